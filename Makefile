@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 
-# Which tests stay together on one worker is in tests/conftest.py. nproc goes by OMP_NUM_THREADS where that is set.
+# tests/conftest.py says which tests stay together on one worker. nproc obeys OMP_NUM_THREADS if that is set.
 CORES = $$(env -u OMP_NUM_THREADS nproc)
 LANES = --dist loadgroup --no-loadscope-reorder
 
@@ -21,8 +21,8 @@ quickstart: .venv/.installed  ## run a small study end to end on data that is dr
 	@echo '    source .venv/bin/activate'
 	@echo '    flipscale init study.yaml'
 
-# Types take a minute of one core, so they are checked beside the tests; what is wrong with them is said at the end.
-# Three workers more than cores: those with the tests of SLURM and of Ray mostly wait.
+# mypy takes a minute of one core, so it runs beside the tests; its errors are printed at the end.
+# Three more workers than cores: those that run the tests of SLURM and Ray mostly wait.
 test: lint  ## all checks and tests; tests that wait for clusters run beside tests that compute
 	@said=$$(mktemp); nice -n 10 $(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest -n $$(($(CORES) + 3)) $(LANES); code=$$?; \
@@ -31,7 +31,7 @@ test: lint  ## all checks and tests; tests that wait for clusters run beside tes
 test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in under 3 minutes
 	$(BIN)/python -m pytest -m 'not slow' -n $$(($(CORES) + 1)) $(LANES)
 
-test-gpu: .venv/.dev  ## tests and figures of the GPU here, in under 8 minutes; says so where there is none
+test-gpu: .venv/.dev  ## test and measure the GPU of this machine, in under 8 minutes; says so if there is none
 	$(BIN)/python -m tests.gpu
 
 check: lint  ## lint, format, types
@@ -41,7 +41,7 @@ lint: .venv/.dev  ## lint, format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/.dev  ## measure flipscale beside named peers, on a machine that does nothing else; docs/benchmarks.md shows the results
+bench: .venv/.dev  ## measure flipscale beside named peers, on an otherwise idle machine; docs/benchmarks.md shows the results
 	$(BIN)/python -m bench.speed --out speed
 	$(BIN)/python -m bench.masking --out masking
 	$(BIN)/python -m bench.submission --out submission
@@ -56,10 +56,10 @@ bench: .venv/.dev  ## measure flipscale beside named peers, on a machine that do
 	$(BIN)/python -m bench.hours
 	$(BIN)/python -m bench.memory
 
-torture: .venv/.dev  ## kill, starve and deceive it for up to an hour, and count what is lost, doubled or breaks; needs what the tests need
+torture: .venv/.dev  ## kill, starve and deceive flipscale for up to an hour, and count what is lost, doubled or broken; needs what the tests need
 	$(BIN)/python -m tests.torture
 
-format: .venv/.dev  ## mend what check can mend by itself
+format: .venv/.dev  ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -90,14 +90,14 @@ cluster-ray-stop:  ## stop it; its folder .cluster/ray stays
 install: .venv/.installed  ## install flipscale in .venv
 	@echo 'flipscale is installed in .venv. To use it in this shell: source .venv/bin/activate'
 
-help:  ## list these words
+help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-20s %s\n", $$1, $$2}' Makefile
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml
-	@echo 'installing flipscale and its packages into .venv: one to three minutes, without a word between'
+	@echo 'installing flipscale and its packages into .venv; this takes one to three minutes and prints nothing'
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 

@@ -36,7 +36,7 @@ def contrasts(claims: int) -> Array:
 
 
 def claims_fare(scatter: Scatter, claims: int, seeds: int, studies: int) -> dict[str, Any]:
-    """How a family of claims fares by the noise that is pooled over it."""
+    """How often the intervals of a family of claims hold the truth, judged by the noise pooled over the family."""
     rng = np.random.default_rng([3, claims, seeds, len(scatter.name)])
     weights = contrasts(claims)
     sizes = np.linspace(0, 1, weights.shape[1]).tolist()

@@ -3,12 +3,12 @@
     python -m bench.collect --out collect
 
 A study of --runs cells is planned and its folders are filled as training fills them (bench/run_folders.py): --records
-lines of loss, and 40 scores. Then `flipscale collect STUDY --no-mlflow` is run as a user runs it, from Python's start
-to its end: with no table and nothing known, again at once, and after one folder in a hundred was written anew. What is
-written each time is compared with what reading everything writes.
+lines of loss, and 40 scores. Then `flipscale collect STUDY --no-mlflow` runs as a user runs it, from Python's start to
+its end: with no table and an empty cache, again at once, and after one folder in a hundred was rewritten. After the
+last, the tables are compared with those that reading everything writes.
 
-Other work on the machine only ever adds, so what is printed is the least of --repeats; the file has all. The folders
-are in the memory of the file system as they have just been written: a disk has its own time to read them.
+Other work on the machine can only add time, so the least of --repeats is printed; the file has all. The folders have
+just been written, so they are in the file system's cache: reading them from a disk takes longer.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
     tables = folder / "results" / "study"
     folders = sorted((folder / "results" / "runs").iterdir())
     facts: dict[str, Any] = {"all read": [], "none changed": [], "one in a hundred changed": [], "identical": []}
-    time.sleep(0.1)  # so that no file is as new as the reading of it, see flipscale/collect/cache.py
+    time.sleep(0.1)  # so that each file is older than its reading, see flipscale/collect/cache.py
     for repeat in range(repeats):
         shutil.rmtree(tables, ignore_errors=True)
         facts["all read"].append(collect(folder))
@@ -87,7 +87,7 @@ def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """What the command took, and what it said of the folders."""
+    """What the command took, and what it said about the folders."""
     found = run_verb("collect", folder, "--no-mlflow")
     return found | {"said": found["said"].rpartition("(")[2].rstrip(")")}
 
@@ -97,7 +97,7 @@ def _digests(tables: Path) -> list[str]:
 
 
 def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The limits promised for 10,000 runs, and whether they hold; fewer runs say less."""
+    """The limits for 10,000 runs, and whether they hold; with fewer runs they prove less."""
     same = facts["identical"]
     tables = "the tables are those of reading everything"
     return [

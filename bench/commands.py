@@ -1,10 +1,10 @@
-"""CPU seconds of each command on the quickstart study, beside a short program of others' libraries for the same chore.
+"""CPU seconds of each command on the quickstart study, beside a short program that does the same with other libraries.
 
     python -m bench.commands --out commands
 
 The finished runs come from results/quickstart/runs.tar.bz2. A command and its peer run in turns, from Python's start to
 its end; the least of --repeats counts. The peer does the core of the chore and no more: no checks, no intervals by
-draws, no layout. A ratio below 1 is the price of what flipscale adds. Hours and days cannot be compared with it.
+draws, no layout. A ratio below 1 is the price of what flipscale adds. Compare ratios only: seconds depend on the day.
 """
 
 import argparse
@@ -143,7 +143,7 @@ open("peer.html", "w").write("".join(page))
 """,
     ),
 )
-"""In the order in which one needs what another writes."""
+"""Each comes after those whose output it needs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def measure(chore: Chore, folder: Path, repeats: int) -> dict[str, Any]:
     }
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(repeats):
-        # Otherwise a command would find that nothing has changed.
+        # Otherwise `collect` would find that nothing has changed.
         (folder / f"results/{STUDY}/.collected").unlink(missing_ok=True)
         if chore.name == "plot":
             shutil.rmtree(folder / "plots", ignore_errors=True)
@@ -203,7 +203,7 @@ def measure(chore: Chore, folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def cpu_seconds(command: Sequence[str], folder: Path) -> float:
-    """What a program used, with what it started."""
+    """What a program and its children used."""
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=said, stderr=said)
         _, status, used = os.wait4(process.pid, 0)

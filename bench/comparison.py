@@ -4,23 +4,23 @@
     python -m bench.comparison --studies 200 --curves 20 --seeds 3 --jobs 2
     python -m bench.comparison --check --out comparison
 
-Effects: a study has 20 cells and two arms; half of the effects are 0, the others a loss of 1, 2 or 4 points. Asked are
-how often 95 % intervals hold the effect, on average and in the worst cell, how often a study claims any effect that is
-not there (all 40 corrected by Holm), how often it finds one of 4 points, and half the width of an interval.
+Effects: a study has 20 cells and two arms; half of the effects are 0, the others a loss of 1, 2 or 4 points. Measured
+are how often 95 % intervals hold the effect, on average and in the worst cell, how often a study claims any effect that
+is 0 (all 40 corrected by Holm), how often it finds one of 4 points, and half the width of an interval.
 
 Curves: a study has four series of four schedules that double, and one arm, which spends half of the cost. In three
 series it is as good as the baseline for 1 / 2.5 of the cost, along an odds law, a power law and a logarithm; in the
-last it falls behind at a cost of 16. Asked are the speed-up at the baseline's best, the gain at equal cost and the
-crossover. The truth is the law's, not what a study without noise would read. Beside it stands the bias of the reading
-that is straight in the cost and the score, as FLIP's 3.7x was read and flipscale read before.
+last it falls behind at a cost of 16. Measured are the speed-up at the baseline's best, the gain at equal cost and the
+crossover. The truth is the law's, not what a study without noise would read. The bias of linear interpolation in cost
+and score stands beside it, as FLIP's 3.7x was read.
 
 Curves that level off are read without noise (saturation.py).
 
 Claims: families of stated claims that share runs (claim_studies.py).
 
-Runs scatter as `bench.scatter` has it. With --out each design is kept when it is done, and a run that was cut short
-goes on with the next. With --check the exit status is 1 where 95 % intervals hold the truth in fewer
-than 92 or more than 97 % of cases, or a family errs in more than 6.5 % of studies, but for designs that OUTSIDE names.
+`bench.scatter` says how runs scatter. With --out each design is kept when it is done, and a run that was cut short goes
+on with the next. With --check the exit status is 1 if 95 % intervals hold the truth in fewer than 92 or more than 97 %
+of cases, or a family errs in more than 6.5 % of studies, except for designs that OUTSIDE names.
 """
 
 import argparse
@@ -66,7 +66,7 @@ COST_SD = 0.02
 READINGS = ("speed-up", "gain at equal cost", "crossover")
 DRAWS = DrawCounts(claims=2000, others=1000)
 LEAST_READ = 30
-"""The share of fewer readings is not judged."""
+"""A share of fewer readings is not judged."""
 
 Truth = Callable[[float], float]
 
@@ -108,7 +108,7 @@ OUTSIDE: Mapping[tuple[str, str, int], str] = {
 
 
 class Tally:
-    """How the intervals of one method fare over studies of effects."""
+    """How often the intervals of one method hold the truth over studies of effects."""
 
     def __init__(self) -> None:
         self.held, self.made = np.zeros((CELLS, ARMS)), np.zeros((CELLS, ARMS))
@@ -141,7 +141,7 @@ class Tally:
 
 
 def effects_of(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
-    """How per-cell effects fare, by each cell's own seeds and by the noise of the study."""
+    """How often intervals of effects hold the truth, by each cell's own seeds and by the noise of the study."""
     rng = np.random.default_rng([1, seeds, len(scatter.name)])
     levels, sizes = np.linspace(0.6, 0.85, CELLS), np.linspace(0, 1, CELLS)
     effects = EFFECTS[(np.arange(CELLS)[:, None] + 3 * np.arange(ARMS)) % len(EFFECTS)]
@@ -185,7 +185,7 @@ def study(rng: np.random.Generator, scatter: Scatter, seeds: int) -> list[Point]
 
 
 def curves_fare(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
-    """How readings from curves fare."""
+    """How often intervals of readings from curves hold the truth."""
     rng = np.random.default_rng([2, seeds, len(scatter.name)])
     curves = [
         curve
@@ -217,7 +217,7 @@ def _half_width(curve: Curve) -> float:
 
 
 def _inside(curve: Curve) -> dict[str, bool]:
-    """Whether each interval of a curve holds the truth; those that it has."""
+    """Whether each interval that a curve has holds the truth."""
     found = {}
     baseline, arm = LAWS[curve.series]
     if curve.series != "crossing" and curve.speedup.interval and not curve.speedup.at_least:
@@ -244,7 +244,7 @@ def _finite(value: float) -> float | None:
 def failures(
     effects: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Designs beyond the limits. A share of few readings has to be so by more than two of its standard errors."""
+    """Designs beyond the limits. A share of readings from curves has to exceed them by over two standard errors."""
     found: list[dict[str, Any]] = []
 
     def look(asked: str, design: Mapping[str, Any], value: float, low: float, high: float) -> None:
@@ -362,10 +362,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; the facts that --out writes are returned."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5])
-    parser.add_argument("--studies", type=int, default=1000, help="studies a design of effects (1000)")
-    parser.add_argument("--curves", type=int, default=100, help="studies a design of curves (100)")
+    parser.add_argument("--studies", type=int, default=1000, help="studies per design of effects (1000)")
+    parser.add_argument("--curves", type=int, default=100, help="studies per design of curves (100)")
     parser.add_argument("--jobs", type=int, default=1, help="designs at once (1)")
-    parser.add_argument("--check", action="store_true", help="exit 1 where intervals fail that are not known to")
+    parser.add_argument("--check", action="store_true", help="exit 1 if intervals fail that are not known to fail")
     parser.add_argument("--out", help="write bench/results/OUT.json and OUT.svg")
     asked = parser.parse_args(arguments)
     designs = [(scatter, seeds) for scatter in SCATTERS for seeds in asked.seeds]

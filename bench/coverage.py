@@ -5,12 +5,12 @@
     python -m bench.coverage --studies 20 --draws 100 --only chinchilla
 
 Each study draws its runs from a law with noise on the link scale (log y of a loss, logit of an error) and an effect of
-each seed on the whole curve. It is fitted as `flipscale fit` would, and each parameter's interval, the law's band at
-three times the largest run, and the band of one run of a new seed there are asked whether they hold the truth. IsoFLOP
-studies draw a curve for each budget. With --out each design is kept when it is done, and a run that was cut short goes
-on with the next. --check ends with 1 where the mean over the intervals of a design leaves 92 to 97 %, as long as the
-seeds' effect is at most 0.03, where fewer than half of the studies with a larger one are noted, or where runs without
-noise get an interval; but for designs that OUTSIDE names.
+each seed on the whole curve. It is fitted as by `flipscale fit`. Counted is how often each parameter's interval, the
+law's band at three times the largest run, and the band of one run of a new seed there hold the truth. IsoFLOP studies
+draw a curve for each budget. With --out each design is kept when it is done, and a run that was cut short goes on with
+the next. --check exits with 1 if the mean over the intervals of a design leaves 92 to 97 % although the seeds' effect
+is at most 0.03, if fewer than half of the studies with a larger one are noted, or if runs without noise get an
+interval; except for designs that OUTSIDE names.
 """
 
 import argparse
@@ -33,7 +33,7 @@ HOLDS = (0.92, 0.97)
 """The limits of the mean coverage of a design's intervals."""
 
 NOTED = 0.5
-"""The least share of studies whose fit notes the seeds' effect, where that is larger than it may be unnoticed."""
+"""The least share of studies whose fit notes the seeds' effect, if the effect is larger than LARGE."""
 
 CODE = ("bench/law_studies.py", "bench/scatter.py", "flipscale/fit")
 """What a design's coverage depends on."""
@@ -53,13 +53,13 @@ OUTSIDE: Mapping[str, str] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure and print; the facts that --out writes are returned. --check ends with 1 where a limit does not hold."""
+    """Measure and print; the facts that --out writes are returned. --check exits with 1 if a limit does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=300, help="of each design (300)")
     parser.add_argument("--draws", type=int, default=200, help="resamples of each study (200)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="designs whose name holds this, as 'isoflop'")
+    parser.add_argument("--only", default="", metavar="TEXT", help="designs whose name contains this, say 'isoflop'")
     parser.add_argument("--jobs", type=int, default=1, help="designs at once (1)")
-    parser.add_argument("--check", action="store_true", help="end with 1 where coverage is not what it should be")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if coverage is outside its limits")
     parser.add_argument("--out", metavar="NAME", help="write bench/results/NAME.json and its figure")
     asked = parser.parse_args(arguments)
     parts = [
@@ -100,7 +100,7 @@ def _limits(one: Mapping[str, Any]) -> list[dict[str, str]]:
         return [limit(one["design"], "no interval", f"{one['width']:.2g}", one["width"] < 1e-6)]
     if one["effect"] <= LARGE or one["noted"] is None:
         low, high = HOLDS
-        holds = low <= round(one["mean"], 9) <= high  # a mean of shares of 97 % is not above it by a last bit
+        holds = low <= round(one["mean"], 9) <= high  # rounded, so that 97 % is not above itself by a last bit
         found = limit(
             one["design"],
             f"{100 * low:g} to {100 * high:g} %",

@@ -1,14 +1,14 @@
 """Predicted against measured memory and time of training steps on the GPU here, with the model FLOPs utilisation.
 
     python -m bench.gpu                      stock models at mask ratios 0, 0.5 and 0.75, in bf16, fp16 and fp32
-    python -m bench.gpu --seconds 200        begins no configuration after this time; those left out are named
+    python -m bench.gpu --seconds 200        starts no configuration after this time; names those left out
 
-Each configuration trains on one batch that is there already: what is measured is the step, without reading data. The
+Each configuration trains on one batch that is already on the GPU, so the step is measured without reading data. The
 figures go to bench/results/gpu-<card>.json:
 
     memory    flipscale.cost's tensors, against the peak of torch's (allocated), and its memory_bytes, against the peak
               of what torch holds of the GPU for them (reserved; without CUDA's context, which memory_bytes counts)
-    time      flipscale.cost's time of a step, against the mean of BLOCKS times several steps; the GPU is waited for
+    time      flipscale.cost's time of a step, against the mean of BLOCKS times several steps; the GPU is synchronised
               before and after each block
     MFU       the model's FLOPs a second, both passes and the loss, over the dense peak in that precision on the card's
               data sheet. Work computed twice (activation checkpointing) counts once. fp32 is TF32.
@@ -44,12 +44,12 @@ TEXT_LENGTH = 32
 """FLIP's."""
 
 WARM_UP = 3
-"""Steps before anything is timed: in the first ones memory is allocated, kernels are chosen, and the model compiled."""
+"""Steps before timing: the first ones allocate memory, choose kernels and compile the model."""
 
 BLOCKS = 3
 
 BLOCK_SECONDS = 1.0
-"""A block has about as many steps as that takes."""
+"""A block has about as many steps as fit into this."""
 
 ROOM = 0.75
 """A batch is halved until the prediction is below this share of the GPU: it is up to 1.25 times too low."""
@@ -103,7 +103,7 @@ CONFIGURATIONS = (
     Configuration("ViT-L-14", 0.5, "bf16", 256),
     Configuration("ViT-B-32", 0.5, "bf16", 1024, compile=True),
 )
-"""In the order of their worth: where time is short, the last ones are left out."""
+"""The most important first: if time is short, the last ones are left out."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Measured:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and keep: 1 where a configuration failed, else 0."""
+    """Measure, print and keep; 1 if a configuration failed, else 0."""
     asked = _parser().parse_args(arguments)
     if reason := missing():
         print(f"no GPU here: {reason}; skipped")
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=400.0, help="no configuration begins after so long")
+    parser.add_argument("--seconds", type=float, default=400.0, help="start no configuration after this many seconds")
     parser.add_argument(
         "--out", metavar="NAME", help="keep the result under another name in bench/results, or in a path"
     )
@@ -171,7 +171,7 @@ def missing() -> str:
 
 
 def torch_cannot_use(reason: str) -> bool:
-    """Whether `missing` says that there is a GPU, of which this torch makes nothing: that is to be mended."""
+    """Whether `missing` says that there is a GPU that this torch cannot use, which is a fault to mend."""
     return _UNUSABLE in reason
 
 
@@ -186,12 +186,12 @@ def fitting(one: Configuration, memory: int) -> Configuration:
 
 
 def on_card(one: Configuration, known: str | None = None) -> Resources:
-    """The resources that predictions are for: one GPU, of this kind if it is known, which waits for no data."""
+    """The resources of predictions: one GPU, of this kind if it is known, that never waits for data."""
     return replace(one.resources, gpus=1, device=known, samples_per_second=math.inf)
 
 
 def cell(one: Configuration, group: Group) -> dict[str, Any]:
-    """The figures of a configuration; or its name and why it failed, so that the others are measured all the same."""
+    """The figures of a configuration; or its name and why it failed, so that the others are still measured."""
     try:
         measured = measure(one, group)
     except Exception as error:

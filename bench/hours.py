@@ -1,16 +1,16 @@
 """Predicted against published device-hours of CLIP-like trainings, each from the rows of other sources.
 
     python -m bench.hours                    write bench/results/hours.json and print the table
-    python -m bench.hours --check            write nothing; 1 where the predictions are outside the limits, else 0
+    python -m bench.hours --check            write nothing; exit code 1 if predictions are outside the limits
 
 bench/published/hours.csv has the rows (its columns: bench/published/README.md). `flipscale.devices` predicts hours from
-a device's share of its peak, `u0`. For each row u0 is fitted here again without the row's source: the median over the
+a device's share of its peak, `u0`. For each row u0 is fitted again here without the row's source: the median over the
 other sources that trained on the device with software of the same era, each with the median of its rows. A device that
-no other source trained on takes the rule for such devices, its constant fitted without the source too.
+no other source trained on takes the rule for such devices, whose constant is fitted without the source too.
 
-It takes a second. The result has, for each row that was read in its source or
-off a plot, the published and the predicted device-hours and their ratio, predicted over published. Where a source gives
-a rate and no samples, the hours are of a million samples.
+It takes a second. For each row that was read in its source or off a plot, the result has the published and the
+predicted device-hours and their ratio, predicted over published. If a source gives a rate and no samples, the hours are
+those of a million samples.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WITHIN = 1.5
 """The range given with every predicted hour on a device of published trainings."""
 
 LEAST_WITHIN = 0.85
-"""This share of the rows is within `WITHIN` times, at least."""
+"""At least this share of the rows is within `WITHIN` times."""
 
 MEDIAN = (0.8, 1.25)
 """The limits of the median of predicted over published."""
@@ -53,7 +53,7 @@ class Stage:
     mask_ratio: float
     samples: int
     flops_per_sample: float | None
-    """Where a source has another text tower than the model, or none."""
+    """Given if the source has another text tower than the model, or none."""
 
     @cached_property
     def forward(self) -> float:
@@ -85,7 +85,7 @@ class Training:
     hours: float
     read: str
     counted: bool
-    """Whether the shares count it: not where the figure is in another row too, or was withdrawn."""
+    """Whether the shares count it: not if the figure is in another row too, or was withdrawn."""
     where: str
 
     @property
@@ -109,7 +109,7 @@ class Training:
 
     @property
     def u0(self) -> float:
-        """The share of the bf16 peak that it sustained, brought to the reference width."""
+        """The share of the bf16 peak that it sustained, scaled to the reference width."""
         peak = _device(self.device).bf16
         return self.flops / (3600 * self.hours) / peak / (self.width / REFERENCE_WIDTH) ** WIDTH_EXPONENT
 
@@ -131,15 +131,15 @@ class Prediction:
     predicted: float
     ratio: float
     shipped: float
-    """Predicted over published, by the shares that `flipscale.devices` has: they know the row."""
+    """Predicted over published, by the shares in `flipscale.devices`, which were fitted to this row too."""
     read: str
     counted: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Predict, print and keep: with --check 1 where a limit does not hold, else 0."""
+    """Predict, print and keep; with --check 1 if a limit does not hold, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench.hours", description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 where a limit does not hold")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a limit does not hold")
     parser.add_argument("--out", default="hours", metavar="NAME", help="keep the result under another name or path")
     asked = parser.parse_args(arguments)
     found = result(read_trainings())
@@ -206,7 +206,7 @@ def result(trainings: Sequence[Training]) -> dict[str, Any]:
 
 
 def predict(training: Training, trainings: Sequence[Training]) -> Prediction:
-    """The hours of a training by what other sources took."""
+    """The hours of a training, predicted from other sources."""
     others = [other for other in trainings if other.source != training.source and other.counted]
     alike = [other for other in others if other.group == training.group]
     device = _device(training.device)

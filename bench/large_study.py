@@ -1,11 +1,11 @@
-"""What every verb takes on a study of 10,000 runs: plan, status, collect, plot and report.
+"""What each verb takes on a study of 10,000 runs: plan, status, collect, plot, compare and report.
 
     python -m bench.large_study --out large_study
 
 The study is a full grid of 10 models, 5 data sizes, 8 schedules, 5 mask ratios and 5 seeds. Its folders are filled as
 training fills them (bench/run_folders.py), with scores that follow a law with scatter, so that figures and laws have
-something to draw. Then each verb is run as a user runs it, from Python's start to its end. Other work on the machine
-only ever adds, so what is printed is the least of --repeats; the file has all.
+something to draw. Then each verb runs as a user runs it, from Python's start to its end. Other work on the machine can
+only add time, so the least of --repeats is printed; the file has all.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def measure(folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
-    """What each verb took, `repeats` times; tables are read anew each time."""
+    """What each verb took, `repeats` times; the tables are deleted before each turn."""
     verbs: dict[str, list[dict[str, Any]]] = {}
     for _ in range(repeats):
         shutil.rmtree(folder / "results/study", ignore_errors=True)
@@ -101,7 +101,7 @@ def lawful(run: Run, name: str, draw: random.Random) -> float:
 
 
 def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The limits promised for 10,000 runs, and whether they hold; fewer runs say less."""
+    """The limits for 10,000 runs, and whether they hold; with fewer runs they prove less."""
     size = facts["report_bytes"]
     page = limit("report.html", f"{REPORT_BYTES / 1e6:g} MB", f"{size / 1e6:.1f} MB", size < REPORT_BYTES)
     return [*(seconds_limit(f"flipscale {verb}", most, facts["verbs"][verb]) for verb, most in LIMITS.items()), page]

@@ -19,7 +19,7 @@ from flipscale.fit.seeds import LARGE
 from flipscale.stats import Array
 
 BEYOND = 3.0
-"""The band is asked for at this many times the largest value of every variable."""
+"""The band is computed at this many times the largest value of every variable."""
 
 Noise = Literal["normal", "heavy tails"]
 
@@ -77,7 +77,7 @@ class Design:
         return runs.assign(seed=seed)[rng.random(len(x)) >= self.lost]
 
     def at(self, x: Array, above: Array | float = 0.0) -> Array:
-        """y at x [n, roles], with this much on top on the link scale."""
+        """y at x [n, roles], with `above` added on the link scale."""
         z = LAWS[self.law].evaluate(np.array(self.theta), x)[0] + above
         return np.exp(z) if LAWS[self.law].link == "log" else 1 / (1 + np.exp(z))
 
@@ -109,7 +109,7 @@ class Budgets:
         return f"isoflop, {len(self.budgets)} budgets x {self.sizes} sizes, {runs}, {noise}"
 
     def draw(self, rng: np.random.Generator) -> pd.DataFrame:
-        """The runs of a study; where the sizes of a budget lie beside its best one is chance."""
+        """The runs of a study; the sizes of each budget are shifted at random about its best one."""
         effects = rng.normal(0, self.effect, self.seeds)
         rows = []
         for budget in self.budgets:
@@ -165,7 +165,7 @@ def covered(design: Design, studies: int, draws: int) -> dict[str, Any]:
         drawn = design.draw(rng)
         options = Options(draws=draws, starts=6, accuracy=law.link == "logit", seed=number)
         rows = rows_of(drawn, law, design.roles, "y", accuracy=options.accuracy)
-        # As `fit`, but for the error on the largest runs, which is a fit of its own and nothing here asks for.
+        # As `fit`, without the error on the largest runs, which takes a second fit and is not needed here.
         found = fit_rows(law, rows, options, {}, hold_out=False)
         runs = len(found.rows)
         noted += found.seeds is not None and found.seeds.sd > LARGE

@@ -3,14 +3,14 @@
     python -m bench.masking
     python -m bench.masking --widths 64 128 256 --depth 6 --out NAME
 
-A mask saves work in the image tower alone. The FLOPs count all of its patch convolution and of the last text block, of
-which the trainer computes what is read: on a CPU the kept patches, and the token that is pooled. Where the image tower
-is most of a model, time should follow the FLOPs that flipscale.cost counts; where it does not, something else bounds a
-step: in the narrowest models it is the fixed cost of each of a step's hundreds of operations.
+A mask saves work in the image tower alone. The FLOPs count all of its patch convolution and of the last text block; the
+trainer computes only what is read: on a CPU the kept patches, and the token that is pooled. If the image tower is most
+of a model, time should follow the FLOPs that flipscale.cost counts. If it does not, something else bounds a step: in
+the narrowest models it is the fixed cost of each of a step's hundreds of operations.
 
-The steps are those of flipscale's trainer, in one process. The mask ratios take turns step by step, so that whatever
-else the machine does meets all of them alike: a ratio is of steps that followed each other, and printed is the median
-of --rounds. Time is CPU time of one thread; on a GPU wall time, with each step waited for.
+The steps are those of flipscale's trainer, in one process. The mask ratios take turns step by step, so that other work
+on the machine affects all of them alike: a ratio compares steps that followed each other, and the median of --rounds is
+printed. Time is CPU time of one thread; on a GPU it is wall time, and each step is waited for.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def _cells(model: str, masks: Sequence[float], rounds: int, batch: int, precisio
 
 
 def step_times(settings: Settings, masks: Sequence[float], rounds: int) -> dict[float, list[float]]:
-    """Seconds of each timed step by mask ratio: step after step another ratio, each with its own model."""
+    """Seconds of each timed step by mask ratio. The ratios take turns step by step, each with its own model."""
     length = settings.text_length
     data = open_data(
         settings.data,
@@ -115,7 +115,7 @@ def step_times(settings: Settings, masks: Sequence[float], rounds: int) -> dict[
         mask: Training(replace(settings, mask_ratio=mask), Group(), Resources(), data.vocabulary)
         for mask in dict.fromkeys(masks)
     }
-    # All see the same pairs, drawn before the clock runs: the question here is what a mask saves of the step.
+    # All see the same pairs, drawn before the clock runs, as only the time of the step is in question.
     pairs = list(batches(data, next(iter(trainings.values())), steps))
     times: dict[float, list[float]] = {mask: [] for mask in trainings}
     for images, tokens in pairs:

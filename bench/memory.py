@@ -1,11 +1,11 @@
 """Predicted against published memory of trainings of CLIP-like models.
 
     python -m bench.memory                   write bench/results/memory.json and print the table
-    python -m bench.memory --check           write nothing; 1 where a limit does not hold, else 0
+    python -m bench.memory --check           write nothing; exit code 1 if a limit does not hold
 
-bench/published/memory.csv has the rows (its columns: bench/published/README.md). Where a source says how much a card
-had in use, the prediction is compared with that; where it says only that a training ran on a card, it should be
-predicted to fit. All rows were trained with 2-byte values, as far as their sources say.
+bench/published/memory.csv has the rows (its columns: bench/published/README.md). If a source says how much of a card
+was in use, the prediction is compared with that; if it says only that a training ran on a card, the prediction should
+fit. As far as their sources say, all rows were trained with 2-byte values.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Prediction:
     local_batch: int
     checkpointing: bool
     published: float | None
-    """GiB in use; None where the source says only that it fits."""
+    """GiB in use; None if the source says only that it fits."""
     predicted: float
     ratio: float | None
     fits: bool
@@ -53,9 +53,9 @@ class Prediction:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Predict, print and keep: with --check 1 where a limit does not hold, else 0."""
+    """Predict, print and keep; with --check 1 if a limit does not hold, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 where a limit does not hold")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a limit does not hold")
     parser.add_argument("--out", default="memory", metavar="NAME", help="keep the result under another name or path")
     asked = parser.parse_args(arguments)
     found = result()
@@ -82,7 +82,7 @@ def result(path: Path = ROWS) -> dict[str, Any]:
 
 
 def predict(row: Mapping[str, str]) -> Prediction:
-    """What the cost model says of a row."""
+    """What the cost model predicts for a row."""
     batch, devices = int(row["local_batch"]), int(row["devices"])
     settings = read_settings(
         {

@@ -2,12 +2,12 @@
 
     python -m bench.mirror --out mirror
 
-Ways      log_metric: mlflow.log_metric, one point a call. log_batch: MlflowClient.create_run, log_batch of 1,000 and
+Ways      log_metric: mlflow.log_metric, one point a call. log_batch: MlflowClient.create_run, log_batch and
           set_terminated. flipscale: flipscale.track.mirror with everything that it does, its search and its cells too.
 Places    SQLite, PostgreSQL, and an MLflow server on PostgreSQL, each of them real and on this machine.
 
-Every way writes runs of its own: 4 curves of 100 points, 40 scores and 19 facts each. log_metric writes --points points
-alone, because the others' runs would take it an hour. Ways take turns, and what is printed is the best of --repeats.
+Each way writes runs of its own: 4 curves of 100 points, 40 scores and 19 facts each. log_metric writes only --points
+points, because all runs would take it an hour. Ways take turns, and the best of --repeats is printed.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def collected(folder: Path, runs: int) -> Any:
 
 
 def measure(uri: str, source: Any, folder: Path, points: int, repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Points and seconds of each way, in turns. A first turn of each is not counted: MLflow makes its tables in it."""
+    """Points and seconds of each way, in turns. The first turn is not counted: MLflow creates its tables in it."""
     from dataclasses import replace
 
     from mlflow import MlflowClient
@@ -147,11 +147,11 @@ def fluent(uri: str, experiment: str, run: Any, points: int) -> None:
             for name, value, _, step in [*run.points.rows()][:points]:
                 mlflow.log_metric(name, value, step=step)
     finally:
-        mlflow.set_tracking_uri(None)  # it stands in the environment as well, for all that this process starts
+        mlflow.set_tracking_uri(None)  # it is also in the environment, which child processes inherit
 
 
 def batches(uri: str, experiment: str, runs: Sequence[Any]) -> None:
-    """Runs by MLflow's client: parameters and 1,000 points a call."""
+    """Runs by MLflow's client: parameters and points of a run in one call."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 
@@ -169,7 +169,7 @@ def rate(runs: Sequence[Mapping[str, float]]) -> float:
 
 
 def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What was promised, at each place."""
+    """The limits at each place, and whether they hold."""
     found = []
     for place, ways in facts["places"].items():
         for way, least in LIMITS.items():

@@ -1,7 +1,6 @@
-"""Long benchmarks in parts: each is kept when it is done, so a run that was cut short goes on where it stopped.
+"""Long benchmarks in parts: each result is kept when it is done, so a run that was cut short goes on where it stopped.
 
-A part is kept under its name with a digest of what it was asked and of the code that answers, so a part of other code
-is not taken for it.
+The file of a part has its name and a digest of its arguments and code, so a result of other code is never reused.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ class Part:
     arguments: tuple[Any, ...]
 
     def path(self, folder: Path, code: str) -> Path:
-        """Where it is kept."""
+        """The file of its result."""
         # Pickled, a function among the arguments is its name; its repr would be another address each time.
         asked = hashlib.sha256(pickle.dumps((self.work.__name__, self.arguments, code), protocol=4)).hexdigest()
         return folder / f"{re.sub('[^a-z0-9.]+', '-', self.name.lower()).strip('-')}-{asked[:12]}.json"
@@ -47,7 +46,7 @@ def digest(*sources: str) -> str:
 
 
 def run_parts(parts: list[Part], *, folder: Path | None, code: str, jobs: int = 1) -> list[dict[str, Any]]:
-    """What each part came to, in their order. `folder` keeps them: those there are read, others are done."""
+    """The result of each part, in their order. Results in `folder` are read; the others are computed and kept there."""
     done: dict[int, dict[str, Any]] = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

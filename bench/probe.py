@@ -1,12 +1,12 @@
-"""How well a probe foretells what runs take: probe a study of several shapes, train its runs, and compare.
+"""How well a probe predicts what runs take: probe a study of several shapes, train its runs, and compare.
 
     python -m bench.probe
     python -m bench.probe --samples 16k --out NAME
 
-The probe and the runs go through `flipscale probe` and `flipscale submit`, one process at a time on this machine. Of
-each run two predictions are compared with what it took: its device-hours, which on a CPU are processor time, and the
-wall time of its training and evaluations. What else the machine does meanwhile is in both; the wall time over the
-processor time of the runs says how much that was.
+The probe and the runs are those of `flipscale probe` and `flipscale submit`, one process at a time on this machine. Two
+predictions of each run are compared with what it took: its device-hours, which on a CPU are processor time, and the
+wall time of its training and evaluations. Other work on the machine affects both; the wall time over the processor time
+of the runs shows how much there was.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from flipscale.workspace import Workspace
 
 STUDY = """\
 schema: 1
-question: Does a probe foretell what runs take?
+question: Does a probe predict what runs take?
 base: {{data: shapes, samples: {samples}, text_length: 16, batch_size: 64, lr: 1e-3}}
 axes:
   model: [{models}]

@@ -1,14 +1,14 @@
 """The two programs that are compared, each run on the same shards as its user runs it: one process, one command.
 
 flipscale:  `flipscale train FOLDER` on a run that names the shards as its data. It decodes a set of shards into its
-            cache once, for all runs; that is done before, and its time is told apart.
+            cache once, for all runs; that is done before, and its time is given separately.
 open_clip:  `python -m open_clip_train.main` with the flags that `trainer: open_clip` gives it, so model, batch, mask,
-            length of the texts, precision and schedule are the same. Its own are the log every 100 steps, and 4 loaders
-            on a GPU. On a CPU it has none: they would take time from the training. It reads its first 1,000 samples
-            ahead of its first step, so the timed steps have a little less of that than a long run's.
+            length of the texts, precision and schedule are the same. It differs in its log every 100 steps, and in 4
+            loaders on a GPU. On a CPU it has none: they would take time from the training. It reads its first 1,000
+            samples ahead of its first step, so its timed steps read a little less than those of a long run.
 
-On a CPU each program has one thread, and time is CPU time of the process: other work on the machine then costs what it
-takes of the caches, and not the time waited for a core. On a GPU time is wall time.
+On a CPU each program has one thread, and time is CPU time of the process: other work on the machine then costs only
+cache misses, not time spent waiting for a core. On a GPU time is wall time.
 """
 
 import json
@@ -50,7 +50,7 @@ class Prepared:
     text_length: int
     """Tokens of a text in open_clip's program; its model has no more positions than that."""
     decode_seconds: float
-    """CPU seconds that flipscale took to open the shards for the first time: where it decodes them once, that is it."""
+    """CPU seconds that flipscale took to open the shards for the first time, decoding included if it decodes once."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Measured:
 
     @property
     def start_seconds(self) -> float:
-        """All but the steps, as far as the first ones were like the others."""
+        """All but the steps, if the untimed first steps took as long as the others."""
         return self.whole_seconds - self.seconds * self.steps / self.timed_steps
 
     @property

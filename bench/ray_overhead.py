@@ -1,4 +1,4 @@
-"""What flipscale adds to Ray Tune: many runs that do nothing, against plain Ray Tune that starts the same program.
+"""What flipscale adds to Ray Tune: many runs that do nothing, against plain Ray Tune starting the same program.
 
     python -m bench.ray_overhead --out ray_overhead
     python -m bench.ray_overhead --address http://127.0.0.1:21380 --runs 40
@@ -106,7 +106,7 @@ def flipscale(folder: Path, runs: int, url: str) -> float:
 
 
 def plain(folder: Path, runs: int, url: str) -> float:
-    """Seconds of Ray Tune with a trainable that starts the same program on folders that are written before."""
+    """Seconds of Ray Tune with a trainable that starts the same program on folders written beforehand."""
     paths = []
     for number in range(runs):
         run = StandInRun(f"run-{number}", seconds=0)

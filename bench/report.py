@@ -13,8 +13,8 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on. The load is that of the last minute before, which is others' work."""
-    # The memory of who starts a process counts as the process's own: a benchmark that measures some loads this last.
+    """What the numbers were measured on. The load is that of the minute before, which is other work."""
+    # A child's peak memory includes its parent's at the fork, so a benchmark of memory calls this last.
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -37,17 +37,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def machine_words(machine: Mapping[str, Any]) -> str:
-    """The last line of what a benchmark says."""
+    """The last line of a benchmark's output."""
     return "{cpu}, {cores} cores, load {load}, Python {python}, {date}.".format(**machine)
 
 
 def limit(what: str, limit: str, measured: str, holds: bool) -> dict[str, str]:
-    """A number that was promised, and whether it holds."""
+    """A limit, and whether it holds."""
     return {"what": what, "limit": limit, "measured": measured, "verdict": "holds" if holds else "DOES NOT HOLD"}
 
 
 def seconds_limit(what: str, seconds: float, runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    """Whether the quickest of these runs of a program took at most this number of seconds of wall time."""
+    """Whether the fastest of these runs of a program took at most this number of seconds of wall time."""
     wall, cpu = (min(run[name] for run in runs) for name in ("wall_seconds", "cpu_seconds"))
     return limit(what, f"{seconds:g} s", f"{wall:.2f} s ({cpu:.2f} of CPU)", wall <= seconds)
 

@@ -2,8 +2,8 @@
 
     python -m bench.run_folders DIR --runs 10000
 
-DIR gets study.yaml and results/runs/ID/. Numbers differ from run to run and from record to record, so that what is
-written of them compresses no better than what training writes. The same arguments give the same bytes.
+DIR gets study.yaml and results/runs/ID/. Numbers differ from run to run and from record to record, so that tables
+compress no better than those of real trainings. The same arguments give the same bytes.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from flipscale.scores import SCORES
 from flipscale.study import read_study
 
 SETS = ("sketch", "real", "shift")
-"""Evaluation sets beside the main one: with it, 4 times the 10 scores."""
+"""Evaluation sets beside the main one; four sets of 10 scores together."""
 
 STARTED = 1.7e9
 """When the first run began, as unix time."""
@@ -27,7 +27,7 @@ STARTED = 1.7e9
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.run_folders", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", metavar="DIR", type=Path, help="an empty folder, or one that is not there")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="an empty folder, or a new one")
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--records", type=int, default=200, help="lines of loss in each metrics.jsonl")
     asked = parser.parse_args(arguments)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_study(folder: Path, runs: int) -> Plan:
-    """study.yaml with this even number of cells: two mask ratios, and seeds. Returns its plan."""
+    """Write study.yaml with this even number of runs: two mask ratios, and seeds. Returns its plan."""
     return planned_study(
         folder,
         "schema: 1\n"
@@ -49,7 +49,7 @@ def write_study(folder: Path, runs: int) -> Plan:
 
 
 def planned_study(folder: Path, text: str) -> Plan:
-    """The plan of a study with this text, which is written to study.yaml in the folder."""
+    """Write this text to study.yaml in the folder. Returns its plan."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(text)
     return plan(read_study(str(folder / "study.yaml")))
@@ -62,7 +62,7 @@ def any_score(_run: Run, _name: str, draw: random.Random) -> float:
 def fill(
     results: Path, planned: Plan, records: int, score: Callable[[Run, str, random.Random], float] = any_score
 ) -> None:
-    """The folder of every run, finished; `score` is that of a run by its name."""
+    """Write the folder of every run, finished; `score` gives a run's score by name."""
     for number, run in enumerate(planned.runs):
         folder = results / "runs" / run.id
         folder.mkdir(parents=True)
@@ -100,7 +100,7 @@ def metrics(
 
 
 def result(draw: random.Random, run: Run, began: float, scores: Mapping[str, float]) -> dict[str, Any]:
-    """What result.json says."""
+    """What result.json holds."""
     samples, hours = run.cost.samples_seen, run.cost.gpu_hours * draw.uniform(0.95, 1.05)
     return {
         "schema": FOLDER_SCHEMA,

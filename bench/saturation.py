@@ -17,7 +17,7 @@ SHIFTS = (1.5, 2.5)
 """True speed-ups."""
 
 LEVELS = (8.0, 16.0, 32.0, 64.0)
-"""Costs at which 63 % of the way to the ceiling is done; schedules are 8 to 64."""
+"""Costs at which a curve has covered 63 % of the way to the ceiling; schedules are 8 to 64."""
 
 
 def saturating(cost: float, level: float) -> float:

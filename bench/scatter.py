@@ -1,4 +1,4 @@
-"""How runs scatter over seeds in made-up studies: even, uneven, with heavy tails, or with an effect of the seed.
+"""How runs scatter over seeds in simulated studies: evenly, unevenly, with heavy tails, or with an effect of the seed.
 
 Noise is on the scale of the score: on the logit, where 0.06 is 1.1 points at 75 %.
 """
@@ -14,10 +14,10 @@ RUN_SD = 0.06
 """Standard deviation of a run's logit."""
 
 MOST_SEEDS = 5
-"""The most seeds of a cell where cells have different numbers of them, from 1 on."""
+"""The most seeds of a cell if cells have different numbers of them; the least is 1."""
 
 Spread = Callable[[np.random.Generator, Array], Array]
-"""Standard deviation of each cell over RUN_SD, of cells whose sizes are 0 to 1."""
+"""Maps the sizes of cells, from 0 to 1, to their standard deviations over RUN_SD."""
 
 
 def even(rng: np.random.Generator, sizes: Array) -> Array:
@@ -52,7 +52,7 @@ class Scatter:
     seed_effect: float = 0.0
     """Standard deviation of what a seed does to all runs of an arm."""
     of_twins: bool = False
-    """Whether it does the same to all arms."""
+    """Whether the seed does the same to all arms."""
     tails: float = np.inf
     """Degrees of freedom of the runs' Student t."""
     unbalanced: bool = False
@@ -91,4 +91,4 @@ UNBALANCED = (
     Scatter("1 to 5 seeds", unbalanced=True),
     Scatter("1 to 5 seeds, gamma variances", gamma, unbalanced=True),
 )
-"""Each is one design, as it has its own numbers of seeds."""
+"""Each is one design, because it draws its own numbers of seeds."""

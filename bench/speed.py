@@ -7,16 +7,16 @@
 On a machine with a GPU the same command takes ViT-B-32 and ViT-B-16, larger batches and bf16, and also prints the model
 FLOPs utilisation: flipscale.cost's FLOPs a second over the peak that the GPU's data sheet gives.
 
-Each number is of a run of the whole program in a process of its own, see programs.py. The two programs take turns,
---repeats times. A ratio is of two runs that followed each other; printed are the medians:
+Each number comes from a run of the whole program in a process of its own, see programs.py. The two programs take turns,
+--repeats times. A ratio compares two runs that followed each other; the medians are printed:
 
-    steps   of optimizer steps alone, but for the first eighth of them, from the hook in stamps.py; and its range
-    whole   of the program from its start to its end, which depends on the length of the run
-    first   the same, with what flipscale took to decode the shards, once for all runs, added to its time: the first of
-            all runs, which sees each pair once
+    steps   optimizer steps alone, without the first eighth of them, from the hook in stamps.py; and its range
+    whole   the program from its start to its end, which depends on the length of the run
+    first   the same, with the time in which flipscale decodes the shards, once for all runs, added to its time: the
+            first of all runs pays that
 
-On a CPU the share of the peak is that of a matrix product of one thread, measured in turn with the programs: --repeats
-times each cell, of which the median counts.
+On a CPU the peak is a matrix product of one thread, measured in turns with the programs: --repeats times per cell, of
+which the median counts.
 
 With --decode always flipscale decodes as it reads, like open_clip, and "first" says little.
 """
@@ -40,7 +40,7 @@ from flipscale.cost import cost
 from flipscale.devices import DEVICES, device_named
 
 CPU_SIZES = ("ViT-w32d2-4", "ViT-w48d3-4", "ViT-w64d4-4", "ViT-w128d4-4", "ViT-w192d6-4", "ViT-B-32")
-"""From those of the quickstart to a stock model."""
+"""From models of the quickstart to a stock model."""
 
 CPU_DEFAULT = CPU_SIZES[:3]
 
@@ -50,10 +50,10 @@ STEPS = (8, 200)
 """The least and the most steps of a run."""
 
 STREAM_STEPS = 100
-"""The least steps if flipscale decodes while it reads: it is up to 8 steps ahead of those that are timed."""
+"""The least steps if flipscale decodes while it reads: its reading is up to 8 steps ahead of the timed steps."""
 
 PRODUCT = 1024
-"""Rows and columns of the matrices whose product is a CPU's peak."""
+"""Rows and columns of the matrices whose product stands for a CPU's peak."""
 
 CPU_RATE, GPU_RATE = 30e9, 2e14
 """FLOPs a second, roughly, by which the length of a run is chosen."""
@@ -93,14 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--masks", nargs="+", type=float, default=[0.0, 0.75], metavar="RATIO", help="mask ratios")
     parser.add_argument("--repeats", type=int, default=3, help="how often each program runs")
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="about so long are flipscale's steps at mask ratio 0"
+        "--seconds", type=float, default=2.0, help="about how long flipscale's steps take at mask ratio 0"
     )
-    parser.add_argument("--batch", type=int, help="pairs a step; 64, of a stock model 8, on a GPU 256")
+    parser.add_argument("--batch", type=int, help="pairs a step; 64, for a stock model 8, on a GPU 256")
     parser.add_argument("--steps", type=int, help="steps of a run, in place of --seconds")
     parser.add_argument("--text-length", type=int, default=16, help="tokens of a text")
-    parser.add_argument(
-        "--open-clip-text-length", type=int, help="of open_clip's alone, say 77, which it has by default"
-    )
+    parser.add_argument("--open-clip-text-length", type=int, help="for open_clip alone, such as 77, its default")
     parser.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), help="fp32, on a GPU bf16 (open_clip: amp_bf16)"
     )
@@ -123,7 +121,7 @@ def _prepare(work: Path, model: str, precision: str, asked: argparse.Namespace) 
 
 
 def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> dict[str, Any]:
-    """Both programs in turn, and what follows from it."""
+    """Run both programs in turns, and compute the ratios."""
     settings = replace(prepared.settings, mask_ratio=mask_ratio)
     steps = settings.samples // settings.batch_size
     skip = max(1, steps // 8)

@@ -1,11 +1,11 @@
-"""Runs a Python program as `python -m` would and notes the time of each of its optimizer steps.
+"""Runs a Python program as `python -m` would, and records the time of each of its optimizer steps.
 
     python bench/stamps.py STAMPS.json SKIP STEPS MODULE [ARGUMENT ...]
 
 The program is not changed: torch calls a hook after every step of any optimizer. Two programs are timed by the same
 clocks at the same place in their loops. After step number STEPS, STAMPS.json gets the CPU seconds of the process, all
-its threads, and the wall clock at each step, and the peak memory up to there. On a GPU, steps SKIP and STEPS are waited
-for, the others not: a program that lets the GPU run behind keeps what it gains by that.
+its threads, and the wall clock at each step, and the peak memory up to there. On a GPU, only steps SKIP and STEPS are
+waited for, so a program that lets the GPU work asynchronously keeps that gain.
 """
 
 import json
@@ -21,7 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 def note_steps(path: Path, skip: int, steps: int) -> None:
-    """From here on note this process's optimizer steps, and write what was noted when `steps` of them are done."""
+    """Record this process's optimizer steps from now on, and write the record after `steps` of them."""
     cpu: list[float] = []
     wall: list[float] = []
 
@@ -43,7 +43,7 @@ def note_steps(path: Path, skip: int, steps: int) -> None:
 if __name__ == "__main__":
     noted, skipped, all_steps, module = sys.argv[1:5]
     note_steps(Path(noted), int(skipped), int(all_steps))
-    # As `python -m` has them: the working folder comes first on the path, and the arguments are the program's own.
+    # As under `python -m`: the working folder comes first on the path, and the arguments are the program's own.
     sys.path[0] = ""
     sys.argv = sys.argv[4:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

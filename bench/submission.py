@@ -4,16 +4,16 @@
     python -m bench.submission --partition main --hydra PYTHON --out NAME
 
 A study of --runs cells is planned and submitted as a user does it, `flipscale submit STUDY --on slurm --detach`, to a
-fake SLURM that takes jobs and starts none (tests/launch/fake_slurm.py). Then its run folders are filled as training
+fake SLURM that accepts jobs and starts none (tests/launch/fake_slurm.py). Then its run folders are filled as training
 fills them, and `flipscale status` looks at them: all waiting, half of them finished, all finished.
 
 --partition measures on the SLURM cluster here too, against `sbatch --array` of the same script, and with --hydra
-against hydra's sweep of a function that does nothing. Jobs are held, as 1,000 starts of torch would take the machine
-for an hour, and cancelled at once. hydra is not a dependency of flipscale; it is to be had by
-`python -m venv DIR && DIR/bin/pip install hydra-core hydra-submitit-launcher`, and --hydra DIR/bin/python.
+against hydra's sweep of a function that does nothing. Jobs are held, because 1,000 starts of torch would occupy the
+machine for an hour, and cancelled at once. hydra is not a dependency of flipscale; install it with
+`python -m venv DIR && DIR/bin/pip install hydra-core hydra-submitit-launcher`, and give --hydra DIR/bin/python.
 
-SLURM's programs are called through wrappers that note when each was called and when it had answered. What is compared
-takes turns. Other work on the machine only ever adds, so what is printed is the least of --repeats; the file has all.
+SLURM's programs are called through wrappers that note when each was called and when it answered. What is compared takes
+turns. Other work on the machine can only add time, so the least of --repeats is printed; the file has all.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from tests.launch import fake_slurm
 PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo")
 
 CONSTANT = 1
-"""Calls of a submission beside one sbatch an array: scontrol says how large an array may be."""
+"""Calls of a submission besides one sbatch per array: scontrol says how large an array may be."""
 
 OWN_MS = 1.0
 """Milliseconds of CPU that a submission may take for each run, without SLURM's programs."""
@@ -60,10 +60,10 @@ FAILED_BEFORE = 10
 """One run in this number was pre-empted twice before it finished."""
 
 SHARE_OF_JOBS = 0.7
-"""The largest share of a SLURM's jobs that is used here."""
+"""The largest share of SLURM's MaxJobCount that is used here."""
 
 HYDRA_RUNS = 100
-"""More jobs of hydra's than this are held, as ours are: each takes a second of a core to start."""
+"""If hydra has more jobs than this, they are held, as ours are: each takes a second of a core to start."""
 
 HYDRA_SECONDS = 600.0
 """The time that hydra is waited for."""
@@ -92,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = _parser()
     asked = parser.parse_args(arguments)
     if asked.hydra and not asked.partition:
-        parser.error("--hydra needs --partition, for hydra's jobs go to a real SLURM")
+        parser.error("--hydra needs --partition, because hydra's jobs go to a real SLURM")
     if asked.partition:
-        cluster_config()  # What is missing is better said now than after the rest was measured.
+        cluster_config()  # Better to fail now than after the rest was measured.
     facts: dict[str, Any] = {
         "benchmark": "submission",
         "machine": machine(),
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             _progress(f"{runs:,} jobs by hydra")
             facts["hydra"].append(hydra_sweep(folder, asked.hydra, runs, asked.partition))
         facts["limits"] = limits(facts)
-        # Before the folder goes: removing all these files may take minutes.
+        # Before the folder is removed, which may take minutes.
         leave(asked.out, facts, _as_markdown(facts))
     return facts
 
@@ -166,22 +166,22 @@ class Spent:
     own_cpu_seconds: float
     """CPU seconds of the process itself."""
     programs_cpu_seconds: float
-    """CPU seconds of the programs it called, as far as they work here and not in SLURM's daemons."""
+    """CPU seconds of the programs it called, without SLURM's daemons."""
     programs_wall_seconds: float
-    """In which it waited for them."""
+    """Wall seconds in which it waited for them."""
     calls: Mapping[str, int]
-    """How often it called which."""
+    """How often it called each program."""
 
 
 class Scheduler:
-    """SLURM's programs as `environment` has them, real or fake, each behind a wrapper that notes its calls."""
+    """SLURM's programs on the PATH of `environment`, real or fake, each behind a wrapper that notes its calls."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None):
         wrappers = folder / "wrappers"
         wrappers.mkdir(parents=True)
         self.notes = folder / "calls.txt"
         self.notes.touch()
-        # What the caller has set for flipscale is not what is measured here.
+        # The caller's settings for flipscale must not affect the measurement.
         own = {name: value for name, value in os.environ.items() if not name.startswith("FLIPSCALE_")}
         self.environment = {**own, **(environment or {})}
         for name in PROGRAMS:
@@ -192,7 +192,7 @@ class Scheduler:
         self.environment["PATH"] = f"{wrappers}:{self.environment['PATH']}"
 
     def calls(self) -> list[Call]:
-        """All calls that have ended, the first first."""
+        """All calls that have ended, in the order in which they ended."""
         lines = [line.split() for line in self.notes.read_text().splitlines()]
         return [Call(program, float(began), float(ended)) for program, began, ended in lines]
 
@@ -204,7 +204,7 @@ class Scheduler:
             process = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=said
             )
-            # Until it is waited for, /proc still has what it took, itself and its children apart.
+            # Until the process is waited for, /proc has its CPU time, its own and its children's separately.
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             wall = time.perf_counter() - began
             own, programs = cpu_seconds(process.pid)
@@ -262,7 +262,7 @@ def looks(folder: Path, runs: int, repeats: int, records: int) -> dict[str, Any]
     study, site, mine = home / "study.yaml", home / "site.yaml", home / "command"
     scheduler = _fake(mine, "looks")
     folders = [RunFolder(path) for path in sorted((mine / "results/runs").iterdir())]
-    folders = [*folders[::2], *folders[1::2]]  # Of each array half has ended, and not half of the arrays.
+    folders = [*folders[::2], *folders[1::2]]  # Half of each array has ended, not half of the arrays.
     facts: dict[str, Any] = {"runs": runs, "situations": {}, "again": []}
     finished = 0
     for situation, share in SITUATIONS.items():
@@ -282,7 +282,7 @@ def looks(folder: Path, runs: int, repeats: int, records: int) -> dict[str, Any]
 
 
 def _fake(home: Path, name: str = "submit") -> Scheduler:
-    """The fake SLURM of a folder, by wrappers of their own."""
+    """The fake SLURM of a folder, behind new wrappers."""
     slurm = home / "slurm"
     return Scheduler(home / name, {"PATH": f"{slurm / 'bin'}:{os.environ['PATH']}", "FAKE_SLURM": str(slurm)})
 
@@ -423,7 +423,7 @@ def submissions_to_a_cluster(folder: Path, runs: int, partition: str, repeats: i
         "slurm": config["SLURM_VERSION"],
         "max_array_size": int(config["MaxArraySize"]),
         "runs": runs,
-        # It keeps ended jobs for minutes, and takes no new ones beyond this. Each turn has three times the runs.
+        # SLURM keeps ended jobs for minutes and refuses more than MaxJobCount. Each turn submits the runs three times.
         "repeats": max(1, min(repeats, int(int(config["MaxJobCount"]) * SHARE_OF_JOBS) // (3 * runs))),
         "flipscale": [],
         "sbatch": [],
@@ -452,7 +452,7 @@ def submissions_to_a_cluster(folder: Path, runs: int, partition: str, repeats: i
 
 
 def cluster_config() -> dict[str, str]:
-    """What the SLURM here says of itself. FlipscaleError where there is none."""
+    """The configuration of the SLURM here. FlipscaleError if there is none."""
     try:
         answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
@@ -471,7 +471,7 @@ def _cancelled_after(name: str) -> Iterator[None]:
 def hydra_sweep(folder: Path, python: str, runs: int, partition: str) -> dict[str, Any]:
     """hydra's sweep of a function that does nothing: seconds until all jobs are queued, and until it returns.
 
-    Where the jobs are held, it is not waited for: it returns when all are done.
+    If the jobs are held, hydra is not waited for, because it returns when all are done.
     """
     home = folder / f"hydra-{runs}"
     scheduler = Scheduler(home)
@@ -510,7 +510,7 @@ def hydra_sweep(folder: Path, python: str, runs: int, partition: str) -> dict[st
 
 
 def limits(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the numbers are to hold, and whether they do."""
+    """The limits of the numbers, and whether they hold."""
     found = []
     places = [(f"fake, {one['runs']:,}", one, facts["max_array_size"]) for one in facts["fake"]]
     if cluster := facts["cluster"]:
@@ -640,7 +640,7 @@ def _stage_rows(facts: Mapping[str, Any]) -> list[list[str]]:
 
 @contextlib.contextmanager
 def _folder(asked: Path | None) -> Iterator[Path]:
-    """The folder for what is made; a temporary one goes when the block ends."""
+    """The folder to work in; a temporary one is removed when the block ends."""
     if asked is None:
         with tempfile.TemporaryDirectory(prefix="flipscale-bench-") as folder:
             yield Path(folder)
@@ -656,6 +656,6 @@ def _progress(what: str) -> None:
 
 
 if __name__ == "__main__":
-    # Held jobs are cancelled, and the folder is removed, even if somebody ends it.
+    # Held jobs are cancelled, and the folder is removed, even after SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()

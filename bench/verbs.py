@@ -1,4 +1,4 @@
-"""A verb of flipscale as its user runs it on a made study, from Python's start to its end, and what that takes."""
+"""Runs a verb of flipscale on a synthetic study as a user does, from Python's start to its end, and measures it."""
 
 import os
 import subprocess

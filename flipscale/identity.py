@@ -34,7 +34,7 @@ from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTI
 from flipscale.words import exact
 
 RECIPE = 2
-"""Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
+"""Version of what training does with given settings. It is part of every id: raising it makes all runs new ones."""
 
 _ONE_OF = (DATASET, EVALUATION_SET, FINE_TUNING_SET, TRAINER)
 _KEYS: Mapping[type | None, Keys] = {
@@ -59,7 +59,7 @@ def parent_of(settings: Settings) -> Settings | None:
 
 
 def lineage(settings: Settings) -> list[Settings]:
-    """The run and those it comes from, the first of them first."""
+    """The run and those it comes from, the earliest first."""
     line = [settings]
     while (parent := parent_of(line[0])) is not None:
         line.insert(0, parent)
@@ -67,10 +67,10 @@ def lineage(settings: Settings) -> list[Settings]:
 
 
 def stage(settings: Settings) -> Settings:
-    """The settings of what the run itself trains: of a tuning its own in place of those before it.
+    """The settings of what the run itself trains: for a tuning, its own in place of its parent's.
 
     FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
-    fifth of its samples; both are so where the study says nothing. An evaluation trains nothing: it sees 0 samples,
+    fifth of its samples; both are the defaults. An evaluation trains nothing: it sees 0 samples,
     with the model and the sizes that its parent was trained with.
     """
     tuning = settings.tuning
@@ -90,7 +90,7 @@ def stage(settings: Settings) -> Settings:
         warmup=warmup,
         batch_size=tuning.batch_size or settings.batch_size,
         mask_ratio=tuning.mask_ratio,
-        # What a mask leaves out is what the decoder learns from; without one there is nothing to reconstruct.
+        # The decoder learns from what a mask leaves out; without one there is nothing to reconstruct.
         reconstruction=settings.reconstruction if tuning.mask_ratio else None,
         cooldown=min(settings.cooldown, tuning.samples - warmup),
     )
@@ -152,7 +152,7 @@ def labelled_set(settings: Settings) -> FineTuningSet:
 
 
 def labelled_test_images(settings: Settings) -> int:
-    """How many test images of the labelled set are scored at most."""
+    """The most test images of the labelled set that are scored."""
     assert settings.fine_tuning is not None
     return settings.fine_tuning.images or images_scored(settings.evaluation, labelled_set(settings))
 
@@ -304,7 +304,7 @@ def _last_two(path: str) -> str:
 
 
 def _of_tuning(tuning: Tuning, settings: Settings) -> JsonObject:
-    """A tuning with the model and sizes that it changes: ids from before it could change them stand."""
+    """A tuning with the model and sizes that it changes: ids from before tunings could change them stay valid."""
     shape = _shape_of(tuning, settings)
     others = {name: value for name, value in plain(tuning).items() if name not in shape}
     return others | _changed_shape(tuning, settings)
@@ -322,7 +322,7 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
         found["at"] = sorted({*found["at"], 1.0})
         if found["at"] == [1.0]:
             del found["at"]
-    found.pop("means", None)  # They are worked out of the sets' scores whenever runs are collected.
+    found.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
     if _scores_default_images(evaluation, data):
         found.pop("images", None)
     if evaluation.data is not None:

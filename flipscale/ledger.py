@@ -1,6 +1,6 @@
-"""Predicted and spent hours of studies, by study, arm and state; failed and stopped work is counted.
+"""Predicted and spent hours, by study, arm and state; failed and stopped work is counted.
 
-Hours are device-hours, on a CPU core-hours, as everywhere. The hours of a run are the sum of
+Hours are device-hours, or core-hours on a CPU, as everywhere. The hours of a run are the sum of
 
   - its training: by result.json for a finished run; for any other by its last record, or by its lease before the first
     record
@@ -25,7 +25,7 @@ from flipscale.settings import JsonObject, Settings
 from flipscale.words import device_hours, short
 
 PROBE_ARM = "probe"
-"""The name in the arm's place for time spent on a probe."""
+"""Takes the arm's place for time spent on a probe."""
 
 STOPPED = (FailureKind.TIMEOUT, FailureKind.PREEMPTED)
 """Failures that end an attempt with a checkpoint: its training is in the records of the next one."""
@@ -38,12 +38,12 @@ class LedgerEntry:
     id: str
     study: str
     arm: str
-    """Its values of what differs between the runs of a cell, as 'mask_ratio=0.5'."""
+    """Its values of the settings that differ within a cell, such as 'mask_ratio=0.5'."""
     state: State
     unit: str
     """'core-hours' or 'GPU-hours'."""
     predicted: float | None
-    """Hours of training as they were predicted when it was submitted, or planned; None where they were not."""
+    """Hours of training as predicted when it was submitted or planned; None without a prediction."""
     low: float | None
     high: float | None
     """The range that was given with them."""
@@ -51,7 +51,7 @@ class LedgerEntry:
     evaluation: float
     lost: float
     untimed: int
-    """Failed attempts of which no time is known."""
+    """Failed attempts whose time is unknown."""
 
     @property
     def spent(self) -> float:
@@ -66,7 +66,7 @@ class LedgerEntry:
 
     @property
     def is_within(self) -> bool:
-        """Whether its training took what the prediction's range says."""
+        """Whether its training took a time within the predicted range."""
         return self.low is not None and self.high is not None and self.low <= self.training <= self.high
 
 
@@ -162,7 +162,7 @@ class PlannedStudy:
 def entries_of(study: PlannedStudy, runs: Path, left_out: Callable[[str], None]) -> list[LedgerEntry]:
     """An entry for each run of a study. runs: the folder of run folders.
 
-    left_out: told why a run has no entry, as its folder is damaged.
+    left_out: called with the reason for each run that has no entry because its folder is damaged.
     """
     arms = _arms(study.asked, study.baseline)
     entries = []
@@ -189,7 +189,7 @@ def probes_of(runs: Path, studies: Iterable[str], left_out: Callable[[str], None
 def _entry(study: str, arm: str, planned: Asked, folder: RunFolder) -> LedgerEntry:
     glance = folder.glance()
     state = glance.state(State.WAITING)
-    # What was said when it was submitted: the plan of today may know more.
+    # The prediction made when it was submitted: today's plan may know more.
     asked = folder.asked() or planned
     result = (folder.result() if state is State.FINISHED else None) or Result()
     took = _seconds_of(folder, glance, state, result)
@@ -244,7 +244,7 @@ def _recorded_seconds(folder: RunFolder) -> float:
 
 
 def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], state: State, result: Result) -> float:
-    """How much of the training that is there was done in attempts that failed."""
+    """How much of the training that was kept was done in attempts that failed."""
     if state is not State.FINISHED:
         return trained
     reached = max((failed.samples_seen for failed in failures), default=0)
@@ -257,8 +257,8 @@ def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], state: Stat
 def _arms(asked: Sequence[Asked], baseline: JsonObject | None) -> dict[str, str]:
     """The arm of each run, by id: what differs from the baseline's settings.
 
-    A plan of an older version does not name its baseline. Then it is what the runs of one cell differ in, but for the
-    seed, and the first run stands for the baseline.
+    A plan of an older version does not name its baseline. Then the arm is what the runs of one cell differ in, except
+    the seed, and the first run stands for the baseline.
     """
     reference = _reference(asked) if baseline is None else baseline
     return {each.id: _arm(each.settings, reference) for each in asked}
@@ -273,7 +273,7 @@ def _arm(settings: JsonObject, reference: JsonObject) -> str:
 def _reference(asked: Sequence[Asked]) -> JsonObject:
     """The first run's values of the settings in which the runs of a cell differ.
 
-    Settings that follow from others, as a learning rate that is coupled to the mask ratio, are left out.
+    Settings that follow from others, such as a learning rate that is coupled to the mask ratio, are left out.
     """
     names = [name for name in Settings.__dataclass_fields__ if name != "seed"]
     texts = {each.id: {name: _text(each.settings.get(name)) for name in names} for each in asked}

@@ -1,8 +1,8 @@
 """Pictures of two letters with captions, as tar shards: data whose details are small beside the picture.
 
-A letter is an eighth of the picture high and lies anywhere in its half, so a model has to find it and to tell its
-parts, which patches as large as a letter make hard. There are 8 letters, A to H, and so 64 words of two; the caption of
-a picture is its word, "B F". Colours vary and say nothing.
+A letter is an eighth of the picture high and lies anywhere in its half, so a model has to find it and make out its
+parts, which is hard with patches as large as a letter. There are 8 letters, A to H, and so 64 words of two; the caption
+of a picture is its word, "B F". Colours vary and carry no information.
 """
 
 import io
@@ -26,7 +26,7 @@ LEAST_SIZE = 28
 """Pixels: at fewer, letters are not legible."""
 
 _FONT = 1 / 6
-"""Size of the font as a share of the picture's height. A capital letter has 7 tenths of that."""
+"""Size of the font as a share of the picture's height. A capital letter is 7 tenths of that high."""
 _SPREAD = 0.1
 """How far a letter may be from the middle of its half, to the sides; up and down it may be twice as far."""
 _NUMBERS = 15
@@ -34,7 +34,7 @@ _NUMBERS = 15
 
 
 def build_letters(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Built:
-    """Build the data set in the folder `out`, which appears when all is in it: training shards, a test shard with
+    """Build the data set in the folder `out`, which appears once it is complete: training shards, a test shard with
     captions and classes, and classes.txt.
 
     size: width and height of the pictures in px. pairs: how many to train on. Raises DataError if the folder exists or

@@ -1,4 +1,4 @@
-"""Pictures of small glyphs that differ in products of four pixels alone, as tar shards: made for fine patches.
+"""Pictures of small glyphs that differ only in products of four pixels, as tar shards: made for fine patches.
 
 A picture is a mosaic of glyphs of 4 x 4 black and white pixels. A glyph is a word of the Nordstrom-Robinson code: 16
 bits, 256 words, any two of which differ in at least 6 (Nordstrom and Robinson, Information and Control 11, 1967). The
@@ -6,7 +6,7 @@ code is a union of 8 cosets of the Reed-Muller code RM(1,4), and these are the c
 of the 32 words of its class, drawn apart from all other cells. Such a coset is an orthogonal array of strength 3: in
 each class any three pixels of a cell show all 8 patterns equally often. So no mean and no product of two or three
 pixels tells classes apart; products of four do. A patch of 4 px is one cell, and a patch of 8 px mixes four. A
-twentieth of the pixels is inverted at random, as patches of 4 px were learnt within a hundred steps without that.
+twentieth of the pixels is inverted at random: without that, patches of 4 px were learnt within a hundred steps.
 """
 
 import io
@@ -28,11 +28,11 @@ CELL = 4
 """Side of a glyph in px."""
 
 SPECKLES = 0.05
-"""Share of pixels that are turned over, black to white or white to black, each apart from all others."""
+"""Share of pixels that are inverted, black to white or white to black, each independently of the others."""
 
 _FORMS = (0, 12, 22, 27, 39, 41, 53, 58)
-"""Quadratic forms of 4 bits, one a class: bit k is the coefficient of the k-th of the products of two, in the order of
-itertools.combinations. The sum of any two is bent (a Kerdock set), which is what keeps words of two classes 6 apart."""
+"""Quadratic forms of 4 bits, one for each class: bit k is the coefficient of the k-th of the products of two, in the
+order of itertools.combinations. The sum of any two is bent (a Kerdock set), so words of two classes are 6 apart."""
 
 
 def glyphs() -> npt.NDArray[np.uint8]:
@@ -46,7 +46,7 @@ def glyphs() -> npt.NDArray[np.uint8]:
 
 
 def build_mosaics(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Built:
-    """Build the data set in the folder `out`, which appears when all is in it: training shards, a test shard with
+    """Build the data set in the folder `out`, which appears once it is complete: training shards, a test shard with
     captions and classes, and classes.txt.
 
     size: width and height of the pictures in px. pairs: how many to train on. Raises DataError if the folder exists or

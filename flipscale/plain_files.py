@@ -1,4 +1,4 @@
-"""Files that anybody may have put there or damaged: they are read if they are plain files, and as JSON if that is due.
+"""Files that anybody may have put there or damaged: read only if they are plain files, and as JSON where expected.
 
 A folder of results may come from another machine, a full disk or a stranger. A pipe in the place of a file would block
 its reader for ever, a device never ends, and a file may claim more bytes than there is memory. Here each of these is a
@@ -28,7 +28,7 @@ from flipscale.settings import JsonObject
 AnyPath = str | os.PathLike[str]
 
 MOST_FILE_BYTES = 2**29
-"""A file that is read whole may have so many bytes, unless its reader says otherwise."""
+"""The most bytes of a file that is read whole, unless its reader sets another limit."""
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of half a character. Two of them may be one."""
@@ -76,7 +76,7 @@ def refused_link(path: AnyPath) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something of that name, be it a link to itself."""
+    """Whether there is something of that name, even a link to itself."""
     try:
         return path.exists()
     except (OSError, ValueError):  # ValueError: a NUL byte
@@ -110,10 +110,10 @@ def read_text(path: AnyPath, *, most: int = MOST_FILE_BYTES, follow: bool = Fals
 
 
 def parsed(text: bytes, *, halves: bool = False) -> Any:
-    """The JSON in a text. ValueError for whatever is wrong with it, be it nested too deeply to read.
+    """The JSON in a text. ValueError for anything wrong with it, such as nesting too deep to read.
 
-    Half a character, which an escape can write and no file in UTF-8 can hold, is wrong too unless `halves`. A byte of a
-    file's name that is not UTF-8 is right.
+    Half a character (a lone surrogate), which an escape can write but no UTF-8 file can hold, is wrong too unless
+    `halves`. A byte of a file's name that is not UTF-8 is accepted.
     """
     try:
         found = json.loads(text)
@@ -128,7 +128,7 @@ def parsed(text: bytes, *, halves: bool = False) -> Any:
 
 
 def read_json(path: AnyPath, *, most: int = MOST_FILE_BYTES, follow: bool = False) -> Any:
-    """The JSON in a plain file. Raises as `read_bytes` does, and DamagedFile where it is no JSON."""
+    """The JSON in a plain file. Raises as `read_bytes` does, and DamagedFile where it is not JSON."""
     try:
         return parsed(read_bytes(path, most=most, follow=follow))
     except ValueError as error:
@@ -146,8 +146,8 @@ def read_json_object(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> JsonObjec
 def is_fresh(path: Path, seconds: float) -> bool:
     """Whether somebody has touched the file within that time. FileNotFoundError where there is none.
 
-    A file server has a clock of its own, and ours may have been put back: where the two seem to differ, its clock is
-    asked, so that no time ahead of it keeps a file fresh. In a folder that cannot be written to, ours counts.
+    A file server has a clock of its own, and ours may have been set back: where the two seem to differ, its clock is
+    asked, so that a time in its future keeps no file fresh. In a folder that cannot be written to, ours counts.
     """
     try:
         touched = path.stat().st_mtime
@@ -177,10 +177,10 @@ AnyRecord = TypeVar("AnyRecord")
 
 
 def record_of(kind: type[AnyRecord], data: object, /, *, leniently: bool = False, **known: Any) -> AnyRecord:
-    """The dataclass of that type that a JSON object holds, each field checked against its annotation.
+    """A dataclass of that type from a JSON object, each field checked against its annotation.
 
-    Lists become tuples, and keys that it has besides are left out. ValueError names a field that is missing or holds
-    something else; `leniently`, one that has a default takes that instead. `known` are fields that are read elsewhere.
+    Lists become tuples, and unknown keys are ignored. ValueError names a field that is missing or holds something else;
+    `leniently`, one that has a default takes that instead. `known` are fields that are read elsewhere.
     """
     if not isinstance(data, dict):
         raise ValueError("holds no JSON object")
@@ -206,7 +206,7 @@ def fits(value: object, kind: Any) -> bool:
 
 
 _Fitting = Callable[[Any], tuple[bool, Any]]
-"""Tells whether a value of JSON is of a type, and gives the value as that type has it."""
+"""Whether a value of JSON is of a type, and the value as that type has it."""
 
 
 class _Field(NamedTuple):
@@ -218,7 +218,7 @@ class _Field(NamedTuple):
 
 @functools.cache
 def _fields(kind: type) -> list[_Field]:
-    """The fields of a dataclass. Annotations are taken apart once: that takes longer than to check a value."""
+    """The fields of a dataclass. Annotations are analysed once, as that takes longer than checking a value."""
     return [
         _Field(
             field.name,
@@ -260,7 +260,7 @@ def _fitted_mapping(fitted: _Fitting, value: Any) -> tuple[bool, Any]:
 
 
 def _fitted_number(kind: type, value: Any) -> tuple[bool, Any]:
-    """Whether it is a finite number, whole where that is due; True is none."""
+    """Whether it is a finite number, whole if `kind` is int; a bool is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         return False, None
     if kind is float:

@@ -39,9 +39,9 @@ class Run:
     parents: tuple[str, ...]
     cost: Cost
     cell: Cell | None
-    """The values that tell this run from the others of its study, without the baseline's settings and the seed.
+    """The values that distinguish this run from others of its study, without the baseline's settings and the seed.
 
-    None for a run that no cell of the study asks for, and that is here as the parent of one.
+    None for a run that no cell of the study asks for, and that is here only as the parent of one.
     """
     resources: Resources = field(hash=False)
     timed: RunTime | None = None
@@ -50,7 +50,7 @@ class Run:
 
     @property
     def fits(self) -> bool | None:
-        """Whether the memory of its device is predicted to be enough; None where that cannot be told."""
+        """Whether the memory of its device is predicted to be enough; None where that is unknown."""
         available = device_memory(self.resources)
         if available is None or not self.cost.steps or stage(self.settings).trainer.kind == "command":
             return None
@@ -170,7 +170,7 @@ class Plan:
         ]
 
     def _unsure_of_budget(self) -> list[str]:
-        """Limits that a prediction keeps and its range does not, and one that cannot be checked."""
+        """Limits that a prediction stays within but its range exceeds, and a price that cannot be checked."""
         hours, money, budget = self.total.hours, self.money, self.budget
         found = []
         if budget.gpu_hours is not None and hours.about <= budget.gpu_hours < hours.high:
@@ -185,7 +185,7 @@ class Plan:
         return found
 
     def _resized(self) -> list[str]:
-        """Warnings of resized images with another number of patches than a mask keeps: not every number is a square."""
+        """Warnings where resized images have other numbers of patches than masks keep: not every number is a square."""
         found: dict[str, int] = {}
         for run in self.runs:
             staged = stage(run.settings)
@@ -200,7 +200,7 @@ class Plan:
         return [f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in found.items()]
 
     def _in_fp32(self) -> list[str]:
-        """That fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
+        """A warning that fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
         found = DEVICES[self.device]
         slow = [run for run in self.runs if run.settings.precision == "fp32" and run.cost.steps]
         if not slow or not isinstance(found, Device) or found.is_tpu:
@@ -265,8 +265,8 @@ def check_memory(runs: Iterable[Run]) -> None:
 def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     """Every run of a study, once each, in the order of its axes.
 
-    measured: what probes have timed at one place (`Timings.at`). The hours of a run whose shape is among it are those
-    that follow from it; of others they are predicted.
+    measured: what probes have timed at one place (`Timings.at`). A run whose shape was timed gets its hours from that;
+    the hours of the others are predicted.
     """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
     differing = sorted(
@@ -274,7 +274,7 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     )
 
     def apart(settings: Settings) -> str:
-        # What no axis and no coupling gives is the same in all cells.
+        # A setting that no axis and no coupling gives is the same in all cells.
         return repr([getattr(settings, name) for name in differing])
 
     varied = _varied(study)
@@ -336,8 +336,8 @@ def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:
 def plan_at(study: Study, at: Values) -> Plan:
     """The plan of one more cell of the study: its base and couplings with these settings, constraints aside.
 
-    Texts are read as in a study file: 12.8B, ViT-H-14. Raises PlanError for a setting that is unknown or cannot be had,
-    and for an axis of the study that is neither in `at` nor in its base.
+    Texts are read as in a study file: 12.8B, ViT-H-14. Raises PlanError for an unknown setting or a wrong value, and
+    for an axis of the study that is neither in `at` nor in its base.
     """
     axes = []
     for name, value in at.items():
@@ -385,7 +385,7 @@ def _amount(value: float) -> str:
 
 
 def _varied(study: Study) -> list[str]:
-    """The axes that tell cells apart, but for the baseline's and the seed."""
+    """The axes that distinguish cells, except the baseline's and the seed."""
     axes = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
     return [
         name

@@ -1,7 +1,7 @@
 """Random numbers that are hashes of what they are for: no state, so a batch can begin anywhere and comes out the same.
 
-The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), one stream for each (key, index). It is a few integer
-operations, alike on every platform, and numpy may change its own streams between versions; these numbers never change.
+The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), one stream for each (key, index). It takes a few
+integer operations, the same on every platform. NumPy may change its own streams between versions; these never change.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ Unit = Literal["fraction", "nats", "number"]
 
 @dataclass(frozen=True)
 class Score:
-    """The scores that an evaluation can measure."""
+    """A score that an evaluation can measure."""
 
     unit: Unit
     meaning: str
@@ -132,7 +132,7 @@ PREFERRED = ("zero_shot_top1", "image_retrieval_r1", "held_out_loss", *SCORES)
 
 _SAYS_LOWER = re.compile(r"(^|[^a-z])(err|error|loss|ppl|perplexity|nll|bpb)", re.IGNORECASE)
 _SAYS_LOWER_OF_A_SET = re.compile(r"[._](fid|kid|wer|cer|ece|mce|mse|rmse|brier|distance|seconds)\d*(_|$)")
-"""More words for little, of a score that has a set's name before it: elsewhere they may mean something else."""
+"""More words for which lower is better, in scores of a set: in other names they may mean something else."""
 
 _SAYS_FRACTION = re.compile(
     r"acc|top_?[15](_|$)|recall|precision|(^|_)(f1|m?ap|m?iou|auc|share|(r|pm)_?(0|1|5|10))(_|\d|$)", re.IGNORECASE
@@ -157,7 +157,7 @@ def is_own_score(name: str) -> bool:
 def is_score(name: str) -> bool:
     """Whether a column is a score: one that flipscale measures, or SET.score of a program that a study names.
 
-    The scores that open_clip's program gives itself are none: no study declares them.
+    The scores that open_clip's program gives itself do not count: no study declares them.
     """
     return is_own_score(name) or (_OF_A_PROGRAM.fullmatch(name) is not None and not name.startswith("open_clip."))
 
@@ -174,7 +174,7 @@ def _known(name: str) -> Score | None:
 def is_fraction(name: str) -> bool:
     """Whether a column is a score between 0 and 1, which people read in percent.
 
-    The name of a program's score says it: accuracy, top1, recall, precision, f1, map, iou, auc, r1, pm0, ...
+    For a program's score the name decides: accuracy, top1, recall, precision, f1, map, iou, auc, r1, pm0, ...
     """
     if known := _known(name):
         return known.unit == "fraction"
@@ -182,16 +182,16 @@ def is_fraction(name: str) -> bool:
 
 
 def is_open_ended(name: str) -> bool:
-    """Whether a column is a score of which more is better and which has no upper end, as CIDEr.
+    """Whether a column is a score such as CIDEr: higher is better, with no upper end.
 
-    There is no error to 1 that a law could follow.
+    It has no distance from 1 that a law could follow.
     """
     return is_score(name) and not is_fraction(name) and not lower_is_better(name)
 
 
 @functools.cache
 def lower_is_better(name: str) -> bool | None:
-    """Whether less of a column is better, of a score or of anybody's table; None where its name does not say.
+    """Whether lower is better in a column, of a score or of anybody's table; None where its name does not say.
 
     `1 - x` has the direction opposite to x.
     """

@@ -18,8 +18,8 @@ _PLAIN = (str, int, float, type(None))
 
 def plain(value: object) -> Any:
     """The value as JSON and YAML hold it."""
-    # Asked of 10,000 runs, and most values are plain: fields() would take twice as long as all of this, and a union of
-    # types is made anew each time it is written.
+    # Called for 10,000 runs, and most values are plain: fields() would take twice as long as all of this, and a union
+    # of types is made anew each time it is written.
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, Mapping):
@@ -67,7 +67,7 @@ class WebDataset:
 DataSet = Shapes | Fashion | WebDataset
 
 
-# What is evaluated on alone
+# What is only evaluated on
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Evaluation:
     sets: Mapping[str, EvaluationSet]
     linear_probe: bool
     means: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By the name of a mean, the sets or scores that it is of."""
+    """The sets or scores that each mean averages, by its name."""
 
 
 # Parts of a training
@@ -314,7 +314,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits on what a whole study may cost; None is not a limit."""
+    """Limits on what a whole study may cost; None means no limit."""
 
     gpu_hours: float | None
     train_flops: float | None
@@ -361,7 +361,7 @@ class Resources:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Resources":
-        """Those that JSON holds: an older version wrote fewer of them, and a newer one may write more."""
+        """The resources in a JSON object: an older version wrote fewer of them, and a newer one may write more."""
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if values.get(name) is not None})
 
     @property

@@ -1,8 +1,8 @@
 """How long runs take where a probe has timed their shape: what it measured, and what follows from it for a run.
 
 The **shape** of a run is what the time of a step depends on: model, image size, masks, batch size, precision, data and
-how a batch is computed. Seeds, schedules and learning rates are not part of it, so a few steps tell what thousands will
-take. The shape of an **evaluation** is what its time depends on: the model, the sets, and how images are seen.
+how a batch is computed. Seeds, schedules and learning rates are not part of it, so a few steps show how long thousands
+will take. The shape of an **evaluation** is what its time depends on: the model, the sets, and how images are seen.
 
 A time holds for one place: a site, its device and its hardware. Nothing here touches a disk.
 """
@@ -31,7 +31,7 @@ STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing",
 """The resources that the time of a step depends on."""
 
 LEAST_SPREAD = 1.1
-"""A measured time is given with this factor either way at least: `python -m bench.probe` finds most runs within it."""
+"""The narrowest range of a measured time, as a factor either way: `python -m bench.probe` finds most runs within it."""
 
 
 class TimingPlace(NamedTuple):
@@ -42,7 +42,7 @@ class TimingPlace(NamedTuple):
     device: str
     """The GPU by the name it gives itself, or 'cpu'."""
     hardware: str
-    """The same, but for a CPU its model."""
+    """The same; for a CPU, its model."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class StepTime:
     seconds: float
     """Wall time of a step."""
     low: float
-    """That of the fastest turn."""
+    """A step of the fastest turn."""
     high: float
-    """That of the slowest turn."""
+    """A step of the slowest turn."""
     cpu_seconds: float
     """Processor time of a step, of all processes together."""
     spread: float
@@ -105,7 +105,7 @@ class EvaluationTime:
 _Timed = TypeVar("_Timed", StepTime, EvaluationTime)
 
 Keep = Callable[[StepTime | EvaluationTime], bool]
-"""Which times are to be kept."""
+"""Which timings to keep."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ class Timings:
     evaluations: tuple[EvaluationTime, ...] = ()
 
     def at(self, site: str | None) -> "Timings":
-        """Those of a site, or of the one that was probed last; of several kinds of hardware those of the last."""
+        """The timings of a site, None for the one probed last; of its devices, those of the one probed last."""
         place = next((place for place in self.places() if site in (None, place.site)), None)
         return self.measured_at(place) if place else NOT_TIMED
 
     def measured_at(self, place: TimingPlace) -> "Timings":
-        """Those of a place."""
+        """The timings of a place."""
         return self.where(lambda timed: timed.place == place)
 
     def places(self) -> list[TimingPlace]:
@@ -130,7 +130,7 @@ class Timings:
         return list(dict.fromkeys(timed.place for timed in sorted(measured, key=lambda timed: -timed.time)))
 
     def where(self, keep: Keep) -> "Timings":
-        """Those that are to be kept."""
+        """The timings to keep."""
         return Timings(tuple(filter(keep, self.steps)), tuple(filter(keep, self.evaluations)))
 
     def and_new(self, new: "Timings") -> "Timings":
@@ -160,7 +160,7 @@ NOT_TIMED = Timings()
 
 @dataclass(frozen=True)
 class RunTime:
-    """How long a run takes, as a probe foretells it."""
+    """How long a run takes, as a probe predicts it."""
 
     place: TimingPlace
     start_seconds: float
@@ -188,7 +188,7 @@ class RunTime:
 
 
 def is_timed_by_steps(settings: Settings) -> bool:
-    """Whether a few steps tell how long the run takes: flipscale trains it, not a program of somebody else.
+    """Whether a few steps show how long the run takes: flipscale trains it, not a program of somebody else.
 
     A fine-tuning is not timed: its hours are predicted.
     """
@@ -208,18 +208,18 @@ def step_shape(staged: Settings, resources: Resources) -> JsonObject:
 
 def evaluation_shape(staged: Settings) -> JsonObject:
     """The settings on which the time of an evaluation depends, as JSON."""
-    # When a run is evaluated says nothing of how long it takes.
+    # How long one evaluation takes does not depend on when it comes.
     known = identity(replace(staged, evaluation=replace(staged.evaluation, at=())))
     shape = {name: known[name] for name in EVALUATION_SETTINGS if name in known}
     if staged.inference != "full":
         shape["mask_ratio"] = staged.mask_ratio
         if staged.mask_shape == "resize":
-            shape["mask_shape"] = staged.mask_shape  # Other shapes show as many patches, and take as long.
+            shape["mask_shape"] = staged.mask_shape  # All other shapes show the same number of patches.
     return shape
 
 
 def timings_of(runs: Iterable[tuple[Settings, Resources]], timings: Timings) -> Timings:
-    """Those of the shapes that these runs have, in the order of shapes."""
+    """The timings of the shapes of these runs, in the order of place and shape."""
     staged = [(stage(settings), resources) for settings, resources in runs]
     shapes = {_key(step_shape(settings, resources)) for settings, resources in staged}
     shapes |= {_key(evaluation_shape(settings)) for settings, _ in staged}
@@ -242,7 +242,7 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
         return None
     each = evaluation.seconds if evaluation else 0.0
     if not staged.samples:
-        # An evaluation of trained weights: on a CPU its hours are counted as those of training, which is none.
+        # Only an evaluation: device-hours are those of training, so there are none.
         return RunTime(evaluation.place, 0.0, 0.0, each, 0.0, 0.0, LEAST_SPREAD) if evaluation else None
     timed = timings.step(step_shape(staged, resources))
     if timed is None:

@@ -1,4 +1,4 @@
-"""How numbers, counts, times and intervals are written for people. The one place that knows."""
+"""How numbers, counts, times and intervals are written for people. No other module decides this."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ SUFFIXES = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 """Powers of a thousand and their letters, as papers write sizes of models and data."""
 
 TIME_UNITS = (("seconds", 3600, 1 / 60), ("minutes", 60, 2.0), ("hours", 1, math.inf))
-"""Units of time: how many an hour has, and below how many hours a unit suits."""
+"""Units of time: how many make an hour, and the number of hours below which the unit is used."""
 
 
 # Numbers
@@ -26,7 +26,7 @@ def short(value: object) -> str:
 
 
 def rounded(number: float, digits: int = 3) -> str:
-    """A number of few digits with its suffix: 12.8B."""
+    """A number with few digits and its suffix: 12.8B."""
     for scale, suffix in SUFFIXES:
         if abs(number) >= scale:
             return f"{number / scale:.{digits}g}{suffix}"
@@ -44,7 +44,7 @@ def exact(number: int) -> str:
 
 
 def times(factor: float) -> str:
-    """A factor: 3.7, and 1.06 where one digit would say none."""
+    """A factor: 3.7, and below 2 with two decimals, 1.06."""
     return f"{factor:.2f}" if factor < 2 else f"{factor:.1f}" if factor < 1000 else f"{factor:.2g}"
 
 
@@ -54,7 +54,7 @@ def signed(value: float) -> str:
 
 
 def fixed(value: float, digits: int = 1, *, sign: bool = False) -> str:
-    """A number of fixed decimals, half rounded away from zero: 88.85 is 88.9, as is 88.849999999999994.
+    """A number with fixed decimals, half rounded away from zero: 88.85 is 88.9, as is 88.849999999999994.
 
     Means of equal scores differ in their last bits by the order of summation, so these are rounded off first.
     """
@@ -70,7 +70,7 @@ def percent(share: float, digits: int = 3) -> str:
 
 
 def score_value(score: float, fraction: bool) -> str:
-    """A score in a sentence: 78.6 % of a fraction, else its number."""
+    """A score in a sentence: 78.6 % for a fraction, else its number."""
     return f"{fixed(100 * score)} %" if fraction else f"{score:.4g}"
 
 
@@ -112,9 +112,9 @@ def hours(hours: float) -> str:
 
 
 def hours_or_seconds(longest: float) -> tuple[str, float]:
-    """The unit for device times of at most this many hours, and how many of it an hour has.
+    """The unit for device times of at most this many hours, and how many of them make an hour.
 
-    Below a hundredth of an hour it is the second: 11 seconds say more than 0.00304 hours.
+    Below a hundredth of an hour, seconds: 11 seconds says more than 0.00304 hours.
     """
     return ("seconds", 3600.0) if 0 < longest < 0.01 else ("hours", 1.0)
 
@@ -122,7 +122,7 @@ def hours_or_seconds(longest: float) -> tuple[str, float]:
 def predicted(about: float, low: float, high: float) -> str:
     """A prediction with the range it is likely in, if it has one: 'about 1,200 (820 to 1,900)'.
 
-    Two significant digits, as ranges are wide; three of a range under a tenth either way.
+    Two significant digits, as ranges are wide; three if the range is under a tenth either way.
     """
     digits = 2 if high > 1.2 * low else 3
     number, least, most = (_significant(value, digits) for value in (about, low, high))
@@ -141,7 +141,7 @@ def device_hours(device: str, unit: str = "hours") -> str:
 
 
 def time_unit(longest: float) -> tuple[str, float]:
-    """The unit that suits a longest time in hours, and how many of it an hour has."""
+    """The unit for times of at most this many hours, and how many of them make an hour."""
     return next((unit, number) for unit, number, below in TIME_UNITS if longest < below)
 
 
@@ -160,12 +160,12 @@ def memory(size: float) -> str:
 
 
 def interval(low: str, high: str, comparisons: int = 1, seeds: int | None = None) -> str:
-    """'95 % CI 1.18 to 1.64, corrected for 14 comparisons, 3 seeds' of its ends in words."""
+    """'95 % CI 1.18 to 1.64, corrected for 14 comparisons, 3 seeds', from its ends in words."""
     return _interval(f"{low} to {high}", comparisons, seeds)
 
 
 def ratio_interval(low: float, high: float, comparisons: int = 1, seeds: int | None = None) -> str:
-    """The same of a ratio: '95 % CI below 1.64' where it is open at 0, '95 % CI above 1.18' where at infinity."""
+    """The same for a ratio: '95 % CI below 1.64' if it is open at 0, '95 % CI above 1.18' if open at infinity."""
     if math.isinf(high):
         return _interval(f"above {times(low)}", comparisons, seeds)
     return _interval(f"{times(low)} to {times(high)}" if low > 0 else f"below {times(high)}", comparisons, seeds)

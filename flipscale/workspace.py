@@ -69,7 +69,7 @@ class StudyFiles:
         return self.figures / "report.html"
 
     def comparison(self, suffix: str, score: str = "") -> Path:
-        """comparison.json or .md; that of another score than the study's own has a name of its own."""
+        """comparison.json or .md; a score other than the study's own adds its name."""
         return self.folder / (f"comparison-{score}{suffix}" if score else f"comparison{suffix}")
 
     def against(self, other: str, suffix: str) -> Path:
@@ -95,7 +95,7 @@ class Workspace:
         return StudyFiles(self.results / name, self.plots / name)
 
     def plans(self) -> list[Path]:
-        """plan.json of every study that was planned here, be it a link that leads nowhere."""
+        """plan.json of every study that was planned here, even if it is a link that leads nowhere."""
         return sorted(path for folder in self.results.glob("*") if os.path.lexists(path := folder / "plan.json"))
 
     @property
@@ -115,5 +115,5 @@ class Workspace:
 
     @property
     def artifacts(self) -> Path:
-        """What MLflow keeps of runs where its database is a file among the results."""
+        """The files that MLflow keeps of runs if its database is a file among the results."""
         return self.results / "mlartifacts"

@@ -13,10 +13,10 @@ PAIRS_PER_SHARD = 10_000
 
 TRAINING_PAIRS = 30_000
 TEST_IMAGES = 2_048
-"""Of a set that is drawn; test images are as many of each class."""
+"""The sizes of a drawn set; every class has the same number of test images."""
 
 Samples = Iterable[tuple[str, Mapping[str, bytes]]]
-"""Each its key, and its files by extension."""
+"""The key of each sample, and its files by extension."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Built:
 def write_set(
     out: Path, pairs: int, training: Callable[[range], Samples], test: Samples, classes: Sequence[str]
 ) -> Built:
-    """Write a data set into the folder `out`, which appears when all is in it: training shards, of pairs that are asked
-    for by their numbers, a test shard, and classes.txt. DataError where `out` holds something."""
+    """Write a data set into the folder `out`, which appears when all is in it: training shards, whose pairs
+    `training` gives by number, a test shard, and classes.txt. DataError where `out` holds something."""
     unfinished = begun(out)
     for shard, first in enumerate(range(0, pairs, PAIRS_PER_SHARD)):
         numbers = range(first, min(pairs, first + PAIRS_PER_SHARD))

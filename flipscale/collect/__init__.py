@@ -1,6 +1,6 @@
 """One row per finished run: run folders in, results.csv and curves.parquet out.
 
-    results.csv      one row per finished run, in the order of the plan; its columns are COLUMNS, missing is empty
+    results.csv      one row per finished run, in the order of the plan; its columns are COLUMNS, missing ones empty
     curves.parquet   every point of every finished run's metrics.jsonl: id, step, samples, seconds, metric, value, time
 
 The same run folders give byte-identical files, whether all are read or only those that have changed since the last
@@ -8,10 +8,10 @@ time: nothing here reads a clock, and floats are written as their shortest decim
 that cannot be read is left out by name, never in silence.
 
 collecting.py  bringing both up to date
-columns.py     what results.csv has
+columns.py     the columns of results.csv
 edited.py      what is wrong with a table that was edited, by its line
-rows.py        a run folder's row
-points.py      a run folder's points
+rows.py        the row of a run folder
+points.py      the points of a run folder
 curves.py      curves.parquet, a few hundred runs at a time
 cache.py       what was read before and has not changed
 reading.py     finished runs read from their folders, many of them by two processes

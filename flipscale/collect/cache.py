@@ -3,8 +3,8 @@
     .collected   beside results.csv: a summary line, then one line for every finished run, each a JSON object
 
 A folder counts as unchanged if size, times and inode of its files are as they were when read, and the requests for the
-run and those it started from are the same. The file may be deleted at any time, and a torn one or one of another
-flipscale counts as missing: everything is read again then.
+run and those it started from are the same. The file may be deleted at any time. A torn one, or one that another
+flipscale wrote, counts as missing: then everything is read again.
 """
 
 import functools
@@ -29,13 +29,13 @@ CACHE_FILE = ".collected"
 PLAN_SOURCE = Path(__file__).parents[1] / "plan.py"
 
 _LONGEST_HEAD = 2**26
-"""Bytes of the first line, at most: a file without lines is none of ours."""
+"""Bytes of the first line, at most: a file without lines is not ours."""
 
 FILES_READ = ("run.json", "result.json", "metrics.jsonl")
 """The files of a row and its points, and result.json of the runs that it started from."""
 
 _TICK_NS = 50_000_000
-"""Within a tick of its clock, 1 to 10 ms, a file system gives two writes one time."""
+"""A file system gives two writes the same time within a tick of its clock, which is 1 to 10 ms."""
 
 _COARSE_NS = 2_000_000_000
 """The tick of a file system that keeps whole seconds."""
@@ -74,7 +74,7 @@ class CachedRun:
 
 @dataclass(frozen=True)
 class CachedSummary:
-    """The remarks of collecting on finished runs, and the tables it wrote."""
+    """What collecting found out about finished runs, and the tables it wrote."""
 
     digest: str | None
     """Digest of everything that was read; None if something has to be read again anyway."""
@@ -97,7 +97,7 @@ def stat_key(path: str) -> list[int] | None:
         found = os.stat(path)  # noqa: PTH116  a Path costs more than it says where there are 30,000 files
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:  # a link to itself, say: what is there is for its reader to name
+    except OSError:  # a link to itself, for example: its reader will say what it is
         found = os.lstat(path)
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
@@ -114,7 +114,7 @@ def is_settled(key: Key, now_ns: int) -> bool:
 
 
 def asked_of(asked: Run, study: str, runs: Mapping[str, Run]) -> str:
-    """A digest of all that a run's row says beside what its folder does.
+    """A digest of everything in a run's row that its folder does not say.
 
     marshal takes an eighth of json's time, and its second version writes equal data alike.
     """
@@ -134,7 +134,7 @@ def _facts_of(asked: Run) -> list[object]:
 
 @functools.cache
 def reader() -> str:
-    """A digest of the code that reads run folders: what another version has read is read again."""
+    """A digest of the code that reads run folders: what another version read is read again."""
     digest = hashlib.blake2b(digest_size=16)
     modules = (*Path(__file__).parent.glob("*.py"), PLAN_SOURCE, *Path(run.__file__).parent.glob("*.py"))
     for path in sorted(modules):

@@ -40,10 +40,10 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
     """Chance level of `score`: a fraction, or nats of a loss. None if it is unknown, or differs among runs.
 
     runs: of the study's plan.
-    results: results.csv's table. If run folders are gone, it tells how many items retrieval chooses from, see
+    results: results.csv's table. If run folders are gone, it shows how many items retrieval chooses from, see
         `_counted`.
 
-    Only one folder is read of runs with the same evaluation.
+    Of runs with the same evaluation only one folder is read.
     """
     if not is_score(score):
         return None
@@ -55,7 +55,7 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
     for run in runs:
         settings = run.settings
         if (settings.fine_tuning is not None) != (score == FINE_TUNED):
-            continue  # A fine-tuned run has its one score, which no other run has.
+            continue  # A fine-tuned run has this one score, which no other run has.
         same = (_data(settings, name), settings.evaluation.images, settings.trainer.kind)
         alike.setdefault(repr(same), []).append(run)
     levels = set()
@@ -138,7 +138,7 @@ def _images(settings: Settings, data: DataSet | EvaluationSet, results: "pd.Data
 
 
 def _counted(results: "pd.DataFrame", name: str, images: int) -> int | None:
-    """`images`, where the recalls show that retrieval chose from as many pairs; else None.
+    """`images`, where the recalls show that retrieval chose from that many pairs; else None.
 
     A recall is a whole number of hits divided by the number of queries, which is at most `images`. It is therefore
     the number of queries if it is the lowest common denominator of the recalls.

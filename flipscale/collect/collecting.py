@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Collected:
-    """The rows that were found, and those that were not."""
+    """The outcome of `collect`: the rows that it found, and the runs without one."""
 
     files: tuple[Path, Path]
     """results.csv and curves.parquet."""
@@ -40,7 +40,7 @@ class Collected:
     new: int
     """How many of them were not read before."""
     written: bool
-    """Whether the files were written; else they are as they were."""
+    """Whether the files were written; else they are unchanged."""
 
     @functools.cached_property
     def results(self) -> "pd.DataFrame":

@@ -116,7 +116,7 @@ COLUMNS: dict[str, Column] = {
 _NAMES = list(COLUMNS)
 
 SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
-"""The columns that were asked for; the others but id, study and cell were measured or predicted."""
+"""The columns that were asked for; the others identify the run, or were measured or predicted."""
 
 
 def setting_value(value: object) -> str | int | float | None:

@@ -35,11 +35,11 @@ def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
     with (
         replacing(path) as file,
-        # What only repeats within a run is left to zstd: numbers that differ make large dictionaries.
+        # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
         pq.ParquetWriter(
             file, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
         ) as writer,
-        # Another thread writes while the next runs are read: what it calls lets go of Python's lock.
+        # Another thread writes while the next runs are read: what it calls releases Python's lock.
         ThreadPoolExecutor(1) as thread,
     ):
         written: Future[None] | None = None
@@ -141,7 +141,7 @@ def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
     return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
 
 
-# Made of memory as it lies, since `pa.array` and `pa.table` import pandas, which takes as long as to read 150 runs.
+# Made from arrays in memory: `pa.array` and `pa.table` import pandas, which takes as long as reading 150 runs.
 
 
 def _array(numbers: NumberArray) -> pa.Array:

@@ -25,14 +25,14 @@ MOST_LINE_LETTERS = 2**20
 MAKE_AGAIN = "Make the table again with `flipscale collect`."
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-"""Characters that steer a terminal. `collect` leaves out runs that have any."""
+"""Characters that control a terminal. `collect` leaves out runs that have any."""
 
 _MOST_INT = 2**63
 """The numbers of an Int64 lie below it."""
 
 
 def check_results(path: Path) -> None:
-    """Raise ResultsError for a results.csv that does not hold one row of cells for each of several ids, by its line.
+    """Raise ResultsError, with the line, unless the table has a column id, no column twice, and whole rows with an id.
 
     FileNotFoundError if the file does not exist.
     """
@@ -63,7 +63,7 @@ def _why_no_id(header: Sequence[str]) -> str:
 
 
 def other_separator(header: Sequence[str]) -> str:
-    """What to say of a table whose columns seem to be separated by something else than commas; '' if they do not."""
+    """What to say of a table whose columns seem to be separated by something other than commas; '' if they do not."""
     for letter, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and letter in header[0]:
             return (
@@ -119,7 +119,7 @@ def line_of(path: Path, row: int) -> int:
 def whole_number(text: str) -> int | None:
     """A number of an integer column; None for 'nan'. ValueError for anything else.
 
-    '1000.0' is 1000: so pandas writes a column in which a number is missing.
+    '1000.0' is 1000: pandas writes it so in a column with a missing number.
     """
     try:
         value = int(text)
@@ -127,7 +127,7 @@ def whole_number(text: str) -> int | None:
         number = float(text)
         if math.isnan(number):
             return None
-        if not number.is_integer():  # of an infinite one it is False as well
+        if not number.is_integer():  # False for infinity, too
             raise
         value = int(number)
     if not -_MOST_INT <= value < _MOST_INT:

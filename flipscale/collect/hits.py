@@ -17,7 +17,7 @@ class HitsOfRun:
     """Which test items one run got right by one score."""
 
     items: str
-    """The test set in words. Runs with the same words and as many items were scored on the same items, in one order."""
+    """The test set in words. Runs with equal words and numbers of items were scored on the same items, in one order."""
     hits: Bits
     """[items]"""
 

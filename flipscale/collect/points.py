@@ -1,6 +1,6 @@
 """The points of a run: its metrics.jsonl in, one array a column out, as a study has millions of them.
 
-A file whose records are as training writes them, 200 of a kind and steps that only rise, is turned column by column,
+A file whose records are as training writes them, 200 of a kind and steps that only rise, is converted column by column,
 and orjson reads it 4 times as fast as json. Any other is read record by record, and gives the same.
 """
 
@@ -42,7 +42,7 @@ class CurvePoints(NamedTuple):
 
     numbers: NumberArray
     """The numbers of each point, a POINT; `numbers["step"]` are the steps of all. One array, as a run has few points
-    and to send six from a reading process takes longer."""
+    and sending six from a reading process takes longer."""
     metric: NumberArray
     """Which of `metrics` each point is of, int32."""
     metrics: tuple[str, ...]
@@ -131,7 +131,7 @@ def _by_columns(text: bytes) -> CurvePoints | None:
 
 
 def _rising_steps(records: list[MetricsRecord]) -> NumberArray | None:
-    """The step of each record; None where one has to be moved, or stands in for another of its step and keys."""
+    """The step of each record; None where one has to be moved, or replaces another of its step and keys."""
     steps = [record["step"] for record in records]
     if not _all_of(steps, {int}):
         return None
@@ -147,7 +147,7 @@ def _rising_steps(records: list[MetricsRecord]) -> NumberArray | None:
 
 
 def _names(record: MetricsRecord) -> set[str]:
-    """The names of a record's values, by which it stands in for another of its step."""
+    """The names of a record's values: one with the same names replaces another of its step."""
     return {_COLUMNS_OF.get(name, name) for name in record}
 
 
@@ -179,7 +179,7 @@ def _alike_records(records: list[MetricsRecord], places: list[int]) -> _AlikeRec
 
 def _table(records: list[MetricsRecord]) -> tuple[NumberArray, dict[str, int]]:
     """The values, a row a record, and the place of each key in it. Raises ValueError if one is not a number."""
-    # One array of all of it, as many small ones cost more than what they hold.
+    # One array of everything: many small ones cost more than what they hold.
     numbers = list(itertools.chain.from_iterable(record.values() for record in records))
     if not _all_of(numbers, {int, float}):
         raise ValueError("a value that is not a number")
@@ -188,7 +188,7 @@ def _table(records: list[MetricsRecord]) -> tuple[NumberArray, dict[str, int]]:
 
 
 def _flat(record: MetricsRecord) -> MetricsRecord:
-    """The record with its scores as values of their own, where they are of no other meaning in a record."""
+    """The record with its scores as values of its own. ValueError if a score has the name of a fact."""
     scores = record["scores"]
     if not _NOT_METRICS.isdisjoint(scores):
         raise ValueError("a score by the name of a fact")

@@ -57,7 +57,7 @@ class RunReader:
         without_row = CachedRun(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)
         try:
             row, unknown = row_of(run, self.study, folder, self.runs)
-            # A parent that is not a cell of the study is not a row of its own: it is counted in its children's.
+            # A parent that is not a cell of the study has no row of its own: it is counted in its children's.
             if run.cell is None:
                 return without_row, None
             points, torn = read_points(folder)
@@ -72,7 +72,7 @@ class RunReader:
         return self._read_by_two(looks)
 
     def _read_by_two(self, looks: Sequence[tuple[str, FinishedRun]]) -> Iterator[ReadRun]:
-        # Forked, a reader has the plan already; begun anew, it would have to make it.
+        # A forked reader has the plan already; a new process would have to make it.
         fork = multiprocessing.get_context("fork")
         tasks = iter(range(0, len(looks), _RUNS_A_TASK))
         with ProcessPoolExecutor(READERS, fork, initializer=_in_reader.append, initargs=((self, looks),)) as readers:

@@ -28,7 +28,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     """
     result = folder.result()
     if result is None:
-        raise RunFolderError(f"{folder.path / 'result.json'}: went away while it was read; collect again.")
+        raise RunFolderError(f"{folder.path / 'result.json'}: disappeared while it was read; collect again.")
     _check_same_run(run, folder)
     found = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
     if run.parents:
@@ -48,7 +48,7 @@ def as_texts(row: ResultRow) -> dict[str, str]:
 
 
 def _means(evaluation: Evaluation, row: ResultRow) -> ResultRow:
-    """The means over sets, by column. One of which a score is missing is missing."""
+    """The means over sets, by column. A mean that lacks one of its scores is missing."""
     found: ResultRow = {}
     for mean in evaluation.means:
         values = [row.get(column) for column in members(evaluation, mean)]
@@ -154,7 +154,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
         other = "set of settings, which cannot be read,"
     if other:
         raise RunFolderError(
-            f"{folder.path}: its run.json was asked with another {other} than the plan, "
+            f"{folder.path}: its run.json has another {other} than the plan, "
             f"so it was changed by hand. Delete the folder and submit again."
         )
 

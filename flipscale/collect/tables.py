@@ -1,4 +1,4 @@
-"""The tables as DataFrames: what the stages after collect are handed."""
+"""The tables as DataFrames, as the stages after collect receive them."""
 
 import os
 import sys
@@ -35,8 +35,8 @@ def results(study: str | os.PathLike[str], root: str | os.PathLike[str] | None =
         flipscale.results("studies/quickstart.yaml")
         flipscale.results("results/quickstart")
 
-    `root` is where results are, for a study's file: FLIPSCALE_RESULTS or results/. The columns are COLUMNS, and what is
-    missing is missing. Raises ResultsError where nothing was collected yet.
+    `root` is the results root of a study's file; by default FLIPSCALE_RESULTS or results/. The columns are COLUMNS, and
+    missing values are missing. Raises ResultsError where nothing was collected yet.
     """
     path = Path(study)
     if path.suffix in (".yaml", ".yml"):
@@ -108,14 +108,14 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
     table = _with_printable_names(table)
     if separated := other_separator([*map(str, table.columns)]):
-        raise ResultsError(f"{path}: {separated}; save it so, or name it .tsv if it has tabs.")
+        raise ResultsError(f"{path}: {separated}; save it that way, or name it .tsv if it has tabs.")
     if table.empty:
         raise ResultsError(f"{path}: has no rows.")
     return table
 
 
 def _with_printable_names(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without characters that steer a terminal."""
+    """The table without characters that control a terminal, in names and in texts."""
     table.columns = pd.Index([_printable(column) for column in table.columns])
     for place, kind in enumerate(table.dtypes):
         if pd.api.types.is_string_dtype(kind):

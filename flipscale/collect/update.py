@@ -1,4 +1,4 @@
-"""Reading what has changed, and writing the tables whole: those of the other runs come from the cache."""
+"""Reading the runs that have changed, and writing the tables whole: the other runs come from the cache."""
 
 import csv
 import gc
@@ -24,7 +24,7 @@ class ReadCount(NamedTuple):
 
     read: int
     new: int
-    """Of runs that were not read before."""
+    """The number of them that were not read before."""
 
 
 def update(
@@ -43,7 +43,7 @@ def update(
     now = file_system_now(out)
     last, cached = cache.read_all(out)
     with ExitStack() as stack:
-        # Records are in no circle of references: looking for circles among them takes a seventh of the time.
+        # Records are in no reference cycle: looking for cycles among them takes a seventh of the time.
         stack.enter_context(_no_garbage_collection())
         curves = None
         if last is not None and last.tables[1] == cache.stat_key(str(files[1])):

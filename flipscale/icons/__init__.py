@@ -11,7 +11,7 @@ the same package, and with the same releases of resvg-py and Pillow, every file 
 
 build.py      the whole of it
 iconify.py    the package's format: icons, their names in words, their pictures
-collections.py  what the package says of its sets
+collections.py  what the package says about its sets
 drawing.py    pictures of every set
 parts.py      which pictures are trained on, held out, labelled
 shards.py     the tar files

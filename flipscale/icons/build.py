@@ -30,9 +30,9 @@ class Icons:
     train: int
     test: int
     concepts: int
-    """How many classes."""
+    """The number of classes."""
     labelled: int
-    """How many pictures of these classes."""
+    """The number of pictures of these classes."""
 
 
 def build_icons(out: Path, source: Path | None, size: int, workers: int, say: Callable[[str], None]) -> Icons:
@@ -98,7 +98,7 @@ def _fetch(room: Path, say: Callable[[str], None]) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise DataError(
-            "npm is not installed. Install Node.js; or where there is npm, run `npm pack @iconify/json`, "
+            "npm is not installed. Install Node.js, or run `npm pack @iconify/json` on a machine that has npm "
             "and give the .tgz file it writes with --from."
         )
     say("fetching @iconify/json, about 105 MB, with npm")
@@ -121,7 +121,7 @@ def _fetch(room: Path, say: Callable[[str], None]) -> Path:
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Each]:
-    """Calls a function in a pool of processes that start once; a single worker is this process."""
+    """Calls a function in a pool of processes that start once; with one worker, in this process."""
     if workers == 1:
         yield lambda function, tasks: (function(*task) for task in tasks)
         return
@@ -134,5 +134,5 @@ def _processes(workers: int) -> Iterator[Each]:
             yield each
         except BrokenProcessPool:
             raise DataError(
-                "a worker was killed or could not start, perhaps for want of memory; set fewer --workers."
+                "a worker was killed or could not start, perhaps because memory ran out; set fewer --workers."
             ) from None

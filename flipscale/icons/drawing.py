@@ -40,11 +40,11 @@ class DrawnSet:
 
     icons: tuple[DrawnIcon, ...]
     sizes: int
-    """Left out for being drawn by the same set for more pixels as well."""
+    """Left out because the same set draws them for more pixels too."""
     blank: int
-    """Nothing is to be seen on white or on black."""
+    """Nothing can be seen on white or on black."""
     broken: tuple[str, ...]
-    """resvg cannot read them: name and why."""
+    """Those that resvg cannot read: name and reason."""
 
 
 Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]]
@@ -103,7 +103,7 @@ def _draw_set(path: Path, file: Path, size: int) -> tuple[str, DrawnSet]:
 
 
 def _largest(names: Sequence[Name]) -> dict[str, int | None]:
-    """By caption, the size to draw, where a set has sizes; no size in the name is the set's main one."""
+    """By caption, the size to draw, where a set has sizes; a name without a size is the main one."""
     found: dict[str, set[int | None]] = defaultdict(set)
     for name in names:
         found[name.caption].add(name.size)

@@ -29,7 +29,7 @@ STYLES = frozenset({
     "line", "linear", "logo", "medium", "outline", "outlined", "print", "regular", "remix", "round", "rounded",
     "sharp", "solid", "stroke", "thin", "twotone",
 })  # fmt: skip
-"""Words that say how a thing is drawn if they end, or begin, many of a set's names. Elsewhere they may be the thing."""
+"""Words that say how a thing is drawn if they end, or begin, many of a set's names. Elsewhere they may name it."""
 
 PIXEL_SIZES = frozenset(["8", "10", "12", "14", "15", "16", "18", "20", "24", "28", "32", "36", "40", "48"])
 """Numbers that say for how many pixels an icon is drawn, if they end many of a set's names."""
@@ -46,10 +46,10 @@ SYNONYMS = {
     "pie chart": "chart pie", "plane": "airplane", "reload": "refresh", "sync": "refresh", "television": "tv",
     "times": "close", "trash can": "trash", "x": "close",
 }  # fmt: skip
-"""Concepts that are one picture in most sets, so no model could tell them apart: the one that stands for both."""
+"""Concepts that most sets draw alike, so no model could tell them apart, and the one that stands for both."""
 
 _INVISIBLE = 40
-"""A picture that nowhere differs from its background by this much, of 255, shows nothing."""
+"""A picture shows nothing if no pixel differs from the background by this much, of 255."""
 
 _BOX = ("left", "top", "width", "height", "hidden")
 
@@ -78,14 +78,14 @@ class Name:
     """Its words: the thing and the visible style, without the size in pixels."""
 
     concept: str
-    """The thing: the caption without style and without numbers at its end, and one word of synonyms."""
+    """The thing: the caption without style and without numbers at its end, synonyms made one."""
 
     size: int | None
     """For how many pixels it is drawn, where the name says so."""
 
 
 def visible_icons(collection: dict[str, Any]) -> Iterator[tuple[str, Icon]]:
-    """The icons of a set by name. Hidden ones, which were renamed or withdrawn, and mere other names are left out.
+    """The icons of a set by name. Hidden ones, which were renamed or withdrawn, and plain aliases are left out.
 
     An alias that turns or flips its parent is a picture of its own; flips cancel out and turns add up along a chain.
     """
@@ -147,7 +147,7 @@ def svg(icon: Icon, size: int) -> str:
 def draw(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
     """The picture [size, size, 3] on white; on black if it does not show on white; None if it shows on neither.
 
-    Raises ValueError for a body that is no SVG.
+    Raises ValueError for a body that is not SVG.
     """
     document = svg(icon, size)
     for background, value in (("white", 255), ("black", 0)):
@@ -196,7 +196,7 @@ def _read(words: list[str], place: int | None, styles: set[str]) -> Name:
 
 
 def _counts_drawings(word: str) -> bool:
-    """As in search-01, search-02, where no digit is to be seen."""
+    """Whether a word counts drawings, as in search-01 and search-02, whose pictures show no digit."""
     return len(word) == 2 and word[0] == "0" and word.isdigit()
 
 

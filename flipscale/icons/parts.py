@@ -12,12 +12,12 @@ HELD_OUT_SETS = frozenset({
 })  # fmt: skip
 """Sets that are not trained on: outlined, solid, pixelled, coloured and emoji, by authors who drew them for themselves.
 
-Many sets are copies, forks or new editions of others, which would make the test one of memory. For 250 icons of each
-set the nearest picture of the training sets was therefore sought, in 16 x 16 grey levels. In these sets 1 to 4 % of the
-icons have one that is nearly the same (.04 apart of 1, root mean square): dots and chevrons, which can be drawn in one
-way only, and logos. Training takes sets with 7 to 22 %: ri, si, uil and its like, jam, majesticons, radix-icons,
-iconamoon, grommet-icons. It also takes those that share an author or an origin with others: fluent-mdl2, octicon,
-flat-color-icons, cil; and all sets of logos or flags.
+Many sets are copies, forks or new editions of others, which would turn the test into one of memory. For 250 icons of
+each set the nearest picture of the training sets was therefore looked up, in 16 x 16 grey levels. In these sets 1 to
+4 % of the icons have one that is nearly the same (.04 apart of 1, root mean square): dots and chevrons, which can be
+drawn in one way only, and logos. Training takes sets with 7 to 22 %: ri, si, uil and its like, jam, majesticons,
+radix-icons, iconamoon, grommet-icons. It also takes those that share an author or an origin with others: fluent-mdl2,
+octicon, flat-color-icons, cil; and all sets of logos or flags.
 """
 
 CONCEPTS, CONCEPT_IMAGES = 200, 5
@@ -26,16 +26,16 @@ CONCEPTS, CONCEPT_IMAGES = 200, 5
 
 @dataclass(frozen=True)
 class Parts:
-    """Who goes where, each in the order of the shards."""
+    """Which pictures go where, each part in the order of the shards."""
 
     training: tuple[DrawnIcon, ...]
     test: tuple[DrawnIcon, ...]
     labelled: tuple[DrawnIcon, ...]
     classes: tuple[str, ...]
     doubles: int
-    """Left out since the same picture, pixel by pixel, is in already."""
+    """Left out because the same picture, pixel by pixel, is already in."""
     shared: int
-    """Left out of training since a held-out set has the same picture."""
+    """Left out of training because a held-out set has the same picture."""
 
 
 def part(drawn: Mapping[str, DrawnSet]) -> Parts:
@@ -64,7 +64,7 @@ def _one_a_caption(icons: Iterable[DrawnIcon]) -> tuple[DrawnIcon, ...]:
 
 
 def _once(icons: Iterable[DrawnIcon]) -> list[DrawnIcon]:
-    """The icons, of several with the same picture the first."""
+    """The icons; of several with the same picture, the first."""
     pictures: dict[bytes, DrawnIcon] = {}
     for icon in icons:
         pictures.setdefault(icon.digest, icon)

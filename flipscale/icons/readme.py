@@ -56,7 +56,7 @@ def _counts(parts: Parts, used: Mapping[str, int]) -> list[str]:
         f"- Held out, captioned or labelled, are sets not trained on: {', '.join(sorted(HELD_OUT_SETS & set(used)))}.",
         f"- The {len(parts.classes)} classes are the concepts that most training sets draw, of those with "
         f"{CONCEPT_IMAGES} held-out pictures or more. Synonyms are one class (gear and cog are settings), yet some "
-        f"classes look alike (timer and stopwatch), so nobody is right about all of them.",
+        f"classes look alike (timer and stopwatch), so no model can get all of them right.",
         "- Icons that leave their colour open are black on white; what would not show on white is on black. Wide and "
         "tall ones are fitted into the middle.",
     ]
@@ -68,8 +68,8 @@ def _left_out(drawn: Mapping[str, DrawnSet], parts: Parts) -> list[str]:
     sizes = sum(drawn_set.sizes for drawn_set in drawn.values())
     icons = sizes + blank + len(broken) + sum(len(drawn_set.icons) for drawn_set in drawn.values())
     return [
-        f"Not in it, of {icons:,} icons of sets with a permissive licence: {sizes:,} that the same set draws for more "
-        f"pixels too, {parts.doubles:,} whose picture is in it already, {parts.shared:,} for training whose picture is "
+        f"Left out of {icons:,} icons in sets with a permissive licence: {sizes:,} that the same set draws for more "
+        f"pixels too, {parts.doubles:,} whose picture is already in, {parts.shared:,} for training whose picture is "
         f"held out, {blank:,} that show nothing, {len(broken):,} that resvg cannot read{':' if broken else '.'}",
         "",
         *(f"- {line}" for line in broken),

@@ -22,7 +22,7 @@ def shards(
 
 
 def pattern(part: str, icons: Sequence[DrawnIcon]) -> str:
-    """The shards of a part as `urls` of a study file name them."""
+    """The shards of a part, as a study file writes them under `urls`."""
     last = max(0, len(icons) - 1) // PAIRS_PER_SHARD
     return f"{part}-{{00000..{last:05}}}.tar"
 

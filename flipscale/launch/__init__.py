@@ -1,4 +1,4 @@
-"""Launchers start workers, tell which jobs they still know, and stop them; they know nothing of models.
+"""Launchers start workers, report which jobs they still know, and stop them; they know nothing about models.
 
 Success is in the run folder, never in a launcher's answer. Every worker is `python -m flipscale train FOLDER...`, and
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
@@ -9,6 +9,7 @@ order.py      the order in which runs go out: twins side by side
 probing.py    a probe: a folder in which shapes are timed
 look.py       in which state runs are
 watch.py      follows a study to its end
+redo.py       which runs are trained anew
 wallclock.py  the wall-clock time of runs on a number of workers
 launcher.py   the interface of launchers; Request, Whereabouts, Attempt
 site.py       the site file of a cluster

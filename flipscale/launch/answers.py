@@ -43,7 +43,7 @@ class Answers:
         """Make the run free for another start, or give it up.
 
         at: the attempt that failed, None for this one. took: seconds from the start to the failure. by_its_error:
-        whether the run's own error.json says so. node: the one that failed; None is the attempt's, its first.
+        whether the run's own error.json says so. node: the one that failed; None is the attempt's first node.
         """
         at = at or self.attempt
         failed_at = replace(at, node=node or at.node)

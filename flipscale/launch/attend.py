@@ -1,8 +1,8 @@
 """Sees a list of runs through inside a job: starts `train` on the remaining runs and handles each failure by policy.py.
 
-A scheduler knows when a job's time is over, and nothing about runs; `train` knows runs, and not why it was killed. An
-attendant works between them for as long as the job lives: it passes the scheduler's warning on, tells a run that ran
-out of memory from one whose code is wrong, and restarts or gives up as policy.py says. It needs no torch.
+A scheduler knows when a job's time is over, but nothing about runs; `train` knows its runs, but not why it was killed.
+An attendant works between them for as long as the job lives: it passes the scheduler's warning on, distinguishes a run
+that ran out of memory from one whose code is wrong, and restarts or gives up as policy.py says. It needs no torch.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started,
 from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
 
 AROUND_SECONDS = 2.0
-"""Run folders are looked at this often, for what others did to them: there are some files to read for each run."""
+"""How often run folders are checked for what others did to them. Each check reads several files per run."""
 
 AROUND_SHARE = 20
-"""Checking long lists of runs takes at most one part in this number of the time: thousands are checked less often."""
+"""Checking takes at most 1 / AROUND_SHARE of the time, so thousands of runs are checked less often."""
 
 
 class Ending(enum.Enum):
@@ -36,12 +36,12 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The attendant's place of work."""
+    """Where the attendant works."""
 
     around_seconds: float | None = None
-    """How often run folders are looked at; None is AROUND_SECONDS."""
+    """Seconds between checks of run folders; None is AROUND_SECONDS."""
     node_failed: Callable[[str], bool] = lambda node: False
-    """Whether the scheduler holds a node for lost."""
+    """Whether the scheduler considers a node lost."""
     elsewhere: bool = True
     """Whether there are other nodes."""
     stalled: int | str | None = None
@@ -65,18 +65,20 @@ class Claims:
         return not self.is_of_an_earlier_one(holder)
 
     def is_mine(self, run: RunFolder) -> bool:
-        """Whether a worker of this attempt has or had the run in hand: it leaves no lease where it ends in order."""
+        """Whether a worker of this attempt has the run in hand or died with it: an orderly end leaves no lease."""
         holder = run.holder()
         return holder is not None and self.is_of_this_attempt(holder)
 
     def is_of_this_attempt(self, holder: Holder) -> bool:
-        """By its node too: where sbatch sent an array twice, as its first answer was lost, two jobs have one name."""
+        """Compares nodes too: if sbatch sent an array twice as its first answer was lost, two jobs have one name."""
         of_job = (holder.job, holder.attempt) == (self.attempt.job, self.attempt.number)
         return of_job and (not self.attempt.node or holder.node in (self.attempt.node, ""))
 
     def left_dead(self, run: RunFolder) -> Holder | None:
-        """Who of this attempt holds the run in death, when no worker of it is left. What lives on this machine is of
-        the other job of the same name."""
+        """The dead worker of this attempt whose lease is still in the run's folder, once no worker is left.
+
+        A holder that lives on this machine belongs to the other job of the same name.
+        """
         holder = run.holder()
         is_dead = holder is not None and self.is_of_this_attempt(holder) and not (holder.is_here and holder.alive)
         return holder if is_dead else None
@@ -95,7 +97,7 @@ class Claims:
         return any(holder.job == self.attempt.job and holder.attempt > self.attempt.number for holder in holders)
 
     def begun_since(self, when: float) -> list[RunFolder]:
-        """The runs that a worker of this attempt holds or did something to since then, by this machine's clock."""
+        """The runs that a worker of this attempt holds or has written to since then, by this machine's clock."""
         names = ("checkpoint.pt", "metrics.jsonl", "log.txt")
         files = [(run, run.path / name) for run in self.folders for name in names]
         ids = {run.id for run, path in files if path.exists() and path.stat().st_mtime >= when + self.ahead}
@@ -103,7 +105,7 @@ class Claims:
 
 
 class Attendant:
-    """Sees the runs of `folders` through. `work` does it; `note` takes the signals that the job gets."""
+    """Sees the runs of `folders` through. `work` does it; `note` receives the signals that the job gets."""
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class Attendant:
         breaker: Breaker,
         around: Surroundings = Surroundings(),
     ):
-        """attempt: the one of the job that it works in."""
+        """attempt: the attempt of the job in which it works."""
         self.folders = list(folders)
         self.attempt = attempt
         self.claims = Claims(self.folders, attempt, clock_ahead(breaker.folder))
@@ -128,7 +130,7 @@ class Attendant:
         self._cancelled: set[str] = set()
         """Runs in hand that somebody cancelled, and that are on their way to stop."""
         self._stalls: dict[str, str] = {}
-        """Runs whose process was killed here as it had stalled, and how that showed."""
+        """Runs whose process was killed here because it had stalled, and the evidence."""
 
     def note(self, signum: int, frame: Any = None) -> None:
         self.signal = self.signal or signum
@@ -163,7 +165,7 @@ class Attendant:
             self.answers.answer(run, FailureKind.CODE, reason, took=0.0)
 
     def note_interruption(self, kind: FailureKind, reason: str) -> None:
-        """Write down that the runs in hand were interrupted, and give up those that never come any further."""
+        """Write down that the runs in hand were interrupted, and give up those that never make progress."""
         for run in self.in_hand:
             self.answers.answer(run, kind, reason)
 
@@ -184,7 +186,7 @@ class Attendant:
             self.workers.fill(left)
 
     def _wait(self, took: float) -> None:
-        """Until a worker ends or a signal comes, but not for long: others may have done something to the runs.
+        """Wait until a worker ends or a signal comes, but not for long: others may have done something to the runs.
 
         took: seconds that the last look at the run folders took.
         """
@@ -253,7 +255,7 @@ class Attendant:
             self.answers.answer(run, kind, f"In attempt {before.attempt + 1} {what}.", at=at)
 
     def _is_noted(self, run: RunFolder, before: Holder) -> bool:
-        """Whether the attempt of `before` had the time to note how that ended, as one whose node SLURM alone lost."""
+        """Whether the attempt of `before` has noted its own end, as on a node that only SLURM considers lost."""
         return any(
             (failed.job, failed.attempt) == (before.job, before.attempt)
             and (failed.time is None or failed.time >= before.taken)
@@ -290,7 +292,7 @@ class Attendant:
         return [run for run in self.left if not self.claims.is_held(run)]
 
     def _answer_errors(self, worker: Started) -> bool:
-        """Handle the failures that error.json files tell of: whether there were any."""
+        """Handle the failures recorded in error.json files. Returns whether there were any."""
         failed = [(run, error) for run in self.folders if (error := run.error()) and self._is_to_be_answered(error)]
         for run, error in failed:
             took = time.time() - worker.began if error.seconds is None else error.seconds
@@ -304,7 +306,7 @@ class Attendant:
             last_words = self.workers.last_words(worker)
             death = Death(FailureKind.CODE, f"Its process ended with code {worker.code}{last_words}")
         for run in died:
-            holder = run.holder()  # It holds the run still, in death, and may have done others before.
+            holder = run.holder()  # Its lease is still there, and it may have done other runs before.
             took = time.time() - ((holder and holder.taken) or worker.began)
             if why := self._stalls.pop(run.id, None):
                 self.answers.answer(run, FailureKind.STALLED, why, took=took)
@@ -322,10 +324,10 @@ class Attendant:
         if death is None and worker.signal in ASKED_TO_STOP:
             self.note(worker.signal)  # The scheduler asked the worker to stop, and us a little later.
         elif death is None:
-            # What is left is in other hands, or cannot be read: so it would be again.
+            # What is left is in other hands, or cannot be read: another worker would do no better.
             self.answers.found_nothing = True
         elif death.kind is FailureKind.OOM:
-            # Smaller parts of a batch help nothing where the program alone does not fit.
+            # Splitting the batch does not help where the program alone does not fit.
             reason = f"{death.reason} It had not started: raise memory_per_process in the site file."
             self.answers.give_up(first, death.kind, reason, took=took)
         else:

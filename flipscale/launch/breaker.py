@@ -20,7 +20,7 @@ from flipscale.run import FailureKind, RunFolder, write_json
 
 
 class Breaker:
-    """The watch over instant failures, as one job of the submission has it."""
+    """Watches for instant failures on behalf of one job of the submission."""
 
     def __init__(self, folder: Path, stop: Callable[[], None], runs: Callable[[], Iterable[RunFolder]]):
         """stop: calls off what has not begun. runs: all runs of the submission."""
@@ -39,7 +39,7 @@ class Breaker:
         self.stop()
 
     def _failed(self) -> set[str]:
-        """The runs that have failed at once, as all jobs of the submission have noted."""
+        """The runs that failed instantly, as noted by all jobs of the submission."""
         found = set()
         for line in read_bytes(self.folder / "instant.jsonl").splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError):  # another job may be writing the line

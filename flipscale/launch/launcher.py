@@ -1,4 +1,4 @@
-"""The interface of launchers: they start workers somewhere, tell which jobs they still know, and stop them."""
+"""The interface of launchers: they start workers somewhere, report which jobs they still know, and stop them."""
 
 import importlib
 import json
@@ -61,7 +61,7 @@ class Whereabouts:
     """A launcher's answer about a job."""
 
     state: Literal[State.WAITING, State.CANCELLED] | None
-    """It will come or goes on, the launcher has called it off, or (None) the launcher does not know it any more."""
+    """WAITING: it waits or goes on. CANCELLED: the launcher called it off. None: the launcher no longer knows it."""
     says: str = ""
     """In the launcher's words: why it waits, or how it ended."""
     kind: FailureKind | None = None
@@ -77,7 +77,7 @@ class Launcher(Protocol):
     """Whether Ctrl-C stops the runs, as it does with a program in the foreground."""
 
     poll_seconds: float
-    """While somebody watches, it may be asked this often."""
+    """Seconds between two polls while somebody watches, at least."""
 
     @property
     def site_name(self) -> str:
@@ -94,9 +94,9 @@ class Launcher(Protocol):
         """The text that `submit` would send, for a person to read. Sends nothing."""
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        """The state of each job, by run id, from one question for all. Only leases tell that a run is running.
+        """The state of each job, by run id, from one question for all. Only leases show that a run is running.
 
-        `closely` also finds out why jobs are gone, at the price of another question, and asks a launcher again that is
+        `closely` also finds out why jobs are gone, at the price of another question, and retries a scheduler that is
         away for a moment: for commands that change something.
         """
 

@@ -20,16 +20,19 @@ def run_folder(results: Path, run_id: str) -> RunFolder:
 
 
 ANSWER_SHARE = 20
-"""A launcher is asked for one part in so many of the time at most."""
+"""Asking a launcher takes at most 1 / ANSWER_SHARE of the time."""
 
 JOBS_A_SECOND = 100
-"""For each so many jobs that wait or run, an answer stands a second longer."""
+"""An answer stays valid for at least a second per this many jobs that wait or run."""
 
 LONGEST_PAUSE_SECONDS = 300.0
 
 
 def _pause(least: float, jobs: int, took: float) -> float:
-    """How long what a launcher said stands: jobs that it knows, and seconds that its answer took."""
+    """Seconds for which a launcher's answer stays valid.
+
+    jobs: how many it knows. took: seconds that its answer took.
+    """
     if not least:  # Asking costs nothing, as on this machine.
         return 0.0
     return max(least, min(LONGEST_PAUSE_SECONDS, max(jobs / JOBS_A_SECOND, ANSWER_SHARE * took)))
@@ -45,11 +48,11 @@ class Look(NamedTuple):
     is_stopping: bool = False
     """Whether it runs, but somebody has cancelled it, so it is on its way to stop."""
     problem: str = ""
-    """Which damaged file leaves it open whose job it is."""
+    """The damaged file because of which its job is unknown, in a sentence."""
 
     @property
     def says(self) -> str:
-        """A remark on its place."""
+        """A remark on where it is, or why it waits."""
         return "stopping, as it was cancelled" if self.is_stopping else self.where.says
 
 
@@ -63,7 +66,7 @@ class Looker:
     def __init__(self, results: Path):
         self.results = results
         self.answers: dict[str, tuple[float, dict[str, Whereabouts]]] = {}
-        """By launcher: until when (monotonic) an answer stands, and what it was."""
+        """By launcher: until when (monotonic) an answer is valid, and the answer."""
 
     def look(self, runs: Iterable[Run | RunFolder], *, closely: bool = False) -> dict[str, Look]:
         """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""

@@ -20,14 +20,14 @@ PROGRAM_WITH_CUDA = 4 * 2**30
 """The same with CUDA's libraries and context; 2 to 3 GB is what they are known to take. Not measured here."""
 
 OPEN_CLIP_PROGRAMS, OPEN_CLIP_LOADERS = 2, 4
-"""open_clip's own program is one beside ours, and has loaders of its own where there is a GPU."""
+"""open_clip runs as a second program beside ours, and has loader processes of its own where there is a GPU."""
 
 HEADROOM = 1.25
-"""Times the prediction of a CPU's memory: 0.8 to 1.2 of it were measured, by models from 2M to 150M parameters. Tensors
-that are freed leave holes."""
+"""Factor on the predicted memory on a CPU: 0.8 to 1.2 times the prediction was measured, for models of 2M to 150M
+parameters. Freed tensors leave holes."""
 
 BATCHES = 12
-"""Batches of a process that wait as bytes, at most: two for each loader, and as many numbers while one is used."""
+"""The most batches that a process holds, counted in bytes: two for each loader, and one in use, as 4-byte numbers."""
 
 SIMILARITIES_AT_ONCE = 2**26
 """How many similarities an evaluation computes at a time, at most; two numbers of four bytes each."""

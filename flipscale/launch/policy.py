@@ -153,8 +153,8 @@ def _halve(asked: Asked, times: str) -> Decision:
 
 
 def _is_stuck(samples: Sequence[int]) -> bool:
-    """Whether the last attempts came no further than those before. How far one is when it is cut off differs a little,
-    also of a run that has no checkpoint and starts from nothing each time."""
+    """Whether the last attempts came no further than those before. How far an attempt is when it is cut off varies a
+    little, even for a run without a checkpoint, which starts from scratch each time."""
     last, before = samples[-STUCK + 1 :], samples[: -STUCK + 1]
     return bool(before) and max(last) <= max(before)
 
@@ -172,7 +172,7 @@ def since_given_up(failures: Sequence[FailedAttempt]) -> list[FailedAttempt]:
 
 
 def nodes_to_avoid(failures: Sequence[FailedAttempt]) -> list[str]:
-    """The nodes that failed under the run, of late."""
+    """The nodes that have failed under the run since it was last given up."""
     of_nodes = [failed for failed in since_given_up(failures) if failed.kind is FailureKind.NODE]
     return sorted({failed.node for failed in of_nodes if failed.node})
 

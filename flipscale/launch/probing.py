@@ -20,7 +20,7 @@ from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape
 from flipscale.workspace import RUNS_FOLDER
 
 PROBE_HOURS = 0.25
-"""About what a probe takes of each of its devices; where a site packs short runs into jobs, this is what counts."""
+"""Roughly the hours that a probe takes on each of its devices. Sites that pack short runs into jobs go by it."""
 
 
 def probe_of(plan: Plan, site: str) -> Probe:
@@ -48,7 +48,7 @@ def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
         id=f"probe_{name}_{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}",
         settings=needs_most.settings,
         parents=(),
-        # It trains nothing to the end, and so has no FLOPs or samples to foretell.
+        # It trains nothing to the end, so it has no FLOPs or samples to predict.
         cost=replace(
             needs_most.cost,
             samples_seen=0,

@@ -20,10 +20,10 @@ VOICE_SECONDS = 10.0
 """Seconds between lines on progress if lines cannot be rewritten; starts and ends are reported at once."""
 
 RUNNING_TAIL_BYTES = 65536
-"""The end of metrics.jsonl that is read of a run that runs: its last scores may lie some hundred records back."""
+"""How much of the end of a running run's metrics.jsonl is read: its last scores may lie some hundred records back."""
 
 PACE_SECONDS = 60.0
-"""It takes this long until the pace that was seen tells more than the speed that the running runs have recorded."""
+"""After this long the observed pace is a better guide than the speeds that the running runs have recorded."""
 
 ACTIVE = (State.WAITING, State.RUNNING)
 
@@ -48,10 +48,10 @@ class RunProgress:
     seconds_since_step: float | None = None
     """Seconds since a running run's last step, record, or batch of an evaluation."""
     quiet: str = ""
-    """'no step for 12 min', where that is long by its own measure. Its speed of before is then not given."""
+    """'no step for 12 min', where that is long for this run. Its last recorded speed is then left out."""
 
     node: str = ""
-    """Of a run that runs and had failed before: where it is now."""
+    """Where it is now, for a running run that had failed before."""
     failure: Failure | None = None
     """The failure that ended it, if it has failed."""
     files: frozenset[str] = frozenset()
@@ -79,14 +79,14 @@ class RunProgress:
     @property
     def story(self) -> str:
         """Its failures so far and the answers to them; '' without failures."""
-        # The one that ended it is what `says` says.
+        # `says` already reports the one that ended it.
         failures = self.failures[:-1] if self.state is State.FAILED else self.failures
         if not failures:
             return ""
         kinds = Counter(failed.kind for failed in failures)
         often = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         last = failures[-1]
-        if last.given_up:  # It was submitted again since, so that it was given up is no longer so.
+        if last.given_up:  # It has been submitted again since, so it is no longer given up.
             return f"earlier attempts that failed: {often}"
         where = f" on {last.node}" if last.node else ""
         then = last.then
@@ -96,7 +96,7 @@ class RunProgress:
 
     @property
     def detail(self) -> str:
-        """All that is to be said of it but its state."""
+        """All there is to say about it except its state."""
         return ", ".join(part.rstrip(".") for part in (self.seen, self.says, self.story) if part)
 
     def __str__(self) -> str:
@@ -113,15 +113,15 @@ class StudyProgress:
     elapsed: float
     """Seconds since the watching began."""
     left: float | None
-    """Seconds that the runs on the way will take, by the times of a probe or else by their FLOPs: at the speed that the
-    running ones have recorded, or at the pace since the watching began once that has been seen for a while. Until then
-    a probe of this machine tells; None while nothing does."""
+    """Seconds that the active runs will still take, by the times of a probe or else by their FLOPs: at the speed that
+    the running ones have recorded, or at the pace since the watching began once that has been seen for a while. Before
+    either is known, a probe of this machine gives it; None without one."""
     hours: float = 0.0
     """Device-hours of all runs, as a probe or else the cost model has them."""
     is_timed: bool = False
     """Whether a probe has timed all runs."""
     hours_done: float = 0.0
-    """The part of them that is done: of each run the share of its samples that it has seen."""
+    """The part of them that is done: for each run, the share of its samples that it has seen."""
 
     @property
     def samples_per_second(self) -> float | None:
@@ -145,11 +145,11 @@ class StudyProgress:
 
     @property
     def time_left(self) -> str:
-        """'about 3 min 20 s left'; '' where nothing is on its way or nothing tells."""
+        """'about 3 min 20 s left'; '' where no run is active or the time is unknown."""
         return f"about {duration(self.left)} left" if self.left is not None and self.active else ""
 
     def __str__(self) -> str:
-        since = f"{duration(self.elapsed)} so far" if round(self.elapsed) else ""  # of one look there is no time to say
+        since = f"{duration(self.elapsed)} so far" if round(self.elapsed) else ""  # a single look has no elapsed time
         said = [self.counts, f"{self.done:.0%} of the FLOPs", since, self.time_left]
         return ", ".join(filter(None, said))
 
@@ -163,7 +163,7 @@ def run_progress(
 ) -> RunProgress:
     """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more.
 
-    `files` are those that may be there.
+    files: the names of files that may be in its folder.
     """
     is_running = state is State.RUNNING
     silent = silence(folder) if is_running else None
@@ -272,7 +272,7 @@ def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     """The report on a run that did not end well."""
     if run.state is State.FAILED and (error := folder.error()):
         return f"{run.id}: failed ({error.kind}): {error.reason}"
-    with contextlib.suppress(RunFolderError):  # That is what `says` says.
+    with contextlib.suppress(RunFolderError):  # `says` already reports that.
         if run.state is State.LOST and (job := folder.job()):
             how = f" ({run.says})" if run.says else ""
             return f"{run.id}: lost, its process is gone{how}; its output is in {job.log}"

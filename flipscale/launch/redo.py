@@ -12,7 +12,7 @@ from flipscale.plan import Run
 from flipscale.run import RunFolder, State
 
 _BEGUN = frozenset({"result.json", "error.json", "metrics.jsonl", "checkpoint.pt", "open_clip"})
-"""Files of a run that has begun, and that would go on from there."""
+"""Files that show that a run has begun; it would continue from them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def changes_of(runs: Mapping[str, Run], found: Mapping[str, Look], results: Path
 def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, Look], redo: Redo, changes: CodeChanges) -> list[str]:
     """The ids of the runs that begin anew: those asked for, and those that started from the weights of one of them.
 
-    `runs` has parents before children. LaunchError where one is in hand.
+    `runs` has parents before children. LaunchError where one of them is waiting or running.
     """
     anew: dict[str, None] = {}  # in the order of the runs
     for run in runs.values():

@@ -18,7 +18,7 @@ from flipscale.scores import is_fraction, lower_is_better, set_and_score
 from flipscale.words import duration, hours, hours_or_seconds
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-"""The terminal's other page without a cursor, and back."""
+"""To the terminal's alternate screen without a cursor, and back."""
 
 LATELY = 20
 """Number of runs finished during the watch that are remembered."""
@@ -27,14 +27,14 @@ MOST_BAD = 3
 """Number of badly ended runs that get a line each, unless there is room for more."""
 
 LEAST_ID = 18
-"""Columns of an id's end, with mask ratio, seed and digest, for which other columns are left out."""
+"""Columns kept for the end of an id (mask ratio, seed and digest); other columns are dropped to make room for it."""
 
 SMALLEST = 20
 """The smallest number of columns with a layout: below it, longer lines are cut off."""
 
 
 class ScreenLine(NamedTuple):
-    """A line of the screen, and the SGR code of how it is shown ('' for plain)."""
+    """A line of the screen, and the SGR code of its style ('' for plain)."""
 
     text: str
     style: str = ""
@@ -47,7 +47,7 @@ class Screen:
     """Draws how a study goes in place while the block runs; afterwards the terminal is as it was before."""
 
     def __init__(self, stream: TextIO, study: str, *, unit: str = "GPU-hours", score: str | None = None):
-        """`score` is the one to show of each run; of None, the first that it has."""
+        """score: the one to show for each run; None shows an accuracy, or another score where no run has one."""
         self.stream = stream
         self.study, self.unit, self.score = study, unit, score
         self.lately: deque[RunProgress] = deque(maxlen=LATELY)

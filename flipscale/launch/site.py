@@ -32,7 +32,7 @@ SITE_SCHEMA = 1
 
 
 PREDICTED = "predicted"
-"""The memory of a process, where it is to be what its run is predicted to need."""
+"""Value of memory_per_process that asks for what the run is predicted to need."""
 
 
 @dataclass(frozen=True)
@@ -179,14 +179,14 @@ SITE = Keys(
         ),
     },
 )
-"""The keys of a site file, each with its kind and a sentence: the reader and docs/slurm.md agree on it."""
+"""The keys of a site file, each with its kind and a sentence: the reader and docs/site-file.md share them."""
 
 
 Site = Mapping[str, Any]
 """A cluster by the keys of SITE, all of them. Times are in seconds."""
 
 DEFAULTS: Site = SITE.read({"schema": SITE_SCHEMA}, (), print)
-"""A cluster of which nothing is known: all is left to what its administrators chose."""
+"""A cluster about which nothing is known: everything is left to what its administrators chose."""
 
 
 def site_name(launcher: str, site: Site) -> str:

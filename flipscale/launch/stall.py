@@ -1,9 +1,9 @@
 """When a run counts as stalled, and how it is ended: with the stacks of its threads in its log.
 
 A run shows life with every step, record, checkpoint and batch of an evaluation (`RunFolder.life`). It is stalled when
-it has shown none for MULTIPLE of its own steps, or of its own time between records where another's program trains, and
-for FLOOR_SECONDS at least: that a busy machine or a slow disk makes it wait is no stall. A start and an evaluation may
-take START_SECONDS. `stalled` in a study's resources or in a site file takes the place of the first two.
+it has shown none for MULTIPLE of its own steps, or of its own time between records where another program trains, and
+for FLOOR_SECONDS at least: waiting for a busy machine or a slow disk is not a stall. A start and an evaluation may take
+START_SECONDS. `stalled` in a study's resources or in a site file replaces the first two.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from flipscale.run import STACKS_SIGNAL, Asked, Doing, RunFolder
 from flipscale.words import duration
 
 FLOOR_SECONDS = 600.0
-"""No run is stalled before, unless its study or its site says so."""
+"""No run counts as stalled earlier than this, unless its study or its site says so."""
 
 MULTIPLE = 20
 """A run is stalled after this many of its steps, or times between records, without a sign of life."""
@@ -40,7 +40,7 @@ STACKS_SECONDS = 5.0
 
 TAIL_BYTES = 16384
 LAST_RECORDS = 20
-"""How many records at the end of metrics.jsonl tell how long its steps take."""
+"""Number of records at the end of metrics.jsonl from which the time of its steps is taken."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Silence:
     doing: Doing
     seconds: float
     unit: float | None
-    """Seconds that it takes from one sign of life to the next, by its record; None where that does not tell."""
+    """Seconds that it takes from one sign of life to the next, by its record; None if unknown."""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether its speed of before says nothing of what it does now."""
+        """Whether its last recorded speed no longer holds."""
         return self.seconds > max(QUIET_SECONDS, QUIET_MULTIPLE * (self.unit or 0))
 
     @property
@@ -94,7 +94,7 @@ def limit(silent: Silence, asked: Asked, site: int | str | None = None) -> float
         return None
     seconds = None if set_to is None else float(set_to)
     if silent.doing is Doing.STARTING and asked.runs_a_command:
-        # A program of the user's own need not say anything before its end.
+        # A user's own program need not write anything before its end.
         return seconds if seconds is not None or silent.unit is None else START_SECONDS
     if silent.doing in (Doing.STARTING, Doing.EVALUATING):
         return max(START_SECONDS, seconds or 0.0)
@@ -102,7 +102,7 @@ def limit(silent: Silence, asked: Asked, site: int | str | None = None) -> float
 
 
 def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float = 0.0) -> str | None:
-    """A sentence on the stall of a run that is in hand; None if it is none."""
+    """A sentence on the stall of a run that is in hand; None if it has not stalled."""
     silent = silence(run, ahead=ahead)
     if silent is None:
         return None
@@ -115,7 +115,7 @@ def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float =
 
 
 def end_stalled(run: RunFolder, pid: int, why: str) -> None:
-    """Have the process on this machine that holds the run write its stacks into the run's log, then kill it all."""
+    """Have the process on this machine that holds the run write its stacks into the run's log, then kill its tree."""
     log = run.path / "log.txt"
     _say(run, f"{why} Its stacks follow, then it is killed.")
     size = log.stat().st_size

@@ -1,4 +1,4 @@
-"""Hands runs to a launcher, hands over what a job cannot go on with, and stops what waits or runs."""
+"""Hands runs to a launcher, hands over runs that a job cannot continue, and stops what waits or runs."""
 
 import contextlib
 import functools
@@ -32,7 +32,7 @@ class Submission:
     skipped: Mapping[State, int]
     """How many runs it left alone, by their state."""
     stopping: int = 0
-    """How many of the running ones somebody has cancelled, and are on their way to stop."""
+    """How many of the running ones somebody has cancelled; they are still stopping."""
     unanswered: str = ""
     """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
     redone: int = 0
@@ -84,12 +84,12 @@ def submit(
     redo: Redo = NO_REDO,
     check: Callable[[Sequence[Run]], None] | None = None,
 ) -> Submission:
-    """Hand the runs that nobody does and that are not done to the launcher.
+    """Hand to the launcher the runs that are not done and that nobody is doing.
 
     Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
     diverges again, so it is left alone too unless `retry_diverged`. Those of `redo` begin anew. LaunchError where one
-    of these is in hand, and where nothing can be submitted, as the launcher of runs that were submitted before cannot
-    be asked about them.
+    of these waits or runs, and where nothing can be submitted because the launcher of earlier submissions cannot be
+    asked about their runs.
 
     check: is shown the runs that are to go out before anything is written; what it raises leaves all as it was.
     """
@@ -142,7 +142,7 @@ def preview(
 def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -> list[Job]:
     """Hand runs that a job has in hand, and that are neither over nor cancelled, to the launcher once more.
 
-    LaunchError if it takes them not: then they are that job's as before.
+    LaunchError if the launcher refuses them; they then stay with that job.
     """
     with submit_lock(results):
         requests = [
@@ -161,9 +161,9 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
 
 
 def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
-    """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints.
+    """Stop the runs that wait or run, and only those. Returns their ids. `submit` continues from their checkpoints.
 
-    LaunchError, once the others are stopped, for a run in hand of which it is not known whose job it is.
+    LaunchError, once the others are stopped, for an active run whose job is unknown.
     """
     jobs: dict[str, list[Job]] = {}
     unknown = []
@@ -228,7 +228,7 @@ def _to_do(runs: Mapping[str, Run], results: Path, retry_diverged: bool, redo: R
 
 
 def _problem(run: Run, look: Look, results: Path, problems: Mapping[str, str]) -> str:
-    """Which damaged file keeps a run from going out, or the parent that one keeps; '' for none."""
+    """The damaged file, or the parent left out because of one, that keeps a run from going out; '' if none does."""
     if look.problem:
         return look.problem
     if parent := next((parent for parent in run.parents if parent in problems), None):
@@ -262,7 +262,7 @@ def _hold_back(
 
 
 def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
-    """Why a launcher could not be asked about some of the runs. LaunchError where so no run is left to do."""
+    """Why a launcher could not be asked about some of the runs. LaunchError if that leaves no run to start."""
     silent = [look.where.says for look in alone if look.state is State.WAITING and not look.where.answered]
     if silent and not to_do:
         raise LaunchError(

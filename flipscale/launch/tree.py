@@ -23,13 +23,13 @@ def tree(pid: int) -> list[int]:
     if not entries:
         return [pid]
     found = [pid] if pid in entries else []
-    for process in found:  # It grows meanwhile.
+    for process in found:  # The list grows in the loop.
         found += [other for other, entry in entries.items() if process in entry[1:] and other not in found]
     return found
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether the process stands still since a SIGSTOP."""
+    """Whether the process is stopped, as by SIGSTOP."""
     entry = _entries().get(pid)
     return entry is not None and entry.state in "Tt"
 
@@ -37,7 +37,7 @@ def is_stopped(pid: int) -> bool:
 def kill_tree(pid: int) -> None:
     """Kill the process and all that came from it. Stopped ones are killed as well."""
     doomed: set[int] = set()
-    while new := set(tree(pid)) - doomed:  # It may start others until it is dead itself.
+    while new := set(tree(pid)) - doomed:  # It may start others until it is dead.
         doomed |= new
         for process in new:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -28,7 +28,7 @@ class WallClock:
     workers: int
     """How many runs this machine does at once; 0 where it cannot do them."""
     seconds: float
-    """Seconds of the others."""
+    """Seconds for the others."""
     low: float
     high: float
     timed: bool
@@ -78,7 +78,7 @@ def clock_seconds(runs: Collection[Run], workers: int, end: str = "about") -> fl
 
 
 def seconds_of_run(run: Run, end: str = "about") -> float:
-    """Wall time of a run: as a probe foretells it with its evaluations, or else of its predicted training hours."""
+    """Wall time of a run: with its evaluations if a probe has timed it, else its predicted training hours alone."""
     hours: Mapping[str, float] = vars(run.cost.hours)
     if run.timed is None:
         return 3600 * hours[end] / run.resources.devices
@@ -87,7 +87,7 @@ def seconds_of_run(run: Run, end: str = "about") -> float:
 
 
 def _about(clock: WallClock) -> str:
-    """'about 3 min'; as a range where the prediction is no better than that, and below one in words."""
+    """'about 3 min'; a range where the prediction is wide, and words below a second."""
     if round(clock.high) < 1:
         return "under a second"
     if round(clock.low) < 1:

@@ -16,16 +16,16 @@ from flipscale.run import State
 from flipscale.words import count
 
 LOOK_SHARE = 4
-"""Who watches rests for so many times as long as a look at all runs took."""
+"""The pause between looks is this many times as long as the last look took."""
 
 LONGEST_REST_SECONDS = 30.0
 
 FOLLOW_SECONDS = 0.5
-"""While somebody watches, the run folders are looked at this often."""
+"""Seconds between looks at the run folders while somebody watches."""
 
 
 def watch(runs: Sequence[Run], results: Path, *, every: float = FOLLOW_SECONDS) -> Iterator[StudyProgress]:
-    """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
+    """The study's progress, again and again, until no run waits or runs; the last one yielded is how it ended."""
     study = _Watched(runs, results)
     while True:
         began = time.monotonic()
@@ -83,13 +83,13 @@ class _Watched:
         on_the_way = [run for run in seen if run.state in ACTIVE]
         running = [run for run in on_the_way if run.state is State.RUNNING]
         if running and all(run.quiet for run in running):
-            return None  # What was done before says nothing of when they will be.
+            return None  # Past speed says nothing about when silent runs will end.
         if per_second := self._work_per_second(running):
             return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second
         return self._foretold({run.id for run in on_the_way})
 
     def _foretold(self, run_ids: Set[str]) -> float | None:
-        """The seconds that a probe of this machine foretells for these runs, which have not begun to say."""
+        """The seconds that a probe of this machine predicts for these runs, which have recorded no speed yet."""
         runs = [run for run in self.runs if run.id in run_ids]
         if not runs or any(run.timed is None or run.timed.place.site != "local" for run in runs):
             return None
@@ -97,7 +97,7 @@ class _Watched:
         return clock_seconds(runs, workers) if workers else None
 
     def _work_per_second(self, running: Sequence[RunProgress]) -> float:
-        """How fast the running runs are; 0 where nothing tells."""
+        """How fast the running runs are; 0 if unknown."""
         speeds = ((run.images_per_second or 0.0) * self.work[run.id] / run.total for run in running if run.total)
         speed, pace = sum(speeds), self.pace.per_second
         return (pace or speed) if self.pace.is_certain else (speed or pace)
@@ -127,12 +127,12 @@ class _Pace:
 
     @property
     def per_second(self) -> float:
-        """0 where none was seen to be done."""
+        """0 before any work was seen to be done."""
         return (self._done - self._at_first) / (self.elapsed - self._since) if self._done > self._at_first else 0.0
 
     @property
     def is_certain(self) -> bool:
-        """Whether it has been seen for long enough to tell more than a recorded speed."""
+        """Whether it has been observed long enough to be a better guide than a recorded speed."""
         return self.elapsed - self._since >= PACE_SECONDS
 
 
@@ -144,13 +144,13 @@ def wait(
     every: float = FOLLOW_SECONDS,
     follower: Callable[[StudyProgress], None] | None = None,
 ) -> StudyProgress:
-    """Say on `stream` (stderr) how all runs of the submission's study go until none waits or runs: how they ended.
+    """Report on `stream` (stderr) how the submission's runs go until none waits or runs. Returns how they ended.
 
-    follower: takes each look as well.
+    follower: is also given each look.
 
     Ctrl-C on this machine's runs cancels those that this submission handed out, not those that somebody else had:
-    KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs stop by
-    themselves. A cluster's runs go on.
+    KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs still
+    stop. A cluster's runs go on.
     """
     voice = Voice(stream or sys.stderr)
     try:

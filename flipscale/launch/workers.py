@@ -1,4 +1,4 @@
-"""The workers of an attendant: one `train` in each lane, started, asked to stop, and read for why it died."""
+"""The workers of an attendant: one `train` in each lane, started, asked to stop, and its log read for why it died."""
 
 import os
 import re
@@ -16,19 +16,19 @@ from flipscale.launch.launcher import STOP_SECONDS
 from flipscale.run import FailureKind, RunFolder
 
 POLL_SECONDS = 0.1
-"""Workers are looked at this often."""
+"""Seconds between looks at the workers."""
 
 SAID_BYTES = 4096
-"""The end of what a worker said, where the reason of its death is looked for."""
+"""How much of the end of a worker's output is searched for the reason of its death."""
 
 STEP_BYTES = 2**20
-"""The same for the node of the process that died first: hundreds of others have their last words after it."""
+"""The same for the node of the process that died first: hundreds of others may print after it."""
 
 STOP_SIGNAL = signal.SIGUSR2
 """Asks a worker to stop with a checkpoint. srun passes it on, where SIGTERM makes it kill what it started."""
 
 ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-"""`train` ends with 128 + one of these where it got it, with a checkpoint written."""
+"""After one of these `train` writes a checkpoint and ends with 128 + its number."""
 
 _CHATTER = re.compile(
     r"srun: (Terminating|Job step aborted|error: .*(Exited with exit code|Terminated|Killed)|.*--help)|Try \"srun"
@@ -132,7 +132,7 @@ class Workers:
             self._at_work[lane] = Started(self.start(runs, lane), time.time(), said)
 
     def ask_to_stop(self) -> None:
-        """Ask all to stop; asked again when that takes too long, end them."""
+        """Ask all to stop; a call after `stop_seconds` ends them."""
         if self.stopping_since is None:
             self.stopping_since = time.monotonic()
             self.send_signal(STOP_SIGNAL)
@@ -148,7 +148,7 @@ class Workers:
             worker.process.terminate()
 
     def wait(self, seconds: float, until: Callable[[], bool]) -> None:
-        """Until one of them ends, `until` is true, or this time is over."""
+        """Wait until one of them ends, `until` is true, or this time is over."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not until():
             if any(worker.process.poll() is not None for worker in self._at_work.values()):
@@ -161,7 +161,7 @@ class Workers:
         return [self._at_work.pop(lane) for lane in lanes]
 
     def death(self, worker: Started, *, did_something: Callable[[], bool]) -> Death | None:
-        """Why a worker died; None where it ended as it should. Who was killed says nothing: the log does."""
+        """Why a worker died; None where it ended as it should. A killed worker cannot say why, but the log does."""
         said = self._said(worker)
         if _KILLED_FOR_MEMORY.search(said):
             return Death(FailureKind.OOM, "It was killed because it used more memory than its job has.")
@@ -173,7 +173,7 @@ class Workers:
             return None
         if _NO_STEP.search(said):
             return Death(FailureKind.NODE, f"SLURM did not start its process{self.last_words(worker)}")
-        # With 1 `train` ends after a failure that it wrote down; of one that did nothing, something is wrong with it.
+        # `train` ends with 1 after a failure that it wrote down. If it did nothing, `train` itself is at fault.
         if worker.code == 1 and did_something():
             return None
         how = f"ended with code {worker.code}"

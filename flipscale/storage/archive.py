@@ -6,9 +6,9 @@
     ID/result.json
     ID/run.json
 
-The same runs give the same bytes: members are sorted and have no times or owners. bzip2 takes 9 % more than xz and an
-eleventh of its time; 300 runs of 200 records are 2.6 MB. Each of its blocks has a checksum, so a damaged file is read
-rightly up to the damage.
+The same runs give the same bytes: members are sorted and have no times or owners. bzip2 takes 9 % more
+space than xz and an eleventh of its time; 300 runs of 200 records are 2.6 MB. Each of its blocks has a checksum, so a
+damaged file is read correctly up to the damage.
 """
 
 import bz2
@@ -47,10 +47,10 @@ ARCHIVE_SCHEMA = 1
 """Version of the archive. A reader takes this and older ones; a newer one is an error."""
 
 LARGEST_CONTENTS = 2**28
-"""Bytes of archive.json that are read at most: 1 kB a run."""
+"""The most bytes of archive.json that are read: it takes 1 kB a run."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Ids have these letters (identity.py). None of them leads out of a folder."""
+"""The form of an id (identity.py). No such name leads out of a folder."""
 
 
 class ArchivedFile(NamedTuple):
@@ -103,8 +103,8 @@ class Archive:
 def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
     """Pack the finished runs of a plan, its parents too, into `file`.
 
-    Raises FlipscaleError where no run has finished, and where `file` is there and holds runs that this one would lack,
-    or is of another study, or no archive: it would be lost.
+    Raises FlipscaleError where no run has finished, and where `file` exists and would be lost: it holds runs that the
+    new one would lack, belongs to another study, or is not an archive.
     """
     runs = Workspace(results).runs
     found: dict[str, RunFiles] = {}
@@ -141,7 +141,7 @@ def _files_of(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
 
 
 def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
-    """The runs of the archive that is there already and that no plan asks for any more. FlipscaleError for others."""
+    """The runs of an existing archive that the plan no longer asks for. FlipscaleError if any others would be lost."""
     if not file.exists():
         return ()
     kept = read_contents(file)
@@ -202,8 +202,8 @@ class ArchiveReader:
     def members(self) -> Iterator[tuple[str, str, bytes | None]]:
         """The files of runs as they come: run id, name, and content; None for one that is not as archive.json says.
 
-        A member that archive.json does not list, such as one whose name leads elsewhere, is passed over. FlipscaleError
-        from where on the archive is damaged.
+        A member that archive.json does not list, such as one whose name leads elsewhere, is skipped. FlipscaleError at
+        the point where the archive is damaged.
         """
         try:
             for member in self._tar:
@@ -243,7 +243,7 @@ class open_archive:  # noqa: N801  it is used as a function
 
     def __enter__(self) -> ArchiveReader:
         try:
-            os.close(open_plain(self.file))  # A pipe would be waited for without end.
+            os.close(open_plain(self.file))  # Reading a pipe could block for ever.
             self._tar = tarfile.open(self.file, mode="r|*")
             return ArchiveReader(self.file, self._tar)
         except FileNotFoundError as error:
@@ -281,7 +281,7 @@ def _files_from_json(files: Mapping[str, tuple[int, str]]) -> RunFiles:
 
 
 def what_is_wrong(folder: RunFolder) -> str | None:
-    """Why the folder of a finished run is none that a study could use: a sentence; None if all is well."""
+    """Why a study could not use the folder of a finished run, in a sentence; None if all is well."""
     try:
         asked = folder.asked()
         if asked is None or folder.result() is None:

@@ -32,7 +32,7 @@ STAGING = ".merge"
 """The folder beside the run folders in which runs are unpacked. One merge at a time has it."""
 
 _ONLY_ASKED = {"run.json", "lease.lock"}
-"""The files of a run that was asked for and never started, as where a launcher refused it: its folder is replaced."""
+"""The files of a run that was submitted and never started, as if a launcher refused it: its folder is replaced."""
 
 _MEASURED = tuple(name for name in ARCHIVED_FILES if name != "run.json")
 """The files that two copies of a run must agree in. run.json also has values outside the id, such as paths."""
@@ -199,7 +199,7 @@ class _Merging:
                 self._leave_out(run, wrong)
             else:
                 good.append(run)
-        # One after the other, the flushes of 300 runs take 8 s on a disk that does them together in one.
+        # Flushed one after the other, 300 runs take 8 s on a disk that flushes them together in 1 s.
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(_flush, (path for run in good for path in (self.staging / run).iterdir())))
         for run in good:
@@ -215,7 +215,7 @@ class _Merging:
 
 
 def _flush(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk. Not every file system can do the latter."""
+    """Flush a file, or the names in a folder, to the disk. Not every file system can do the latter."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ from flipscale.storage.usage import size_of, use_of
 from flipscale.workspace import Workspace
 
 REMOVED = ".removed"
-"""The folder beside the run folders into which a run is renamed before its files are removed: none is seen half."""
+"""The folder beside the run folders into which a run is renamed before its files are removed: no half is ever seen."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Cleared:
 
     found: tuple[Unneeded, ...]
     left_alone: Mapping[str, str]
-    """Runs that were not looked at closer, by id, and why."""
+    """Runs that were not examined further, by id, and why."""
 
     @property
     def size(self) -> int:
@@ -67,7 +67,7 @@ def find_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
 
 
 def remove_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
-    """Remove it, while nobody submits in this results folder; what was removed."""
+    """Remove those files, while nobody submits in this results folder. Returns what was removed."""
     with submit_lock(results):
         survey = _Survey(results, studies)
         left_alone = dict(survey.unreadable)
@@ -81,7 +81,7 @@ def remove_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
 
 
 def _remove(thing: Unneeded, runs: Path) -> bool:
-    """Remove it; False for a run that somebody holds by now."""
+    """Remove it; False for a run that somebody now holds."""
     if thing.what != "run":
         if thing.path.is_dir():
             shutil.rmtree(thing.path)
@@ -171,7 +171,7 @@ class _Survey:
 
     @cached_property
     def _unfinished(self) -> list[Asked]:
-        """The runs that are asked for, or are done now, and have not finished."""
+        """The runs that are asked for or active, and have not finished."""
         to_come = [
             asked
             for run_id, asked in self.asked.items()

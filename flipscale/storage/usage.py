@@ -83,5 +83,5 @@ def _files(path: Path) -> Iterator[Path]:
 def _size(path: Path) -> int:
     try:
         return path.lstat().st_size
-    except FileNotFoundError:  # It was of a run that went on meanwhile.
+    except FileNotFoundError:  # Its run has gone on meanwhile.
         return 0

@@ -1,4 +1,4 @@
-"""Where MLflow is, and what may be said of it: no password is printed or written."""
+"""Where MLflow is, and how its address may be shown: no password is printed or written."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def is_server(tracking_uri: str) -> bool:
 
 
 def settled(tracking_uri: str | None, results: Path) -> str:
-    """The address that was given, MLflow's own variable's, or that of a SQLite file among the results.
+    """The address given, else that in MLflow's own variable, else that of a SQLite file among the results.
 
     A path in a SQLite address is made absolute: MLflow would read it from wherever it is started.
     """
@@ -55,7 +55,7 @@ def without_secrets(text: str, tracking_uri: str = "") -> str:
 def ui_command(tracking_uri: str) -> str:
     """The command that shows the experiments; for a server, its address to open.
 
-    It listens to this machine alone, as MLflow does not authenticate. One worker is enough for one person: MLflow's own
+    It listens on this machine alone, as MLflow does not authenticate. One worker is enough for one person: MLflow's own
     choice on a 2-core machine took 2.7 GB. An address with a password goes by a variable, as others see command lines.
     """
     if is_server(tracking_uri):

@@ -1,14 +1,14 @@
-"""What MLflow gets of a study: a run for each cell, and under it one for every row of the table.
+"""What MLflow gets from a study: a run for each cell, and under it one for every row of the table.
 
-A cell here is what differs in nothing but its seed and in what was made of it afterwards: a tuning and another
-evaluation stand beside the run that they started from. It has the mean of each score over seeds, and their number.
+A cell here holds the runs that differ only in their seed and in what was made of them afterwards: a tuning and another
+evaluation are beside the run that they started from. It has the mean of each score over seeds, and their number.
 
     NAME, SET.NAME   scores
-    train/NAME       what training said on its way
-    used/NAME        what else was measured of a run, mostly what it took
+    train/NAME       what training recorded
+    used/NAME        other measurements of a run, mostly of what it took
     variation/NAME   of a cell: how many seeds, and the standard deviation of its scores
 
-MLflow's page makes a section of charts of each prefix, in the order of the alphabet.
+MLflow's page has a section of charts for each prefix, in alphabetical order.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ GIT_COMMIT = "mlflow.source.git.commit"
 """MLflow's own tag for the commit, which its page shows."""
 
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_METRIC = 6000, 5000, 230
-"""Characters of a value that MLflow takes; one that is longer makes it drop the batch."""
+"""The most characters of a value that MLflow takes; a longer one makes it drop the batch."""
 
 FOR_TRAINING, FOR_EVALUATION = "training", "evaluation"
 """What a run used a data set for, as MLflow's page shows it."""
@@ -79,7 +79,7 @@ class DataSetUsed(NamedTuple):
 
     name: str
     digest: str
-    """Of what is known of it: two runs whose evaluations differ were not tested on the same set."""
+    """Of what is known about it: two runs whose evaluations differ were not tested on the same set."""
     used_for: str
     about: str
     """What it is, in words."""
@@ -108,11 +108,11 @@ class Content:
     tested_on: Mapping[str, DataSetUsed] = dataclasses.field(default_factory=dict)
     """By the name of a metric, the data set that its result was measured on."""
     user: str = ""
-    """Who trained it. No part of the digest, as it is not of the record."""
+    """Who trained it. Not part of the digest, as it is not in the record."""
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of all of it but its parent: its tag `flipscale.digest` once all of it is written."""
+        """Of everything but its parent: its tag `flipscale.digest` once all of it is written."""
         facts = [MIRROR_VERSION, self.key, self.kind, self.name, self.started, self.finished, self.params, self.tags]
         facts += [self.finals, self.data_sets, self.tested_on]
         digest = hashlib.sha256(json.dumps([facts, self.points.names], sort_keys=True).encode())
@@ -151,7 +151,7 @@ def contents(
 
 
 def _cells(rows: Sequence[TableRow]) -> dict[str, list[TableRow]]:
-    """The rows of each cell. One run alone makes none: it is not put under another that says the same."""
+    """The rows of each cell. A single run makes none: it is not put under another that says the same."""
     cells: dict[str, list[TableRow]] = {}
     for row in rows:
         cells.setdefault(row.cell_key, []).append(row)
@@ -162,7 +162,7 @@ def _cells(rows: Sequence[TableRow]) -> dict[str, list[TableRow]]:
 
 
 def _cell(key: str, rows: Sequence[TableRow], about: About, means: "_MeanCurves") -> Content:
-    """It has no parameters: MLflow's page groups by them, and would count its runs once more."""
+    """It has no parameters: MLflow's page groups by them, and would count its runs twice."""
     plain = [row for row in rows if row.is_plain] or list(rows)
     first = plain[0]
     finished = max(row.milliseconds("finished") for row in rows)
@@ -214,7 +214,7 @@ class _MeanCurves:
                 sums[name] = (step, before[1] + value, before[2] + 1)
 
     def of_cell(self, cell: str, time: int) -> MetricPoints:
-        """All at one time, as those of the runs differ."""
+        """Points of the means, all with one time, as the times of the runs differ."""
         known = {name: found for name, found in self._sums.get(cell, {}).items() if found is not None and found[2] > 1}
         curves = [
             MetricPoints((name,), step * 0, total / n, step * 0 + time, step)

@@ -81,7 +81,7 @@ def bring_up_to_date(
         if not options.thoroughly and len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == whole:
             return UpToDate(0, 0, len(results), experiment.id, studies[0].info.run_id, whole)
         for study in studies:
-            # From here on it does not say that all is there, until it is.
+            # Until everything is there, it must not say so.
             client.set_tag(study.info.run_id, "flipscale.digest", "")
         rows = _mirror_rows(experiment, results, options)
         times = milliseconds(results["started"].min()), milliseconds(results["finished"].max())
@@ -203,10 +203,10 @@ class Experiment:
                 return
 
     def delete_lost_runs(self) -> None:
-        """Delete the runs that MLflow created for this mirroring without its knowing.
+        """Delete the runs that MLflow created for this mirroring although their ids never arrived.
 
         MLflow's client repeats a call whose answer was lost, and creating a run twice makes two runs. All runs whose
-        id arrived are FINISHED by now, so what still is RUNNING is such a run.
+        id arrived are FINISHED by now, so any that is still RUNNING is such a run.
         """
         query = f"attributes.status = 'RUNNING' and tags.`flipscale.writer` = '{self.writer}'"
         for run in self.client.search_runs([self.id], query, run_view_type=ViewType.ACTIVE_ONLY):
@@ -217,7 +217,7 @@ class Experiment:
 
 
 def _mirror_rows(experiment: Experiment, results: pd.DataFrame, options: MirrorOptions) -> "_RowMirror":
-    """Write the runs of cells and rows that are not there as they are to be."""
+    """Write the runs of cells and rows that MLflow lacks or has with other content."""
     source, client = experiment.source, experiment.client
     with ExitStack() as stack:
         writer = stack.enter_context(closing(_writer(experiment)))
@@ -240,11 +240,11 @@ def _mirror_rows(experiment: Experiment, results: pd.DataFrame, options: MirrorO
 
 
 def _writer(experiment: Experiment) -> Writer:
-    """The quickest way that there is."""
+    """The fastest writer available."""
     client = experiment.client
     if is_server(client.tracking_uri):
         return ByBatches(client, experiment.id, threads=THREADS, marks=experiment.marks)
-    # A server's client needs no database, and this loads one's.
+    # A client of a server needs no database, and this import loads one's code.
     from flipscale.track.tables import by_tables
 
     return by_tables(client, experiment.id) or ByBatches(client, experiment.id, 1, experiment.marks)
@@ -252,16 +252,16 @@ def _writer(experiment: Experiment) -> Writer:
 
 @dataclass
 class _RowMirror:
-    """Goes through what MLflow is to have, and writes what it does not."""
+    """Goes through what MLflow is to have, and writes what it lacks."""
 
     client: MlflowClient
     writer: Writer
     known: dict[str, list[_MirroredRun]]
-    """What MLflow has and is not gone through yet, by key."""
+    """What MLflow has and has not been matched yet, by key."""
     run_ids: dict[str, str] = field(default_factory=dict)
     """Key to the id of its run in MLflow."""
     models: dict[str, str | None] = field(default_factory=dict)
-    """Key of each row to which weights MLflow has of it."""
+    """By the key of each row, which of its weights MLflow has."""
     created: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -306,7 +306,7 @@ class _RowMirror:
 
 
 def _mirror_model(experiment: Experiment, folder: Path, run_id: str, known: str | None) -> None:
-    """The run's weights as an artifact of its model, unless they are there; a run that has none is passed over."""
+    """The run's weights as an artifact of its model, unless they are there; a run that has none is skipped."""
     weights = folder / WEIGHTS_FILE
     if not lies_in(weights, [folder]):
         return
@@ -321,7 +321,7 @@ def _mirror_model(experiment: Experiment, folder: Path, run_id: str, known: str 
 
 
 def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]) -> str:
-    """The study's own run, with its artifacts; its id. It has no digest yet."""
+    """Write the study's own run, with its artifacts. Returns its id. It has no digest yet."""
     client, study = experiment.client, experiment.source.study
     if old:
         run_id, tags = str(old[0].info.run_id), old[0].data.tags
@@ -348,7 +348,7 @@ def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequenc
 
 
 def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: MirrorOptions) -> str:
-    """Of everything that is mirrored of the study."""
+    """Digest of everything that is mirrored for the study."""
     facts = [MIRROR_VERSION, MOST_CURVE_POINTS, options.all_points, options.models]
     digest = hashlib.sha256(repr([*facts, *source.facts]).encode())
     for file in (source.results, source.curves, *artifacts):
@@ -374,7 +374,7 @@ def _one_at_a_time(artifact_root: Path) -> Iterator[None]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """MLflow and alembic tell of every table they make; what matters is raised."""
+    """MLflow and alembic log every table they make; what matters is raised."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Whether MLflow has all of a study already, asked without loading MLflow, which takes some seconds.
+"""Whether MLflow already has all of a study, found out without loading MLflow, which takes some seconds.
 
     .mirrored   beside results.csv: what was sent, where to, and which run of MLflow says that all of it is there
 
@@ -63,7 +63,7 @@ def write_last_mirror(folder: Path, last: LastMirror) -> None:
 
 
 def still_there(last: LastMirror, tracking_uri: str) -> bool:
-    """Whether the study's run is in MLflow and says that all is there. False where that is not known for sure."""
+    """Whether the study's run is in MLflow and says that all is there. False where that is uncertain."""
     if last.address != without_secrets(tracking_uri):
         return False
     if is_server(tracking_uri):
@@ -76,7 +76,7 @@ def still_there(last: LastMirror, tracking_uri: str) -> bool:
 def _digest_of_server(last: LastMirror, tracking_uri: str) -> str | None:
     """The digest that the study's run has, by MLflow's REST interface."""
     address = f"{tracking_uri.rstrip('/')}/api/2.0/mlflow/runs/get?run_id={quote(last.study_run)}"
-    # An address with a user in it, and whatever else goes wrong, is left to MLflow's own client.
+    # An address with a user in it, and any other trouble, is left to MLflow's own client.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         with urllib.request.urlopen(address, timeout=_ANSWER_LIMIT) as answer:
             run = json.load(answer)["run"]

@@ -1,8 +1,8 @@
 """The curves of runs in MLflow while they run. Collecting writes each of them anew from its record, and deletes these.
 
-A run is here an entry with the name and parameters that it will have and with the kind `live`. A curve has a point for
-each hundredth of the schedule. A run takes two calls when it begins, one when it ends, and between them one each time
-that it has new points, at most one each LIVE_SECONDS.
+Here a run is an entry with the name and parameters that it will have and with the kind `live`. A curve has a point for
+each hundredth of the schedule. A run takes two calls when it begins, one when it ends, and between them one whenever it
+has new points, at most one every LIVE_SECONDS.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +26,12 @@ from flipscale.track.writing import MLFLOW_BATCH
 _ENDED = {State.FINISHED: "FINISHED", State.FAILED: "FAILED", State.CANCELLED: "KILLED", State.LOST: "FAILED"}
 
 _GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""What MLflow says of a run that was deleted, as by collecting meanwhile."""
+"""What MLflow says about a run that was deleted, as by collecting meanwhile."""
 
 
 @dataclass
 class _Sent:
-    """What MLflow has of a run that runs."""
+    """What MLflow has of a running run."""
 
     mlflow_id: str = ""
     size: int = 0
@@ -55,7 +55,7 @@ class LiveCurves:
     _began: bool = False
 
     def send(self, states: Mapping[str, State]) -> int:
-        """Write the new points of all runs that run, and the end of those that ended; how many runs had some.
+        """Write the new points of running runs, and the end of those that ended. Returns how many runs had news.
 
         Raises FlipscaleError if MLflow cannot be reached or refuses; what was not sent is sent the next time.
         """
@@ -105,7 +105,7 @@ class LiveCurves:
         except MlflowException as error:
             if error.error_code not in _GONE:
                 raise
-            self._sent.pop(news.run.id, None)  # It is made anew, if it still runs.
+            self._sent.pop(news.run.id, None)  # It is created again if it still runs.
             return
         sent.size, sent.ended = news.size, news.ended is not None
         for point in news.points:

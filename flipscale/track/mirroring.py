@@ -1,4 +1,4 @@
-"""Bringing MLflow up to date, and not even loading it where it has everything already."""
+"""Bringing MLflow up to date, without even loading it where it has everything already."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ def mirror(
     all_points, models, thoroughly: see MirrorOptions.
 
     One mirror works at a time on an artifact_root: MLflow would let two create the same run. Runs that two mirrors on
-    different machines created twice exist once again after the next one that has something to write.
+    different machines created twice exist only once after the next one that has something to write.
     Raises FlipscaleError if MLflow cannot be reached or refuses.
     """
     options = MirrorOptions(all_points, models, thoroughly)

@@ -35,13 +35,13 @@ _AT_ONCE = 50
 
 
 def model_tags(content: Content) -> dict[str, str]:
-    """The tags of a run's model: those of its run that are about what it is."""
+    """The tags of a run's model: those of its run that describe what it is."""
     kept = ("flipscale.study", "flipscale.cell", "mlflow.source.git.commit")
     return {"flipscale.id": content.key} | {name: content.tags[name] for name in kept if name in content.tags}
 
 
 def log_model(client: MlflowClient, experiment_id: str, run_id: str, content: Content, marks: Mapping[str, str]) -> str:
-    """Make the model of a run, and link it and the run's data sets to it; its id. Four calls with `finish_model`."""
+    """Make the model of a run, link it and the data sets to the run, and return its id. 4 calls with `finish_model`."""
     model = client.create_logged_model(
         experiment_id,
         name=model_name(content.name),
@@ -101,7 +101,7 @@ def delete_models_of(client: MlflowClient, experiment_id: str, run_ids: Iterable
 def delete_lost_models(
     client: MlflowClient, experiment_id: str, marks: Mapping[str, str], known: Sequence[str]
 ) -> None:
-    """Delete the models with these marks that MLflow made without its knowing, as the answer to a call was lost."""
+    """Delete the models with these marks that are not known here, as the answer to the call that made them was lost."""
     words = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in marks.items())
     for model in _search(client, experiment_id, words):
         if model.model_id not in known:

@@ -1,6 +1,6 @@
 """A row of results.csv as MLflow is to have it, and what its run, its cell and its model are called.
 
-MLflow's table shows the first 20 letters of a name, so a name begins with what tells arms apart.
+MLflow's table shows the first 20 characters of a name, so a name begins with what distinguishes arms.
 """
 
 import functools
@@ -19,13 +19,13 @@ from flipscale.plan import Run
 from flipscale.scores import is_score
 
 LONGEST_NAME = 250
-"""Characters of a name that MLflow takes."""
+"""The most characters of a name that MLflow takes."""
 
 _NOT_IN_MODEL_NAMES = "/:.%\"'"
 """MLflow refuses a model whose name has one of these."""
 
 _HASH = 10
-"""Letters at the end of an id that tell it from all others."""
+"""Characters at the end of an id that no other id has."""
 
 _AFTERWARDS = ("seed", "tuning", "fine_tuning", "inference")
 """Settings by which the runs of one cell differ."""
@@ -80,7 +80,7 @@ class TableRow:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the run is one of the cell itself, and not made of one afterwards."""
+        """Whether the run is one of the cell itself, and not made from one afterwards."""
         children = ("tuning", "fine_tuning")
         return all(self.known(name) is None for name in children) and self.text("inference") in ("", "full")
 
@@ -127,7 +127,7 @@ def _name(parts: Sequence[str]) -> str:
 
 
 def _axes(row: TableRow) -> list[str]:
-    """The values of the axes, without their names but for a mask's."""
+    """The values of the axes, without their names except for a mask's."""
     axes = read_cell(row.text("cell"))
     words = {axis: f"mask {value}" if axis == "mask_ratio" else value for axis, value in axes}
     return [word for axis, word in words.items() if word != "null" and axis not in _AFTERWARDS]

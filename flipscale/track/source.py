@@ -12,7 +12,7 @@ SOURCE_NAME, SOURCE_TYPE = "mlflow.source.name", "mlflow.source.type"
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a study's runs beside its table."""
+    """What is known about a study's runs beyond its table."""
 
     baseline: Sequence[str] = ()
     """Settings that tell the arms of a comparison apart; names begin with them."""
@@ -56,8 +56,8 @@ class MirrorSource:
     runs: Path | None = None
     """Run folders, for facts that have no column, and for models."""
     code: str = ""
-    """The remark on runs whose code differs from today's; nothing that each edit of the code would change, as all is
-    sent again then."""
+    """The remark on runs whose code differs from today's. It holds nothing that every edit of the code would change, or
+    everything would be sent again each time."""
 
     evaluations: Mapping[str, str] = field(default_factory=dict)
     """By the id of a run, what it is evaluated on, in words: MLflow tells data sets apart by it."""
@@ -66,12 +66,12 @@ class MirrorSource:
 
     @property
     def about(self) -> About:
-        """What is known of its runs beside the table."""
+        """What is known about its runs beyond the table."""
         return About(self.baseline, self.runs, self.evaluations, self.file)
 
     @property
     def facts(self) -> list[object]:
-        """All of it that is not a file, in JSON's types."""
+        """Everything in it that is not a file, in JSON's types."""
         return [self.study, self.question, [*self.baseline], self.code, sorted(self.evaluations.items()), self.file]
 
     @property
@@ -94,11 +94,11 @@ class MirrorOptions:
     """How much is sent, and how closely MLflow is looked at."""
 
     all_points: bool = False
-    """Every point of the curves, and not a hundred of each."""
+    """Every point of the curves, rather than a hundred of each."""
     models: bool = False
     """The weights of each run that has some."""
     thoroughly: bool = False
-    """Look at every run in MLflow, though the study's says that all of them are there as they are to be."""
+    """Look at every run in MLflow, even if the study's own run says that all of them are up to date."""
 
 
 def lies_in(file: Path, roots: Sequence[Path]) -> bool:

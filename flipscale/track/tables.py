@@ -2,7 +2,7 @@
 
 It writes several times as many values a second as MLflow's client, and a run exists whole or not at all. The tables are
 not a public interface of MLflow. Only versions of MLflow with known tables are therefore written this way, and only if
-the tables are as known; in all other cases the client writes the same content.
+the tables are as expected; in all other cases the client writes the same content.
 """
 
 import importlib
@@ -65,7 +65,7 @@ def by_tables(client: MlflowClient, experiment_id: str) -> "ByTables | None":
 
 
 def why_not(client: MlflowClient) -> str:
-    """Why the client has to write; '' where the tables of this MLflow are known, and as they are known."""
+    """Why the client has to write; '' where the tables of this MLflow are known, and are as expected."""
     return unknown_version() or changed_tables(client)
 
 

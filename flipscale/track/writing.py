@@ -1,4 +1,4 @@
-"""Writing runs into MLflow through its client, which takes about 5,000 values a second; tables.py has a quicker way."""
+"""Writing runs into MLflow through its client, which takes about 5,000 values a second; tables.py is faster."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,20 @@ THREADS = 4
 """Calls to a server at once. A call waits for the server and its database most of its time."""
 
 AHEAD = 16
-"""Runs that may wait for a thread, so that a study need not fit into memory."""
+"""The most runs that wait for a thread, so that a study need not fit into memory."""
 
 
 class Writer(Protocol):
     """Two ways to write a run that is not there yet: ByBatches here, ByTables in tables.py."""
 
     def add(self, content: Content, parent_id: str | None) -> str:
-        """Take a run to be written under another one; its id in MLflow."""
+        """Take a run to be written under another one. Returns its id in MLflow."""
 
     def flush(self) -> None:
-        """Return when all that was taken is there. Raises what went wrong with any of it."""
+        """Return when everything taken is written. Raises what went wrong with any of it."""
 
     def close(self) -> None:
-        """Write nothing any more."""
+        """Stop writing."""
 
     @property
     def models(self) -> Sequence[str]:

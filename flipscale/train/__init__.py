@@ -16,7 +16,7 @@ model.py        the model; attention.py, mask.py, text.py, objective.py, reconst
 classify.py     the image tower with a head, for a fine-tuning; mixing.py and drop_path.py are parts of it
 resize.py       a parent's weights in the shapes of a tuning with other patches, image sizes or text lengths
 schedule.py     the learning rate of a step
-evaluate.py     scores; probe.py is the linear probe
+evaluate.py     scores; probe.py is the linear probe, set_metrics.py the metrics that a labelled set may name
 records.py      lines of metrics.jsonl
 failure.py      a failure by its kind
 stop.py         signals

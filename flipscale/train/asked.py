@@ -27,10 +27,10 @@ def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
 
 
 def steps_before(run: RunFolder, batch_size: int) -> int:
-    """How many whole steps of that batch size are in what the runs have seen that this one goes on from.
+    """How many whole steps of this batch size the runs that this one goes on from have seen.
 
     A tuning takes up the order of pairs, their views and the masks where its parent left them, give or take a part of a
-    batch where the two batch sizes differ. It would begin with the pairs that its parent began with otherwise.
+    batch where the two batch sizes differ. Otherwise it would begin with the pairs that its parent began with.
     """
     asked = run.asked()
     assert asked is not None

@@ -2,7 +2,7 @@
 
 The head takes the tower's pooled feature, after its last LayerNorm and before the projection to the common space. It
 starts near zero, as that of MAE's code does (arXiv 2111.06377), whose setting FLIP follows (arXiv 2212.00794, table
-12); how its own head starts FLIP does not say.
+12); FLIP does not say how its own head starts.
 """
 
 import numpy as np
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(pooled_features(self.visual, pixels(images, images.device, self.channels)))
         return logits
 
-    # Random numbers come of NumPy, which torch.compile would make part of the graph, or break the graph in the tower.
+    # NumPy draws random numbers, which torch.compile would make part of the graph, or break the graph in the tower.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw(self, step: int, first: int, rows: int, device: torch.device) -> None:
         """Choose the branches that these rows skip."""

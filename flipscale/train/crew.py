@@ -32,8 +32,8 @@ class Crew:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing more can be done here: the GPU is of no use any more, or processes that were started
-        elsewhere went apart. Whoever started them must do so again.
+        """Whether nothing more can be done here: the GPU no longer works, or processes that were started elsewhere no
+        longer stand at the same point. Whoever started them must start them again.
         """
         return self.broken or (self.joined is not None and self.group.apart)
 
@@ -43,7 +43,7 @@ class Crew:
 
 
 def follow(group: Group, stop: Stop) -> int:
-    """Do the tasks that process 0 hands out, until none is left. Process 0's exit code tells how they ended.
+    """Do the tasks that process 0 hands out, until none is left. Process 0's exit code says how they ended.
 
     A follower that was stopped ends before process 0 has written the checkpoint, and srun kills what is left of a step
     when one of its processes ends with anything but 0.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flipscale.train.mask import uniform
 
 _DROP_STREAM = 0x64726F70
-"""Keeps these random numbers apart from others that come of the same seed."""
+"""Keeps these random numbers apart from others that come from the same seed."""
 
 
 class DropPath:

@@ -1,6 +1,6 @@
 """A model is scored on held-out data in float32, with all patches of an image unless its run asks for masked inference.
 
-Scores are fractions from 0 to 1, but for held_out_loss, which is in nats. A score the data cannot give is absent. Those
+Scores are fractions from 0 to 1, except held_out_loss, which is in nats. A score the data cannot give is absent. Those
 of the run's own data have plain names; those of a further set have its name in front: `imagenet_v2.zero_shot_top1`.
 """
 
@@ -84,7 +84,7 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
     }
     for name, declared in evaluation.sets.items():
         if isinstance(declared, CommandSet):
-            continue  # Its program is run when all else is over, see scoring.py.
+            continue  # Its program runs when all else is over, see trainers/program/evaluation.py.
         data, templates = _with_class_names(declared), _templates_of(declared, evaluation)
         images = images_scored(evaluation, declared)
         try:
@@ -99,7 +99,7 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
 
 
 def _source(settings: Settings, name: str) -> str:
-    """A set is known by its name, as in a run's id; where its files lie is the machine's affair."""
+    """A set is known by its name, as in a run's id; where its files lie does not matter."""
     evaluation, main_set = settings.evaluation, settings.evaluation.data or settings.data
     images = images_scored(evaluation, evaluation.sets[name] if name else main_set)
     return f"{name or show_setting(main_set)}, images {images}"
@@ -219,7 +219,7 @@ def _pair_scores(model: CLIP, held_out: HeldOutItems, images: Tensor) -> Iterato
 
 
 def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
-    """The recall of a random order: of one image in all, or of any of an image's captions in all of them."""
+    """The recall of a random order: of one image among all, or of any of an image's captions among all captions."""
     if score.startswith("image"):
         return SCORES[score].chance(images)
     captions, sets = torch.unique(torch.bincount(image_of), return_counts=True)
@@ -230,7 +230,7 @@ def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
 def _class_scores(
     model: CLIP, held_out: HeldOutItems, settings: Settings, images: Tensor, classifiers: dict[bytes, Tensor]
 ) -> Iterator[_Score]:
-    """Zero-shot accuracy and the linear probe."""
+    """Zero-shot accuracy, the set's own metric and the linear probe."""
     if held_out.labelled is None or held_out.prompts is None:
         return
     classes = len(held_out.classes)
@@ -305,7 +305,7 @@ def _metric_score(held_out: HeldOutItems, similarity: Tensor, shares: Mapping[st
 
 
 def check_scores(scores: Mapping[str, float], when: str) -> None:
-    """Raises Diverged for a score that is not a number."""
+    """Raises Diverged for a score that is not a finite number."""
     for name, value in scores.items():
         if not math.isfinite(value):
             raise Diverged(f"{name} is {value} at {when}; lower lr or lengthen warmup.")
@@ -318,7 +318,7 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, Tens
     """The hits at 1, 5 and 10 of unit features images [N, E] and texts [T, E]; text t is a caption of image_of[t].
 
     A hit of image retrieval is a text whose image is among the k nearest images, [T]; one of text retrieval an image of
-    which any caption is among the k nearest texts, [N]. The recalls are their means. So CLIP's papers have it, and
+    which any caption is among the k nearest texts, [N]. The recalls are their means, as in CLIP's papers and in
     clip_benchmark's `zeroshot_retrieval` (https://github.com/LAION-AI/CLIP_benchmark), which holds the whole matrix in
     memory.
     """
@@ -367,7 +367,7 @@ def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
         for more in range(1, int(others.max()) + 1):
             next_chance = ((k - above) / (level - more).clamp(min=1)).clamp(0, 1)
             chance = torch.where(others >= more, chance + (1 - chance) * next_chance, chance)
-        # What is not a number equals nothing, itself neither.
+        # NaN equals nothing, not even itself.
         found.append(chance.where(level > 0, torch.nan))
     return torch.stack(found)
 

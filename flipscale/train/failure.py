@@ -37,7 +37,7 @@ class Failed(Exception):
 
 
 def why(error: Exception) -> Cause:
-    """The failure that an error is."""
+    """The cause of a failure that raised this error."""
     first_line = printable((str(error).splitlines() or [""])[0])
     match error:
         case Failed():
@@ -92,7 +92,7 @@ def record(run: RunFolder, lease: Lease, failure: Cause) -> None:
 
 
 def record_stop(run: RunFolder, signal: str, failure: Cause) -> None:
-    """Log what a signal broke off. It is not a failure of the run's, which goes on when it is submitted again."""
+    """Log what a signal broke off. It is not a failure of the run, which goes on when it is submitted again."""
     with run.open_log() as log:
         log.write(failure.trace)
     say(run, f"stopped by {signal}, which interrupted something: {failure.reason}")

@@ -68,7 +68,7 @@ class PeakMemory:
                 self._before = held
 
     def read(self) -> int | None:
-        """Bytes; None on a CPU whose system does not tell what of the process's memory is the run's own."""
+        """Bytes; None on a CPU whose system does not say how much of the process's memory is the run's."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         peak = peak_resident_memory()
@@ -82,7 +82,7 @@ _UNSURE = 4 * 2**20
 def _collect_garbage(device: torch.device) -> None:
     """Free what runs before left in cycles: compiled models, and errors with their frames.
 
-    Python collects cycles by their number and not by their size.
+    Python decides when to collect by the number of objects, not by their size.
     """
     # There is nothing to free before the first run, and going through the modules takes 0.4 s of a CPU: they are set
     # aside once, and are not gone through again.
@@ -123,7 +123,7 @@ def allow_tf32(allowed: bool) -> None:
 
 @contextlib.contextmanager
 def exact_fp32() -> Iterator[None]:
-    """In the block a GPU computes in fp32 as a CPU does; afterwards as before."""
+    """In the block a GPU computes in fp32 as a CPU does; afterwards TF32 is as matrix products had it before."""
     before = torch.backends.cuda.matmul.allow_tf32
     allow_tf32(False)
     try:

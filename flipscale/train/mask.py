@@ -8,7 +8,7 @@ processes and micro-batches that share a batch draw together the masks that one 
 `mask_shape` decides which patches are kept, and never how many (`patches_kept`), so shapes compare at equal cost:
 
     random     any, each set as likely as any other: FLIP's
-    grid       a regular lattice, of which each image has another phase
+    grid       a regular lattice, with a different phase for each image
     block      one block, as near to a square as the count allows, at a random place
     gaussian   any, those near the middle of the image more often: GLIP's (Gaussian-masked, not Grounded LIP)
     resize     all of a smaller image, so there is no mask; see `MaskedTower` and `flipscale.cost.training_view`
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from flipscale.architecture import patches_kept
 
 _TRAINING = 0x6D61736B
-"""Keeps the masks' random numbers apart from others that come of the same seed."""
+"""Keeps the masks' random numbers apart from others that come from the same seed."""
 
 _COMPLEMENTARY = 0x76696577
 
@@ -115,7 +115,7 @@ class MaskedTower(VisionTransformer):  # type: ignore[misc]
     """open_clip's image tower, which takes smaller images too, and on a CPU embeds the kept patches alone.
 
     That is the same up to rounding: its patch convolution acts on each patch, so it is a product of matrices that takes
-    what patches there are. A smaller image gets its positions from the table of the full size, see `positions_on`. So
+    any number of patches. A smaller image gets its positions from the table of the full size, see `positions_on`. So
     the table that is trained is the full one, and an image of the full size needs nothing new.
     """
 
@@ -192,9 +192,9 @@ def masked_view(
 
 def uniform(stream: int, seed: int, step: int, first: int, rows: int, columns: int) -> Tensor:
     """Rows `first` to `first + rows` of the random numbers of a step: float32 [rows, columns], from 0 to below 1."""
-    # NumPy's generator takes the whole key; torch's CPU generator uses 32 bits of its seed, where steps would meet.
+    # NumPy's generator takes the whole key; torch's CPU generator uses 32 bits of its seed, where steps would collide.
     bits = np.random.PCG64((stream, seed, step))
-    # 64 bits make two numbers, so those of the rows before are passed over without being drawn.
+    # 64 bits make two numbers, so those of the rows before are skipped without being drawn.
     skipped = first * columns
     bits.advance(skipped // 2)
     generator = np.random.Generator(bits)
@@ -224,7 +224,7 @@ def _gaussian(chance: Tensor, side: int) -> Tensor:
 
     GLIP's (https://github.com/MingliangLiang3/GLIP, src/open_clip/transformer.py): uniform numbers, less 1, plus the
     density of a bivariate normal on linspace(-1, 1, side)^2. Its mean is 0 and its covariance 0.2 in both directions,
-    which the code calls `std`: the deviation is 0.447 of half the image. Fixed there, so it is here.
+    which the code calls `std`: the deviation is 0.447 of half the image. It is fixed there, and so here.
     """
     place = torch.linspace(-1, 1, side, dtype=torch.float64)
     squares = place.square()[:, None] + place.square()
@@ -237,7 +237,7 @@ def _block(chance: Tensor, side: int, count: int) -> Tensor:
 
     The block is ceil(sqrt(count)) long and has as many lines as it takes; the last line is only begun if the count asks
     for it: 24 are 4 lines of 5 and one of 4. Half the blocks have lines along rows, half along columns. Every place in
-    the image is as likely, so the middle is seen more often than the edge.
+    the image is equally likely, so the middle is seen more often than the edge.
     """
     length = math.ceil(math.sqrt(count))
     lines = -(-count // length)

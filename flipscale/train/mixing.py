@@ -1,8 +1,9 @@
 """mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899): training images mixed with others of their batch.
 
 This is timm's Mixup for a whole batch, with which MAE and FLIP fine-tune: each row is mixed with the row equally far
-from the other end of the global batch; one of the two kinds is drawn, evenly; and a box that CutMix cuts counts by its
-area within the image. All draws follow from the run's seed and the step alone, so every process mixes alike.
+from the other end of the global batch; one of the two kinds is drawn, with equal chance; and a box that CutMix cuts
+counts by its area within the image. All draws follow from the run's seed and the step alone, so every process mixes
+alike.
 """
 
 import math
@@ -15,7 +16,7 @@ from flipscale.settings import FineTuning
 from flipscale.train.data import Images
 
 _BETA_TRIES = 64
-"""Pairs of numbers that are drawn for one share. With alpha up to 2 all miss once in 100,000 times."""
+"""Pairs of numbers that are drawn for one share. With alpha up to 2, all are rejected once in 100,000 times."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _within(middle: int, side: int, size: int) -> tuple[int, int]:
 
 
 def _beta(alpha: float, draws: list[float]) -> float:
-    """A number of the distribution Beta(alpha, alpha) from pairs of even ones, by Jöhnk's algorithm (1964)."""
+    """A number from the distribution Beta(alpha, alpha), from pairs of uniform ones, by Jöhnk's algorithm (1964)."""
     for first, second in zip(draws[::2], draws[1::2], strict=True):
         x, y = first ** (1 / alpha), second ** (1 / alpha)
         if 0 < x + y <= 1:

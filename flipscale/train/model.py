@@ -6,11 +6,11 @@ with one line, a model that open_clip ships by its name, and a model of the fami
     open_clip.create_model("ViT-B-16", "results/runs/ID/model.pt")
     open_clip.create_model("ViT-B-16", "results/runs/ID/model.pt", **architecture("ViT-w48d3-4").open_clip_config)
 
-with `from flipscale.architecture import architecture`. In the second line the first name could be any, as the rest
-replaces all it stands for. A run on images of another size than the model's own adds force_image_size=SIZE to the
+with `from flipscale.architecture import architecture`. In the second line any model's name would do, as the rest
+replaces what it stands for. A run on images of another size than the model's own adds force_image_size=SIZE to the
 first, and the size to `architecture` in the second. A tuned run loads by the model and image size of its tuning, where
-that names them. Pixels are normalised as the run's `normalization` says, which
-image_mean and image_std of `open_clip.create_model_and_transforms` take.
+that names them. Pixels are normalised as the run's `normalization` says: pass its numbers as
+image_mean and image_std of `open_clip.create_model_and_transforms`.
 
 In the other direction a run starts from what open_clip's loader takes, see `load`.
 """
@@ -196,7 +196,7 @@ def _pretrained(name: str, tag: str) -> Path:
 
 
 def _mismatch(model: CLIP | CustomTextCLIP, state: Mapping[str, Tensor]) -> str | None:
-    """The first weight by which a checkpoint is of another model, and what would be right; None if none is."""
+    """The first weight that does not fit the model, and what would be right; None if all fit."""
     if text_tower(model) is not model:
         state = convert_to_custom_text_state_dict(dict(state))
     expected = model.state_dict()

@@ -68,7 +68,7 @@ class Objective(nn.Module):
         """Features of the texts, of the positions kept; None for all."""
         return _unit(encode_text(self.model, tokens, kept=kept))
 
-    # Random numbers come of NumPy, which torch.compile would make part of the graph, or break the graph in the towers.
+    # NumPy draws random numbers, which torch.compile would make part of the graph, or break the graph in the towers.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw(self, images: Tensor, tokens: Tensor, step: int, first: int) -> Tensor | None:
         """Draw the masks of these rows; the positions kept of each text, None for all."""

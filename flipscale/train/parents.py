@@ -47,7 +47,7 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> P
 
 
 def _unfinished(parent: RunFolder) -> ParentWeights:
-    """A parent that nobody is doing: it may be resumed after a failure, or else somebody must submit it again."""
+    """A parent that nobody is training: it may be resumed after a failure, or else somebody must submit it again."""
     if error := parent.error():
         if _may_be_resumed(error):
             return ParentWeights(When.LATER)
@@ -80,7 +80,7 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     if isinstance(asked_of(run)[0].trainer, CommandTrainer):
         why = (
             f"Its parent {parent.id} is trained by a command, which wrote no model.pt, but a tuning, a "
-            f"fine-tuning or another evaluation needs it. Have it write one (docs/trainers.md), {again}."
+            f"fine-tuning or another evaluation needs it. Have it write one (docs/trainers.md), then {again}."
         )
     else:
         why = (

@@ -1,4 +1,4 @@
-"""The linear probe: logistic regression on the frozen features of an image tower, much as CLIP has it.
+"""The linear probe: logistic regression on the frozen features of an image tower, much like CLIP's.
 
 CLIP (arXiv 2103.00020, appendix A.3) takes the features before the projection, scikit-learn's L-BFGS with at most 1,000
 iterations, and an L2 penalty chosen on a part of the training images; the last fit is on all of them. This probe does
@@ -24,7 +24,7 @@ Features = npt.NDArray[np.float32]
 """[n, width]."""
 
 FOLDS = 5
-"""One in this number of training images of each class decides on the penalty."""
+"""One in this number of training images of each class helps to choose the penalty."""
 
 ITERATIONS = 100
 """Iterations of each of the 12 fits. For 10,000 images of width 48 in 80 classes they took 9 s of one core in all and
@@ -78,6 +78,6 @@ def _fit(classifier: LogisticRegression, features: Features, labels: Integers) -
     with warnings.catch_warnings():
         # The iterations are bounded to bound the time; CLIP's are too.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # scikit-learn takes few images a class for a regression's targets.
+        # With few images a class, scikit-learn mistakes the labels for a regression's targets.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         classifier.fit(features, labels)

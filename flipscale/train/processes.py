@@ -38,7 +38,7 @@ from flipscale.run import FailureKind
 from flipscale.train.failure import Cause, Failed, is_out_of_memory, why
 
 STORE_SECONDS = 0.25
-"""A process that waits at the store looks this often, and whether another has failed."""
+"""A process that waits at the store looks there, and for failures of others, this often."""
 
 TIMEOUT = timedelta(minutes=30)
 """The longest time that one step, or one checkpoint, may keep the other processes waiting."""
@@ -128,7 +128,7 @@ class Group:
         return all(child.poll() is None for child in self.children)
 
     def part(self) -> None:
-        """The others have done what was handed out: what process 0 still does is its own affair."""
+        """The others have done what was handed out: what process 0 still does concerns no other."""
         self._busy = False
 
     def separate(self) -> None:
@@ -169,7 +169,7 @@ class Group:
         return value
 
     def data_parallel(self, module: nn.Module) -> nn.Module:
-        """The module such that all processes start from process 0's weights and get the mean of their gradients."""
+        """The module, wrapped: all processes start from process 0's weights and get the mean of their gradients."""
         if not self.connected:
             return module
         # Tables that never change, such as the causal mask, are not sent round at each step. The argument that says so
@@ -199,7 +199,7 @@ class Group:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """All processes leave the block together: what fails in it on one of them raises Failed on all."""
+        """All processes leave the block together: a failure in it on one of them raises Failed on all."""
         if not self.connected:
             yield
             return
@@ -221,8 +221,8 @@ class Group:
 
     @property
     def is_broken(self) -> bool:
-        """Whether the GPU does nothing for this process any more, as after an illegal access to its memory. A new
-        process is all that helps.
+        """Whether the GPU no longer works for this process, as after an illegal access to its memory. Only a new
+        process helps.
         """
         if self.device.type != "cuda":
             return False
@@ -242,7 +242,7 @@ class Group:
         """Why this process failed: the error, or what made another process leave, if that is what broke the connection.
 
         A process that was killed is a failure of the node, not something to go on after: what kills it (most often the
-        system, for want of memory) would do so again at once. The checkpoint stays, and submitting again goes on.
+        system, short of memory) would do so again at once. The checkpoint stays, and submitting again goes on.
         """
         if not self.connected or not is_lost_connection(error):
             return why(error)
@@ -280,7 +280,7 @@ class Group:
         return bytes(self.store.get(key)).decode()
 
     def _watch(self) -> None:
-        """NCCL's kernels wait for a process that is gone for ever, and the host for them: aborting them ends that."""
+        """NCCL's kernels wait forever for a process that is gone, and the host for them: aborting them ends that."""
         while not self._closed.wait(STORE_SECONDS):
             if self._failure() and not self._closed.wait(CAUSE_SECONDS):
                 dist.distributed_c10d._abort_process_group()
@@ -319,7 +319,7 @@ class Group:
                 dist.destroy_process_group()
 
     def _let_leave(self) -> None:
-        """Wait a little until the others have heard that there is no more: the store goes with this process."""
+        """Wait a little until the others have heard that there are no more tasks: the store goes with this process."""
         deadline = time.monotonic() + CAUSE_SECONDS
         left = [f"left/{rank}" for rank in range(1, self.size)]
         with contextlib.suppress(RuntimeError):

@@ -48,7 +48,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     batch = settings.batch_size
     parts = resources.accumulate
     rows = rows_of(settings, resources.processes_on(gpu=group.device.type == "cuda"), parts) // parts
-    # As many steps as are looked at, whatever the run's length. Weights do not matter to the speed.
+    # Exactly the steps that are looked at, whatever the run's length. Weights do not matter to the speed.
     samples = 2 * (WARM_UP + steps) * rows
     settings = replace(settings, batch_size=rows, samples=samples, warmup=0, cooldown=0, init=None)
     peak_memory = PeakMemory(group.device)

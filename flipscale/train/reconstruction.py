@@ -30,7 +30,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.train.attention import shorten
 
 _DECODER_STREAM = 0x6D6165
-"""Keeps the decoder's initialisation apart from the model's, which comes of the same seed."""
+"""Keeps the decoder's initialisation apart from the model's, which comes from the same seed."""
 
 
 class ReconstructionHead(nn.Module):

@@ -22,8 +22,8 @@ def resize(state: dict[str, Tensor], model: CLIP | CustomTextCLIP, text_lengths:
     patches are interpolated as open_clip's loader does it, bicubic, the class token's apart. Fixed sine-cosine
     positions are interpolated too, as that loader does: a patch keeps the position of its place in the image.
 
-    text_lengths: tokens of the texts that the weights were trained on, and of those to come. As many rows of the table
-    of positions are interpolated, linearly; the rows after them stay, as no text reaches these.
+    text_lengths: tokens of the texts that the weights were trained on, and of those to come. That many rows of the
+    table of positions are interpolated, linearly; the rows after them stay, as no text reaches these.
     """
     patch_size = list(model.visual.conv1.weight.shape[-2:])
     state[_PATCHES] = resample_patch_embed(state[_PATCHES], patch_size)
@@ -35,7 +35,7 @@ def resize(state: dict[str, Tensor], model: CLIP | CustomTextCLIP, text_lengths:
 def _stretch(table: Tensor, before: int, now: int) -> Tensor:
     """The table of positions, [context, width], with its first `before` rows interpolated to its first `now` rows."""
     rows = {"positional_embedding": table[:before]}
-    # It asks the model for nothing but the rows of its table.
+    # open_clip's function reads only the table of the model.
     resize_text_pos_embed(rows, SimpleNamespace(positional_embedding=table[:now]))
     stretched = table.clone()
     stretched[:now] = rows["positional_embedding"]

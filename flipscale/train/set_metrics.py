@@ -20,7 +20,7 @@ def mean_per_class(found: Floats, labels: Integers) -> float:
     """The mean of the classes' accuracies. Classes without an image are left out.
 
     found: how likely each image is a hit [N], see `evaluate.hits`; labels: the class of each [N].
-    scikit-learn calls it `balanced_accuracy_score`, of sets that have an image of each class.
+    scikit-learn calls it `balanced_accuracy_score`, for sets that have an image of each class.
     """
     counts = np.bincount(labels)
     sums = np.bincount(labels, weights=found)

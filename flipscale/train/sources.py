@@ -20,7 +20,7 @@ from flipscale.workspace import Workspace
 
 
 def open_training_data(run: RunFolder, settings: Settings) -> Data:
-    """Raises DataError for data of less than one batch, which would be copies of the same pairs."""
+    """The pairs that a run trains on. Raises DataError for less than one batch, which would hold a pair twice."""
     found = open_data(
         settings.data,
         replace(_form(run, settings), shown_size=training_view(settings).shape.image.image_size),
@@ -69,7 +69,7 @@ def evaluations_of(run: RunFolder, settings: Settings) -> dict[str, HeldOutItems
 
 
 def corrupt_images(evaluations: Mapping[str, HeldOutItems]) -> int:
-    """How many images of all sets were passed over."""
+    """How many images of all sets were skipped."""
     return sum(held_out.corrupt for held_out in evaluations.values())
 
 

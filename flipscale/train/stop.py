@@ -49,7 +49,7 @@ def noting_signals() -> Iterator[Stop]:
 def stacks_in_log(run: RunFolder) -> Iterator[None]:
     """While the block runs, STACKS_SIGNAL has the stacks of all threads written to the run's log.txt, in C calls too.
 
-    Without a launcher the signal does what it does: Ctrl-\\ ends a training at a terminal.
+    Without a launcher the signal has its usual effect: Ctrl-\\ ends a training at a terminal.
     """
     if JOB not in os.environ:
         yield

@@ -18,7 +18,7 @@ from flipscale.train.attention import last_block
 from flipscale.train.mask import uniform
 
 _TEXT_STREAM = 0x74657874
-"""Keeps the random numbers of text masks apart from others that come of the same seed."""
+"""Keeps the random numbers of text masks apart from others that come from the same seed."""
 
 
 def text_tower(model: CLIP) -> Any:
@@ -85,7 +85,7 @@ class TextMask:
         if self.kind == "block":
             return _with_block(chance, pooled, tokens.argmax(dim=1, keepdim=True), length, count)
         if self.kind == "prioritised":
-            # The end of the text has the largest id of the tokenizer. Token 0 does not tell padding: it is also "!".
+            # The end of the text has the largest id of the tokenizer. Token 0 does not mark padding: it is also "!".
             end = tokens.argmax(dim=1, keepdim=True)
             chance -= (torch.arange(length, device=tokens.device) > end).float()
         chance.scatter_(1, pooled, 2.0)
@@ -95,8 +95,8 @@ class TextMask:
 def _with_block(chance: Tensor, pooled: Tensor, end: Tensor, length: int, count: int) -> Tensor:
     """The pooled position and a block of count - 1 others of `length`, ascending: int64 [b, count].
 
-    chance: [b, 1], where the block begins among the places in the caption that it can. pooled, end: int64 [b, 1], the
-    pooled position, and the last of the caption. The pooled one is passed over, not counted: it is the first, the end
+    chance: [b, 1], where the block begins, among its possible places in the caption. pooled, end: int64 [b, 1], the
+    pooled position, and the last of the caption. The pooled one is skipped, not counted: it is the first, the end
     or the last of all, so the block stays in one piece.
     """
     others = end + (pooled > end)  # Tokens of the caption that are not pooled.

@@ -31,7 +31,7 @@ _JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
 """Failures after which nothing is done in any case, and which other runs do not share."""
 
 PARENT_SECONDS = 1.0
-"""While a parent is trained by another process, it is looked for this often."""
+"""While another process trains a parent, a waiting child looks for it this often."""
 
 
 def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
@@ -85,7 +85,7 @@ class WorkList:
                     found.add(self._take(run))
 
     def _take(self, run: RunFolder) -> _Took:
-        """Do the run if it is there to be done: whether it was. A failure is recorded and added to `failed`."""
+        """Do the run if it is free; says whether it was done. A failure is recorded and added to `failed`."""
         try:
             return self._take_if_free(run)
         except LeaseLost as error:
@@ -160,7 +160,7 @@ class WorkList:
         return group
 
     def _record(self, run: RunFolder, lease: Lease, failure: Cause) -> None:
-        # A signal to the whole process group ends what the run had at work as well, a compiler say, and
+        # A signal to the whole process group also ends what the run had at work, such as a compiler, and
         # that raises before the next step sees the signal. The last checkpoint is as good as ever.
         if self.stop.signal and (failure.trace or failure.kind == FailureKind.NODE):
             record_stop(run, self.stop.name, failure)

@@ -7,12 +7,17 @@ opened.py    a study together with its file and the place of its results
 plans.py     its plan on disk, and the runs of plans before it
 earlier.py   finished runs of the study as its file was
 owner.py     the study that a results folder belongs to
+known.py     the studies that a results folder knows
+power.py     the effect that a study's seeds will detect
+probed.py    a probe of a study
 submitted.py from the plan to finished runs
+live.py      curves in MLflow while runs train
 collected.py finished runs into tables, and the same rows into MLflow
 drawn.py     figures
-baseline.py  the baseline in the form of the results
 compared.py  the comparison of arms
+two_studies.py  study against study
 fitted.py    scaling laws
+accounts.py  the ledger
 diagnosis.py, machine_health.py, study_health.py   what `doctor` finds
 verbs.py     each of them as a function of a study: `from flipscale import plan, fit`
 whole.py     all of it: run_study

@@ -90,7 +90,7 @@ def _say_kept(opened: OpenStudy, kept: Path) -> None:
 
 
 def _ids_and_recipes(table: Path) -> list[tuple[str, int]]:
-    """The id and the recipe of each row; none of what is not a table of results, which is replaced as ever."""
+    """The id and the recipe of each row; none of a file that is not a table of results: it is replaced as usual."""
     try:
         rows = csv.reader(io.StringIO(read_text(table), newline=""))
         header = next(rows, [])
@@ -148,7 +148,7 @@ class Mirroring:
 
 
 def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mirroring | None:
-    """Bring MLflow up to date; None where there is nothing to mirror or MLflow cannot be reached, which is said."""
+    """Bring MLflow up to date; None if there is nothing to mirror, or MLflow cannot be reached, which is reported."""
     if not found.rows:
         return None
     results = opened.workspace.results

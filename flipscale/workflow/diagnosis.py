@@ -1,15 +1,15 @@
-"""What `doctor` says of a thing that flipscale or a study needs: how it is, what was found, and what to do."""
+"""What `doctor` says about a thing that flipscale or a study needs: its health, what was found, and what to do."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
 class Health(StrEnum):
-    """How a thing is."""
+    """The state of a thing."""
 
     OK = "ok"
     WARNING = "warning"
-    """Nothing stops, and a person should know."""
+    """Nothing stops, but a person should know."""
     PROBLEM = "problem"
     """Runs would fail."""
 

@@ -41,7 +41,7 @@ class EarlierRuns:
 
     ids: tuple[str, ...]
     changes: tuple[Change, ...]
-    """Empty where the plan has every value of them, and not together."""
+    """Empty where the plan has each of their values, but not together."""
 
 
 def earlier_runs(opened: OpenStudy) -> list[EarlierRuns]:
@@ -109,12 +109,12 @@ class _Planned:
             known = identity(run.settings)
             for name, value in vars(run.settings).items():
                 keys.setdefault(name, set()).add(_key(known.get(name)))
-                if run.cell is not None:  # A parent has no tuning, which is not a value of the study's.
+                if run.cell is not None:  # That a parent has no tuning is not a value of the study.
                     words.setdefault(name, {})[show_setting(value)] = None
         return cls({run.id for run in runs}, keys, {name: [*shown] for name, shown in words.items()})
 
     def outside(self, asked: Asked) -> tuple[str, ...]:
-        """The settings of a run whose values no run of the plan has. RunFolderError where its settings are none."""
+        """The settings of a run whose values no run of the plan has. RunFolderError if they cannot be read."""
         known = identity(asked.settled)
         names = [] if asked.recipe == RECIPE else [RECIPE_NAME]
         names += [name for name in vars(asked.settled) if _key(known.get(name)) not in self.keys[name]]

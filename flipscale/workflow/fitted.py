@@ -21,7 +21,7 @@ def fit_study(opened: OpenStudy, results: pd.DataFrame) -> Path | None:
         with Steps("fitting laws") as steps:
             found = fit_results(results, axes=opened.axes, y=pick_score(results, study.score), progress=steps)
     except ResultsError:
-        out.unlink(missing_ok=True)  # old fits would pass for those of these runs
+        out.unlink(missing_ok=True)  # old fits would be taken for those of these runs
         return None
     write_fits(out, found, {"study": study.name})
     return out

@@ -16,7 +16,7 @@ from flipscale.workspace import Workspace
 
 
 def readable_studies(workspace: Workspace) -> list[StudyRuns]:
-    """The runs of every study that was planned in the results folder, but of those that cannot be read."""
+    """The runs of every study that was planned in the results folder, except those that cannot be read."""
     found = []
     for path in workspace.plans():
         try:
@@ -39,7 +39,7 @@ def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = F
 
 
 def _is_among(given: Sequence[StudyRuns], folder: Path) -> bool:
-    """Whether the results in a folder are of one of these studies, and not of another file of the same name."""
+    """Whether the results in a folder belong to one of these studies, and not to another file of the same name."""
     owner = owner_of(folder)
     return any(
         study.name == folder.name and (owner is None or not owner.exists() or owner == study.source.resolve())
@@ -53,7 +53,7 @@ def check_recipes(studies: Sequence[StudyRuns]) -> None:
         recipes = {asked.recipe for asked in study.runs.values()} - {RECIPE}
         if recipes:
             raise FlipscaleError(
-                f"{study.source}: was planned under another recipe than {RECIPE} of today, so it does not list "
+                f"{study.source}: was planned under another recipe than today's {RECIPE}, so it does not list "
                 f"the runs that {study.name} needs now. Give its study file: flipscale gc STUDY.yaml; or plan it "
                 "again."
             )
@@ -83,7 +83,7 @@ def read_plan(planned: Path) -> dict[str, Asked]:
     except DamagedFile as error:
         raise FlipscaleError(f"{error} Delete it; `flipscale plan` writes it again.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FlipscaleError(f"{planned}: is not a plan; delete it; `flipscale plan` writes it again.") from error
+        raise FlipscaleError(f"{planned}: is not a plan. Delete it; `flipscale plan` writes it again.") from error
 
 
 def names_asking(studies: Sequence[StudyRuns]) -> dict[str, frozenset[str]]:

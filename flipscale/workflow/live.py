@@ -1,4 +1,4 @@
-"""Curves in MLflow while a study runs, written beside whatever follows it."""
+"""Curves in MLflow while a study runs, written in a thread beside whatever follows the study."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flipscale.track.live import LiveCurves
 
 LIVE_SECONDS = 5.0
-"""New points are sent this often: a call to a server is worth some of them."""
+"""Seconds between sending new points: one call to a server carries several."""
 
 Follower = Callable[[StudyProgress], None]
 
@@ -26,7 +26,7 @@ Follower = Callable[[StudyProgress], None]
 def live_curves(opened: OpenStudy, tracking_uri: str | None) -> Iterator[Follower]:
     """A function that takes how a study goes, and has a thread write what is new into MLflow.
 
-    MLflow that is away is said once and tried again: it never holds up or ends what follows the study.
+    If MLflow cannot be reached, that is reported once and tried again. It never holds up or ends what follows a study.
     """
     uri = track.settled(tracking_uri, opened.workspace.results)
     say(f"MLflow: curves are sent while runs train; to see them: {track.ui_command(uri)}")
@@ -41,7 +41,7 @@ def live_curves(opened: OpenStudy, tracking_uri: str | None) -> Iterator[Followe
 
 
 class _Writer:
-    """Writes the latest that it has seen."""
+    """Writes the curves by the latest states that it was shown."""
 
     def __init__(self, opened: OpenStudy, uri: str):
         self.opened, self.uri = opened, uri

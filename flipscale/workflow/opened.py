@@ -32,7 +32,7 @@ class OpenStudy:
 
     @cached_property
     def plan(self) -> Plan:
-        """Every run of the study with its cost: by what a probe has timed at its site, or else where one was last."""
+        """Every run of the study with its cost: by what a probe has timed at its site, or else where one ran last."""
         timings = read_timings(self.workspace.timings).at(self.site)
         return replace(plan_study(self.study, timings), price=self.price)
 
@@ -60,7 +60,7 @@ class OpenStudy:
 
     @property
     def arguments(self) -> str:
-        """The options with which another command looks at the same runs."""
+        """The arguments with which another command looks at the same runs."""
         if self.workspace.results == usual_results():
             return str(self.file)
         return f"{self.file} --results {self.workspace.results}"
@@ -71,7 +71,7 @@ def open_study(
 ) -> OpenStudy:
     """Read a study. FlipscaleError where another study's results are in its folder.
 
-    site: where its runs go, as `Launcher.site_name` says it. price: what time costs there, as a site file says it.
+    site: where its runs go, as `Launcher.site_name` names it. price: what time costs there, by its site file.
     """
     opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
     for notice in opened.study.notices:

@@ -18,7 +18,7 @@ from flipscale.workspace import StudyFiles
 
 
 def write_plan_file(plan: Plan, files: StudyFiles, runs: Path) -> None:
-    """Write plan.json where it is not as it is to be, and note the runs that it loses.
+    """Write plan.json if it has changed, and note the runs that it loses.
 
     runs: the folder of run folders.
     """

@@ -47,7 +47,7 @@ def finish_probe(opened: OpenStudy, submission: Submission) -> OpenStudy | None:
 
 
 def shapes_of(opened: OpenStudy) -> Iterator[TimedShape]:
-    """Each shape of a study that was trained or evaluated, in the order of the plan, with its times at its site."""
+    """Each shape that the study trains or evaluates, in the order of the plan, with its times at the site."""
     timings = read_timings(opened.workspace.timings).at(opened.site)
     of_shape: dict[str, list[Run]] = {}
     for run in opened.plan.runs:

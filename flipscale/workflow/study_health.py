@@ -30,14 +30,14 @@ _SUBJECTS = (
     ("checkpoint", ("checkpoints",), ("init",)),
     ("command", ("commands",), ("trainer", "cooldown")),
 )
-"""What is said of a study's inputs: its name, what of the check it counts, and the settings its problems are of."""
+"""The lines on a study's inputs: their name, the parts of the check that they count, the settings of their problems."""
 
 WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 12
-"""Of a parameter in finished weights, and in a checkpoint with the optimizer's two moments."""
+"""Per parameter: in finished weights, and in a checkpoint with the optimizer's two moments."""
 
 
 def study_health(file: str, workspace: Workspace) -> Iterator[Diagnosis]:
-    """How a study is. A file that cannot be read is a problem, a line each."""
+    """The health of a study. Each complaint about a file that cannot be read is a problem of its own."""
     try:
         opened = open_study(file, workspace)
         planned = opened.plan
@@ -152,7 +152,7 @@ def _devices(opened: OpenStudy) -> Iterator[Diagnosis]:
 
 
 def _room(opened: OpenStudy) -> Diagnosis:
-    """Whether the disk takes the largest checkpoint, and all finished weights."""
+    """Whether the disk has room for the largest checkpoint and all finished weights."""
     results = opened.workspace.results.absolute()
     while not results.exists():
         results = results.parent

@@ -24,8 +24,8 @@ def say(sentence: str) -> None:
 
 
 class Steps:
-    """Says how far a step is while it works: in one line of a terminal that goes when the step is done, elsewhere in a
-    line every few seconds.
+    """Says how far a step is while it works: on a terminal in one line, which vanishes when the step is done, elsewhere
+    in a line every few seconds.
 
         with Steps("drawing figures") as steps:
             plot_all(data, out, progress=steps)

@@ -38,7 +38,7 @@ class ComparedStudies:
 
 @dataclass(frozen=True)
 class StudyDifference:
-    """In what two study files differ, and what their plans have in common."""
+    """How two study files differ, and what their plans have in common."""
 
     keys: tuple[KeyChange, ...]
     same: SameCells
@@ -117,7 +117,7 @@ def diff_studies(
     workspace: Workspace | None = None,
     second_workspace: Workspace | None = None,
 ) -> StudyDifference:
-    """In what two study files differ, and which runs of their plans pair; needs no results."""
+    """How two study files differ, and which runs of their plans pair; needs no results."""
     opened = open_two(first, second, workspace, second_workspace)
     planned = [
         planned_runs(name, study.study, study.plan) for name, study in zip(names_of(opened), opened, strict=True)

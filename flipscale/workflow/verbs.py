@@ -1,7 +1,7 @@
 """What the command line does, as functions: `from flipscale import plan, submit, results, fit, compare, plot, report`.
 
-Each takes a study as a file or as `read_study` gives it, does what the command of its name does, and answers with data.
-Where results and figures are, a `Workspace` says; without one they are in results/ (or FLIPSCALE_RESULTS) and plots/.
+Each takes a study as a file or as `read_study` gives it, does what the command of its name does, and returns data.
+A `Workspace` says where results and figures are; without one, in results/ (or FLIPSCALE_RESULTS) and plots/.
 """
 
 import os
@@ -46,7 +46,7 @@ def submit(
     wait: bool = True,
     check: bool = True,
 ) -> "StudyProgress":
-    """Start every run of a study that is not finished yet, and say how far the study is.
+    """Start every run of a study that is not finished yet. Returns how far the study is.
 
         ended = flipscale.submit("studies/quickstart.yaml")
         print(ended)                                # 45 of 45 finished, 100% of the FLOPs
@@ -55,7 +55,7 @@ def submit(
     wait: return when no run waits or runs. If False, return at once; the runs continue.
     check: first check the data, checkpoints and programs that local runs read.
 
-    Raises FlipscaleError where nothing can be started. Failed runs are counted in the answer.
+    Raises FlipscaleError where nothing can be started. The result counts failed runs.
     """
     from flipscale import launch
     from flipscale.workflow.submitted import submit_study, wait_for
@@ -71,7 +71,7 @@ def submit(
 
 
 def collect(study: AnyStudy, workspace: Workspace | None = None) -> "pd.DataFrame":
-    """Bring results.csv and curves.parquet up to date with the finished runs of a study; the table.
+    """Bring results.csv and curves.parquet up to date with the finished runs of a study. Returns the table.
 
         flipscale.collect("studies/quickstart.yaml")
 

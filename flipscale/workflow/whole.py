@@ -52,7 +52,7 @@ class StudyOutcome:
 
 @dataclass(frozen=True)
 class Guards:
-    """What is looked at before anything starts."""
+    """What is checked before anything starts."""
 
     inputs: bool = True
     """The data, checkpoints and programs that runs read, where they run on this machine."""
@@ -104,7 +104,7 @@ def run_study(
         say(f"wrote {compared.json} and {compared.markdown}")
     else:
         for suffix in (".json", ".md"):
-            opened.files.comparison(suffix).unlink(missing_ok=True)  # would pass for a comparison of these runs
+            opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
     with Steps("writing the report"):
         report = write_report(opened.study, opened.plan, opened.file, workspace.results, workspace.plots)
     say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
@@ -123,7 +123,7 @@ def run_study(
 def _fits_of(found: Collected, fits: Path) -> Path | None:
     """The laws that were fitted to these results before; None where there are none."""
     if found.written:
-        fits.unlink(missing_ok=True)  # would pass for those of these runs
+        fits.unlink(missing_ok=True)  # would be taken for those of these runs
     return fits if fits.exists() else None
 
 

@@ -260,7 +260,7 @@ def test_a_plan_of_another_recipe_says_nothing_of_what_is_needed_today(here, cap
     planned.write_text(planned.read_text().replace(f'"recipe": {RECIPE}', '"recipe": 0'))
     (here.root / "study" / ".study").unlink()
     assert gc(here, "--remove") == 1
-    assert f"{planned}: was planned under another recipe than {RECIPE} of today" in capsys.readouterr().err
+    assert f"{planned}: was planned under another recipe than today's {RECIPE}" in capsys.readouterr().err
     assert len(list((here.root / "runs").iterdir())) == 8
     assert gc(here, str(here.file), "--remove") == 0
     assert "removed nothing" in capsys.readouterr().err

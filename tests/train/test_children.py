@@ -225,7 +225,7 @@ def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
     assert child.error().kind == "parent"
     assert child.error().reason == (
         f"Its parent {parent.id} is trained by a command, which wrote no model.pt, but a tuning, a fine-tuning "
-        "or another evaluation needs it. Have it write one (docs/trainers.md), delete its result.json, run "
+        "or another evaluation needs it. Have it write one (docs/trainers.md), then delete its result.json, run "
         f"flipscale train {parent.path}, then submit this run again."
     )
 

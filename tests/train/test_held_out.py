@@ -186,7 +186,7 @@ def test_too_many_images_that_cannot_be_read_are_an_error(folder: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"animals: 2 of 17 images cannot be read, the first of them .*bad00.png \(is not an image that can be "
-        r"read\); at most 1 of that many are skipped",
+        r"read\); at most 1 may be skipped",
     ):
         opened("folder", {"path": "animals"})
 

@@ -6,7 +6,7 @@ terminal.
 A second submission waits for the first one's GPUs and cores: each has a lock, which a worker holds for life. A
 submission is a folder, results/local/NAME:
 
-    workers.json     the list of runs, the command, and the workers: pid, birth, GPUs or cores
+    workers.json     the list of runs, and the workers: pid, birth, GPUs or core, log
     worker-K.log     the output of worker K
     stopped.json     why the whole submission stopped, if it did
 

@@ -24,8 +24,8 @@ from flipscale.workspace import RUNS_FOLDER
 class LocalLauncher:
     """Workers on this machine. Those of another host are not seen from here, only the leases they hold.
 
-    `command` is what a worker starts on the list of runs, `workers` the most there may be; None is as many as there are
-    GPUs or cores.
+    `command` is what a worker starts on the list of runs. `workers` is the most there may be; None is one for each GPU
+    or core.
     """
 
     ends_with_the_watcher = True
@@ -83,7 +83,7 @@ class LocalLauncher:
         return {job.run_id: found[job.id] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Wait until the attendants have stopped these runs, which are marked as cancelled. They go on with the others.
+        """Wait until attendants have stopped these runs, which are marked as cancelled, and go on with the others.
 
         If nothing is left of a list, all its workers are stopped. Workers that do not stop are killed; LaunchError if
         another host or a foreign process holds a run. No worker is started.
@@ -104,7 +104,7 @@ class LocalLauncher:
         """
         found = []
         for path in sorted(self.home.glob("*/workers.json")):
-            # Whom a damaged list names is not known; who holds a run shows in its lease, and is waited for.
+            # A damaged list names no workers, but the lease of a run names its holder, which is waited for.
             with contextlib.suppress(DamagedFile):
                 queue = LocalQueue.read(path.parent)
                 if queue and queue.alive() and run_ids & {run.id for run in queue.folders}:

@@ -56,8 +56,8 @@ class _WrittenQueue:
 class LocalQueue:
     """A list of runs and the workers that do them, as workers.json holds them.
 
-    What a worker executes stands in no file: workers.json may come from somebody else. Nor do paths: runs are known by
-    their ids, in the results folder that the list is in.
+    No file says what a worker executes, as workers.json may come from somebody else. Nor does one say where runs are:
+    they are known by their ids, in the results folder that holds the list.
     """
 
     def __init__(self, path: Path, run_ids: Sequence[str], workers: Sequence[LocalWorker] = ()):
@@ -69,7 +69,7 @@ class LocalQueue:
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none, or if its workers are on another host. DamagedFile
-        where workers.json does not tell."""
+        where workers.json cannot be read."""
         try:
             data = read_json_object(path / "workers.json")
         except (FileNotFoundError, NotADirectoryError):

@@ -23,10 +23,10 @@ from flipscale.guard import locked
 from flipscale.run import write_json
 
 RAY_ANSWER_SECONDS = 10.0
-"""A cluster that is there answers within."""
+"""Time within which a cluster that is there answers."""
 
 RAY_START_SECONDS = 120
-"""A local Ray is up within; on an idle machine it takes ten."""
+"""Time within which a local Ray is up; on an idle machine it takes ten seconds."""
 
 _LIVING = ("PENDING", "RUNNING")
 
@@ -51,7 +51,7 @@ class Answer:
 
     name: str
     status: str | None
-    """PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED; None where it knows none of that name."""
+    """PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED; None where it knows no job of that name."""
     message: str = ""
 
     @property
@@ -159,7 +159,7 @@ def address_file() -> Path:
 
 
 def _our_ray() -> str:
-    """The dashboard of the Ray that flipscale runs on this machine for this user. Starts it where it does not run."""
+    """The dashboard of the Ray that flipscale runs on this machine for this user. Starts it if it is not running."""
     home = _home()
     with locked(home / "lock"):  # Two submits at once start one.
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -203,7 +203,7 @@ def _start_here(home: Path) -> str:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--{name}={value}" for name, value in options.items()]
     environment = {name: value for name, value in os.environ.items() if name not in _ADDRESSES} | ONE_NODE
-    # Where nothing is said Ray would ask for a token as soon as a file has one, and its clients would send none.
+    # By default Ray would ask for a token as soon as a file has one, and its clients would send none.
     environment.setdefault("RAY_AUTH_MODE", "disabled")
     up = home / "ray_current_cluster"  # Ray writes it when all is up.
     up.unlink(missing_ok=True)
@@ -255,7 +255,7 @@ def _is_dashboard(url: str) -> bool:
 
 
 def _listens(url: str) -> bool:
-    """Whether somebody takes connections there: Ray's own clients wait for minutes where nobody does."""
+    """Whether anything accepts connections there: Ray's own clients wait for minutes where nothing does."""
     scheme, _, rest = url.partition("://")
     host, _, port = rest.partition("/")[0].rpartition(":")
     if not host:
@@ -278,7 +278,7 @@ def _without(*names: str) -> Iterator[None]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at."""
+    """Ports that nobody listens on."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

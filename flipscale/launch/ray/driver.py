@@ -48,7 +48,7 @@ SUGGEST_SECONDS = 1.0
 
 
 class TrialQueue(Searcher):
-    """What Ray Tune asks for the next trial: a task that has something left, a child's when its parent is over."""
+    """Gives Ray Tune its next trial: a task that has something left, a child's when its parent is over."""
 
     def __init__(self, path: Path, trials: Trials, seal: str = ""):
         super().__init__()
@@ -172,7 +172,7 @@ class Watch(tune.Callback):
 
 
 def _exception_of(trial: Any) -> str:
-    """What Tune wrote down of the failures of a trial. `trial.get_error` looks where it is copied to, after a while."""
+    """What Tune wrote down about the failures of a trial. `trial.get_error` reads a copy, which may come later."""
     try:
         return re.sub(
             r"\x1b\[[0-9;]*m", "", Path(trial.error_file).read_text(encoding="utf-8", errors="replace")

@@ -145,7 +145,7 @@ class RayLauncher:
         try:
             trials = self._read(name)
         except DamagedFile as error:
-            # Where its cluster is cannot be read, so its driver alone tells.
+            # The address of its cluster cannot be read, so only its driver shows whether it lives.
             drives = self._drives(name)
             return Whereabouts(State.WAITING if drives else None, str(error), answered=not drives)
         if trials is None:
@@ -154,7 +154,7 @@ class RayLauncher:
             check_address(trials.address, self.address)
             answer = Cluster(trials.address).ask(name)
         except Unreachable as error:
-            # Whoever cannot be asked has not said that the job is gone; its driver has, when it shows no life.
+            # A Ray that cannot be asked has not said that the job is gone; a driver that shows no life has.
             if self._drives(name):
                 return Whereabouts(State.WAITING, f"Ray cannot be asked: {error}", answered=False)
             return Whereabouts(None, f"its driver shows no sign of life, and Ray cannot be asked: {error}")
@@ -165,7 +165,7 @@ class RayLauncher:
         return Whereabouts(None, str(answer))
 
     def _drives(self, name: str) -> bool:
-        """Whether the submission's driver has shown life of late, or has had no time to."""
+        """Whether the submission's driver has shown life lately, or has had no time to."""
         for file in ("driver.json", "submission.json"):
             path = self.home / name / file
             with contextlib.suppress(FileNotFoundError):

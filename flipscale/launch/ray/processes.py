@@ -112,14 +112,14 @@ class TrialWorker:
         import ray
 
         if code is None:
-            # As one that was killed it counts as lost with its node: another's may have been.
+            # A killed process counts as lost with its node: the node of another process may have failed.
             os.killpg(self.leader.pid, signal.SIGKILL)
             return
         for reference in alive:
             ray.cancel(reference)
 
     def send_signal(self, signum: int) -> None:
-        """Tell process 0; they agree among each other."""
+        """Signal process 0, which agrees with the others on when to stop."""
         self.leader.send_signal(signum)
 
     def terminate(self) -> None:
@@ -151,7 +151,7 @@ def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], fold
     process = _popen(command, environment, folder, log)
     try:
         while True:
-            # Only between two short waits does Python hear of `ray.cancel`.
+            # Python notices `ray.cancel` only between short waits.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(timeout=1)
     except KeyboardInterrupt:  # That is `ray.cancel`: the others have ended.

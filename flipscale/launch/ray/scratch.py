@@ -15,7 +15,7 @@ from flipscale.guard import plain_file
 PREFIX = "flipscale-tune-"
 
 _NEW_SECONDS = 60.0
-"""A folder may be so old before its driver holds its lock."""
+"""How old a folder may be before its driver holds its lock."""
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _remove_if_dead(folder: Path) -> None:
-    """Remove the folder of a driver that holds its lock no more."""
+    """Remove the folder of a driver that no longer holds its lock."""
     with contextlib.suppress(OSError, RunFolderError):
         found = folder.lstat()
         if found.st_uid != os.geteuid() or folder.is_symlink() or time.time() - found.st_mtime < _NEW_SECONDS:

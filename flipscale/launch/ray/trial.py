@@ -67,7 +67,7 @@ class Trial(tune.Trainable):
     def _work(self) -> None:
         try:
             self.ending = self.attendant.work()
-            if self.ending is Ending.STOPPED:  # Ray tells nobody. It was the system, as before a machine goes down.
+            if self.ending is Ending.STOPPED:  # Ray sends no signal: the system did, as before a shutdown.
                 self.attendant.note_interruption(FailureKind.PREEMPTED, "Its process was asked to stop.")
         except BaseException as error:
             self.error = error
@@ -97,7 +97,7 @@ def _nodes() -> list[RayNode]:
 
 
 def _starts_before(path: Path, node: RayNode) -> int:
-    """How often the task was started before; written down is that it is now."""
+    """How often the task was started before. Writes down that it is started now."""
     start = {"node": node["NodeName"], "id": node["NodeID"], "process": os.getpid(), "time": time.time()}
     with open(path, "a+", encoding="utf-8", opener=plain_file) as file:
         file.write(json.dumps(start) + "\n")

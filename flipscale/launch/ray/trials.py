@@ -93,7 +93,7 @@ class Trials:
 
     @classmethod
     def read(cls, path: Path, seal: str = "") -> "Trials":
-        """The submission of that submission.json. DamagedFile where it is none, or not the one that got this seal."""
+        """The submission of that submission.json. DamagedFile where it is not one, or not the one with this seal."""
         written = read_json_object(path)
         check_seal(written, seal, path)
         try:
@@ -131,7 +131,7 @@ def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
 
 
 class _Packing:
-    """Lines of runs put together into tasks, short ones as many as the site's limit takes."""
+    """Lines of runs put together into tasks, short ones up to the site's limit."""
 
     def __init__(self, site: Site):
         self.site = site

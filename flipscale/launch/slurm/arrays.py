@@ -1,8 +1,8 @@
 """Which runs share a job, and which jobs an array: pure arithmetic on requests and a site.
 
 A job is one task of an array. By default a run is a task. If the site packs, short runs share one, with the children
-that start from them. A child that is not packed is a task of a later array, which SLURM starts when the task with the
-same index in the array of its parent has ended.
+that start from them. A child that is not packed is a task of a later array: SLURM starts it when the task with the same
+index in its parent's array has ended.
 """
 
 import math
@@ -93,7 +93,7 @@ class JobArray:
 
 
 def _fixed(record: JsonObject) -> JsonObject:
-    """What of a record stays as it was sent."""
+    """The part of a record that stays as it was sent."""
     return {name: value for name, value in record.items() if name != "slurm_id"}
 
 
@@ -224,7 +224,7 @@ class _Arrays:
             self._append(part, lanes=lanes, after_jobs=after_jobs)
 
     def _add_after(self, children: Sequence[Request]) -> None:
-        """Arrays after one, with its indices: as many as its runs have children at most."""
+        """Arrays that follow one, with its indices: as many as one of its runs has children, at most."""
         rounds: list[dict[int, list[Request]]] = []
         for child in children:
             _, index = self._parent_of(child)

@@ -16,11 +16,11 @@ from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
 
 BatchOptions = dict[str, str | int | bool | None]
-"""BatchOptions of sbatch by their names; None is not given."""
+"""Options of sbatch by name; those that are None are left out."""
 
 
 class _Executor(submitit.SlurmExecutor):
-    """submitit's scripts for a command of our own: what its array tasks run elsewhere is a pickle each."""
+    """submitit's scripts for a command of our own: usually each task of its arrays runs a pickle."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -34,7 +34,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
     """The batch script: its options from the site, its command an attendant for the runs of a task.
 
     after: SLURM's number of the array that `array.after` names. seal: of the array's record.
-    LaunchError where an option is longer than its line.
+    LaunchError where an option would not stay on its line.
     """
     site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
     path = array.path(home)
@@ -88,7 +88,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
 
 
 def _refuse_line_breaks(options: BatchOptions) -> None:
-    """A site file has none, but what a program gives for one, or the path of the results, may."""
+    """A site file has none, but a site that a program passes in may, and so may the path of the results."""
     for name, value in options.items():
         if isinstance(value, str) and (found := control_character(value)):
             raise LaunchError(
@@ -185,7 +185,7 @@ def _number_of(array: JobArray, *, patient: bool = False) -> str | None:
 
 
 def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
-    """The site's lines; if one of them ends the script, or a signal comes, the attendant gets the code."""
+    """The site's lines; if one of them ends the script, or a signal comes, the attendant gets the exit code."""
     if not lines:
         return None
     ended = f"{shlex.join(attendant)} $?"
@@ -239,7 +239,7 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
         f"--cpus-per-task={shape.cpus_per_task}",
         # Others would wait long for a process that never came.
         "--kill-on-bad-exit=1",
-        # srun would keep from the training what the job was kept from, and with it who the attendant says it is.
+        # srun would apply the job's --export to the training too, and so drop what the attendant sets for it.
         *(["--export=ALL"] if site.get("export") else []),
         *site["srun"],
     ]
@@ -258,5 +258,5 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
 
 
 def _mounts(mounts: Iterable[str]) -> str:
-    """As pyxis takes them: each with where it is to be seen."""
+    """As pyxis takes them: each with its place in the container."""
     return ",".join(mount if ":" in mount else f"{mount}:{mount}" for mount in mounts)

@@ -85,7 +85,7 @@ class SlurmLauncher:
         try:
             entries = scheduler.queue(map(job_name_of, names), patient=closely)
         except LaunchError as error:
-            # Whoever cannot be asked has not said that the jobs are gone.
+            # SLURM, if it cannot be asked, has not said that the jobs are gone.
             away = isinstance(error, scheduler.ControllerAway)
             says = str(error) if away else f"SLURM cannot be asked: {error}"
             return dict.fromkeys(tasks, Whereabouts(State.WAITING, says, answered=False))
@@ -188,7 +188,7 @@ class SlurmLauncher:
             yield from map(self._run, _runs_of(JobArray.read(path)))
 
     def parents_under_way(self, requests: Sequence[Request]) -> dict[str, str]:
-        """SLURM's jobs of parents that are not asked for as somebody does them already, by their run's id."""
+        """SLURM's jobs of parents that are not requested because somebody is doing them already, by their run's id."""
         ids = {request.id for request in requests}
         parents = {parent for request in requests for parent in request.parents} - ids
         tasks = {job.run_id: _task_of(job) for parent in sorted(parents) if (job := self._open_job(parent))}
@@ -207,7 +207,7 @@ class SlurmLauncher:
         return job if job is not None and job.launcher == "slurm" else None
 
     def _arrays(self, requests: Sequence[Request], *, previewing: bool = False) -> list[JobArray]:
-        """previewing: whether it is only looked at, for which no SLURM need be here."""
+        """previewing: whether nothing is to be sent, so that no SLURM need be here."""
         try:
             site, size = self._site()
             before = self.parents_under_way(requests)
@@ -220,7 +220,7 @@ class SlurmLauncher:
         return arrays_of(requests, site, size, submission, command=self.command, under_way=before)
 
     def _site(self) -> tuple[Site, int]:
-        """The site, and how many tasks an array may have. The cluster is asked what it leaves open, if one is here."""
+        """The site, and how many tasks an array may have. A cluster that is here is asked what the site leaves open."""
         size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
         if size and not is_predicted:
             return self.site, size
@@ -242,7 +242,7 @@ class SlurmLauncher:
     ) -> dict[str, dict[int, scheduler.QueueEntry]]:
         """The answers of squeue, and accounting's for jobs that squeue has forgotten."""
         forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
-        # Accounting is asked by a number that stands in the array's record alone.
+        # Accounting is asked by number, which only the array's record has.
         arrays, _ = self._read_all(forgotten)
         history = scheduler.history(
             {array.job_name: array.slurm_id for array in arrays.values() if array.slurm_id is not None}
@@ -282,7 +282,7 @@ def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whe
         return Whereabouts(State.CANCELLED, str(entry))
     if entry is None:
         return None
-    # That a job of its own accord came to an end is not what ended its run.
+    # A job that ended of its own accord is not what ended its run.
     return Whereabouts(None, str(entry), entry.kind)
 
 

@@ -43,7 +43,7 @@ _ENDS = {
     "NODE_FAIL": FailureKind.NODE,
     "BOOT_FAIL": FailureKind.NODE,
 }
-"""States of a job that is gone which say why its run failed."""
+"""End states of a job that say why its run failed."""
 
 
 _NEVER = {
@@ -51,7 +51,7 @@ _NEVER = {
     "InvalidAccount", "InvalidQOS", "DependencyNeverSatisfied", "AssocMaxWallDurationPerJobLimit",
     "QOSMaxWallDurationPerJobLimit",
 }  # fmt: skip
-"""Reasons of a job that waits which do not pass by themselves."""
+"""Reasons of a waiting job that do not pass by themselves."""
 
 
 _HELD_AFTER_A_FAILED_START = "launch failed requeued held"
@@ -59,7 +59,7 @@ _HELD_AFTER_A_FAILED_START = "launch failed requeued held"
 
 
 class ControllerAway(LaunchError):
-    """The controller could not be reached, or was too busy to answer: it may have heard all the same."""
+    """The controller could not be reached, or was too busy to answer: it may have got the request all the same."""
 
 
 class UnknownJob(LaunchError):
@@ -98,7 +98,7 @@ class QueueEntry:
 def ask(*command: str, patient: bool = False, **environment: str) -> str:
     """The answer of one of SLURM's programs. LaunchError if it is missing, or refuses.
 
-    `patient` asks a controller that is away again for a minute: for commands that change something, not for looks.
+    `patient` retries a controller that is away for a minute: for commands that change something, not for looks.
     """
     for pause in (*(PAUSES if patient else ()), None):
         done = _run(command, environment)
@@ -156,8 +156,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
 def _environment(program: str) -> dict[str, str]:
     """The environment of a program of SLURM's.
 
-    sbatch takes what it finds of another job for options, and hands it on: of one that it is called from, as by who
-    works on a compute node, or of SBATCH_PARTITION, which would win over the site file.
+    sbatch takes variables such as SBATCH_PARTITION for options, which would override the site file. It also takes and
+    passes on those of the job that it is called from, as on a compute node.
     """
     if program != "sbatch":
         return dict(os.environ)
@@ -168,7 +168,7 @@ def _environment(program: str) -> dict[str, str]:
 
 
 def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, QueueEntry]]:
-    """What SLURM has of the arrays of these names, by task index; of what has ended only as long as it remembers.
+    """What SLURM has of the arrays of these names, by task index; ended tasks only as long as it remembers them.
 
     A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
     """
@@ -228,7 +228,7 @@ def array_of(task: str) -> str:
 
 
 def files_of(job: str) -> list[str]:
-    """The batch script of a job or an array, and the files that its tasks write what they say to, as SLURM has them;
+    """The batch script of a job or an array, and the files that its tasks write their output to, as SLURM has them;
     empty where it has forgotten the job."""
     try:
         answer = ask("scontrol", "show", "job", job, patient=True)
@@ -246,7 +246,7 @@ def submit(script: str) -> str | None:
 
 
 def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
-    """Stop jobs, arrays or tasks of arrays. What SLURM has forgotten already is passed over.
+    """Stop jobs, arrays or tasks of arrays. Those that SLURM has forgotten are skipped.
 
     `waiting_only` is what an attendant asks for: it has other things to do than to wait for the controller.
     """
@@ -259,7 +259,7 @@ def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
 def requeue(job: str) -> None:
     """Have a running job started again, in its turn. SLURM may have seen to it already."""
     done = _run(["scontrol", "requeue", job])
-    # Who asks from within the job is ended with it, as soon as SLURM has heard it.
+    # A caller within the job is ended with it as soon as SLURM has the request.
     if done.returncode > 0 and "Job is pending" not in done.stderr:
         raise LaunchError(f"scontrol refused: {_complaint('scontrol', done.stderr)}")
 
@@ -293,7 +293,7 @@ def configuration() -> Configuration:
 
 
 def node_is_lost(node: str) -> bool:
-    """Whether SLURM holds a node for lost, or its administrators have taken it out."""
+    """Whether SLURM considers a node lost, or its administrators have taken it out."""
     try:
         answer = ask("sinfo", "--noheader", f"--nodes={node}", f"--format={_MARK}%T") if node else ""
     except LaunchError:

@@ -102,7 +102,7 @@ def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher)
 
 
 def _limit() -> float | None:
-    """The time limit of this job in seconds; None without one, or if SLURM does not tell."""
+    """The time limit of this job in seconds; None without one, or if SLURM does not say."""
     began, ends = (os.environ.get(f"SLURM_JOB_{name}_TIME") for name in ("START", "END"))
     return float(ends) - float(began) if began and ends else None
 
@@ -111,7 +111,7 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
     """Have the job started again, unless it was cancelled."""
     kind, reason = _interruption(attendant.signal or 0, array.site["warning"])
     if kind is None:
-        # Of a job that SLURM starts again, the next attempt notes the interruption.
+        # If SLURM starts the job again, the next attempt notes the interruption.
         _say("stopped, as the job was cancelled or SLURM has removed it from its node")
         return
     attendant.note_interruption(kind, reason)
@@ -175,7 +175,7 @@ def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: i
         NODE: attempt.node,
     }
     if shape.nodes * shape.tasks_per_node > 1:
-        # Process 0 is on this node, which its name in SLURM need not lead to.
+        # Process 0 is on this node, whose name in SLURM need not resolve to it.
         environment.setdefault("MASTER_ADDR", socket.gethostname() if shape.nodes > 1 else "127.0.0.1")
     command = worker_command(array, [run.path for run in runs], _gpus_of(array, lane))
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)

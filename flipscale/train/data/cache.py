@@ -100,8 +100,8 @@ def load(folder: Path, form: Form) -> Shard | None:
 def build(folder: Path, library: Library, source: ShardSource, form: Form, *, pairs: int) -> Shard:
     """Decode a shard into `folder`, unless another process does so meanwhile.
 
-    pairs: how many are still to be decoded, those of this shard included. If the disk has no room for that much it is
-        said now, not hours later.
+    pairs: how many are still to be decoded, those of this shard included. If the disk has no room for that much, it
+        fails now, not hours later.
     """
     with _lock(folder.with_name(f"{folder.name}.lock")):
         shard = load(folder, form)

@@ -57,7 +57,7 @@ def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tupl
     if len(bad) > tolerated(seen):
         raise DataError(
             f"{path}:{bad[0]}: {len(bad)} of {seen} rows lack {image} or {caption}, this one first; at most "
-            f"{tolerated(seen)} of that many are skipped. Fill them in, or remove them."
+            f"{tolerated(seen)} may be skipped. Fill them in, or remove them."
         )
     if not captions:
         raise no_rows(path, image, caption)

@@ -122,7 +122,7 @@ def _in_memory(grey: npt.NDArray[np.uint8], labels: Integers, image_size: int) -
 
 
 class _Files:
-    """Image files that are decoded as they are needed. For one that cannot be, the next one that can is seen."""
+    """Image files that are decoded as they are needed. The next readable one replaces one that cannot be decoded."""
 
     def __init__(self, content: Callable[[int], Path | bytes], labels: Integers, image_size: int, where: str):
         self._content, self._labels, self._image_size, self._where = content, labels, image_size, where

@@ -1,4 +1,4 @@
-"""Image files decoded as CLIP evaluates: the middle square, resized. A few that cannot be decoded are passed over."""
+"""Image files decoded as CLIP evaluates: the middle square, resized. A few that cannot be decoded are skipped."""
 
 import functools
 import io
@@ -32,7 +32,7 @@ File = tuple[str, Path | bytes | None]
 def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tuple[Images, Integers]:
     """The images [n, 3, S, S] of `count` files, and the numbers [n] of the files that could be decoded, ascending.
 
-    Raises DataError, which begins with `where`, if none can be or if more cannot be than are passed over.
+    Raises DataError, which begins with `where`, if none can be decoded or more than `tolerated` cannot.
     """
     images = np.empty((count, 3, image_size, image_size), np.uint8)
 
@@ -64,7 +64,7 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
     if not good or bad > tolerated(count):
         raise DataError(
             f"{where}: {bad} of {count} images cannot be read, the first of them {first}; at most "
-            f"{tolerated(count)} of that many are skipped. Write these files again, or remove them."
+            f"{tolerated(count)} may be skipped. Write these files again, or remove them."
             if bad
             else f"{where}: there are no images; name a data set that has some."
         )

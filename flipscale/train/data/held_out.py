@@ -37,12 +37,12 @@ from flipscale.train.data.pairs import Form, HeldOutItems, prompt_tokens
 from flipscale.train.data.webdataset import DISTINCT_SHARE
 
 PLAIN_TEMPLATES = ["a photo of a {}"]
-"""The prompts of a labelled set for which nobody says any."""
+"""The prompts of a labelled set for which none are given."""
 
 
 @dataclass(frozen=True)
 class _Selection:
-    """How much is to be opened, and with which prompts."""
+    """How much to open, and with which prompts."""
 
     images: int
     templates: Sequence[str] | None

@@ -27,7 +27,7 @@ class Labelled:
 
 
 def even(labels: Integers, stream: int) -> Integers:
-    """All indices in an order of which every beginning is a random subset with classes as even as can be: int64 [n].
+    """All indices in an order whose every beginning is a random subset with classes as even as can be: int64 [n].
 
     Sorted by each image's random rank in its class, and within a rank at random.
     """

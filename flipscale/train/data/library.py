@@ -40,12 +40,12 @@ FETCHERS = 8
 """Shards fetched or scanned at a time: one connection seldom fills a network."""
 
 RETRY_SECONDS = (1.0, 5.0, 30.0)
-"""Pauses before a shard is fetched again that could not be, or did not come whole."""
+"""Pauses before fetching again a shard that could not be fetched, or not whole."""
 
 LEFT_SECONDS = 600.0
 """Seconds without a write after which a half-fetched shard counts as abandoned."""
 
-# gopen's own curl waits for ever on a connection that has died, and says nothing.
+# gopen's own curl waits forever on a connection that has died, and says nothing.
 _CURL = "curl -f -s -S -L --connect-timeout 30 --speed-limit 1024 --speed-time 60 {}"
 _AIS = "ais get {} -"
 _COMMANDS = {
@@ -71,7 +71,7 @@ def check_count(shard: ShardSource, found: int, expected: int) -> None:
 
 
 _READING = threading.Lock()
-"""numpy reads the head of a file with `ast`, which fails in several threads at once (CPython's issue 106905)."""
+"""numpy reads the header of a file with `ast`, which fails in several threads at once (CPython's issue 106905)."""
 
 
 class Library:
@@ -82,14 +82,14 @@ class Library:
         self._indices = cache / "index"
         self._shards = Path(os.environ.get("FLIPSCALE_SHARDS") or cache / "shards")
         self.limit = _limit()
-        """How many bytes fetched shards may take. While one is fetched of which the length is not known, more."""
+        """How many bytes fetched shards may take; more while a shard of unknown length is fetched."""
         self._known: dict[str, int] = {}
 
     def counts(self, shards: Sequence[ShardSource], wanted: int | None, declared: dict[ShardSource, int]) -> list[int]:
-        """How many pairs each of the shards holds, or of the first of them, as far as `wanted` pairs take.
+        """How many pairs each shard holds: all shards, or the first ones that together hold `wanted` pairs.
 
         Shards that are neither in `declared` nor indexed are scanned, and fetched for it if need be. Several processes
-        that do so at a time share the work.
+        that do so at the same time share the work.
         """
         self._look()
         found: list[int] = []
@@ -202,7 +202,7 @@ class Library:
                 taken -= size
 
     def _look(self, pattern: str = "*.npz") -> None:
-        """Note what was indexed: NAME-KEY.COUNT.npz, so that counts are had without opening files."""
+        """Note what was indexed: NAME-KEY.COUNT.npz, so that counts are known without opening files."""
         for path in self._indices.glob(pattern):
             name, _, count = path.stem.rpartition(".")
             self._known[name[-16:]] = int(count)
@@ -243,7 +243,7 @@ def _piped(url: str) -> str:
 
 
 def _raise_if_full(error: OSError) -> None:
-    """A full disk is not the network's fault. A command whose output is not taken any more ends in an error too."""
+    """A full disk is not the network's fault. A command whose output nobody takes any more also ends in an error."""
     for found in (error, error.__context__):
         if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise found

@@ -24,7 +24,7 @@ Tokenize = Callable[[list[str]], Integers]
 
 @dataclass(frozen=True)
 class Form:
-    """In what form a data set is to give its items, which is that of the model."""
+    """The form in which a data set gives its items: that of the model."""
 
     image_size: int
     text_length: int
@@ -49,8 +49,8 @@ class Data:
     """How many unique pairs there are; their indices are 0 .. size - 1."""
 
     batch: Callable[[Integers, Views | None], tuple[Images, Integers]]
-    """Indices [B] and how each is looked at -> images [B, 3, S, S] and tokens [B, text_length]. Without views all is
-    seen: the middle square. Several threads may call it at a time."""
+    """Indices [B] and how each is looked at -> images [B, 3, S, S] and tokens [B, text_length]. Without views, the
+    middle square. Several threads may call it at a time."""
 
     order: Callable[[int, int, int], Integers]
     """Seed, step and batch_size -> the indices [batch_size] of that step's global batch. Each of several processes
@@ -95,7 +95,7 @@ class HeldOutItems:
     """Other images of the same classes, which may have been trained on: the linear probe learns from them."""
 
     corrupt: int = 0
-    """How many items were passed over because they could not be read."""
+    """How many items were skipped because they could not be read."""
 
     source: str = ""
     """The data set in words, without its path: two runs that are scored on the same items have the same."""

@@ -2,7 +2,7 @@
 
 The operations and what a magnitude means are timm's "rand-m9-mstd0.5-inc1" (timm.data.auto_augment), which MAE's code
 asks for: each operation is done with a chance of a half, its magnitude deviates by 0.5, and a larger one is stronger
-for all of them. The random numbers are others: here they follow from the run's seed and the position of the image in
+for all of them. The random numbers differ: here they follow from the run's seed and the position of the image in
 the run, as those of `views`, so a resumed run and any split of a batch see the same.
 """
 
@@ -49,7 +49,7 @@ def augment(images: Images, magnitude: float, seed: int, positions: npt.NDArray[
         image = Image.fromarray(np.ascontiguousarray(images[row].transpose(1, 2, 0)))
         for which, whether, first, second, direction in drawn:
             if whether < CHANCE:
-                # Box and Muller's normal number of two even ones; 1 - first is never 0.
+                # Box and Muller's normal number from two uniform ones; 1 - first is never 0.
                 normal = math.sqrt(-2 * math.log(1 - first)) * math.cos(2 * math.pi * second)
                 level = min(MOST_MAGNITUDE, max(0.0, magnitude + DEVIATION * normal)) / MOST_MAGNITUDE
                 operation = OPERATIONS[names[int(which * len(names))]]

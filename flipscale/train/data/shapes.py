@@ -35,8 +35,8 @@ SHAPE_TEMPLATES = ["a {}"]
 # is to learn. A CLIP of width 48 and depth 3 (batch 64, lr 1e-3, seed 0) has zero-shot accuracy .27, .35, .84 after
 # 8k, 16k, 32k samples, and with mask ratio .5 of .21, .33, .75, and .98 after 64k, in .54 to .63 of the time. Seeds
 # differ: three at 32k and .5 gave .67 to .77, two at 32k and .75 gave .41 and .64. With wider ranges of place, size,
-# shade and background the run at 32k and .5 told only .31 of the shapes. The held-out loss, 1.36 to 1.43 over the three
-# seeds, shows repeated data better than zero-shot does: 2.78 with 256 unique pairs, where zero-shot is .64.
+# shade and background the run at 32k and .5 recognised only .31 of the shapes. The held-out loss, 1.36 to 1.43 over the
+# three seeds, shows repeated data better than zero-shot does: 2.78 with 256 unique pairs, where zero-shot is .64.
 _RGB = np.array([[215, 45, 45], [45, 175, 60], [55, 80, 220], [215, 190, 40]], np.float32)
 _OBJECT_RADIUS = np.array([0.95, 0.62], np.float32)  # by size; the picture goes from -1 to 1, x to the right and y down
 _SPREAD, _PAIR_SPREAD = np.float32(0.06), np.float32(0.1)  # how far an object may be off
@@ -146,7 +146,7 @@ def held_out(data: Shapes, form: Form, *, images: int, templates: Sequence[str] 
     seed, pairs, image_size = data.seed, data.pairs, form.image_size
     stream, numbers = randomness.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
     if pairs:
-        # A scene can be told from either side: left of = right of with the objects exchanged.
+        # A scene can be described from either side: left of = right of with the objects exchanged.
         scenes = _scenes(stream, np.arange(4 * images, dtype=np.int64), 1.0)
         first, second = (scenes.size * len(SHAPE_COLOURS) + scenes.colour) * len(OUTLINES) + scenes.shape
         turned = scenes.relation % 2 == 1

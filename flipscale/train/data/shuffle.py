@@ -57,7 +57,7 @@ class Shuffle:
     def following(self, shards: Integers, seed: int, step: int, batch_size: int) -> list[int]:
         """The shards that come after any of `shards` in the epoch of step `step` and will be needed within a window.
 
-        The nearest come first. None if there is but one window: then every batch needs all shards.
+        The nearest come first. Empty if there is only one window: then every batch needs all shards.
         """
         if self.size <= WINDOW:
             return []
@@ -74,7 +74,7 @@ class Shuffle:
         return [int(sequence[number]) for number in sorted(ahead, key=lambda number: (ahead[number], number))]
 
     def mixed(self, batch_size: int) -> int:
-        """How many shards, of the mean number of pairs, the windows of all lanes lie in: as many are read at a time."""
+        """How many shards of mean size the windows of all lanes lie in: that many are read at a time."""
         shards = len(self._counts)
         if self.size <= WINDOW:
             return shards
@@ -135,7 +135,7 @@ def taken(counts: Sequence[int], size: int) -> list[int]:
 def order(seed: int, size: int, start: int, count: int) -> Integers:
     """The indices of the pairs seen at positions start .. start + count - 1 of the run with this seed: int64 [count].
 
-    Each epoch is another permutation of the `size` pairs.
+    Each epoch is a different permutation of the `size` pairs.
     """
     epochs, within = np.divmod(np.arange(start, start + count, dtype=np.int64), size)
     indices = np.empty(count, np.int64)
@@ -151,5 +151,5 @@ def _of_epoch(seed: int, epoch: int, size: int) -> Integers:
 
 
 def permutation(key: int, size: int) -> Integers:
-    """Sorting by random words: unlike numpy's own shuffles it stays the same from version to version."""
+    """Sorting by random words: unlike numpy's own shuffles, the order stays the same from version to version."""
     return np.argsort(randomness.bits(key, np.arange(size, dtype=np.int64), 1)[:, 0], kind="stable")

@@ -1,7 +1,7 @@
 """Pairs read from tar shards as they are needed, for sets that do not fit on a disk decoded.
 
-Memory holds the index of each shard in use, 40 bytes a pair. Every pair of a batch is read from its
-shard, decoded by a thread for each core, and its caption put into tokens. Shards from a network are fetched ahead.
+Memory holds the index of each shard in use, 40 bytes a pair. Every pair of a batch is read from its shard and decoded,
+by a thread for each core, and its caption put into tokens. Shards from a network are fetched ahead.
 
 A pair that turns out not to be readable is counted, and the next readable one is seen in its place, always the same.
 """
@@ -55,7 +55,7 @@ class Stream:
         self._bad: set[int] = set()
         self._read = 0
         self._lock = threading.Lock()
-        # The indices of twice the shards that are mixed at a time.
+        # The indices of several times the shards that are mixed at a time.
         kept = 64 + int(4 * shuffle.WINDOW * len(shards) / size)
         self._index = functools.lru_cache(maxsize=kept)(self._index_of)
         self._decoders = ThreadPoolExecutor(_cores())
@@ -136,7 +136,7 @@ class Stream:
         return self._library.open(self._shards[shard])
 
     def _fetch(self, shards: Integers, ahead: "_Ahead") -> None:
-        """Have the shards of a batch, and have those fetched that come next, as far as there is room."""
+        """Fetch the missing shards of a batch, and request those that come next, as far as there is room."""
         missing = [shard for shard in shards.tolist() if not self._library.has(self._shards[shard])]
         if missing:
             with ThreadPoolExecutor(FETCHERS) as pool:

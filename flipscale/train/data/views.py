@@ -2,7 +2,7 @@
 
 A random crop is torchvision's RandomResizedCrop, with which FLIP (arXiv 2212.00794, least area 0.5) and open_clip (0.9)
 train: https://github.com/pytorch/vision/blob/v0.20.0/torchvision/transforms/transforms.py, `get_params`. Its random
-numbers are others: here they follow from the run's seed and the position of the pair in the run, so any split of a
+numbers differ: here they follow from the run's seed and the position of the pair in the run, so any split of a
 batch into processes or micro-batches, and a run that goes on from a checkpoint, shows the same. And Pillow's
 `resize(box=...)` looks beyond the crop where its filter reaches over the edge, where torchvision cuts first: the
 outermost pixels differ.
@@ -41,7 +41,7 @@ class Views:
     crop: float | None
     """Least share of the image's area in a crop; None is the middle square, whole."""
     flip: bool
-    """Whether every other image, at random, is mirrored left to right."""
+    """Whether half the images, at random, are mirrored left to right."""
 
     def box(self, row: int, width: int, height: int) -> Box:
         """The part of an image of this size that row `row` shows."""
@@ -90,8 +90,8 @@ def middle(width: int, height: int) -> Box:
 
 
 MOST_PIXELS = 2**25
-"""An image may have so many, 5792 x 5792: decoded it takes 100 MB, and as many are decoded at once as there are cores.
-A small file may claim far more."""
+"""The most pixels of an image, 5792 x 5792: decoded it takes 100 MB, and every core decodes one at a time. A small file
+may claim far more."""
 
 
 def open_image(file: IO[bytes] | Path) -> Image.Image:

@@ -1,8 +1,8 @@
 """Tar shards of images and captions, as img2dataset writes them and the webdataset package names them.
 
 A sample is the files of a shard that share a name up to the first dot: an image (.jpg, .png, .webp, ...) and a caption
-(.txt, or "caption" in a .json). Pairs are counted in the order of the shards; samples without either are none. Shards
-lie on a disk, or are fetched, see library.py. Decoded once or always, the same pairs are seen in the same order:
+(.txt, or "caption" in a .json). Pairs are counted in the order of the shards; samples that lack one are not pairs.
+Shards lie on a disk, or are fetched, see library.py. Decoded once or always, the same pairs are seen in the same order:
 
     once      each shard is decoded into files, to the middle square resized to image_size: 3 image_size**2 bytes of
               disk a pair, 150 kB at 224 px, so 150 GB a million. For sets that many runs and epochs go over.
@@ -73,8 +73,8 @@ def held_out(data: WebDataset, form: Form, images: int) -> HeldOutItems:
         wanted += images - len(good)
     if len(pairs.bad) > tolerated(size):
         raise DataError(
-            f"{data.urls}: {len(pairs.bad)} of {size} pairs cannot be read; at most {tolerated(size)} of that "
-            "many are skipped. Write the shards again, or leave the bad ones out of urls."
+            f"{data.urls}: {len(pairs.bad)} of {size} pairs cannot be read; at most {tolerated(size)} "
+            "may be skipped. Write the shards again, or leave the bad ones out of urls."
         )
     found, tokens = pairs.batch(good)
     distinct = len(np.unique(tokens, axis=0))
@@ -118,7 +118,7 @@ class _Decoded:
                 shard = cached.build(folder, library, source, form, pairs=left)
             check_count(source, shard.size, counts[number])
             self._shards.append(shard)
-            # Those after the last pair wanted are none of this run's.
+            # Flaws after the last pair wanted do not concern this run.
             flaws = [flaw for flaw in shard.corrupt if start + flaw.row < size]
             bad += [start + flaw.row for flaw in flaws]
             seen = min(start + shard.size, size)

@@ -99,8 +99,8 @@ class HeadTraining(Training):
 def layer_wise(classifier: Classifier, settings: Settings, decay: float, *, fused: bool = True) -> torch.optim.AdamW:
     """AdamW with a learning rate that is multiplied by `decay` from each layer to the one before it.
 
-    The head and the last LayerNorm have the schedule's own, as in BEiT's and MAE's code. Weight decay is for the same
-    weights as in pre-training, see `optimizer_of`.
+    The head and the last LayerNorm have the schedule's own, as in BEiT's and MAE's code. Weight decay applies to the
+    same weights as in pre-training, see `optimizer_of`.
     """
     blocks = len(classifier.visual.transformer.resblocks)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}

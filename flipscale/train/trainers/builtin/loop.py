@@ -92,7 +92,7 @@ def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor
         return (images.pin_memory(), tokens.pin_memory()) if on_gpu else (images, tokens)
 
     start = training.progress.step
-    # Only of data that is read as it is needed the words are not known.
+    # The words are unknown only for data that is read as it is needed.
     loaders = LOADERS if on_gpu or data.vocabulary is None else 0
     if not loaders:
         yield from map(batch, range(start, steps))

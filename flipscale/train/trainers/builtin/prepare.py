@@ -45,7 +45,7 @@ class Prepared:
     corrupt: int
     """Samples that were known to be unreadable before the training began."""
     corrupt_images: int
-    """Images to score on that were passed over."""
+    """Images to score on that were skipped."""
     pairs_before: int | None
     """Pairs of earlier runs that are not pairs of this one; None for a fine-tuning, which sees other images."""
 

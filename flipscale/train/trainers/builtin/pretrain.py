@@ -86,7 +86,7 @@ def _write_weights(prepared: Prepared, lease: Lease) -> None:
     with lease.replace(WEIGHTS_FILE) as file:
         prepared.save(file)
     if prepared.score is not None and not training.evaluated.scores:
-        # An attempt before was over but for those programs, and its checkpoint is of the last step.
+        # An earlier attempt had done all but those programs, and its checkpoint is of the last step.
         lease.live(Doing.EVALUATING)
         training.evaluated = prepared.score()
     lease.write_hits(training.evaluated.hits)

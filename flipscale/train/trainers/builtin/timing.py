@@ -149,7 +149,7 @@ class _Timer:
     def take_turns(self, turn: int, stop: Stop) -> bool:
         """One turn of each shape and each evaluation; False where a signal came."""
         self._forget_opened()
-        first = turn % max(1, len(self.shapes))  # Nobody always follows the same one.
+        first = turn % max(1, len(self.shapes))  # No shape always follows the same one.
         for measured in (*self.shapes[first:], *self.shapes[:first]):
             (stopped,) = self.group.agree(int(stop.signal or 0))
             if stopped:
@@ -201,7 +201,7 @@ class _Timer:
         try:
             measured.turns.append(self._timed(measured))
         except Exception as error:
-            # Of several processes one alone may have run out of memory, and the others would wait for it.
+            # One of several processes may have run out of memory alone, and the others would wait for it.
             if self.group.size > 1 or not is_out_of_memory(error):
                 raise
             measured.problem = f"{measured.settings.model} at batch {measured.settings.batch_size}: out of memory"
@@ -281,7 +281,7 @@ class _Timer:
 
 
 def _spread(seconds: Sequence[float]) -> float:
-    """How far these are from their median at most, as a factor."""
+    """The largest distance of these from their median, as a factor."""
     middle = median(seconds)
     return max(max(seconds) / middle, middle / min(seconds))
 

@@ -74,9 +74,9 @@ class Training:
         start: TrainedWeights | None = None,
         steps_before: int = 0,
     ):
-        """settings: of the stage that is trained, see `flipscale.plan.stage`. vocabulary, start: see `build`.
+        """settings: of the stage that is trained, see `flipscale.identity.stage`. vocabulary, start: see `build`.
 
-        steps_before: as many steps of this batch were taken by the runs that this one goes on from, see
+        steps_before: how many steps of this batch the runs took that this one goes on from, see
             `flipscale.train.asked.steps_before`. Pairs, their order and the masks go on from there.
         """
         self.settings = settings
@@ -103,7 +103,7 @@ class Training:
         if resources.activation_checkpointing:
             self.model.set_grad_checkpointing(True)
         if resources.compile:
-            # A process that does several runs would come to torch's limit of graphs for one function, 8, after which
+            # A process that does several runs would reach torch's limit of graphs for one function, 8, after which
             # it computes without compiling and says nothing.
             torch.compiler.reset()
             self.objective.compile()
@@ -199,7 +199,7 @@ class Training:
 
         First all features, without their graphs; then the loss of the whole batch and its gradient for the features;
         then each micro-batch forward again and backward from there. open_clip's accum_freq does the same with the loss
-        computed anew for each micro-batch, whereby the gradient of the logit scale is counted as often: here it is not.
+        computed anew for each micro-batch, which counts the gradient of the logit scale that many times; here, once.
         """
         rows = len(images) // self.parts
         parts = [slice(first, first + rows) for first in range(0, len(images), rows)]
@@ -229,7 +229,7 @@ class Training:
         gradients: Sequence[Tensor],
         more: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
-        """A micro-batch forward again, and backward from the gradients of its features and of what there is more."""
+        """A micro-batch forward again, and backward from the gradients of its features and those of `more`."""
         with self.autocast():
             *features, extra = self._features(self.module, images, tokens, row)
         ends = [*zip(features, gradients, strict=True)]
@@ -312,8 +312,8 @@ def rows_of(settings: Settings, processes: int, parts: int) -> int:
         nearest = max(share, (2 * batch + share) // (2 * share) * share)
         raise FlipscaleError(
             f"batch_size {batch} cannot be split into {processes} processes x {parts} micro-batches; the nearest "
-            f"batch_size that can is {nearest}. Or set resources.processes or resources.accumulate to divisors "
-            "of it."
+            f"batch_size that can is {nearest}. Or make the product of resources.processes and "
+            "resources.accumulate a divisor of batch_size."
         )
     return batch // processes
 
@@ -344,5 +344,5 @@ def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay is for a parameter of this name."""
+    """Whether weight decay applies to this parameter."""
     return parameter.ndim >= 2 and not name.endswith("positional_embedding")

@@ -51,7 +51,7 @@ class ProgramOutput:
                 raise DataError(
                     f"{self.job.shards.urls}: {self.unreadable} samples could not be read, the last one because of "
                     f"{line.partition(_UNREADABLE)[2].strip(' ()').removesuffix('). Ignoring.')}; "
-                    f"at most {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are skipped."
+                    f"at most {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are skipped. Write the shards again."
                 )
         elif start := _EPOCH_LINE.search(line):
             self.read_results()
@@ -99,7 +99,7 @@ class ProgramOutput:
         return self.step * self.job.settings.batch_size
 
     def read_results(self) -> None:
-        """The program's own evaluation since then, if `arguments` ask for one: the last line of its results.jsonl."""
+        """The program's own latest evaluation, if `arguments` ask for one: the last line of its results.jsonl."""
         path = self.job.checkpoints / "results.jsonl"
         found: object = None
         with contextlib.suppress(FileNotFoundError, DamagedFile, ValueError):

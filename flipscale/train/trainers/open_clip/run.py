@@ -1,4 +1,4 @@
-"""open_clip's own training program as a run's trainer: `python -m open_clip_train.main`, which people at scale run.
+"""open_clip's own training program as a run's trainer: `python -m open_clip_train.main`, the usual program at scale.
 
     trainer: open_clip
 
@@ -58,8 +58,8 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     done = _epochs_done(job)
     if done < job.epochs:
         say(
-            f"open_clip's program, {job.epochs} epochs of {job.steps_per_epoch} steps; a kill costs at most an epoch, "
-            + (f"goes on after epoch {done}" if done else "of which none is done")
+            f"open_clip's program, {job.epochs} epochs of {job.steps_per_epoch} steps; a kill costs at most an epoch; "
+            + (f"goes on after epoch {done}" if done else "none is done yet")
         )
         if not done:
             write_model(job, run)
@@ -84,7 +84,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
 
 # Before it starts
 
-# A process of torchrun or of SLURM would take flipscale's own place in its group for the program's.
+# Under torchrun or SLURM the program would take flipscale's own place in its group for its own.
 _ENVIRONMENT = dict.fromkeys(
     ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "PMI_RANK", "PMI_SIZE")
 )

@@ -57,7 +57,7 @@ def shards_of(run: RunFolder, settings: Settings) -> Shards:
 
 
 def users_shards(urls: str, pairs: int) -> Shards:
-    """Paths are made absolute, from FLIPSCALE_DATA on. URLs and commands stay, but for s3:, which webdataset lacks."""
+    """Paths are made absolute, from FLIPSCALE_DATA on. URLs and commands stay, except s3:, which webdataset lacks."""
     patterns = []
     for pattern in urls.split("::"):
         if pattern.startswith("s3:"):
@@ -125,7 +125,7 @@ def _write(folder: Path, data: Data, image_size: int) -> _WrittenIndex:
     if expected > free:
         raise DataError(
             f"{folder.parent}: shards of {data.size} pairs take up to {expected / 1e9:.1f} GB and the disk has "
-            f"{free / 1e9:.1f} GB free; make room, or set crop (open_clip's is 0.9), and your own shards are read."
+            f"{free / 1e9:.1f} GB free; make room, or set crop (open_clip's is 0.9) to have your own shards read."
         )
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     for leftover in (unfinished, folder):

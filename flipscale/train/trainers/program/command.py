@@ -35,7 +35,7 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     trainer = settings.trainer
     assert isinstance(trainer, CommandTrainer)
     command = trainer.arguments
-    # What an attempt before left behind must not pass for the outcome of this one.
+    # What an earlier attempt left behind must not pass for the outcome of this one.
     for name in ("outcome.json", "hits.json"):
         (run.path / name).unlink(missing_ok=True)
     ended = run_program(ProgramStart(with_folder(command, run)), run, lease, stop, say)

@@ -31,7 +31,7 @@ from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.process import Program, ProgramStart, Say, run_program, with_folder
 
 EVALUATION_NOTE = "evaluation_program.json"
-"""Which process an evaluation is, while it lives."""
+"""The file that says which process evaluates, while it lives."""
 
 _NO_MASKS = "no program is run under masked inference"
 
@@ -50,7 +50,7 @@ def programs_of(settings: Settings) -> dict[str, CommandSet]:
 
 
 def unmeasured(settings: Settings) -> dict[str, str]:
-    """Why the scores of programs are missing of a run with masked inference."""
+    """Why a run with masked inference lacks the scores of programs."""
     return {f"{name}.{score}": _NO_MASKS for name, program in programs_of(settings).items() for score in program.scores}
 
 

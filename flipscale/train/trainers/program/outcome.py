@@ -125,7 +125,7 @@ def _right_range(name: str, value: float) -> str | None:
 
 
 def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
-    """A program may have ended a batch of its own rounding from what was asked for."""
+    """Raise _Wrong for a program that trained for more or less than was asked for, give or take a batch."""
     settings, _ = asked_of(run)
     steps, batch_size = steps_of(settings), settings.batch_size
     seen = [(name, steps * batch_size, batch_size) for name in ("samples_seen", "samples")]
@@ -137,7 +137,7 @@ def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
 
 
 def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
-    """The outcome, and where it is silent what flipscale measured or what was asked for."""
+    """The outcome, completed by what flipscale measured and by what was asked for."""
     result = {**_measured(run, attempts), **outcome}
     data_size = asked_of(run)[0].data_size
     if data_size is not None and "unique_pairs" not in outcome:
@@ -157,7 +157,7 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
 
 
 def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
-    """The outcome, as flipscale measured it, of a program that writes none."""
+    """What flipscale knows of a run without its program's word: the values for what an outcome leaves out."""
     settings, resources = asked_of(run)
     on_gpu = torch.cuda.is_available()
     steps = steps_of(settings)

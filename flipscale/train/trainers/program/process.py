@@ -36,7 +36,7 @@ _IDLE_TALK = re.compile(r"I\d{4} \d\d:")
 """Lines that torch logs at the end of a process whose logging is at INFO. They would hide why the process failed."""
 
 PROGRAM_NOTE = "program.json"
-"""Which process trains, and what it has used, while it lives."""
+"""The file that says which process trains, and what it has used, while it lives."""
 
 RUN_VARIABLE = "FLIPSCALE_RUN"
 """The environment variable in which a program finds its run's folder. What it starts has it too."""
@@ -136,7 +136,7 @@ class Program:
     def code(self) -> int | None:
         """The exit code once the program has ended and what it wrote has been read; None before that."""
         if self.usage is None:
-            # wait4 tells, unlike Popen's poll, what the program and the children it waited for have used.
+            # Unlike Popen's poll, wait4 reports what the program and the children it waited for have used.
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if not pid:
                 return None
