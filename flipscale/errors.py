@@ -145,11 +145,11 @@ def missing_package(module: str) -> str:
     """The message for a missing module: its package, and the command that installs it.
 
     >>> missing_package("psycopg2.extensions")
-    'This needs the package psycopg2-binary, which is not installed. Install it: pip install psycopg2-binary'
+    'The package psycopg2-binary is missing. Install it: pip install psycopg2-binary'
     """
     name = module.partition(".")[0]
     package = _DISTRIBUTIONS.get(name, name)
-    return f"This needs the package {package}, which is not installed. Install it: pip install {package}"
+    return f"The package {package} is missing. Install it: pip install {package}"
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:

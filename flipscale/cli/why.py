@@ -135,10 +135,10 @@ def _why_study(file: str, workspace: "Workspace", *, as_json: bool) -> int:
         print(f"{where}; {planned} of them belong to the file as it is now.")
     number = sum(len(group.ids) for group in earlier)
     if not earlier:
-        print(f"No finished run in {workspace.runs} belongs to the file as it was before.")
+        print(f"No finished run in {workspace.runs} belongs to an earlier version of the file.")
         return 0
     belong = "finished run belongs" if number == 1 else "finished runs belong"
-    print(f"{number} more {belong} to it as it was, in {workspace.runs}. What has changed since:")
+    print(f"{number} more {belong} to an earlier version of it, in {workspace.runs}. What has changed since:")
     print_table(("runs", "setting", "then", "today"), _change_rows(earlier), numbers=False)
     return 0
 
