@@ -28,6 +28,7 @@ masked. Data in, data out: nothing here touches a disk.
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
     hours.py       which hours claims along time use                    same_cells.py   which runs of two studies pair
     study_pair.py  study against study                                  study_pair_text.py  for people and programs
+    wins.py        on how many named sets an arm is ahead
 """
 
 from flipscale.compare.as_json import comparison_json

@@ -16,7 +16,7 @@ from flipscale.stats import Noise
 
 
 def comparison_json(comparison: Comparison) -> dict[str, object]:
-    """All of it: `series` has an entry for each claim, `verdicts` its sentence."""
+    """The whole comparison: `series` has an entry for each claim, `verdicts` its sentence."""
     return {
         "baseline": dict(comparison.baseline),
         "x": list(comparison.costs),
@@ -46,7 +46,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
-    """A cell's twins as they are; `images` where runs kept which test images they got right."""
+    """All fields of a pair but its draws, and `images` if its runs kept which test images they got right."""
     images = comparison.images.get((pair.cell, pair.arm))
     return {**asdict(pair, dict_factory=_without_draws), **({} if images is None else {"images": asdict(images)})}
 
@@ -183,12 +183,12 @@ def _without_draws(items: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _closed(ends: list[float]) -> list[float | None]:
-    """An interval in JSON, which knows no infinity: null is an open end."""
+    """An interval in JSON, which has no infinity: null is an open end."""
     return [end if math.isfinite(end) else None for end in ends]
 
 
 def _beside(estimate: Estimate) -> dict[str, object]:
-    """The answer by a cell's own seeds, beside the one by the noise of the study."""
+    """Further fields of an estimate that rests on the noise of the study, among them the CI by its own seeds."""
     alone = estimate.by_its_seeds
     return {
         "df": estimate.df,
@@ -215,7 +215,7 @@ def _equal_samples(comparison: Comparison, pair: Pair) -> dict[str, object]:
 
 
 def _speedup(ratio: Estimate) -> dict[str, object]:
-    """The cost of the baseline over the arm's: the other way up than Pair.ratios."""
+    """The cost of the baseline over the arm's: the inverse of Pair.ratios."""
     ends = ratio.interval
     return {
         "speedup": ratio.mean and 1 / ratio.mean,

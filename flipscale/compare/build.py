@@ -49,8 +49,8 @@ def compare(
     `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see hours.py),
     train_seconds or cpu_seconds. `base_cell` heads the answer; it is the last of the table if left out. Gains of a
     fraction count as level within `margin`. If every run is the baseline the comparison is empty, and its `notes` say
-    so. Raises ResultsError for a missing column, a baseline that no run has, two runs that are twins of one, or runs of
-    several recipes.
+    so. Raises ResultsError for a missing column, a baseline that no run has, two runs of one cell, arm and seed, or
+    runs of several recipes.
     """
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
@@ -96,10 +96,10 @@ def compare_table(
 ) -> Comparison:
     """The same for any table: score `y` against cost `x`, or against several costs.
 
-    Less of `y` is better if `lower_is_better`; None goes by its name, and takes more as better where that does not say.
+    Lower `y` is better if `lower_is_better`; None goes by its name, and takes higher as better if that says nothing.
 
     `series` are columns whose values make separate curves, `at` is the column that twins share, such as epochs. What
-    is left out is found if the table leaves no doubt, and `notes` of the answer say so: `tables.prepared` has the
+    is left out is inferred if the table leaves no doubt, and `notes` of the answer say so: `tables.prepared` has the
     rules. A column `seed` is used if there is one. Raises ResultsError for what the table does not have or leaves open.
     """
     costs = (x,) if isinstance(x, str) else tuple(x)
@@ -152,7 +152,7 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
 
 
 def _axis_values(table: PreparedTable) -> AxisValues:
-    """The axes of each cell that have a number: columns of numbers, and a model's FLOPs per sample without a mask."""
+    """The numeric axes of each cell, as its baseline has them; a model's value is its FLOPs per sample."""
     base = table.rows.index[table.arms == ""]
     first = {str(cell or ""): row for row, cell in zip(base[::-1], table.cells[base[::-1]], strict=True)}
     columns: dict[str, pd.Series[float] | None] = {}

@@ -10,7 +10,7 @@ from flipscale.compare.estimates import Effect, Estimate, Finding, corrected, fi
 from flipscale.compare.parts import Curve, Level, Miss, Pair
 
 SAME = 1.1
-"""Speed-ups within this factor count as one where the range of a curve's speed-ups is claimed."""
+"""Speed-ups within this factor count as equal where the range of a curve's speed-ups is claimed."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SpeedupClaim:
 
 @dataclass(frozen=True)
 class Claim:
-    """All that is claimed of one arm in one series."""
+    """Everything that is claimed about one arm in one series."""
 
     series: str
     arm: str
@@ -36,7 +36,7 @@ class Claim:
     gain: Finding | None
     """Their gain."""
     speedups: tuple[SpeedupClaim, ...]
-    """Along the first cost. Two where one shift is rejected: one number would not do."""
+    """Along the first cost. Two where one shift is rejected, as one number is then not enough."""
 
     @property
     def effect(self) -> Effect | None:
@@ -78,7 +78,7 @@ def claims_of(pairs: Sequence[Pair], curves: Sequence[Curve], cost: str) -> tupl
 
 
 def leading(claims: Sequence[Claim]) -> Claim | None:
-    """The claim on a speed-up that says most: significant first, then at the baseline's best, then the fastest."""
+    """The strongest claim of a speed-up: significant first, then at the baseline's best, then the fastest."""
 
     def says(claim: Claim) -> tuple[bool, bool, float]:
         found = claim.speedups

@@ -12,7 +12,7 @@ from flipscale.scores import PREFERRED, is_score
 from flipscale.words import count, short
 
 Baseline = Mapping[str, object]
-"""Values of columns that mark a row: those of the baseline, or of an arm."""
+"""Column -> value, as the rows of the baseline or of an arm have it."""
 
 
 def settings_words(settings: Baseline) -> str:
@@ -21,7 +21,7 @@ def settings_words(settings: Baseline) -> str:
 
 
 def pick_score(results: pd.DataFrame, score: str | None) -> str:
-    """`score` if it is there, else the first of scores.PREFERRED that any run has. Raises ResultsError if none is."""
+    """`score` if a run has it; without one, the first of `measured_scores`. Raises ResultsError if no run has it."""
     if results.empty:
         raise ResultsError("No run of these results has finished; `flipscale status STUDY` says how far each run is.")
     if score is not None:
@@ -45,10 +45,10 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
 
 
 def check_one_recipe(results: pd.DataFrame) -> None:
-    """Raise ResultsError for runs of several recipes: the same settings do not give the same results in two of them."""
+    """Raise ResultsError for runs of several recipes: the same settings give different results in each."""
     if "recipe" not in results:
         return
-    # Tables of recipe 1 do not say so.
+    # Runs of recipe 1 leave the column empty.
     counts = results["recipe"].fillna(1).value_counts().sort_index()
     if len(counts) > 1:
         found = ", ".join(f"{count(int(runs), 'run')} of recipe {recipe}" for recipe, runs in counts.items())
@@ -59,9 +59,9 @@ def check_one_recipe(results: pd.DataFrame) -> None:
 
 
 def varying_axes(results: pd.DataFrame, baseline: Baseline) -> list[str]:
-    """The settings that make a cell: they vary, and the baseline's and the earlier of them do not settle them.
+    """The settings that define a cell: those that vary, unless the baseline's settings and earlier axes determine them.
 
-    A batch size coupled to the mask ratio is settled by it, and a warm-up by the schedule: neither makes a cell.
+    The mask ratio determines a batch size coupled to it, and the schedule a warm-up: neither defines a cell.
     """
     axes: list[str] = []
     for name in SETTING_COLUMNS:
@@ -82,7 +82,7 @@ def is_baseline(results: pd.DataFrame, baseline: Baseline) -> "pd.Series[bool]":
 
 
 def arms_of(results: pd.DataFrame, baseline: Baseline) -> "pd.Series[str]":
-    """The arm of each row: in what it differs from the baseline, as 'mask_ratio=0.5'; '' for the baseline itself."""
+    """The arm of each row: how it differs from the baseline, as 'mask_ratio=0.5'; '' for the baseline itself."""
     parts = pd.DataFrame(
         {
             name: labels(results, [name]).mask(is_baseline(results, {name: value}), "")
@@ -104,7 +104,7 @@ def labels(table: pd.DataFrame, names: Sequence[str]) -> "pd.Series[str]":
 
 
 def _words(column: "pd.Series[Any]") -> list[str]:
-    """Each value as a person writes it, or in full where two values would be written alike."""
+    """Each value as a person writes it, or in full where two values would look the same."""
     words = {value: short(value) for value in column.dropna().unique()}
     alike = {word for word, n in pd.Series(list(words.values()), dtype="str").value_counts().items() if n > 1}
     return [

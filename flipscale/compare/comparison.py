@@ -1,4 +1,4 @@
-"""A comparison as data. as_json.py, layout.py and words.py say it to programs and to people."""
+"""A comparison as data. as_json.py, layout.py and words.py present it to programs and to people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Comparison:
     fraction: bool
     """Whether the score is a fraction, shown in percent."""
     at: str | None
-    """Name of the schedule length, `samples`."""
+    """The column of schedule lengths, which twins share: `samples` in a study. None where it is unknown."""
     costs: tuple[str, ...]
     """Columns of cost; claims are along the first."""
     arms: Mapping[str, Baseline]
@@ -34,11 +34,11 @@ class Comparison:
     pairs: tuple[Pair, ...]
     curves: tuple[Curve, ...]
     equal_cost: tuple[EqualCost, ...] = ()
-    """Runs against runs of other schedules that took as much."""
+    """Runs against runs of other schedules that cost the same."""
     claims: tuple[Claim, ...]
     """The claims about each series and arm, with their intervals."""
     left_out: Mapping[str, str]
-    """Runs that took no part at all, and why."""
+    """Runs that were not compared at all, and why."""
     unpaired: Mapping[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
     stated: ClaimFamily | None = None
@@ -54,11 +54,11 @@ class Comparison:
     wins: tuple[SetWins, ...] = ()
     """On how many of the study's named sets each arm is ahead."""
     hours_note: str = ""
-    """Which hours its claims go by, or under which unlike load its arms ran; '' where neither is to be said."""
+    """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
     guessing_note: str = ""
-    """That its runs score no better than guessing does; '' where they do, or where that is unknown."""
+    """That its runs score no better than guessing; '' if they do, or if that is unknown."""
     notes: tuple[str, ...] = ()
-    """Choices that were made for the table's reader; without arms, why there is nothing to compare."""
+    """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
 
     @property
     def noise(self) -> Noise | None:

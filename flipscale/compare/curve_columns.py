@@ -1,6 +1,6 @@
 """Which rows of a table make one curve: the columns that tell curves apart, and the schedule along which each runs.
 
-Nobody's table says so. Two signs are looked for: a column of numbers that the baseline and every arm share, and that
+Tables do not say so. Two signs are looked for: a column of numbers that the baseline and every arm share, and that
 grows with the cost along each curve, is the schedule that twins share (epochs, samples). And rows of one arm that have
 the same schedule twice, or whose order by schedule and by cost differs, are several curves, or repeats of one. A
 column of words that untangles them tells the curves apart.
@@ -31,12 +31,12 @@ class CurveColumns:
     at: str | None
     """The column that twins share; None where none is known."""
     notes: tuple[str, ...]
-    """Columns that were found without being asked for."""
+    """The columns that were inferred, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRows:
-    """The rows of a table that have a score and a cost, with an entry a row in each Series."""
+    """The rows of a table that have a score and a cost. Each Series has one entry per row."""
 
     table: pd.DataFrame
     arms: "pd.Series[str]"
@@ -46,13 +46,13 @@ class MeasuredRows:
     score: "pd.Series[float]"
     """Signed so that more is better."""
     taken: Set[str]
-    """Columns that have a meaning already."""
+    """Columns that already have a role."""
 
 
 def curve_columns(rows: MeasuredRows, series: tuple[str, ...], at: str | None) -> CurveColumns:
     """The columns that tell curves apart, `series` among them, and the schedule: `at`, or the one that is found.
 
-    Raises ResultsError if only columns of numbers could tell rows of one schedule apart: those may as well be
+    Raises ResultsError if only columns of numbers could tell rows of one schedule apart: those could equally be
     measurements or repeats.
     """
     groups = rows.arms if rows.seeds is None else rows.arms + " seed " + rows.seeds.astype("str")
@@ -74,7 +74,7 @@ class _Tangles:
     """Signs that groups of rows are not one curve each."""
 
     crossed: int
-    """Neighbours along the schedule whose costs go the other way; without a schedule, whose scores do."""
+    """Neighbours along the schedule whose costs do not rise; without one, neighbours in cost whose scores fall."""
     repeated: int
     """Pairs of rows of one group with the same schedule, or without one the same cost."""
 
@@ -120,7 +120,7 @@ class _Grouped:
         return _Tangles(crossed, repeated)
 
     def makes_curves(self, name: str) -> bool:
-        """Whether a column splits some group into curves: fewer than its rows, and one has two points at least."""
+        """Whether a column splits some group into fewer curves than rows, one of them with at least two points."""
         for _, rows in self.rows.table.groupby(self.groups, sort=False):
             values = rows.groupby(name, dropna=False)[self.along].nunique()
             if 1 < len(values) < len(rows) and values.max() > 1:
@@ -152,7 +152,7 @@ def _best_grouping(grouped: _Grouped, words: Sequence[str], others: Sequence[str
 
 
 def _untangled(grouped: _Grouped, words: Sequence[str]) -> tuple[tuple[str, ...], _Tangles]:
-    """The fewest columns of words that leave the fewest tangles, and these; taken one by one, the best first."""
+    """The columns of words that untangle the groups, added one by one, the best first; and the tangles left."""
     chosen: tuple[str, ...] = ()
     now = grouped.tangles()
     while now.total:
@@ -164,7 +164,7 @@ def _untangled(grouped: _Grouped, words: Sequence[str]) -> tuple[tuple[str, ...]
             if left.total < now.total
         ]
         if not grouped.schedule:
-            # Scores that go up and down may be noise: only what leaves none of it tells curves apart.
+            # Scores that go up and down may be noise: only a column that leaves no tangle tells curves apart.
             tried = [attempt for attempt in tried if not attempt[0]]
         if not tried:
             break
@@ -192,7 +192,7 @@ def _found_words(grouped: _Grouped, words: Sequence[str], chosen: tuple[str, ...
 
 
 def _repeats_or_noise(curves: _Grouped, left: _Tangles, others: Sequence[str]) -> list[str]:
-    """The note on rows that still are not one curve each, when all columns of words have been tried.
+    """The note on rows that are still not one curve each, after all columns of words have been tried.
 
     Raises ResultsError if only columns that may be measurements or repeats, such as numbers, tell them apart; and for
     scores that go up and down like those of several curves.
@@ -226,12 +226,12 @@ def _repeated(curves: _Grouped, names: Sequence[str]) -> ResultsError:
     row = twice[twice].index[0]
     return ResultsError(
         f"{curves.rows.arms[row] or 'The baseline'} has several rows at {curves.along}={values[row]:g}, which are not "
-        f"one curve. Name what tells them apart with --series: {', '.join(names)}; if they are repeats, call it 'seed'."
+        f"one curve. Name what tells them apart with --series: {', '.join(names)}; for repeats, rename it to 'seed'."
     )
 
 
 def _up_and_down(curves: _Grouped, left: _Tangles, names: Sequence[str]) -> list[str]:
-    """The note on scores that go up and down along the cost: they are noise, or ResultsError."""
+    """The note on scores that go up and down along the cost as noise does; ResultsError if they do so too often."""
     x = curves.rows.x
     if names and left.crossed > (len(curves.rows.table) - curves.groups.nunique()) / 3:
         raise ResultsError(
@@ -242,7 +242,7 @@ def _up_and_down(curves: _Grouped, left: _Tangles, names: Sequence[str]) -> list
 
 
 def _shared(table: pd.DataFrame, arms: "pd.Series[str]", names: Sequence[str]) -> list[str]:
-    """The columns of which each arm shares half of its values with the baseline, and one of them two at least."""
+    """The columns in which each arm shares half of its values with the baseline, and some arm at least two."""
     shared = []
     for name in names:
         base = set(table[name][arms == ""].dropna())

@@ -1,8 +1,8 @@
 """Along the schedule: the cost of one arm for the score of another, and scores for the same cost.
 
 A curve is the mean over seeds of the runs of one series and arm, schedule by schedule (readings.py reads it). Nothing
-is read outside its points. The scatter of runs is estimated once from all runs of the study, so an answer from two
-seeds has the certainty of many.
+is read outside its points. The scatter of runs is estimated once from all runs of the study, so a curve of two
+seeds is judged by the noise of many runs.
 """
 
 import math
@@ -20,7 +20,7 @@ from flipscale.compare.readings import ComparedCurves, TwoCurves, at_the_best, c
 from flipscale.stats import Array, RunKey, RunNoise, ScoreScale, Transform, run_noise, scale_of
 
 ALL_DRAWS = 200_000
-"""Draws of all curves of a study together, above which each has fewer."""
+"""Draws of all curves of a study together. Studies with many curves draw fewer for each."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DrawCounts:
     """How many draws of a curve are made."""
 
     claims: int = 20_000
-    """For a speed-up that verdicts speak of: a family of hundreds is judged at levels of 1 in 10,000."""
+    """For a speed-up that verdicts state: a family of hundreds is judged at levels of 1 in 10,000."""
     others: int = 4_000
     """For everything else, where the study has few curves."""
     fewest: int = 1_000
@@ -41,7 +41,7 @@ class CurveNoise:
 
     scale: ScoreScale
     scores: RunNoise | None
-    """On the scale of the score; None where nothing says it."""
+    """On the scale of the score; None where it is unknown."""
     costs: Mapping[str, RunNoise | None]
     """Noise of the logarithm of each cost; None if it does not scatter."""
 
@@ -55,7 +55,7 @@ def curves_of(
     lower: bool,
     draws: DrawCounts = DrawCounts(),
 ) -> list[Curve]:
-    """A curve for each series, arm that the series has, and cost; verdicts speak of those along the first."""
+    """A curve for each series, arm that the series has, and cost; verdicts are about those along the first."""
     noise = curve_noise(points, costs, fraction=fraction, lower=lower)
     of_series = {
         series: [point for point in points if point.series == series]
@@ -169,7 +169,7 @@ class _Asked:
         )
 
     def _compared(self, base: "_Points", ours: "_Points", seeds: int) -> ComparedCurves:
-        """The two mean curves, with their draws if anything says how far runs scatter."""
+        """The two mean curves, with their draws if the scatter of runs is known."""
         log = bool(min(base.costs[0], ours.costs[0]) > 0)
         sign = -1 if self.lower else 1
         mean = TwoCurves(*(of_arm.line(self.noise.scale, sign, log) for of_arm in (base, ours)))
@@ -230,7 +230,7 @@ def _by_arm(points: Sequence[Point], arm: str) -> dict[str, _Runs]:
 
 
 def _by_seed(points: Sequence[Point]) -> _Runs:
-    """Twins share a schedule by their cell; without cells the points count by rank."""
+    """The runs by seed and schedule. A cell names its schedule; without cells, the rank by cost does."""
     of_seed: dict[int, list[Point]] = {}
     for point in points:
         of_seed.setdefault(point.seed, []).append(point)
@@ -252,7 +252,7 @@ def _unpaired(runs: dict[str, _Runs], arm: str, x: str) -> str | None:
 
 
 def _unmatched(runs: dict[str, _Runs], seeds: list[int]) -> str | None:
-    """Points without a schedule belong together by their rank, so the seeds of an arm must have equally many."""
+    """Points without a schedule are matched by rank, so all seeds of an arm need the same number of them."""
     for of_arm in runs.values():
         bare = any(not point.cell and point.at is None for points in of_arm.values() for point in points.values())
         if bare and len({len(of_arm[seed]) for seed in seeds}) > 1:

@@ -1,8 +1,8 @@
 """Settings against a reference row: what each cell gains, alone and on top of others, and how joint settings interact.
 
-FLIP's Table 8 (arXiv 2212.00794) is read so: model, data and schedule are scaled one by one and together from one
+FLIP's Table 8 (arXiv 2212.00794) is read this way: model, data and schedule are scaled one by one and together from one
 baseline, and the interaction of a joint step is its delta minus the sum of the deltas of its single steps. A number
-that a missing cell would be needed for is absent, with that cell's name.
+that needs a missing cell is absent, and the cell is named.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Step:
     axis: str
     value: object
     onto: str
-    """The cell that it is a step from, by what that differs in from the reference row."""
+    """The cell that the step starts from, named by its differences from the reference row."""
     delta: Estimate
 
 
@@ -46,7 +46,7 @@ class CellDelta:
     singles: Estimate
     """Sum of the deltas of its changed settings, each alone."""
     interaction: Estimate
-    """delta minus that sum: above 0 where the whole is more than its parts."""
+    """delta minus that sum: above 0 where the whole is more than the sum of its parts."""
     steps: tuple[Step, ...]
     """Each changed setting on top of the others."""
 
@@ -61,7 +61,7 @@ class Deltas:
     """Score of the reference row, mean over seeds."""
     cells: tuple[CellDelta, ...]
     left_out: Mapping[str, str]
-    """Rows that took no part, and why."""
+    """Rows that were left out, and why."""
 
     def to_dict(self) -> dict[str, object]:
         """All of it in JSON types; the keys are in docs/compare.md."""
@@ -92,8 +92,8 @@ class Deltas:
 def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: bool | None = None) -> Deltas:
     """The gain in `y` of every combination of the baseline's columns over the baseline's row.
 
-    Less of `y` is better if `lower_is_better`; None goes by its name. Rows are paired by the column `seed` if there is
-    one; without it repeats of a cell are paired in the order of rows.
+    `lower_is_better` says whether a lower `y` is better; None goes by its name. Rows are paired by the column `seed` if
+    there is one; without it, repeats of a cell are paired in the order of rows.
 
     Raises ResultsError for a missing column or baseline, and if rows of one cell differ in a setting that the baseline
     does not name: their mean would mix that setting in.
@@ -139,7 +139,7 @@ _CellRuns = dict[_Settings, dict[int, float]]
 
 
 def _runs(table: pd.DataFrame, axes: Sequence[str], y: str) -> tuple[_CellRuns, dict[str, str]]:
-    """Scores by settings and seed, and the rows that take no part, with the reason."""
+    """Scores by settings and seed, and the rows that are left out, with the reason."""
     key = labels(table, axes)
     seeds = seeds_of(table)
     if seeds is None:
@@ -159,7 +159,7 @@ def _runs(table: pd.DataFrame, axes: Sequence[str], y: str) -> tuple[_CellRuns, 
 
 @dataclass(frozen=True)
 class _Effects:
-    """Scores by settings and seed, and the sums that are taken of them."""
+    """Scores by settings and seed, and the sums taken over them."""
 
     axes: Sequence[str]
     reference: _Settings
@@ -186,7 +186,7 @@ class _Effects:
             score=sum(of_cell) / len(of_cell),
             delta=self.sum([(1, cell), (-1, self.reference)]),
             singles=self.sum([*((1, single) for single in singles), (-len(singles), self.reference)]),
-            # The joint delta minus the single ones: the reference row counts once for each, and back once.
+            # (cell - reference) minus the sum of (single - reference).
             interaction=self.sum(
                 [(1, cell), *((-1, single) for single in singles), (len(singles) - 1, self.reference)]
             ),
@@ -205,7 +205,7 @@ class _Effects:
         return ", ".join(f"{self.axes[i]}={short(cell[i])}" for i in self.changed(cell)) or "the reference row"
 
     def sum(self, terms: Sequence[tuple[int, _Settings]]) -> Estimate:
-        """A sum of scores, seed by seed; of the seeds that all of these cells have."""
+        """A sum of scores, seed by seed, over the seeds that all of these cells have."""
         for _, cell in terms:
             if cell not in self.runs:
                 return nothing(f"there is no row of {self.name(cell)}")

@@ -62,7 +62,7 @@ def _legend(deltas: Deltas) -> list[str]:
 
 
 def _cell(estimate: Estimate) -> str:
-    """As many digits as say something: a sum of decimals ends in float dust."""
+    """The mean and its interval, rounded to 10 decimals first: a sum of decimals ends in float dust."""
     if estimate.mean is None:
         return "-"
     mean, *ends = (signed(round(value, 10)) for value in (estimate.mean, *(estimate.interval or [])))

@@ -2,7 +2,7 @@
 
 FLOPs and time are held equal along the schedule, in one series. Memory does not depend on the schedule: it is held
 equal between series that differ in one axis, as a larger batch with a mask against a smaller one without. A run whose
-own twin already has the same cost is compared there, at equal samples.
+own twin already has the same cost is compared with that twin, at equal samples.
 
 If several sizes of a model share a budget, the best of them is compared as well. The sizes are chosen on all seeds but
 one and compared on that one, each seed in turn: the best of several on the same seeds would be ahead by luck.
@@ -21,7 +21,7 @@ from flipscale.compare.parts import Pair
 from flipscale.compare.points import Point, different_devices
 
 TOLERANCE, MOST_TOLERANCE = 0.03, 0.10
-"""Costs this close, in their logarithm, count as equal: exact ones, and at most where they scatter."""
+"""Costs this close, in their logarithm, count as equal: for exact costs, and at most for costs that scatter."""
 
 MEMORY = "peak_memory_bytes"
 SIZE = "model"
@@ -92,7 +92,7 @@ def at_equal_cost(
 
 
 def _with_gains(of_cost: EqualCost, judge: Callable[[list[Pair]], tuple[Pair, ...]]) -> EqualCost:
-    """The same with judged gains, its pairs and its best sizes each by themselves."""
+    """The same with judged gains: its pairs are one family, its best sizes another."""
     gains = judge([equal.pair for equal in of_cost.pairs])
     best = judge([sizes.pair for sizes in of_cost.best])
     return replace(
@@ -119,7 +119,7 @@ def _groups(points: Sequence[Point]) -> dict[_Group, list[Point]]:
 
 
 def _scatter(groups: Mapping[_Group, Sequence[Point]], held: str) -> float:
-    """Standard deviation over seeds of the logarithm of a cost, in the mean over groups."""
+    """Standard deviation over seeds of the logarithm of a cost, pooled over groups."""
     logs = [np.log([point.costs[held] for point in of_group]) for of_group in groups.values() if len(of_group) > 1]
     scatter = math.sqrt(float(np.mean([of_group.var(ddof=1) for of_group in logs]))) if logs else 0.0
     return scatter if scatter > 1e-9 else 0.0
@@ -147,7 +147,7 @@ def _nearest(
     tolerance: float,
     may_pair: Callable[[Point, Point], bool],
 ) -> _Group | None:
-    """The baseline's group that took as much as a group of an arm; None where its own twin did, or none."""
+    """The baseline's group that cost as much as a group of an arm; None where its own twin did, or no group."""
     series, cell, arm = key
 
     def apart(other: _Group) -> float:
@@ -196,7 +196,7 @@ def _best_of_sizes(groups: Mapping[_Group, list[Point]], held: str, tolerance: f
 
 
 def _budgets(keys: Sequence[_Group], costs: Mapping[_Group, float], tolerance: float) -> list[list[_Group]]:
-    """Groups of about one cost: none is further from the cheapest of them than the tolerance, twice."""
+    """Groups of about one cost: each is within twice the tolerance of the cheapest."""
     budgets: list[list[_Group]] = []
     for key in sorted(keys, key=lambda key: costs[key]):
         if budgets and costs[key] - costs[budgets[-1][0]] <= 2 * tolerance:

@@ -1,7 +1,7 @@
 """Seeds to estimates: a number with its interval, and its correction for many comparisons.
 
-Cost ratios are a mean over seeds with its Student t. Gains at equal samples use the noise of the study (gains.py).
-Readings off curves have the interval of their draws (readings.py).
+A cost ratio is a geometric mean over seeds, with a Student t interval. Gains at equal samples use the noise of the
+study (gains.py). Readings off curves have the interval of their draws (readings.py).
 """
 
 import math
@@ -16,7 +16,7 @@ from flipscale.stats import ALPHA, Draws, Judged, holm, moments
 ONE_SEED = "one seed gives no interval"
 
 WIDEST_RATIO = 100.0
-"""The interval of a ratio whose ends are further apart than this says nothing."""
+"""The interval of a ratio whose ends are further apart than this factor says nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Corrected:
     """Holm's p: the chance of any such claim in the family if none were true."""
     low: float
     high: float
-    """Ends of the interval at the level at which Holm decides on this claim: it holds 0 (a ratio: 1) just when the
-    claim is not significant."""
+    """Ends of the interval at the level at which Holm decides on this claim: it contains 0 (a ratio: 1) exactly when
+    the claim is not significant."""
 
     @property
     def significant(self) -> bool:
-        """Whether the family as a whole leaves no more than a 5 % chance that this is chance."""
+        """Whether the claim is significant at 5 % after correction for its family."""
         return self.p <= ALPHA
 
 
@@ -66,9 +66,9 @@ class Estimate:
     corrected: Corrected | None = None
     """Its correction for all estimates in the verdicts, if a verdict states it."""
     df: float | None = None
-    """Degrees of freedom of the interval where it stands on more than these seeds: on the noise of the study."""
+    """Degrees of freedom of an interval that rests on the noise of the study; None for any other."""
     by_its_seeds: "Estimate | None" = None
-    """Then, the same by these seeds alone."""
+    """In that case, the estimate by these seeds alone."""
     p_level: float | None = None
     """p of the hypothesis that the truth lies beyond the margin within which arms count as level, corrected."""
     widest: float | None = None
@@ -80,7 +80,7 @@ class Estimate:
         return None if self.low is None or self.high is None else [self.low, self.high]
 
     def as_a_bound(self) -> "Estimate":
-        """The same as what the truth is at least."""
+        """The same as a lower bound."""
         return replace(self, at_least=True, high=None if self.high is None else math.inf)
 
     def says_nothing(self, low: float, high: float) -> bool:
@@ -127,7 +127,7 @@ class Finding:
 
 
 def finding(estimate: Estimate) -> Finding:
-    """The estimate, which has a mean, as it is claimed: judged by its corrected interval if it has one."""
+    """The finding of an estimate that has a mean, judged by its corrected interval if it has one."""
     assert estimate.mean is not None
     corrected = estimate.corrected
     low, high = (estimate.low, estimate.high) if corrected is None else (corrected.low, corrected.high)
@@ -152,7 +152,7 @@ def _effect(estimate: Estimate, low: float, high: float) -> Effect:
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean of one value a seed."""
+    """The mean of one value per seed."""
     found = moments(values)
     if found is None:
         return Estimate(len(values), float(np.mean(values)), None, None, None, tuple(values), ONE_SEED)
@@ -161,7 +161,7 @@ def mean_of(values: Sequence[float]) -> Estimate:
 
 
 def ratio_of(logs: Sequence[float]) -> Estimate:
-    """The geometric mean of one ratio a seed, given by their logarithms."""
+    """The geometric mean of one ratio per seed, given by their logarithms."""
     e = mean_of(logs)
     mean, low, high = (None if log is None else _exp(log) for log in (e.mean, e.low, e.high))
     return Estimate(e.n, mean, e.sd, low, high, tuple(map(math.exp, logs)), e.why, e.p, ratio=True)

@@ -1,8 +1,8 @@
 """Gains at equal samples, judged by the noise of the whole study: its cells are one family (Holm).
 
 Differences between twins are taken on the score's scale, and each cell's variance is pulled towards those of the others
-(flipscale.stats). An interval goes back to the score's own unit from the mean level of the cell's baseline. The gain
-itself is the plain mean of the differences. Beside it stands what the cell's own seeds say alone.
+(flipscale.stats). An interval is converted back to the score's own unit at the mean level of the cell's baseline. The
+gain itself is the plain mean of the differences. Next to it is the interval by the cell's own seeds alone.
 """
 
 import math
@@ -26,18 +26,18 @@ class StudyNoise:
     scale: ScoreScale
     noise: Noise
     sign: int
-    """-1 of a score of which less is better: gains are positive where an arm is better."""
+    """-1 for a score where lower is better: gains are positive where an arm is better."""
 
     def moments(self, pair: Pair) -> Moments | None:
-        """The gain of a pair on the scale, and how sure it is; None where nothing says how far runs scatter."""
+        """The gain of a pair on the scale, with its standard error; None where the scatter of runs is unknown."""
         return self.noise.moments.get(_key(pair))
 
     def level(self, pair: Pair) -> float:
-        """The pair's baseline on the scale, in the mean over seeds."""
+        """The pair's baseline on the scale, mean over seeds."""
         return float(self.scale.of([baseline for baseline, _ in pair.twins]).mean())
 
     def gain(self, pair: Pair, step: float) -> float:
-        """The gain in the score's own unit that a step on the scale is for this pair."""
+        """A step on the scale as a gain of this pair in the score's own unit."""
         if math.isinf(step):
             return step
         return self.sign * float(self.scale.difference(self.level(pair), self.sign * step))
@@ -58,7 +58,7 @@ def study_noise(pairs: Sequence[Pair], *, fraction: bool, lower: bool) -> StudyN
 
 
 def judged(pairs: Sequence[Pair], found: StudyNoise, margin: float | None) -> tuple[Pair, ...]:
-    """The pairs with gains that stand on this noise, corrected for all of them, and tested for being level.
+    """The pairs with gains judged by this noise, corrected for all of them, and tested for being level.
 
     margin: gains within it, in the score's own unit, count as level; None makes no such test.
     """

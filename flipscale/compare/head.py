@@ -44,7 +44,7 @@ class AxisSlope:
     interval: Interval | None
     """95 % interval: Student t over the slopes of seeds. None with one seed."""
     moderated: Interval
-    """95 % interval by the noise of the study, which seeds that tilt lines are not part of."""
+    """95 % interval by the noise of the study, which does not include how seeds tilt lines."""
     seeds: tuple[int, ...]
     """Seeds that all of these cells have."""
     bends_p: float | None
@@ -58,7 +58,7 @@ class SingleRuns:
     cells: int
     better: int
     worse: int
-    """Cells with equal scores count in neither."""
+    """Cells with equal scores count as neither."""
     baseline: float
     """The mean score of the baseline over these cells, in the score's own unit."""
     score: float
@@ -76,7 +76,8 @@ class ArmHead:
     """How many cells it is ahead in, behind in, level in, or undecided in."""
     slopes: tuple[AxisSlope, ...]
     mean: Mean | None
-    """Over the cells that have all seeds. None where it means little: some cells ahead, and others behind."""
+    """Over all cells, at the seeds that they share. None with fewer than two of either, or where it means little: some
+    cells ahead, and others behind."""
     single_runs: SingleRuns | None = None
     """None where a cell has several seeds, or there is one cell."""
 
@@ -87,7 +88,7 @@ class Sensitivity:
 
     seeds: int
     detectable: float | None
-    """In the score's own unit, with a chance of 80 %. None of too few seeds."""
+    """In the score's own unit, with a chance of 80 %. None with too few seeds."""
     with_seeds: Mapping[int, float]
     """The same by numbers of seeds."""
     comparisons: int

@@ -12,7 +12,7 @@ from flipscale.stats import WARN_P, Interval, Mean, NoiseMethod
 from flipscale.words import count, fixed, joined, score_value, short
 
 TWO_LINES, ONE_LINE = 3, 6
-"""Up to this number of arms, each gets one or two lines. Of more, only the best and the worst are named."""
+"""Up to this number of arms, each gets one or two lines. With more, only the best and the worst are named."""
 
 COUNTED = {
     Effect.AHEAD: "better",
@@ -42,7 +42,7 @@ def head_lines(comparison: Comparison) -> list[str]:
 
 
 def opening(comparison: Comparison) -> list[str]:
-    """Two sentences: the gains at the base cell, of many arms the best and the worst, and what the seeds detect.
+    """Two sentences: the gains at the base cell (with many arms, the best and the worst), and what the seeds detect.
 
     Nothing without pairs.
     """

@@ -1,7 +1,7 @@
 """The hours that claims along time use, and the note if they may mislead. No other module decides it.
 
 If a probe has timed the shape of every run, hours are the probe's: shapes were timed in turns, so whatever slowed the
-machine met all arms alike. Otherwise they are the runs' own, with a note if the arms ran under unlike load: on a shared
+machine met all arms alike. Otherwise they are the runs' own, with a note if the load differed between arms: on a shared
 CPU even processor time grows when neighbours compete for caches and for the other thread of a core, and the arms of a
 study that ran one after the other had different neighbours.
 """
@@ -31,7 +31,7 @@ class FairHours(NamedTuple):
 
 
 def fair_hours(rows: pd.DataFrame, arms: "pd.Series[str]", time: str = "gpu_hours") -> FairHours:
-    """The rows with the hours that claims along `time` go by. arms: of each row, '' is the baseline."""
+    """The rows with the hours that claims along `time` go by. arms: the arm of each row; '' is the baseline."""
     if time == "gpu_hours" and {"gpu_hours", "gpu_hours_probed"} <= set(rows):
         measured = rows["gpu_hours"].notna()
         if measured.any() and rows["gpu_hours_probed"][measured].notna().all():
@@ -40,7 +40,7 @@ def fair_hours(rows: pd.DataFrame, arms: "pd.Series[str]", time: str = "gpu_hour
 
 
 def _unlike_load(rows: pd.DataFrame, arms: "pd.Series[str]") -> str:
-    """How unlike the load of the arms was; '' where it was alike, or nothing tells, as on a GPU."""
+    """How the load differed between arms; '' where it did not, or where that is unknown, as on a GPU."""
     if not {"train_seconds", "cpu_seconds", "device"} <= set(rows):
         return ""
     on_cpu = rows[(rows["device"] == "cpu") & (rows["cpu_seconds"] > 0)]

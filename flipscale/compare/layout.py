@@ -22,8 +22,8 @@ CERTAINTY = ("95 % CI", "corrected", "effect", "own seeds")
 
 AsTable = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
-_LISTED = 8  # reasons, each with its runs, that are listed
-_NAMED = 4  # names that a line can list and still be read
+_LISTED = 8  # reasons listed, each with its runs
+_NAMED = 4  # names that fit a readable line
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -84,7 +84,7 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
 
 
 def effects_title(comparison: Comparison) -> str:
-    """The head of the table of effects."""
+    """The title of the table of effects."""
     return f"At equal {comparison.at}" if comparison.at else "Arm by arm"
 
 
@@ -105,7 +105,7 @@ def _curve_parts(comparison: Comparison, as_table: AsTable) -> list[str]:
 
 
 def _runs_by_reason(title: str, runs: Mapping[str, str]) -> list[str]:
-    """'3 runs left out:' and a line a reason; nothing without runs."""
+    """'3 runs left out:' and one line per reason; nothing without runs."""
     if not runs:
         return []
     reasons = by_reason(runs)
@@ -314,7 +314,7 @@ def _open_ends(cross: Crossover) -> str:
 
 
 def _bends(curve: Curve) -> bool:
-    """Whether the whole speed-up curve is shown: one number does not do, or nothing can say whether it does."""
+    """Whether to show the whole speed-up curve: one number is not enough, or there is no test whether it is."""
     speedups = [level.speedup.mean for level in curve.speedup_at if level.speedup.mean is not None]
     if curve.one_shift is None or len(speedups) < 2:
         return False
@@ -324,7 +324,7 @@ def _bends(curve: Curve) -> bool:
 
 
 def _level_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
-    """A row a curve: the speed-up at every second of its levels."""
+    """One row per curve: the speed-up at every second of its levels."""
     rows = []
     for curve in curves:
         cells = [
@@ -336,7 +336,7 @@ def _level_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str],
 
 
 def _without_a_curve(comparison: Comparison) -> list[str]:
-    """A line a reason: the costs it holds for, the reason, and whose curves are missing for it."""
+    """One line per reason: the costs it holds for, the reason, and the curves that are missing for it."""
     missing: dict[tuple[str, str | None], list[Curve]] = {}
     for curve in comparison.curves:
         if curve.target is None:

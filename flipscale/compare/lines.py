@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 from flipscale.stats import Array
 
 _STEPS, _CLOSE = 40, 1e-9
-"""Newton's steps to a target within a stretch, each kept inside it, at most; how close is enough, in its rise."""
+"""At most this many Newton steps to a target within a stretch, each kept inside it; and how close is enough, as a
+share of its rise."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Curves through points, which nowhere overshoot them."""
+    """Curves through points, without overshoot between them."""
 
     xs: Array
     """Costs or their logarithms [curves, points], rising."""
     ys: Array
     """Scores [curves, points], signed so that higher is better."""
     straight: bool = False
-    """Whether they are straight between points, and no cubics."""
+    """Whether they are straight between points instead of cubic."""
 
     def straightened(self) -> "Lines":
         """Straight between the same points."""
@@ -36,7 +37,7 @@ class Lines:
 
     @property
     def best(self) -> int:
-        """The first point of the best score of a single curve."""
+        """The index of the first point with the best score, of a single curve."""
         return int(np.argmax(self.ys[0]))
 
     @cached_property
@@ -56,7 +57,7 @@ class Lines:
         return at[:, :-1] * steps, at[:, 1:] * steps
 
     def costs_to(self, targets: Array) -> Array:
-        """The cost at which each curve first has each target [curves or 1, targets]: [curves, targets].
+        """The cost at which each curve first reaches each target [curves or 1, targets]: [curves, targets].
 
         Minus infinity if it begins above, infinity if it stays below.
         """
@@ -135,6 +136,6 @@ def _end_slope(step: Array, beyond: Array, chord: Array, second: Array) -> Array
 
 
 def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> float | None:
-    """The x at which the polyline first has the target; None where that is before its first point, or never."""
+    """The x at which the polyline first reaches the target; None where that is before its first point, or never."""
     (found,) = Lines(np.array([xs]), np.array([ys]), straight=True).costs_to(np.array([[target]]))[0].tolist()
     return float(found) if np.isfinite(found) else None

@@ -36,7 +36,7 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
 def with_guessing(comparison: Comparison, results: pd.DataFrame, chance: float | None) -> Comparison:
     """The comparison with a note where the mean score of all runs is no better than what guessing gives, `chance`.
 
-    Two standard errors are what it has to be better by. Differences between runs that have learned nothing are noise,
+    Better means by more than two standard errors. Differences between runs that have learned nothing are noise,
     whatever their sign.
     """
     scores = results[comparison.score].dropna()

@@ -55,7 +55,7 @@ class Crossover:
     interval: tuple[float, float] | None
     """95 % interval."""
     open: tuple[bool, bool]
-    """Whether an end of the interval is only where the curves end: the crossover may lie beyond."""
+    """Whether an end of the interval is merely where the curves end: the crossover may lie beyond."""
     none: float | None
     """Share of draws in which the gain has one sign at every cost that both have."""
     changes: int
@@ -74,7 +74,7 @@ class OneShift:
     """p of the hypothesis that one shift suffices."""
     rejected: bool | None
     low: float
-    """The scores that were looked at, from here ..."""
+    """The range of scores that were tested, from here ..."""
     high: float
     why: str | None
     """Why there is no test."""

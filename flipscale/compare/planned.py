@@ -33,7 +33,7 @@ class PlannedSensitivity:
     sensitivity: Sensitivity
     fraction: bool
     at: float
-    """The baseline's score that this holds for."""
+    """The score of the baseline for which this holds."""
     sd: float
     """How far twins differ from seed to seed there, in the score's own unit."""
     finished: int

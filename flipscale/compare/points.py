@@ -14,7 +14,7 @@ from flipscale.errors import ResultsError
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTable:
-    """A table with all that a comparison needs to know of it. Series and lists have an entry for each row."""
+    """A table with all that a comparison needs to know about it. Each Series has one entry per row."""
 
     rows: pd.DataFrame
     """Its own columns, numbered from 0. The baseline's rows are in every series that they belong to."""
@@ -70,19 +70,19 @@ class Point:
 
 @dataclass(frozen=True)
 class RunPoints:
-    """The runs that take part, and those that do not."""
+    """The runs that are compared, and those that are not."""
 
     all: tuple[Point, ...]
     arms: Mapping[str, Baseline]
     """Each arm but the baseline, and its values of the baseline's columns."""
     left_out: Mapping[str, str]
-    """Run -> why it takes no part at all."""
+    """Run -> why it is not compared at all."""
 
 
 def points_of(table: PreparedTable, *, twins: bool) -> RunPoints:
-    """The points of a table, baseline first. With `twins` no two may be of one seed.
+    """The points of a table, baseline first. With `twins`, a cell and arm have at most one row per seed.
 
-    Raises ResultsError for a baseline that no row has, and for two rows that would be twins of one.
+    Raises ResultsError for a baseline that no row has, and for two rows that would have the same twin.
     """
     if not is_baseline(table.rows, table.baseline).any():
         found = ", ".join(dict.fromkeys(sorted(labels(table.rows, list(table.baseline))))) or "no run"
@@ -154,13 +154,13 @@ def _or_none(value: str | float | None) -> float | None:
 
 
 def one_each(points: RunPoints) -> bool:
-    """Whether an arm has one run a series and seed, so that its twin is known without a schedule."""
+    """Whether each arm has one run per series and seed, so that its twin is known without a schedule."""
     keys = [(point.series, point.arm, point.seed) for point in points.all]
     return len(set(keys)) == len(keys)
 
 
 def different_devices(points: Iterable[Point], cost: str) -> str | None:
-    """Why the costs of these points cannot be compared. FLOPs can always be."""
+    """Why the costs of these points cannot be compared; None if they can, as FLOPs always can."""
     devices = sorted({point.device for point in points})
     if cost == "train_flops" or len(devices) < 2:
         return None

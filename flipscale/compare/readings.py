@@ -21,16 +21,16 @@ LEVELS = 9
 """Scores at which the speed-up curve is read, and costs at which the gain is."""
 
 LOST = 0.05
-"""A level that more of the draws miss is not asked whether one speed-up holds."""
+"""A level that more than this share of the draws miss is left out of the test of one shift."""
 
 BETWEEN_POINTS = 0.02
 """The error of a monotone cubic against a smooth curve between its points, in the logarithm of a cost."""
 
 GRID = 2 * LEVELS
-"""Costs at which the crossover of a draw is looked for, beside those of the points."""
+"""Costs at which the crossover of a draw is looked for, besides those of the points."""
 
 FINE_GRID = 64 * LEVELS
-"""The same of the mean curves, whose crossover is printed."""
+"""The same for the mean curves, whose crossover is printed."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class ComparedCurves:
 
     mean: TwoCurves
     ways: Callable[[int], tuple[TwoCurves, ...]]
-    """Gives this many draws of both, for either way to read; empty if the scatter of runs is unknown."""
+    """Gives this many draws of both curves, for either way of reading; empty if the scatter of runs is unknown."""
     draws: int
-    """Draws for what no verdict speaks of."""
+    """Draws for what no verdict states."""
     claims: int
-    """Draws for what verdicts speak of, 0 along other costs than the first."""
+    """Draws for what verdicts state, 0 along costs other than the first."""
     seeds: int
     arm: str
     x: str
@@ -70,7 +70,7 @@ class ComparedCurves:
     """-1 if less of the score is better."""
 
     def score(self, y: float) -> float:
-        """A score in its own unit, of its signed value on the scale."""
+        """A score in its own unit, from its signed value on the scale."""
         return float(self.scale.score(self.sign * y))
 
     def score_range(self) -> tuple[float, float]:
@@ -94,7 +94,7 @@ class ComparedCurves:
 def at_the_best(compared: ComparedCurves) -> tuple[Estimate, Miss | None]:
     """The speed-up at the baseline's best, or the reason why it is missing.
 
-    An arm that begins above it is faster by at least what the baseline took to there over its own shortest schedule.
+    An arm that begins above it is faster by at least the baseline's cost there over that of its shortest schedule.
     """
     if not compared.log:
         return nothing("a cost of 0 has no speed-up"), Miss.NO_COST
@@ -112,7 +112,7 @@ def at_the_best(compared: ComparedCurves) -> tuple[Estimate, Miss | None]:
 
 
 def _to_a_point_of(curves: TwoCurves, point: int, *, at_least: bool = False) -> Array:
-    """log of what the baseline took to one of its points, over what the arm takes to that score [curves].
+    """log of the baseline's cost at one of its points over the arm's cost of reaching that score [curves].
 
     The score moves with the point: what raises both curves of a seed alike does not count.
     """
@@ -123,9 +123,9 @@ def _to_a_point_of(curves: TwoCurves, point: int, *, at_least: bool = False) -> 
 
 
 def levels(compared: ComparedCurves, draws: int) -> tuple[tuple[Level, ...], OneShift | None]:
-    """The speed-up at scores that both curves pass through, from the lowest to the best; whether one number would do.
+    """The speed-up at scores that both curves pass through, from the lowest to the best; whether one number is enough.
 
-    At both ends the score is that of a point, which moves with it.
+    At both ends the score is that of a point and moves with it in the draws.
     """
     low, high = compared.score_range()
     if not low < high or not compared.log:
@@ -160,10 +160,10 @@ def levels(compared: ComparedCurves, draws: int) -> tuple[tuple[Level, ...], One
 def _one_shift(compared: ComparedCurves, scores: Array, means: Array, ways: list[Array]) -> OneShift | None:
     """Whether one speed-up holds at every score, that is whether one shift along log cost lays one curve on the other.
 
-    p is the share of draws whose levels leave a shift by more, for noise alone, than those of the mean curves do. A
-    level leaves it by as much as both ways to read agree on, less BETWEEN_POINTS: two curves differ by how their points
-    happen to lie, and where seeds agree well that would be found nearly always. Levels that more than LOST of the draws
-    miss are not looked at. means: [2 ways, levels].
+    p is the share of draws whose levels deviate from one shift by more, through noise alone, than those of the mean
+    curves do. A level's deviation is what both ways of reading agree on, less BETWEEN_POINTS: two curves differ by
+    where their points happen to lie, and where seeds agree well that alone would nearly always be significant. Levels
+    that more than LOST of the draws miss are left out. means: [2 ways, levels].
     """
     kept = np.ones(means.shape[1], dtype=bool)
     for way in ways:

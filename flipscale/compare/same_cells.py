@@ -1,7 +1,7 @@
-"""What two studies have in common: runs of equal settings and seed, one of each study, and what differs within a pair.
+"""What two studies have in common: pairs of runs with equal settings and seed, and what differs within a pair.
 
 Two runs are a pair where the settings that either study varies have equal values in both, and the seeds are equal. All
-other settings may differ, and are what the studies are compared by. A run that both studies have is not a pair.
+other settings may differ, and the comparison is about those that do. A run that both studies have is not a pair.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ class RunsOfStudy:
     """A study with the rows of its runs: finished ones, or those that it plans."""
 
     name: str
-    """What it is called beside the other study."""
+    """Its name next to that of the other study."""
     study: Study
     plan: Plan
     rows: pd.DataFrame
@@ -54,7 +54,7 @@ class SameCells:
     axes: tuple[str, ...]
     """The settings that a pair shares beside the seed: those that either study varies."""
     pairs: tuple[tuple[str, str], ...]
-    """Ids of runs, that of the first study before that of the second."""
+    """Ids of runs, the first study's first."""
     same_runs: tuple[str, ...]
     """Ids of runs that both studies have."""
     only: tuple[Mapping[str, int], Mapping[str, int]]
@@ -189,7 +189,7 @@ def _by_id(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[str, .
 def _texts(rows: pd.DataFrame, name: str) -> list[str]:
     if name not in rows:
         return [""] * len(rows)
-    # Tables of recipe 1 do not say so.
+    # Runs of recipe 1 leave the column empty.
     column = rows[name].fillna(1) if name == "recipe" else rows[name]
     return ["null" if pd.isna(value) else _exactly(value) for value in column.tolist()]
 

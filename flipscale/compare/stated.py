@@ -54,7 +54,7 @@ class ClaimDifference:
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """A claim, and what the runs say of it."""
+    """A claim, and what the runs say about it."""
 
     claim: StatedClaim
     verdict: Verdict
@@ -83,7 +83,7 @@ class ClaimFamily:
 
     @property
     def tested(self) -> int:
-        """Claims that correction counts."""
+        """The number of claims that the correction counts."""
         return sum(judged.verdict is not Verdict.NOT_TESTED for judged in self.claims)
 
     def count(self, verdict: Verdict) -> int:
@@ -101,14 +101,14 @@ class _MeasuredClaim:
     gains: tuple[float, ...] = ()
     """Positive where left is better."""
     start: float = 0.0
-    """The level from which the difference starts: the right side, or what it would be without more of a difference."""
+    """The level from which the difference starts: right, or with `than`, left if both differences were equal."""
     sign: int = 1
     """-1 where less of the score is better."""
     why: str | None = None
 
     @property
     def unit(self) -> float:
-        """A point of accuracy, or a percent of a loss, in the score's own unit."""
+        """One point of accuracy, or one percent of a loss, in the score's own unit."""
         of_one = {Transform.LOGIT: 1.0, Transform.LOG: float(self.scale.score(self.start)), Transform.PLAIN: 100.0}
         return of_one[self.scale.transform] / 100
 
@@ -117,7 +117,7 @@ class _MeasuredClaim:
         return self.sign * float(self.scale.difference(self.start, self.sign * step)) / self.unit
 
     def step(self, shown: float) -> float:
-        """The step on the scale that makes this many points or percent; infinite where no score is so far away."""
+        """The step on the scale that makes this many points or percent; infinite where no score is that far away."""
         return self.sign * self.scale.step(self.start, self.sign * shown * self.unit)
 
 
@@ -231,7 +231,7 @@ def _differences(
 
 
 def _p(contrast: _MeasuredClaim, moments: Moments, margin: float) -> float:
-    """p of a claim's test: that of no difference, or of 'level' and of its opposite, whichever the estimate is on."""
+    """p of a claim's test: of no difference, or of 'level' or its opposite, whichever the estimate supports."""
     if contrast.claim.expect is not Expectation.LEVEL:
         return moments.p
     low, high = contrast.step(-margin), contrast.step(margin)

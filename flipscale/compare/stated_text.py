@@ -1,4 +1,4 @@
-"""The claims of a study for people: a row a claim, and what its numbers are; and for programs, in JSON's types."""
+"""The claims of a study for people, one row per claim with a legend, and for programs, in JSON's types."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from flipscale.study import Contrast, Expectation
 from flipscale.words import count, signed
 
 SMALLEST_P = 1e-4
-"""Smaller p values are written as below this."""
+"""Smaller p values are written as less than this."""
 
 
 def claim_rows(family: ClaimFamily) -> tuple[list[str], list[list[str]]]:

@@ -1,7 +1,7 @@
-"""Study against study: the runs that two studies share but for what differs between them, as one comparison.
+"""Study against study: the runs that two studies share except for what differs between them, as one comparison.
 
-The first study is the baseline and the second the arm. So estimates, intervals and the correction for all cells are
-those of any other comparison (build.py), and one rule says what is significant.
+The first study is the baseline and the second the arm. Estimates, intervals and the correction for all cells are
+therefore those of any other comparison (build.py), and one rule says what is significant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,8 @@ class StudyPair:
 
 
 def compare_runs(first: RunsOfStudy, second: RunsOfStudy, score: str | None = None) -> StudyPair:
-    """Compare the finished runs of two studies. score: that of the first study where left out, if both measured it.
+    """Compare the finished runs of two studies. score: if left out, the first study's or else the second's, if both
+    measured it.
 
     Raises ResultsError where they have no pair, no score that both measured, or rows of several recipes in one table.
     """
@@ -82,7 +83,7 @@ def _with_score(side: RunsOfStudy, score: str) -> RunsOfStudy:
 
 
 def _paired_rows(sides: Sequence[RunsOfStudy], same: SameCells) -> pd.DataFrame:
-    """The rows of both that are in pairs, the first study's first, with `study` and `cell` as they are compared by.
+    """The rows of both that are in pairs, the first study's first, with the columns `study` and `cell` for `compare`.
 
     A cell is named by the settings that pairs share and that differ between cells.
     """
@@ -96,7 +97,7 @@ def _paired_rows(sides: Sequence[RunsOfStudy], same: SameCells) -> pd.DataFrame:
 
 
 def _base_cell(sides: Sequence[RunsOfStudy], rows: pd.DataFrame) -> str | None:
-    """The cell that heads the answer: the base of either study, without a mask. None where no pair has it."""
+    """The cell that heads the answer: the base of either study, at its baseline. None where no pair has it."""
     for side in sides:
         base = base_cell(side.study, side.plan)
         found = rows[

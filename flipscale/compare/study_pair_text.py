@@ -33,7 +33,7 @@ def same_cells_text(same: SameCells) -> str:
 
 
 def _parts(same: SameCells, as_table: AsTable) -> list[str]:
-    """What two studies share and in what they differ, a paragraph or table each."""
+    """What two studies share and in what they differ, one paragraph or table each."""
     first, second = same.names
     shared = joined([*same.axes, "seed"])
     parts = [f"{second} against {first}: {count(len(same.pairs), 'pair')} of runs with the same {shared}."]
@@ -68,7 +68,7 @@ def same_cells_json(same: SameCells) -> dict[str, object]:
 
 
 def _change_row(change: SettingChange) -> list[str]:
-    """'4e-3, 2e-3', '2e-3, 1e-3': values that belong together stand at the same place."""
+    """'4e-3, 2e-3', '2e-3, 1e-3': values of one pair of runs have the same position in both."""
     listed = change.values[:_VALUES_LISTED]
     more = [", ..."] * (len(change.values) > _VALUES_LISTED)
     columns = [", ".join(values) + "".join(more) for values in zip(*listed, strict=True)]

@@ -1,7 +1,7 @@
-"""Any table, somebody else's: read, checked, and made ready for a comparison; what it leaves unsaid is found or asked.
+"""Any table, also somebody else's: checked and prepared for a comparison; what it leaves open is inferred or asked.
 
 A comparison needs to know which rows make one curve, and which rows of two arms are twins. Options say so; where they
-do not, the table is looked at (curve_columns.py), and every such decision is a sentence in `PreparedTable.notes`. A
+do not, the table is examined (curve_columns.py), and every such decision is a sentence in `PreparedTable.notes`. A
 table that leaves it open is an error that names the columns to choose from.
 """
 
@@ -26,10 +26,10 @@ _MISSING = {"", "null", "none", "nan", "na", "n/a"}
 
 
 def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, object]:
-    """{"mask_ratio": 0.0} from ["mask_ratio=0"], or from several, one a text or with commas; each as its column has it.
+    """{"mask_ratio": 0.0} from ["mask_ratio=0"], or from several, one per text or with commas.
 
-    Raises ResultsError for text without `=`, a column that is not there and a value that a column of numbers cannot
-    have. `null` is a missing value.
+    Each value has the type of its column; `null` is a missing value. Raises ResultsError for text without `=`, a
+    missing column, and text for a column of numbers.
     """
     baseline: dict[str, object] = {}
     for part in (part.strip() for text in texts for part in _parts(table, text)):
@@ -77,7 +77,7 @@ def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
 
 
 def check_baseline(table: pd.DataFrame, baseline: Baseline) -> None:
-    """Raise ResultsError if no row has the baseline's values, with what there is."""
+    """Raise ResultsError, with the values there are, if no row has the baseline's."""
     if not baseline:
         raise ResultsError("A comparison needs a baseline, such as {'mask_ratio': 0}.")
     if not is_baseline(table, baseline).any():
@@ -110,7 +110,8 @@ def prepared(
 
     Rows of one arm are one curve, unless columns of `series`, or others that are found, tell several apart. Rows of
     one arm, seed and schedule that nothing tells apart are replicates: the k-th of an arm is set against the k-th of
-    the baseline, in the order of rows. A series that the baseline has no rows of is compared with those it has.
+    the baseline, in the order of rows. A series that the baseline has no rows of is compared with those
+    it has, if they have one value of that column.
     """
     need(table, [*baseline, *costs, y, *series, *([at] if at else [])])
     if y in costs:
@@ -193,7 +194,7 @@ class _Placed:
     rows: pd.DataFrame
     """Numbered from 0."""
     places: NDArray[np.intp]
-    """The index of each in the table; rows of the baseline come several times."""
+    """The index of each in the table; rows of the baseline may appear several times."""
     arms: "pd.Series[str]"
     series: "pd.Series[str]"
     cells: "pd.Series[str]"
@@ -203,7 +204,7 @@ class _Placed:
 
 
 def _placed(table: pd.DataFrame, arms: "pd.Series[str]", columns: CurveColumns) -> _Placed:
-    """Place the baseline's rows in each series: those of the series, or those it has where there are none."""
+    """Place the baseline's rows in each series: those of the series, or those of the only series it has."""
     series = labels(table, columns.series)
     parts = [(table.index, series)]
     if columns.series:
@@ -239,7 +240,7 @@ def _baseline_of(base: pd.DataFrame, row: "pd.Series[Any]", series: Sequence[str
         if same.any():
             base = base[same]
         elif base[name].nunique(dropna=False) > 1:
-            return base[:0]  # several, and none is this one: none belongs to it more than the others
+            return base[:0]  # several values, none of them this row's: nothing says which to take
     return base
 
 
@@ -254,9 +255,9 @@ def _seeds(placed: _Placed, seeds: "pd.Series[int] | None", cost: str) -> tuple[
 
 
 def _paired_in_order(placed: _Placed, seeds: "pd.Series[int]") -> tuple["pd.Series[int]", list[str]]:
-    """An arm that has no seed of its baseline's is set against it in the order of seeds.
+    """An arm that shares no seed with its baseline is paired with it in the order of seeds.
 
-    Independent runs paired at random are compared rightly by the differences, only with less to gain from pairing.
+    Differences of independent runs that are paired at random are valid too; pairing only gains less.
     """
     notes = []
     arms, series = placed.arms, placed.series

@@ -1,6 +1,6 @@
 """On how many of its named sets an arm is ahead of the baseline: FLIP's table 4 (arXiv 2212.00794) counts 22 of 25.
 
-A set is won where the mean over seeds of its own metric is higher than that of the twins. It is a count and no test: on
+A set is won where the mean over seeds of its own metric is higher than that of the twins. It is a count, not a test: on
 sets where nothing differs, an arm wins half of them.
 """
 
@@ -27,7 +27,7 @@ class SetWins:
     behind: tuple[str, ...]
     level: tuple[str, ...]
     missing: tuple[str, ...]
-    """Sets of which no run and its twin have the score."""
+    """Sets for which no run and its twin both have the score."""
 
 
 def set_wins(results: pd.DataFrame, baseline: Baseline, evaluation: Evaluation) -> tuple[SetWins, ...]:

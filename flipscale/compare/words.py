@@ -1,4 +1,4 @@
-"""The verdicts of a comparison on each arm: a sentence a claim, in no stronger words than its intervals allow."""
+"""The verdicts of a comparison on each arm: one sentence per claim, in no stronger words than its intervals allow."""
 
 from collections.abc import Sequence
 
@@ -123,7 +123,7 @@ def _range_words(comparison: Comparison, claim: Claim) -> str:
 
 
 def _spread(comparison: Comparison, curve: Curve) -> str:
-    """How the speed-up goes with the score, where there is no test whether one number does."""
+    """How the speed-up varies with the score, where there is no test whether one number is enough."""
     speedups = [level.speedup.mean for level in curve.speedup_at if level.speedup.mean is not None]
     if not speedups or max(speedups) < 1.05 * min(speedups):
         return ""
@@ -139,7 +139,7 @@ def _best(comparison: Comparison) -> str:
 
 
 def gain_words(comparison: Comparison, gain: Finding) -> str:
-    """'7.2 points worse (95 % CI -9.2 to -5.2)', or that there is no significant difference, or none that matters."""
+    """'7.2 points worse (95 % CI -9.2 to -5.2)', or that there is no significant difference, or that they are level."""
     size = size_words(comparison, abs(gain.value)).lstrip("+")
     better = f"{size} {'better' if gain.value >= 0 else 'worse'}"
     if gain.effect is Effect.TOO_FEW_SEEDS:

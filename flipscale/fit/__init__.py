@@ -1,8 +1,8 @@
-"""Laws through the rows of a table: fits with intervals and a checklist, and forecasts that were held to account.
+"""Laws through the rows of a table: fits with intervals and a checklist, and forecasts with a grade.
 
     fit(table, "chinchilla", x=["N", "D"], y="loss")      one law through all rows
     fit_groups(table, "power", x=["flops"], y="error", group=["dataset"])
-    isoflop(table, x="N", y="loss", budget="flops")       the best size of each budget, and the law through those
+    isoflop(table, x="N", y="loss", budget="flops")       the best size of each budget, and the law through them
     frontier(table, x="flops", y="error", kind="pareto")  the rows that are best for their cost
     two_step(table, x=["N", "D"], through="loss", y="error")
     allocate(fit(table, "chinchilla", x=["N", "D"], y="loss"), flops=1e21)
@@ -11,9 +11,9 @@
 law.py           a law, as data
 laws.py          sums of powers, and all laws by name
 other_laws.py    forms other than sums of powers
-rows.py          the rows that take part, and why the others do not
+rows.py          the rows that a law is fitted to, and why the others are left out
 where.py         conditions that choose among them
-unnamed.py       settings in which these rows differ although nobody names them
+unnamed.py       settings in which these rows differ although no option names them
 problem.py       a law, its points, and the parameters held fixed
 descent.py       many searches at once
 solver.py        one law through points: the best of many starts
@@ -27,10 +27,10 @@ held_out.py      the largest runs, as the smaller ones predict them
 grade.py         how far a forecast can be trusted
 checks.py        objections to a fit
 best.py          the best runs for their cost: fronts, and the best size of a budget
-frontiers.py     fits through those
+frontiers.py     fits through them
 two_step.py      from size to loss, and from loss to error
 of_study.py      the laws of a study's own results
-prediction.py    beyond the data
+prediction.py    forecasts beyond the data
 allocation.py    the best use of a budget
 as_json.py       fits and forecasts for programs
 words.py         fits and forecasts for people

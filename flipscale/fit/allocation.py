@@ -15,12 +15,13 @@ from flipscale.fit.uncertainty import interval
 from flipscale.stats import Array
 
 FLOPS_PER = {"chinchilla": 6.0, "odds": 1.0}
-"""Law -> FLOPs of a parameter and token (arXiv 2001.08361), or of a FLOP per sample and sample."""
+"""Law -> training FLOPs per unit of size times samples: 6 per parameter and token (arXiv 2001.08361), or 1 where the
+size is FLOPs per sample."""
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """The best use of a budget, as a law has it. Intervals are 95 % CIs, None where there are too few runs for one."""
+    """The best use of a budget, according to a law. Intervals are 95 % CIs, None where there are too few runs."""
 
     flops: float
     flops_per: float
@@ -41,7 +42,7 @@ class Allocation:
 def allocate(fit: Fit, flops: float, flops_per: float | None = None) -> Allocation:
     """The best size and number of samples for a budget of training FLOPs, from a two-variable law (chinchilla, odds).
 
-    `flops_per` is k of C = k N D; None: 6 FLOPs a parameter and token for `chinchilla`, and 1 for `odds`, whose size
+    `flops_per` is k of C = k N D; None: 6 FLOPs per parameter and token for `chinchilla`, and 1 for `odds`, whose size
     is FLOPs per sample. Raises ResultsError for other laws, and where an exponent is 0, as then there is no optimum.
     """
     _check(fit, flops)

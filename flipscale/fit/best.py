@@ -1,6 +1,6 @@
 """The best for its cost: the Pareto front, the best of each bin, and the best size at each budget (IsoFLOP).
 
-A law through the front tells how much compute can buy; a law through the best sizes tells how to spend it.
+A law through the front says how much compute can buy; a law through the best sizes says how to spend it.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Frontier = Literal["pareto", "binned"]
 Method = Literal["akima", "parabola"]
 
 BINS = 12
-"""Bins of cost, equally wide in its logarithm, of the binned minimum, unless another number is asked for."""
+"""The default number of bins of cost for the binned minimum, equally wide in its logarithm."""
 
 SAME_BUDGET = 1.1
-"""Budgets within this factor are one: steps are whole numbers, so equal budgets are only nearly equal."""
+"""Budgets within this factor count as equal: steps are whole numbers, so equal budgets are only nearly equal."""
 
-_CURVE = 3  # sizes that a minimum takes
+_CURVE = 3  # sizes that a minimum needs
 
 _DUST = 1e-9  # of the height of a curve
 
@@ -70,7 +70,7 @@ def budgets_of(budget: Array) -> list[NDArray[np.intp]]:
 
 
 def evened(budget: Array) -> Array:
-    """The mean budget of each row's like: what parts of a batch make of one budget is one again."""
+    """The budget of each row, replaced by the mean of those that differ from it by parts of a batch only."""
     even = np.empty(len(budget))
     for rows in budgets_of(budget):
         even[rows] = np.exp(np.log(budget[rows]).mean())
@@ -78,12 +78,12 @@ def evened(budget: Array) -> Array:
 
 
 def has_budgets(size: Array, budget: Array) -> bool:
-    """Whether two budgets or more were each spent on sizes enough for a minimum."""
+    """Whether at least two budgets were each spent on enough sizes for a minimum."""
     return sum(_enough(size, budget)) > 1
 
 
 def is_isoflop(size: Array, budget: Array) -> bool:
-    """Whether all runs are so: equal budgets were intended."""
+    """Whether all budgets, two or more, were each spent on enough sizes for a minimum: equal budgets were intended."""
     enough = _enough(size, budget)
     return len(enough) > 1 and all(enough)
 
@@ -155,7 +155,7 @@ def _curves(size: Array, budget: Array) -> list[_Curve]:
 
 
 def _parabola(x: Array, y: Array) -> tuple[Array, Array]:
-    """The lowest points [m] of parabolas through the lowest of y [m, k] and its neighbours; NaN if it has but one."""
+    """The lowest points [m] of parabolas through the lowest of y [m, k] and its neighbours; NaN if it has only one."""
     best = np.argmin(y, axis=1)
     outside = (best == 0) | (best == len(x) - 1)
     middle = np.clip(best, 1, len(x) - 2)
@@ -175,7 +175,7 @@ def _akima(x: Array, y: Array) -> tuple[Array, Array]:
     grid = np.linspace(x[0], x[-1], (len(x) - 1) * _FINER)
     curve = Akima1DInterpolator(x, y, axis=1)(grid)
     lowest = curve.min(axis=1)
-    # The middle of those that are equally low but for float dust, which would decide anew in every resample.
+    # The middle of those that are equally low up to rounding, which would otherwise decide anew in every resample.
     best = curve <= (lowest + _DUST * np.ptp(curve, axis=1))[:, None]
     outside = best[:, 0] | best[:, -1]
     return np.where(outside, np.nan, best @ grid / best.sum(axis=1)), np.where(outside, np.nan, lowest)

@@ -1,8 +1,8 @@
 """How runs scatter about the curve of their budget (IsoFLOP): measured between seeds, or else from the curve's kinks.
 
-The best size is read off a curve through the means of its sizes, so only scatter of single runs moves it. To resample
-sizes would give runs without any noise an interval. Runs are drawn about a smooth curve, as residuals of any fit are:
-drawn about the means, which have noise of their own, their noise would count twice.
+The best size is read off a curve through the means of its sizes, so only scatter of single runs moves it. Resampling
+sizes would give an interval even to runs without any noise. Runs are drawn about a smooth curve, as residuals of any
+fit are: drawn about the means, which have noise of their own, their noise would count twice.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from flipscale.fit.best import budgets_of
 from flipscale.fit.seeds import seed_effect
 from flipscale.stats import Array
 
-_NEIGHBOURS = 2  # sizes on either side of one, whose cubic says where it would lie without noise
+_NEIGHBOURS = 2  # sizes on either side of one, whose cubic estimates where it would lie without noise
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class BudgetNoise:
         return float(np.sqrt((self.pool**2).mean()))
 
     def draw(self, rng: np.random.Generator, draws: int) -> Array:
-        """log y of every run, drawn anew as often as that [draws, n]."""
+        """This many draws of log y of every run [draws, n]."""
         return np.asarray(self.level + rng.choice(self.pool, (draws, len(self.level))), dtype=np.float64)
 
 
 def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp] | None) -> BudgetNoise | None:
-    """The scatter of runs of these sizes, log y and budgets [n]; None where nothing tells it from the curve.
+    """The scatter of runs of these sizes, log y and budgets [n]; None where it cannot be told from the curve.
 
-    Runs of equal size and budget measure it, without what their seeds have in common. One run each leaves the distance
-    of a size from the cubic through its four neighbours, which is 0 on a smooth curve without noise (a difference-based
+    Runs of equal size and budget measure it, without what their seeds have in common. With one run each, it is the
+    distance of a size from the cubic through its four neighbours, 0 on a smooth curve without noise (a difference-based
     estimate of variance: Gasser, Sroka and Jennen-Steinmetz 1986, Biometrika 73:625).
     """
     places = np.empty(len(size), dtype=np.intp)
@@ -84,7 +84,7 @@ def _smooth(size: Array, level: Array, budget: Array, noise: float) -> Array:
     """The means of sizes [n] without the kinks that noise of this variance makes.
 
     Each is weighted with the cubic of its neighbours by their inverse variances, as far as noise explains the kinks of
-    all budgets: where they are larger the curve itself has them, and keeps them.
+    all budgets: larger kinks belong to the curve itself and are kept.
     """
     smooth, squares, moved = level.copy(), [], []
     for rows in budgets_of(budget):

@@ -1,4 +1,4 @@
-"""Objections to a fit: points that cannot settle it are refused, and cautions are stated for the reader."""
+"""Objections to a fit: points that cannot determine it are refused, and cautions are stated for the reader."""
 
 from collections.abc import Mapping
 
@@ -17,11 +17,11 @@ from flipscale.words import short
 HELD_OUT_REASON = "held out"
 
 FEW = 8
-"""Below as many points only a power law is fitted unless another is asked for."""
+"""With fewer points only a power law is fitted unless another is asked for."""
 
 
 def check_enough(law: Law, rows: Rows, held: int) -> None:
-    """ResultsError where the points cannot settle the parameters: too few, or all along one line."""
+    """ResultsError where the points cannot determine the parameters: too few, or all along one line."""
     if rows.points < len(law.parameters) - held + 1:
         raise _too_few(law, rows, held)
     unique = np.unique(rows.x, axis=0)
@@ -118,7 +118,7 @@ def _bounds_words(law: Law, solution: Solution) -> str:
 
 
 def _seed_words(seeds: SharedSeedEffect | None, law: Law) -> str:
-    """That a seed moves the whole curve by much."""
+    """A note that a seed moves the whole curve by a large amount."""
     if seeds is None:
         return ""
     scale = {"log": "log y", "logit": "the logit of the error", "linear": "y"}[law.link]

@@ -17,18 +17,18 @@ from flipscale.fit.problem import Problem
 from flipscale.stats import Array
 
 MOST_STEPS = 200
-"""Steps of a search: where parameters trade off it wanders along a valley, whose floor is flat by then."""
+"""The most steps of a search: where parameters trade off it wanders along a valley, whose floor is flat by then."""
 
 ENDS = 1e-10
-"""A search ends with a step that lowers, and should lower, the objective by less than this share."""
+"""A search ends when a step lowers the objective, and should lower it, by less than this share."""
 
 DAMPED, FREE = 100.0, 0.1
-"""Damping of the first step: from starts that may be far, and from a solution of nearly the same points."""
+"""Damping of the first step: from starts that may be far away, and from the solution for nearly the same points."""
 
 _LEAST, _MOST = 1e-12, 1e12  # damping
 _DIAGONAL = 1e-3  # of the damping
 _TRUSTED, _DOUBTED = 0.75, 0.25  # shares of what a step should gain, above and below which damping changes
-_CACHED = 400_000  # numbers of a Jacobian that fit the processor's cache
+_CACHED = 400_000  # numbers of a Jacobian that fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def descend(problem: Problem, starts: Array, counts: Array | None = None, *, dam
 
 
 class _Searches:
-    """Those that have not ended: where they are, and the loss and its slopes there."""
+    """The searches that have not ended: where they are, and the loss and its slopes there."""
 
     def __init__(self, problem: Problem, counts: Array, places: NDArray[np.intp], parts: Array) -> None:
         self.problem = problem if problem.z.ndim == 1 else replace(problem, z=problem.z[places])
@@ -85,7 +85,7 @@ class _Searches:
         return gradient, hessian, above
 
     def move(self, better: NDArray[np.bool_], parts: Array, found: tuple[Array, Array, Array]) -> None:
-        """Go where it is better."""
+        """Move the searches that improve."""
         values, jacobian, objective = found
         self.parts = np.where(better[:, None], parts, self.parts)
         self.values = np.where(better[:, None], values, self.values)
@@ -93,7 +93,7 @@ class _Searches:
         self.objective = np.where(better, objective, self.objective)
 
     def keep(self, going: NDArray[np.bool_]) -> None:
-        """Forget the others."""
+        """Keep only these searches."""
         if self.problem.z.ndim > 1:
             self.problem = replace(self.problem, z=self.problem.z[going])
         for name in ("counts", "places", "parts", "damping", "values", "jacobian", "objective"):
@@ -141,6 +141,6 @@ def _step(searches: _Searches, bounds: tuple[Array, Array]) -> tuple[Array, Arra
 
 
 def _blocks(n: int, numbers: int) -> Iterator[NDArray[np.intp]]:
-    """Indices of n searches, in blocks whose `numbers` a search fit into the cache."""
+    """Indices of n searches, in blocks that fit into the cache at `numbers` per search."""
     size = max(_CACHED // max(numbers, 1), 1)
     return (np.arange(start, min(start + size, n)) for start in range(0, n, size))

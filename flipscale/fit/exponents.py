@@ -1,4 +1,4 @@
-"""The same law in two studies: which exponents differ, and how surely.
+"""The same law in two studies: which exponents differ, and how certain that is.
 
 The estimates of two studies are independent, so the end of the interval of a difference is as far from it as the two
 half-widths that face that end, added in quadrature (G. Y. Zou and A. Donner 2008, Statistics in Medicine 27:1693).
@@ -35,7 +35,7 @@ class ExponentDifference:
     interval: tuple[float, float] | None
     """95 % interval of `second - first`, uncorrected; None where `why` says so."""
     corrected: tuple[float, float] | None
-    """The same at the level at which Holm decides: it holds 0 just when the difference is not significant."""
+    """The same at the level at which Holm decides: it contains 0 exactly when the difference is not significant."""
     judged: Judged | None
     why: str = ""
     """Why there is no interval."""
@@ -65,7 +65,7 @@ class StudyOfFits:
     name: str
     fits: Sequence[Fit]
     constants: Mapping[str, object]
-    """The settings that all its runs share: no group names them, though groups of the other study may."""
+    """The settings that all its runs share. Its groups do not name them, but groups of the other study may."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def exponent_rows(pair: FitPair) -> tuple[list[str], list[list[str]]]:
     for law in pair.laws:
         name = title(law.first)
         for exponent in law.exponents:
-            # An exponent at the end of its range, 0, is 0 but for the last bits.
+            # An exponent at the end of its range, 0, differs from 0 in the last bits only.
             estimates = [number(round(value, 9), 3) for value in (exponent.first, exponent.second)]
             p = (
                 "-"
@@ -139,7 +139,7 @@ def exponent_rows(pair: FitPair) -> tuple[list[str], list[list[str]]]:
 
 
 def verdict(found: ExponentDifference) -> str:
-    """What may be said of a difference."""
+    """The verdict on a difference."""
     if found.judged is None:
         return f"no CI: {found.why}"
     if not found.significant:
@@ -148,7 +148,7 @@ def verdict(found: ExponentDifference) -> str:
 
 
 def fit_pair_notes(pair: FitPair) -> list[str]:
-    """What stands below the table, a sentence each."""
+    """The notes below the table, one sentence each."""
     judged = [found for law in pair.laws for found in law.exponents if found.judged is not None]
     first, second = pair.names
     notes = [f"A difference is {second} minus {first}. Seeds that both share make its CI too wide, not too narrow."]
@@ -201,7 +201,7 @@ def _difference_json(found: ExponentDifference) -> dict[str, object]:
 
 
 def _key(fit: Fit, study: StudyOfFits, named: Iterable[str]) -> tuple[object, ...]:
-    """What fits of two studies share that are of the same law."""
+    """The key that fits of the same law in two studies share."""
     group = {name: fit.group.get(name, study.constants.get(name)) for name in sorted(named)}
     return fit.law.name, fit.x, fit.y, fit.frontier, group_name({name: _plain(value) for name, value in group.items()})
 
@@ -214,7 +214,7 @@ def _plain(value: object) -> object:
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
 
-# How surely exponents differ
+# How certain a difference is
 
 
 @dataclass(frozen=True)

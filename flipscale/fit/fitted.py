@@ -1,6 +1,6 @@
-"""A law that went through some points: what it says, how far it can be trusted, and what it was fitted to.
+"""A law fitted to some points: its predictions, how far it can be trusted, and what it was fitted to.
 
-as_json.py and words.py say it to programs and to people.
+as_json.py and words.py present it to programs and to people.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from flipscale.fit.uncertainty import COVERAGE, interval, stretch, widened
 from flipscale.stats import Array
 
 FLOOR_REACHES_0 = 1e-2
-"""A floor whose interval begins below this share of the smallest measurement is not told from no floor."""
+"""A floor whose interval begins below this share of the smallest measurement cannot be told from no floor."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Fit:
     groups: int
     """Number of different settings that were resampled; those of all rows if only the best were fitted."""
     freedom: int
-    """Degrees of freedom of intervals: groups less fitted parameters, or those of the noise that was resampled."""
+    """Degrees of freedom of intervals: groups minus fitted parameters, or those of the noise that was resampled."""
     held_out: HeldOutRuns
     group: Mapping[str, object] = field(default_factory=dict)
     """The values of the columns that this fit's rows share."""
@@ -62,11 +62,11 @@ class Fit:
     optima: tuple[Optimum, ...] = ()
     """The best size of each budget, through which the law of an IsoFLOP fit goes."""
     among: tuple[str, ...] = ()
-    """The runs among which an IsoFLOP fit found these."""
+    """The runs among which an IsoFLOP fit found these optima."""
     delta: float = DELTA
     """Where Huber's loss turns from a square to a line."""
     weights: str | None = None
-    """The column by which rows count."""
+    """The column by which rows are weighted."""
     seeds: SharedSeedEffect | None = None
     """The effect of seeds on the whole curve, if settings share them; it was removed before the fit."""
     level: Array | None = None
@@ -111,10 +111,10 @@ class Fit:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float] | None]:
-        """95 % interval of each parameter; None for what was held fast, and where there are too few groups for one."""
+        """95 % interval of each parameter; None for one that was fixed, and where there are too few groups."""
         if self.stretch is None:
             return dict.fromkeys(self.parameters)
-        # On the scale they were fitted on, as a coefficient spreads evenly in its logarithm.
+        # On the scale on which they were fitted, as a coefficient spreads evenly in its logarithm.
         least, most = self.law.bounds(self.rows.x, self.rows.z)
         ends = interval(self.draws, self.solution.theta, self.stretch)
         if self.seeds is not None and self.level is not None:
@@ -166,7 +166,7 @@ class Fit:
     def band(self, values: Mapping[str, ArrayLike], *, one_run: bool = False) -> tuple[Array, Array]:
         """The 95 % interval of the law at these values: its low and high ends [n], in the units of y.
 
-        With `one_run` that of a run that is yet to be made: the scatter of runs about the law comes on top. Raises
+        With `one_run`, that of a run yet to be made, which adds the scatter of runs about the law. Raises
         ResultsError where there are too few runs for an interval.
         """
         if self.stretch is None:

@@ -25,18 +25,19 @@ from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 
 STARTS = 24
-"""Searches a fit: from starts drawn from the data nearly all end at one place; the checklist says how many did."""
+"""Searches per fit. From starts drawn from the data nearly all end at one place; the checklist says how many did."""
 
 RUNG = 2.0
-"""The largest rung, which is held out, is the runs within this factor of the largest."""
+"""The largest rung, which is held out, consists of the runs within this factor of the largest."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a law is fitted, where the usual way is not wanted."""
+    """How a law is fitted, where the defaults are not wanted."""
 
     loss: Loss | None = None
-    """`huber` or `squares`. None: squares for a straight line, and on scales for which huber's 0.001 was not made."""
+    """`huber` or `squares`. None: squares for a straight line, and on scales other than the logarithm, for which
+    huber's 0.001 was made."""
     linear: bool = False
     """Residuals in y itself instead of its logarithm."""
     frontier: Frontier | None = None
@@ -44,7 +45,7 @@ class Options:
     fixed: Mapping[str, float] | None = None
     tied: Mapping[str, str] | None = None
     accuracy: bool | None = None
-    """Whether more of y is better; None: as its name says, or else as it goes."""
+    """Whether higher y is better; None: as its name says, or else whether it rises with size."""
     bins: int = BINS
     """Bins of cost of a binned front."""
     weights: str | None = None
@@ -71,7 +72,7 @@ def fit(
     """Fit a law to the rows of a table: y against the columns x, which are in the order of the law's roles.
 
     A column is a name, or arithmetic over columns such as "6*N*D". Without a law it is `default_law`. Rows that lack a
-    value are left out by name. `group` is carried along to say which rows these are. Raises ResultsError where the
+    value are left out by name. `group` says which rows these are, for the record. Raises ResultsError where the
     table lacks a column, has too few points, or cannot tell the law's parameters apart.
     """
     options = options or Options()
@@ -123,7 +124,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
 
 
 def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object], *, hold_out: bool = True) -> Fit:
-    """The same for rows that are chosen already; without `hold_out` the largest are not held out to see the error."""
+    """The same for rows that are chosen already; without `hold_out` there is no test on the largest."""
     loss = options.loss or ("huber" if law.link == "log" and not law.is_line else "squares")
     fixed, tied = _held(law, options)
     whole = rows
@@ -162,7 +163,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
 
 
 def _draws(problem: Problem, theta: Array, whole: Rows, shared: SharedSeedEffect | None, options: Options) -> Array:
-    """The parameters of resamples of all rows; none where none are asked for."""
+    """The parameters of resamples of all rows; empty if none are asked for."""
     if not options.draws:
         return np.empty((0, 0))
     how = Resamples(options.draws, options.seed, whole.clusters, shared)
@@ -190,7 +191,7 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
         return HeldOutRuns(names, why=f"without the largest rung: {error}")
     points, places = np.unique(rows.x[largest], axis=0, return_inverse=True)
     asked = interval and smaller.stretch is not None
-    # All settings together are held in 95 % of cases (Bonferroni).
+    # In 95 % of cases the intervals cover all settings together (Bonferroni).
     level = 1 - (1 - COVERAGE) / len(points)
     settings = []
     for i, point in enumerate(points):

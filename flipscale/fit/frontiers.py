@@ -65,7 +65,7 @@ def isoflop(
         def sizes(logs: Array) -> Array:
             return best_sizes(runs.size, logs, runs.budget, method, lower=lower)
 
-        # Budgets without an optimum as they were measured stay left out, whatever noise makes of them.
+        # Budgets whose measured runs have no optimum stay left out, even if a draw gives them one.
         usable = np.isfinite(sizes(np.log(runs.y)[None])[0])
         rng = np.random.default_rng(options.seed)
         draws = _through(problem, sizes(noise.draw(rng, options.draws))[:, usable], solution.theta)
@@ -102,7 +102,7 @@ def isoflop(
 
 
 def _lower(y: str, options: Options) -> bool:
-    """Whether less of y is better: as asked, or by its name."""
+    """Whether lower y is better: as asked, or by its name."""
     return not options.accuracy if options.accuracy is not None else lower_is_better(y) is not False
 
 

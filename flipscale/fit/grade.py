@@ -1,7 +1,7 @@
-"""How far a forecast can be trusted: by how far its law was tested, how sharply, and how far it is asked.
+"""How far a forecast can be trusted: by how far and how sharply its law was tested, and how far away the run is.
 
-The test is the largest rung, held out and predicted from the rest. It tells nothing where its interval is as wide as
-what was measured altogether, and little about a run that is many times farther from the data than the rung was. Other
+The test is the largest rung, held out and predicted from the rest. It says nothing where its interval is as wide as
+the range of all measurements, and little about a run that is many times farther from the data than the rung was. Other
 forms that fit the same runs say how much the choice of the form matters there.
 """
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 from flipscale.fit.fitted import Forecast
 
 FARTHEST = 3.0
-"""A forecast may be asked this many times as far as its law was tested, in the logarithm of size."""
+"""A forecast may reach this many times as far as its law was tested, in the logarithm of size."""
 
 BLUNT = 0.5
 """A test whose interval is wider than this share of the range of all that was measured tests nothing."""
@@ -46,7 +46,7 @@ _POOR = (Doubt.UNTESTED, Doubt.MISSED, Doubt.BLUNT, Doubt.TOO_FAR, Doubt.FORMS_A
 
 @dataclass(frozen=True)
 class Graded:
-    """The grade of a forecast, and what speaks against it."""
+    """The grade of a forecast, and the objections to it."""
 
     grade: Grade
     doubts: tuple[Doubt, ...]
@@ -58,7 +58,7 @@ class Graded:
 
 
 def graded(forecast: Forecast) -> Graded:
-    """The grade of a forecast: good without doubts, poor with one that undoes it, else fair."""
+    """The grade of a forecast: good without doubts, poor with one of _POOR, else fair."""
     doubts = (*_of_test(forecast), *_of_forms(forecast))
     if any(doubt in _POOR for doubt in doubts):
         return Graded(Grade.POOR, doubts)
@@ -66,7 +66,7 @@ def graded(forecast: Forecast) -> Graded:
 
 
 def distance(forecast: Forecast) -> float | None:
-    """How far a forecast is asked over how far its law was tested, in log size; 0 inside the data; None: no test."""
+    """How far a forecast reaches over how far its law was tested, in log size; 0 inside the data; None: no test."""
     tested = forecast.held_out.extrapolation
     if tested is None or tested <= 1:
         return None

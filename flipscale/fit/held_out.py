@@ -18,8 +18,8 @@ class HeldOutSetting:
     measured: float
     """The mean of its runs."""
     low: float | None = None
-    """Lower end of the interval of that mean, at a level at which all settings together are held in 95 % of cases;
-    None: not asked."""
+    """Lower end of the interval of that mean, at a level at which the intervals cover all settings in 95 % of cases;
+    None: not asked for."""
     high: float | None = None
 
     @property
@@ -29,7 +29,7 @@ class HeldOutSetting:
 
     @property
     def inside(self) -> bool | None:
-        """Whether it came out inside the interval."""
+        """Whether the measured mean is inside the interval."""
         return None if self.low is None or self.high is None else self.low <= self.measured <= self.high
 
 
@@ -53,6 +53,6 @@ class HeldOutRuns:
 
     @property
     def inside(self) -> bool | None:
-        """Whether every setting came out inside its interval; None without intervals."""
+        """Whether every setting is inside its interval; None without intervals."""
         verdicts = [setting.inside for setting in self.settings]
         return None if not verdicts or None in verdicts else all(verdicts)

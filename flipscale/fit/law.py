@@ -9,7 +9,7 @@ from flipscale.stats import Array
 Link = Literal["log", "logit", "linear"]
 
 FAR = 30.0
-"""How many e-folds below the data a term may sink in a fit: there it is nothing, and its coefficient means nothing."""
+"""How many e-folds below the data a term may sink in a fit: there it is negligible and its coefficient meaningless."""
 
 MOST_EXPONENT = 4.0
 """Bound of an exponent: a power that steep is a step between two points."""
@@ -43,12 +43,12 @@ class Law(Protocol):
 
     @property
     def is_line(self) -> bool:
-        """Whether it is straight in the logarithms of its variables, so that its best fit is one and exact."""
+        """Whether it is straight in the logarithms of its variables, so that its best fit is unique and exact."""
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         """The prediction on the link scale [..., n] and its Jacobian [..., n, parameters], for variables x [n, roles].
 
-        theta is [..., parameters]: one, or as many as are asked at once.
+        theta is [..., parameters]: one vector, or several at once.
         """
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
@@ -58,7 +58,7 @@ class Law(Protocol):
         """The lowest and the highest value of each parameter."""
 
     def values(self, theta: Array) -> dict[str, float]:
-        """The parameters as in the formula, and what follows from them."""
+        """The parameters as in the formula, and values derived from them."""
 
     def theta(self, name: str, value: float) -> float:
         """A parameter's value as it is fitted. Raises ResultsError where the law cannot take it."""

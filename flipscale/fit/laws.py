@@ -1,7 +1,7 @@
 """The forms of scaling laws: what each predicts, how it changes with its parameters, and where to start looking.
 
 Every law predicts on a *link* scale, on which its residuals are taken: the logarithm of a loss, or the logit of an
-error rate. A law of powers is there a log-sum-exp of straight lines, so its Jacobian is exact and cheap:
+error rate. There a law of powers is a log-sum-exp of straight lines, so its Jacobian is exact and cheap:
 
     log(E + A N^-a + B D^-b) = log-sum-exp(log E, log A - a log N, log B - b log D)
 
@@ -35,7 +35,7 @@ def law_named(name: str) -> Law:
 
 @dataclass(frozen=True)
 class Term:
-    """One power in a sum: `coefficient` times each variable to the minus `exponents`; none is a constant."""
+    """One power in a sum: `coefficient` times each variable to the minus `exponents`; without any, a constant."""
 
     coefficient: str
     exponents: Mapping[int, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The laws of a study's own results: score against FLOPs per sample and samples seen, a fit for each of its arms.
 
-The size of a run is its FLOPs per sample: models of equal parameters and other patches, and all mask ratios of a model,
-have equal parameters and spend differently.
+The size of a run is its FLOPs per sample, not its parameters: models with other patches, and all mask ratios of a
+model, can have equal parameters and differ in cost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ class StudyFits:
     not_fitted: Mapping[str, str]
     """The laws that could not be fitted, and why."""
     budgets: tuple[float, ...] = ()
-    """Training FLOPs whose best use each law of size and samples is asked for."""
+    """Budgets of training FLOPs; each law of size and samples gives their best use."""
 
     @property
     def text(self) -> str:
@@ -69,7 +69,7 @@ class StudyFits:
 
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
-    """The axes whose values each have a law of their own: all but those that its variables stand for."""
+    """The axes whose values each have a law of their own: all but the seed and those that its variables stand for."""
     inside = (*STANDS_FOR, "seed")
     return [name for name in axes if name in results and name not in inside and results[name].nunique(dropna=False) > 1]
 

@@ -31,7 +31,7 @@ OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
 }
 """Law -> other forms that the runs might follow, each with its fixed parameters: their spread is model uncertainty."""
 
-_AS_GOOD = 1.25  # residuals of a form that the rows allow as well, as a multiple of the law's own
+_AS_GOOD = 1.25  # most residuals of a form that fits as well, as a multiple of the law's own
 
 _ERROR = "error"  # the column of 1 - accuracy in a table of our own
 
@@ -107,7 +107,7 @@ def forecast_two_step(
 ) -> list[Forecast]:
     """Forecasts of the loss `through` at each point and then of y at that loss: two for each point.
 
-    The interval of y holds what its own law says at either end of the loss's interval.
+    The interval of y covers those at the loss and at both ends of the loss's interval.
     """
     options = options or Options()
     first = replace(options, accuracy=False)
@@ -122,7 +122,7 @@ def forecast_two_step(
 
 
 def _over(scores: Sequence[Forecast]) -> Forecast:
-    """The first of these forecasts, with an interval that holds those of all; none where one has none."""
+    """The first of these forecasts, with an interval that covers all of theirs; none if one of the three has none."""
     lows = [score.low for score in scores if score.low is not None]
     highs = [score.high for score in scores if score.high is not None]
     known = len(lows) == len(highs) == 3
@@ -180,6 +180,6 @@ def _misfit(other: Callable[[Mapping[str, float]], float] | None, found: Fit) ->
 
 
 def _says(fitted: Fit, whole: float | None, at: Mapping[str, float]) -> float:
-    """The value of a fit at a point; with `whole` that of an error, as the accuracy which is left of the whole."""
+    """The value of a fit at a point; with `whole`, that of an error turned into an accuracy, whole - error."""
     value = float(fitted.predict(at)[0])
     return value if whole is None else whole - value

@@ -32,7 +32,7 @@ class Problem:
     tied: Mapping[str, str] | None = None
     """Parameter -> the one it equals."""
     weights: Array | None = None
-    """Inverse variances of the points, 1 on average [n]; None: all alike."""
+    """Inverse variances of the points, 1 on average [n]; None: all equal."""
     delta: float = DELTA
     """Where Huber's loss turns from a square to a line."""
 
@@ -43,12 +43,12 @@ class Problem:
         return [i for i, name in enumerate(names) if name not in (self.fixed or {}) and name not in (self.tied or {})]
 
     def with_points(self, rows: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> "Problem":
-        """The same with these points only, each as often as it is named."""
+        """The same with these points only, each as often as it is listed."""
         weights = None if self.weights is None else self.weights[rows]
         return replace(self, x=self.x[rows], z=self.z[rows], weights=weights)
 
     def moved(self, by: Array | float) -> "Problem":
-        """The same with all that was measured moved up; by [m] makes m tables of it."""
+        """The same with all measurements moved up by this much; [m] values make m tables."""
         return replace(self, z=self.z + np.asarray(by, dtype=np.float64)[..., None])
 
     @property

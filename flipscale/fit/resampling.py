@@ -17,9 +17,9 @@ from flipscale.fit.solver import refits
 from flipscale.fit.uncertainty import resamples
 from flipscale.stats import Array
 
-_STEP = 1e-3  # on the link scale: above what a search leaves open, below what bends a law
-_REWEIGHTED = 100  # of reweighted means
-_INFORMED = 1e-6  # share of the information of all points that a resample has in every direction
+_STEP = 1e-3  # on the link scale: above the tolerance of a search, and small enough for a law to be linear
+_REWEIGHTED = 100  # at most this many reweighted means
+_INFORMED = 1e-6  # least share of the information of all points that a resample has in every direction
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Resamples:
     clusters: NDArray[np.intp]
     """The setting of each row [n], which is drawn as a whole."""
     effect: SharedSeedEffect | None
-    """That of the seeds which the settings share."""
+    """The effect of the seeds that the settings share."""
 
 
 def resampled(
@@ -56,7 +56,7 @@ def resampled(
 
 
 def _counts(how: Resamples, front: Callable[[NDArray[np.intp]], NDArray[np.intp]] | None) -> NDArray[np.intp]:
-    """How often each resample holds each row, twice as many as are wanted."""
+    """How often each resample contains each row; twice as many resamples as are wanted."""
     counts = resamples(how.clusters, 2 * how.n, how.seed)
     if front is None:
         return counts
@@ -65,11 +65,11 @@ def _counts(how: Resamples, front: Callable[[NDArray[np.intp]], NDArray[np.intp]
 
 
 def _determine(problem: Problem, theta: Array, counts: Array) -> NDArray[np.bool_]:
-    """Which resamples hold something of all that determines the parameters [m].
+    """Which resamples determine all parameters [m].
 
     In the direction that it knows least about, a resample has that share of the information of all points which is the
     smallest eigenvalue of Q' diag(counts) Q, with Q from the QR decomposition of the Jacobian. It is 0 where a resample
-    has too few different points, or only such as lie on one line.
+    has too few different points, or only points on one line.
     """
     basis = np.linalg.qr(problem.residuals(theta[problem.free])[1])[0]
     shares = (basis.T * counts[:, None]) @ basis
@@ -77,7 +77,7 @@ def _determine(problem: Problem, theta: Array, counts: Array) -> NDArray[np.bool
 
 
 def slope_of_level(problem: Problem, theta: Array) -> Array:
-    """How much each parameter moves for each unit by which all that was measured moves up [parameters]."""
+    """How much each parameter moves for each unit by which all measurements move up [parameters]."""
     found = refits(problem.moved(np.array([0.0, _STEP])), theta, np.ones((2, len(problem.x))))
     slope: Array = (found[1] - found[0]) / _STEP
     return slope

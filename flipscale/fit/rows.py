@@ -1,7 +1,7 @@
-"""Which rows of a table a law is fitted to, and for each of the others why not.
+"""Which rows of a table a law is fitted to, and why each of the others is left out.
 
 Numbers become floats before anything is multiplied: 6 N D of 70 billion parameters and 1.4 trillion tokens does not fit
-an int64, which wraps around without a word.
+an int64, which wraps around silently.
 """
 
 import re
@@ -25,12 +25,12 @@ from flipscale.words import count
 
 @dataclass(frozen=True)
 class Response:
-    """How the measured column and a law's link scale are turned into each other."""
+    """How the measured column is converted to a law's link scale and back."""
 
     column: str
     link: Link
     accuracy: bool
-    """Whether more is better; on a logit scale it is then the odds of its error that fall."""
+    """Whether higher is better; a logit scale then has the odds of its error."""
     percent: bool
     """Whether it is given in percent."""
 
@@ -75,11 +75,11 @@ class Rows:
     z: Array
     """The same on the link scale."""
     clusters: NDArray[np.intp]
-    """The seed group of each row: rows that differ in nothing but their seed [n]."""
+    """The seed group of each row [n]: rows with equal variables, or an equal value of the column `cluster`."""
     left_out: Mapping[str, str]
-    """The other rows, and why they took no part."""
+    """The other rows, and why they were left out."""
     seeds: NDArray[np.intp] | None = None
-    """The seed of each row, numbered from 0, -1 where it has none [n]; None where nobody says which it is."""
+    """The seed of each row, numbered from 0, -1 where it has none [n]; None without a `seed` or with `cluster`."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
     mask: int | None = None
@@ -87,7 +87,7 @@ class Rows:
     collected: bool = False
     """Whether flipscale collected the table, so that its columns mean what COLUMNS says."""
     unnamed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
-    """Settings in which rows differ although neither variables nor groups name them, with their values."""
+    """Settings in which rows differ although neither variables nor clusters name them, with their values."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,7 +147,7 @@ def rows_of(
 ) -> Rows:
     """The rows that a law can be fitted to. Raises ResultsError for a column that is not there or holds no number.
 
-    `accuracy` says whether more of y is better; left out, its name says so, or else which way it goes. `cluster` is a
+    `accuracy` says whether higher y is better; left out, its name does, or else whether it rises. `cluster` is a
     column whose equal values belong together; left out, rows with equal variables do, and the column `seed` says which
     rows share a seed. `weights` is a column of inverse variances.
     """
@@ -272,7 +272,7 @@ def _computed(wanted: Expression, parts: Mapping[str, Array], row: int, table: p
 
 
 def meaning(name: str, *, collected: bool) -> str:
-    """A column's definition: that of results.csv, or that of somebody's table, which may use the same names."""
+    """A column's definition: that of results.csv, or the table's own, as another table may use the same names."""
     known = COLUMNS.get(name)
     if known is None or not collected:
         return f"{name}: as in the table"
@@ -341,7 +341,7 @@ def _response(link: Link, y: str, measured: Array, x: Array, accuracy: bool | No
 def _check_units(response: Response, names: Sequence[str], x: Array, y: Array) -> None:
     """ResultsError where some scores are in percent and others are fractions.
 
-    Below 1 % is a likely score of small runs, but not of one that is at least as large as one with more.
+    A score below 1 % is likely for small runs, but not for one at least as large as a run with a higher score.
     """
     score = response.link == "logit" or lower_is_better(response.column) is False
     small = y <= 1

@@ -1,7 +1,7 @@
 """The effect that runs of one seed share along the whole curve: measured, removed from a fit, and put into intervals.
 
 A seed sets initialisation, data order and masks. If all settings use the same seeds, a lucky one lifts the whole curve.
-That leaves exponents alone and moves the level: the mean over S seeds is known to sd / sqrt(S), with Student's t of
+That moves the level but not the exponents: the mean over S seeds is known to sd / sqrt(S), with Student's t of
 S - 1 degrees of freedom (a block design whose blocks are seeds). Resampling 2, 3 or 5 seeds would give too narrow
 intervals, and resampling settings does not see the effect at all. uncertainty.widened puts both together.
 """
@@ -17,7 +17,7 @@ from flipscale.stats import Array
 LARGE = 0.03
 """A standard deviation of the seeds' effect, on the link scale, above which a fit notes it."""
 
-_SWEEPS = 50  # of the fit in two ways; balanced tables take one
+_SWEEPS = 50  # at most, of the fit by settings and seeds; balanced tables take one
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SharedSeedEffect:
     deviation: float
     """Standard deviation of the offsets over these seeds, noise of single runs included."""
     noise: float
-    """Variance of a run beside its setting and its seed."""
+    """Variance of a run about the effects of its setting and its seed."""
     sd: float
     """The deviation without that noise: the effect of a seed itself."""
 
@@ -64,7 +64,7 @@ def seed_effect(
     offsets, rest = _two_ways(cells[crossed], "median" if loss == "huber" else "mean")
     noise = float(np.nansum(rest**2)) / freedom
     deviation = float(np.std(offsets, ddof=1))
-    # A median of normal noise varies pi / 2 times as much as a mean.
+    # A median of normal noise has pi / 2 times the variance of a mean.
     of_mean = noise / float(counts.mean()) * (np.pi / 2 if loss == "huber" else 1)
     of_seed = np.zeros(len(shared))
     of_seed[shared] = offsets
@@ -89,7 +89,7 @@ def _cells(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp]) -> Arr
 
 
 def _two_ways(cells: Array, by: str) -> tuple[Array, Array]:
-    """The offset of each column, 0 on average, and the residual of each cell beside its row and its column."""
+    """The offset of each column, 0 on average, and the residual of each cell after its row and its column."""
     middle = np.nanmedian if by == "median" else np.nanmean
     rest, offsets = cells.copy(), np.zeros(cells.shape[1])
     for _ in range(_SWEEPS):

@@ -1,4 +1,4 @@
-"""One law through some points: the best of many starts, and how sure one can be that it is the best.
+"""One law through some points: the best of many starts, and how many starts agree on it.
 
 scipy's least_squares with the law's own Jacobian, tolerances of 1e-12 and a *summed* loss. A Huber loss averaged over
 points and stopped at default tolerances ends early: it gave the published values of arXiv 2203.15556, 14 % above the
@@ -19,12 +19,12 @@ AGREE = 1e-4
 """Two starts agree when their objectives differ by less than this share: where parameters trade off, the valley between
 their ends is that flat."""
 
-_ROOM = 1e-9  # of the range of a parameter, that a search starts inside its bounds
+_ROOM = 1e-9  # share of a parameter's range by which a search starts inside its bounds
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The best parameters found, and what the search was like."""
+    """The best parameters found, and how the search went."""
 
     theta: Array
     objective: float
@@ -33,13 +33,13 @@ class Solution:
     agree: int
     """Starts that ended at the same objective."""
     at_bounds: tuple[str, ...]
-    """Parameters that ended at the end of what they may be."""
+    """Parameters that ended at a bound."""
     condition: float
     """Condition number of the Jacobian at the solution, with columns of length 1: from 1e4 on, parameters trade off."""
 
 
 def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:
-    """The best of `starts` searches from points drawn from the data, searched on to the last digit."""
+    """The best of `starts` searches from points drawn from the data, refined to TOLERANCE."""
     rng = np.random.default_rng(seed)
     drawn = problem.law.starts(rng, problem.x, problem.z, starts)[:, problem.free]
     ends = descend(problem, drawn)
@@ -65,7 +65,7 @@ def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:
 def refits(problem: Problem, near: Array, counts: Array) -> Array:
     """theta [m, parameters] of m resamples, searched from the solution of all points.
 
-    Resample i holds point j as often as counts[i, j] says, and measured problem.z[i] if that is [m, n].
+    Resample i contains point j as often as counts[i, j] says, and has the measurements problem.z[i] if z is [m, n].
     """
     starts = np.tile(near[problem.free], (len(counts), 1))
     return problem.whole(descend(problem, starts, counts, damping=FREE).parts)

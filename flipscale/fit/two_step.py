@@ -1,4 +1,4 @@
-"""From size to loss, and from loss to a score: what small runs say of scores that they are too bad to have.
+"""From size to loss, and from loss to a score: what runs too small to have a useful score say about larger ones.
 
 The loss falls smoothly where a score is still at chance, so each step is fitted where it can be (arXiv 2403.08540). The
 first step needs no score and the second no size: each takes the rows that have what it needs.

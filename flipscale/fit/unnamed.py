@@ -1,4 +1,4 @@
-"""Settings of a table that a question does not name: rows that differ in one are not runs of one curve."""
+"""Settings of a table that the options do not name: rows that differ in one are not runs of one curve."""
 
 from collections.abc import Collection, Sequence
 
@@ -8,10 +8,10 @@ from flipscale.collect import COLUMNS, SETTING_COLUMNS
 from flipscale.scores import lower_is_better
 
 _PROVENANCE = ("id", "seed", "run", "name", "note", "notes", "comment", "source", "ref", "row")
-"""Columns that say which row it is, not how its run was set up."""
+"""Columns that identify a row and do not say how its run was set up."""
 
 STANDS_FOR = ("model", "image_size", "text_length", "samples")
-"""Settings that FLOPs per sample and samples seen stand for: a law over those says nothing of these."""
+"""Settings that FLOPs per sample and samples seen stand for: a law over those need not name them."""
 
 _FEW_VALUES = 10  # a column of numbers with more values than this is taken for a measurement
 

@@ -28,7 +28,7 @@ _RELATION = re.compile(r"!=|<=|>=|=|<|>")
 
 @dataclass(frozen=True)
 class RowCondition:
-    """A column, a relation, and the values it has it to: any of several for =, none of them for !=."""
+    """A column, a relation, and values: with =, the column has any of them; with !=, none of them."""
 
     column: str
     relation: str
@@ -40,7 +40,7 @@ class RowCondition:
 
 
 def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
-    """The rows for which all conditions hold; several may stand in one text with commas between them.
+    """The rows for which all conditions hold; one text may hold several, separated by commas.
 
     Numbers are compared by value and texts by text; `null` is a missing value, which is neither above nor below any.
     Raises ResultsError for a condition without a relation, an unknown column, and where no row is left.
@@ -84,7 +84,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 
 def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Whether a condition holds, a row each."""
+    """Whether a condition holds, for each row."""
     if condition.relation not in _ORDERS:
         if condition.column in table:
             values: pd.Series[float] = table[condition.column]

@@ -1,4 +1,4 @@
-"""How fits and forecasts read: a table of parameters, and the checklist that should stand beside every fit.
+"""How fits and forecasts read: a table of parameters, and the checklist that should accompany every fit.
 
 The checklist is that of a survey of misfitted scaling laws (arXiv 2502.18969): form, loss, starts, optimiser,
 exclusions, definitions, conditioning, and the error on what was held out.
@@ -17,7 +17,7 @@ from flipscale.fit.solver import TOLERANCE
 
 _NOTE = "note: "
 
-_REASONS = 3  # reasons that a line can list and still be read
+_REASONS = 3  # reasons that fit a readable line
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -113,7 +113,7 @@ def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
 
 
 def checklist(fit: Fit) -> list[str]:
-    """Cautions that a reader needs before using a fit, a sentence each."""
+    """What a reader needs to know before using a fit, one sentence each."""
     s = fit.solution
     scale = (
         fit.y
@@ -144,7 +144,7 @@ def checklist(fit: Fit) -> list[str]:
 
 
 def by_reason(none: Mapping[str, str]) -> list[str]:
-    """The laws that could not be fitted, a line a reason: 'data_size=250 and 8 others: all runs have ...'."""
+    """The laws that could not be fitted, one line per reason: 'data_size=250 and 8 others: all runs have ...'."""
     names_of = _names_by_reason(none)
     more = {1: "", 2: " and another"}
     return [

@@ -106,7 +106,7 @@ class _Watched:
 class _Pace:
     """How much work is done a second, since the watching began.
 
-    Evaluations and starts are in the pace only, so it is right in the end; until then the recorded speed is.
+    Only the pace includes evaluations and starts, so it is the better guide later, and the recorded speed at first.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class _Pace:
         self._done = 0.0
 
     def see(self, done: float) -> None:
-        """The part of the study's work that is done now."""
+        """Take note of how much of the study's work is done now."""
         now = time.monotonic()
         first = self.began is None
         self.began = now if self.began is None else self.began

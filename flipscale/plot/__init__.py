@@ -1,20 +1,20 @@
 """One function per figure; the same results give byte-identical SVG, PNG and PDF.
 
 FIGURES names the figures of a study; a study's `figures:` list refers to these names, and `plot_all` draws them. Each
-is also a function of a table and an Axes, for a figure of one's own:
+is also a function of a table and an Axes, for your own figures:
 
     from flipscale import read_results
     from flipscale.plot import accuracy
     accuracy(read_results("results/fashion/results.csv"), ax, x="train_flops", panel="ViT-w48d3-4, 60k pairs")
 
-Nothing is dated by the clock, and every figure of a study says in small print which runs it shows.
+No figure has today's date, and every figure of a study says in small print which runs it shows.
 
 figures.py      every figure by its name
 saving.py       drawing them into files
 figure_data.py  the results as figures read them
-on_axes.py      one panel on anybody's Axes
+on_axes.py      one panel on any Axes
 page.py         all panels on a page, with legend and small print
-labels.py       words beside what they name
+labels.py       labels next to what they name
 chance.py       where guessing lies
 style.py        colours, markers and ticks
 words.py        arms, settings and cells in words

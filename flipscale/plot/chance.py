@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from flipscale.plot.style import QUIET
 
 MOST_EMPTY = 0.25
-"""The y axis is extended to chance where at most this share of it stays empty thereby."""
+"""The y axis is extended to chance if at most this share of it is then empty."""
 
 _MARGIN = 0.04  # of the axis, beyond the line
 
 
 def draw_chance(axes: Sequence[Axes], chance: float) -> bool:
-    """Draw the line in all of these panels, or in none where their data is too far from it. Returns which."""
+    """Draw the line in all of these panels, or in none if their data is too far from it. Returns whether it did."""
     to_scale = math.log if axes[0].get_yscale() == "log" else float
     from_scale = math.exp if axes[0].get_yscale() == "log" else float
     limits = [sorted(to_scale(end) for end in ax.get_ylim()) for ax in axes]

@@ -1,4 +1,4 @@
-"""The claims of a study, a row each: the difference with both intervals, the verdict, and what was published."""
+"""The claims of a study, one row each: the difference with both intervals, the verdict, and what was published."""
 
 import itertools
 import textwrap
@@ -20,7 +20,7 @@ from flipscale.words import count
 MOST_CLAIMS = 60
 """Claims that fit one page."""
 
-_NAME_LINE, _GAP = 0.15, 0.1  # inches of a line of a name, and between rows
+_NAME_LINE, _GAP = 0.15, 0.1  # inches: a line of a name, and the gap between rows
 _NAME_CHARACTERS = 58  # of a claim's name in one line
 
 VERDICT_STYLES = {
@@ -88,7 +88,7 @@ def _panels(family: ClaimFamily, rows: pd.DataFrame) -> list[Panel]:
 
 
 def _wrapped(name: str) -> str:
-    """A claim's name in lines that fit. A list's addition to it, in parentheses, goes to the next line whole."""
+    """A claim's name in lines that fit. A part in parentheses, as a list of claims adds, begins a new line."""
     parts = [name] if len(name) <= _NAME_CHARACTERS else name.replace(" (", "\n(").split("\n")
     return "\n".join(textwrap.fill(part.replace(" %", "\u00a0%"), _NAME_CHARACTERS) for part in parts)
 
@@ -103,7 +103,7 @@ def _marks(family: ClaimFamily) -> str:
 
 
 def _limits(tested: Sequence[tuple[JudgedClaim, ClaimDifference]]) -> tuple[float, float]:
-    """An axis that holds 0, the uncorrected intervals and what was published, and some of longer corrected ones."""
+    """An axis that shows 0, the uncorrected intervals, the published values, and longer corrected intervals in part."""
     core = [0.0]
     for judged, difference in tested:
         core += [difference.interval.low, difference.interval.high]

@@ -18,12 +18,12 @@ from flipscale.plot.thinning import FloatArray, drawn_points
 from flipscale.scores import score_label
 from flipscale.words import fixed, percent
 
-_MOST_ARMS = 3  # of IsoFLOP curves, a panel each
+_MOST_ARMS = 3  # of IsoFLOP curves, one panel each
 _MOST_BUDGETS = 7
 _MOST_BANDS = 4
 _SAME = 1.1  # FLOPs within this factor are the same: steps are whole numbers
 _STARTS = 4  # straight lines on logarithmic axes: every start ends at one place
-_DRAWS = 250  # resamples of an arm: a figure shows no third digit of an interval, and is not to be waited for
+_DRAWS = 250  # resamples per arm: a figure shows no third digit of an interval, and should be fast
 _ALONG = 60  # points of a drawn law
 
 
@@ -55,7 +55,7 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
         raise Undrawable("all runs of an arm took the same training FLOPs")
     spent = rows["train_flops"].to_numpy(dtype=float)
     if is_isoflop(rows["flops_per_sample"].to_numpy(dtype=float), spent):
-        # Or a poor run would be on the front for being half a batch cheaper than a good one.
+        # Otherwise a poor run that is half a batch cheaper than a good one would be on the front.
         rows = rows.assign(train_flops=evened(spent))
     by_arm = {arm: rows[rows["arm"] == arm] for arm in sorted(set(rows["arm"]))}
 
@@ -64,11 +64,11 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
         for arm, of_arm in by_arm.items():
             drawing.lines.append(_draw_arm(ax, data, of_arm, arm, law, drawing))
         best = frontier(_means(rows), x="train_flops", y="error")
-        # In steps and dark, so that nobody takes it for a band.
+        # Dark steps, so that nobody takes it for a band.
         ax.step(best["train_flops"], best["error"], where="post", color=QUIET, linewidth=0.9, zorder=1.8, label="front")
         references = add_references(ax, data, rows, "train_flops", drawing, y="error")
         log_axis(ax.xaxis, ax.dataLim.intervalx, power)
-        # A band of few runs is wider than all else: it may leave the frame.
+        # A band of few runs is wider than everything else: it may leave the frame.
         errors = pd.concat([rows["error"], references["error"]]).astype(float)
         log_axis(ax.yaxis, errors, _error_words(data))
         margin = (errors.max() / errors.min()) ** 0.08 * 1.01
@@ -110,7 +110,7 @@ def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int, law: str
     line = _steady(found.predict({"train_flops": along}))
     ax.plot(along, line, color=style.color, linestyle=style.dashes, zorder=3)
     ends = found.intervals.get("a")
-    # Where not even the sign of the exponent is known, a band says no more than its numbers do, and fills the frame.
+    # Where the sign of the exponent is unknown, a band adds nothing to its numbers and fills the frame.
     if len(data.arms) <= _MOST_BANDS and ends and ends[0] > 0:
         _band(ax, found, "train_flops", along, style.color)
     return DrawnLine(_named(data.arms[arm], found), style, along.tolist(), line)
@@ -202,26 +202,26 @@ def with_error(data: FigureData) -> FigureData:
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
-    """The mean over seeds of each cell of each arm, and the `sd` of its error, 0 of one seed."""
+    """The mean over seeds of each cell of each arm, and the `sd` of its error, 0 for one seed."""
     cells = rows.groupby(["cell", "arm"], sort=False)
     means = cells[["train_flops", "error", "flops_per_sample"]].mean()
     return means.assign(sd=cells["error"].std().fillna(0.0)).reset_index()
 
 
 def _band(ax: Axes, found: Fit, x: str, along: FloatArray, color: str) -> None:
-    """The law's 95 % band, where there are runs enough for one."""
+    """The law's 95 % band, if there are enough runs for one."""
     if found.stretch is not None:
         low, high = map(_steady, found.band({x: along}))
         ax.fill_between(along, low, high, color=color, alpha=0.13, linewidth=0, zorder=1.5)
 
 
 def _steady(values: Iterable[float]) -> list[float]:
-    """The same to six digits: further ones of a fit differ between processors, and the bytes of a figure would too."""
+    """The values to six digits: the next ones differ between processors, and the bytes of a figure would too."""
     return [float(f"{value:.6g}") for value in values]
 
 
 def _named(arm: str, found: Fit) -> str:
-    """An arm with its exponent and the 95 % CI of that in brackets."""
+    """An arm with its exponent and, in brackets, its 95 % CI."""
     ends = found.intervals.get("a")
     ci = f" [{fixed(ends[0], 2)}, {fixed(ends[1], 2)}]" if ends else ""
     return f"{arm}\na = {fixed(found.parameters['a'], 2)}{ci}"
@@ -238,7 +238,7 @@ def _error_words(data: FigureData) -> Callable[[float], str]:
 isoflop_curves = on_axes(
     "isoflop_curves",
     isoflop_panels,
-    """Draw the error against model size onto an Axes, a line for each budget of FLOPs, with the best size of each.
+    """Draw the error against model size onto an Axes: a line per budget of FLOPs, with its best size.
 
     The panels are the arms and "the best size", the law through the best sizes.
     """,

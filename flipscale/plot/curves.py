@@ -1,6 +1,6 @@
 """Inside runs, against samples seen: scores, training loss, and FLIP's Fig 4.
 
-The middle of a run is not the result of a shorter schedule: these figures are the only ones that look inside.
+The middle of a run is not the result of a shorter schedule. Only these figures look inside runs.
 """
 
 import numpy as np
@@ -54,7 +54,7 @@ def loss_panels(data: FigureData) -> list[Panel]:
     if points.empty or points.groupby("id", observed=True).size().max() < 2:
         raise Undrawable("the curves hold no training loss of these runs")
     points["point"] = np.ceil(_POINTS * points["samples"] / points["last"])
-    # What falls in the first steps would press the rest together.
+    # The drop in the first steps would squeeze the rest together.
     late = points.loc[points["point"] > 0.05 * _POINTS, "value"]
     margin = 0.04 * (late.max() - late.min() or 1)
     ends = late.min() - margin, late.max() + margin
@@ -93,13 +93,13 @@ def loss_panels(data: FigureData) -> list[Panel]:
 def scaling_curve_panels(data: FigureData) -> list[Panel]:
     """A panel per scaling axis: the starting cell in black, and the cells scaled from it.
 
-    A row of them an arm; with more than three arms only the baseline's and that of the middle one.
+    Each arm has a row of panels; with more than three arms, only the baseline and the middle arm do.
     """
     axes = data.scales
     if not axes:
         raise Undrawable("model, data_size and samples have one value each")
     start = starting_cell(data.rows, axes)
-    # Only what differs from the start in one axis: of a large study's curves these are few.
+    # Only cells that differ from the start in one axis: few of the curves of a large study.
     beside = pd.Series(False, index=data.rows.index)
     for axis in axes:
         rest = series_of(data.rows, axis)
@@ -162,7 +162,7 @@ def _draw_scaling(
 
 
 def starting_cell(runs: pd.DataFrame, axes: list[str]) -> str:
-    """The cell from which axes scale: most others differ from it in one axis only; of equals the least."""
+    """The cell from which axes scale: most others differ from it in one axis only; among equals, the smallest."""
     sizes = {"flops": ("train_flops", "mean"), **({"pairs": ("data_size", "mean")} if "data_size" in axes else {})}
     cells = runs.groupby("cell").agg(**sizes).reset_index()
     near = sum(cells.groupby(series_of(cells, axis))["cell"].transform("size") - 1 for axis in axes)
@@ -197,19 +197,19 @@ def _samples_axis(ax: Axes, points: pd.DataFrame) -> None:
 learning_curves = curves_on_axes(
     "learning_curves",
     learning_panels,
-    "Draw the score inside the longest runs against samples seen onto an Axes: a line an arm, means over seeds.",
+    "Draw the score inside the longest runs against samples seen onto an Axes: a line per arm, means over seeds.",
 )
 
 training_loss = curves_on_axes(
     "training_loss",
     loss_panels,
-    "Draw the training loss of the longest runs against samples seen onto an Axes: a line an arm, means over seeds.",
+    "Draw the training loss of the longest runs against samples seen onto an Axes: a line per arm, means over seeds.",
 )
 
 scaling_curve = curves_on_axes(
     "scaling_curve",
     scaling_curve_panels,
-    """Draw one panel of FLIP's Fig 4 onto an Axes: the curve of the starting point, and those of what is scaled.
+    """Draw one panel of FLIP's Fig 4 onto an Axes: the curve of the starting point, and those of the scaled cells.
 
     A longer schedule is drawn a second time, dash-dotted, with x divided so that both end together.
     """,

@@ -27,7 +27,7 @@ SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
 
 MOST_ARMS = 8
-"""Lines that colour, marker and dashes still tell apart, the baseline's among them."""
+"""The most lines, with the baseline's, that colour, marker and dashes tell apart."""
 
 NO_MASK: Mapping[str, object] = {"mask_ratio": 0}
 """The baseline where none is named."""
@@ -43,7 +43,7 @@ _COLUMNS_READ = (
     "gpu_hours_probed",
     *("train_seconds", "cpu_seconds", "gpu_hours_predicted", "memory_bytes_predicted", "peak_memory_bytes"),
 )
-"""Columns that figures and `compare` read, beside the baseline's and the score."""
+"""Columns that figures and `compare` read, besides the baseline's and the score."""
 
 
 class Undrawable(ResultsError):
@@ -55,15 +55,15 @@ class FigureData:
     """The results as figures read them: runs with a score, each with its arm and its cell."""
 
     rows: pd.DataFrame
-    """Results with `arm` (0 is the baseline), `cell`, and data_size filled in where it was all there is."""
+    """Results with `arm` (0 is the baseline), `cell`, and data_size filled in where a run used all pairs."""
     curves: pd.DataFrame
     study: str
     baseline: Mapping[str, object]
     score: str
     arms: tuple[str, ...]
-    """Arm number to its name in the legend."""
+    """The name of each arm in the legend, by its number."""
     axes: tuple[str, ...]
-    """Axes of the cells that have more than one value, as the study names them; a scale only if every row has it."""
+    """Axes on which cells differ, as the study names them; a scaling axis only if every row has it."""
     references: pd.DataFrame | None = None
     """Rows of other people's results, drawn apart; never fitted and in no comparison."""
     unscored: bool = False
@@ -75,7 +75,7 @@ class FigureData:
 
     @property
     def chance_of_error(self) -> float | None:
-        """The same of the error: 1 - the score, or a loss itself."""
+        """The same for the error: 1 - the score, or a loss itself."""
         return self.chance if self.chance is None or self.lower_is_better else 1 - self.chance
 
     @property
@@ -94,7 +94,7 @@ class FigureData:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The comparison of all rows, so that figures of some have its noise and its corrections.
+        """The comparison of all rows, so that figures of some rows use its noise and its corrections.
 
         Raises Undrawable if nothing can be compared.
         """
@@ -126,7 +126,7 @@ def figure_data(
 ) -> FigureData:
     """Prepare a table of results for all figures. Raises ResultsError if no run has a score.
 
-    With `or_loss` the training loss stands in where no run has any, for figures that need no score.
+    With `or_loss` the training loss stands in if no run has a score, for figures that need none.
     """
     unscored = or_loss and not measured_scores(results)
     score = pick_score(results, "final_loss" if unscored else score)
@@ -155,7 +155,7 @@ def _scored_rows(results: pd.DataFrame, score: str, baseline: Mapping[str, objec
     """The rows that have the score, and the columns that figures read."""
     rows = results[results[score].notna()].reset_index(drop=True)
     if "cell" in rows:
-        # Of some 70 columns a figure reads a third, and cutting rows out is what takes time where rows are many.
+        # A figure reads a third of some 70 columns, and selecting rows is slow where there are many.
         rows = rows[[name for name in rows if name in (*_COLUMNS_READ, *baseline, score)]]
     return rows
 
@@ -166,7 +166,7 @@ def _number_arms(rows: pd.DataFrame, baseline: Mapping[str, object]) -> tuple[pd
     rows = rows.assign(_base=~is_baseline(rows, baseline)).sort_values(["_base", *settings], kind="stable")
     names = arms_of(rows, baseline)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    # Without a run of the baseline its number, and with it the black line, stays free.
+    # Without a run of the baseline, its number and so its black line stay unused.
     first = 0 if "" in numbers else 1
     rows["arm"] = [numbers[name] + first for name in names]
     records = rows.drop_duplicates("arm")[settings].to_dict("records")
@@ -175,7 +175,7 @@ def _number_arms(rows: pd.DataFrame, baseline: Mapping[str, object]) -> tuple[pd
 
 
 def _varied_axes(rows: pd.DataFrame) -> tuple[str, ...]:
-    """The axes on which cells differ. A scale that some row lacks is none."""
+    """The axes on which cells differ, without scaling axes that some row lacks."""
     cells = [axis_values(cell) for cell in rows["cell"].drop_duplicates()]
     names = dict.fromkeys(name for cell in cells for name in cell)
     several = (name for name in names if len({cell.get(name) for cell in cells}) > 1)
@@ -197,7 +197,7 @@ def check_arms(data: FigureData) -> None:
 
 
 def best_slice(data: FigureData, axis: str) -> pd.DataFrame:
-    """The rows at those values of the other axes at which this one is varied most; of equals, that trained longest."""
+    """The rows at those values of the other axes at which this one varies most; among equals, those trained longest."""
     fixed = series_of(data.rows, axis)
     groups = data.rows.groupby(fixed)
     order = pd.DataFrame({"n": groups[axis].nunique(), "f": groups["train_flops"].mean()}).sort_values(["n", "f"])
@@ -206,7 +206,7 @@ def best_slice(data: FigureData, axis: str) -> pd.DataFrame:
 
 
 def model_flops(rows: pd.DataFrame) -> "pd.Series[float]":
-    """The size of each row's model: training FLOPs per sample where nothing is masked, or the least is.
+    """The size of each row's model: training FLOPs per sample at its lowest mask ratio.
 
     Not its parameters: in a small model most of them are the vocabulary's, and B/32 and B/16 have the same.
     """

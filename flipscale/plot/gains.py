@@ -1,6 +1,6 @@
-"""The gain of every arm over the baseline at equal samples: a row an arm, with its interval, its seeds and its time.
+"""The gain of every arm over the baseline at equal samples: a row per arm, with its interval, its seeds and its time.
 
-The curves take a colour an arm and two schedule lengths; this figure takes neither, so a study of many arms reads here.
+Curves need a colour per arm and two schedule lengths; this figure needs neither, so it suits a study of many arms.
 """
 
 import textwrap
@@ -69,7 +69,7 @@ def gains_panels(data: FigureData) -> list[Panel]:
 
 
 def _check_rows(data: FigureData) -> None:
-    """Raises Undrawable where even the longest schedules are more than a page holds, before all are compared."""
+    """Raises Undrawable where even the longest schedules are more than a page holds, before comparing them."""
     arms = data.rows[data.rows["arm"] != 0]
     if "samples" in data.rows:
         arms = arms[arms["samples"] == arms.groupby(series_of(arms))["samples"].transform("max")]
@@ -83,7 +83,7 @@ def _too_many(gains: int) -> str:
 
 
 def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
-    """The pairs that one page holds, and at what they are read, in words."""
+    """The pairs that one page holds, and at which schedules they are read, in words."""
     pairs = list(comparison.pairs)
     if not pairs:
         raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
@@ -121,7 +121,7 @@ def _rows(pairs: list[Pair], data: FigureData) -> list[_GainRow]:
 def draw_gains(
     ax: Axes, data: FigureData, pairs: list[Pair], x_of_cell: Mapping[str, float], limits: tuple[float, float]
 ) -> list[DrawnLine]:
-    """A line an arm of its gains with their intervals, shifted a little so that bars stand beside those of others."""
+    """A line per arm of its gains with their intervals, shifted a little so that bars do not cover those of others."""
     scale = 100 if data.comparison.fraction else 1
     arms = sorted({data.arm_numbers[pair.arm] for pair in pairs})
     span = np.log(max(x_of_cell.values()) / min(x_of_cell.values()))
@@ -189,7 +189,7 @@ def _runs_of(pairs: list[Pair], data: FigureData) -> pd.DataFrame:
 gains = on_axes(
     "gains",
     gains_panels,
-    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row an arm, with 95 % CIs.
+    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row per arm, with 95 % CIs.
 
     The time of each arm over the baseline's stands right of the Axes.
     """,

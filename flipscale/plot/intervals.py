@@ -1,6 +1,6 @@
 """Gains with the two intervals of a comparison: a thin bar that its verdict uses, and a thick one without correction.
 
-A mark is filled where the effect is significant and open where it is not, so that a figure in grey says the same.
+A mark is filled where the effect is significant and open where it is not, so that a figure in grey shows the same.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class DrawnGain:
         return (*(self.uncorrected or ()), *(self.corrected or ()))
 
     def beside(self, level: float, *, lower_is_better: bool) -> "DrawnGain":
-        """The same on an axis of scores, where the mean has this score."""
+        """The same on an axis of scores, with the mean at this score."""
         sign = -1 if lower_is_better else 1
 
         def moved(ends: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -67,7 +67,7 @@ def gain_limits(pairs: Sequence[Pair], scale: float) -> tuple[float, float]:
 
 
 def limits_of(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
-    """An axis that shows these points, and ends of bars as far as half of what the points span beyond them.
+    """An axis that shows these points, and bars up to half the points' range beyond them.
 
     Two seeds can give an interval that is ten times as wide as everything else.
     """
@@ -118,7 +118,7 @@ def draw_bars(
     *,
     across: bool,
 ) -> None:
-    """Draw two intervals [low, high] as bars at a place of the other axis. Past the limits is an arrow."""
+    """Draw two intervals [low, high] as bars at a place of the other axis. An arrow marks an end past the limits."""
     low, high = limits
 
     def plot(values: Sequence[float], *form: str, **look: Any) -> None:

@@ -1,4 +1,4 @@
-"""Words beside what they name, placed when the figure is drawn: over no line, no point and no other word."""
+"""Labels next to what they name, placed when the figure is drawn: clear of lines, points and other labels."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -40,24 +40,24 @@ _SAMPLE_PIXELS = 4.0  # pixels between the samples of a line that labels keep of
 class _Wanted:
     text: Annotation
     words: tuple[str, ...]
-    """The words in one or more ways; the last of several is the shortest, for where the others find no room."""
+    """The words in one or more ways; the last of several is the shortest, for use where the others do not fit."""
     points: tuple[_Point, ...]
     places: tuple[tuple[_Place, ...], ...]
     line: int | None
-    """The line that must be nearest to it; None for a word that may stand anywhere."""
+    """The line that must be nearest to it; None for a label that may stand anywhere."""
     required: bool
-    """Whether it is the name of a line that has no other."""
+    """Whether it names a line that must be named."""
 
 
 class Labels(Artist):
     """The labels of one axes.
 
     It draws nothing: it is drawn before everything else, and then gives each label its place in the current layout.
-    Labels are therefore right in anybody's figure, whatever is resized later, and in every format.
+    Labels are therefore right in any figure, after any resizing, and in every format.
     """
 
     def __init__(self, ax: Axes, *, legend: Sequence[Artist] = ()):
-        """With `legend`, its entries, an axes whose lines cannot all be named beside them gets that legend instead."""
+        """`legend`: entries of a legend for an axes whose lines cannot all be named beside them."""
         super().__init__()
         self.set_zorder(-1e6)
         self.set_in_layout(False)
@@ -67,7 +67,7 @@ class Labels(Artist):
         self._wanted: list[_Wanted] = []
         self._placed_at: object = None
         self.all_named = True
-        """Whether every line has its name beside it, once it was drawn."""
+        """Whether every line has its name beside it, after drawing."""
         ax.add_artist(self)
 
     def avoid(self, xs: Sequence[float], ys: Sequence[float], line: int) -> None:
@@ -92,9 +92,9 @@ class Labels(Artist):
     def explain(
         self, words: Sequence[str], points: Iterable[_Point], *, color: str | None = None, size: float | None = None
     ) -> None:
-        """Put words near one of the points, farther off if it must be, in one of several ways to break them.
+        """Put words near one of the points, farther away if necessary, in one of several ways to break them.
 
-        The last of several `words` is for where the others find no room at all; where it finds none either, nothing is.
+        The last of several `words` is for use where the others do not fit; if it does not fit either, none is drawn.
         """
         places = (_AROUND, _FARTHER)
         found = _as_floats(points)
@@ -116,7 +116,7 @@ class Labels(Artist):
         return text
 
     def drop_names(self) -> None:
-        """Take the names of lines away, where a legend has them; the other words stay."""
+        """Remove the names of lines, as a legend has them; the other labels stay."""
         for wanted in self._wanted:
             if wanted.required:
                 wanted.text.remove()
@@ -124,7 +124,7 @@ class Labels(Artist):
         self._placed_at = None
 
     def draw(self, renderer: RendererBase) -> None:
-        """Place the labels, unless they stand where they must already."""
+        """Place the labels, unless they are in place already."""
         ax = self._ax
         if not self._wanted:
             return
@@ -144,7 +144,7 @@ class Labels(Artist):
                 ax.legend(handles=list(self._legend), loc="best", fontsize=7.5).draw(renderer)
 
     def _place(self, renderer: RendererBase, dots: float) -> bool:
-        """Place what was wanted; `dots` are pixels a point. Returns whether each line has its name.
+        """Place the labels; `dots` are pixels per point. Returns whether each line has its name.
 
         Notes come before names, as they explain one place, unless that leaves a line without a name.
         """

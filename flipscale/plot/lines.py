@@ -1,4 +1,4 @@
-"""Score against what was spent: samples seen, training FLOPs, or time. A line an arm, a panel a series."""
+"""Score against what was spent: samples seen, training FLOPs, or time. A line per arm, a panel per series."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ def accuracy(
     references: pd.DataFrame | None = None,
     panel: str | None = None,
 ) -> pd.DataFrame:
-    """Draw the score against `x`, samples, train_flops or gpu_hours, onto an Axes: a line an arm, means over seeds.
+    """Draw the score against `x`, samples, train_flops or gpu_hours, onto an Axes: a line per arm, means over seeds.
 
     `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
     the runs drawn; raises Undrawable with the reason where there is nothing to draw.
@@ -43,7 +43,7 @@ def accuracy(
 def accuracy_panels(data: FigureData, x: str) -> list[Panel]:
     """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data.
 
-    A series with a single point an arm gets a panel only where no series has more: `scaling_axes` shows it.
+    A series with a single point per arm gets a panel only if no series has more: `scaling_axes` shows it.
     """
     if x == "samples" and "samples" not in data.axes:
         raise one_value("samples", "it takes runs of two schedule lengths")
@@ -74,7 +74,7 @@ def accuracy_panels(data: FigureData, x: str) -> list[Panel]:
 
 
 def _rows_along(data: FigureData, x: str, along: str) -> pd.DataFrame:
-    """The rows that have an x. Raises Undrawable where all have the same, or all of an arm must have."""
+    """The rows that have an x. Raises Undrawable where all have the same x, or all rows of an arm must."""
     rows = data.rows[data.rows[x].notna() & (data.rows[x] > 0)]
     if rows.empty:
         raise Undrawable(f"no run has {x}")
@@ -147,7 +147,7 @@ def mean_line(
         ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
     line = DrawnLine(words, style, xs.tolist(), ys.tolist(), low.tolist(), high.tolist(), is_cut)
     if several and dots:
-        # Below the mean, so that they never hide it; hollow, so that they are not lost on its line.
+        # Behind the mean, so that they never hide it; hollow, so that they stand out from its line.
         ax.plot(
             run_xs.astype(float),
             run_ys.astype(float),
@@ -192,7 +192,7 @@ def in_time_units(data: FigureData) -> tuple[FigureData, str]:
     unit, factor = time_unit(float(rows["gpu_hours"].max()))
     references = data.references
     if references is not None and {"gpu_hours", "device"} <= set(references):
-        # Hours of another device say nothing beside these.
+        # Hours of another device cannot be compared with these.
         references = references[references["device"].isin(devices)]
         references = references.assign(time=references["gpu_hours"] * factor)
     rows = rows.assign(time=rows["gpu_hours"].astype(float) * factor)
@@ -204,7 +204,7 @@ def add_references(
 ) -> pd.DataFrame:
     """Others' results where they have this x and this score: hollow, grey, named. Returns them, for the ticks.
 
-    In a panel of one model only those of this model, as far as they name one, are shown.
+    A panel of one model shows only those of this model, and those that name none.
     """
     y = y or data.score
     if data.references is None or x not in data.references or y not in data.references:

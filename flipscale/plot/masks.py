@@ -1,4 +1,4 @@
-"""The effect of the mask ratio on the score, and its effect if data repeats."""
+"""The effect of the mask ratio on the score, also where data repeats."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -102,7 +102,7 @@ def _mask_axis(ax: Axes, ratios: list[float]) -> None:
 
 
 def _in_order(rows: pd.DataFrame, axis: str | None) -> list[str]:
-    """The cells from small to large on the axis; of more than can be told apart that many, the ends among them."""
+    """The cells from small to large on the axis; if too many to tell apart, an even selection with both ends."""
     by = "flops_per_sample" if axis == "model" else axis or "train_flops"
     cells = list(rows.groupby("cell")[by].max().sort_values(kind="stable").index)
     picked = np.linspace(0, len(cells) - 1, min(len(cells), MOST_ARMS)).round().astype(int)
@@ -143,7 +143,7 @@ def repeats_panels(data: FigureData) -> list[Panel]:
 
 
 def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:
-    """The axis along which pairs are repeated in most ways, and its rows. Raises Undrawable without one."""
+    """The axis with the most different numbers of repeats, and its rows. Raises Undrawable without one."""
     if "repeats" not in data.rows or data.rows["repeats"].isna().all():
         raise Undrawable("no run has repeats")
     slices = {axis: best_slice(data, axis) for axis in ("data_size", "samples") if axis in data.axes}

@@ -1,6 +1,6 @@
-"""From panels to a figure: a grid with one legend or names beside the lines, and small print that says what it is of.
+"""From panels to a figure: a grid, one legend or names beside the lines, and small print on the runs it shows.
 
-A Panel knows how to draw itself on anybody's Axes. `alone` puts one there; `page` puts all of them onto a Figure.
+A Panel knows how to draw itself on any Axes. `alone` puts one there; `page` puts all of them onto a Figure.
 """
 
 import math
@@ -27,20 +27,20 @@ MOST_PANELS = 9
 """Panels of one page."""
 
 PANELS_OF_MORE = 4
-"""Panels shown of more than that, evenly from the first to the last."""
+"""Panels shown if there are more than MOST_PANELS, spread evenly from the first to the last."""
 
 PANELS_IN_A_ROW = 3
 
 MEANS = "points: means over seeds, bars: ± 1 sd, rings: runs"
 
-_WIDTH, _HEIGHT = 3.0, 2.7  # inches a panel
+_WIDTH, _HEIGHT = 3.0, 2.7  # inches per panel
 _ALONE = 5.6, 3.5  # inches of a panel alone
 _NAME, _SMALL_NAME = 8.5, 7.5  # points of a line's name, in a panel alone and among others
 
 
 @dataclass(frozen=True)
 class DrawnLine:
-    """One drawn line, for its name and for what labels must keep off. Without points it is named in a legend."""
+    """One drawn line, to be named and kept clear of labels. Without points it is named in a legend."""
 
     words: str
     style: LineStyle
@@ -50,21 +50,21 @@ class DrawnLine:
     """Lower ends of its bars."""
     high: Sequence[float] = ()
     is_cut: bool = False
-    """Whether a bar would go on where no value can lie, below 0 or above 100 %."""
+    """Whether a bar would reach impossible values, below 0 or above 100 %."""
     dots: list[tuple[float, float]] = field(default_factory=list)
     """Points beside it that words keep off."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """Words near one of these points, in one of these ways; the last only where the others find no room."""
+    """Words near one of these points, in one of these ways; the last only if the others do not fit."""
 
     words: tuple[str, ...]
     points: tuple[tuple[float, float], ...]
     color: str = QUIET
     size: float = 7.5
     last: bool = False
-    """Placed when everything else is, or not at all."""
+    """Placed after everything else, or not at all."""
 
 
 @dataclass
@@ -96,11 +96,11 @@ class Panel:
     marks: str = MEANS
     """The meaning of its marks, for the small print."""
     size: tuple[float, float] | None = None
-    """Inches, where it must have its own."""
+    """Inches, if it needs a size of its own."""
     name_lines: bool = True
     """Whether lines are named at all."""
     own_names: bool = False
-    """Whether its lines may be others than its neighbours', so that they are named in it and not in a common legend."""
+    """Whether its lines may differ from its neighbours', so that they are named in it and not in a common legend."""
     chance: float | None = None
     """Chance level on its y axis; None if unknown, or if the axis is not the score's."""
 
@@ -168,7 +168,7 @@ def page(
 
 
 def _add_chance(axes: Sequence[Axes], panels: Sequence[Panel], drawings: Sequence[Drawing], fraction: bool) -> str:
-    """Draw where guessing lies in each panel of a score, and name it. Returns what the small print says instead."""
+    """Draw chance level in each panel of a score, with its name. Returns words for the small print if it was not."""
     shown = [i for i, panel in enumerate(panels) if panel.chance is not None]
     chance = panels[shown[0]].chance if shown else None
     if chance is None:
@@ -200,7 +200,7 @@ def _runs_of(panels: Sequence[Panel]) -> pd.DataFrame:
 
 
 def _finish_one(figure: Figure, ax: Axes, panel: Panel, drawing: Drawing, text: str) -> None:
-    """Name the lines of a panel alone beside them, or in a legend where not all names find room."""
+    """Name the lines of a single panel beside them, or in a legend if not all names fit."""
     named = panel.name_lines and drawing.has_points
     narrow = ax.get_xlim()
     if named:
@@ -245,7 +245,7 @@ def settle(figure: Figure, text: str) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine(None)  # "none" would have every save draw everything twice
     for ax in figure.axes:
-        # The solver goes by addresses in memory, and so do the last digits of what it finds; ids of an SVG go by them.
+        # The last digits that the solver finds depend on addresses in memory, and ids of an SVG depend on those digits.
         ax.set_position(np.round(ax.get_position().bounds, 9).tolist())
         ax.set_in_layout(True)
 
@@ -303,13 +303,13 @@ def _make_room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> Non
 
 
 def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, size: float = _NAME) -> Labels:
-    """Have words placed: notes, names of lines beside their ends, and then what may be left out."""
+    """Have labels placed: notes, names of lines beside their ends, and then those that may be left out."""
     labels = Labels(ax, legend=_handles([drawing]) if legend and names else ())
     _keep_off(labels, drawing)
     _explain(labels, [note for note in drawing.notes if not note.last])
     if names:
         for number, line in enumerate(drawing.lines):
-            # A name at the beginning of a line is not looked for there.
+            # A reader does not look for a name at the beginning of a line.
             ends = _some(list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1])
             labels.name_line(number, line.words, ends, color=line.style.color, size=size)
     for number, line in enumerate(drawing.references, len(drawing.lines)):
@@ -320,7 +320,7 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
 
 
 def _keep_off(labels: Labels, drawing: Drawing) -> None:
-    """Keep words off lines, their bars and dots, and all else that was drawn."""
+    """Keep labels off lines, their bars and dots, and everything else that was drawn."""
     for number, line in enumerate([*drawing.lines, *drawing.references]):
         labels.avoid(line.xs, line.ys, number)
         for x, low, high in zip(line.xs, line.low, line.high, strict=False):

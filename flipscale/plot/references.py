@@ -17,7 +17,7 @@ REFERENCE_COLUMNS = {
     "source": "the paper and table that print the numbers; required",
     "evaluated_on": "the evaluation set of the scores, shown in the small print. ImageNet-1K is `imagenet`",
 }
-"""The columns of a references file that results.csv has not; all others are results.csv's, and may be left out."""
+"""The columns of a references file that results.csv lacks; all others are those of results.csv, and may be left out."""
 
 
 SETS_OF_STUDIES = {"ImageNet-1K": "imagenet"}
@@ -59,7 +59,7 @@ def _with_scores_of_sets(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_sources(table: pd.DataFrame, path: Path) -> None:
-    """Raise ResultsError where a row does not say what it is and where it is printed."""
+    """Raise ResultsError if a row does not say what it is or where it is printed."""
     for name in ("name", "source"):
         if name not in table:
             raise ResultsError(f"{path}: has no column {name!r}; columns are {', '.join(REFERENCE_COLUMNS)}, and more.")
@@ -72,7 +72,7 @@ _SHAPE_COLUMNS = ["model", "image_size", "text_length", "samples"]
 
 
 def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with train_flops where it was not given and the model is: counted as runs are, without any tuning."""
+    """The table with train_flops counted where it is missing and the model is given: as for runs, without tuning."""
     if not set(_SHAPE_COLUMNS) <= set(table):
         return table
     given = table["train_flops"] if "train_flops" in table else pd.Series(float("nan"), index=table.index)

@@ -26,7 +26,7 @@ class FileFormat:
     """How a figure is saved."""
 
     undated: tuple[str, ...]
-    """Metadata that say when a file was made, or by which version of what: equal figures would differ by them."""
+    """Metadata on the time and the software that made a file: equal figures would differ in them."""
     dpi: float | Literal["figure"] = "figure"
 
 
@@ -49,11 +49,11 @@ class Plotted:
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Figure -> why the results cannot fill it."""
     unchanged: tuple[str, ...] = ()
-    """Figures that were left as they are, as they would be drawn the same."""
+    """Figures that were not drawn again, as they would be the same."""
 
 
 DrawProgress = Callable[[int, int, str], None]
-"""Is told how many figures are done, of how many, and which comes next."""
+"""Called with the number of figures done, their total, and the next one."""
 
 
 def plot_all(
@@ -68,7 +68,7 @@ def plot_all(
 
     If no run has a score, only the figures that need none are drawn. Raises ResultsError for an unknown figure.
 
-    note: where it is kept from what each figure was drawn. A figure that would be the same is not drawn again.
+    note: the file that records what each figure was drawn from. A figure that would be the same is not drawn again.
     """
     names = _known(figures)
     out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _paths(out: Path, name: str) -> list[Path]:
 
 
 def _save_two_at_a_time(names: Sequence[str], data: FigureData, out: Path) -> Iterable[dict[str, str]]:
-    # Forked, a worker has everything already; begun anew, or sent the tables, it would take as long as it saves.
+    # A forked worker has everything already; spawning it, or sending it the tables, would take as long as it saves.
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(2, fork, initializer=_in_worker.append, initargs=((data, out),)) as workers:
         yield from workers.map(_save_in_worker, names)

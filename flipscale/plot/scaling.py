@@ -71,7 +71,7 @@ def gain_panels(data: FigureData) -> list[Panel]:
 
 
 class _Slice(NamedTuple):
-    """Runs that differ in one scaling axis alone, but for their arms and seeds."""
+    """Runs that differ in one scaling axis alone, apart from their arms and seeds."""
 
     axis: str
     rows: pd.DataFrame
@@ -80,8 +80,8 @@ class _Slice(NamedTuple):
 def _slices(data: FigureData) -> list[_Slice]:
     """A slice for each scaling axis.
 
-    An axis that never varies alone, as the model at equal FLOPs, gives a slice of the others for each of its values:
-    the curves of all models stand beside each other.
+    If an axis never varies alone, as the model at equal FLOPs, each of its values has a slice of the other axes: the
+    curves of all models stand beside each other.
     """
     axes = _axes(data)
     if set(axes) == set(data.scales):
@@ -126,13 +126,13 @@ def set_scale(ax: Axes, axis: str, rows: pd.DataFrame, references: "pd.Series[fl
 
 
 def _model_ticks(ax: Axes, rows: pd.DataFrame) -> None:
-    """A log axis of FLOPs with the names of models under their ticks, as far as these stand apart."""
+    """A log axis of FLOPs with the names of models under their ticks, as far as there is room."""
     size = rows.groupby("model")["model_flops"].first().sort_values()
     ax.set_xscale("log")
     ticks = [float(n) for n in size]
     before, names, after = common_ends([str(model) for model in size.index])
     named = _apart(ticks)
-    # Names are long, so where many stand under a panel every second one stands lower.
+    # Names are long, so under a crowded panel every second one is lower.
     crowded = len(named) > _MOST_NAMES or (max(map(len, names)) > 8 and len(named) > 3)
     drop = "\n\n" if crowded else ""
     words = [f"{drop * (n % 2)}{names[i]}\n{short(float(f'{ticks[i]:.2g}'))}" for n, i in enumerate(named)]
@@ -165,7 +165,7 @@ def common_ends(names: list[str]) -> tuple[str, list[str], str]:
 
 
 def _alike(names: list[list[str]], used: int) -> int:
-    """How many parts all names begin with, so that each has one left beside them and the `used` ones."""
+    """How many parts all names begin with, so that each has one left besides them and the `used` ones."""
     number = 0
     while all(len(parts) > used + number + 1 and parts[number] == names[0][number] for parts in names):
         number += 1

@@ -37,7 +37,7 @@ def speedup(
 ) -> pd.DataFrame:
     """Draw the score against training time onto an Axes, with arrows for the speed-ups that compare claims.
 
-    In each panel that is the claim that says most (`compare.leading`).
+    Each panel shows its strongest claim (`compare.leading`).
 
     `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
     the runs drawn; raises Undrawable with the reason where there is nothing to draw.
@@ -88,7 +88,7 @@ def _has_curves(rows: pd.DataFrame) -> bool:
 
 @dataclass(frozen=True)
 class _Arrow:
-    """From the baseline's score to where the arm first has it, at one height."""
+    """From where the baseline has a score to where the arm first reaches it."""
 
     start: float
     end: float
@@ -99,8 +99,8 @@ class _Arrow:
 def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[DrawnLine]) -> list[_Arrow]:
     """An arrow for each speed-up of the claim, from the baseline's line and as long as the claim says.
 
-    The drawn lines are straight between points, and the claim is not read off straight lines: its arrow may end beside
-    the line of the arm.
+    The drawn lines are straight between points, but the claim is not read off straight lines: its arrow may end off the
+    line of the arm.
     """
     of_arm = dict(zip(sorted(set(rows["arm"])), lines, strict=True))
     number = data.arm_numbers[claim.arm]
@@ -116,7 +116,7 @@ def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[
 
 
 def _cost_of(score: float, line: DrawnLine, lower_is_better: bool) -> float | None:
-    """The place at which a line first has a score. The claim's mean differs from the line's in its last digit only."""
+    """The cost at which a line first reaches a score. The claim's mean and the line's differ in the last digit."""
     sign = -1 if lower_is_better else 1
     ys = [sign * y for y in line.ys]
     target = sign * score
@@ -125,7 +125,7 @@ def _cost_of(score: float, line: DrawnLine, lower_is_better: bool) -> float | No
 
 
 def _draw_arrow(ax: Axes, arrow: _Arrow, drawing: Drawing) -> None:
-    """A claim that is not significant has no head."""
+    """The arrow of a claim that is not significant has no head."""
     head = "-|>" if arrow.significant else "-"
     style = {"arrowstyle": head, "linestyle": "--", "color": "#444444", "shrinkA": 1, "shrinkB": 1, "lw": 1}
     ax.annotate("", (arrow.end, arrow.y), (arrow.start, arrow.y), arrowprops=style, zorder=5)

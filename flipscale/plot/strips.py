@@ -1,4 +1,4 @@
-"""The effect of each part of the recipe, as FLIP's Table 1: a strip a part with its values by mask ratio."""
+"""The effect of each part of the recipe, as FLIP's Table 1: a strip per part with its values by mask ratio."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from flipscale.words import joined, score_value
 _MOST_MASKS = 6
 _MOST_STRIP_VALUES = 8
 _MANY_VALUES = 5  # with more values, letters are smaller
-_VALUE_CHARACTERS = {3: 13, _MOST_STRIP_VALUES: 9}  # letters of a value's words in one line, by the most values
+_VALUE_CHARACTERS = {3: 13, _MOST_STRIP_VALUES: 9}  # letters of a value in one line, by the most values of a strip
 
 
 def ablation_panels(data: FigureData) -> list[Panel]:
-    """A strip for each part of the recipe that varies while all others are the baseline's; parts that go together, one.
+    """A strip for each part of the recipe that varies while the others are the baseline's; joint parts share one.
 
     If there are several cells, the one with most arms is shown, and among equals the one that trained longest.
     """
@@ -105,7 +105,7 @@ def _marks(gains: Sequence[DrawnGain], limits: tuple[float, float], families: Se
 
 
 def _changed_settings(rows: pd.DataFrame, baseline: Mapping[str, object]) -> list[tuple[str, ...]]:
-    """The settings in which each row differs from the baseline, but for the mask ratio."""
+    """The settings in which each row differs from the baseline, except for the mask ratio."""
     names = [name for name in baseline if name != "mask_ratio" and name in rows]
     differs = pd.DataFrame({name: ~is_baseline(rows, {name: baseline[name]}) for name in names}, index=rows.index)
     flags = differs.to_numpy().tolist()
@@ -115,7 +115,7 @@ def _changed_settings(rows: pd.DataFrame, baseline: Mapping[str, object]) -> lis
 def _settings_of_strips(changed: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """The settings of each strip.
 
-    A setting that only changes together with another, as which tokens with how many, makes one strip with it.
+    Settings that only change together share one strip.
     """
     return [
         settings
@@ -185,7 +185,7 @@ def _strip(
 
 
 def _draw_strip(strip: _Strip, look: _Look, ax: Axes) -> Drawing:
-    """The means of each value, a marker a mask ratio; a dotted level goes on from the baseline's value."""
+    """The means of each value, a marker per mask ratio; a dotted line continues the level of the baseline's value."""
     if not look.data.lower_is_better:
         percent_axis(ax.yaxis)
     drawing = Drawing()
@@ -211,7 +211,7 @@ def _draw_strip(strip: _Strip, look: _Look, ax: Axes) -> Drawing:
 
 
 def _name_values(ax: Axes, values: Sequence[str]) -> None:
-    """The values below the strip, in lines as short as the room for each."""
+    """The values below the strip, wrapped to the width that each has."""
     width = next(width for most, width in _VALUE_CHARACTERS.items() if len(values) <= most)
     labels = [textwrap.fill(value.replace(" %", "\u00a0%"), width, break_long_words=False) for value in values]
     ax.set_xticks(range(len(labels)), labels, fontsize=8 if len(labels) <= _MANY_VALUES else 7)
@@ -233,7 +233,7 @@ def _sorted(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str
 
 
 def _words_of_values(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str, object]) -> "pd.Series[str]":
-    """The value in each row: of one setting the value alone; of several what differs from the baseline."""
+    """The value in each row: for one setting, the value alone; for several, those that differ from the baseline."""
 
     def several(row: Mapping[str, object]) -> str:
         different = [name for name in settings if value_words(row[name]) != value_words(baseline[name])]

@@ -1,4 +1,4 @@
-"""How every figure looks: lines told apart in grey and by the colour-blind, ticks that count."""
+"""The style of every figure: lines that differ in grey and for the colour-blind, ticks at the values themselves."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -16,8 +16,8 @@ from flipscale.words import device_hours, percent, short
 RC: Mapping[str, object] = {
     "font.size": 9,
     "font.family": "sans-serif",
-    # The first is matplotlib's own, so layouts are the same everywhere; Verdana has its widths where an SVG's reader
-    # lacks it.
+    # The first comes with matplotlib, so layouts are the same everywhere; Verdana has the same widths, for readers of
+    # an SVG who lack it.
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "axes.labelsize": 9,
     "axes.titlesize": 8.5,
@@ -32,8 +32,8 @@ RC: Mapping[str, object] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5.5,
     "legend.frameon": False,
-    # Text stays text: it can be searched, read out, and set in a paper's own type; a third of the size of outlines.
-    # A PDF holds its letters, so that is the format whose every letter is the same everywhere.
+    # Text stays text: it can be searched, read aloud and set in a paper's own font, at a third of the size of outlines.
+    # A PDF embeds its font, so it is the format that looks the same everywhere.
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
@@ -111,7 +111,7 @@ def count_axis(axis: Axis, values: Iterable[float], words: str = "") -> None:
 
 
 def log_axis(axis: Axis, values: Iterable[float], words: Callable[[float], str] = short) -> None:
-    """A log axis with up to five ticks at round numbers, each in `words`, as many as stand beside each other."""
+    """A log axis with up to five ticks at round numbers, each in `words`, as many as fit."""
     positive = [float(value) for value in values if value > 0]
     if positive:
         _log(axis, {tick: words(tick) for tick in _round_ticks(min(positive), max(positive))}, every=True)
@@ -129,12 +129,12 @@ def _log(axis: Axis, words: dict[float, str], *, every: bool) -> None:
 
 
 class _FittingTicks(Locator):
-    """Those of the given ticks of a log axis whose words stand beside each other, in the layout as it is by then."""
+    """The given ticks of a log axis whose words fit beside each other in the current layout."""
 
     _LETTER, _LINE = 0.078, 0.22  # inches of a letter of a tick's words, and of a line of them
 
     def __init__(self, words: dict[float, str], every: bool):
-        """With `every` each second or third is kept, where they are evenly spread; else as many as fit."""
+        """With `every`, ticks are evenly spread: if not all fit, each second or third stays. Else as many as fit."""
         self._words, self._every = words, every
 
     def __call__(self) -> list[float]:

@@ -1,7 +1,7 @@
 """Which figures are already drawn: plots/NAME/.drawn.json notes what each was drawn from, and the files it became.
 
-A figure is left as it is where its data, flipscale's code and the libraries that draw are the same as then, and where
-its files are as they were written. A damaged or missing note costs time only: all figures are drawn.
+A figure is not drawn again if its data, flipscale's code, the libraries that draw and its own files have not changed
+since. A damaged or missing note only costs time: all figures are drawn.
 """
 
 import functools
@@ -27,7 +27,7 @@ _LIBRARIES = ("matplotlib", "numpy", "pandas", "scipy")
 
 @dataclass(frozen=True)
 class DrawnBefore:
-    """What each figure was drawn from, and what became of it."""
+    """What each figure was drawn from, and the files that it became."""
 
     source: str
     """Digest of the data and the code of today."""
@@ -49,7 +49,7 @@ class DrawnBefore:
         return cls(source, note, known)
 
     def has(self, name: str, files: Iterable[Path]) -> bool:
-        """Whether this figure would be drawn into these files as they are."""
+        """Whether drawing this figure would give these files as they are."""
         return self.figures.get(name) == self._entry(files)
 
     def write(self, files: Mapping[str, Iterable[Path]], gone: Iterable[str]) -> None:
@@ -79,7 +79,7 @@ def digest_of_data(data: FigureData) -> str:
 
 @functools.cache
 def digest_of_code() -> str:
-    """Of flipscale's source, of the libraries that draw, and of the user's settings of matplotlib."""
+    """The digest of flipscale's source, the versions of the libraries that draw, and the user's matplotlib settings."""
     digest = hashlib.sha256(repr([(name, importlib.metadata.version(name)) for name in _LIBRARIES]).encode())
     for file in (*sorted(SOURCE_FOLDER.rglob("*.py")), Path(mpl.matplotlib_fname())):
         content = file.read_bytes() if file.is_file() else b""

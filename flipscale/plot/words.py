@@ -15,7 +15,7 @@ _SHARE_WORDS = {"mask_ratio": "mask", "text_mask_ratio": "text mask"}
 
 
 def arm_words(settings: Mapping[str, object], baseline: Mapping[str, object]) -> str:
-    """An arm in words: in what it differs from the baseline; the baseline by its mask, or by all its settings."""
+    """An arm in words: how it differs from the baseline; for the baseline its mask, or all its settings."""
     different = {name: value for name, value in settings.items() if short(value) != short(baseline[name])}
     if not different and len(settings) > 1:
         different = {name: value for name, value in settings.items() if name == "mask_ratio"}
@@ -23,7 +23,7 @@ def arm_words(settings: Mapping[str, object], baseline: Mapping[str, object]) ->
 
 
 def setting_words(name: str, value: object) -> str:
-    """A setting as a reader says it: 'mask 50 %', 'batch size 128', 'tuning 1.6k'."""
+    """A setting in words: 'mask 50 %', 'batch size 128', 'tuning 1.6k'."""
     if name in _SHARE_WORDS and isinstance(value, int | float) and not pd.isna(value):
         return "no mask" if name == "mask_ratio" and value == 0 else f"{_SHARE_WORDS[name]} {percent(value)}"
     return f"{name.replace('_', ' ')} {value_words(value)}"

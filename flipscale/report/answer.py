@@ -16,11 +16,11 @@ from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.words import count, score_value
 
 FEW_VERDICTS = 3
-"""Verdicts up to here stand unfolded."""
+"""Up to this many verdicts are shown unfolded."""
 
 
 BESIDE = ("seeds", "95 % CI", "own seeds")
-"""Columns of the table of effects that follow those which the verdict uses."""
+"""Columns of the table of effects that come after those that the verdict uses."""
 
 
 def answer(evidence: Evidence) -> str:
@@ -35,14 +35,14 @@ def answer(evidence: Evidence) -> str:
         parts.append(_effects(comparison))
     if sentences := verdicts(comparison):
         in_words = listed([text(sentence) for sentence in sentences])
-        # Without twins the words on the curves are all there is to say, so they are not folded away.
+        # Without twins the sentences on the curves are the whole answer, so they are not folded away.
         many = bool(comparison.pairs) and len(sentences) > FEW_VERDICTS
         parts.append(details("Every series and arm in words", in_words) if many else f"<h3>In detail</h3>\n{in_words}")
     return "\n".join(parts)
 
 
 def _lead(comparison: Comparison) -> str:
-    """The head of the comparison; for runs without twins, a sentence that there are none."""
+    """The head of the comparison; without twins, a sentence that says so."""
     if sentences := opening(comparison):
         return "\n".join(f"<p>{text(sentence)}</p>" for sentence in sentences)
     along = " What the curves along the schedule say:" if comparison.claims else ""
@@ -52,7 +52,7 @@ def _lead(comparison: Comparison) -> str:
 def _effects(comparison: Comparison) -> str:
     """The table of effects, and what its columns are."""
     names, rows = effect_table(comparison)
-    # The decisive lines come first.
+    # The decisive columns come first.
     costs = comparison.pairs[0].ratios
     order = sorted(range(len(names)), key=lambda column: (names[column] in costs, names[column] in BESIDE))
     header = [names[column] for column in order]

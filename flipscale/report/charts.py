@@ -23,7 +23,7 @@ MOST_SCORES = 6
 """How many scores get a column of the table of runs, the study's own first."""
 
 LOSS = "final_loss"
-"""The columns that are drawn and listed if no run has a score."""
+"""The column that is drawn and listed if no run has a score."""
 
 
 def scores_of(evidence: Evidence) -> list[str]:
@@ -40,7 +40,7 @@ def scores_of(evidence: Evidence) -> list[str]:
 
 
 def training_time_unit(evidence: Evidence) -> tuple[str, float]:
-    """The unit of training time that suits the longest run, as 'core-minutes', and how many of it are an hour."""
+    """The unit of training time that suits the longest run, as 'core-minutes', and how many of them make an hour."""
     hours = [run.cost.gpu_hours for run in evidence.planned.runs]
     if not evidence.results.empty:
         hours += [float(value) for value in evidence.results["gpu_hours"].dropna()]
@@ -64,7 +64,7 @@ def chart_data(evidence: Evidence) -> str:
         "pairs": _pairs(evidence),
     }
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    # No text of a user's may end the element, or begin a comment in it.
+    # No text from a user may end the element, or begin a comment in it.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
@@ -75,11 +75,11 @@ class PageColumn:
     key: str
     label: str
     kind: str
-    """How the script shows it; `hidden` ones only figures need."""
+    """How the script shows it; only figures need `hidden` ones."""
     values: Sequence[object]
-    """A value a run; where there are `words`, the number of its word."""
+    """One value per run; if there are `words`, the index of its word."""
     words: Sequence[str] | None = None
-    """The different texts of a column of few."""
+    """The different texts of a column that has few."""
 
     @property
     def empty(self) -> bool:
@@ -137,7 +137,7 @@ def _score_column(measured: _Measured, name: str) -> PageColumn:
 
 
 def _who_columns(evidence: Evidence) -> list[PageColumn]:
-    """Which run it is, and what became of it."""
+    """The columns that identify a run and say what became of it."""
     runs = evidence.planned.runs
     failed = _failed(evidence)
     return [
@@ -203,14 +203,14 @@ def in_order(values: Iterable[object]) -> list[str]:
 
 
 def _order(value: object) -> tuple[int, float]:
-    """Words stay in the order that they have: sorting is stable."""
+    """Words keep their order: sorting is stable."""
     return (0, value) if isinstance(value, int | float) else (1, 0)
 
 
 def _words(
     key: str, label: str, values: Sequence[str], order: Iterable[str] = (), *, kind: str = "words"
 ) -> PageColumn:
-    """A column of few different texts: each once, in `order` as far as that goes, and its number a run."""
+    """A column of few different texts: each once, first those of `order`, and for each run the index of its text."""
     used = set(values)
     words = list(dict.fromkeys([*(word for word in order if word in used), *values]))
     number = {word: i for i, word in enumerate(words)}

@@ -24,13 +24,13 @@ from flipscale.study import Study
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
-"""How many lines of a log the page shows, how long each may be, and how many bytes at its end are read for them."""
+"""How many bytes at the end of a log are read, how many of its lines the page shows, and how long each may be."""
 
 MOST_FAILURES = 200
-"""Failures that the page lists with their logs. The table of runs has all of them, with kind and reason."""
+"""The most failures that the page lists with their logs. The table of runs has all, with kind and reason."""
 
 FIGURE_BYTES = 2_000_000
-"""Drawn figures are put into the page up to this size together; the others are named."""
+"""Drawn figures are embedded in the page up to this total size; the others are named."""
 
 BAD = (State.FAILED, State.LOST)
 
@@ -56,16 +56,16 @@ class DrawnFigure:
     file: str
     """Its file, beside the page."""
     svg: bytes | None
-    """None where the page would grow too large by it."""
+    """None if it would make the page too large."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of it, and in words why something is not there."""
+    """Everything that the page shows, and in words why something is missing."""
 
     study: Study
     planned: Plan
-    """Every run; of a table of an older recipe with the ids that the table has."""
+    """Every run; if the table is of an older recipe, with the ids of the table."""
     study_text: str
     results: pd.DataFrame
     """results.csv, with `arm` in words; empty without one."""
@@ -84,9 +84,9 @@ class Evidence:
     comparison: Comparison | None
     why_no_comparison: str
     failures: tuple[FailedRun, ...]
-    """The last MOST_FAILURES at most."""
+    """The first MOST_FAILURES at most."""
     failed: int
-    """All of them."""
+    """The number of all failures."""
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
     fits: str
@@ -95,7 +95,7 @@ class Evidence:
 
 
 def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
-    """Read what there is. Raises ResultsError for a results.csv or fits.json that is not what its name says."""
+    """Read what there is. Raises ResultsError for a damaged results.csv or fits.json."""
     files = Workspace(results, plots).study(study.name)
     baseline = baseline_of(study)
     table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
@@ -145,7 +145,7 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
 
 
 def _arm_words(table: pd.DataFrame, study: Study, baseline: Baseline) -> dict[str, str]:
-    """The arms of the finished runs as the figures call them, in the figures' order, by compare's names of them."""
+    """The arms of the finished runs by compare's names, in the words and the order of the figures."""
     try:
         seen = figure_data(table, study=study.name, baseline=baseline, score=study.score, or_loss=True)
     except ResultsError:
@@ -261,7 +261,7 @@ def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
 
 
 def axes_of(evidence: Evidence) -> list[str]:
-    """The settings that vary between cells, but for the baseline's, which make the arm, and the seed."""
+    """The settings that vary between cells, except for the baseline's, which make the arm, and the seed."""
     names = dict.fromkeys(axis.name for axes in evidence.study.grids.values() for axis in axes)
     cells: tuple[Run, ...] = evidence.planned.cells
     return [

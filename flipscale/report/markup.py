@@ -1,4 +1,4 @@
-"""HTML of texts, tables and Markdown. Text of users and logs always goes through `text`."""
+"""HTML of texts, tables and Markdown. Text from users and logs always goes through `text`."""
 
 import html
 import re
@@ -11,14 +11,14 @@ def text(value: object) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = (0,)) -> str:
-    """A table that scrolls sideways where it is too wide; cells are HTML, columns but `words` are numbers."""
+    """A table that scrolls sideways if it is too wide; cells are HTML, and all columns but `words` are numbers."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
         shown = []
         for column, cell in enumerate(row):
             number = "" if column in words else ' class="number"'
             if tag == "th" and not cell:
-                shown.append("<td></td>")  # A head without words heads nothing.
+                shown.append("<td></td>")  # An empty head is not a header.
                 continue
             scope = ' scope="col"' if tag == "th" else ""
             if tag == "td" and column == 0:

@@ -19,7 +19,7 @@ def older_recipe(table: pd.DataFrame) -> int | None:
 def named_as_in(table: pd.DataFrame, planned: Plan) -> Plan:
     """The plan with the ids that a table of an older recipe has for runs of the same settings and seed.
 
-    The plan as it is where the table is of today's recipe. Runs that the table lacks keep their ids.
+    The plan is unchanged if the table is of today's recipe. Runs that the table lacks keep their ids.
     """
     if older_recipe(table) is None:
         return planned

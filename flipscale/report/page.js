@@ -5,7 +5,7 @@
   const count = columns.id.values.length;
   const byId = (id) => document.getElementById(id);
 
-  // A value of a column as it is compared, and as it is read.
+  // A value of a column, as a number, and as text.
   const word = (column, row) => column.words ? column.words[column.values[row]] : column.values[row];
   const number = (key, row) => columns[key] ? columns[key].values[row] : null;
   const textOf = (key, row) => columns[key] ? String(word(columns[key], row)) : "";
@@ -57,7 +57,7 @@
     return !printing && (chosen ? chosen === "dark" : prefersDark.matches);
   };
   const colour = (arm) => PALETTES[isDark() ? "dark" : "light"][arm % SYMBOLS.length];
-  // Another sign each time round, so that no two arms of 49 have both colour and sign in common.
+  // The signs shift each time round, so that no two of 49 arms share both colour and sign.
   const sign = (arm) => (arm + Math.floor(arm / SYMBOLS.length)) % SYMBOLS.length;
   const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -74,14 +74,14 @@
     data.scores.some((score) => number(score.key, row) !== null));
   const seriesNames = [...new Set(measured.map((row) => textOf("series", row)))];
   const values = (key) => [...new Set(measured.map((row) => number(key, row)).filter((value) => value > 0))];
-  // Series without a curve are dots above one another: they are shown on demand.
+  // Series without a curve are just dots above one another: they are shown on demand.
   const lengths = (series) => new Set(measured.filter((row) => textOf("series", row) === series).map((row) => number("samples", row))).size;
   const curved = seriesNames.filter((series) => lengths(series) > 1);
-  // Of several curves the first: one series at a time, and all of them on demand, each with dashes of its own.
+  // Show the first of several curves: one series at a time, or all on demand, each with its own dashes.
   if (seriesNames.length > 1 && curved.length) view.series = curved[0];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const dash = (series) => DASHES[Math.max(0, curved.indexOf(series)) % DASHES.length];
-  // Where the schedule is the same for all, what they took tells them apart.
+  // If the schedule is the same for all, use their cost instead.
   if (values("samples").length < 2) view.x = values("gpu_hours").length > 1 ? "gpu_hours" : "train_flops";
 
   function layout(more) {
@@ -178,7 +178,7 @@
   function drawGains() {
     if (!byId("chart-gains")) return;
     const there = data.pairs.filter((pair) => pair.mean !== null && view.arms.has(data.arms.indexOf(pair.arm)));
-    // Of very many, those that differ most; the comparison table has all.
+    // Of very many, those that differ most; the answer's table has all.
     let kept = there;
     if (there.length > MOST_GAINS)
       kept = [...there].sort((a, b) => Math.abs(b.mean) - Math.abs(a.mean)).slice(0, MOST_GAINS);
@@ -208,14 +208,14 @@
       hovertemplate: "%{text}<extra></extra>",
     }));
     const traces = [...bars, ...marks];
-    // Intervals of two seeds are so wide that they would flatten all others: what leaves the figure goes on.
+    // Intervals of two seeds are so wide that they would flatten all others, so bars may leave the figure.
     const middle = kept.map((pair) => pair.mean), low = Math.min(0, ...middle), high = Math.max(0, ...middle);
     const room = (high - low || 1) * 0.6;
     const ends = kept.flatMap((pair) => [...(pair.uncorrected || []), ...(pair.corrected || [])]).filter((end) => end !== null);
     const range = [Math.max(low - room, Math.min(low, ...ends) - room / 10), Math.min(high + room, Math.max(high, ...ends) + room / 10)];
     const cut = ends.some((end) => end < range[0] || end > range[1]);
     byId("gains-cut").textContent = (cut ? "CIs that reach the edge go on beyond it. " : "") +
-      (kept.length < there.length ? `The ${kept.length} largest of ${there.length}; the table below has all.` : "");
+      (kept.length < there.length ? `The ${kept.length} largest of ${there.length}; the table in the answer has all.` : "");
     const narrow = byId("chart-gains").clientWidth < 560;
     const label = (pair) => escaped(name(pair)).replace(/, /g, narrow ? ",<br>" : ", ").replace(" · ", narrow ? "<br>" : " · ");
     const labels = rows.map(label);
@@ -327,7 +327,7 @@
       (!table.arm || textOf("arm", row) === table.arm) && parts.every((part) => part(row, whole)));
     if (table.sort) {
       const column = columns[table.sort], way = table.descending ? -1 : 1;
-      // Missing stays last either way; a column of words sorts in the order that the words have.
+      // Missing values stay last either way; a column of words sorts in the order of its words.
       table.rows.sort((a, b) => {
         const [one, other] = [column.values[a], column.values[b]];
         const gone = (value) => value === null || value === "";
@@ -404,7 +404,7 @@
     const folded = at && at.closest("details");
     if (folded) { folded.open = true; at.scrollIntoView(); }
   }
-  // On paper nothing unfolds, scrolls or turns pages, and a figure is as wide as the sheet.
+  // Paper cannot unfold, scroll or turn pages, and a figure is as wide as the sheet.
   let unfolded = [];
   window.addEventListener("beforeprint", () => {
     printing = true;
@@ -422,7 +422,7 @@
     drawAll();
     document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.relayout(chart, { width: null, autosize: true }));
   });
-  // A table that is wider than its place says so; it may become that when it is unfolded, filled or turned.
+  // A table that is wider than its place says so; this can change when it is unfolded, filled or rotated.
   const widths = new ResizeObserver((found) => found.forEach(({ target }) => {
     const place = target.closest(".scroll");
     place.classList.toggle("wide", place.scrollWidth > place.clientWidth + 1);

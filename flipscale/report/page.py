@@ -1,4 +1,4 @@
-"""From the evidence to the page: the question, the answer, and then the evidence, a section after the other."""
+"""From the evidence to the page: the question, the answer, and then the evidence, section by section."""
 
 import base64
 import hashlib
@@ -26,22 +26,22 @@ from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined
 from flipscale.words import hours as hours_words
 
 FEW_VALUES = 6
-"""Values of an axis up to here are listed."""
+"""Up to this many values of an axis are listed."""
 
 FEW_KINDS = 5
-"""Failures of up to this number of sorts are unfolded; more are only counted at first."""
+"""With up to this many kinds and reasons, failures are unfolded; with more, only their counts are shown at first."""
 
 MOST_CODES = 10
-"""Codes that trained runs and are listed at most."""
+"""The most versions of the code that are listed."""
 
 _SPEEDUP_HEADS = (
     "| baseline's best | speed-up | best of both | speed-up |",
     "| baseline's best | speed-up at it | best of both | at that score |",
 )
-"""Heads of the table of curves, whose two speed-ups have one name there, and what the page calls them."""
+"""The head of compare's table of curves, which has two columns of one name, and the page's head instead."""
 
 MOST_MEANS = 400
-"""Rows that a table of means lists at most."""
+"""The most rows that the table of means lists."""
 
 
 def page(evidence: Evidence) -> str:
@@ -115,7 +115,7 @@ def _sha256(script: str) -> str:
 
 
 def _facts(evidence: Evidence) -> str:
-    """How far it is, when, and what it took, in one line."""
+    """How far the study is, its cost and its date, in one line."""
     counts = Counter(run.state for run in evidence.runs.values())
     others = [f"{counts[state]:,} {state}" for state in State if state is not State.FINISHED and counts[state]]
     unit, factor, spent = _hours(evidence)
@@ -246,7 +246,7 @@ def _comparison(evidence: Evidence) -> str:
 def _runs(evidence: Evidence) -> str:
     columns = "state, arm, settings, scores, cost" + (", failure" if evidence.failed else "")
     return f"""{_code(evidence.code)}
-<p>Every run of the plan: {columns}. Columns sort by their heads. The filter takes words that all must
+<p>Every run of the plan: {columns}. Click a head to sort by it. The filter takes words, all of which must
 occur in a row, and conditions such as <code>seed=0</code> or <code>{text(_example(evidence))}</code>.</p>
 <div class="controls" id="run-controls" hidden></div>
 <p id="run-count" role="status" aria-live="polite"></p>
@@ -257,7 +257,7 @@ occur in a row, and conditions such as <code>seed=0</code> or <code>{text(_examp
 
 
 def _code(code: CodeChanges) -> str:
-    """Which code trained the runs, and how it differs from that of the page's day; nothing where none is known."""
+    """Which code trained the runs, and how it differs from the code of today; nothing if none is known."""
     trained = [f"<li>{count(number, 'run')}: {text(str(trained_by))}</li>" for trained_by, number in code.codes]
     if not trained:
         return ""
@@ -287,7 +287,7 @@ def _failures(evidence: Evidence) -> str:
     for number, failure in enumerate(evidence.failures):
         alike.setdefault((failure.kind, failure.reason), []).append(number)
     for (kind, reason), numbers in alike.items():
-        # Runs that ended in the same way stand together, the first of them unfolded.
+        # Runs that failed in the same way are grouped, the first of them unfolded.
         title = f'<strong class="kind">{text(kind)}</strong> {count(len(numbers), "run")}: {text(reason)}'
         logs = [_log(number, evidence.failures[number], opened=number == numbers[0]) for number in numbers]
         parts.append(details(title, "\n".join(logs), opened=len(alike) <= FEW_KINDS))
@@ -339,13 +339,13 @@ def _cost(evidence: Evidence) -> str:
         parts.append(
             '<figure id="cost-figure"><div class="chart" id="chart-cost" role="img" '
             'aria-label="Measured against predicted hours of every finished run"></div>\n<figcaption>Measured against '
-            "predicted hours, a dot a run; on the line they are equal.</figcaption></figure>"
+            "predicted hours, a dot per run; on the line they are equal.</figcaption></figure>"
         )
     return "\n".join(parts)
 
 
 def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> list[str]:
-    """`factor` is how many of the table's unit an hour has."""
+    """`factor` is the number of the table's units in an hour."""
     hours = evidence.own_hours
     measured = [run for run in runs if run.id in hours]
     spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
@@ -361,7 +361,7 @@ def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float)
 
 
 def _hours(evidence: Evidence) -> tuple[str, float, float]:
-    """The unit that suits the study's device time, how many of it an hour has, and the hours measured."""
+    """The unit that suits the study's device time, how many of them make an hour, and the hours measured."""
     planned, spent = evidence.planned, sum(evidence.own_hours.values())
     unit, factor = hours_or_seconds(max(planned.total.gpu_hours, spent))
     return device_hours(planned.device, unit), factor, spent

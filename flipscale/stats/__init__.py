@@ -1,13 +1,13 @@
 """How sure a difference is: one engine for comparisons, claims and laws.
 
 Noise belongs to a study, not to a cell. Two or three seeds say little about how far the runs of one cell scatter, but
-the cells of a study scatter alike: their variances are pulled towards a common value (Smyth 2004), by a capped weight.
-Differences between twins are taken on a scale on which noise is about equal: the logit of a fraction, the logarithm of
-a loss.
+the cells of a study scatter about equally: their variances are pulled towards a common value (Smyth 2004), by a capped
+weight. Differences between twins are taken on a scale on which noise is about equal: the logit of a fraction, the
+logarithm of a loss.
 
     scales.py      the scale of a score, and back to its own unit
     student.py     Student's t: intervals, p values, equivalence
-    pooling.py     one variance a cell, with what the other cells know
+    pooling.py     one variance per cell, moderated by the other cells
     families.py    many comparisons at once (Holm)
     curve_draws.py draws of mean curves, by the noise of all runs
     blocks.py      means and slopes over cells, whose seeds go together

@@ -1,6 +1,6 @@
 """Means and slopes over cells. Seeds go along whole lines of cells, so the unit that repeats is the seed, not the cell.
 
-Methods that take cells as independent hold the truth in half of all studies whose cells share a seed's effect
+Methods that take cells as independent cover the truth in only half of all studies whose cells share a seed's effect
 (docs/compare.md has the simulation). A mean over cells is therefore a Student t over the means of seeds; for similar
 cells that were not run, it is the wider of that and of a Student t over cells. A slope is a Student t over the slopes
 of seeds, or uses the moderated noise of its cells: an effect of a seed on all cells alike does not tilt a line.
@@ -27,7 +27,7 @@ class Mean:
 
     mean: float
     these: Interval
-    """95 % interval of the mean over these very cells."""
+    """95 % interval of the mean over exactly these cells."""
     alike: Interval
     """95 % interval of the mean over cells like these."""
     spread: float
@@ -77,7 +77,7 @@ class Slope:
     by_seed: Moments | None
     """Student t over the slopes of seeds; None with one seed."""
     moderated: Moments
-    """By the noise of the cells. Seeds that tilt lines are not in it."""
+    """By the noise of the cells, which does not include how seeds tilt lines."""
     bends_p: float | None
     """p of the hypothesis that the differences lie on a line; None with two values of x."""
 
@@ -108,7 +108,7 @@ def slope_of(lines: Sequence[tuple[Array, Array, Sequence[Moments]]]) -> Slope |
 
 
 def _bends(lines: Sequence[tuple[Array, Array, Sequence[Moments]]], slope: float) -> float | None:
-    """p of the chi-squared of what a line leaves of the differences."""
+    """p of the chi-squared of the residuals from a line."""
     squares, df = 0.0, -1
     for x, values, noise in lines:
         errors = np.array([moments.error for moments in noise])
@@ -122,13 +122,13 @@ def _bends(lines: Sequence[tuple[Array, Array, Sequence[Moments]]], slope: float
 
 @dataclass(frozen=True)
 class SeedEffect:
-    """Whether seeds move all cells alike, by more than twins share."""
+    """The test whether seeds move all cells alike, by more than twins share."""
 
     p: float
 
 
 def seed_effect(differences: Array) -> SeedEffect | None:
-    """F test of a seed's effect that all cells share, of differences [cells, seeds]; None with one of either."""
+    """F test of a seed's effect that all cells share, of differences [cells, seeds]; None with one cell or seed."""
     cells, seeds = differences.shape
     if min(cells, seeds) < 2:
         return None

@@ -27,7 +27,7 @@ RunKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Shared:
-    """Parts of a run's variance, by the other runs of its seed that share them; they add up to 1."""
+    """The parts of a run's variance that it shares with other runs of its seed; with `rest` they add up to 1."""
 
     seed: float = 0.0
     """With all runs of its series."""
@@ -58,7 +58,7 @@ class RunNoise:
     def steps(self, curves: Sequence[Sequence[RunKey]], seeds: int, draws: int, stream: int) -> tuple[Array, ...]:
         """By how much the points of each curve, means of `seeds` runs, miss the truth: arrays [draws, points].
 
-        The same arguments give the same draws, and another stream others. The second half of them are the first with
+        The same arguments give the same draws, another stream gives others. The second half of them are the first with
         the opposite sign.
         """
         cells = list(dict.fromkeys(key[:2] for keys in curves for key in keys))
@@ -96,7 +96,7 @@ def run_noise(runs: Mapping[RunKey, Mapping[int, float]]) -> RunNoise | None:
 def _shared(runs: Mapping[RunKey, Mapping[int, float]], variances: Mapping[RunKey, float]) -> Shared:
     """Mean products of residuals, each over its standard deviation, by what the two runs of a seed have in common.
 
-    Sums over pairs are squares of sums less sums of squares, so no pair is looked at.
+    A sum over pairs is the square of the sum less the sum of squares, so there is no loop over pairs.
     """
     parts, pairs = np.zeros(4), np.zeros(4)
     of_series: dict[str, list[RunKey]] = {}
@@ -121,7 +121,7 @@ def _shared(runs: Mapping[RunKey, Mapping[int, float]], variances: Mapping[RunKe
 def _residuals(
     keys: Sequence[RunKey], runs: Mapping[RunKey, Mapping[int, float]], variances: Mapping[RunKey, float]
 ) -> tuple[Array, Array]:
-    """Residuals of one series over their standard deviation [arms, cells, seeds], and which there are."""
+    """Residuals of one series over their standard deviation [arms, cells, seeds], and 1 where a run exists."""
     seeds = sorted({seed for key in keys for seed in runs[key]})
     cells, arms = (list(dict.fromkeys(key[i] for key in keys)) for i in (1, 2))
     grid = np.zeros((len(arms), len(cells), len(seeds)))
@@ -150,7 +150,7 @@ def _normals(columns: int, draws: int, stream: int) -> Array:
 
 @lru_cache(maxsize=32)
 def _widening(df: float, draws: int, stream: int) -> Array:
-    """Factors that turn normal steps into Student t's [draws]: one chi-squared a draw, at one quantile for any df."""
+    """Factors that turn normal steps into Student t's [draws]: one chi-squared per draw, at one quantile for any df."""
     if math.isinf(df):
         return np.ones(draws)
     quantiles = np.random.default_rng([stream, 2]).random(draws)
@@ -160,7 +160,7 @@ def _widening(df: float, draws: int, stream: int) -> Array:
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of one number, in each of several ways to read it: what it is may be what any way leaves possible."""
+    """Draws of one number, read in several ways: its interval covers those of all ways."""
 
     ways: tuple[Array, ...]
     """Sorted; infinite if a curve misses the target."""
@@ -171,7 +171,7 @@ class Draws:
         return cls(tuple(np.sort(_anything(way)) for way in ways))
 
     def interval(self, level: float = ALPHA) -> Interval:
-        """The interval that the truth is outside of with the chance `level`; infinite where draws are too few."""
+        """The interval that misses the truth with probability `level`; infinite where draws are too few."""
         low, high = math.inf, -math.inf
         for way in self.ways:
             rank = math.floor(level / 2 * (len(way) + 1) + 1e-9)
@@ -180,7 +180,7 @@ class Draws:
         return Interval(low, high)
 
     def p(self, no_effect: float = 0.0) -> float:
-        """Two-sided p of the truth `no_effect`: at most a level just if the interval at that level excludes it."""
+        """Two-sided p of the truth `no_effect`: at most `level` exactly if the interval at that level excludes it."""
         below = max((np.searchsorted(way, no_effect, side="right") + 1) / (len(way) + 1) for way in self.ways)
         above = max((len(way) - np.searchsorted(way, no_effect) + 1) / (len(way) + 1) for way in self.ways)
         return float(min(1.0, 2 * min(below, above)))

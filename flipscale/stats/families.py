@@ -15,11 +15,11 @@ class Judged:
     p: float
     """Corrected: the chance of any such result in the family if no effect were real."""
     level: float
-    """The level at which it was judged: an interval at this level excludes 0 just when the test is significant."""
+    """The level at which it was judged: an interval at this level excludes 0 exactly when the test is significant."""
 
     @property
     def significant(self) -> bool:
-        """Whether the family as a whole leaves no more than a 5 % chance that this is chance."""
+        """Whether the test is significant at 5 % after correction for its family."""
         return self.p <= ALPHA
 
 

@@ -1,9 +1,9 @@
-"""One variance a cell, with what the other cells know: a capped, cell-moderated t (after Smyth 2004, SAGMB 3:3).
+"""One variance per cell, moderated by the other cells: a capped, cell-moderated t (after Smyth 2004, SAGMB 3:3).
 
-Differences between twins of one cell share their baseline, so a cell has one variance and each arm a ratio to it. The
-variances of cells are pulled towards a common value by as much as they agree, and never by more than DF_MOST degrees of
-freedom: twenty variances of 3 degrees of freedom say little of how far they agree. A cell that is far noisier than the
-rest keeps its own variance. Steps, limits and simulated coverage are in docs/compare.md.
+Differences between twins of one cell share their baseline, so a cell has one variance, and each arm has a ratio to it.
+The variances of cells are pulled towards a common value by as much as they agree, and never by more than DF_MOST
+degrees of freedom: twenty variances of 3 degrees of freedom say little about how well they agree. A cell that is far
+noisier than the rest keeps its own variance. Steps, limits and simulated coverage are in docs/compare.md.
 """
 
 import math
@@ -30,7 +30,7 @@ SHARED = 1 / 4
 
 
 class NoiseMethod(Enum):
-    """Which variances the answers stand on."""
+    """Which variances the answers rest on."""
 
     MODERATED = auto()
     """The cell's variance, shrunk towards those of the others."""
@@ -50,7 +50,7 @@ class Noise:
     moments: Mapping[tuple[str, str], Moments]
     """(cell, arm) -> mean difference, its standard error and degrees of freedom, on the scale of the differences."""
     by_cell: Mapping[tuple[str, str], Moments]
-    """The same by this cell's own seeds; those of one seed have none."""
+    """The same by this cell's own seeds; a cell with one seed has no entry."""
     prior_df: float = 0.0
     """Degrees of freedom that the other cells add."""
     prior_sd: float | None = None
@@ -95,7 +95,7 @@ class _Cells:
 def pool_variance(
     differences: Mapping[tuple[str, str], Sequence[float]], *, claims: bool = False, few: bool = False
 ) -> Noise:
-    """The noise of a study from the differences of twins on a ScoreScale: (cell, arm) -> one value a seed.
+    """The noise of a study from the differences of twins on a ScoreScale: (cell, arm) -> one value per seed.
 
     Fewer than 8 cells (with 3 seeds, 5) are too few to learn from: each answer then uses its cell's own seeds, unless
     `few` says that a reading uses several cells. With `claims` the "cells" are contrasts of any kind between the runs
@@ -182,7 +182,7 @@ def _arm_ratios(cells: _Cells) -> Array:
     ratios = np.ones(len(cells.arms))
     z = _log_variances(cells.variances, cells.df)
     for arm in range(1, len(cells.arms)):
-        # Seeds that agree to the last digit say nothing of a ratio.
+        # Seeds that agree to the last digit say nothing about a ratio.
         both = (cells.df[:, [0, arm]] > 0).all(axis=1) & (cells.variances[:, [0, arm]] > 0).all(axis=1)
         if not both.any():
             continue
@@ -222,7 +222,7 @@ def _floored(u: Array) -> Array:
 
 
 def _prior(u: Array, df: Array, most: float) -> tuple[float, float, bool]:
-    """Degrees of freedom and variance of the common value, and whether the former are capped (Smyth 2004)."""
+    """Degrees of freedom and variance of the common value, and whether the first is capped (Smyth 2004)."""
     z = _log_variances(_floored(u), df)
     spread = float(z.var(ddof=1)) if len(z) > 1 else 0.0
     spread -= float(np.mean(polygamma(1, df / 2)))

@@ -12,12 +12,12 @@ POWER = 0.8
 """The chance of finding a difference as large as the detectable one."""
 
 MOST_SEEDS = 1000
-"""More seeds than these are not counted: nobody trains them."""
+"""The search for a number of seeds ends here: nobody trains more."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """The limits on how small a difference can be found: the scatter of differences, and the number of tests."""
+    """What decides how small a difference can be found: the scatter of differences, and the number of tests."""
 
     sd: float
     """Standard deviation of the differences between twins from seed to seed."""
@@ -27,7 +27,7 @@ class Design:
     """Tests of the family; the detectable difference is that of the test which Holm judges first."""
 
     def detectable(self, seeds: int) -> float | None:
-        """The smallest difference that this many seeds find with a chance of POWER. None of too few seeds."""
+        """The smallest difference that this many seeds find with a chance of POWER. None for too few seeds."""
         df = self.df(seeds)
         if df <= 0 or seeds < 1:
             return None

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 Array = NDArray[np.float64]
 
 MOST_IMAGES = 100_000
-"""Numbers of test images above this are not looked for in the values."""
+"""Test sets larger than this are not recognized from the values."""
 
 MOSTLY = 0.9
 """At least this part of the shares has no half image in it."""
@@ -65,7 +65,7 @@ class ScoreScale:
         return back(start + step) - back(start)
 
     def step(self, start: float, difference: float) -> float:
-        """The step on the scale that makes this difference from `start` on; infinite where no score is so far away."""
+        """The step on the scale that makes this difference from `start` on; infinite if no score is that far."""
         if self.transform is Transform.PLAIN:
             return difference
         # As in `difference`: half an image matters at 0 and 1 only, where a level has no step.
@@ -97,7 +97,7 @@ def scale_of(scores: "Array | list[float]", *, fraction: bool, lower_is_better: 
 
 
 def images_of(shares: Array) -> int | None:
-    """The smallest number of test images that these shares can be of; None if it is beyond MOST_IMAGES.
+    """The smallest number of test images that gives these shares; None if it is above MOST_IMAGES.
 
     A tie of two is half a hit, and rare: some shares may have half an image, where MOSTLY others have whole ones.
     It matters at 0 and 1 only, where it says how far beyond them the truth may be.

@@ -49,7 +49,7 @@ class Moments:
         return 2 * t_below(-abs(self.mean) / self.error, self.df)
 
     def interval(self, level: float = ALPHA) -> Interval:
-        """The interval that the truth is outside of with the chance `level`."""
+        """The interval that misses the truth with probability `level`."""
         half = t_limit(self.df, level) * self.error
         return Interval(self.mean - half, self.mean + half)
 
@@ -61,7 +61,7 @@ class Moments:
 
 
 def moments(values: Sequence[float]) -> Moments | None:
-    """Moments of one value a seed; None if there are fewer than two."""
+    """Moments of one value per seed; None if there are fewer than two."""
     if len(values) < 2:
         return None
     n = len(values)
@@ -69,10 +69,10 @@ def moments(values: Sequence[float]) -> Moments | None:
 
 
 def t_limit(df: float, level: float = ALPHA) -> float:
-    """Student's t that is passed, on either side, with the chance `level`."""
+    """The Student t whose absolute value is exceeded with probability `level`."""
     return float(ndtri(1 - level / 2) if math.isinf(df) else stdtrit(df, 1 - level / 2))
 
 
 def t_below(t: float, df: float) -> float:
-    """The chance of a Student's t below this one."""
+    """The probability that a Student t is below this one."""
     return float(ndtr(t) if math.isinf(df) else stdtr(df, t))

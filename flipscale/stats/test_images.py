@@ -1,7 +1,7 @@
-"""The sampling error of the test images: a difference is also of the images that happened to be in the test set.
+"""The sampling error of the test images: a difference also depends on which images happen to be in the test set.
 
-An interval over seeds says how far other seeds would move a difference on these images. More seeds do not shrink what
-other images would do.
+An interval over seeds says how far other seeds would move a difference on these images. More seeds do not reduce what
+other images would change.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class ImageSampling:
     standard_error: float
     """Standard error of that difference over test sets of the same size, as a fraction."""
     shared: float | None
-    """The part of standard_error squared that the variance over seeds holds as well: what varies from image to image
+    """The part of standard_error squared that the variance over seeds contains as well: what varies from image to image
     and from seed to seed. None for one seed, where it cannot be told from the rest."""
     images: int
     seeds: int
@@ -31,7 +31,7 @@ class ImageSampling:
     def with_seeds(self, standard_error: float) -> float:
         """The standard error for new seeds and new images, where that of the seeds is `standard_error`.
 
-        Images and seeds are crossed, so the variance is the sum of both less what both hold (Cameron, Gelbach and
+        Images and seeds are crossed, so the variance is the sum of both less what both contain (Cameron, Gelbach and
         Miller 2011, Robust inference with multiway clustering, eq. 2.3; Owen 2007, The pigeonhole bootstrap).
         """
         both = standard_error**2 + self.standard_error**2 - (self.shared or 0.0)

@@ -9,9 +9,11 @@ mirroring.py    bringing MLflow up to date
 last_mirror.py  whether anything has changed, without MLflow
 experiment.py   an experiment: its content, missing runs, changed runs
 content.py      the content to write
+rows.py         rows of the table, and names in MLflow
 writing.py      writing by MLflow's client
-live.py         curves while runs run
 tables.py       or into its database, for known versions of MLflow
+models.py       the model and data sets of a run
+live.py         curves while runs train
 address.py      the address of MLflow, without secrets
 """
 

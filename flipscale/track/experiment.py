@@ -132,7 +132,7 @@ def _experiment_id(client: MlflowClient, source: MirrorSource, tracking_uri: str
     if experiment.lifecycle_stage != "active":
         raise FlipscaleError(
             f"MLflow: experiment {study!r} was deleted there. Bring it back with "
-            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or name the study otherwise."
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or rename the study."
         )
     return str(experiment.experiment_id)
 

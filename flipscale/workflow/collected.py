@@ -169,7 +169,7 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
         return None
     for left_out in done.left_out:
         say(left_out)
-    say(f"MLflow: {done.created} runs new, {done.updated} changed, {done.unchanged} as they were")
+    say(f"MLflow: {done.created} runs new, {done.updated} changed, {done.unchanged} unchanged")
     return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, track.ui_command(uri))
 
 

@@ -31,9 +31,9 @@ def missing() -> str:
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL of its own; its address, with a password. Its folder is gone afterwards."""
+    """Start a PostgreSQL of its own; yields its address, with a password. Its folder is removed afterwards."""
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    # Not below pytest's folders, which nobody but their owner can get through.
+    # Not below pytest's folders, which only their owner can enter.
     with tempfile.TemporaryDirectory(prefix="flipscale-postgresql-") as name:
         home = Path(name)
         (home / "password").write_text("hunter2")
@@ -55,7 +55,7 @@ def postgresql() -> Iterator[str]:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, store: str, *, workers: int = 1, port: int | None = None) -> Iterator[str]:
-    """A server with this store; its address."""
+    """Start a server with this store; yields its address."""
     port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", str(workers), "--artifacts-destination", str(folder / "server-artifacts")]
@@ -91,7 +91,7 @@ def free_port() -> int:
 
 
 def _programs() -> str | None:
-    """The folder of PostgreSQL's programs: Debian keeps them off the path."""
+    """The folder of PostgreSQL's programs, which Debian keeps off the PATH."""
     found = shutil.which("initdb")
     places = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))  # noqa: PTH207
     return str(Path(found or places[-1]).parent) if found or places else None

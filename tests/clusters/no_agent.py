@@ -1,8 +1,8 @@
-"""In the place of a worker node's dashboard agent: python no_agent.py SESSION NODE.
+"""Stands in for a worker node's dashboard agent: python no_agent.py SESSION NODE.
 
-The raylet waits for the ports of its node's agent, and ends when the agent does. This one says that it has none, as the
-agent of a minimal Ray does, and stays. A real one takes a second of CPU to start, and more while it idles. It gives the
-dashboard the figures of its node, and starts jobs, which only the head's does here.
+The raylet waits for the ports of its node's agent, and ends when the agent does. This stand-in says that it has none,
+as the agent of a minimal Ray does, and stays. A real agent takes a second of CPU to start, and more while it idles. It
+gives the dashboard the figures of its node, and starts jobs, which only the head's agent does here.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""A real Ray cluster for tests: ray.sh, started from Python and gone with it. Fixtures are in tests/conftest.py."""
+"""A real Ray cluster for tests: ray.sh, started from Python and stopped with it. Fixtures are in tests/conftest.py."""
 
 import contextlib
 import ipaddress
@@ -76,21 +76,21 @@ class RayCluster:
         return cluster
 
     def stop(self) -> None:
-        """End its jobs and its processes and remove its folder. Once more does nothing."""
+        """End its jobs and processes and remove its folder. A second call does nothing."""
         if self._keeper.returncode is None:
             self._keeper.communicate("\n", timeout=PATIENCE)
             if self._keeper.returncode:
                 raise self._failure("stop")
 
     def kill_node(self, name: str) -> None:
-        """Kill all that runs on it at once, training included, as when a machine loses its power."""
+        """Kill all its processes at once, training included, as when a machine loses power."""
         self._script("kill-node", name)
 
     def start_node(self, name: str, **knobs: object) -> None:
         self._script("start-node", name, **knobs)
 
     def processes(self) -> set[int]:
-        """Those of all nodes, and what they have started."""
+        """The processes of all nodes, and what they have started."""
         found = set()
         for environ in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
@@ -103,12 +103,12 @@ class RayCluster:
         return {job["submission_id"]: job["status"] for job in self._get("/api/jobs/") if job["submission_id"]}
 
     def alive(self) -> set[str]:
-        """The workers that Ray holds for alive."""
+        """The workers that Ray considers alive."""
         nodes = self._get("/nodes?view=summary")["data"]["summary"]
         return {node["raylet"]["nodeName"] for node in nodes if node["raylet"].get("state") == "ALIVE"} & {*self.nodes}
 
     def settle(self) -> None:
-        """As it was at the start: nodes are up, no job runs."""
+        """Bring it back to its first state: nodes are up, no job runs."""
         for name, status in self.jobs().items():
             if status in ("PENDING", "RUNNING"):
                 request = urllib.request.Request(f"{self.url}/api/jobs/{name}/stop", method="POST")
@@ -145,7 +145,7 @@ class RayCluster:
 
 
 def with_descendants(pids: set[int]) -> set[int]:
-    """These processes and all that they have started and that still have their parents."""
+    """These processes and their living descendants; orphans are not found."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real Ray cluster on one machine, for tests and for trying things: a head and two workers with logical CPUs and GPUs,
-# and all that it writes in one folder.
+# with all its files in one folder.
 #
 #   ray.sh start               start it; prints `export RAY_ADDRESS=...`, with which `flipscale submit --on ray` finds it
 #   ray.sh stop                end its processes; the folder stays
@@ -13,7 +13,7 @@
 #
 # Settings, as environment variables. Every command reads them:
 #
-#   FLIPSCALE_RAY=.cluster/ray  the folder, below the working directory if nothing else is said
+#   FLIPSCALE_RAY=.cluster/ray  the folder, below the working directory by default
 #   PORT=21379          the ports PORT to PORT+5 are used, PORT+1 by the dashboard and the Jobs API. A second cluster needs others
 #   CPUS=4 GPUS=4       of each worker: not what the machine has, but what Ray is told. The head has none
 #   PYTHON=             the Python that Ray is installed in; .venv/bin/python here, or python3
@@ -23,7 +23,7 @@
 
 set -euo pipefail
 export LC_ALL=C
-# Called by what it has started itself it would take itself for one of its nodes.
+# Called by a process that it has started, it would count itself as one of its nodes.
 [[ -z ${FLIPSCALE_RAY_NODE:-} ]] || exec env -u FLIPSCALE_RAY_NODE "$0" "$@"
 
 trap : PIPE # whoever reads what we say may be gone, but we go on to stop what we started
@@ -50,7 +50,8 @@ main() {
 
 check() {
     [[ -d /proc/self ]] || { echo "it needs Linux's /proc and loopback addresses" >&2; return 3; }
-    # Found, not imported: `ray start` takes seconds to do that soon enough. The last three come with ray[default,tune].
+    # Found, not imported: importing takes seconds, and `ray start` does it soon enough. The last three come with
+    # ray[default,tune].
     [[ -n $python ]] && "$python" -c '
 from importlib.util import find_spec
 raise SystemExit(not all(map(find_spec, ["ray", "aiohttp", "pandas", "pyarrow"])))' 2>/dev/null || {
@@ -59,7 +60,7 @@ raise SystemExit(not all(map(find_spec, ["ray", "aiohttp", "pandas", "pyarrow"])
     }
 }
 
-# The processes of a node, or with no name of all nodes: whatever they are children of by now. Ray writes the titles of
+# The processes of a node, or without a name of all nodes, whoever their parents are by now. Ray writes the titles of
 # some over their environment; those are children of its raylet.
 pids_of() {
     local file
@@ -74,8 +75,8 @@ pids_of() {
 # is not replaced by the address of a network card: Ray has a variable for that (below), which all its processes obey, but
 # `ray start` itself takes it to mean that a cluster has one node. It waits longer than 30 s for a node to come up, which is
 # not enough on a busy machine. And it leaves out what flipscale and its tests never ask, as each is a process that takes
-# a second of CPU and more while it idles: all modules of the dashboard but jobs and nodes, the server of Ray Client, and
-# the dashboard agents of nodes other than the head (no_agent.py).
+# a second of CPU to start and more while it idles: all modules of the dashboard but jobs and nodes, the server of Ray
+# Client, and the dashboard agents of nodes other than the head (no_agent.py).
 our_ray_start='
 import os, shlex, subprocess, sys, time
 sys.modules["ray.serve"] = None
@@ -166,7 +167,7 @@ kill_all() {
     done
 }
 
-nodes_alive() { # SECONDS NODES: wait so long at most until so many are alive, in one process that looks again and again
+nodes_alive() { # SECONDS NODES: wait at most SECONDS until NODES nodes are alive, in one process that polls
     "$python" - "http://$dashboard" "${1:-0}" "${2:-0}" <<'PYTHON'
 import json, sys, time, urllib.request
 until = time.monotonic() + float(sys.argv[2])
@@ -188,7 +189,7 @@ raise SystemExit(not enough)
 PYTHON
 }
 
-wait_for_nodes() { # so many workers, and Ray's Jobs API
+wait_for_nodes() { # WORKERS: wait until this many workers and the head are alive
     nodes_alive 600 $(($1 + 1)) >/dev/null || {
         echo "the nodes did not come up in 10 minutes; look into $folder/log and $folder/tmp" >&2
         return 1

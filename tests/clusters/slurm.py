@@ -1,4 +1,4 @@
-"""A real SLURM cluster for tests: slurm.sh, started from Python and gone with it. Fixtures are in tests/conftest.py."""
+"""A real SLURM cluster for tests: slurm.sh, started and stopped from Python. Fixtures are in tests/conftest.py."""
 
 import os
 import random
@@ -26,11 +26,11 @@ def missing() -> str:
 class SlurmCluster:
     """Nodes n1 to n4, partitions main, preempt, preempt0 and short. It stops when this process ends, even by kill -9.
 
-    With SHAPE="second" it is a cluster of other habits, see slurm.sh: nodes cn1 and cn2, partitions batch and brief.
+    With SHAPE="second" it is set up otherwise, see slurm.sh: nodes cn1 and cn2, partitions batch and brief.
 
     A keeper process holds it: `slurm.sh run`, which waits for a line or the end of its standard input. The pipe's other
     end is here, so it comes with `stop()` and with the death of this process. The keeper has a session of its own, so
-    Ctrl-C does not reach it. As one process starts and stops, a start that is broken off leaves no daemon behind.
+    Ctrl-C does not reach it. As one process starts and stops it, an interrupted start leaves no daemon behind.
     """
 
     def __init__(self, folder: Path, keeper: subprocess.Popen[str], settings: Mapping[str, str]) -> None:
@@ -45,7 +45,7 @@ class SlurmCluster:
 
     @classmethod
     def start(cls, folder: Path | None = None, base_port: int | None = None, **knobs: object) -> "SlurmCluster":
-        """Start it in a new folder below /tmp on free ports, if not told otherwise; the folder is removed at the end.
+        """Start it, by default in a new folder below /tmp on free ports; the folder is removed at the end.
 
         `knobs` are environment variables of slurm.sh, as in `start(ACCOUNTING=0, CGROUP=0)`. Several may run at once.
         """
@@ -78,7 +78,7 @@ class SlurmCluster:
         return cluster
 
     def stop(self) -> None:
-        """End its jobs and its daemons and remove its folder. Once more does nothing."""
+        """End its jobs and daemons and remove its folder. A second call does nothing."""
         if self._keeper.returncode is None:
             # A line, and not only the end of the pipe: a process that was forked from this one may hold it open.
             self._keeper.communicate("\n", timeout=PATIENCE)
@@ -86,7 +86,7 @@ class SlurmCluster:
                 raise self._failure("stop")
 
     def kill_node(self, name: str) -> None:
-        """Kill its slurmd: after 12 to 18 s SLURM calls the node DOWN and starts its jobs elsewhere, or ends them.
+        """Kill its slurmd: after 12 to 18 s SLURM marks the node DOWN and starts its jobs elsewhere, or ends them.
 
         The old copies run on meanwhile, until `start_node` has them killed.
         """
@@ -96,7 +96,7 @@ class SlurmCluster:
         self._script("start-node", name)
 
     def kill_controller(self) -> None:
-        """Nothing can be asked or submitted until start_controller; jobs run on."""
+        """Kill slurmctld: until start_controller no command is answered; jobs run on."""
         self._script("kill-controller")
 
     def start_controller(self) -> None:
@@ -122,7 +122,7 @@ class SlurmCluster:
         )
 
     def settle(self) -> None:
-        """As it was at the start: controller and nodes are up, no job is in the queue, all nodes are idle."""
+        """Bring it back to its first state: controller and nodes up, an empty queue, all nodes idle."""
         if not self._alive("slurmctld"):
             self.start_controller()
         for name in self.nodes:
@@ -131,8 +131,8 @@ class SlurmCluster:
         if self.ask("squeue", "-h"):
             self.ask("scancel", "--user=root")
             wait_until(lambda: not self.ask("squeue", "-h"), "an empty queue")
-        # A node that was called down by mistake comes back by itself; one that was drained, by a job that
-        # would not end or by a test, does not.
+        # A node marked down by mistake comes back by itself. One that was drained, by a test or because a job
+        # would not end, does not.
         drained = [name for name, state in self.states().items() if state.startswith(("drain", "down"))]
         if drained:
             self.ask("scontrol", "update", f"nodename={','.join(drained)}", "state=resume")
@@ -156,7 +156,7 @@ class SlurmCluster:
 
 
 def free_ports() -> int:
-    """The first of PORTS ports in a row that nobody listens at, below those that the kernel gives away by itself."""
+    """The first of PORTS ports in a row on which nobody listens, below the kernel's ephemeral ports."""
     for _ in range(100):
         first = random.randrange(20000, 32000, PORTS)
         if all(_is_free(port) for port in range(first, first + PORTS)):

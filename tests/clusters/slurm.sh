@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real SLURM cluster on one machine, for tests and for trying things: 4 nodes of 8 CPUs and 4 fake GPUs, accounting,
-# and all that it writes in one folder.
+# with all its files in one folder.
 #
 #   slurm.sh start               start it; prints `export SLURM_CONF=...`, with which sbatch, squeue ... talk to it
 #   slurm.sh stop                end its jobs and daemons; the folder stays, with the job history, for the next start
@@ -16,9 +16,9 @@
 #
 # Settings, as environment variables. Every command reads the first, start and run read all:
 #
-#   FLIPSCALE_SLURM=.cluster/slurm  the folder, below the working directory if nothing else is said
+#   FLIPSCALE_SLURM=.cluster/slurm  the folder, below the working directory by default
 #   BASEPORT=16800      the ports from BASEPORT+16 to BASEPORT+20+NODES are used. A second cluster needs others
-#   DBPORT=16816        the database's port; BASEPORT+16 if nothing else is said
+#   DBPORT=16816        the database's port; BASEPORT+16 by default
 #   NODES=4             they are called n1, n2, ...
 #   CPUS=8 MEM=6000 GPUS=4  of each node, MEM in MB: not what the machine has, but what SLURM is told
 #   ACCOUNTING=1        0: no database and no slurmdbd, so sacct does not work, as on some real clusters
@@ -26,7 +26,7 @@
 #                       /sys/fs/cgroup/memory is a v1 hierarchy that can be written
 #   SLURMD_TIMEOUT=8    seconds without an answer until a node is DOWN; that is 12 to 18 s after kill-node
 #   CRED_EXPIRE=5       seconds that a requeued job waits at least
-#   SHAPE=first         second: a cluster of other habits. 2 nodes, called cn1 and cn2; partitions batch and brief (60 s
+#   SHAPE=first         second: a cluster set up otherwise: 2 nodes, called cn1 and cn2; partitions batch and brief (60 s
 #                       at most); arrays of 101 tasks; no accounting; an RPC limiter, from which root is exempt; and a
 #                       job_submit rule that wants an account and a time limit
 #
@@ -37,7 +37,7 @@
 set -euo pipefail
 export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
 
-trap : PIPE # who reads what we say may be gone, and still we have to stop what we started
+trap : PIPE # the reader of our output may be gone, and we still have to stop what we started
 unset "${!SLURM_@}" # we may be called in a job, or by someone who uses another cluster
 folder=$(realpath -m "${FLIPSCALE_SLURM:-$PWD/.cluster/slurm}")
 export SLURM_CONF=$folder/etc/slurm.conf # for the daemons, and for every command of SLURM that is called below
@@ -149,7 +149,7 @@ status() {
     sinfo -N -o '%N %P %T %c CPUs %m MB %G'
 }
 
-setting() { # setting NAME: what the configuration says of itself
+setting() { # setting NAME: what the configuration says about itself
     sed -n "s/^# $1: //p" "$SLURM_CONF"
 }
 
@@ -253,7 +253,7 @@ JobSubmitPlugins=lua"
         return
     fi
     cat <<END
-# main: nobody is preempted. preempt: a job of main drives out one of these, 20 s after telling it. preempt0: at once.
+# main: nobody is preempted. preempt: a job of main pre-empts one of these, 20 s after warning it. preempt0: at once.
 # short: time limits that a test can wait for, in minutes. SLURM looks every 30 s, so jobs end up to that much later.
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 PriorityTier=10 PreemptMode=OFF
 PartitionName=preempt Nodes=ALL MaxTime=INFINITE DefaultTime=10 PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
@@ -324,7 +324,7 @@ DefMemPerCPU=200
 $(partitions)
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-# A job that asked for a signal before its time limit gets the same one when it is driven out.
+# A job that asked for a signal before its time limit gets the same one when it is pre-empted.
 PreemptParameters=send_user_signal
 JobRequeue=1
 
@@ -404,7 +404,7 @@ remove_cgroups() {
 
 # ---- daemons --------------------------------------------------------------------------------------------------------
 
-# Daemons must not keep the caller's pipes open, or who reads them waits forever: each is started with </dev/null >>log.
+# Daemons must not keep the caller's pipes open, or their reader waits forever: each is started with </dev/null >>log.
 
 start_munged() {
     begin "starting munged"
@@ -420,7 +420,7 @@ start_munged() {
 start_mariadbd() {
     # MariaDB removes every temporary table in its folder when it starts, also those of another MariaDB.
     mkdir -p "$folder/db-tmp"
-    if [ ! -e "$folder/db/ready" ]; then # also after a start that was killed in between
+    if [ ! -e "$folder/db/ready" ]; then # also after a start that was killed midway
         begin "making a database"
         rm -rf "$folder/db"
         mariadb-install-db --no-defaults --user=root --datadir="$folder/db" --auth-root-authentication-method=normal \
@@ -465,7 +465,7 @@ start_controller() {
     slurmctld -f "$SLURM_CONF" </dev/null >>"$folder/log/slurmctld.err" 2>&1 \
         || fail "slurmctld did not start" slurmctld.err slurmctld.log
     wait_until 600 controller_answers || fail "slurmctld did not come up" slurmctld.err slurmctld.log
-    # A node is unknown to it for up to a few seconds after a restart, and gets no job.
+    # After a restart the controller does not know a node for up to a few seconds and gives it no job.
     local path node
     for path in "$folder/spool/$prefix"*; do
         node=$(basename "$path")
@@ -475,7 +475,7 @@ start_controller() {
     end up
 }
 
-controller_answers() { # the first is content with an open port, the second alone would wait a second to try again
+controller_answers() { # the first needs only an open port; the second alone would wait a second before it tries again
     running munged >/dev/null || exit 1 # stopped by somebody else while we wait
     timeout 5 scontrol ping | grep -q 'is UP' && timeout 5 squeue --noheader
 }
@@ -515,7 +515,7 @@ node_is_good() {
     timeout 5 sinfo -h -n "$1" -p "$main" -o %t | grep -qxE "$good"
 }
 
-# Also one that the controller drained: it answers, and a person brings it back.
+# Also a node that the controller drained: it answers, and a person has to resume it.
 node_is_back() {
     node_is_good "$1" || timeout 5 sinfo -h -n "$1" -p "$main" -o %t | grep -qxE 'drain|drng'
 }

@@ -369,7 +369,7 @@ def test_a_line_of_setup_that_ends_the_job_fails_its_run_and_says_so(tmp_path, c
     send([run], tmp_path, setup=[line])
     wait_for([run], tmp_path, State.FAILED)
     assert folder(tmp_path, run).error().reason == (
-        f"A line of the site file's setup ended the job, with code {code}, before it began. "
+        f"A line of the site file's setup ended the job with code {code} before training began. "
         "Given up: it would fail again."
     )
 

@@ -3,11 +3,12 @@
 counts.py      what went wrong in a part, by kind; the table and bench/results/torture.json
 verbs.py       a verb of the command line in this process, with a time limit and a memory limit
 checks.py      whether runs came out as in an undisturbed study
-trainer.py     a trainer of some lines, whose every write names its process
-processes.py   the processes of a torture, by what they were started with
-kills.py       SIGKILL at random moments: local, SLURM, Ray, MLflow
-scheduler.py   a scheduler on a virtual clock, by virtual.py
-files.py       full disks, truncated files, clocks that jump, 100,000 run folders
+trainer.py     a short trainer whose every write names its process
+submitter.py   submits runs in a process that may be killed
+processes.py   the processes of a torture, found by a folder that they name
+kills.py       SIGKILL at random moments: local, SLURM, Ray; MLflow in mirror.py
+scheduler.py   histories on a simulated SLURM (cluster.py) with a virtual clock (virtual.py)
+files.py       full disks (full_disk.py), truncated files, clocks that jump, 100,000 run folders
 twos.py        two of everything at once
 hostile.py     hostile studies, sites, run folders, shards and tables, by mutate.py
 soak.py        2,000 tiny runs

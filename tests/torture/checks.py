@@ -1,4 +1,4 @@
-"""Whether runs came out as in an undisturbed study: finished once, with its losses, and no process left over."""
+"""Whether runs came out as in an undisturbed study: finished once, with the same losses, and without a traceback."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from tests.torture.counts import Counts
 
 
 def following(state: str) -> str:
-    """The state of a training after its next step: so each loss shows all steps before it."""
+    """The state of a training after its next step. It depends on all steps before it, and so does each loss."""
     return hashlib.sha256(state.encode()).hexdigest()
 
 
@@ -32,7 +32,7 @@ def losses(run: RunFolder) -> list[tuple[int, float]]:
 
 
 def writers(run: RunFolder) -> list[str]:
-    """Which trainings wrote the run's records, in the order in which they did; each as often as its turn came."""
+    """The trainings that wrote the run's records, in order; one that wrote in several turns is named once per turn."""
     found: list[str] = []
     for line in run.tail("metrics.jsonl", 2**24).splitlines():
         try:
@@ -45,7 +45,7 @@ def writers(run: RunFolder) -> list[str]:
 
 
 def check(results: Path, steps: dict[str, int], where: str) -> Counts:
-    """Each run, given with its steps, of the trainer beside this file."""
+    """Check each run of trainer.py; `steps` gives the number of steps by id."""
     counts = Counts()
     for run_id, number in steps.items():
         run = RunFolder(results / "runs" / run_id)
@@ -64,7 +64,7 @@ def check(results: Path, steps: dict[str, int], where: str) -> Counts:
 
 
 def check_logs(results: Path, where: str, known: Sequence[str] = ()) -> Counts:
-    """No job or trainer said a traceback."""
+    """Check that no job or trainer printed a traceback."""
     counts = Counts()
     for log in sorted(results.glob("**/*.log")) + sorted(results.glob("runs/*/log.txt")):
         text = log.read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""A simulated SLURM in a virtual world: it starts, pre-empts, loses and repeats jobs, and answers late or not."""
+"""A simulated SLURM in a virtual world: starts, pre-empts, loses and repeats jobs, and answers late or not at all."""
 
 import re
 import signal
@@ -51,20 +51,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Weather:
-    """How bad a history is: how often things go wrong."""
+    """How often things go wrong in a history."""
 
     away: float
-    """The share of calls that no controller answers; it may have heard an sbatch all the same."""
+    """The share of calls that no controller answers; it may have accepted an sbatch all the same."""
     noise: float
     accounting: str
     """'', 'delayed' or 'off'."""
     forgets_after: float
     lags: float
-    """squeue shows the state of this number of seconds ago."""
+    """squeue shows the state as it was this many seconds ago."""
 
 
 class Cluster:
-    """The scheduler. `attend` is what the batch script of a task comes to: it is given the array's JSON file."""
+    """The scheduler. `attend` stands for the batch script of a task; it is given the array's JSON file."""
 
     def __init__(self, world: World, weather: Weather, attend: Callable[[Path], int]):
         self.world, self.weather, self.attend = world, weather, attend
@@ -118,7 +118,7 @@ class Cluster:
         return 0, "".join(lines), ""
 
     def _view(self) -> list[tuple[Task, str, str]]:
-        """What squeue knows: a job that is new is there at once, the states of others may be old."""
+        """What squeue knows: a new job is listed at once, but states may be old."""
         now = {task: (task.state, task.node) for task in self.tasks if not self._is_forgotten(task)}
         for when, view in reversed(self.shown):
             if when <= self.world.now - self.weather.lags:
@@ -232,7 +232,7 @@ class Cluster:
         task.attendant = self.world.spawn(node, environ, lambda: self.attend(record), tag)
 
     def ask_to_end(self, task: Task, state: str, grace: float) -> None:
-        """SIGTERM to all of a running task, SIGKILL after the grace, then this state; a requeued one waits again."""
+        """SIGTERM to all processes of a task, SIGKILL after the grace, then this state; a requeued task waits again."""
         if task.state != "RUNNING" or task.going:
             return
         task.going = True
@@ -249,7 +249,7 @@ class Cluster:
         self.world.at(self.world.now + grace, over)
 
     def again(self, task: Task, node: str | None = None) -> None:
-        """Start it once more, whatever its processes do: they may live on."""
+        """Start it once more, even if its processes live on."""
         task.restarts += 1
         task.state, task.node, task.not_before = "PENDING", "", self.world.now + 1
         if node:
@@ -262,7 +262,7 @@ class Cluster:
         self.world.at(self.world.now + self.draw.uniform(0, 60), lambda: self._kill(tag))
 
     def fail_node(self, node: str, *, split: bool) -> None:
-        """The node goes down. Where it is split off, its processes go on for some minutes beside the new ones."""
+        """The node goes down. If it is only split off, its processes go on for some minutes beside the new ones."""
         self.down.add(node)
         doomed = [task for task in self.tasks if task.state == "RUNNING" and task.node == node]
         for process in self.world.processes.values():
@@ -275,7 +275,7 @@ class Cluster:
         self.world.at(self.world.now + self.draw.uniform(60, 2000), lambda: self.down.discard(node))
 
     def processes(self) -> Iterator[Process]:
-        """Those of jobs that live."""
+        """The living processes of jobs."""
         return (one for one in self.world.processes.values() if one.returncode is None and one.tag)
 
     def _end(self, task: Task, state: str) -> None:

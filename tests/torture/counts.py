@@ -22,7 +22,7 @@ class Counts:
     cases: int = 0
     wrong: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     findings: list[str] = field(default_factory=list)
-    """A sentence for each, with what is needed to see it again."""
+    """A sentence for each, with what is needed to reproduce it."""
     notes: list[str] = field(default_factory=list)
     """What was not done here, and why."""
 
@@ -45,7 +45,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of a part is done, and by which seed."""
+    """How much of a part is done, and with which seed."""
 
     seed: int
     short: bool
@@ -57,7 +57,7 @@ class Extent:
     """The share of the whole form's cases that is done."""
 
     def of(self, full: int, short: int) -> int:
-        """How many cases: in full or the share of that, or in the short form."""
+        """How many cases: the share of the full number, or the number of the short form."""
         return short if self.short else max(1, round(self.share * full))
 
 
@@ -66,7 +66,7 @@ Part = Callable[[Extent], Counts]
 
 @dataclass(frozen=True)
 class Row:
-    """What a part came to."""
+    """The result of a part."""
 
     part: str
     cases: int
@@ -84,7 +84,7 @@ class Row:
 
 
 def measured(name: str, part: Part, extent: Extent) -> Row:
-    """Do a part and say what it came to."""
+    """Do a part and return its result."""
     load, began, cpu = os.getloadavg()[0], time.monotonic(), cpu_seconds()
     counts = part(extent)
     return Row(
@@ -104,7 +104,7 @@ def measured(name: str, part: Part, extent: Extent) -> Row:
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and of those that it has waited for, without daemons and their jobs."""
+    """CPU seconds of this process and of the children that it has waited for, without daemons and their jobs."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
@@ -127,7 +127,7 @@ def _extent_in_words(row: Mapping[str, Any]) -> str:
 
 
 def write(rows: Sequence[Row], out: Path) -> list[dict[str, Any]]:
-    """Write the rows; those of other parts that the file has stay. Returns all rows, in the order of the file."""
+    """Write the rows; rows of other parts in the file stay. Returns all rows, in the order of the file."""
     before = json.loads(out.read_text())["parts"] if out.exists() else []
     now = {row.part: asdict(row) for row in rows}
     kept = [now.pop(row["part"], row) for row in before]

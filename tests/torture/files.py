@@ -21,7 +21,7 @@ from tests.torture.verbs import Case, Outcome, count, judged, ran
 ROOT = Path(__file__).parents[2]
 
 WHOLE = 3000
-"""Files up to this number of bytes are cut off at every byte, larger ones at some hundred places."""
+"""Files up to this many bytes are cut off at every byte, larger ones at up to about 400 places."""
 
 
 def torture(extent: Extent) -> Counts:
@@ -43,7 +43,7 @@ def torture(extent: Extent) -> Counts:
 
 
 def full_disk(extent: Extent) -> Counts:
-    """No room after the n-th write of training, collecting and reporting, for all n; then room again."""
+    """No room after the n-th write of training, collecting and reporting; then room again. In full, for every n."""
     place = extent.work / "disk"
     place.mkdir()
     shim = place / "full_disk.so"
@@ -75,14 +75,14 @@ LOOKS: tuple[tuple[str, ...], ...] = (
     ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("logs", "RUN"), ("du",), ("ledger",),
     ("why", "RUN"), ("cancel", "study.yaml"), ("submit", "--dry-run", "study.yaml"),
 )  # fmt: skip
-"""What looks at run folders. Each cut is looked at by two of them, in turns."""
+"""Commands that read run folders. Each truncated file is read by two of them, in turns."""
 
 SLOW_LOOKS: tuple[tuple[str, ...], ...] = (("report", "study.yaml"), ("compare", "study.yaml"))
-"""Every 20th cut is looked at by these instead."""
+"""Every 20th truncated file is read by these instead."""
 
 
 def truncated(extent: Extent) -> Counts:
-    """Every file of a results folder, cut off at every byte."""
+    """Every file of a results folder, cut off at every byte (large ones at some of them)."""
     made = hostile.prepare(extent.work / "truncated")
     results = made / "results"
     files = sorted(path for path in results.rglob("*") if path.is_file() and path.suffix != ".lock")
@@ -154,7 +154,7 @@ def clocks(extent: Extent) -> Counts:
 
 @contextlib.contextmanager
 def _clock(tell: Callable[[float], float]) -> Iterator[None]:
-    """A clock that says something else; files are touched by that of the file server."""
+    """A clock that is wrong; times of files are those of the file server, which is right."""
     real = time.time
     with mock.patch.object(time, "time", side_effect=lambda: tell(real())):
         yield
@@ -170,7 +170,7 @@ def _look_at(made: Path, look: tuple[str, ...], jump: float) -> Outcome:
 
 
 def _train(made: Path, seed: str) -> Outcome:
-    """The trainer of some lines under a clock that jumps at any moment, a day at most: it finishes as it should."""
+    """Run trainer.py under a clock that jumps at any moment, by a day at most: it finishes as it should."""
     from tests.launch.contract import StandInRun
     from tests.torture import trainer
     from tests.torture.checks import losses, undisturbed
@@ -193,11 +193,11 @@ def _train(made: Path, seed: str) -> Outcome:
 # Many folders
 
 LINKS = 10_000
-"""To one file; ext4 has room for 65,000."""
+"""Hard links to one file; ext4 allows 65,000."""
 
 
 def many_folders(extent: Extent) -> Counts:
-    """A results folder with the runs of many others beside a small study's; every verb that looks through it."""
+    """A results folder with many other runs beside those of a small study, and the verbs that read all of it."""
     made = hostile.prepare(extent.work / "many")
     runs = made / "results" / "runs"
     (first, *_) = sorted(runs.iterdir())

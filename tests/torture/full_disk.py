@@ -1,9 +1,9 @@
-"""A disk that is full from some write on: python -m tests.torture.full_disk, with full_disk.so preloaded.
+"""A disk that is full after some write: python -m tests.torture.full_disk, with full_disk.so preloaded.
 
     python -m tests.torture.full_disk PLACE FIRST LAST STEP
 
 For each of these numbers of writes a forked process trains a small run, collects and reports, with no room after that
-many writes. Then there is room again, and the same commands have to come to what they come to on a disk with room.
+many writes. Then there is room again, and the same commands must give the same result as on a disk with room.
 Prints a line of JSON for each number: {"writes": n, "wrong": kind or "", "said": ...}.
 """
 
@@ -82,7 +82,7 @@ def _clear(run: Any) -> None:
 
 
 def _forked(base: Path, run: Path, room: int) -> dict[str, Any]:
-    """Train, collect and report in a process of its own; what was wrong, and how many writes there were."""
+    """Train, collect and report in a process of its own. Returns what was wrong, and the number of writes."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:

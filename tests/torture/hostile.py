@@ -1,7 +1,7 @@
-"""Hostile studies, expressions, sites, run folders, shards and tables, each through the command line or its reader.
+"""Hostile studies, expressions, sites, run folders, shards and tables, each read by the command line or its reader.
 
-Each case has a seed of its own, which its name says. A case may end with any exit code and any sentence; an exception
-that comes out of `main`, a case of over 30 s, and one that takes 2 GB are counted.
+Each case has a seed of its own, which is in its name. A case may end with any exit code and any sentence. Counted are
+exceptions that leave `main`, cases of over 30 s, and cases that take over 2 GB.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def torture(extent: Extent) -> Counts:
 
 
 def prepare(work: Path) -> Path:
-    """A folder with good things to spoil: a finished study with its tables, shards, images. Heavy imports are done."""
+    """A folder with good files to spoil: a study with its tables, shards and images. Does the heavy imports, too."""
     made = work / "good"
     planned = planned_study(made, TINY)
     fill(made / "results", planned, records=5)
@@ -97,11 +97,11 @@ def prepare(work: Path) -> Path:
         (folder / "log.txt").write_text("it trains\n")
         (folder / "failures.jsonl").write_text('{"kind": "node", "reason": "lost", "then": "resumed", "time": 1.7e9}\n')
         (folder / "life.json").write_text('{"doing": "training"}')
-        if number == len(planned.runs) - 1:  # One that is not over: its job is looked for.
+        if number == len(planned.runs) - 1:  # One run is not over, so its job is looked for.
             (folder / "result.json").unlink()
             lease = {"token": "t", "host": "elsewhere", "pid": 1, "born": "1", "time": 1.7e9, "attempt": 0}
             (folder / "lease.json").write_text(json.dumps({**lease, "job": f"local/{log.name}/0", "node": "n1"}))
-            os.utime(folder / "lease.json", (1.7e9, 1.7e9))  # `cancel` would wait for a living holder elsewhere.
+            os.utime(folder / "lease.json", (1.7e9, 1.7e9))  # A living holder would keep `cancel` waiting.
     workers = [{"pid": 2**22 - 1, "born": "1", "slots": ["core-0"], "log": "worker-0.log"}]
     log.mkdir(parents=True)
     folders = [str(results / "runs" / run.id) for run in planned.runs]
@@ -142,13 +142,13 @@ def _write_data(made: Path) -> None:
 
 
 def case_of(kind: str, seed: str, made: Path) -> Case:
-    """A hostile case, repeated by its kind and seed."""
+    """A hostile case, which its kind and seed reproduce."""
     return Case(f"{kind} {seed}", functools.partial(MAKERS[kind], f"{kind}-{seed}", made))
 
 
 @contextlib.contextmanager
 def here(made: Path) -> Iterator[Path]:
-    """A new folder beside `made`, and in it while the block runs. Nothing that is read may start or end a process."""
+    """A new working folder beside `made` while the block runs. No file that is read may start or signal a process."""
     folder = made.parent / f"case-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -159,7 +159,7 @@ def here(made: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def no_orders() -> Iterator[None]:
-    """Signals and programs that a hostile file may have asked for raise instead: they count as tracebacks."""
+    """Signals to other processes and starts of unknown programs raise, so they count as tracebacks."""
     kill, killpg, start = os.kill, os.killpg, subprocess.Popen.__init__
 
     def refuse(how: Callable[[int, int], None], pid: int, signum: int) -> None:
@@ -183,7 +183,7 @@ def no_orders() -> Iterator[None]:
 
 
 KNOWN_PROGRAMS = {"git", "nvidia-smi", "squeue", "scontrol", "sacct", "sinfo", "lscpu", "uname"}
-"""What flipscale asks of its own accord, while it looks."""
+"""Programs that flipscale itself may start while it reads."""
 
 
 def _dump(data: Any) -> bytes:
@@ -248,7 +248,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
 
 
 def folder(seed: str, made: Path) -> Outcome:
-    """Files of a results folder spoilt, one to three of them, and everything that reads them."""
+    """One to three spoilt files of a results folder, read by two random commands."""
     draw = random.Random(seed)
     with here(made) as place:
         shutil.copytree(made / "results", "results")
@@ -257,7 +257,7 @@ def folder(seed: str, made: Path) -> Outcome:
         files = sorted(path for path in Path("results").rglob("*") if path.is_file())
         runs = sorted(path for path in Path("results/runs").iterdir())
         extra = [runs[-1] / name for name in ("error.json", "result.json", "probe.json", "code.json", "hits.json")]
-        several = sorted({*files, *extra})  # Each once: what is a pipe or a link by now must not be written to.
+        several = sorted({*files, *extra})  # Each once: a file that is now a pipe or a link must not be written to.
         spoilt = [
             f"{path.name} {mutate.file_changed(path, draw)}" for path in draw.sample(several, draw.choice((1, 1, 2, 3)))
         ]
@@ -270,7 +270,7 @@ def folder(seed: str, made: Path) -> Outcome:
 
 
 def point_here(place: Path) -> None:
-    """Have the files of the copy name this folder, as they named the one they come from."""
+    """Make workers.json of the copy name this folder instead of the original one."""
     workers = next(Path("results/local").glob("*/workers.json"))
     held = json.loads(workers.read_text())
     held["folders"] = [str(place / "results" / "runs" / Path(one).name) for one in held["folders"]]
@@ -316,7 +316,7 @@ def data(seed: str, made: Path) -> Outcome:
 
 
 def _head_changed(content: bytes, draw: random.Random) -> bytes:
-    """Some bytes of a header, or of one of the headers of a tar file, that lie."""
+    """Change some bytes of a header, or of one of the headers of a tar file."""
     spoilt = bytearray(content)
     start = 512 * draw.randrange(max(1, len(spoilt) // 512)) if len(spoilt) > 4096 else 0
     for _ in range(draw.choice((1, 4, 12))):

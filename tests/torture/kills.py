@@ -1,7 +1,7 @@
 """SIGKILL at random moments: submitting commands, attendants, trainers, collectors, daemons of SLURM, Ray and MLflow.
 
-A round is a small study, some kills, and a person who then submits what is lost until all is over. Afterwards each run
-is finished once with the losses of the undisturbed one, no two trainings wrote in turns, and no process is left.
+A round is a small study, some kills, and a person who then resubmits lost runs until all are finished. Afterwards each
+run has finished once with the losses of the undisturbed one, no two trainings wrote in turns, and no process is left.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from tests.torture.trainer import steps_of
 ROOT = Path(__file__).parents[2]
 
 SETTLE_SECONDS = 400.0
-"""A round that is not over this long after its last kill is given up."""
+"""A round that has not finished this long after its last kill counts as a hang."""
 
 ROUND_KILLS = 5
 
@@ -59,7 +59,7 @@ def torture(extent: Extent) -> Counts:
 
 
 Kill = Callable[[Path, random.Random], bool]
-"""Kills something of a study in this results folder: whether there was something to kill."""
+"""Kills a process of a study in this results folder; returns whether there was one to kill."""
 
 
 def of_role(role: str) -> Kill:
@@ -89,7 +89,7 @@ def _rounds(
     kills: Mapping[str, Kill],
     tend: Callable[[], None] = _nothing,
 ) -> Counts:
-    """tend: what a cluster's people do now and then."""
+    """tend: what a cluster's administrators do now and then."""
     counts = Counts()
     for index in range(number):
         place = extent.work / f"{launcher}-{index}" / "results"
@@ -132,7 +132,7 @@ class Round:
 
 
 def disturb(draw: random.Random, kills: Mapping[str, Kill], number: int, study: "Study") -> int:
-    """Kill living processes this many times, at random moments, and submit lost runs again; the number of kills."""
+    """Kill living processes this many times, at random moments, and resubmit lost runs. Returns the number of kills."""
     done, until = 0, time.monotonic() + SETTLE_SECONDS
     while done < number and time.monotonic() < until:
         time.sleep(draw.uniform(0.05, 0.9))
@@ -149,7 +149,7 @@ def disturb(draw: random.Random, kills: Mapping[str, Kill], number: int, study: 
 
 @dataclass
 class Study:
-    """Runs, and how a person has them go on."""
+    """Runs, and how a person keeps them going."""
 
     runs: Sequence[Any]
     results: Path
@@ -163,7 +163,7 @@ class Study:
         return set(self._states()) == {State.FINISHED}
 
     def go_on(self) -> None:
-        """Submit lost or failed runs again if nothing is under way."""
+        """Submit again if no run is waiting or running and some are not finished."""
         if self.submitting is not None and self.submitting.poll() is None:
             return
         self.tend()
@@ -172,14 +172,14 @@ class Study:
             self.submitting = self.submit()
 
     def _states(self) -> "set[State | None]":
-        """None where a scheduler could not be asked."""
+        """The states of all runs; None stands for a scheduler that could not be asked."""
         try:
             return set(states(self.runs, self.results).values())
         except FlipscaleError:
             return {None}
 
     def settle(self) -> bool:
-        """As a person would, go on until all is finished. Whether it came to that."""
+        """Go on as a person would until all runs are finished. Returns whether they are."""
         until = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < until:
             if self.is_over():
@@ -227,11 +227,11 @@ OFTEN = (
     "import sys; from pathlib import Path; from flipscale.train import train\n"
     "raise SystemExit(train(list(map(Path, sys.argv[3:])), checkpoint_seconds=0.2))"
 )
-"""`flipscale train` with many checkpoints; its command line has those words too."""
+"""`flipscale train` with many checkpoints; 'flipscale train' is in its command line too."""
 
 
 def _kill_at_work(draw: random.Random, results: Path) -> int:
-    """Kill a trainer that has begun with a run, some moments later."""
+    """Kill a trainer some moments after it has begun a run."""
     until = time.monotonic() + 60
     while time.monotonic() < until and not any(results.glob("runs/*/lease.json")):
         time.sleep(0.05)
@@ -240,7 +240,7 @@ def _kill_at_work(draw: random.Random, results: Path) -> int:
 
 
 def compare(runs: Sequence[Run], results: Path, expected: Path, where: str) -> Counts:
-    """Each run against the same one that was trained undisturbed."""
+    """Compare each run with the same run trained undisturbed."""
     counts = Counts()
     for run in runs:
         here, there = (RunFolder(base / "runs" / run.id) for base in (results, expected))
@@ -272,7 +272,7 @@ def slurm(extent: Extent, draw: random.Random, number: int) -> Counts:
 
 
 def _kill_controller(cluster: slurm_parts.SlurmCluster) -> bool:
-    """By SIGKILL: it forgets what it has not written yet. It is back a moment later."""
+    """By SIGKILL, so it forgets what it has not written yet. It is back a moment later."""
     with contextlib.suppress(OSError, ValueError):
         os.kill(int((cluster.folder / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
     cluster.start_controller()
@@ -309,7 +309,7 @@ def _kill_node(cluster: slurm_parts.SlurmCluster, draw: random.Random) -> bool:
 
 
 def ray(extent: Extent, draw: random.Random, number: int) -> Counts:
-    """On a real head and two workers; in the last round the head dies, and a new cluster comes."""
+    """On a real head and two workers; at the end the whole cluster dies, and the study goes on without it."""
     if reason := ray_parts.missing():
         return Counts(notes=[f"no Ray: {reason}"])
     counts = Counts()
@@ -333,7 +333,7 @@ def _kill_ray_node(cluster: ray_parts.RayCluster, draw: random.Random) -> bool:
 
 
 def _without_a_head(extent: Extent, draw: random.Random, cluster: ray_parts.RayCluster) -> Counts:
-    """The whole cluster is killed in the middle of a study, which goes on on this machine."""
+    """The whole cluster is killed in the middle of a study, which then continues on this machine."""
     where = f"seed {extent.seed}, ray without a head"
     first = Round(draw, extent.work / "ray-head" / "results", "ray", {}, where)
     first.results.mkdir(parents=True)
@@ -345,7 +345,7 @@ def _without_a_head(extent: Extent, draw: random.Random, cluster: ray_parts.RayC
     for pid in cluster.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    # A Ray that is gone for good cannot say that its jobs are: the driver's silence does, after a minute.
+    # A Ray that is gone cannot say that its jobs are gone too: the driver's silence shows it, after a minute.
     first.launcher = "local"
     if not Study(runs, first.results, lambda: first._submit(runs)).settle():
         counts.found("hangs", f"{where}: not over")

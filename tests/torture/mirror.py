@@ -1,4 +1,4 @@
-"""Kills of collectors and of the MLflow server they write to. Afterwards MLflow has each run once, with its scores."""
+"""Kills of collectors and of the MLflow server they write to. Afterwards MLflow has each run once."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def torture(extent: Extent, draw: random.Random) -> Counts:
     with mlflow_server(place, f"sqlite:///{place / 'first.db'}", port=port) as uri:
         began = time.monotonic()
         _collect(place, uri).wait(timeout=600)
-        seconds = time.monotonic() - began  # of a collect that nothing disturbs, on this machine
+        seconds = time.monotonic() - began  # of an undisturbed collect on this machine
     for index in range(extent.of(8, 1)):
         with mlflow_server(place, store, port=port) as uri:
             collecting = _collect(place, uri)
@@ -62,7 +62,7 @@ def _collect(place: Path, uri: str) -> "subprocess.Popen[bytes]":
 
 
 def _kill_one(draw: random.Random, place: Path, port: int) -> int:
-    """The collector, or the server."""
+    """Kill the collector or the server; 1 if there was something to kill."""
     if draw.random() < 0.5:
         doomed = [pid for pid, role in with_folder(place).items() if role == "collector"]
     else:
@@ -84,7 +84,7 @@ def _servers(port: int) -> list[int]:
 
 
 def check(uri: str, ids: list[str], where: str) -> Counts:
-    """Every run once."""
+    """Check that MLflow has every run once."""
     from mlflow import MlflowClient
 
     counts = Counts()

@@ -18,13 +18,13 @@ VALUES: tuple[Any, ...] = (
     [None], {"": ""}, {"a": {"b": {"c": {}}}}, [1, "a", None], list(range(300)), "2026-01-01", "!!python/object:x",
     "ViT-B-16", "ViT-w1000000d1000000-1", "ViT-w16d1-4", "mask_ratio", "seed", {"mask_ratio": 0.5}, "9" * 5000,
 )  # fmt: skip
-"""Values that readers stumble over."""
+"""Values that may trip readers of files."""
 
 TEXTS = tuple(value for value in VALUES if isinstance(value, str))
 
 
 def anything(draw: random.Random, depth: int = 0) -> Any:
-    """A value that is not what is wanted."""
+    """An unexpected value."""
     kind = draw.random()
     if kind < 0.75 or depth > 3:
         return draw.choice(VALUES)
@@ -39,7 +39,7 @@ def anything(draw: random.Random, depth: int = 0) -> Any:
 
 
 def mutated(data: Any, draw: random.Random, times: int = 1) -> Any:
-    """The data with this number of changes, each at a random place. The data itself is changed."""
+    """The data with this number of changes, each at a random place. Changes the data in place."""
     for _ in range(times):
         data = _change(data, draw)
     return data
@@ -62,7 +62,7 @@ def _change(data: Any, draw: random.Random) -> Any:
         holder[key] = other[elsewhere] if _is_there(other, elsewhere) and other is not holder else anything(draw)
     else:
         holder[key] = [holder[key]]
-    # Data that holds itself cannot be written down.
+    # Data that contains itself cannot be written.
     return json.loads(_dumped(data)) if _is_there(holder, key) else data
 
 
@@ -129,7 +129,7 @@ def json_changed(data: bytes, draw: random.Random) -> bytes:
 
 
 def file_changed(path: Path, draw: random.Random) -> str:
-    """Make a file, or a path where there is none, hostile; how."""
+    """Make a file hostile, or put a hostile one at a free path. Returns the kind of change."""
     data = b'{"schema": 1}'
     if path.is_file():
         data = path.read_bytes()
@@ -161,7 +161,7 @@ def file_changed(path: Path, draw: random.Random) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """With the time of the file that was there: a lease written just now is a living one, which `cancel` waits for."""
+    """Write with the time of the old file: a lease written just now counts as living, and `cancel` waits for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.stat() if path.is_file() else None
     path.write_bytes(data)
@@ -170,7 +170,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sparse(path: Path) -> None:
-    """200 GB of nothing."""
+    """200 GB of zeros that take no space."""
     with open(path, "wb") as file:
         file.truncate(200 * 10**9)
 

@@ -1,4 +1,4 @@
-"""The processes that a torture has started, found by a folder that their command line or environment names."""
+"""The processes that a torture has started, found by a folder that their command line names."""
 
 import os
 import time
@@ -12,11 +12,11 @@ ROLES = {
     "submitter": (b"tests.torture.submitter\0",),
     "collector": (b"\0flipscale\0collect\0",),
 }
-"""What a process of each role has in its command line. srun has its trainer's, and is one with it."""
+"""What the command line of each role contains. srun contains its trainer's, so it counts as a trainer."""
 
 
 def with_folder(folder: Path) -> dict[int, str]:
-    """The role of each living process that names the folder, by pid; '' for another one."""
+    """The role of each living process whose command line names the folder, by pid; '' if it has none of ROLES."""
     found = {}
     name = os.fsencode(str(folder))
     for path in Path("/proc").glob("[0-9]*"):
@@ -36,7 +36,7 @@ def _is_zombie(path: Path) -> bool:
 
 
 def left_over(folder: Path, seconds: float = 60.0, but: Iterable[str] = ()) -> list[str]:
-    """The command lines of processes that are still there after this time; empty as soon as there are none."""
+    """Wait until no such process is left, at most this long; the command lines of those still there."""
     until = time.monotonic() + seconds
     while living := {pid: role for pid, role in with_folder(folder).items() if role not in but}:
         if time.monotonic() > until:

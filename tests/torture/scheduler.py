@@ -1,11 +1,11 @@
-"""Histories on a simulated SLURM with a virtual clock: submit, attend, policy, lease and train's list as they are.
+"""Histories on a simulated SLURM with a virtual clock, with the real submit, attendant, policy, lease and work list.
 
-A history is a study of a few runs with children, drawn by its seed with its faults: pre-emption with and without grace,
+A history is a study of a few runs with children and faults drawn from its seed: pre-emption with and without grace,
 nodes that die or are split off while their processes go on, jobs started twice or forgotten, killed trainers and
-attendants, hangs, time limits, failures of the code and of memory, a controller that is away or that heard and did
+attendants, hangs, time limits, failures of the code and of memory, a controller that is away or that acted and did
 not answer, noise, old answers of squeue, delayed accounting or none, and clocks that are up to 50 s apart and jump. A
-person looks now and then, cancels, and submits again what is lost. After an hour or so no more goes wrong, and then
-every run has to be finished as the undisturbed one, or failed with a reason where it was made to fail.
+person looks now and then, cancels, and resubmits lost runs. After about an hour nothing more goes wrong. Every run must
+then finish like the undisturbed one, or fail with a reason if it was made to fail.
 """
 
 import contextlib
@@ -50,16 +50,16 @@ STEPS = 12
 """Steps of each run; a step takes some seconds."""
 
 QUIET = 4000.0
-"""Seconds after which no more goes wrong."""
+"""Seconds after which nothing more goes wrong."""
 
 END = 400_000.0
-"""Seconds after which a history is given up: what is not over then is lost."""
+"""Seconds after which a history is given up: runs that are not over then count as lost."""
 
 OVER = (State.FINISHED, State.FAILED)
 
 
 def torture(extent: Extent) -> Counts:
-    """Thousands of histories in full, some dozens in short."""
+    """3,000 histories in full, 30 in the short form."""
     runs = planned(extent.work)
     number = extent.of(3000, 30)
     cases = [
@@ -78,7 +78,7 @@ def planned(work: Path) -> Sequence[Run]:
 
 
 def told(seed: str, runs: Sequence[Run], sabotage: str = "") -> Outcome:
-    """Let a history happen, and say what is wrong with its end."""
+    """Run a history, and say what is wrong at its end."""
     place = Path(tempfile.mkdtemp(prefix="flipscale-history-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     said = io.StringIO()
     try:
@@ -93,7 +93,7 @@ def told(seed: str, runs: Sequence[Run], sabotage: str = "") -> Outcome:
 
 @dataclass
 class Witness:
-    """What trainings did, as seen from outside: which lease wrote each record, and which results were written."""
+    """What trainings did, seen from outside: which lease wrote each record, and which results were written."""
 
     writers: dict[str, list[str]] = field(default_factory=dict)
     results: dict[str, int] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class History:
         self.is_done = False
 
     def happen(self) -> list[tuple[str, str]]:
-        """Until the person sees that all is over: (kind, what) of each thing that is wrong."""
+        """Run until the person sees that all runs are over. Returns (kind, sentence) of each fault."""
         self.world.programs, self.world.start = self.cluster.call, self._start_worker
         with self.world.instead_of_the_system(), self._quicker():
             self.world.spawn("login", {"PATH": "/bin"}, self._person)
@@ -152,7 +152,7 @@ class History:
 
     @contextlib.contextmanager
     def _quicker(self) -> Iterator[None]:
-        """Looks are rarer than they are in time, and what needs the real machine is left out."""
+        """While the block runs, the code polls less often than usual and skips what needs the real machine."""
         from flipscale.train import worklist
 
         submitting = sys.modules["flipscale.launch.submit"]  # the package has the function under this name
@@ -188,7 +188,7 @@ class History:
             self.world.sleep(self.draw.choice((20.0, 120.0, 600.0)))
 
     def _is_final(self, now: Mapping[str, State]) -> bool:
-        """Whether nothing else is to be expected, however often it is submitted."""
+        """Whether these states stay, however often the runs are submitted."""
         if self.world.now < QUIET / 4:
             return False
         return all(state is State.FINISHED or self._is_doomed(run_id) for run_id, state in now.items())
@@ -205,7 +205,7 @@ class History:
         return self.world.spawn(here.host, environ, lambda: self._train(folders), here.tag)
 
     def _train(self, folders: Sequence[Path]) -> int:
-        """`train` as it is, but for what it does with a run."""
+        """The real `train`, except for what it does with a run."""
         from flipscale.train import worklist
         from flipscale.train.failure import why
         from flipscale.train.stop import STOP_SIGNALS, Stop
@@ -229,7 +229,7 @@ class History:
         return 128 + stop.signal if stop.signal else int(bool(listed.failed))
 
     def _train_one(self, run: RunFolder, lease: Lease, stop: Any) -> None:
-        """Some steps, each of which follows from the one before, with a checkpoint now and then."""
+        """Some steps, each of which depends on the one before, with a checkpoint now and then."""
         checkpoint = run.path / "checkpoint.pt"
         step, state = json.loads(checkpoint.read_text()) if checkpoint.exists() else (0, run.id)
         self._fail_if_it_must(run, step)

@@ -1,4 +1,4 @@
-"""2,000 tiny runs on this machine, SLURM and Ray: the watching process needs little memory, few files and processes."""
+"""2,000 tiny runs on this machine, SLURM and Ray. The watching process must need little memory and few files."""
 
 import contextlib
 import os
@@ -22,16 +22,16 @@ from tests.torture.trainer import steps_of
 SHARE = {"local": 1400, "slurm": 400, "ray": 200}
 
 SECONDS = 1500.0
-"""A share that takes longer hangs."""
+"""A share that takes longer counts as a hang."""
 
 GROWTH = 300 * 2**20
-"""Bytes that the watching process may grow by."""
+"""Bytes by which the watching process may grow."""
 
 SLOTS = {"local": os.cpu_count() or 1, "slurm": 32, "ray": 8}
-"""Runs at once: on the cores of this machine, and on those that the nodes of the clusters claim."""
+"""Runs at once: one per core of this machine, or per core that the cluster's nodes claim."""
 
 PROCESSES = 6
-"""Processes for each of them: script, attendant, srun and its helper, trainer, and one that just ends."""
+"""Processes per run: script, attendant, srun and its helper, trainer, and one that is just ending."""
 
 
 def torture(extent: Extent) -> Counts:
@@ -58,7 +58,7 @@ def torture(extent: Extent) -> Counts:
 
 
 def share(extent: Extent, name: str, number: int) -> Counts:
-    """This number of runs with this launcher, submitted in four parts while the first are at work."""
+    """This number of runs with this launcher, submitted in four parts while earlier ones run."""
     counts = Counts(cases=number)
     results = extent.work / f"soak-{name}" / "results"
     runs = [StandInRun(f"run-{n:04}", seconds=0.05) for n in range(number)]

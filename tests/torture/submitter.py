@@ -1,6 +1,6 @@
 """Submits runs in a process of its own, which may be killed: python -m tests.torture.submitter RESULTS LAUNCHER JSON
 
-JSON is a list of [id, seconds, command of the trainer or null]. Prints what it submitted.
+JSON is a list of [id, seconds]. Prints what it submitted.
 """
 
 import json

@@ -1,7 +1,7 @@
 """A stand-in for `flipscale train` that resumes: python trainer.py RUN-FOLDER...
 
-Each loss follows from the one before, a checkpoint comes every few steps, and every record says which process wrote it.
-It loads no torch, so hundreds of kills take minutes.
+Each loss depends on the one before, a checkpoint is written every three steps, and every record names the lease that
+wrote it. It loads no torch, so hundreds of kills take minutes.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Two of everything on one results folder at once: submits, collects, plots, launchers, users.
 
-The verbs run in forked processes that begin together. Afterwards each run is finished once, tables are those that one
-collect alone writes, and nobody was shown a traceback.
+The verbs run in forked processes that begin together. Afterwards each run has finished once, results.csv is what one
+collect alone writes, and nobody has seen a traceback.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from tests.torture.trainer import steps_of
 from tests.torture.verbs import Outcome, judged, ran
 
 SECONDS = 300.0
-"""The time that verbs which wait for each other may take together."""
+"""The time limit of a verb, which may wait for others."""
 
 Do = Callable[[], Outcome]
 
@@ -97,7 +97,7 @@ def submits(extent: Extent, draw: random.Random, index: int) -> Counts:
     results.mkdir(parents=True)
     where = f"seed {extent.seed}, submits {index}"
     runs = [StandInRun(f"run-{n}", seconds=round(draw.uniform(0.1, 1.5), 2)) for n in range(8)]
-    # Below no long path, as sockets and programs of the stand-in have names in it.
+    # At a short path, because sockets and programs of the fake SLURM lie in it.
     cluster = Path(tempfile.mkdtemp(prefix="flipscale-fake-slurm-"))
     environment = fake_slurm.install(cluster)
     before = {name: os.environ.get(name) for name in environment}
@@ -166,7 +166,7 @@ def tables(extent: Extent, made: Path, index: int) -> Counts:
     if extent.short:
         verbs = [verb for verb in verbs if verb[0] != "plot"]
     elif index % 2:
-        table.unlink()  # All of them begin with nothing.
+        table.unlink()  # All of them begin without a table.
     with contextlib.chdir(place):
         outcomes = together([functools.partial(ran, verb, SECONDS) for verb in verbs for _ in range(2)])
         outcomes.append(ran(verbs[0], SECONDS))
@@ -184,7 +184,7 @@ OTHER, GROUP = 54_321, 54_322
 
 
 def users(extent: Extent, made: Path) -> Counts:
-    """A second user looks at a results folder that is another's, and at one that both share by a group."""
+    """A second user works on another user's results folder, and on one that both share by a group."""
     if os.geteuid():
         return Counts(notes=["no second user: it needs root"])
     counts = Counts()
@@ -195,14 +195,14 @@ def users(extent: Extent, made: Path) -> Counts:
         ["submit", "study.yaml", "--detach"],
     ]  # fmt: skip
     for shared in (False, True):
-        # Everybody may come here; the folder of the torture is its owner's alone.
+        # Everybody may enter this folder; the torture's own folder is closed to other users.
         place = Path(tempfile.mkdtemp(prefix="flipscale-users-"))
         place.chmod(0o755)
         here = place / "study"
         shutil.copytree(made, here)
         for run in here.glob("results/runs/*"):
             if not (run / "result.json").exists():
-                shutil.rmtree(run)  # Nothing is left to submit, because Python itself may be closed to a second user.
+                shutil.rmtree(run)  # Nothing is left to submit: a second user may not be able to run this Python.
         (here / "study.yaml").write_text(hostile.TINY.replace("seeds: 2", "seeds: 1"))
         if shared:
             _share(here)

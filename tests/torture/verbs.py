@@ -1,7 +1,7 @@
-"""A verb of the command line in this process: what it said, and whether it ended as it should.
+"""Runs a verb of the command line in this process: what it printed, and whether it ended as it should.
 
-To start Python 2,000 times would take half an hour. A case runs in a worker that is forked from a process with
-everything imported; it ends a case by alarm after SECONDS, and the worker itself is killed where that does not help.
+Starting Python 2,000 times would take half an hour. A case therefore runs in a worker that is forked from a process
+with everything imported. An alarm ends a case after SECONDS; if that does not help, the worker is killed.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from flipscale.cli import main
 from tests.torture.counts import Counts
 
 SECONDS = 30
-"""A case that takes longer hangs."""
+"""A case that takes longer counts as a hang."""
 
 PATIENCE = 400
-"""A worker that says nothing for longer is killed: what it does cannot be broken off."""
+"""A worker that reports nothing for longer is killed, because the alarm could not end its case."""
 
 MEMORY = 2 * 2**30
-"""Bytes that a case may take beside what its worker has already."""
+"""Bytes that a case may take on top of what its worker has."""
 
 
 class TimeIsOver(BaseException):
-    """No handler of the code may take it for an error of its own."""
+    """A BaseException, so that no `except Exception` in the code catches it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Outcome:
     code: int | str
     said: str
     wrong: str = ""
-    """One of KINDS, or '' where it ended in order."""
+    """One of KINDS, or '' if it ended as it should."""
 
 
 def ran(arguments: Sequence[str], seconds: float = SECONDS) -> Outcome:
@@ -50,7 +50,7 @@ def ran(arguments: Sequence[str], seconds: float = SECONDS) -> Outcome:
 
 
 def judged(do: Callable[[], Any], seconds: float = SECONDS) -> Outcome:
-    """Do it, with captured output. It may return an exit code, or raise SystemExit, as argparse does."""
+    """Call `do` with captured output. It may return an exit code, or raise SystemExit, as argparse does."""
     said = io.StringIO()
     code: int | str = "raised"
 
@@ -59,7 +59,7 @@ def judged(do: Callable[[], Any], seconds: float = SECONDS) -> Outcome:
     def over(signum: int, frame: Any) -> None:
         nonlocal last
         now, before = time.process_time(), last
-        # On a busy machine a case gets a part of the time: it hangs when it has used all of it, or none for long.
+        # On a busy machine a case gets part of the CPU: it hangs if it has used its seconds, or hardly any for long.
         if now - began >= 0.8 * seconds or now - before < 0.02 * seconds:
             raise TimeIsOver
         last = now
@@ -88,7 +88,7 @@ def judged(do: Callable[[], Any], seconds: float = SECONDS) -> Outcome:
 
 @dataclass(frozen=True)
 class Case:
-    """Something to do, in a worker; `name` is enough to do it again."""
+    """Something to do in a worker; `name` is enough to reproduce it."""
 
     name: str
     do: Callable[[], Outcome]
@@ -114,7 +114,7 @@ def count(cases: Iterable[Case], workers: int = 0, say: Callable[[str], None] = 
 
 
 class _Share:
-    """The cases of a worker, which is started again after one that ended it."""
+    """The cases of a worker, which is restarted after a case that ended it."""
 
     def __init__(self, cases: Sequence[Case]):
         self.cases = list(cases)
@@ -168,7 +168,7 @@ class _Share:
 
 
 def _end_of(said: str) -> str:
-    """The first line and the last of a traceback, in one."""
+    """The first and the last lines of a text, in one line."""
     lines = [line.strip() for line in said.strip().splitlines() if line.strip("^~ ")]
     return " / ".join([*(line[:300] for line in lines[:1]), *lines[1:][-4:]])[-900:]
 

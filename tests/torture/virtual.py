@@ -1,8 +1,8 @@
-"""A virtual machine room: hosts with clocks of their own, processes that are greenlets, and time that only sleep moves.
+"""A virtual machine room: hosts with clocks of their own, processes as greenlets, and time that only sleep moves.
 
-While a `World` runs, what launching and leases ask of the system is answered by it: time, sleep, pids, host names, the
-environment, signals, locks of files, and when a file was touched. flipscale's own code runs as it is, hours of it
-in a second, and each course of events follows from the seed.
+While a `World` runs, it answers what launchers and leases ask of the system: time, sleep, pids, host names, the
+environment, signals, file locks, and when a file was touched. flipscale's own code runs unchanged, hours of it in a
+second, and the seed determines each course of events.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class Process:
         self.send_signal(signal.SIGTERM)
 
     def end(self, code: int) -> None:
-        """It is over, whatever it was doing. The kernel drops its locks."""
+        """End it at once. The kernel drops its locks."""
         if self.returncode is None:
             self.returncode = code
             for lock in [lock for lock, holder in self.world.locks.items() if holder is self]:
@@ -86,7 +86,7 @@ class World:
         self.current: Process | None = None
         self.processes: dict[int, Process] = {}
         self.locks: dict[int, Process] = {}
-        """Which process last locked the file of this descriptor."""
+        """The process that last locked the file of each descriptor."""
         self.is_over = False
         self.programs: Callable[[list[str]], tuple[int, str, str]] | None = None
         """What programs of a scheduler answer: exit code, stdout, stderr."""
@@ -136,7 +136,7 @@ class World:
             do()
 
     def close(self) -> None:
-        """Unwind what is still in some function; it can do nothing any more."""
+        """Unwind all threads; they can do nothing any more."""
         self.is_over = True
         for process in self.processes.values():
             process.end(-9)
@@ -177,7 +177,7 @@ class World:
         return process.born if process.host == here else None
 
     def flock(self, file: Any, how: int) -> None:
-        """A lock of a file, for which others wait without standing still."""
+        """Lock a file; a process that waits for the lock lets the others run."""
         descriptor = file if isinstance(file, int) else file.fileno()
         while True:
             try:
@@ -192,12 +192,12 @@ class World:
                 return
 
     def touch(self, path: Any, times: Any = None, **more: Any) -> None:
-        """By the clock of the file server; other hosts see it up to 3 s late, as attributes are cached."""
+        """Set times by the clock of the file server, up to 3 s old, because hosts cache attributes."""
         seen = self.epoch + self.now - self.draw.uniform(0, 3)
         REAL.utime(path, times or (seen, seen), **more)
 
     def flush(self, descriptor: int) -> None:
-        """On a busy file server it takes a while, in which others may do much."""
+        """On a busy file server a flush takes a while, in which other processes run."""
         if self.current is not None and self.draw.random() < 0.2:
             self.sleep(self.draw.choice((0.01, 0.5, 3.0)))
 
@@ -223,7 +223,7 @@ class World:
 
     @contextlib.contextmanager
     def instead_of_the_system(self) -> Iterator[None]:
-        """While the block runs, this world answers what the code asks of the system."""
+        """While the block runs, this world replaces the system calls of the code."""
         world = self
 
         class Thread:

@@ -123,7 +123,7 @@ class LocalLauncher:
                         "it."
                     )
                 if time.monotonic() > end and not holder.is_here:
-                    raise LaunchError(f"{run_id} is trained on {holder.host} and has not stopped; end it there.")
+                    raise LaunchError(f"{run_id} runs on {holder.host} and has not stopped; end it there.")
                 if time.monotonic() > end:
                     kill_tree(holder.pid)
             time.sleep(0.05)

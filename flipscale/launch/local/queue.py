@@ -24,7 +24,7 @@ _started: list[subprocess.Popen[bytes]] = []
 
 @atexit.register
 def _leave() -> None:
-    """Workers outlive the process that started them, which Python would complain of where warnings are errors."""
+    """Workers outlive the process that started them, which Python would complain about where warnings are errors."""
     for process in _started:
         process.returncode = process.poll() or 0
 

@@ -78,7 +78,7 @@ def _after_setup(attendant: Attendant, array: JobArray, launcher: SlurmLauncher,
         attendant.note(code - 128)
         _after_a_signal(attendant, array, launcher)
     else:
-        attendant.give_up(f"A line of the site file's setup ended the job, with code {code}, before it began.")
+        attendant.give_up(f"A line of the site file's setup ended the job with code {code} before training began.")
 
 
 def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher) -> None:
