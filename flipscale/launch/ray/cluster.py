@@ -79,7 +79,10 @@ class Cluster:
 
     @classmethod
     def find(cls, address: str | None) -> "Cluster":
-        """The cluster of this address, else of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else one started here."""
+        """The cluster of this address, else of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else of this machine.
+
+        One is started on this machine if need be.
+        """
         address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ""
         if address.startswith(("http://", "https://")):
             return cls(address)
