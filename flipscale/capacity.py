@@ -52,7 +52,7 @@ class Shortage:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it exceeds the memory so far that the run is refused."""
+        """Whether it exceeds the memory by so much that the run is refused."""
         return self.times > REFUSED
 
     def says(self, runs: str) -> str:

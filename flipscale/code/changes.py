@@ -15,7 +15,7 @@ from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
 MOST_BYTES = 1 << 20
-"""The most bytes of a code.json that are read."""
+"""The bytes of a code.json that runs are grouped by: its beginning, if it is longer."""
 
 MOST_SENTENCES = 6
 """At most this many different sets of differences are written out."""
@@ -135,7 +135,7 @@ def _content(file: str) -> bytes:
     """The file's content: without Python's file object, 10,000 of them take half of the time."""
     descriptor = open_plain(file)
     try:
-        # A run resumed so often that its record is longer than this counts as one without a record.
+        # Longer records, of runs resumed thousands of times, are told apart by their beginning alone.
         return os.read(descriptor, MOST_BYTES)
     finally:
         os.close(descriptor)

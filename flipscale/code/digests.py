@@ -46,7 +46,7 @@ def _read(file: Path, key: list[int], kept: Path) -> str:
     with os.fdopen(open_plain(file, follow=True), "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         after = os.fstat(opened.fileno())
-    # A file that was written to meanwhile has a digest that does not last.
+    # The digest of a file that was written to meanwhile is not kept.
     if [after.st_size, after.st_mtime_ns, after.st_ino] == key:
         with contextlib.suppress(OSError):
             kept.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Reads and writes the records of a run folder as JSON, and reads that of older versions.
+"""Reads and writes the records of a run folder as JSON, and reads those of older versions.
 
 `samples_seen` is how many samples were really seen. Older versions wrote it as `samples`, which is now only the
 schedule length that a study asks for; users' programs may still write it so.
