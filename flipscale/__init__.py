@@ -15,8 +15,8 @@
 it, and every function takes what it gives (a `Study`) in place of the file. `Workspace` says where results and figures
 are. Everything that flipscale raises on purpose is a `FlipscaleError`.
 
-The functions stand in `flipscale.workflow.verbs`; docs/python.md describes each. Names load on first use, so importing
-flipscale costs nothing. `plan`, `collect`, `fit`, `compare`, `plot` and `report` are packages too, which have the parts
+The functions are in `flipscale.workflow.verbs`; docs/python.md describes each. Names load on first use, so importing
+flipscale costs nothing. `plan`, `collect`, `fit`, `compare`, `plot` and `report` are also modules that hold the parts
 of each: `flipscale.plot.accuracy` draws one panel on an Axes of yours.
 """
 
@@ -60,10 +60,10 @@ _HOMES = {
     "run_study": "flipscale.workflow.whole",
     "submit": _VERBS,
 }
-"""Where each name is that is not a package's as well."""
+"""The module of each public name that is not itself a module."""
 
 _ROOMS = ("collect", "compare", "fit", "plan", "plot", "report")
-"""Packages that do what they are called when they are called: `flipscale.plot("study.yaml")`."""
+"""Modules that can be called and then do what their name says: `flipscale.plot("study.yaml")`."""
 
 __all__ = [
     "FlipscaleError",
@@ -102,7 +102,7 @@ def __dir__() -> list[str]:
 
 
 class _Room(ModuleType):
-    """A package that may be called: it does what the command of its name does."""
+    """A module that can be called: it does what the command of its name does."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._verb(*arguments, **options)

@@ -29,7 +29,7 @@ _FAMILY = re.compile(r"ViT-w([1-9]\d*)d([1-9]\d*)-([1-9]\d*)")
 _HEAD_WIDTH = 16
 
 Config = dict[str, Any]
-"""A model as open_clip's JSON says it."""
+"""A model as open_clip's JSON describes it."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,10 @@ def own_image_size(name: str) -> int:
 
 
 def tower_difference(name: str, other: str) -> str | None:
-    """The first thing in which the towers of `name` differ from those of `other`, such as 'a vision_cfg.width of 64'.
+    """The first difference of the towers of `name` from those of `other`, such as 'vision_cfg.width 64, not 48'.
 
-    None where only the image size and the patch size may differ: such models have weights of the same shapes, but for
-    the patch convolution and the positions. Raises FlipscaleError for a name that is unknown or cannot be masked.
+    None where at most the image size and the patch size differ: such models have weights of the same shapes, except
+    for the patch convolution and the positions. Raises FlipscaleError for a name that is unknown or cannot be masked.
     """
     found, expected = _towers(name), _towers(other)
     for key in sorted({*found, *expected}):
@@ -161,7 +161,7 @@ def tower_difference(name: str, other: str) -> str | None:
 
 
 def models_with_the_towers_of(name: str) -> tuple[str, ...]:
-    """The models that differ from the one called `name` in image size and patch size at most; of the family a pattern.
+    """The models that differ from the one called `name` only in image size and patch size; for the family, a pattern.
 
     Raises FlipscaleError for a name that is unknown or cannot be masked.
     """
@@ -295,7 +295,7 @@ _COUNTED = {
     },
 }
 # fmt: on
-"""Keys that a tower's configuration may have. Others, as attentional_pool, add parts that `cost` does not count."""
+"""Keys that a tower's configuration may have. Others, like attentional_pool, add parts that `cost` does not count."""
 
 
 def _refusal(config: Config) -> str | None:

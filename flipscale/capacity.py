@@ -41,36 +41,36 @@ class Shortage:
 
     device: str
     memory_bytes: int
-    """Predicted, of one device."""
+    """The predicted memory of one device."""
     device_bytes: int
     remedies: tuple[Remedy, ...]
 
     @property
     def times(self) -> float:
-        """Predicted over what there is."""
+        """Predicted memory over the device's."""
         return self.memory_bytes / self.device_bytes
 
     @property
     def is_refused(self) -> bool:
-        """Whether it exceeds the memory so far that the run is refused."""
+        """Whether it exceeds the memory by so much that the run is refused."""
         return self.times > REFUSED
 
     def says(self, runs: str) -> str:
-        """The memory that these runs lack, and remedies."""
+        """The memory that these runs need, and remedies."""
         lacking = (
             f"{runs} would need about {_gib(self.memory_bytes)} GiB, and {self.device} has {_gib(self.device_bytes)}"
         )
         if not self.remedies:
             return (
-                f"{lacking}. Neither parts of the batch nor {MOST_DEVICES} times the devices make it fit: "
-                "choose a smaller model, or devices with more memory."
+                f"{lacking}. Neither parts of the batch, activation checkpointing nor {MOST_DEVICES} times the devices "
+                "make it fit: choose a smaller model, or devices with more memory."
             )
         which = "one of these" if len(self.remedies) > 1 else "this"
         return f"{lacking}. To fit, set {which} in resources: {'; or '.join(map(str, self.remedies))}."
 
 
 def device_memory(resources: Resources) -> int | None:
-    """The bytes of memory of the accelerator that a run is predicted for; None of a CPU, whose memory is not known."""
+    """The bytes of memory of the accelerator that a run is predicted for; None for a CPU, whose memory is not known."""
     if resources.device is None or not is_on_accelerator(resources):
         return None
     return device(resources.device).memory
@@ -94,7 +94,7 @@ def _remedies(settings: Settings, resources: Resources, available: int) -> list[
 
 
 def _with_both(settings: Settings, resources: Resources, available: int) -> list[Resources]:
-    """The fewest devices and parts that fit together; none where these do not either."""
+    """The fewest devices, and the fewest parts on them, that fit together; empty if none do."""
     both = (new for more in _on_more(settings, resources) for new in _in_parts(settings, more))
     return next(([new] for new in both if memory_bytes(settings, new) <= available), [])
 
@@ -105,14 +105,14 @@ def _remedy(settings: Settings, before: Resources, after: Resources) -> Remedy:
 
 
 def _in_parts(settings: Settings, resources: Resources) -> list[Resources]:
-    """The same with more parts of equal size, the fewest first."""
+    """The same resources with more parts of equal size, the fewest first."""
     share = settings.batch_size // resources.devices
     parts = [parts for parts in range(resources.accumulate + 1, share + 1) if share % parts == 0]
     return [replace(resources, accumulate=number) for number in parts]
 
 
 def _on_more(settings: Settings, resources: Resources) -> list[Resources]:
-    """The same on more devices that the batch divides into, the fewest first."""
+    """The same resources with more devices that divide the batch, the fewest first."""
     now, parts = resources.devices, resources.accumulate
     numbers = [
         number for number in range(now + 1, MOST_DEVICES * now + 1) if settings.batch_size % (number * parts) == 0

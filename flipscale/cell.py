@@ -14,13 +14,13 @@ _SEPARATOR = re.compile(r", |[()]")
 
 
 def write_cell(cell: Cell) -> str:
-    """The cell as results.csv has it."""
+    """The cell as results.csv writes it."""
     return ", ".join(f"{axis}={value}" if axis else value for axis, value in cell)
 
 
 @functools.lru_cache(maxsize=65536)
 def read_cell(text: str) -> Cell:
-    """The cell that results.csv writes so. A part that names no axis, in a table of somebody else, has the axis ''."""
+    """The cell that `write_cell` wrote. A part that names no axis, as in other people's tables, gets the axis ''."""
     return tuple(
         (axis, value) if equals else ("", part)
         for part in _parts(text)
@@ -30,7 +30,7 @@ def read_cell(text: str) -> Cell:
 
 
 def without(cell: Cell, axis: str) -> Cell:
-    """The cell but for one axis."""
+    """The cell without one axis."""
     return tuple(part for part in cell if part[0] != axis)
 
 

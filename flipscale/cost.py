@@ -38,10 +38,10 @@ NO_RESOURCES = Resources(device="cpu")
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one run. FLOPs are per image-text pair and of training, forward and backward, unless said."""
+    """The cost of one run. FLOPs are per image-text pair, forward and backward, unless stated otherwise."""
 
     params: int
-    """All parameters of the model; of a fine-tuning those of the image tower."""
+    """All parameters of the model; for a fine-tuning, those of the image tower."""
     image_flops: int
     """Image tower."""
     text_flops: int
@@ -61,7 +61,7 @@ class Cost:
     gpu_hours: float
     """Device-hours of training, the loss included; core-hours on a CPU."""
     gpu_hours_low: float | None = None
-    """The range that they are likely in; None in run folders of versions that gave none."""
+    """The likely range; None in run folders of versions that gave no range."""
     gpu_hours_high: float | None = None
 
     @property
@@ -71,7 +71,7 @@ class Cost:
         return Hours(about, about if low is None else low, about if high is None else high)
 
     def taking(self, hours: Hours) -> "Cost":
-        """The same cost with these hours, as where somebody has measured them."""
+        """The same cost with these hours, for example measured ones."""
         return replace(self, gpu_hours=hours.about, gpu_hours_low=hours.low, gpu_hours_high=hours.high)
 
 
@@ -79,8 +79,8 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     """The cost of training with these `settings` (one stage of a run) on these `resources`.
 
     In the resources, `device` is a key of `devices.DEVICES`; `flops_per_second`, if given, is the rate one device
-    sustains and replaces the rate of `devices`. 0 samples are an evaluation: no training. Raises FlipscaleError for a
-    text_length beyond the model's context and for an unknown device.
+    sustains and replaces the rate of `devices`. 0 samples are an evaluation without training. Raises FlipscaleError for
+    a text_length beyond the model's context and for an unknown device.
     """
     shape = architecture(settings.model, settings.image_size)
     batch = settings.batch_size
@@ -92,7 +92,7 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     samples = steps * batch
     loss = 0 if is_fine_tuning else loss_flops(shape, batch)
     rate = rate_of(settings, resources)
-    # To compute in parts, and to keep no activations, each take another forward pass, which no accuracy comes of.
+    # Computing in parts and activation checkpointing each take another forward pass, which gains no accuracy.
     again = (resources.accumulate > 1 and not is_fine_tuning) + resources.activation_checkpointing
     forward = per_sample.image_forward + per_sample.text_forward
     hours = rate.hours((per_sample.total + again * forward + loss) * samples, samples)
@@ -123,11 +123,11 @@ def rate_of(settings: Settings, resources: Resources) -> Rate:
 
 
 PRICED = ("model", "image_size", "text_length", "mask_ratio", "mask_shape", "text_mask_ratio", "reconstruction")
-"""The settings that FLOPs per sample follow from."""
+"""The settings that FLOPs per sample depend on."""
 
 
 class Priced(Protocol):
-    """Settings of which FLOPs per sample follow. A `text_length` of None is the model's own."""
+    """Settings that FLOPs per sample depend on. A `text_length` of None is the model's own."""
 
     @property
     def model(self) -> str: ...
@@ -215,7 +215,7 @@ def parameters(shape: Architecture) -> int:
 
 @functools.cache
 def image_parameters(shape: Architecture) -> int:
-    """Those of the image tower."""
+    """The parameters of the image tower."""
     image = shape.image
     image_ends = (
         3 * image.patch_size**2 * image.width  # patch convolution, no bias
@@ -366,7 +366,7 @@ class DeviceMemory:
 
     @property
     def tensors(self) -> int:
-        """The larger of both."""
+        """The larger of the two moments."""
         return max(self.weights + self.activations + self.similarities, self.after)
 
     @property
@@ -389,10 +389,10 @@ def is_on_accelerator(resources: Resources) -> bool:
 
 def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> DeviceMemory:
     """The tensors of one of the devices that share a batch. They are
-    - of each parameter, in bytes: 4 of the fp32 weight, 8 of AdamW's moments, 4 of the gradient, and with autocast 2 of
-      the copy that the backward pass needs. When the forward pass ends gradients are there only where several
+    - for each parameter, in bytes: 4 for the fp32 weight, 8 for AdamW's moments, 4 for the gradient, and with autocast
+      2 for the copy that the backward pass needs. When the forward pass ends gradients are there only where several
       processes keep them in buckets (DistributedDataParallel) or earlier parts of the batch have added to them. On a
-      CPU they always count, as what activations leave free is in holes;
+      CPU they always count, as activations leave only scattered holes free;
     - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
       the backward pass, see `activation_bytes`;
     - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
@@ -441,10 +441,10 @@ def activation_bytes(
     Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1), a token and block keeps 8 widths (the inputs of
     both LayerNorms, of the projection to queries, keys and values, these three, the inputs of the output projection and
     of the MLP) and 2 MLP widths (before and after the activation): with 2-byte values and an MLP of 4 widths 32 bytes
-    times the width, their 34 without dropout's 2. Layer scales keep 2 widths more, QuickGELU its sigmoid, an MLP width.
+    times the width, their 34 without dropout's 2. Layer scales keep 2 widths more, QuickGELU an MLP width, its sigmoid.
     We differ in two things: attention scores are kept only with `scores`, as torch's fused attention computes them
-    again, and under autocast a GPU keeps the LayerNorms' inputs in fp32. With activation checkpointing a block of the
-    towers keeps its input, and one block at a time all.
+    again, and under autocast the LayerNorms' inputs are kept in fp32. With activation checkpointing each block of the
+    towers keeps only its input, and one block at a time keeps everything.
     """
     image = 3 * shape.image.image_size**2 * (4 if precision == "fp32" else 6)
     kept = _Kept(precision, shape.quick_gelu, scores)

@@ -48,7 +48,7 @@ PUBLISHED = 1.5
 """The range of a device on which trainings are published: `bench/hours.py` finds about nine of ten rows within it."""
 
 EXTRAPOLATED = 2.0
-"""The range of a device that no published training was on: a judgement, as there is nothing to measure it by."""
+"""The range of a device on which no training is published: a judgement, as there is nothing to measure it by."""
 
 MEASURED = 1.2
 """The range of a rate that somebody measured on another model or batch: a judgement."""
@@ -200,7 +200,7 @@ def _gpu(bf16: float, fp32: float, gib: int, gb_per_second: float, source: str, 
 
 
 def _tpu(bf16: float, gib: int, gb_per_second: float, source: str, u0: float | None = None) -> Device:
-    """The same of a TPU."""
+    """The same for a TPU."""
     return Device(bf16 * 1e12, bf16 * 1e12, gib * 2**30, gb_per_second * 1e9, source, u0, 1.0, is_tpu=True)
 
 
@@ -243,8 +243,8 @@ def device(name: str) -> Device | Core:
 
 
 def device_named(name: str) -> str | None:
-    """The key in `DEVICES` of a device by the name it gives itself, as "NVIDIA H100 80GB HBM3"; None if it has none."""
-    words_of = set(_words(name))  # An RTX A1000 is no A100.
+    """The key in `DEVICES` of a device that calls itself, say, "NVIDIA H100 80GB HBM3"; None if it has none."""
+    words_of = set(_words(name))  # An RTX A1000 is not an A100.
     known = [key for key in DEVICES if words_of.issuperset(_words(key))]
     return max(known, key=len, default=None)
 

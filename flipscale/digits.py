@@ -18,8 +18,8 @@ TO_LEARN_FROM = 597
 
 
 def build_digits(out: Path) -> Built:
-    """Write {train,test}-{images,labels}.gz into the folder `out`, which appears when all is in it. Raises DataError if
-    it holds something."""
+    """Write {train,test}-{images,labels}.gz into the folder `out`, which appears once it is complete. Raises DataError
+    if it already holds something."""
     # scikit-learn takes over a second to import.
     from sklearn.datasets import load_digits
 

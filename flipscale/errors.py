@@ -3,7 +3,7 @@
 FlipscaleError              something a user can fix; the command line prints it without a traceback
   StudyError                a study file: every complaint of the file at once, each with file:line
   PlanError                 a study that reads well but cannot be planned or is over its budget
-  InputsError               files and programs that runs need and that are not right, all at once
+  InputsError               files and programs that runs need and that are missing or wrong, all at once
   DataError                 training or evaluation data that is missing, corrupt or of the wrong kind
   DamagedFile               a file that is torn, foreign, or no plain file at all
     RunFolderError          a run folder that is foreign, torn, or written by a newer flipscale
@@ -44,7 +44,7 @@ class PlanError(FlipscaleError):
 
 
 class InputsError(FlipscaleError):
-    """Files and programs that runs need and that are not there, or not right; nothing was started."""
+    """Files and programs that runs need and that are missing or wrong; nothing was started."""
 
 
 class DataError(FlipscaleError):
@@ -52,7 +52,7 @@ class DataError(FlipscaleError):
 
 
 class DamagedFile(FlipscaleError):
-    """A file that is torn, holds something else than is due, or is a pipe, a folder or a link to itself."""
+    """A file that is torn, holds something unexpected, or is a pipe, a folder or a link to itself."""
 
 
 class RunFolderError(DamagedFile):
@@ -80,7 +80,7 @@ _NOT_PRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]
 
 def printable(text: str) -> str:
     r"""The text with escapes for what UTF-8 cannot hold (the bytes of a file name that is not UTF-8, half a character)
-    and for what steers a terminal: control characters but line ends and tabs.
+    and for what steers a terminal: control characters other than line ends and tabs.
 
     Every message goes through here before it is stored, so logs, tables, pages and MLflow can hold it.
 
@@ -103,7 +103,7 @@ def printable(text: str) -> str:
 def use_utf8() -> None:
     """Have this process name files in UTF-8 whatever the locale, and print any text without raising.
 
-    Every process that flipscale starts calls this first. Where the locale is not UTF-8, Python starts once more: under
+    Every process that flipscale starts calls this first. Where the locale is not UTF-8, Python restarts: under
     another encoding a class folder would have another name, and a path of a study would not be found.
     """
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
@@ -142,14 +142,14 @@ _DISTRIBUTIONS = {
 
 
 def missing_package(module: str) -> str:
-    """What to say where a module is missing that is needed: the package, and the command that installs it.
+    """The message for a missing module: its package, and the command that installs it.
 
     >>> missing_package("psycopg2.extensions")
-    'The package psycopg2-binary is missing, which this needs. Install it: pip install psycopg2-binary'
+    'The package psycopg2-binary is missing. Install it: pip install psycopg2-binary'
     """
     name = module.partition(".")[0]
     package = _DISTRIBUTIONS.get(name, name)
-    return f"The package {package} is missing, which this needs. Install it: pip install {package}"
+    return f"The package {package} is missing. Install it: pip install {package}"
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """The results for others: the whole table for another program, or one score of it as a table for a paper.
 
 The paper's table has FLIP's form (arXiv 2212.00794, tables 1a and 2): an arm a row, a cell a column, the mean over
-seeds with its standard deviation, the best of each cell in bold. With more cells than a page is wide it is turned.
+seeds with its standard deviation, the best of each cell in bold. With more cells than fit the width of a page, rows
+and columns are swapped.
 """
 
 import io
@@ -17,7 +18,7 @@ from flipscale.scores import is_fraction, lower_is_better
 FORMS = ("csv", "parquet", "latex")
 
 WIDE = 6
-"""More cells than this are rows: a column of text holds six columns of `89.2 ± 1.3` and the arms' names."""
+"""With more cells than this, each is a row: a column of text holds six columns of `89.2 ± 1.3` and the arms' names."""
 
 _ESCAPED = str.maketrans(
     {
@@ -38,7 +39,7 @@ def exported(
     baseline: Mapping[str, object] | None = None,
     score: str | None = None,
 ) -> bytes:
-    """The table in one of FORMS. `question`, `baseline` and `score` are the paper's alone."""
+    """The table in one of FORMS. `question`, `baseline` and `score` matter only for LaTeX."""
     if to == "csv":
         return results.to_csv(index=False, lineterminator="\n").encode()
     if to == "parquet":
@@ -96,7 +97,7 @@ def latex_table(
 
 
 def _long(results: pd.DataFrame, baseline: Mapping[str, object], score: str, scale: int) -> pd.DataFrame:
-    """arm, cell, value and whether it is the baseline's, of each run."""
+    """Each run's arm, cell and value, and whether its arm is the baseline."""
     arm = arms_of(results, baseline)
     name = labels(results, list(baseline)) if len(baseline) == 1 else "baseline" if baseline else "mean"
     return pd.DataFrame(

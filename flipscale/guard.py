@@ -1,7 +1,7 @@
-"""Writes into a results folder, and locks in it: it may be a stranger's, so it is data, and gives no orders.
+"""Writes and locks in a results folder, which may come from a stranger: its content is data, never an instruction.
 
-Below a results folder flipscale follows no link. Otherwise a link would have it empty, write or quote a file of the
-user's that lies elsewhere. What is read is opened by plain_files.py, by the same rule.
+Below a results folder flipscale follows no link: a link could make it empty, overwrite or quote a file of the user's
+that lies elsewhere. plain_files.py opens files for reading by the same rule.
 
     open(path, "a", opener=plain_file)     append to a plain file
     with locked(path): ...                 one process at a time
@@ -55,14 +55,14 @@ def is_plain(path: str | os.PathLike[str]) -> bool:
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
-    """RunFolderError if a folder is a link. A missing folder is fine."""
+    """Raise RunFolderError if a folder is a link. A missing folder is fine."""
     if Path(path).is_symlink():
         raise RunFolderError(refused_link(path))
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[int]:
-    """Hold the lock while the block runs; who comes second waits. Its file is never emptied."""
+    """Hold the lock while the block runs; any other process waits. The file at `path` is never emptied."""
     lock = plain_file(os.fspath(path), os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -86,13 +86,13 @@ def seal_of(record: object) -> str:
 
 
 def check_seal(record: object, seal: str, path: Path) -> None:
-    """RunFolderError where a record has changed since it got this seal; '' is none."""
+    """Raise RunFolderError if a record has changed since it got this seal; without a seal, '', nothing is checked."""
     if seal and seal_of(record) != seal:
-        raise RunFolderError(f"{path}: was changed after its jobs were sent, so nothing of it is run; submit again.")
+        raise RunFolderError(f"{path}: was changed after its jobs were sent, so none of it is run; submit again.")
 
 
 def are_names(texts: Iterable[object]) -> None:
-    """ValueError where one of the texts is a path that leads elsewhere."""
+    """Raise ValueError unless each text is the name of something in a folder."""
     for text in texts:
         if not is_name(text):
             raise ValueError(f"{text!r} is not a name of a folder")

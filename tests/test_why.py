@@ -166,7 +166,8 @@ def test_why_of_a_study_says_which_settings_have_changed_since(here: Here) -> No
         main(["plan", "mask.yaml"])  # which replaces the plan.json that had the old ids
     said = here.flipscale("why", "mask.yaml")[0].splitlines()
     assert said[0] == "0 of 2 runs of mask.yaml as it is now are finished."
-    assert said[1] == "2 more finished runs belong to it as it was, in results/runs. What has changed since:"
+    where = "an earlier version of it, in results/runs"
+    assert said[1] == f"2 more finished runs belong to {where}. What has changed since:"
     assert said[3].split() == ["2", "samples", "320", "640"]
     here.study(320)
     main(["plan", "mask.yaml"])

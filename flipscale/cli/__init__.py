@@ -10,7 +10,8 @@ doctor.py      doctor
 why.py         why
 jobs.py        submit, status, watch, logs, cancel
 tables.py      collect, plot, export, report
-comparison.py  compare
+times.py       probe, ledger
+comparison.py  compare, diff
 laws.py        fit, forecast
 whole.py       run
 storage.py     archive, merge, gc, du

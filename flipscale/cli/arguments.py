@@ -36,7 +36,7 @@ def add_where(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None
 
 
 def add_direction(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Which way of y is better; None is by its name."""
+    """Whether higher or lower is better for y; None decides by its name."""
     better = parser.add_mutually_exclusive_group()
     better.add_argument(
         "--higher-is-better",
@@ -68,14 +68,17 @@ def add_site(parser: argparse.ArgumentParser) -> None:
 
 
 def site_file_of(args: argparse.Namespace) -> str | None:
-    """The site file that a command goes by: the one that it was given, or else FLIPSCALE_SITE's, but for local runs."""
+    """The site file that a command uses: the given one, or else FLIPSCALE_SITE's, except for local runs."""
     given = vars(args)
     is_local = given.get("on") == "local"
     return given.get("site") or (None if is_local else os.environ.get("FLIPSCALE_SITE"))
 
 
 def open_study_of(args: argparse.Namespace, site: str | None = None) -> "OpenStudy":
-    """The study that a command was given, whose results are in no other study's folder. site: where its runs go."""
+    """The study that a command was given. FlipscaleError if its folder holds another study's results.
+
+    site: where its runs go.
+    """
     from flipscale.workflow.opened import open_study
 
     return open_study(args.study, workspace_of(args), site, price=price_of(args))
@@ -92,5 +95,5 @@ def price_of(args: argparse.Namespace) -> "Price | None":
 
 
 def column_names(text: str) -> list[str]:
-    """Column names, with commas between them."""
+    """The names in a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]

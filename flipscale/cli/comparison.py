@@ -1,4 +1,4 @@
-"""The effects of settings: compare, for a study, two, or any table; and diff, for two study files."""
+"""The effects of settings: compare (one study, two studies, or any table) and diff (two study files)."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 VALUE_WIDTH = 60
-"""Letters of a key's value that a table shows; --json has all."""
+"""The most characters of a key's value that a table shows; --json has all."""
 
 
 def compare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def _of_a_study(args: argparse.Namespace) -> None:
-    """FlipscaleError for options that only tables take."""
+    """Raise FlipscaleError for options that only tables take."""
     of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
     if any(of_tables) or args.lower_is_better is not None:
         raise FlipscaleError(
@@ -150,7 +150,7 @@ def _print(
     as_text: Callable[[_Found], str],
     files: Sequence[Path] = (),
 ) -> int:
-    """Print what was found, as JSON where that is asked, and name the files that have it too. The exit code is 0."""
+    """Print what was found, as JSON if asked, and name the files that hold it too. Returns exit code 0."""
     if args.json:
         print_json(as_json(found))
     else:

@@ -44,7 +44,7 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def _print(diagnosis: "Diagnosis", *, quiet: bool) -> None:
-    """A line, and what to do below it."""
+    """Print what was found and what to do about it, wrapped."""
     if quiet:
         return
     joined = "; " if diagnosis.health == "ok" else ". To do: "

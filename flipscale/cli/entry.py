@@ -9,7 +9,7 @@ from flipscale.errors import FlipscaleError, missing_package, use_utf8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is the answer."""
+    """Run one command and return its exit code."""
     if arguments is None:
         use_utf8()
     args = parse(sys.argv[1:] if arguments is None else arguments)

@@ -47,9 +47,9 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def launcher_of(args: argparse.Namespace) -> "Launcher":
-    """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described.
+    """The launcher that was asked for. Without --site, FLIPSCALE_SITE describes the cluster.
 
-    Of a site file, runs of this machine take the price alone.
+    Local runs use only the price of a site file.
     """
     from flipscale import launch
 
@@ -119,7 +119,7 @@ def _add_live(parser: argparse.ArgumentParser, when: str) -> None:
 def _following(
     args: argparse.Namespace, opened: "OpenStudy"
 ) -> "contextlib.AbstractContextManager[Callable[[StudyProgress], None]]":
-    """What takes each look at the study: MLflow's live curves where they were asked for."""
+    """A context whose function gets every look at the study: it writes live curves to MLflow if asked to."""
     if not (args.mlflow or args.tracking_uri):
         return contextlib.nullcontext(lambda progress: None)
     from flipscale.workflow.live import live_curves
@@ -159,7 +159,7 @@ def status(args: argparse.Namespace) -> int:
         print_table(("run", *axes, "state", "progress"), rows, numbers=False)
         print(progress)
         clock = launch.wall_clock(opened.plan, args.results)
-        if clock.seconds and not progress.active:  # Else the line above says it.
+        if clock.seconds and not progress.active:  # Otherwise the line above says it.
             print(clock)
     say_code(opened, code)
     return 0
@@ -199,7 +199,7 @@ def _watch(args: argparse.Namespace, opened: "OpenStudy", follower: "Callable[[S
     progress = next(looks)
     if args.plain or not launch.rewritable(sys.stdout):
         voice = launch.Voice(sys.stdout, plain=True)
-        if progress.active:  # Where nothing is, the voice says it as its last words.
+        if progress.active:  # If no run is active, the voice ends with this line.
             voice.say(str(progress))
         voice.follow(progress, args.results)
         for progress in looks:
@@ -241,7 +241,7 @@ def logs(args: argparse.Namespace) -> int:
     reason = ""
     looker = launch.Looker(args.results)
     while True:
-        # Asked before the log is read, so that its last lines are not missed.
+        # Looks before it reads the log, so that the last lines are not missed.
         look = looker.look([folder])[folder.id]
         goes_on = args.follow and look.state in launch.ACTIVE
         if exists(path):
@@ -258,11 +258,11 @@ def logs(args: argparse.Namespace) -> int:
 
 
 def _print_from(path: Path, start: int) -> int:
-    """Print the file from this position on; where it ends."""
+    """Print the file from this position on, and return the position of its end."""
     with os.fdopen(open_plain(path), encoding="utf-8", errors="replace") as file:
         file.seek(start)
         text = file.read()
-        # A terminal would take orders of the log's: to change its title, or to hide lines.
+        # Control characters in a log could change a terminal's title or hide lines.
         print(printable(text) if sys.stdout and sys.stdout.isatty() else text, end="", flush=True)
         return file.tell()
 

@@ -1,4 +1,4 @@
-"""The verbs `fit` and `forecast`: laws through a study's results or through any table."""
+"""The verbs `fit` and `forecast`: laws fitted to a study's results or to any table."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
 
 def fit_arguments(parser: argparse.ArgumentParser) -> None:
     _law_arguments(parser)
-    other = "a second one: fit both and compare their exponents"
+    other = "a second study or table: fit both and compare their exponents"
     parser.add_argument("other", metavar="STUDY|TABLE", nargs="?", help=other)
     parser.add_argument(
         "--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and fit a law to it"
@@ -130,7 +130,7 @@ def _fitted(args: argparse.Namespace) -> _Fitted:
 
 
 def _fit_two(args: argparse.Namespace) -> int:
-    """The same laws of two sources, and the difference of their exponents."""
+    """Fit the same laws to two sources and print how their exponents differ."""
     from flipscale.fit import StudyOfFits, compare_exponents, exponent_rows, fit_pair_json, fit_pair_notes
     from flipscale.run import write_json
 
@@ -161,7 +161,7 @@ def _fit_two(args: argparse.Namespace) -> int:
 
 
 def _check_source(source: str) -> None:
-    """FlipscaleError for a file that is neither a study nor a table by its name: its content would be no help."""
+    """Raise FlipscaleError for a name of neither a study nor a table: errors about the content would not help."""
     from flipscale.collect import is_table
 
     if not is_table(source) and Path(source).suffix.lower() not in (".yaml", ".yml"):
@@ -183,7 +183,7 @@ def _budgets(args: argparse.Namespace) -> tuple[float, ...]:
 
 
 def _spell_out(args: argparse.Namespace) -> None:
-    """Names that may be given as a law and choose rows instead."""
+    """Turn names given as --law that are not laws, such as pareto, isoflop and two-step, into what they stand for."""
     if args.law in ("pareto", "binned", "frontier"):
         args.frontier, args.law = "binned" if args.law == "binned" else "pareto", "power"
     elif args.law in ("isoflop", "IsoFLOP"):
@@ -199,7 +199,7 @@ def _spell_out(args: argparse.Namespace) -> None:
 
 
 def _say_none(what: str, none: Mapping[str, str]) -> None:
-    """The missing fits, one line a reason."""
+    """Say which fits are missing, one line per reason."""
     from flipscale.fit.words import by_reason
 
     for line in by_reason(none):
@@ -383,7 +383,7 @@ def _options(args: argparse.Namespace) -> "Options":
 
 
 def _setting(study: "Study", name: str, value: Any) -> Any:
-    """The value of an axis that stands in a column as `value`."""
+    """The value of an axis that its column in the results writes as `value`."""
     from flipscale.collect import setting_value
 
     axis = next(axis for axis in study.axes if axis.name == name)
@@ -396,7 +396,7 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
-    """{"model": "ViT-H-14"} from ["model=ViT-H-14"], each text one pair or several with commas."""
+    """{"model": "ViT-H-14"} from ["model=ViT-H-14"]; each text is one pair, or several separated by commas."""
     found = {}
     for part in (part.strip() for text in texts for part in text.split(",") if part.strip()):
         name, equals, value = part.partition("=")

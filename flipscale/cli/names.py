@@ -60,7 +60,7 @@ def matching_id(name: str, ids: Sequence[str]) -> str:
 
 
 def axes_beside_ids(runs: "Sequence[Run]", axes: Sequence[str]) -> list[str]:
-    """The axes in which runs differ whose ids are the same up to the hash: an id does not name every setting."""
+    """The axes that tell apart runs whose ids are equal up to the hash: an id does not name every setting."""
     from flipscale.identity import show_setting
 
     alike: dict[str, list[Run]] = {}

@@ -1,4 +1,4 @@
-"""How the command line prints data; what it says besides goes through `flipscale.workflow.talk`."""
+"""How the command line prints data; its messages go through `flipscale.workflow.talk`."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ def print_json(data: object) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
-    """The first column is a name; the others are mostly numbers, or all are words."""
-    rows = [[printable(cell) for cell in row] for row in rows]  # Names and reasons may come from files of others.
+    """Print a table: names in the first column, then columns that are right-aligned if they hold `numbers`."""
+    rows = [[printable(cell) for cell in row] for row in rows]  # Names and reasons may come from other people's files.
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     aligned = str.rjust if numbers else str.ljust
     for row in (head, *rows):

@@ -75,7 +75,7 @@ COMMAND = "COMMAND ARGUMENTS"
 
 
 class GroupedParser(argparse.ArgumentParser):
-    """Lists the verbs in their groups, and says which verb was meant by one that does not exist."""
+    """Lists the verbs in groups, and suggests the nearest verb for an unknown one."""
 
     def format_help(self) -> str:
         text = super().format_help()
@@ -95,10 +95,10 @@ class GroupedParser(argparse.ArgumentParser):
 
 
 class VerbParser(argparse.ArgumentParser):
-    """Says which option was meant by one that does not exist."""
+    """Suggests the nearest option for an unknown one."""
 
     def refuse(self, words: Sequence[str]) -> None:
-        """End with exit code 2, as these words are left over."""
+        """End with exit code 2, because no argument takes these words."""
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         for word in words:
             if word.startswith("--"):

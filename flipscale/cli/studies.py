@@ -64,7 +64,7 @@ def plan(args: argparse.Namespace) -> int:
     planned = opened.plan
     try:
         write_plan(opened)
-    except OSError as error:  # a folder that only others may write to
+    except OSError as error:  # a folder that this user may not write to
         say(f"plan.json was not written: {error.filename or opened.files.folder}: {error.strerror}")
     say_warnings(planned)
     checked = check_runs(opened.study, planned.runs) if args.check else None
@@ -89,7 +89,7 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def _say_power(opened: "OpenStudy") -> None:
-    """Apart, as it loads scipy: programs that read the plan as JSON do without."""
+    """Kept apart because it loads scipy, which `plan --json` does without."""
     from flipscale.workflow.power import say_power
 
     say_power(opened)

@@ -26,7 +26,7 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
 
 
 def tracking_of(args: argparse.Namespace) -> "Tracking | None":
-    """How MLflow is to be brought up to date; None where it is to be left alone."""
+    """How to update MLflow; None to leave it alone."""
     from flipscale.workflow.collected import Tracking
 
     if args.no_mlflow:
@@ -106,7 +106,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Give a study's results to another program as CSV or Parquet, or to a paper as a LaTeX table."""
+    """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
     from flipscale.collect import read_results
     from flipscale.compare import baseline_of
     from flipscale.export import exported

@@ -134,7 +134,7 @@ def ledger(args: argparse.Namespace) -> int:
 
 
 def _sum_row(found: "LedgerSum", unit: str, scales: "Mapping[str, tuple[str, float]]") -> tuple[str, ...]:
-    """scales: in which unit hours of each kind are shown, and how many of it an hour has."""
+    """scales: for each kind of hours, the unit in which they are shown and its number per hour."""
     spent = (found.predicted, found.spent, found.evaluation, found.lost)
     name, factor = scales[unit]
     return (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flipscale.workspace import Workspace
 
 VALUES_SHOWN = 6
-"""Values of a setting up to here are listed."""
+"""At most this many values of a setting are listed."""
 
 
 def why_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +31,10 @@ def why_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def why(args: argparse.Namespace) -> int:
-    """Explain a run's id, how two runs differ, or what has changed in a study since.
+    """Explain a run's id, how two runs differ, or what has changed in a study since earlier runs.
 
     A run's id is its settings; the code that trained it is shown beside it. For a study: which finished runs belong to
-    its file as it was before, and in which settings they differ from its plan now.
+    earlier versions of its file, and in which settings they differ from its plan now.
     """
     workspace = workspace_of(args)
     named = [name for name in (args.id, args.other) if name is not None]
@@ -135,10 +135,10 @@ def _why_study(file: str, workspace: "Workspace", *, as_json: bool) -> int:
         print(f"{where}; {planned} of them belong to the file as it is now.")
     number = sum(len(group.ids) for group in earlier)
     if not earlier:
-        print(f"No finished run in {workspace.runs} belongs to the file as it was before.")
+        print(f"No finished run in {workspace.runs} belongs to an earlier version of the file.")
         return 0
     belong = "finished run belongs" if number == 1 else "finished runs belong"
-    print(f"{number} more {belong} to it as it was, in {workspace.runs}. What has changed since:")
+    print(f"{number} more {belong} to an earlier version of it, in {workspace.runs}. What has changed since:")
     print_table(("runs", "setting", "then", "today"), _change_rows(earlier), numbers=False)
     return 0
 

@@ -15,10 +15,10 @@ from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
 MOST_BYTES = 1 << 20
-"""The most bytes of a code.json that are read."""
+"""The bytes of a code.json that runs are grouped by: its beginning, if it is longer."""
 
 MOST_SENTENCES = 6
-"""Different ways to differ that are written out."""
+"""At most this many different sets of differences are written out."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class CodeChanges:
     """Which code trained the finished runs of a study, and how it differs from today's."""
 
     finished: int = 0
-    """Runs that were looked at."""
+    """How many finished runs there are."""
     differing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """How the code of a run differs from today's, a phrase each, by run id; runs of the same code are not there."""
+    """How the code of a run differs from today's, a phrase each, by run id; runs of today's code are left out."""
     unrecorded: tuple[str, ...] = ()
     """Runs whose code is not known: an older version trained them, or what was written cannot be read."""
     mixed: tuple[str, ...] = ()
     """Runs that were resumed with other code than they began with."""
     codes: tuple[tuple[CodeIdentity, int], ...] = ()
-    """Each code and how many runs it trained, wholly or in part; that of most runs first."""
+    """Each code and how many runs it trained, wholly or in part; most runs first."""
 
     @property
     def summary(self) -> str:
@@ -63,7 +63,7 @@ class CodeChanges:
 
 
 def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Container[str]] | None = None) -> CodeChanges:
-    """How the code of the finished ones among the runs differs from today's.
+    """How the code of those runs that are finished differs from today's.
 
     Git is asked once for thousands of runs, and each of their codes is parsed once.
 
@@ -85,7 +85,7 @@ def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Contain
 def _sorted_out(
     found: Mapping[tuple[bytes, str], Sequence[Run]], recorded: "_Recorded", today: CodeToday
 ) -> CodeChanges:
-    """found: runs by what `_Recorded.read` gave of them and by their `training_key`."""
+    """found: runs by what `_Recorded.read` returned for them and by their `training_key`."""
     differing: dict[str, tuple[str, ...]] = {}
     unrecorded, mixed = [], []
     numbers: Counter[str] = Counter()
@@ -114,14 +114,14 @@ def _sorted_out(
 
 
 class _Recorded:
-    """The codes that runs have written down, by the bytes of code.json: those of thousands of runs are alike."""
+    """The codes that runs have recorded, by the bytes of code.json: thousands of runs share the same ones."""
 
     def __init__(self) -> None:
         self.codes: dict[bytes, list[CodeIdentity]] = {}
 
     def read(self, folder: str) -> bytes:
-        """The content of the folder's code.json, with its codes known by it; nothing if it cannot be read, as it then
-        says nothing about the run."""
+        """The content of the folder's code.json, a key of `codes`; b'' if it cannot be read, as it then says nothing
+        about the run."""
         try:
             text = _content(f"{folder}/code.json")
             if text not in self.codes:
@@ -135,7 +135,7 @@ def _content(file: str) -> bytes:
     """The file's content: without Python's file object, 10,000 of them take half of the time."""
     descriptor = open_plain(file)
     try:
-        # A run that was resumed with more codes than that is as good as one without a record.
+        # Longer records, of runs resumed thousands of times, are told apart by their beginning alone.
         return os.read(descriptor, MOST_BYTES)
     finally:
         os.close(descriptor)

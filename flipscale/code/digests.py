@@ -11,7 +11,7 @@ from flipscale.run import write_json
 from flipscale.run.code import FileContent
 
 LARGE_BYTES = 1 << 20
-"""The digest of a file from here on is kept; a smaller one is read each time."""
+"""Digests of files of at least this size are kept; smaller files are read each time."""
 
 
 def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileContent | None:
@@ -34,7 +34,7 @@ def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileConten
 
 
 def _kept(file: Path, key: list[int], kept: Path) -> str | None:
-    """The digest that was kept of a file, where it has not changed since."""
+    """The kept digest of a file; None if there is none, or the file has changed since."""
     try:
         noted = read_json_object(_note(file, kept))
         return str(noted["sha256"]) if noted["key"] == key else None
@@ -46,7 +46,7 @@ def _read(file: Path, key: list[int], kept: Path) -> str:
     with os.fdopen(open_plain(file, follow=True), "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         after = os.fstat(opened.fileno())
-    # A file that somebody wrote to meanwhile has no digest that lasts.
+    # The digest of a file that was written to meanwhile is not kept.
     if [after.st_size, after.st_mtime_ns, after.st_ino] == key:
         with contextlib.suppress(OSError):
             kept.mkdir(parents=True, exist_ok=True)

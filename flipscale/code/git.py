@@ -21,8 +21,8 @@ SOURCE_SUFFIXES = (
     b".jl", b".r", b".R", b".sh", b".bash", b".zsh", b".pl", b".rb", b".lua", b".js", b".ts", b".java", b".scala",
     b".swift", b".m", b".f90",
 )  # fmt: skip
-"""Files that are code by their name. Studies, results and notes may lie in the same repository, and a new one of them
-makes no other code; what a training command reads beside its code, it names."""
+"""Endings of files that count as code. Studies, results and notes may lie in the same repository, and adding one does
+not change the code; other files that a training command reads are named in the command."""
 
 GIT_SECONDS = 20.0
 """A call of git that takes longer is given up: nothing is known then."""
@@ -31,13 +31,13 @@ _SUBMODULE = b"160000"
 """The mode of an entry of the index that is a submodule."""
 
 _LOOK_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "LC_ALL": "C"}
-"""A partial clone names a program, or a remote, by which git would fetch what is missing."""
+"""Take no locks and fetch nothing: a partial clone names a program or a remote to fetch missing objects from."""
 
 _OF_ANOTHER_REPOSITORY = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE",
 )  # fmt: skip
-"""Set in a hook of git, these name its repository, whatever the folder."""
+"""In a git hook these are set and name the hook's repository, whatever the folder."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class WorkTree:
     """Paths of all files in the index, from `top`."""
     blobs: Mapping[bytes, bytes]
     """Source files by path from `top`: those tracked, those untracked and not ignored, and those of submodules. The
-    value is the id that git gives, or would give, their content. One that was deleted is not there."""
+    value is the id that git gives, or would give, their content. Deleted ones are missing."""
     changed: frozenset[bytes]
     """Source files that are not as the commit has them, deleted ones among them."""
 
     def tracks(self, file: Path) -> bool:
-        """Whether the file is one of this repository's, and not one that only lies there, as an ignored package."""
+        """Whether the file belongs to this repository, and does not merely lie in it, as an ignored package does."""
         try:
             inside = file.resolve().relative_to(self.top.resolve())
         except (ValueError, OSError):
@@ -122,7 +122,7 @@ def _ask(folder: Path, *arguments: str) -> bytes | None:
 
 
 def _without_filters(root: Path) -> list[str]:
-    """Options of git that switch off the programs through which a repository would have its files read."""
+    """Git options that switch off the filter programs that the repository configures for reading its files."""
     names = (_ask(root, "config", "--null", "--name-only", "--get-regexp", "^filter[.]") or b"").split(b"\0")
     drivers = dict.fromkeys(os.fsdecode(name).rpartition(".")[0] for name in names if name)
     off = ("clean=", "process=", "required=false")
@@ -155,13 +155,13 @@ def _changed_path(entry: bytes) -> bytes | None:
 
 
 def _read_again(root: Path, path: bytes, blobs: dict[bytes, bytes]) -> None:
-    """Take the content of a file that may not be as the index has it; one that is gone is taken out."""
+    """Read a file again that may differ from the index; drop it if it is gone."""
     kind = "sha1" if len(next(iter(blobs.values()), b"0" * 40)) == 40 else "sha256"
     blobs.pop(path, None)
     file = Path(os.fsdecode(root), os.fsdecode(path))
     with contextlib.suppress(OSError, DamagedFile):
         content = os.fsencode(file.readlink()) if file.is_symlink() else read_bytes(file)
-        # As git names it, so that committing a change makes no other code.
+        # The id that git would give it, so that committing a change does not change the code's digest.
         blob = hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False)
         blobs[path] = blob.hexdigest().encode()
 

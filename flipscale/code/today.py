@@ -21,30 +21,30 @@ PACKAGE = Path(__file__).parents[1]
 TRAINING = (
     "architecture.py", "cost.py", "identity.py", "inputs/", "randomness.py", "scores.py", "settings.py", "train/",
 )  # fmt: skip
-"""The parts of flipscale that take part in a training. Other parts plan, start, collect and draw, and a change of them
-makes no other result."""
+"""The parts of flipscale that take part in a training. Other parts plan, start, collect and draw; changing
+them does not change a result."""
 
 _NOT_SOURCE = (".pyc", ".pyo")
 
 MOST_ARGUMENT_BYTES = 64 << 20
-"""A file beside the script that a training command names, and that is larger, is data: it is known by its size."""
+"""A larger file that a training command names, other than its script, is data: it is known by its size alone."""
 
 _PACKAGES = {"torch": "torch", "open_clip": "open_clip_torch"}
-"""Packages whose versions can change a result, and the distributions that they are installed by."""
+"""Packages whose versions can change a result, and the distributions that install them."""
 
 WEIGHTS = "init"
 """The name in `CodeIdentity.files` of the weights that a run starts from."""
 
 
 def training_key(settings: Settings) -> str:
-    """Equal for settings that the same code trains, wherever that is."""
+    """Equal for settings that the same code trains, on any machine."""
     return f"{settings.trainer!r} {settings.init!r} {settings.inference} {settings.fine_tuning is None}"
 
 
 class CodeToday:
     """The code that would train runs here and now, looked at once for all runs that share it.
 
-    A worker asks a new one for each run: the program of a training command is read when it is started.
+    A worker makes a new one for each run, as the program of a training command is read when it starts.
     """
 
     def __init__(self, workspace: Workspace):
@@ -74,7 +74,7 @@ class CodeToday:
         return code
 
     def _of_command(self, arguments: Sequence[str]) -> CodeIdentity:
-        """The repository of the first file that it names and that a repository has, or else of the working folder."""
+        """The code of the first repository that tracks a file of the command, or else of the working folder's."""
         folder = _working_folder()
         tree = _tree_of(named_files(arguments), folder)
         versions = dict(_versions()) if runs_in_this_environment(arguments) else {}
@@ -109,7 +109,7 @@ def _tree_of(files: Sequence[str], folder: Path | None) -> WorkTree | None:
 
 
 def _working_folder() -> Path | None:
-    """None where it was deleted."""
+    """The working folder; None if it was deleted."""
     try:
         return Path.cwd()
     except OSError:
@@ -121,7 +121,7 @@ def _of_flipscale() -> CodeIdentity:
     """The identity of flipscale's own code. A process runs the code that it began with, so it is determined once."""
     tree = work_tree(PACKAGE)
     commit = changes = None
-    # A package that was installed into a folder of somebody's repository is not that repository's.
+    # A package that was installed inside somebody's repository is not part of it.
     if tree is not None and tree.tracks(PACKAGE / "__init__.py"):
         commit = tree.commit
         below = PACKAGE.resolve().relative_to(tree.top.resolve()).as_posix()

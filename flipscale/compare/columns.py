@@ -26,7 +26,7 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
         raise ResultsError("No run of these results has finished; `flipscale status STUDY` says how far each run is.")
     if score is not None:
         if score not in results:
-            near = did_you_mean(score, measured_scores(results)) if measured_scores(results) else "None was measured"
+            near = did_you_mean(score, measured_scores(results)) if measured_scores(results) else "none was measured"
             raise ResultsError(f"No run has the score {score!r}; {near}.")
         if not pd.api.types.is_numeric_dtype(results[score]):
             raise ResultsError(f"{score!r} is not a score. Measured: {', '.join(measured_scores(results)) or 'none'}.")
@@ -53,7 +53,7 @@ def check_one_recipe(results: pd.DataFrame) -> None:
     if len(counts) > 1:
         found = ", ".join(f"{count(int(runs), 'run')} of recipe {recipe}" for recipe, runs in counts.items())
         raise ResultsError(
-            f"The table mixes {found}, and the same settings give other results in each (docs/recipes.md). Use "
+            f"The table mixes {found}, and the same settings give different results in each (docs/recipes.md). Use "
             f"the rows of one recipe: results[results['recipe'] == {counts.index[-1]}]."
         )
 

@@ -90,7 +90,7 @@ def notes(law: Law, rows: Rows, solution: Solution, seeds: SharedSeedEffect | No
         ),
         (
             law.name in ("M4", "BNSL") and rows.points < 10 * 2,
-            f"{rows.points} points on both sides of a break: below about 10 a side it is hardly found",
+            f"{rows.points} points on both sides of a break: below about 10 on each, it is hardly ever found",
         ),
         (
             solution.agree < solution.starts / 3,
@@ -136,7 +136,7 @@ def _unnamed_words(rows: Rows) -> str:
         found.append(f"{name} ({shown})")
     return (
         f"one law goes through rows that differ in {', '.join(found)}, which no option names; --group fits each value "
-        f"by itself, --where takes some"
+        f"separately, --where selects some"
     )
 
 

@@ -229,13 +229,13 @@ class Fit:
     def _at(self, values: Mapping[str, ArrayLike]) -> Array:
         if missing := [name for name in self.x if name not in values]:
             raise ResultsError(
-                f"The law {self.law.name} needs {', '.join(missing)} beside {', '.join(values) or 'none'}."
+                f"The law {self.law.name} needs {', '.join(missing)} besides {', '.join(values) or 'none'}."
             )
         columns = np.broadcast_arrays(*(np.asarray(values[name], dtype=np.float64) for name in self.x))
         x = np.column_stack([np.atleast_1d(column) for column in columns])
         for row in x:
             if why := why_not(self.x, row, self.law):
-                raise ResultsError(f"The law {self.law.name} cannot be asked: {why}.")
+                raise ResultsError(f"The law {self.law.name} has no prediction there: {why}.")
         return x
 
 

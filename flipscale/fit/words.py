@@ -39,7 +39,7 @@ def fit_text(fit: Fit) -> str:
         ends = fit.intervals[name]
         said = f"[{number(ends[0])}, {number(ends[1])}]" if ends else ""
         if name in fit.fixed:
-            said = "held fast"
+            said = "fixed"
         elif name in fit.tied:
             said = f"tied to {fit.tied[name]} {said}"
         elif name in fit.not_shown:
@@ -103,9 +103,9 @@ def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
                 f"of all runs"
             )
         case Doubt.TOO_FAR:
-            return f"asked too far: {asked} times the largest run, tested at {tested} times"
+            return f"too far: {asked} times the largest run, tested at {tested} times"
         case Doubt.FARTHER:
-            return f"asked farther than tested: {asked} times the largest run, tested at {tested} times"
+            return f"farther than tested: {asked} times the largest run, tested at {tested} times"
         case Doubt.FORMS_APART:
             return "other forms that fit the same runs lie farther apart than three widths of the 95 % CI"
         case Doubt.FORMS_OUTSIDE:
@@ -249,7 +249,7 @@ def _worse(by: float, fit: Fit) -> str:
 
 def _outer_words(fit: Fit) -> str:
     if "c" in fit.fixed:
-        return "c: held fast"
+        return "c: fixed"
     ends = fit.intervals["c"]
     if ends is None:
         return "c = 1 (the odds of both terms add up): not tested, as there is no CI"

@@ -1,7 +1,7 @@
 """The inputs of runs, found and checked without torch: shards, files of classes, checkpoints, programs.
 
-The trainer finds its files by these functions, and `check` asks the same ones before anything starts: one rule, and one
-complaint, for both.
+The trainer finds its files with these functions, and `check` calls the same ones before anything starts: both follow
+the same rules and raise the same errors.
 
 paths.py             the files that a study's paths lead to
 shards.py            tar shards by their pattern, and their content
@@ -13,5 +13,5 @@ weights.py           checkpoints to start from
 program.py           training commands
 open_clip_flags.py   the flags of open_clip's own program, and its limits
 check.py             all of it for the runs of a plan
-checked.py           what that has found
+checked.py           what the check has found
 """

@@ -49,7 +49,7 @@ def _table(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[in
         if None in row:
             raise DataError(
                 f"{path}:{table.line_num}: has {len(row) - 1 + len(row[None])} cells, and the header {len(row) - 1}; "
-                f'put a caption that has the delimiter in it into quotes: "an owl, awake".'
+                f'put captions that contain the delimiter in quotes: "an owl, awake".'
             )
         yield table.line_num, row[image], [row[caption]]
 

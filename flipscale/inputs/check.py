@@ -49,7 +49,7 @@ from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Path_, Place
 
 _CAPTION_ROWS = 20
-"""How many images of a table of captions are looked for."""
+"""At most this many images of a table of captions are looked for."""
 
 
 def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
@@ -67,7 +67,7 @@ class _Inspection:
     def __init__(self, study: Study):
         self.study = study
         self.problems: dict[tuple[Place, str], str] = {}
-        """Each with the setting that it is of."""
+        """Each problem, with the setting that it concerns."""
         self.looked_at: Counter[str] = Counter()
         self.not_checked: dict[str, None] = {}
         self.done: set[tuple[str, ...]] = set()
@@ -120,7 +120,7 @@ class _Inspection:
         if self._once(at, trainer, lambda: wishes(arguments), key=("wishes", *arguments)):
             self.looked_at["commands"] += 1
         self._once(at, trainer, check_webdataset, key=("webdataset",))
-        # Which settings it is that cannot be had tells each run from the others; what is said is said once.
+        # Each run is checked, as its settings decide what open_clip cannot do; equal complaints are reported once.
         self._once(at, trainer, is_expressed, key=("refuse", repr(settings), device))
         if settings.schedule == "constant" and settings.cooldown:
             self._once(("cooldown",), settings.cooldown, ends_epochs, key=("epochs", repr(settings)))
@@ -155,7 +155,7 @@ class _Inspection:
             self._amount(data, *known, settings)
 
     def _count_shards(self, declared: str, enough: int, at: Path_, value: object) -> None:
-        """Count the pairs of shards that nobody has declared, if it is soon known that they are not enough."""
+        """Count the pairs of shards without declared counts, to find out soon whether there are too few."""
         found, counts = self.uncounted[declared]
 
         def are_enough() -> None:
@@ -166,7 +166,7 @@ class _Inspection:
         self._once(at, value, are_enough, key=("counted", declared, str(enough)))
 
     def _amount(self, data: Fashion | WebDataset, files: int, pairs: int, settings: Settings) -> None:
-        """Whether the pairs are as many as the settings ask for."""
+        """Check that there are as many pairs as the settings ask for."""
         size, batch = settings.data_size, settings.batch_size
 
         def is_enough() -> None:
@@ -190,7 +190,7 @@ class _Inspection:
             self._pairs(declared, data, at, data)
 
     def _fashion(self, data: Fashion, split: str) -> int:
-        """How many images a split has."""
+        """Check a split, and return its number of images."""
         folder = fashion.folder_of(data)
         images, labels = fashion.files_of(folder, split)
         found = idx.shape_of(images, idx.IMAGES)[0]
@@ -221,7 +221,7 @@ class _Inspection:
     def _shards(
         self, urls: str, at: Path_, value: object, look: Callable[[str], None], for_what: str
     ) -> list[shards.ShardSource]:
-        """The shards of a pattern, of which the first and the last that are on a disk are looked into."""
+        """The shards of a pattern; the first and the last on this machine's disks are opened and checked."""
         found = shards.sources(urls)
         local = [shard.url for shard in found if shard.local]
         for url in dict.fromkeys((*local[:1], *local[-1:])):
@@ -252,7 +252,7 @@ class _Inspection:
             self._set(declared_set, ("evaluation", "sets", name, declared_set.kind), evaluation)
 
     def _programs(self, evaluation: Evaluation) -> None:
-        """The sets that are programs, which score what a training command leaves as well."""
+        """Check the sets that are programs: they also score what a training command leaves."""
         for name, declared_set in evaluation.sets.items():
             if isinstance(declared_set, CommandSet):
                 self._set(declared_set, ("evaluation", "sets", name, declared_set.kind), evaluation)
@@ -329,7 +329,7 @@ class _Inspection:
         labelled.check_labels(0, self._idx_labels(images, labels), len(classes), labels)
 
     def _idx_labels(self, images: str, labels: str) -> int:
-        """The largest label of a set of IDX files; the least that a byte holds is 0."""
+        """The largest label of a set of IDX files; bytes are never below 0."""
         found = idx.shape_of(located(images), idx.IMAGES)[0]
         (count,), numbers = idx.content(located(labels), idx.LABELS)
         idx.check_counts(images, found, labels, count)
@@ -393,13 +393,13 @@ class _Inspection:
         labelled.check_choice(classes, data.train_labels)
         self._labelled_idx(data.test_images, data.test_labels, classes)
 
-    # How it is told
+    # How problems are recorded
 
     def _once(self, at: Path_, value: object, act: Callable[[], object], *, key: tuple[str, ...]) -> bool:
-        """Do it unless that was done before; whether it was, and found nothing wrong.
+        """Run a check unless it was run before. True if it ran and found nothing wrong.
 
         key: the input, and the kind of check.
-        at: its place under a run's settings; value: the whole setting's. They lead to a line of the study.
+        at: its place under a run's settings; value: that of the whole setting. They lead to a line of the study.
         """
         if key in self.done:
             return False

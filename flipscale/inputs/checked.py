@@ -24,13 +24,13 @@ class Checked:
     """The result of a check."""
 
     problems: tuple[str, ...]
-    """Each a line, `where: what; what would be right`, with the study's file and line."""
+    """One line each, `where: what; what would be right`, with the study's file and line."""
     looked_at: Mapping[str, int]
-    """How many of which kind of thing were looked at."""
+    """How many inputs of each kind were looked at."""
     not_checked: tuple[str, ...]
     """The inputs that were not checked, and why."""
     settings: tuple[str, ...] = ()
-    """The setting that each problem is of, as 'data' or 'init'."""
+    """The setting that each problem concerns, such as 'data' or 'init'."""
 
     def raise_if_any(self, then: str = "") -> None:
         """Raise InputsError with every problem, and with `then` on a line of its own."""

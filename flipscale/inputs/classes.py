@@ -1,4 +1,4 @@
-"""The choices of a model when it is scored, as far as the declaration tells without opening an image."""
+"""How many classes or pairs a model chooses from when it is scored, as far as is known without opening an image."""
 
 from typing import assert_never
 
@@ -47,7 +47,7 @@ MOST_SURE_SHAPES = 10_000
 
 
 def classes_of(data: DataSet | EvaluationSet) -> int | None:
-    """How many classes a labelled set has; None if it has none, or its files are needed for it and not here."""
+    """How many classes a labelled set has; None if it has none, or if they follow from files that are not here."""
     match data:
         case Shapes():
             return len(SHAPE_CLASSES)
@@ -74,7 +74,7 @@ def _named_classes(data: FolderSet | ShardSet) -> int | None:
 
 
 def pairs_of(data: DataSet | EvaluationSet, images: int) -> int | None:
-    """How many held-out pairs a set has, where evaluation.images is `images`; None if only its files say it."""
+    """How many held-out pairs a set has, where evaluation.images is `images`; None if only its files tell."""
     match data:
         case Shapes():
             return images if images <= MOST_SURE_SHAPES or not data.pairs else None

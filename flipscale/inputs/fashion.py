@@ -29,11 +29,11 @@ def files_of(folder: Path, split: str) -> tuple[Path, Path]:
 
 
 def check_split(folder: Path, split: str, images: int, labels: int) -> None:
-    """Raise DataError unless the files of a split are of one set."""
+    """Raise DataError unless the two files of a split belong together and are not empty."""
     if images != labels:
         raise DataError(
             f"{folder}: the {split} split has {images} images but {labels} labels; "
-            f"its files are not of one set, copy both again."
+            f"its files do not belong together, copy both again."
         )
     if not images:
         raise DataError(f"{folder}: the {split} split has no images; copy its files again.")

@@ -16,7 +16,7 @@ from flipscale.plain_files import open_plain
 from flipscale.settings import IdxSet
 
 MOST_IDX_BYTES = 2**32
-"""A file may declare so many: ImageNet in grey, at 56 pixels."""
+"""The most bytes a file may declare: ImageNet in grey, at 56 pixels."""
 
 IMAGES, LABELS = 0x0803, 0x0801
 
@@ -33,7 +33,7 @@ def content(path: Path, magic: int) -> tuple[list[int], bytes]:
 
 
 def shape_of(path: Path, magic: int) -> list[int]:
-    """The shape of the array in a file, of which the beginning is read, and the length is taken from its end."""
+    """The shape of the array in a file. Only its beginning is read, and its length is checked."""
     path, data = _read(path, 64)
     shape = _shape(path, magic, data)
     begins = 4 + 4 * len(shape)
@@ -67,7 +67,7 @@ def train_labels_of(data: IdxSet) -> str:
 
 
 def _read(path: Path, most: int | None) -> tuple[Path, bytes]:
-    """The file that is there, and the first `most` bytes of what it holds, or all."""
+    """The path of the file that exists, and the first `most` bytes of its unpacked content, or all of it."""
     zipped = path if path.suffix == ".gz" else path.with_name(path.name + ".gz")
     path = zipped if zipped.exists() else zipped.with_suffix("")
     try:

@@ -53,7 +53,7 @@ def no_images(folder: Path) -> DataError:
 
 
 def same_folders(path: str, classes: tuple[str, ...], train: str, examples: tuple[str, ...]) -> None:
-    """Raise DataError unless the linear probe's images are of the same classes as those it is scored on."""
+    """Raise DataError unless the images to learn from, in `train`, have the same class folders as those in `path`."""
     one_sided = sorted(set(classes) ^ set(examples))
     if one_sided:
         raise DataError(
@@ -66,7 +66,7 @@ def names_of_folders(folders: tuple[str, ...], classes: str | Sequence[str] | No
     """The name of the class of each folder.
 
     classes: names in the sorted order of the folders, a JSON file {folder: name}, or None: then a folder's name is that
-        of its class, with _ for a blank.
+        of its class, with _ for a space.
     """
     if classes is None:
         if odd := next((folder for folder in folders if printable(folder) != folder), None):
@@ -124,7 +124,7 @@ def names_in_order(classes: str | Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def check_labels(low: int, high: int, classes: int, where: str) -> None:
-    """Raise DataError for labels, of which the least and the largest are given, that no class name belongs to."""
+    """Raise DataError unless the labels, from `low` to `high`, all have a class name."""
     if low < 0 or high >= classes:
         raise DataError(
             f"{where}: has a label {low if low < 0 else high}, but classes names {classes}, for the labels 0 to "
@@ -133,7 +133,7 @@ def check_labels(low: int, high: int, classes: int, where: str) -> None:
 
 
 def check_choice(classes: tuple[str, ...], where: str, metric: str = "top1") -> None:
-    """Raise DataError for a set with a single class, or with a number of classes that its metric is not of."""
+    """Raise DataError for a set with a single class, or with a number of classes that does not suit its metric."""
     if wrong := unsuited(metric, len(classes)):
         raise DataError(f"{where}: {wrong}.")
     if len(classes) < 2:

@@ -27,18 +27,19 @@ EPOCH_SAMPLES = 10_000_000
 """Samples of an epoch of a run that does not see all of its data once: the most that a kill costs."""
 
 MOST_EPOCHS = 100
-"""The most epochs, beyond the requested number, to end the cooldown and the schedule with one."""
+"""The most epochs (or 4 times the requested number, if that is more) that a run is cut into so that cooldown and
+schedule end with one."""
 
 WEBDATASET = "0.2.86"
-"""The last version that open_clip_train 3 can do with: later ones end each shard with a mark that it cannot read."""
+"""The last version that open_clip_train 3 works with: later ones end each shard with a mark that it cannot read."""
 
 WORKERS = 4
-"""Loaders of each process on a GPU, as open_clip has it. On a CPU there are none: they would take its time."""
+"""Data loaders per process on a GPU, open_clip's default. On a CPU there are none: they would slow down training."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """What --train-data is given."""
+    """The shards that --train-data names."""
 
     urls: str
     count: int
@@ -54,7 +55,7 @@ class ProgramJob:
     """One training by open_clip's program, fully settled."""
 
     settings: Settings
-    """Those of what the run itself trains."""
+    """The settings of what the run itself trains."""
     resources: Resources
     folder: Path
     """The run's folder open_clip, absolute."""
@@ -103,7 +104,7 @@ class ProgramJob:
 
 @dataclass(frozen=True)
 class ClipFlag:
-    """A setting and what becomes of it."""
+    """A setting and the flags that express it."""
 
     setting: str
     flags: tuple[str, ...]
@@ -131,12 +132,12 @@ FLAGS = (
          "weights beside that configuration, those that flipscale's own trainer would start from, resized where "
          "`tuning` names another model, image size or text length", lambda job: []),
     ClipFlag("`seed`", ("--seed",),
-         "seed of the order of shards and of the masks; a tuning has another than its parent; the last shuffle "
+         "seed of the order of shards and of the masks; a tuning's differs from its parent's; the last shuffle "
              "depends on the clock",
          lambda job: ["--seed", job.settings.seed + (_TUNING_SEED if job.settings.tuning else 0)]),
     ClipFlag("`data`, `data_size`", ("--train-data", "--dataset-type"),
          "the shards of a webdataset as they are where `crop` is set; else shards that flipscale writes into its "
-         "cache, of the images and the captions that its own trainer sees",
+         "cache, with the images and the captions that its own trainer sees",
          lambda job: ["--train-data", job.shards.urls, "--dataset-type", "webdataset"]),
     ClipFlag("`crop`", ("--aug-cfg",),
          "`scale=(crop,1.0)`; null is `scale=(1.0,1.0)`, which leaves square images whole",
@@ -152,13 +153,13 @@ FLAGS = (
                       "--train-num-samples", job.steps_per_epoch * job.settings.batch_size]),
     ClipFlag("`batch_size`", ("--batch-size",), "divided by the processes and by `accumulate`",
          lambda job: ["--batch-size", job.settings.batch_size // (job.processes * job.accumulate)]),
-    ClipFlag("`mask_ratio`", ("--force-patch-dropout",), "keeps as many patches, but draws others",
+    ClipFlag("`mask_ratio`", ("--force-patch-dropout",), "keeps the same number of patches, but draws different ones",
          lambda job: ["--force-patch-dropout", job.settings.mask_ratio]),
     ClipFlag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings.lr]),
     ClipFlag("`warmup`", ("--warmup",), "in steps, rounded up", lambda job: ["--warmup", job.warmup_steps]),
     ClipFlag("`schedule`", ("--lr-scheduler",), "cosine, const or const-cooldown",
          lambda job: ["--lr-scheduler", job.schedule]),
-    ClipFlag("`cooldown`", ("--epochs-cooldown",), "in epochs, whose length is chosen for it",
+    ClipFlag("`cooldown`", ("--epochs-cooldown",), "in epochs, whose length is chosen to fit it",
          lambda job: ["--epochs-cooldown", job.cooldown_epochs] if job.cooldown_epochs else []),
     ClipFlag("`weight_decay`", ("--wd",), "also decays positional embeddings, which flipscale does not",
          lambda job: ["--wd", job.settings.weight_decay]),
@@ -178,7 +179,7 @@ FLAGS = (
          lambda job: _switch("--grad-checkpointing", job.resources.activation_checkpointing)),
     ClipFlag("`resources.fused`", (), "open_clip's AdamW is torch's default", lambda job: []),
     ClipFlag("", ("--workers",),
-         "4 on a GPU, 0 on a CPU, or those of `arguments`; at most as many as divide the batches",
+         "4 on a GPU, 0 on a CPU, or as in `arguments`; lowered to a number that divides the batches of an epoch",
          lambda job: ["--workers", job.workers]),
     ClipFlag("", ("--device",), "cuda if there is one, else cpu", lambda job: ["--device", job.device]),
     ClipFlag("", ("--logs", "--name", "--resume", "--save-most-recent", "--save-frequency"),
@@ -194,7 +195,7 @@ FLAGS = (
 _WISHES = ("epochs", "workers")
 """Flags that `arguments` may give: flipscale comes as near as the other settings allow."""
 
-# What else open_clip's program could be asked for, and would make another training than the run says.
+# Other flags of open_clip's program that would change the training from what the run says.
 _OTHERS = {
     "skip_scheduler": "schedule",
     "force_image_size": "image_size",
@@ -265,7 +266,7 @@ def refuse(settings: Settings, resources: Resources, device: str) -> None:
 
 
 def check_webdataset() -> None:
-    """Raise FlipscaleError where the installed webdataset is none that the program can do with."""
+    """Raise FlipscaleError unless the program works with the installed webdataset."""
     try:
         found = importlib.metadata.version("webdataset")
     except importlib.metadata.PackageNotFoundError:
@@ -310,14 +311,15 @@ def settle(
     shards: Shards,
     wished: Mapping[str, int],
 ) -> ProgramJob:
-    """The training that comes nearest to the wishes, and meets all other settings exactly."""
+    """The training that comes nearest to the wishes and meets all other settings exactly."""
     processes, accumulate = resources.processes_on(gpu=device == "cuda"), resources.accumulate
     epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
     steps_per_epoch = steps_of(settings) // epochs
     most = wished.get("workers", WORKERS if device == "cuda" else 0)
     if shards.count < processes:
         raise FlipscaleError(
-            f"{shards.urls}: {shards.count} shards are too few for {processes} processes, each of which reads its own."
+            f"{shards.urls}: {shards.count} shards are too few for {processes} processes, each of which reads its own; "
+            "add shards, or lower resources.processes."
         )
     workers = max(
         (n for n in range(1, min(most, shards.count // processes) + 1) if steps_per_epoch * accumulate % n == 0),

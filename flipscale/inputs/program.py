@@ -10,7 +10,7 @@ from pathlib import Path
 from flipscale.errors import FlipscaleError
 
 FOLDER_ARGUMENT = "{folder}"
-"""Stands in the arguments for the run's folder, which is else the last one."""
+"""Stands for the run's folder in the arguments; without it, the folder becomes the last argument."""
 
 _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|bash|sh|zsh|perl|Rscript|julia|ruby|node")
 
@@ -19,12 +19,12 @@ _SWITCHES = re.compile(r"-[uOBEIsSvbq]+")
 
 
 def search_path() -> str:
-    """The search path of programs: `python` is the one that runs flipscale, also in an environment not activated."""
+    """The search path of programs: `python` is the one that runs flipscale, its environment activated or not."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def check_program(arguments: Sequence[str], where: str = "trainer.command.arguments") -> None:
-    """Raise FlipscaleError unless the program is there to be executed, and the script that it is to run.
+    """Raise FlipscaleError unless the program can be executed and the script that it is to run exists.
 
     where: the key of the study that names it.
     """
@@ -43,7 +43,7 @@ def check_program(arguments: Sequence[str], where: str = "trainer.command.argume
 
 
 def _script(arguments: Sequence[str]) -> str | None:
-    """The file that an interpreter is to run; None where the arguments name none that can be told."""
+    """The file that an interpreter is to run; None if it cannot be told from the arguments."""
     name, *rest = arguments
     program = Path(name).name
     if not _INTERPRETER.fullmatch(program):
@@ -57,7 +57,7 @@ def _script(arguments: Sequence[str]) -> str | None:
 def named_files(arguments: Sequence[str]) -> list[str]:
     """The files among the words of a command, its script first: words and values of --option=value that are files.
 
-    An interpreter is none of them, nor a program that is found in PATH.
+    Interpreters and programs found in PATH are left out.
     """
     name, *rest = arguments
     script = _script(arguments)
@@ -82,7 +82,7 @@ def runs_in_this_environment(arguments: Sequence[str]) -> bool:
 
 def no_such_program(name: str, where: str = "arguments") -> FlipscaleError:
     return FlipscaleError(
-        f"{name}: there is no such program, looked for from {Path.cwd()} and in PATH; give its whole path in {where}."
+        f"{name}: there is no such program, looked for from {Path.cwd()} and in PATH; give its full path in {where}."
     )
 
 

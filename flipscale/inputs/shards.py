@@ -35,16 +35,16 @@ SCHEMES = ["pipe", "s3", "ais", "ftps", "gs", "htgs", "http", "https", "scp", "s
 """Schemes of a shard's URL: pipe, s3, and those that webdataset's gopen knows."""
 
 _INDEX_FORMAT = 1
-"""Goes into the name of an index: a change to what it holds must not find older ones."""
+"""Part of an index's name, raised when the content of an index changes, so that older ones are not found."""
 
 _TAR_BLOCK = 512
 """Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
 
 _FIRST_SAMPLES = 256
-"""How many samples of a shard are looked at before it is said to hold none."""
+"""How many samples of a shard are looked at before it counts as one without any of the right kind."""
 
 MOST_DECLARED_SHARDS = 1_000_000
-"""A data set may have so many: LAION-5B has a quarter of them."""
+"""The most shards of a data set: LAION-5B has a quarter of that."""
 
 MOST_COUNTED_FILES = 50_000
 """The most files in shards that are looked at to count pairs before a run starts: seconds on a local disk."""
@@ -56,7 +56,7 @@ _FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
 
 _MOST_PAIRS = 2**40
-"""No shard holds as many pairs."""
+"""No shard holds this many pairs."""
 
 _MOST_TEXT_BYTES = 2**20
 """The most bytes of a caption or a label that are read."""
@@ -70,7 +70,7 @@ Extent = tuple[int, int]
 
 @dataclass(frozen=True)
 class ShardSource:
-    """A shard by where it is declared to be."""
+    """A shard, by the place that its data set declares."""
 
     url: str
     """A path, a URL, or pipe: with a command."""
@@ -96,7 +96,7 @@ class ShardSource:
 
 
 def sources(urls: str) -> list[ShardSource]:
-    """The shards that a pattern stands for, in order; several patterns are joined by '::', as open_clip has it.
+    """The shards that a pattern stands for, in order; several patterns are joined by '::', as in open_clip.
 
     Raises DataError for a pattern that cannot be read or fetched, and for shards on a disk that are not there.
     """
@@ -108,7 +108,7 @@ def sources(urls: str) -> list[ShardSource]:
                 url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name
             )
             if not source.local and name.partition(":")[0] not in SCHEMES:
-                raise DataError(f"{name}: cannot be fetched, only a path, {', '.join(f'{s}:' for s in SCHEMES)} can.")
+                raise DataError(f"{name}: cannot be fetched; write a path or {', '.join(f'{s}:' for s in SCHEMES)}.")
             found.append(ShardSource(str(located(source.url))) if source.local else source)
     missing = _missing([source.url for source in found if source.local])
     if missing:
@@ -121,9 +121,9 @@ def sources(urls: str) -> list[ShardSource]:
 
 
 def _expanded(pattern: str, most: int) -> list[str]:
-    """The names that a pattern stands for. DataError where it cannot be read, or they are more than `most`."""
+    """The names that a pattern stands for. DataError if it cannot be read, or stands for more than `most`."""
     ranges = re.findall(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?\}", pattern)
-    # A range becomes a list before its first name is there.
+    # braceexpand makes a whole range a list before it yields the first name.
     if math.prod(abs(int(last) - int(first)) // max(1, abs(int(step or 1))) + 1 for first, last, step in ranges) > most:
         names = []
         too_many = True
@@ -156,10 +156,10 @@ def _missing(paths: Sequence[str]) -> list[str]:
 def _present(folder: str, wanted: Mapping[str, str]) -> set[str]:
     """Those of the wanted paths, by their names in the folder, that are files.
 
-    A folder of many is listed once: 41,456 questions take a network disk minutes.
+    A folder with many of them is listed once: to ask for 41,456 files one by one takes minutes on a network disk.
     """
     if len(wanted) > _FEW_SHARDS:
-        # Whoever may not list a folder may still be let at its files.
+        # A user who may not list a folder may still be allowed to read its files.
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             return {wanted[entry.name] for entry in entries if entry.name in wanted and entry.is_file()}
     return {path for path in wanted.values() if os.path.isfile(path)}  # noqa: PTH113
@@ -226,7 +226,7 @@ def _counts_of_all(shards: Sequence[ShardSource], file: Path) -> dict[ShardSourc
     sizes = _read_sizes(file)
     if sizes is None:
         raise DataError(f"{file}: there is no such file; correct sizes, or leave it out.")
-    # A name that several folders have says nothing in a file for all of them.
+    # In one file for all folders, a name that several of them have is ambiguous.
     names = Counter(_file_name(shard) for shard in shards)
     return _counts(sizes, [shard for shard in shards if names[_file_name(shard)] == 1])
 
@@ -244,7 +244,7 @@ def _read_sizes(path: Path) -> dict[str, int] | None:
     try:
         written = parsed(read_bytes(path, follow=True))
         if not isinstance(written, dict):
-            raise ValueError(f"it holds no object but {written!r:.40}")
+            raise ValueError(f"it holds no object: {written!r:.40}")
         for name, count in written.items():
             if not fits(count, int) or not 0 <= count < _MOST_PAIRS:
                 raise ValueError(f"{name[:40]!r} has {count!r:.40} pairs")
@@ -261,14 +261,14 @@ def _read_sizes(path: Path) -> dict[str, int] | None:
 def members(file: IO[bytes], shard: str) -> Iterator[tuple[str, dict[str, Extent]]]:
     """The samples of a shard in order: the name, and where each file that is not empty lies, by extension.
 
-    Raises DataError for a shard that is not whole, once it has been gone through, by the name given.
+    Raises DataError for a shard that is not whole, once all of it has been read; `shard` is its name in the error.
     """
     for name, files in groupby(_files(file, shard), key=lambda found: found[0]):
         yield name, {extension: place for _, extension, place in files}
 
 
 def pair_of(places: dict[str, Extent]) -> tuple[Extent, Extent, bool] | None:
-    """The image and the caption of a sample, and whether that is a .json, for want of a .txt; None if it lacks one."""
+    """A sample's image and caption, and whether the caption is a .json for lack of a .txt; None if one is missing."""
     places = {extension: place for extension, place in places.items() if place[1]}
     image = next((places[extension] for extension in places if extension in EXTENSIONS), None)
     caption = places.get("txt") or places.get("json")
@@ -276,7 +276,10 @@ def pair_of(places: dict[str, Extent]) -> tuple[Extent, Extent, bool] | None:
 
 
 def caption_of(text: bytes, is_json: bool) -> str | None:
-    """The caption of a pair, of its .txt or its .json; None if it has none. Raises what text that is neither raises."""
+    """The caption in a pair's .txt or .json; None if there is none.
+
+    Raises ValueError or AttributeError for content that is neither UTF-8 text nor a JSON object.
+    """
     found = parsed(text).get("caption") if is_json else text.decode()
     return found.strip() or None if isinstance(found, str) else None
 
@@ -328,7 +331,7 @@ def labels_of(where: str, sample: dict[str, bytes]) -> list[int]:
 
 
 def named(path: str) -> tuple[str, str]:
-    """The name of a file's sample, and its extension: what follows the first dot, in small letters."""
+    """The name of a file's sample, and its extension: what follows the first dot, in lower case."""
     folder, slash, name = path.rpartition("/")
     stem, _, extension = name.partition(".")
     return folder + slash + stem, extension.lower()
@@ -424,9 +427,9 @@ def check_own(path: str) -> None:
 
     if _first(path, is_read) is not None:
         raise DataError(
-            f"{path}: none of its first samples is one that open_clip's program reads, which takes those with "
-            f"a .txt and a .jpg, .png, .jpeg or .webp; write the captions into .txt files, or set crop: null, with "
-            f"which flipscale writes the shards."
+            f"{path}: none of its first samples is one that open_clip's program reads: it takes those with "
+            f"a .txt and a .jpg, .png, .jpeg or .webp; write the captions into .txt files, or set crop: null, so "
+            f"that flipscale writes the shards."
         )
 
 

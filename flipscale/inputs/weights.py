@@ -1,4 +1,4 @@
-"""A checkpoint to start from: a file of open_clip's, or a tag of its pretrained weights. Looked at without torch."""
+"""A checkpoint to start from: an open_clip file, or a tag of its pretrained weights. Looked at without torch."""
 
 import ast
 import functools
@@ -116,7 +116,7 @@ def _safetensors_flaw(file: int, size: int) -> str | None:
 
 @functools.cache
 def _pretrained() -> dict[str, dict[str, bool]] | None:
-    """Tags by model, and whether each is of the quick GELU, as open_clip's pretrained.py writes them down."""
+    """Tags by model, and whether each was trained with the quick GELU, as open_clip's pretrained.py says."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -146,7 +146,7 @@ def _assignments(tree: ast.Module) -> dict[str, ast.expr]:
 
 
 def _quick_functions(tree: ast.Module) -> set[str]:
-    """The functions whose tags are of the quick GELU."""
+    """The functions that declare tags trained with the quick GELU."""
     return {
         node.name
         for node in tree.body

@@ -59,28 +59,28 @@ FIGURES: Mapping[str, FigureKind] = {
     "accuracy_vs_samples": FigureKind(
         partial(accuracy_panels, x="samples"),
         accuracy,
-        "score against schedule length, a line per mask ratio",
+        "score against schedule length, a line per arm",
         "Each point is a whole schedule; how far a masked line runs below the black one is what masking costs at equal "
         "samples.",
     ),
     "accuracy_vs_flops": FigureKind(
         partial(accuracy_panels, x="train_flops"),
         accuracy,
-        "score against training FLOPs, a line per mask ratio",
+        "score against training FLOPs, a line per arm",
         "Where a masked line runs above the black one, masking pays at equal compute.",
     ),
     "accuracy_vs_hours": FigureKind(
         partial(accuracy_panels, x="gpu_hours"),
         accuracy,
-        "score against training time, a line per mask ratio",
+        "score against training time, a line per arm",
         "Where a masked line runs above the black one, masking pays at equal time on these devices.",
     ),
     "speedup": FigureKind(
         speedup_panels,
         speedup,
         "score against training time, speed-up at equal score (FLIP's Fig 1 and 3)",
-        "The arrow goes from the time in which the baseline has a score to the time in which the masked runs first "
-        "have it.",
+        "The arrow goes from the time in which the baseline reaches a score to the time in which the masked runs "
+        "first reach it.",
     ),
     "scaling_axes": FigureKind(
         scaling_panels,
@@ -93,8 +93,8 @@ FIGURES: Mapping[str, FigureKind] = {
         scaling_curve_panels,
         scaling_curve,
         "training curves by scaling axis, the starting point in each (FLIP's Fig 4)",
-        "The black curve is the same run in every panel; a longer schedule also stands dash-dotted with its x divided, "
-        "to be compared at equal progress.",
+        "The black curve is the same run in every panel; a longer schedule is also drawn dash-dotted with its x "
+        "divided, to be compared at equal progress.",
         _a_column_an_axis,
     ),
     "mask_ratios": FigureKind(
@@ -145,7 +145,7 @@ FIGURES: Mapping[str, FigureKind] = {
         isoflop_panels,
         isoflop_curves,
         "error against model size at equal training FLOPs, and the best size of each budget",
-        "Each valley is one budget; its star is the size that spends it best, and the last panel how that size grows.",
+        "Each valley is one budget; its star is the size that spends it best. The last panel shows how it grows.",
     ),
     "learning_curves": FigureKind(
         learning_panels,
@@ -157,7 +157,8 @@ FIGURES: Mapping[str, FigureKind] = {
         loss_panels,
         training_loss,
         "training loss inside the longest runs, against samples seen",
-        "A curve that jumps or flattens early is a run to look at; the level of masked runs is of fewer patches.",
+        "Look into a run whose curve jumps or flattens early; levels differ between arms, as masked runs see fewer "
+        "patches.",
     ),
     "predicted_cost": FigureKind(
         cost_panels,

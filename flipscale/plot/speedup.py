@@ -116,7 +116,7 @@ def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[
 
 
 def _cost_of(score: float, line: DrawnLine, lower_is_better: bool) -> float | None:
-    """The cost at which a line first reaches a score. The claim's mean and the line's differ in the last digit."""
+    """The cost at which a line first reaches a score. The claim's mean equals the line's up to rounding."""
     sign = -1 if lower_is_better else 1
     ys = [sign * y for y in line.ys]
     target = sign * score

@@ -317,7 +317,7 @@ def _cost(evidence: Evidence) -> str:
     for arm in sorted(groups, key=lambda arm: [*evidence.arm_names, "(parents of others)"].index(arm)):
         rows.append(_cost_row(arm, groups[arm], evidence, factor))
     rows.append(_cost_row("all", evidence.planned.runs, evidence, factor))
-    head = ["arm", "runs", "FLOPs", "predicted", "measured", "of them predicted", "measured / predicted"]
+    head = ["arm", "runs", "FLOPs", "predicted", "measured", "predicted for these", "measured / predicted"]
     parts = [table(f"Predicted and measured, in {unit}", head, rows)]
     on_the_way = [run for run in evidence.planned.runs if evidence.runs[run.id].state is not State.FINISHED]
     part = sum(run.cost.gpu_hours * evidence.runs[run.id].done for run in on_the_way)

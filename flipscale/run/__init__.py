@@ -1,20 +1,20 @@
 """A run's folder: the request, the outcome, and the state. The state follows from which files exist.
 
-    run.json        the request: id, settings, parents, predicted cost             written once, by launch
+    run.json        the request: id, settings, parents, predicted cost             written by launch
     job.json        the launcher and job that it was handed to                     written by launch
     lease.json      its holder: one process at a time                              written by train
-    last_holder.json  the job that let it go before it was over                    written by train
-    life.json       its present activity; touched at each step forward             written by train
-    metrics.jsonl   measurements on the way: one line a record, append-only        written by train
+    last_holder.json  its last holder, if a job's, that stopped before the end     written by train
+    life.json       its current activity; touched whenever it makes progress       written by train
+    metrics.jsonl   measurements during training: a record a line, append-only     written by train
     checkpoint.pt   the state to resume from                                       written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
-    code.json       which code trained it; several where it was resumed with other  written by train
+    code.json       the code that trained it; several if it changed on a resume    written by train
     hits.json       which test items the scores got right, a bit each              written by train
     result.json     scores and measured facts; its presence is what "finished" means, so it is written last
     error.json      why it failed, by kind                                         written by train or launch
     failures.jsonl  earlier failures and the answers to them                       written by launch
     log.txt         the output of the process
-    earlier/        the whole folder as it was before the run was begun anew       moved by launch
+    earlier/        the whole folder as it was before the run was restarted        moved by launch
     probe.json      the shapes to time, if the folder is a probe's                 written by launch
 
 Every file but the .jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
@@ -23,9 +23,9 @@ under the same contract.
 
 folder.py    a run's folder and its state
 records.py   the content of its files, as types
-code.py      which code trained a run, and in what two codes differ
-codec.py     the same as JSON, also that of older versions
-lease.py     who does a run, and signs of life
+code.py      which code trained a run, and how two codes differ
+codec.py     the records as JSON, older versions included
+lease.py     which process works on a run, and signs of life
 processes.py  processes that files name, and whether they are ours
 files.py     the names of files, and how they are written
 timings.py   probes, and their measurements

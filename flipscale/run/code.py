@@ -1,10 +1,10 @@
-"""Which code trained a run, as a type, and in what two differ."""
+"""The code that trained a run, as a type, and how two such codes differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 SHORT = 10
-"""Hex digits of a digest or a commit that a person is shown."""
+"""Hex digits of a digest or a commit that are shown to a person."""
 
 
 @dataclass(frozen=True)

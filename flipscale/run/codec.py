@@ -1,7 +1,7 @@
-"""The records of a run folder as JSON: it is read and written here, also that of older versions.
+"""Reads and writes the records of a run folder as JSON, and reads those of older versions.
 
-`samples_seen` is how many samples were really seen. Versions before this one wrote it as `samples`, which is now only
-the schedule length that a study asks for; programs of users may go on writing it so.
+`samples_seen` is how many samples were really seen. Older versions wrote it as `samples`, which is now only the
+schedule length that a study asks for; users' programs may still write it so.
 """
 
 import base64
@@ -54,7 +54,7 @@ def read_object(folder: str, name: str) -> JsonObject | None:
     if not text and name in NOT_FLUSHED:
         return None
     try:
-        data = parsed(text, halves=name == "error.json")  # It is read to be shown, with escapes for these.
+        data = parsed(text, halves=name == "error.json")  # It is only shown, with halves escaped.
     except ValueError as error:
         what = f"not JSON ({error}). It was not written by flipscale, or the disk was full; delete the file and submit"
         raise RunFolderError(f"{Path(folder, name)}: {what} again.") from error
@@ -112,7 +112,7 @@ def _without_nulls(data: object) -> object:
 
 
 def _keep_weights(said: object) -> KeepWeights:
-    """How long weights stay; a word that is not known here keeps them."""
+    """How long weights stay; an unknown word keeps them."""
     return next((keep for keep in KeepWeights if keep == said), KeepWeights.ALWAYS)
 
 
@@ -147,7 +147,7 @@ def read_result(folder: str) -> Result | None:
 
 
 def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
-    """The result of the run of that folder, as result.json has it."""
+    """The result of the run of that folder, from the content of its result.json."""
     data = with_samples_seen(data)
     scores = _object(data, "scores", "names and numbers", folder)
     parent = _object(data, "parent", "what its parents took", folder)
@@ -210,7 +210,7 @@ def _hits(entry: JsonObject) -> Hits:
 
 
 def read_codes(folder: str) -> list[CodeIdentity]:
-    """The codes of code.json, the first of them first; none if there is no such file. RunFolderError for any other
+    """The codes of code.json, oldest first; none if there is no such file. RunFolderError for any other
     content."""
     data = read_object(folder, "code.json")
     if data is None:
@@ -253,7 +253,7 @@ def read_failure(folder: str) -> Failure | None:
 
 
 def _flat(data: JsonObject) -> JsonObject:
-    """What a failure can have said: texts that can be printed, and finite numbers. Lists may have any depth."""
+    """The entries that a failure can have: printable texts and finite numbers, not lists, which may have any depth."""
     return cast(
         JsonObject, storable({name: value for name, value in data.items() if not isinstance(value, dict | list)})
     )
@@ -264,7 +264,7 @@ def _text(said: object) -> str:
 
 
 def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
-    """Those of failures.jsonl. Torn lines are left out, and failures of an unknown kind."""
+    """The failed attempts in failures.jsonl, without torn lines and failures of an unknown kind."""
     found = []
     for line in lines:
         try:
@@ -278,7 +278,7 @@ def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
 
 def _failed_attempt(kind: FailureKind, data: JsonObject) -> FailedAttempt:
     then = _text(data.get("then"))
-    # Versions before this one said it in the sentence alone.
+    # Older versions said it only in the sentence.
     given_up = bool(data["given_up"]) if "given_up" in data else then.startswith("given up")
     known = {"kind": kind, "reason": _text(data.get("reason")), "then": then, "given_up": given_up}
     return record_of(FailedAttempt, data, leniently=True, **known)
@@ -307,7 +307,7 @@ def read_last_records(lines: Iterable[bytes]) -> list[MetricsRecord]:
 
 
 def _record(line: bytes) -> JsonObject | None:
-    """The record of a line; None for a torn one, and for one without a step that counts."""
+    """The record of a line; None for a torn one, and for one whose step is not a whole number."""
     try:
         record = parsed(line)
     except ValueError:
@@ -337,7 +337,7 @@ def _last_record(lines: Sequence[bytes], name: str) -> JsonObject:
     quoted = f'"{name}"'.encode()
     for line in reversed(lines):
         if quoted not in line:
-            continue  # Most lines need not be read for it.
+            continue  # Most lines need not be parsed.
         try:
             record = parsed(line)
         except ValueError:
@@ -371,7 +371,7 @@ FactKind = Literal["str", "int", "float"]
 
 def checked(value: Any, kind: FactKind, name: str, folder: AnyPath) -> Any:
     """The value in the form of a record or a table. None stays None, and values that are not finite become None."""
-    # Asked of 100 values of each of 10,000 runs, nearly all of which are one of these.
+    # Called for 100 values of each of 10,000 runs; nearly all of them return here.
     if value is None or (kind == "float" and type(value) is float and math.isfinite(value)):
         return value
     if kind == "int" and type(value) is int and abs(value) < 2**63:
@@ -399,7 +399,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 _INT_OR_FLOAT = (int, float)
-"""Written as `int | float` where it is asked, it would be made anew each time, which takes as long as asking."""
+"""`int | float` in the function would be built at each call, which takes as long as the check itself."""
 
 
 _OF_TYPE: Mapping[Any, FactKind] = {str | None: "str", int | None: "int", float | None: "float"}
@@ -408,7 +408,7 @@ _FACT_KINDS: Mapping[type, Mapping[str, FactKind]] = {
     record: {field.name: kind for field in dataclasses.fields(record) if (kind := _OF_TYPE.get(field.type))}
     for record in (Result, Spent)
 }
-"""The facts of a record that are a number or a text each."""
+"""The fields of a record that hold a number or a text."""
 
 _RESULT = {"schema", *(field.name for field in dataclasses.fields(Result))}
 
@@ -478,5 +478,5 @@ def job_as_json(job: Job) -> JsonObject:
 
 
 def _said(record: Any) -> JsonObject:
-    """The fields of a record that say anything."""
+    """The fields of a record that are neither None nor False."""
     return {name: value for name, value in vars(record).items() if value is not None and value is not False}

@@ -16,10 +16,10 @@ from flipscale.guard import plain_file
 from flipscale.plain_files import file_system_now
 
 FOLDER_SCHEMA = 1
-"""Version of the run folder. A reader takes this and older ones; a newer one is an error."""
+"""Version of the run folder. A reader accepts this and older ones; a newer one is an error."""
 
 EARLIER = "earlier"
-"""The folder in a run's folder that holds all of it as it was before it was begun anew. It is a run's folder too."""
+"""The folder inside a run's folder that keeps all of it from before a restart. It is a run's folder too."""
 
 
 WEIGHTS_FILE = "model.pt"
@@ -36,7 +36,7 @@ class FileUse(enum.StrEnum):
     CHECKPOINT = "checkpoints"
     LOG = "logs"
     JOB = "jobs"
-    """Who does the run now. Worth nothing on another machine."""
+    """Which process works on the run now. Worthless on another machine."""
 
 
 RUN_FILES: Mapping[str, FileUse] = {
@@ -76,7 +76,7 @@ def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = l
 
     `at_last` is called when the new file is on the disk. If it raises, the old one stays.
 
-    A device, as /dev/null, is written to and stays what it is: root would put a plain file there for all programs.
+    A device such as /dev/null is written to directly: for root, replacing it would break it for all programs.
     """
     if _is_device(path):
         with open(path, "wb") as file:
@@ -124,7 +124,7 @@ def write_json(path: Path, data: Mapping[str, Any], *, rows: str | None = None, 
 def as_json(data: Any, *, rows: str | None = None) -> str:
     """JSON that a person can read: indented, or with each element of the list under the key `rows` on one line.
 
-    json's encoder in C does not indent: thousands of runs take it a tenth of the time of the one in Python.
+    json's fast encoder, in C, cannot indent: for thousands of runs it takes a tenth of the time of the one in Python.
     """
     if rows is None:
         return json.dumps(data, indent=1)

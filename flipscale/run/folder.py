@@ -37,7 +37,7 @@ from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
 
 MOST_LINE_BYTES = 2**30
-"""A metrics.jsonl may have so many bytes, 5 million records."""
+"""The most bytes of a metrics.jsonl: 5 million records."""
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
@@ -59,7 +59,7 @@ class RunFolder:
     """One run's folder. Reading never fails for a file that is not there: it is None, or empty."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        # A Path is made when one is asked for: of 10,000 runs that are looked at, they take longer than their files.
+        # A Path is made only when asked for: for 10,000 runs, making Paths takes longer than reading the files.
         self._path = os.fspath(path)
 
     def __fspath__(self) -> str:
@@ -79,10 +79,10 @@ class RunFolder:
     # What was asked
 
     def ask(self, asked: Asked, *, flush: bool = True) -> None:
-        """Write run.json, for a run that is to be started, or again.
+        """Write run.json for a run that is to be started or restarted.
 
-        Its request to training never changes, or it would have another id; the place of its data and the computation
-        of a batch may have been corrected since it failed. Without `flush` a crash of the machine may undo it: a
+        What it asks of training never changes, or it would have another id; the place of its data and how a batch is
+        computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: a
         caller with thousands of runs flushes once, at the end.
         """
         check_folder(self._path)
@@ -97,10 +97,10 @@ class RunFolder:
         return read_asked(self._path)
 
     def set_aside(self) -> None:
-        """Keep all of the folder as its `earlier`, so that the run begins anew. No process may hold the run.
+        """Move all of the folder into its `earlier`, so that the run starts over. No process may hold the run.
 
-        The folder of an earlier redo is in that `earlier` in turn. If this is cut short, the folder is gone and kept
-        as .ID.aside beside it, and `ask` completes this.
+        The `earlier` of a previous redo moves along. If this is interrupted, the folder is kept as .ID.aside beside
+        its place, and `ask` completes the move.
         """
         self.path.rename(self._aside)
         self._finish_setting_aside()
@@ -133,28 +133,28 @@ class RunFolder:
         try:
             job = self.job()
         except RunFolderError:
-            return False  # What nobody can read has cancelled nothing.
+            return False  # An unreadable job.json cancels nothing.
         return job is not None and job.cancelled is not None
 
     def holder(self) -> Holder | None:
-        """Who holds the run, or held it and died with it."""
+        """The process that holds the run, or that died while it held it."""
         return holder_of(self.path)
 
     def last_holder(self) -> Holder | None:
-        """Who of a job held the run last and let it go before it was over."""
+        """The process of a job that held the run last and released it before it was over."""
         return holder_of(self.path, LAST_HOLDER)
 
     def life(self) -> Life | None:
         """The last sign of life of the run's holder; None if it gives none.
 
-        The heartbeat of the lease is none: a thread goes on with it while the training hangs.
+        The heartbeat of the lease does not count: its thread goes on while the training hangs.
         """
         return life_of(self.path)
 
     def release(self, dead: Holder) -> None:
         """Drop the lease of a holder that was judged dead, so that another host need not wait until it is stale.
 
-        Who has taken the run since then keeps it.
+        A process that has taken the run since then keeps it.
         """
         with locked(self.path / "lease.lock"):
             now = self.holder()
@@ -191,7 +191,7 @@ class RunFolder:
         return read_reached(self.tail("metrics.jsonl", size).splitlines(), scores=scores)
 
     def tail(self, name: str, size: int) -> bytes:
-        """The last `size` bytes of a file; none if there is no such file, or it is none that can be read."""
+        """The last `size` bytes of a file; b'' if there is no such file, or it cannot be read."""
         try:
             return read_bytes(f"{self._path}/{name}", tail=size)
         except (FileNotFoundError, DamagedFile):
@@ -205,27 +205,27 @@ class RunFolder:
         return read_hits(self._path)
 
     def codes(self) -> list[CodeIdentity]:
-        """The code that trained it, the first first; several where it was resumed with other code, none where an older
-        version trained it. RunFolderError where code.json holds something else."""
+        """The code that trained it, oldest first; several if it was resumed with other code, none if an older version
+        trained it. RunFolderError if code.json holds something else."""
         return read_codes(self._path)
 
     def error(self) -> Failure | None:
         return read_failure(self._path)
 
     def write_error(self, kind: FailureKind, reason: str, *, seconds: float | None = None, noted: bool = False) -> None:
-        """MetricsRecord a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
+        """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
         failure = Failure(kind, reason, time.time(), os.environ.get(JOB), seconds, noted)
         write_record(self.path / "error.json", failure_as_json(failure))
 
     def failures(self) -> list[FailedAttempt]:
-        """Failures of earlier attempts, the first of them first."""
+        """Failures of earlier attempts, oldest first."""
         try:
             return read_failed_attempts(_lines(self.path / "failures.jsonl"))
         except DamagedFile:
             return []
 
     def note_failure(self, failed: FailedAttempt) -> None:
-        """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
+        """Append to failures.jsonl, for a failure after which the run may go on; error.json is for one that ends it."""
         with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
             file.write(failed_attempt_as_line(replace(failed, time=time.time())))
 
@@ -234,12 +234,12 @@ class RunFolder:
         return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=plain_file)
 
     def clear_for_retry(self) -> None:
-        """Put the failure aside, keep the checkpoint and the record: the next attempt goes on."""
+        """Delete the failure and the job; keep the checkpoint and the records, from which the next attempt goes on."""
         for name in ("error.json", "job.json"):
             (self.path / name).unlink(missing_ok=True)
 
     def is_over(self) -> bool:
-        """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
+        """Whether nothing is left to do: it has a result, has failed, or a person has cancelled its job."""
         return self._has("result.json") or self._has("error.json") or self.is_cancelled
 
     def _has(self, name: str) -> bool:
@@ -258,7 +258,7 @@ class RunFolder:
         return self.glance().state(whereabouts)
 
     def glance(self) -> "Glance":
-        """A look at the folder. Thousands are looked at at once, so only necessary files are opened."""
+        """A look at the folder. It opens only the files it needs, as `status` looks at thousands of folders."""
         try:
             check_folder(self._path)
             files = frozenset(os.listdir(self._path))
@@ -276,14 +276,14 @@ class RunFolder:
 
 
 class Glance(NamedTuple):
-    """A look at a run's folder: its files, and its holder by them."""
+    """A look at a run's folder: its files, and the holder and job that they name."""
 
     files: frozenset[str]
     holder: Holder | None
     job: Job | None
-    """Holder and job are left unread where a result or an error says it all."""
+    """Holder and job are not read if a result or an error decides the state."""
     problem: str = ""
-    """Why it is not known whose job it is, where job.json is there and cannot be read."""
+    """Why its job is not known: job.json cannot be read, or the folder is a link."""
 
     def state(self, whereabouts: State | None = None) -> State:
         """See `RunFolder.state`."""

@@ -1,4 +1,4 @@
-"""Who does a run: one process at a time has its lease, shows by it that it lives, and writes through it."""
+"""Who works on a run: one process at a time holds its lease, shows with it that it is alive, and writes through it."""
 
 import contextlib
 import enum
@@ -30,34 +30,34 @@ LEASE_GRACE_SECONDS = 60.0
 """A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
 
 LOOK_SECONDS = 2.5 * HEARTBEAT_SECONDS
-"""A lease of another host that is stale by the clock is looked at for so long before it is taken from its holder."""
+"""How long a lease of another host that is stale by the clock is watched before it is taken from its holder."""
 
 MOST_SKEW_SECONDS = 86_400.0
-"""Clocks of hosts that share a folder do not differ by more."""
+"""The most by which clocks of hosts that share a folder are taken to differ."""
 
 LIFE_SECONDS = 1.0
-"""A process that comes further says so at most this often."""
+"""A process that makes progress shows it at most this often."""
 
 STACKS_SIGNAL = signal.SIGQUIT
-"""A process that works for a launcher writes the stacks of its threads to the run's log.txt at this signal. A scheduler
-sends all others that can be handled as a request to stop."""
+"""A process that works for a launcher writes the stacks of its threads to the run's log.txt at this signal. Schedulers
+send any of the others that can be handled as a request to stop."""
 
 JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
-"""Environment variables by which a launcher tells a worker for which job it works, how often that was started before,
-and what the scheduler calls the machine."""
+"""Environment variables by which a launcher tells a worker its job, how often that job was started before, and what the
+scheduler calls the machine."""
 
 
 LAST_HOLDER = "last_holder.json"
-"""The lease of the worker of a job that let the run go before it was over, see `let_go`."""
+"""The lease of a job's worker that released the run before it was over, see `let_go`."""
 
 
 class Doing(enum.StrEnum):
-    """The present activity of a run's holder. The time that it may go without a sign of life depends on it."""
+    """The current activity of a run's holder. The time that it may go without a sign of life depends on it."""
 
     STARTING = "starting"
     TRAINING = "training"
     PROGRAM = "program"
-    """A program of somebody else trains, which shows life only by its records and its output."""
+    """Somebody else's program trains; it shows life only by its records and its output."""
     EVALUATING = "evaluating"
 
 
@@ -110,10 +110,10 @@ def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
         written = {name: value for name, value in read_json_object(path).items() if value is not None}
         written["taken"] = written.pop("time", 0.0)
         holder = record_of(Holder, written, leniently=True, alive=False)
-        if holder.pid < 1:  # To signal it would be to signal a group of processes.
+        if holder.pid < 1:  # Signalling it would signal a group of processes.
             return None
         return replace(holder, alive=_lives(holder, path))
-    # What names no process is not a lease, as if it were torn: nobody would ever drop it.
+    # A file that names no process is no more a lease than a torn one: nobody would ever drop it.
     except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError):
         return None
 
@@ -150,10 +150,10 @@ class Lease:
         self._lived = 0.0
 
     def take(self) -> bool:
-        """Take the lease unless a living process holds it. Takers come one after the other, by a lock on lease.lock.
+        """Take the lease unless a living process holds it. A lock on lease.lock lets one process try at a time.
 
         A later attempt of the same job takes it from an earlier one, living or not: the scheduler has given that one
-        up, and where a node was lost to it a copy may go on there for a while.
+        up, and a copy may run on for a while on a node that the scheduler lost.
         """
         job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
         check_folder(self.folder)
@@ -190,13 +190,13 @@ class Lease:
             let_go(self.folder, of_job=JOB in os.environ)
 
     def live(self, doing: Doing | None = None) -> None:
-        """Give a sign of life: the run has come further. `doing` is what it is at from now on, None for the same."""
+        """Give a sign of life: the run has made progress. `doing` is its activity from now on, None for the same."""
         new = doing is not None and doing is not self._doing
         now = time.monotonic()
         if not (new or now - self._lived > LIFE_SECONDS):
             return
         self._lived = now
-        # A process that has lost the lease must not pass for the life of its holder.
+        # A process that has lost the lease must not give signs of life for its new holder.
         if self._mine():
             path = self.folder / "life.json"
             if new:
@@ -223,7 +223,7 @@ class Lease:
             os.close(descriptor)
 
     def mend_records(self) -> None:
-        """End a torn last line, so that what a resumed run appends does not grow onto it."""
+        """End a torn last line, so that a resumed run does not append to it."""
         self.fence()
         path = self.folder / "metrics.jsonl"
         if path.exists() and path.stat().st_size and not read_bytes(path, tail=1).endswith(b"\n"):
@@ -231,15 +231,15 @@ class Lease:
                 file.write(b"\n")
 
     def note_code(self, code: CodeIdentity) -> None:
-        """Write down in code.json which code trains the run from now on, after that of attempts that it goes on from.
+        """Add to code.json which code trains the run from now on, after that of the attempts that it resumes.
 
-        An attempt that left nothing to go on from has no part in the result: its code is forgotten.
+        An attempt that left nothing to resume has no part in the result, so its code is dropped.
         """
         self.fence()
         try:
             before = read_codes(str(self.folder)) if _has_progress(self.folder) else []
         except RunFolderError:
-            before = []  # A record that cannot be read is not a reason to train nothing.
+            before = []  # An unreadable record is no reason not to train.
         if before[-1:] != [code]:
             write_record(self.folder / "code.json", codes_as_json([*before, code]))
 
@@ -250,7 +250,7 @@ class Lease:
         if hits:
             write_record(path, hits_as_json(hits))
         else:
-            path.unlink(missing_ok=True)  # would pass for the hits of this result
+            path.unlink(missing_ok=True)  # They would pass for the hits of this result.
 
     def write_result(self, result: Result) -> None:
         with self.replace("result.json") as file:
@@ -280,7 +280,7 @@ class Lease:
 
 def _beats(folder: Path, holder: Holder) -> bool:
     """Whether a lease of another host that looks stale is touched while we look: clocks of hosts may differ, so its age
-    alone does not tell."""
+    alone is not enough."""
     touched = _touched(folder)
     if holder.is_here or time.time() - touched > MOST_SKEW_SECONDS:
         return False
@@ -299,7 +299,7 @@ def _touched(folder: Path) -> float:
 
 
 def _has_progress(folder: Path) -> bool:
-    """Whether an attempt can go on from what one before it left: a checkpoint, weights, or files of a program's own."""
+    """Whether an earlier attempt left something to resume: a checkpoint, weights, or files of a program's own."""
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {EARLIER}
     return any(RUN_FILES.get(name) in (None, FileUse.CHECKPOINT, FileUse.WEIGHTS) for name in names)
 
@@ -308,7 +308,7 @@ def let_go(folder: Path, *, of_job: bool) -> None:
     """Drop the lease of the run of this folder.
 
     If a worker of a job stops before the run is over, last_holder.json names it. Its attendant may be killed before it
-    notes the interruption, so the next attempt of the job does it then.
+    notes the interruption; the next attempt of the job then notes it instead.
     """
     lease, last = folder / "lease.json", folder / LAST_HOLDER
     over = any((folder / name).exists() for name in ("result.json", "error.json"))
@@ -321,11 +321,11 @@ def let_go(folder: Path, *, of_job: bool) -> None:
 
 
 _held: set[Lease] = set()
-"""The leases of this process."""
+"""The leases that this process holds."""
 
 
 def show_life() -> None:
-    """Give a sign of life of the run that this process holds: what takes long calls it whenever it comes further."""
+    """Give a sign of life for the run that this process holds; long work calls it whenever it makes progress."""
     for lease in tuple(_held):
         lease.live()
 

@@ -27,7 +27,7 @@ def birth(pid: int) -> str | None:
 
 
 def is_alive(pid: int, born: str | None) -> bool:
-    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again).
+    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are reused).
 
     A file that does not say when it was born names no process.
     """
@@ -35,16 +35,16 @@ def is_alive(pid: int, born: str | None) -> bool:
 
 
 def is_pid(pid: object) -> bool:
-    """Whether it is the number of one process: 0 and less stand for many."""
+    """Whether it is the id of one process: 0 and negative numbers stand for groups."""
     return isinstance(pid, int) and not isinstance(pid, bool) and pid > 0
 
 
 def is_ours(pid: int, born: str | None, *, argument: str | None = None, variable: str, values: Collection[str]) -> bool:
     """Whether a process that a file names is one that flipscale started for it, so that it may be signalled.
 
-    It lives and was born then, is the user's, and was started with an environment variable of one of these values, and
-    with `argument` on its command line if that is given, a path. Who writes the file cannot make another process so.
-    Without /proc (macOS) only its life is known.
+    It must be alive, born at `born`, the user's, and started with `variable` set to one of `values` and, if given, with
+    the path `argument` on its command line. Whoever writes the file cannot give another process these marks.
+    Without /proc (macOS) only whether it is alive is known.
     """
     if not is_alive(pid, born):
         return False

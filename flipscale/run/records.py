@@ -34,7 +34,7 @@ class Asked:
     recipe: int | None = None
     """Version of what training does with the same settings."""
     seconds: float | None = None
-    """How long it takes on the clock with its start and evaluations, as a probe foretells it; None without one."""
+    """How long it takes on the clock with start and evaluations, predicted from a probe; None without one."""
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @classmethod
@@ -103,9 +103,9 @@ class Result:
     versions: Mapping[str, str | None] = field(default_factory=dict, hash=False)
     """Versions of the programs that trained it."""
     chance: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Chance level on the same items, by score; versions before this one did not write it."""
+    """Chance level on the same items, by score; older versions did not write it."""
     missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Why a score is missing that a program of the user's own was to give, by its column."""
+    """Why a score is missing that a user's program should have given, by its column."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
     """Further values that a user's own training command wrote."""
@@ -195,7 +195,7 @@ class Job:
     log: str
     """The file or folder that gets what the job's processes print."""
     cancelled: float | None = None
-    """Unix time of the cancelling. A worker passes over a run whose job is cancelled."""
+    """Unix time of the cancellation. A worker skips a run whose job is cancelled."""
 
 
 @dataclass(frozen=True)

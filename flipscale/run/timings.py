@@ -32,7 +32,7 @@ class Probe:
     study: str
     """Whose shapes they are."""
     site: str
-    """Where, as `Launcher.site_name` says it."""
+    """Where they are timed, as `Launcher.site_name` says it."""
     shapes: tuple[Settings, ...] = field(hash=False)
     """The settings of one run of each shape, in the form of run.json."""
     evaluations: tuple[Settings, ...] = field(hash=False)
@@ -61,7 +61,7 @@ def read_probe(folder: Path) -> Probe | None:
 
 
 def probes_in(runs: Path) -> Iterator[tuple[RunFolder, Probe]]:
-    """The probes among the run folders in `runs`, by name; one whose file is damaged is passed over."""
+    """The probes among the run folders in `runs`, by name; one whose file is damaged is skipped."""
     for path in sorted(runs.glob(f"probe_*/{PROBE_FILE}")):
         probe = None
         with contextlib.suppress(RunFolderError):
@@ -95,7 +95,7 @@ def all_timings(path: Path) -> Timings:
 
 
 def add_timings(path: Path, new: Timings) -> None:
-    """Add what a probe has measured; several may do so at once. Older times of the same shape and place go."""
+    """Add what a probe has measured; several may do so at once. Older times of the same shape and place are dropped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
         timings = all_timings(path).and_new(new)
@@ -103,7 +103,7 @@ def add_timings(path: Path, new: Timings) -> None:
 
 
 def cpu_name() -> str:
-    """The model of this machine's CPU, as the system has it."""
+    """The model of this machine's CPU, as the system names it."""
     try:
         found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:

@@ -9,11 +9,12 @@ grid.py         the cells of a study: base, axes and couplings worked out
 keys.py         the keys of a study file
 settings.py     the settings of a run, with their kinds and defaults
 datasets.py     the data sets a study can name
-recipes.py      named settings that a study is laid on: FLIP's, open_clip's
+named_sets.py   the scores of evaluation sets, and means over them
+recipes.py      named settings that a study builds on: FLIP's, open_clip's
 kinds.py        kinds of value: what they read, how they complain, their JSON Schema
 expression.py   couplings and constraints, read safely
 document.py     YAML in which every value knows its line
-changes.py      in which keys two study files differ
+changes.py      the keys in which two study files differ
 schema.py       the JSON Schema of a study file, for editors
 """
 

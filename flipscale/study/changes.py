@@ -1,4 +1,4 @@
-"""In which keys two study files differ."""
+"""The keys in which two study files differ."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import yaml
 
 from flipscale.study.study import Study
 
-_LINE = 10_000  # letters in which a value is written on one line
+_LINE = 10_000  # Characters: wide enough for any value to stay on one line.
 
 
 @dataclass(frozen=True)

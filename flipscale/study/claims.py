@@ -4,8 +4,8 @@
       masked inference is worse: {at: {mask_ratio: [0.5, 0.75]}, left: {inference: masked}, expect: worse}
 
 compares, at each of the two mask ratios, the runs with masked inference (left) with those that have the base's (right,
-as it is not written). A list stands for several claims. With `than: {mask_ratio: 0.5}` a claim is about a difference of
-differences: left against right, more so than at that mask ratio.
+which is left out). A list stands for several claims. With `than: {mask_ratio: 0.5}` a claim is about a difference of
+differences: whether left differs from right more than it does at that mask ratio.
 """
 
 import itertools
@@ -66,7 +66,7 @@ class _Side:
             read = kind.read(value, at, complain)
             return INVALID if read is INVALID else (read,)
         if not self.several:
-            complain(at, "'than' is one contrast; write one value, and a further claim for each further one")
+            complain(at, "'than' is one contrast; write one value, and one more claim for each further value")
             return INVALID
         values = ListOf(kind).read(value, at, complain)
         return INVALID if values is INVALID else tuple(values)
@@ -100,7 +100,7 @@ CLAIM = Keys(
         "than": Option(
             Maybe(_Side(several=False)),
             None,
-            "settings in place of those of `at`: the claim is about left - right here less left - right there",
+            "settings that replace those of `at`: the claim is about left - right at `at`, minus left - right at these",
         ),
         "expect": Option(
             Choice(tuple(Expectation), "expectation"),
@@ -112,7 +112,7 @@ CLAIM = Keys(
             Maybe(ListOf(Maybe(Number()))),
             None,
             "left - right as published, in points of accuracy or percent of a loss, positive where left is better; "
-            "a list where this is several claims",
+            "a list if these are several claims",
         ),
     },
     record=_Written,
@@ -120,7 +120,7 @@ CLAIM = Keys(
 
 
 def read_claims(values: ValueReader) -> Mapping[str, _Written]:
-    """The claims of a study file by name, before they are held against its cells."""
+    """The claims of a study file by name, before they are checked against its cells."""
     found = {}
     for name, written in values.mapping("claims").items():
         read = CLAIM.read(written, ("claims", name), values.complain)
@@ -130,13 +130,13 @@ def read_claims(values: ValueReader) -> Mapping[str, _Written]:
 
 
 def settle_claims(written: Mapping[str, _Written], study: Study, complain: Complain) -> tuple[StatedClaim, ...]:
-    """The claims, each between cells that the study has; it is complained about those of other cells."""
+    """The claims, each between cells that the study has; a claim about other cells is a complaint."""
     cells = _StudyCells(study, complain)
     claims: dict[str, StatedClaim] = {}
     for name, several in written.items():
         for claim in _each(name, several, cells):
             if claim.name in claims:
-                complain(("claims", name), f"two claims are '{claim.name}'; keep one, or give it another name")
+                complain(("claims", name), f"two claims are called '{claim.name}'; keep one, or give it another name")
             claims[claim.name] = claim
     return tuple(claims.values())
 
@@ -165,7 +165,7 @@ def _contrasts(
 ) -> tuple[Contrast, Contrast | None] | None:
     """The contrast of a claim (its sides are at, left and right) and the one that it is set against, if any.
 
-    None where a cell is missing, which is complained about.
+    None, with a complaint, if a cell is missing.
     """
     at, left, right = sides
     contrast = cells.contrast(name, {**at, **left}, {**at, **right})
@@ -182,7 +182,7 @@ def _contrasts(
 
 
 def _combinations(side: _Choices) -> Iterator[Values]:
-    """Each combination of a side's values; the last setting turns fastest."""
+    """Each combination of a side's values; the last setting varies fastest."""
     for values in itertools.product(*side.values()):
         yield dict(zip(side, values, strict=True))
 
@@ -196,14 +196,14 @@ def _word(value: object) -> str:
 
 
 class _StudyCells:
-    """The cells of a study, to find those that a claim speaks of."""
+    """The cells of a study, to find those that a claim is about."""
 
     def __init__(self, study: Study, complain: Complain):
         self.cells = study.cells
         self.complain = complain
         coupled = {coupling.name for coupling in study.couplings}
         varied = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
-        # A setting that couplings give follows from the others; of those that vary it need not be said.
+        # Base values of settings that vary, which a claim need not repeat; coupled settings follow from others.
         self.unsaid = {
             name: {**study.baseline, **study.base}[name]
             for name in varied
@@ -211,7 +211,7 @@ class _StudyCells:
         }
 
     def contrast(self, claim: str, left: Values, right: Values) -> Contrast | None:
-        """Two cells; None where one is none of the study, or both are one, and it is complained about."""
+        """Two cells; None, with a complaint, if one is not in the study or both are the same."""
         sides = [self._cell(claim, name, said) for name, said in (("left", left), ("right", right))]
         if None in sides:
             return None
@@ -222,7 +222,7 @@ class _StudyCells:
         return Contrast(*(side for side in sides if side is not None))
 
     def _cell(self, claim: str, side: str, said: Values) -> Values | None:
-        """The values by which the cell of a side is known."""
+        """The values that identify the cell of a side."""
         wanted = {**self.unsaid, **said}
         found = [cell for cell in self.cells if _has(cell, wanted)]
         kinds: list[Settings] = []

@@ -15,7 +15,7 @@ Grids = dict[str, tuple[Axis, ...]]
 
 
 def read_design(values: ValueReader, base: Values, axes: Mapping[str, Axis]) -> Grids:
-    """The grids of a study by name; a wrong design is complained about, and stands for the full grid."""
+    """The grids of a study by name; a faulty design is a complaint, and counts as the full grid."""
     return _Design(values, base, axes).grids()
 
 
@@ -51,7 +51,7 @@ class _Design:
         return {str(name): self._grid(str(name), grid) for name, grid in grids.items()}
 
     def _one_at_a_time(self, cross: list[Any]) -> Grids:
-        """A grid an axis: that axis and the crossed ones vary, the others stay at the base, which must say where."""
+        """One grid per axis: that axis and the crossed ones vary, the others stay at the base, which must give them."""
         for at, name in enumerate(cross):
             if not isinstance(name, str) or name not in self.axes:
                 path = ("design", "one_at_a_time", "cross", at)

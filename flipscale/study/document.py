@@ -1,7 +1,7 @@
 """A YAML file as plain data in which every value knows its file and line, and YAML's traps are complaints.
 
-PyYAML follows YAML 1.1: `1e8` is text to it, `no` is False, `010` is 8, `12:30` is 750, and a key given twice keeps its
-last value without a word. Here `1e8` is a number, and the others are complaints.
+PyYAML follows YAML 1.1: `1e8` is text to it, `no` is False, `010` is 8, `12:30` is 750, and a key given twice silently
+keeps its last value. Here `1e8` is a number, and the others are complaints.
 """
 
 import re
@@ -22,13 +22,13 @@ MOST_VALUES = 100_000
 """The most values that a document may expand to: beyond it is an alias bomb, not a study."""
 
 MOST_STUDY_BYTES = 2**20
-"""A file of a study may have so many bytes; the largest of the paper's has 5,000."""
+"""The most bytes of a study's file; the largest of the paper's has 5,000."""
 
 MOST_COMPLAINTS = 100
-"""So many complaints are told at once."""
+"""The most complaints that are reported at once."""
 
 MOST_LEVELS = 100
-"""Mappings and lists inside each other, aliases followed."""
+"""The most levels of mappings and lists inside each other, aliases followed."""
 
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?")
 _LONGEST_NUMBER = 50
@@ -52,7 +52,7 @@ class Complaints:
 
     found: list[tuple[Place, str]] = field(default_factory=list)
     trapped: set[Place] = field(default_factory=set)
-    """Lines on which YAML read something else than was written: nothing more is said of these."""
+    """Lines on which YAML read something other than what was written: they get no further complaints."""
     notices: list[str] = field(default_factory=list)
     """Remarks that are not faults, a line each."""
 
@@ -200,11 +200,11 @@ class _Reader:
         if id(node) in inside:
             raise StudyError([f"{here}: an alias (*) contains itself; write the values out"])
         inside = (*inside, id(node))
-        # A tag that was written is not what YAML would have given the value by itself.
+        # An explicit tag shows by differing from the one that YAML would have chosen.
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
         if node.tag != _RESOLVER.resolve(type(node), node.value, (plain, True)):  # type: ignore[no-untyped-call]
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self.complaints.trap(here, f"the tag '{tag}' means nothing here; write the plain value, a text in quotes")
+            self.complaints.trap(here, f"the tag '{tag}' means nothing here; write the plain value, and text in quotes")
             if isinstance(node, yaml.ScalarNode):
                 return None
         if isinstance(node, yaml.MappingNode):
@@ -243,7 +243,7 @@ class _Reader:
         return {**merged, **items}
 
     def _check(self, text: str, here: Place) -> None:
-        """An escape in quotes can make what no file, table or page in UTF-8 can hold, or what steers a terminal."""
+        """Complain about text that UTF-8 cannot hold or that steers a terminal; escapes in quotes can make both."""
         if printable(text) != text:
             what = "half a character" if re.search("[\ud800-\udfff]", text) else "a control character"
             self.complaints.add(here, f"{printable(text)!r} holds {what}; name files in UTF-8, and write it plainly")
@@ -263,7 +263,7 @@ class _Reader:
 
 
 def _joined(text: str) -> str:
-    """The text with each character whole that escapes write as two halves, as JSON does with all past U+FFFF."""
+    """The text with halves of characters joined: JSON's escapes write every character past U+FFFF as two halves."""
     return re.sub(
         "[\ud800-\udbff][\udc00-\udfff]",
         lambda found: found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"),
@@ -272,7 +272,7 @@ def _joined(text: str) -> str:
 
 
 def _trap(kind: str, text: str) -> str:
-    """What YAML takes this text for, and what to write instead, where hardly anybody means that; else ''."""
+    """A complaint, with its remedy, if YAML takes this text for something that hardly anybody means; else ''."""
     if kind == "bool" and text.lower() not in ("true", "false"):
         word = str(text.lower() in ("yes", "on")).lower()
         return f"YAML reads {text} as {word}; write {word}, or '{text}' in quotes for text"
@@ -285,7 +285,7 @@ def _trap(kind: str, text: str) -> str:
 
 
 def _number_or_text(kind: str, text: str) -> Any:
-    """A plain text as the number that it is, or as it stands."""
+    """The number that an unquoted text is, or else the text."""
     number = text.replace("_", "")
     if len(number) > _LONGEST_NUMBER:
         return text

@@ -1,7 +1,7 @@
 """Couplings and constraints are expressions over a run's settings, read safely: never Python's eval.
 
 An expression knows numbers, counts (12.8B), texts, settings by name, + - * / // % **, comparisons, and / or / not,
-`a if b else c`, `in` a list, and the functions below. Nothing else is a word: no attributes, no calls of anything else.
+`a if b else c`, `in` a list, and the functions below. Nothing else is allowed: no attributes, no other calls.
 """
 
 import ast
@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 _ARGUMENTS = {"min": (2, 99), "max": (2, 99), "round": (1, 2)}
-"""The fewest and most arguments of a function, where it does not take one."""
+"""The fewest and most arguments of a function that does not take exactly one."""
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -216,14 +216,14 @@ def _number(value: Any) -> Any:
 
 
 def _rounded(value: Any, digits: Any) -> Any:
-    # Of a whole number round takes ten to the digits, which has no end either.
+    # For a whole number, round computes ten to the power of the digits, which has no limit either.
     if abs(digits) > _MOST_DIGITS:
         raise OverflowError
     return round(value, digits) if digits else round(value)
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    # Whole numbers have no end in Python: 9 ** 9 ** 9 would fill the memory.
+    # Whole numbers have no limit in Python: 9 ** 9 ** 9 would fill the memory.
     if abs(_number(exponent)) > 64 or abs(_number(base)) > _LARGEST:
         raise OverflowError
     value = base**exponent

@@ -27,7 +27,7 @@ Unsettled = dict[str, Any]
 """Settings of a cell by name, while they are worked out."""
 
 MOST_POINTS = 100_000
-"""Cells a study may have before where and exclude: more take minutes to work out, and nobody trains them."""
+"""The most cells of a study before where and exclude: more take minutes to work out, and nobody trains them."""
 
 
 def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
@@ -64,21 +64,21 @@ class _Grid:
         for chosen in self._points():
             values: Unsettled = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
             if self._work_out(values, chosen):
-                # What no axis and no coupling gives is the same in all cells.
+                # Settings that neither an axis nor a coupling gives are the same in all cells.
                 key = repr([values[name] for name in varied])
                 if key not in found:
                     found[key] = Settings(**{name: values[name] for name in SETTINGS})
         return list(found.values())
 
     def _points(self) -> Iterator[Values]:
-        """The axis values of every cell: each grid's product, with the last axis turning fastest."""
+        """The axis values of every cell: each grid's product, with the last axis varying fastest."""
         for axes in self.study.grids.values():
             names = [axis.name for axis in axes]
             for values in itertools.product(*(axis.values for axis in axes)):
                 yield dict(zip(names, values, strict=True))
 
     def _work_out(self, values: Unsettled, chosen: Values) -> bool:
-        """Complete the settings of a cell. Answers whether the study has it, and nothing is wrong with it.
+        """Complete the settings of a cell. Returns whether the study has it and nothing is wrong with it.
 
         Conditions that need no coupled setting come first: a coupling may fail in a cell that they leave out.
         """
@@ -98,9 +98,9 @@ class _Grid:
             self.complaints.add(place, what)
 
     def _afford(self, values: Unsettled, chosen: Values) -> bool:
-        """Fill in the samples that a schedule given in FLOPs pays for. Answers whether that came out.
+        """Fill in the samples that a schedule given in FLOPs pays for. Returns whether that worked.
 
-        It comes before all else, as couplings and conditions go by samples.
+        It comes before all else, as couplings and conditions depend on samples.
         """
         budget = values["samples"]
         if not isinstance(budget, Compute):
@@ -132,7 +132,7 @@ class _Grid:
         return True
 
     def _couple(self, values: Unsettled, coupling: Coupling, chosen: Values) -> bool:
-        """Fill in a setting that follows from others. Answers whether it came out."""
+        """Fill in a setting that follows from others. Returns whether that worked."""
         if coupling.name in chosen:
             return True  # a grid varies it: a value written for a cell wins over a rule
         try:
@@ -184,7 +184,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Conflicts between settings: the setting or option to blame, the fault, and the remedy."""
+    """A conflict between settings: the setting or option to blame, the fault, and the remedy."""
 
     setting: str
     what: str
@@ -286,7 +286,7 @@ def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
         what = (
             f"inference {values['inference']} scores by texts, and a fine-tuned model has a classification head instead"
         )
-        yield _Problem("inference", what, "exclude these together")
+        yield _Problem("inference", what, "exclude this combination")
 
 
 def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
@@ -321,10 +321,10 @@ def _without_mask(values: Values) -> Iterator[_Problem]:
         return
     if values["inference"] != "full":
         what = f"inference {values['inference']} needs a mask, and mask_ratio is 0"
-        yield _Problem("inference", what, "exclude these together")
+        yield _Problem("inference", what, "exclude this combination")
     if values["reconstruction"] is not None:
         what = "reconstruction needs patches that were dropped, and mask_ratio is 0"
-        yield _Problem("reconstruction", what, "exclude these together")
+        yield _Problem("reconstruction", what, "exclude this combination")
 
 
 def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
@@ -333,10 +333,10 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
         return
     if values["mask_ratio"] and values["inference"] == "ensemble":
         what = "inference ensemble joins masks that cover an image, and mask_shape resize has none"
-        yield _Problem("inference", what, "write full or masked, or exclude these together")
+        yield _Problem("inference", what, "write full or masked, or exclude this combination")
     if values["mask_ratio"] and values["reconstruction"] is not None:
         what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
-        yield _Problem("reconstruction", what, "exclude these together")
+        yield _Problem("reconstruction", what, "exclude this combination")
     resized = {"mask_ratio": (values["mask_ratio"], shape.image.side)}
     if values["tuning"] is not None:
         with contextlib.suppress(FlipscaleError):  # _wrong_tuned_shape says it.
@@ -350,7 +350,7 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
 def _place(study: Study, name: str) -> Place:
     """The place of a setting's value in a study, or of an option such as `tuning.model`: its axis, coupling or base.
 
-    For one of several values on an axis it is the axis.
+    A value that is one of several on an axis has the axis's place.
     """
     setting, *option = name.split(".")
     for key in ("axes", "couple", "base"):

@@ -84,8 +84,8 @@ _RESOURCES = Keys(
         "stalled": Option(
             Maybe(Duration(never=True)),
             Resources.stalled,
-            "a run without a step for this long (30m) has stalled: it is killed and resumed; or never. null is the "
-            "site's, else 20 of its steps, and at least 10 min",
+            "a run without a step for this long (30m, or never) has stalled: it is killed and resumed. null takes the "
+            "site's, or else the time of 20 of its steps, at least 10 min",
         ),
         "fused": Option(Flag(), Resources.fused, "whether AdamW updates all weights in one kernel"),
         "software": Option(
@@ -144,4 +144,4 @@ TOP: Mapping[str, Option] = {
 }
 
 RENAMED: Mapping[str, str] = {"keep": "keep_weights"}
-"""Keys that had another name before. A file that has the old one is read, with a notice."""
+"""Old names of keys. A file that has one is read, with a notice."""

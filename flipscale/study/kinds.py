@@ -18,7 +18,7 @@ from flipscale.study.expression import number_of
 from flipscale.words import with_article
 
 _TOO_MANY = 1e18
-"""A count of anything stays below: past it, sums of counts no longer fit the 64 bits of a results table."""
+"""Every count is below this: beyond it, sums of counts no longer fit the 64 bits of a results table."""
 
 Complain = Callable[[Path_, str], None]
 """Takes the path of a value in the document and its fault."""
@@ -27,11 +27,11 @@ JsonSchema = dict[str, Any]
 """A JSON Schema, or a part of one."""
 
 INVALID = object()
-"""The answer of a kind for a value that it has complained about."""
+"""What a kind returns for a value that it has complained about."""
 
 
 class Kind(Protocol):
-    """A kind of value. `read` answers the value in its one canonical form, or complains and answers INVALID."""
+    """A kind of value. `read` returns the value in its one canonical form, or complains and returns INVALID."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any: ...
 
@@ -183,7 +183,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Text:
-    """A text; with `holds`, one in which that must occur, or one of `names`."""
+    """A text; with `holds`, one that must contain it, or one of `names`."""
 
     holds: str = ""
     names: tuple[str, ...] = ()
@@ -330,7 +330,7 @@ class Option:
     says: str
     required: bool = False
     place: bool = False
-    """Whether it says where something is, or how it is got at, and not what it is: then it is not part of an id."""
+    """Whether it says where something is or how to get at it, not what it is: then it is not part of an id."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ class Keys:
     record: type | None = None
     """The dataclass that the value is read into, its fields the options; None leaves it a mapping."""
     check: Callable[[Any, Path_, Complain], bool] | None = field(default=None, hash=False)
-    """Complains of what no option shows by itself: whether the record is right."""
+    """Whether the record as a whole is right, which no single option shows; complains if not."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         value = self._in_full(value)
@@ -412,7 +412,7 @@ class MapOf:
 
 
 _KIND_OF_FILE = {".tar": "webdataset", ".csv": "captions", ".tsv": "captions", ".jsonl": "captions"}
-"""What a data set whose files end so is declared as."""
+"""The kind of data set that a file with this ending is declared as."""
 
 
 @dataclass(frozen=True)
@@ -442,7 +442,7 @@ class OneOf:
         return self.options[name].read(options, (*at, name), complain)
 
     def _as_a_file(self, name: str) -> str:
-        """How to write a file of one of these kinds: 'write {webdataset: x.tar}'; '' where it is none."""
+        """How to write a file of one of these kinds: 'write {webdataset: x.tar}'; '' for any other name."""
         kind = next((kind for ending, kind in _KIND_OF_FILE.items() if str(name).lower().endswith(ending)), None)
         known = self.options.get(kind) if kind else None
         return f"write {{{kind}: {name}}}" if known and known.short else ""

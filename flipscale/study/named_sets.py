@@ -56,7 +56,7 @@ def declared_scores(evaluation: Evaluation) -> set[str]:
 
 
 def members(evaluation: Evaluation, mean: str) -> list[str]:
-    """The columns that a mean is of, in the order in which the study names them."""
+    """The columns that a mean averages, in the order in which the study names them."""
     return [
         own_score(member, evaluation.sets[member]) or member if member in evaluation.sets else member
         for member in evaluation.means[mean]
@@ -81,7 +81,7 @@ def unsuited(metric: str, classes: int) -> str:
 
 
 def check_evaluation(evaluation: Evaluation, at: Path_, complain: Complain) -> bool:
-    """Whether the names of programs' scores say which way is better, and means are of what the sets give."""
+    """Whether the names of programs' scores say which way is better, and means average what the sets give."""
     found = [*_of_programs(evaluation), *_of_means(evaluation)]
     for path, what in found:
         complain((*at, *path), what)
@@ -110,7 +110,7 @@ def _other_name(column: str, lower: bool) -> str:
         return (
             f"the name '{column}' says that lower is better, as it contains one of {_LOWER_WORDS}; choose another name"
         )
-    return f"the name '{column}' does not say that lower is better; name it {score}_error, or with {_LOWER_WORDS}"
+    return f"the name '{column}' does not say that lower is better; name it {score}_error, or use one of {_LOWER_WORDS}"
 
 
 def _of_means(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
@@ -127,14 +127,14 @@ def _of_means(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
 
 
 def _why_no_member(evaluation: Evaluation, member: str) -> str:
-    """Why a mean cannot be of this; '' where it can."""
+    """Why a mean cannot include this; '' if it can."""
     name, dot, score = member.partition(".")
     if name not in evaluation.sets:
         return f"evaluation.sets has no '{name}'; {did_you_mean(name, evaluation.sets)}"
     if not dot:
         if own_score(name, evaluation.sets[name]) is None:
             given = scores_of(evaluation, name)
-            return f"'{name}' has no metric of its own; name one of its scores, as {name}.{given[0]}"
+            return f"'{name}' has no metric of its own; name one of its scores, such as {name}.{given[0]}"
         return ""
     if score not in scores_of(evaluation, name):
         return f"'{member}' is not measured; {did_you_mean(score, scores_of(evaluation, name))}"

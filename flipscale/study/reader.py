@@ -23,11 +23,11 @@ from flipscale.study.study import Axis, Condition, Coupling, Study, Values
 from flipscale.study.values import ValueReader, setting_meant
 
 MOST_FILES = 100
-"""A study may be made of so many files: each may include two that include two, and so on."""
+"""The most files that a study may be made of: each may include two that include two, and so on."""
 
 
 _NOT_IN_NAMES = "'\"`$\\"
-"""What no name may have: MLflow finds no experiment by a quote, and figures take the others for mathematics."""
+"""Characters no name may have: MLflow cannot find a name with a quote, and figures take the others for mathematics."""
 
 _RIGHT_NAMES = f"do not begin it with a dot, and leave out {' '.join(_NOT_IN_NAMES)}"
 
@@ -50,9 +50,9 @@ def read_study(path: str | Path) -> Study:
 
 
 def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...], read: list[Path]) -> Document:
-    """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that says so.
+    """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that has it.
 
-    read: the files that were read, once for each time, which it adds to.
+    read: the files read so far, repeats included; this adds to it.
     """
     document = read_document(path, complaints)
     read.append(path)
@@ -118,7 +118,7 @@ class _Checker:
         axes = self._axes(self.values.top("seeds"))
         grids = read_design(self.values, base, axes)
         varied = _varied_in_all(grids)
-        # What the study says of a setting, anywhere, takes the place of all that its recipe says of it.
+        # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.values.mapping("couple")}
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
         self._check_required(recipe, varied)
@@ -163,8 +163,8 @@ class _Checker:
             self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
 
     def _meant(self) -> set[str]:
-        """What the unknown names in the study probably mean: a complaint says so, and a second one that it is missing
-        would not help."""
+        """What the unknown names in the study probably mean. Each is a complaint already; a second one, that the
+        setting is missing, would not help."""
         keys = [key for key in self.document.data if key not in TOP]
         parts = [self.document.data.get(key) for key in ("base", "axes", "couple")]
         names = [name for part in parts if isinstance(part, dict) for name in part if name not in SETTINGS]
@@ -194,7 +194,7 @@ class _Checker:
                 self.complain(("base",), f"no '{name}' in base, axes or couple; add it to base: {spec.says}")
 
     def _check_score(self, score: str, base: Values, said: set[str]) -> None:
-        """Complain about a score that the study cannot give: told before anything trains, not after.
+        """Complain about a score that the study cannot give: reported before anything trains, not after.
 
         said: the settings that the study gives a value anywhere.
         """
@@ -281,7 +281,7 @@ class _Checker:
     ) -> tuple[Coupling, ...]:
         """The study's couplings, and the rules of its recipe and of settings, where the study says nothing itself.
 
-        Each stands after what it needs.
+        Each comes after those that it needs.
         """
         rules = {name: spec.rule for name, spec in SETTINGS.items() if spec.rule} | dict(recipe.couple)
         found = {
@@ -322,7 +322,7 @@ class _Checker:
         return tuple(ordered)
 
     def _complain_of_cycle(self, waiting: dict[str, Coupling]) -> None:
-        while True:  # what only follows from the cycle is not in it
+        while True:  # leave out what depends on the cycle without being in it
             needed = set().union(*(coupling.expression.names for coupling in waiting.values()))
             if needed >= waiting.keys():
                 break
@@ -387,7 +387,7 @@ class _Checker:
         return baseline
 
     def _checked_baseline(self, study: Study, found: Sequence[Settings]) -> Study:
-        """The study, whose baseline is that of some run; one that was not written but lost its runs is dropped."""
+        """The study, with a complaint if no run has its baseline; a default baseline is dropped instead."""
         if any(_all_equal(study.baseline)(vars(settings)) for settings in found):
             return study
         if "baseline" not in self.document.data:

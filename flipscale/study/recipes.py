@@ -1,4 +1,4 @@
-"""Named recipes: settings and couplings that a study with `recipe: flip` or `recipe: openclip` is laid on.
+"""Named recipes: settings and couplings that a study with `recipe: flip` or `recipe: openclip` builds on.
 
 The study's own values, in base, axes or couple, win over them. docs/recipes.md lists the substitutes for parts of
 FLIP's released code that open_clip's model or program lacks.

@@ -2,7 +2,7 @@
 
 The study reader checks against it, the JSON Schema and the documentation are written from it, and a run's identity is
 the settings of this table that differ from their defaults: a setting added later must have a default that means
-'as before', and then old ids stand.
+'as before', so that old ids stay valid.
 """
 
 from collections.abc import Mapping
@@ -77,8 +77,8 @@ MOST_TEST_IMAGES = 10_000
 The standard error of an accuracy is then at most half a point."""
 
 DRAWN_TEST_IMAGES = 2000
-"""The same for a set that is drawn and has no end. Its studies are small: scoring 10,000 images would take longer than
-training on their shortest schedules."""
+"""The same for a set whose images are drawn, without end. Its studies are small: scoring 10,000 images would take
+longer than training on their shortest schedules."""
 
 
 def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet | FineTuningSet) -> int:
@@ -316,7 +316,7 @@ SETTINGS: Mapping[str, Setting] = {
 def read_settings(values: Values) -> Settings:
     """The settings that run.json holds. One that an older flipscale did not write is at its default.
 
-    Raises ValueError for what no setting can be.
+    Raises ValueError for a value that its setting cannot have.
     """
     return Settings(
         **{
@@ -329,7 +329,7 @@ def read_settings(values: Values) -> Settings:
 
 
 def read_setting(name: str, value: object) -> Any:
-    """One setting of run.json. Raises ValueError for what it cannot be."""
+    """One setting of run.json. Raises ValueError for a value that it cannot have."""
     problems: list[str] = []
     kind = SETTINGS[name].kind
     read = kind.read(_said(kind, value), (), lambda _, what: problems.append(f"{name}: {what}"))
@@ -339,7 +339,7 @@ def read_setting(name: str, value: object) -> Any:
 
 
 def _said(kind: Kind, value: Any) -> Any:
-    """The value as a study would say it: without options at defaults that nobody may write, as an empty list."""
+    """The value as a study would write it, without options at defaults that may not be written, like an empty list."""
     if isinstance(kind, Maybe):
         return _said(kind.kind, value)
     if isinstance(kind, OneOf) and isinstance(value, dict):

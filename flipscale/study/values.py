@@ -16,7 +16,7 @@ _EXAMPLES = {
     "baseline": "mask_ratio: 0",
     "claims": "a mask costs accuracy: {left: {mask_ratio: 0.5}, expect: worse}",
 }
-"""What the keys that take settings look like."""
+"""Examples of the keys that take settings."""
 
 _ELSEWHERE = {
     "epochs": "write samples: the epochs times the number of pairs",
@@ -32,7 +32,7 @@ _ELSEWHERE = {
     "pretrained": "write init",
     "gpus": "write it under resources: {gpus: 8}",
 }
-"""Settings under the names that other programs give them, and what a study has instead."""
+"""Settings under the names that other programs give them, and what to write in a study instead."""
 
 
 def setting_meant(name: str) -> str:
@@ -86,7 +86,7 @@ class ValueReader:
         return read
 
     def distinct(self, name: str, values: list[Any], at: Path_) -> tuple[Any, ...]:
-        """The values of an axis; one that is given twice is complained about and left out."""
+        """The values of an axis; one that is given twice is a complaint, and left out."""
         read: list[Any] = []
         for index, value in enumerate(values):
             setting = SETTINGS[name].kind.read(value, (*at, index), self.complain)

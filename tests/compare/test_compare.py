@@ -128,7 +128,7 @@ def test_runs_of_two_recipes_are_not_compared():
     with pytest.raises(ResultsError) as caught:
         compare(pd.concat([old, new], ignore_index=True).astype({"recipe": "Int64"}), baseline=BASELINE)
     assert str(caught.value) == (
-        "The table mixes 12 runs of recipe 1, 6 runs of recipe 2, and the same settings give other results in each "
+        "The table mixes 12 runs of recipe 1, 6 runs of recipe 2, and the same settings give different results in each "
         "(docs/recipes.md). Use the rows of one recipe: results[results['recipe'] == 2]."
     )
 

@@ -104,7 +104,10 @@ NUMBERS = ["fit", "runs.csv", "--x", "N", "--y", "loss"]
         ([*NUMBERS, "--where", "set=c5"], "No row has set=c5; set is one of c4, rw."),
         ([*NUMBERS, "--fix", "E=x"], "E=x: 'x' is not a number. Write 400M, 4e8 or 0.5."),
         (["forecast", *NUMBERS[1:]], "a forecast needs a run: --at"),
-        (["forecast", "runs.csv", "--x", "N,D", "--y", "loss", "--at", "N=1B"], "The law chinchilla needs D beside N."),
+        (
+            ["forecast", "runs.csv", "--x", "N,D", "--y", "loss", "--at", "N=1B"],
+            "The law chinchilla needs D besides N.",
+        ),
     ],
 )
 def test_mistakes_are_met_with_a_sentence(

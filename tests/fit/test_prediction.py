@@ -51,7 +51,7 @@ def test_a_law_that_holds_foresees_a_run_ten_times_larger() -> None:
     said = forecast_text(found)
     assert "extrapolation: 10 times the largest run" in said
     assert "held out: the 2 largest runs, 3.1 times larger than the rest: g=1e+12, s=3e+10 predicted" in said
-    assert "- asked farther than tested: 10 times the largest run, tested at 3.1 times" in said
+    assert "- farther than tested: 10 times the largest run, tested at 3.1 times" in said
 
 
 def test_a_law_that_holds_is_good_as_far_as_it_was_tested_and_poor_far_beyond() -> None:
@@ -63,7 +63,7 @@ def test_a_law_that_holds_is_good_as_far_as_it_was_tested_and_poor_far_beyond() 
     assert far.extrapolation == pytest.approx(200)
     assert (graded(far).grade, graded(absurd).grade) == (Grade.POOR, Grade.POOR)
     assert Doubt.TOO_FAR in graded(far).doubts
-    assert "- asked too far: 200 times the largest run, tested at 3.2 times" in forecast_text(far)
+    assert "- too far: 200 times the largest run, tested at 3.2 times" in forecast_text(far)
 
 
 def test_a_law_that_would_have_missed_the_largest_runs_is_refused_unless_forced() -> None:
@@ -140,7 +140,7 @@ def test_a_score_is_forecast_through_a_loss() -> None:
 
 
 def test_a_variable_that_is_missing_is_named() -> None:
-    with pytest.raises(ResultsError, match="The law odds needs s beside g"):
+    with pytest.raises(ResultsError, match="The law odds needs s besides g"):
         forecast(ladder(), x=["g", "s"], y="top1", at={"g": 1e12}, options=QUICK)
 
 

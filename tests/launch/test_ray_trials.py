@@ -180,7 +180,7 @@ def test_a_driver_does_what_it_was_sent_for_whoever_has_written_into_the_folder_
     trials, path = sent(tmp_path, StandInRun("run"))
     assert Trials.read(path, trials.seal) == trials
     path.write_text(path.read_text().replace(WORKER[1], "/bin/sh"))
-    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so nothing of it is run"):
+    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so none of it is run"):
         Trials.read(path, trials.seal)
 
 

@@ -316,7 +316,7 @@ def test_a_container_without_an_image_is_none(complaints):
         ("pack: {whole_nodes: yes}", "YAML reads yes as true; write true, or 'yes' in quotes for text"),
         ("schema: 1", "'schema' is given twice, first on line 1; keep one of them"),
         ("python: !!python/name:os.system", "the tag '!!python/name:os.system' means nothing here; write the plain "
-         "value, a text in quotes"),
+         "value, and text in quotes"),
     ],
 )  # fmt: skip
 def test_what_yaml_or_a_person_reads_otherwise_is_refused(complaints, line, complaint):

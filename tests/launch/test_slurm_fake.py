@@ -970,7 +970,7 @@ def test_a_job_does_what_it_was_sent_for_whoever_has_written_into_the_folder_sin
     written = json.loads(path.read_text())
     path.write_text(json.dumps({**written, "command": ["touch", str(ran)]}))
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
-    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so nothing of it is run"):
+    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so none of it is run"):
         task.main(path, seal)
     assert not ran.exists()
     path.write_text(json.dumps({**written, "name": "another-0"}))

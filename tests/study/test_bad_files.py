@@ -133,20 +133,20 @@ BAD = {
             "it to base: length of the schedule, in samples seen; or in training FLOPs, such as 1e15 "
             "FLOPs\nstudy.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs per step, over "
             "all devices\nstudy.yaml:2: the tag '!!python/object/apply:os.system' means nothing here; write the "
-            "plain value, a text in quotes"
+            "plain value, and text in quotes"
         ),
     ),
     "tag_own": (
         in_base("lr: !fast 1e-3"),
-        "study.yaml:6: the tag '!fast' means nothing here; write the plain value, a text in quotes",
+        "study.yaml:6: the tag '!fast' means nothing here; write the plain value, and text in quotes",
     ),
     "tag_str": (
         in_base("seed: !!str 10"),
-        "study.yaml:6: the tag '!!str' means nothing here; write the plain value, a text in quotes",
+        "study.yaml:6: the tag '!!str' means nothing here; write the plain value, and text in quotes",
     ),
     "tag_root": (
         "!study\nschema: 1\n",
-        "study.yaml:1: the tag '!study' means nothing here; write the plain value, a text in quotes",
+        "study.yaml:1: the tag '!study' means nothing here; write the plain value, and text in quotes",
     ),
     "merge_no_mapping": (
         GOOD.replace("base:\n", "base:\n  <<: 5\n"),
@@ -294,7 +294,7 @@ BAD = {
     "fine_tuning_and_inference": (
         in_base("fine_tuning: 2k\n  inference: masked").replace("[0, 0.5]", "[0.5]"),
         "study.yaml:7: inference masked scores by texts, and a fine-tuned model has a classification head instead (at "
-        "mask_ratio 0.5); exclude these together",
+        "mask_ratio 0.5); exclude this combination",
     ),
     "fine_tuning_indivisible": (
         in_base("fine_tuning: {samples: 2k, batch_size: 100}") + "resources: {processes: 8}\n",
@@ -356,27 +356,30 @@ BAD = {
     ),
     "inference": (
         in_base("inference: masked"),
-        ("study.yaml:6: inference masked needs a mask, and mask_ratio is 0 (at mask_ratio 0); exclude these together"),
+        (
+            "study.yaml:6: inference masked needs a mask, and mask_ratio is 0 (at mask_ratio 0); "
+            "exclude this combination"
+        ),
     ),
     "reconstruction": (
         in_base("reconstruction: {}"),
         (
             "study.yaml:6: reconstruction needs patches that were dropped, and mask_ratio is 0 (at mask_ratio 0); "
-            "exclude these together"
+            "exclude this combination"
         ),
     ),
     "resize_ensemble": (
         in_base("mask_shape: resize").replace("axes:", "  inference: ensemble\naxes:").replace("[0, ", "["),
         (
             "study.yaml:7: inference ensemble joins masks that cover an image, and mask_shape resize has none "
-            "(at mask_ratio 0.5); write full or masked, or exclude these together"
+            "(at mask_ratio 0.5); write full or masked, or exclude this combination"
         ),
     ),
     "resize_reconstruction": (
         in_base("mask_shape: resize").replace("axes:", "  reconstruction: {}\naxes:").replace("[0, ", "["),
         (
             "study.yaml:7: reconstruction needs patches that were dropped, and mask_shape resize drops none "
-            "(at mask_ratio 0.5); exclude these together"
+            "(at mask_ratio 0.5); exclude this combination"
         ),
     ),
     "resize_too_little": (
@@ -495,7 +498,7 @@ BAD = {
     ),
     "mean_of_captions": (
         GOOD + "evaluation:\n  sets: {coco: {captions: b.csv}}\n  means: {all: [coco]}\n",
-        "study.yaml:10: 'coco' has no metric of its own; name one of its scores, as coco.image_retrieval_r1",
+        "study.yaml:10: 'coco' has no metric of its own; name one of its scores, such as coco.image_retrieval_r1",
     ),
     "mean_of_losses": (
         GOOD + "evaluation:\n  sets: {coco: {captions: b.csv}}\n  means: {all: [coco.held_out_loss]}\n",
@@ -519,8 +522,8 @@ BAD = {
     ),
     "program_that_is_not_lower": (
         GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {gap: lower}}}}\n",
-        "study.yaml:9: the name 'vqa.gap' does not say that lower is better; name it gap_error, or with loss, error, "
-        "perplexity, nll, bpb, fid, wer, cer, ece, mce, mse, rmse, brier, distance or seconds",
+        "study.yaml:9: the name 'vqa.gap' does not say that lower is better; name it gap_error, or use one of loss, "
+        "error, perplexity, nll, bpb, fid, wer, cer, ece, mce, mse, rmse, brier, distance or seconds",
     ),
     "program_that_is_lower": (
         GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {loss: higher}}}}\n",

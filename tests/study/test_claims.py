@@ -105,7 +105,7 @@ def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
         ),
         (
             "  a: {left: {mask_ratio: [0.5, 0.5]}, expect: worse}",
-            "10: two claims are 'a (mask_ratio=0.5)'; keep one, or",
+            "10: two claims are called 'a (mask_ratio=0.5)'; keep one, or",
         ),
     ],
 )

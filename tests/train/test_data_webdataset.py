@@ -251,7 +251,7 @@ def test_shards_without_a_pair_are_an_error(shards: Path) -> None:
     ("urls", "complaint"),
     [
         ("{0..3.tar", "Unbalanced braces"),
-        ("htps://host/{0..3}.tar", "htps://host/0.tar: cannot be fetched, only a path, pipe:, s3:, "),
+        ("htps://host/{0..3}.tar", "htps://host/0.tar: cannot be fetched; write a path or pipe:, s3:, "),
     ],
 )
 def test_a_pattern_that_cannot_be_read_is_an_error(shards: Path, urls: str, complaint: str) -> None:

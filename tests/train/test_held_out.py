@@ -505,7 +505,7 @@ def test_rows_and_images_that_cannot_be_read_are_passed_over_and_counted(table: 
         (
             "t.csv",
             b"filepath,title\na.png,an owl, awake\n",
-            "t.csv:2: has 3 cells, and the header 2; put a caption that has the delimiter in it into quotes",
+            "t.csv:2: has 3 cells, and the header 2; put captions that contain the delimiter in quotes",
         ),
         ("t.jsonl", b'{"filepath": 1}\n{', r"t.jsonl:2: is not JSON \("),
         ("t.jsonl", b"[]\n", "t.jsonl:1: is not an object; write {'filepath': path, 'title': text}"),
