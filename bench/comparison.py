@@ -156,7 +156,7 @@ def effects_of(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
             for a in range(ARMS)
         }
         noise = pool_variance(differences)
-        own.add(noise.by_cell, truth, effects, levels)
+        own.add(noise.by_own_seeds, truth, effects, levels)
         moderated.add(noise.moments, truth, effects, levels)
     asked = int((effects == MOST_EFFECT).sum())
     return {

@@ -110,7 +110,7 @@ def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
 
 @pytest.fixture(scope="module")
 def second_slurm_cluster() -> Iterator[SlurmCluster]:
-    """A real SLURM of other habits (SHAPE=second of slurm.sh), for the tests of a file."""
+    """A real SLURM that is set up differently (SHAPE=second of slurm.sh), for the tests of a file."""
     reason = missing()
     need(not reason, f"a SLURM cluster: {reason}")
     cluster = SlurmCluster.start(SHAPE="second")

@@ -324,6 +324,23 @@ def test_the_best_size_grows_as_the_law_has_it():
     assert (collisions(whole), outside(whole)) == ([], [])
 
 
+def test_the_small_print_says_how_many_arms_the_curves_leave_out():
+    two = isoflop_runs()
+    masked = two[two["mask_ratio"] == 0.5]
+    others = [masked.assign(mask_ratio=mask, id=masked["id"] + f"-{mask}") for mask in (0.25, 0.6, 0.75)]
+    said, runs = {}, {}
+    for arms, results in ((2, two), (5, pd.concat([two, *others]))):
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        with mpl.rc_context(RC):
+            rows = draw_figure("isoflop", figure, figure_data(results, baseline={"mask_ratio": 0}))
+        assert len(figure.axes) == min(arms, 3) + 1
+        said[arms] = re.findall(r"\d of \d arms", "".join(text.get_text() for text in figure.texts))
+        runs[arms] = len(rows)
+    assert said == {2: [], 5: ["3 of 5 arms"]}
+    assert runs == {2: len(two), 5: len(two) // 2 * 3}
+
+
 # References
 
 REFERENCES = """# typed from papers

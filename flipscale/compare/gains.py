@@ -93,7 +93,7 @@ def _p_level(pair: Pair, moments: Moments | None, found: StudyNoise, margin: flo
 def _judged(pair: Pair, found: StudyNoise, moments: Moments, correction: Judged, level: Judged | None) -> Estimate:
     ends = [_ends(pair, found, moments, at) for at in (ALPHA, correction.level)]
     (low, high), (corrected_low, corrected_high) = ends
-    alone = found.noise.by_cell.get(_key(pair))
+    alone = found.noise.by_own_seeds.get(_key(pair))
     by_its_seeds = None
     if alone is not None:
         alone_low, alone_high = _ends(pair, found, alone, ALPHA)

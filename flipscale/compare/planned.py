@@ -13,6 +13,7 @@ from flipscale.compare.head import Sensitivity, sensitivity_of
 from flipscale.compare.of_study import baseline_of, compare_study
 from flipscale.errors import ResultsError
 from flipscale.plan import Plan
+from flipscale.scores import is_fraction
 from flipscale.settings import Settings
 from flipscale.stats import Design, ScoreScale, Transform, expected_noise
 from flipscale.study import Study
@@ -41,20 +42,31 @@ class PlannedSensitivity:
 
 
 def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame | None) -> PlannedSensitivity | None:
-    """None for a study without a baseline, without twins, or of a loss of which nothing has finished."""
+    """None for a study without a baseline or without twins.
+
+    Where too few runs have finished, the noise of a usual study's accuracies stands in, and there is None for a study
+    of a loss or of another score that is not a fraction.
+    """
     pairs, seeds = _pairs(study, planned)
     if not pairs:
         return None
     comparison = None if results is None or results.empty else _compared(results, study, planned)
     if comparison is None or results is None:
-        noise = expected_noise(USUAL_SD, len({cell for cell, _ in pairs}), seeds)
-        found = StudyNoise(ScoreScale(Transform.LOGIT), noise, 1)
-        return _planned(pairs, seeds, found, USUAL_LEVEL, study.margin / 100)
+        return _by_usual_noise(study, pairs, seeds)
     assert comparison.gain_noise is not None
     assert comparison.head is not None
     base = next(pair for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
     level = comparison.gain_noise.level(base)
     return replace(_planned(pairs, seeds, comparison.gain_noise, level, comparison.margin), finished=len(results))
+
+
+def _by_usual_noise(study: Study, pairs: _Pairs, seeds: int) -> PlannedSensitivity | None:
+    """None for a study of a score that is not a fraction, of which a usual study's accuracies say nothing."""
+    if study.score is not None and not is_fraction(study.score):
+        return None
+    noise = expected_noise(USUAL_SD, len({cell for cell, _ in pairs}), seeds)
+    found = StudyNoise(ScoreScale(Transform.LOGIT), noise, 1)
+    return _planned(pairs, seeds, found, USUAL_LEVEL, study.margin / 100)
 
 
 def _planned(pairs: _Pairs, seeds: int, found: StudyNoise, level: float, margin: float | None) -> PlannedSensitivity:

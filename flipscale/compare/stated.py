@@ -138,7 +138,8 @@ def judge_claims(
     contrasts = [_measure(rows, claim, score, scale) for claim in claims]
     noise = _pooled(contrasts)
     differences, by_own_seeds = (
-        _differences(contrasts, moments, margin) for moments in ((noise.moments, noise.by_cell) if noise else ({}, {}))
+        _differences(contrasts, moments, margin)
+        for moments in ((noise.moments, noise.by_own_seeds) if noise else ({}, {}))
     )
     judged = (
         _judge(contrast, difference, by_own, margin)

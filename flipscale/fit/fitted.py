@@ -69,7 +69,7 @@ class Fit:
     """The column by which rows are weighted."""
     seeds: SharedSeedEffect | None = None
     """The effect of seeds on the whole curve, if settings share them; it was removed before the fit."""
-    level: Array | None = None
+    slope_of_level: Array | None = None
     """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
     noise: BudgetNoise | None = None
     """The scatter of runs that an IsoFLOP fit resampled."""
@@ -100,7 +100,7 @@ class Fit:
         return self.rows.left_out
 
     @property
-    def free(self) -> int:
+    def free_count(self) -> int:
         """Parameters that were fitted."""
         return len(self.law.parameters) - len(self.fixed) - len(self.tied)
 
@@ -117,8 +117,8 @@ class Fit:
         # On the scale on which they were fitted, as a coefficient spreads evenly in its logarithm.
         least, most = self.law.bounds(self.rows.x, self.rows.z)
         ends = interval(self.draws, self.solution.theta, self.stretch)
-        if self.seeds is not None and self.level is not None:
-            error = np.abs(self.level) * self.seeds.error(new_seed=False)
+        if self.seeds is not None and self.slope_of_level is not None:
+            error = np.abs(self.slope_of_level) * self.seeds.error(new_seed=False)
             ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
         ends_of = (np.clip(end, least, most) for end in ends)
         low, high = map(self.law.values, ends_of)
@@ -157,7 +157,7 @@ class Fit:
     @property
     def spread(self) -> float:
         """Standard deviation of the residuals, with the fitted parameters counted."""
-        return float(np.sqrt((self.residuals**2).sum() / max(len(self.rows) - self.free, 1)))
+        return float(np.sqrt((self.residuals**2).sum() / max(len(self.rows) - self.free_count, 1)))
 
     def predict(self, values: Mapping[str, ArrayLike]) -> Array:
         """y [n] at values of the columns x, in the units of y. Raises ResultsError for a column that is missing."""
@@ -174,8 +174,8 @@ class Fit:
         x = self._at(values)
         says = self._says(x)
         ends = interval(self.sample(x, one_run=one_run), says, self.stretch)
-        if self.seeds is not None and self.level is not None:
-            step = 1e-3 * self.level
+        if self.seeds is not None and self.slope_of_level is not None:
+            step = 1e-3 * self.slope_of_level
             slope = np.abs(self._says(x, self.solution.theta + step) - says) / 1e-3
             ends = widened(ends, says, self.freedom, slope * self.seeds.error(new_seed=one_run), self.seeds.freedom)
         return ends if self.linear else self._ordered(*ends)
@@ -189,7 +189,7 @@ class Fit:
         z = self.rows.response.from_link(z) if self.linear else z
         if not one_run:
             return z
-        wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free, 1))
+        wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free_count, 1))
         return z + np.random.default_rng(1).choice(wide * self.residuals, size=z.shape)
 
     def mean_band(self, x: Array, coverage: float = COVERAGE) -> tuple[float, float]:
@@ -224,7 +224,7 @@ class Fit:
             )
         if not len(self.draws):
             return "no resamples were drawn, so there are no intervals"
-        return f"{self.groups} different settings and {self.free} parameters leave nothing for an interval"
+        return f"{self.groups} different settings and {self.free_count} parameters leave nothing for an interval"
 
     def _at(self, values: Mapping[str, ArrayLike]) -> Array:
         if missing := [name for name in self.x if name not in values]:

@@ -156,7 +156,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         delta=options.delta,
         weights=options.weights,
         seeds=shared,
-        level=slope_of_level(problem, solution.theta) if shared and options.draws else None,
+        slope_of_level=slope_of_level(problem, solution.theta) if shared and options.draws else None,
         front_bias=_front_bias(law, whole, rows, solution.theta, draws) if options.frontier else None,
         notes=notes(law, rows, solution, shared),
     )

@@ -37,7 +37,7 @@ class Problem:
     """Where Huber's loss turns from a square to a line."""
 
     @property
-    def free(self) -> list[int]:
+    def free_places(self) -> list[int]:
         """The places in theta that are fitted."""
         names = self.law.parameters
         return [i for i, name in enumerate(names) if name not in (self.fixed or {}) and name not in (self.tied or {})]
@@ -60,12 +60,12 @@ class Problem:
     def bounds(self) -> tuple[Array, Array]:
         """The lowest and the highest value of each free parameter."""
         low, high = self.law.bounds(self.x, self.z)
-        return low[self.free], high[self.free]
+        return low[self.free_places], high[self.free_places]
 
     def whole(self, part: Array) -> Array:
         """theta [..., parameters] from its free part."""
         theta = np.empty((*part.shape[:-1], len(self.law.parameters)))
-        theta[..., self.free] = part
+        theta[..., self.free_places] = part
         place = {name: i for i, name in enumerate(self.law.parameters)}
         for name, value in (self.fixed or {}).items():
             theta[..., place[name]] = value
@@ -80,7 +80,7 @@ class Problem:
         for name, other in (self.tied or {}).items():
             jacobian[..., place[other]] += jacobian[..., place[name]]
         if self.fixed or self.tied:
-            jacobian = jacobian[..., self.free]
+            jacobian = jacobian[..., self.free_places]
         value = predicted - self.z
         if self.linear and self.law.link != "linear":
             y = np.exp(np.minimum(predicted, 700.0))

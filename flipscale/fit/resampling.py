@@ -47,7 +47,7 @@ def resampled(
     to as often as there are draws.
     """
     residuals = problem.z - problem.law.evaluate(theta, problem.x)[0]
-    kept = _kept(residuals, how, len(problem.free)) if front is None else 1.0
+    kept = _kept(residuals, how, len(problem.free_places)) if front is None else 1.0
     counts = _counts(how, front).astype(np.float64)
     counts = counts[_determine(problem, theta, counts)][: how.n]
     if kept < 1 and len(counts):
@@ -71,7 +71,7 @@ def _determine(problem: Problem, theta: Array, counts: Array) -> NDArray[np.bool
     smallest eigenvalue of Q' diag(counts) Q, with Q from the QR decomposition of the Jacobian. It is 0 where a resample
     has too few different points, or only points on one line.
     """
-    basis = np.linalg.qr(problem.residuals(theta[problem.free])[1])[0]
+    basis = np.linalg.qr(problem.residuals(theta[problem.free_places])[1])[0]
     shares = (basis.T * counts[:, None]) @ basis
     return np.asarray(np.linalg.eigvalsh(shares)[:, 0] > _INFORMED)
 

@@ -41,7 +41,7 @@ class Solution:
 def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:
     """The best of `starts` searches from points drawn from the data, refined to TOLERANCE."""
     rng = np.random.default_rng(seed)
-    drawn = problem.law.starts(rng, problem.x, problem.z, starts)[:, problem.free]
+    drawn = problem.law.starts(rng, problem.x, problem.z, starts)[:, problem.free_places]
     ends = descend(problem, drawn)
     best = int(np.argmin(ends.objectives))
     part, objective = search(problem, ends.parts[best])
@@ -52,7 +52,7 @@ def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:
     singular = np.linalg.svd(scaled, compute_uv=False)
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
     low, high = problem.bounds
-    names = [problem.law.parameters[i] for i in problem.free]
+    names = [problem.law.parameters[i] for i in problem.free_places]
     near = 1e-6 * np.maximum(1, np.abs(part))
     ended = tuple(
         name
@@ -67,7 +67,7 @@ def refits(problem: Problem, near: Array, counts: Array) -> Array:
 
     Resample i contains point j as often as counts[i, j] says, and has the measurements problem.z[i] if z is [m, n].
     """
-    starts = np.tile(near[problem.free], (len(counts), 1))
+    starts = np.tile(near[problem.free_places], (len(counts), 1))
     return problem.whole(descend(problem, starts, counts, damping=FREE).parts)
 
 

@@ -123,7 +123,8 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
     fits: dict[int, Fit] = {}
     by_arm: dict[int, pd.DataFrame] = {}
     why = ""
-    for arm in sorted(set(data.rows["arm"])):
+    arms = sorted(set(data.rows["arm"]))
+    for arm in arms:
         rows = data.rows
         by_arm[arm] = rows[(rows["arm"] == arm) & (rows["error"] > 0) & (rows["train_flops"] > 0)]
         try:
@@ -165,6 +166,8 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
             "points: means over seeds, bars: ± 1 sd, stars: the best size of each budget\n"
             "right: A Cᵃ through the stars; bands and brackets: 95 % CIs"
         )
+        if len(fits) < len(arms):
+            marks += f"\n{len(fits)} of {len(arms)} arms"
         return Panel(data.arms[arm], rows, draw, _words(data), marks, own_names=True, chance=data.chance_of_error)
 
     def law(ax: Axes) -> Drawing:
@@ -185,7 +188,8 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
         return drawing
 
     panels = [curves(arm, found) for arm, found in fits.items()]
-    return [*panels, Panel("the best size", data.rows, law, "best FLOPs a sample, A Cᵃ", own_names=True)]
+    drawn = data.rows[data.rows["arm"].isin(list(fits))]
+    return [*panels, Panel("the best size", drawn, law, "best FLOPs a sample, A Cᵃ", own_names=True)]
 
 
 def with_error(data: FigureData) -> FigureData:

@@ -279,8 +279,7 @@ def _failures(evidence: Evidence) -> str:
     again = f"<p>{count(retried, 'finished run')} took more than one attempt.</p>" if retried else ""
     if not evidence.failed:
         return f"<p>No run has failed or is lost.</p>{again}"
-    kinds = Counter(failure.kind for failure in evidence.failures)
-    parts = [f"<p>{count(evidence.failed, 'run')} failed or lost: {_kinds(kinds)}.</p>", again]
+    parts = [f"<p>{count(evidence.failed, 'run')} failed or lost: {_kinds(evidence.kinds_of_failure)}.</p>", again]
     if evidence.failed > MOST_FAILURES:
         parts.append(f"<p>The first {MOST_FAILURES} of them are listed here; the table of runs has all.</p>")
     alike: dict[tuple[str, str], list[int]] = {}

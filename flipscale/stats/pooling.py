@@ -49,8 +49,8 @@ class Noise:
     """Mean number of seeds of these cells."""
     moments: Mapping[tuple[str, str], Moments]
     """(cell, arm) -> mean difference, its standard error and degrees of freedom, on the scale of the differences."""
-    by_cell: Mapping[tuple[str, str], Moments]
-    """The same by this cell's own seeds; a cell with one seed has no entry."""
+    by_own_seeds: Mapping[tuple[str, str], Moments]
+    """The same by the own seeds of each; one with a single seed has no entry."""
     prior_df: float = 0.0
     """Degrees of freedom that the other cells add."""
     prior_sd: float | None = None
@@ -72,7 +72,7 @@ class Noise:
         """A typical standard deviation of differences; None where no cell has two seeds."""
         if self.prior_sd is not None:
             return self.prior_sd
-        variances = [of_cell.error**2 * (of_cell.df + 1) for of_cell in self.by_cell.values()]
+        variances = [found.error**2 * (found.df + 1) for found in self.by_own_seeds.values()]
         return math.sqrt(sum(variances) / len(variances)) if variances else None
 
 
@@ -101,13 +101,13 @@ def pool_variance(
     `few` says that a reading uses several cells. With `claims` the "cells" are contrasts of any kind between the runs
     of one study; they share runs, so fewer degrees of freedom are counted.
     """
-    by_cell = {key: found for key, values in differences.items() if (found := moments(values))}
+    by_own_seeds = {key: found for key, values in differences.items() if (found := moments(values))}
     names = tuple(dict.fromkeys(cell for cell, _ in differences))
     arms = tuple(dict.fromkeys(arm for _, arm in differences))
     variances = np.full((len(names), len(arms)), np.nan)
     df = np.zeros_like(variances)
     places = _places(names, arms)
-    for key, found in by_cell.items():
+    for key, found in by_own_seeds.items():
         n = len(differences[key])
         variances[places(key)] = found.error**2 * n
         df[places(key)] = n - 1
@@ -115,8 +115,8 @@ def pool_variance(
     several = cells.cell_df > 0
     count, seeds = int(several.sum()), float(1 + cells.cell_df[several].mean()) if several.any() else 1.0
     if not (few and count) and not _enough(count, seeds):
-        return Noise(NoiseMethod.OWN, count, seeds, by_cell, by_cell)
-    return _moderated(cells, differences, by_cell, claims)
+        return Noise(NoiseMethod.OWN, count, seeds, by_own_seeds, by_own_seeds)
+    return _moderated(cells, differences, by_own_seeds, claims)
 
 
 def expected_noise(sd: float, cells: int, seeds: int) -> Noise:
@@ -140,7 +140,7 @@ def _enough(cells: int, seeds: float) -> bool:
 def _moderated(
     cells: _Cells,
     differences: Mapping[tuple[str, str], Sequence[float]],
-    by_cell: Mapping[tuple[str, str], Moments],
+    by_own_seeds: Mapping[tuple[str, str], Moments],
     claims: bool,
 ) -> Noise:
     ratios = np.ones(len(cells.arms)) if claims else _arm_ratios(cells)
@@ -168,7 +168,7 @@ def _moderated(
         cells=int(several.sum()),
         seeds=float(1 + cells.cell_df[several].mean()),
         moments=found,
-        by_cell=by_cell,
+        by_own_seeds=by_own_seeds,
         prior_df=prior_df,
         prior_sd=math.sqrt(prior),
         capped=capped,

@@ -8,7 +8,7 @@ from flipscale.workflow.talk import say
 
 
 def say_power(opened: OpenStudy) -> None:
-    """Say the smallest difference that the plan's seeds detect; nothing for a study without a baseline."""
+    """Say the smallest difference that the plan's seeds detect; nothing where that is unknown."""
     path = opened.files.results
     try:
         results = read_results(path) if path.exists() else None

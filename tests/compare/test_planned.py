@@ -39,3 +39,25 @@ def test_a_study_without_twins_is_promised_nothing(tmp_path: Path) -> None:
     file.write_text("schema: 1\nbase: {data: shapes, model: ViT-w16d1-4, samples: 640, batch_size: 64, lr: 1e-3}\n")
     study = read_study(file)
     assert planned_sensitivity(study, plan(study), None) is None
+
+
+def test_a_usual_noise_of_accuracies_does_not_stand_in_for_that_of_a_loss(tmp_path: Path) -> None:
+    text = (ROOT / "studies/fashion.yaml").read_text()
+    assert "score: zero_shot_top1" in text
+    promised = {}
+    for score in ("held_out_loss", "image_retrieval_r1"):
+        file = tmp_path / f"{score}.yaml"
+        file.write_text(text.replace("score: zero_shot_top1", f"score: {score}"))
+        study = read_study(file)
+        assert study.score == score
+        promised[score] = planned_sensitivity(study, plan(study), None) is not None
+    assert promised == {"held_out_loss": False, "image_retrieval_r1": True}
+
+
+def test_finished_runs_say_how_far_the_losses_of_twins_differ(tmp_path: Path) -> None:
+    file = tmp_path / "fashion.yaml"
+    file.write_text((ROOT / "studies/fashion.yaml").read_text().replace("zero_shot_top1", "held_out_loss"))
+    study = read_study(file)
+    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"))
+    assert found is not None
+    assert (found.finished, found.fraction) == (90, False)

@@ -45,7 +45,7 @@ def test_resamples_end_at_the_optimum_that_scipy_finds(name: str, loss: str, mor
     found = refits(whole, THETA[name], counts)
     for theta, row in zip(found, counts, strict=True):
         resample = whole.with_points(np.repeat(np.arange(len(X)), row.astype(int)))
-        objective = search(resample, THETA[name][whole.free])[1]
+        objective = search(resample, THETA[name][whole.free_places])[1]
         assert objective_of(resample, theta) == pytest.approx(objective, rel=1e-8)
 
 

@@ -130,7 +130,7 @@ def test_a_parameter_is_held_fast_or_tied() -> None:
     found = fit(table, "chinchilla", x=["N", "D"], y="loss", options=options)
     assert found.parameters == pytest.approx({"E": 2, "A": 300, "B": 500, "a": 0.3, "b": 0.3})
     assert found.intervals["E"] is None
-    assert found.free == 3
+    assert found.free_count == 3
     without = Options(draws=0, starts=6, fixed={"E": 0.0})
     assert fit(line(), "power+floor", x=["x"], y="y", options=without).parameters == pytest.approx(
         {"E": 0, "A": 3, "a": 0.2}

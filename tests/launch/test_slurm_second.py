@@ -1,4 +1,4 @@
-"""The SLURM launcher on a real cluster of other habits: other names, small arrays, no accounting, rules of its own."""
+"""The SLURM launcher on a cluster that is set up differently: other names, small arrays, own rules, no accounting."""
 
 import shutil
 import subprocess

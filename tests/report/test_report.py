@@ -58,6 +58,24 @@ def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path
     assert "No run has failed or is lost." in page
 
 
+def test_failures_are_counted_by_kind_over_all_runs_also_those_that_are_not_listed(tmp_path: Path) -> None:
+    file = tmp_path / "many.yaml"
+    base = "{data: shapes, model: ViT-w16d1-4, samples: 320, batch_size: 32, lr: 1e-3}"
+    file.write_text(f"schema: 1\nbase: {base}\nseeds: 203\n")
+    study = read_study(file)
+    planned = plan(study)
+    for number, run in enumerate(planned.runs):
+        folder = tmp_path / "results/runs" / run.id
+        folder.mkdir(parents=True)
+        kind = "oom" if number < 201 else "code"
+        (folder / "error.json").write_text(json.dumps({"schema": 1, "kind": kind, "reason": "it is", "time": 1.8e9}))
+    report = write_report(study, planned, file, tmp_path / "results", tmp_path / "plots")
+    assert len(report.evidence.failures) == 200
+    page = report.path.read_text()
+    assert "<p>203 runs failed or lost: 201 oom, 2 code.</p>" in page
+    assert "The first 200 of them are listed here" in page
+
+
 def lead(page: str) -> list[str]:
     """The sentences that the answer opens with."""
     found = re.search(r'<div class="lead">(.*?)</div>', page, re.DOTALL)

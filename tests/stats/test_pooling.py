@@ -74,7 +74,7 @@ def test_of_14_effects_at_the_longest_schedules_13_are_significant() -> None:
     (undecided,) = [key for key, j in judged.items() if not j.significant]
     assert undecided == ("model=ViT-w48d3-4, data_size=1k, samples=32k", "0.5")
     assert judged[undecided].p == pytest.approx(0.267, abs=5e-4)
-    judged_by_cell = holm([noise.by_cell[key].p for key in longest])
+    judged_by_cell = holm([noise.by_own_seeds[key].p for key in longest])
     assert sum(j is not None and j.significant for j in judged_by_cell) == 5
 
 
@@ -106,7 +106,7 @@ def test_five_cells_of_two_seeds_stand_on_their_own_seeds() -> None:
     found = {key: values[:2] for key, values in found.items()}
     noise = pool_variance(found)
     assert noise.method is NoiseMethod.OWN
-    assert noise.moments == noise.by_cell
+    assert noise.moments == noise.by_own_seeds
     assert {moments.df for moments in noise.moments.values()} == {1}
 
 
@@ -114,7 +114,7 @@ def test_a_cell_of_one_seed_borrows_the_noise_of_the_others() -> None:
     rng = np.random.default_rng(0)
     found = {(f"c{i}", "a"): rng.normal(size=3).tolist() for i in range(9)} | {("alone", "a"): [0.5]}
     noise = pool_variance(found)
-    assert ("alone", "a") not in noise.by_cell
+    assert ("alone", "a") not in noise.by_own_seeds
     alone = noise.moments["alone", "a"]
     assert noise.prior_sd is not None
     assert (alone.mean, alone.df) == (0.5, noise.prior_df)

@@ -114,7 +114,7 @@ def prepare(work: Path) -> Path:
     with contextlib.chdir(made), silenced():
         Path("whole.yaml").write_bytes(_dump(STUDY))
         for words in (
-            ["plan", "whole.yaml"],  # or else its hostile versions end at what is wrong before
+            ["plan", "whole.yaml"],  # STUDY must plan, or all its spoilt versions end at the same fault
             ["plan", "study.yaml"],
             ["collect", "study.yaml", "--no-mlflow"],
             ["compare", "study.yaml"],
