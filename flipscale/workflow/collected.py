@@ -45,7 +45,7 @@ def collect_study(opened: OpenStudy) -> Collected:
         say(f"the score {name} has no column in results.csv ({which}); its points are in curves.parquet")
     torn = f", {count(found.torn_lines, 'torn line')} left out" if found.torn_lines else ""
     unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
-    rows = f"{found.rows} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
+    rows = f"{found.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
     if found.written:
         say(f"wrote {found.files[0]} ({rows}, {_news(found)})")
     else:
