@@ -88,7 +88,7 @@ def _row(run: Run, folder: RunFolder) -> dict[str, Any]:
     assert result is not None, f"{run.id} did not finish"
     assert timed is not None, f"{run.id} was not timed"
     took = (result.train_seconds or 0.0) + (result.evaluation_seconds or 0.0)
-    foretold = timed.train_seconds + timed.evaluation_seconds
+    predicted = timed.train_seconds + timed.evaluation_seconds
     return {
         "id": run.id,
         "model": run.settings.model,
@@ -97,9 +97,9 @@ def _row(run: Run, folder: RunFolder) -> dict[str, Any]:
         "hours_foretold": timed.gpu_hours,
         "hours": result.gpu_hours,
         "hours_ratio": (result.gpu_hours or 0.0) / timed.gpu_hours,
-        "seconds_foretold": foretold,
+        "seconds_foretold": predicted,
         "seconds": took,
-        "seconds_ratio": took / foretold,
+        "seconds_ratio": took / predicted,
         "train_seconds": result.train_seconds,
         "cpu_seconds": result.cpu_seconds,
         "within_range": timed.hours.low <= (result.gpu_hours or 0.0) <= timed.hours.high,

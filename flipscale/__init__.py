@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flipscale.plan import Plan, Run
     from flipscale.run import RunFolder, State
     from flipscale.study import Study, read_study
+    from flipscale.workflow.two_studies import compare_studies, diff_studies, fit_studies
     from flipscale.workflow.verbs import collect, compare, fit, plan, plot, report, results, submit
     from flipscale.workflow.whole import StudyOutcome, run_study
     from flipscale.workspace import Workspace
@@ -76,7 +77,10 @@ __all__ = [
     "Workspace",
     "collect",
     "compare",
+    "compare_studies",
+    "diff_studies",
     "fit",
+    "fit_studies",
     "plan",
     "plot",
     "read_curves",

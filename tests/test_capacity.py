@@ -183,7 +183,7 @@ def test_submit_warns_of_a_little_too_much_and_refuses_far_too_much(
     little, launcher = opened(tmp_path, "128"), Recorder()
     (run,) = little.plan.runs
     assert 1 < run.cost.memory_bytes / (24 << 30) < 1.5
-    submit_study(little, launcher, look_first=False)
+    submit_study(little, launcher, check_inputs=False)
     assert launcher.submitted == [run.id]
     assert "warning: 1 run of ViT-L-16 at a batch of 128 would need about" in capsys.readouterr().err
 
@@ -193,12 +193,12 @@ def test_submit_of_far_too_much_is_refused_unless_forced(tmp_path: Path, capsys:
     with pytest.raises(
         PlanError, match=r"1 run of ViT-L-16 at a batch of 256 would need .* add --force to submit anyway"
     ):
-        submit_study(large, launcher, look_first=False)
+        submit_study(large, launcher, check_inputs=False)
     assert launcher.submitted == []
     said = capsys.readouterr().err
     assert "warning: 1 run of ViT-L-16 at a batch of 128 would need" in said
     assert "at a batch of 256" not in said, "the refusal says it"
-    submit_study(large, launcher, look_first=False, force=True)
+    submit_study(large, launcher, check_inputs=False, force=True)
     assert len(launcher.submitted) == 3
     assert "warning: 1 run of ViT-L-16 at a batch of 256 would need" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ import pytest
 import flipscale
 from flipscale.code import CodeToday, code_changes
 from flipscale.code import git as git_module
+from flipscale.code.changes import MOST_SHARED_BYTES
 from flipscale.code.digests import LARGE_BYTES, content_of
 from flipscale.code.git import work_tree
 from flipscale.code.today import TRAINING, source_of
@@ -444,6 +445,17 @@ def test_runs_of_older_versions_resumed_runs_and_unreadable_files_are_counted(tm
         "1 of 4 finished runs was resumed with other code than it began with.",
         "2 of 4 finished runs have no record of the code.",
     ]
+
+
+def test_long_records_with_the_same_beginning_are_told_apart(tmp_path: Path) -> None:
+    runs = [run_of(name) for name in ("other", "same")]
+    now = CodeToday(Workspace(tmp_path)).of(runs[0].settings)
+    for run, code in zip(runs, (replace(now, source="0" * 64), now), strict=True):
+        finish(tmp_path, run, code)
+        file = tmp_path / "runs" / run.id / "code.json"
+        file.write_text(" " * MOST_SHARED_BYTES + file.read_text())
+    found = code_changes(runs, tmp_path)
+    assert (found.finished, found.unrecorded, list(found.differing)) == (2, (), ["other"])
 
 
 def test_the_code_of_a_command_is_its_repository_and_the_weights_to_start_from(

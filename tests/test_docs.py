@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import flipscale
 from flipscale.architecture import architecture
 from flipscale.identity import stage
 from flipscale.plan import Plan, plan
@@ -18,6 +19,10 @@ FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 def test_generated_part_is_up_to_date(name: str) -> None:
     path, text, right = generated.filled(name)
     assert text == right, f"{path.name} is behind the code; run `make docs`"
+
+
+def test_every_public_name_is_described() -> None:
+    assert sorted(generated.SHOWN_NAMES) == dir(flipscale)
 
 
 def test_links_between_documents_lead_somewhere() -> None:

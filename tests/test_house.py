@@ -284,6 +284,18 @@ def _is_export(node: ast.stmt, lazy: Sequence[str]) -> bool:
     )
 
 
+def test_an_init_that_lists_modules_lists_all_of_them() -> None:
+    wrong = []
+    for init in PACKAGE.rglob("__init__.py"):
+        said = ast.get_docstring(ast.parse(init.read_text())) or ""
+        packages = {f"{path.parent.name}/" for path in init.parent.glob("*/__init__.py")}
+        modules = {path.name for path in init.parent.glob("*.py")} - {"__init__.py"} | packages
+        listed = {name for name in modules if re.search(rf"(?<![\w/]){re.escape(name)}(?!\w)", said)}
+        if listed:
+            wrong += [f"{init.relative_to(ROOT)}: does not list {name}" for name in sorted(modules - listed)]
+    assert wrong == []
+
+
 def test_no_private_name_is_imported() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {alias.name} of {node.module}"

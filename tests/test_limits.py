@@ -152,6 +152,15 @@ def test_an_idx_file_that_lies_is_refused_before_it_is_unpacked(tmp_path: Path) 
             idx.content(idx_file(path, idx.IMAGES, shape, bytes(2_000_000)), idx.IMAGES)
 
 
+def test_an_idx_file_of_another_kind_or_without_its_header_says_what_would_be_right(tmp_path: Path) -> None:
+    path = idx_file(tmp_path / "labels.gz", idx.LABELS, (3,), bytes(3))
+    with pytest.raises(DataError, match=r"begins with 00000801, .* with 00000803; name a file of images"):
+        idx.shape_of(path, idx.IMAGES)
+    idx_file(path, idx.IMAGES, (3, 2), b"")
+    with pytest.raises(DataError, match="ends after 12 bytes, within its header of 16; copy it again"):
+        idx.shape_of(path, idx.IMAGES)
+
+
 def test_fashion_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the train split has no images"):
         check_split(tmp_path, "train", 0, 0)

@@ -87,6 +87,17 @@ def test_a_package_that_is_called_does_what_its_command_does(name: str) -> None:
     assert done.stdout == f"True True flipscale.{name}\n"
 
 
+def test_results_of_a_study_without_finished_runs_are_refused_and_nothing_is_collected(
+    here: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = here.results.parent / "mask.yaml"
+    here.run(plan(file, here).runs[0].id).mkdir(parents=True)
+    with pytest.raises(ResultsError, match="flipscale collect"):
+        results(file, here.results)
+    assert not here.study("mask").results.exists()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_package_is_pickled_by_name() -> None:
     assert pickle.loads(pickle.dumps(flipscale.plan)) is flipscale.plan
 

@@ -45,7 +45,7 @@ def wrong_of(counts: Counts) -> dict[str, int]:
 def test_rows_of_parts_that_are_run_again_take_the_place_of_those_before(tmp_path: Path) -> None:
     def part(extent: Extent) -> Counts:
         counts = Counts(cases=3)
-        counts.found("lost", f"seed {extent.seed}")
+        counts.report("lost", f"seed {extent.seed}")
         return counts
 
     out = tmp_path / "torture.json"
@@ -64,7 +64,7 @@ def test_the_exit_code_is_1_where_something_is_wrong(monkeypatch: pytest.MonkeyP
     from tests.torture import __main__ as command
 
     wrong = Counts(cases=1)
-    wrong.found("orphans", "process 7 stays")
+    wrong.report("orphans", "process 7 stays")
     for counts, code in ((Counts(cases=1), 0), (wrong, 1)):
         monkeypatch.setattr(scheduler, "torture", lambda extent, counts=counts: counts)
         assert command.main(["--part", "scheduler", "--short"]) == code
@@ -133,8 +133,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 def first_wrong(runs: object, sabotage: str) -> Outcome:
     """The first reported fault of histories in which something is broken on purpose."""
-    told = (scheduler.told(f"1-{number}", runs, sabotage) for number in range(25))
-    return next(outcome for outcome in told if outcome.wrong)
+    outcomes = (scheduler.run_history(f"1-{number}", runs, sabotage) for number in range(25))
+    return next(outcome for outcome in outcomes if outcome.wrong)
 
 
 def test_two_trainings_that_write_in_turns_are_reported(runs: object) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of, workspace_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
+from flipscale.words import joined
 from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
 
@@ -66,14 +67,15 @@ def compare(args: argparse.Namespace) -> int:
         return _compare_study(args)
     needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
     if lacking := [option for option, value in needed.items() if not value]:
+        verb = "is" if len(lacking) == 1 else "are"
         raise FlipscaleError(
-            f"{args.study}: a table is compared by its columns, and {', '.join(lacking)} is not given; write "
+            f"{args.study}: a table is compared by its columns, and {joined(lacking)} {verb} not given; write "
             f"flipscale compare {args.study} --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
         )
     return _deltas(args) if args.deltas else _compare_table(args)
 
 
-def _of_a_study(args: argparse.Namespace) -> None:
+def _refuse_table_options(args: argparse.Namespace) -> None:
     """Raise FlipscaleError for options that only tables take."""
     of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
     if any(of_tables) or args.lower_is_better is not None:
@@ -93,7 +95,7 @@ def _compare_two(args: argparse.Namespace) -> int:
             f"{tables[0]} is a table; two studies are compared by their YAML files. For tables, put both into one with "
             f"a column that tells them apart: flipscale compare TABLE --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
         )
-    _of_a_study(args)
+    _refuse_table_options(args)
     opened = open_two(args.study, args.new, workspace_of(args), _workspace_of_new(args))
     compared = write_study_pair(opened, args.score)
     return _print(args, compared.pair, study_pair_json, study_pair_text, (compared.json, compared.markdown))
@@ -108,7 +110,7 @@ def _compare_study(args: argparse.Namespace) -> int:
     from flipscale.compare import comparison_json, comparison_text
     from flipscale.workflow.compared import compare_study
 
-    _of_a_study(args)
+    _refuse_table_options(args)
     compared = compare_study(open_study_of(args), args.score)
     return _print(args, compared.comparison, comparison_json, comparison_text, (compared.json, compared.markdown))
 

@@ -93,11 +93,11 @@ def submit(args: argparse.Namespace) -> int:
         runs, retry = opened.plan.runs, args.retry_diverged
         print(launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo), end="")
         return 0
-    look_first = args.on == "local" and not args.no_check
+    check_inputs = args.on == "local" and not args.no_check
     submission = submit_study(
         opened,
         launcher,
-        look_first=look_first,
+        check_inputs=check_inputs,
         retry_diverged=args.retry_diverged,
         force=args.force,
         redo=redo,

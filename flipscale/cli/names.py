@@ -12,6 +12,9 @@ from flipscale.workspace import Workspace
 if TYPE_CHECKING:
     from flipscale.plan import Run
 
+MOST_LISTED = 5
+"""At most this many of the runs that a name could mean are listed."""
+
 
 def run_folder(workspace: Workspace, name: str) -> RunFolder:
     runs = workspace.runs
@@ -49,9 +52,8 @@ def matching_id(name: str, ids: Sequence[str]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise FlipscaleError(
-            f"'{name}' could be any of {len(found)} runs: {', '.join(found[:5])}, ... Give more of it."
-        )
+        listed = ", ".join(found[:MOST_LISTED]) + (", ..." if len(found) > MOST_LISTED else ".")
+        raise FlipscaleError(f"'{name}' could be any of {len(found)} runs: {listed} Give more of it.")
     if not ids:
         raise FlipscaleError(f"no run '{name}': there are no runs here yet.")
     near = nearest(name, ids)

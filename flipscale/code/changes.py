@@ -14,8 +14,8 @@ from flipscale.run import CodeIdentity, RunFolder
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
-MOST_BYTES = 1 << 20
-"""The bytes of a code.json that runs are grouped by: its beginning, if it is longer."""
+MOST_SHARED_BYTES = 1 << 20
+"""Runs with equal code.json share one record of the code if the file is shorter than this."""
 
 MOST_SENTENCES = 6
 """At most this many different sets of differences are written out."""
@@ -114,16 +114,20 @@ def _sorted_out(
 
 
 class _Recorded:
-    """The codes that runs have recorded, by the bytes of code.json: thousands of runs share the same ones."""
+    """The codes that runs have recorded, by the bytes of code.json: thousands of runs share the same ones.
+
+    A long code.json, of a run resumed thousands of times, is not shared, and its key is the run's folder."""
 
     def __init__(self) -> None:
         self.codes: dict[bytes, list[CodeIdentity]] = {}
 
     def read(self, folder: str) -> bytes:
-        """The content of the folder's code.json, a key of `codes`; b'' if it cannot be read, as it then says nothing
-        about the run."""
+        """A key of `codes`: the content of the folder's code.json, or the folder where that is long; b'' if it cannot
+        be read, as it then says nothing about the run."""
         try:
-            text = _content(f"{folder}/code.json")
+            text = _beginning(f"{folder}/code.json")
+            if len(text) == MOST_SHARED_BYTES:
+                text = os.fsencode(folder)
             if text not in self.codes:
                 self.codes[text] = RunFolder(folder).codes()
         except (DamagedFile, OSError):
@@ -131,12 +135,11 @@ class _Recorded:
         return text
 
 
-def _content(file: str) -> bytes:
-    """The file's content: without Python's file object, 10,000 of them take half of the time."""
+def _beginning(file: str) -> bytes:
+    """The first MOST_SHARED_BYTES of a file: without Python's file object, 10,000 of them take half of the time."""
     descriptor = open_plain(file)
     try:
-        # Longer records, of runs resumed thousands of times, are told apart by their beginning alone.
-        return os.read(descriptor, MOST_BYTES)
+        return os.read(descriptor, MOST_SHARED_BYTES)
     finally:
         os.close(descriptor)
 

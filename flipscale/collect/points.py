@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from flipscale.plain_files import read_bytes
-from flipscale.run import MOST_LINE_BYTES, MetricsRecord, RunFolder, is_number
+from flipscale.run import MOST_METRICS_BYTES, MetricsRecord, RunFolder, is_number
 
 NumberArray = np.ndarray[Any, Any]
 
@@ -55,7 +55,7 @@ class CurvePoints(NamedTuple):
 def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
     """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
     try:
-        text = read_bytes(f"{os.fspath(folder)}/metrics.jsonl", most=MOST_LINE_BYTES)
+        text = read_bytes(f"{os.fspath(folder)}/metrics.jsonl", most=MOST_METRICS_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         text = b""
     quick = _by_columns(text)

@@ -63,6 +63,7 @@ def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{line}: is not JSON ({error}); write an object on each line.") from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}:{line}: is not an object; write {{{image!r}: path, {caption!r}: text}}.")
+            example = json.dumps({image: "PATH", caption: "TEXT"}, ensure_ascii=False)
+            raise DataError(f"{path}:{line}: is not an object; write {example}.")
         texts = row.get(caption)
         yield line, row.get(image), texts if isinstance(texts, list) else [texts]

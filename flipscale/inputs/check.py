@@ -175,9 +175,10 @@ class _Inspection:
             elif size is not None and isinstance(data, WebDataset):
                 shards.check_data_size(data.urls, files, size, pairs)
             elif pairs < batch:
+                name, remedy = ("Fashion-MNIST", "") if isinstance(data, Fashion) else (data.urls, "add shards, or ")
                 raise DataError(
-                    f"{data.kind if isinstance(data, Fashion) else data.urls} has {pairs} pairs, less than one batch "
-                    f"of {batch}, which would hold a pair twice; add shards, or lower batch_size."
+                    f"{name} has {pairs} pairs, less than one batch of {batch}, which would hold a pair twice; "
+                    f"{remedy}lower batch_size."
                 )
 
         about, value = ("batch_size", batch) if size is None else ("data_size", size)

@@ -85,10 +85,13 @@ def _read(path: Path, most: int | None) -> tuple[Path, bytes]:
 
 def _shape(path: Path, magic: int, data: bytes) -> list[int]:
     found, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
-    if found != magic or len(data) < 4 + 4 * axes:
+    if found != magic:
         raise DataError(
-            f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}."
+            f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}; "
+            f"name a file of {'images' if magic == IMAGES else 'labels'}."
         )
+    if len(data) < 4 + 4 * axes:
+        raise DataError(f"{path}: ends after {len(data)} bytes, within its header of {4 + 4 * axes}; copy it again.")
     shape = [int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
     if (shape[0] and not all(shape)) or math.prod(shape) > MOST_IDX_BYTES:
         size = " x ".join(map(str, shape))

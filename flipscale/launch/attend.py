@@ -24,8 +24,8 @@ from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
 
-AROUND_SHARE = 20
-"""Checking takes at most 1 / AROUND_SHARE of the time, so thousands of runs are checked less often."""
+AROUND_SHARE = 1 / 20
+"""Checking takes at most this share of the time, so thousands of runs are checked less often."""
 
 
 class Ending(enum.Enum):
@@ -74,7 +74,7 @@ class Claims:
         of_job = (holder.job, holder.attempt) == (self.attempt.job, self.attempt.number)
         return of_job and (not self.attempt.node or holder.node in (self.attempt.node, ""))
 
-    def left_dead(self, run: RunFolder) -> Holder | None:
+    def dead_holder(self, run: RunFolder) -> Holder | None:
         """The dead worker of this attempt whose lease is still in the run's folder, once no worker is left.
 
         A holder that lives on this machine belongs to the other job of the same name.
@@ -88,7 +88,7 @@ class Claims:
 
     def is_elsewhere(self, run: RunFolder) -> bool:
         """Whether somebody else has the run in hand, when no worker of this attempt is left."""
-        return self.is_held(run) and self.left_dead(run) is None
+        return self.is_held(run) and self.dead_holder(run) is None
 
     @property
     def are_superseded(self) -> bool:
@@ -192,7 +192,7 @@ class Attendant:
         """
         before = self.signal
         seconds = AROUND_SECONDS if self.around.around_seconds is None else self.around.around_seconds
-        self.workers.wait(max(seconds, AROUND_SHARE * took), until=lambda: self.signal != before)
+        self.workers.wait(max(seconds, took / AROUND_SHARE), until=lambda: self.signal != before)
 
     def _end(self) -> Ending:
         """How the work ended, with the leases of this attempt dropped."""
@@ -201,7 +201,7 @@ class Attendant:
         begun = self.claims.begun_since(self.began)
         self.in_hand = [run for run in begun if not run.is_over() and not self.claims.is_elsewhere(run)]
         for run in self.left:
-            if dead := self.claims.left_dead(run):
+            if dead := self.claims.dead_holder(run):
                 run.release(dead)  # No worker is left. Another host could not know.
         if self.signal:
             return Ending.STOPPED
@@ -284,7 +284,7 @@ class Attendant:
         """The runs that workers of this attempt left behind as they died."""
         # Where no worker is left, none of them can hold anything, whatever a lease from another host says.
         if not self.workers:
-            return [run for run in self.left if self.claims.left_dead(run)]
+            return [run for run in self.left if self.claims.dead_holder(run)]
         return [run for run in self.left if self.claims.is_mine(run) and not self.claims.is_held(run)]
 
     def _free(self) -> list[RunFolder]:

@@ -19,8 +19,8 @@ def run_folder(results: Path, run_id: str) -> RunFolder:
     return RunFolder(f"{results}/runs/{run_id}")
 
 
-ANSWER_SHARE = 20
-"""Asking a launcher takes at most 1 / ANSWER_SHARE of the time."""
+ANSWER_SHARE = 1 / 20
+"""Asking a launcher takes at most this share of the time."""
 
 JOBS_A_SECOND = 100
 """An answer stays valid for at least a second per this many jobs that wait or run."""
@@ -35,7 +35,7 @@ def _pause(least: float, jobs: int, took: float) -> float:
     """
     if not least:  # Asking costs nothing, as on this machine.
         return 0.0
-    return max(least, min(LONGEST_PAUSE_SECONDS, max(jobs / JOBS_A_SECOND, ANSWER_SHARE * took)))
+    return max(least, min(LONGEST_PAUSE_SECONDS, max(jobs / JOBS_A_SECOND, took / ANSWER_SHARE)))
 
 
 class Look(NamedTuple):

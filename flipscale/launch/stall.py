@@ -126,7 +126,7 @@ def end_stalled(run: RunFolder, pid: int, why: str) -> None:
                 if is_stopped(process):
                     os.kill(process, signal.SIGCONT)
         else:
-            _spy(run, process)
+            _dump_stacks(run, process)
     until = time.monotonic() + STACKS_SECONDS
     while time.monotonic() < until:
         before, size = size, log.stat().st_size
@@ -143,7 +143,7 @@ def _is_worker(pid: int) -> bool:
     return False
 
 
-def _spy(run: RunFolder, pid: int) -> None:
+def _dump_stacks(run: RunFolder, pid: int) -> None:
     """The stacks of another program, if it is written in Python and py-spy is there."""
     if (spy := shutil.which("py-spy")) is None:
         return

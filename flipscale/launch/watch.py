@@ -86,9 +86,9 @@ class _Watched:
             return None  # Past speed says nothing about when silent runs will end.
         if per_second := self._work_per_second(running):
             return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second
-        return self._foretold({run.id for run in on_the_way})
+        return self._probed_seconds_left({run.id for run in on_the_way})
 
-    def _foretold(self, run_ids: Set[str]) -> float | None:
+    def _probed_seconds_left(self, run_ids: Set[str]) -> float | None:
         """The seconds that a probe of this machine predicts for these runs, which have recorded no speed yet."""
         runs = [run for run in self.runs if run.id in run_ids]
         if not runs or any(run.timed is None or run.timed.place.site != "local" for run in runs):

@@ -10,6 +10,16 @@ is also a function of a table and an Axes, for your own figures:
 No figure has today's date, and every figure of a study says in small print which runs it shows.
 
 figures.py      every figure by its name
+claims.py       the claims, a row each
+lines.py        score against what was spent
+speedup.py      score against training time, with the speed-up at equal score
+scaling.py      scores and gains along each scaling axis
+curves.py       inside runs, against samples seen
+masks.py        the effect of the mask ratio
+gains.py        the gain of every arm over the baseline
+strips.py       the effect of each part of the recipe
+compute.py      error against FLOPs with laws, and the best size of each budget
+predicted.py    measured against predicted costs
 saving.py       drawing them into files
 figure_data.py  the results as figures read them
 on_axes.py      one panel on any Axes
@@ -22,8 +32,6 @@ references.py   others' results
 intervals.py    gains with both their intervals
 unchanged.py    figures that are drawn already
 thinning.py     fewer points where thousands would cover each other
-
-The other modules draw: claims, lines, speedup, scaling, curves, masks, gains, strips, compute, predicted.
 """
 
 from flipscale.plot.claims import claims

@@ -6,6 +6,7 @@
     page.py               from the evidence to the page, section by section
     answer.py, fits.py    two of its sections
     charts.py             the data that the page's script draws and lists
+    names.py              names of columns as a reader knows them
     markup.py             HTML of texts, tables and Markdown; everything a user wrote is escaped here
     page.css, page.js     how it looks; interactive figures, sorting, filters
     plotly-basic.min.js   plotly.js 4.1.1, basic bundle, MIT (LICENSE.plotly), as its authors ship it

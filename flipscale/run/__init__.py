@@ -54,7 +54,7 @@ from flipscale.run.files import (
     replacing,
     write_json,
 )
-from flipscale.run.folder import MOST_LINE_BYTES, Glance, RunFolder, State
+from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
     HEARTBEAT_SECONDS,
@@ -104,7 +104,7 @@ __all__ = [
     "HEARTBEAT_SECONDS",
     "JOB",
     "LEASE_GRACE_SECONDS",
-    "MOST_LINE_BYTES",
+    "MOST_METRICS_BYTES",
     "NODE",
     "RUN_FILES",
     "STACKS_SIGNAL",

@@ -36,8 +36,8 @@ from flipscale.run.files import EARLIER
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
 
-MOST_LINE_BYTES = 2**30
-"""The most bytes of a metrics.jsonl: 5 million records."""
+MOST_METRICS_BYTES = 2**30
+"""The most bytes of a metrics.jsonl (5 million records), or of another file of lines."""
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
@@ -304,6 +304,6 @@ class Glance(NamedTuple):
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return read_bytes(path, most=MOST_LINE_BYTES).splitlines()
+        return read_bytes(path, most=MOST_METRICS_BYTES).splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return []

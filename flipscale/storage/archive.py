@@ -38,6 +38,7 @@ from flipscale.run import (
     timings_from_json,
 )
 from flipscale.timing import NOT_TIMED, Timings, timings_of
+from flipscale.words import count
 from flipscale.workspace import Workspace
 
 CONTENTS = "archive.json"
@@ -154,8 +155,9 @@ def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tupl
     asked_for = before & {run.id for run in planned.runs}
     if asked_for:
         raise FlipscaleError(
-            f"{file}: holds {len(asked_for)} finished runs of {planned.study} that are not in this results "
-            f"folder, and they would be lost. Run `flipscale merge {file}` first, or give another file."
+            f"{file}: holds {count(len(asked_for), 'finished run')} of {planned.study} that "
+            f"{'is' if len(asked_for) == 1 else 'are'} not in this results folder and would be lost. "
+            f"Run `flipscale merge {file}` first, or give another file."
         )
     return tuple(sorted(before))
 

@@ -147,8 +147,8 @@ class _Merging:
         recipes = [asked.recipe for run in merged if (asked := RunFolder(self.runs / run).asked())]
         if older := [recipe for recipe in recipes if recipe != RECIPE]:
             self.problems.append(
-                f"{self.reader.file}: {len(older)} of its runs are of recipe {older[0]}. Studies now ask for recipe "
-                f"{RECIPE}, so none of these counts as done (docs/recipes.md)."
+                f"{self.reader.file}: {len(older)} of its runs {'is' if len(older) == 1 else 'are'} of recipe "
+                f"{older[0]}. Studies now ask for recipe {RECIPE}, so none of these counts as done (docs/recipes.md)."
             )
 
     def _found_here(self, run: str, files: RunFiles) -> MergeOutcome | None:

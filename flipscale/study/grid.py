@@ -244,7 +244,7 @@ def _wrong_tuned_shape(values: Values, shape: Architecture) -> Iterator[_Problem
         return
     if tuning.model is not None and (difference := tower_difference(tuning.model, model)):
         what = f"tuning.model {tuning.model} has other towers than {model}: {difference}"
-        yield _Problem("tuning.model", what, f"write one that differs in its patches alone: {_same_towers(model)}")
+        yield _Problem("tuning.model", what, _right_tuning_model(model))
     try:
         _tuned_shape(values)
     except FlipscaleError as error:
@@ -263,10 +263,12 @@ def _tuned_shape(values: Values) -> Architecture:
     return architecture(tuning.model or values["model"], tuning.image_size or own_size)
 
 
-def _same_towers(model: str) -> str:
-    """The models that a tuning of this one may name, in words."""
+def _right_tuning_model(model: str) -> str:
+    """What to do about a tuning that names a model with other towers than this one."""
     models = models_with_the_towers_of(model)
-    return ", ".join(models) if models else "no other model has these towers, so leave tuning.model out"
+    if not models:
+        return "leave tuning.model out, as no other model has these towers"
+    return f"write one that differs in its patches alone: {', '.join(models)}"
 
 
 def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:

@@ -43,9 +43,9 @@ def collect_study(opened: OpenStudy) -> Collected:
     for name in found.unknown_scores:
         which = "docs/trainers.md says which names have one"
         say(f"the score {name} has no column in results.csv ({which}); its points are in curves.parquet")
-    torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
+    torn = f", {count(found.torn_lines, 'torn line')} left out" if found.torn_lines else ""
     unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
-    rows = f"{found.rows} of {len(plan.cells)} runs{unreadable}{torn}"
+    rows = f"{found.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
     if found.written:
         say(f"wrote {found.files[0]} ({rows}, {_news(found)})")
     else:
@@ -169,7 +169,7 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
         return None
     for left_out in done.left_out:
         say(left_out)
-    say(f"MLflow: {done.created} runs new, {done.updated} changed, {done.unchanged} unchanged")
+    say(f"MLflow: {count(done.created, 'run')} new, {done.updated} changed, {done.unchanged} unchanged")
     return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, track.ui_command(uri))
 
 

@@ -33,4 +33,4 @@ def write_fits(out: Path, found: StudyFits, source: dict[str, str]) -> None:
     write_json(out, found.to_dict(source))
     used = {row for fit in found.fits for row in fit.used}
     left_out = {row for fit in found.fits for row in fit.left_out} - used
-    say(f"wrote {out} ({count(len(found.fits), 'fit')}, {len(used)} runs used, {len(left_out)} left out)")
+    say(f"wrote {out} ({count(len(found.fits), 'fit')}, {count(len(used), 'run')} used, {len(left_out)} left out)")

@@ -1,4 +1,4 @@
-"""From the plan to finished runs: look at what they read, submit, wait."""
+"""From the plan to finished runs: check what they read, submit, wait."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,14 +32,14 @@ def submit_study(
     opened: OpenStudy,
     launcher: Launcher,
     *,
-    look_first: bool,
+    check_inputs: bool,
     retry_diverged: bool = False,
     redo: Redo = NO_REDO,
     force: bool = False,
 ) -> Submission:
     """Write the plan, say what it costs, and start every run that is not finished yet, and those of `redo` anew.
 
-    look_first: start nothing where data, a checkpoint or a program that runs need is missing or wrong on this machine.
+    check_inputs: start nothing where data, a checkpoint or a program that runs need is missing or wrong here.
     force: also start runs that are predicted to need far more memory than their device has.
     PlanError where the plan is over its budget, and where runs to start are far too large and `force` is not given.
     """
@@ -52,11 +52,11 @@ def submit_study(
     checks: list[Callable[[Sequence[Run]], None]] = []
     if not force:
         checks.append(check_memory)
-    if look_first:
+    if check_inputs:
         checks.append(partial(refuse_unready, opened.study))
     results = opened.workspace.results
     submission = launch.submit(
-        plan.runs, results, launcher, retry_diverged=retry_diverged, redo=redo, check=_all(checks)
+        plan.runs, results, launcher, retry_diverged=retry_diverged, redo=redo, check=_all_checks(checks)
     )
     for sentence in submission.missing_weights(results):
         say(sentence)
@@ -70,10 +70,10 @@ def submit_study(
     return submission
 
 
-def _all(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:
+def _all_checks(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:
     def check_all(runs: Sequence[Run]) -> None:
-        for look in checks:
-            look(runs)
+        for check_one in checks:
+            check_one(runs)
 
     return check_all
 

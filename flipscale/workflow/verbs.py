@@ -64,7 +64,7 @@ def submit(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
     opened = _opened(study, workspace, launcher.site_name)
-    submission = submit_study(opened, launcher, look_first=check and isinstance(launcher, LocalLauncher))
+    submission = submit_study(opened, launcher, check_inputs=check and isinstance(launcher, LocalLauncher))
     if wait:
         wait_for(opened, submission)
     return next(launch.watch(opened.plan.runs, workspace.results))
@@ -98,7 +98,8 @@ def results(study: AnyStudy, root: str | os.PathLike[str] | None = None) -> "pd.
     if isinstance(study, Study) or Path(study).suffix in (".yaml", ".yml"):
         workspace = Workspace() if root is None else Workspace(Path(root))
         opened = _opened(study, workspace)
-        if not opened.files.results.exists() and any((workspace.run(run.id)).exists() for run in opened.plan.runs):
+        finished = (workspace.run(run.id) / "result.json" for run in opened.plan.cells)
+        if not opened.files.results.exists() and any(result.exists() for result in finished):
             return collect(study, workspace)
         study = opened.files.folder
     return table_of(study)

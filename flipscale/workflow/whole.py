@@ -88,8 +88,8 @@ def run_study(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
     opened = open_study(file, workspace, launcher.site_name, price=price)
-    look_first = guards.inputs and isinstance(launcher, LocalLauncher)
-    submission = submit_study(opened, launcher, look_first=look_first, force=not guards.memory)
+    check_inputs = guards.inputs and isinstance(launcher, LocalLauncher)
+    submission = submit_study(opened, launcher, check_inputs=check_inputs, force=not guards.memory)
     unfinished = wait_for(opened, submission)
     found = collect_study(opened)
     if not found.rows:

@@ -360,6 +360,7 @@ def test_fractions_among_percentages_are_noticed():
          "row 1: tuned is 'no', which is not a number"),
         (["--baseline", "mask_percent=0", "--x", "top1", "--y", "top1"], "x and y are both 'top1'"),
         (["--baseline", "mask_percent=0", "--y", "top1"], "and --x is not given; write flipscale compare"),
+        (["--y", "top1"], "and --baseline and --x are not given; write flipscale compare"),
     ],
 )  # fmt: skip
 def test_a_table_that_lacks_what_was_asked_is_refused_in_a_sentence(flip, capsys, arguments, sentence):

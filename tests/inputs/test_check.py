@@ -256,6 +256,10 @@ def test_the_four_files_of_fashion_are_looked_at() -> None:
     base = "  data: {fashion: f}\n"
     assert checked(base).problems == ()
     assert "data_size is 9, but Fashion-MNIST has 6 training images" in problem(base + "  data_size: 9\n")
+    fashion("small", train=3)
+    assert "Fashion-MNIST has 3 pairs, less than one batch of 4, which would hold a pair twice; lower batch_size" in (
+        problem("  data: {fashion: small}\n")
+    )
     path = Path("f/train-images-idx3-ubyte.gz")
     path.write_bytes(path.read_bytes()[:-6])
     Path("f/t10k-labels-idx1-ubyte.gz").unlink()

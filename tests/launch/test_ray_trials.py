@@ -81,6 +81,18 @@ def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("a", "# a Ray job: 1 run in 1 trial of Ray Tune\n# 1 trial asks for 1 x {'CPU': 1}\n"),
+        ("ab", "# a Ray job: 2 runs in 2 trials of Ray Tune\n# 2 trials ask for 1 x {'CPU': 1}\n"),
+    ],
+)
+def test_a_preview_counts_runs_and_trials(names, says, tmp_path):
+    runs = [StandInRun(name) for name in names]
+    assert RayLauncher(tmp_path, site()).preview(requests(tmp_path, *runs)).startswith(says)
+
+
 def test_as_many_runs_share_a_gpu_as_fit_by_their_predicted_memory(tmp_path):
     (asked,) = requests(tmp_path, StandInRun("run", resources=Resources(gpus=1)))
     needy = replace(asked.asked, cost=replace(asked.asked.cost, memory_bytes=20 * 1024**3))

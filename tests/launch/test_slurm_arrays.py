@@ -491,7 +491,7 @@ def timed(request_of):
     return timed
 
 
-def test_a_job_may_take_twice_what_a_probe_foretells_and_a_quarter_of_an_hour_more(timed):
+def test_a_job_may_take_twice_what_a_probe_predicts_and_a_quarter_of_an_hour_more(timed):
     (array,) = arranged([timed("a", 3600.0), timed("b", 1000.0)])
     assert array.time == 2 * 3600 + 15 * 60 + DEFAULTS["warning"]
 

@@ -330,7 +330,7 @@ def test_a_run_of_an_older_recipe_is_merged_and_said_to_count_for_nothing(here, 
     run = here.plan.runs[0].id
     (done,) = merged(there, relisted(packed(here), run, edited(recipe=0), "run.json"))
     assert done.outcomes[run] is MERGED
-    assert "1 of its runs are of recipe 0. Studies now ask for recipe" in done.problems[0]
+    assert "1 of its runs is of recipe 0. Studies now ask for recipe" in done.problems[0]
 
 
 def test_a_run_under_the_id_of_another_is_left_out(here, there):
@@ -396,7 +396,7 @@ def test_an_archive_that_holds_runs_which_are_not_here_is_not_overwritten(here, 
     file = packed(here)
     there.fill()
     shutil.rmtree(there.run(there.plan.runs[-1].id))
-    with pytest.raises(FlipscaleError, match="holds 1 finished runs of study that are not in this results folder"):
+    with pytest.raises(FlipscaleError, match="holds 1 finished run of study that is not in this results folder"):
         write_archive(there.plan, there.root, file)
     merged(there, file)
     assert write_archive(there.plan, there.root, file).runs == 8

@@ -343,6 +343,13 @@ BAD = {
             "(at mask_ratio 0); write one that differs in its patches alone: ViT-B-32-quickgelu"
         ),
     ),
+    "tuning_model_alone": (
+        in_base("tuning: {samples: 1k, model: ViT-B-16}").replace("ViT-w32d2-4\n", "ViT-g-14\n"),
+        (
+            "study.yaml:6: tuning.model ViT-B-16 has other towers than ViT-g-14: embed_dim 512, not 1024 "
+            "(at mask_ratio 0); leave tuning.model out, as no other model has these towers"
+        ),
+    ),
     "tuning_model_unknown": (
         in_base("tuning: {samples: 1k, model: ViT-B-17}"),
         (

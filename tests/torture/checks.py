@@ -51,15 +51,15 @@ def check(results: Path, steps: dict[str, int], where: str) -> Counts:
         run = RunFolder(results / "runs" / run_id)
         turns = writers(run)
         if len(set(turns)) < len(turns):
-            counts.found("doubled", f"{where}: {run_id} was written by {len(set(turns))} trainings in turns")
+            counts.report("doubled", f"{where}: {run_id} was written by {len(set(turns))} trainings in turns")
         ends = sum(b'"finished"' in line for line in run.tail("metrics.jsonl", 2**24).splitlines())
         if ends > 1:
-            counts.found("doubled", f"{where}: {run_id} was finished {ends} times")
+            counts.report("doubled", f"{where}: {run_id} was finished {ends} times")
         if run.result() is None:
             error = run.error()
-            counts.found("lost", f"{where}: {run_id} is {run.state()}{f', {error.reason}' if error else ''}")
+            counts.report("lost", f"{where}: {run_id} is {run.state()}{f', {error.reason}' if error else ''}")
         elif losses(run) != undisturbed(run_id, number):
-            counts.found("differing", f"{where}: {run_id} has other losses than the undisturbed run")
+            counts.report("differing", f"{where}: {run_id} has other losses than the undisturbed run")
     return counts
 
 
@@ -70,5 +70,5 @@ def check_logs(results: Path, where: str, known: Sequence[str] = ()) -> Counts:
         text = log.read_text(errors="replace")
         if "Traceback (most recent call last)" in text and not any(word in text for word in known):
             at = text.index("Traceback")
-            counts.found("tracebacks", f"{where}: {log.name}: {' / '.join(text[at:].split())[-500:]}")
+            counts.report("tracebacks", f"{where}: {log.name}: {' / '.join(text[at:].split())[-500:]}")
     return counts

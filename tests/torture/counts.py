@@ -17,7 +17,7 @@ undisturbed run's. orphans: processes that stay. hangs: cases over their time li
 
 @dataclass
 class Counts:
-    """The cases of a part and what went wrong in them. Every checker reports through `found`."""
+    """The cases of a part and what went wrong in them. Every checker uses `report`."""
 
     cases: int = 0
     wrong: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -26,7 +26,7 @@ class Counts:
     notes: list[str] = field(default_factory=list)
     """What was not done here, and why."""
 
-    def found(self, kind: str, what: str) -> None:
+    def report(self, kind: str, what: str) -> None:
         assert kind in KINDS, kind
         self.wrong[kind] += 1
         self.findings.append(f"{kind}: {what}")
@@ -56,7 +56,7 @@ class Extent:
     share: float = 1.0
     """The share of the whole form's cases that is done."""
 
-    def of(self, full: int, short: int) -> int:
+    def cases(self, full: int, short: int) -> int:
         """How many cases: the share of the full number, or the number of the short form."""
         return short if self.short else max(1, round(self.share * full))
 

@@ -63,9 +63,9 @@ def full_disk(extent: Extent) -> Counts:
         if "writes" in line:
             counts.cases += 1
             if line["wrong"]:
-                counts.found(line["wrong"], f"no room after {line['writes']} writes: {line['said'][-700:]}")
+                counts.report(line["wrong"], f"no room after {line['writes']} writes: {line['said'][-700:]}")
     if done.returncode:
-        counts.found("tracebacks", f"full_disk ended with {done.returncode}: {done.stderr[-700:]}")
+        counts.report("tracebacks", f"full_disk ended with {done.returncode}: {done.stderr[-700:]}")
     return counts
 
 
@@ -93,7 +93,7 @@ def truncated(extent: Extent) -> Counts:
     ]
     cuts = [(path.relative_to(results), size) for path in files for size in _sizes(path.stat().st_size, extent)]
     random.Random(extent.seed).shuffle(cuts)
-    cuts = cuts[: extent.of(len(cuts), 40)]
+    cuts = cuts[: extent.cases(len(cuts), 40)]
     cases = [
         Case(f"{path} of {size} bytes, look {number}", functools.partial(_cut, made, path, size, number))
         for number, (path, size) in enumerate(cuts)
@@ -106,7 +106,7 @@ def _sizes(size: int, extent: Extent) -> Iterator[int]:
         yield from range(size)
     else:
         draw = random.Random(size)
-        yield from sorted({0, 1, size - 1, *(draw.randrange(size) for _ in range(extent.of(400, 20)))})
+        yield from sorted({0, 1, size - 1, *(draw.randrange(size) for _ in range(extent.cases(400, 20)))})
 
 
 def _cut(made: Path, path: Path, size: int, number: int) -> Outcome:
@@ -149,7 +149,7 @@ def clocks(extent: Extent) -> Counts:
     ]
     draw = random.Random(extent.seed)
     draw.shuffle(cases)
-    return count(cases[: extent.of(len(cases), 20)], say=extent.say)
+    return count(cases[: extent.cases(len(cases), 20)], say=extent.say)
 
 
 @contextlib.contextmanager
@@ -202,7 +202,7 @@ def many_folders(extent: Extent) -> Counts:
     runs = made / "results" / "runs"
     (first, *_) = sorted(runs.iterdir())
     names = ("run.json", "result.json", "metrics.jsonl")
-    for number in range(extent.of(100_000, 1_000)):
+    for number in range(extent.cases(100_000, 1_000)):
         folder = runs / f"other-{number:06}"
         folder.mkdir()
         for name in names:

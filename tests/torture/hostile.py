@@ -78,7 +78,7 @@ def torture(extent: Extent) -> Counts:
     counts = Counts()
     made = prepare(extent.work)
     for kind, full in SHARE.items():
-        number = extent.of(full, SHORT[kind])
+        number = extent.cases(full, SHORT[kind])
         cases = [case_of(kind, f"{extent.seed}-{index}", made) for index in range(number)]
         found = count(cases, say=extent.say)
         extent.say(f"  {kind}: {found.cases:,} cases, {sum(found.wrong.values())} wrong")

@@ -42,9 +42,9 @@ ROUND_KILLS = 5
 def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
-    counts.add(_rounds(extent, draw, "local", extent.of(24, 1), LOCAL))
-    counts.add(real_trainer(extent, draw, extent.of(6, 1)))
-    for name, part, number in (("slurm", slurm, extent.of(12, 0)), ("ray", ray, extent.of(5, 0))):
+    counts.add(_rounds(extent, draw, "local", extent.cases(24, 1), LOCAL))
+    counts.add(real_trainer(extent, draw, extent.cases(6, 1)))
+    for name, part, number in (("slurm", slurm, extent.cases(12, 0)), ("ray", ray, extent.cases(5, 0))):
         if number:
             counts.add(part(extent, draw, number))
         else:
@@ -117,11 +117,11 @@ class Round:
         study = Study(runs, self.results, lambda: self._submit(runs), self.tend)
         counts.cases = disturb(self.draw, self.kills, self.number, study)
         if not study.settle():
-            counts.found("hangs", f"{self.where}: not over after {SETTLE_SECONDS:.0f} s")
+            counts.report("hangs", f"{self.where}: not over after {SETTLE_SECONDS:.0f} s")
         counts.add(check(self.results, {run.id: steps_of(run.seconds) for run in runs}, self.where))
         counts.add(check_logs(self.results, self.where))
         for process in left_over(self.results):
-            counts.found("orphans", f"{self.where}: {process}")
+            counts.report("orphans", f"{self.where}: {process}")
         return counts
 
     def _submit(self, runs: Sequence[StandInRun]) -> "subprocess.Popen[bytes]":
@@ -214,11 +214,11 @@ def real_trainer(extent: Extent, draw: random.Random, number: int) -> Counts:
             counts.cases += _kill_at_work(draw, results)
             study.go_on()
         if not study.settle():
-            counts.found("hangs", f"{where}: not over")
+            counts.report("hangs", f"{where}: not over")
         counts.add(compare(runs, results, expected, where))
         counts.add(check_logs(results, where))
         for process in left_over(results):
-            counts.found("orphans", f"{where}: {process}")
+            counts.report("orphans", f"{where}: {process}")
         extent.say(f"  real trainer: round {index + 1} of {number}, {counts.cases} kills, {counts.wrong}")
     return counts
 
@@ -247,9 +247,9 @@ def compare(runs: Sequence[Run], results: Path, expected: Path, where: str) -> C
         result, wanted = here.result(), there.result()
         assert wanted is not None
         if result is None:
-            counts.found("lost", f"{where}: {run.id} is {here.state()}")
+            counts.report("lost", f"{where}: {run.id} is {here.state()}")
         elif losses(here) != losses(there) or result.scores != wanted.scores:
-            counts.found("differing", f"{where}: {run.id} has other losses or scores than the undisturbed run")
+            counts.report("differing", f"{where}: {run.id} has other losses or scores than the undisturbed run")
     return counts
 
 
@@ -348,10 +348,10 @@ def _without_a_head(extent: Extent, draw: random.Random, cluster: ray_parts.RayC
     # A Ray that is gone cannot say that its jobs are gone too: the driver's silence shows it, after a minute.
     first.launcher = "local"
     if not Study(runs, first.results, lambda: first._submit(runs)).settle():
-        counts.found("hangs", f"{where}: not over")
+        counts.report("hangs", f"{where}: not over")
     counts.add(check(first.results, {run.id: steps_of(run.seconds) for run in runs}, where))
     for process in left_over(first.results):
-        counts.found("orphans", f"{where}: {process}")
+        counts.report("orphans", f"{where}: {process}")
     return counts
 
 

@@ -33,7 +33,7 @@ def torture(extent: Extent, draw: random.Random) -> Counts:
         began = time.monotonic()
         _collect(place, uri).wait(timeout=600)
         seconds = time.monotonic() - began  # of an undisturbed collect on this machine
-    for index in range(extent.of(8, 1)):
+    for index in range(extent.cases(8, 1)):
         with mlflow_server(place, store, port=port) as uri:
             collecting = _collect(place, uri)
             time.sleep(draw.uniform(0.3, 1) * seconds)
@@ -44,13 +44,13 @@ def torture(extent: Extent, draw: random.Random) -> Counts:
     with mlflow_server(place, store, port=port) as uri:
         done = _collect(place, uri)
         if done.wait(timeout=600):
-            counts.found("hangs", f"seed {extent.seed}: collect ends with {done.returncode} after the kills")
+            counts.report("hangs", f"seed {extent.seed}: collect ends with {done.returncode} after the kills")
         counts.add(check(uri, [run.id for run in planned.runs], f"seed {extent.seed}, mirror"))
     said = (place / "collect.log").read_text(errors="replace")
     if "Traceback (most recent call last)" in said:
-        counts.found("tracebacks", f"seed {extent.seed}: collect said {said[said.index('Traceback') :][-400:]}")
+        counts.report("tracebacks", f"seed {extent.seed}: collect said {said[said.index('Traceback') :][-400:]}")
     for process in left_over(place):
-        counts.found("orphans", f"seed {extent.seed}: {process}")
+        counts.report("orphans", f"seed {extent.seed}: {process}")
     return counts
 
 
@@ -94,5 +94,5 @@ def check(uri: str, ids: list[str], where: str) -> Counts:
     for run_id in ids:
         number = there.count(run_id)
         if number != 1:
-            counts.found("doubled" if number else "lost", f"{where}: {run_id} is {number} times in MLflow")
+            counts.report("doubled" if number else "lost", f"{where}: {run_id} is {number} times in MLflow")
     return counts

@@ -61,9 +61,10 @@ OVER = (State.FINISHED, State.FAILED)
 def torture(extent: Extent) -> Counts:
     """3,000 histories in full, 30 in the short form."""
     runs = planned(extent.work)
-    number = extent.of(3000, 30)
+    number = extent.cases(3000, 30)
     cases = [
-        Case(f"history {extent.seed}-{n}", functools.partial(told, f"{extent.seed}-{n}", runs)) for n in range(number)
+        Case(f"history {extent.seed}-{n}", functools.partial(run_history, f"{extent.seed}-{n}", runs))
+        for n in range(number)
     ]
     return count(cases, say=extent.say)
 
@@ -77,7 +78,7 @@ def planned(work: Path) -> Sequence[Run]:
     return plan(read_study(work / "study.yaml")).runs
 
 
-def told(seed: str, runs: Sequence[Run], sabotage: str = "") -> Outcome:
+def run_history(seed: str, runs: Sequence[Run], sabotage: str = "") -> Outcome:
     """Run a history, and say what is wrong at its end."""
     place = Path(tempfile.mkdtemp(prefix="flipscale-history-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     said = io.StringIO()

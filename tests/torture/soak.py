@@ -36,7 +36,7 @@ PROCESSES = 6
 
 def torture(extent: Extent) -> Counts:
     counts = Counts()
-    counts.add(share(extent, "local", extent.of(SHARE["local"], 32)))
+    counts.add(share(extent, "local", extent.cases(SHARE["local"], 32)))
     if extent.short:
         counts.notes.append("SLURM and Ray are left to the whole form")
         return counts
@@ -51,7 +51,7 @@ def torture(extent: Extent) -> Counts:
         cluster = start()
         try:
             with _environment(cluster.env):  # type: ignore[attr-defined]
-                counts.add(share(extent, name, extent.of(SHARE[name], 0)))
+                counts.add(share(extent, name, extent.cases(SHARE[name], 0)))
         finally:
             cluster.stop()  # type: ignore[attr-defined]
     return counts
@@ -78,15 +78,15 @@ def share(extent: Extent, name: str, number: int) -> Counts:
                 submit(lost, results, launcher_of(name, results))
         time.sleep(1)
     else:
-        counts.found("hangs", f"soak on {name}: not over after {SECONDS:.0f} s")
+        counts.report("hangs", f"soak on {name}: not over after {SECONDS:.0f} s")
     counts.add(check(results, {run.id: steps_of(run.seconds) for run in runs}, f"soak on {name}"))
     counts.add(check_logs(results, f"soak on {name}"))
     counts.add(bounded(before, _used(), f"soak on {name}"))
     limit = PROCESSES * SLOTS[name] + 20
     if most > limit:
-        counts.found("orphans", f"soak on {name}: {most} processes at once, {limit} at most are meant")
+        counts.report("orphans", f"soak on {name}: {most} processes at once, {limit} at most are meant")
     for left in [*left_over(results), *map(str, results.rglob(".*.tmp"))]:
-        counts.found("orphans", f"soak on {name}: {left}")
+        counts.report("orphans", f"soak on {name}: {left}")
     extent.say(f"  {name}: {number} runs, {most} processes at most, {counts.wrong}")
     return counts
 
@@ -107,10 +107,10 @@ def _used() -> Used:
 def bounded(before: Used, after: Used, where: str) -> Counts:
     counts = Counts()
     if after["memory"] > before["memory"] + GROWTH:
-        counts.found("over_memory", f"{where}: grew by {(after['memory'] - before['memory']) / 2**20:.0f} MB")
+        counts.report("over_memory", f"{where}: grew by {(after['memory'] - before['memory']) / 2**20:.0f} MB")
     for what, most in (("open files", 20), ("temporary files", 0)):
         if after[what] > before[what] + most:
-            counts.found("orphans", f"{where}: {after[what] - before[what]} more {what} than before")
+            counts.report("orphans", f"{where}: {after[what] - before[what]} more {what} than before")
     return counts
 
 

@@ -37,10 +37,10 @@ Do = Callable[[], Outcome]
 def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
-    for index in range(extent.of(12, 1)):
+    for index in range(extent.cases(12, 1)):
         counts.add(submits(extent, draw, index))
     made = hostile.prepare(extent.work / "tables")
-    for index in range(extent.of(8, 1)):
+    for index in range(extent.cases(8, 1)):
         counts.add(tables(extent, made, index))
     counts.add(users(extent, made))
     return counts
@@ -83,7 +83,7 @@ def count(outcomes: Sequence[Outcome], where: str) -> Counts:
     counts = Counts(cases=len(outcomes))
     for outcome in outcomes:
         if outcome.wrong:
-            counts.found(outcome.wrong, f"{where}: {outcome.said[-900:]}")
+            counts.report(outcome.wrong, f"{where}: {outcome.said[-900:]}")
     return counts
 
 
@@ -110,7 +110,7 @@ def submits(extent: Extent, draw: random.Random, index: int) -> Counts:
         counts = count(together(does), where)
         study = Study(runs, results, lambda: _again(runs, results))
         if not study.settle():
-            counts.found("hangs", f"{where}: not over")
+            counts.report("hangs", f"{where}: not over")
     finally:
         fake_slurm.stop(cluster)
         for name, value in before.items():
@@ -118,7 +118,7 @@ def submits(extent: Extent, draw: random.Random, index: int) -> Counts:
     counts.add(check(results, {run.id: steps_of(run.seconds) for run in runs}, where))
     counts.add(check_logs(results, where))
     for process in left_over(results):
-        counts.found("orphans", f"{where}: {process}")
+        counts.report("orphans", f"{where}: {process}")
     shutil.rmtree(cluster, ignore_errors=True)
     return counts
 
@@ -172,9 +172,9 @@ def tables(extent: Extent, made: Path, index: int) -> Counts:
         outcomes.append(ran(verbs[0], SECONDS))
     counts = count(outcomes, where)
     if table.read_bytes() != wanted:
-        counts.found("differing", f"{where}: results.csv is not what one collect alone writes")
+        counts.report("differing", f"{where}: results.csv is not what one collect alone writes")
     for left in place.rglob(".*.tmp"):
-        counts.found("orphans", f"{where}: {left.relative_to(place)} stays")
+        counts.report("orphans", f"{where}: {left.relative_to(place)} stays")
     return counts
 
 

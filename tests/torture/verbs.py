@@ -163,7 +163,7 @@ class _Share:
         self.done += 1
         counts.cases += 1
         if outcome.wrong:
-            counts.found(outcome.wrong, f"{case.name}: {outcome.said}")
+            counts.report(outcome.wrong, f"{case.name}: {outcome.said}")
         self.is_over = outcome.code == "killed" and self.done == len(self.cases)
 
 

@@ -326,7 +326,10 @@ def test_the_linear_probe_learns_from_other_idx_files(root: Path, digits: dict[s
     [
         ({"images": "none"}, "none.gz: there is no such file, and none without .gz"),
         ({"images": "."}, "cannot be read .*; name an idx file"),
-        ({"images": "labels"}, "labels: begins with 00000801, an idx file of this kind with 00000803"),
+        (
+            {"images": "labels"},
+            "labels: begins with 00000801, an idx file of this kind with 00000803; name a file of",
+        ),
         ({"labels": "few"}, "images: has 6 images, but few has 2 labels; name two files of one set"),
         ({"images": "empty", "labels": "nothing"}, "empty: has no images"),
         (
@@ -508,7 +511,7 @@ def test_rows_and_images_that_cannot_be_read_are_passed_over_and_counted(table: 
             "t.csv:2: has 3 cells, and the header 2; put captions that contain the delimiter in quotes",
         ),
         ("t.jsonl", b'{"filepath": 1}\n{', r"t.jsonl:2: is not JSON \("),
-        ("t.jsonl", b"[]\n", "t.jsonl:1: is not an object; write {'filepath': path, 'title': text}"),
+        ("t.jsonl", b"[]\n", 't.jsonl:1: is not an object; write {"filepath": "PATH", "title": "TEXT"}'),
         (
             "t.csv",
             b"filepath,title\nx.png,a cat\n",

@@ -19,6 +19,7 @@ from flipscale.launch.site import DEFAULTS, Site, site_name
 from flipscale.launch.workers import SAID_BYTES
 from flipscale.plain_files import is_fresh
 from flipscale.run import LEASE_GRACE_SECONDS, Job, RunFolder, State
+from flipscale.words import count
 
 if TYPE_CHECKING:
     from flipscale.launch.ray.cluster import Cluster
@@ -77,8 +78,10 @@ class RayLauncher:
             f"{len(bundles)} x {bundles[0]}" for task in trials.tasks if (bundles := bundles_of(task, self.site))
         )
         most = f", at most {self.site['throttle']} at once" if self.site["throttle"] else ""
-        said = [f"# a Ray job: {len(requests)} runs in {len(trials.tasks)} trials of Ray Tune{most}\n"]
-        said += [f"# {number} trials ask for {shape}\n" for shape, number in shapes.items()]
+        runs, tasks = count(len(requests), "run"), count(len(trials.tasks), "trial")
+        said = [f"# a Ray job: {runs} in {tasks} of Ray Tune{most}\n"]
+        for shape, number in shapes.items():
+            said.append(f"# {count(number, 'trial')} {'asks' if number == 1 else 'ask'} for {shape}\n")
         return "".join(said) + self._entrypoint(trials) + "\n"
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:

@@ -29,7 +29,7 @@ from flipscale.launch.submit import hand_over
 from flipscale.launch.workers import ASKED_TO_STOP, Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
 
-LATE_SECONDS = 90.0
+EARLY_SECONDS = 90.0
 """SLURM looks at limits once a minute, so a warning may come that much earlier than it was asked for."""
 
 
@@ -139,7 +139,7 @@ def _interruption(signum: int, warning: int) -> tuple[FailureKind | None, str]:
     """The meaning of a signal; None as a kind if somebody cancelled the job."""
     if signum == signal.SIGUSR2:
         left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()
-        if left <= warning + LATE_SECONDS:
+        if left <= warning + EARLY_SECONDS:
             return FailureKind.TIMEOUT, "The time limit of its job was near."
         return FailureKind.PREEMPTED, "Its job was pre-empted."
     if scheduler.is_running(_job_id()) is False:

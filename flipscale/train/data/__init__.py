@@ -15,6 +15,23 @@ how it is cropped from seed and position. A resumed run therefore sees what it w
 together see what one would, and two runs of one seed see the same pairs in the same order whatever their mask ratio.
 The order is the same for all batch sizes, too: with more than shuffle.WINDOW pairs if they are multiples of 64, with an
 endless set if they come to the same number of samples.
+
+pairs.py        the interface of every data set
+training.py     the pairs to train on of a data set
+held_out.py     the items to score on
+shuffle.py      the order in which pairs are seen
+views.py        the part of an image that a model sees
+randaugment.py  RandAugment, for fine-tuning
+shards.py       tar shards, scanned once and read pair by pair
+stream.py       pairs read from tar shards as they are needed
+cache.py        a shard, decoded once for all runs
+library.py      where shards come from: a disk, a URL, a command
+tar_sets.py     tar shards declared for evaluation alone
+captions.py     a table of image paths and captions
+folder.py       a folder of labelled images
+idx.py          labelled images of IDX files
+labelled.py     which labelled images are scored, and the names of their classes
+decode.py       image files decoded as CLIP evaluates
 """
 
 from flipscale.train.data.classified import ClassifiedSet, open_classified
