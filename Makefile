@@ -41,10 +41,10 @@ lint: .venv/.dev  ## lint, format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/.dev  ## measure flipscale beside named peers, on an otherwise idle machine; docs/benchmarks.md shows the results
+bench: .venv/.dev .venv/hydra/bin/python  ## measure flipscale beside named peers, on an otherwise idle machine; docs/benchmarks.md shows the results
 	$(BIN)/python -m bench.speed --out speed
 	$(BIN)/python -m bench.masking --out masking
-	$(BIN)/python -m bench.submission --out submission
+	$(BIN)/python -m bench.submission --start-slurm --hydra .venv/hydra/bin/python --out submission
 	$(BIN)/python -m bench.ray_overhead --out ray_overhead
 	$(BIN)/python -m bench.commands --out commands
 	$(BIN)/python -m bench.collect --out collect
@@ -104,6 +104,11 @@ help:  ## list these targets
 .venv/.dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ .venv/.installed
+
+# What `make bench` compares submissions with; flipscale needs none of it.
+.venv/hydra/bin/python:
+	$(PYTHON) -m venv .venv/hydra
+	$@ -m pip install --quiet hydra-core hydra-submitit-launcher
 
 clean:
 	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache

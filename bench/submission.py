@@ -2,15 +2,17 @@
 
     python -m bench.submission
     python -m bench.submission --partition main --hydra PYTHON --out NAME
+    python -m bench.submission --start-slurm --hydra PYTHON --out NAME
 
 A study of --runs cells is planned and submitted as a user does it, `flipscale submit STUDY --on slurm --detach`, to a
 fake SLURM that accepts jobs and starts none (tests/launch/fake_slurm.py). Then its run folders are filled as training
 fills them, and `flipscale status` looks at them: all waiting, half of them finished, all finished.
 
---partition measures on the SLURM cluster here too, against `sbatch --array` of the same script, and with --hydra
-against hydra's sweep of a function that does nothing. Jobs are held, because 1,000 starts of torch would occupy the
-machine for an hour, and cancelled at once. hydra is not a dependency of flipscale; install it with
-`python -m venv DIR && DIR/bin/pip install hydra-core hydra-submitit-launcher`, and give --hydra DIR/bin/python.
+--partition measures on the SLURM cluster here too, or --start-slurm on that of the tests, against `sbatch --array` of
+the same script, and with --hydra against hydra's sweep of a function that does nothing. Jobs are held, because 1,000
+starts of torch would occupy the machine for an hour, and cancelled at once. hydra is not a dependency of flipscale;
+install it with `python -m venv DIR && DIR/bin/pip install hydra-core hydra-submitit-launcher`, and give --hydra
+DIR/bin/python.
 
 SLURM's programs are called through wrappers that note when each was called and when it answered. What is compared takes
 turns. Other work on the machine can only add time, so the least of --repeats is printed; the file has all.
@@ -40,6 +42,7 @@ from typing import Any
 from bench.report import leave, limit, machine, table
 from flipscale.errors import FlipscaleError
 from flipscale.run import FailedAttempt, FailureKind, RunFolder, write_json
+from tests.clusters.slurm import SlurmCluster, missing
 from tests.launch import fake_slurm
 
 PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo")
@@ -91,10 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; the facts that --out writes are returned."""
     parser = _parser()
     asked = parser.parse_args(arguments)
-    if asked.hydra and not asked.partition:
-        parser.error("--hydra needs --partition, because hydra's jobs go to a real SLURM")
+    if asked.hydra and not (asked.partition or asked.start_slurm):
+        parser.error("--hydra needs --partition or --start-slurm, because hydra's jobs go to a real SLURM")
     if asked.partition:
         cluster_config()  # Better to fail now than after the rest was measured.
+    if asked.start_slurm and (reason := missing()):
+        parser.error(f"--start-slurm: {reason}")
     facts: dict[str, Any] = {
         "benchmark": "submission",
         "machine": machine(),
@@ -111,12 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             facts["fake"].append(submissions_to_the_fake(folder, runs, asked.max_array_size, asked.repeats))
         _progress(f"looks at {asked.runs[-1]:,} runs")
         facts["looks"] = looks(folder, asked.runs[-1], asked.repeats, asked.records)
-        if asked.partition:
-            _progress(f"{asked.cluster_runs:,} runs to the SLURM here")
-            facts["cluster"] = submissions_to_a_cluster(folder, asked.cluster_runs, asked.partition, asked.repeats)
-        for runs in asked.hydra_runs if asked.hydra else ():
-            _progress(f"{runs:,} jobs by hydra")
-            facts["hydra"].append(hydra_sweep(folder, asked.hydra, runs, asked.partition))
+        with _started_slurm() if asked.start_slurm else contextlib.nullcontext(asked.partition) as partition:
+            if partition:
+                _progress(f"{asked.cluster_runs:,} runs to the SLURM here")
+                facts["cluster"] = submissions_to_a_cluster(folder, asked.cluster_runs, partition, asked.repeats)
+            for runs in asked.hydra_runs if asked.hydra else ():
+                _progress(f"{runs:,} jobs by hydra")
+                facts["hydra"].append(hydra_sweep(folder, asked.hydra, runs, partition))
         facts["limits"] = limits(facts)
         # Before the folder is removed, which may take minutes.
         leave(asked.out, facts, _as_markdown(facts))
@@ -129,13 +135,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-array-size", type=int, default=1001, help="of the fake SLURM")
     parser.add_argument("--records", type=int, default=200, help="lines in the metrics.jsonl of a finished run")
     parser.add_argument("--partition", metavar="NAME", help="of the SLURM here, where held jobs are submitted too")
+    parser.add_argument("--start-slurm", action="store_true", help="start the tests' SLURM, and use that")
     parser.add_argument("--cluster-runs", type=_even, default=1000, metavar="N", help="runs of the study there")
-    parser.add_argument("--hydra", metavar="PYTHON", help="one with hydra-submitit-launcher; needs --partition")
+    parser.add_argument("--hydra", metavar="PYTHON", help="one with hydra-submitit-launcher; needs a SLURM")
     parser.add_argument("--hydra-runs", nargs="+", type=int, default=[100, 1000], metavar="N", help="values of a sweep")
     parser.add_argument("--repeats", type=int, default=3, help="of everything but hydra")
     parser.add_argument("--folder", type=Path, help="an empty folder for what is made, which is kept; a temporary one")
     parser.add_argument("--out", metavar="NAME", help="keep the result in bench/results/NAME.json, or in a path .json")
     return parser
+
+
+@contextlib.contextmanager
+def _started_slurm() -> Iterator[str]:
+    """The tests' SLURM while the block runs; gives its partition."""
+    cluster = SlurmCluster.start()
+    before = dict(os.environ)
+    os.environ.update(cluster.env)
+    try:
+        yield cluster.partition
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        cluster.stop()
 
 
 def _even(written: str) -> int:

@@ -43,6 +43,8 @@ def _wall(runs: Sequence[Mapping[str, float]]) -> float:
 
 
 def _submission(facts: Mapping[str, Any]) -> str:
+    if not facts["cluster"] or not facts["hydra"]:
+        return NOT_MEASURED
     runs = facts["cluster"]["runs"]
     hydra = next(one["wall_seconds_queued"] for one in facts["hydra"] if one["runs"] == runs)
     return f"{_times(hydra / _wall(facts['cluster']['flipscale']))} as fast until {runs:,} runs are queued"
