@@ -98,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         parser.error("--hydra needs --partition or --start-slurm, because hydra's jobs go to a real SLURM")
     if asked.partition:
         cluster_config()  # Better to fail now than after the rest was measured.
+    asked.hydra = asked.hydra and str(Path(asked.hydra).absolute())  # it starts in a folder of its own
     if asked.start_slurm and (reason := missing()):
         parser.error(f"--start-slurm: {reason}")
     facts: dict[str, Any] = {

@@ -118,9 +118,9 @@ def hours(hours: float) -> str:
 def hours_or_seconds(longest: float) -> tuple[str, float]:
     """The unit for device times of at most this many hours, and how many of them make an hour.
 
-    Below a hundredth of an hour, seconds: 11 seconds says more than 0.00304 hours.
+    Below 18 seconds the unit is the second: 11 seconds says more than 0.00304 hours.
     """
-    return ("seconds", 3600.0) if 0 < longest < 0.01 else ("hours", 1.0)
+    return ("seconds", 3600.0) if 0 < longest < 0.005 else ("hours", 1.0)
 
 
 def predicted(about: float, low: float, high: float) -> str:

@@ -266,6 +266,17 @@ def bench_lines(name: str) -> list[str]:
     return lines
 
 
+def probe() -> str:
+    facts = bench_facts("probe")
+    hours, seconds = ({key: 100 * facts[of][key] for key in facts[of]} for of in ("gpu_hours", "seconds"))
+    return (
+        f"Device-hours were off by {hours['median_error']:.0f} % in the median of {len(facts['runs'])} runs of "
+        f"{facts['samples']} samples, and by {hours['worst_error']:.0f} % at worst; wall time by "
+        f"{seconds['median_error']:.0f} % and {seconds['worst_error']:.0f} %, where it was "
+        f"{facts['wall_over_cpu']:.2f} times the CPU time.\n"
+    )
+
+
 def reliability() -> str:
     parts = bench_facts("torture")["parts"]
     lines = [f"| {row['part']} | {row['date']} | {row['seed']} | {row['load']} |" for row in parts]
@@ -302,6 +313,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,
     "docs/mlflow.md#speed": mirror,
+    "docs/times.md#probe": probe,
     "docs/compare.md#coverage": coverage,
     "docs/compare.md#worst": worst_cell,
     "docs/fits.md#coverage": coverage_of_laws,

@@ -164,7 +164,7 @@ def test_hours_and_money_are_told_with_their_range(copy: Path, monkeypatch: pyte
     assert flipscale("plan", "mask.yaml", cwd=copy).stdout.splitlines()[-2] == priced
     flipscale("report", "mask.yaml", cwd=copy)
     page = (copy / "plots/mask/report.html").read_text()
-    assert re.search(rf"{hours} core-hours predicted · {hours} EUR predicted", page)
+    assert re.search(rf"{hours} core-(hours|seconds) predicted · {hours} EUR predicted", page)
     assert re.search(rf"At the site's price all runs cost {hours} EUR; the measured runs cost {number} EUR\.", page)
 
 

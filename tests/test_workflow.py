@@ -116,4 +116,4 @@ def test_how_runs_ended_is_one_sentence() -> None:
 
 def test_a_short_device_time_is_in_seconds() -> None:
     assert [hours_or_seconds(hours) for hours in (1.183e-05, 0.00304)] == [("seconds", 3600)] * 2
-    assert [hours_or_seconds(hours) for hours in (0.0, 0.01, 12)] == [("hours", 1)] * 3
+    assert [hours_or_seconds(hours) for hours in (0.0, 0.005, 12)] == [("hours", 1)] * 3

@@ -124,14 +124,13 @@ def allow_tf32(allowed: bool) -> None:
 @contextlib.contextmanager
 def exact_fp32() -> Iterator[None]:
     """In the block a GPU computes in fp32 as a CPU does; afterwards TF32 is as it was before."""
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [flag.allow_tf32 for flag in flags]
+    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     allow_tf32(False)
     try:
         yield
     finally:
-        for flag, allowed in zip(flags, before, strict=True):
-            flag.allow_tf32 = allowed
+        torch.backends.cuda.matmul.allow_tf32 = products
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def version() -> str | None:

@@ -97,5 +97,5 @@ def test_a_forecast_where_the_law_has_no_value_is_an_error(at: str, tmp_path, ca
     line().to_csv("runs.csv", index=False)
     assert main(["forecast", "runs.csv", "--law", "power", "--x", "x", "--y", "y", "--at", at, "--draws", "20"]) == 1
     said = capsys.readouterr()
-    assert f"The law power cannot be asked: x is {at[2:]}, which has no logarithm." in said.err
+    assert f"The law power has no prediction there: x is {at[2:]}, which has no logarithm." in said.err
     assert "nan" not in said.out

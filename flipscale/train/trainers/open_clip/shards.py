@@ -138,10 +138,10 @@ def _write(folder: Path, data: Data, image_size: int) -> _WrittenIndex:
             for index, image, caption in _pairs(data, first, end):
                 _add(tar, f"{index:08}.png", image)
                 _add(tar, f"{index:08}.txt", caption.encode())
-    index = _WrittenIndex(data.size, count, data.corrupt())
-    (unfinished / "index.json").write_text(json.dumps(asdict(index)), encoding="utf-8")
+    written = _WrittenIndex(data.size, count, data.corrupt())
+    (unfinished / "index.json").write_text(json.dumps(asdict(written)), encoding="utf-8")
     unfinished.rename(folder)
-    return index
+    return written
 
 
 def _pairs(data: Data, first: int, end: int) -> Iterator[tuple[int, bytes, str]]:
