@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # loads scipy.interpolate where it is first used: `plan` and `compare` do without
 from numpy.typing import NDArray
-from scipy.interpolate import Akima1DInterpolator
 
 from flipscale.stats import Array
 from flipscale.words import count
@@ -173,7 +173,7 @@ def _parabola(x: Array, y: Array) -> tuple[Array, Array]:
 def _akima(x: Array, y: Array) -> tuple[Array, Array]:
     """The lowest points [m] of Akima's curves through y [m, k]; NaN where that is one of its ends."""
     grid = np.linspace(x[0], x[-1], (len(x) - 1) * _FINER)
-    curve = Akima1DInterpolator(x, y, axis=1)(grid)
+    curve = scipy.interpolate.Akima1DInterpolator(x, y, axis=1)(grid)
     lowest = curve.min(axis=1)
     # The middle of those that are equally low up to rounding, which would otherwise decide anew in every resample.
     best = curve <= (lowest + _DUST * np.ptp(curve, axis=1))[:, None]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.optimize import brentq
+import scipy  # loads scipy.optimize where it is first used
 
 from flipscale.fit.fitted import Fit
 from flipscale.fit.rows import group_name
@@ -256,7 +256,7 @@ class _TwoExponents:
 
         if (end(_LEAST_P) > 0) == (difference > 0):
             return _LEAST_P
-        return float(brentq(end, _LEAST_P, 1.0, xtol=1e-14, rtol=1e-6))
+        return float(scipy.optimize.brentq(end, _LEAST_P, 1.0, xtol=1e-14, rtol=1e-6))
 
 
 def _exponents(first: Fit, second: Fit) -> dict[str, _TwoExponents | str]:

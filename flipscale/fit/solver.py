@@ -8,7 +8,7 @@ optimum of their own objective (arXiv 2404.10102).
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy  # loads scipy.optimize where it is first used
 
 from flipscale.fit.descent import FREE, descend
 from flipscale.fit.problem import Problem
@@ -89,7 +89,7 @@ def search(problem: Problem, start: Array) -> tuple[Array, float]:
         return problem.residuals(part)[1]
 
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        done = least_squares(
+        done = scipy.optimize.least_squares(
             residuals,
             np.clip(start, low + room, high - room),
             jac=jacobian,
