@@ -48,7 +48,8 @@ def wall_clock(plan: Plan, results: Path) -> WallClock:
     finished = {run.id for run in plan.runs if run_folder(results, run.id).glance().state() is State.FINISHED}
     left = [run for run in plan.runs if run.id not in finished]
     workers = min(workers_here(plan.runs), max(1, len(left)))
-    about, low, high = (clock_seconds(left, workers, end) if workers else 0.0 for end in ("about", "low", "high"))
+    ordered = _in_turn(left) if workers else []
+    about, low, high = (_simulated(ordered, workers, end) for end in ("about", "low", "high"))
     timed = all(run.timed for run in left)
     return WallClock(len(finished), len(plan.runs), workers, about, low, high, timed)
 
@@ -66,11 +67,19 @@ def clock_seconds(runs: Collection[Run], workers: int, end: str = "about") -> fl
 
     end: of the range of predicted hours 'about', 'low' or 'high'.
     """
-    by_id = {run.id: run for run in runs}
+    return _simulated(_in_turn(runs), workers, end)
+
+
+def _in_turn(runs: Collection[Run]) -> list[Run]:
+    return in_turn({run.id: run for run in runs})
+
+
+def _simulated(runs: Collection[Run], workers: int, end: str) -> float:
+    """Wall time of these runs, in their order."""
     start = max((run.timed.program_seconds for run in runs if run.timed), default=0.0)
     free = [start] * workers
     ended: dict[str, float] = {}
-    for run in in_turn(by_id):
+    for run in runs:
         ready = max((ended[parent] for parent in run.parents if parent in ended), default=0.0)
         ended[run.id] = max(heapq.heappop(free), ready) + seconds_of_run(run, end)
         heapq.heappush(free, ended[run.id])
