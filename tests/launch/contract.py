@@ -171,9 +171,11 @@ class LauncherContract:
         run = StandInRun("run", seconds=1.0, hangs=1, resources=Resources(gpus=0, stalled=5))
         self.submit([run], tmp_path)
         wait_for([run], tmp_path, State.FINISHED)
-        assert starts(tmp_path, run) == 2
-        (failure,) = folder(tmp_path, run).failures()
+        failure, *others = folder(tmp_path, run).failures()
         assert (failure.kind, failure.then) == ("stalled", "resumed (1 of 3)")
+        # On a busy machine a later start may take no step for 5 s as well.
+        assert starts(tmp_path, run) == 2 + len(others)
+        assert {other.kind for other in others} <= {"stalled"}
         assert re.match(r"No step for \d+ s, where one takes 0\.\d", failure.reason)
         log = (folder(tmp_path, run).path / "log.txt").read_text()
         assert failure.reason in log
