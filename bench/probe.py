@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.probe", description=__doc__.splitlines()[0])
     models = ["ViT-w32d2-4", "ViT-w48d3-4", "ViT-w64d4-4"]
     parser.add_argument("--models", nargs="+", default=models, metavar="MODEL")
-    parser.add_argument("--samples", default="6400", help="samples of each run")
+    parser.add_argument("--samples", default="25600", help="samples of each run")
     parser.add_argument("--out", metavar="NAME", help="keep the result in bench/results/NAME.json, or in a path .json")
     return parser
 
