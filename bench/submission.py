@@ -474,7 +474,7 @@ def submissions_to_a_cluster(folder: Path, runs: int, partition: str, repeats: i
 
 
 def cluster_config() -> dict[str, str]:
-    """The configuration of the SLURM here. FlipscaleError if there is none."""
+    """The configuration of the SLURM that this machine reaches. FlipscaleError without one."""
     try:
         answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
     except (FileNotFoundError, subprocess.CalledProcessError) as error:

@@ -34,7 +34,7 @@ def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileConten
 
 
 def _kept(file: Path, key: list[int], kept: Path) -> str | None:
-    """The kept digest of a file; None if there is none, or the file has changed since."""
+    """The kept digest of a file; None if none is kept, or the file has changed since."""
     try:
         noted = read_json_object(_note(file, kept))
         return str(noted["sha256"]) if noted["key"] == key else None

@@ -44,8 +44,8 @@ class PlannedSensitivity:
 def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame | None) -> PlannedSensitivity | None:
     """None for a study without a baseline or without twins.
 
-    Where too few runs have finished, the noise of a usual study's accuracies stands in, and there is None for a study
-    of a loss or of another score that is not a fraction.
+    Where too few runs have finished, the noise of a usual study's accuracies stands in. It says nothing about a loss
+    or another score that is not a fraction, so the result is None for these.
     """
     pairs, seeds = _pairs(study, planned)
     if not pairs:

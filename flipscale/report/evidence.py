@@ -91,7 +91,7 @@ class Evidence:
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
     fits: str
-    """What fits.json says, in HTML; a sentence if there is none."""
+    """What fits.json says, in HTML; without the file, a sentence that says so."""
     figures: tuple[DrawnFigure, ...]
 
     @property

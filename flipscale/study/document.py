@@ -123,7 +123,7 @@ def _text_of(path: Path, noun: str, hint: str | None) -> str:
 
 
 def _beside(path: Path) -> str:
-    """A question that names a file of a similar name in the same folder; '' if there is none."""
+    """'Did you mean' with the file of the most similar name in the folder; '' if no name is similar."""
     try:
         near = nearest(
             path.name, sorted(file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml"))
