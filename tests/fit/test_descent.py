@@ -12,7 +12,6 @@ from flipscale.fit.problem import Problem
 from flipscale.fit.solver import refits, search
 from flipscale.fit.uncertainty import resamples
 
-RNG = np.random.default_rng(0)
 X = np.stack(np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e11, 4), indexing="ij"), -1).reshape(-1, 2)
 THETA = {
     "chinchilla": np.array([np.log(1.69), np.log(406.4), np.log(410.7), 0.34, 0.28]),
@@ -22,7 +21,7 @@ THETA = {
 
 
 def problem(name: str, loss: str, **more: object) -> Problem:
-    z = LAWS[name].evaluate(THETA[name], X)[0] + RNG.normal(0, 0.02, len(X))
+    z = LAWS[name].evaluate(THETA[name], X)[0] + np.random.default_rng(0).normal(0, 0.02, len(X))
     return Problem(LAWS[name], X, z, loss, **more)  # type: ignore[arg-type]
 
 
@@ -58,7 +57,7 @@ def test_linear_residuals_and_weights_count_as_in_scipy() -> None:
 def test_each_table_of_many_is_fitted_by_itself() -> None:
     whole = problem("product", "squares")
     moved = refits(whole.moved(np.array([0.0, 0.5])), THETA["product"], np.ones((2, len(X))))
-    assert moved[1] - moved[0] == pytest.approx([0.5, 0, 0], abs=1e-9)
+    assert moved[1] - moved[0] == pytest.approx([0.5, 0, 0], abs=1e-7)
 
 
 def test_searches_stay_inside_the_bounds_and_end_at_the_best_of_them() -> None:
