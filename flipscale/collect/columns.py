@@ -6,6 +6,7 @@ from flipscale.identity import dataset_name, show_setting
 from flipscale.run import is_number
 from flipscale.scores import FINAL_LOSS, SCORES
 from flipscale.settings import DataSet
+from flipscale.study import Study
 
 ColumnKind = Literal["str", "int", "float"]
 
@@ -126,6 +127,11 @@ def setting_value(value: object) -> str | int | float | None:
     if isinstance(value, DataSet):
         return dataset_name(value)
     return show_setting(value)
+
+
+def baseline_of(study: Study) -> dict[str, str | int | float | None]:
+    """The study's baseline as results.csv holds it."""
+    return {name: setting_value(value) for name, value in study.baseline.items()}
 
 
 def columns_as_markdown() -> str:
