@@ -31,8 +31,9 @@ from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun
 from tests.launch.real import (
     AT_ONCE,
     LONG,
-    OFTEN,
     SHORT_TOGETHER,
+    SLOWLY,
+    SLOWLY_OFTEN,
     STUDY_OF_24,
     assert_close,
     assert_same,
@@ -97,10 +98,10 @@ def nodes_of(results: Path, run: Any) -> list[str]:
 def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process_though_a_driver_is_killed(tmp_path, alone):
     results = tmp_path / "results"
     # With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded.
-    (run,) = runs_of(tmp_path, "resources: {processes: 3}", eps=1e-3, batch_size=48, samples=9_600)
+    (run,) = runs_of(tmp_path, "resources: {processes: 3}", eps=1e-3, batch_size=48, samples=960)
     here = folder(results, run)
     # A node has 4 cores, so that the third process has to be on the other one.
-    send([run], results, cpus_per_process=2)
+    send([run], results, SLOWLY, cpus_per_process=2)
     with frozen(here) as (_, lease):
         kill_driver(results)
         wait_until(lambda: is_signalled(lease))
@@ -151,9 +152,9 @@ def frozen_in(attempt: int, run: RunFolder) -> Iterator[Any]:
 
 def test_a_run_goes_on_exactly_after_the_loss_of_its_node_of_its_process_and_of_its_driver(tmp_path, alone, ray):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=12_800)
+    (run,) = runs_of(tmp_path)
     here = folder(results, run)
-    send([run], results, OFTEN)
+    send([run], results, SLOWLY_OFTEN)
     with frozen(here, once="checkpoint.pt") as (_, lease):
         lost = lease.node
         ray.kill_node(lost)
