@@ -84,9 +84,9 @@ def texts(figure):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A study of several models, drawn in three formats: where, and what came of it."""
+    """A study drawn in three formats: where, and what came of it."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, plot(folder, study(models=tuple(PARAMS)))
+    return folder, plot(folder, study())
 
 
 def test_every_figure_is_drawn_in_three_formats(whole):
@@ -101,7 +101,7 @@ def test_the_same_results_give_the_same_bytes_also_drawn_two_at_a_time_as_on_lin
     folder, one = whole
     monkeypatch.setattr(saving, "MANY_RUNS", 0)
     names = ["accuracy_vs_flops", "ablations", "gains", "claims", "predicted_cost"]
-    two = plot(tmp_path, study(models=tuple(PARAMS)), figures=names)
+    two = plot(tmp_path, study(), figures=names)
     assert [path.stem for path in two.files[::3]] == ["accuracy_vs_flops", "gains", "predicted_cost"]
     assert list(two.skipped.items()) == [(name, one.skipped[name]) for name in ("ablations", "claims")]
     for path in two.files:
