@@ -78,6 +78,14 @@ def score_value(score: float, fraction: bool) -> str:
     return f"{fixed(100 * score)} %" if fraction else f"{score:.4g}"
 
 
+def margin_words(margin: float, fraction: bool) -> str:
+    """A margin in words: '1 point', '0.02'."""
+    if not fraction:
+        return f"{margin:.3g}"
+    points = 100 * margin
+    return f"{points:.3g} point{'' if points == 1 else 's'}"
+
+
 # Counts
 
 

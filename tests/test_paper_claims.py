@@ -14,9 +14,9 @@ import pytest
 
 from flipscale.cell import write_cell
 from flipscale.cli import main
-from flipscale.collect import setting_value
+from flipscale.collect import baseline_of, setting_value
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS
-from flipscale.compare.of_study import baseline_of, judge_study
+from flipscale.compare.of_study import judge_study
 from flipscale.compare.stated import Verdict
 from flipscale.identity import dataset_name
 from flipscale.plan import Run

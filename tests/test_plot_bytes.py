@@ -16,8 +16,7 @@ from matplotlib import _layoutgrid as layout_grid
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.collect import read_curves, read_results
-from flipscale.compare import baseline_of
+from flipscale.collect import baseline_of, read_curves, read_results
 from flipscale.plot import draw_figure, figure_data
 from flipscale.plot.style import RC
 from flipscale.study import read_study

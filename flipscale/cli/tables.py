@@ -107,8 +107,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(args: argparse.Namespace) -> int:
     """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
-    from flipscale.collect import read_results
-    from flipscale.compare import baseline_of
+    from flipscale.collect import baseline_of, read_results
     from flipscale.export import exported
     from flipscale.run import replacing
 

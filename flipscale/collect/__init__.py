@@ -14,6 +14,7 @@ rows.py        the row of a run folder
 points.py      the points of a run folder
 curves.py      curves.parquet, a few hundred runs at a time
 cache.py       what was read before and has not changed
+quick.py       JSON and decimals by orjson, as Python has them
 reading.py     finished runs read from their folders, many of them by two processes
 update.py      reading what has changed, and writing the tables
 tables.py      the tables as DataFrames
@@ -33,6 +34,7 @@ from flipscale.collect.columns import (
     SETTING_COLUMNS,
     Column,
     ColumnKind,
+    baseline_of,
     columns_as_markdown,
     is_table,
     setting_value,
@@ -52,6 +54,7 @@ __all__ = [
     "ColumnKind",
     "HitsFound",
     "HitsOfRun",
+    "baseline_of",
     "chance_level",
     "collect",
     "columns_as_markdown",

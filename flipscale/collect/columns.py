@@ -6,6 +6,7 @@ from flipscale.identity import dataset_name, show_setting
 from flipscale.run import is_number
 from flipscale.scores import FINAL_LOSS, SCORES
 from flipscale.settings import DataSet
+from flipscale.study import Study
 
 ColumnKind = Literal["str", "int", "float"]
 
@@ -121,11 +122,16 @@ SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.i
 
 def setting_value(value: object) -> str | int | float | None:
     """A setting's value as its column holds it: a data set by its name, options as text."""
-    if isinstance(value, DataSet):
-        return dataset_name(value)
     if value is None or isinstance(value, str) or is_number(value):
         return value
+    if isinstance(value, DataSet):
+        return dataset_name(value)
     return show_setting(value)
+
+
+def baseline_of(study: Study) -> dict[str, str | int | float | None]:
+    """The study's baseline as results.csv holds it."""
+    return {name: setting_value(value) for name, value in study.baseline.items()}
 
 
 def columns_as_markdown() -> str:

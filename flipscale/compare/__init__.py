@@ -22,7 +22,7 @@ masked. Data in, data out: nothing here touches a disk.
     estimates.py   seeds to intervals; many speed-ups at once           claims.py     the claims, with their intervals
     build.py       from a table to a comparison                         comparison.py the comparison as data
     of_study.py    a study's comparison                                 as_json.py    a comparison for programs
-    planned.py     detectable effects, before anything runs             head_text.py  the head of the answer, in 8 lines
+    planned.py     detectable effects of a plan                         head_text.py  the head of the answer, in 8 lines
     words.py       a sentence for each claim                            stated.py     whether a study's claims hold
     stated_text.py the same for people and programs                     test_images.py  the effect of other test images
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
@@ -48,8 +48,8 @@ from flipscale.compare.comparison import Comparison
 from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
-from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
-from flipscale.compare.head_text import head_lines, opening, planned_words, warnings
+from flipscale.compare.head import ArmHead, AxisSlope, Head
+from flipscale.compare.head_text import head_lines, opening, warnings
 from flipscale.compare.hours import fair_hours
 from flipscale.compare.layout import (
     claims_markdown,
@@ -60,9 +60,9 @@ from flipscale.compare.layout import (
     legend,
 )
 from flipscale.compare.lines import first_reach
-from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study, with_guessing
+from flipscale.compare.of_study import base_cell, compare_study, judge_study, with_guessing
 from flipscale.compare.parts import Curve, Level, Pair
-from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
+from flipscale.compare.planned import planned_sensitivity
 from flipscale.compare.same_cells import RunsOfStudy, SameCells, SettingChange, planned_runs, same_cells
 from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
 from flipscale.compare.stated_text import claim_count
@@ -94,10 +94,8 @@ __all__ = [
     "JudgedClaim",
     "Level",
     "Pair",
-    "PlannedSensitivity",
     "RunsOfStudy",
     "SameCells",
-    "Sensitivity",
     "SettingChange",
     "SpeedupClaim",
     "StudyPair",
@@ -105,7 +103,6 @@ __all__ = [
     "arms_of",
     "base_cell",
     "baseline_from",
-    "baseline_of",
     "claim_count",
     "claims_markdown",
     "columns_from",
@@ -136,7 +133,6 @@ __all__ = [
     "pick_score",
     "planned_runs",
     "planned_sensitivity",
-    "planned_words",
     "same_cells",
     "same_cells_json",
     "same_cells_text",

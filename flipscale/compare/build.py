@@ -1,7 +1,7 @@
 """From a table to a Comparison: of a study's results, and of any table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -22,10 +22,11 @@ from flipscale.compare.columns import (
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.curves import curves_of
 from flipscale.compare.equal_cost import at_equal_cost
-from flipscale.compare.gains import judged, study_noise
-from flipscale.compare.head import AxisValues, head_of
+from flipscale.compare.gains import StudyNoise, judged, study_noise
+from flipscale.compare.head import AxisValues, head_of, heading_cell
 from flipscale.compare.hours import fair_hours
 from flipscale.compare.pairs import pairs_of
+from flipscale.compare.parts import Pair
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.test_images import images_of_pairs
@@ -52,6 +53,49 @@ def compare(
     so. Raises ResultsError for a missing column, a baseline that no run has, two runs of one cell, arm and seed, or
     runs of several recipes.
     """
+    table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
+    return _compared(table, points_of(table, twins=table.at is not None))
+
+
+@dataclass(frozen=True)
+class TwinScatter:
+    """How far twins differ from seed to seed: the part of a comparison for which no curve is read."""
+
+    gain_noise: StudyNoise
+    base: Pair
+    """A pair of the cell that heads the answer."""
+    margin: float | None
+    """Gains within it, in the score's own unit, count as level. None makes no such claim."""
+
+
+def twin_scatter(
+    results: pd.DataFrame,
+    *,
+    baseline: Baseline,
+    axes: Sequence[str],
+    score: str | None,
+    base_cell: str | None,
+    margin: float,
+) -> TwinScatter | None:
+    """How far the twins of a table of results differ, as `compare` has it; None without twins. Raises as it does."""
+    table = _table_of_results(results, baseline, axes, score, "gpu_hours", base_cell, margin)
+    points = points_of(table, twins=table.at is not None)
+    pairs, _ = _pairs(table, points)
+    if not pairs:
+        return None
+    base = heading_cell(pairs, base_cell)
+    return TwinScatter(_gain_noise(table, pairs), next(pair for pair in pairs if pair.cell == base), table.margin)
+
+
+def _table_of_results(
+    results: pd.DataFrame,
+    baseline: Baseline,
+    axes: Sequence[str] | None,
+    score: str | None,
+    time: str,
+    base_cell: str | None,
+    margin: float | None,
+) -> PreparedTable:
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
     rows = results.reset_index(drop=True)
@@ -63,7 +107,7 @@ def compare(
     at = "samples" if "samples" in rows else None
     arms = arms_of(rows, baseline)
     rows, hours_note = fair_hours(rows, arms, time)
-    table = PreparedTable(
+    return PreparedTable(
         rows=rows,
         baseline=baseline,
         score=score,
@@ -81,7 +125,6 @@ def compare(
         base_cell=base_cell,
         hours_note=hours_note,
     )
-    return _compared(table, points_of(table, twins=at is not None))
 
 
 def compare_table(
@@ -114,11 +157,11 @@ def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Compar
 
 
 def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
-    paired = table.at or one_each(points)
-    pairs, unpaired = pairs_of(points.all, list(points.arms), table.lower) if paired else ([], {})
+    paired = _is_paired(table, points)
+    pairs, unpaired = _pairs(table, points)
     cost = table.costs[0]
     read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
-    found = study_noise(pairs, fraction=table.fraction, lower=table.lower) if pairs else None
+    found = _gain_noise(table, pairs) if pairs else None
     all_pairs = judged(pairs, found, table.margin) if found else ()
     curves = corrected_curves(read, cost)
     return Comparison(
@@ -149,6 +192,19 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         hours_note=table.hours_note,
         notes=table.notes if points.arms else (*table.notes, nothing_to_compare(table.baseline, table.score)),
     )
+
+
+def _is_paired(table: PreparedTable, points: RunPoints) -> bool:
+    return bool(table.at) or one_each(points)
+
+
+def _pairs(table: PreparedTable, points: RunPoints) -> tuple[list[Pair], dict[str, str]]:
+    """The pairs of a table, and the runs that have no twin, with the reason."""
+    return pairs_of(points.all, list(points.arms), table.lower) if _is_paired(table, points) else ([], {})
+
+
+def _gain_noise(table: PreparedTable, pairs: Sequence[Pair]) -> StudyNoise:
+    return study_noise(pairs, fraction=table.fraction, lower=table.lower)
 
 
 def _axis_values(table: PreparedTable) -> AxisValues:

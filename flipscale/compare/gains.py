@@ -13,10 +13,18 @@ import numpy as np
 
 from flipscale.compare.estimates import Corrected, Estimate
 from flipscale.compare.parts import Pair
-from flipscale.stats import ALPHA, Judged, Moments, Noise, ScoreScale, Transform, holm, pool_variance, scale_of
-
-WIDEST = 0.5
-"""An interval of a fraction that is wider than 50 points says nothing."""
+from flipscale.stats import (
+    ALPHA,
+    WIDEST,
+    Judged,
+    Moments,
+    Noise,
+    ScoreScale,
+    Transform,
+    holm,
+    pool_variance,
+    scale_of,
+)
 
 
 @dataclass(frozen=True)

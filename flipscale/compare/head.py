@@ -1,6 +1,5 @@
 """The head of a comparison: each arm's gain at the base cell, its slopes along axes, and the detectable effect."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ import numpy as np
 
 from flipscale.cell import read_cell, without, write_cell
 from flipscale.compare.estimates import Effect, finding
-from flipscale.compare.gains import WIDEST, StudyNoise
+from flipscale.compare.gains import StudyNoise
 from flipscale.compare.parts import Pair
 from flipscale.stats import (
     Array,
@@ -17,15 +16,12 @@ from flipscale.stats import (
     Interval,
     Mean,
     Moments,
-    ScoreScale,
-    Transform,
+    Sensitivity,
     mean_over,
     seed_effect,
+    sensitivity_of,
     slope_of,
 )
-
-SEEDS_SHOWN = (3, 5, 10)
-"""Numbers of seeds for which the smallest detectable difference is given."""
 
 AxisValues = Mapping[str, Mapping[str, float]]
 """Cell -> axis -> its value as a number; a model's is its FLOPs per sample."""
@@ -83,23 +79,6 @@ class ArmHead:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """How small a difference the seeds of a study can detect, at the base cell and corrected for all comparisons."""
-
-    seeds: int
-    detectable: float | None
-    """In the score's own unit, with a chance of 80 %. None with too few seeds."""
-    with_seeds: Mapping[int, float]
-    """The same by numbers of seeds."""
-    comparisons: int
-    """Gains that all of this is corrected for."""
-    margin: float | None
-    """A difference that matters, and ..."""
-    seeds_for_margin: int | None
-    """... how many seeds detect it. None beyond a thousand."""
-
-
-@dataclass(frozen=True)
 class Head:
     """The answer in a few lines."""
 
@@ -123,17 +102,21 @@ def head_of(
     """The head of a comparison; None without pairs."""
     if not pairs:
         return None
-    is_base = base_cell in {pair.cell for pair in pairs}
-    base = base_cell if base_cell is not None and is_base else pairs[-1].cell
+    base = heading_cell(pairs, base_cell)
     arms = {arm: [pair for pair in pairs if pair.arm == arm] for arm in dict.fromkeys(pair.arm for pair in pairs)}
     at_base = [pair for pair in pairs if pair.cell == base]
     return Head(
         base_cell=base,
-        is_base=is_base,
+        is_base=base == base_cell,
         arms=tuple(_arm_head(arm, of_arm, found, values, base) for arm, of_arm in arms.items()),
         sensitivity=_sensitivity(at_base, len(pairs), len(arms), found, margin),
         seed_effect_p=_seed_effect_p(arms.values(), found),
     )
+
+
+def heading_cell(pairs: Sequence[Pair], base_cell: str | None) -> str:
+    """The cell that heads the answer: the base cell if it has a pair, else the last one that has."""
+    return base_cell if base_cell is not None and base_cell in {pair.cell for pair in pairs} else pairs[-1].cell
 
 
 def _seed_effect_p(arms: Iterable[Sequence[Pair]], found: StudyNoise) -> float | None:
@@ -249,22 +232,3 @@ def _sensitivity(
     seeds = min(len(pair.seeds) for pair in at_base)
     design = Design(sd, lambda n: found.noise.df(n, arms), comparisons)
     return sensitivity_of(design, found.scale, found.level(at_base[0]), seeds, margin)
-
-
-def sensitivity_of(design: Design, scale: ScoreScale, level: float, seeds: int, margin: float | None) -> Sensitivity:
-    """The effect that seeds detect if the baseline is at this level of the scale."""
-    slope = scale.slope(level)
-    widest = WIDEST if scale.transform is Transform.LOGIT else math.inf
-
-    def detectable(n: int) -> float | None:
-        step = design.detectable(n)
-        return None if step is None or slope * step > widest else slope * step
-
-    return Sensitivity(
-        seeds=seeds,
-        detectable=detectable(seeds),
-        with_seeds={n: size for n in SEEDS_SHOWN if n > seeds and (size := detectable(n)) is not None},
-        comparisons=design.comparisons,
-        margin=margin,
-        seeds_for_margin=None if margin is None else design.seeds_for(margin / slope),
-    )

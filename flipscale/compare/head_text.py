@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, finding
-from flipscale.compare.gains import WIDEST
-from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity, SingleRuns
-from flipscale.compare.planned import PlannedSensitivity
-from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few
-from flipscale.stats import WARN_P, Interval, Mean, NoiseMethod
-from flipscale.words import count, fixed, joined, score_value, short
+from flipscale.compare.head import ArmHead, AxisSlope, Head, SingleRuns
+from flipscale.compare.words import gain_words, seeds_are_too_few
+from flipscale.sensitivity import sensitivity_words
+from flipscale.stats import WARN_P, WIDEST, Interval, Mean, NoiseMethod
+from flipscale.words import count, fixed, joined, short
 
 TWO_LINES, ONE_LINE = 3, 6
 """Up to this number of arms, each gets one or two lines. With more, only the best and the worst are named."""
@@ -169,41 +168,6 @@ def _seeds(comparison: Comparison, head: Head) -> str:
     if head.sensitivity is None:
         return "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
     return sensitivity_words(head.sensitivity, comparison.fraction)
-
-
-def sensitivity_words(found: Sensitivity, fraction: bool, detect: str = "detect") -> str:
-    """'3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 5 would detect 1.8 ...'."""
-    corrected = f", corrected for {found.comparisons} comparisons" if found.comparisons > 1 else ""
-    power = f"(80 % power{corrected})"
-    if found.detectable is None:
-        now = f"{count(found.seeds, 'seed')} {'is' if found.seeds == 1 else 'are'} too few {power}"
-    else:
-        now = f"{count(found.seeds, 'seed')} {detect} {_amount(found.detectable, fraction)} {power}"
-    more = [
-        f"{n} would detect {_amount(size, fraction).removesuffix(' points')}" for n, size in found.with_seeds.items()
-    ]
-    if found.margin is not None and found.seeds_for_margin is not None and found.seeds_for_margin > found.seeds:
-        more.append(f"{margin_words(found.margin, fraction)} takes {count(found.seeds_for_margin, 'seed')}")
-    return f"{now}{'; ' if more else ''}{joined(more) if more else ''}."
-
-
-def planned_words(found: PlannedSensitivity) -> str:
-    """'3 seeds would detect 1.9 points at 75.0 % (...), if twins differ by 1.1 points (SD) from seed to seed ...'."""
-    at = score_value(found.at, found.fraction)
-    sd = _amount(found.sd, found.fraction)
-    if found.finished:
-        source = f"as those of {count(found.finished, 'finished run')} do"
-    else:
-        source = "as those of the fashion study did on 2,000 test images"
-    return (
-        f"{sensitivity_words(found.sensitivity, found.fraction, 'would detect').removesuffix('.')}. This is where the "
-        f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, {source}."
-    )
-
-
-def _amount(size: float, fraction: bool) -> str:
-    """'2.6 points', '0.039'."""
-    return f"{fixed(100 * size)} points" if fraction else f"{size:.2g}"
 
 
 def _test_images(comparison: Comparison, head: Head) -> list[str]:

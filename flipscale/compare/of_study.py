@@ -1,13 +1,12 @@
 """A study's comparison: its baseline and its base cell in the form of its results."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collect import setting_value
-from flipscale.compare.build import compare
+from flipscale.collect import baseline_of, setting_value
+from flipscale.compare.build import TwinScatter, compare, twin_scatter
 from flipscale.compare.columns import pick_score
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.stated import ClaimFamily, judge_claims
@@ -33,6 +32,18 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
     return replace(comparison, stated=judge_study(results, study, comparison.score), wins=wins)
 
 
+def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> TwinScatter | None:
+    """How far the twins of a study's finished runs differ; None without twins. Raises as `compare_study` does."""
+    return twin_scatter(
+        results,
+        baseline=baseline_of(study),
+        axes=[axis.name for axis in study.axes],
+        score=study.score,
+        base_cell=base_cell(study, planned),
+        margin=study.margin / 100,
+    )
+
+
 def with_guessing(comparison: Comparison, results: pd.DataFrame, chance: float | None) -> Comparison:
     """The comparison with a note where the mean score of all runs is no better than what guessing gives, `chance`.
 
@@ -56,11 +67,6 @@ def judge_study(results: pd.DataFrame, study: Study, score: str) -> ClaimFamily 
     if score != pick_score(results, study.score):
         return None
     return judge_claims(results, study.claims, score=score, margin=study.margin)
-
-
-def baseline_of(study: Study) -> Mapping[str, str | int | float | None]:
-    """The study's baseline as results.csv holds it."""
-    return {name: setting_value(value) for name, value in study.baseline.items()}
 
 
 def base_cell(study: Study, planned: Plan) -> str | None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from flipscale.collect import HitsOfRun
+from flipscale.collect import HitsOfRun, baseline_of
 from flipscale.compare.build import compare, with_images
 from flipscale.compare.columns import check_one_recipe, is_baseline, labels, measured_scores
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.of_study import base_cell, baseline_of
+from flipscale.compare.of_study import base_cell
 from flipscale.compare.same_cells import RunsOfStudy, SameCells, no_pair_words, same_cells
 from flipscale.errors import ResultsError, did_you_mean
 

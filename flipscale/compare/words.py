@@ -7,7 +7,18 @@ from flipscale.compare.columns import Baseline, settings_words
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Finding
 from flipscale.compare.parts import Curve, Miss, Pair
-from flipscale.words import count, fixed, interval, joined, ratio_interval, score_value, short, signed, times
+from flipscale.words import (
+    count,
+    fixed,
+    interval,
+    joined,
+    margin_words,
+    ratio_interval,
+    score_value,
+    short,
+    signed,
+    times,
+)
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -165,14 +176,6 @@ def gain_interval(comparison: Comparison, ends: Sequence[float], family: int = 1
 def seeds_are_too_few(seeds: int) -> str:
     """'2 seeds are too few for a CI'."""
     return f"{count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} too few for a CI"
-
-
-def margin_words(margin: float, fraction: bool) -> str:
-    """A margin in words: '1 point', '0.02'."""
-    if not fraction:
-        return f"{margin:.3g}"
-    points = 100 * margin
-    return f"{points:.3g} point{'' if points == 1 else 's'}"
 
 
 def _gain_clause(comparison: Comparison, pair: Pair, gain: Finding) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.code import CodeChanges, code_changes
-from flipscale.collect import SETTING_COLUMNS, chance_level, read_results, setting_value
-from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study, with_guessing
+from flipscale.collect import SETTING_COLUMNS, baseline_of, chance_level, read_results, setting_value
+from flipscale.compare import Baseline, Comparison, arms_of, compare_study, with_guessing
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
 from flipscale.launch import Looker, RunProgress, run_progress

@@ -19,14 +19,15 @@ from flipscale.stats.blocks import WARN_P, Mean, SeedEffect, Slope, mean_over, s
 from flipscale.stats.curve_draws import Draws, RunKey, RunNoise, run_noise
 from flipscale.stats.families import Judged, holm
 from flipscale.stats.pooling import Noise, NoiseMethod, expected_noise, pool_variance
-from flipscale.stats.power import Design
-from flipscale.stats.scales import Array, ScoreScale, Transform, scale_of
+from flipscale.stats.power import Design, Sensitivity, sensitivity_of
+from flipscale.stats.scales import WIDEST, Array, ScoreScale, Transform, scale_of
 from flipscale.stats.student import ALPHA, Interval, Moments, moments, t_limit
 from flipscale.stats.test_images import Bits, ImageSampling, image_sampling
 
 __all__ = [
     "ALPHA",
     "WARN_P",
+    "WIDEST",
     "Array",
     "Bits",
     "Design",
@@ -42,6 +43,7 @@ __all__ = [
     "RunNoise",
     "ScoreScale",
     "SeedEffect",
+    "Sensitivity",
     "Slope",
     "Transform",
     "expected_noise",
@@ -53,6 +55,7 @@ __all__ = [
     "run_noise",
     "scale_of",
     "seed_effect",
+    "sensitivity_of",
     "slope_of",
     "t_limit",
 ]

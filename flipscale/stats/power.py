@@ -1,11 +1,12 @@
 """The smallest effect that a number of seeds can detect."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from scipy.special import nctdtrinc
 
+from flipscale.stats.scales import WIDEST, ScoreScale, Transform
 from flipscale.stats.student import ALPHA, t_limit
 
 POWER = 0.8
@@ -13,6 +14,9 @@ POWER = 0.8
 
 MOST_SEEDS = 1000
 """The search for a number of seeds ends here: nobody trains more."""
+
+SEEDS_SHOWN = (3, 5, 10)
+"""Numbers of seeds for which the smallest detectable difference is given."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,39 @@ class Design:
             if found is not None and found <= abs(difference):
                 return seeds
         return None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How small a difference the seeds of a study can detect, at the base cell and corrected for all comparisons."""
+
+    seeds: int
+    detectable: float | None
+    """In the score's own unit, with a chance of 80 %. None with too few seeds."""
+    with_seeds: Mapping[int, float]
+    """The same by numbers of seeds."""
+    comparisons: int
+    """Gains that all of this is corrected for."""
+    margin: float | None
+    """A difference that matters, and ..."""
+    seeds_for_margin: int | None
+    """... how many seeds detect it. None beyond a thousand."""
+
+
+def sensitivity_of(design: Design, scale: ScoreScale, level: float, seeds: int, margin: float | None) -> Sensitivity:
+    """The effect that seeds detect if the baseline is at this level of the scale."""
+    slope = scale.slope(level)
+    widest = WIDEST if scale.transform is Transform.LOGIT else math.inf
+
+    def detectable(n: int) -> float | None:
+        step = design.detectable(n)
+        return None if step is None or slope * step > widest else slope * step
+
+    return Sensitivity(
+        seeds=seeds,
+        detectable=detectable(seeds),
+        with_seeds={n: size for n in SEEDS_SHOWN if n > seeds and (size := detectable(n)) is not None},
+        comparisons=design.comparisons,
+        margin=margin,
+        seeds_for_margin=None if margin is None else design.seeds_for(margin / slope),
+    )

@@ -14,6 +14,9 @@ Array = NDArray[np.float64]
 MOST_IMAGES = 100_000
 """Test sets larger than this are not recognized from the values."""
 
+WIDEST = 0.5
+"""An interval of a fraction that is wider than 50 points says nothing."""
+
 MOSTLY = 0.9
 """At least this part of the shares has no half image in it."""
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.collect import chance_level, read_curves, read_results
-from flipscale.compare import baseline_of, judge_study, measured_scores, pick_score
+from flipscale.collect import baseline_of, chance_level, read_curves, read_results
+from flipscale.compare import judge_study, measured_scores, pick_score
 from flipscale.plot import FORMATS, Plotted, figure_data, plot_all, read_references
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
