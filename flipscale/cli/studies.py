@@ -70,13 +70,16 @@ def plan(args: argparse.Namespace) -> int:
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
         with_check = {"check": checked.to_dict()} if checked else {}
-        print(as_json(planned.to_dict() | with_check, rows="runs"))
+        print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
         return 1 if checked and checked.problems else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     time = device_hours(planned.device, unit)
     axes = axes_beside_ids(planned.runs, opened.axes)
     head = ("run", *axes, "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", time)
-    rows = [(run.id, *values_beside_id(run, axes), *_cost_row(run, factor)) for run in planned.runs]
+    # The runs of a cell, and they alone, share one Cost.
+    costs = {id(run.cost): run for run in planned.runs}
+    cost_rows = {cost: _cost_row(run, factor) for cost, run in costs.items()}
+    rows = [(run.id, *values_beside_id(run, axes), *cost_rows[id(run.cost)]) for run in planned.runs]
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
