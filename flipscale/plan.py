@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, device_memory, shortage
@@ -125,7 +126,7 @@ class Plan:
         """The unit of `gpu_hours`: 'core-hours' if the plan is priced on a CPU, else 'GPU-hours'."""
         return device_hours(self.device)
 
-    @property
+    @cached_property
     def total(self) -> Total:
         """The cost of all runs."""
         hours = total_hours(run.cost.hours for run in self.runs)

@@ -13,7 +13,7 @@ from flipscale.words import device_hours, hours_or_seconds, rounded
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
-    from flipscale.plan import Run
+    from flipscale.plan import Plan, Run
     from flipscale.workflow.opened import OpenStudy
 
 
@@ -76,10 +76,8 @@ def plan(args: argparse.Namespace) -> int:
     time = device_hours(planned.device, unit)
     axes = axes_beside_ids(planned.runs, opened.axes)
     head = ("run", *axes, "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", time)
-    # The runs of a cell, and they alone, share one Cost.
-    costs = {id(run.cost): run for run in planned.runs}
-    cost_rows = {cost: _cost_row(run, factor) for cost, run in costs.items()}
-    rows = [(run.id, *values_beside_id(run, axes), *cost_rows[id(run.cost)]) for run in planned.runs]
+    costs = _cost_rows(planned, factor)
+    rows = [(run.id, *values_beside_id(run, axes), *costs[id(run.cost)]) for run in planned.runs]
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
@@ -96,6 +94,12 @@ def _say_power(opened: "OpenStudy") -> None:
     from flipscale.workflow.power import say_power
 
     say_power(opened)
+
+
+def _cost_rows(planned: "Plan", factor: float) -> dict[int, tuple[str, ...]]:
+    """The cost of runs in words, by the identity of their Cost: the seeds of a cell, and they alone, share one."""
+    costs = {id(run.cost): run for run in planned.runs}
+    return {cost: _cost_row(run, factor) for cost, run in costs.items()}
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
