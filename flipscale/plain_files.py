@@ -93,8 +93,9 @@ def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None =
             os.lseek(descriptor, max(0, size - tail), os.SEEK_SET)
         elif size > most:
             raise DamagedFile(f"{path}: holds {size:,} bytes, where at most {most:,} are allowed.")
-        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.read()
+        # A file object would take twice as long, and collecting reads 30,000 files.
+        at_once = min(size, most if tail is None else tail) + 1
+        return b"".join(iter(lambda: os.read(descriptor, at_once), b""))
     except OSError as error:
         raise DamagedFile(f"{path}: cannot be read ({error.strerror}).") from error
     finally:

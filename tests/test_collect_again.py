@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from flipscale.collect import points, reading
+from flipscale.collect.cache import FinishedRun
 from flipscale.errors import RunFolderError
 from flipscale.plan import Plan
 from flipscale.run import RunFolder
@@ -293,10 +294,13 @@ def as_they_are(folder: Path, text: bytes):
 
 
 def same(one: points.CurvePoints, other: points.CurvePoints) -> bool:
-    numbers = all(
-        np.array_equal(one.numbers[name], other.numbers[name], equal_nan=True) for name in points.POINT_COLUMNS
-    )
-    return numbers and one.metrics == other.metrics and one.metric.tolist() == other.metric.tolist()
+    facts = all(np.array_equal(one.each(name), other.each(name), equal_nan=True) for name in ("step", *points.FACTS))
+    return facts and one.values.tolist() == other.values.tolist() and named(one) == named(other)
+
+
+def named(curve: points.CurvePoints) -> list[str]:
+    """The metric of each point."""
+    return [curve.metrics[code] for code in curve.metric]
 
 
 ODD = [
@@ -332,15 +336,15 @@ ODD = [
 def test_columns_and_records_give_the_same_points(tmp_path, text):
     folder = as_they_are(tmp_path / "a", text)
     found, torn = points.read_points(folder)
-    right, torn_right = points._by_records(folder)
+    right, torn_right = points.points_by_records(folder)
     assert same(found, right)
     assert torn == torn_right
 
 
 def test_columns_and_records_agree_on_files_drawn_at_random(tmp_path):
     draw = random.Random(0)
+    texts = [*ODD, *ODD]
     known = ["loss", "lr", "samples", "samples_seen", "time", "seconds", "evaluation_seconds"]
-    by_columns = 0
     for _ in range(400):
         lines, step = [], 0
         for _ in range(draw.randrange(6)):
@@ -350,17 +354,22 @@ def test_columns_and_records_agree_on_files_drawn_at_random(tmp_path):
             if draw.random() < 0.3:
                 record["scores"] = {name: draw.random() for name in draw.sample(["a", "b", "loss"], 2)}
             lines.append(json.dumps(record))
-        text = "\n".join(lines).encode()
-        folder = as_they_are(tmp_path / "a", text)
-        by_columns += points._by_columns(text) is not None
-        assert same(points.read_points(folder)[0], points._by_records(folder)[0]), text.decode()
+        texts.append("\n".join(lines).encode())
+    draw.shuffle(texts)
+    by_columns = 0
+    while texts:
+        together = [texts.pop() for _ in range(min(len(texts), draw.choice([1, 2, 5, 25])))]
+        for text, quick in zip(together, points.quick_points(together), strict=True):
+            right, torn = points.points_by_records(as_they_are(tmp_path / "a", text))
+            assert quick is None or (same(quick, right) and torn == 0), text.decode(errors="replace")
+            by_columns += quick is not None
     assert by_columns > 100
 
 
 def test_what_training_writes_is_read_by_columns(tmp_path, runs):
     for run in runs:
         text = (tmp_path / "runs" / run.id / "metrics.jsonl").read_bytes()
-        assert points._by_columns(text) is not None
+        assert points.quick_points([text]) != [None]
 
 
 def test_points_of_many_row_groups_are_taken_from_before(tmp_path, monkeypatch):
@@ -401,6 +410,30 @@ def test_two_readers_read_what_has_changed_alone(tmp_path, runs, two_readers):
     assert found.read == 2
     assert found.results["zero_shot_top1"].tolist() == [0.0, 0.625, 0.25, 0.375, 0.875, 0.625]
     assert tables(tmp_path) == cold(runs, tmp_path)
+
+
+@pytest.mark.parametrize("runs_a_task", [1, 3, 25])
+def test_bytes_do_not_depend_on_which_runs_are_read_together(tmp_path, monkeypatch, two_readers, runs_a_task):
+    monkeypatch.setattr("flipscale.collect.curves.RUNS_IN_A_GROUP", 2)
+    made = [planned(f"r-{number}", seed=number) for number in range(7)]
+    for number, run in enumerate(made):
+        metric = {"loss": "nan" if number == 2 else 0.1, f"metric{number}": number / 7}
+        write_run(tmp_path, run, records=[{"step": 1, **metric}] * (number != 3))
+    (tmp_path / "runs/r-4/run.json").write_text("{}")
+    alone = collect(made, tmp_path, tmp_path / "mask")
+    assert (alone.rows, list(alone.problems)) == (6, ["r-4"])
+    by_two = tables(tmp_path)
+    monkeypatch.setattr(reading, "MANY_TO_READ", 1000)
+    monkeypatch.setattr(reading, "_RUNS_A_TASK", runs_a_task)
+    assert cold(made, tmp_path) == by_two
+
+
+def test_large_files_are_not_in_memory_together(monkeypatch):
+    monkeypatch.setattr(reading, "_RUNS_A_TASK", 3)
+    monkeypatch.setattr(reading, "_BYTES_A_TASK", 100)
+    sizes = [1, 2, 3, 4, 500, None, 99, 1, 1]
+    looks = [("r", FinishedRun("", [None, None, None if size is None else [size, 0, 0, 0]])) for size in sizes]
+    assert [sizes[task] for task in reading._tasks(looks)] == [[1, 2, 3], [4, 500], [None, 99, 1], [1]]
 
 
 def test_two_readers_name_what_they_cannot_read(tmp_path, runs, two_readers):

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from flipscale import track
 from flipscale.collect import COLUMN_DTYPES, COLUMNS
 from flipscale.collect.curves import write_curves
-from flipscale.collect.points import POINT, POINT_COLUMNS, CurvePoints
+from flipscale.collect.points import FACTS, CurvePoints
 from flipscale.errors import FlipscaleError
 from flipscale.run import CodeIdentity, Result, RunFolder
 from flipscale.track import MirrorSource, mirror, settled, ui_command, without_secrets
@@ -104,8 +104,9 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
 
 def points_of(curve):
     names = sorted(curve["metric"].unique())
-    numbers = np.rec.fromarrays([curve[name] for name in POINT_COLUMNS], dtype=POINT)
-    return CurvePoints(numbers, curve["metric"].map(names.index).to_numpy("int32"), tuple(names))
+    steps, facts, values = (curve[columns].to_numpy() for columns in ("step", list(FACTS), "value"))
+    metric = curve["metric"].map(names.index).to_numpy("int32")
+    return CurvePoints(steps, facts, np.ones(len(curve), "int64"), values, metric, tuple(names))
 
 
 @pytest.fixture(scope="module")

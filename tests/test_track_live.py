@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flipscale.cli import main
-from flipscale.collect.points import read_points
+from flipscale.collect.points import FACTS, read_points
 from flipscale.errors import FlipscaleError
 from flipscale.plan import plan
 from flipscale.run import RunFolder, State
@@ -87,7 +87,9 @@ class Training:
         """What collecting leaves."""
         columns = [(run, read_points(RunFolder(self.folders / run.id))[0]) for run in self.runs]
         curves = pd.concat(
-            pd.DataFrame(points.numbers).assign(metric=[points.metrics[n] for n in points.metric], id=run.id)
+            pd.DataFrame({name: points.each(name) for name in ("step", *FACTS)}).assign(
+                metric=[points.metrics[n] for n in points.metric], value=points.values, id=run.id
+            )
             for run, points in columns
         )
         rows = [

@@ -14,6 +14,7 @@ rows.py        the row of a run folder
 points.py      the points of a run folder
 curves.py      curves.parquet, a few hundred runs at a time
 cache.py       what was read before and has not changed
+quick.py       JSON and decimals by orjson, as Python has them
 reading.py     finished runs read from their folders, many of them by two processes
 update.py      reading what has changed, and writing the tables
 tables.py      the tables as DataFrames

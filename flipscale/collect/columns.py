@@ -122,10 +122,10 @@ SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.i
 
 def setting_value(value: object) -> str | int | float | None:
     """A setting's value as its column holds it: a data set by its name, options as text."""
-    if isinstance(value, DataSet):
-        return dataset_name(value)
     if value is None or isinstance(value, str) or is_number(value):
         return value
+    if isinstance(value, DataSet):
+        return dataset_name(value)
     return show_setting(value)
 
 

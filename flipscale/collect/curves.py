@@ -1,7 +1,7 @@
 """curves.parquet, written and read a few hundred runs at a time: the points of a study need not fit into memory."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.points import NO_POINTS, POINT, POINT_COLUMNS, CurvePoints, NumberArray
+from flipscale.collect.points import FACTS, CurvePoints, NumberArray, joined
 from flipscale.run import replacing
 
 RUNS_IN_A_GROUP = 250
@@ -35,9 +35,15 @@ def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
     with (
         replacing(path) as file,
-        # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
+        # Runs have the same steps. Other numbers would make large dictionaries: zstd deals with what repeats in a run.
+        # Every row group has all metrics, so no reader could skip one by its least and largest values.
         pq.ParquetWriter(
-            file, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
+            file,
+            CURVES_SCHEMA,
+            use_dictionary=["id", "step", "metric"],
+            compression="zstd",
+            compression_level=1,
+            write_statistics=False,
         ) as writer,
         # Another thread writes while the next runs are read: what it calls releases Python's lock.
         ThreadPoolExecutor(1) as thread,
@@ -73,7 +79,7 @@ class Curves:
     def points(self, run_id: str) -> CurvePoints:
         """The run's points in the order of the file; none if it has none."""
         parts = [self._of_group(group)[run_id] for group in self._groups.get(run_id, [])]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
     def _of_group(self, group: int) -> dict[str, CurvePoints]:
         if group != self._held:
@@ -85,9 +91,8 @@ def _by_run(rows: pa.Table) -> dict[str, CurvePoints]:
     """The points of each run of a row group."""
     ids, runs = _words(rows["id"])
     names, metric = _words(rows["metric"])
-    numbers = np.empty(len(rows), POINT)
-    for name in POINT_COLUMNS:
-        numbers[name] = rows[name].to_numpy()
+    numbers = {name: rows[name].to_numpy() for name in ("step", *FACTS, "value")}
+    facts = np.stack([numbers[name] for name in FACTS], axis=1)
     order = np.argsort(runs, kind="stable")
     bounds = np.searchsorted(runs[order], np.arange(len(ids) + 1))
     found = {}
@@ -95,7 +100,10 @@ def _by_run(rows: pa.Table) -> dict[str, CurvePoints]:
         mine = order[bounds[run] : bounds[run + 1]]
         if len(mine) and mine[-1] - mine[0] + 1 == len(mine):
             mine = slice(int(mine[0]), int(mine[-1]) + 1)  # type: ignore[assignment]  # a view in place of a copy
-        found[run_id] = _points(numbers[mine], metric[mine], names)
+        codes, metrics = _sorted_words(metric[mine], names)
+        steps = numbers["step"][mine]
+        ones = np.ones(len(steps), "int64")
+        found[run_id] = CurvePoints(steps, facts[mine], ones, numbers["value"][mine], codes, metrics)
     return found
 
 
@@ -107,37 +115,25 @@ def _words(column: pa.ChunkedArray) -> tuple[list[str], NumberArray]:
     return whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False)
 
 
-def _points(numbers: NumberArray, codes: NumberArray, names: list[str]) -> CurvePoints:
-    used, metric = np.unique(codes, return_inverse=True)
-    metrics = sorted(names[index] for index in used)
-    place = np.asarray([metrics.index(names[index]) for index in used], "int32")
-    return CurvePoints(numbers, place[metric], tuple(metrics))
-
-
-def _joined(parts: list[CurvePoints]) -> CurvePoints:
-    """The points of a run that lies in several row groups, as in a file of another program."""
-    if not parts:
-        return NO_POINTS
-    names = sorted({name for part in parts for name in part.metrics})
-    codes = [np.asarray([names.index(name) for name in part.metrics], "int32")[part.metric] for part in parts]
-    return CurvePoints(np.concatenate([part.numbers for part in parts]), np.concatenate(codes), tuple(names))
+def _sorted_words(codes: NumberArray, words: Sequence[str]) -> tuple[NumberArray, tuple[str, ...]]:
+    """The words that are used, sorted, and which of them each row has."""
+    used = np.flatnonzero(np.bincount(codes, minlength=len(words))).tolist()
+    found = sorted(words[code] for code in used)
+    place = np.empty(len(words), "int32")
+    place[used] = [found.index(words[code]) for code in used]
+    return place[codes], tuple(found)
 
 
 def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
-    metrics = sorted({name for _, points in group for name in points.metrics})
-    number = {name: code for code, name in enumerate(metrics)}
-    codes = [
-        np.asarray([number[name] for name in points.metrics], "int32")[points.metric]
-        for _, points in group
-        if len(points)
-    ]
+    points = joined([points for _, points in group])
+    metric, metrics = _sorted_words(points.metric, points.metrics)
     runs = np.repeat(np.arange(len(group), dtype="int32"), [len(points) for _, points in group])
     columns = {
         "id": _dictionary(runs, [run_id for run_id, _ in group]),
-        "metric": _dictionary(np.concatenate([np.empty(0, "int32"), *codes]), metrics),
+        "metric": _dictionary(metric, metrics),
+        "value": _array(points.values),
+        **{name: _array(points.each(name)) for name in ("step", *FACTS)},
     }
-    numbers = np.concatenate([points.numbers for _, points in group])
-    columns |= {name: _array(np.ascontiguousarray(numbers[name])) for name in POINT_COLUMNS}
     return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
 
 
@@ -148,7 +144,7 @@ def _array(numbers: NumberArray) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
 
 
-def _dictionary(codes: NumberArray, words: list[str]) -> pa.DictionaryArray:
+def _dictionary(codes: NumberArray, words: Sequence[str]) -> pa.DictionaryArray:
     """A column of words: which of them each row has."""
     texts = [word.encode() for word in words]
     bounds = np.cumsum([0, *map(len, texts)], dtype="int32")

@@ -1,12 +1,13 @@
-"""The points of a run: its metrics.jsonl in, one array a column out, as a study has millions of them.
+"""The points of runs: their metrics.jsonl in, one array a column out, as a study has millions of them.
 
-A file whose records are as training writes them, 200 of a kind and steps that only rise, is converted column by column,
-and orjson reads it 4 times as fast as json. Any other is read record by record, and gives the same.
+Files whose records are as training writes them, 200 of a kind and steps that only rise, are converted column by column,
+several files at once, and orjson reads them 4 times as fast as json. Any other is read record by record, and gives the
+same.
 """
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,73 +18,134 @@ from flipscale.run import MOST_METRICS_BYTES, MetricsRecord, RunFolder, is_numbe
 
 NumberArray = np.ndarray[Any, Any]
 
-POINT_COLUMNS: dict[str, str] = {
-    "step": "int64",
-    "samples": "float64",
-    "seconds": "float64",
-    "value": "float64",
-    "time": "float64",
-}
-"""The columns of numbers of a point, and their dtypes; `samples`, `seconds` and `time` may be missing, as NaN."""
+FACTS = ("samples", "seconds", "time")
+"""What a record says about all its points. Each may be missing, as NaN."""
 
-POINT = np.dtype(list(POINT_COLUMNS.items()))
-
-_ABOUT = ("samples", "seconds", "time")
-_NOT_METRICS = {"step", *_ABOUT, "samples_seen", "scores", "evaluation_seconds"}
+_NOT_METRICS = {"step", *FACTS, "samples_seen", "scores", "evaluation_seconds"}
 
 _COLUMNS_OF = {"samples_seen": "samples"}
 """The column of what a record has under another name. Records of older versions, and of programs, say `samples`."""
 
-_FACTS = {*_ABOUT, *_COLUMNS_OF}
-
 
 class CurvePoints(NamedTuple):
-    """The points of one run, in the order of its records: arrays of one length."""
+    """The points of a run, in the order of its records. What a record says about all its points is there once."""
 
-    numbers: NumberArray
-    """The numbers of each point, a POINT; `numbers["step"]` are the steps of all. One array, as a run has few points
-    and sending six from a reading process takes longer."""
+    steps: NumberArray
+    """[records], int64"""
+    facts: NumberArray
+    """[records, FACTS], float64"""
+    counts: NumberArray
+    """The number of points of each record: [records], int64."""
+    values: NumberArray
+    """[points], float64"""
     metric: NumberArray
-    """Which of `metrics` each point is of, int32."""
+    """Which of `metrics` each point is of: [points], int32."""
     metrics: tuple[str, ...]
-    """The names of its metrics, sorted."""
+    """The names of its metrics, sorted; some may have no point."""
 
     def __len__(self) -> int:
-        return len(self.metric)
+        return len(self.values)
+
+    def each(self, name: str) -> NumberArray:
+        """The `step`, or one of FACTS, of each point."""
+        of_records = self.steps if name == "step" else self.facts[:, FACTS.index(name)]
+        return of_records.repeat(self.counts)
+
+    def only(self, kept: NumberArray) -> "CurvePoints":
+        """The points for which `kept`, [points] of bool, is true."""
+        record = np.arange(len(self.steps)).repeat(self.counts)[kept]
+        ones = np.ones(len(record), "int64")
+        return CurvePoints(
+            self.steps[record], self.facts[record], ones, self.values[kept], self.metric[kept], self.metrics
+        )
+
+
+NO_POINTS = CurvePoints(
+    np.empty(0, "int64"), np.empty((0, len(FACTS))), np.empty(0, "int64"), np.empty(0), np.empty(0, "int32"), ()
+)
+
+
+def joined(parts: Sequence[CurvePoints]) -> CurvePoints:
+    """The points of all parts, one after the other."""
+    metrics = tuple(sorted({name for names in {part.metrics for part in parts} for name in names}))
+    codes = [part.metric if part.metrics == metrics else _codes(part, metrics) for part in parts]
+    parts = [NO_POINTS, *parts]
+    return CurvePoints(
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.facts for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([NO_POINTS.metric, *codes]),
+        metrics,
+    )
+
+
+def _codes(points: CurvePoints, metrics: Sequence[str]) -> NumberArray:
+    """Which of these metrics each point is of."""
+    return np.asarray([metrics.index(name) for name in points.metrics], "int32")[points.metric]
+
+
+def cut(points: CurvePoints, records: Iterable[int]) -> Iterator[CurvePoints]:
+    """Parts of the points, by their numbers of records."""
+    ends = np.concatenate([[0], points.counts.cumsum()])
+    first = 0
+    for last in itertools.accumulate(records):
+        of_records, of_points = slice(first, last), slice(ends[first], ends[last])
+        yield CurvePoints(
+            points.steps[of_records],
+            points.facts[of_records],
+            points.counts[of_records],
+            points.values[of_points],
+            points.metric[of_points],
+            points.metrics,
+        )
+        first = last
 
 
 def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
     """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
+    (quick,) = quick_points([read_metrics(folder)])
+    return (quick, 0) if quick is not None else points_by_records(folder)
+
+
+def read_metrics(folder: RunFolder) -> bytes:
+    """What metrics.jsonl holds; nothing if there is no such file."""
     try:
-        text = read_bytes(f"{os.fspath(folder)}/metrics.jsonl", most=MOST_METRICS_BYTES)
+        return read_bytes(f"{os.fspath(folder)}/metrics.jsonl", most=MOST_METRICS_BYTES)
     except (FileNotFoundError, NotADirectoryError):
-        text = b""
-    quick = _by_columns(text)
-    return (quick, 0) if quick is not None else _by_records(folder)
+        return b""
 
 
-NO_POINTS = CurvePoints(np.empty(0, POINT), np.empty(0, "int32"), ())
+# Record by record
 
 
-def _by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
+def points_by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
+    """See `read_points`. This reads any file."""
     records, torn = folder.records()
-    columns: dict[str, list[object]] = {name: [] for name in (*POINT_COLUMNS, "metric")}
+    columns: dict[str, list[Any]] = {name: [] for name in ("step", *FACTS, "metric", "value")}
     for record in records:
         if not -(2**63) <= record["step"] < 2**63:
             torn += 1
             continue
-        about = dict.fromkeys(_ABOUT, np.nan)
-        about |= {_COLUMNS_OF.get(name, name): _number(value) for name, value in record.items() if name in _FACTS}
+        about = dict.fromkeys(FACTS, np.nan)
+        about |= {_COLUMNS_OF.get(name, name): _number(value) for name, value in record.items() if name in _ABOUT}
         for name, value in _finite_metrics(record):
             for column, entry in {"step": record["step"], **about, "metric": name, "value": value}.items():
                 columns[column].append(entry)
     metrics = tuple(sorted({str(name) for name in columns["metric"]}))
     number = {name: code for code, name in enumerate(metrics)}
-    codes = np.asarray([number[str(name)] for name in columns["metric"]], "int32")
-    numbers = np.empty(len(codes), POINT)
-    for name in POINT_COLUMNS:
-        numbers[name] = columns[name]
-    return CurvePoints(numbers, codes, metrics), torn
+    points = CurvePoints(
+        np.asarray(columns["step"], "int64"),
+        np.asarray([columns[name] for name in FACTS], "float64").T,
+        np.ones(len(columns["step"]), "int64"),
+        np.asarray(columns["value"], "float64"),
+        np.asarray([number[str(name)] for name in columns["metric"]], "int32"),
+        metrics,
+    )
+    return points, torn
+
+
+_ABOUT = {*FACTS, *_COLUMNS_OF}
 
 
 def _finite_metrics(record: MetricsRecord) -> Iterator[tuple[str, float]]:
@@ -103,47 +165,51 @@ def _number(value: object) -> float:
         return np.nan
 
 
-class _AlikeRecords(NamedTuple):
-    """Records with the same keys."""
-
-    places: NumberArray
-    """Which records of the file they are."""
-    facts: Mapping[str, NumberArray]
-    """Those of `_ABOUT` that they have: a value a record."""
-    metrics: tuple[str, ...]
-    values: NumberArray
-    """A row a record, a column a metric."""
+# By columns
 
 
-def _by_columns(text: bytes) -> CurvePoints | None:
-    """The points of a file of lines that are as training writes them, or None."""
+def quick_points(texts: Sequence[bytes]) -> list[CurvePoints | None]:
+    """The points of these metrics.jsonl; None for one whose lines are not as training writes them."""
+    files = [_rising(text) for text in texts]
+    try:
+        found = iter(_by_columns([file for file in files if file is not None]))
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        # One of them has another fault, such as a value that is not a number.
+        return [points for text in texts for points in quick_points([text])] if len(texts) > 1 else [None]
+    return [None if file is None else next(found) for file in files]
+
+
+class _RisingRecords(NamedTuple):
+    """The records of a file none of which has to be moved, or replaces another of its step and keys."""
+
+    records: list[MetricsRecord]
+    steps: list[int]
+
+
+def _rising(text: bytes) -> _RisingRecords | None:
+    """The records of a file, one a line; None where that, or their order, is not as it should be."""
     if b"\r" in text:  # It would end a line as well.
         return None
     lines = text.count(b"\n") + (not text.endswith(b"\n")) if text else 0
     try:
         # All lines in one call, as calls cost more than what they read.
         records = orjson.loads(b"[%b]" % text.removesuffix(b"\n").replace(b"\n", b","))
-        if len(records) != lines or (steps := _rising_steps(records)) is None:
+        steps = [record["step"] for record in records]
+        if len(records) != lines or not _all_of(steps, {int}) or steps != sorted(steps):
             return None
-        return _in_order(steps, [_alike_records(*alike) for alike in _by_keys(records)])
-    except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+        return None if _has_replaced(records, steps) else _RisingRecords(records, steps)
+    except (ValueError, TypeError, KeyError):
         return None
 
 
-def _rising_steps(records: list[MetricsRecord]) -> NumberArray | None:
-    """The step of each record; None where one has to be moved, or replaces another of its step and keys."""
-    steps = [record["step"] for record in records]
-    if not _all_of(steps, {int}):
-        return None
-    found = np.asarray(steps, "int64")
-    rise = found[1:] - found[:-1]
-    same = np.flatnonzero(rise == 0)
-    rises = (
-        (rise >= 0).all()
-        and (same[1:] - same[:-1] > 1).all()
-        and all(_names(records[index]) != _names(records[index + 1]) for index in same)
+def _has_replaced(records: list[MetricsRecord], steps: list[int]) -> bool:
+    """Whether a record may replace another of its step, or three have the same."""
+    if len(set(steps)) == len(steps):
+        return False
+    same = [place for place, (step, after) in enumerate(itertools.pairwise(steps)) if step == after]
+    return any(after == place + 1 for place, after in itertools.pairwise(same)) or any(
+        _names(records[place]) == _names(records[place + 1]) for place in same
     )
-    return found if rises else None
 
 
 def _names(record: MetricsRecord) -> set[str]:
@@ -151,40 +217,58 @@ def _names(record: MetricsRecord) -> set[str]:
     return {_COLUMNS_OF.get(name, name) for name in record}
 
 
-def _by_keys(records: list[MetricsRecord]) -> Iterable[tuple[list[MetricsRecord], list[int]]]:
-    """The records with the same keys, and which of all records they are."""
-    found: dict[tuple[str, ...], tuple[list[MetricsRecord], list[int]]] = {}
-    place = 0
-    for keys, some in itertools.groupby(records, tuple):
-        alike, places = found.setdefault(keys, ([], []))
+def _by_columns(files: Sequence[_RisingRecords]) -> Iterator[CurvePoints]:
+    """The points of each file. Raises ValueError if a value is not a finite number.
+
+    One array of a column of all files: many small ones cost more than what they hold.
+    """
+    steps = list(itertools.chain.from_iterable(file.steps for file in files))
+    parts = _alike(itertools.chain.from_iterable(file.records for file in files), len(steps))
+    metrics = tuple(sorted({name for part in parts for name in part.metrics}))
+    facts = np.full((len(steps), len(FACTS)), np.nan)
+    counts = np.empty(len(steps), "int64")
+    for part in parts:
+        counts[part.places] = len(part.metrics)
+        for name, values in part.facts.items():
+            facts[part.places, FACTS.index(name)] = values
+    ends = counts.cumsum()
+    values, metric = np.empty(counts.sum()), np.empty(counts.sum(), "int32")
+    for part in parts:
+        points = (ends - counts)[part.places, None] + np.arange(len(part.metrics))
+        values[points] = part.values
+        metric[points] = [metrics.index(name) for name in part.metrics]
+    of_all = CurvePoints(np.asarray(steps, "int64"), facts, counts, values, metric, metrics)
+    return cut(of_all, [len(file.steps) for file in files])
+
+
+class _AlikeRecords(NamedTuple):
+    """Records with the same keys."""
+
+    places: NumberArray
+    """Which of all records they are."""
+    facts: Mapping[str, NumberArray]
+    """Those of FACTS that they have: a value a record."""
+    metrics: tuple[str, ...]
+    values: NumberArray
+    """A row a record, a column a metric."""
+
+
+def _alike(records: Iterable[MetricsRecord], count: int) -> list[_AlikeRecords]:
+    """The records by their keys, those of scores among them."""
+    found: dict[tuple[str, ...], list[MetricsRecord]] = {}
+    kinds, lengths = [], []
+    flat = (_flat(record) if "scores" in record else record for record in records)
+    for keys, some in itertools.groupby(flat, tuple):
+        alike = found.setdefault(keys, [])
+        before = len(alike)
         alike += some
-        places += range(place, place := place + len(alike) - len(places))
-    return found.values()
-
-
-def _alike_records(records: list[MetricsRecord], places: list[int]) -> _AlikeRecords:
-    """The facts and metrics of records with the same keys. ValueError if a value is not a finite number."""
-    if "scores" in records[0]:
-        records = [_flat(record) for record in records]
-        if any(tuple(record) != tuple(records[0]) for record in records):
-            raise ValueError("evaluations with other scores than the one before")
-    table, column = _table(records)
-    metrics = tuple(name for name in column if name not in _NOT_METRICS)
-    values = table[:, [column[name] for name in metrics]]
-    if not np.isfinite(values).all():
-        raise ValueError("a value that is not finite")
-    facts = {name: table[:, column[name]] for name in _ABOUT if name in column}
-    return _AlikeRecords(np.asarray(places), facts, metrics, values)
-
-
-def _table(records: list[MetricsRecord]) -> tuple[NumberArray, dict[str, int]]:
-    """The values, a row a record, and the place of each key in it. Raises ValueError if one is not a number."""
-    # One array of everything: many small ones cost more than what they hold.
-    numbers = list(itertools.chain.from_iterable(record.values() for record in records))
-    if not _all_of(numbers, {int, float}):
-        raise ValueError("a value that is not a number")
-    table = np.asarray(numbers, "float64").reshape(len(records), len(records[0]))
-    return table, {_COLUMNS_OF.get(name, name): place for place, name in enumerate(records[0])}
+        kinds.append(list(found).index(keys))
+        lengths.append(len(alike) - before)
+    kind = np.repeat(np.asarray(kinds, "int64"), lengths)
+    return [
+        _alike_records(keys, alike, np.flatnonzero(kind == number))
+        for number, (keys, alike) in enumerate(found.items())
+    ]
 
 
 def _flat(record: MetricsRecord) -> MetricsRecord:
@@ -195,26 +279,18 @@ def _flat(record: MetricsRecord) -> MetricsRecord:
     return {**{name: value for name, value in record.items() if name != "scores"}, **scores}
 
 
+def _alike_records(keys: tuple[str, ...], records: list[MetricsRecord], places: NumberArray) -> _AlikeRecords:
+    numbers = list(itertools.chain.from_iterable([record.values() for record in records]))
+    if not _all_of(numbers, {int, float}):
+        raise ValueError("a value that is not a number")
+    table = np.asarray(numbers, "float64").reshape(len(records), len(keys))
+    column = {_COLUMNS_OF.get(name, name): place for place, name in enumerate(keys)}
+    metrics = tuple(name for name in column if name not in _NOT_METRICS)
+    values = table[:, [column[name] for name in metrics]]
+    if not np.isfinite(values).all():
+        raise ValueError("a value that is not finite")
+    return _AlikeRecords(places, {name: table[:, column[name]] for name in FACTS if name in column}, metrics, values)
+
+
 def _all_of(values: Iterable[Any], types: set[type]) -> bool:
     return set(map(type, values)) <= types
-
-
-def _in_order(steps: NumberArray, parts: list[_AlikeRecords]) -> CurvePoints:
-    """The points of all records, in the order of the file."""
-    metrics = tuple(sorted({name for part in parts for name in part.metrics}))
-    number = {name: code for code, name in enumerate(metrics)}
-    counts = np.empty(len(steps), "int64")
-    records = np.empty(len(steps), POINT)
-    records["step"] = steps
-    for part in parts:
-        counts[part.places] = len(part.metrics)
-        for name in _ABOUT:
-            records[name][part.places] = part.facts.get(name, np.nan)
-    numbers = records.repeat(counts)
-    metric = np.empty(len(numbers), "int32")
-    firsts = counts.cumsum() - counts
-    for part in parts:
-        rows = firsts[part.places, None] + np.arange(len(part.metrics))
-        numbers["value"][rows] = part.values
-        metric[rows] = [number[name] for name in part.metrics]
-    return CurvePoints(numbers, metric, metrics)

@@ -1,15 +1,29 @@
 """A finished run's row: its folder in, the values of its columns out, and its faults in words."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 
 from flipscale.cell import write_cell
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
+from flipscale.collect.quick import parsed, texts_of
 from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
 from flipscale.identity import RECIPE, differences
 from flipscale.plain_files import read_json_object
 from flipscale.plan import Run
-from flipscale.run import FOLDER_SCHEMA, Result, RunFolder, Spent, checked, is_number
+from flipscale.run import (
+    FOLDER_SCHEMA,
+    Asked,
+    Result,
+    RunFolder,
+    Spent,
+    asked_as_json,
+    asked_in,
+    checked,
+    is_number,
+    read_object,
+    read_result,
+)
 from flipscale.scores import SCORES, is_own_score
 from flipscale.settings import Evaluation, plain
 from flipscale.study.named_sets import MEAN, declared_scores, members
@@ -26,7 +40,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
 
     The row has the columns of COLUMNS and those of evaluation sets; missing values are None, or absent for a set.
     """
-    result = folder.result()
+    result = read_result(os.fspath(folder), parsed)
     if result is None:
         raise RunFolderError(f"{folder.path / 'result.json'}: disappeared while it was read; collect again.")
     _check_same_run(run, folder)
@@ -44,7 +58,11 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
 
 def as_texts(row: ResultRow) -> dict[str, str]:
     """The row as results.csv has it: missing values empty, floats as the shortest decimals that read back the same."""
-    return {name: "" if value is None else str(value) for name, value in row.items()}
+    floats = iter(texts_of([value for value in row.values() if type(value) is float]))
+    return {
+        name: next(floats) if type(value) is float else "" if value is None else str(value)
+        for name, value in row.items()
+    }
 
 
 def _means(evaluation: Evaluation, row: ResultRow) -> ResultRow:
@@ -138,12 +156,15 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
 
     Parts outside the id may differ: the place of data, and settings added since then, which mean 'as before'.
     """
-    asked = folder.asked()
-    if asked is None:
+    data = read_object(os.fspath(folder), "run.json", parsed)
+    if data == {"schema": FOLDER_SCHEMA, **asked_as_json(Asked.of(run))}:
+        return  # Nearly always, and the request then need not be read as such.
+    if data is None:
         raise RunFolderError(
             f"{folder.path}: has result.json and no run.json, so it is not known what was asked for. Delete the "
             "folder and submit again."
         )
+    asked = asked_in(data, os.fspath(folder))
     if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
     if asked.settings == plain(run.settings):

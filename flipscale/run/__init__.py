@@ -34,11 +34,15 @@ weights.py   whether finished weights are here, and needed
 
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.codec import (
+    asked_as_json,
     asked_from_json,
+    asked_in,
     checked,
     code_as_json,
     failed_attempt_as_json,
     is_number,
+    read_object,
+    read_result,
     result_from_json,
     with_samples_seen,
 )
@@ -133,7 +137,9 @@ __all__ = [
     "add_timings",
     "all_timings",
     "as_json",
+    "asked_as_json",
     "asked_from_json",
+    "asked_in",
     "birth",
     "checked",
     "clock_ahead",
@@ -147,7 +153,9 @@ __all__ = [
     "is_probe",
     "lacks_weights",
     "probes_in",
+    "read_object",
     "read_probe",
+    "read_result",
     "read_timings",
     "replacing",
     "result_from_json",

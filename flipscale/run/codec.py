@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, cast
 
@@ -43,8 +43,11 @@ missing: submitting again writes them."""
 # Reading
 
 
-def read_object(folder: str, name: str) -> JsonObject | None:
-    """The JSON object of a file of a run folder; None if there is none. RunFolderError states its fault."""
+def read_object(folder: str, name: str, parse: Callable[[bytes], Any] | None = None) -> JsonObject | None:
+    """The JSON object of a file of a run folder; None if there is none. RunFolderError states its fault.
+
+    parse: reads the file's text as `parsed` does, and may be faster.
+    """
     try:
         text = read_bytes(f"{folder}/{name}")
     except (FileNotFoundError, NotADirectoryError):
@@ -54,7 +57,8 @@ def read_object(folder: str, name: str) -> JsonObject | None:
     if not text and name in NOT_FLUSHED:
         return None
     try:
-        data = parsed(text, halves=name == "error.json")  # It is only shown, with halves escaped.
+        # error.json is only shown, with halves escaped.
+        data = parse(text) if parse else parsed(text, halves=name == "error.json")
     except ValueError as error:
         what = f"not JSON ({error}). It was not written by flipscale, or the disk was full; delete the file and submit"
         raise RunFolderError(f"{Path(folder, name)}: {what} again.") from error
@@ -80,8 +84,11 @@ def _what_is_wrong(data: object) -> str | None:
 def read_asked(folder: str) -> Asked | None:
     """The content of run.json. RunFolderError if it has no settings."""
     data = read_object(folder, "run.json")
-    if data is None:
-        return None
+    return None if data is None else asked_in(data, folder)
+
+
+def asked_in(data: JsonObject, folder: str) -> Asked:
+    """The request in the content of run.json. Raises as `read_asked` does."""
     if not isinstance(data.get("settings"), dict):
         path = Path(folder, "run.json")
         raise RunFolderError(f"{path}: holds no settings, so it is not flipscale's; delete it and submit again.")
@@ -140,9 +147,9 @@ def read_job(folder: str) -> Job | None:
         raise RunFolderError(f"{path}: {error}, so it is not flipscale's; delete it and submit again.") from error
 
 
-def read_result(folder: str) -> Result | None:
+def read_result(folder: str, parse: Callable[[bytes], Any] | None = None) -> Result | None:
     """The content of result.json. RunFolderError for a fact that is not a number, for example after an edit."""
-    data = read_object(folder, "result.json")
+    data = read_object(folder, "result.json", parse)
     return None if data is None else result_from_json(data, folder)
 
 

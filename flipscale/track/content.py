@@ -296,7 +296,7 @@ def _points(values: Mapping[str, float], row: TableRow, curve: CurvePoints) -> M
     end = row.samples_seen
     ends = _at_the_end(values, row.milliseconds("finished"), end)
     at_end = np.asarray([is_score(name) and name in values for name in curve.metrics], "bool")
-    samples = curve.numbers["samples"]
+    samples = curve.each("samples")
     kept = ~np.isnan(samples)
     if len(curve):
         kept &= ~(at_end[curve.metric] & (samples >= end))
@@ -309,13 +309,13 @@ def _points(values: Mapping[str, float], row: TableRow, curve: CurvePoints) -> M
             place[name] = len(names)
             names.append(name)
         codes.append(place[name])
-    seconds = np.nan_to_num(curve.numbers["seconds"][kept])
-    times = curve.numbers["time"][kept]
+    seconds = np.nan_to_num(curve.each("seconds")[kept])
+    times = curve.each("time")[kept]
     times = np.where(np.isnan(times), (row.number("started") or 0.0) + seconds, times)
     return MetricPoints(
         tuple(names),
         np.concatenate([ends.metric, np.asarray(codes, "int32")[curve.metric[kept]]]),
-        np.concatenate([ends.value, curve.numbers["value"][kept]]),
+        np.concatenate([ends.value, curve.values[kept]]),
         np.concatenate([ends.time, np.round(times * 1000).astype("int64")]),
         np.concatenate([ends.step, samples[kept].astype("int64")]),
     )
@@ -348,7 +348,7 @@ def _thinned(points: CurvePoints) -> CurvePoints:
         mine = np.flatnonzero(points.metric == code)
         kept[mine] = False
         kept[mine[np.linspace(0, len(mine) - 1, MOST_CURVE_POINTS).round().astype(int)]] = True
-    return CurvePoints(points.numbers[kept], points.metric[kept], points.metrics)
+    return points.only(kept)
 
 
 def _system_facts(runs: Path | None, run_id: str) -> dict[str, str]:

@@ -147,7 +147,7 @@ def _make_room(experiment: Experiment) -> None:
 def _new_points(points: CurvePoints, run: Run, sent: _Sent) -> Iterator[Metric]:
     """The points that lie in a hundredth of the schedule that has none yet, and all scores, as collecting has them."""
     reached = dict(sent.parts)
-    columns = (points.numbers[name] for name in ("samples", "time", "seconds", "value"))
+    columns = (points.each("samples"), points.each("time"), points.each("seconds"), points.values)
     for code, samples, time, seconds, value in zip(points.metric, *columns, strict=True):
         if np.isnan(samples):
             continue
