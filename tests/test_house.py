@@ -151,10 +151,11 @@ def test_status_loads_neither_a_heavy_package_nor_the_network(tmp_path: Path) ->
 
 def heavy_packages_of(arguments: list[str], *others: str) -> tuple[str, str]:
     """What a command prints and says, and which of the heavy packages and of these others it has loaded."""
+    asked = {*OWNERS, "numpy", *others}
     script = (
         "import sys\nfrom flipscale.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        f"print(sorted(set(sys.modules) & {{*OWNERS, 'numpy', *others}!r}), file=sys.stderr)"
+        f"print(sorted(set(sys.modules) & {asked!r}), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
