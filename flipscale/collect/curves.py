@@ -30,6 +30,9 @@ CURVES_SCHEMA = pa.schema(
     ]
 )
 
+_WRITTEN_SCHEMA = pa.schema([field.with_nullable(False) for field in CURVES_SCHEMA])
+"""What is missing is NaN. Where a value may be null, Parquet notes of each whether it is."""
+
 
 def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
@@ -39,7 +42,7 @@ def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
         # Every row group has all metrics, so no reader could skip one by its least and largest values.
         pq.ParquetWriter(
             file,
-            CURVES_SCHEMA,
+            _WRITTEN_SCHEMA,
             use_dictionary=["id", "step", "metric"],
             compression="zstd",
             compression_level=1,
@@ -118,10 +121,13 @@ def _words(column: pa.ChunkedArray) -> tuple[list[str], NumberArray]:
 def _sorted_words(codes: NumberArray, words: Sequence[str]) -> tuple[NumberArray, tuple[str, ...]]:
     """The words that are used, sorted, and which of them each row has."""
     used = np.flatnonzero(np.bincount(codes, minlength=len(words))).tolist()
-    found = sorted(words[code] for code in used)
+    found = sorted((words[code], code) for code in used)
+    names = tuple(word for word, _ in found)
+    if names == tuple(words):
+        return codes, names
     place = np.empty(len(words), "int32")
-    place[used] = [found.index(words[code]) for code in used]
-    return place[codes], tuple(found)
+    place[[code for _, code in found]] = range(len(found))
+    return place[codes], names
 
 
 def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
@@ -134,7 +140,7 @@ def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
         "value": _array(points.values),
         **{name: _array(points.each(name)) for name in ("step", *FACTS)},
     }
-    return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
+    return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=_WRITTEN_SCHEMA)
 
 
 # Made from arrays in memory: `pa.array` and `pa.table` import pandas, which takes as long as reading 150 runs.
