@@ -1,8 +1,11 @@
 """The command line in processes of its own, which find what it imports in memory already.
 
-An interpreter takes a second and more to load pandas, matplotlib and scipy, and tests give some hundred commands. Here
-a command is `python -m flipscale` in a process that is forked from one that has loaded them and does nothing else. The
-tests of the tutorials, of the wheel, of docs/full-scale.md and of other locales start interpreters, as users do.
+An interpreter takes a second and more to load pandas, matplotlib and scipy, and two more to load torch and open_clip;
+tests give some hundred commands, and fifty of them train. Here a command is `python -m flipscale` in a process that is
+forked from one that has loaded them and does nothing else, and so are the workers that it starts on this machine and
+their trainings (tests/forked.py). Tests start interpreters, as users do, where that is what they are about: the
+tutorials, README.md, the wheel, docs/full-scale.md, other locales, local workers (tests/launch), SLURM, Ray, processes
+that train one run together, and measured memory (tests/train).
 
 Figures are drawn as SVG alone: PNG and PDF of each take three quarters of the time. Those tests have them drawn.
 """
@@ -16,17 +19,20 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from flipscale.launch.launcher import threads
 
 ROOT = Path(__file__).parents[1]
 
-LOADED = (
-    *("flipscale.cli", "flipscale.workflow", "flipscale.launch", "flipscale.collect", "flipscale.compare"),
-    *("flipscale.fit", "flipscale.plot", "flipscale.report", "flipscale.workflow.drawn", "flipscale.cli.tables"),
-)
-"""What commands import when they need it. Neither torch nor MLflow: few of them do, and both start threads."""
+ROOM = 1000, 50_000
+"""How often the process that is forked from names its module on its command line, and the bytes that are added to its
+environment: a forked process writes its own over both."""
 
 
 @contextlib.contextmanager
@@ -45,35 +51,74 @@ def on_one_core() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def flipscale(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line; whatever happens, a user never sees a traceback."""
-    with tempfile.TemporaryDirectory() as folder, on_one_core():
-        said = [Path(folder, name) for name in ("stdout", "stderr")]
+class Process:
+    """A process that has everything in memory, and calls a function of a module of tests."""
+
+    def __init__(self, function: Callable[..., object], *arguments: Any, cwd: Path = ROOT):
+        self.arguments = arguments
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-        process = _server().Process(target=_command, args=(arguments, cwd, said, dict(os.environ), cores))
-        process.start()
-        process.join()
-        out, err = (path.read_text(encoding="utf-8") for path in said)
-    done = subprocess.CompletedProcess(arguments, process.exitcode or 0, out, err)
-    process.close()
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
-    return done
+        given = (self._said, cwd, dict(os.environ), cores, function, arguments)
+        self._process = _server().Process(target=_call, args=given)
+        self._process.start()
+
+    def send_signal(self, signum: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signum)
+
+    def end(self, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Wait until it has ended with this exit code; whatever happens, a user never sees a traceback."""
+        self._process.join()
+        out, err = (path.read_text(encoding="utf-8") for path in self._said)
+        done = subprocess.CompletedProcess(self.arguments, self._process.exitcode or 0, out, err)
+        self._process.close()
+        self._folder.cleanup()
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
+
+def start(*arguments: str, cwd: Path = ROOT) -> Process:
+    """Start the command line."""
+    return Process(_command, *arguments, cwd=cwd)
+
+
+def flipscale(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    with on_one_core():
+        return start(*arguments, cwd=cwd).end(code)
+
+
+def is_forked(pid: int) -> bool:
+    """Whether the process is not one that an interpreter was started for: its command line was written over another."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(bytes(ROOM[0]))
 
 
 @functools.cache
 def _server() -> ForkServerContext:
     """The process that has loaded everything, and ends with this one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(LOADED))
+    times, size = ROOM
+    context.set_forkserver_preload(["tests.zygote"] * times)
+    # Libraries read once how many threads they are to use: as many as those of a worker of this machine.
+    with mock.patch.dict(os.environ, {**threads(1), "ROOM": " " * size}), contextlib.chdir(ROOT):
+        forkserver.ensure_running()
     return context
 
 
-def _command(
-    arguments: Sequence[str], cwd: Path, said: Sequence[Path], environment: Mapping[str, str], cores: set[int] | None
+def _call(
+    said: Sequence[Path],
+    cwd: Path,
+    environment: Mapping[str, str],
+    cores: set[int] | None,
+    function: Callable[..., object],
+    arguments: Sequence[Any],
 ) -> None:
-    """In the forked process: what `python -m flipscale` does."""
-    from flipscale.plot import FORMATS  # Loaded there already; whoever imports this module does without matplotlib.
+    """In the forked process: call the function in these surroundings."""
+    # Loaded there already; whoever imports this module does without them.
+    from flipscale.plot import FORMATS
+    from tests.forked import Popen
 
     for number, path in enumerate(said, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -86,5 +131,11 @@ def _command(
     os.chdir(cwd)
     for name in {*FORMATS} - {"svg"}:
         del FORMATS[name]  # in the one table that all modules share
+    vars(subprocess)["Popen"] = Popen
+    function(*arguments)
+
+
+def _command(*arguments: str) -> None:
+    """What `python -m flipscale` does."""
     sys.argv = ["flipscale", *arguments]
     runpy.run_module("flipscale", run_name="__main__", alter_sys=True)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import flipscale
+from tests.commands import on_one_core
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,8 +103,10 @@ def test_a_study_runs_from_the_wheel_without_the_source(wheel: Path, tmp_path: P
     run([command, "init"], here)
     assert "36 runs" in run([command, "plan", "study.yaml"], here)
     (here / "one.yaml").write_text(STUDY)
-    said = run([command, "run", "one.yaml", "--no-mlflow"], here)
+    with on_one_core():
+        said = run([command, "run", "one.yaml", "--no-mlflow"], here)
     assert "(4 of 4 runs)" in said
+    assert {path.suffix for path in (here / "plots/one").glob("scaling*")} == {".svg", ".png", ".pdf"}
     assert "plotly.js" in (here / "plots/one/report.html").read_text(encoding="utf-8")
 
 

@@ -71,48 +71,6 @@ pids_of() {
     done | sort -un | sed '/^0*$/d'
 }
 
-# `ray start` with some changes. It does without the commands of Ray Serve, whose import takes half of its time. 127.0.0.1
-# is not replaced by the address of a network card: Ray has a variable for that (below), which all its processes obey, but
-# `ray start` itself takes it to mean that a cluster has one node. It waits longer than 30 s for a node to come up, which is
-# not enough on a busy machine. And it leaves out what flipscale and its tests never ask, as each is a process that takes
-# a second of CPU to start and more while it idles: all modules of the dashboard but jobs and nodes, the server of Ray
-# Client, and the dashboard agents of nodes other than the head (no_agent.py).
-our_ray_start='
-import os, shlex, subprocess, sys, time
-sys.modules["ray.serve"] = None
-from ray._private import ray_constants, services
-ray_constants.ENABLE_RAY_CLUSTER = True
-services.resolve_ip_for_localhost = lambda host: host
-look, until = services.get_node, time.monotonic() + 600
-def get_node(*node):
-    while True:
-        try:
-            return look(*node)
-        except RuntimeError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-services.get_node = get_node
-start = services.start_ray_process
-def without_agent(word):
-    name, _, agent = word.partition("=")
-    if name != "--dashboard_agent_command":
-        return word
-    known = dict(part.split("=", 1) for part in shlex.split(agent) if "=" in part)
-    words = [sys.executable, "-I", "-S", os.environ["NO_AGENT"], known["--session-dir"], known["--node-id"]]
-    return f"{name}={subprocess.list2cmdline(words)}"
-def start_ray_process(command, process_type, **options):
-    if process_type == ray_constants.PROCESS_TYPE_DASHBOARD:
-        command = [*command, "--modules-to-load=JobHead,NodeHead"]
-    if process_type == ray_constants.PROCESS_TYPE_RAYLET and os.environ["NO_AGENT"]:
-        command = [without_agent(word) for word in command]
-    return start(command, process_type, **options)
-services.start_ray_process = start_ray_process
-from ray._private.node import Node
-Node.start_ray_client_server = lambda self: None
-from ray.scripts.scripts import main
-main()'
-
 ray_start() { # NAME ARGUMENT...
     local name=$1
     shift
@@ -121,16 +79,21 @@ ray_start() { # NAME ARGUMENT...
     [[ $name != head ]] || no_agent=
     # No usage statistics, no token, no search for other clusters, and a dead machine is noticed in seconds. Worker ports
     # of 0 are free ones: nodes that share an address would otherwise hand out the same.
-    FLIPSCALE_RAY_NODE=$folder/$name/ NO_AGENT=$no_agent RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
+    FLIPSCALE_RAY_NODE=$folder/$name/ NO_AGENT=$no_agent RAYLET=$(raylet_of "$name") RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
         PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} \
         RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3 \
         RAY_DISABLE_IMPORT_WARNING=1 RAY_enable_metrics_collection=0 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 \
-        setsid "$python" -c "$our_ray_start" start "$@" --node-name="$name" --node-ip-address=127.0.0.1 \
+        setsid "$python" -m tests.clusters.ray_start start "$@" --node-name="$name" --node-ip-address=127.0.0.1 \
         --min-worker-port=0 --max-worker-port=0 --include-log-monitor=false --disable-usage-stats \
         --object-store-memory=100000000 </dev/null >"$folder/log/$name.log" 2>&1 || {
         echo "$name did not come up; look into $folder/log/$name.log" >&2
         return 1
     }
+}
+
+# How a node's raylet was started with the settings of today.
+raylet_of() {
+    echo "$folder/log/$1-${CPUS:-4}-${GPUS:-4}.json"
 }
 
 start_node() {
@@ -148,9 +111,15 @@ start_node() {
 
 # A raylet that starts now and then does not register with the head, and waits for ever: another one does.
 start_again() {
+    local raylet
+    raylet=$(raylet_of "$1")
     for _ in 1 2 3; do
-        start_node "$1" || return
-        nodes_alive 200 3 >/dev/null && return
+        if [[ -f $raylet ]]; then
+            "$python" -I -S "$here/tests/clusters/ray_again.py" "$raylet" "http://$dashboard" 200 "$folder/log/$1.log" && return
+        else
+            start_node "$1" || return
+            nodes_alive 200 3 >/dev/null && return
+        fi
         kill_all "$1/"
     done
     echo "$1 did not come up in 10 minutes; look into $folder/log and $folder/tmp" >&2
@@ -211,7 +180,7 @@ start() {
     if [[ -n $(pids_of) ]]; then
         echo "it runs already" >&2
     else
-        rm -rf "$folder/tmp"
+        rm -rf "$folder/tmp" "$folder"/log/*.json
         mkdir -p "$folder"
         # One after the other: two that start at once on one machine may wait for each other until they give up.
         { start_node head && start_node w1 && start_node w2 && wait_for_nodes 2; } || { stop; return 1; }

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flipscale.launch import states
-from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.tree import is_stopped
 from flipscale.plan import Run, plan
@@ -38,6 +36,25 @@ OFTEN = (
     "raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=0))",
 )
 """`flipscale train`, with a checkpoint as often as it can, not every half minute."""
+
+_SLOWLY = """
+import sys, time
+from pathlib import Path
+from flipscale.train import train
+from flipscale.train.trainers.builtin.training import Training
+step = Training.step
+def slowly(*arguments):
+    time.sleep(0.3)
+    step(*arguments)
+Training.step = slowly
+raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=%s))
+"""
+
+SLOWLY = (sys.executable, "-c", _SLOWLY % 30)
+"""`flipscale train`, which waits before each step: a run of 20 steps is long enough to be disturbed."""
+
+SLOWLY_OFTEN = (sys.executable, "-c", _SLOWLY % 0)
+"""The same, with a checkpoint as often as it can."""
 
 BASE = {
     "model": "ViT-w16d1-4",
@@ -103,10 +120,22 @@ class Alone:
             for run in left:
                 folder(self.results, run).ask(replace(Asked.of(run), resources=Resources()))
             if left:
-                paths = [str(folder(self.results, run).path) for run in left]
-                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-                subprocess.run([*TRAIN, *paths], env=environment, check=True, capture_output=True)
+                _train_here([folder(self.results, run).path for run in left])
         return self.results
+
+
+def _train_here(paths: Sequence[Path]) -> None:
+    """Train in this process, which has loaded torch: another one would take longer to do that than to train."""
+    import torch
+
+    from flipscale.train import train
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert train(paths) == 0
+    finally:
+        torch.set_num_threads(threads)
 
 
 def end(runs: Sequence[Any], results: Path, seconds: float = PATIENCE) -> dict[str, State]:

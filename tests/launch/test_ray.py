@@ -1,5 +1,6 @@
 """The Ray launcher on a real cluster of a head and two workers, with real training."""
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import ONE_NODE
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import RunFolder, State, is_alive
+from flipscale.run import Asked, Result, RunFolder, State, is_alive
 from flipscale.run.processes import birth
 from flipscale.settings import Resources
 from tests.clusters.ray import addresses_listened_at, with_descendants
@@ -176,33 +177,30 @@ def test_a_killed_driver_leaves_a_checkpoint_of_a_run_in_several_processes_and_n
 def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_ended(tmp_path, ray):
     """Tune keeps the process of a trial that has ended, and starts the next one in it though its node has died."""
     results, kills = tmp_path / "results", 20
-    runs = {
-        name: StandInRun(name, until=(str(tmp_path / name),), parents=(f"long-{kill - 1}",) if kill else ())
-        for kill in range(kills)
-        for name in (f"long-{kill}", f"short-{kill}")
-    }
-    send(list(runs.values()), results, WORKER)
-
-    def node_of(name: str) -> Any:
-        lease = folder(results, runs[name]).holder()
-        return lease.node if lease and lease.alive else None
-
-    with ThreadPoolExecutor(1) as beside:
+    # This process holds the parent of each run but the first one, which is over only when a node has died.
+    gates = [folder(results, StandInRun(f"gate-{kill}")) for kill in range(kills)]
+    runs = [StandInRun("run-0", until=(str(tmp_path / "0"),))]
+    runs += [StandInRun(f"run-{n}", until=(str(tmp_path / f"{n}"),), parents=(f"gate-{n - 1}",)) for n in range(1, 21)]
+    with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as beside:
+        for gate in gates:
+            gate.ask(Asked.of(StandInRun(gate.id)))
+        leases = [held.enter_context(gate.hold()) for gate in gates]
+        send(runs, results, WORKER)
         started = None
         for kill in range(kills):
-            long, short = f"long-{kill}", f"short-{kill}"
-            wait_until(lambda pair=(long, short): all(map(node_of, pair)))
-            node = node_of(short)
-            (tmp_path / short).touch()
-            wait_until(lambda short=short: folder(results, runs[short]).result())
+            run = folder(results, runs[kill])
+            holder = wait_until(lambda run=run: (holder := run.holder()) and holder.alive and holder)
+            (tmp_path / f"{kill}").touch()
+            wait_until(run.result)
             if started:
                 started.result()
             time.sleep(kill % 5 / 4)  # Tune hears of the end in the meantime, or does not.
-            ray.kill_node(node)
-            started = beside.submit(ray.start_node, node, CPUS=2)
-            (tmp_path / long).touch()  # The next two come when it is over, here or on the other node.
-    assert set(end(list(runs.values()), results).values()) == {State.FINISHED}, logs(results)
-    assert {failure.kind for run in runs.values() for failure in folder(results, run).failures()} <= {"node"}
+            ray.kill_node(holder.node)
+            started = beside.submit(ray.start_node, holder.node)
+            leases[kill].write_result(Result())
+        (tmp_path / f"{kills}").touch()
+        assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    assert {failure.kind for run in runs for failure in folder(results, run).failures()} <= {"node"}
 
 
 # Failures by kind

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,10 +22,8 @@ from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     AT_ONCE,
-    LONG,
-    OFTEN,
-    SHORT_TOGETHER,
-    STUDY_OF_24,
+    SLOWLY,
+    SLOWLY_OFTEN,
     assert_close,
     assert_same,
     end,
@@ -34,6 +33,9 @@ from tests.launch.real import (
     runs_of,
 )
 from tests.patience import PATIENCE, wait_until
+from tests.torture.checks import check, writers
+from tests.torture.submitter import TRAINER
+from tests.torture.trainer import steps_of
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,11 @@ def on_a_cluster(slurm: Any) -> Any:
 
 def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **site: Any) -> None:
     submit(runs, results, SlurmLauncher(results, {**SITE, **site}, command=command))
+
+
+def assert_undisturbed(runs: Sequence[StandInRun], results: Path) -> None:
+    """What TRAINER did came out as if nothing had happened: once, in a turn of each training, with the same losses."""
+    assert check(results, {run.id: steps_of(run.seconds) for run in runs}, "here").findings == []
 
 
 def fill(nodes: int = 4, seconds: int = 3) -> None:
@@ -81,15 +88,12 @@ def test_two_nodes_of_two_processes_each_give_the_losses_of_one_process(tmp_path
 # Pre-emption, time limits, nodes
 
 
-@pytest.mark.parametrize(
-    ("partition", "command", "once"), [("preempt", TRAIN, "metrics.jsonl"), ("preempt0", OFTEN, "checkpoint.pt")]
-)
-def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, partition, command, once):
-    """With 20 s of grace SLURM passes its warning on, and a checkpoint is written. Without grace it kills."""
+def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone):
+    """With 20 s of grace SLURM passes its warning on, and a checkpoint is written."""
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=12_800)
-    send([run], results, command, partition=partition)
-    with frozen(folder(results, run), once=once) as (_, lease):
+    (run,) = runs_of(tmp_path)
+    send([run], results, SLOWLY, partition="preempt")
+    with frozen(folder(results, run)) as (_, lease):
         fill()
         wait_until(lambda: is_signalled(lease))
     wait_until(lambda: states([run], results)[run.id] is State.WAITING)
@@ -101,26 +105,38 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, partitio
     assert_same(run, results, expected)
 
 
-def test_a_run_longer_than_the_limit_is_done_in_several_jobs_exactly(tmp_path, alone):
+def test_a_run_that_is_pre_empted_without_grace_is_killed_and_goes_on_from_its_checkpoint(tmp_path):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=12_800)
-    send([run], results, partition="short", time=60)
-    with frozen(folder(results, run)) as (_, lease):
-        expected = alone([run])
+    run = StandInRun("run", seconds=10)
+    send([run], results, TRAINER, partition="preempt0")
+    with frozen(folder(results, run), once="checkpoint.pt") as (_, lease):
+        fill()
         wait_until(lambda: is_signalled(lease))
-    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    wait_until(lambda: states([run], results)["run"] is State.WAITING)
+    assert end([run], results) == {"run": State.FINISHED}, logs(results)
+    assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
+    assert_undisturbed([run], results)
+    assert len(writers(folder(results, run))) == 2
+
+
+def test_a_run_longer_than_the_limit_is_done_in_several_jobs_exactly(tmp_path):
+    results = tmp_path / "results"
+    run = StandInRun("run", seconds=10)
+    send([run], results, TRAINER, partition="short", time=60)
+    with frozen(folder(results, run)) as (_, lease):
+        wait_until(lambda: is_signalled(lease))
+    assert end([run], results) == {"run": State.FINISHED}, logs(results)
     kinds = [failure.kind for failure in folder(results, run).failures()]
     assert set(kinds) == {"timeout"}
-    assert folder(results, run).result().attempts == len(kinds) + 1
-    assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
-    assert_same(run, results, expected)
+    assert_undisturbed([run], results)
+    assert len(writers(folder(results, run))) == len(kinds) + 1
 
 
 def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_path, alone, slurm):
     """Though its old copy wakes up there, when the new one is at work."""
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=12_800)
-    send([run], results, OFTEN)
+    (run,) = runs_of(tmp_path)
+    send([run], results, SLOWLY_OFTEN)
     here = folder(results, run)
     with frozen(here, once="checkpoint.pt") as (_, first):
         slurm.kill_node(first.node)
@@ -154,30 +170,33 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
 
 
 @pytest.mark.parametrize(("seeds", "pack"), [(1, {}), (2, {"time": 600, "share": 2})], ids=["alone", "packed"])
-def test_where_jobs_get_little_memory_by_default_runs_have_what_they_need(tmp_path, slurm, seeds, pack):
-    """200 MB a CPU, in which torch does not even start."""
+def test_where_jobs_get_little_memory_by_default_runs_have_what_they_need(tmp_path, alone, slurm, seeds, pack):
+    """200 MB a CPU, in which torch does not even start. And children come out as on this machine alone."""
     assert "DefMemPerCPU            = 200\n" in slurm.ask("scontrol", "show", "config")
     results = tmp_path / "results"
-    axes = "axes: {tuning: [null, {samples: 1024, batch_size: 512}]}"
-    runs = runs_of(tmp_path, f"{axes}\nseeds: {seeds}", model="ViT-w64d2-4", mask_ratio=0)
+    axes = "axes: {tuning: [null, {samples: 512, batch_size: 512}]}"
+    runs = runs_of(tmp_path, f"{axes}\nseeds: {seeds}", model="ViT-w64d2-4", mask_ratio=0, samples=64)
     site = {key: value for key, value in SITE.items() if key != "memory_per_process"}
     launcher = SlurmLauncher(results, {**DEFAULTS, **site, "pack": {**DEFAULTS["pack"], **pack}})
     submit(runs, results, launcher)
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     assert [failure for run in runs for failure in folder(results, run).failures()] == []
+    expected = alone(runs)
+    for run in runs:
+        assert_same(run, results, expected)
 
 
 def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path, alone):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
-    send([run], results)
+    (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=1024, samples=2048, eps=1e-3)
+    send([run], results, memory_per_process="900M")  # 1.0 GB are needed, and 0.8 with half the micro-batch.
     expected = alone([run])
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     here = folder(results, run)
     failures = here.failures()
     assert {failure.kind for failure in failures} == {"oom"}
     assert here.asked().resources.accumulate == failures[-1].accumulate == 2 ** len(failures)
-    assert here.asked().settings["batch_size"] == 2048
+    assert here.asked().settings["batch_size"] == 1024
     assert_close(run, results, expected, losses_within=1e-4, weights_within=1e-4)
 
 
@@ -304,7 +323,9 @@ def test_children_start_when_their_parents_are_done_and_in_an_array_of_their_own
 
 def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
     results = tmp_path / "results"
-    runs = runs_of(tmp_path, "axes: {tuning: [null, {samples: 320}]}\nseeds: 4")
+    *python, at_once = AT_ONCE["command"]["arguments"]
+    named = f"import os, time; time.sleep(0.3); print('worker', os.getppid(), 'has it'); {at_once}"
+    runs = runs_of(tmp_path, "seeds: 8", trainer={"command": {"arguments": [*python, named]}})
     send(runs, results, BOTH, pack={**DEFAULTS["pack"], "time": 600, "share": 2})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     (array,) = [json.loads(path.read_text()) for path in results.glob("slurm/*/*.json")]
@@ -312,8 +333,9 @@ def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
     processes = set()
     for run in runs:
         log = (folder(results, run).path / "log.txt").read_text()
-        assert log.count("attempt 1, process ") == log.count("finished, ") == 1
-        processes.add(log.partition("attempt 1, process ")[2].partition(",")[0])
+        assert log.count(" attempt 1: ") == log.count(" finished, ") == 1
+        (worker,) = re.findall(r"^worker (\d+) has it$", log, re.MULTILINE)
+        processes.add(worker)
     assert len(processes) == 2
 
 
@@ -340,28 +362,32 @@ def test_cancelling_one_run_of_a_shared_job_leaves_the_others_to_finish(tmp_path
 # A whole study
 
 
+def study_of_24() -> list[StandInRun]:
+    """12 runs, two of them long, and a child of each."""
+    parents = [StandInRun(f"run-{number:02}", seconds=10 if number < 2 else 0.3) for number in range(12)]
+    return [*parents, *(StandInRun(f"child-of-{run.id}", seconds=0.3, parents=(run.id,)) for run in parents)]
+
+
 def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_dies_and_the_controller_restarts(
-    tmp_path, alone, slurm
+    tmp_path, slurm
 ):
-    """And its results are those of this machine alone."""
+    """And its results are those of an undisturbed study. Real children are trained in the tests of memory above."""
     results = tmp_path / "results"
-    runs = runs_of(tmp_path, STUDY_OF_24)
-    assert len(runs) == 24
-    send(runs, results, pack=SHORT_TOGETHER)
+    runs = study_of_24()
+    send(runs, results, TRAINER, pack={**DEFAULTS["pack"], "time": 4})
+    arrays = [json.loads(path.read_text()) for path in results.glob("slurm/*/*.json")]
+    assert sorted(len(task) for array in arrays for task in array["tasks"].values()) == [1, 1, 1, 1, 8, 12]
     # It stands still, as do the machines that die. That an old copy may go on is another test.
-    long = [folder(results, run) for run in runs if run.settings.samples == LONG and not run.parents]
-    with frozen(*long) as (lost, lease):
+    with frozen(*(folder(results, run) for run in runs[:2])) as (lost, lease):
         slurm.kill_node(lease.node)
         slurm.restart_controller()
-        expected = alone(runs)
         assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
+    assert_undisturbed(runs, results)
     for run in runs:
-        assert_same(run, results, expected)
-        assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
         for parent in run.parents:
-            ended = RunFolder(results / "runs" / parent).result().finished
-            assert folder(results, run).result().started > ended
+            ended = (results / "runs" / parent / "result.json").stat().st_mtime
+            assert folder(results, run).records()[0][0]["time"] > ended
     kinds = {failure.kind for run in runs for failure in folder(results, run).failures()}
     assert kinds == {"node"}
 

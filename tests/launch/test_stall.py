@@ -21,7 +21,7 @@ from flipscale.run import Asked, Doing, RunFolder, State, is_alive
 from flipscale.run.processes import birth
 from flipscale.settings import Resources
 from tests.launch.contract import StandInRun, folder, wait_for
-from tests.launch.real import assert_same, end, frozen, logs, runs_of
+from tests.launch.real import SLOWLY, assert_same, end, frozen, logs, runs_of
 from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
@@ -230,8 +230,8 @@ def stalls(run):
 
 def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path, alone):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, "resources: {stalled: 10s}", samples=12_800)
-    submit([run], results, LocalLauncher(results))
+    (run,) = runs_of(tmp_path, "resources: {stalled: 10s}")
+    submit([run], results, LocalLauncher(results, command=SLOWLY))
     here = folder(results, run)
     with frozen(here):
         wait_until(lambda: stalls(here))

@@ -20,18 +20,21 @@ from flipscale.train import train
 from flipscale.train.processes import _slurm
 from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS
+from tests.train.forks import SLOWLY, Forked
 
 pytestmark = pytest.mark.slow
 
 SMOOTH = {"eps": 1e-3}
 """With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded."""
 
+FIVE_STEPS = {"samples": 160}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "masked": {"mask_ratio": 0.5},
     "whole": {"mask_ratio": 0.0, "grad_clip": 0.5},
     "text": {"mask_ratio": 0.75, "text_mask_ratio": 0.5},
     "reconstructing": {"mask_ratio": 0.5, "reconstruction": {"weight": 1.0, "width": None, "depth": 1}},
-    "cropped": {"crop": 0.5, "flip": True, "samples": 160},
+    "cropped": {"crop": 0.5, "flip": True},
 }
 
 SPLITS: dict[str, dict[str, Any]] = {
@@ -70,22 +73,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], R
     """Each variant, trained whole and in each way of splitting."""
     folder = tmp_path_factory.mktemp("trained")
     runs = {
-        (variant, split): asked(folder, f"{variant} {split}", resources, **SMOOTH, **changes)
+        (variant, split): asked(folder, f"{variant} {split}", resources, **FIVE_STEPS, **SMOOTH, **changes)
         for variant, changes in VARIANTS.items()
         for split, resources in {"whole": {}, **SPLITS}.items()
     }
     of_two = {key: run for key, run in runs.items() if "two processes" in key[1]}
     # Two processes for all runs of two: each would start one of its own, which takes longer than it trains.
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "flipscale", "train", *(str(run.path) for run in of_two.values())],
-            env={**os.environ, "OMP_NUM_THREADS": "1", **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    both = [started(*of_two.values(), **process) for process in two_processes()]
     assert train([run.path for key, run in runs.items() if key not in of_two]) == 0
     for process in both:
         code, talk = ended(process)
@@ -135,19 +129,20 @@ def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, 
 # Signals and failures
 
 
-def started(*runs: RunFolder, before: str = "pass", **environment: str) -> subprocess.Popen[str]:
+def started(*runs: RunFolder, before: str = "", **environment: str) -> Forked:
     """A process that trains these runs and writes a checkpoint as often as it can."""
     folders = [str(run.path) for run in runs]
-    code = f"import sys\n{before}\nfrom flipscale.train import train\nsys.exit(train({folders}, checkpoint_seconds=0))"
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    train = f"import sys\nfrom flipscale.train import train\nsys.exit(train({folders}, checkpoint_seconds=0))"
+    return Forked(f"{before}\n{train}", OMP_NUM_THREADS="1", **environment)
 
 
-def wait_for_step(run: RunFolder, step: int, *processes: subprocess.Popen[str]) -> None:
+def two_processes() -> list[dict[str, str]]:
+    """The environment of each of two processes that are started from outside, as torchrun does."""
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+
+
+def wait_for_step(run: RunFolder, step: int, *processes: Forked) -> None:
     deadline = time.monotonic() + PATIENCE
     while not ((run.path / "checkpoint.pt").exists() and len(losses(run)) >= step):
         for process in processes:
@@ -162,8 +157,8 @@ def children(pid: int) -> list[int]:
     return [child for child in found if b"\0flipscale\0train\0" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def ended(process: subprocess.Popen[str], within: float = PATIENCE) -> tuple[int, str]:
-    _, talk = process.communicate(timeout=within)
+def ended(process: Forked) -> tuple[int | None, str]:
+    _, talk = process.communicate()
     return process.returncode, talk
 
 
@@ -172,12 +167,9 @@ def gone(pid: int) -> bool:
     return not stat.exists() or ") Z " in stat.read_text()
 
 
-LONG = {"samples": 160 * 32}
-
-
 def test_a_killed_run_of_two_processes_goes_on_as_if_nothing_had_happened(ask):
-    whole, killed = ask("whole", **LONG), ask("killed", **LONG)
-    process = started(killed)
+    whole, killed = ask("whole"), ask("killed")
+    process = started(killed, before=SLOWLY)
     wait_for_step(killed, 3, process)
     (child,) = children(process.pid)
     process.send_signal(signal.SIGKILL)
@@ -247,19 +239,10 @@ sources.open_data, Training.step = broken, too_large
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_of_one_process_is_recorded_by_its_kind(ask, rank):
-    """The processes are started from outside, as torchrun does."""
     starting, training = ask("starting"), ask("training")
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
-        started(
-            starting,
-            training,
-            before=FAILING if each == rank else "pass",
-            **group,
-            RANK=str(each),
-            LOCAL_RANK=str(each),
-        )
-        for each in range(2)
+        started(starting, training, before=FAILING if each == rank else "", **process)
+        for each, process in enumerate(two_processes())
     ]
     codes = [ended(process)[0] for process in processes]
     assert codes == [1, 1]

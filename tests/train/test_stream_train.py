@@ -2,8 +2,6 @@
 
 import io
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from flipscale.settings import Resources
 from flipscale.train import train
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
+from tests.train.forks import SLOWLY, Forked
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +61,8 @@ def asked(folder: Path, name: str, urls: str) -> RunFolder:
 
 def kill_in_the_middle(run: RunFolder) -> None:
     """Train, with a checkpoint as often as can be, and kill process 0 some steps after the first one."""
-    code = f"from flipscale.train import train\nfrom pathlib import Path\ntrain([Path({str(run.path)!r})]"
-    process = subprocess.Popen([sys.executable, "-c", f"{code}, checkpoint_seconds=0)"], stderr=subprocess.DEVNULL)
+    code = f"from flipscale.train import train\ntrain([{str(run.path)!r}], checkpoint_seconds=0)"
+    process = Forked(f"{SLOWLY}\n{code}", OMP_NUM_THREADS="1")
     until = time.monotonic() + PATIENCE
     while not (run.path / "checkpoint.pt").exists():
         assert process.poll() is None

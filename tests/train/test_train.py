@@ -21,11 +21,11 @@ from flipscale.run import Asked, FailureKind, RunFolder, State, birth, write_jso
 from flipscale.train import train
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
+from tests.train.forks import SLOWLY, Forked
 
 pytestmark = pytest.mark.slow
 
-LONG = {"samples": 160 * 32, "evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
-"""A run long enough to be stopped on the way."""
+EVALUATED_ON_THE_WAY = {"evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
 
 
 def losses(run: RunFolder) -> dict[int, float]:
@@ -36,15 +36,14 @@ def scores(run: RunFolder) -> dict[int, dict[str, float]]:
     return {record["step"]: record["scores"] for record in run.records()[0] if "scores" in record}
 
 
-def started(*runs: RunFolder, before: str = "pass") -> subprocess.Popen[str]:
+def started(*runs: RunFolder, before: str = "") -> Forked:
     """A process that trains these runs and writes a checkpoint as often as it can."""
     folders = [str(run.path) for run in runs]
-    code = f"import sys; {before}; from flipscale.train import train; sys.exit(train({folders}, checkpoint_seconds=0))"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+    train = f"import sys\nfrom flipscale.train import train\nsys.exit(train({folders}, checkpoint_seconds=0))"
+    return Forked(f"{before}\n{train}")
 
 
-def wait_for_step(run: RunFolder, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(run: RunFolder, step: int, process: Forked) -> None:
     """Wait until a checkpoint and a record of that step or a later one are there."""
     deadline = time.monotonic() + PATIENCE
     while not ((run.path / "checkpoint.pt").exists() and max(losses(run), default=0) >= step):
@@ -172,19 +171,19 @@ def test_a_run_whose_process_died_is_taken_up(run):
 
 def test_a_run_whose_process_dies_meanwhile_is_taken_up_before_the_end(run):
     """The first run's holder dies while the second is trained: a second pass finds it free."""
-    first, second = run("first"), run("second", **LONG)
+    first, second = run("first"), run("second")
     holder = subprocess.Popen(["sleep", "60"])
     try:
         born = birth(holder.pid)
         lease = {"token": "theirs", "host": os.uname().nodename, "pid": holder.pid, "born": born, "time": 0}
         write_json(first.path / "lease.json", lease)
-        process = started(first, second)
+        process = started(first, second, before=SLOWLY)
         wait_for_step(second, 3, process)
     finally:
         holder.kill()
         holder.wait()
-    assert process.wait() == 0, process.communicate()[1]
-    process.communicate()
+    _, talk = process.communicate()
+    assert process.returncode == 0, talk
     assert first.state() is State.FINISHED
     assert (first.result().started) > second.result().finished
 
@@ -196,10 +195,10 @@ def test_a_folder_without_a_run_is_an_error_and_stays_as_it_is(tmp_path, capsys)
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
-    whole, killed = run("whole", **LONG), run("killed", **LONG)
+    whole, killed = run("whole", **EVALUATED_ON_THE_WAY), run("killed", **EVALUATED_ON_THE_WAY)
     assert train([whole.path]) == 0
 
-    process = started(killed)
+    process = started(killed, before=SLOWLY)
     wait_for_step(killed, 3, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -207,16 +206,16 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
     assert (killed.path / "checkpoint.pt").exists()
     assert not (killed.path / "result.json").exists()
     with open(killed.path / "metrics.jsonl", "a") as file:
-        file.write('{"step": 159, "lo')  # as a kill within a write leaves it
+        file.write('{"step": 19, "lo')  # as a kill within a write leaves it
     process = started(killed)
-    assert process.wait() == 0, process.communicate()[1]
-    process.communicate()
+    _, talk = process.communicate()
+    assert process.returncode == 0, talk
 
     assert killed.hits() == whole.hits() != {}
     assert losses(killed) == losses(whole)
-    assert sorted(losses(whole)) == list(range(1, 161))
+    assert sorted(losses(whole)) == list(range(1, 21))
     assert scores(killed) == scores(whole)
-    assert sorted(scores(whole)) == [80, 160]
+    assert sorted(scores(whole)) == [10, 20]
     assert killed.result().scores == whole.result().scores
     assert killed.result().final_loss == whole.result().final_loss
     assert (whole.result().attempts, killed.result().attempts) == (1, 2)
@@ -320,13 +319,12 @@ def test_a_full_disk_is_told_from_a_fault_of_the_code(run):
 
 def test_a_disk_too_full_for_a_word_is_said_on_stderr(run):
     folder = run()
-    process = started(
-        folder, before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
-    )
-    _, talk = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert "File too large" in talk
-    assert "Traceback" not in talk
+    full = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
+    code = f"{full}; from flipscale.train import train; sys.exit(train([{str(folder.path)!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
     assert folder.error() is None
 
 
