@@ -30,23 +30,14 @@ CURVES_SCHEMA = pa.schema(
     ]
 )
 
-_WRITTEN_SCHEMA = pa.schema([field.with_nullable(False) for field in CURVES_SCHEMA])
-"""What is missing is NaN. Where a value may be null, Parquet notes of each whether it is."""
-
 
 def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
     with (
         replacing(path) as file,
-        # Runs have the same steps. Other numbers would make large dictionaries: zstd deals with what repeats in a run.
-        # Every row group has all metrics, so no reader could skip one by its least and largest values.
+        # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
         pq.ParquetWriter(
-            file,
-            _WRITTEN_SCHEMA,
-            use_dictionary=["id", "step", "metric"],
-            compression="zstd",
-            compression_level=1,
-            write_statistics=False,
+            file, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
         ) as writer,
         # Another thread writes while the next runs are read: what it calls releases Python's lock.
         ThreadPoolExecutor(1) as thread,
@@ -140,7 +131,7 @@ def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
         "value": _array(points.values),
         **{name: _array(points.each(name)) for name in ("step", *FACTS)},
     }
-    return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=_WRITTEN_SCHEMA)
+    return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
 
 
 # Made from arrays in memory: `pa.array` and `pa.table` import pandas, which takes as long as reading 150 runs.
