@@ -1,7 +1,8 @@
 """The committed tables are those of the committed archives, and the committed comparisons those of the tables."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,23 @@ def leaves(data: object, place: str = "") -> Iterator[tuple[str, object]]:
         yield place, data
 
 
-@pytest.fixture(scope="module", params=ARCHIVED)
-def merged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+@pytest.fixture(scope="module")
+def merge(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The results folder into which a study's archive alone was merged, by the study's name; each is merged once."""
+
+    @cache
+    def merged_into(name: str) -> Path:
+        results = tmp_path_factory.mktemp(name) / "results"
+        assert main(["merge", str(ROOT / f"results/{name}/runs.tar.bz2"), "--results", str(results)]) == 0
+        return results
+
+    return merged_into
+
+
+@pytest.fixture(params=ARCHIVED)
+def merged(request: pytest.FixtureRequest, merge: Callable[[str], Path]) -> tuple[str, Path]:
     """A study, and a results folder into which its archive alone was merged."""
-    results = tmp_path_factory.mktemp(request.param) / "results"
-    assert main(["merge", str(ROOT / f"results/{request.param}/runs.tar.bz2"), "--results", str(results)]) == 0
-    return request.param, results
+    return request.param, merge(request.param)
 
 
 def test_no_run_is_left_to_do_after_its_archive_is_merged(merged: tuple[str, Path]) -> None:
@@ -52,13 +64,12 @@ def test_an_archive_gives_the_committed_table_byte_for_byte(merged: tuple[str, P
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_committed_comparison_is_what_its_table_and_its_archive_give(name: str, tmp_path: Path) -> None:
+def test_a_committed_comparison_is_what_its_table_and_its_archive_give(name: str, merge: Callable[[str], Path]) -> None:
     study = read_study(ROOT / f"studies/{name}.yaml")
     comparison = compare_results(read_results(ROOT / f"results/{name}/results.csv"), study, plan(study), None)
     if name in ARCHIVED:
-        main(["merge", str(ROOT / f"results/{name}/runs.tar.bz2"), "--results", str(tmp_path)])
         ids = [run for pair in comparison.pairs for twins in pair.ids for run in twins]
-        comparison = with_images(comparison, hits_of(tmp_path, ids, comparison.score).runs)
+        comparison = with_images(comparison, hits_of(merge(name), ids, comparison.score).runs)
     found = dict(leaves(json.loads(json.dumps(comparison_json(comparison)))))
     committed = dict(leaves(json.loads((ROOT / f"results/{name}/comparison.json").read_text())))
     assert found.keys() == committed.keys()

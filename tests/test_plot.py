@@ -84,9 +84,9 @@ def texts(figure):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A study of several models, drawn in three formats: where, and what came of it."""
+    """A study drawn in three formats: where, and what came of it."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, plot(folder, study(models=tuple(PARAMS)))
+    return folder, plot(folder, study())
 
 
 def test_every_figure_is_drawn_in_three_formats(whole):
@@ -98,13 +98,14 @@ def test_every_figure_is_drawn_in_three_formats(whole):
 
 
 def test_the_same_results_give_the_same_bytes_also_drawn_two_at_a_time_as_on_linux(whole, tmp_path, monkeypatch):
-    _, one = whole
+    folder, one = whole
     monkeypatch.setattr(saving, "MANY_RUNS", 0)
-    two = plot(tmp_path, study(models=tuple(PARAMS)))
-    assert (two.skipped, len(two.files)) == (one.skipped, len(one.files))
-    assert list(two.skipped) == list(one.skipped)
-    for a, b in zip(one.files, two.files, strict=True):
-        assert (a.name, a.read_bytes()) == (b.name, b.read_bytes())
+    names = ["accuracy_vs_flops", "ablations", "gains", "claims", "predicted_cost"]
+    two = plot(tmp_path, study(), figures=names)
+    assert [path.stem for path in two.files[::3]] == ["accuracy_vs_flops", "gains", "predicted_cost"]
+    assert list(two.skipped.items()) == [(name, one.skipped[name]) for name in ("ablations", "claims")]
+    for path in two.files:
+        assert (path.name, path.read_bytes()) == (path.name, (folder / path.name).read_bytes())
 
 
 def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path, in_svg_alone):
@@ -380,15 +381,15 @@ def test_gains_take_twins_and_more_than_one():
 
 def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path, in_svg_alone):
     masks = [round(0.1 * i, 1) for i in range(9)]
-    tables = study(models=tuple(PARAMS), masks=masks)
-    done = plot(tmp_path, tables)
+    small = {"models": tuple(PARAMS), "samples": (16000, 32000), "seeds": (0, 1)}
+    done = plot(tmp_path, study(masks=masks, **small))
     assert {path.stem for path in done.files} == {"gains", "mask_ratios", "scaling_curves", "predicted_cost"}
     too_many = "9 arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
     assert {name for name, why in done.skipped.items() if why == too_many} == {
         *("accuracy_vs_samples", "accuracy_vs_flops", "accuracy_vs_hours", "speedup", "scaling_axes", "repeats"),
         *("gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
     }
-    assert not set(plot(tmp_path, study(models=tuple(PARAMS), masks=masks[:8])).skipped) - {
+    assert not set(plot(tmp_path, study(masks=masks[:8], **small)).skipped) - {
         *("ablations", "claims", "repeats", "isoflop")
     }
 

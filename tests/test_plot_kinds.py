@@ -68,19 +68,17 @@ def words(figure):
     ]
 
 
-def collisions(figure):
+def collisions(seen):
     return [
         (one, other)
-        for (one, a), (other, b) in itertools.combinations(words(figure), 2)
+        for (one, a), (other, b) in itertools.combinations(seen, 2)
         if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1.5
     ]
 
 
-def outside(figure):
+def outside(figure, seen):
     width, height = figure.bbox.width, figure.bbox.height
-    return [
-        text for text, box in words(figure) if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
-    ]
+    return [text for text, box in seen if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1]
 
 
 @pytest.mark.parametrize("study", BASELINES)
@@ -96,7 +94,8 @@ def test_no_words_of_a_committed_study_s_figures_collide_or_are_cut_off(study):
             except Undrawable:
                 continue
             drawn += 1
-            assert (name, collisions(figure), outside(figure)) == (name, [], [])
+            seen = words(figure)
+            assert (name, collisions(seen), outside(figure, seen)) == (name, [], [])
     assert drawn > 3
 
 
@@ -106,8 +105,9 @@ def test_words_that_collide_and_words_that_are_cut_off_would_be_seen():
     figure.text(0.5, 0.5, "one thing")
     figure.text(0.51, 0.5, "another")
     figure.text(0.95, 0.1, "too far to the right")
-    assert collisions(figure) == [("one thing", "another")]
-    assert outside(figure) == ["too far to the right"]
+    seen = words(figure)
+    assert collisions(seen) == [("one thing", "another")]
+    assert outside(figure, seen) == ["too far to the right"]
 
 
 # On anybody's Axes
@@ -321,7 +321,8 @@ def test_the_best_size_grows_as_the_law_has_it():
         FigureCanvasAgg(whole)
         draw_figure("isoflop", whole, s)
     assert [ax.get_title(loc="left") for ax in whole.axes] == ["no mask", "mask 50 %", "the best size"]
-    assert (collisions(whole), outside(whole)) == ([], [])
+    seen = words(whole)
+    assert (collisions(seen), outside(whole, seen)) == ([], [])
 
 
 def test_the_small_print_says_how_many_arms_the_curves_leave_out():

@@ -233,8 +233,8 @@ def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
 )
 @pytest.mark.parametrize("calls", [0, 2])
 def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch, by_batches, cut, calls):
-    old = (table(row("a-1"), row("a-2")), curve("a-1"))
-    new = (table(row("a-1", zero_shot_top1=0.7), row("a-2"), row("a-3", samples=2000)), curve("a-1"))
+    old = (table(row("a-1"), row("a-2")), curve("a-1", 20))
+    new = (table(row("a-1", zero_shot_top1=0.7), row("a-2"), row("a-3", samples=2000)), curve("a-1", 20))
     bring(*old, **where)
     done = []
     right = getattr(MlflowClient, cut)

@@ -56,7 +56,7 @@ def test_a_figure_is_drawn_again_only_where_its_data_or_its_files_changed(tmp_pa
     assert first.files[0].read_bytes() != bytes_before
 
 
-def test_without_a_note_every_figure_is_drawn(tmp_path: Path) -> None:
+def test_without_a_note_every_figure_is_drawn(tmp_path: Path, in_svg_alone: None) -> None:
     plot_all(results(), tmp_path, FIGURES)
     drawn = stamps(tmp_path)
     plot_all(results(), tmp_path, FIGURES)
@@ -64,7 +64,7 @@ def test_without_a_note_every_figure_is_drawn(tmp_path: Path) -> None:
 
 
 def test_other_code_draws_anew_and_a_damaged_note_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_svg_alone: None
 ) -> None:
     note = tmp_path / ".drawn.json"
     for damaged in ("", "[]", '{"figures": [1]}', '{"figures": {"accuracy_vs_samples": 1}}'):

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from flipscale.launch.local.queue import LocalQueue
+from flipscale.report import write_report
+from flipscale.report.writing import Report
 from tests.commands import flipscale
 from tests.patience import wait_until
+from tests.report.synthetic import write_study
 from tests.test_cli import STUDY
 
 QUESTION = 'Does <script>alert("masking")</script> & company hurt?'
@@ -39,3 +42,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flipscale("plot", "mask.yaml", cwd=here)
     flipscale("report", "mask.yaml", cwd=here)
     return here
+
+
+@pytest.fixture(scope="session")
+def of_ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of a study of 10,000 runs, of which 9,000 have finished."""
+    folder = tmp_path_factory.mktemp("many")
+    study, planned, file = write_study(folder, seeds=25, finished=0.9)
+    assert len(planned.runs) == 10_000
+    return write_report(study, planned, file, folder / "results", folder / "plots")

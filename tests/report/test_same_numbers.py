@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,21 @@ def figure(name: str, drawn: str) -> str:
     )
 
 
-def report_answer(name: str, plots: Path) -> str:
-    """The answer of a study's report as HTML."""
-    file = ROOT / f"studies/{name}.yaml"
-    study = read_study(file)
-    page = write_report(study, plan(study), file, ROOT / "results", plots).path.read_text()
-    found = re.search(r'<section id="answer".*?</section>', page, re.DOTALL)
-    assert found
-    return found[0]
+@pytest.fixture(scope="module")
+def report_answer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The answer of a study's report as HTML, by the study's name; each report is written once."""
+
+    @cache
+    def answer(name: str) -> str:
+        file = ROOT / f"studies/{name}.yaml"
+        study = read_study(file)
+        plots = tmp_path_factory.mktemp(name)
+        page = write_report(study, plan(study), file, ROOT / "results", plots).path.read_text()
+        found = re.search(r'<section id="answer".*?</section>', page, re.DOTALL)
+        assert found
+        return found[0]
+
+    return answer
 
 
 def plain(source: str) -> str:
@@ -106,17 +113,17 @@ def check_words(name: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_report_prints_no_number_that_its_comparison_lacks(name: str, tmp_path: Path) -> None:
-    answer = plain(report_answer(name, tmp_path))
+def test_the_report_prints_no_number_that_its_comparison_lacks(name: str, report_answer: Callable[[str], str]) -> None:
+    answer = plain(report_answer(name))
     check_words(name, answer)
     seeds = {pair["gain"]["n"] for pair in comparison(name)["pairs"]}
     assert ("one seed, no CI" if seeds == {1} else "95 % CI") in answer
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if comparison(name)["corrected"]["gains"]])
-def test_the_table_of_effects_holds_the_gains_of_the_comparison(name: str, tmp_path: Path) -> None:
+def test_the_table_of_effects_holds_the_gains_of_the_comparison(name: str, report_answer: Callable[[str], str]) -> None:
     pairs = {(pair["cell"] or pair["series"] or "all", pair["arm"]): pair for pair in comparison(name)["pairs"]}
-    table = re.search(r"<table>.*?</table>", report_answer(name, tmp_path), re.DOTALL)
+    table = re.search(r"<table>.*?</table>", report_answer(name), re.DOTALL)
     assert table
     head, *rows = [
         [plain(cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
