@@ -149,17 +149,27 @@ def test_help_and_plan_load_nothing_heavy(arguments: list[str], tmp_path: Path) 
 
 def test_what_the_seeds_detect_takes_scipy_but_no_pandas(tmp_path: Path) -> None:
     """Every user waits for it: pandas and the package compare take longer to load than all else that `plan` does."""
-    said, loaded = heavy_packages_of(["plan", "studies/fashion.yaml", "--results", str(tmp_path)])
+    said, loaded = heavy_packages_of(
+        ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.compare", "ssl"
+    )
     assert "3 seeds would detect" in said
     assert loaded == "['numpy', 'orjson', 'scipy']"
 
 
-def heavy_packages_of(arguments: list[str]) -> tuple[str, str]:
-    """What a command prints and says, and the heavy packages and rooms that it has loaded."""
+def test_status_loads_neither_a_heavy_package_nor_the_network(tmp_path: Path) -> None:
+    """Only what is checked before runs start may lie behind a URL."""
+    said, loaded = heavy_packages_of(["status", "studies/quickstart.yaml", "--results", str(tmp_path)], "ssl")
+    assert "0 of 45 finished" in said
+    assert loaded == "[]"
+
+
+def heavy_packages_of(arguments: list[str], *others: str) -> tuple[str, str]:
+    """What a command prints and says, and which of the heavy packages and of these others it has loaded."""
+    asked = {*OWNERS, "numpy", *others}
     script = (
         "import sys\nfrom flipscale.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        f"print(sorted(set(sys.modules) & {set(OWNERS) | {'numpy', 'flipscale.compare'}!r}), file=sys.stderr)"
+        f"print(sorted(set(sys.modules) & {asked!r}), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=True

@@ -7,6 +7,7 @@ import pickle
 import pydoc
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import flipscale
 from flipscale import Study, Workspace, compare, fit, plan, plot, read_study, report, results, submit
 from flipscale.errors import FlipscaleError, ResultsError
 from flipscale.workflow import verbs
+from tests.commands import Process, on_one_core
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,13 +37,12 @@ def here(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "results", tmp_path / "plots")
 
 
-@pytest.mark.slow
-def test_a_study_goes_from_its_file_to_its_page(here: Workspace, in_svg_alone: None) -> None:
-    file = here.results.parent / "mask.yaml"
+def go_from_file_to_page(file: Path, here: Workspace) -> None:
     planned = plan(file, here)
     assert len(planned.runs) == 4
     assert not here.results.exists()
     assert submit(file, here).counts == "4 of 4 finished"
+    warnings.simplefilter("error")  # as in every test, but not in trainings
     table = results(file, here.results)  # collects, as there is no table yet
     assert sorted(table["mask_ratio"]) == [0, 0, 0.5, 0.5]
     assert len(compare(file, here).pairs) == 2
@@ -53,6 +54,12 @@ def test_a_study_goes_from_its_file_to_its_page(here: Workspace, in_svg_alone: N
     page = report(file, here)
     assert page == here.study("mask").report
     assert page.exists()
+
+
+@pytest.mark.slow
+def test_a_study_goes_from_its_file_to_its_page(here: Workspace) -> None:
+    with on_one_core():
+        Process(go_from_file_to_page, here.results.parent / "mask.yaml", here).end()
 
 
 def test_a_study_that_was_read_stands_for_its_file(here: Workspace) -> None:

@@ -1,6 +1,7 @@
 """A study from a program instead of the command line."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from flipscale.workflow.collected import collect_study
 from flipscale.workflow.opened import open_study
 from flipscale.workflow.submitted import unfinished_in_words
 from flipscale.workspace import StudyFiles
+from tests.commands import Process, on_one_core
 
 STUDY = """\
 schema: 1
@@ -43,11 +45,7 @@ def test_a_workspace_without_names_is_where_the_command_line_writes(monkeypatch:
     assert Workspace().results == Path("/elsewhere")
 
 
-@pytest.mark.slow
-def test_run_study_does_all_that_run_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mask.yaml"
-    file.write_text(STUDY)
-    workspace = Workspace(tmp_path / "results", tmp_path / "plots")
+def run_twice(file: Path, workspace: Workspace) -> None:
     done = flipscale.run_study(file, workspace, tracking=None)
     assert (done.rows, done.unfinished, done.mlflow) == (2, 0, None)
     assert done.comparison is not None
@@ -58,13 +56,21 @@ def test_run_study_does_all_that_run_does(tmp_path: Path, capfd: pytest.CaptureF
     assert done.files.report.exists()
     assert len(done.files.results.read_text().splitlines()) == 3
     assert not (workspace.results / "mlflow.db").exists()
-    out, talk = capfd.readouterr()
-    assert out == ""
-    assert "2 of 2 finished" in talk
-
+    warnings.simplefilter("error")  # as in every test, but not in trainings
     again = flipscale.run_study(file, workspace, tracking=None)
     assert again.comparison == done.comparison
-    assert "submitted 0 runs, left alone 2 finished" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_run_study_does_all_that_run_does(tmp_path: Path) -> None:
+    file = tmp_path / "mask.yaml"
+    file.write_text(STUDY)
+    with on_one_core():
+        said = Process(run_twice, file, Workspace(tmp_path / "results", tmp_path / "plots")).end()
+    assert said.stdout == ""
+    talk, again = said.stderr.split("submitted 2 runs", 1)[1].split("submitted 0 runs", 1)
+    assert "2 of 2 finished" in talk
+    assert again.startswith(", left alone 2 finished")
 
 
 def test_a_table_of_an_older_recipe_is_kept_beside_the_new_one(tmp_path, capsys) -> None:

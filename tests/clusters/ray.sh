@@ -180,10 +180,15 @@ start() {
     if [[ -n $(pids_of) ]]; then
         echo "it runs already" >&2
     else
-        rm -rf "$folder/tmp" "$folder"/log/*.json
         mkdir -p "$folder"
-        # One after the other: two that start at once on one machine may wait for each other until they give up.
-        { start_node head && start_node w1 && start_node w2 && wait_for_nodes 2; } || { stop; return 1; }
+        # On a busy machine a raylet may give up on its agents. All of it starts again, as the head may be without one.
+        for again in yes yes no; do
+            rm -rf "$folder/tmp" "$folder"/log/*.json
+            # One after the other: two that start at once on one machine may wait for each other until they give up.
+            start_node head && start_node w1 && start_node w2 && wait_for_nodes 2 && break
+            stop
+            [[ $again == yes ]] || return 1
+        done
     fi
     main env
 }

@@ -3,7 +3,8 @@
 - It does without the commands of Ray Serve, whose import takes half of its time.
 - 127.0.0.1 is not replaced by the address of a network card: Ray has a variable for that (in ray.sh), which all its
   processes obey, but `ray start` itself takes it to mean that a cluster has one node.
-- It waits longer than 30 s for a node to come up, which is not enough on a busy machine.
+- It waits longer than 30 s for a node to come up, which is not enough on a busy machine, but not where the raylet has
+  ended: it waits 15 s for its agents, which that machine may not start in time either.
 - It leaves out what flipscale and its tests never ask, as each is a process that takes a second of CPU to start and
   more while it idles: all modules of the dashboard but jobs and nodes, the server of Ray Client, and, if NO_AGENT names
   no_agent.py, the dashboard agent of the node.
@@ -17,7 +18,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ NODE_SECONDS = 600
 QUICK_WORKER = Path(__file__).with_name("quick_worker.py")
 
 
-def patient(look: Callable[..., Any]) -> Callable[..., Any]:
-    """`look` again while it finds nothing."""
+def patient(look: Callable[..., Any], raylets: Sequence[tuple[list[str], Any]]) -> Callable[..., Any]:
+    """`look` again while it finds nothing and the raylets live."""
     until = time.monotonic() + NODE_SECONDS
 
     def get_node(*node: Any) -> Any:
@@ -37,7 +38,7 @@ def patient(look: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return look(*node)
             except RuntimeError:
-                if time.monotonic() > until:
+                if time.monotonic() > until or any(raylet.poll() is not None for _, raylet in raylets):
                     raise
                 time.sleep(0.1)
 
@@ -60,7 +61,8 @@ def changed(word: str) -> str:
 
 def main() -> None:
     sys.modules["ray.serve"] = None  # type: ignore[assignment]
-    start, raylets = services.start_ray_process, []
+    start = services.start_ray_process
+    raylets: list[tuple[list[str], Any]] = []
 
     def start_ray_process(command: list[str], process_type: str, **options: Any) -> Any:
         if process_type == ray_constants.PROCESS_TYPE_DASHBOARD:
@@ -69,23 +71,21 @@ def main() -> None:
             command = list(map(changed, command))
         started = start(command, process_type, **options)
         if process_type == ray_constants.PROCESS_TYPE_RAYLET:
-            raylets.append((command, started.process.pid))
+            raylets.append((command, started.process))
         return started
 
     ray_constants.ENABLE_RAY_CLUSTER = True
     services.resolve_ip_for_localhost = lambda host: host
-    services.get_node = patient(services.get_node)
+    services.get_node = patient(services.get_node, raylets)
     services.start_ray_process = start_ray_process
     Node.start_ray_client_server = lambda self: None
 
-    from ray.scripts.scripts import main as ray
+    from ray.scripts.scripts import cli
 
-    try:
-        ray()
-    finally:
-        for command, process in raylets:
-            environment = [word for word in Path(f"/proc/{process}/environ").read_text().split("\0") if word]
-            Path(os.environ["RAYLET"]).write_text(json.dumps({"command": command, "environment": environment}))
+    cli(standalone_mode=False)
+    for command, raylet in raylets:
+        environment = [word for word in Path(f"/proc/{raylet.pid}/environ").read_text().split("\0") if word]
+        Path(os.environ["RAYLET"]).write_text(json.dumps({"command": command, "environment": environment}))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ class TestLocal(LauncherContract):
     def launcher(self, results): return LocalLauncher(results, command=WORKER)
 """
 
+import contextlib
 import io
 import multiprocessing
 import os
@@ -11,12 +12,13 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from flipscale.cost import Cost
-from flipscale.launch import Launcher, Redo, cancel, states, submit, wait
+from flipscale.launch import Launcher, Redo, Submission, cancel, states, submit, wait
 from flipscale.run import Asked, RunFolder, State
 from flipscale.settings import KeepWeights, Resources
 from tests.patience import PATIENCE, rest, wait_until
@@ -79,6 +81,19 @@ def wait_for(runs, results, *wanted: State) -> dict[str, State]:
     return now
 
 
+@dataclass(frozen=True)
+class Submits:
+    """What a scenario wants to be submitted."""
+
+    runs: Sequence[StandInRun]
+    retry_diverged: bool = False
+    redo: frozenset[str] = frozenset()
+
+
+Scenario = Generator[Submits, Submission, None]
+"""It yields what it wants to be submitted, looks at what became of it, and perhaps yields more."""
+
+
 class LauncherContract:
     """The tests of a launcher; `launcher` makes one whose workers execute WORKER."""
 
@@ -92,94 +107,128 @@ class LauncherContract:
     def submit(self, runs, results, **options):
         return submit(runs, results, self.launcher(results), **options)
 
-    def test_every_run_is_finished_as_asked_was_started_once_and_cannot_be_cancelled_then(self, tmp_path):
-        runs = [StandInRun(f"run-{number}") for number in range(6)]
-        jobs = {job.run_id: job for job in self.submit(runs, tmp_path).jobs}
-        assert jobs.keys() == {run.id for run in runs}
-        assert [folder(tmp_path, run).asked() for run in runs] == list(map(Asked.of, runs))
-        assert [folder(tmp_path, run).job() for run in runs] == [jobs[run.id] for run in runs]
-        wait_for(runs, tmp_path, State.FINISHED)
-        assert [starts(tmp_path, run) for run in runs] == [1] * 6
-        planned = StandInRun("planned")
-        assert cancel([*runs, planned], tmp_path) == []
-        assert states([runs[0], planned], tmp_path) == {"run-0": State.FINISHED, "planned": State.PLANNED}
+    def play(self, results: Path, *scenarios: Scenario) -> None:
+        """Play the scenarios, one after another between submissions, which they share where there are several."""
+        going = {scenario: next(scenario) for scenario in scenarios}
+        while going:
+            runs = [run for asked in going.values() for run in asked.runs]
+            options: dict[str, Any] = {"retry_diverged": any(asked.retry_diverged for asked in going.values())}
+            if anew := frozenset().union(*(asked.redo for asked in going.values())):
+                options["redo"] = Redo(anew)
+            submission = self.submit(runs, results, **options)
+            played, going = tuple(going), {}
+            for scenario in played:
+                with contextlib.suppress(StopIteration):
+                    going[scenario] = scenario.send(submission)
 
-    def test_a_run_is_known_from_submit_to_result_and_submitting_again_starts_nothing(self, tmp_path):
-        seen_running = tmp_path / "seen running"
-        runs = [StandInRun("run", until=(str(seen_running),)), StandInRun("next")]
-        self.submit(runs, tmp_path)
-        again = self.submit(runs, tmp_path)
+    def all_finish(self, results: Path) -> Scenario:
+        runs = [StandInRun(f"run-{number}") for number in range(6)]
+        submission = yield Submits(runs)
+        jobs = {job.run_id: job for job in submission.jobs}
+        assert jobs.keys() >= {run.id for run in runs}
+        assert [folder(results, run).asked() for run in runs] == list(map(Asked.of, runs))
+        assert [folder(results, run).job() for run in runs] == [jobs[run.id] for run in runs]
+        wait_for(runs, results, State.FINISHED)
+        assert [starts(results, run) for run in runs] == [1] * 6
+        planned = StandInRun("planned")
+        assert cancel([*runs, planned], results) == []
+        assert states([runs[0], planned], results) == {"run-0": State.FINISHED, "planned": State.PLANNED}
+
+    def test_every_run_is_finished_as_asked_was_started_once_and_cannot_be_cancelled_then(self, tmp_path):
+        self.play(tmp_path, self.all_finish(tmp_path))
+
+    def known(self, results: Path) -> Scenario:
+        seen_running = results / "seen running"
+        runs = [StandInRun("seen", until=(str(seen_running),)), StandInRun("next")]
+        yield Submits(runs)
+        again = self.submit(runs, results)
         assert again.jobs == ()
         assert sum(again.skipped.values()) == 2
         seen = []
         while not seen or seen[-1] is not State.FINISHED:
             began = time.monotonic()
-            seen.append(states(runs, tmp_path)["run"])
+            seen.append(states(runs, results)["seen"])
             rest(began)
             assert seen[-1] in (State.WAITING, State.RUNNING, State.FINISHED), seen
             if seen[-1] is State.RUNNING and not seen_running.exists():
-                assert self.submit(runs, tmp_path).jobs == ()
+                assert self.submit(runs, results).jobs == ()
                 seen_running.touch()
         assert State.RUNNING in seen
-        wait_for(runs, tmp_path, State.FINISHED)
-        done = self.submit(runs, tmp_path)
+        wait_for(runs, results, State.FINISHED)
+        done = self.submit(runs, results)
         assert (done.jobs, done.skipped) == ((), {State.FINISHED: 2})
-        assert [starts(tmp_path, run) for run in runs] == [1, 1]
+        assert [starts(results, run) for run in runs] == [1, 1]
 
-    def test_a_finished_run_begins_anew_when_asked_and_what_it_gave_is_kept(self, tmp_path):
-        runs = [StandInRun("run"), StandInRun("other")]
-        self.submit(runs, tmp_path)
-        wait_for(runs, tmp_path, State.FINISHED)
-        first = folder(tmp_path, runs[0])
+    def test_a_run_is_known_from_submit_to_result_and_submitting_again_starts_nothing(self, tmp_path):
+        self.play(tmp_path, self.known(tmp_path))
+
+    def begun_anew(self, results: Path) -> Scenario:
+        runs = [StandInRun("anew"), StandInRun("other")]
+        yield Submits(runs)
+        wait_for(runs, results, State.FINISHED)
+        first = folder(results, runs[0])
         wait_until(lambda: not first.holder(), "the end of its process")
-        again = self.submit(runs, tmp_path, redo=Redo(frozenset({"run"})))
-        assert [job.run_id for job in again.jobs] == ["run"]
-        wait_for(runs, tmp_path, State.FINISHED)
-        assert [starts(tmp_path, run) for run in runs] == [1, 1]
+        again = yield Submits(runs, redo=frozenset({"anew"}))
+        assert {job.run_id for job in again.jobs} & {"anew", "other"} == {"anew"}
+        wait_for(runs, results, State.FINISHED)
+        assert [starts(results, run) for run in runs] == [1, 1]
         earlier = RunFolder(first.path / "earlier")
         assert earlier.state() is State.FINISHED
         assert earlier.records()[0] != first.records()[0]
 
-    def test_a_failed_run_takes_no_neighbour_along_and_is_tried_again_if_diverged_only_when_asked(self, tmp_path):
-        runs = [StandInRun("bad", fail="code"), StandInRun("good"), StandInRun("hot", fail="diverged")]
-        self.submit(runs, tmp_path)
-        ended = wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
+    def test_a_finished_run_begins_anew_when_asked_and_what_it_gave_is_kept(self, tmp_path):
+        self.play(tmp_path, self.begun_anew(tmp_path))
+
+    def failed(self, results: Path) -> Scenario:
+        bad, good, hot = StandInRun("bad", fail="code"), StandInRun("good"), StandInRun("hot", fail="diverged")
+        yield Submits([bad, good, hot])
+        ended = wait_for([bad, good, hot], results, State.FINISHED, State.FAILED)
         assert ended == {"bad": State.FAILED, "good": State.FINISHED, "hot": State.FAILED}
-        for failed in (runs[0], runs[2]):
-            while not folder(tmp_path, failed).error().noted:
+        for run in (bad, hot):
+            while not folder(results, run).error().noted:
                 time.sleep(0.02)  # Its attendant gives it up a moment after it failed.
-        again = self.submit(runs, tmp_path)
-        assert [job.run_id for job in again.jobs] == ["bad"]
-        assert again.skipped == {State.FINISHED: 1, State.FAILED: 1}
-        wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
-        assert [starts(tmp_path, run) for run in runs] == [2, 1, 1]
-        assert [job.run_id for job in self.submit(runs[2:], tmp_path, retry_diverged=True).jobs] == ["hot"]
-        wait_for(runs[2:], tmp_path, State.FAILED)
+        (failure,) = folder(results, hot).failures()
+        assert (failure.kind, failure.then) == ("diverged", "given up: it would diverge again")
+        unasked = self.submit([good, hot], results)
+        assert (unasked.jobs, unasked.skipped) == ((), {State.FINISHED: 1, State.FAILED: 1})
+        again = yield Submits([bad, good, hot], retry_diverged=True)
+        assert {job.run_id for job in again.jobs} & {"bad", "good", "hot"} == {"bad", "hot"}
+        wait_for([bad, good, hot], results, State.FINISHED, State.FAILED)
+        assert [starts(results, run) for run in (bad, good, hot)] == [2, 1, 2]
+
+    def test_a_failed_run_takes_no_neighbour_along_and_is_tried_again_if_diverged_only_when_asked(self, tmp_path):
+        self.play(tmp_path, self.failed(tmp_path))
+
+    def killed(self, results: Path) -> Scenario:
+        run = StandInRun("killed", first_seconds=60)
+        yield Submits([run])
+        wait_for([run], results, State.RUNNING)
+        while not starts(results, run):  # Killed before it noted its start, its second would count as the first.
+            time.sleep(0.02)
+        os.kill(folder(results, run).holder().pid, signal.SIGKILL)
+        wait_for([run], results, State.FINISHED)
+        assert starts(results, run) == 2
+        assert [failure.kind for failure in folder(results, run).failures()] == ["node"]
 
     def test_the_run_of_a_killed_process_goes_on_by_itself(self, tmp_path):
-        run = StandInRun("run", first_seconds=60)
-        self.submit([run], tmp_path)
-        wait_for([run], tmp_path, State.RUNNING)
-        while not starts(tmp_path, run):  # Killed before it noted its start, its second would count as the first.
-            time.sleep(0.02)
-        os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
-        wait_for([run], tmp_path, State.FINISHED)
-        assert starts(tmp_path, run) == 2
-        assert [failure.kind for failure in folder(tmp_path, run).failures()] == ["node"]
+        self.play(tmp_path, self.killed(tmp_path))
 
-    def test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed(self, tmp_path):
-        run = StandInRun("run", seconds=1.0, hangs=1, resources=Resources(gpus=0, stalled=5))
-        self.submit([run], tmp_path)
-        wait_for([run], tmp_path, State.FINISHED)
-        failure, *others = folder(tmp_path, run).failures()
+    def hanging(self, results: Path) -> Scenario:
+        run = StandInRun("hanging", seconds=1.0, hangs=1, resources=Resources(gpus=0, stalled=5))
+        yield Submits([run])
+        wait_for([run], results, State.FINISHED)
+        failure, *others = folder(results, run).failures()
         assert (failure.kind, failure.then) == ("stalled", "resumed (1 of 3)")
         # On a busy machine a later start may take no step for 5 s as well.
-        assert starts(tmp_path, run) == 2 + len(others)
+        assert starts(results, run) == 2 + len(others)
         assert {other.kind for other in others} <= {"stalled"}
         assert re.match(r"No step for \d+ s, where one takes 0\.\d", failure.reason)
-        log = (folder(tmp_path, run).path / "log.txt").read_text()
+        log = (folder(results, run).path / "log.txt").read_text()
         assert failure.reason in log
         assert re.search(r"Current thread 0x\w+.*?\n  File .*worker.py\", line \d+ in hang", log, re.DOTALL), log
+
+    def test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed(self, tmp_path):
+        self.play(tmp_path, self.hanging(tmp_path))
 
     def test_a_submission_whose_first_runs_all_fail_is_stopped_and_says_so(self, tmp_path):
         runs = [StandInRun(f"run-{number}", seconds=0, fail="code") for number in range(12)]

@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 
 OVER = (State.FINISHED, State.FAILED, State.LOST, State.CANCELLED)
 
-OFTEN = (
-    sys.executable,
-    "-c",
-    "import sys; from pathlib import Path; from flipscale.train import train\n"
-    "raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=0))",
-)
-"""`flipscale train`, with a checkpoint as often as it can, not every half minute."""
-
 _SLOWLY = """
 import sys, time
 from pathlib import Path

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,17 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import ONE_NODE
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import Asked, Result, RunFolder, State, is_alive
+from flipscale.run import Asked, Doing, Result, RunFolder, State, is_alive
 from flipscale.run.processes import birth
 from flipscale.settings import Resources
 from tests.clusters.ray import addresses_listened_at, with_descendants
-from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
+from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     AT_ONCE,
     LONG,
-    OFTEN,
     SHORT_TOGETHER,
+    SLOWLY,
+    SLOWLY_OFTEN,
     STUDY_OF_24,
     assert_close,
     assert_same,
@@ -58,120 +59,121 @@ def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **s
 
 @pytest.mark.second_ray
 class TestRay(LauncherContract):
+    """Some scenarios share their submissions: each is a driver, its supervisor and a process of Ray's, 7 s of CPU."""
+
+    at_once = 1
+    """Each run more at a time would be a process of Ray's, and to start one takes as long as a few runs."""
+
+    test_every_run_is_finished_as_asked_was_started_once_and_cannot_be_cancelled_then = None
+    test_a_run_is_known_from_submit_to_result_and_submitting_again_starts_nothing = None
+    test_a_finished_run_begins_anew_when_asked_and_what_it_gave_is_kept = None
+    test_a_failed_run_takes_no_neighbour_along_and_is_tried_again_if_diverged_only_when_asked = None
+    test_the_run_of_a_killed_process_goes_on_by_itself = None
+    test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed = None
+
     def launcher(self, results: Path) -> RayLauncher:
-        """One run at a time, as other tests have several: each more would be a process of Ray's, and to start one takes
-        as long as a few runs.
-        """
-        return RayLauncher(results, {**DEFAULTS, "throttle": 1}, command=WORKER)
+        return RayLauncher(results, {**DEFAULTS, "throttle": self.at_once}, command=WORKER)
+
+    def killed(self, results: Path) -> Scenario:
+        yield from super().killed(results)
+        first, second = nodes_of(results, StandInRun("killed"))
+        assert first != second
+
+    def test_runs_that_finish_begin_anew_fail_diverge_hang_or_are_killed_do_so_beside_each_other(self, tmp_path):
+        self.at_once = 2  # Two of the runs wait for this process, which looks after one scenario at a time.
+        scenarios = (self.killed, self.known, self.failed, self.hanging, self.begun_anew, self.all_finish)
+        self.play(tmp_path, *(scenario(tmp_path) for scenario in scenarios))
+
+
+def nodes_of(results: Path, run: Any) -> list[str]:
+    """The node of each attempt."""
+    name, _, index = folder(results, run).job().id.partition("/")
+    written = (results / "ray" / name / f"{index}.starts").read_text()
+    return [json.loads(line)["node"] for line in written.splitlines()]
 
 
 # Several processes, parts of a GPU
 
 
-def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process(tmp_path, alone):
+def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process_though_a_driver_is_killed(tmp_path, alone):
+    results = tmp_path / "results"
     # With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded.
     (run,) = runs_of(tmp_path, "resources: {processes: 3}", eps=1e-3, batch_size=48, samples=960)
+    here = folder(results, run)
     # A node has 4 cores, so that the third process has to be on the other one.
-    send([run], tmp_path / "results", cpus_per_process=2)
+    send([run], results, SLOWLY, cpus_per_process=2)
+    with frozen(here) as (_, lease):
+        kill_driver(results)
+        wait_until(lambda: is_signalled(lease))
+    wait_for([run], results, State.LOST)
+    assert (here.failures(), here.error()) == ([], None)
+    assert (here.path / "checkpoint.pt").exists()
+    send([run], results, cpus_per_process=2)
     expected = alone([run])
-    assert end([run], tmp_path / "results") == {run.id: State.FINISHED}, logs(tmp_path / "results")
-    assert_close(run, tmp_path / "results", expected, losses_within=1e-5, weights_within=1e-5)
-    assert folder(tmp_path / "results", run).result().devices == 6
-    assert len(list((tmp_path / "results").glob("ray/*/0-[12].log"))) == 2
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert_close(run, results, expected, losses_within=1e-5, weights_within=1e-5)
+    assert (here.failures(), here.result().attempts, here.result().devices) == ([], 2, 6)
+    for submission in results.glob("ray/*"):
+        assert len(list(submission.glob("0-[12].log"))) == 2
 
 
 def test_runs_share_gpus_by_the_sites_share(tmp_path):
     results = tmp_path / "results"
-    together = begun(*(f"run-{number}" for number in range(4)))
-    runs = [StandInRun(f"run-{number}", until=together, resources=Resources(gpus=1)) for number in range(4)]
-    send(runs, results, WORKER, cpus_per_process=2, pack={**DEFAULTS["pack"], "share": 2})
+    together = begun("run-0", "run-1")
+    runs = [StandInRun(f"run-{number}", until=together, resources=Resources(gpus=1)) for number in range(2)]
+    send(runs, results, WORKER, exclude=["w2"], pack={**DEFAULTS["pack"], "share": 2})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    # Two runs of two cores each fill a node, and half a GPU each is its first one.
-    assert [folder(results, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs] == ["0"] * 4
+    # Half a GPU each is the first one of four of the node.
+    assert [folder(results, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs] == ["0"] * 2
+    assert [nodes_of(results, run) for run in runs] == [["w1"]] * 2
 
 
 # Nodes and drivers
 
 
-def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, alone, ray):
+def kill_driver(results: Path) -> None:
+    (written,) = results.glob("ray/*/driver.json")
+    os.kill(json.loads(written.read_text())["process"], signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def frozen_in(attempt: int, run: RunFolder) -> Iterator[Any]:
+    """The lease of that attempt when it trains; its process stands still meanwhile."""
+
+    def trains() -> bool:
+        lease, life = run.holder(), run.life()
+        return bool(lease and lease.attempt == attempt and life and life.doing is Doing.TRAINING)
+
+    wait_until(trains)
+    with frozen(run) as (_, lease):
+        assert lease.attempt == attempt
+        yield lease
+
+
+def test_a_run_goes_on_exactly_after_the_loss_of_its_node_of_its_process_and_of_its_driver(tmp_path, alone, ray):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=12_800)
-    send([run], results, OFTEN)
+    (run,) = runs_of(tmp_path)
     here = folder(results, run)
+    send([run], results, SLOWLY_OFTEN)
     with frozen(here, once="checkpoint.pt") as (_, lease):
         lost = lease.node
         ray.kill_node(lost)
-    again = wait_until(lambda: (lease := here.holder()) and lease.attempt == 1 and lease)
-    assert again.node != lost
-    expected = alone([run])
-    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    (failure,) = here.failures()
-    assert (failure.kind, failure.node) == ("node", lost)
-    assert here.result().attempts == 2
-    assert_same(run, results, expected)
-
-
-def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
-    results = tmp_path / "results"
-    seen = tmp_path / "seen"
-    run = StandInRun("run", first_seconds=60, until=(str(seen),))
-    send([run], results, WORKER)
-    wait_until(lambda: folder(results, run).records()[0])
-    first = folder(results, run).holder()
-    os.kill(first.pid, signal.SIGKILL)
-    wait_until(lambda: starts(results, run) == 2)
-    again = folder(results, run).holder()
-    seen.touch()
-    assert (again.attempt, again.job) == (1, first.job)
-    assert again.node != first.node
-    assert end([run], results) == {"run": State.FINISHED}
-
-
-def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path):
-    results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=12_800)
-    send([run], results)
-    with frozen(folder(results, run)) as (_, lease):
-        os.kill(lease.pid, signal.SIGTERM)
-    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
-    assert folder(results, run).result().attempts == 2
-
-
-def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path, alone):
-    results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=12_800)
-    send([run], results)
-    here = folder(results, run)
-    with frozen(here):
-        (written,) = results.glob("ray/*/driver.json")
-        os.kill(json.loads(written.read_text())["process"], signal.SIGKILL)
+    with frozen_in(1, here) as lease:
+        assert lease.node != lost
+        os.kill(lease.pid, signal.SIGTERM)  # As the system asks before a shutdown.
+    with frozen_in(2, here):
+        assert [failure.kind for failure in here.failures()] == ["node", "preempted"]
+        kill_driver(results)
     wait_for([run], results, State.LOST)
-    assert here.failures() == []
+    assert [(failure.kind, failure.node) for failure in here.failures()][:1] == [("node", lost)]
+    assert len(here.failures()) == 2
     assert "FAILED" in Looker(results).look([run])[run.id].where.says
     assert (here.path / "checkpoint.pt").exists()
     send([run], results)
     expected = alone([run])
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert here.result().attempts == 2
+    assert here.result().attempts == 4
     assert_same(run, results, expected)
-
-
-def test_a_killed_driver_leaves_a_checkpoint_of_a_run_in_several_processes_and_no_failure(tmp_path):
-    results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, "resources: {processes: 2}", batch_size=48, samples=19_200)
-    send([run], results, cpus_per_process=3)  # The second one has to be on the other node.
-    here = folder(results, run)
-    with frozen(here) as (_, lease):
-        (written,) = results.glob("ray/*/driver.json")
-        os.kill(json.loads(written.read_text())["process"], signal.SIGKILL)
-        wait_until(lambda: is_signalled(lease))
-    wait_for([run], results, State.LOST)
-    assert (here.failures(), here.error()) == ([], None)
-    assert (here.path / "checkpoint.pt").exists()
-    send([run], results, cpus_per_process=3)
-    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert (here.failures(), here.result().attempts) == ([], 2)
 
 
 def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_ended(tmp_path, ray):
@@ -227,24 +229,6 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
     assert {failure.kind for failure in failures} == {"oom"}
     assert here.asked().resources.accumulate == failures[-1].accumulate == 2 ** len(failures)
     assert_close(run, results, expected, losses_within=1e-4, weights_within=1e-4)
-
-
-def test_what_is_wrong_with_all_runs_stops_the_submission_and_a_diverged_one_only_itself(tmp_path):
-    results, other = tmp_path / "results", tmp_path / "other"
-    runs = [StandInRun(f"run-{number}", fail="data") for number in range(10)]
-    hot, good = StandInRun("hot", fail="diverged"), StandInRun("good")
-    send(runs, results, WORKER, throttle=2)
-    send([hot, good], other, WORKER)
-    ended = end(runs, results)
-    failed = [run for run in runs if ended[run.id] is State.FAILED]
-    assert 3 <= len(failed) <= 5
-    assert set(ended.values()) == {State.FAILED, State.CANCELLED}
-    assert {folder(results, run).error().kind for run in failed} == {"data"}
-    (says,) = {look.where.says for look in Looker(results).look(runs).values() if look.state is State.CANCELLED}
-    assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
-    assert end([hot, good], other) == {hot.id: State.FAILED, good.id: State.FINISHED}
-    (failure,) = folder(other, hot).failures()
-    assert (failure.kind, failure.then) == ("diverged", "given up: it would diverge again")
 
 
 def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path, ray):
@@ -332,8 +316,8 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself
     keeper, results = None, tmp_path / "results"
     try:
         said = []
-        for seeds in (1, 2):
-            runs = runs_of(tmp_path, f"seeds: {seeds}", samples=12_800)
+        for samples in ([640], [640, 12_800]):
+            runs = runs_of(tmp_path, f"axes: {{samples: {samples}}}")
             command = [sys.executable, "-m", "flipscale", "submit", "small.yaml", "--on", "ray", "--detach"]
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
@@ -341,7 +325,7 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself
             first = re.search(r"starting Ray on this machine; `kill (\d+)` ends it\nsubmitted 1 run to ray\n", said[0])
             keeper = int(first[1])
         assert "\nsubmitted 1 run to ray, left alone 1 " in said[1]
-        with frozen(*(folder(results, run) for run in runs)) as (at_work, lease):
+        with frozen(*(folder(results, run) for run in runs if run.settings.samples > 640)) as (at_work, lease):
             processes = {pid: birth(pid) for pid in with_descendants({keeper})}
             assert lease.pid in processes
             found = addresses_listened_at(processes)

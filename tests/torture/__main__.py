@@ -1,4 +1,7 @@
-"""python -m tests.torture [--part NAME ...] [--seed N] [--short] [--out FILE]: exit code 1 if anything went wrong."""
+"""python -m tests.torture [--part NAME ...] [--seed N] [--short] [--share F] [--out FILE]
+
+The exit code is 1 if anything went wrong.
+"""
 
 import argparse
 import importlib
@@ -20,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Faults at random, counted.")
     parser.add_argument("--part", action="append", choices=PARTS, help="this part alone; may be repeated")
     parser.add_argument("--seed", type=int, help="repeat what a run with this seed did; drawn and printed by default")
-    parser.add_argument("--short", action="store_true", help="a few cases of each part, as CI does")
-    parser.add_argument("--share", type=float, default=1.0, metavar="F", help="do this share of the whole form's cases")
+    parser.add_argument("--short", action="store_true", help="a few cases of each part")
+    parser.add_argument("--share", type=float, default=1.0, metavar="F", help="do this share of the cases")
     parser.add_argument("--out", type=Path, help=f"where the rows go; {OUT.name} in bench/results for the whole form")
     asked = parser.parse_args(arguments)
     seed = random.randrange(2**31) if asked.seed is None else asked.seed

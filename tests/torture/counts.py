@@ -54,11 +54,12 @@ class Extent:
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
     share: float = 1.0
-    """The share of the whole form's cases that is done."""
+    """The share of the form's cases that is done."""
 
     def cases(self, full: int, short: int) -> int:
-        """How many cases: the share of the full number, or the number of the short form."""
-        return short if self.short else max(1, round(self.share * full))
+        """How many cases: the share of the full number, or of that of the short form; none where the form has none."""
+        number = short if self.short else full
+        return max(1, round(self.share * number)) if number else 0
 
 
 Part = Callable[[Extent], Counts]
@@ -121,9 +122,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _extent_in_words(row: Mapping[str, Any]) -> str:
-    if row["short"]:
-        return " (short)"
-    return "" if row["share"] == 1 else f" ({row['share']:.0%} of it)"
+    words = (["short"] if row["short"] else []) + ([f"{row['share']:.0%} of it"] if row["share"] != 1 else [])
+    return f" ({', '.join(words)})" if words else ""
 
 
 def write(rows: Sequence[Row], out: Path) -> list[dict[str, Any]]:

