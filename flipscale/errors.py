@@ -89,6 +89,8 @@ def printable(text: str) -> str:
     >>> printable("\x1b[31mred")
     '\\x1b[31mred'
     """
+    if text.isprintable():
+        return text
 
     def escaped(found: re.Match[str]) -> str:
         number = ord(found[0])

@@ -36,6 +36,9 @@ from flipscale.words import exact
 RECIPE = 2
 """Version of what training does with given settings. It is part of every id: raising it makes all runs new ones."""
 
+_CANONICAL_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+"""What is hashed must stay the same, byte by byte."""
+
 _ONE_OF = (DATASET, EVALUATION_SET, FINE_TUNING_SET, TRAINER)
 _KEYS: Mapping[type | None, Keys] = {
     **{keys.record: keys for keys in (EVALUATION, TUNING, FINE_TUNING, RECONSTRUCTION, INIT)},
@@ -175,9 +178,7 @@ def run_id(settings: Settings) -> str:
 
 def id_of(settings: Settings, known: JsonObject) -> str:
     """The name of the run with these settings, whose identity is `known`."""
-    digest = hashlib.sha256(
-        json.dumps({"recipe": RECIPE, **known}, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    digest = hashlib.sha256(_CANONICAL_JSON.encode({"recipe": RECIPE, **known}).encode()).hexdigest()
     readable = (
         settings.model,
         dataset_name(settings.data),
@@ -371,6 +372,8 @@ def _canonical(value: Any) -> Any:
 
 def show_setting(value: object) -> str:
     """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
+    if value is None or isinstance(value, (str, int, float)):
+        return _show_scalar(value)
     if hasattr(value, "kind"):
         named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
         ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, device_memory, shortage
@@ -125,7 +126,7 @@ class Plan:
         """The unit of `gpu_hours`: 'core-hours' if the plan is priced on a CPU, else 'GPU-hours'."""
         return device_hours(self.device)
 
-    @property
+    @cached_property
     def total(self) -> Total:
         """The cost of all runs."""
         hours = total_hours(run.cost.hours for run in self.runs)
@@ -223,12 +224,18 @@ class Plan:
             "later, it makes them new runs."
         ]
 
-    def to_dict(self) -> JsonObject:
+    def to_dict(self, *, lazily: bool = False) -> JsonObject:
+        """The plan as plan.json and `plan --json` have it.
+
+        lazily: the runs are an iterator, for a writer that takes one at a time. Python's garbage collector would look
+        at those of 10,000 runs again and again, which takes as long as to make them.
+        """
+        runs = (run.to_dict() for run in self.runs)
         total = asdict(self.total) | ({} if self.money is None else {"price": asdict(self.money)})
         return {
             "study": self.study,
             "baseline": plain(self.baseline),
-            "runs": [run.to_dict() for run in self.runs],
+            "runs": runs if lazily else list(runs),
             "total": total,
         }
 

@@ -5,7 +5,7 @@ memory (tests/zygote.py), `Popen` forks when it is to start `python -m flipscale
 the command line (in /proc too, where flipscale recognises its processes), descriptors, session and signal handlers of
 a new one, and nothing that flipscale keeps in memory. It does not call the handlers of atexit. Popen starts an
 interpreter for any other program, without /proc, from a process of several threads, and where a variable differs that
-Python or torch read when they start.
+Python or torch read when they start, as for a worker with a GPU.
 """
 
 import contextlib
@@ -29,8 +29,12 @@ from tests import zygote
 MODULES = ["flipscale", "flipscale.launch.local.task"]
 """What is forked after `python -m`."""
 
-READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "MKL_", "OPENBLAS_", "TORCH", "CUDA_")
-"""Beginnings of the names of variables that are read when Python, torch or a library below them starts."""
+READ_AT_START = {
+    *("PYTHONPATH", "PYTHONHASHSEED", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONWARNINGS", "LC_ALL", "LC_CTYPE", "LANG"),
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    "CUDA_VISIBLE_DEVICES",
+}
+"""Variables that Python, torch or a library below them reads once. With GPUs each worker has the last one."""
 
 _ORDINARY = {
     "executable": None, "shell": False, "close_fds": True, "restore_signals": True, "startupinfo": None,
@@ -87,7 +91,7 @@ def _is_one_thread() -> bool:
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+    return {name: value for name, value in environment.items() if name in READ_AT_START}
 
 
 # In the new process

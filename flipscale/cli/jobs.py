@@ -158,9 +158,10 @@ def status(args: argparse.Namespace) -> int:
         rows = [(run.id, *beside[run.id], str(run.state), run.detail) for run in progress.runs]
         print_table(("run", *axes, "state", "progress"), rows, numbers=False)
         print(progress)
-        clock = launch.wall_clock(opened.plan, args.results)
-        if clock.seconds and not progress.active:  # Otherwise the line above says it.
-            print(clock)
+        if not progress.active:  # Otherwise the line above says it.
+            clock = launch.wall_clock(opened.plan, args.results, finished)
+            if clock.seconds:
+                print(clock)
     say_code(opened, code)
     return 0
 

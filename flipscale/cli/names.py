@@ -69,11 +69,13 @@ def axes_beside_ids(runs: "Sequence[Run]", axes: Sequence[str]) -> list[str]:
     for run in runs:
         alike.setdefault(run.id.rpartition("_")[0], []).append(run)
     groups = [group for group in alike.values() if len(group) > 1]
-    return [
-        axis
-        for axis in axes
-        if any(len({show_setting(getattr(run.settings, axis)) for run in group}) > 1 for group in groups)
-    ]
+
+    def tells_apart(axis: str, group: "Sequence[Run]") -> bool:
+        # Most runs of a group have the same object, which takes less time to see than to write it.
+        values = {id(value): value for run in group for value in [getattr(run.settings, axis)]}
+        return len(values) > 1 and len(set(map(show_setting, values.values()))) > 1
+
+    return [axis for axis in axes if any(tells_apart(axis, group) for group in groups)]
 
 
 def values_beside_id(run: "Run", axes: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from flipscale.words import device_hours, hours_or_seconds, rounded
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
-    from flipscale.plan import Run
+    from flipscale.plan import Plan, Run
     from flipscale.workflow.opened import OpenStudy
 
 
@@ -70,13 +70,14 @@ def plan(args: argparse.Namespace) -> int:
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
         with_check = {"check": checked.to_dict()} if checked else {}
-        print(as_json(planned.to_dict() | with_check, rows="runs"))
+        print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
         return 1 if checked and checked.problems else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     time = device_hours(planned.device, unit)
     axes = axes_beside_ids(planned.runs, opened.axes)
     head = ("run", *axes, "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", time)
-    rows = [(run.id, *values_beside_id(run, axes), *_cost_row(run, factor)) for run in planned.runs]
+    costs = _cost_rows(planned, factor)
+    rows = [(run.id, *values_beside_id(run, axes), *costs[id(run.cost)]) for run in planned.runs]
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
@@ -93,6 +94,12 @@ def _say_power(opened: "OpenStudy") -> None:
     from flipscale.workflow.power import say_power
 
     say_power(opened)
+
+
+def _cost_rows(planned: "Plan", factor: float) -> dict[int, tuple[str, ...]]:
+    """The cost of runs in words, by the identity of their Cost: the seeds of a cell, and they alone, share one."""
+    costs = {id(run.cost): run for run in planned.runs}
+    return {cost: _cost_row(run, factor) for cost, run in costs.items()}
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:

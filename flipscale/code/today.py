@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -161,7 +160,9 @@ def _versions() -> Mapping[str, str]:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib import metadata  # It loads csv and email: a tenth of the start of a command that asks no version.
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return None

@@ -117,7 +117,10 @@ def _look(planned: Plan, results_root: Path) -> _Folders:
     folders = _Folders({}, {}, {})
     for run in planned.runs:
         if results[run.id] is not None:
-            key = [cache.stat_key(f"{root}/{run.id}/{name}") for name in cache.FILES_READ]
+            key = [
+                results[run.id] if name == "result.json" else cache.stat_key(f"{root}/{run.id}/{name}")
+                for name in cache.FILES_READ
+            ]
             folders.finished[run.id] = FinishedRun(cache.asked_of(run, planned.study, runs), key)
             continue
         try:

@@ -35,15 +35,9 @@ def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
     with (
         replacing(path) as file,
-        # Runs have the same steps. Other numbers would make large dictionaries: zstd deals with what repeats in a run.
-        # Every row group has all metrics, so no reader could skip one by its least and largest values.
+        # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
         pq.ParquetWriter(
-            file,
-            CURVES_SCHEMA,
-            use_dictionary=["id", "step", "metric"],
-            compression="zstd",
-            compression_level=1,
-            write_statistics=False,
+            file, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
         ) as writer,
         # Another thread writes while the next runs are read: what it calls releases Python's lock.
         ThreadPoolExecutor(1) as thread,
@@ -118,10 +112,13 @@ def _words(column: pa.ChunkedArray) -> tuple[list[str], NumberArray]:
 def _sorted_words(codes: NumberArray, words: Sequence[str]) -> tuple[NumberArray, tuple[str, ...]]:
     """The words that are used, sorted, and which of them each row has."""
     used = np.flatnonzero(np.bincount(codes, minlength=len(words))).tolist()
-    found = sorted(words[code] for code in used)
+    found = sorted((words[code], code) for code in used)
+    names = tuple(word for word, _ in found)
+    if names == tuple(words):
+        return codes, names
     place = np.empty(len(words), "int32")
-    place[used] = [found.index(words[code]) for code in used]
-    return place[codes], tuple(found)
+    place[[code for _, code in found]] = range(len(found))
+    return place[codes], names
 
 
 def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:

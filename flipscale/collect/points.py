@@ -6,6 +6,7 @@ same.
 """
 
 import itertools
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ NO_POINTS = CurvePoints(
 def joined(parts: Sequence[CurvePoints]) -> CurvePoints:
     """The points of all parts, one after the other."""
     metrics = tuple(sorted({name for names in {part.metrics for part in parts} for name in names}))
-    codes = [part.metric if part.metrics == metrics else _codes(part, metrics) for part in parts]
+    codes = [part.metric if part.metrics == metrics else _places(part.metrics, metrics)[part.metric] for part in parts]
     parts = [NO_POINTS, *parts]
     return CurvePoints(
         np.concatenate([part.steps for part in parts]),
@@ -80,9 +81,10 @@ def joined(parts: Sequence[CurvePoints]) -> CurvePoints:
     )
 
 
-def _codes(points: CurvePoints, metrics: Sequence[str]) -> NumberArray:
-    """Which of these metrics each point is of."""
-    return np.asarray([metrics.index(name) for name in points.metrics], "int32")[points.metric]
+def _places(names: Iterable[str], metrics: Iterable[str]) -> NumberArray:
+    """The place of each name in `metrics`."""
+    place = {name: number for number, name in enumerate(metrics)}
+    return np.asarray([place[name] for name in names], "int32")
 
 
 def cut(points: CurvePoints, records: Iterable[int]) -> Iterator[CurvePoints]:
@@ -133,13 +135,12 @@ def points_by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
             for column, entry in {"step": record["step"], **about, "metric": name, "value": value}.items():
                 columns[column].append(entry)
     metrics = tuple(sorted({str(name) for name in columns["metric"]}))
-    number = {name: code for code, name in enumerate(metrics)}
     points = CurvePoints(
         np.asarray(columns["step"], "int64"),
         np.asarray([columns[name] for name in FACTS], "float64").T,
         np.ones(len(columns["step"]), "int64"),
         np.asarray(columns["value"], "float64"),
-        np.asarray([number[str(name)] for name in columns["metric"]], "int32"),
+        _places(map(str, columns["metric"]), metrics),
         metrics,
     )
     return points, torn
@@ -190,12 +191,14 @@ def _rising(text: bytes) -> _RisingRecords | None:
     """The records of a file, one a line; None where that, or their order, is not as it should be."""
     if b"\r" in text:  # It would end a line as well.
         return None
-    lines = text.count(b"\n") + (not text.endswith(b"\n")) if text else 0
+    lines = text.removesuffix(b"\n")
+    joined_lines = lines.replace(b"\n", b"\n,")
     try:
         # All lines in one call, as calls cost more than what they read.
-        records = orjson.loads(b"[%b]" % text.removesuffix(b"\n").replace(b"\n", b","))
+        records = orjson.loads(b"[%b]" % joined_lines)
         steps = [record["step"] for record in records]
-        if len(records) != lines or not _all_of(steps, {int}) or steps != sorted(steps):
+        added_commas = len(joined_lines) - len(lines)
+        if len(records) != bool(text) + added_commas or not _all_of(steps, {int}) or steps != sorted(steps):
             return None
         return None if _has_replaced(records, steps) else _RisingRecords(records, steps)
     except (ValueError, TypeError, KeyError):
@@ -204,9 +207,7 @@ def _rising(text: bytes) -> _RisingRecords | None:
 
 def _has_replaced(records: list[MetricsRecord], steps: list[int]) -> bool:
     """Whether a record may replace another of its step, or three have the same."""
-    if len(set(steps)) == len(steps):
-        return False
-    same = [place for place, (step, after) in enumerate(itertools.pairwise(steps)) if step == after]
+    same = list(itertools.compress(itertools.count(), map(operator.eq, steps, steps[1:])))
     return any(after == place + 1 for place, after in itertools.pairwise(same)) or any(
         _names(records[place]) == _names(records[place + 1]) for place in same
     )
@@ -236,7 +237,7 @@ def _by_columns(files: Sequence[_RisingRecords]) -> Iterator[CurvePoints]:
     for part in parts:
         points = (ends - counts)[part.places, None] + np.arange(len(part.metrics))
         values[points] = part.values
-        metric[points] = [metrics.index(name) for name in part.metrics]
+        metric[points] = _places(part.metrics, metrics)
     of_all = CurvePoints(np.asarray(steps, "int64"), facts, counts, values, metric, metrics)
     return cut(of_all, [len(file.steps) for file in files])
 
@@ -257,8 +258,7 @@ def _alike(records: Iterable[MetricsRecord], count: int) -> list[_AlikeRecords]:
     """The records by their keys, those of scores among them."""
     found: dict[tuple[str, ...], list[MetricsRecord]] = {}
     kinds, lengths = [], []
-    flat = (_flat(record) if "scores" in record else record for record in records)
-    for keys, some in itertools.groupby(flat, tuple):
+    for keys, some in _by_keys(records):
         alike = found.setdefault(keys, [])
         before = len(alike)
         alike += some
@@ -269,6 +269,15 @@ def _alike(records: Iterable[MetricsRecord], count: int) -> list[_AlikeRecords]:
         _alike_records(keys, alike, np.flatnonzero(kind == number))
         for number, (keys, alike) in enumerate(found.items())
     ]
+
+
+def _by_keys(records: Iterable[MetricsRecord]) -> Iterator[tuple[tuple[str, ...], Iterable[MetricsRecord]]]:
+    """Records that follow each other and have the same keys."""
+    for keys, some in itertools.groupby(records, tuple):
+        if "scores" in keys:
+            yield from itertools.groupby(map(_flat, some), tuple)
+        else:
+            yield keys, some
 
 
 def _flat(record: MetricsRecord) -> MetricsRecord:
@@ -283,7 +292,7 @@ def _alike_records(keys: tuple[str, ...], records: list[MetricsRecord], places: 
     numbers = list(itertools.chain.from_iterable([record.values() for record in records]))
     if not _all_of(numbers, {int, float}):
         raise ValueError("a value that is not a number")
-    table = np.asarray(numbers, "float64").reshape(len(records), len(keys))
+    table = np.fromiter(numbers, "float64", len(numbers)).reshape(len(records), len(keys))
     column = {_COLUMNS_OF.get(name, name): place for place, name in enumerate(keys)}
     metrics = tuple(name for name in column if name not in _NOT_METRICS)
     values = table[:, [column[name] for name in metrics]]

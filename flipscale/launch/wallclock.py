@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +43,13 @@ class WallClock:
         return ", ".join(filter(None, [f"{_about(self)}{what} on {count(self.workers, 'worker')}", done]))
 
 
-def wall_clock(plan: Plan, results: Path) -> WallClock:
-    """The time of the plan's remaining runs on this machine, by the times of a probe or else by predicted hours."""
-    finished = {run.id for run in plan.runs if run_folder(results, run.id).glance().state() is State.FINISHED}
+def wall_clock(plan: Plan, results: Path, finished: Collection[str] | None = None) -> WallClock:
+    """The time of the plan's remaining runs on this machine, by the times of a probe or else by predicted hours.
+
+    finished: the ids of its finished runs, if a caller has looked at their folders already.
+    """
+    if finished is None:
+        finished = {run.id for run in plan.runs if run_folder(results, run.id).glance().state() is State.FINISHED}
     left = [run for run in plan.runs if run.id not in finished]
     workers = min(workers_here(plan.runs), max(1, len(left)))
     ordered = _in_turn(left) if workers else []
@@ -80,17 +84,17 @@ def _simulated(runs: Collection[Run], workers: int, end: str) -> float:
     free = [start] * workers
     ended: dict[str, float] = {}
     for run in runs:
-        ready = max((ended[parent] for parent in run.parents if parent in ended), default=0.0)
-        ended[run.id] = max(heapq.heappop(free), ready) + seconds_of_run(run, end)
-        heapq.heappush(free, ended[run.id])
+        begins = max([free[0], *(ended[parent] for parent in run.parents if parent in ended)])
+        ended[run.id] = begins + seconds_of_run(run, end)
+        heapq.heapreplace(free, ended[run.id])
     return max(ended.values(), default=0.0)
 
 
 def seconds_of_run(run: Run, end: str = "about") -> float:
     """Wall time of a run: with its evaluations if a probe has timed it, else its predicted training hours alone."""
-    hours: Mapping[str, float] = vars(run.cost.hours)
     if run.timed is None:
-        return 3600 * hours[end] / run.resources.devices
+        hours: float = getattr(run.cost.hours, end)
+        return 3600 * hours / run.resources.devices
     factor = {"about": 1.0, "low": 1 / run.timed.spread, "high": run.timed.spread}[end]
     return factor * run.timed.seconds
 

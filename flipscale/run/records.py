@@ -3,7 +3,7 @@
 import enum
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from flipscale.cell import Cell
@@ -39,9 +39,17 @@ class Asked:
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
-        asked = cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
-        seconds = None if run.timed is None else run.timed.seconds + run.timed.program_seconds
-        return replace(asked, seconds=seconds, keep_weights=run.keep_weights)
+        return cls(
+            id=run.id,
+            settings=plain(run.settings),
+            parents=tuple(run.parents),
+            resources=run.resources,
+            cost=run.cost,
+            cell=run.cell,
+            recipe=RECIPE,
+            seconds=None if run.timed is None else run.timed.seconds + run.timed.program_seconds,
+            keep_weights=run.keep_weights,
+        )
 
     @property
     def runs_a_command(self) -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,19 +56,35 @@ class _Grid:
         self.complaints = complaints
         self._complained: set[object] = set()
         self._coupled = {coupling.name for coupling in study.couplings}
+        expressions = [rule.expression for rules in (study.couplings, study.conditions) for rule in rules]
+        self._seed_matters = any("seed" in expression.names for expression in expressions)
 
     def cells(self) -> list[Settings]:
         axes = {axis.name for axes in self.study.grids.values() for axis in axes}
-        varied = sorted(self._coupled | axes)
-        found: dict[str, Settings] = {}
+        varied = sorted((self._coupled | axes) - {"seed"})
+        worked_out: dict[tuple[tuple[str, int], ...], tuple[str, Unsettled] | None] = {}
+        found: dict[tuple[str, int], Settings] = {}
         for chosen in self._points():
-            values: Unsettled = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
-            if self._work_out(values, chosen):
-                # Settings that neither an axis nor a coupling gives are the same in all cells.
-                key = repr([values[name] for name in varied])
-                if key not in found:
-                    found[key] = Settings(**{name: values[name] for name in SETTINGS})
+            # Most often nothing else depends on the seed, so a cell is worked out once for all of its seeds.
+            shared = tuple((name, id(value)) for name, value in chosen.items() if name != "seed" or self._seed_matters)
+            if shared not in worked_out:
+                worked_out[shared] = self._cell(chosen, varied)
+            if (cell := worked_out[shared]) is not None:
+                text, settled = cell
+                seed = chosen.get("seed", settled["seed"])
+                if (text, seed) not in found:
+                    found[text, seed] = Settings(**settled | {"seed": seed})
         return list(found.values())
+
+    def _cell(self, chosen: Values, varied: Sequence[str]) -> tuple[str, Unsettled] | None:
+        """The settings of a cell, and a text that tells them from those of other cells; None where it has none.
+
+        Settings that neither an axis nor a coupling gives are the same in all cells.
+        """
+        values: Unsettled = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
+        if not self._work_out(values, chosen):
+            return None
+        return repr([values[name] for name in varied]), {name: values[name] for name in SETTINGS}
 
     def _points(self) -> Iterator[Values]:
         """The axis values of every cell: each grid's product, with the last axis varying fastest."""

@@ -22,7 +22,7 @@ def write_plan_file(plan: Plan, files: StudyFiles, runs: Path) -> None:
 
     runs: the folder of run folders.
     """
-    text = as_json(plan.to_dict(), rows="runs").encode() + b"\n"
+    text = as_json(plan.to_dict(lazily=True), rows="runs").encode() + b"\n"
     with contextlib.suppress(FileNotFoundError, DamagedFile):
         if read_bytes(files.plan) == text:
             return

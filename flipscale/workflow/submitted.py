@@ -6,7 +6,6 @@ from functools import partial
 
 from flipscale import launch
 from flipscale.code import CodeChanges
-from flipscale.inputs.check import check
 from flipscale.inputs.checked import Checked
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
 from flipscale.plan import Run, check_memory, far_too_large
@@ -19,6 +18,8 @@ from flipscale.workflow.talk import say
 
 def check_runs(study: Study, runs: Sequence[Run]) -> Checked:
     """The result of checking the inputs of these runs."""
+    from flipscale.inputs.check import check  # It loads ssl for shards behind a URL, and `status` checks nothing.
+
     return check(study, runs, on_gpu=bool(launch.gpus_here()))
 
 

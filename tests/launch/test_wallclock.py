@@ -1,16 +1,22 @@
 """How long runs take on the clock: the arithmetic of workers, and how it is said."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from flipscale.cli import main
 from flipscale.launch import WallClock, wall_clock, watch
 from flipscale.launch.wallclock import clock_seconds
 from flipscale.plan import Plan, Run
+from flipscale.run import RunFolder
 from flipscale.settings import Budget, Resources
 from flipscale.timing import RunTime, TimingPlace
 from tests.asked import settings_of
 from tests.launch.contract import NO_COST, folder
+
+ROOT = Path(__file__).parents[2]
 
 
 def run_of(name, seconds, *parents, spread=1.1, program=0.0, timed=True):
@@ -68,8 +74,18 @@ def test_what_is_finished_takes_no_more_time(tmp_path):
     done.path.mkdir(parents=True)
     (done.path / "result.json").write_text("{}")
     assert str(wall_clock(plan, tmp_path)) == "about 20 s on 2 workers, 1 of 3 done"
+    assert str(wall_clock(plan, tmp_path / "nowhere", finished={"c"})) == "about 20 s on 2 workers, 1 of 3 done"
     on_a_cluster = tuple(replace(run, resources=Resources(gpus=8, device="H100")) for run in runs)
     assert str(wall_clock(replace(plan, runs=on_a_cluster), tmp_path)) == "1 of 3 done"
+
+
+def test_status_looks_at_each_folder_once_and_says_the_time(tmp_path, monkeypatch, capsys):
+    looked = []
+    glance = RunFolder.glance
+    monkeypatch.setattr(RunFolder, "glance", lambda folder: looked.append(folder.id) or glance(folder))
+    assert main(["status", str(ROOT / "studies/quickstart.yaml"), "--results", str(tmp_path)]) == 0
+    assert len(looked) == len(set(looked)) == 45
+    assert re.fullmatch(r".* of training on \d+ workers?", capsys.readouterr().out.splitlines()[-1])
 
 
 @pytest.mark.usefixtures("two_cores")

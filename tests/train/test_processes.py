@@ -133,7 +133,7 @@ def started(*runs: RunFolder, before: str = "", **environment: str) -> Forked:
     """A process that trains these runs and writes a checkpoint as often as it can."""
     folders = [str(run.path) for run in runs]
     train = f"import sys\nfrom flipscale.train import train\nsys.exit(train({folders}, checkpoint_seconds=0))"
-    return Forked(f"{before}\n{train}", OMP_NUM_THREADS="1", **environment)
+    return Forked(f"{before}\n{train}", **environment)
 
 
 def two_processes() -> list[dict[str, str]]:

@@ -62,7 +62,7 @@ def asked(folder: Path, name: str, urls: str) -> RunFolder:
 def kill_in_the_middle(run: RunFolder) -> None:
     """Train, with a checkpoint as often as can be, and kill process 0 some steps after the first one."""
     code = f"from flipscale.train import train\ntrain([{str(run.path)!r}], checkpoint_seconds=0)"
-    process = Forked(f"{SLOWLY}\n{code}", OMP_NUM_THREADS="1")
+    process = Forked(f"{SLOWLY}\n{code}")
     until = time.monotonic() + PATIENCE
     while not (run.path / "checkpoint.pt").exists():
         assert process.poll() is None

@@ -298,7 +298,7 @@ def test_a_process_told_to_end_ends_with_the_signals_code_and_frees_the_run(run)
     process = started(folder)
     wait_for_step(folder, 3, process)
     process.send_signal(signal.SIGTERM)
-    _, talk = process.communicate(timeout=PATIENCE)
+    _, talk = process.communicate()
     assert process.returncode == 143, talk
     assert folder.state() is State.PLANNED
 
