@@ -141,7 +141,7 @@ def test_classes_are_counted_without_an_image(tmp_path: Path) -> None:
         ("isoflop", "zero_shot_top1", 0.1),
         ("recipe", "zero_shot_top1", 0.1),
         ("quickstart", "zero_shot_top1", 1 / 80),
-        ("icons", "image_retrieval_r10", 0.005),
+        ("icons", "image_retrieval_r10", 0.001),
     ],
 )
 def test_the_chance_of_committed_studies_is_known_without_their_run_folders(

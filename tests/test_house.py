@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeGuard
 
@@ -66,12 +67,25 @@ def rooms() -> Iterator[tuple[str, Path]]:
             yield path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A module of flipscale, parsed once for all tests of this file."""
+    return ast.parse(path.read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """The tests of other files need not search the parsed modules for garbage."""
+    yield
+    parsed.cache_clear()
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """Every module that a file imports, anywhere in it, but for type checking alone."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     for_types: set[int] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             for_types |= {id(inner) for inner in ast.walk(node)}
     for node in ast.walk(tree):
         if id(node) in for_types:
@@ -206,7 +220,7 @@ def names_of(path: Path) -> str:
 def imported_modules(path: Path, known: set[str]) -> set[str]:
     """The modules of the package that a file imports, anywhere in it and for type checking as well."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -270,7 +284,7 @@ def test_no_function_has_more_than_7_parameters() -> None:
     long = {
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": len(named)
         for _, path in rooms()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef)
         and len(named := [one.arg for one in _parameters(node.args) if one.arg not in ("self", "cls")]) > 7
     }
@@ -289,7 +303,7 @@ def test_an_init_is_a_docstring_and_exports() -> None:
     found = {}
     for _, path in rooms():
         if path.name == "__init__.py":
-            name, tree = str(path.relative_to(ROOT)), ast.parse(path.read_text())
+            name, tree = str(path.relative_to(ROOT)), parsed(path)
             logic = [ast.unparse(node)[:80] for node in tree.body if not _is_export(node, LAZY.get(name, ()))]
             found |= {name: logic} if logic else {}
     assert found == {}
@@ -324,7 +338,7 @@ def test_no_private_name_is_imported() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {alias.name} of {node.module}"
         for _, path in rooms()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flipscale")
         for alias in node.names
         if alias.name.startswith("_") and not alias.name.endswith("__")
@@ -335,7 +349,7 @@ def test_no_private_name_is_imported() -> None:
 def test_a_class_and_a_constant_have_one_meaning() -> None:
     homes: dict[str, set[str]] = {}
     for _, path in rooms():
-        for name in _defined(ast.parse(path.read_text())):
+        for name in _defined(parsed(path)):
             homes.setdefault(name, set()).add(str(path.relative_to(ROOT)))
     assert {name: sorted(files) for name, files in homes.items() if len(files) > 1} == {}
 
@@ -361,7 +375,7 @@ def test_no_variable_has_a_name_that_says_nothing() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
         for _, path in rooms()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Name | ast.arg)
         and (name := node.id if isinstance(node, ast.Name) else node.arg) in VAGUE
         and name != "of"  # A field of comparison.json that is stable.
@@ -381,7 +395,7 @@ def test_text_that_is_read_or_written_names_its_encoding() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{call.lineno}: {ast.unparse(call)[:80]}"
         for _, path in rooms()
-        for call in ast.walk(ast.parse(path.read_text()))
+        for call in ast.walk(parsed(path))
         if isinstance(call, ast.Call) and _is_of_text(call) and not _given(call, "encoding")
     ]
     assert wrong == []

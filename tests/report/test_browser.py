@@ -15,27 +15,53 @@ from tests.report.conftest import QUESTION
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def shared(browser: Any) -> Iterator[Any]:
+    """A page that tests share, one after the other: what a script's parsing costs is paid once."""
+    context = offline(browser)
+    yield context.new_page()
+    context.close()
+
+
 @pytest.fixture
-def opened(browser: Any, here: Path) -> Iterator[Any]:
-    yield from open_page(browser, here / "plots/mask/report.html")
+def opened(shared: Any, here: Path) -> Iterator[Any]:
+    shared.goto("about:blank")
+    yield from visit(shared, here / "plots/mask/report.html")
 
 
 def open_page(browser: Any, file: Path, **options: Any) -> Iterator[Any]:
-    """The page, offline; afterwards it must have said nothing on the console and asked for nothing."""
+    """The file in a page of its own."""
+    context = offline(browser, **options)
+    try:
+        yield from visit(context.new_page(), file)
+    finally:
+        context.close()
+
+
+def offline(browser: Any, **options: Any) -> Any:
     context = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True, **options)
     context.set_default_timeout(1000 * PATIENCE)
-    page = context.new_page()
+    return context
+
+
+def visit(page: Any, file: Path) -> Iterator[Any]:
+    """The file in this page; afterwards it must have said nothing on the console and asked for nothing."""
     said: list[str] = []
     asked: list[str] = []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: asked.append(request.url))
+    listeners = {
+        "console": lambda message: said.append(f"{message.type}: {message.text}"),
+        "pageerror": lambda error: said.append(str(error)),
+        "dialog": lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        "request": lambda request: asked.append(request.url),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
     page.goto(file.as_uri())
     try:
         yield page
     finally:
-        context.close()
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
     asked = [url for url in asked if not url.startswith("data:")]
     assert said == []
     assert asked == [file.as_uri()]
