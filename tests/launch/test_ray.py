@@ -182,7 +182,9 @@ def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_en
     # This process holds the parent of each run but the first one, which is over only when a node has died.
     gates = [folder(results, StandInRun(f"gate-{kill}")) for kill in range(kills)]
     runs = [StandInRun("run-0", until=(str(tmp_path / "0"),))]
-    runs += [StandInRun(f"run-{n}", until=(str(tmp_path / f"{n}"),), parents=(f"gate-{n - 1}",)) for n in range(1, 21)]
+    runs += [
+        StandInRun(f"run-{n}", until=(str(tmp_path / f"{n}"),), parents=(f"gate-{n - 1}",)) for n in range(1, kills + 1)
+    ]
     with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as beside:
         for gate in gates:
             gate.ask(Asked.of(StandInRun(gate.id)))
