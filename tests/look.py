@@ -1,4 +1,4 @@
-"""A program that prints what it was started with, or ends as it is told: tests/test_forked.py looks at both."""
+"""A program for tests/test_forked.py: it prints what it was started with, or ends in the way its argument names."""
 
 import json
 import os

@@ -111,7 +111,7 @@ def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
 
 
 def read_metrics(folder: RunFolder) -> bytes:
-    """What metrics.jsonl holds; nothing if there is no such file."""
+    """The content of metrics.jsonl; empty if there is no such file."""
     try:
         return read_bytes(f"{os.fspath(folder)}/metrics.jsonl", most=MOST_METRICS_BYTES)
     except (FileNotFoundError, NotADirectoryError):

@@ -44,7 +44,7 @@ missing: submitting again writes them."""
 
 
 def read_object(folder: str, name: str, parse: Callable[[bytes], Any] | None = None) -> JsonObject | None:
-    """The JSON object of a file of a run folder; None if there is none. RunFolderError states its fault.
+    """The JSON object in a file of a run folder; None if there is no such file. RunFolderError states its fault.
 
     parse: reads the file's text as `parsed` does, and may be faster.
     """

@@ -1,7 +1,7 @@
 """Starts a raylet again as `ray start` once did (ray_start.py): python ray_again.py RAYLET DASHBOARD SECONDS LOG.
 
 It is a new node of the cluster, by another id. `ray start` takes a second of CPU to find out the same command. Waits
-for the node to be alive; exit code 1 if it is not in so many seconds.
+for the node to be alive; exit code 1 if it is not alive within that time.
 """
 
 import json
