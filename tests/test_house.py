@@ -21,7 +21,7 @@ FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
     {"plain_files", "written_shards"},
     {"guard"},
-    {"architecture", "devices", "icons", "letters", "mosaic", "digits"},
+    {"architecture", "devices", "icons", "mosaic", "digits"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -206,7 +206,7 @@ def _readable() -> list[list[str]]:
         "storage fit track sensitivity compare plot export report"
     )
     ground = (
-        "workflow cli icons letters mosaic digits cell errors randomness scores settings stats words workspace guard "
+        "workflow cli icons mosaic digits cell errors randomness scores settings stats words workspace guard "
         "plain_files written_shards"
     )
     return [rooms.split(), ground.split()]

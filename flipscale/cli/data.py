@@ -12,25 +12,24 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kind",
         metavar="KIND",
-        choices=["icons", "letters", "mosaic", "digits"],
-        help="which: icons, letters, mosaic or digits",
+        choices=["icons", "mosaic", "digits"],
+        help="which: icons, mosaic or digits",
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="where the files go")
     parser.add_argument(
         "--from", dest="source", metavar="PATH", type=Path, help="the npm package of the icons, a folder or a .tgz"
     )
-    parser.add_argument("--size", type=int, help="side of a picture in pixels (icons 32, letters 112, mosaic 56)")
+    parser.add_argument("--size", type=int, help="side of a picture in pixels (icons 32, mosaic 56)")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw icons (one a core)"
     )
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set to train on (icons, letters or mosaic) or to transfer to (digits).
+    """Build a data set to train on (icons or mosaic) or to transfer to (digits).
 
-    icons are some 300,000 pictures from the npm package @iconify/json; letters are 30,000 drawn pictures of two small
-    letters; mosaic is 30,000 pictures of small glyphs that differ in products of four pixels; digits are scikit-learn's
-    1,797 handwritten ones.
+    icons are some 300,000 pictures from the npm package @iconify/json; mosaic is 30,000 pictures of small glyphs
+    that differ in products of four pixels; digits are scikit-learn's 1,797 handwritten ones.
     """
     if args.source is not None and args.kind != "icons":
         raise FlipscaleError(f"--from is for icons; leave it out for {args.kind}.")
@@ -47,13 +46,8 @@ def data(args: argparse.Namespace) -> int:
         built = build_digits(args.folder)
         say(f"wrote {built.train:,} training and {built.test:,} test images to {built.folder}")
         return 0
-    if args.kind == "letters":
-        from flipscale.letters import build_letters
+    from flipscale.mosaic import build_mosaics
 
-        built = build_letters(args.folder, args.size or 112)
-    else:
-        from flipscale.mosaic import build_mosaics
-
-        built = build_mosaics(args.folder, args.size or 56)
+    built = build_mosaics(args.folder, args.size or 56)
     say(f"wrote {built.train:,} training pairs and {built.test:,} test images to {built.folder}")
     return 0

@@ -59,7 +59,6 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (storage.archive, storage.archive_arguments),
         (storage.merge, storage.merge_arguments),
         (storage.gc, storage.gc_arguments),
-        (storage.du, storage.du_arguments),
     ),
     "the rest": (
         (data.data, data.data_arguments),
@@ -68,6 +67,9 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
     ),
 }
 """The verbs of each group of the help."""
+
+GONE = {"du": "flipscale gc says what takes space"}
+"""Verbs of earlier versions, and what does their work now."""
 
 
 COMMAND = "COMMAND ARGUMENTS"
@@ -90,7 +92,7 @@ class GroupedParser(argparse.ArgumentParser):
         names = [verb.__name__ for verbs in VERBS.values() for verb, _ in verbs]
         if words and not words[0].startswith("-") and words[0] not in names:
             near = nearest(words[0], names)
-            meant = f"did you mean '{near}'? " if near else ""
+            meant = f"{GONE[words[0]]}. " if words[0] in GONE else f"did you mean '{near}'? " if near else ""
             self.error(f"unknown command '{words[0]}'; {meant}flipscale --help lists all commands")
 
 
