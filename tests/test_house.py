@@ -19,9 +19,9 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"plain_files", "written_shards"},
+    {"plain_files"},
     {"guard"},
-    {"architecture", "devices", "icons", "letters", "mosaic", "digits"},
+    {"architecture", "devices"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -47,8 +47,7 @@ OWNERS = {
     "open_clip": {"train"},
     "timm": {"train"},
     "webdataset": {"train"},
-    "sklearn": {"train", "digits"},
-    "resvg_py": {"icons"},
+    "sklearn": {"train"},
     "submitit": {"launch"},
     "ray": {"launch"},
     "mlflow": {"track"},
@@ -205,10 +204,7 @@ def _readable() -> list[list[str]]:
         "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
         "storage fit track sensitivity compare plot export report"
     )
-    ground = (
-        "workflow cli icons letters mosaic digits cell errors randomness scores settings stats words workspace guard "
-        "plain_files written_shards"
-    )
+    ground = "workflow cli cell errors randomness scores settings stats words workspace guard plain_files"
     return [rooms.split(), ground.split()]
 
 
