@@ -48,4 +48,4 @@ def test_gc_says_what_takes_space(here, capsys):
 def test_du_names_gc(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["du"])
-    assert "unknown command 'du'; flipscale gc says what takes space" in capsys.readouterr().err
+    assert "'du' is no command any more: flipscale gc says what takes space" in capsys.readouterr().err
