@@ -54,13 +54,13 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...],
 
     inside: the files that include it. read: the files read so far, repeats included; this adds to it.
     """
-    own = Complaints()
-    document = read_document(path, own)
+    faults = Complaints()
+    document = read_document(path, faults)
     if inside and not document.data.keys() & TOP.keys():  # No complaint quotes what is no study.
         raise StudyError([f"{path}:1: has none of a study's keys, such as base or axes, so it cannot be included"])
-    for place, what in own.found:
+    for place, what in faults.found:
         complaints.add(place, what)
-    complaints.trapped |= own.trapped
+    complaints.trapped |= faults.trapped
     read.append(path)
     included = document.data.pop("include", None)
     if included is None:
