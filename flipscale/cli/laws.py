@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flipscale.fit.of_study import StudyFits
     from flipscale.study import Study
     from flipscale.workflow.opened import OpenStudy
+    from flipscale.workflow.results import StudyResults
 
 
 def _law_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +96,7 @@ def fit(args: argparse.Namespace) -> int:
         print(found.text)
     _say_none("not fitted", found.not_fitted)
     if out := args.out or of_source.out:
-        write_fits(out, found, of_source.source)
+        write_fits(out, found, of_source.source, None if args.out else of_source.results)
     return 0
 
 
@@ -106,6 +107,7 @@ class _Fitted:
     found: "StudyFits"
     source: dict[str, str]
     out: Path | None
+    results: "StudyResults | None"
     constants: dict[str, object]
     """The settings that all runs of a study share."""
 
@@ -117,8 +119,9 @@ def _fitted(args: argparse.Namespace) -> _Fitted:
     from flipscale.fit.of_study import StudyFits, fit_study
 
     if is_table(args.source):
-        return _Fitted(StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None, {})
-    opened, results, y = _results(args)
+        return _Fitted(StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None, None, {})
+    opened, study, y = _results(args)
+    results = study.table
     if args.x or args.frontier or args.budget:
         found = StudyFits(*_fits(args, results, y))
     else:
@@ -126,7 +129,7 @@ def _fitted(args: argparse.Namespace) -> _Fitted:
             options = _options(args)
             found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=options, progress=steps)
     constants = constants_of(results, SETTING_COLUMNS)
-    return _Fitted(found, {"study": opened.study.name}, opened.files.fits, constants)
+    return _Fitted(found, {"study": opened.study.name}, opened.files.fits, study, constants)
 
 
 def _fit_two(args: argparse.Namespace) -> int:
@@ -281,8 +284,8 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
 
     if args.through:
         raise FlipscaleError("--through is for tables; a study's score is forecast from its size directly.")
-    opened, results, y = _results(args)
-    study = opened.study
+    opened, of_study, y = _results(args)
+    study, results = opened.study, of_study.table
     asked = {name: plain_value(value) for name, value in at.items()}
     found: list[Forecast] = []
     none: dict[str, str] = {}
@@ -341,16 +344,17 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
 _NEEDS = "which columns of {source}? Write: flipscale {verb} {source} --x COLUMN[,COLUMN] --y COLUMN"
 
 
-def _results(args: argparse.Namespace) -> "tuple[OpenStudy, pd.DataFrame, str]":
+def _results(args: argparse.Namespace) -> "tuple[OpenStudy, StudyResults, str]":
     """The study, its results, and which score is meant."""
-    from flipscale.collect import read_results
     from flipscale.compare import pick_score
     from flipscale.fit import where
     from flipscale.workflow.opened import open_study
+    from flipscale.workflow.results import study_results
 
     opened = open_study(args.source, workspace_of(args))
-    results = where(read_results(opened.files.results), args.where)
-    return opened, results, args.y or pick_score(results, opened.study.score)
+    found = study_results(opened)
+    results = replace(found, table=where(found.table, args.where))
+    return opened, results, args.y or pick_score(results.table, opened.study.score)
 
 
 def _table(args: argparse.Namespace) -> "pd.DataFrame":
