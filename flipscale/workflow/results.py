@@ -74,10 +74,10 @@ def write_analysis(
     results: None for what was found in another table.
     """
     names = joined(map(str, [path, *texts]))
-    there = results is not None and all(file.exists() for file in (path, *texts))
-    if there and not results.are_here:
+    before = results if all(file.exists() for file in (path, *texts)) else None
+    if before and not before.are_here:
         say(f"left alone {names}: the folders of these runs are not here")
-    elif there and _say_the_same(path, data, texts):
+    elif before and _say_the_same(path, data, texts):
         say(f"up to date: {names}{about}")
     else:
         write_json(path, data)
