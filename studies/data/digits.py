@@ -3,15 +3,18 @@
 The 1,797 pictures of 8 x 8 px are the test part of UCI's "Optical recognition of handwritten digits" (Alpaydin and
 Kaynak 1998, CC BY 4.0), which scikit-learn ships. The first third is for training and the rest for testing, in the
 order of the file. Strokes are white on black, as the clothes of Fashion-MNIST are; 16 grey levels become 0 to 255.
+
+Run it as `python studies/data/digits.py DIR`.
 """
 
+import argparse
 import gzip
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from flipscale.written_shards import Built, unfinished_folder
+from shards import Built, end_on_error, unfinished_folder
+from sklearn.datasets import load_digits
 
 TO_LEARN_FROM = 597
 """Training pictures. That leaves 1,200 for testing, as few test pictures make scores coarse."""
@@ -20,9 +23,6 @@ TO_LEARN_FROM = 597
 def build_digits(out: Path) -> Built:
     """Write {train,test}-{images,labels}.gz into the folder `out`, which appears once it is complete. Raises DataError
     if it already holds something."""
-    # scikit-learn takes over a second to import.
-    from sklearn.datasets import load_digits
-
     found = load_digits()
     pictures = np.rint(found.images * (255 / 16)).astype(np.uint8)
     labels = found.target.astype(np.uint8)
@@ -38,3 +38,14 @@ def _write(path: Path, numbers: npt.NDArray[np.uint8]) -> None:
     """An IDX file. The time in the gzip header is 0, so that equal numbers are equal bytes."""
     head = bytes([0, 0, 8, numbers.ndim]) + np.array(numbers.shape, ">u4").tobytes()
     path.write_bytes(gzip.compress(head + numbers.tobytes(), mtime=0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where the files go")
+    print(f"wrote {build_digits(parser.parse_args().folder)}")
+
+
+if __name__ == "__main__":
+    with end_on_error():
+        main()

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from mosaic import CLASSES, SPECKLES, build_mosaics, draw, glyphs
+from shards import TEST_IMAGES
 
-from flipscale.cli import main
 from flipscale.errors import DataError
-from flipscale.mosaic import CLASSES, SPECKLES, build_mosaics, draw, glyphs
 from flipscale.settings import ShardSet, WebDataset
 from flipscale.train.data import Form, open_data, open_held_out
-from flipscale.written_shards import TEST_IMAGES
+from tests.data.scripts import run_script
 
 
 def codes(captions: list[str]) -> npt.NDArray[np.int64]:
@@ -136,9 +136,9 @@ def test_the_same_call_gives_the_same_bytes(mosaic: Path, tmp_path: Path) -> Non
         assert (mosaic / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_complaints_name_what_would_be_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "mosaic", str(tmp_path / "x"), "--size", "30"]) == 1
-    assert "takes a multiple of 4 px" in capsys.readouterr().err
+def test_complaints_name_what_would_be_right(tmp_path: Path) -> None:
+    done = run_script("mosaic.py", tmp_path / "x", "--size", "30")
+    assert (done.returncode, done.stderr) == (1, "error: size is 30; a mosaic takes a multiple of 4 px.\n")
     (tmp_path / "there").mkdir()
     (tmp_path / "there/file").touch()
     with pytest.raises(DataError, match="exists already"):

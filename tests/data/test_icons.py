@@ -21,8 +21,7 @@ from tests.parts import need
 
 need(find_spec("resvg_py") is not None, "resvg-py (pip install flipscale[icons])")
 
-from flipscale.icons import Icons, build_icons  # noqa: E402
-from flipscale.icons.iconify import Icon, Name, draw, read_names, visible_icons  # noqa: E402
+from icons import Icon, Icons, Name, build_icons, draw, read_names, visible_icons  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from digits import build_digits
 from sklearn.datasets import load_digits
 
-from flipscale.cli import main
-from flipscale.digits import build_digits
 from flipscale.errors import DataError
 from flipscale.train.data import idx
+from tests.data.scripts import run_script
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -17,7 +17,8 @@ CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits") / "built"
-    assert main(["data", "digits", str(folder)]) == 0
+    done = run_script("digits.py", folder)
+    assert (done.returncode, done.stdout) == (0, f"wrote 597 training and 1,200 test images to {folder}\n")
     return folder
 
 
@@ -57,19 +58,3 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="exists already"):
         build_digits(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["digits", "--size", "28"], "--size: digits are always 8 pixels wide; leave it out."),
-        (["digits", "--from", "x"], "--from is for icons; leave it out for digits."),
-        (["mosaic", "--from", "x"], "--from is for icons; leave it out for mosaic."),
-    ],
-)
-def test_an_option_of_another_kind_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
-) -> None:
-    assert main(["data", options[0], str(tmp_path / "out"), *options[1:]]) == 1
-    assert said in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()

@@ -7,8 +7,11 @@ of the 32 words of its class, drawn apart from all other cells. Such a coset is 
 each class any three pixels of a cell show all 8 patterns equally often. So no mean and no product of two or three
 pixels tells classes apart; products of four do. A patch of 4 px is one cell, and a patch of 8 px mixes four. A
 twentieth of the pixels is inverted at random: without that, patches of 4 px were learnt within a hundred steps.
+
+Run it as `python studies/data/mosaic.py DIR`.
 """
 
+import argparse
 import io
 import itertools
 from pathlib import Path
@@ -16,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from shards import TEST_IMAGES, TRAINING_PAIRS, Built, Samples, end_on_error, write_set
 
 from flipscale import randomness
 from flipscale.errors import DataError
-from flipscale.written_shards import TEST_IMAGES, TRAINING_PAIRS, Built, Samples, write_set
 
 CLASSES = [f"mosaic {letter}" for letter in "ABCDEFGH"]
 """Captions of the classes."""
@@ -84,3 +87,16 @@ def _samples(
         Image.fromarray(picture).save(png, "PNG")
         files = {"png": png.getvalue(), "txt": CLASSES[kind].encode()}
         yield f"{number:09}", files | ({"cls": str(kind).encode()} if labelled else {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where the files go")
+    parser.add_argument("--size", type=int, default=56, help="side of a picture in pixels (56)")
+    args = parser.parse_args()
+    print(f"wrote {build_mosaics(args.folder, args.size)}")
+
+
+if __name__ == "__main__":
+    with end_on_error():
+        main()

@@ -2,12 +2,14 @@
 
 import io
 import shutil
+import sys
 import tarfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.errors import DataError
+from flipscale.errors import DataError, FlipscaleError
 
 PAIRS_PER_SHARD = 10_000
 
@@ -28,6 +30,9 @@ class Built:
     """Training pairs."""
     test: int
     """Test images."""
+
+    def __str__(self) -> str:
+        return f"{self.train:,} training and {self.test:,} test images to {self.folder}"
 
 
 def write_set(
@@ -66,3 +71,12 @@ def write_tar(path: Path, samples: Samples) -> int:
                 tar.addfile(member, io.BytesIO(content))
             written += 1
     return written
+
+
+@contextmanager
+def end_on_error() -> Iterator[None]:
+    """End the script with the sentence of an error, without a traceback."""
+    try:
+        yield
+    except FlipscaleError as error:
+        sys.exit(f"error: {error}")
