@@ -4,7 +4,6 @@ import contextlib
 from collections import Counter
 
 from flipscale.errors import RunFolderError
-from flipscale.inputs.digest import digests
 from flipscale.run import RunFolder
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
@@ -22,6 +21,8 @@ def say_other_data(opened: OpenStudy) -> None:
             then = result.digests if result else {}
             declared = repr((settings.data, settings.evaluation, settings.fine_tuning))
             if then and declared not in now:
+                from flipscale.inputs.digest import digests  # It loads ssl for shards behind a URL.
+
                 now[declared] = digests(settings)
             scored.update(then.keys())
             changed.update(name for name in then if now[declared].get(name, then[name]) != then[name])
