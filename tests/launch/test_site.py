@@ -272,9 +272,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(complaints):
     assert complaints(
         "schema: 1\nparttion: main\ncontainer: {image: a, runtme: pyxis}\npack:\n  tmie: 1h\n  gpus: 2\n"
     ) == [
-        "site.yaml:2: unknown key 'parttion' in site; did you mean 'partition'? Choices: schema, cluster, partition, "
-        "account, qos, reservation, time, warning, gpus_per_node, gpu_type, gres, processes_per_node, cpus_per_process, "
-        "memory_per_process, constraint, exclude, throttle, max_array_size, sbatch, srun, ...",
+        "site.yaml:2: unknown key 'parttion' in site; did you mean 'partition'? Choices: schema, cluster, "
+        "partition, account, qos, reservation, time, warning, gpus_per_node, gpu_type, gres, processes_per_node, "
+        "cpus_per_process, memory_per_process, constraint, exclude, throttle, max_array_size, sbatch, srun, ...",
         "site.yaml:3: unknown key 'runtme' in container; did you mean 'runtime'? "
         "Choices: image, runtime, mounts, arguments",
         "site.yaml:5: unknown key 'tmie' in pack; did you mean 'time'? "
