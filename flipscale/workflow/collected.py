@@ -15,6 +15,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.identity import RECIPE, show_setting
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.other_data import say_other_data
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.plans import finished_here, rows_in_table, write_plan_file
 from flipscale.workflow.talk import Steps, say
@@ -62,6 +63,8 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
         say(f"wrote {found.files[0]} ({of_plan}, {_news(found)})")
     else:
         say(f"{found.files[0]} is up to date ({of_plan})")
+    if not only_news:
+        say_other_data(opened)
     return found
 
 
