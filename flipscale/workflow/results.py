@@ -11,8 +11,8 @@ import pandas as pd
 
 from flipscale.collect import read_results
 from flipscale.errors import DamagedFile, ResultsError
-from flipscale.plain_files import read_json, read_text
-from flipscale.run import replacing, write_json
+from flipscale.plain_files import parsed, read_json, read_text
+from flipscale.run import as_json, replacing, write_json
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.opened import OpenStudy
@@ -91,7 +91,7 @@ def _say_the_same(path: Path, data: Mapping[str, Any], texts: Mapping[Path, str]
     """Whether these files have these numbers, but for rounding, and the words around them."""
     try:
         words = all(_DIGITS.sub("", read_text(file)) == _DIGITS.sub("", text) for file, text in texts.items())
-        return words and agree(read_json(path), data)
+        return words and agree(read_json(path), parsed(as_json(data).encode()))
     except DamagedFile:
         return False
 
@@ -101,9 +101,9 @@ _DIGITS = re.compile(r"[\d.+-]+")
 
 def agree(old: Any, new: Any) -> bool:
     """Whether two values of JSON differ at most by rounding."""
-    if isinstance(new, Mapping):
+    if isinstance(new, dict):
         return isinstance(old, dict) and old.keys() == new.keys() and all(agree(old[name], new[name]) for name in new)
-    if isinstance(new, list | tuple):
+    if isinstance(new, list):
         return isinstance(old, list) and len(old) == len(new) and all(map(agree, old, new))
     if isinstance(new, float) and isinstance(old, int | float):
         return math.isclose(old, new, rel_tol=ROUNDING, abs_tol=1e-9)
