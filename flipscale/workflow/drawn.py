@@ -43,8 +43,7 @@ def draw_study(opened: OpenStudy, references: Path | None = None, *, redraw: boo
         keep = not (found.are_here or redraw)
         drawn = plot_all(data, files.figures, study.figures, note=files.drawn, keep=keep, progress=steps)
     if keep and drawn.unchanged:
-        same = count(len(drawn.unchanged), "figure")
-        say(f"left alone {same}, as the folders of their runs are not here; --redraw draws all")
+        say("the folders of these runs are not here, so figures that are there stay; --redraw draws all")
     asked = study.figures is not None
     for name, reason in drawn.skipped.items() if asked else ():
         say(f"{name} is not drawn: {reason}")
