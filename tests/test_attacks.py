@@ -1,5 +1,6 @@
 """A stranger's files show no file of the user's, run no code, take no credentials, and write nothing elsewhere."""
 
+import ast
 import http.server
 import signal
 import sqlite3
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from flipscale.cli import main
+from flipscale.launch.launcher import TRAIN
 from flipscale.track.address import may_hold
 from tests.test_damaged_files import Study as Finished
+from tests.test_house import PACKAGE
 
 SECRET = "hunter2"
 
@@ -108,6 +111,30 @@ def test_tab_runs_no_name_of_a_run_folder_and_offers_none_to_run(
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ([] if typed == "$" else ["ViT-1"])
     assert not (here / "ran").exists()
+
+
+# Modules beside a study
+
+
+@pytest.mark.parametrize("module", ["flipscale", "flipscale.launch.local.task", "flipscale.launch.slurm.task"])
+def test_a_worker_imports_nothing_of_the_working_folder(here: Path, module: str) -> None:
+    for name in ("json.py", "yaml.py"):
+        (here / name).write_text("open('ran', 'w')")
+    flags = [*TRAIN[1 : TRAIN.index("-m")], "-m", module, "train", "results/runs/none"]
+    subprocess.run([sys.executable, *flags], capture_output=True, check=False)
+    assert not (here / "ran").exists()
+
+
+def test_every_process_that_flipscale_starts_leaves_the_working_folder_out_of_its_path() -> None:
+    lists = [
+        ast.unparse(node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.List | ast.Tuple) and {"'-m'", "'-c'"} & set(map(ast.unparse, node.elts))
+    ]
+    ours = [words for words in lists if "sys.executable" in words or "self.python" in words]
+    assert len(ours) == 8
+    assert [words for words in ours if "'-P'" not in words and "'-I'" not in words] == []
 
 
 # MLflow
@@ -203,6 +230,7 @@ def kill(connection, cursor, statement, *rest):
         os.kill(os.getpid(), signal.SIGKILL)
 
 from flipscale.cli import main
+from flipscale.launch.launcher import TRAIN
 main(["collect", "mask.yaml"])
 """
 

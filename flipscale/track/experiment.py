@@ -113,7 +113,8 @@ def open_experiment(source: MirrorSource, tracking_uri: str, artifact_root: Path
 def _make_store(tracking_uri: str) -> None:
     """Make a SQLite file that is missing beside its place and move it there: MLflow cannot mend a half-made one."""
     path = Path(tracking_uri.removeprefix("sqlite:///"))
-    if not tracking_uri.startswith("sqlite:///") or (path.exists() and path.stat().st_size):
+    is_made = path.exists() and path.stat().st_size
+    if is_made or not tracking_uri.startswith("sqlite:///") or not path.parent.is_dir():
         return
     new = path.with_name(f".{path.name}.new")
     for left in path.parent.glob(f"{new.name}*"):
