@@ -59,7 +59,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
         kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
         gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
     # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
-    attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path), *filter(None, [seal])]
+    attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path), *filter(None, [seal])]
     executor = _Executor(path.parent)
     named: BatchOptions = {
         "job_name": array.job_name,
