@@ -21,7 +21,7 @@ from flipscale.stats import Array
 
 Loss = Literal["huber", "squares"]
 
-TUNING = 1.345
+DELTA = 1.345
 """Huber's delta in standard deviations of the residuals: 95 % as efficient as squares where noise is normal."""
 
 TOLERANCE = 1e-12
@@ -34,7 +34,7 @@ between their ends is that flat."""
 _SCALE_ROUNDS = 10  # of fit and scale in turn
 _LEAST_DELTA = 1e-4  # of runs without noise
 _MOST_STEPS = 200
-_ENDS = 1e-10  # a search ends when a step gains, and should gain, less than this share
+_GAINS_NO_MORE = 1e-10  # a search ends when a step gains, and should gain, less than this share
 _DAMPED, _FREE = 100.0, 0.1  # of the first step: from starts that may be far away, and from the solution of all points
 _LEAST, _MOST = 1e-12, 1e12  # damping
 _DIAGONAL = 1e-3  # of the damping
@@ -143,7 +143,7 @@ def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:
 
 
 def with_scale(problem: Problem, *, starts: int, seed: int = 0) -> Problem:
-    """The problem with a delta of TUNING standard deviations of its residuals, by their median absolute deviation.
+    """The problem with a delta of DELTA standard deviations of its residuals, by their median absolute deviation.
 
     Fit and scale are found in turn, first by squares. The smallest residuals, one less than there are parameters, are
     left out of the median, as a fit makes that many small (P. W. Holland and R. E. Welsch 1977).
@@ -151,7 +151,7 @@ def with_scale(problem: Problem, *, starts: int, seed: int = 0) -> Problem:
     parts, objectives = descend(problem, _starts(problem, starts, seed))
     part = parts[[int(np.argmin(objectives))]]
     for _ in range(_SCALE_ROUNDS):
-        delta = max(TUNING * _deviation(problem, part[0]), _LEAST_DELTA)
+        delta = max(DELTA * _deviation(problem, part[0]), _LEAST_DELTA)
         if abs(delta - problem.delta) < 1e-3 * delta:
             break
         problem = replace(problem, delta=delta)
@@ -290,7 +290,7 @@ def _descend(searches: _Searches, bounds: tuple[Array, Array], parts: Array, obj
         found = searches.at(moved)
         gain = searches.objective - found[2]
         better, share = gain > 0, gain / np.maximum(should_gain, 1e-300)
-        dust = _ENDS * searches.objective
+        dust = _GAINS_NO_MORE * searches.objective
         ended = (gain <= dust) & (should_gain <= 10 * dust) & (searches.damping <= 1) & better
         ended |= ~better & ((should_gain <= dust) | (searches.damping > _MOST))
         searches.move(better, moved, found)
