@@ -90,8 +90,9 @@ def results(study: AnyStudy, root: str | os.PathLike[str] | None = None) -> "pd.
 
     root: where results are, for a study; FLIPSCALE_RESULTS or results/ if left out.
 
-    Finished runs are collected first; a table without run folders counts for the runs that the study asks for. Raises
-    ResultsError where no run has finished.
+    Finished runs are collected first; a table without run folders counts for the runs that the study asks for.
+
+    Raises ResultsError where no run has finished.
     """
     from flipscale.collect import results as table_of
     from flipscale.workflow.results import study_results
