@@ -129,6 +129,7 @@ def test_another_processor_fits_the_committed_laws(name: str, processor: str) ->
         ({"a": None}, {"a": 0.0}, False),
         ({"a": 1.0, "b": 1.0}, {"a": 1.0}, False),
         ({"a": "16k"}, {"a": "32k"}, False),
+        ({"a": 0.5, "agree": 23}, {"a": 0.5, "agree": 22}, True),
     ],
 )
 def test_values_agree_if_rounding_explains_their_difference(old: object, new: object, same: bool) -> None:
