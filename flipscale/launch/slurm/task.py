@@ -117,6 +117,9 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
     attendant.note_interruption(kind, reason)
     if not attendant.left:
         return
+    if scheduler.starts_again_by_itself(_job_id()):
+        _say(f"{reason} SLURM starts it again.")
+        return
     _say(f"{reason} Asking for a requeue.")
     try:
         scheduler.requeue(_job_id())
