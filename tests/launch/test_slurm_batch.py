@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch.site import DEFAULTS
 from flipscale.launch.launcher import Attempt
+from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import task
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.batch import script_of, worker_command
