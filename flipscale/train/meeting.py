@@ -36,7 +36,7 @@ def own_device(local_rank: int, size: int) -> torch.device:
 def without_cuda() -> str:
     """What torch says about CUDA where it has none."""
     try:
-        torch.cuda.init()
+        torch.zeros(1, device="cuda")
     except Exception as error:  # An AssertionError of a torch for CPUs, a RuntimeError of the driver.
         return str(error).splitlines()[0]
     return "torch.cuda.is_available() is false"
