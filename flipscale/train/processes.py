@@ -78,7 +78,7 @@ class Group:
         """Whether the processes no longer stand at the same point, so that nothing can be agreed on."""
         self._busy = False
         self.device = torch.device("cpu") if self.connected else own_device(local_rank, size)
-        self._task = self._meeting = 0
+        self._task = self._meeting = self._sayings = 0
         self._threads = torch.get_num_threads()
         if children and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_share_of_cores(size))
@@ -145,13 +145,13 @@ class Group:
 
     def hand_out(self, task: str) -> None:
         """Process 0 announces the next task; an empty task ends the others."""
-        self._task, self._meeting, self._busy = self._task + 1, 0, True
+        self._task, self._meeting, self._sayings, self._busy = self._task + 1, 0, 0, True
         if self.connected:
             self.store.set(f"{self._task}/task", task)
 
     def next_task(self) -> str:
         """The task that process 0 handed out."""
-        self._task, self._meeting = self._task + 1, 0
+        self._task, self._meeting, self._sayings = self._task + 1, 0, 0
         task = self._wait(f"{self._task}/task")
         if not task:
             self.store.set(f"left/{self.rank}", "")
@@ -224,11 +224,16 @@ class Group:
         """The rows of all processes, [b, E] to [B, E], with gradients: each process gets those of all losses."""
         return features if not self.connected else _Gather.apply(features)  # type: ignore[no-untyped-call]
 
-    def after_the_first(self, name: str, done: bool) -> None:
-        """Process 0 says that it has `done` what `name` names; the others wait for it, however long it takes."""
-        if self.connected:
-            key = f"{self._task}/{name}"
-            self.store.set(key, "done") if done else self._wait(key)
+    def said(self, value: str = "") -> str:
+        """What process 0 says; the others wait for it, however long it takes."""
+        if not self.connected:
+            return value
+        self._sayings += 1
+        key = f"{self._task}/said/{self._sayings}"
+        if self.rank:
+            return self._wait(key)
+        self.store.set(key, value)
+        return value
 
     # Failures
 

@@ -142,7 +142,7 @@ class WorkList:
         elif settings.inference != "full":
             with loading_modules():
                 from flipscale.train.trainers.builtin.pretrain import score_parent
-            score_parent(run, lease, self.crew.group.device)
+            score_parent(run, lease, self._group_for(run, resources))
         elif isinstance(settings.trainer, CommandTrainer):
             from flipscale.train.trainers.program.command import run_command
 
