@@ -90,7 +90,7 @@ def _table(first: str, rows: list[str]) -> list[str]:
 
 SHOWN_NAMES = (
     "read_study", "plan", "submit", "collect", "results", "compare", "fit", "plot", "report", "run_study",
-    "compare_studies", "fit_studies", "diff_studies", "read_results", "read_curves", "Workspace", "Study", "Plan",
+    "compare_studies", "diff_studies", "read_results", "read_curves", "Workspace", "Study", "Plan",
     "Run", "RunFolder", "State", "StudyOutcome", "FlipscaleError",
 )  # fmt: skip
 """The public names that docs/python.md describes, in the order of a study's life."""
@@ -324,6 +324,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/full-scale.md#memory": full_scale_memory,
     "docs/findings.md#counts": findings.counts,
     "docs/findings.md#findings": findings.findings,
+    "docs/findings.md#caveats": findings.caveats,
     "docs/findings.md#numbers": findings.numbers,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""

@@ -10,15 +10,14 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from tests.clusters.slurm import free_ports
+from tests.clusters.slurm import SlurmCluster, free_ports
 from tests.patience import wait_until
 
 CONFIGURATION = """
 ClusterName=hall
 SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
-AuthType=auth/slurm
-CredType=auth/slurm
+{trust}
 SlurmctldPort={port}
 SlurmdPort={next_port}
 StateSaveLocation={folder}/state
@@ -37,15 +36,31 @@ NodeName=a[1-64] NodeAddr=127.0.1.[1-64] CPUs=128 RealMemory=1000000 Gres=gpu:a1
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=24:00:00
 """
 
+ALONE = "AuthType=auth/slurm\nCredType=auth/slurm"
+
+BESIDE = """
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={run}/munge.socket
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={run}/munge.socket
+"""
+
 
 class Hall:
-    """With it as a context, a controller answers to the variables in `env`."""
+    """With it as a context, a controller answers to the variables in `env`.
 
-    def __init__(self) -> None:
+    Beside a cluster it is another of the same site: that one's accounting knows it as `hall`.
+    """
+
+    def __init__(self, beside: SlurmCluster | None = None) -> None:
+        trust = BESIDE.format(run=beside.folder / "run", port=beside.accounting_port) if beside else ALONE
         self.folder = Path(tempfile.mkdtemp(prefix="flipscale-hall-", dir="/tmp"))
         self.env = {"SLURM_CONF": str(self.folder / "slurm.conf")}
         port = free_ports()
-        text = CONFIGURATION.format(folder=self.folder, port=port, next_port=port + 1)
+        text = CONFIGURATION.format(folder=self.folder, port=port, next_port=port + 1, trust=trust)
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "slurm.key").write_bytes(os.urandom(1024))
         (self.folder / "slurm.key").chmod(0o600)

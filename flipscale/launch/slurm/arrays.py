@@ -52,6 +52,8 @@ class JobArray:
     """Seconds that each job may take, where a probe has timed its runs and the site says no limit."""
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
+    cluster: str | None = None
+    """The cluster it is to go to, then the one that took it; None is that of the machine which sends it."""
 
     @property
     def job_name(self) -> str:
@@ -94,7 +96,7 @@ class JobArray:
 
 def _fixed(record: JsonObject) -> JsonObject:
     """The part of a record that stays as it was sent."""
-    return {name: value for name, value in record.items() if name != "slurm_id"}
+    return {name: value for name, value in record.items() if name not in ("slurm_id", "cluster")}
 
 
 def job_name_of(array: str) -> str:
