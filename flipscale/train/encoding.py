@@ -101,11 +101,11 @@ class Encoders:
             if here > 0:
                 found.append(self._features(way, received[:here], firsts[group.rank]))
         (width,) = group.agree(found[0].shape[1] if found else 0)
-        own = torch.zeros((turns * rows, width), device=self.device)
+        share = torch.zeros((turns * rows, width), device=self.device)
         if found:
-            own[: sum(map(len, found))] = torch.cat(found)
-        parts = None if items is None else [torch.empty_like(own) for _ in range(group.size)]
-        dist.gather(own, parts)
+            share[: sum(map(len, found))] = torch.cat(found)
+        parts = None if items is None else [torch.empty_like(share) for _ in range(group.size)]
+        dist.gather(share, parts)
         if parts is None:
-            return own
+            return share
         return torch.stack(parts).view(group.size, turns, rows, width).transpose(0, 1).reshape(-1, width)[:count]
