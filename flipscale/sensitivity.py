@@ -3,7 +3,6 @@
 A plan says it by the noise of a usual study. compare/planned.py says it by the study's own finished runs.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,23 +11,19 @@ from flipscale.collect import baseline_of, setting_value
 from flipscale.plan import Plan
 from flipscale.scores import is_fraction
 from flipscale.settings import Settings
-from flipscale.stats import Design, Noise, ScoreScale, Sensitivity, Transform, expected_noise, sensitivity_of
+from flipscale.stats import PRIOR_DF, Design, Sensitivity, sensitivity_of
 from flipscale.study import Study
 from flipscale.words import count, fixed, joined, margin_words, score_value
 
-USUAL_SD, USUAL_LEVEL = 0.056, math.log(3)
-"""Standard deviation over seeds, in logits, of differences between twins of the fashion study on 2,000 test images
-(recipe 1); at an accuracy of 75 %, where the logit is log 3, that is 1.05 points. On 10,000 images (recipe 2) it is
-0.036."""
+USUAL_SD, USUAL_LEVEL = 0.0105, 0.75
+"""Standard deviation over seeds of differences between twins of the fashion study on 2,000 test images (recipe 1), at
+an accuracy of 75 %: 1.05 points. On 10,000 images (recipe 2) it is 0.7 points."""
 
 
 @dataclass(frozen=True)
 class PlannedPairs:
     """The twins that a plan asks for."""
 
-    cells: int
-    """Cells in which an arm has a twin in the baseline."""
-    arms: int
     comparisons: int
     """Pairs of a cell and an arm that has a twin there."""
     seeds: int
@@ -58,23 +53,15 @@ def usual_sensitivity(study: Study, planned: Plan) -> PlannedSensitivity | None:
     pairs = planned_pairs(study, planned)
     if pairs is None or (study.score is not None and not is_fraction(study.score)):
         return None
-    noise = expected_noise(USUAL_SD, pairs.cells, pairs.seeds)
-    return sensitivity_by(pairs, noise, ScoreScale(Transform.LOGIT), USUAL_LEVEL, study.margin / 100)
+    prior_df = PRIOR_DF if pairs.comparisons > 1 else 0.0
+    return sensitivity_by(pairs, Design(USUAL_SD, prior_df, pairs.comparisons), USUAL_LEVEL, study.margin / 100)
 
 
 def sensitivity_by(
-    pairs: PlannedPairs, noise: Noise, scale: ScoreScale, level: float, margin: float | None, finished: int = 0
+    pairs: PlannedPairs, design: Design, at: float, margin: float | None, *, fraction: bool = True, finished: int = 0
 ) -> PlannedSensitivity:
-    """The effect that planned twins detect by this noise, if the baseline is at this level of the scale."""
-    assert noise.sd is not None
-    design = Design(noise.sd, lambda seeds: noise.df(seeds, pairs.arms), pairs.comparisons)
-    return PlannedSensitivity(
-        sensitivity=sensitivity_of(design, scale, level, pairs.seeds, margin),
-        fraction=scale.transform is Transform.LOGIT,
-        at=scale.score(level),
-        sd=noise.sd * scale.slope(level),
-        finished=finished,
-    )
+    """The effect that planned twins detect by this design, if the baseline has the score `at`."""
+    return PlannedSensitivity(sensitivity_of(design, pairs.seeds, margin), fraction, at, design.sd, finished)
 
 
 def planned_pairs(study: Study, planned: Plan) -> PlannedPairs | None:
@@ -91,8 +78,6 @@ def planned_pairs(study: Study, planned: Plan) -> PlannedPairs | None:
     if not pairs:
         return None
     return PlannedPairs(
-        cells=len({cell for cell, _ in pairs}),
-        arms=len({arm for _, arm in pairs}),
         comparisons=len(pairs),
         seeds=min(len(seeds[pair]) for pair in pairs),
     )

@@ -21,8 +21,8 @@ def test_of_a_study_that_has_not_run_a_usual_noise_stands_in() -> None:
     assert (found.finished, found.sensitivity.seeds, found.sensitivity.comparisons) == (0, 3, 20)
     assert found.sd == pytest.approx(0.0105)
     assert planned_words(found) == (
-        "3 seeds would detect 3.1 points (80 % power, corrected for 20 comparisons); 5 would detect 2.2, 10 would "
-        "detect 1.4 and 1 point takes 19 seeds. This is where the baseline has 75.0 % and twins differ by 1.1 points "
+        "3 seeds would detect 3.8 points (80 % power, corrected for 20 comparisons); 5 would detect 2.5, 10 would "
+        "detect 1.6 and 1 point takes 21 seeds. This is where the baseline has 75.0 % and twins differ by 1.1 points "
         "(SD) from seed to seed, as those of the fashion study did on 2,000 test images."
     )
 
@@ -33,7 +33,7 @@ def test_finished_runs_say_how_far_twins_differ() -> None:
     assert found is not None
     assert found.finished == 90
     assert found.at == pytest.approx(0.81, abs=0.001)
-    assert found.sensitivity.detectable == pytest.approx(0.0257, abs=1e-4)
+    assert found.sensitivity.detectable == pytest.approx(0.0332, abs=1e-4)
 
 
 def test_finished_runs_give_the_noise_that_their_comparison_has() -> None:
@@ -45,7 +45,7 @@ def test_finished_runs_give_the_noise_that_their_comparison_has() -> None:
     assert found is not None
     assert comparison.gain_noise is not None
     assert comparison.head is not None
-    assert found.gain_noise.noise.sd == comparison.gain_noise.noise.sd
+    assert found.gain_noise.noise.prior_sd == comparison.gain_noise.noise.prior_sd
     assert found.base.cell == comparison.head.base_cell
     assert found.margin == comparison.margin
     promised = planned_sensitivity(study, planned, results)
