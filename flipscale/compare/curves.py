@@ -19,7 +19,7 @@ from scipy.special import gammaincinv, ndtr
 from flipscale.compare.estimates import Estimate, drawn, nothing
 from flipscale.compare.parts import Crossover, Curve, Miss, Speedup
 from flipscale.compare.points import Point, different_devices
-from flipscale.stats import Array, noise_unit
+from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
 from flipscale.words import short
 
 DRAWS = 10_000
@@ -121,10 +121,10 @@ class TwoLines:
     def draws(self) -> tuple[Array, Array, Array] | None:
         """Draws of the means of both curves [draws, points], and of the logarithm of their ratio of costs [draws].
 
-        None with one seed.
+        None with one seed, and where only some runs of a point take off, which no bootstrap of normal noise shows.
         """
         n = len(self.seeds)
-        if n < 2:
+        if n < 2 or (self.fraction and any(_takes_off_in_part(line.scores) for line in (self.base, self.ours))):
             return None
         units = [self._units(line) for line in (self.base, self.ours)]
         residuals = np.concatenate(
@@ -318,6 +318,11 @@ def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> floa
 
 
 # Noise
+
+
+def _takes_off_in_part(scores: Array) -> bool:
+    """Whether only some runs of a point [points, seeds] take off, at a length where others are half as good as any."""
+    return any(failed_runs(runs, runs) is not None for runs in scores if runs.max() >= TAKES_OFF * scores.max())
 
 
 def _variances(residuals: Array) -> tuple[float, float, float]:

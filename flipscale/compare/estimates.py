@@ -75,6 +75,8 @@ class Effect(StrEnum):
     LEVEL = "level"
     NOT_SIGNIFICANT = "no significant difference"
     ONE_SEED = "one seed, no CI"
+    NO_CI = "no CI"
+    """Some of its runs do not take off, or all have one score."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,14 @@ def finding(estimate: Estimate) -> Finding:
     judged = estimate.corrected or Corrected(1, estimate.p or 0.0, estimate.low, estimate.high)
     interval = None if judged.low is None or judged.high is None else (judged.low, judged.high)
     effect = _effect(estimate, judged.p)
-    p = None if effect is Effect.ONE_SEED else judged.p
+    p = None if effect in (Effect.ONE_SEED, Effect.NO_CI) else judged.p
     at_least, failures = estimate.at_least, estimate.failures
     return Finding(estimate.mean, interval, judged.of, estimate.n, effect, p, at_least, failures)
 
 
 def _effect(estimate: Estimate, p: float) -> Effect:
     if estimate.p is None:
-        return Effect.ONE_SEED
+        return Effect.ONE_SEED if estimate.n < 2 else Effect.NO_CI
     if p <= ALPHA:
         return Effect.AHEAD if (estimate.mean or 0.0) > (1.0 if estimate.ratio else 0.0) else Effect.BEHIND
     if estimate.p_level is not None and estimate.p_level <= ALPHA:
@@ -145,7 +147,8 @@ def drawn(mean: float, draws: Array | None, seeds: int, *, ratio: bool = False, 
     """A reading off curves that are means of `seeds` runs; with `ratio`, mean and draws are logarithms."""
     value = _exp(mean) if ratio else float(mean)
     if draws is None:
-        return Estimate(seeds, value, why=ONE_SEED, ratio=ratio, at_least=at_least)
+        why = ONE_SEED if seeds < 2 else "some runs of these curves do not take off"
+        return Estimate(seeds, value, why=why, ratio=ratio, at_least=at_least)
     found = Estimate(seeds, value, p=p_of(draws), ratio=ratio, at_least=at_least, draws=np.sort(draws))
     low, high = ends_of(found, ALPHA)
     return replace(found, low=low, high=high)

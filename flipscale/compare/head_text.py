@@ -17,6 +17,7 @@ COUNTED = {
     Effect.LEVEL: "level",
     Effect.NOT_SIGNIFICANT: "undecided",
     Effect.ONE_SEED: "of one seed",
+    Effect.NO_CI: "without a CI",
 }
 """The class in which a cell is counted, by the effect of its gain."""
 
@@ -153,6 +154,8 @@ def _best_and_worst(comparison: Comparison, head: Head) -> list[str]:
 
 def _seeds(comparison: Comparison, head: Head) -> str:
     """The effect that the seeds detect."""
+    if head.sensitivity is None and any(len(pair.seeds) > 1 for pair in comparison.pairs):
+        return "Some runs of this cell do not take off, so nothing says which difference its seeds detect."
     if head.sensitivity is None:
         return "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
     return sensitivity_words(head.sensitivity, comparison.fraction)

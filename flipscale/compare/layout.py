@@ -125,7 +125,7 @@ def legend(comparison: Comparison) -> list[str]:
 def _noise_words(comparison: Comparison) -> list[str]:
     """The noise behind the intervals of gains."""
     noise = comparison.noise
-    if noise is None or not comparison.gains_claimed:
+    if noise is None or not noise.moments:
         return []
     if noise.prior_sd is None:
         return ["Gains are raw mean differences, with 95 % CIs by the cell's own seeds (Student t)."]

@@ -69,7 +69,7 @@ def speedup_words(found: Finding, cost: str) -> str:
     """'1.53x faster in gpu_hours (95 % CI 1.07 to 2.0, 2 seeds)', or that there is no significant difference."""
     speed = f"{'at least ' if found.at_least else ''}{speed_words(found.value)} in {cost}"
     if found.interval is None:
-        return f"{speed} ({Effect.ONE_SEED})"
+        return f"{speed} ({found.effect})"
     low, high = found.interval
     ci = ratio_interval(low, high, found.family, found.seeds)
     with_value = f"speed-up {times(found.value)}x, {ci}"
@@ -117,7 +117,7 @@ def gain_words(comparison: Comparison, gain: Finding) -> str:
         exact = f"fails in {ours} of {count(gain.seeds, 'run')}, the baseline in {theirs}; exact p = {gain.p or 1:.2g}"
         return f"{better} ({exact})" if gain.significant else f"{Effect.NOT_SIGNIFICANT} ({better}; {exact})"
     if gain.interval is None:
-        return f"{better} ({Effect.ONE_SEED if gain.seeds < 2 else 'no CI'})"
+        return f"{better} ({gain.effect})"
     ci = gain_interval(comparison, gain.interval, gain.family)
     if gain.significant:
         return f"{better} ({ci})"

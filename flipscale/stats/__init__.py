@@ -13,7 +13,7 @@ far the runs of one cell scatter, so the variance of a cell is shrunk towards th
     test_images.py what other test images would do to a difference
 """
 
-from flipscale.stats.failures import failed_runs, sign_flip_p
+from flipscale.stats.failures import TAKES_OFF, failed_runs, sign_flip_p
 from flipscale.stats.families import Judged, holm
 from flipscale.stats.over_cells import WARN_P, Slope, mean_over, seed_effect_p, slope_of
 from flipscale.stats.power import Design, Sensitivity, sensitivity_of
@@ -24,6 +24,7 @@ from flipscale.stats.variance import PRIOR_DF, Differences, Noise, noise_unit, s
 __all__ = [
     "ALPHA",
     "PRIOR_DF",
+    "TAKES_OFF",
     "WARN_P",
     "Array",
     "Bits",

@@ -123,7 +123,8 @@ def test_a_person_sees_the_same_in_words(flip, capsys):
     out = capsys.readouterr().out
     assert (
         "- tuned=0.32ep, mask_percent=75: to 71.1, the baseline's mean at 12.8, it is 3.0x faster in hours "
-        "(one seed, no CI): 2.8x cheaper a sample, 0.91x as many samples; at equal epochs (32) it is 0.6 better (one seed, no CI), and 2.9x faster in hours."
+        "(one seed, no CI): 2.8x cheaper a sample, 0.91x as many samples; at equal epochs (32) "
+        "it is 0.6 better (one seed, no CI), and 2.9x faster in hours."
     ) in out
 
 
