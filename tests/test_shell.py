@@ -34,6 +34,8 @@ def test_every_line_of_the_help_is_a_whole_sentence() -> None:
 def test_a_misspelt_command_or_option_names_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown command 'staus'; did you mean 'status'?" in usage_error("staus", "x.yaml", capsys=capsys)
     assert "unknown command 'fly'; flipscale --help lists" in usage_error("fly", capsys=capsys)
+    gone = usage_error("data", "mosaic", capsys=capsys)
+    assert "'data' is no command any more: run python studies/data/icons.py, mosaic.py or digits.py" in gone
     assert "unknown option '--detatch'; did you mean '--detach'?" in usage_error(
         "submit", "x.yaml", "--detatch", capsys=capsys
     )
@@ -82,5 +84,5 @@ def test_zsh_gets_a_script_of_its_own(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["completion", "zsh"]) == 0
     script = capsys.readouterr().out
     assert script.startswith("#compdef flipscale")
-    assert script.count("_flipscale_studies") > 5
+    assert script.count("_flipscale_study_files") > 5
     assert script.count("_flipscale_runs") > 3

@@ -8,7 +8,6 @@ from flipscale import __version__
 from flipscale.cli import (
     comparison,
     completion,
-    data,
     doctor,
     jobs,
     laws,
@@ -59,16 +58,19 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (storage.archive, storage.archive_arguments),
         (storage.merge, storage.merge_arguments),
         (storage.gc, storage.gc_arguments),
-        (storage.du, storage.du_arguments),
     ),
     "the rest": (
-        (data.data, data.data_arguments),
         (training.train, training.train_arguments),
         (completion.completion, completion.completion_arguments),
     ),
 }
 """The verbs of each group of the help."""
 
+GONE = {
+    "data": "run python studies/data/icons.py, mosaic.py or digits.py of a clone",
+    "du": "flipscale gc says what takes space",
+}
+"""Verbs of earlier versions, and what to do in their place."""
 
 COMMAND = "COMMAND ARGUMENTS"
 """What stands for a verb in the usage. argparse makes the column of names as wide as this."""
@@ -88,6 +90,8 @@ class GroupedParser(argparse.ArgumentParser):
     def check_verb(self, words: Sequence[str]) -> None:
         """End with exit code 2 where the first word is not a verb."""
         names = [verb.__name__ for verbs in VERBS.values() for verb, _ in verbs]
+        if words and words[0] in GONE:
+            self.error(f"'{words[0]}' is no command any more: {GONE[words[0]]}")
         if words and not words[0].startswith("-") and words[0] not in names:
             near = nearest(words[0], names)
             meant = f"did you mean '{near}'? " if near else ""

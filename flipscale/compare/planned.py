@@ -6,16 +6,13 @@ from flipscale.compare.head import prior_df
 from flipscale.compare.of_study import scatter_of_study
 from flipscale.errors import ResultsError
 from flipscale.plan import Plan
-from flipscale.sensitivity import PlannedSensitivity, planned_pairs, sensitivity_by, usual_sensitivity
+from flipscale.sensitivity import PlannedSensitivity, planned_pairs, sensitivity_by
 from flipscale.stats import Design
 from flipscale.study import Study
 
 
 def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> PlannedSensitivity | None:
-    """None for a study without a baseline or without twins.
-
-    Where too few runs have finished to say how far twins differ, a usual study's noise stands in.
-    """
+    """None for a study without a baseline or without twins, and where too few runs have finished to say it."""
     pairs = planned_pairs(study, planned)
     if pairs is None:
         return None
@@ -25,10 +22,9 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
         found = None
     moments = found and found.gain_noise.moments(found.base)
     if found is None or not moments:
-        return usual_sensitivity(study, planned)
-    seeds = len(found.base.seeds)
+        return None
+    seeds, noise = len(found.base.seeds), found.gain_noise
     design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons)
-    noise = found.gain_noise
     return sensitivity_by(
         pairs, design, found.base.baseline_score, found.margin, fraction=noise.fraction, finished=len(results)
     )

@@ -114,6 +114,8 @@ class Result:
     """Chance level on the same items, by score; older versions did not write it."""
     missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why a score is missing that a user's program should have given, by its column."""
+    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The content that it was scored on, by the name of the set; older versions did not write it."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
     """Further values that a user's own training command wrote."""
@@ -141,12 +143,18 @@ class FailureKind(enum.StrEnum):
     TIMEOUT = "timeout"
     PREEMPTED = "preempted"
     NODE = "node"
+    GPU = "gpu"
     STALLED = "stalled"
     DISK = "disk"
     DATA = "data"
     DIVERGED = "diverged"
     PARENT = "parent"
     CODE = "code"
+
+    @property
+    def may_be_the_nodes(self) -> bool:
+        """Whether the run goes on elsewhere, as its node or GPU may be at fault."""
+        return self in (FailureKind.NODE, FailureKind.GPU)
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,8 @@ class Failure:
     """From the taking of the run to the failure."""
     noted: bool = False
     """Whether an attendant has decided the answer to it."""
+    node: str | None = None
+    """The node of the process that failed, where the fault may be the node's."""
 
 
 @dataclass(frozen=True)

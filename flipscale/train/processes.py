@@ -35,7 +35,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.errors import FlipscaleError
 from flipscale.run import FailureKind
-from flipscale.train.failure import Cause, Failed, is_out_of_memory, why
+from flipscale.train.failure import Cause, Failed, hardware_fault, is_out_of_memory, why
 
 STORE_SECONDS = 0.25
 """A process that waits at the store looks there, and for failures of others, this often."""
@@ -351,7 +351,7 @@ class _Gather(torch.autograd.Function):
 
 def is_lost_connection(error: Exception) -> bool:
     """Whether another process is gone, as gloo, NCCL and the store say it, each in its own words."""
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or hardware_fault(error):
         return False
     words = "connection|peer|timed out|timeout|nccl|socket|broken pipe"
     return isinstance(error, dist.DistError) or (
@@ -389,7 +389,7 @@ def start(size: int, folders: Sequence[Path]) -> Group:
         LEADER: str(os.getpid()),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(_share_of_cores(size))),
     }
-    command = [sys.executable, "-m", "flipscale", "train", *map(str, folders)]
+    command = [sys.executable, "-P", "-m", "flipscale", "train", *map(str, folders)]
     children = [
         subprocess.Popen(
             command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL
