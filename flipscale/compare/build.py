@@ -84,7 +84,7 @@ def twin_scatter(
         return None
     base, noise = heading_cell(pairs, base_cell), _gain_noise(table, pairs)
     known = [(pair, noise.moments(pair)) for pair in pairs if pair.cell == base]
-    noisiest = max(known, key=lambda one: one[1].error if one[1] else -1.0)
+    noisiest = max(known, key=lambda known_pair: known_pair[1].error if known_pair[1] else -1.0)
     return TwinScatter(noise, noisiest[0], table.margin)
 
 

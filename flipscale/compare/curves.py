@@ -22,7 +22,7 @@ from flipscale.compare.points import Point, different_devices
 from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
 from flipscale.words import short
 
-DRAWS = 10_000
+CURVE_DRAWS = 10_000
 
 STEPS = 16
 """Places between two points of a curve at which it is computed; straight lines join them."""
@@ -139,10 +139,10 @@ class TwoLines:
         stretch = np.sqrt(df / (2 * gammaincinv(df / 2, np.clip(ndtr(wide), 1e-12, 1 - 1e-12))))
         curves, costs = [], []
         for line, unit in zip((self.base, self.ours), units, strict=True):
-            own = np.array(_normals(line.name, len(line.costs) + 1))
-            steps = math.sqrt(of_seed / n) * shared + math.sqrt(of_run / n) * own[:-1]
+            of_points = np.array(_normals(line.name, len(line.costs) + 1))
+            steps = math.sqrt(of_seed / n) * shared + math.sqrt(of_run / n) * of_points[:-1]
             curves.append(line.means + (unit[:, None] * steps * stretch).T)
-            costs.append(_cost_error(line) * own[-1])
+            costs.append(_cost_error(line) * of_points[-1])
         return curves[0], curves[1], costs[0] - costs[1]
 
     def _units(self, line: Line) -> Array:
@@ -343,7 +343,7 @@ def _cost_error(line: Line) -> float:
 
 def _normals(name: str, columns: int) -> Array:
     """Standard normal draws [columns, draws], the same for one name each time: a curve moves alike wherever it is."""
-    return np.random.default_rng(zlib.crc32(name.encode())).standard_normal((columns, DRAWS))
+    return np.random.default_rng(zlib.crc32(name.encode())).standard_normal((columns, CURVE_DRAWS))
 
 
 # Which runs make the curves

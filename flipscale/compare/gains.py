@@ -73,7 +73,9 @@ def judged(pairs: Sequence[Pair], found: StudyNoise, margin: float | None) -> tu
         for pair, of_pair in zip(pairs, moments, strict=True)
     ]
     corrections = holm(ps)
-    levels = holm([None if margin is None or one is None else one.p_within(-margin, margin) for one in moments])
+    levels = holm(
+        [None if margin is None or of_pair is None else of_pair.p_within(-margin, margin) for of_pair in moments]
+    )
     gains = []
     for pair, of_pair, p, judgement, level in zip(pairs, moments, ps, corrections, levels, strict=True):
         gain = replace(pair.gain, low=None, high=None, p=p)

@@ -205,7 +205,7 @@ def _sensitivity(at_base: Sequence[Pair], found: StudyNoise, margin: float | Non
     known = [(pair, moments) for pair in at_base if (moments := found.moments(pair))]
     if not known:
         return None
-    pair, moments = max(known, key=lambda one: one[1].error)
+    pair, moments = max(known, key=lambda known_pair: known_pair[1].error)
     seeds = len(pair.seeds)
     comparisons = pair.gain.corrected.of if pair.gain.corrected else 1
     design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), comparisons)

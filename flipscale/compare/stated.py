@@ -88,7 +88,7 @@ class StudyClaims:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _MeasuredClaim:
     """The seeds of one claim: differences of cells, or a reading off curves."""
 
     seeds: tuple[int, ...]
@@ -116,15 +116,19 @@ def judge_claims(
     need(results, [score, "seed", "id"])
     rows = results[results[score].notna()].reset_index(drop=True)
     table = _Table(rows, score)
-    measured: dict[str, _Measured | str] = {}
+    measured: dict[str, _MeasuredClaim | str] = {}
     for claim in claims:
         try:
             measured[claim.name] = table.curves(claim) if claim.expect.along_the_schedule else table.cells(claim)
         except _Untestable as reason:
             measured[claim.name] = str(reason)
-    found = {name: one for name, one in measured.items() if isinstance(one, _Measured)}
+    found = {name: of_claim for name, of_claim in measured.items() if isinstance(of_claim, _MeasuredClaim)}
     noise = shrink_variances(
-        {name: one.differences for name, one in found.items() if one.differences and not one.failures}
+        {
+            name: of_claim.differences
+            for name, of_claim in found.items()
+            if of_claim.differences and not of_claim.failures
+        }
     )
     estimates = {
         claim.name: _estimate(claim, found[claim.name], noise, margin) for claim in claims if claim.name in found
@@ -175,7 +179,7 @@ class _Table:
             return "x"
         return "points" if self.fraction else "percent" if self.lower else ""
 
-    def cells(self, claim: StatedClaim) -> _Measured:
+    def cells(self, claim: StatedClaim) -> _MeasuredClaim:
         """The differences of a claim over the seeds that all of its cells have."""
         contrasts = _contrasts(claim)
         cells = [self._cell(side) for contrast in contrasts for side in (contrast.left, contrast.right)]
@@ -192,7 +196,7 @@ class _Table:
         unit = scale * len(contrasts) ** 0.5 * noise_unit(level, fraction=self.fraction, lower=self.lower)
         several = self.fraction and len(seeds) > 1
         failures = [failed_runs(right, left) for left, right in zip(values[::2], values[1::2], strict=True) if several]
-        return _Measured(
+        return _MeasuredClaim(
             tuple(map(int, seeds)),
             tuple(dict.fromkeys(run for cell in cells for run in cell.loc[seeds, "id"])),
             Differences((scale * gains).tolist(), unit),
@@ -213,7 +217,7 @@ class _Table:
             raise _Untestable(f"no finished run is {settings_words(settings)}")
         return runs
 
-    def curves(self, claim: StatedClaim) -> _Measured:
+    def curves(self, claim: StatedClaim) -> _MeasuredClaim:
         """How much less left takes to the claim's score than right, or how much less so than at `than`."""
         name = "costs" if claim.expect is Expectation.FASTER else "samples"
         score = claim.score if isinstance(claim.score, float) else None
@@ -243,7 +247,7 @@ class _Table:
             seeds |= set(lines.seeds)
             runs += [point.id for point in (*right, *left) if point.seed in lines.seeds]
         reading = drawn(log, draws, len(seeds), ratio=True, at_least=at_least)
-        return _Measured(tuple(sorted(seeds)), tuple(dict.fromkeys(runs)), reading=reading)
+        return _MeasuredClaim(tuple(sorted(seeds)), tuple(dict.fromkeys(runs)), reading=reading)
 
     def _points(self, side: Mapping[str, object]) -> list[Point]:
         """The runs of a side, along the schedule."""
@@ -279,7 +283,7 @@ def _point(lines: TwoLines, contrast: Contrast, score: Mapping[str, object]) -> 
 # From differences to verdicts
 
 
-def _estimate(claim: StatedClaim, measured: _Measured, noise: Noise[str], margin: float) -> Estimate:
+def _estimate(claim: StatedClaim, measured: _MeasuredClaim, noise: Noise[str], margin: float) -> Estimate:
     """The estimate of a claim with its own p; without one where one seed gives none."""
     if measured.reading is not None:
         return measured.reading
@@ -305,7 +309,7 @@ def _p(claim: StatedClaim, moments: Moments, margin: float) -> float:
 def _judge(
     claim: StatedClaim,
     unit: str,
-    measured: _Measured | str,
+    measured: _MeasuredClaim | str,
     estimate: Estimate | None,
     judged: Judged | None,
     noise: Noise[str],

@@ -15,7 +15,7 @@ from scipy.special import fdtri, gammaincinv
 
 from flipscale.stats.student import Moments
 
-Key = TypeVar("Key", bound=Hashable)
+CellKey = TypeVar("CellKey", bound=Hashable)
 
 PRIOR_DF = 4.0
 """Degrees of freedom of the median cell's variance in that of each cell."""
@@ -34,16 +34,16 @@ class Differences:
 
 
 @dataclass(frozen=True)
-class Noise(Generic[Key]):
+class Noise(Generic[CellKey]):
     """How far differences between twins scatter over seeds."""
 
-    moments: Mapping[Key, Moments]
+    moments: Mapping[CellKey, Moments]
     """Cell -> its mean difference with standard error and degrees of freedom; none where its scatter is unknown."""
     prior_sd: float | None
     """Standard deviation of the median cell, in units; None where fewer than two cells have one."""
     cells: int
     """Cells with two seeds or more."""
-    noisy: tuple[Key, ...]
+    noisy: tuple[CellKey, ...]
     """Cells that are far noisier than the median and keep their own variance."""
 
 
@@ -54,7 +54,7 @@ def noise_unit(level: float, *, fraction: bool, lower: bool) -> float:
     return level if lower and level > 0 else 1.0
 
 
-def shrink_variances(cells: Mapping[Key, Differences]) -> Noise[Key]:
+def shrink_variances(cells: Mapping[CellKey, Differences]) -> Noise[CellKey]:
     """The mean difference of each cell, with a standard error by a variance that is shrunk towards the median cell's.
 
     With a single cell of several seeds there is no median to shrink towards: it has its own variance.
@@ -70,19 +70,19 @@ def shrink_variances(cells: Mapping[Key, Differences]) -> Noise[Key]:
         prior = float(
             np.median([variances[key] * df / (2 * gammaincinv(df / 2, 0.5)) for key, df in scattered.items()])
         )
-    found: dict[Key, Moments] = {}
+    found: dict[CellKey, Moments] = {}
     noisy = []
     for key, cell in usable.items():
-        n, own = len(cell.values), variances.get(key)
+        n, measured = len(cell.values), variances.get(key)
         if prior is None:
-            if own is None:
+            if measured is None:
                 continue
-            variance, df = own, n - 1.0
-        elif own is not None and own > prior * fdtri(n - 1, PRIOR_DF, 1 - NOISY_P / len(scattered)):
+            variance, df = measured, n - 1.0
+        elif measured is not None and measured > prior * fdtri(n - 1, PRIOR_DF, 1 - NOISY_P / len(scattered)):
             noisy.append(key)
-            variance, df = own, n - 1.0
+            variance, df = measured, n - 1.0
         else:
             df = PRIOR_DF + n - 1
-            variance = (PRIOR_DF * prior + (n - 1) * (own or 0.0)) / df
+            variance = (PRIOR_DF * prior + (n - 1) * (measured or 0.0)) / df
         found[key] = Moments(float(np.mean(cell.values)), cell.unit * math.sqrt(variance / n), df)
     return Noise(found, None if prior is None else math.sqrt(prior), len(scattered), tuple(noisy))
