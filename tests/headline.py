@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.collect import read_results
+from flipscale.study import read_study
 from flipscale.words import fixed, ratio_interval, short, times
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,8 @@ def headline(root: Path = ROOT) -> str:
             "**It does not show** that masks are the best use of that time. Patches twice as coarse and images",
             "half as large have as few tokens as the mask of 75 %. Unmasked, they reach that accuracy",
             f"{_told(coarse)} and {_told(small)} faster.",
+            "",
+            f"**Caveats:** {' '.join(read_study(root / 'studies/flip.yaml').caveats)}",
         ]
     )
 

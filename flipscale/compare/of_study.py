@@ -25,7 +25,8 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
     )
-    return replace(comparison, stated=judge_study(results, study, comparison.score))
+    stated = judge_study(results, study, comparison.score)
+    return replace(comparison, stated=stated, caveats=study.caveats)
 
 
 def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> TwinScatter | None:
