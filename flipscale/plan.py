@@ -1,11 +1,12 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
-from flipscale.capacity import REFUSED, device_memory, shortage
+from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import (
     Cost,
@@ -262,14 +263,14 @@ class Plan:
         }
 
 
-def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
+def too_large(runs: Iterable[Run], times: float = TIGHT) -> list[str]:
     """Runs predicted to need over this multiple of their device's memory, and remedies.
 
     A sentence for the runs of each shape.
     """
     alike: dict[tuple[str, int, int], list[Run]] = {}
     for run in runs:
-        if run.fits is False:
+        if run.cost.memory_bytes > TIGHT * (device_memory(run.resources) or math.inf):
             staged = stage(run.settings)
             alike.setdefault((staged.model, staged.batch_size, run.cost.memory_bytes), []).append(run)
     found = []
