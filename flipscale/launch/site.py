@@ -178,6 +178,11 @@ SITE = Keys(
             "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of "
             "its steps, and at least 10 min. A study's own `stalled` takes precedence",
         ),
+        "connect": Option(
+            Duration(seconds=True),
+            600,
+            "how long the processes of a run may take to connect: then the node or the network is at fault",
+        ),
         "price": Option(Maybe(PRICE), None, "price of time, so that plans, budgets and reports include money"),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
         "name": Option(
