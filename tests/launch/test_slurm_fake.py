@@ -497,7 +497,7 @@ def test_a_node_that_does_not_see_the_record_has_its_job_started_again_three_tim
         ({}, []),
         (
             {"partition": "short", "time": 600},
-            ["partition short ends jobs after 2 min 0 s, and time in the site file is"],
+            ["partition short ends jobs after 2 min 0 s, and the site file asks for"],
         ),
         (
             {"partition": "short", "time": None},

@@ -100,8 +100,8 @@ class SlurmLauncher:
         partition = f"partition {self.site['partition']}" if self.site["partition"] else "the default partition"
         if time_ and time_ > limit:
             yield (
-                f"{partition} ends jobs after {duration(limit)}, and time in the site file is {duration(time_)}: unless "
-                "the QOS allows it, the jobs are refused or wait forever; lower time"
+                f"{partition} ends jobs after {duration(limit)}, and the site file asks for {duration(time_)}: unless "
+                "the QOS allows it, the jobs are refused or wait forever; lower its time"
             )
         elif limit <= warning:
             yield (
