@@ -19,7 +19,7 @@ from flipscale.storage.merge import STAGING
 from flipscale.storage.usage import files_in, size_of, use_of
 from flipscale.workspace import Workspace
 
-MOST_LEVELS = 100
+DEEPEST_FOLDER = 100
 """The most folders inside each other of a run that is removed."""
 
 REMOVED = ".removed"
@@ -229,7 +229,7 @@ def _what_is_foreign(folder: RunFolder) -> str:
     files = (path.relative_to(folder.path) for path in files_in(folder.path))
     # The program of a command may write anything, but nothing that is nested too deeply to be removed.
     is_ours = asked.runs_a_command
-    foreign = next((file for file in files if len(file.parts) > MOST_LEVELS or not (is_ours or use_of(file))), None)
+    foreign = next((file for file in files if len(file.parts) > DEEPEST_FOLDER or not (is_ours or use_of(file))), None)
     return f"{folder.path / foreign}: was not written by flipscale; move it elsewhere." if foreign else ""
 
 
