@@ -191,7 +191,7 @@ def _entry(study: str, arm: str, planned: Asked, folder: RunFolder) -> LedgerEnt
     state = glance.state(State.WAITING)
     # The prediction made when it was submitted: today's plan may know more.
     asked = folder.asked() or planned
-    result = (folder.result() if state is State.FINISHED else None) or Result()
+    result = folder.result() or Result()
     took = _seconds_of(folder, glance, state, result)
     hours = (result.devices or asked.resources.devices) / 3600
     predicted, low, high = _predicted(None if arm == PROBE_ARM else asked.cost)

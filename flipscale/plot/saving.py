@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flipscale.errors import ResultsError, did_you_mean
+from flipscale.guard import check_folder
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.figures import FIGURES, draw_figure
 from flipscale.plot.style import RC
@@ -73,6 +74,7 @@ def plot_all(
     keep: draw only figures whose files are not there.
     """
     names = _known(figures)
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     before = DrawnBefore.read(note, data) if note else None
     unchanged = [name for name in names if keep and all(path.exists() for path in _paths(out, name))]
