@@ -93,13 +93,13 @@ def write_analysis(
 def _say_the_same(path: Path, data: Mapping[str, Any], texts: Mapping[Path, str]) -> bool:
     """Whether these files have these numbers, but for rounding, and the words around them."""
     try:
-        words = all(_DIGITS.sub("", read_text(file)) == _DIGITS.sub("", text) for file, text in texts.items())
+        words = all(_PRINTED.sub("", read_text(file)) == _PRINTED.sub("", text) for file, text in texts.items())
         return words and agree(read_json(path), parsed(as_json(data).encode()))
     except DamagedFile:
         return False
 
 
-_DIGITS = re.compile(r"[\d.+-]+")
+_PRINTED = re.compile(r"[\d.+-]+")
 
 
 def agree(old: Any, new: Any) -> bool:
