@@ -69,8 +69,6 @@ class Evidence:
     study_text: str
     results: pd.DataFrame
     """results.csv, with `arm` in words; empty without one."""
-    uncollected: int
-    """Finished runs without a row in results.csv."""
     runs: Mapping[str, RunProgress]
     """Every run of the plan by its id."""
     arms: Mapping[str, str]
@@ -118,7 +116,6 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         planned=planned,
         study_text=study_file.read_text(encoding="utf-8"),
         results=table,
-        uncollected=sum(runs[run.id].state is State.FINISHED for run in planned.cells if run.id not in collected),
         runs=runs,
         arms={run_id: names[arm] for run_id, arm in arms.items()},
         arm_words=names,

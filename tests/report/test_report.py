@@ -146,16 +146,6 @@ def test_a_study_that_nobody_has_run_is_reported_with_what_is_missing(tmp_path: 
     assert not (tmp_path / "results").exists()
 
 
-def test_runs_that_finished_after_collect_are_counted(here: Path, tmp_path: Path) -> None:
-    shutil.copytree(here, tmp_path / "copy")
-    table = tmp_path / "copy/results/mask/results.csv"
-    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-    flipscale("report", "mask.yaml", cwd=tmp_path / "copy")
-    page = (tmp_path / "copy/plots/mask/report.html").read_text()
-    assert "1 run finished since the results were collected; <code>flipscale collect</code> adds them." in page
-    assert "4 of 8 runs are not in results.csv yet" in page
-
-
 def test_ten_thousand_runs_take_less_than_ten_megabytes(of_ten_thousand: Report) -> None:
     assert of_ten_thousand.size < 10_000_000
     assert "9,000 of 10,000 runs finished · 1,000 planned" in of_ten_thousand.path.read_text()
