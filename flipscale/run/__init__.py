@@ -64,6 +64,7 @@ from flipscale.run.files import (
 from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
+    CONNECT,
     HEARTBEAT_SECONDS,
     JOB,
     LEASE_GRACE_SECONDS,
@@ -106,6 +107,7 @@ from flipscale.run.weights import lacks_weights, weights_are_needed
 __all__ = [
     "ARCHIVED_FILES",
     "ATTEMPT",
+    "CONNECT",
     "EARLIER",
     "FOLDER_SCHEMA",
     "HEARTBEAT_SECONDS",
