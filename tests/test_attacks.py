@@ -2,10 +2,14 @@
 
 import ast
 import http.server
+import io
+import json
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +20,11 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.launch.launcher import TRAIN
+from flipscale.run import State
+from flipscale.storage import remove_unneeded
+from flipscale.storage.archive import open_archive
 from flipscale.track.address import may_hold
+from flipscale.track.rows import milliseconds
 from tests.test_damaged_files import Study as Finished
 from tests.test_house import PACKAGE
 
@@ -231,6 +239,9 @@ def kill(connection, cursor, statement, *rest):
 
 from flipscale.cli import main
 from flipscale.launch.launcher import TRAIN
+from flipscale.run import State
+from flipscale.storage import remove_unneeded
+from flipscale.storage.archive import open_archive
 main(["collect", "mask.yaml"])
 """
 
@@ -248,3 +259,216 @@ def test_a_collect_that_was_killed_as_it_made_mlflows_tables_leaves_none_to_stum
     assert "runs new" in said("collect", "mask.yaml")
     assert stored(str(here / "results/mlflow.db"), "SELECT count(*) FROM experiments WHERE name = 'mask'") == "1"
     assert not list((here / "results").glob(".mlflow.db*"))
+
+
+# Archives
+
+
+def archive(path: Path, listed: object, *members: tuple[str, int, bytes]) -> Path:
+    """An archive with this list of runs, and members of zeros: the name, bytes and type of each."""
+    text = json.dumps({"schema": 1, "study": "x", "runs": listed}).encode()
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content, kind in [
+            ("archive.json", text, tarfile.REGTYPE),
+            *((n, bytes(z), k) for n, z, k in members),
+        ]:
+            found = tarfile.TarInfo(name)
+            found.size, found.type = len(content), kind
+            tar.addfile(found, io.BytesIO(content))
+    return path
+
+
+LISTED = [{"id": "r", "files": {"run.json": [2, "x"]}}]
+
+TOO_LARGE = {
+    "a listed file": ([{"id": "r", "files": {"run.json": [3_000_000, "x"]}}], [], "run.json is not of 0 to 2,000,000"),
+    "a size of 400 digits": ([{"id": "r", "files": {"run.json": [10**400, "x"]}}], [], "run.json is not of 0 to"),
+    "a size that is infinite": (
+        [{"id": "r", "files": {"run.json": [float("inf"), "x"]}}],
+        [],
+        "list of runs cannot be",
+    ),
+    "a header": (LISTED, [("x", 3_000_000, tarfile.XHDTYPE)], "a header of 3,"),
+    "a long name": (LISTED, [("x", 3_000_000, tarfile.GNUTYPE_LONGNAME)], "a header of 3,"),
+    "members that are not listed": (LISTED, [("x", 1_500_000, tarfile.REGTYPE)] * 4, "unpacks to more than 5,"),
+}
+
+
+@pytest.mark.parametrize("what", TOO_LARGE)
+def test_merge_reads_no_more_of_an_archive_than_is_stated(
+    here: Path, said: Callable[..., str], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flipscale.storage.archive.LARGEST_FILE", 2_000_000)
+    monkeypatch.setattr("flipscale.storage.archive.LARGEST_ARCHIVE", 5_000_000)
+    listed, members, right = TOO_LARGE[what]
+    path = archive(here / "runs.tar.gz", listed, *members)
+    assert path.stat().st_size < 10_000
+    assert right in said("merge", str(path))
+
+
+def test_members_that_are_not_listed_are_not_kept_in_memory(here: Path) -> None:
+    path = archive(here / "runs.tar.gz", LISTED, *[(str(number), 0, tarfile.REGTYPE) for number in range(100)])
+    with open_archive(path) as reader:
+        assert list(reader.members()) == []
+        assert reader._tar.getmembers() == []
+
+
+# Files of others in a results folder
+
+
+def test_gc_removes_no_folder_and_no_file_that_flipscale_did_not_write(here: Path, said: Callable[..., str]) -> None:
+    study = Finished(here)
+    said("plan", "mask.yaml")
+    mine, asked, run = here / "results/runs/notes", study.folders[0].path, study.folders[1].path
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    (run / "notes").mkdir()
+    for path in (run / "notes/checkpoint.pt", asked / "notes.pt"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (here / "study.yaml").write_text(STUDY)
+    text = said("gc", "study.yaml", "--only", "--remove")
+    assert "notes is left alone: results/runs/notes: has no run.json of this run, so flipscale did not make it" in text
+    assert f"{run.name}/notes/checkpoint.pt: was not written by flipscale" in text
+    assert (mine / "thesis.tex").exists()
+    assert (run / "notes/checkpoint.pt").exists()
+    assert (asked / "notes.pt").exists()
+    assert not study.folders[2].path.exists()
+
+
+def test_gc_lists_what_it_removes_before_it_removes_any(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Finished(here)
+    seen: list[int] = []
+    done = remove_unneeded(
+        study.results, [], lambda listed: seen.append(sum(thing.path.exists() for thing in listed.found))
+    )
+    assert seen == [len(done.found)]
+    assert not any(thing.path.exists() for thing in done.found)
+
+
+@pytest.mark.parametrize("verb", ["plot", "report"])
+def test_figures_and_the_page_are_not_written_through_a_link(here: Path, said: Callable[..., str], verb: str) -> None:
+    Finished(here)
+    said("collect", "mask.yaml", "--no-mlflow")
+    (here / "elsewhere").mkdir()
+    (here / "plots").mkdir()
+    (here / "plots/mask").symlink_to(here / "elsewhere")
+    assert "plots/mask: is a link, and flipscale follows none below a results or plots folder" in said(
+        verb, "mask.yaml"
+    )
+    assert list((here / "elsewhere").iterdir()) == []
+
+
+def test_temporary_files_of_killed_attempts_go_with_the_next_attempt(here: Path) -> None:
+    run = Finished(here).folders[3]
+    for name in ("checkpoint.pt", "model.pt", "result.json", "run.json"):
+        (run.path / f".{name}.12.34.tmp").write_bytes(b"half")
+    (run.path / ".mine.tmp").touch()
+    with run.hold() as lease:
+        assert lease is not None
+        left = sorted(path.name for path in run.path.iterdir() if path.suffix == ".tmp")
+    assert left == [".mine.tmp", ".run.json.12.34.tmp"], "submit may be writing run.json"
+
+
+def test_an_empty_result_is_unreadable_for_every_verb(here: Path, said: Callable[..., str]) -> None:
+    run = Finished(here).folders[0]
+    said("plan", "mask.yaml")
+    (run.path / "result.json").write_bytes(b"")
+    (run.path / "checkpoint.pt").write_bytes(b"needed once it is deleted")
+    archived = "archive", "mask.yaml", "mask.tar.bz2"
+    for words in (
+        ("status", "mask.yaml"), ("submit", "mask.yaml", "--dry-run"), ("collect", "mask.yaml", "--no-mlflow"),
+        ("ledger",), archived, ("gc", "--remove"), ("train", str(run.path)),
+    ):  # fmt: skip
+        assert f"{run.id}/result.json: not JSON" in said(*words), words
+    assert (run.path / "checkpoint.pt").exists()
+    assert run.state() is State.LOST
+
+
+# What ended in a traceback
+
+
+NAMES = {
+    "an internal folder": "runs",
+    "an internal file": "timings.json",
+    "the database": "mlflow.db",
+    "a line break": "a\nb",
+    "a direction mark": "a\u202eb",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_study_has_no_name_that_hides_lines_or_is_flipscales_own(
+    here: Path, said: Callable[..., str], name: str
+) -> None:
+    (here / f"{name}.yaml").write_text(STUDY)
+    assert "a study is named after its file; rename it" in said("plan", f"{name}.yaml")
+    assert not (here / "results" / name).exists()
+
+
+STUDIES = {
+    "a character that does not exist": ('question: "\\UFFFFFFFF"', "an escape \\U of a character that does not exist"),
+    "an include that is NUL": ('include: "\\0"', "there is no file"),
+    "an include that is a link loop": ("include: loop.yaml", "there is no file 'loop.yaml'"),
+    "a device of next to no speed": ("resources: {flops_per_second: 1e-300}", "is out of range"),
+}
+
+
+@pytest.mark.parametrize(("more", "right"), STUDIES.values(), ids=STUDIES)
+def test_a_study_that_cannot_be_is_a_sentence(here: Path, said: Callable[..., str], more: str, right: str) -> None:
+    (here / "loop.yaml").symlink_to("loop.yaml")
+    (here / "study.yaml").write_text(f"{STUDY}{more}\n")
+    assert right in said("plan", "study.yaml")
+
+
+@pytest.mark.parametrize("amount", ["'{}G'", "{}", "'{}'"])
+def test_an_amount_of_memory_of_4400_digits_is_a_sentence(here: Path, said: Callable[..., str], amount: str) -> None:
+    (here / "site.yaml").write_text(f"schema: 1\nmemory_per_process: {amount.format('9' * 4400)}\n")
+    words = ("submit", "study.yaml", "--on", "slurm", "--site", "site.yaml", "--dry-run", "--no-check")
+    assert "is not an amount of memory" in said(*words)
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+@pytest.mark.parametrize("verb", [("fit",), ("compare", "--baseline", "a=1")])
+def test_a_huge_whole_number_in_a_table_is_a_sentence(
+    here: Path, said: Callable[..., str], digits: int, verb: tuple[str, ...]
+) -> None:
+    (here / "table.csv").write_text(f"a,b\n1,{'9' * digits}\n2,3\n")
+    text = said(verb[0], "table.csv", *verb[1:], "--x", "a", "--y", "b")
+    assert "too large" in text or "is not a number" in text
+
+
+@pytest.mark.parametrize("verb", ["plan", "status", "submit", "collect", "report", "gc", "archive", "merge", "train"])
+def test_results_that_are_a_link_loop_are_a_sentence(here: Path, said: Callable[..., str], verb: str) -> None:
+    (here / "results").symlink_to("results")
+    assert said(verb, "study.yaml") != ""
+
+
+def test_a_shard_that_is_a_link_loop_is_a_sentence(here: Path, said: Callable[..., str]) -> None:
+    (here / "s-0.tar").symlink_to("s-0.tar")
+    data = "{webdataset: {urls: 's-{0..1}.tar', name: x}}"
+    (here / "study.yaml").write_text(STUDY.replace("data: shapes", f"data: {data}") + "evaluation: {data: shapes}\n")
+    assert "s-0.tar: is a link that leads to itself" in said("plan", "study.yaml", "--check")
+
+
+def test_folders_nested_1900_deep_are_counted_and_left_alone(here: Path, said: Callable[..., str]) -> None:
+    study = Finished(here)
+    said("plan", "mask.yaml")
+    for start in (here / "results/deep", study.folders[0].path):
+        start.mkdir(exist_ok=True)
+        inside = os.open(start, os.O_RDONLY)
+        for _ in range(1900):
+            os.mkdir("d", dir_fd=inside)
+            deeper = os.open("d", os.O_RDONLY, dir_fd=inside)
+            os.close(inside)
+            inside = deeper
+        os.close(os.open("checkpoint.pt", os.O_CREAT | os.O_WRONLY, dir_fd=inside))
+        os.close(inside)
+    text = said("gc", "study.yaml", "--only", "--remove")
+    assert "was not written by flipscale" in text
+    assert study.folders[0].path.exists()
+    subprocess.run(["rm", "-r", str(here / "results")], check=True)
+
+
+def test_a_run_that_ended_in_the_year_30_000_million_is_mirrored() -> None:
+    assert 0 < milliseconds(1e18) < 2**63

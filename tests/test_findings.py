@@ -3,10 +3,16 @@
 import json
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from flipscale.collect import read_results
+from flipscale.compare import compare_study, comparison_text
+from flipscale.plan import plan
+from flipscale.study import read_study
 from tests.findings import NOT_YET, NOTHING, ROOT, Reading, Verdict, counts, findings, questions, readings
 from tests.studies import committed
 
@@ -27,8 +33,8 @@ def made_up_claim(claim="more is better", difference=2.0, interval=(1.0, 3.0), *
         "expect": "better",
         "published": 1.2,
         "verdict": "holds",
-        "difference": difference,
-        "interval_corrected": interval and list(interval),
+        "unit": "points",
+        "difference": difference and {"value": difference, "interval_corrected": interval and list(interval)},
         "seeds": [0, 1, 2],
         **more,
     }
@@ -38,7 +44,7 @@ def with_results(root: Path, study: str, *claims) -> Path:
     """A folder in which one study has a comparison that states claims."""
     folder = root / "results" / study
     folder.mkdir(parents=True)
-    data = {"fraction": True, "claims": {"unit": "points", "claims": list(claims)}}
+    data = {"fraction": True, "claims": {"claims": list(claims)}}
     (folder / "comparison.json").write_text(json.dumps(data))
     return root
 
@@ -178,3 +184,58 @@ def test_a_line_that_finds_nothing_in_a_study_s_results_is_seen(tmp_path):
     (data,) = [one for one in questions(tmp_path) if one.name.startswith("Data scaling")]
     assert f"joint: {NOTHING}" in data.miniature
     assert NOTHING not in findings()  # mend or remove the line in docs/findings.yaml
+
+
+# What stands against the numbers
+
+
+def mean_of(name: str, score: str, **where) -> float:
+    table = pd.read_csv(ROOT / f"results/{name}/results.csv")
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return 100 * table[score].mean()
+
+
+def caveats_of(name: str) -> tuple[str, ...]:
+    return read_study(ROOT / f"studies/{name}.yaml").caveats
+
+
+def test_caveats_have_the_plain_differences_of_means():
+    glyphs = partial(mean_of, "mosaic", "glyphs.zero_shot_top1", model="ViT-w48d3-4")
+    for at, masked in ((4000, 16000), (6000, 24000)):
+        plain = glyphs(mask_ratio=0.75, samples=masked) - glyphs(mask_ratio=0, samples=at)
+        assert f"+{plain:.1f}" in caveats_of("mosaic")[0]
+    joint = partial(mean_of, "joint", "zero_shot_top1", mask_ratio=0.5)
+    large, small = (
+        {"model": model, "data_size": size} for model, size in (("ViT-w64d4-4", 60000), ("ViT-w32d2-4", 1000))
+    )
+    longer = [joint(samples=32000, **cell) - joint(samples=8000, **cell) for cell in (large, small)]
+    assert f"{longer[0] - longer[1]:.1f}" in caveats_of("joint")[0]
+
+
+@pytest.mark.parametrize("name", ["transfer", "transfer_fine_tuning"])
+def test_caveats_say_how_much_longer_runs_took_on_the_clock(name):
+    table = pd.read_csv(ROOT / f"results/{name}/results.csv")
+    ratio = (table["train_seconds"] / table["cpu_seconds"]).median()
+    assert f"took {ratio:.1f} times as long on the clock" in caveats_of(name)[-1]
+
+
+@pytest.mark.parametrize("name", ["flip", "recipe"])
+def test_claims_that_git_has_after_results_are_not_called_stated_beforehand(name):
+    assert "Git has" in caveats_of(name)[0]
+    for file in (f"studies/{name}.yaml", f"results/{name}/comparison.md"):
+        assert not re.search("stated before", (ROOT / file).read_text())
+
+
+def test_caveats_stand_where_the_claims_are_read():
+    said = " ".join((ROOT / "docs/findings.md").read_text().split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for path in committed():
+        study = read_study(ROOT / f"studies/{path.parent.name}.yaml")
+        table = read_results(path.with_name("results.csv"))
+        compared = comparison_text(compare_study(table, study, plan(study)))
+        for caveat in study.caveats:
+            assert caveat in said
+            assert f"Caveat: {caveat}" in compared
+            assert caveat in readme or study.name != "flip"
+            assert f"Caveat: {caveat}" in path.with_suffix(".md").read_text()

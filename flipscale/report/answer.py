@@ -19,7 +19,7 @@ FEW_VERDICTS = 3
 """Up to this many verdicts are shown unfolded."""
 
 
-BESIDE = ("seeds", "95 % CI", "own seeds")
+BESIDE = ("seeds", "95 % CI")
 """Columns of the table of effects that come after those that the verdict uses."""
 
 
@@ -76,11 +76,6 @@ def _unfinished(evidence: Evidence) -> list[str]:
         parts.append(
             f'<p class="note">{unfinished} of {count(len(evidence.planned.cells), "run")} are not in results.csv yet, '
             "so what follows may change.</p>"
-        )
-    if evidence.uncollected:
-        parts.append(
-            f'<p class="note">{count(evidence.uncollected, "run")} finished since the results were collected; '
-            f"<code>flipscale collect</code> adds them.</p>"
         )
     return parts
 

@@ -12,14 +12,13 @@ import pandas as pd
 from flipscale.code import CodeChanges
 from flipscale.compare import claims_markdown, comparison_markdown, effects_title
 from flipscale.devices import Hours, total_hours
-from flipscale.identity import RECIPE, dataset_name
+from flipscale.identity import dataset_name
 from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
 from flipscale.report.markup import details, markdown, table, text
 from flipscale.report.names import readable
-from flipscale.report.older import older_recipe
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
 from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined, short, times
@@ -34,12 +33,6 @@ FEW_KINDS = 5
 MOST_CODES = 10
 """The most versions of the code that are listed."""
 
-_SPEEDUP_HEADS = (
-    "| baseline's best | speed-up | best of both | speed-up |",
-    "| baseline's best | speed-up at it | best of both | at that score |",
-)
-"""The head of compare's table of curves, which has two columns of one name, and the page's head instead."""
-
 MOST_MEANS = 400
 """The most rows that the table of means lists."""
 
@@ -48,7 +41,7 @@ def page(evidence: Evidence) -> str:
     """The whole page. Equal evidence gives equal bytes."""
     sections = {
         "answer": ("Answer", readable(answer(evidence))),
-        **({"claims": ("Claims stated beforehand", claims)} if (claims := _claims(evidence)) else {}),
+        **({"claims": ("Claims", claims)} if (claims := _claims(evidence)) else {}),
         "figures": ("Figures", _figures(evidence)),
         "comparison": ("Comparison with the baseline", _comparison(evidence)),
         "fits": ("Fits", evidence.fits),
@@ -122,7 +115,6 @@ def _facts(evidence: Evidence) -> str:
     said = [
         f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *others,
-        f"trained under recipe {recipe}, today's is {RECIPE}" if (recipe := older_recipe(evidence.results)) else "",
         f"{hours_words(spent * factor)} {unit} measured" if spent else "",
         f"{evidence.planned.total.hours * factor} {unit} predicted",
         f"{evidence.planned.money} predicted" if evidence.planned.money else "",
@@ -237,7 +229,7 @@ def _comparison(evidence: Evidence) -> str:
     # The answer has its table of effects, and its sentences.
     already = ["In words", effects_title(evidence.comparison)]
     said = comparison_markdown(replace(evidence.comparison, stated=None))
-    return readable(markdown(said.replace(*_SPEEDUP_HEADS), leave_out=already))
+    return readable(markdown(said, leave_out=already))
 
 
 # Runs and failures

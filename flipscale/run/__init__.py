@@ -57,12 +57,14 @@ from flipscale.run.files import (
     FileUse,
     as_json,
     clock_ahead,
+    name_of_temporary,
     replacing,
     write_json,
 )
 from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
+    CONNECT,
     HEARTBEAT_SECONDS,
     JOB,
     LEASE_GRACE_SECONDS,
@@ -105,6 +107,7 @@ from flipscale.run.weights import lacks_weights, weights_are_needed
 __all__ = [
     "ARCHIVED_FILES",
     "ATTEMPT",
+    "CONNECT",
     "EARLIER",
     "FOLDER_SCHEMA",
     "HEARTBEAT_SECONDS",
@@ -157,6 +160,7 @@ __all__ = [
     "is_pid",
     "is_probe",
     "lacks_weights",
+    "name_of_temporary",
     "node_name",
     "probes_in",
     "read_object",

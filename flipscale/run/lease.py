@@ -19,7 +19,17 @@ from flipscale.guard import check_folder, locked, plain_file
 from flipscale.plain_files import is_fresh, read_bytes, read_json_object, record_of
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
-from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, FileUse, as_json, replacing, storable, write_json
+from flipscale.run.files import (
+    EARLIER,
+    FOLDER_SCHEMA,
+    RUN_FILES,
+    FileUse,
+    as_json,
+    name_of_temporary,
+    replacing,
+    storable,
+    write_json,
+)
 from flipscale.run.processes import birth, is_alive, is_ours
 from flipscale.run.records import Hits, MetricsRecord, Result
 
@@ -42,10 +52,16 @@ STACKS_SIGNAL = signal.SIGQUIT
 """A process that works for a launcher writes the stacks of its threads to the run's log.txt at this signal. Schedulers
 send any of the others that can be handled as a request to stop."""
 
+CONNECT = "FLIPSCALE_CONNECT"
+"""The environment variable with the seconds that the processes of a run may take to connect."""
+
 JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
 """Environment variables by which a launcher tells a worker its job, how often that job was started before, and what the
 scheduler calls the machine."""
 
+
+_WRITTEN_BY_OTHERS = ("run.json", "job.json", "error.json")
+"""Files of a run folder that a process without its lease may be writing."""
 
 LAST_HOLDER = "last_holder.json"
 """The lease of a job's worker that released the run before it was over, see `let_go`."""
@@ -163,6 +179,9 @@ class Lease:
             given_up = holder and job and holder.job == job and attempt > holder.attempt
             if holder and not given_up and (holder.alive or _beats(self.folder, holder)):
                 return False
+            for path in self.folder.glob(".*.tmp"):  # of attempts that were killed
+                if name_of_temporary(path.name) not in ("", *_WRITTEN_BY_OTHERS):
+                    path.unlink(missing_ok=True)
             pid, self.taken = os.getpid(), time.time()
             write_json(
                 self._file,

@@ -5,19 +5,22 @@ them, a run that starts from them has not finished, or a run's `init` names them
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from flipscale.errors import RunFolderError
-from flipscale.guard import check_folder
+from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE
 from flipscale.launch import ACTIVE, Look, Looker, submit_lock
-from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, weights_are_needed
+from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, name_of_temporary, weights_are_needed
 from flipscale.storage.merge import STAGING
-from flipscale.storage.usage import size_of, use_of
+from flipscale.storage.usage import files_in, size_of, use_of
 from flipscale.workspace import Workspace
+
+DEEPEST_FOLDER = 100
+"""The most folders inside each other of a run that is removed."""
 
 REMOVED = ".removed"
 """The folder beside the run folders into which a run is renamed before its files are removed: no half is ever seen."""
@@ -63,16 +66,23 @@ class Cleared:
 def find_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
     """Files that may be removed if only these studies need any."""
     survey = _Survey(results, studies)
-    return Cleared(tuple(survey.unneeded()), survey.unreadable)
+    return Cleared(tuple(survey.unneeded()), survey.left_alone)
 
 
-def remove_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
-    """Remove those files, while nobody submits in this results folder. Returns what was removed."""
+def remove_unneeded(
+    results: Path, studies: Sequence[StudyRuns], show: Callable[[Cleared], None] = lambda _: None
+) -> Cleared:
+    """Remove those files, while nobody submits in this results folder. Returns what was removed.
+
+    show: is given what will be removed, before any of it is.
+    """
     with submit_lock(results):
         survey = _Survey(results, studies)
-        left_alone = dict(survey.unreadable)
+        found = tuple(survey.unneeded())
+        show(Cleared(found, survey.left_alone))
+        left_alone = dict(survey.left_alone)
         removed = []
-        for thing in survey.unneeded():
+        for thing in found:
             if _remove(thing, survey.runs):
                 removed.append(thing)
             else:
@@ -103,7 +113,7 @@ class _Survey:
         self.runs = Workspace(results).runs
         check_folder(self.runs)
         self.studies = studies
-        self.unreadable: dict[str, str] = {}
+        self.left_alone: dict[str, str] = {}
         self.recipes: dict[str, int | None] = {}
         self.folders = {folder.id: folder for folder in self._readable()}
         self.looks: dict[str, Look] = Looker(results).look(self.folders.values(), closely=True)
@@ -123,7 +133,7 @@ class _Survey:
             else:
                 self.recipes[folder.id] = asked.recipe if asked else None
             if problem:
-                self.unreadable[folder.id] = problem
+                self.left_alone[folder.id] = problem
             else:
                 yield folder
 
@@ -136,6 +146,9 @@ class _Survey:
         for run_id, folder in self.folders.items():
             # No study asks for a probe, and the ledger sums what it took.
             if run_id not in needed and not is_probe(folder):
+                if foreign := _what_is_foreign(folder):
+                    self.left_alone[run_id] = foreign
+                    continue
                 yield _unneeded("run", run_id, folder.path, self._why_unasked(run_id))
             elif run_id not in self.active:
                 yield from self._parts(folder)
@@ -143,11 +156,11 @@ class _Survey:
     def _parts(self, folder: RunFolder) -> Iterator[Unneeded]:
         """Removable files of a run that is needed and that no process holds."""
         is_finished = self.looks[folder.id].state is State.FINISHED
-        for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+        for path in filter(is_plain, files_in(folder.path)):
             use = use_of(path.relative_to(folder.path))
             if (folder.id, path.name) in self._initial_weights:
                 continue
-            if path.name.startswith(".") and path.name.endswith(".tmp"):
+            if use and name_of_temporary(path.name):
                 yield _unneeded("leftover", folder.id, path, "of a process that was killed while it wrote")
             elif is_finished and use is FileUse.CHECKPOINT:
                 yield _unneeded("checkpoint", folder.id, path, "the run has finished")
@@ -206,6 +219,18 @@ class _Survey:
                 asked = self.folders[run_id].asked() if run_id in self.folders else None
                 waiting += asked.parents if asked else ()
         return found
+
+
+def _what_is_foreign(folder: RunFolder) -> str:
+    """What a folder holds that flipscale did not write, so that the folder is not its to remove; '' for nothing."""
+    asked = folder.asked()
+    if asked is None or asked.id != folder.id:
+        return f"{folder.path}: has no run.json of this run, so flipscale did not make it."
+    files = (path.relative_to(folder.path) for path in files_in(folder.path))
+    # The program of a command may write anything, but nothing that is nested too deeply to be removed.
+    is_ours = asked.runs_a_command
+    foreign = next((file for file in files if len(file.parts) > DEEPEST_FOLDER or not (is_ours or use_of(file))), None)
+    return f"{folder.path / foreign}: was not written by flipscale; move it elsewhere." if foreign else ""
 
 
 def _unneeded(what: str, run_id: str, path: Path, why: str) -> Unneeded:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LaunchError
+from flipscale.launch.launcher import Attempt
 from flipscale.launch.site import DEFAULTS
+from flipscale.launch.slurm import task
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.batch import script_of, worker_command
 from flipscale.settings import Resources
@@ -113,7 +115,8 @@ def test_a_script_is_text_and_leaves_no_trace(tmp_path):
 def test_paths_with_spaces_are_one_word(tmp_path):
     script = script_of(PLAIN, tmp_path / "my results" / "slurm")
     home = tmp_path / "my results" / "slurm" / "20260101-120000-abc"
-    assert script.splitlines()[-1] == f"exec {sys.executable} -P -u -m flipscale.launch.slurm.task '{home}/0.json'"
+    attendant = f"{sys.executable} -P -u -m flipscale.launch.slurm.task '{home}/0.json'"
+    assert f"\n{attendant} & attendant=$!\n" in script
     assert f"#SBATCH --output='{home}/0_%a.log'" in script
 
 
@@ -324,3 +327,11 @@ def test_in_apptainer_the_container_is_what_srun_starts(tmp_path, runtime):
         "train",
         f"{tmp_path}/runs/a",
     ]
+
+
+@pytest.mark.parametrize(("site", "seconds"), [(DEFAULTS, "600"), ({**DEFAULTS, "connect": 1200}, "1200")])
+def test_a_worker_is_told_how_long_its_processes_may_take_to_connect(monkeypatch, site, seconds):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env, stdin: started.append(env))
+    task._start(replace(PLAIN, site=site), Attempt("slurm/a/0", 0, "n1"), [], 0)
+    assert started[0]["FLIPSCALE_CONNECT"] == seconds

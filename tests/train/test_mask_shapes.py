@@ -145,7 +145,7 @@ def test_each_inference_sees_its_share_after_each_mask_shape(settings, shape, in
     model = build(asked).eval()
     seen = lengths(model)
     with torch.no_grad():
-        features = evaluation._encode_images(model, images_of(5), asked)
+        features = evaluation._encode_images(evaluation.encoders_of(model, asked), images_of(5), asked)
     assert seen == tokens
     torch.testing.assert_close(features.norm(dim=1), torch.ones(5))
 
@@ -157,7 +157,9 @@ def test_masked_inference_after_resizing_sees_images_as_small_as_in_training(set
     stacked = np.stack([np.asarray(image).transpose(2, 0, 1) for image in small])
     with torch.no_grad():
         expected = model.encode_image(pixels(stacked, torch.device("cpu")), normalize=True)
-        torch.testing.assert_close(evaluation._encode_images(model, images, asked), expected)
+        torch.testing.assert_close(
+            evaluation._encode_images(evaluation.encoders_of(model, asked), images, asked), expected
+        )
 
 
 def test_masked_inference_after_a_gaussian_mask_sees_one(settings):
@@ -166,7 +168,9 @@ def test_masked_inference_after_a_gaussian_mask_sees_one(settings):
     with torch.no_grad():
         with model.visual.patch_dropout.seeing(masked_view(49, 0.75, 0, "gaussian", images=5)):
             expected = model.encode_image(pixels(images, torch.device("cpu")), normalize=True)
-        torch.testing.assert_close(evaluation._encode_images(model, images, asked), expected)
+        torch.testing.assert_close(
+            evaluation._encode_images(evaluation.encoders_of(model, asked), images, asked), expected
+        )
 
 
 def test_an_ensemble_after_resizing_is_refused(settings):

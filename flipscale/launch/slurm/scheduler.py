@@ -5,6 +5,7 @@ the requested form are therefore read.
 """
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -275,6 +276,33 @@ def requeue(job: str) -> None:
         raise LaunchError(f"scontrol refused: {_complaint('scontrol', done.stderr)}")
 
 
+def starts_again_by_itself(job: str) -> bool:
+    """Whether SLURM has pre-empted a job with a grace period, and will start it again when it ends.
+
+    Asked for a requeue as well, SLURM keeps the mark of the pre-emption and starts the job a third time, after its run
+    has finished.
+    """
+
+    def found(pattern: str, *command: str) -> str:
+        match = re.search(pattern, ask(*command), re.MULTILINE)
+        return match[1] if match else ""
+
+    show = ("scontrol", "show")
+    try:
+        if not found(r"\bPreemptTime=(\d)", *show, "job", job):
+            return False
+        if "qos" in found(r"^PreemptType\s*=\s*(\S+)", *show, "config"):
+            qos = found(r"\bQOS=(\S+)", *show, "job", job)
+            mode = found(r"(\w+)", "sacctmgr", "--noheader", "--parsable2", "show", "qos", qos, "format=PreemptMode")
+            if mode.lower() in ("", "cluster"):
+                mode = found(r"^PreemptMode\s*=\s*(\S+)", *show, "config")
+        else:
+            mode = found(r"\bPreemptMode=(\S+)", *show, "partition", found(r"\bPartition=(\S+)", *show, "job", job))
+    except LaunchError:
+        return False
+    return "REQUEUE" in mode.upper()
+
+
 @dataclass(frozen=True)
 class Configuration:
     """The relevant part of a cluster's configuration."""
@@ -320,6 +348,29 @@ def partitions(cluster: str | None = None) -> list[str]:
     except LaunchError:
         return []
     return list(dict.fromkeys(name for (name,) in _marked(answer, 1)))
+
+
+def time_limit(partition: str | None, cluster: str | None = None) -> float:
+    """The longest limit, in seconds, of these partitions, or of the default one; infinite without one, or where SLURM
+    cannot be asked."""
+    try:
+        answer = ask("sinfo", *_on(cluster), "--noheader", f"--format={_MARK}%P|%l")
+    except LaunchError:
+        return math.inf
+    found = {name: _seconds(limit) for name, limit in _marked(answer, 2)}
+    if partition is None:
+        return max((limit for name, limit in found.items() if name.endswith("*")), default=math.inf)
+    limits = {name.removesuffix("*"): limit for name, limit in found.items()}
+    return max((limits.get(name, math.inf) for name in partition.split(",")), default=math.inf)
+
+
+def _seconds(limit: str) -> float:
+    """A limit as sinfo has it, [D-][[H:]M:]S; infinite for 'infinite' and the like."""
+    days, _, rest = limit.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdigit() for part in (days or "0", *parts)):
+        return math.inf
+    return 86400 * float(days or 0) + sum(float(part) * 60.0**at for at, part in enumerate(reversed(parts)))
 
 
 def is_running(job: str) -> bool | None:

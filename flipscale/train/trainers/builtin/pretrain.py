@@ -89,7 +89,7 @@ def _write_weights(prepared: Prepared, lease: Lease) -> None:
     if prepared.score is not None and not training.evaluated.scores:
         # An earlier attempt had done all but those programs, and its checkpoint is of the last step.
         lease.live(Doing.EVALUATING)
-        training.evaluated = prepared.score()
+        training.evaluated = prepared.score(Group())  # The others have left.
     lease.write_hits(training.evaluated.hits)
     if programs_of(training.settings):
         training.save(lease)
@@ -109,24 +109,33 @@ def _finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, talk: Call
     talk(f"finished, {scored.train_seconds or 0:.1f} s of training")
 
 
-def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
-    """Evaluate the parent's weights as the run's `inference` says. Nothing is trained, and the weights stay there."""
+def score_parent(run: RunFolder, lease: Lease | None, group: Group) -> None:
+    """Evaluate the parent's weights as the run's `inference` says. Nothing is trained, and the weights stay there.
+
+    All processes of the group call it, and process 0 has the lease.
+    """
     settings, _ = asked_of(run)
-    memory = PeakMemory(device)
+    memory = PeakMemory(group.device)
     progress = Progress(started=time.time())
     parent = parent_of(run)
     assert parent is not None
-    evaluations = evaluations_of(run, settings)
-    model = build(settings, start=start_of(run)).to(device)
-    say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
-    lease.live(Doing.EVALUATING)
+    with group.together():
+        evaluations = evaluations_of(run, settings) if lease else {}
+        model = build(settings, start=start_of(run)).to(group.device)
+    if lease is not None:
+        say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(group.device)}")
+        lease.live(Doing.EVALUATING)
     began = time.perf_counter()
-    evaluated = evaluate(model, evaluations, settings)
+    evaluated = evaluate(model, evaluations, settings, group)
+    peak_memory = group.agree(memory.read() or 0)[0] or None
+    group.part()
+    if lease is None:
+        return
     progress.scores = evaluated.scores
     progress.evaluation_seconds = time.perf_counter() - began
     check_scores(progress.scores, "the end")
     facts = replace(
-        _facts(progress, device, 1, memory.read()),
+        _facts(progress, group.device, group.size, peak_memory),
         params=parameters(architecture(settings.model, settings.image_size)),
     )
     corrupt = corrupt_images(evaluations)
