@@ -80,7 +80,7 @@ def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
     from flipscale.workflow.opened import say_warnings
-    from flipscale.workflow.submitted import submit_study, wait_for
+    from flipscale.workflow.submitted import say_remarks, submit_study, wait_for
 
     # The site file is read first: its faults are reported before anything is written.
     launcher = launcher_of(args)
@@ -91,6 +91,7 @@ def submit(args: argparse.Namespace) -> int:
         opened.plan.check_budget()
         say_warnings(opened.plan)
         runs, retry = opened.plan.runs, args.retry_diverged
+        say_remarks(launcher, runs)
         print(launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo), end="")
         return 0
     check_inputs = args.on == "local" and not args.no_check
@@ -107,7 +108,7 @@ def submit(args: argparse.Namespace) -> int:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
         return 0
     with _following(args, opened) as follower:
-        return 1 if wait_for(opened, submission, follower) else 0
+        return 1 if wait_for(opened, submission, launcher, follower) else 0
 
 
 def _add_live(parser: argparse.ArgumentParser, when: str) -> None:

@@ -45,14 +45,14 @@ class Memory:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if self.can_be_predicted and value == PREDICTED:
             return value
-        if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[KMGT]", value):
+        if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d{0,11}[KMGT]", value):
             more = f"; or {PREDICTED}, or null for the cluster's default" if self.can_be_predicted else ""
             complain(at, f"{show(value)} is not an amount of memory; write 500M, 32G or 1T{more}")
             return INVALID
         return value
 
     def schema(self) -> JsonSchema:
-        amount = {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
+        amount = {"type": "string", "pattern": r"^[1-9]\d{0,11}[KMGT]$"}
         return {"anyOf": [amount, {"enum": [PREDICTED]}]} if self.can_be_predicted else amount
 
 

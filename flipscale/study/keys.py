@@ -60,7 +60,7 @@ _RESOURCES = Keys(
             "the device that the plan is priced on; null means A100, or cpu without gpus",
         ),
         "flops_per_second": Option(
-            Maybe(Number(0, above=True)),
+            Maybe(Number(1)),
             Resources.flops_per_second,
             "FLOP/s that one device sustains, if you have measured it",
         ),

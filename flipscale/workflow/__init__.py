@@ -14,7 +14,8 @@ submitted.py from the plan to finished runs
 live.py      curves in MLflow while runs train
 collected.py finished runs into tables, and the same rows into MLflow
 other_data.py  finished runs that were scored on other data than their sets hold now
-drawn.py     figures
+results.py   the finished runs of a study as it stands, and files made of them
+drawn.py     figures, and the page
 compared.py  the comparison of arms
 two_studies.py  study against study
 fitted.py    scaling laws

@@ -1,7 +1,9 @@
 """The SLURM launcher on the fake SLURM beside this file: the contract of all launchers, and what is asked how often."""
 
 import contextlib
+import io
 import json
+import math
 import os
 import re
 import shlex
@@ -12,17 +14,19 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
-from flipscale.launch import Looker, cancel, look, preview, states, submit
+from flipscale.launch import Looker, cancel, look, preview, states, submit, wait
 from flipscale.launch.launcher import Whereabouts
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, State
+from flipscale.settings import WebDataset
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
@@ -369,6 +373,29 @@ def test_a_refusal_over_the_number_of_jobs_names_what_makes_them_fewer(tmp_path,
     assert "share a job with pack" in str(refused.value)
 
 
+def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle):
+    """At most four jobs at once, in arrays of two."""
+    runs, results = several(9), tmp_path / "results"
+    refuse = 'echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1'
+    open_runs = f"n=$(ls {results}/runs/*/job.json | wc -l); m=$(ls {results}/runs/*/result.json 2>/dev/null | wc -l)"
+    idle.replace("sbatch", f'{open_runs}; [ $((n - m)) -le 4 ] || {{ {refuse}; }}; exec "$REAL" "$@"')
+    launcher = SlurmLauncher(results, {**SITE, "max_array_size": 2}, command=WORKER)
+    submission = submit(runs, results, launcher)
+    assert (len(submission.jobs), len(submission.unsent)) == (4, 5)
+    assert submission.summary() == (
+        "submitted 4 runs to slurm, 5 go out as others end, or with another submit: there is no place for more jobs"
+    )
+    most = []
+
+    def end_two(progress):
+        most.append(progress.count(State.WAITING))
+        finish(results, [run for run in runs if states([run], results)[run.id] is State.WAITING][:2])
+
+    ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_two, launcher=launcher)
+    assert ended.count(State.FINISHED) == 9
+    assert max(most) == 4
+
+
 def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_stay_planned(tmp_path, idle):
     runs = several(25)
     with pytest.raises(LaunchError) as refused:
@@ -486,6 +513,46 @@ def test_a_node_that_does_not_see_the_record_has_its_job_started_again_three_tim
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     with pytest.raises(LaunchError, match="check that the node mounts the results folder, then submit again"):
         task.main(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({}, []),
+        (
+            {"partition": "short", "time": 600},
+            ["partition short ends jobs after 2 min 0 s, and the site file asks for"],
+        ),
+        (
+            {"partition": "short", "time": None},
+            ["partition short ends jobs after 2 min 0 s, no later than the warning"],
+        ),
+        ({"partition": "short", "time": None, "warning": 60}, []),
+        ({"partition": "short,main"}, []),
+        ({"partition": None}, []),
+        (
+            {"container": {"mounts": ["/elsewhere"]}},
+            ["no folder with /data/laion/00.tar is in container.mounts; add one"],
+        ),
+        ({"container": {"mounts": ["/disk:/data"]}}, []),
+    ],
+)
+def test_what_can_be_known_before_jobs_are_sent_is_said(tmp_path, idle, monkeypatch, keys, says):
+    monkeypatch.setenv("FLIPSCALE_DATA", "/data")
+    data = WebDataset("laion/00.tar", None, None, None)
+    runs = [SimpleNamespace(settings=SimpleNamespace(data=data))]
+    remarks = list(SlurmLauncher(tmp_path, {**SITE, "warning": 120, **keys}).remarks(runs))
+    assert len(remarks) == len(says)
+    assert all(remark.startswith(said) for remark, said in zip(remarks, says, strict=True)), remarks
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("infinite", math.inf), ("2:00", 120), ("30", 30), ("1:00:00", 3600), ("2-00:00:00", 172800), ("n/a", math.inf)],
+)
+def test_limits_of_partitions_are_read_as_sinfo_has_them(monkeypatch, limit, seconds):
+    monkeypatch.setattr(scheduler, "ask", lambda *command: f"banner | more\nflipscale|gpu*|{limit}\n")
+    assert scheduler.time_limit(None) == scheduler.time_limit("gpu") == seconds
 
 
 PREEMPTED = "Partition=main QOS=cheap\n PreemptTime=2026-11-30T05:51:05"
