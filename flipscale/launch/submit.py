@@ -11,7 +11,7 @@ from pathlib import Path
 from flipscale.code import CodeChanges
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import locked
-from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
+from flipscale.launch.launcher import Launcher, NoPlace, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
@@ -45,6 +45,8 @@ class Submission:
     """Runs that would go out and cannot start, as the weights of a finished parent are not here: that parent's id."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """Runs that would go out and are left out, as a file of their folder is damaged: which one, in a sentence."""
+    unsent: tuple[Run, ...] = ()
+    """Runs for which there was no place among the jobs of this user, see `NoPlace`; `wait` sends them later."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -63,6 +65,10 @@ class Submission:
         anew = f" ({self.redone} of them retrained{whose}; earlier results are kept)" if self.redone else ""
         submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
         held = f", held back {len(self.held_back)} without weights" if self.held_back else ""
+        if self.unsent:
+            held += (
+                f", {len(self.unsent)} go out as others end, or with another submit: there is no place for more jobs"
+            )
         return f"{submitted}{held}" + (f", left out {len(self.problems)} damaged" if self.problems else "")
 
     def missing_weights(self, results: Path) -> list[str]:
@@ -104,7 +110,9 @@ def submit(
             check([run for run, _ in to_do])
         with set_aside(results, sorting.anew):
             requests = [_asked_again(run, results, where) for run, where in to_do]
-            jobs = _hand_out(requests, launcher)
+            jobs = _as_many_as_fit(requests, launcher)
+    sent = {job.run_id for job in jobs}
+    unsent = tuple(run for run, _ in to_do if run.id not in sent)
     stopping = sum(look.is_stopping for look in alone)
     counted = Counter(look.state for look in alone)
     given = tuple(once.values()), tuple(jobs), dict(counted)
@@ -112,7 +120,7 @@ def submit(
     asked_for = redo.ids | (set(sorting.code.differing) if redo.stale else set())
     followed = len(set(sorting.anew) - asked_for)
     left_out = held_back, sorting.problems
-    return Submission(*given, stopping, unanswered, len(sorting.anew), followed, sorting.code, *left_out)
+    return Submission(*given, stopping, unanswered, len(sorting.anew), followed, sorting.code, *left_out, unsent)
 
 
 def preview(
@@ -285,6 +293,17 @@ def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
     folder.ask(asked, flush=False)
     folder.clear_for_retry()
     return Request(folder, asked)
+
+
+def _as_many_as_fit(requests: Sequence[Request], launcher: Launcher) -> list[Job]:
+    """The jobs of those that the launcher took. NoPlace if it took none."""
+    try:
+        return _hand_out(requests, launcher)
+    except NoPlace:
+        taken = [job for request in requests if (job := request.folder.job())]
+        if not taken:
+            raise
+        return taken
 
 
 def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:

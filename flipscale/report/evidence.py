@@ -19,7 +19,6 @@ from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
 from flipscale.report.fits import fits
-from flipscale.report.older import named_as_in
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
 from flipscale.workspace import RUNS_FOLDER, Workspace
@@ -103,7 +102,6 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     files = Workspace(results, plots).study(study.name)
     baseline = baseline_of(study)
     table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
-    planned = named_as_in(table, planned)
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)

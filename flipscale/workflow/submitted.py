@@ -106,10 +106,14 @@ def say_stale(code: CodeChanges) -> None:
 
 
 def wait_for(
-    opened: OpenStudy, submission: Submission, follower: Callable[[launch.StudyProgress], None] | None = None
+    opened: OpenStudy,
+    submission: Submission,
+    launcher: Launcher,
+    follower: Callable[[launch.StudyProgress], None] | None = None,
 ) -> int:
-    """Follow the runs until none waits or runs; how many of the plan have not finished."""
-    ended = launch.wait(submission, opened.workspace.results, follower=follower)
+    """Follow the runs until none waits or runs, and send those for which there was no place; how many of the plan have
+    not finished."""
+    ended = launch.wait(submission, opened.workspace.results, follower=follower, launcher=launcher)
     counts = Counter(run.state for run in ended.runs)
     unfinished = len(ended.runs) - counts[State.FINISHED]
     if unfinished:

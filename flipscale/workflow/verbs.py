@@ -66,7 +66,7 @@ def submit(
     opened = _opened(study, workspace, launcher.site_name)
     submission = submit_study(opened, launcher, check_inputs=check and isinstance(launcher, LocalLauncher))
     if wait:
-        wait_for(opened, submission)
+        wait_for(opened, submission, launcher)
     return next(launch.watch(opened.plan.runs, workspace.results))
 
 

@@ -89,7 +89,7 @@ def run_study(
     opened = open_study(file, workspace, launcher.site_name, price=price)
     check_inputs = guards.inputs and isinstance(launcher, LocalLauncher)
     submission = submit_study(opened, launcher, check_inputs=check_inputs, force=not guards.memory)
-    unfinished = wait_for(opened, submission)
+    unfinished = wait_for(opened, submission, launcher)
     found = collect_study(opened)
     if not found.rows:
         raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")

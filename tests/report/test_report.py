@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.collect import read_results
 from flipscale.errors import ResultsError
 from flipscale.plan import plan
 from flipscale.report import gather, write_report
@@ -124,21 +123,6 @@ def test_without_twins_the_answer_is_what_the_curves_say(tmp_path: Path) -> None
     assert "model=ViT-w64d4-4, mask_ratio=0.5: to " in answer
     assert "<details" not in answer
     assert "A gain is the difference" not in answer
-
-
-def test_a_table_of_an_older_recipe_is_reported_and_says_so(tmp_path: Path) -> None:
-    folder = tmp_path / "results" / "recipe"
-    folder.mkdir(parents=True)
-    shutil.copyfile(ROOT / "tests/recipe_1/recipe.csv", folder / "results.csv")
-    file = ROOT / "studies/recipe.yaml"
-    study = read_study(file)
-    report = write_report(study, plan(study), file, tmp_path / "results", tmp_path / "plots")
-    assert "125 of 125 runs finished · trained under recipe 1, today&#x27;s is 2 · " in report.path.read_text()
-    ids = set(read_results(folder / "results.csv")["id"])
-    children = [run for run in report.evidence.planned.runs if run.parents]
-    assert {run.id for run in report.evidence.planned.cells} == ids
-    assert {parent for run in children for parent in run.parents} <= ids
-    assert report.evidence.comparison.pairs
 
 
 def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:

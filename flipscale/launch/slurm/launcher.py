@@ -71,7 +71,7 @@ class SlurmLauncher:
                 rest = (
                     f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
                 )
-                raise LaunchError(f"{error}{rest}") from None
+                raise type(error)(f"{error}{rest}") from None
             sent += len(_runs_of(array))
 
     def preview(self, requests: Sequence[Request]) -> str:
