@@ -228,14 +228,14 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     from flipscale.errors import ResultsError
     from flipscale.fit import forecast as forecast_one
     from flipscale.fit import group_name, in_groups
-    from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, variables_of
+    from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, model_sizes, variables_of
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
 
     if args.through:
         raise FlipscaleError("--through is for tables; a study's score is forecast from its size directly.")
     opened, of_study, y = _results(args)
-    study, results = opened.study, of_study.table
+    study, results = opened.study, model_sizes(of_study.table)
     asked = {name: plain_value(value) for name, value in at.items()}
     found: list[Forecast] = []
     none: dict[str, str] = {}
