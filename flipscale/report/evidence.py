@@ -65,7 +65,7 @@ class Evidence:
 
     study: Study
     planned: Plan
-    """Every run; if the table is of an older recipe, with the ids of the table."""
+    """Every run."""
     study_text: str
     results: pd.DataFrame
     """results.csv, with `arm` in words; empty without one."""
