@@ -1197,7 +1197,7 @@ def test_a_job_does_what_it_was_sent_for_whoever_has_written_into_the_folder_sin
     send([StandInRun("run")], tmp_path)
     (array,) = arrays(tmp_path)
     path = array.path(tmp_path / "slurm")
-    *_, seal = shlex.split(path.with_suffix(".sh").read_text().splitlines()[-1])
+    (seal,) = re.findall(r"0\.json (\S+) & attendant", path.with_suffix(".sh").read_text())
     assert JobArray.read(path, seal) == array
     ran = tmp_path / "ran"
     written = json.loads(path.read_text())

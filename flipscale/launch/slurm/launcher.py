@@ -96,7 +96,9 @@ class SlurmLauncher:
 
     def remarks(self, runs: Sequence[Run]) -> Iterator[str]:
         """Sentences on what would go wrong with jobs for these runs, as far as it can be known before they are sent."""
-        limit, time_, warning = self._limit(), self.site["time"], self.site["warning"]
+        time_, warning = self.site["time"], self.site["warning"]
+        # Few partitions are shorter than the usual warning, and each question costs a call.
+        limit = self._limit() if time_ or warning > DEFAULTS["warning"] else math.inf
         partition = f"partition {self.site['partition']}" if self.site["partition"] else "the default partition"
         if time_ and time_ > limit:
             yield (
