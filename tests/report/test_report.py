@@ -176,7 +176,7 @@ def test_fits_are_shown_with_what_they_have() -> None:
                     "formula": "y = E + A x^-a",
                     "parameters": {"E": 0.1, "A": 3.25, "a": None},
                     "intervals": {"E": [0.0, 0.2], "A": [1.5, 9.75], "a": None},
-                    "not_shown": ["E"],
+                    "not_determined": {"a": "at the end of its range"},
                     "used": ["run1", "run2"],
                     "left_out": {"run3": "no top1"},
                     "checklist": ["note: 4 points"],
@@ -187,7 +187,7 @@ def test_fits_are_shown_with_what_they_have() -> None:
         }
     )
     for said in ("<h3>top1 &lt;b&gt; against hours: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
-                 "0 to 0.2; the data does not determine a floor", "Used: 2 runs", "run3: no top1",
+                 "0 to 0.2", "not determined: at the end of its range", "Used: 2 runs", "run3: no top1",
                  "<li>note: 4 points</li>",
                  "<h3>power</h3>", "<li>mask_ratio=0 and another: too few</li>"):  # fmt: skip
         assert said in shown
