@@ -50,7 +50,6 @@ def submit_study(
     say(f"plan: {cost_in_words(plan)}")
     # A refusal for memory is reported once, by itself.
     say_warnings(plan, but=() if force else far_too_large(plan.runs))
-    say_remarks(launcher, plan.runs)
     checks: list[Callable[[Sequence[Run]], None]] = []
     if not force:
         checks.append(check_memory)

@@ -97,8 +97,7 @@ class SlurmLauncher:
     def remarks(self, runs: Sequence[Run]) -> Iterator[str]:
         """Sentences on what would go wrong with jobs for these runs, as far as it can be known before they are sent."""
         time_, warning = self.site["time"], self.site["warning"]
-        # Few partitions are shorter than the usual warning, and each question costs a call.
-        limit = self._limit() if time_ or warning > DEFAULTS["warning"] else math.inf
+        limit = self._limit()
         partition = f"partition {self.site['partition']}" if self.site["partition"] else "the default partition"
         if time_ and time_ > limit:
             yield (
