@@ -150,7 +150,8 @@ def gain_study(design: GainDesign, rng: np.random.Generator) -> tuple[list[Point
             ys.append(y)
             means.append(mean)
             points += [
-                Point(f"{arm}{c}-{s}", f"{c}", "", None, arm, s, "", float(y[s]), {"hours": 1.0}) for s in range(seeds)
+                Point(f"{arm}{c}-{s}", f"{c}", "", None, None, arm, s, "", float(y[s]), {"hours": 1.0})
+                for s in range(seeds)
             ]
         truth.append(
             0.0
@@ -253,7 +254,7 @@ def curve_study(design: CurveDesign, rng: np.random.Generator) -> TwoLines:
         for at, level in zip(LENGTHS, design.law(worth), strict=True):
             y = expit(logit(level) + shared + 0.06 * rng.standard_normal(design.seeds))
             runs += [
-                Point(f"{arm}{at}-{s}", f"{at}", "", at, arm, s, "", float(y[s]), {"hours": at * spends})
+                Point(f"{arm}{at}-{s}", f"{at}", "", at, at, arm, s, "", float(y[s]), {"hours": at * spends})
                 for s in range(design.seeds)
             ]
         groups.append(runs)

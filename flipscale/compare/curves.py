@@ -39,8 +39,10 @@ class Line:
     """The id of one of its runs."""
     costs: Array
     """Mean cost of each schedule [points]."""
-    samples: Array | None
+    lengths: Array | None
     """Schedule lengths [points]; None where they are unknown."""
+    samples: Array | None
+    """Samples seen, those of parents included [points]; None where they are unknown or do not rise."""
     scores: Array
     """Of each run, signed so that more is better [points, seeds]."""
     log_costs: Array
@@ -168,7 +170,7 @@ class TwoLines:
         point = len(self.base.costs) - 2
         draws = None if self.draws is None else self.draws[0][:, point]
         found = self._speedup(float(self.base.means[point]), draws)
-        return replace(found, at=None if self.base.samples is None else float(self.base.samples[point]))
+        return replace(found, at=None if self.base.lengths is None else float(self.base.lengths[point]))
 
     def at_score(self, score: float) -> Speedup:
         """The speed-up to a score that is stated."""
@@ -195,7 +197,11 @@ class TwoLines:
         fewer = self.ratio("samples", target, targets) if self._has_samples else "the runs have no number of samples"
         if isinstance(fewer, str):
             return Speedup(score, None, speedup, nothing(fewer), nothing(fewer), missed)
-        samples = estimate(-fewer.log, None if fewer.draws is None else -fewer.draws)
+        if fewer.at_least:  # An upper bound, of which draws would show one end alone.
+            why = "the shortest schedule passes the score"
+            samples = Estimate(len(self.seeds), math.exp(-fewer.log), why=why, ratio=True)
+        else:
+            samples = estimate(-fewer.log, None if fewer.draws is None else -fewer.draws)
         cheap = ratio.log - fewer.log
         draws = None
         if ratio.draws is not None and fewer.draws is not None:
@@ -414,18 +420,23 @@ def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, *, fraction:
 def _line(runs: Runs, shared: Sequence[str], seeds: Sequence[int], x: str, sign: int) -> Line:
     grid = [[runs[seed][at] for seed in seeds] for at in shared]
     grid.sort(key=lambda of_length: float(np.mean([point.costs[x] for point in of_length])))
-    lengths = [of_length[0].at for of_length in grid]
-    known = [length for length in lengths if length is not None and length > 0]
-    rises = len(known) == len(grid) and bool((np.diff(known) > 0).all())
     first = grid[0][0]
     costs = np.array([[point.costs[x] for point in of_length] for of_length in grid], dtype=np.float64)
     return Line(
         name=first.id,
         costs=costs.mean(axis=1),
-        samples=np.array(known, dtype=np.float64) if rises else None,
+        lengths=_rising([of_length[0].at for of_length in grid]),
+        samples=_rising([of_length[0].seen for of_length in grid]),
         scores=sign * np.array([[point.y for point in of_length] for of_length in grid], dtype=np.float64),
         log_costs=np.log(costs),
     )
+
+
+def _rising(values: Sequence[float | None]) -> Array | None:
+    """Positive numbers that rise, or None."""
+    known = [value for value in values if value is not None and value > 0]
+    rises = len(known) == len(values) and bool((np.diff(known) > 0).all())
+    return np.array(known, dtype=np.float64) if rises else None
 
 
 def _by_seed(points: Sequence[Point]) -> dict[int, dict[str, Point]]:

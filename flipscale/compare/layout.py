@@ -212,7 +212,8 @@ def _curve_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str],
         found = curve.speedup
         at = "" if found.at is None else f" ({short(found.at)})"
         why = str(found.missed) if found.speedup.mean is None else _factor_cell(found.speedup)
-        parts = [_factor_cell(found.cheaper), _factor_cell(found.samples)]
+        bound = "at most " if found.samples.mean is not None and found.missed else ""
+        parts = [_factor_cell(found.cheaper), f"{bound}{_factor_cell(found.samples)}"]
         equal = ["-" if curve.equal_at is None else short(curve.equal_at), _gain_cell(comparison, curve.gain)]
         to = f"{score_words(comparison, found.score)}{at}"
         rows.append([curve.series or "all", curve.arm, curve.x, to, why, *parts, *equal, _crossover_cell(curve)])

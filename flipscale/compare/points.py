@@ -59,6 +59,8 @@ class Point:
     series: str
     at: float | None
     """Schedule length."""
+    seen: float | None
+    """Samples seen, those of its parents included; the schedule length where the table has no such column."""
     arm: str
     """What differs from the baseline, as 'mask_ratio=0.5'; '' is the baseline."""
     seed: int
@@ -111,6 +113,7 @@ def _points(table: PreparedTable, order: "pd.Index[int]") -> Iterator[Point]:
     scores = _floats(rows[table.score])
     costs = {name: _floats(rows[name]) for name in (*table.costs, *table.also)}
     lengths, seeds = _values(table.lengths, order), _values(table.seeds, order)
+    seen = _values(rows["samples_seen"], order) if "samples_seen" in rows else lengths
     cells, series, arms = (_values(column, order) for column in (table.cells, table.series, table.arms))
     for i, name in enumerate(names):
         yield Point(
@@ -118,6 +121,7 @@ def _points(table: PreparedTable, order: "pd.Index[int]") -> Iterator[Point]:
             cell=str(cells[i] or ""),
             series=str(series[i]),
             at=_or_none(lengths[i]),
+            seen=_or_none(seen[i]),
             arm=str(arms[i]),
             seed=int(_or_none(seeds[i]) or 0),
             device=str(devices[i] or ""),

@@ -255,11 +255,23 @@ class _Table:
         runs = self._runs(side)
         costs = fair_hours(self.rows, pd.Series("", index=self.rows.index)).rows.loc[runs.index, TIME]
         devices = runs["device"] if "device" in runs else pd.Series("", index=runs.index)
+        seen = runs["samples_seen"] if "samples_seen" in runs else runs["samples"]
         arm = settings_words(_plain(side))
         return [
-            Point(str(run), f"{at}", "", float(at), arm, int(seed), str(device or ""), float(y), {TIME: float(cost)})
-            for run, at, seed, device, y, cost in zip(
-                runs["id"], runs["samples"], runs["seed"], devices, runs[self.score], costs, strict=True
+            Point(
+                id=str(run),
+                cell=f"{at}",
+                series="",
+                at=float(at),
+                seen=float(samples),
+                arm=arm,
+                seed=int(seed),
+                device=str(device or ""),
+                y=float(y),
+                costs={TIME: float(cost)},
+            )
+            for run, at, samples, seed, device, y, cost in zip(
+                runs["id"], runs["samples"], seen, runs["seed"], devices, runs[self.score], costs, strict=True
             )
         ]
 
@@ -274,9 +286,9 @@ def _plain(side: Mapping[str, object]) -> dict[str, object]:
 
 def _point(lines: TwoLines, contrast: Contrast, score: Mapping[str, object]) -> int | None:
     """The point of the right side's curve whose mean the score is, and with which it moves; None if it is of none."""
-    if lines.base.samples is None or any(contrast.right.get(name, value) != value for name, value in score.items()):
+    if lines.base.lengths is None or any(contrast.right.get(name, value) != value for name, value in score.items()):
         return None
-    found = np.flatnonzero(lines.base.samples == score.get("samples"))
+    found = np.flatnonzero(lines.base.lengths == score.get("samples"))
     return int(found[0]) if len(found) else None
 
 

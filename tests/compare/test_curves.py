@@ -96,6 +96,17 @@ def test_a_speedup_is_the_cheaper_sample_over_as_many_samples():
     assert "2.0x cheaper a sample, 1.24x as many samples (95 % CI" in verdict
 
 
+def test_samples_are_those_seen_in_tuning_too():
+    table = table_of(lambda cost: law(1.6 * cost), spends=0.5)
+    table["samples_seen"] = table["samples"] + 4 * (table["mask"] > 0)
+    alone, _ = curve(table.drop(columns="samples_seen"), at="samples")
+    found, _ = curve(table, at="samples")
+    assert found.speedup.speedup == alone.speedup.speedup
+    longer = alone.speedup.samples.mean * 32  # The arm's schedule that reaches the baseline's score at 32.
+    assert found.speedup.samples.mean == pytest.approx((longer + 4) / 32, rel=0.01)
+    assert found.speedup.cheaper.mean == pytest.approx(found.speedup.speedup.mean * found.speedup.samples.mean)
+
+
 def test_costs_that_scatter_widen_the_speedup_and_the_cost_a_sample():
     table = table_of(lambda cost: law(1.6 * cost), wobble=0.0)
     table["hours"] *= np.exp(0.1 * np.random.default_rng(0).standard_normal(len(table)))
