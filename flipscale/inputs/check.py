@@ -81,19 +81,18 @@ class _Inspection:
         if settings.fine_tuning is not None:
             self._fine_tuning(settings)
             return
-        if settings.inference == "full":
-            if isinstance(settings.trainer, CommandTrainer):
-                self._command(settings.trainer)
-                self._programs(settings.evaluation)
-                return
-            own_shards = False
-            if isinstance(settings.trainer, OpenClipTrainer):
-                device = "cuda" if run.resources.gpus or on_gpu else "cpu"
-                self._open_clip(settings.trainer, settings, run.resources, device)
-                own_shards = settings.crop is not None
-            self._training(settings, own_shards=own_shards)
-            if settings.init is not None and not run.parents:
-                self._init(settings.init, settings.model)
+        if isinstance(settings.trainer, CommandTrainer):
+            self._command(settings.trainer)
+            self._programs(settings.evaluation)
+            return
+        own_shards = False
+        if isinstance(settings.trainer, OpenClipTrainer):
+            device = "cuda" if run.resources.gpus or on_gpu else "cpu"
+            self._open_clip(settings.trainer, settings, run.resources, device)
+            own_shards = settings.crop is not None
+        self._training(settings, own_shards=own_shards)
+        if settings.init is not None and not run.parents:
+            self._init(settings.init, settings.model)
         self._evaluations(settings)
 
     # What trains

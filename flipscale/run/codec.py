@@ -5,7 +5,6 @@ schedule length that a study asks for; users' programs may still write it so.
 """
 
 import base64
-import binascii
 import dataclasses
 import json
 import math
@@ -196,24 +195,25 @@ def read_hits(folder: str) -> dict[str, Hits]:
     data = read_object(folder, "hits.json")
     if data is None:
         return {}
-    path = Path(folder, "hits.json")
     try:
-        found = {str(name): _hits(entry) for name, entry in data["hits"].items()}
-    except (KeyError, TypeError, AttributeError, binascii.Error, ValueError) as error:
+        return hits_from_json(data["hits"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunFolderError(
-            f"{path}: holds no hits ({error}). Delete it; comparisons then leave out the sampling error of test images."
+            f"{Path(folder, 'hits.json')}: holds no hits ({error}). Delete it; comparisons then leave out the sampling "
+            "error of test images."
         ) from error
-    for name, hits in found.items():
-        if len(hits.bits) != -(-hits.count // 8):
-            raise RunFolderError(
-                f"{path}: {name!r} has {len(hits.bits)} bytes for {hits.count} items, where {-(-hits.count // 8)} are "
-                f"right. Delete it; comparisons then leave out the sampling error of test images."
-            )
+
+
+def hits_from_json(entries: JsonObject) -> dict[str, Hits]:
+    """Hits by score. ValueError, or the error of a missing key, where they are not as flipscale wrote them."""
+    return {str(name): _hits(str(name), entry) for name, entry in entries.items()}
+
+
+def _hits(name: str, entry: JsonObject) -> Hits:
+    found = Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
+    if len(found.bits) != (right := -(-found.count // 8)):
+        raise ValueError(f"{name!r} has {len(found.bits)} bytes for {found.count} items, where {right} are right")
     return found
-
-
-def _hits(entry: JsonObject) -> Hits:
-    return Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
 
 
 def read_codes(folder: str) -> list[CodeIdentity]:

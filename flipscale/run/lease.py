@@ -19,7 +19,7 @@ from flipscale.guard import check_folder, locked, plain_file
 from flipscale.plain_files import is_fresh, read_bytes, read_json_object, record_of
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
-from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, FileUse, as_json, replacing, storable, write_json
+from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, SCORING_FILE, FileUse, as_json, replacing, storable, write_json
 from flipscale.run.processes import birth, is_alive, is_ours
 from flipscale.run.records import Hits, MetricsRecord, Result
 
@@ -311,7 +311,8 @@ def let_go(folder: Path, *, of_job: bool) -> None:
     notes the interruption; the next attempt of the job then notes it instead.
     """
     lease, last = folder / "lease.json", folder / LAST_HOLDER
-    over = any((folder / name).exists() for name in ("result.json", "error.json"))
+    present = {name for name in ("result.json", SCORING_FILE, "error.json") if (folder / name).exists()}
+    over = "error.json" in present or ("result.json" in present and SCORING_FILE not in present)
     if over or not of_job:
         lease.unlink(missing_ok=True)
         last.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""A model is scored on held-out data in float32, with all patches of an image unless its run asks for masked inference.
+"""A model is scored on held-out data in float32, with all patches of an image, and besides as `evaluation.inference` says.
 
 Scores are fractions from 0 to 1, except held_out_loss, which is in nats. A score the data cannot give is absent. Those
 of the run's own data have plain names; those of a further set have its name in front: `imagenet_v2.zero_shot_top1`.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from flipscale import randomness
 from flipscale.cost import training_view
-from flipscale.errors import DataError, Diverged, FlipscaleError
-from flipscale.identity import show_setting
+from flipscale.errors import DataError, Diverged
+from flipscale.identity import inferences, measure_of, show_setting
 from flipscale.run import Hits, show_life
 from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
 from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
@@ -129,34 +129,38 @@ def _written_out(names: Sequence[str] | None) -> list[str] | None:
 
 
 @torch.inference_mode()
-def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Settings) -> Evaluated:
+def evaluate(
+    model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Settings, only: Collection[str] | None = None
+) -> Evaluated:
     """Score `model`. It comes back in the mode it was given in.
 
-    settings: the run's own. Its mask_ratio is that of its pre-training, whatever it was tuned with afterwards.
+    settings: as `identity.scored` gives them. only: the measures to take (`identity.measures`); None for all.
     """
-    if settings.inference != "full" and not settings.mask_ratio:
-        raise FlipscaleError(
-            f"inference: {settings.inference} shows the model as many patches as it saw in training, but mask_ratio "
-            f"is 0, so that is all of them; set a mask_ratio above 0, or inference: full."
-        )
-    if settings.inference == "ensemble" and settings.mask_shape == "resize":
-        raise FlipscaleError(
-            "inference: ensemble joins masks that cover the image, and mask_shape: resize has none; set inference: "
-            "masked, which shows images as small as in training, or inference: full."
-        )
     training = model.training
     model.eval()
     classifiers: dict[bytes, Tensor] = {}
     evaluated = Evaluated({})
     with exact_fp32():
         for name, held_out in evaluations.items():
-            for measured in _scores(model, held_out, settings, classifiers):
-                score = f"{name}.{measured.score}" if name else measured.score
-                evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
-                if measured.hits is not None:
-                    evaluated.hits[score] = _packed(measured.hits, held_out.source)
+            for shown in ("", *inferences(settings)):
+                measure = measure_of(name, shown)
+                if only is not None and measure not in only:
+                    continue
+                for measured in _scores(model, held_out, _View(settings, shown), classifiers):
+                    score = f"{measure}.{measured.score}" if measure else measured.score
+                    evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
+                    if measured.hits is not None:
+                        evaluated.hits[score] = _packed(measured.hits, held_out.source)
     model.train(training)
     return evaluated
+
+
+class _View(NamedTuple):
+    """How images are shown."""
+
+    settings: Settings
+    inference: str
+    """'' for whole images, or one of INFERENCES."""
 
 
 class _Score(NamedTuple):
@@ -187,19 +191,19 @@ def _packed(found: Tensor, items: str) -> Hits:
 
 
 def _scores(
-    model: CLIP, held_out: HeldOutItems, settings: Settings, classifiers: dict[bytes, Tensor]
+    model: CLIP, held_out: HeldOutItems, view: _View, classifiers: dict[bytes, Tensor]
 ) -> Iterator[_Score]:
     """All that a set gives. Sets with the same prompts share a classifier."""
     images: Tensor | None = None
     if held_out.pairs is not None:
-        images = _encode_images(model, held_out.pairs[0], settings)
+        images = _encode_images(model, held_out.pairs[0], view)
         yield from _pair_scores(model, held_out, images)
     if held_out.labelled is not None:
         # Those of Fashion-MNIST are the images of its pairs.
         if held_out.pairs is None or held_out.labelled[0] is not held_out.pairs[0]:
-            images = _encode_images(model, held_out.labelled[0], settings)
+            images = _encode_images(model, held_out.labelled[0], view)
         assert images is not None
-        yield from _class_scores(model, held_out, settings, images, classifiers)
+        yield from _class_scores(model, held_out, view, images, classifiers)
 
 
 def _pair_scores(model: CLIP, held_out: HeldOutItems, images: Tensor) -> Iterator[_Score]:
@@ -228,7 +232,7 @@ def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
 
 
 def _class_scores(
-    model: CLIP, held_out: HeldOutItems, settings: Settings, images: Tensor, classifiers: dict[bytes, Tensor]
+    model: CLIP, held_out: HeldOutItems, view: _View, images: Tensor, classifiers: dict[bytes, Tensor]
 ) -> Iterator[_Score]:
     """Zero-shot accuracy, the set's own metric and the linear probe."""
     if held_out.labelled is None or held_out.prompts is None:
@@ -249,21 +253,21 @@ def _class_scores(
     if held_out.metric != "top1":
         yield _metric_score(held_out, similarity, shares)
     if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
-        yield _probe_score(model, held_out.labelled, held_out.probe, settings, classes)
+        yield _probe_score(model, held_out.labelled, held_out.probe, view, classes)
 
 
 def _probe_score(
     model: CLIP,
     scored: tuple[Images, Integers],
     examples: tuple[Images, Integers],
-    settings: Settings,
+    view: _View,
     classes: int,
 ) -> _Score:
     # scikit-learn takes over a second to import, longer than a small run's first steps, and few runs ask for it.
     from flipscale.train.probe import linear_probe
 
     features, test = (
-        _encode_images(model, images, settings, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
+        _encode_images(model, images, view, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
     )
     found = linear_probe(features, examples[1], test, scored[1])
     score = "linear_probe_top1"
@@ -393,34 +397,34 @@ def _classifier(model: CLIP, prompts: Integers) -> Tensor:
     return F.normalize(texts.reshape(classes, templates, -1).mean(dim=1), dim=-1)
 
 
-def _encode_images(model: CLIP, images: Images, settings: Settings, *, pooled: bool = False) -> Tensor:
+def _encode_images(model: CLIP, images: Images, view: _View, *, pooled: bool = False) -> Tensor:
     """Unit features [N, E]; or with `pooled` [N, W], what the tower has before its projection, of any length."""
-    device = model.logit_scale.device
+    device, settings = model.logit_scale.device, view.settings
     size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
     features = []
     for first in range(0, len(images), size):
         show_life()
         seen = images[first : first + size]
-        if settings.inference == "masked":
+        if view.inference == "masked":
             seen = view_stored(seen, training_view(settings).shape.image.image_size, None)
         batch = pixels(seen, device, settings.normalization)
-        features.append(_encode_batch(model, batch, first, settings, pooled))
+        features.append(_encode_batch(model, batch, first, view, pooled))
     return torch.cat(features)
 
 
-def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, pooled: bool) -> Tensor:
-    """A batch that begins with image `first` of its set, seen as the run's `inference` says.
+def _encode_batch(model: CLIP, batch: Tensor, first: int, view: _View, pooled: bool) -> Tensor:
+    """A batch that begins with image `first` of its set.
 
     masked: a part of the patches, as many as in training, or with `mask_shape: resize` all of an image that is as small
     as in training; ensemble: the mean of several parts' features, which together see every patch (FLIP, arXiv
     2212.00794, table 1d). Parts follow from the seed and the place in the set.
     """
-    visual, inference = model.visual, settings.inference
+    visual, settings, inference = model.visual, *view
 
     def encode() -> Tensor:
         return pooled_features(visual, batch) if pooled else model.encode_image(batch, normalize=True)
 
-    if inference == "full" or settings.mask_shape == "resize":
+    if not inference or settings.mask_shape == "resize":
         return encode()
     mask, ratio, seed = visual.patch_dropout, settings.mask_ratio, settings.seed
     if inference == "masked":
