@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 CORES = $$(env -u OMP_NUM_THREADS nproc)
 LANES = --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-quick test-gpu check lint bench torture format docs docs-parts install help clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-quick test-gpu check lint weigh bench torture format docs docs-parts install help clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -40,6 +40,9 @@ check: lint  ## lint, format, types
 lint: .venv/.dev  ## lint, format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+weigh: .venv/.dev  ## count what a reader of flipscale has to hold
+	$(BIN)/python -m tests.weigh
 
 bench: .venv/.dev .venv/hydra/bin/python  ## measure flipscale beside named peers, on an otherwise idle machine; docs/benchmarks.md shows the results
 	$(BIN)/python -m bench.speed --out speed

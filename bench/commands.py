@@ -2,7 +2,7 @@
 
     python -m bench.commands --out commands
 
-The finished runs come from results/quickstart/runs.tar.bz2. A command and its peer run in turns, from Python's start to
+The runs are trained first, which takes two minutes. A command and its peer run in turns, from Python's start to
 its end; the least of --repeats counts. The peer does the core of the chore and no more: no checks, no intervals by
 draws, no layout. A ratio below 1 is the price of what flipscale adds. Compare ratios only: seconds depend on the day.
 """
@@ -23,7 +23,8 @@ from bench.report import leave, machine, machine_words, table
 ROOT = Path(__file__).parents[1]
 
 STUDY = "quickstart"
-FIGURES = len(list((ROOT / "plots" / STUDY).glob("*.svg")))
+FIGURES = 11
+"""As many as `plot` draws of the study."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def prepare(folder: Path) -> None:
-    """A folder with the study, its finished runs and its committed tables."""
+    """A folder with the study, its finished runs, its tables and its figures."""
     shutil.copytree(ROOT / "studies", folder / "studies")
-    shutil.copytree(ROOT / "results" / STUDY, folder / "results" / STUDY)
-    flipscale = (sys.executable, "-m", "flipscale")
-    for arguments in (("merge", f"results/{STUDY}/runs.tar.bz2"), ("plan", FILE), ("plot", FILE)):
-        subprocess.run([*flipscale, *arguments], cwd=folder, env=environment(), capture_output=True, check=True)
+    run = (sys.executable, "-m", "flipscale", "run", FILE, "--no-mlflow")
+    subprocess.run(run, cwd=folder, env=environment(), capture_output=True, check=True)
 
 
 def environment() -> dict[str, str]:

@@ -31,6 +31,7 @@ from typing import Any
 import yaml
 
 from flipscale.words import count, fixed, short, times
+from tests.studies import committed
 
 ROOT = Path(__file__).parents[1]
 NOT_YET = "not run in miniature yet"
@@ -347,7 +348,7 @@ def counts(root: Path = ROOT) -> str:
 def _others(of_rows: list[Question], root: Path) -> list[str]:
     """A line each committed study that no question reads: what it asks instead."""
     read = {reading.study for one in of_rows for reading in one.found}
-    names = sorted({path.parent.name for path in root.glob("results/*/comparison.json")} - read)
+    names = sorted({path.parent.name for path in committed(root=root)} - read)
     asked = [yaml.safe_load((root / "studies" / f"{name}.yaml").read_text())["question"] for name in names]
     return [
         f"[{name}](../results/{name}/comparison.md) answers none of them. It asks: {question}"

@@ -180,7 +180,7 @@ SHOWN_FROM = {
     "gains": "recipe",
     "repeats": "icons",
     "learning_curves": "icons",
-    "speedup": "quickstart",
+    "speedup": "flip",
     "isoflop": "isoflop",
 }
 """The committed study that the gallery shows a figure of; of all others it is fashion."""

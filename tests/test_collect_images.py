@@ -140,7 +140,6 @@ def test_classes_are_counted_without_an_image(tmp_path: Path) -> None:
         ("fashion", "zero_shot_top1", 0.1),
         ("isoflop", "zero_shot_top1", 0.1),
         ("recipe", "zero_shot_top1", 0.1),
-        ("quickstart", "zero_shot_top1", 1 / 80),
         ("icons", "image_retrieval_r10", 0.001),
     ],
 )

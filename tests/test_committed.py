@@ -14,10 +14,11 @@ from flipscale.compare import comparison_json, with_images
 from flipscale.plan import plan
 from flipscale.run import RunFolder, State
 from flipscale.study import read_study
+from tests.studies import committed
 
 ROOT = Path(__file__).parents[1]
-STUDIES = sorted(path.parent.name for path in ROOT.glob("results/*/comparison.json"))
-ARCHIVED = sorted(path.parent.name for path in ROOT.glob("results/*/runs.tar.bz2"))
+STUDIES = [path.parent.name for path in committed()]
+ARCHIVED = [path.parent.name for path in committed("results/*/runs.tar.bz2")]
 
 
 def leaves(data: object, place: str = "") -> Iterator[tuple[str, object]]:
@@ -71,7 +72,7 @@ def test_a_committed_comparison_is_what_its_table_and_its_archive_give(name: str
         ids = [run for pair in comparison.pairs for twins in pair.ids for run in twins]
         comparison = with_images(comparison, hits_of(merge(name), ids, comparison.score).runs)
     found = dict(leaves(json.loads(json.dumps(comparison_json(comparison)))))
-    committed = dict(leaves(json.loads((ROOT / f"results/{name}/comparison.json").read_text())))
-    assert found.keys() == committed.keys()
-    for place, value in committed.items():
+    kept = dict(leaves(json.loads((ROOT / f"results/{name}/comparison.json").read_text())))
+    assert found.keys() == kept.keys()
+    for place, value in kept.items():
         assert found[place] == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value), place

@@ -104,7 +104,7 @@ def test_no_score_is_said():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("study", ["quickstart", "fashion", "recipe"])
+@pytest.mark.parametrize("study", ["joint", "fashion", "recipe"])
 def test_latex_takes_the_tables_of_the_committed_studies(tmp_path, study):
     need(shutil.which("pdflatex") is not None, "pdflatex; apt-get install texlive-latex-base texlive-latex-recommended")
     read = flipscale.read_study(ROOT / "studies" / f"{study}.yaml")
@@ -131,29 +131,29 @@ def test_the_whole_table_goes_out_and_comes_back(tmp_path, to):
 
 
 def test_csv_is_what_collect_wrote():
-    text = (ROOT / "results/quickstart/results.csv").read_bytes()
-    assert exported(read_results(ROOT / "results/quickstart/results.csv"), "csv", study="quickstart") == text
+    text = (ROOT / "results/fashion/results.csv").read_bytes()
+    assert exported(read_results(ROOT / "results/fashion/results.csv"), "csv", study="fashion") == text
 
 
 def test_results_in_one_call(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("FLIPSCALE_RESULTS", raising=False)
-    by_file = flipscale.results("studies/quickstart.yaml")
-    assert (len(by_file), by_file["model"].nunique(), str(by_file["seed"].dtype)) == (45, 3, "Int64")
-    for other in ("results/quickstart", Path("results/quickstart/results.csv")):
+    by_file = flipscale.results("studies/fashion.yaml")
+    assert (len(by_file), by_file["model"].nunique(), str(by_file["seed"].dtype)) == (90, 4, "Int64")
+    for other in ("results/fashion", Path("results/fashion/results.csv")):
         pd.testing.assert_frame_equal(flipscale.results(other), by_file)
-    pd.testing.assert_frame_equal(flipscale.results("studies/quickstart.yaml", root=ROOT / "results"), by_file)
+    pd.testing.assert_frame_equal(flipscale.results("studies/fashion.yaml", root=ROOT / "results"), by_file)
     with pytest.raises(ResultsError, match="flipscale collect"):
-        flipscale.results("studies/quickstart.yaml", root=tmp_path)
+        flipscale.results("studies/fashion.yaml", root=tmp_path)
 
 
 def test_export_writes_a_file_or_to_stdout(tmp_path):
     def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        return commands.flipscale("export", "studies/quickstart.yaml", *arguments, code=code)
+        return commands.flipscale("export", "studies/fashion.yaml", *arguments, code=code)
 
-    assert run("--to", "csv").stdout == (ROOT / "results/quickstart/results.csv").read_text()
+    assert run("--to", "csv").stdout == (ROOT / "results/fashion/results.csv").read_text()
     assert run("--to", "latex", "--score", "held_out_loss").stdout.startswith("% needs")
     assert "--out FILE.parquet" in run("--to", "parquet", code=1).stderr
     run("--to", "parquet", "--out", str(tmp_path / "a" / "q.parquet"))
-    assert len(pd.read_parquet(tmp_path / "a" / "q.parquet")) == 45
+    assert len(pd.read_parquet(tmp_path / "a" / "q.parquet")) == 90
     assert "No run has the score" in run("--to", "latex", "--score", "zero_shot", code=1).stderr

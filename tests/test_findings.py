@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.findings import NOT_YET, NOTHING, ROOT, Reading, Verdict, counts, findings, questions, readings
+from tests.studies import committed
 
 INF = float("inf")
 
@@ -38,6 +40,12 @@ def with_results(root: Path, study: str, *claims) -> Path:
     folder.mkdir(parents=True)
     data = {"fraction": True, "claims": {"unit": "points", "claims": list(claims)}}
     (folder / "comparison.json").write_text(json.dumps(data))
+    return root
+
+
+def repository(root: Path) -> Path:
+    """The folder as a git repository that tracks nothing yet."""
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     return root
 
 
@@ -88,7 +96,7 @@ def test_there_are_21_questions_each_with_a_reason():
 def test_every_claim_of_a_committed_study_stands_in_the_document():
     stated = [
         (path.parent.name, claim["claim"])
-        for path in sorted(ROOT.glob("results/*/comparison.json"))
+        for path in committed()
         for claim in (json.loads(path.read_text())["claims"] or {"claims": []})["claims"]
         if claim["difference"] is not None
     ]
@@ -99,19 +107,21 @@ def test_every_claim_of_a_committed_study_stands_in_the_document():
 
 def test_every_committed_study_stands_in_the_document():
     told = findings() + counts()
-    for path in ROOT.glob("results/*/comparison.json"):
+    for path in committed():
         assert f"[{path.parent.name}](../results/{path.parent.name}/comparison.md)" in told
 
 
-def test_a_study_that_answers_none_of_the_questions_says_what_it_asks(tmp_path):
+def test_a_committed_study_that_answers_none_of_the_questions_says_what_it_asks(tmp_path):
     root = with_results(tmp_path, "sweep")
     (root / "studies").mkdir()
     (root / "studies" / "sweep.yaml").write_text("question: Which learning rate?\n")
+    assert "sweep" not in counts(repository(root))
+    subprocess.run(["git", "add", "."], cwd=root, check=True)
     assert "[sweep](../results/sweep/comparison.md) answers none of them. It asks: Which learning rate?" in counts(root)
 
 
 def test_without_results_nothing_is_run_and_the_21_rows_stay(tmp_path):
-    assert counts(tmp_path) == "21 questions: not run 21. 0 numbers: none.\n"
+    assert counts(repository(tmp_path)) == "21 questions: not run 21. 0 numbers: none.\n"
     assert {one.verdict for one in questions(tmp_path)} == {Verdict.NOT_RUN}
     rows = findings(tmp_path).splitlines()[2:]
     assert len(rows) == 21

@@ -29,7 +29,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 BASELINES = {
-    "quickstart": {"mask_ratio": 0.0},
     "fashion": {"mask_ratio": 0.0},
     "icons": {"mask_ratio": 0.0},
     "recipe": {

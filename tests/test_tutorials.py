@@ -136,7 +136,7 @@ def test_shards_of_your_own(here: Path) -> None:
 
 def test_reading_the_report(here: Path) -> None:
     shutil.copytree(ROOT / "studies", here / "studies")
-    shutil.copytree(ROOT / "results" / "quickstart", here / "results" / "quickstart")
+    shutil.copytree(ROOT / "results" / "fashion", here / "results" / "fashion")
     said = follow("reading-the-report.md", here, os.environ)
     (sentence,) = re.findall(r"```text\n(.*?)```", (TUTORIALS / "reading-the-report.md").read_text(), re.DOTALL)
     assert " ".join(sentence.split()) in " ".join(said.split())

@@ -109,9 +109,12 @@ def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
 def _compare_study(args: argparse.Namespace) -> int:
     from flipscale.compare import comparison_json, comparison_text
     from flipscale.workflow.compared import compare_study
+    from flipscale.workflow.other_data import say_other_data
 
     _refuse_table_options(args)
-    compared = compare_study(open_study_of(args), args.score)
+    opened = open_study_of(args)
+    say_other_data(opened)
+    compared = compare_study(opened, args.score)
     return _print(args, compared.comparison, comparison_json, comparison_text, (compared.json, compared.markdown))
 
 

@@ -58,6 +58,7 @@ def plan(args: argparse.Namespace) -> int:
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
     from flipscale.workflow.opened import cost_in_words, say_warnings, write_plan
+    from flipscale.workflow.other_data import say_other_data
     from flipscale.workflow.submitted import check_runs
 
     opened = open_study_of(args)
@@ -67,6 +68,7 @@ def plan(args: argparse.Namespace) -> int:
     except OSError as error:  # a folder that this user may not write to
         say(f"plan.json was not written: {error.filename or opened.files.folder}: {error.strerror}")
     say_warnings(planned)
+    say_other_data(opened)
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
         with_check = {"check": checked.to_dict()} if checked else {}

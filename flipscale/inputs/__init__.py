@@ -12,6 +12,7 @@ captions.py          tables of captions
 weights.py           checkpoints to start from
 program.py           training commands
 open_clip_flags.py   the flags of open_clip's own program, and its limits
+digest.py            the content of the sets that runs are scored on, to tell when it changes
 check.py             all of it for the runs of a plan
 checked.py           what the check has found
 """

@@ -66,16 +66,21 @@ def train_labels_of(data: IdxSet) -> str:
     return data.train_labels
 
 
-def _read(path: Path, most: int | None) -> tuple[Path, bytes]:
-    """The path of the file that exists, and the first `most` bytes of its unpacked content, or all of it."""
+def file_of(path: Path) -> Path:
+    """The file that exists: the path with .gz, or else without."""
     zipped = path if path.suffix == ".gz" else path.with_name(path.name + ".gz")
-    path = zipped if zipped.exists() else zipped.with_suffix("")
+    return zipped if zipped.exists() else zipped.with_suffix("")
+
+
+def _read(path: Path, most: int) -> tuple[Path, bytes]:
+    """The path of the file that exists, and the first `most` bytes of its unpacked content."""
+    path = file_of(path)
     try:
         os.close(open_plain(path, follow=True))
-        with gzip.open(path) if path is zipped else open(path, "rb") as file:
-            return path, file.read() if most is None else file.read(most)
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            return path, file.read(most)
     except FileNotFoundError:
-        raise DataError(f"{zipped}: there is no such file, and none without .gz; correct its path.") from None
+        raise DataError(f"{path}.gz: there is no such file, and none without .gz; correct its path.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error}); copy it again.") from error
     except (OSError, DamagedFile) as error:

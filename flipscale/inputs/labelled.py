@@ -46,6 +46,11 @@ def has_images(folder: Path) -> bool:
     return any(map(has_images, inner))
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The image files in a folder, at any depth, sorted: the same on every file system."""
+    return sorted(path for path in folder.rglob("*") if is_image(path))
+
+
 def no_images(folder: Path) -> DataError:
     return DataError(
         f"{folder}: this class folder has no images ({', '.join(sorted(EXTENSIONS))}); put some there or remove it."

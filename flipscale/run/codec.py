@@ -165,9 +165,8 @@ def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
         scores=scores,
         versions=versions if isinstance(versions, dict) else {},
         chance={name: level for name, level in chance.items() if level is not None},
-        missing_scores={
-            name: str(why) for name, why in _object(data, "missing_scores", "scores and reasons", folder).items()
-        },
+        missing_scores=_texts(data, "missing_scores", "scores and reasons", folder),
+        digests=_texts(data, "digests", "sets and digests", folder),
         parent=Spent(**{**_facts(Spent, with_samples_seen(parent), folder), "id": str(parent.get("id"))})
         if parent
         else None,
@@ -183,6 +182,10 @@ def _object(data: JsonObject, name: str, holds: str, folder: AnyPath) -> JsonObj
     if not isinstance(found, dict):
         raise RunFolderError(f"{Path(folder, 'result.json')}: {name!r} must be an object of {holds}.")
     return found
+
+
+def _texts(data: JsonObject, name: str, holds: str, folder: AnyPath) -> dict[str, str]:
+    return {key: str(text) for key, text in _object(data, name, holds, folder).items()}
 
 
 def _facts(record: type, data: JsonObject, folder: AnyPath) -> JsonObject:
@@ -444,8 +447,9 @@ def asked_as_json(asked: Asked) -> JsonObject:
 
 def result_as_json(result: Result) -> JsonObject:
     found = {name: value for name, value in vars(result).items() if name not in ("more", "parent")}
-    if not result.missing_scores:
-        del found["missing_scores"]
+    for name in ("missing_scores", "digests"):
+        if not found[name]:
+            del found[name]
     parent = {} if result.parent is None else {"parent": dict(vars(result.parent))}
     return cast(JsonObject, storable({**found, **parent, **result.more}))
 

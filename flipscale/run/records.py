@@ -114,6 +114,8 @@ class Result:
     """Chance level on the same items, by score; older versions did not write it."""
     missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why a score is missing that a user's program should have given, by its column."""
+    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The content that it was scored on, by the name of the set; older versions did not write it."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
     """Further values that a user's own training command wrote."""

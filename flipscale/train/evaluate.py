@@ -21,6 +21,7 @@ from flipscale import randomness
 from flipscale.cost import training_view
 from flipscale.errors import DataError, Diverged
 from flipscale.identity import inferences, measure_of, show_setting
+from flipscale.inputs.digest import digests
 from flipscale.run import Hits, show_life
 from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
 from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
@@ -60,6 +61,8 @@ class Evaluated:
     """Chance level on the same items."""
     hits: dict[str, Hits] = field(default_factory=dict)
     """Which items each score that is a fraction got right."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """The content of each set, by its name."""
 
 
 def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
@@ -91,8 +94,9 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
             found[name] = open_held_out(data, form, images=images, templates=templates, trained_on=False, probe=probe)
         except DataError as error:
             raise DataError(f"evaluation.sets.{name}: {error}") from error
+    known = digests(settings)
     return {
-        name: replace(held_out, source=_source(settings, name))
+        name: replace(held_out, source=_source(settings, name), digest=known.get(name))
         for name, held_out in found.items()
         if held_out is not None
     }
@@ -151,6 +155,8 @@ def evaluate(
                     evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
                     if measured.hits is not None:
                         evaluated.hits[score] = _packed(measured.hits, held_out.source)
+            if held_out.digest is not None:
+                evaluated.digests[name] = held_out.digest
     model.train(training)
     return evaluated
 

@@ -19,6 +19,7 @@ from flipscale.identity import RECIPE, show_setting
 from flipscale.plain_files import read_text
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.other_data import say_other_data
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.talk import Steps, say
 from flipscale.workspace import StudyFiles
@@ -50,6 +51,7 @@ def collect_study(opened: OpenStudy) -> Collected:
         say(f"wrote {found.files[0]} ({rows}, {_news(found)})")
     else:
         say(f"{found.files[0]} is up to date ({rows})")
+    say_other_data(opened)
     return found
 
 

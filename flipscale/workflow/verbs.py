@@ -134,8 +134,11 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
     score: the study's own if left out. Raises ResultsError where the results allow no comparison.
     """
     from flipscale.workflow.compared import compare_study
+    from flipscale.workflow.other_data import say_other_data
 
-    return compare_study(_opened(study, workspace), score).comparison
+    opened = _opened(study, workspace)
+    say_other_data(opened)
+    return compare_study(opened, score).comparison
 
 
 def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":

@@ -50,11 +50,11 @@ def test_the_page_holds_its_scripts_and_lets_no_other_run(here: Path) -> None:
 
 
 def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path: Path) -> None:
-    report = committed("quickstart", tmp_path)
+    report = committed("isoflop", tmp_path)
     assert {run.state for run in report.evidence.runs.values()} == {State.FINISHED}
     page = report.path.read_text()
-    assert "45 of 45 runs finished · " in page
-    assert "45 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (5k, 10k, 20k) and " in page
+    assert "144 of 144 runs finished · " in page
+    assert "144 runs on fashion vary model (ViT-w16d1-4, ViT-w32d1-4, " in page
     assert "No run has failed or is lost." in page
 
 

@@ -14,10 +14,11 @@ from flipscale.plan import plan
 from flipscale.report import write_report
 from flipscale.study import read_study
 from flipscale.words import fixed, signed, times
+from tests.studies import committed
 
 ROOT = Path(__file__).parents[2]
-STUDIES = sorted(path.parent.name for path in ROOT.glob("results/*/comparison.json"))
-DRAWN = [(name, path.stem) for name in STUDIES for path in sorted(ROOT.glob(f"plots/{name}/*.svg"))]
+STUDIES = [path.parent.name for path in committed()]
+DRAWN = [(path.parent.name, path.stem) for path in committed("plots/*/*.svg")]
 
 OPEN_CI = r"95 % CI ((?:above|below) [-+]?[\d.e+]+)"
 CI = r"95 % CI ([-+]?[\d.e+]+ to [-+]?[\d.e+]+)"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipscale.inputs.labelled import class_folders, is_image, names_of_folders, no_images
+from flipscale.inputs.labelled import class_folders, images_in, names_of_folders, no_images
 from flipscale.inputs.paths import located
 from flipscale.train.data.decode import decode_paths
 from flipscale.train.data.labelled import Labelled, subset
@@ -24,7 +24,7 @@ def read(path: str, count: int, image_size: int) -> Labelled:
 def listed(path: str) -> tuple[list[Path], Integers, tuple[str, ...]]:
     """All image files of a folder with the class of each, int64 [n], and the names of the classes' folders."""
     _, folders = class_folders(path)
-    files = [_images(folder) for folder in folders]
+    files = [images_in(folder) for folder in folders]
     for folder, found in zip(folders, files, strict=True):
         if not found:
             raise no_images(folder)
@@ -35,8 +35,3 @@ def listed(path: str) -> tuple[list[Path], Integers, tuple[str, ...]]:
 def named(found: Labelled, classes: str | Sequence[str] | None, where: str) -> Labelled:
     """The same with the names of the classes in place of their folders'."""
     return replace(found, classes=names_of_folders(found.classes, classes, where))
-
-
-def _images(folder: Path) -> list[Path]:
-    """The image files in a folder, at any depth, sorted: the same on every file system."""
-    return sorted(path for path in folder.rglob("*") if is_image(path))

@@ -100,6 +100,9 @@ class HeldOutItems:
     source: str = ""
     """The data set in words, without its path: two runs that are scored on the same items have the same."""
 
+    digest: str | None = None
+    """The digest of its content, see `flipscale.inputs.digest`; None where that is unknown."""
+
     @property
     def vocabulary(self) -> Integers:
         """The ids of all tokens in captions and prompts, ascending."""

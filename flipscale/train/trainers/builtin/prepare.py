@@ -4,13 +4,14 @@ Pairs and texts for a pre-training and a tuning, labelled images and a head for 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.identity import labelled_set, labelled_test_images, show_setting
+from flipscale.inputs.digest import digests
 from flipscale.run import RunFolder
 from flipscale.settings import Resources, Settings
 from flipscale.train.asked import scored_settings, start_of, steps_before
@@ -99,6 +100,7 @@ def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: G
     with group.together():
         training = HeadTraining(settings, group, resources, start_of(run), len(classes))
     source = f"{show_setting(labelled_set(settings))}, images {labelled_test_images(settings)}"
+    known = digests(settings)
 
     def keep(file: IO[bytes]) -> None:
         head = {name: value.detach().cpu() for name, value in training.classifier.head.state_dict().items()}
@@ -107,7 +109,7 @@ def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: G
     return Prepared(
         training=training,
         data=opened.training,
-        score=lambda: score_classifier(training.classifier, opened.test, source),
+        score=lambda: replace(score_classifier(training.classifier, opened.test, source), digests=known),
         save=keep,
         parameters=training.trained_parameters,
         corrupt=0,

@@ -72,6 +72,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         corrupt_samples=prepared.corrupt + progress.corrupt,
         corrupt_evaluation_images=prepared.corrupt_images,
         chance=training.evaluated.chance,
+        digests=training.evaluated.digests,
         parent=spent_before(parent, others),
     )
     # Programs that score the run may need the memory.
@@ -131,8 +132,8 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     corrupt = corrupt_images(evaluations)
     seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
     lease.write_hits(evaluated.hits)
-    result = replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent)))
-    lease.write_result(replace(result, missing_scores=unmeasured(settings)))
+    result = replace(seen, chance=evaluated.chance, digests=evaluated.digests, missing_scores=unmeasured(settings))
+    lease.write_result(replace(result, parent=spent_before(parent, unique_pairs_of(parent))))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 

@@ -165,6 +165,7 @@ def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
         "corrupt_evaluation_images": corrupt_images(evaluations),
         "versions": {"torch": torch.__version__, "open_clip": importlib.metadata.version("open_clip_torch")},
         "chance": evaluated.chance,
+        "digests": evaluated.digests,
     }
     lease.write_hits(evaluated.hits)
     return complete(measured, run, known_attempts(run))
