@@ -52,11 +52,16 @@ _CAPTION_ROWS = 20
 """At most this many images of a table of captions are looked for."""
 
 
-def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
-    """Look at all that `runs` of the study read. `on_gpu`: whether there is a GPU for runs that ask for none."""
+def check(study: Study, runs: Iterable[Run], *, on_gpu: bool, to_score: Iterable[Run] = ()) -> Checked:
+    """Look at all that `runs` of the study read, and at the sets that those `to_score` are scored on.
+
+    on_gpu: whether there is a GPU for runs that ask for none.
+    """
     look = _Inspection(study)
     for run in runs:
         look.at_run(run, on_gpu)
+    for run in to_score:
+        look.evaluations(run.settings)
     problems = sorted(look.problems, key=lambda problem: (problem[0].file, problem[0].line))
     lines = tuple(f"{place}: {what}" for place, what in problems)
     settings = tuple(look.problems[problem] for problem in problems)
@@ -93,7 +98,7 @@ class _Inspection:
         self._training(settings, own_shards=own_shards)
         if settings.init is not None and not run.parents:
             self._init(settings.init, settings.model)
-        self._evaluations(settings)
+        self.evaluations(settings)
 
     # What trains
 
@@ -237,7 +242,7 @@ class _Inspection:
 
     # Data to score on
 
-    def _evaluations(self, settings: Settings) -> None:
+    def evaluations(self, settings: Settings) -> None:
         evaluation = settings.evaluation
         probe, named = evaluation.linear_probe, evaluation.data
         data = named or settings.data

@@ -30,6 +30,7 @@ from flipscale.run.codec import (
     read_reached,
     read_records,
     read_result,
+    read_scores,
     write_record,
 )
 from flipscale.run.files import EARLIER, SCORING_FILE
@@ -202,7 +203,8 @@ class RunFolder:
 
     def hits(self) -> Mapping[str, Hits]:
         """Which test items it got right, by score; empty for a run of an older version, or of somebody's program."""
-        return read_hits(self._path)
+        later = {name: hits for record in read_scores(self._path) for name, hits in record.hits.items()}
+        return {**read_hits(self._path), **later}
 
     def codes(self) -> list[CodeIdentity]:
         """The code that trained it, oldest first; several if it was resumed with other code, none if an older version
@@ -238,9 +240,20 @@ class RunFolder:
         for name in ("error.json", "job.json"):
             (self.path / name).unlink(missing_ok=True)
 
+    def drop_request(self) -> None:
+        """Ask for no more scores of a trained run: nothing is missing, or its weights are gone."""
+        if self._has(SCORING_FILE):
+            (self.path / SCORING_FILE).unlink(missing_ok=True)
+            self.clear_for_retry()
+
     def is_over(self) -> bool:
         """Whether nothing is left to do: it is finished, has failed, or a person has cancelled its job."""
         return self.is_finished() or self._has("error.json") or self.is_cancelled
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has a result: what is left to do, if anything, is to score its weights."""
+        return self._has("result.json")
 
     def is_finished(self) -> bool:
         """Whether it has a result, and nobody asks for more scores of its weights."""

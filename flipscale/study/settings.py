@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flipscale.scores import INFERENCES
 from flipscale.settings import (
     CommandSet,
     CommandTrainer,
@@ -44,7 +45,6 @@ from flipscale.study.kinds import (
     Schedule,
     Text,
 )
-from flipscale.scores import INFERENCES
 from flipscale.study.named_sets import check_evaluation
 from flipscale.study.study import Values
 

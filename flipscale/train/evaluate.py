@@ -65,18 +65,20 @@ class Evaluated:
     """The content of each set, by its name."""
 
 
-def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
+def open_evaluations(settings: Settings, form: Form, only: Collection[str] | None = None) -> dict[str, HeldOutItems]:
     """The sets to score a run on: its own data's held-out part as "", if it has one, and each further set by its name.
 
     A set's prompt templates are its own, else those of the whole evaluation, else its data's. Raises DataError.
+    only: the names of the sets to open; None for all.
     """
     evaluation = settings.evaluation
     probe = 0
     if evaluation.linear_probe:
         probe = PROBE_IMAGES if evaluation.images is None else 5 * evaluation.images
     main_set = evaluation.data or settings.data
-    found = {
-        "": open_held_out(
+    found = {}
+    if only is None or "" in only:
+        found[""] = open_held_out(
             main_set,
             form,
             images=images_scored(evaluation, main_set),
@@ -84,9 +86,8 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
             trained_on=evaluation.data is None,
             probe=probe,
         )
-    }
     for name, declared in evaluation.sets.items():
-        if isinstance(declared, CommandSet):
+        if isinstance(declared, CommandSet) or (only is not None and name not in only):
             continue  # Its program runs when all else is over, see trainers/program/evaluation.py.
         data, templates = _with_class_names(declared), _templates_of(declared, evaluation)
         images = images_scored(evaluation, declared)
@@ -94,12 +95,23 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
             found[name] = open_held_out(data, form, images=images, templates=templates, trained_on=False, probe=probe)
         except DataError as error:
             raise DataError(f"evaluation.sets.{name}: {error}") from error
-    known = digests(settings)
+    known = digests_once(settings)
     return {
         name: replace(held_out, source=_source(settings, name), digest=known.get(name))
         for name, held_out in found.items()
         if held_out is not None
     }
+
+
+def digests_once(settings: Settings) -> dict[str, str]:
+    """`inputs.digest.digests`, once in a process, as the items of a set are read once."""
+    key = repr((settings.data, settings.evaluation))
+    if key not in _digests:
+        _digests[key] = digests(settings)
+    return _digests[key]
+
+
+_digests: dict[str, dict[str, str]] = {}
 
 
 def _source(settings: Settings, name: str) -> str:
@@ -196,9 +208,7 @@ def _packed(found: Tensor, items: str) -> Hits:
     return Hits(items, len(chances), np.packbits(chances > draws).tobytes())
 
 
-def _scores(
-    model: CLIP, held_out: HeldOutItems, view: _View, classifiers: dict[bytes, Tensor]
-) -> Iterator[_Score]:
+def _scores(model: CLIP, held_out: HeldOutItems, view: _View, classifiers: dict[bytes, Tensor]) -> Iterator[_Score]:
     """All that a set gives. Sets with the same prompts share a classifier."""
     images: Tensor | None = None
     if held_out.pairs is not None:

@@ -19,9 +19,9 @@ from flipscale.identity import RECIPE, show_setting
 from flipscale.plain_files import read_text
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.other_data import say_other_data
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.talk import Steps, say
+from flipscale.workflow.to_score import say_other_data
 from flipscale.workspace import StudyFiles
 
 
