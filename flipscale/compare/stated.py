@@ -135,7 +135,7 @@ def judge_claims(
     rows = results[results[score].notna()]
     lower = bool(scores.lower_is_better(score))
     scale = scale_of(rows[score].to_numpy(float), fraction=scores.is_fraction(score), lower_is_better=lower)
-    contrasts = [_measure(rows, claim, score, scale) for claim in claims]
+    contrasts = [_measure(results, claim, score, scale) for claim in claims]
     noise = _pooled(contrasts)
     differences, by_own_seeds = (
         _differences(contrasts, moments, margin)
@@ -161,10 +161,10 @@ class _Untestable(Exception):
 def _measure(rows: pd.DataFrame, claim: StatedClaim, score: str, scale: ScoreScale) -> _MeasuredClaim:
     """The differences of a claim over the seeds that all of its cells have, or why there are none."""
     try:
-        cells = _cells(rows, claim)
+        cells = _cells(rows, claim, score)
     except _Untestable as reason:
         return _MeasuredClaim(claim, scale, why=str(reason))
-    left, right, *than = (scale.of(cell[score].to_numpy(float)) for cell in cells)
+    left, right, *than = (scale.of(cell[_VALUE].to_numpy(float)) for cell in cells)
     start = right + than[0] - than[1] if than else right
     sign = -1 if scores.lower_is_better(score) else 1
     return _MeasuredClaim(
@@ -178,25 +178,37 @@ def _measure(rows: pd.DataFrame, claim: StatedClaim, score: str, scale: ScoreSca
     )
 
 
-def _cells(rows: pd.DataFrame, claim: StatedClaim) -> list[pd.DataFrame]:
+def _cells(rows: pd.DataFrame, claim: StatedClaim, score: str) -> list[pd.DataFrame]:
     """The runs of each side by seed: left, right, and those of `than`, at the seeds that all of them have."""
     contrasts = [claim.contrast] if claim.than is None else [claim.contrast, claim.than]
-    cells = [_cell(rows, side) for contrast in contrasts for side in (contrast.left, contrast.right)]
+    cells = [_cell(rows, side, score) for contrast in contrasts for side in (contrast.left, contrast.right)]
     seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
     if not seeds:
         raise _Untestable("its cells have no seed in common")
     return [cell.loc[seeds] for cell in cells]
 
 
-def _cell(rows: pd.DataFrame, side: Mapping[str, object]) -> pd.DataFrame:
-    settings = {name: setting_value(value) for name, value in side.items()}
-    need(rows, settings)
+_VALUE = "value of a side"
+
+
+def _cell(rows: pd.DataFrame, side: Mapping[str, object], score: str) -> pd.DataFrame:
+    """The runs of a side that have its score, by seed, with its value in the column _VALUE."""
+    column = str(side.get("score", score))
+    settings = {name: setting_value(value) for name, value in side.items() if name != "score"}
+    need(rows, [column, *settings])
+    if _kind(column) != _kind(score):
+        raise _Untestable(f"{column} has another unit or direction than {score}")
+    rows = rows[rows[column].notna()]
     cell = rows[is_baseline(rows, settings)]
     if cell.empty:
         raise _Untestable(f"no finished run is {settings_words(settings)}")
     if cell["seed"].duplicated().any():
         raise _Untestable(f"several runs of one seed are {settings_words(settings)}")
-    return cell.set_index("seed")
+    return cell.assign(**{_VALUE: cell[column]}).set_index("seed")
+
+
+def _kind(score: str) -> tuple[bool, bool]:
+    return scores.is_fraction(score), bool(scores.lower_is_better(score))
 
 
 def _pooled(contrasts: Sequence[_MeasuredClaim]) -> Noise | None:

@@ -96,8 +96,8 @@ def submit(
     of these waits or runs, and where nothing can be submitted because the launcher of earlier submissions cannot be
     asked about their runs.
 
-    to_score: finished runs whose weights lack scores, by id, each with the seconds that scoring takes, if known: they go
-        out too, and are not trained.
+    to_score: finished runs whose weights lack scores, by id, each with the seconds that it takes, if known: they go out
+        too, and are not trained.
     check: is shown the runs to train before anything is written; what it raises leaves all as it was.
     """
     if isinstance(launcher, str):
@@ -324,10 +324,11 @@ def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
 def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
     """A trained run, asked for scores in its folder. Its time is no limit: it is packed by its cost."""
     folder, asked = run_folder(results, run.id), Asked.of(run)
-    hours = None if seconds is None else seconds * asked.resources.devices / 3600
+    hours = (seconds or 0) * asked.resources.devices / 3600
+    cost = None if seconds is None else replace(run.cost, gpu_hours=hours)
     ask_for_scores(folder, run.settings.evaluation)
     folder.clear_for_retry()
-    return Request(folder, replace(asked, seconds=None, cost=hours and replace(run.cost, gpu_hours=hours)), True)
+    return Request(folder, replace(asked, seconds=None, cost=cost), True)
 
 
 def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:

@@ -232,8 +232,8 @@ def read_scores(folder: AnyPath) -> list[Measured]:
         ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunFolderError(
-            f"{Path(folder, SCORES_FILE)}: holds no scores ({error}). Delete it and submit the study again, which scores "
-            "the weights anew."
+            f"{Path(folder, SCORES_FILE)}: holds no scores ({error}). Delete it and submit the study again, which "
+            "scores the weights anew."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A model is scored on held-out data in float32, with all patches of an image, and besides as `evaluation.inference` says.
+"""A model is scored on held-out data in float32, with whole images and as `evaluation.inference` says.
 
 Scores are fractions from 0 to 1, except held_out_loss, which is in nats. A score the data cannot give is absent. Those
 of the run's own data have plain names; those of a further set have its name in front: `imagenet_v2.zero_shot_top1`.

@@ -24,7 +24,7 @@ def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) 
     return check(study, runs, on_gpu=bool(launch.gpus_here()), to_score=to_score)
 
 
-def refuse_unready(study: Study, to_score: Sequence[Run], runs: Sequence[Run]) -> None:
+def refuse_unready(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> None:
     """Raise InputsError, with every problem, where something that these runs read is missing or wrong."""
     checked = check_runs(study, runs, to_score)
     checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
@@ -58,7 +58,7 @@ def submit_study(
     say_to_score(opened, unscored)
     if check_inputs:
         scoring = [run for run in plan.runs if run.id in unscored.runs]
-        checks.append(partial(refuse_unready, opened.study, scoring))
+        checks.append(partial(refuse_unready, opened.study, to_score=scoring))
     if unscored.runs:
         say(f"{unscored.trained} of {len(plan.runs)} trained; {unscored.words}")
     submission = launch.submit(

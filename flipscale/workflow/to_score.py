@@ -103,8 +103,8 @@ def say_to_score(opened: OpenStudy, found: ToScore) -> None:
         hours = sum(run.cost.gpu_hours for run in found.gone)
         runs = count(len(found.gone), "finished run")
         say(
-            f"{runs} cannot be scored on {_listed(found.sets)}, as the weights are not here: put each model.pt into its "
-            f"run folder, or train again with --redo ID... (about {hours:.2g} {opened.plan.hours_unit})."
+            f"{runs} cannot be scored on {_listed(found.sets)}, as the weights are not here: put each model.pt into "
+            f"its run folder, or train again with --redo ID... (about {hours:.2g} {opened.plan.hours_unit})."
         )
 
 

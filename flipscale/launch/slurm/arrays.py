@@ -185,8 +185,8 @@ class _Arrays:
         """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
         bins: dict[tuple[Hashable, ...], list[list[Request]]] = {}
         spent: dict[tuple[Hashable, ...], float] = {}
-        for alike in grouped(scoring_tasks(self.requests), lambda task: self._key(task[0])):
-            self._add(alike)
+        for alike in grouped((request for request in self.requests if request.only_scores), self._key):
+            self._add(scoring_tasks(alike))
         for line in lines_of(self._not_placed()):
             share, seconds = share_of(line, self.site), seconds_of(line)
             if not self._is_packed(line, share, seconds):
