@@ -8,7 +8,7 @@ from flipscale.devices import Money
 from flipscale.identity import stage
 from flipscale.launch import price_at, read_site
 from flipscale.launch.launcher import Request
-from flipscale.launch.memory import host_memory
+from flipscale.launch.memory import most_memory
 from flipscale.plan import Plan, Run, plan
 from flipscale.run import Asked, RunFolder
 from flipscale.study import read_study
@@ -109,11 +109,13 @@ def _rate(run: Run) -> float:
 def needed_memory(folder: Path) -> str:
     """How much main memory the page's jobs ask for."""
     planned, _, per_node = _planned(folder)
-    sizes = [host_memory(Request(RunFolder(folder / run.id), Asked.of(run))) for run in planned.runs]
-    most = max(size for size in sizes if size is not None)
-    gib = most / 2**30
+    requests = [Request(RunFolder(folder / run.id), Asked.of(run)) for run in planned.runs]
+    one, node = (most_memory(requests, processes) for processes in (1, per_node))
+    assert one is not None
+    assert node is not None
+    each = (node - one) / (per_node - 1)
     return (
-        f"Each job also asks for `--mem={per_node * gib:.0f}G` on a node, as flipscale expects each process to need "
-        f"{gib:.0f} GiB of main memory, the 50,000 validation images included. Where nodes have less, "
-        "`memory_per_process: 12G` asks for another amount and `memory_per_process: null` for none.\n"
+        f"Each job also asks for `--mem={node / 2**30:.0f}G` on a node: {each / 2**30:.1f} GiB for each process, and "
+        f"{(one - each) / 2**30:.1f} GiB for the 50,000 validation images, which one process opens. Where nodes have "
+        "less, `memory_per_process: 10G` asks for another amount and `memory_per_process: null` for none.\n"
     )

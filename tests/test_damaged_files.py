@@ -295,15 +295,11 @@ def test_report_works_for_a_lost_run_without_a_log_and_with_a_damaged_job(study:
     assert study.lost.id in Path("plots/mask/report.html").read_text()
 
 
-def test_ledger_and_du_go_around_what_is_damaged(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ledger_goes_around_what_is_damaged(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     run = study.folders[0]
     for damage in each_damage(run.path / "result.json"):
         assert verb("ledger") == 0, damage
         assert f"A run is left out: {run.path.relative_to(Path.cwd())}" in capsys.readouterr().err or damage in HARMLESS
-    (study.results / "mask" / ".study").unlink()
-    for damage in each_damage(study.path("plan.json")):
-        assert verb("du") == 0, damage
-        assert "plan.json: " in capsys.readouterr().err, damage
 
 
 @pytest.mark.slow
@@ -343,7 +339,7 @@ def test_no_verb_hands_a_terminal_the_orders_of_a_file(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for words in (
         STATUS, (*STATUS, "--json"), DRY_RUN, CANCEL, COLLECT, ("watch", "mask.yaml"), ("why", study.failed.id),
-        ("why", study.folders[0].id), ("logs", study.failed.id), ("ledger",), ("du",), ("gc",), ("plan", "bad.yaml"),
+        ("why", study.folders[0].id), ("logs", study.failed.id), ("ledger",), ("gc",), ("plan", "bad.yaml"),
         ("compare", "mask.yaml"), ("export", "mask.yaml", "--to", "csv"),
     ):  # fmt: skip
         verb(*words)

@@ -84,5 +84,5 @@ def test_zsh_gets_a_script_of_its_own(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["completion", "zsh"]) == 0
     script = capsys.readouterr().out
     assert script.startswith("#compdef flipscale")
-    assert script.count("_flipscale_studies") > 5
+    assert script.count("_flipscale_study_files") > 5
     assert script.count("_flipscale_runs") > 3

@@ -14,7 +14,7 @@ times.py       probe, ledger
 comparison.py  compare, diff
 laws.py        fit, forecast
 whole.py       run
-storage.py     archive, merge, gc, du
+storage.py     archive, merge, gc
 training.py    train
 data.py        data
 arguments.py   arguments that several verbs have

@@ -8,31 +8,38 @@ SHELLS = ("bash", "zsh")
 
 _FUNCTIONS = {
     "bash": """\
-_flipscale_studies() {
+_flipscale_study_files() {
   compgen -d -- "$1"
   compgen -f -X '!*.yaml' -- "$1"
 }
 _flipscale_runs() {
-  compgen -W "$(command ls "${FLIPSCALE_RESULTS:-results}/runs" 2>/dev/null)" -- "$1"
+  local run
+  for run in "${FLIPSCALE_RESULTS:-results}/runs/$1"*; do
+    [[ ${run##*/} =~ ^[A-Za-z0-9._-]+$ ]] && printf '%s\\n' "${run##*/}"
+  done
 }
-_flipscale_runs_and_studies() {
+_flipscale_runs_and_study_files() {
   _flipscale_runs "$1"
-  _flipscale_studies "$1"
+  _flipscale_study_files "$1"
 }
 """,
     "zsh": """\
-_flipscale_studies() { _files -g '*.yaml' }
+_flipscale_study_files() { _files -g '*.yaml' }
 _flipscale_runs() { compadd -- ${FLIPSCALE_RESULTS:-results}/runs/*(N:t) }
-_flipscale_runs_and_studies() { _flipscale_runs; _flipscale_studies }
+_flipscale_runs_and_study_files() { _flipscale_runs; _flipscale_study_files }
 """,
 }
-"""What the script calls for studies and runs. Run ids are the names of folders, so no Python starts at a key press."""
+"""What the script calls for studies and runs. Run ids are the names of folders, so no Python starts at a key press.
+
+The folders may be a stranger's: bash offers no run whose name it would have to quote, and quotes what a function with
+`_file` in its name offers.
+"""
 
 _COMPLETED_BY = {
-    "STUDY": "_flipscale_studies",
+    "STUDY": "_flipscale_study_files",
     "ID": "_flipscale_runs",
     "RUN": "_flipscale_runs",
-    "ID|STUDY": "_flipscale_runs_and_studies",
+    "ID|STUDY": "_flipscale_runs_and_study_files",
 }
 """What completes an argument, by how the help names it. Other arguments that name files are completed as such."""
 

@@ -58,7 +58,6 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (storage.archive, storage.archive_arguments),
         (storage.merge, storage.merge_arguments),
         (storage.gc, storage.gc_arguments),
-        (storage.du, storage.du_arguments),
     ),
     "the rest": (
         (training.train, training.train_arguments),
@@ -67,9 +66,9 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
 }
 """The verbs of each group of the help."""
 
-
 GONE = {
     "data": "run python studies/data/icons.py, mosaic.py or digits.py of a clone",
+    "du": "flipscale gc says what takes space",
 }
 """Verbs of earlier versions, and what to do in their place."""
 

@@ -1,4 +1,4 @@
-"""What runs leave on the disk: archive, merge, gc, du."""
+"""What runs leave on the disk: archive, merge, gc."""
 
 import argparse
 from pathlib import Path
@@ -99,10 +99,15 @@ def gc_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def gc(args: argparse.Namespace) -> int:
-    """List runs that no study asks for, and checkpoints and weights that nothing needs; --remove removes them."""
-    from flipscale.storage import find_unneeded, remove_unneeded
+    """List runs that no study asks for, and checkpoints and weights that nothing needs; --remove removes them.
+
+    It also says what takes space.
+    """
+    from flipscale.storage import find_unneeded, remove_unneeded, usage
     from flipscale.workflow.known import check_recipes, known_studies
 
+    taken = usage(args.results)
+    say(f"{args.results} holds {', '.join(f'{memory(size)} of {kind}' for kind, size in taken.items()) or 'nothing'}")
     studies = known_studies(workspace_of(args), args.studies, only=args.only)
     if not studies:
         raise FlipscaleError(
@@ -115,7 +120,7 @@ def gc(args: argparse.Namespace) -> int:
     for run, why in cleared.left_alone.items():
         say(f"{run} is left alone: {why}")
     if args.json:
-        print_json(_cleared_as_json(cleared, studies, removed=args.remove))
+        print_json({"usage": taken} | _cleared_as_json(cleared, studies, removed=args.remove))
     elif cleared.found:
         rows = [(memory(thing.size), thing.what, thing.run or thing.path.name, thing.why) for thing in cleared.found]
         print_table(("size", "what", "run", "why"), rows, numbers=False)
@@ -144,29 +149,3 @@ def _cleared_as_json(cleared: "Cleared", studies: "list[StudyRuns]", *, removed:
         ],
         "left_alone": dict(cleared.left_alone),
     }
-
-
-def du_arguments(parser: argparse.ArgumentParser) -> None:
-    add_json(parser)
-    add_results(parser)
-
-
-def du(args: argparse.Namespace) -> int:
-    """Show what takes space in a results folder, by study and kind of file."""
-    from flipscale.storage import KINDS, usage
-    from flipscale.workflow.known import names_asking, readable_studies
-
-    if not args.results.is_dir():
-        raise FlipscaleError(f"{args.results}: there is no such folder; --results names another.")
-    found = usage(args.results, names_asking(readable_studies(workspace_of(args))))
-    if args.json:
-        print_json({"bytes": sum(sum(row.values()) for row in found.values()), "studies": found})
-        return 0
-    kinds = [kind for kind in KINDS if any(row.get(kind) for row in found.values())]
-    totals = {kind: sum(row.get(kind, 0) for row in found.values()) for kind in kinds}
-    rows = [
-        (name, *(memory(row[kind]) if kind in row else "" for kind in kinds), memory(sum(row.values())))
-        for name, row in [*found.items(), ("total", totals)]
-    ]
-    print_table(("study", *kinds, "total"), rows)
-    return 0

@@ -296,7 +296,7 @@ class Attendant:
         failed = [(run, error) for run in self.folders if (error := run.error()) and self._is_to_be_answered(error)]
         for run, error in failed:
             took = time.time() - worker.began if error.seconds is None else error.seconds
-            node = self._failed_node(worker, error.kind)
+            node = error.node or self._failed_node(worker, error.kind)
             self.answers.answer(run, error.kind, error.reason, took=took, by_its_error=True, node=node)
         return bool(failed)
 
@@ -316,7 +316,7 @@ class Attendant:
 
     def _failed_node(self, worker: Started, kind: FailureKind) -> str | None:
         """The node that is to be avoided; None is the first of the job. A run may have processes on many."""
-        return self.workers.failed_node(worker) if kind is FailureKind.NODE else None
+        return self.workers.failed_node(worker) if kind.may_be_the_nodes else None
 
     def _judge_idle(self, first: RunFolder, worker: Started, death: Death | None) -> None:
         """Handle the end of a worker that did nothing: `first` is the run that it would have begun with."""
@@ -331,7 +331,8 @@ class Attendant:
             reason = f"{death.reason} It had not started: raise memory_per_process in the site file."
             self.answers.give_up(first, death.kind, reason, took=took)
         else:
-            self.answers.answer(first, death.kind, f"{death.reason} It had not started.", took=took)
+            node = self._failed_node(worker, death.kind)
+            self.answers.answer(first, death.kind, f"{death.reason} It had not started.", took=took, node=node)
 
     def _is_to_be_answered(self, error: Failure) -> bool:
         """Whether a failure is that of a worker of this job, or of one that does not say whose it is."""

@@ -1,15 +1,37 @@
-"""Main memory of a run's process, for a cluster that kills processes that take more than was asked for.
+"""Main memory of a run's processes, for a cluster that kills processes that take more than was asked for.
 
 The plan predicts the memory of a device (`cost.memory_bytes`). On a CPU that is main memory; beside a GPU, main memory
 holds the program, the images, and weights on their way to or from a checkpoint.
 """
 
+import functools
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from flipscale.cost import training_view
-from flipscale.identity import stage
+from flipscale.errors import DataError
+from flipscale.identity import labelled_test_images, stage
+from flipscale.inputs import captions
+from flipscale.inputs.classes import FASHION_TEST_IMAGES
+from flipscale.inputs.idx import IMAGES, shape_of
+from flipscale.inputs.labelled import class_folders
+from flipscale.inputs.paths import EXTENSIONS, located
+from flipscale.inputs.shards import declared_counts, sources
 from flipscale.launch.launcher import Request
-from flipscale.settings import Settings, WebDataset
+from flipscale.settings import (
+    CaptionSet,
+    CommandSet,
+    DataSet,
+    EvaluationSet,
+    Fashion,
+    FolderSet,
+    IdxSet,
+    Settings,
+    Shapes,
+    ShardSet,
+    WebDataset,
+)
 from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20
@@ -36,8 +58,9 @@ STEP = 128 * 2**20
 """Memory is asked for in steps of this size, so that runs that are alike ask for the same."""
 
 
-def host_memory(request: Request) -> int | None:
-    """Bytes of main memory for each process of the run; None where nothing says what it needs."""
+def host_memory(request: Request, processes: int = 1) -> int | None:
+    """Bytes of main memory for this many processes of the run on one node, the leading one among them: it alone opens
+    the sets to score on. None where nothing says what they need."""
     cost = request.asked.cost
     if cost is None or not cost.memory_bytes or request.asked.settled.trainer.kind == "command":
         return None
@@ -46,25 +69,61 @@ def host_memory(request: Request) -> int | None:
     training = on_gpu if gpus else on_cpu
     if settings.trainer.kind == "open_clip":
         training += (OPEN_CLIP_PROGRAMS - 1 + (OPEN_CLIP_LOADERS if gpus else 0)) * PROGRAM
-    needed = training + _images(settings, request.resources.devices)
+    ahead = BATCHES * -(-settings.batch_size // request.resources.devices)
+    training += 3 * ahead * training_view(settings).shape.image.image_size ** 2
+    if settings.fine_tuning is not None:  # Each process opens its test images.
+        training += 3 * labelled_test_images(settings) * settings.image_size**2
+    needed = processes * training + (0 if settings.fine_tuning else _scoring(settings))
     return -(-needed // STEP) * STEP
 
 
-def _images(settings: Settings, processes: int) -> int:
-    """Bytes of the images that a process holds: batches ahead, and each set that it is scored on."""
+def _scoring(settings: Settings) -> int:
+    """Bytes of the sets that a run is scored on, and of their similarities."""
     evaluation = settings.evaluation
     # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
-    sets = [images_scored(evaluation, data) for data in evaluation.sets.values()]
+    sets = [images_held(data, images_scored(evaluation, data)) for data in evaluation.sets.values()]
     held_out = evaluation.data is not None or not isinstance(settings.data, WebDataset)  # shards hold none out
-    main_set = images_scored(evaluation, evaluation.data or settings.data) if held_out else 0
+    main = evaluation.data or settings.data
+    main_set = images_held(main, images_scored(evaluation, main)) if held_out else 0
     scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
-    ahead = BATCHES * -(-settings.batch_size // processes)
-    of_scored = scored * settings.image_size**2
-    of_batches = ahead * training_view(settings).shape.image.image_size ** 2
-    return int(3 * (of_scored + of_batches) + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
+    return int(3 * scored * settings.image_size**2 + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
 
 
-def most_memory(requests: Sequence[Request]) -> int | None:
-    """The most memory that one of the runs needs for each of its processes; None if that of one is unknown."""
-    needed = [host_memory(request) for request in requests]
+def most_memory(requests: Sequence[Request], processes: int) -> int | None:
+    """The most memory that one of the runs needs for this many of its processes; None if that of one is unknown."""
+    needed = [host_memory(request, processes) for request in requests]
     return max(known) if len(known := [size for size in needed if size is not None]) == len(needed) and known else None
+
+
+def images_held(data: DataSet | EvaluationSet, most: int) -> int:
+    """How many images of a set are scored, where `most` are at most: `most` itself if its files are not here, or if
+    only reading them whole would tell."""
+    try:
+        match data:
+            case Fashion():
+                held = FASHION_TEST_IMAGES
+            case IdxSet():
+                held = shape_of(located(data.images), IMAGES)[0]
+            case FolderSet():
+                held = _files_in(class_folders(data.path)[0])
+            case CaptionSet():
+                held = _images_in(located(data.file), data.image, data.caption)
+            case ShardSet() | WebDataset():
+                shards = sources(data.urls)
+                counts = declared_counts(shards, data.sizes if isinstance(data, WebDataset) else None)
+                held = sum(counts.values()) if len(counts) == len(shards) else most
+            case Shapes() | CommandSet():
+                held = most
+    except (DataError, OSError):
+        held = most
+    return min(held, most)
+
+
+@functools.cache  # All runs of a study are scored on the same sets.
+def _files_in(folder: Path) -> int:
+    return sum(name.rpartition(".")[2].lower() in EXTENSIONS for _, _, names in os.walk(folder) for name in names)
+
+
+@functools.cache
+def _images_in(table: Path, image: str, caption: str) -> int:
+    return len({name for _, name, _ in captions.rows(table, image, caption)})

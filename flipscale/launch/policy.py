@@ -13,6 +13,7 @@ from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
 from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
 from flipscale.settings import Resources
+from flipscale.words import count
 
 STUCK = 3
 """A run that was stopped by its time limit this often in a row without progress would never finish."""
@@ -52,6 +53,12 @@ POLICIES: Mapping[FailureKind, Policy] = {
     FailureKind.TIMEOUT: Policy(Action.RESUME, None, f"unless it made no progress {STUCK} times in a row"),
     FailureKind.PREEMPTED: Policy(Action.RESUME, None, "it is nobody's fault"),
     FailureKind.NODE: Policy(Action.MOVE, 3, "the node is avoided from then on"),
+    FailureKind.GPU: Policy(
+        Action.MOVE,
+        1,
+        "an illegal memory access or a failed launch may be the GPU's fault; elsewhere it shows",
+        "; it failed on another GPU too, so its code is to blame",
+    ),
     FailureKind.STALLED: Policy(
         Action.RESUME,
         3,
@@ -97,7 +104,7 @@ def decide(
     before = sum(failed.kind is kind for failed in since_given_up(earlier))
     times = f" ({before + 1} of {policy.most})" if policy.most else ""
     if policy.most is not None and before >= policy.most:
-        return Decision(False, f"given up after {policy.most} times{policy.then}", asked.resources)
+        return Decision(False, f"given up after {count(policy.most, 'time')}{policy.then}", asked.resources)
     match policy.action:
         case Action.STOP:
             return Decision(False, f"given up: {policy.why}", asked.resources)
@@ -173,7 +180,7 @@ def since_given_up(failures: Sequence[FailedAttempt]) -> list[FailedAttempt]:
 
 def nodes_to_avoid(failures: Sequence[FailedAttempt]) -> list[str]:
     """The nodes that have failed under the run since it was last given up."""
-    of_nodes = [failed for failed in since_given_up(failures) if failed.kind is FailureKind.NODE]
+    of_nodes = [failed for failed in since_given_up(failures) if failed.kind.may_be_the_nodes]
     return sorted({failed.node for failed in of_nodes if failed.node})
 
 

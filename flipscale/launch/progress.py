@@ -12,7 +12,7 @@ from typing import TextIO
 
 from flipscale.errors import RunFolderError
 from flipscale.launch.stall import silence
-from flipscale.run import FailedAttempt, Failure, FailureKind, Reached, RunFolder, State
+from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
 from flipscale.workspace import RUNS_FOLDER
 
@@ -90,7 +90,7 @@ class RunProgress:
             return f"earlier attempts that failed: {often}"
         where = f" on {last.node}" if last.node else ""
         then = last.then
-        if last.kind is FailureKind.NODE and self.node and last.node:
+        if last.kind.may_be_the_nodes and self.node and last.node:
             then = "resumed on the same node" if self.node == last.node else f"resumed on another node, {self.node}"
         return f"attempts that failed: {often}; the last{where}: {then}"
 

@@ -120,6 +120,11 @@ SITE = Keys(
     "site",
     {
         "schema": Option(Count(), SITE_SCHEMA, "version of the site file", True),
+        "cluster": Option(
+            Maybe(OneLine()),
+            None,
+            "the cluster, where a site has several; null is SLURM_CLUSTERS, or this machine's own",
+        ),
         "partition": Option(
             Maybe(OneLine()), None, "one partition, or several separated by commas; null is the cluster's default"
         ),
@@ -268,6 +273,7 @@ _OURS = {
     "mem": "write memory_per_process",
     "mem-per-cpu": "write memory_per_process",
     "time": "write time: 4h",
+    "clusters": "write cluster: NAME",
     "partition": "write partition: NAME",
     "account": "write account: NAME",
     "qos": "write qos: NAME",

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 from flipscale.errors import RunFolderError
 from flipscale.guard import plain_file
 from flipscale.launch.launcher import STOP_SECONDS
-from flipscale.run import FailureKind, RunFolder
+from flipscale.run import FailureKind, Fault, RunFolder, fault_in
 
 POLL_SECONDS = 0.1
 """Seconds between looks at the workers."""
@@ -81,8 +81,8 @@ class Started:
     process: AnyProcess
     began: float
     """Unix time."""
-    said_from: int
-    """The offset in the log at which its own lines begin."""
+    said_from: Mapping[Path, int]
+    """The offset in each log at which its own lines begin."""
 
     @property
     def code(self) -> int:
@@ -128,7 +128,7 @@ class Workers:
         """Start workers on these runs, a lane each, until all lanes have one or there is one for each run."""
         while len(self._at_work) < min(self.lanes, len(runs)):
             lane = next(lane for lane in range(self.lanes) if lane not in self._at_work)
-            said = self.log.stat().st_size if self.log.exists() else 0
+            said = {log: log.stat().st_size for log in self._logs if log.exists()}
             self._at_work[lane] = Started(self.start(runs, lane), time.time(), said)
 
     def ask_to_stop(self) -> None:
@@ -165,11 +165,14 @@ class Workers:
         said = self._said(worker)
         if _KILLED_FOR_MEMORY.search(said):
             return Death(FailureKind.OOM, "It was killed because it used more memory than its job has.")
+        stopped = worker.code == 0 or worker.signal in ASKED_TO_STOP
+        if not stopped and (fault := self._fault(worker)):
+            return Death(fault.kind, f"Its process ended; the log says: {fault.line.rstrip('.')}. See {self.log}.")
         if worker.signal == signal.SIGKILL:
             return Death(FailureKind.NODE, "Its process was killed, for an unknown reason.")
         if re.search("node failure|node_fail", said, re.IGNORECASE):
             return Death(FailureKind.NODE, "A node of its job failed.")
-        if worker.code == 0 or worker.signal in ASKED_TO_STOP:
+        if stopped:
             return None
         if _NO_STEP.search(said):
             return Death(FailureKind.NODE, f"SLURM did not start its process{self.last_words(worker)}")
@@ -182,7 +185,9 @@ class Workers:
         return Death(FailureKind.CODE, f"Its process {how}{self.last_words(worker)}")
 
     def failed_node(self, worker: Started) -> str | None:
-        """The node of the process that was killed first, of a worker that srun started on several; None if unknown."""
+        """The node that a log names, or that of the process killed first, of a worker that srun started on several."""
+        if (fault := self._fault(worker)) and fault.node:
+            return fault.node
         found = _FIRST_DEATH.search(self._said(worker, STEP_BYTES))
         return found["node"] if found else None
 
@@ -192,10 +197,21 @@ class Workers:
         said = f"; it said: {lines[-1].strip()[:300]}" if lines else ""
         return f"{said}. See {self.log}."
 
-    def _said(self, worker: Started, size: int = SAID_BYTES) -> str:
+    @property
+    def _logs(self) -> list[Path]:
+        """The log, and beside it those that Ray has for the other processes."""
+        return [self.log, *sorted(self.log.parent.glob(f"{self.log.stem}-*.log"))]
+
+    def _fault(self, worker: Started) -> Fault | None:
+        """The fault of a GPU, a node or the network that any process of the worker told of."""
+        return fault_in("\n".join(self._said(worker, STEP_BYTES, log) for log in self._logs))
+
+    def _said(self, worker: Started, size: int = SAID_BYTES, log: Path | None = None) -> str:
+        """The end of what the worker printed to its log, or to another of its processes' logs."""
+        log = log or self.log
         try:
-            with open(self.log, "rb", opener=plain_file) as file:
-                file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - size))
+            with open(log, "rb", opener=plain_file) as file:
+                file.seek(max(worker.said_from.get(log, 0), os.fstat(file.fileno()).st_size - size))
                 return file.read().decode(errors="replace")
         except (FileNotFoundError, RunFolderError):
             return ""

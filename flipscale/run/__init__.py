@@ -27,6 +27,7 @@ folder.py    a run's folder and its state
 records.py   the content of its files, as types
 code.py      which code trained a run, and how two codes differ
 codec.py     the records as JSON, older versions included
+faults.py    a GPU, a node or the network at fault, by the words of CUDA and NCCL
 lease.py     which process works on a run, and signs of life
 processes.py  processes that files name, and whether they are ours
 files.py     the names of files, and how they are written
@@ -50,6 +51,7 @@ from flipscale.run.codec import (
     result_from_json,
     with_samples_seen,
 )
+from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
 from flipscale.run.files import (
     ARCHIVED_FILES,
     EARLIER,
@@ -129,6 +131,7 @@ __all__ = [
     "FailedAttempt",
     "Failure",
     "FailureKind",
+    "Fault",
     "FileContent",
     "FileUse",
     "Glance",
@@ -139,6 +142,7 @@ __all__ = [
     "Life",
     "Measured",
     "MetricsRecord",
+    "NodeFault",
     "Probe",
     "Reached",
     "Result",
@@ -159,6 +163,7 @@ __all__ = [
     "code_as_json",
     "cpu_name",
     "failed_attempt_as_json",
+    "fault_in",
     "is_alive",
     "is_finished",
     "is_number",
@@ -166,6 +171,7 @@ __all__ = [
     "is_pid",
     "is_probe",
     "lacks_weights",
+    "node_name",
     "probes_in",
     "read_object",
     "read_probe",

@@ -214,9 +214,17 @@ class RunFolder:
     def error(self) -> Failure | None:
         return read_failure(self._path)
 
-    def write_error(self, kind: FailureKind, reason: str, *, seconds: float | None = None, noted: bool = False) -> None:
+    def write_error(
+        self,
+        kind: FailureKind,
+        reason: str,
+        *,
+        seconds: float | None = None,
+        noted: bool = False,
+        node: str | None = None,
+    ) -> None:
         """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
-        failure = Failure(kind, reason, time.time(), os.environ.get(JOB), seconds, noted)
+        failure = Failure(kind, reason, time.time(), os.environ.get(JOB), seconds, noted, node)
         write_record(self.path / "error.json", failure_as_json(failure))
 
     def failures(self) -> list[FailedAttempt]:

@@ -162,12 +162,18 @@ class FailureKind(enum.StrEnum):
     TIMEOUT = "timeout"
     PREEMPTED = "preempted"
     NODE = "node"
+    GPU = "gpu"
     STALLED = "stalled"
     DISK = "disk"
     DATA = "data"
     DIVERGED = "diverged"
     PARENT = "parent"
     CODE = "code"
+
+    @property
+    def may_be_the_nodes(self) -> bool:
+        """Whether the run goes on elsewhere, as its node or GPU may be at fault."""
+        return self in (FailureKind.NODE, FailureKind.GPU)
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,8 @@ class Failure:
     """From the taking of the run to the failure."""
     noted: bool = False
     """Whether an attendant has decided the answer to it."""
+    node: str | None = None
+    """The node of the process that failed, where the fault may be the node's."""
 
 
 @dataclass(frozen=True)

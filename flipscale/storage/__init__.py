@@ -3,23 +3,21 @@
 archive.py   finished runs in one file
 merge.py     such files unpacked into a results folder
 unneeded.py  removable files: runs that no study asks for, checkpoints and weights that nothing needs
-usage.py     used space, by study and kind of file
+usage.py     used space, by kind of file
 """
 
 from flipscale.storage.archive import Archive, write_archive
 from flipscale.storage.merge import Merged, MergeOutcome, merge
 from flipscale.storage.unneeded import Cleared, StudyRuns, Unneeded, find_unneeded, remove_unneeded
-from flipscale.storage.usage import KINDS, Usage, usage
+from flipscale.storage.usage import usage
 
 __all__ = [
-    "KINDS",
     "Archive",
     "Cleared",
     "MergeOutcome",
     "Merged",
     "StudyRuns",
     "Unneeded",
-    "Usage",
     "find_unneeded",
     "merge",
     "remove_unneeded",

@@ -1,4 +1,4 @@
-"""Used space of a results folder, by study and by the purpose of files."""
+"""Used space of a results folder, by the purpose of files."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -7,57 +7,26 @@ from pathlib import Path, PurePath
 from flipscale.run import RUN_FILES, FileUse
 from flipscale.workspace import Workspace
 
-SEVERAL, NO_STUDY, ALL = "several studies", "no study", "all studies"
-"""Rows beside the studies: runs that several ask for, or none, and what all of them share."""
-
-KINDS = (*map(str, FileUse), "tables", "caches", "mlflow", "other")
-"""The kinds of files, in the order of the table."""
-
 _SHARED = {"cache": "caches", "local": "jobs", "slurm": "jobs", "ray": "jobs", "mlartifacts": "mlflow"}
 
-Usage = Mapping[str, Mapping[str, int]]
-"""Bytes by row and kind."""
 
-
-def usage(results: Path, asking: Mapping[str, frozenset[str]]) -> Usage:
-    """Bytes by study and kind of file; each file counts once. `asking`: the names of the studies that ask for a run."""
+def usage(results: Path) -> Mapping[str, int]:
+    """Bytes by kind of file, the largest first; each file counts once."""
+    found: Counter[str] = Counter()
     runs = Workspace(results).runs
-    found: dict[str, Counter[str]] = {}
-    for row, kind, file in (*_of_runs(runs, asking), *_of_studies(results, runs)):
-        found.setdefault(row, Counter())[kind] += _size(file)
-    return {row: dict(kinds) for row, kinds in sorted(found.items(), key=_order)}
-
-
-def _of_runs(runs: Path, asking: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, str, Path]]:
-    """The row, kind and path of each file of run folders."""
-    for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
-        names = asking.get(folder.name, frozenset())
-        row = next(iter(names)) if len(names) == 1 else SEVERAL if names else NO_STUDY
-        for path in _files(folder):
-            yield row, str(use_of(path.relative_to(folder)) or "other"), path
-
-
-def _of_studies(results: Path, runs: Path) -> Iterator[tuple[str, str, Path]]:
-    """The row, kind and path of each file beside the run folders: tables of studies, and what all studies share."""
-    for path in sorted(results.iterdir()):
-        if path == runs:
-            continue
-        row, kind = _shared(path)
+    for path in sorted(results.iterdir()) if results.is_dir() else ():
         for file in _files(path):
-            yield row, kind or ("caches" if file.name == ".collected" else "tables"), file
+            found[_kind(file.relative_to(results)) if path != runs else str(use_of(file) or "other")] += _size(file)
+    return {kind: size for kind, size in found.most_common() if size}
 
 
-def _order(row: tuple[str, Counter[str]]) -> tuple[bool, str]:
-    return row[0] in (SEVERAL, NO_STUDY, ALL), row[0]
-
-
-def _shared(path: Path) -> tuple[str, str]:
-    """The row and kind of what lies in a results folder; kind is '' for the folder of a study's tables."""
-    if path.name.startswith("mlflow.db"):
-        return ALL, "mlflow"
-    if path.is_dir() and path.name not in _SHARED:
-        return path.name, ""
-    return ALL, _SHARED.get(path.name, "other")
+def _kind(file: Path) -> str:
+    """The kind of a file beside the run folders, by its path in the results folder."""
+    if file.name == ".collected":
+        return "caches"
+    if file.parts[0].startswith("mlflow.db"):
+        return "mlflow"
+    return _SHARED.get(file.parts[0], "tables" if len(file.parts) > 1 else "other")
 
 
 def use_of(file: PurePath) -> FileUse | None:

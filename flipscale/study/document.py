@@ -53,8 +53,6 @@ class Complaints:
     found: list[tuple[Place, str]] = field(default_factory=list)
     trapped: set[Place] = field(default_factory=set)
     """Lines on which YAML read something other than what was written: they get no further complaints."""
-    notices: list[str] = field(default_factory=list)
-    """Remarks that are not faults, a line each."""
 
     _known: set[tuple[Place, str]] = field(default_factory=set)
 
@@ -140,11 +138,15 @@ def _nodes_of(name: str, text: str, noun: str) -> list[yaml.Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise StudyError([f"{name}:{line}: is not YAML ({error.problem}); {_yaml_hint(error)}"]) from None
+        # A problem may quote an anchor or a tag, and the file may be one that an include in a stranger's study names.
+        problem = re.sub("(alias|anchor|handle) .*", r"\1", error.problem or "")
+        raise StudyError([f"{name}:{line}: is not YAML ({problem}); {_yaml_hint(error)}"]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         what = f"a character that YAML forbids, {ord(text[error.position]):#04x}"
         raise StudyError([f"{name}:{line}: holds {what}; save the file as plain text"]) from None
+    except (ValueError, OverflowError):  # from chr
+        raise StudyError([f"{name}: has an escape \\U of a character that does not exist; write it plainly"]) from None
     except RecursionError:
         raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
 
@@ -304,7 +306,7 @@ def _number_or_text(kind: str, text: str) -> Any:
 def _kind_of(node: yaml.Node) -> str:
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
-    return "a list" if isinstance(node, yaml.SequenceNode) else f"the text '{node.value}'"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a text"
 
 
 def _yaml_hint(error: yaml.MarkedYAMLError) -> str:

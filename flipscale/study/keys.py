@@ -142,6 +142,3 @@ TOP: Mapping[str, Option] = {
         Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures to draw; null draws all that apply"
     ),
 }
-
-RENAMED: Mapping[str, str] = {"keep": "keep_weights"}
-"""Old names of keys. A file that has one is read, with a notice."""

@@ -14,7 +14,7 @@ from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
-from flipscale.study.keys import RENAMED, SCHEMA, TOP
+from flipscale.study.keys import SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
@@ -52,11 +52,16 @@ def read_study(path: str | Path) -> Study:
 def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...], read: list[Path]) -> Document:
     """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that has it.
 
-    read: the files read so far, repeats included; this adds to it.
+    inside: the files that include it. read: the files read so far, repeats included; this adds to it.
     """
-    document = read_document(path, complaints)
+    faults = Complaints()
+    document = read_document(path, faults)
+    if inside and not document.data.keys() & TOP.keys():  # No complaint quotes what is no study.
+        raise StudyError([f"{path}:1: has none of a study's keys, such as base or axes, so it cannot be included"])
+    for place, what in faults.found:
+        complaints.add(place, what)
+    complaints.trapped |= faults.trapped
     read.append(path)
-    _rename_keys(document, complaints)
     included = document.data.pop("include", None)
     if included is None:
         return document
@@ -68,7 +73,7 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...],
             complaints.add(place, f"{show(name)} is not a file's name; write include: other.yaml")
             continue
         other = path.parent / name
-        if other.resolve() in inside:
+        if _resolved(other) in inside:
             complaints.add(place, f"'{name}' would include itself; remove this include")
         elif not other.is_file():
             complaints.add(place, f"there is no file '{name}'; give its path from the folder of this file")
@@ -80,19 +85,11 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...],
     return document if under is None else merge(under, document)
 
 
-def _rename_keys(document: Document, complaints: Complaints) -> None:
-    """Give keys of older versions their name of today, with a notice."""
-    for old, new in RENAMED.items():
-        if old not in document.data:
-            continue
-        place = document.place(old)
-        if new in document.data:
-            complaints.add(place, f"'{old}' is the old name of '{new}', which is given as well; remove '{old}'")
-            del document.data[old]
-            continue
-        complaints.notices.append(f"{place}: '{old}' is called '{new}' now, and is read as that; rename it")
-        document.data[new] = document.data.pop(old)
-        document.places.setdefault((new,), place)
+def _resolved(path: Path) -> Path | None:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a link in a loop, a NUL byte
+        return None
 
 
 _DEFAULTS = {name: spec.default for name, spec in SETTINGS.items() if not spec.required and not spec.rule}
@@ -141,7 +138,6 @@ class _Checker:
             document=self.document,
             margin=self.values.top("margin"),
             keep_weights=self.values.top("keep_weights"),
-            notices=tuple(self.complaints.notices),
         )
         if self.complaints.found:
             return None

@@ -1,7 +1,7 @@
 """The JSON Schema of a study file, from the tables the reader itself uses: an editor completes and checks with it."""
 
 from flipscale.study.claims import CLAIM
-from flipscale.study.keys import RENAMED, SCHEMA, TOP
+from flipscale.study.keys import SCHEMA, TOP
 from flipscale.study.kinds import JsonSchema
 from flipscale.study.settings import EVALUATION, SETTINGS
 
@@ -40,7 +40,6 @@ def study_schema() -> JsonSchema:
     properties = {
         key: {"description": option.says, **special.get(key, option.kind.schema())} for key, option in TOP.items()
     }
-    properties |= {old: {**properties[new], "deprecated": True} for old, new in RENAMED.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flipscale study",

@@ -98,8 +98,6 @@ class Study:
     """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
     keep_weights: str = "all"
     """Which finished weights stay: all, last or none."""
-    notices: tuple[str, ...] = ()
-    """Remarks on the file, a line each: keys that have another name now."""
 
     def place(self, *path: str | int) -> Place:
         """The file and line of the value at `path`."""

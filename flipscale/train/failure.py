@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost, printable
-from flipscale.run import FailureKind, Lease, RunFolder
+from flipscale.run import FailureKind, Lease, NodeFault, RunFolder, fault_in, node_name
 
 TALK_SECONDS = 10.0
 """While a run trains, a line of progress goes to its log this often."""
@@ -26,6 +26,8 @@ class Cause:
     """A sentence."""
     trace: str = ""
     """The traceback, for the log; empty where the sentence says it all."""
+    node: str | None = None
+    """The node at fault, where it may be one."""
 
 
 class Failed(Exception):
@@ -46,6 +48,8 @@ def why(error: Exception) -> Cause:
             return Cause(FailureKind.DIVERGED, str(error))
         case DataError():
             return Cause(FailureKind.DATA, str(error))
+        case NodeFault():
+            return Cause(FailureKind.NODE, str(error), node=error.node)
         case FlipscaleError():
             return Cause(FailureKind.CODE, str(error))
     if is_out_of_memory(error):
@@ -54,7 +58,16 @@ def why(error: Exception) -> Cause:
         return Cause(FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}")
     what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
     trace = "".join(traceback.format_exception(error))
-    return Cause(FailureKind.CODE, f"{what}. The traceback is in its log (flipscale logs ID).", trace)
+    reason = f"{what}. The traceback is in its log (flipscale logs ID)."
+    if fault := hardware_fault(error):
+        return Cause(fault, reason, trace, node_name())
+    return Cause(FailureKind.CODE, reason, trace)
+
+
+def hardware_fault(error: BaseException) -> FailureKind | None:
+    """Whether CUDA or NCCL tells of a GPU or a node at fault: the kind of it; None for any other error."""
+    fault = fault_in(str(error)) if isinstance(error, RuntimeError) else None
+    return fault.kind if fault else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -79,7 +92,7 @@ def record(run: RunFolder, lease: Lease, failure: Cause) -> None:
     """Write error.json, and the traceback into the log. On a full disk, at least say it."""
     try:
         lease.fence()
-        run.write_error(FailureKind(failure.kind), failure.reason, seconds=time.time() - lease.taken)
+        run.write_error(FailureKind(failure.kind), failure.reason, seconds=time.time() - lease.taken, node=failure.node)
         if failure.trace:
             with run.open_log() as log:
                 log.write(failure.trace)

@@ -35,7 +35,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.errors import FlipscaleError
 from flipscale.run import FailureKind
-from flipscale.train.failure import Cause, Failed, is_out_of_memory, why
+from flipscale.train.failure import Cause, Failed, hardware_fault, is_out_of_memory, why
 
 STORE_SECONDS = 0.25
 """A process that waits at the store looks there, and for failures of others, this often."""
@@ -351,7 +351,7 @@ class _Gather(torch.autograd.Function):
 
 def is_lost_connection(error: Exception) -> bool:
     """Whether another process is gone, as gloo, NCCL and the store say it, each in its own words."""
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or hardware_fault(error):
         return False
     words = "connection|peer|timed out|timeout|nccl|socket|broken pipe"
     return isinstance(error, dist.DistError) or (

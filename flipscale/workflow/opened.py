@@ -74,8 +74,6 @@ def open_study(
     site: where its runs go, as `Launcher.site_name` names it. price: what time costs there, by its site file.
     """
     opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
-    for notice in opened.study.notices:
-        say(notice)
     for folder in (workspace.runs, opened.files.folder):
         check_folder(folder)
     check_owner(opened.files.folder, opened.file)

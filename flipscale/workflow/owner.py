@@ -1,53 +1,64 @@
-"""The owner of a results folder: results/NAME/.study names its study file, relative to that folder.
+"""The owner of a results folder: results/NAME/.study has the path of its study file, and a digest of its content.
 
 A study's results are found by the name of its file, so two files of one name in different folders would overwrite each
 other's. A file that was moved or edited keeps its results, and so does a copy with the same content, or one of study
-and results together.
+and results together. The path is compared and never opened: the folder may come from a stranger.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.plain_files import read_bytes
 from flipscale.run import replacing
+from flipscale.study.document import MOST_STUDY_BYTES
 
 NOTE = ".study"
 
 MOST_NOTE_BYTES = 65536
-"""A path is shorter."""
+"""A path and a digest are shorter."""
 
 
 def check_owner(folder: Path, file: Path) -> None:
     """Raise FlipscaleError where the results in `folder` are of another study file than `file`."""
-    file, owner = file.resolve(), owner_of(folder)
-    if owner is None or owner == file:
-        return
-    try:
-        same = read_bytes(owner) == read_bytes(file)
-    except (OSError, DamagedFile):  # It was moved or deleted, or is of another machine.
-        return
-    if not same:
+    if not may_own(folder, file):
         raise FlipscaleError(
-            f"{folder} holds the results of {owner}, and {file} has the same name. Rename one of the two files, or "
-            f"keep their results apart with --results DIR. To give {folder} to {file}, delete {folder / NOTE}."
+            f"{folder} holds the results of {_noted(folder)[0]}, and {file.resolve()} has the same name. Rename one of "
+            f"the two files, or keep their results apart with --results DIR. To give {folder} to {file.resolve()}, "
+            f"delete {folder / NOTE}."
         )
+
+
+def may_own(folder: Path, file: Path) -> bool:
+    """Whether the results in `folder` are of this study file, of one with the same content, or of one that is gone."""
+    owner, digest = _noted(folder)
+    return owner in ("", str(file.resolve())) or not os.path.lexists(owner) or digest == _digest(file)
 
 
 def note_owner(folder: Path, file: Path) -> None:
     """Write down that the results in `folder` are of `file`, unless they are of another that is still there: a copy of
     it with the same content may use them, and must not take them over."""
-    owner = owner_of(folder)
-    if owner is None or not owner.exists():
+    owner, digest = _noted(folder)
+    is_owner = owner == str(file.resolve())
+    if (is_owner and digest != _digest(file)) or (not is_owner and not os.path.lexists(owner)):
         with replacing(folder / NOTE) as note:
             path = os.path.relpath(file.resolve(), folder.resolve())
-            note.write(f"{path}\n".encode(errors="surrogateescape"))
+            note.write(f"{path}\n{_digest(file)}\n".encode(errors="surrogateescape"))
 
 
-def owner_of(folder: Path) -> Path | None:
-    """The study file that the results in `folder` are of, there or not; None where nothing says so."""
+def _noted(folder: Path) -> tuple[str, str]:
+    """The absolute path of the study file that the results are of, and its digest; '' for what is not noted."""
     try:
-        noted = read_bytes(folder / NOTE, most=MOST_NOTE_BYTES).decode(errors="surrogateescape").strip()
-        return (folder / noted).resolve()
-    except (OSError, DamagedFile, ValueError, RuntimeError):  # a NUL byte, a link in a loop
-        return None
+        lines = read_bytes(folder / NOTE, most=MOST_NOTE_BYTES).decode(errors="surrogateescape").splitlines()
+    except (OSError, DamagedFile):
+        return "", ""
+    path, digest, *_ = *lines, "", ""
+    return os.path.normpath(folder.resolve() / path) if path else "", digest
+
+
+def _digest(file: Path) -> str:
+    try:
+        return hashlib.sha256(read_bytes(file, most=MOST_STUDY_BYTES, follow=True)).hexdigest()
+    except (OSError, DamagedFile):
+        return ""

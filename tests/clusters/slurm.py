@@ -37,6 +37,7 @@ class SlurmCluster:
         self.folder = folder
         self.env: Mapping[str, str] = MappingProxyType({"SLURM_CONF": str(folder / "etc" / "slurm.conf")})
         """What a process needs in its environment to talk to this cluster."""
+        self.accounting_port = int(settings["BASEPORT"]) + 19
         self._keeper = keeper
         self._settings = settings
         second = settings.get("SHAPE") == "second"

@@ -33,6 +33,15 @@ AGAIN = {"REQUEUED": 1.0, "PREEMPTED": 1.0, "NODE_FAIL": 0.0}
 """The ends after which a task waits again, and how many seconds it waits at least."""
 CANCEL_SECONDS, END_SECONDS = 30.0, 2.0
 """From SIGTERM to SIGKILL: after scancel; at a requeue or when the time is over."""
+HEADERS = {
+    "i": "JOBID",
+    "j": "NAME",
+    "F": "ARRAY_JOB_ID",
+    "K": "ARRAY_TASK_ID",
+    "T": "STATE",
+    "r": "REASON",
+    "N": "NODELIST",
+}
 POLL_SECONDS, IDLE_SECONDS = 0.02, 2.0
 
 START = f"import sys; sys.path.append({__file__.rpartition('/')[0]!r}); import fake_slurm; fake_slurm.main()"
@@ -165,6 +174,8 @@ def squeue(folder, options, words):
     tasks = [task for task in tasks if states == ["ALL"] or _shown(task) in states]
     if "name" in options:
         tasks = [task for task in tasks if task["name"] in options["name"].split(",")]
+    if "noheader" not in options:
+        print(re.sub(r"%(\w)", lambda field: HEADERS.get(field[1], "?"), options.get("format", "%i %j %T")))
     for line in _lines(tasks):
         print(re.sub(r"%(\w)", lambda field, line=line: str(line[field[1]]), options.get("format", "%i %j %T")))
 

@@ -405,6 +405,23 @@ def test_a_worker_that_ends_with_a_run_in_hand_fails_it_with_its_last_words(tmp_
         # The controller was killed and has forgotten the job; the next one knows it.
         ("srun: Check SLURM_JOB_ID environment variable. Expired or invalid job 71", "node"),
         ("srun: error: Unable to confirm allocation for job 71: Invalid job id specified", "node"),
+        # A GPU, its node or the network, as CUDA, the driver, NCCL and `train` say it.
+        ("RuntimeError: CUDA error: uncorrectable ECC error encountered", "node"),
+        ("RuntimeError: CUDA error: hardware stack error", "node"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "node"),
+        ("Unable to determine the device handle for GPU 0000:3B:00.0: GPU is lost.", "node"),
+        ("NVRM: Xid (PCI:0000:3b:00): 79, pid=71, GPU has fallen off the bus.", "node"),
+        ("NVRM: Xid (PCI:0000:3b:00): 48, pid=71, Double Bit ECC Error", "node"),
+        ("NVRM: Xid (PCI:0000:3b:00): 13, pid=71, Graphics Exception", "gpu"),
+        ("CUDA error: an illegal memory access was encountered", "gpu"),
+        ("CUDA error: unspecified launch failure", "gpu"),
+        (
+            "[rank3]:[E1130 ProcessGroupNCCL.cpp:683] [Rank 3] Watchdog caught collective operation timeout: "
+            "WorkNCCL(SeqNum=7, OpType=ALLREDUCE) ran for 600010 milliseconds before timing out.",
+            "node",
+        ),
+        ("CUDA error: device-side assert triggered", "code"),
+        ("2026-11-30 05:00:00 other: failed (gpu): CUDA error: an illegal memory access was encountered", "code"),
     ],
 )
 def test_the_log_says_why_a_worker_died(tmp_path, attended, said, kind):
@@ -412,6 +429,42 @@ def test_the_log_says_why_a_worker_died(tmp_path, attended, said, kind):
     job = attended([run], worker(f"print({said!r}, flush=True); os._exit(5)"), attempt=0)
     job.end()
     assert noted(tmp_path, run)[0][0] == kind
+
+
+WATCHDOG = "[rank1]:[E1130] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7, OpType=ALLREDUCE)"
+
+
+def test_an_abort_of_nccls_watchdog_is_the_nodes_whichever_process_says_so(tmp_path, attended):
+    run = StandInRun("run")
+    beside = tmp_path / "job-1.log"
+    beside.write_text("RuntimeError: CUDA error: unspecified launch failure\n")  # of an earlier worker
+    code = f"print({WATCHDOG!r}, file=open({str(beside)!r}, 'a'), flush=True); os._exit(134)"
+    job = attended([run], worker(code))
+    assert job.end() is Ending.AWAY
+    (failed,) = folder(tmp_path, run).failures()
+    assert (failed.kind, failed.node) == ("node", "n1")
+    assert failed.reason == f"Its process ended; the log says: {WATCHDOG}. See {job.log}."
+
+
+def test_a_gpu_that_may_be_at_fault_is_left_once_and_no_reason_to_stop_the_rest(tmp_path, attended):
+    run = StandInRun("run")
+    code = "run.write_error('gpu', 'CUDA error: unspecified launch failure.', node='n7'); os._exit(1)"
+    assert attended([run], worker(code)).end() is Ending.AWAY
+    assert nodes_to_avoid(folder(tmp_path, run).failures()) == ["n7"]
+    assert attended([run], worker(code), attempt=1, node="n2").end() is Ending.DONE
+    assert folder(tmp_path, run).error().reason == (
+        "CUDA error: unspecified launch failure. Given up after 1 time; it failed on another GPU too, so its code is "
+        "to blame."
+    )
+    assert not (tmp_path / "instant.jsonl").exists()
+
+
+def test_a_worker_that_says_which_node_is_at_fault_before_it_begins_has_it_avoided(tmp_path, attended):
+    run = StandInRun("run")
+    said = "The node n9 is at fault: its all-reduce did not end within 10 min."
+    job = attended([run], worker(f"print({said!r}, flush=True); os._exit(1)", leased=False))
+    assert job.end() is Ending.AWAY
+    assert nodes_to_avoid(folder(tmp_path, run).failures()) == ["n9"]
 
 
 SRUN_OF_A_KILLED_PROCESS = """\

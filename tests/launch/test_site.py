@@ -12,6 +12,7 @@ from flipscale.launch.site import DEFAULTS
 NOTHING_KNOWN = {
     "schema": 1,
     "name": None,
+    "cluster": None,
     "partition": None,
     "account": None,
     "qos": None,
@@ -45,6 +46,7 @@ EMPTY = {**NOTHING_KNOWN, "name": "site"}
 FULL = """
 schema: 1
 name: hall
+cluster: west
 partition: gpu,gpu-long
 account: flip-0042
 qos: normal
@@ -121,6 +123,7 @@ def test_a_full_site_reads_to_seconds_counts_and_lists(read):
     assert read(FULL) == {
         "schema": 1,
         "name": "hall",
+        "cluster": "west",
         "partition": "gpu,gpu-long",
         "account": "flip-0042",
         "qos": "normal",
@@ -269,9 +272,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(complaints):
     assert complaints(
         "schema: 1\nparttion: main\ncontainer: {image: a, runtme: pyxis}\npack:\n  tmie: 1h\n  gpus: 2\n"
     ) == [
-        "site.yaml:2: unknown key 'parttion' in site; did you mean 'partition'? Choices: schema, partition, account, "
-        "qos, reservation, time, warning, gpus_per_node, gpu_type, gres, processes_per_node, cpus_per_process, "
-        "memory_per_process, constraint, exclude, throttle, max_array_size, sbatch, srun, export, ...",
+        "site.yaml:2: unknown key 'parttion' in site; did you mean 'partition'? Choices: schema, cluster, "
+        "partition, account, qos, reservation, time, warning, gpus_per_node, gpu_type, gres, processes_per_node, "
+        "cpus_per_process, memory_per_process, constraint, exclude, throttle, max_array_size, sbatch, srun, ...",
         "site.yaml:3: unknown key 'runtme' in container; did you mean 'runtime'? "
         "Choices: image, runtime, mounts, arguments",
         "site.yaml:5: unknown key 'tmie' in pack; did you mean 'time'? "
@@ -430,6 +433,7 @@ def test_what_is_no_option_of_srun_is_refused(complaints):
 @pytest.mark.parametrize(
     ("option", "instead"),
     [
+        ("--clusters=west", "--clusters is not for a site file: write cluster: NAME"),
         ("--array=0-3", "--array is not for a site file: flipscale numbers the runs itself"),
         ("--output=x", "--output is not for a site file: flipscale chooses where logs are"),
         ("--error=x", "--error is not for a site file: flipscale chooses where logs are"),

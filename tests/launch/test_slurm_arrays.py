@@ -426,10 +426,10 @@ def test_no_runs_stand_beside_one_without_gpus_or_of_a_node_or_more(request_of, 
         (Resources(), 1, {}, Shape(1, 1, 1, 0, None)),
         (Resources(gpus=0), 1, {"memory_per_process": "4G"}, Shape(1, 1, 1, 0, "4G")),
         (Resources(gpus=1), 1, {"cpus_per_process": 12}, Shape(1, 1, 12, 1, None)),
-        (Resources(gpus=4), 1, {"memory_per_process": "500M"}, Shape(1, 4, 1, 4, "2000M")),
+        (Resources(gpus=4), 1, {"memory_per_process": "500M"}, Shape(1, 4, 1, 4, "500M")),
         (Resources(gpus=8), 1, {}, Shape(1, 8, 1, 8, None)),
         # over several nodes
-        (Resources(gpus=16), 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "8192G")),
+        (Resources(gpus=16), 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "1024G")),
         (Resources(gpus=16), 1, {"gpus_per_node": 4}, Shape(4, 4, 1, 4, None)),
         (Resources(gpus=12), 1, {}, Shape(2, 6, 1, 6, None)),
         # one process for several GPUs
@@ -437,7 +437,7 @@ def test_no_runs_stand_beside_one_without_gpus_or_of_a_node_or_more(request_of, 
         (Resources(gpus=16, processes=2), 1, {}, Shape(2, 1, 1, 8, None)),
         # without GPUs
         (Resources(processes=6), 1, {}, Shape(1, 6, 1, 0, None)),
-        (Resources(processes=6), 1, {"processes_per_node": 2, "memory_per_process": "3G"}, Shape(3, 2, 1, 0, "6G")),
+        (Resources(processes=6), 1, {"processes_per_node": 2, "memory_per_process": "3G"}, Shape(3, 2, 1, 0, "3G")),
         (Resources(processes=2), 1, {"processes_per_node": 4}, Shape(1, 2, 1, 0, None)),
         # in lanes
         (Resources(gpus=1), 3, {"memory_per_process": "2G"}, Shape(1, 3, 1, 1, "6G")),

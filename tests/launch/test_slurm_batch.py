@@ -61,7 +61,7 @@ FULL = replace(
     tasks={0: ("a", "b"), 1: ("c",), 4: ("d",), 7: ("e",), 8: ("f",), 9: ("g",)},
     resources=Resources(gpus=8),
     lanes=2,
-    memory=120 * 2**30,
+    memory=480 * 2**30,
     avoid=("gpu-007", "gpu-001"),
     site=EVERYTHING,
     after="20260101-120000-abc-3",
@@ -180,7 +180,7 @@ def test_gpus_are_the_first_of_the_generic_resources(resources, keys, said):
 
 
 def test_a_run_over_several_nodes_asks_for_them():
-    said = options(replace(PLAIN, resources=Resources(gpus=16), memory=4 * 2**30, site=site(cpus_per_process=6)))
+    said = options(replace(PLAIN, resources=Resources(gpus=16), memory=32 * 2**30, site=site(cpus_per_process=6)))
     asked = {name: said[name] for name in ("nodes", "ntasks-per-node", "cpus-per-task", "mem", "gres")}
     assert asked == {"nodes": "2", "ntasks-per-node": "8", "cpus-per-task": "6", "mem": "32G", "gres": "gpu:8"}
 

@@ -20,6 +20,7 @@ from flipscale.launch import Looker, cancel, look, preview, states, submit
 from flipscale.launch.launcher import Whereabouts
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
+from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, State
 from tests.launch import fake_slurm
@@ -29,6 +30,15 @@ from tests.patience import PATIENCE, wait_until
 pytestmark = pytest.mark.slow
 
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
+
+HEADER = "echo 'flipscale|NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST'"
+"""squeue's answer where it knows no job."""
+
+
+@pytest.fixture(autouse=True)
+def long_sent(monkeypatch):
+    """Jobs count as sent more than a minute ago."""
+    monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 0)
 
 
 class Cluster:
@@ -363,6 +373,63 @@ def test_sbatch_does_not_take_the_environment_of_another_job_or_of_the_user_for_
     assert seen == ["SLURM_CONF=/etc/slurm/slurm.conf"]
 
 
+@pytest.mark.parametrize("program", ["squeue", "scancel", "scontrol"])
+def test_programs_that_ask_do_not_take_the_users_variables_for_options(tmp_path, idle, monkeypatch, program):
+    for name in ("SQUEUE_ACCOUNT", "SQUEUE_PARTITION", "SACCT_FORMAT", "SCANCEL_ACCOUNT", "SINFO_PARTITION"):
+        monkeypatch.setenv(name, "others")
+    monkeypatch.setenv("SLURM_CLUSTERS", "")
+    idle.replace(program, f'env > {tmp_path}/seen; "$REAL" "$@"')
+    runs = several(1)
+    send(runs, tmp_path)
+    cancel(runs, tmp_path)
+    seen = (tmp_path / "seen").read_text()
+    assert not re.findall(r"^(?:SQUEUE|SACCT|SCANCEL|SINFO|SLURM_CLUSTERS).*", seen, re.MULTILINE)
+
+
+def test_a_job_asks_its_own_cluster_without_its_name_and_a_login_node_by_it(tmp_path, idle, monkeypatch):
+    idle.replace("sbatch", 'echo "$("$REAL" "$@");west"')
+    runs = several(2)
+    send(runs, tmp_path, cluster="west,east")
+    (array,) = arrays(tmp_path)
+    assert array.cluster == "west"
+    assert "#SBATCH --clusters=west,east\n" in array.path(tmp_path / "slurm").with_suffix(".sh").read_text()
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "west")
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+    assert [words[0] for words in idle.arguments("squeue")] == ["--clusters=west", "--states=all"]
+    assert idle.arguments("scontrol") == [["--clusters=west", "show", "config"]]
+
+
+def test_an_answer_of_squeue_without_its_header_says_nothing_of_the_jobs(tmp_path, idle):
+    runs = several(3)
+    send(runs, tmp_path)
+    idle.replace("squeue", "exit 0")
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+    assert says(tmp_path, runs[0]) == (
+        "SLURM cannot be asked: squeue answered without its header line, so it has not said which jobs there are"
+    )
+    assert scheduler.is_running("1_0") is None
+    with pytest.raises(LaunchError, match="Nothing was submitted: it is not known whether 3 runs"):
+        send(runs, tmp_path)
+    idle.replace("squeue", HEADER)
+    assert set(states(runs, tmp_path).values()) == {State.LOST}
+    idle.replace("squeue", "echo 'flipscale|STATE'")
+    assert scheduler.is_running("1_0") is False
+
+
+def test_no_job_is_lost_within_a_minute_of_its_sbatch(tmp_path, idle, monkeypatch):
+    monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 60)
+    runs = several(2)
+    send(runs, tmp_path)
+    idle.replace("squeue", HEADER)
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+    assert "sent within the last minute" in says(tmp_path, runs[0])
+    assert send(runs, tmp_path).skipped == {State.WAITING: 2}
+    earlier = folder(tmp_path, runs[0]).job()
+    folder(tmp_path, runs[0]).write_job(replace(earlier, submitted=earlier.submitted - 61))
+    assert states(runs, tmp_path) == {"run-00": State.LOST, "run-01": State.WAITING}
+
+
 @pytest.mark.parametrize(("line", "code"), [("exit 3", 3), ("cd /nowhere || exit", 1)])
 def test_a_line_of_setup_that_ends_the_job_fails_its_run_and_says_so(tmp_path, cluster, line, code):
     run = StandInRun("run")
@@ -689,7 +756,7 @@ def finished(cluster) -> list[str]:
 def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idle, state, node, says_so, failures):
     run = StandInRun("run")
     send([run], tmp_path)
-    idle.replace("squeue", "exit 0")
+    idle.replace("squeue", HEADER)
     idle.replace("sacct", f"echo 'another|1_0|FAILED|n9'; echo '{arrays(tmp_path)[0].job_name}|1_0|{state}|{node}'")
     known = "SLURM no longer knows its job 1_0, sent "
     assert says(tmp_path, run).startswith(known)
@@ -949,7 +1016,7 @@ def test_a_dry_run_where_slurm_is_away_says_so_too(tmp_path, idle):
 def test_a_lost_task_says_where_it_was_last(tmp_path, idle):
     run = StandInRun("run")
     send([run], tmp_path)
-    idle.replace("squeue", "exit 0")
+    idle.replace("squeue", HEADER)
     lease = {"token": "t", "host": "elsewhere", "pid": 1, "born": "1", "job": "slurm/x/0", "node": "n3", "time": 1.0}
     (folder(tmp_path, run).path / "last_holder.json").write_text(json.dumps(lease))
     log = arrays(tmp_path)[0].log(tmp_path / "slurm", 0)

@@ -89,7 +89,7 @@ BAD = {
     "undefined_alias": (
         "schema: 1\nbase: *small\n",
         (
-            "study.yaml:2: is not YAML (found undefined alias 'small'); mark the value that is meant with & "
+            "study.yaml:2: is not YAML (found undefined alias); mark the value that is meant with & "
             "and this name, above this line"
         ),
     ),
@@ -178,10 +178,6 @@ BAD = {
         ),
     ),
     # schema and unknown keys
-    "old_and_new_name": (
-        GOOD + "keep_weights: all\nkeep: none\n",
-        "study.yaml:9: 'keep' is the old name of 'keep_weights', which is given as well; remove 'keep'",
-    ),
     "unknown_weights": (
         GOOD + "keep_weights: some\n",
         "study.yaml:8: 'some' is not a choice of weights to keep; Choices: all, last, none",

@@ -653,17 +653,6 @@ def test_an_evaluation_marks_no_baseline(read):
         read(f"{SMALL}{axes}baseline: {{evaluation: {{images: 160}}}}\n")
 
 
-def test_the_old_name_of_keep_weights_is_read_with_a_notice(read, tmp_path: Path):
-    study = read(SMALL + "keep: none\n")
-    assert study.keep_weights == "none"
-    place = f"{tmp_path / 'study.yaml'}:3"
-    assert study.notices == (f"{place}: 'keep' is called 'keep_weights' now, and is read as that; rename it",)
-    assert read(SMALL + "keep_weights: none\n").notices == ()
-    assert read("include: other.yaml\n" + SMALL, other="keep: last\n").keep_weights == "last"
-    assert read("include: other.yaml\n" + SMALL + "keep_weights: all\n", other="keep: last\n").keep_weights == "all"
-    assert list(Draft202012Validator(study_schema()).iter_errors({"schema": 1, "keep": "none"})) == []
-
-
 def test_weights_kept_are_all_those_at_the_end_of_a_line_or_none(read):
     axes = "axes: {mask_ratio: [0.5], tuning: [null, 320], inference: [full, masked]}\n"
     kept = {}

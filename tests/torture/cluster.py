@@ -108,14 +108,14 @@ class Cluster:
             tasks = [task for task in self.tasks if task.id == options["jobs"]]
             if not tasks:
                 return 1, "", "slurm_load_jobs error: Invalid job id specified"
-            return 0, "".join(f"flipscale|{task.state}\n" for task in tasks), ""
+            return 0, "".join(["flipscale|STATE\n", *(f"flipscale|{task.state}\n" for task in tasks)]), ""
         names = options["name"].split(",")
         lines = [
             f"flipscale|{task.name}|{task.array}|{task.index}|{state}|Priority|{node}\n"
             for task, state, node in self._view()
             if task.name in names
         ]
-        return 0, "".join(lines), ""
+        return 0, "".join(["flipscale|NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST\n", *lines]), ""
 
     def _view(self) -> list[tuple[Task, str, str]]:
         """What squeue knows: a new job is listed at once, but states may be old."""

@@ -73,7 +73,7 @@ def full_disk(extent: Extent) -> Counts:
 # Files that are cut off
 
 LOOKS: tuple[tuple[str, ...], ...] = (
-    ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("logs", "RUN"), ("du",), ("ledger",),
+    ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("logs", "RUN"), ("gc",), ("ledger",),
     ("why", "RUN"), ("cancel", "study.yaml"), ("submit", "--dry-run", "study.yaml"),
 )  # fmt: skip
 """Commands that read run folders. Each truncated file is read by two of them, in turns."""
@@ -211,7 +211,7 @@ def many_folders(extent: Extent, made: Path) -> Counts:
         if not number % LINKS:
             first = folder
     looks = [
-        ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("du",), ("gc",), ("ledger",),
+        ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("gc",), ("ledger",),
         ("logs", "other-000001"), ("why", "other-000001"), ("archive", "study.yaml"), ("report", "study.yaml"),
     ]  # fmt: skip
     cases = [Case(f"{' '.join(look)} beside many", functools.partial(_beside, made, look)) for look in looks]

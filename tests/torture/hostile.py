@@ -252,7 +252,7 @@ def site(seed: str, made: Path) -> Outcome:
 
 LOOKS: tuple[tuple[str, ...], ...] = (
     ("status", "study.yaml"), ("status", "--json", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"),
-    ("report", "study.yaml"), ("why", "study.yaml"), ("du",), ("gc",), ("ledger",), ("archive", "study.yaml"),
+    ("report", "study.yaml"), ("why", "study.yaml"), ("gc",), ("ledger",), ("archive", "study.yaml"),
     ("compare", "study.yaml"), ("plan", "study.yaml"), ("cancel", "study.yaml"), ("submit", "--dry-run", "study.yaml"),
     ("export", "--to", "latex", "study.yaml"), ("logs", "RUN"), ("why", "RUN"), ("fit", "study.yaml"),
 )  # fmt: skip

@@ -226,6 +226,7 @@ def test_all_that_the_program_says_is_in_the_log(asked):
         ("raise ValueError('a wrong shape')", "code", "ValueError: a wrong shape"),
         ("raise MemoryError()", "oom", "MemoryError"),
         ("sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried ...')", "oom", "CUDA out of memory"),
+        ("sys.exit('CUDA error: uncorrectable ECC error encountered')", "node", "uncorrectable ECC error"),
         ("raise OSError(28, 'No space left on device')", "disk", "No space left"),
         ("os.kill(os.getpid(), 9)", "oom", "was killed by SIGKILL, which is what the system does"),
         ("os.kill(os.getpid(), 15)", "code", "was killed by SIGTERM"),

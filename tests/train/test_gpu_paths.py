@@ -101,7 +101,6 @@ def test_memory_that_runs_out_in_any_of_cudas_libraries_is_out_of_memory(error):
     "error",
     [
         RuntimeError("out of resource: shared memory, Required: 262144, Hardware limit: 232448"),
-        RuntimeError("CUDA error: an illegal memory access was encountered"),
         RuntimeError("CUDA error: device-side assert triggered"),
         ValueError("a file about out of memory"),
     ],
@@ -109,6 +108,23 @@ def test_memory_that_runs_out_in_any_of_cudas_libraries_is_out_of_memory(error):
 )
 def test_other_errors_that_speak_of_memory_are_not(error):
     assert why(error).kind == FailureKind.CODE
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), "node"),
+        (dist.DistBackendError("NCCL error: unhandled cuda error\nCuda failure 214 'uncorrectable ECC error'"), "node"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "gpu"),
+        (dist.DistBackendError("NCCL error: Cuda failure 719 'unspecified launch failure'"), "gpu"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_fault_of_the_hardware_is_of_the_node_that_had_it(monkeypatch, error, kind):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    failure = why(error)
+    assert (failure.kind, failure.node) == (kind, "n7")
+    assert not is_lost_connection(error)
 
 
 def test_a_checkpoint_that_finds_no_room_on_the_gpu_is_not_called_broken(settings, run, monkeypatch):

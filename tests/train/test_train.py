@@ -72,7 +72,7 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     assert set(json.loads((folder.path / "result.json").read_text())) == {
         "schema", "scores", "samples_seen", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
         "evaluation_seconds", "images_per_second", "attempts", "device", "devices", "gpu_hours", "peak_memory_bytes",
-        "started", "finished", "final_loss", "params", "corrupt_samples",
+        "started", "finished", "final_loss", "params", "corrupt_samples", "digests",
         "corrupt_evaluation_images", "versions", "chance",
     }  # fmt: skip
     facts = ("samples_seen", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")

@@ -20,6 +20,7 @@ from flipscale.run import RunFolder, write_json
 from flipscale.settings import JsonObject, Resources
 
 NOT_HERE: Mapping[str, str] = {
+    "cluster": "--address says which cluster",
     "partition": "Ray has no partitions; --address says which cluster",
     "account": "Ray keeps no accounts",
     "qos": "Ray has no qualities of service",

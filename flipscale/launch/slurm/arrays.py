@@ -43,7 +43,7 @@ class JobArray:
     command: tuple[str, ...]
     """The command of a worker."""
     memory: int | None = None
-    """Bytes of main memory that each process is to have; None leaves it to the cluster."""
+    """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
     after: str | None = None
     """The array whose task of the same index must have ended before a task starts."""
     after_jobs: tuple[str, ...] = ()
@@ -52,6 +52,8 @@ class JobArray:
     """Seconds that each job may take, where a probe has timed its runs and the site says no limit."""
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
+    cluster: str | None = None
+    """The cluster it is to go to, then the one that took it; None is that of the machine which sends it."""
 
     @property
     def job_name(self) -> str:
@@ -94,7 +96,7 @@ class JobArray:
 
 def _fixed(record: JsonObject) -> JsonObject:
     """The part of a record that stays as it was sent."""
-    return {name: value for name, value in record.items() if name != "slurm_id"}
+    return {name: value for name, value in record.items() if name not in ("slurm_id", "cluster")}
 
 
 def job_name_of(array: str) -> str:
@@ -116,23 +118,23 @@ class Shape:
 def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = None) -> Shape:
     """The nodes and the needs on each. LaunchError if a run's processes cannot be split evenly over nodes.
 
-    memory: bytes of each process.
+    memory: bytes of a run on each node.
     """
-    gpus, processes = resources.gpus, resources.devices
-    nodes = _nodes_of(gpus, processes, site)
+    gpus = resources.gpus
+    nodes = _nodes_of(resources, site)
     is_whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
-    per_node = processes // nodes * lanes
     return Shape(
         nodes=nodes,
-        tasks_per_node=per_node,
+        tasks_per_node=resources.devices // nodes * lanes,
         cpus_per_task=site["cpus_per_process"],
         gpus_per_node=site["gpus_per_node"] if is_whole else gpus // nodes,
-        memory_per_node=None if memory is None else _megabytes(memory * per_node),
+        memory_per_node=None if memory is None else _megabytes(memory * lanes),
     )
 
 
-def _nodes_of(gpus: int, processes: int, site: Site) -> int:
+def _nodes_of(resources: Resources, site: Site) -> int:
     """How many nodes a run takes, by its GPUs, or where it has none by its processes."""
+    gpus, processes = resources.gpus, resources.devices
     what, key, needed = ("GPUs", "gpus_per_node", gpus) if gpus else ("processes", "processes_per_node", processes)
     most = site[key] or needed
     nodes = math.ceil(needed / most)
@@ -275,11 +277,12 @@ class _Arrays:
         return bool(self.site["memory_per_process"] == PREDICTED)
 
     def _memory(self, runs: Sequence[Request]) -> int | None:
-        """The memory of each process, for the neediest run: all jobs of an array ask for the same."""
-        written = self.site["memory_per_process"]
+        """The memory of a run on a node, for the neediest one: all jobs of an array ask for the same."""
+        written, resources = self.site["memory_per_process"], runs[0].resources
+        processes = resources.devices // _nodes_of(resources, self.site)
         if self._is_predicted:
-            return most_memory(runs)
-        return bytes_of(written) if written else None
+            return most_memory(runs, processes)
+        return bytes_of(written) * processes if written else None
 
     def _limit(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
         """The time limit of each job in seconds; None if the site has one, or if no probe has timed the runs."""

@@ -39,6 +39,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
     site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
     path = array.path(home)
     options: BatchOptions = {
+        "clusters": array.cluster,
         "array": _indices(array.tasks, site["throttle"]),
         "output": str(array.log(home, "%a")),
         # To the batch script alone, which becomes the attendant: it tells the workers, and then asks for a requeue.
@@ -97,13 +98,14 @@ def _refuse_line_breaks(options: BatchOptions) -> None:
             )
 
 
-def send(array: JobArray, home: Path, after: str | None = None) -> str:
-    """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused.
+def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
+    """Write the array's record and script, and hand it to sbatch: the array with SLURM's number and the cluster that
+    took it. LaunchError if it is refused.
 
     Nodes that failed under the runs are avoided, unless the cluster refuses that, as where there are no others.
     """
     try:
-        number = _send(array, home, after)
+        number, cluster = _send(array, home, after)
     except scheduler.ControllerAway:
         raise
     except LaunchError as refused:
@@ -111,25 +113,26 @@ def send(array: JobArray, home: Path, after: str | None = None) -> str:
             raise
         array = replace(array, avoid=())
         try:
-            number = _send(array, home, after)
+            number, cluster = _send(array, home, after)
         except LaunchError:
             raise refused from None
-    replace(array, slurm_id=number).write(home)
-    return number
+    sent = replace(array, slurm_id=number, cluster=cluster or array.cluster)
+    sent.write(home)
+    return sent
 
 
-def _send(array: JobArray, home: Path, after: str | None) -> str:
+def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | None]:
     seal = array.write(home)
     script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after, seal)
     script.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
-            number = scheduler.submit(str(script))
+            sent = scheduler.submit(str(script))
         except scheduler.ControllerAway as error:
             time.sleep(pause or 0)
             # A controller that was too busy to answer may have taken it all the same.
             if number := _number_of(array):
-                return number
+                return number, None
             if pause is None:
                 raise scheduler.ControllerAway(
                     f"{error}. {script} is not sent; submit again when SLURM answers."
@@ -137,7 +140,7 @@ def _send(array: JobArray, home: Path, after: str | None) -> str:
         except LaunchError as error:
             raise LaunchError(_why_refused(array, script, text, str(error))) from None
         else:
-            return number or _number_that_was_not_named(array, script)
+            return sent or (_number_that_was_not_named(array, script), None)
     raise AssertionError("the last try returns or raises")
 
 
@@ -152,8 +155,8 @@ def _number_that_was_not_named(array: JobArray, script: Path) -> str:
 
 
 _ASKED = (
-    "partition", "account", "qos", "reservation", "constraint", "exclude", "nodes", "ntasks[a-z-]*", "cpus[a-z-]*",
-    "gres", "mem", "time", "export",
+    "clusters", "partition", "account", "qos", "reservation", "constraint", "exclude", "nodes", "ntasks[a-z-]*",
+    "cpus[a-z-]*", "gres", "mem", "time", "export",
 )  # fmt: skip
 """What a cluster may refuse: the options that `_why_refused` quotes beside those that the site file adds."""
 
@@ -166,7 +169,7 @@ def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
         hint = (
             " Write memory_per_process into the site file: the memory of a process, or null for the cluster's default."
         )
-    if "invalid partition" in said.lower() and (known := scheduler.partitions()):
+    if "invalid partition" in said.lower() and (known := scheduler.partitions(array.cluster)):
         hint += f" Partitions here: {', '.join(known)}."
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
@@ -175,7 +178,7 @@ def _number_of(array: JobArray, *, patient: bool = False) -> str | None:
     """SLURM's number of the array by its name, which no other has. `patient` looks for a minute until it comes."""
     for pause in (*(scheduler.PAUSES if patient else ()), None):
         try:
-            entries = scheduler.queue([array.job_name]).get(array.job_name, {})
+            entries = scheduler.queue([array.job_name], array.cluster).get(array.job_name, {})
         except LaunchError:
             entries = {}
         if entries or pause is None:

@@ -1,11 +1,13 @@
 """Hands runs to SLURM, says where their jobs are, and stops them."""
 
 import contextlib
+import os
 import secrets
 import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
@@ -18,6 +20,9 @@ from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
 from flipscale.run import Job, RunFolder, State
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
+
+JUST_SENT_SECONDS = 60.0
+"""No job is called lost so soon after its sbatch: a busy or backed-up controller may list it late."""
 
 
 class SlurmLauncher:
@@ -33,6 +38,9 @@ class SlurmLauncher:
         self.site = DEFAULTS if site is None else site
         python = self.site["python"]
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
+        # As sbatch itself would choose, whose variables are not passed on to it.
+        named = (os.environ.get(name) for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"))
+        self.cluster: str | None = self.site.get("cluster") or next(filter(None, named), None)
         self._asked: scheduler.Configuration | None = None
         """How the cluster is set up, where it was asked and has answered."""
 
@@ -43,13 +51,16 @@ class SlurmLauncher:
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send
 
-        numbers: dict[str, str] = {}
+        taken: dict[str, JobArray] = {}
         sent = 0
         for array in self._arrays(requests):
             # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             yield from self._jobs(array)
             try:
-                numbers[array.name] = send(array, self.home, numbers.get(array.after or ""))
+                after = taken.get(array.after or "")
+                if after:  # No job waits for one of another cluster.
+                    array = replace(array, cluster=after.cluster)
+                taken[array.name] = send(array, self.home, after.slurm_id if after else None)
             except LaunchError as error:
                 for run_id in _runs_of(array):
                     (self.results / RUNS_FOLDER / run_id / "job.json").unlink(missing_ok=True)
@@ -83,7 +94,7 @@ class SlurmLauncher:
         tasks = {job.run_id: _task_of(job) for job in jobs}
         names = {name for name, _ in tasks.values()}
         try:
-            entries = scheduler.queue(map(job_name_of, names), patient=closely)
+            entries = self._queue(names, patient=closely)
         except LaunchError as error:
             # SLURM, if it cannot be asked, has not said that the jobs are gone.
             away = isinstance(error, scheduler.ControllerAway)
@@ -94,10 +105,18 @@ class SlurmLauncher:
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
         return {
             job.run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
-            or Whereabouts(None, self._last_seen(job, name, index))
+            or self._unlisted(job, name, index)
             for job in jobs
             for name, index in [tasks[job.run_id]]
         }
+
+    def _unlisted(self, job: Job, name: str, index: int) -> Whereabouts:
+        """Where a job is that squeue does not list."""
+        if time.time() - job.submitted < JUST_SENT_SECONDS:
+            return Whereabouts(
+                State.WAITING, "its job was sent within the last minute, and squeue does not list it yet"
+            )
+        return Whereabouts(None, self._last_seen(job, name, index))
 
     def _last_seen(self, job: Job, name: str, index: int) -> str:
         """What is known of a job that SLURM has forgotten: its number, when it was sent, where it was, what it said."""
@@ -124,8 +143,8 @@ class SlurmLauncher:
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
                 f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
-        if doomed:
-            scheduler.cancel(doomed)
+        for cluster, ids in doomed.items():
+            scheduler.cancel(ids, cluster)
         if foreign:
             raise LaunchError(
                 f"The runs are marked as cancelled. Left alone: {'; '.join(foreign)}, not from {self.home}. Cancel it "
@@ -137,16 +156,20 @@ class SlurmLauncher:
                 f"{what} The jobs of these arrays could not be removed from the queue: {' '.join(damaged)}"
             )
 
-    def _to_stop(self, tasks: Set[tuple[str, int]], arrays: Mapping[str, JobArray]) -> tuple[list[str], list[str]]:
-        """The arguments of scancel for cancelled tasks of arrays, and words on the jobs that are not of this folder."""
-        entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
-        doomed: list[str] = []
+    def _to_stop(
+        self, tasks: Set[tuple[str, int]], arrays: Mapping[str, JobArray]
+    ) -> tuple[dict[str | None, list[str]], list[str]]:
+        """The arguments of scancel for cancelled tasks of arrays, by cluster, and words on the jobs that are not of
+        this folder."""
+        entries = self._queue(arrays, patient=True)
+        doomed: dict[str | None, list[str]] = {}
         foreign: list[str] = []
         for name, array in arrays.items():
             cancelled = {index for array_name, index in tasks if array_name == name}
             stops = self._doomed(array, cancelled, entries.get(array.job_name, {}))
             others = self._sent_elsewhere(array, stops)
-            doomed += [task for task in stops if scheduler.array_of(task) not in others]
+            if mine := [task for task in stops if scheduler.array_of(task) not in others]:
+                doomed.setdefault(array.cluster, []).extend(mine)
             foreign += [f"job {number}, which was sent from {script}" for number, script in others.items()]
         return doomed, foreign
 
@@ -156,7 +179,8 @@ class SlurmLauncher:
         A site's own sbatch may hand a copy of the script to SLURM, so the logs tell as well.
         """
         script, logs = str(array.path(self.home).with_suffix(".sh")), str(array.log(self.home, "")).removesuffix(".log")
-        files = {number: scheduler.files_of(number) for number in dict.fromkeys(map(scheduler.array_of, tasks))}
+        numbers = dict.fromkeys(map(scheduler.array_of, tasks))
+        files = {number: scheduler.files_of(number, array.cluster) for number in numbers}
         return {
             number: found[0]
             for number, found in files.items()
@@ -177,10 +201,11 @@ class SlurmLauncher:
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun."""
         arrays = [JobArray.read(path) for path in sorted((self.home / submission).glob("[0-9]*.json"))]
-        entries = scheduler.queue(array.job_name for array in arrays)
-        waiting = [entry.id for tasks in entries.values() for entry in tasks.values() if entry.state == "PENDING"]
-        if ids := dict.fromkeys(map(scheduler.array_of, waiting)):
-            scheduler.cancel(list(ids), waiting_only=True)
+        entries = self._queue(array.name for array in arrays)
+        for array in arrays:
+            tasks = entries.get(array.job_name, {}).values()
+            if ids := dict.fromkeys(scheduler.array_of(entry.id) for entry in tasks if entry.state == "PENDING"):
+                scheduler.cancel(list(ids), array.cluster, waiting_only=True)
 
     def runs_of(self, submission: str) -> Iterator[RunFolder]:
         """All runs of a submission."""
@@ -194,7 +219,7 @@ class SlurmLauncher:
         tasks = {job.run_id: _task_of(job) for parent in sorted(parents) if (job := self._open_job(parent))}
         if not tasks:
             return {}
-        entries = scheduler.queue((job_name_of(name) for name, _ in tasks.values()), patient=True)
+        entries = self._queue((name for name, _ in tasks.values()), patient=True)
         found = {run_id: entries.get(job_name_of(name), {}).get(index) for run_id, (name, index) in tasks.items()}
         return {run_id: entry.id for run_id, entry in found.items() if entry and entry.lives}
 
@@ -217,14 +242,15 @@ class SlurmLauncher:
             self._asked = None
             site, size, before = self.site, self.site["max_array_size"] or scheduler.Configuration().max_array_size, {}
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        return arrays_of(requests, site, size, submission, command=self.command, under_way=before)
+        arrays = arrays_of(requests, site, size, submission, command=self.command, under_way=before)
+        return [replace(array, cluster=self.cluster) for array in arrays]
 
     def _site(self) -> tuple[Site, int]:
         """The site, and how many tasks an array may have. A cluster that is here is asked what the site leaves open."""
         size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
         if size and not is_predicted:
             return self.site, size
-        self._asked = scheduler.configuration() if shutil.which("scontrol") else None
+        self._asked = scheduler.configuration(self.cluster) if shutil.which("scontrol") else None
         found = self._asked or scheduler.Configuration()
         if is_predicted and not found.counts_memory:
             return {**self.site, "memory_per_process": None}, size or found.max_array_size
@@ -244,10 +270,26 @@ class SlurmLauncher:
         forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
         # Accounting is asked by number, which only the array's record has.
         arrays, _ = self._read_all(forgotten)
-        history = scheduler.history(
-            {array.job_name: array.slurm_id for array in arrays.values() if array.slurm_id is not None}
-        )
+        ids: dict[str | None, dict[str, str]] = {}
+        for array in arrays.values():
+            if array.slurm_id is not None:
+                ids.setdefault(array.cluster, {})[array.job_name] = array.slurm_id
+        history: dict[str, dict[int, scheduler.QueueEntry]] = {}
+        for cluster, asked in ids.items():
+            history |= scheduler.history(asked, cluster)
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
+
+    def _queue(self, names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, scheduler.QueueEntry]]:
+        """What SLURM has of these arrays, by the names of their jobs: each is asked of the cluster that took it."""
+        names = set(names)
+        arrays, _ = self._read_all(names)
+        asked: dict[str | None, list[str]] = {}
+        for name in names:
+            asked.setdefault(arrays[name].cluster if name in arrays else None, []).append(job_name_of(name))
+        found: dict[str, dict[int, scheduler.QueueEntry]] = {}
+        for cluster, jobs in asked.items():
+            found |= scheduler.queue(jobs, cluster, patient=patient)
+        return found
 
     def _read_all(self, names: Iterable[str]) -> tuple[dict[str, JobArray], list[str]]:
         """The arrays of these names, and what is wrong with those that cannot be read."""

@@ -134,7 +134,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
     try:
         return subprocess.run(
             command,
-            env={**_environment(command[0]), **(environment or {})},
+            env={**_environment(), **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -153,21 +153,36 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
         ) from None
 
 
-def _environment(program: str) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The environment of a program of SLURM's.
 
-    sbatch takes variables such as SBATCH_PARTITION for options, which would override the site file. It also takes and
-    passes on those of the job that it is called from, as on a compute node.
+    Each takes variables for options: SBATCH_PARTITION would override the site file, SQUEUE_ACCOUNT hide jobs. sbatch
+    also takes and passes on those of the job that it is called from, as on a compute node.
     """
-    if program != "sbatch":
-        return dict(os.environ)
-    kept = ("SLURM_CONF", "SLURM_CONF_SERVER")
-    return {
-        name: value for name, value in os.environ.items() if name in kept or not name.startswith(("SLURM", "SBATCH"))
-    }
+    kept = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+    options = ("SLURM", "SBATCH", "SQUEUE", "SACCT", "SCANCEL", "SCONTROL", "SINFO")
+    return {name: value for name, value in os.environ.items() if name in kept or not name.startswith(options)}
 
 
-def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, QueueEntry]]:
+def _on(cluster: str | None) -> list[str]:
+    """The option that asks another cluster of the site than that of this machine."""
+    # Within a job the variable says which cluster it is on: compute nodes need not reach the accounting's host.
+    return [f"--clusters={cluster}"] if cluster and cluster != os.environ.get("SLURM_CLUSTER_NAME") else []
+
+
+def _squeue(fields: str, *options: str, patient: bool = False) -> list[list[str]]:
+    """The lines of squeue, its header among them. An answer without one is no answer: LaunchError."""
+    # Without the variable a long list of waiting tasks is cut off.
+    answer = ask("squeue", *options, f"--format={_MARK}{fields}", patient=patient, SLURM_BITSTR_LEN="0")
+    lines = list(_marked(answer, fields.count("|") + 1))
+    if not lines:
+        raise LaunchError("squeue answered without its header line, so it has not said which jobs there are")
+    return lines
+
+
+def queue(
+    names: Iterable[str], cluster: str | None = None, *, patient: bool = False
+) -> dict[str, dict[int, QueueEntry]]:
     """What SLURM has of the arrays of these names, by task index; ended tasks only as long as it remembers them.
 
     A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
@@ -176,16 +191,8 @@ def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int,
     names = sorted(set(names))
     if not names:
         return found
-    answer = ask(
-        "squeue",
-        "--noheader",
-        "--states=all",
-        f"--name={','.join(names)}",
-        f"--format={_MARK}%j|%F|%K|%T|%r|%N",
-        patient=patient,
-        SLURM_BITSTR_LEN="0",  # Without it a long list of waiting tasks is cut off.
-    )
-    for name, array, tasks, state, reason, nodes in _marked(answer, 6):
+    asked = [*_on(cluster), "--states=all", f"--name={','.join(names)}"]
+    for name, array, tasks, state, reason, nodes in _squeue("%j|%F|%K|%T|%r|%N", *asked, patient=patient):
         for task in indices(tasks) if name in names and array.isdigit() else ():
             entry = QueueEntry(f"{array}_{task}", state, reason, nodes)
             before = found.setdefault(name, {}).get(task)
@@ -195,7 +202,7 @@ def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int,
     return found
 
 
-def history(arrays: Mapping[str, str]) -> dict[str, dict[int, QueueEntry]]:
+def history(arrays: Mapping[str, str], cluster: str | None = None) -> dict[str, dict[int, QueueEntry]]:
     """Accounting's records of tasks that have ended, of arrays given as name: id. Empty if a cluster keeps no accounts.
 
     Only squeue knows which tasks live: those that a crashed controller forgot run for ever in the accounts.
@@ -203,9 +210,9 @@ def history(arrays: Mapping[str, str]) -> dict[str, dict[int, QueueEntry]]:
     found: dict[str, dict[int, QueueEntry]] = {}
     if not arrays or shutil.which("sacct") is None:
         return found
-    fields = "JobName,JobID,State,NodeList"
+    ids, fields = ",".join(sorted(arrays.values())), "JobName,JobID,State,NodeList"
     try:
-        answer = ask("sacct", "-X", "-n", "-P", "-j", ",".join(sorted(arrays.values())), f"--format={fields}")
+        answer = ask("sacct", *_on(cluster), "-X", "-n", "-P", "-j", ids, f"--format={fields}")
     except LaunchError:
         return found
     for line in answer.splitlines():
@@ -227,25 +234,25 @@ def array_of(task: str) -> str:
     return task.partition("_")[0]
 
 
-def files_of(job: str) -> list[str]:
+def files_of(job: str, cluster: str | None = None) -> list[str]:
     """The batch script of a job or an array, and the files that its tasks write their output to, as SLURM has them;
     empty where it has forgotten the job."""
     try:
-        answer = ask("scontrol", "show", "job", job, patient=True)
+        answer = ask("scontrol", *_on(cluster), "show", "job", job, patient=True)
     except UnknownJob:
         return []
     return re.findall(r"^\s*(?:Command|StdOut)=(.+?)\s*$", answer, re.MULTILINE)
 
 
-def submit(script: str) -> str | None:
-    """Hand a batch script to sbatch: SLURM's number of the job; None where its answer says that it was taken, and no
-    more. LaunchError if it is refused."""
+def submit(script: str) -> tuple[str, str | None] | None:
+    """Hand a batch script to sbatch: SLURM's number of the job, and its cluster where sbatch was asked to choose one;
+    None where its answer says that it was taken, and no more. LaunchError if it is refused."""
     answer = ask("sbatch", "--parsable", script)
-    numbers = re.findall(r"^\s*(\d+)(?:;[\w.-]+)?\s*$", answer, re.MULTILINE)
-    return numbers[0] if len(numbers) == 1 else None  # Of two numbers, one is somebody else's.
+    found = re.findall(r"^\s*(\d+)(?:;([\w.-]+))?\s*$", answer, re.MULTILINE)
+    return (found[0][0], found[0][1] or None) if len(found) == 1 else None  # Of two numbers, one is somebody else's.
 
 
-def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
+def cancel(ids: Sequence[str], cluster: str | None = None, *, waiting_only: bool = False) -> None:
     """Stop jobs, arrays or tasks of arrays. Those that SLURM has forgotten are skipped.
 
     `waiting_only` is what an attendant asks for: it has other things to do than to wait for the controller.
@@ -253,7 +260,7 @@ def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
     for first in range(0, len(ids), AT_ONCE):
         only = ["--state=PENDING"] if waiting_only else []
         with contextlib.suppress(UnknownJob):
-            ask("scancel", *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
+            ask("scancel", *_on(cluster), *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
 
 
 def requeue(job: str) -> None:
@@ -275,9 +282,9 @@ class Configuration:
     much."""
 
 
-def configuration() -> Configuration:
-    """How this cluster was set up."""
-    answer = ask("scontrol", "show", "config", patient=True)
+def configuration(cluster: str | None = None) -> Configuration:
+    """How a cluster was set up; of several, the first."""
+    answer = ask("scontrol", *_on(cluster and cluster.partition(",")[0]), "show", "config", patient=True)
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
     if found is None:
         raise LaunchError(
@@ -302,10 +309,10 @@ def node_is_lost(node: str) -> bool:
     return any(word in state for state in states for word in ("down", "fail", "unk", "drain", "*"))
 
 
-def partitions() -> list[str]:
+def partitions(cluster: str | None = None) -> list[str]:
     """The partitions that this user may see; none where SLURM cannot be asked."""
     try:
-        answer = ask("sinfo", "--noheader", f"--format={_MARK}%R")
+        answer = ask("sinfo", *_on(cluster), "--noheader", f"--format={_MARK}%R")
     except LaunchError:
         return []
     return list(dict.fromkeys(name for (name,) in _marked(answer, 1)))
@@ -317,8 +324,7 @@ def is_running(job: str) -> bool | None:
     None where SLURM cannot be asked.
     """
     try:
-        answer = ask("squeue", "--noheader", f"--jobs={job}", f"--format={_MARK}%T")
-        return ["RUNNING"] in _marked(answer, 1)
+        return ["RUNNING"] in _squeue("%T", f"--jobs={job}")
     except UnknownJob:
         return False
     except LaunchError:

@@ -21,7 +21,7 @@ from typing import IO
 from flipscale.errors import DamagedFile
 from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
-from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive, is_ours
+from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
@@ -99,7 +99,8 @@ class Ended:
             return FailureKind.OOM
         if "No space left on device" in text or "Disk quota exceeded" in text:
             return FailureKind.DISK
-        return FailureKind.CODE
+        fault = fault_in(text)
+        return fault.kind if fault else FailureKind.CODE
 
 
 class Program:

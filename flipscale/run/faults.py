@@ -1,0 +1,63 @@
+"""Faults of a GPU, its node or the network, by the words that CUDA, NCCL, the driver and `train` itself have for them.
+
+CUDA's sentences are those of cudaGetErrorString. An Xid line is one of the driver's; 13, 31, 43 and 45 follow from what
+a program did, see https://docs.nvidia.com/deploy/xid-errors. An NCCL watchdog ends its process with SIGABRT (134): one
+process, its GPU or the network kept the others waiting.
+"""
+
+import os
+import re
+import socket
+from typing import NamedTuple
+
+from flipscale.errors import FlipscaleError
+from flipscale.run.lease import NODE
+from flipscale.run.records import FailureKind
+
+
+class NodeFault(FlipscaleError):
+    """This machine lacks what the run was given, or cannot reach the others; the run may go on elsewhere."""
+
+    def __init__(self, why: str, node: str | None = None):
+        """node: the one at fault; None is this one."""
+        self.node = node or node_name()
+        super().__init__(f"The node {self.node} is at fault: {why}")
+
+
+def node_name() -> str:
+    """The name of this machine, as its scheduler has it. FLIPSCALE_NODE of an srun is the job's first node."""
+    return os.environ.get("SLURMD_NODENAME") or os.environ.get(NODE) or socket.gethostname()
+
+
+_FAULTS = (
+    (
+        FailureKind.NODE,
+        re.compile(
+            r"uncorrectable (ECC|NVLink) error|GPU is lost|fallen off the bus|hardware stack error|busy or unavailable"
+            r"|[Nn]o CUDA-capable device|No CUDA GPUs are available|system not yet initialized"
+            r"|Xid \([^)]*\): (?!(13|31|43|45)\b)\d|The node (?P<node>\S+) is at fault: "
+        ),
+    ),
+    (FailureKind.GPU, re.compile(r"illegal memory access|unspecified launch failure|Xid \([^)]*\): (13|31)\b")),
+    (FailureKind.NODE, re.compile(r"[Ww]atchdog (caught collective operation timeout|got stuck)")),
+)
+
+
+class Fault(NamedTuple):
+    """What a text says of a fault."""
+
+    kind: FailureKind
+    line: str
+    node: str | None
+    """The one at fault, where the line names it."""
+
+
+def fault_in(text: str) -> Fault | None:
+    """The fault that an error or a log tells of; None without one."""
+    # A line of `train` about a failure that it recorded belongs to another run.
+    lines = [line for line in text.splitlines() if not re.search(r"failed \(\w+\): ", line)]
+    for kind, words in _FAULTS:
+        for line in lines:
+            if found := words.search(line):
+                return Fault(kind, line.strip()[:300], found.groupdict().get("node"))
+    return None
