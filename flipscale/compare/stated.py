@@ -195,7 +195,9 @@ def _cell(rows: pd.DataFrame, side: Mapping[str, object], score: str) -> pd.Data
     """The runs of a side that have its score, by seed, with its value in the column _VALUE."""
     column = str(side.get("score", score))
     settings = {name: setting_value(value) for name, value in side.items() if name != "score"}
-    need(rows, [column, *settings])
+    need(rows, settings)
+    if column not in rows:
+        raise _Untestable(f"no finished run has {column}")
     if _kind(column) != _kind(score):
         raise _Untestable(f"{column} has another unit or direction than {score}")
     rows = rows[rows[column].notna()]

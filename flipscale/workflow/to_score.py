@@ -8,7 +8,6 @@ from statistics import median
 from flipscale.cost import scored_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import measures, scored, stage
-from flipscale.inputs.digest import digests
 from flipscale.plan import Run
 from flipscale.run import RunFolder, lacks_weights, read_timings, set_of, unmeasured
 from flipscale.timing import Timings, evaluation_shape
@@ -42,6 +41,8 @@ class ToScore:
 
 def to_score(opened: OpenStudy) -> ToScore:
     """A look at all finished runs of the plan. Each set's data is digested once."""
+    from flipscale.inputs.digest import digests  # It loads ssl for shards behind a URL.
+
     timings = read_timings(opened.workspace.timings).at(opened.site)
     now: dict[str, dict[str, str]] = {}
     trained, found, gone = 0, {}, []
@@ -55,10 +56,12 @@ def to_score(opened: OpenStudy) -> ToScore:
             if not folder.is_trained:
                 continue
             trained += 1
-            declared = repr((settings.data, settings.evaluation))
+            declared = repr((settings.data, settings.evaluation, settings.fine_tuning))
             if declared not in now:
-                now[declared] = digests(settings) if measures(settings) else {}
+                now[declared] = digests(settings)
             missing = unmeasured(folder, settings, now[declared])
+            if settings.fine_tuning is not None and _is_of_other_data(folder, now[declared]):
+                changed[""] += 1
             paces += _pace(folder, run, timings)
         except RunFolderError:
             continue  # `collect` names it.
@@ -73,6 +76,13 @@ def to_score(opened: OpenStudy) -> ToScore:
             images[run.id] = _images(run, set(missing))
     found = {run_id: median(paces) * number if paces else None for run_id, number in images.items()}
     return ToScore(trained, found, tuple(gone), tuple(sets), dict(changed))
+
+
+def _is_of_other_data(folder: RunFolder, now: Mapping[str, str]) -> bool:
+    """Whether the labelled images of a fine-tuning are others than those that it was scored on."""
+    result = folder.result()
+    then = result.digests.get("") if result else None
+    return then is not None and now.get("", then) != then
 
 
 def _pace(folder: RunFolder, run: Run, timings: Timings) -> list[float]:
@@ -95,9 +105,11 @@ def _images(run: Run, wanted: set[str]) -> float:
 def say_to_score(opened: OpenStudy, found: ToScore) -> None:
     """Say which sets changed, and which scores cannot be had as weights are gone."""
     for name, number in sorted(found.changed.items()):
+        what = f"'{name}'" if name else "the study's own data"
+        again = "scores them anew" if name in found.sets else "--redo ID... retrains the runs"
         say(
-            f"the data of {_named(name)} changed after {count(number, 'run')} were scored on it: flipscale submit "
-            f"{opened.arguments} scores them anew, and needs their weights."
+            f"warning: scores on {what} were measured on other data: {number} of {count(found.trained, 'finished run')}."
+            f" Put those data back, or flipscale submit {opened.arguments} {again}."
         )
     if found.gone:
         hours = sum(run.cost.gpu_hours for run in found.gone)
@@ -111,7 +123,7 @@ def say_to_score(opened: OpenStudy, found: ToScore) -> None:
 def say_other_data(opened: OpenStudy) -> None:
     """Name each set whose data changed after finished runs were scored on it."""
     found = to_score(opened)
-    say_to_score(opened, ToScore(found.trained, changed=found.changed))
+    say_to_score(opened, ToScore(found.trained, sets=found.sets, changed=found.changed))
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -69,7 +69,7 @@ def test_noise_of_the_27_claims_is_that_of_a_second_program() -> None:
 
 def test_a_claim_by_its_own_seeds_is_a_paired_t_test_of_logits() -> None:
     results = read_results(TABLE_1).sort_values("seed")
-    plain = results[results["tuning"].isna() & results["reconstruction"].isna() & (results["inference"] == "full")]
+    plain = results[results["tuning"].isna() & results["reconstruction"].isna()]
     plain = plain[(plain["text_mask_ratio"] == 0) & (plain["mask_shape"] == "random")]
     hits = {key: 2000 * rows["zero_shot_top1"] for key, rows in plain.groupby(["mask_ratio", "batch_size"])}
     logits = {key: [math.log((h + 0.5) / (2000.5 - h)) for h in of_key] for key, of_key in hits.items()}
@@ -219,7 +219,7 @@ def test_json_has_the_contrast_and_both_answers() -> None:
     listed = text["claims"]
     assert isinstance(listed, list)
     more_so = next(entry for entry in listed if entry["than"])
-    assert more_so["left"]["inference"] == "masked"
+    assert more_so["left"]["score"] == "masked.zero_shot_top1"
     assert more_so["than"]["left"] == more_so["left"] | {"mask_ratio": 0.5}
     assert more_so["verdict"] == "holds"
     assert more_so["by_own_seeds"]["p_corrected"] > 0.05

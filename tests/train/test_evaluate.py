@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import top_k_accuracy_score
 
-from flipscale.errors import FlipscaleError
 from flipscale.settings import Shapes
 from flipscale.train import evaluate as evaluation
 from flipscale.train.data import Form, HeldOutItems, open_held_out
@@ -293,9 +292,9 @@ def test_normalization_is_the_runs(settings, held_out):
 # Masked inference (FLIP, table 1d)
 
 
-def seen(model, images, settings, **changes):
+def seen(model, images, settings, inference="", **changes):
     with torch.no_grad():
-        return evaluation._encode_images(model.eval(), images, settings(**changes))
+        return evaluation._encode_images(model.eval(), images, evaluation._View(settings(**changes), inference))
 
 
 @pytest.mark.parametrize(("ratio", "views"), [(0.5, 2), (0.75, 4)])
@@ -334,11 +333,17 @@ def test_an_images_masks_do_not_depend_on_its_batch(inference, settings, held_ou
     assert (other - whole).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("inference", ["masked", "ensemble"])
-def test_masked_inference_of_an_unmasked_run_is_an_error(inference, settings, held_out):
-    model = build(settings(mask_ratio=0))
-    with pytest.raises(FlipscaleError, match=rf"^inference: {inference} shows .* mask_ratio is 0.*or inference: full"):
-        evaluate(model, {"": held_out}, settings(mask_ratio=0, inference=inference))
+def test_a_masked_run_is_scored_in_all_ways_and_an_unmasked_one_on_whole_images(settings, held_out):
+    shown = {"evaluation": {"inference": ["masked", "ensemble"]}}
+    found = evaluate(build(settings(mask_ratio=0.5)), {"": held_out, "b": held_out}, settings(mask_ratio=0.5, **shown))
+    names = {f"{part}held_out_loss" for part in ("", "masked.", "ensemble.", "b.", "b.masked.", "b.ensemble.")}
+    assert names == {name for name in found.scores if "loss" in name}
+    assert (
+        len({found.scores[name] for name in ("held_out_loss", "masked.held_out_loss", "ensemble.held_out_loss")}) == 3
+    )
+    assert found.scores["b.masked.held_out_loss"] == found.scores["masked.held_out_loss"]
+    whole = evaluate(build(settings(mask_ratio=0)), {"": held_out}, settings(mask_ratio=0, **shown))
+    assert not [name for name in whole.scores if "." in name]
 
 
 # Linear probe
@@ -372,7 +377,7 @@ def test_the_images_of_the_probe_are_none_of_those_it_is_scored_on(settings):
 def test_the_probe_sees_what_the_tower_has_before_its_projection(settings, held_out):
     model, images = build(settings()).eval(), held_out.pairs[0][:5]
     with torch.no_grad():
-        features = evaluation._encode_images(model, images, settings(), pooled=True)
+        features = evaluation._encode_images(model, images, evaluation._View(settings(), ""), pooled=True)
     assert features.shape == (5, 16)
     torch.testing.assert_close(F.normalize(features @ model.visual.proj, dim=-1), seen(model, images, settings))
 
