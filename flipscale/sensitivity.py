@@ -1,25 +1,18 @@
-"""How small a difference the seeds of a study can detect, known before it runs. Loads no pandas.
+"""How small a difference the seeds of a study can detect. Loads no pandas.
 
-A plan says it by the noise of a usual study. compare/planned.py says it by the study's own finished runs.
+It follows from how far twins differ from seed to seed, which only finished runs of the study show (compare/planned.py).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flipscale.cell import Cell
 from flipscale.collect import baseline_of, setting_value
 from flipscale.plan import Plan
-from flipscale.scores import is_fraction
 from flipscale.settings import Settings
-from flipscale.stats import Design, Noise, ScoreScale, Sensitivity, Transform, expected_noise, sensitivity_of
+from flipscale.stats import Design, Noise, ScoreScale, Sensitivity, Transform, sensitivity_of
 from flipscale.study import Study
 from flipscale.words import count, fixed, joined, margin_words, score_value
-
-USUAL_SD, USUAL_LEVEL = 0.056, math.log(3)
-"""Standard deviation over seeds, in logits, of differences between twins of the fashion study on 2,000 test images
-(recipe 1); at an accuracy of 75 %, where the logit is log 3, that is 1.05 points. On 10,000 images (recipe 2) it is
-0.036."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +39,11 @@ class PlannedSensitivity:
     sd: float
     """How far twins differ from seed to seed there, in the score's own unit."""
     finished: int
-    """Finished runs of this study that say so; 0 where a usual study's noise stands in."""
-
-
-def usual_sensitivity(study: Study, planned: Plan) -> PlannedSensitivity | None:
-    """The effect that the seeds detect if twins differ as those of a usual study of accuracies do.
-
-    None for a study without a baseline or without twins, and for a score that is not a fraction, of which accuracies
-    say nothing.
-    """
-    pairs = planned_pairs(study, planned)
-    if pairs is None or (study.score is not None and not is_fraction(study.score)):
-        return None
-    noise = expected_noise(USUAL_SD, pairs.cells, pairs.seeds)
-    return sensitivity_by(pairs, noise, ScoreScale(Transform.LOGIT), USUAL_LEVEL, study.margin / 100)
+    """Finished runs of this study that say so."""
 
 
 def sensitivity_by(
-    pairs: PlannedPairs, noise: Noise, scale: ScoreScale, level: float, margin: float | None, finished: int = 0
+    pairs: PlannedPairs, noise: Noise, scale: ScoreScale, level: float, margin: float | None, finished: int
 ) -> PlannedSensitivity:
     """The effect that planned twins detect by this noise, if the baseline is at this level of the scale."""
     assert noise.sd is not None
@@ -126,14 +106,17 @@ def planned_words(found: PlannedSensitivity) -> str:
     """'3 seeds would detect 1.9 points at 75.0 % (...), if twins differ by 1.1 points (SD) from seed to seed ...'."""
     at = score_value(found.at, found.fraction)
     sd = _amount(found.sd, found.fraction)
-    if found.finished:
-        source = f"as those of {count(found.finished, 'finished run')} do"
-    else:
-        source = "as those of the fashion study did on 2,000 test images"
     return (
         f"{sensitivity_words(found.sensitivity, found.fraction, 'would detect').removesuffix('.')}. This is where the "
-        f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, {source}."
+        f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, as those of "
+        f"{count(found.finished, 'finished run')} do."
     )
+
+
+def unknown_words(pairs: PlannedPairs) -> str:
+    """What a plan says of its seeds where no finished runs show how far twins differ."""
+    seeds = f"{count(pairs.seeds, 'seed')} {'detects' if pairs.seeds == 1 else 'detect'}"
+    return f"The difference that {seeds} is unknown until seeds exist: finished runs show how far twins differ."
 
 
 def _amount(size: float, fraction: bool) -> str:

@@ -1,7 +1,7 @@
 """Processes that are forked from one that has loaded their modules, and otherwise are as new interpreters are.
 
 A new interpreter takes longer to load torch and open_clip than the small trainings of tests take. So where they are in
-memory (tests/zygote.py), `Popen` forks when it is to start `python -m flipscale ...`. The process has the environment,
+memory (tests/zygote.py), `Popen` forks when it is to start `python -P -m flipscale`. The process has the environment,
 the command line (in /proc too, where flipscale recognises its processes), descriptors, session and signal handlers of
 a new one, and nothing that flipscale keeps in memory. It does not call the handlers of atexit. Popen starts an
 interpreter for any other program, without /proc, from a process of several threads, and where a variable differs that
@@ -72,8 +72,8 @@ def _can_be_forked(asked: Mapping[str, Any], environment: Mapping[str, str]) -> 
     arguments = asked["args"]
     return (
         isinstance(arguments, list)
-        and arguments[:2] == [sys.executable, "-m"]
-        and arguments[2] in MODULES
+        and arguments[0] == sys.executable
+        and _after_dash_m(arguments)[:1] in [[module] for module in MODULES]
         and {name: asked[name] for name in _ORDINARY} == _ORDINARY
         and _read_at_start(environment) == _read_at_start(zygote.STARTED_WITH)
         and _is_one_thread()
@@ -82,6 +82,12 @@ def _can_be_forked(asked: Mapping[str, Any], environment: Mapping[str, str]) -> 
             for strings, (start, end) in zip((arguments, _assignments(environment)), _places(), strict=True)
         )
     )
+
+
+def _after_dash_m(arguments: Sequence[str]) -> Sequence[str]:
+    """The module and its arguments where this is `python -m` or `python -P -m`."""
+    words = arguments[2 if arguments[1:2] == ["-P"] else 1 :]
+    return words[1:] if words[:1] == ["-m"] else []
 
 
 def _is_one_thread() -> bool:
@@ -117,7 +123,7 @@ def _be_new(asked: Mapping[str, Any], environment: Mapping[str, str], starting: 
         os.environ.update(environment)
         _forget()
         os.close(starting)
-        code = _run(*asked["args"][2:])
+        code = _run(*_after_dash_m(asked["args"]))
     except BaseException:
         traceback.print_exc()
     finally:

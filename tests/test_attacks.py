@@ -1,13 +1,24 @@
 """A stranger's files show no file of the user's, run no code, take no credentials, and write nothing elsewhere."""
 
+import ast
+import http.server
+import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from flipscale.cli import main
+from flipscale.launch.launcher import TRAIN
+from flipscale.track.address import may_hold
+from tests.test_damaged_files import Study as Finished
+from tests.test_house import PACKAGE
 
 SECRET = "hunter2"
 
@@ -100,3 +111,140 @@ def test_tab_runs_no_name_of_a_run_folder_and_offers_none_to_run(
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ([] if typed == "$" else ["ViT-1"])
     assert not (here / "ran").exists()
+
+
+# Modules beside a study
+
+
+@pytest.mark.parametrize("module", ["flipscale", "flipscale.launch.local.task", "flipscale.launch.slurm.task"])
+def test_a_worker_imports_nothing_of_the_working_folder(here: Path, module: str) -> None:
+    for name in ("json.py", "yaml.py"):
+        (here / name).write_text("open('ran', 'w')")
+    flags = [*TRAIN[1 : TRAIN.index("-m")], "-m", module, "train", "results/runs/none"]
+    subprocess.run([sys.executable, *flags], capture_output=True, check=False)
+    assert not (here / "ran").exists()
+
+
+def test_every_process_that_flipscale_starts_leaves_the_working_folder_out_of_its_path() -> None:
+    lists = [
+        ast.unparse(node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.List | ast.Tuple) and {"'-m'", "'-c'"} & set(map(ast.unparse, node.elts))
+    ]
+    ours = [words for words in lists if "sys.executable" in words or "self.python" in words]
+    assert len(ours) == 8
+    assert [words for words in ours if "'-P'" not in words and "'-I'" not in words] == []
+
+
+# MLflow
+
+
+@pytest.fixture
+def heard() -> Iterator[tuple[str, list[str]]]:
+    """A stranger's address, and the tokens that it was sent."""
+    tokens: list[str] = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            tokens.append(self.headers.get("Authorization", ""))
+            self.send_error(403)
+
+        do_GET = do_PUT = do_POST = answer  # noqa: N815  http.server calls them so
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/artifacts", tokens
+        server.shutdown()
+        thread.join()
+
+
+def stored(uri: str, question: str) -> str:
+    with closing(sqlite3.connect(uri)) as database:
+        (found,) = database.execute(question).fetchone()
+        return str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+def test_a_database_of_mlflow_takes_no_token_and_no_file_elsewhere(
+    here: Path, heard: tuple[str, list[str]], said: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    address, tokens = heard
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for folder in Finished(here).folders:
+        (folder.path / "model.pt").touch()
+    database = here / "results/mlflow.db"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        MlflowClient(f"sqlite:///{database}").create_experiment("mask", artifact_location=address)
+    text = said("collect", "mask.yaml")
+    assert f"MLflow got no artifacts: it keeps them at {address}/" in text
+    assert "runs new" in text
+    for outside in (here / "outside", here / "results/mlartifacts/../../outside"):
+        with closing(sqlite3.connect(database)) as edited, edited:
+            edited.execute("UPDATE runs SET artifact_uri = ?", [f"file://{outside}"])
+            edited.execute("UPDATE logged_models SET artifact_location = ?", [f"file://{outside}"])
+        text = said("collect", "mask.yaml", "--log-models", "--check-mlflow")
+        assert "MLflow got no artifacts: it keeps them at file:///" in text
+    assert not (here / "outside").exists()
+    assert tokens == []
+
+
+@pytest.mark.parametrize(
+    ("location", "tracking_uri", "may"),
+    [
+        ("file:///r/mlartifacts/mask/1/artifacts", "sqlite:////r/mlflow.db", True),
+        ("/r/mlartifacts/mask", "postgresql://me@db/x", True),
+        ("file:///r/mlartifacts/../other", "sqlite:////r/mlflow.db", False),
+        ("file:///r/mlartifacts/%2e%2e/other", "sqlite:////r/mlflow.db", False),
+        ("file://host/r/mlartifacts/mask", "sqlite:////r/mlflow.db", False),
+        ("s3://bucket/mask", "sqlite:////r/mlflow.db", False),
+        ("http://example.org/x", "sqlite:////r/mlflow.db", False),
+        ("mlflow-artifacts:/1/x", "https://me:pw@mlflow.example.org", True),
+        ("s3://bucket/mask", "https://mlflow.example.org", True),
+        ("https://mlflow.example.org/api", "https://me:pw@mlflow.example.org", True),
+        ("https://example.org/api", "https://mlflow.example.org", False),
+        ("mlflow-artifacts://example.org/1", "https://mlflow.example.org", False),
+        ("http://[", "https://mlflow.example.org", False),
+    ],
+)
+def test_artifacts_go_to_the_server_that_was_given_or_below_their_folder(
+    location: str, tracking_uri: str, may: bool
+) -> None:
+    assert may_hold(location, tracking_uri, Path("/r/mlartifacts")) is may
+
+
+KILLED_AS_TABLES_ARE_MADE = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+
+@event.listens_for(Engine, "before_cursor_execute")
+def kill(connection, cursor, statement, *rest):
+    if "_alembic_tmp_experiments" in statement and "INSERT" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from flipscale.cli import main
+from flipscale.launch.launcher import TRAIN
+main(["collect", "mask.yaml"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+def test_a_collect_that_was_killed_as_it_made_mlflows_tables_leaves_none_to_stumble_over(
+    here: Path, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Finished(here)
+    killed = subprocess.run([sys.executable, "-c", KILLED_AS_TABLES_ARE_MADE], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "runs new" in said("collect", "mask.yaml")
+    assert stored(str(here / "results/mlflow.db"), "SELECT count(*) FROM experiments WHERE name = 'mask'") == "1"
+    assert not list((here / "results").glob(".mlflow.db*"))

@@ -5,15 +5,12 @@ import pandas as pd
 from flipscale.compare.of_study import scatter_of_study
 from flipscale.errors import ResultsError
 from flipscale.plan import Plan
-from flipscale.sensitivity import PlannedSensitivity, planned_pairs, sensitivity_by, usual_sensitivity
+from flipscale.sensitivity import PlannedSensitivity, planned_pairs, sensitivity_by
 from flipscale.study import Study
 
 
 def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> PlannedSensitivity | None:
-    """None for a study without a baseline or without twins.
-
-    Where too few runs have finished to say how far twins differ, a usual study's noise stands in.
-    """
+    """None for a study without a baseline or without twins, and where too few runs have finished to say it."""
     pairs = planned_pairs(study, planned)
     if pairs is None:
         return None
@@ -22,6 +19,6 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
     except ResultsError:
         found = None
     if found is None or found.gain_noise.noise.sd is None:
-        return usual_sensitivity(study, planned)
+        return None
     noise = found.gain_noise
     return sensitivity_by(pairs, noise.noise, noise.scale, noise.level(found.base), found.margin, len(results))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flipscale import settings as declared
 from flipscale.errors import FlipscaleError
 from flipscale.identity import labelled_set
 from flipscale.inputs import captions, fashion, idx, shards
@@ -14,24 +15,6 @@ from flipscale.inputs.classes import FASHION_CLASSES
 from flipscale.inputs.labelled import class_folders, images_in
 from flipscale.inputs.paths import located
 from flipscale.plain_files import open_plain
-from flipscale.settings import (
-    CaptionSet,
-    CommandSet,
-    DataSet,
-    EvaluationSet,
-    Fashion,
-    FineTuningSet,
-    FolderSet,
-    IdxSet,
-    LabelledFolders,
-    LabelledIdx,
-    LabelledShards,
-    Settings,
-    Shapes,
-    ShardSet,
-    WebDataset,
-    plain,
-)
 
 MOST_WHOLE_BYTES = 10**9
 """Up to this size, files of many items are hashed whole: 1.5 s a set."""
@@ -40,7 +23,7 @@ END_BYTES = 10**6
 """In a larger set, this much of the beginning and of the end of each file is hashed."""
 
 
-def digests(settings: Settings) -> dict[str, str]:
+def digests(settings: declared.Settings) -> dict[str, str]:
     """The digest of each set that a run is scored on, by name, where it is known; "" is the study's own data."""
     evaluation = settings.evaluation
     found: dict[str, str | None] = {}
@@ -48,13 +31,13 @@ def digests(settings: Settings) -> dict[str, str]:
         found[""] = digest(labelled_set(settings))
     else:
         # Shards that are trained on have no held-out part.
-        if evaluation.data or not isinstance(settings.data, WebDataset):
+        if evaluation.data or not isinstance(settings.data, declared.WebDataset):
             found[""] = digest(evaluation.data or settings.data, evaluation.linear_probe)
         found |= {name: digest(data, evaluation.linear_probe) for name, data in evaluation.sets.items()}
     return {name: known for name, known in found.items() if known is not None}
 
 
-def digest(data: DataSet | EvaluationSet | FineTuningSet, probe: bool = False) -> str | None:
+def digest(data: declared.DataSet | declared.EvaluationSet | declared.FineTuningSet, probe: bool = False) -> str | None:
     """16 hex digits that change with what is scored; None where that is unknown: a program's data, shards behind a URL,
     and files that cannot be read.
 
@@ -69,30 +52,30 @@ def digest(data: DataSet | EvaluationSet | FineTuningSet, probe: bool = False) -
     return None if content is None else hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _content(data: DataSet | EvaluationSet | FineTuningSet, probe: bool) -> Any:
+def _content(data: declared.DataSet | declared.EvaluationSet | declared.FineTuningSet, probe: bool) -> Any:
     match data:
-        case CommandSet():
+        case declared.CommandSet():
             return None
-        case Shapes():
-            return plain(data)
-        case Fashion():
+        case declared.Shapes():
+            return declared.plain(data)
+        case declared.Fashion():
             splits = [fashion.files_of(fashion.folder_of(data), split) for split in ("t10k", "train")[: 1 + probe]]
             return FASHION_CLASSES, _bytes(idx.file_of(path) for split in splits for path in split)
-        case IdxSet():
+        case declared.IdxSet():
             return data.classes, _idx(data.images, data.labels), probe and _idx(data.train_images, data.train_labels)
-        case LabelledIdx():
+        case declared.LabelledIdx():
             return _idx(data.test_images, data.test_labels)
-        case FolderSet():
+        case declared.FolderSet():
             return _names(data.classes), _images(data.path), data.train and probe and _images(data.train)
-        case LabelledFolders():
+        case declared.LabelledFolders():
             return _images(data.test)
-        case ShardSet():
+        case declared.ShardSet():
             return _names(data.classes), _shards(data.urls)
-        case WebDataset():
+        case declared.WebDataset():
             return _shards(data.urls)
-        case LabelledShards():
+        case declared.LabelledShards():
             return _shards(data.test)
-        case CaptionSet():
+        case declared.CaptionSet():
             file = located(data.file)
             root = file.parent if data.root is None else located(data.root)
             named = dict.fromkeys(str(name) for _, name, _ in captions.rows(file, data.image, data.caption))

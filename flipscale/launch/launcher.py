@@ -20,8 +20,8 @@ LAUNCHERS = {
 }
 """Each launcher by name, as module:class; the class takes the results folder and the site. Imported on first use."""
 
-TRAIN = (sys.executable, "-m", "flipscale", "train")
-"""The worker's command; the folders of the runs follow."""
+TRAIN = (sys.executable, "-P", "-m", "flipscale", "train")
+"""The worker's command; the folders of the runs follow. -P: a yaml.py in the working folder is not imported."""
 
 STOP_SECONDS = 60.0
 """Seconds that a worker has to end its step and write a checkpoint when asked to stop; then it is killed."""

@@ -41,6 +41,8 @@ class Policy:
     """Why nothing else is done, or why this does no harm."""
     then: str = ""
     """Advice for a person when the limit is reached."""
+    progress_counts: bool = False
+    """Whether a failure further on than any like it before is a first one again: a run of months loses many nodes."""
 
 
 POLICIES: Mapping[FailureKind, Policy] = {
@@ -52,7 +54,9 @@ POLICIES: Mapping[FailureKind, Policy] = {
     ),
     FailureKind.TIMEOUT: Policy(Action.RESUME, None, f"unless it made no progress {STUCK} times in a row"),
     FailureKind.PREEMPTED: Policy(Action.RESUME, None, "it is nobody's fault"),
-    FailureKind.NODE: Policy(Action.MOVE, 3, "the node is avoided from then on"),
+    FailureKind.NODE: Policy(
+        Action.MOVE, 3, "the node is avoided from then on; counted without progress in between", progress_counts=True
+    ),
     FailureKind.GPU: Policy(
         Action.MOVE,
         1,
@@ -62,9 +66,10 @@ POLICIES: Mapping[FailureKind, Policy] = {
     FailureKind.STALLED: Policy(
         Action.RESUME,
         3,
-        "a hang often passes, and the checkpoint is kept",
+        "a hang often passes, and the checkpoint is kept; counted without progress in between",
         "; its log (flipscale logs ID) has the stacks of each hang. If it was only slow, set stalled to more in "
         "resources or the site file",
+        progress_counts=True,
     ),
     FailureKind.DISK: Policy(Action.STOP, why="somebody has to free space"),
     FailureKind.DATA: Policy(Action.STOP, why="it would fail again"),
@@ -101,7 +106,8 @@ def decide(
     `samples_seen` is its progress, by its record; `elsewhere` is whether there are other nodes for it.
     """
     policy = POLICIES[kind]
-    before = sum(failed.kind is kind for failed in since_given_up(earlier))
+    seen = [failed.samples_seen for failed in since_given_up(earlier) if failed.kind is kind]
+    before = _since_progress([*seen, samples_seen]) if policy.progress_counts else len(seen)
     times = f" ({before + 1} of {policy.most})" if policy.most else ""
     if policy.most is not None and before >= policy.most:
         return Decision(False, f"given up after {count(policy.most, 'time')}{policy.then}", asked.resources)
@@ -157,6 +163,12 @@ def _halve(asked: Asked, times: str) -> Decision:
     if halved is None:
         return Decision(False, "given up: its micro-batch cannot be made smaller", asked.resources)
     return Decision(True, f"again with accumulate {halved}{times}", replace(asked.resources, accumulate=halved))
+
+
+def _since_progress(samples: Sequence[int]) -> int:
+    """How many failures lie between the last one and the last that was further on than all before it."""
+    furthest = max(at for at, here in enumerate(samples) if at == 0 or here > max(samples[:at]))
+    return len(samples) - 1 - furthest
 
 
 def _is_stuck(samples: Sequence[int]) -> bool:

@@ -18,7 +18,7 @@ logarithm of a loss.
 from flipscale.stats.blocks import WARN_P, Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
 from flipscale.stats.curve_draws import Draws, RunKey, RunNoise, run_noise
 from flipscale.stats.families import Judged, holm
-from flipscale.stats.pooling import Noise, NoiseMethod, expected_noise, pool_variance
+from flipscale.stats.pooling import Noise, NoiseMethod, pool_variance
 from flipscale.stats.power import Design, Sensitivity, sensitivity_of
 from flipscale.stats.scales import WIDEST, Array, ScoreScale, Transform, scale_of
 from flipscale.stats.student import ALPHA, Interval, Moments, moments, t_limit
@@ -46,7 +46,6 @@ __all__ = [
     "Sensitivity",
     "Slope",
     "Transform",
-    "expected_noise",
     "holm",
     "image_sampling",
     "mean_over",

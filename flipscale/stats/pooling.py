@@ -119,14 +119,6 @@ def pool_variance(
     return _moderated(cells, differences, by_own_seeds, claims)
 
 
-def expected_noise(sd: float, cells: int, seeds: int) -> Noise:
-    """The noise of a study that has not run, whose differences between twins scatter by `sd` on the scale."""
-    if not _enough(cells, seeds):
-        return Noise(NoiseMethod.OWN, cells, seeds, {}, {}, prior_sd=sd)
-    most = DF_MOST if cells >= MANY_CELLS else DF_MOST_OF_FEW
-    return Noise(NoiseMethod.MODERATED, cells, seeds, {}, {}, prior_df=most, prior_sd=sd, capped=True)
-
-
 def _places(names: Sequence[str], arms: Sequence[str]) -> Callable[[tuple[str, str]], tuple[int, int]]:
     """The index of the variance of a cell and arm."""
     rows, columns = ({name: i for i, name in enumerate(of)} for of in (names, arms))

@@ -23,6 +23,22 @@ def is_server(tracking_uri: str) -> bool:
     return tracking_uri.startswith(("http://", "https://"))
 
 
+def may_hold(location: str, tracking_uri: str, artifact_root: Path) -> bool:
+    """Whether artifacts may go where MLflow says: to the server at `tracking_uri`, or else below `artifact_root`.
+
+    A database may come from a stranger. MLflow's client would send its token to an address in it, and write to a path.
+    """
+    try:
+        to, server = urlsplit(location), urlsplit(tracking_uri)
+        if not is_server(tracking_uri):
+            path = Path(unquote(to.path)).resolve()
+            return to.scheme in ("", "file") and not to.netloc and path.is_relative_to(artifact_root.resolve())
+    except (ValueError, OSError, RuntimeError):
+        return False
+    takes_token = to.scheme in ("http", "https", "mlflow-artifacts")
+    return not takes_token or to.netloc in ("", server.netloc, server.netloc.rpartition("@")[2])
+
+
 def settled(tracking_uri: str | None, results: Path) -> str:
     """The address given, else that in MLflow's own variable, else that of a SQLite file among the results.
 

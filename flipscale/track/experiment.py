@@ -34,7 +34,7 @@ from flipscale.collect.curves import open_curves
 from flipscale.errors import FlipscaleError, missing_package
 from flipscale.guard import plain_file
 from flipscale.run import WEIGHTS_FILE
-from flipscale.track.address import is_server, without_secrets
+from flipscale.track.address import is_server, may_hold, without_secrets
 from flipscale.track.content import MOST_CURVE_POINTS, Content, contents
 from flipscale.track.last_mirror import MIRROR_VERSION
 from flipscale.track.models import delete_lost_models, delete_models_of, output_ids
@@ -65,6 +65,8 @@ class UpToDate:
     """The id of the study's run."""
     digest: str
     """Its tag `flipscale.digest`."""
+    refused: str = ""
+    """Where MLflow wanted artifacts that were not sent there."""
 
 
 def bring_up_to_date(
@@ -89,19 +91,36 @@ def bring_up_to_date(
         experiment.delete_lost_runs()
         # The digest goes last: with it, all of the study is there.
         client.set_tag(study_run, "flipscale.digest", whole)
-        return UpToDate(rows.created, rows.updated, rows.unchanged, experiment.id, study_run, whole)
+        return UpToDate(
+            rows.created, rows.updated, rows.unchanged, experiment.id, study_run, whole, ", ".join(experiment.refused)
+        )
 
 
 @contextmanager
 def open_experiment(source: MirrorSource, tracking_uri: str, artifact_root: Path) -> Iterator["Experiment"]:
     """The study's experiment, to be written by nobody else meanwhile. Raises FlipscaleError if MLflow is away."""
     with _quietly(), _one_at_a_time(artifact_root), _saying_what_failed(tracking_uri):
+        _make_store(tracking_uri)
         _knock(tracking_uri)
         client = MlflowClient(tracking_uri)
-        yield Experiment(client, _experiment_id(client, source, tracking_uri, artifact_root), source)
+        experiment_id = _experiment_id(client, source, tracking_uri, artifact_root)
+        yield Experiment(client, experiment_id, source, artifact_root)
 
 
 # What MLflow has
+
+
+def _make_store(tracking_uri: str) -> None:
+    """Make a SQLite file that is missing beside its place and move it there: MLflow cannot mend a half-made one."""
+    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    is_made = path.exists() and path.stat().st_size
+    if is_made or not tracking_uri.startswith("sqlite:///") or not path.parent.is_dir():
+        return
+    new = path.with_name(f".{path.name}.new")
+    for left in path.parent.glob(f"{new.name}*"):
+        left.unlink()
+    MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+    new.replace(path)
 
 
 def _knock(tracking_uri: str) -> None:
@@ -160,8 +179,18 @@ class Experiment:
     client: MlflowClient
     id: str
     source: MirrorSource
+    artifact_root: Path
+    refused: set[str] = field(default_factory=set)
+    """Where MLflow wanted artifacts, outside of its store."""
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Names this mirroring, see `delete_lost_runs`."""
+
+    def keeps_at(self, location: str) -> bool:
+        """Whether artifacts may go to this location of MLflow's; one that may not is noted."""
+        may = may_hold(location, self.client.tracking_uri, self.artifact_root)
+        if not may:
+            self.refused.add(without_secrets(location))
+        return may
 
     @property
     def marks(self) -> Mapping[str, str]:
@@ -315,8 +344,11 @@ def _mirror_model(experiment: Experiment, folder: Path, run_id: str, known: str 
     if known == identity:
         return
     client = experiment.client
-    for model_id in output_ids(client, run_id):
-        client.log_model_artifact(model_id, str(weights))
+    models = [client.get_logged_model(model_id) for model_id in output_ids(client, run_id)]
+    if not all(experiment.keeps_at(str(model.artifact_location)) for model in models):
+        return
+    for model in models:
+        client.log_model_artifact(model.model_id, str(weights))
     client.set_tag(run_id, "flipscale.model", identity)
 
 
@@ -324,18 +356,19 @@ def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequenc
     """Write the study's own run, with its artifacts. Returns its id. It has no digest yet."""
     client, study = experiment.client, experiment.source.study
     if old:
-        run_id, tags = str(old[0].info.run_id), old[0].data.tags
+        run, tags = old[0], old[0].data.tags
     else:
         tags = {"flipscale.id": experiment.study_key, "flipscale.kind": "study", "flipscale.study": study}
         tags |= {**_note_tags(experiment.source), **experiment.source.about.source_tags, **experiment.marks}
         run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=study)
-        run_id, tags = str(run.info.run_id), {}
+        tags = {}
+    run_id = str(run.info.run_id)
     for other in old[1:]:
         client.delete_run(other.info.run_id)
     digest = hashlib.sha256()
     for file in artifacts:
         digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    if tags.get("flipscale.files") != digest.hexdigest():
+    if tags.get("flipscale.files") != digest.hexdigest() and experiment.keeps_at(str(run.info.artifact_uri)):
         for file in artifacts:
             client.log_artifact(run_id, str(file))
         client.set_tag(run_id, "flipscale.files", digest.hexdigest())

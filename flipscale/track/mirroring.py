@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.track.address import without_secrets
+from flipscale.track.address import is_server, without_secrets
 from flipscale.track.last_mirror import LastMirror, fingerprint, read_last_mirror, still_there, write_last_mirror
 from flipscale.track.source import MirrorOptions, MirrorSource
 
@@ -58,4 +58,7 @@ def mirror(
     rows = done.created + done.updated + done.unchanged
     address = without_secrets(tracking_uri)
     write_last_mirror(folder, LastMirror(to_send, address, done.experiment_id, done.study_run, done.digest, rows))
+    if done.refused:
+        outside = "its server" if is_server(tracking_uri) else artifact_root
+        left_out += (f"MLflow got no artifacts: it keeps them at {done.refused}, outside of {outside}",)
     return Mirrored(done.created, done.updated, done.unchanged, done.experiment_id, left_out)

@@ -389,7 +389,7 @@ def start(size: int, folders: Sequence[Path]) -> Group:
         LEADER: str(os.getpid()),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(_share_of_cores(size))),
     }
-    command = [sys.executable, "-m", "flipscale", "train", *map(str, folders)]
+    command = [sys.executable, "-P", "-m", "flipscale", "train", *map(str, folders)]
     children = [
         subprocess.Popen(
             command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL

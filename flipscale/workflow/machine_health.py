@@ -77,7 +77,7 @@ def _gpu() -> Diagnosis:
     found = count(len(gpus), "GPU")
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", _SEES_GPU], capture_output=True, text=True, encoding="utf-8", errors="replace",
+            [sys.executable, "-P", "-c", _SEES_GPU], capture_output=True, text=True, encoding="utf-8", errors="replace",
             timeout=TORCH_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

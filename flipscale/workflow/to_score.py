@@ -107,8 +107,9 @@ def say_to_score(opened: OpenStudy, found: ToScore) -> None:
     for name, number in sorted(found.changed.items()):
         what = f"'{name}'" if name else "the study's own data"
         again = "scores them anew" if name in found.sets else "--redo ID... retrains the runs"
+        runs = f"{number} of {count(found.trained, 'finished run')}"
         say(
-            f"warning: scores on {what} were measured on other data: {number} of {count(found.trained, 'finished run')}."
+            f"warning: scores on {what} were measured on other data: {runs}."
             f" Put those data back, or flipscale submit {opened.arguments} {again}."
         )
     if found.gone:

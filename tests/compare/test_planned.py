@@ -8,22 +8,23 @@ import pytest
 from flipscale.compare import compare_study, planned_sensitivity
 from flipscale.compare.of_study import scatter_of_study
 from flipscale.plan import plan
-from flipscale.sensitivity import planned_words, usual_sensitivity
 from flipscale.study import read_study
+from flipscale.workflow.opened import open_study
+from flipscale.workflow.power import say_power
+from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_of_a_study_that_has_not_run_a_usual_noise_stands_in() -> None:
-    study = read_study(ROOT / "studies/fashion.yaml")
-    found = usual_sensitivity(study, plan(study))
-    assert found is not None
-    assert (found.finished, found.sensitivity.seeds, found.sensitivity.comparisons) == (0, 3, 20)
-    assert found.sd == pytest.approx(0.0105)
-    assert planned_words(found) == (
-        "3 seeds would detect 3.1 points (80 % power, corrected for 20 comparisons); 5 would detect 2.2, 10 would "
-        "detect 1.4 and 1 point takes 19 seeds. This is where the baseline has 75.0 % and twins differ by 1.1 points "
-        "(SD) from seed to seed, as those of the fashion study did on 2,000 test images."
+@pytest.mark.parametrize("name", ["fashion", "paper/table4_datasets"])
+def test_what_seeds_detect_is_unknown_until_seeds_exist(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The noise of one study says nothing about another, least of all Fashion-MNIST's about ImageNet."""
+    say_power(open_study(ROOT / f"studies/{name}.yaml", Workspace(tmp_path)))
+    seeds = "3 seeds detect" if name == "fashion" else "1 seed detects"
+    assert capsys.readouterr().err == (
+        f"The difference that {seeds} is unknown until seeds exist: finished runs show how far twins differ.\n"
     )
 
 
@@ -61,24 +62,16 @@ def test_plan_reads_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read == []
 
 
-def test_a_study_without_twins_is_promised_nothing(tmp_path: Path) -> None:
+def test_a_study_without_twins_is_promised_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "one.yaml"
     file.write_text("schema: 1\nbase: {data: shapes, model: ViT-w16d1-4, samples: 640, batch_size: 64, lr: 1e-3}\n")
-    study = read_study(file)
-    assert usual_sensitivity(study, plan(study)) is None
+    say_power(open_study(file, Workspace(tmp_path)))
+    assert capsys.readouterr().err == ""
 
 
-def test_a_usual_noise_of_accuracies_does_not_stand_in_for_that_of_a_loss(tmp_path: Path) -> None:
-    text = (ROOT / "studies/fashion.yaml").read_text()
-    assert "score: zero_shot_top1" in text
-    promised = {}
-    for score in ("held_out_loss", "image_retrieval_r1"):
-        file = tmp_path / f"{score}.yaml"
-        file.write_text(text.replace("score: zero_shot_top1", f"score: {score}"))
-        study = read_study(file)
-        assert study.score == score
-        promised[score] = usual_sensitivity(study, plan(study)) is not None
-    assert promised == {"held_out_loss": False, "image_retrieval_r1": True}
+def test_a_single_finished_seed_shows_no_noise() -> None:
+    study, results = read_study(ROOT / "studies/fashion.yaml"), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv")
+    assert planned_sensitivity(study, plan(study), results[results["seed"] == 0]) is None
 
 
 def test_finished_runs_say_how_far_the_losses_of_twins_differ(tmp_path: Path) -> None:

@@ -85,12 +85,12 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 def install(programs: Path) -> None:
-    """The Python of the page, of which `-m flipscale train` is the stand-in, on process 0 alone."""
+    """The Python of the page, of which `-P -m flipscale train` is the stand-in, on process 0 alone."""
     programs.mkdir(parents=True)
     python = f"""#!/bin/sh
-if [ "$1 $2 $3" = "-m flipscale train" ]; then
+if [ "$1 $2 $3 $4" = "-P -m flipscale train" ]; then
     [ "$SLURM_PROCID" = 0 ] || exit 0
-    shift 3; exec {sys.executable} {WORKER} "$@"
+    shift 4; exec {sys.executable} {WORKER} "$@"
 fi
 exec {sys.executable} "$@"
 """

@@ -134,6 +134,30 @@ def test_a_run_whose_node_failed_goes_elsewhere_three_times(before, again, says)
     )
 
 
+@pytest.mark.parametrize("kind", ["node", "stalled"])
+@pytest.mark.parametrize(
+    ("samples", "again"),
+    [
+        ([0] * 3, True),
+        ([0] * 4, False),
+        (range(0, 4000, 64), True),
+        ([0, 64, 64, 64], True),
+        ([0, 64, 64, 64, 64], False),
+        ([0, 64, 32, 64, 50], False),
+        ([0, 64, 64, 64, 128], True),
+    ],
+)
+def test_lost_nodes_and_stalls_count_only_without_progress_in_between(kind, samples, again):
+    *before, now = samples
+    earlier = [failed(kind, samples_seen=seen) for seen in before]
+    assert decide(FailureKind(kind), earlier, asked(), now).again is again
+
+
+def test_progress_does_not_excuse_a_lack_of_memory():
+    earlier = [failed("oom", samples_seen=100 * number) for number in range(3)]
+    assert not decide(FailureKind.OOM, earlier, asked(), 5000).again
+
+
 # Halved
 
 

@@ -347,6 +347,28 @@ def test_a_job_that_slurm_holds_after_a_failed_start_is_said_to_be_held_with_wha
     assert str(entry) == "job 68_3 is held, as SLURM failed to start it; `scontrol release 68_3` frees it"
 
 
+@pytest.mark.parametrize(("reason", "why"), [("JobHeldUser", "by its user"), ("JobHeldAdmin", "by an administrator")])
+def test_what_frees_a_held_job_is_said(reason, why):
+    entry = scheduler.QueueEntry("68_3", "PENDING", reason, "")
+    assert str(entry) == f"job 68_3 is held {why}; `scontrol release 68_3` frees it"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch: error: AssocMaxSubmitJobLimit",
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
+        "accounting/QOS policy (job submit limit, user's size and/or time limits)",
+    ],
+)
+def test_a_refusal_over_the_number_of_jobs_names_what_makes_them_fewer(tmp_path, idle, said):
+    idle.replace("sbatch", f'echo "{said}" >&2; exit 1')
+    with pytest.raises(LaunchError) as refused:
+        send(several(9), tmp_path)
+    assert "This array has 9 jobs. Write a smaller max_array_size into the site file" in str(refused.value)
+    assert "share a job with pack" in str(refused.value)
+
+
 def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_stay_planned(tmp_path, idle):
     runs = several(25)
     with pytest.raises(LaunchError) as refused:

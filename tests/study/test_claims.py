@@ -90,7 +90,7 @@ def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
         ),
         (
             "  a: {left: {mask_ratio: 0.5, batch_size: 128, text_mask_ratio: 0.5}, expect: worse}",
-            "10: no run of this study has mask_ratio=0.5, batch_size=128, text_mask_ratio=0.5 with all else at the base",
+            "10: no run of this study has mask_ratio=0.5, batch_size=128, text_mask_ratio=0.5 with all else at the",
         ),
         ("  a: {left: {mask_ratio: lots}, expect: worse}", "10: 'lots' is not a number; write a number from 0 below 1"),
         (

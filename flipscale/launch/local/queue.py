@@ -139,7 +139,7 @@ class LocalQueue:
         environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}/{number}", ATTEMPT: "0"}
         if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        task = [sys.executable, "-m", "flipscale.launch.local.task", str(self.path), str(number)]
+        task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(self.path), str(number)]
         log = self.log(number)
         with open(log, "ab", opener=plain_file) as output:
             process = subprocess.Popen(

@@ -203,7 +203,7 @@ def _start_here(home: Path) -> str:
         "max-worker-port": 0,
         "temp-dir": home,
     }
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--{name}={value}" for name, value in options.items()]
     environment = {name: value for name, value in os.environ.items() if name not in _ADDRESSES} | ONE_NODE
     # By default Ray would ask for a token as soon as a file has one, and its clients would send none.

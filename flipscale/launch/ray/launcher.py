@@ -139,7 +139,7 @@ class RayLauncher:
     def _entrypoint(self, trials: Trials) -> str:
         """The shell command of the Ray job."""
         path = trials.path(self.home)
-        driver = shlex.join([self.python, "-u", "-m", "flipscale.launch.ray.driver", str(path), trials.seal])
+        driver = shlex.join([self.python, "-P", "-u", "-m", "flipscale.launch.ray.driver", str(path), trials.seal])
         return f"exec {driver} >>{shlex.quote(str(path.with_name('driver.log')))} 2>&1"
 
     def _whereabouts(self, name: str) -> Whereabouts:

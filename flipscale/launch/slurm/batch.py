@@ -14,6 +14,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
+from flipscale.words import count
 
 BatchOptions = dict[str, str | int | bool | None]
 """Options of sbatch by name; those that are None are left out."""
@@ -58,7 +59,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
         kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
         gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
     # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
-    attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path), *filter(None, [seal])]
+    attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path), *filter(None, [seal])]
     executor = _Executor(path.parent)
     named: BatchOptions = {
         "job_name": array.job_name,
@@ -161,6 +162,10 @@ _ASKED = (
 """What a cluster may refuse: the options that `_why_refused` quotes beside those that the site file adds."""
 
 
+_NO_PLACE = re.compile("submit ?(job)? ?limit|MaxSubmit", re.IGNORECASE)
+"""Words of SLURM where a user, an account or a QOS may not have so many jobs at once."""
+
+
 def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
     names = [*_ASKED, *(re.escape(_option(option)[0]) for option in array.site["sbatch"])]
     asked = re.findall(rf"^#SBATCH --((?:{'|'.join(names)})(?:=.*)?)$", text, re.MULTILINE)
@@ -168,6 +173,11 @@ def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
     if array.memory is not None and "memory" in said.lower():
         hint = (
             " Write memory_per_process into the site file: the memory of a process, or null for the cluster's default."
+        )
+    if _NO_PLACE.search(said):
+        hint = (
+            f" This array has {count(len(array.tasks), 'job')}. Write a smaller max_array_size into the site file, so "
+            "that the runs go out in parts, or let short runs share a job with pack."
         )
     if "invalid partition" in said.lower() and (known := scheduler.partitions(array.cluster)):
         hint += f" Partitions here: {', '.join(known)}."

@@ -54,8 +54,12 @@ _NEVER = {
 """Reasons of a waiting job that do not pass by themselves."""
 
 
-_HELD_AFTER_A_FAILED_START = "launch failed requeued held"
-"""The reason of a job that SLURM could not start, and does not try again by itself."""
+_HELD = {
+    "launch failed requeued held": "is held, as SLURM failed to start it",
+    "JobHeldUser": "is held by its user",
+    "JobHeldAdmin": "is held by an administrator",
+}
+"""Reasons of a job that SLURM does not start by itself."""
 
 
 class ControllerAway(LaunchError):
@@ -86,8 +90,8 @@ class QueueEntry:
 
     def __str__(self) -> str:
         """'job 12_3 waits (Priority)', 'job 12_3 runs on n2', 'job 12_3 OUT_OF_MEMORY on n2'."""
-        if self.reason == _HELD_AFTER_A_FAILED_START:
-            return f"job {self.id} is held, as SLURM failed to start it; `scontrol release {self.id}` frees it"
+        if self.reason in _HELD:
+            return f"job {self.id} {_HELD[self.reason]}; `scontrol release {self.id}` frees it"
         if self.state == "PENDING":
             never = ", and would wait forever: correct the site file, cancel, and submit again"
             return f"job {self.id} waits ({self.reason}){never if self.reason in _NEVER else ''}"

@@ -26,7 +26,7 @@
 #SBATCH --time=1-12:00:00
 
 # setup
-trap 'PYTHON -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json $?' EXIT
+trap 'PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json $?' EXIT
 trap 'exit 140' USR2
 trap 'exit 143' TERM
 module load cuda/12.4
@@ -35,4 +35,4 @@ trap - EXIT USR2 TERM
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec PYTHON -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json
+exec PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json

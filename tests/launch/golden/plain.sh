@@ -15,4 +15,4 @@
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec PYTHON -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/0.json
+exec PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/0.json
