@@ -27,7 +27,7 @@ from bench.law_studies import BUDGETS, CHINCHILLA, DESIGNS, ODDS, Design, covere
 from bench.parts import Part, digest, run_parts
 from bench.report import leave, limit, machine, out_path, table
 from flipscale.fit import Options, fit
-from flipscale.fit.seeds import LARGE
+from flipscale.fit.uncertainty import LARGE
 
 HOLDS = (0.92, 0.97)
 """The limits of the mean coverage of a design's intervals."""

@@ -15,7 +15,7 @@ from bench.scatter import Spread, even, falling, gamma, wild
 from flipscale.fit import LAWS, Options, isoflop
 from flipscale.fit.fitting import fit_rows
 from flipscale.fit.rows import rows_of
-from flipscale.fit.seeds import LARGE
+from flipscale.fit.uncertainty import LARGE
 from flipscale.stats import Array
 
 BEYOND = 3.0

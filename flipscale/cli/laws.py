@@ -2,12 +2,12 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
-from flipscale.cli.output import print_json, print_table
+from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import Steps, say
 
@@ -37,17 +37,16 @@ def _law_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frontier", choices=["pareto", "binned"], help="fit only the runs that are best for their cost"
     )
-    parser.add_argument(
-        "--bins", type=int, default=12, metavar="N", help="number of bins of cost for --frontier binned (12)"
-    )
+    bins = "bins of cost for --frontier binned: how many, or their edges; a row stands at the middle of its bin (12)"
+    parser.add_argument("--bins", default="12", metavar="N|EDGE,...", help=bins)
     parser.add_argument("--weights", metavar="COLUMN", help="inverse variances: how much each row counts")
     parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter at a value")
     parser.add_argument(
         "--tie", action="append", default=[], metavar="NAME=OTHER", help="use one value for two parameters"
     )
-    loss = "loss of the residuals; default: huber for losses and errors, squares for straight lines and odds"
-    parser.add_argument("--loss", choices=["huber", "squares"], help=loss)
-    delta = "where the Huber loss turns from quadratic to linear, in units of the residual (0.001)"
+    loss = "loss of the residuals (huber)"
+    parser.add_argument("--loss", choices=["huber", "squares"], default="huber", help=loss)
+    delta = "residual at which the Huber loss turns from a square to a line; default: 1.345 sd, by the median residual"
     parser.add_argument("--delta", type=float, metavar="SIZE", help=delta)
     through = "fit in two steps: x to this loss, and this loss to y"
     parser.add_argument("--through", metavar="COLUMN", help=through)
@@ -65,8 +64,6 @@ def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
 
 def fit_arguments(parser: argparse.ArgumentParser) -> None:
     _law_arguments(parser)
-    other = "a second study or table: fit both and compare their exponents"
-    parser.add_argument("other", metavar="STUDY|TABLE", nargs="?", help=other)
     parser.add_argument(
         "--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and fit a law to it"
     )
@@ -79,45 +76,31 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Fit scaling laws to a study's results, or any table of runs; or to two of them, and compare their exponents."""
+    """Fit scaling laws to a study's results, or any table of runs."""
     from flipscale.workflow.fitted import write_fits
 
     _check_source(args.source)
     _spell_out(args)
     budgets = _budgets(args)
-    if args.other is not None:
-        return _fit_two(args)
-    of_source = _fitted(args)
-    found = replace(of_source.found, budgets=budgets)
+    found, source, out = _fitted(args)
+    found = replace(found, budgets=budgets)
     if args.json:
-        print_json(found.to_dict(of_source.source))
+        print_json(found.to_dict(source))
     else:
         print(found.text)
     _say_none("not fitted", found.not_fitted)
-    if out := args.out or of_source.out:
-        write_fits(out, found, of_source.source)
+    if out := args.out or out:
+        write_fits(out, found, source)
     return 0
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """The laws of a study or table, and where they go."""
-
-    found: "StudyFits"
-    source: dict[str, str]
-    out: Path | None
-    constants: dict[str, object]
-    """The settings that all runs of a study share."""
-
-
-def _fitted(args: argparse.Namespace) -> _Fitted:
-    """The laws of the one source that the arguments name."""
-    from flipscale.collect import SETTING_COLUMNS, is_table
-    from flipscale.fit import constants_of
+def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path | None]":
+    """The laws of the study or table that the arguments name, what that is, and where they go."""
+    from flipscale.collect import is_table
     from flipscale.fit.of_study import StudyFits, fit_study
 
     if is_table(args.source):
-        return _Fitted(StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None, {})
+        return StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None
     opened, results, y = _results(args)
     if args.x or args.frontier or args.budget:
         found = StudyFits(*_fits(args, results, y))
@@ -125,39 +108,7 @@ def _fitted(args: argparse.Namespace) -> _Fitted:
         with Steps("fitting laws") as steps:
             options = _options(args)
             found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=options, progress=steps)
-    constants = constants_of(results, SETTING_COLUMNS)
-    return _Fitted(found, {"study": opened.study.name}, opened.files.fits, constants)
-
-
-def _fit_two(args: argparse.Namespace) -> int:
-    """Fit the same laws to two sources and print how their exponents differ."""
-    from flipscale.fit import StudyOfFits, compare_exponents, exponent_rows, fit_pair_json, fit_pair_notes
-    from flipscale.run import write_json
-
-    _check_source(args.other)
-    if args.allocate:
-        raise FlipscaleError("--allocate takes one study or table; it does not compare two.")
-    sides = []
-    sources = (args.source, args.other)
-    for source in sources:
-        fitted = _fitted(argparse.Namespace(**{**vars(args), "source": source}))
-        _say_none(f"not fitted in {source}", fitted.found.not_fitted)
-        (name,) = fitted.source.values()
-        sides.append(StudyOfFits(name, fitted.found.fits, fitted.constants))
-    if sides[0].name == sides[1].name:
-        sides = [replace(side, name=source) for side, source in zip(sides, sources, strict=True)]
-    pair = compare_exponents(*sides)
-    if not pair.laws:
-        raise FlipscaleError("\n".join(["The two have no law in common.", *fit_pair_notes(pair)[1:]]))
-    if args.json:
-        print_json(fit_pair_json(pair))
-    else:
-        print_table(*exponent_rows(pair), numbers=False)
-        print("\n" + "\n".join(fit_pair_notes(pair)))
-    if args.out:
-        write_json(args.out, fit_pair_json(pair))
-        say(f"wrote {args.out}")
-    return 0
+    return found, {"study": opened.study.name}, opened.files.fits
 
 
 def _check_source(source: str) -> None:
@@ -275,7 +226,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     from flipscale.errors import ResultsError
     from flipscale.fit import forecast as forecast_one
     from flipscale.fit import group_name, in_groups
-    from flipscale.fit.of_study import MASK, SAMPLES, SIZE, groups_of, variables_of
+    from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, variables_of
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
 
@@ -294,7 +245,6 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
         where = {
             SIZE: planned.cells[0].cost.flops_per_sample,
             SAMPLES: sum(run.cost.samples_seen for run in planned.runs),  # its own and its parents'
-            MASK: getattr(planned.cells[0].settings, MASK),
         }
         try:
             x = args.x or variables_of(part, y)
@@ -363,8 +313,9 @@ def _table(args: argparse.Namespace) -> "pd.DataFrame":
 def _options(args: argparse.Namespace) -> "Options":
     from flipscale.fit import Options
 
-    if args.bins < 1 or (args.delta is not None and not args.delta > 0):
-        raise FlipscaleError("--bins and --delta must be above 0.")
+    edges = [_number("--bins", text) for text in args.bins.split(",")]
+    if min(edges) <= 0 or (len(edges) == 1 and edges[0] % 1) or (args.delta is not None and not args.delta > 0):
+        raise FlipscaleError("--bins and --delta must be above 0, and a number of bins is whole.")
     fixed = {name: _number(name, value) for name, value in _pairs(args.fix, "--fix").items()}
     return Options(
         loss=args.loss,
@@ -374,9 +325,9 @@ def _options(args: argparse.Namespace) -> "Options":
         tied=_pairs(args.tie, "--tie") or None,
         accuracy=None if args.lower_is_better is None else not args.lower_is_better,
         cluster=args.cluster,
-        bins=args.bins,
+        bins=edges if len(edges) > 1 else int(edges[0]),
         weights=args.weights,
-        **({} if args.delta is None else {"delta": args.delta}),
+        delta=args.delta,
         draws=args.draws,
         seed=args.seed,
     )

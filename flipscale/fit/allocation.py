@@ -21,7 +21,10 @@ size is FLOPs per sample."""
 
 @dataclass(frozen=True)
 class Allocation:
-    """The best use of a budget, according to a law. Intervals are 95 % CIs, None where there are too few runs."""
+    """The best use of a budget, according to a law. Intervals are 95 % CIs.
+
+    They are None where there are too few runs or an exponent is not determined.
+    """
 
     flops: float
     flops_per: float
@@ -51,7 +54,7 @@ def allocate(fit: Fit, flops: float, flops_per: float | None = None) -> Allocati
     place = {name: i for i, name in enumerate(fit.law.parameters)}
     best = _best(fit.solution.theta[None], place, product)[0]
     sizes = exponents = None
-    if fit.stretch is not None:
+    if fit.stretch is not None and not {"a", "b", "c"} & set(fit.not_determined):
         drawn = _best(fit.draws, place, product)
         low, high = interval(drawn[np.isfinite(drawn).all(axis=1)], best, fit.stretch)
         sizes = float(np.exp(low[0])), float(np.exp(high[0]))

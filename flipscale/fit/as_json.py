@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from flipscale.fit.allocation import Allocation
-from flipscale.fit.fitted import Fit, Forecast
+from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
 from flipscale.fit.grade import graded
-from flipscale.fit.held_out import HeldOutRuns
 from flipscale.fit.words import checklist, doubt_words, title
 
 
@@ -23,10 +22,11 @@ def fit_json(fit: Fit) -> dict[str, Any]:
         "y": fit.y,
         "parameters": {name: _finite(value) for name, value in fit.parameters.items()},
         "intervals": {name: None if ends is None else [*map(_finite, ends)] for name, ends in fit.intervals.items()},
-        "not_shown": list(fit.not_shown),
+        "not_determined": dict(fit.not_determined),
         "n": len(fit.rows),
         "points": fit.rows.points,
         "loss": fit.loss,
+        "delta": fit.delta,
         "residuals": "linear" if fit.linear else fit.law.link,
         "spread": fit.spread,
         "objective": fit.solution.objective,
@@ -36,7 +36,6 @@ def fit_json(fit: Fit) -> dict[str, Any]:
         "condition": _finite(fit.solution.condition),
         "draws": len(fit.draws),
         "frontier": fit.frontier,
-        "front_bias": None if fit.front_bias is None else vars(fit.front_bias),
         "seed_effect": None if fit.seeds is None else {"sd": fit.seeds.sd, "seeds": fit.seeds.seeds},
         "weights": fit.weights,
         "fixed": dict(fit.fixed),

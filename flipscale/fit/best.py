@@ -3,13 +3,17 @@
 A law through the front says how much compute can buy; a law through the best sizes says how to spend it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import scipy  # loads scipy.interpolate where it is first used: `plan` and `compare` do without
 from numpy.typing import NDArray
 
+from flipscale.errors import ResultsError
+from flipscale.fit.rows import column
 from flipscale.stats import Array
 from flipscale.words import count
 
@@ -17,7 +21,7 @@ Frontier = Literal["pareto", "binned"]
 Method = Literal["akima", "parabola"]
 
 BINS = 12
-"""The default number of bins of cost for the binned minimum, equally wide in its logarithm."""
+"""The default number of bins of cost, equally wide in its logarithm."""
 
 SAME_BUDGET = 1.1
 """Budgets within this factor count as equal: steps are whole numbers, so equal budgets are only nearly equal."""
@@ -29,22 +33,41 @@ _DUST = 1e-9  # of the height of a curve
 _FINER = 25  # points of the interpolated curve between two that were measured
 
 
-def on_frontier(cost: Array, y: Array, kind: Frontier, *, lower: bool = True, bins: int = BINS) -> NDArray[np.intp]:
-    """The places of the rows on the front, from the cheapest.
+def on_frontier(cost: Array, y: Array, *, lower: bool = True, bins: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    """The places of the rows on the front, from the cheapest: no row costs as little and is as good.
 
-    `pareto`: no row costs as little and is as good. `binned`: the best row of each bin of cost.
+    With the bin of each row they are the best of each bin.
     """
     sign = 1.0 if lower else -1.0
-    order = np.lexsort((sign * y, cost))
-    if kind == "binned":
-        logs = np.log(cost)
-        width = (logs.max() - logs.min()) / bins
-        place = np.minimum(((logs - logs.min()) / width).astype(int), bins - 1) if width > 0 else np.zeros(len(y), int)
-        best = [min(np.flatnonzero(place == b), key=lambda i: (sign * y[i], cost[i])) for b in np.unique(place)]
+    if bins is not None:
+        best = [min(np.flatnonzero(bins == b), key=lambda i: (sign * y[i], cost[i])) for b in np.unique(bins)]
         return np.array(best, dtype=np.intp)
+    order = np.lexsort((sign * y, cost))
     ordered = sign * y[order]
     cheaper = np.concatenate([[np.inf], np.minimum.accumulate(ordered)[:-1]])  # the best of all that cost no more
     return order[ordered < cheaper]
+
+
+def bins_of(cost: Array, bins: int | Sequence[float]) -> tuple[NDArray[np.intp], Array]:
+    """The bin of each row, and the middle of that bin in the logarithm of cost.
+
+    Bins are so many between the cheapest row and the costliest, or lie between these edges; -1: outside of all.
+    """
+    edges = np.geomspace(cost.min(), cost.max(), bins + 1) if isinstance(bins, int) else np.sort(bins)
+    last = len(edges) - 2
+    place = np.searchsorted(edges, cost, side="right") - 1
+    place = np.where(cost <= edges[-1] * (1 + 1e-12), np.minimum(place, last), -1)
+    middles = np.sqrt(edges[:-1] * edges[1:])
+    return place.astype(np.intp), middles[np.maximum(place, 0)]
+
+
+def frontier(table: pd.DataFrame, *, x: str, y: str, lower_is_better: bool = True) -> pd.DataFrame:
+    """The rows of the front of y against the cost x, from the cheapest."""
+    cost, value = column(table, x), column(table, y)
+    usable = np.flatnonzero(np.isfinite(cost) & np.isfinite(value) & (cost > 0))
+    if not len(usable):
+        raise ResultsError(f"No row has both {x} and {y}.")
+    return table.iloc[usable[on_frontier(cost[usable], value[usable], lower=lower_is_better)]]
 
 
 @dataclass(frozen=True)

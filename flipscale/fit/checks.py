@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from flipscale.errors import ResultsError
-from flipscale.fit.law import Law
-from flipscale.fit.laws import LAWS
+from flipscale.fit.laws import LAWS, Law
 from flipscale.fit.rows import Rows
-from flipscale.fit.seeds import LARGE, SharedSeedEffect
-from flipscale.fit.solver import Solution
+from flipscale.fit.search import Solution
+from flipscale.fit.uncertainty import LARGE, SharedSeedEffect
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 from flipscale.words import short
@@ -31,10 +30,8 @@ def check_enough(law: Law, rows: Rows, held: int) -> None:
                 f"{name} is {unique[0, i]:.6g} in all {len(rows)} rows, so its effect cannot be seen: vary it, or fit "
                 f"a law without it."
             )
-    if "m" in law.roles:
-        _check_crossed(law, rows, unique)
     if len(law.roles) > 1 and len(law.parameters) - held > 2:
-        _check_apart(law, rows, unique)
+        _check_apart(rows, unique)
 
 
 def _too_few(law: Law, rows: Rows, held: int) -> ResultsError:
@@ -53,21 +50,9 @@ def _too_few(law: Law, rows: Rows, held: int) -> ResultsError:
     )
 
 
-def _check_crossed(law: Law, rows: Rows, unique: Array) -> None:
-    """ResultsError where too few mask ratios are crossed with too few schedules."""
-    mask, length = law.roles.index("m"), law.roles.index("S")
-    ratios, lengths = len(np.unique(unique[:, mask])), len(np.unique(unique[:, length]))
-    if ratios < 3 or lengths < 2:
-        raise ResultsError(
-            f"The law {law.name} takes at least 3 mask ratios crossed with 2 schedule lengths; here are "
-            f"{ratios} of {rows.columns[mask]} and {lengths} of {rows.columns[length]}."
-        )
-
-
-def _check_apart(law: Law, rows: Rows, unique: Array) -> None:
+def _check_apart(rows: Rows, unique: Array) -> None:
     """ResultsError where the variables move together, so that their exponents cannot be told apart."""
-    masked = [role == "m" for role in law.roles]
-    logs = np.log(np.where(masked, 1 - unique, unique))
+    logs = np.log(unique)
     logs = logs - logs.mean(axis=0)
     singular = np.linalg.svd(logs / np.linalg.norm(logs, axis=0), compute_uv=False)
     if singular[-1] < 1e-3 * singular[0]:
@@ -80,21 +65,14 @@ def _check_apart(law: Law, rows: Rows, unique: Array) -> None:
 def notes(law: Law, rows: Rows, solution: Solution, seeds: SharedSeedEffect | None = None) -> tuple[str, ...]:
     """Cautions that a reader needs before believing a fit."""
     column = rows.response.column
+    ended = [name for name in solution.at_bounds if name != "E"]  # a floor of 0 is an answer
     found = (
         (bool(rows.unnamed), _unnamed_words(rows)),
         (seeds is not None and seeds.sd > LARGE, _seed_words(seeds, law)),
-        (bool(solution.at_bounds), _bounds_words(law, solution)),
+        (bool(ended), f"{', '.join(ended)} at the bound of the search: the rows do not determine it"),
         (
             rows.points < FEW and len(law.parameters) > 2,
             f"{rows.points} points: below {FEW} only a power law is advised",
-        ),
-        (
-            law.name in ("M4", "BNSL") and rows.points < 10 * 2,
-            f"{rows.points} points on both sides of a break: below about 10 on each, it is hardly ever found",
-        ),
-        (
-            solution.agree < solution.starts / 3,
-            f"only {solution.agree} of {solution.starts} starts agree, so there may be a better fit",
         ),
         (
             solution.condition > 1e4,
@@ -107,14 +85,6 @@ def notes(law: Law, rows: Rows, solution: Solution, seeds: SharedSeedEffect | No
         ),
     )
     return tuple(note for applies, note in found if applies)
-
-
-def _bounds_words(law: Law, solution: Solution) -> str:
-    """Which parameters ended at the bound of the search, and what follows."""
-    ended = ", ".join(solution.at_bounds)
-    if law.link == "logit" and "c" in solution.at_bounds:
-        return f"{ended} at the bound of the search: hold c fast (c = 1), or fit odds-product, which the law then is"
-    return f"{ended} at the bound of the search: the rows do not determine it"
 
 
 def _seed_words(seeds: SharedSeedEffect | None, law: Law) -> str:

@@ -12,28 +12,72 @@ from numpy.typing import ArrayLike
 
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Optimum
-from flipscale.fit.budget_noise import BudgetNoise
-from flipscale.fit.held_out import HeldOutRuns
-from flipscale.fit.law import Law
-from flipscale.fit.problem import DELTA, Loss
+from flipscale.fit.laws import Law
 from flipscale.fit.rows import Rows, why_not
-from flipscale.fit.seeds import SharedSeedEffect
-from flipscale.fit.solver import Solution
-from flipscale.fit.uncertainty import COVERAGE, interval, stretch, widened
+from flipscale.fit.search import Loss, Solution
+from flipscale.fit.uncertainty import COVERAGE, SharedSeedEffect, interval, stretch, widened
 from flipscale.stats import Array
 
 FLOOR_REACHES_0 = 1e-2
-"""A floor whose interval begins below this share of the smallest measurement cannot be told from no floor."""
+"""A floor whose interval begins below this share of the smallest measurement is printed as 0 to its upper end."""
+
+NO_FLOOR = 1e-6
+"""A floor below this share of the smallest measurement is 0: how far below depends on the processor."""
+
+SPANS = 100.0
+"""A parameter is not determined where the ends of its interval differ by more than this factor."""
 
 
 @dataclass(frozen=True)
-class FrontBias:
-    """Two ways in which a front misleads, at the middle of it and on the scale of residuals; above 0 is worse."""
+class HeldOutSetting:
+    """The runs of one setting, predicted from smaller ones."""
 
-    resampled: float | None
-    """How far laws through the fronts of resampled runs lie from this one on average: fewer runs find a worse front."""
-    other_seeds: float | None
-    """How far the other runs of the settings on the front lie from those on it: a front takes the luckiest seed."""
+    at: Mapping[str, float]
+    """Its variables."""
+    runs: int
+    predicted: float
+    """The law's prediction for it, in the units of y."""
+    measured: float
+    """The mean of its runs."""
+    low: float | None = None
+    """Lower end of the interval of that mean, at a level at which the intervals cover all settings in 95 % of cases;
+    None: not asked for."""
+    high: float | None = None
+
+    @property
+    def error(self) -> float:
+        """Predicted minus measured, in the units of y."""
+        return self.predicted - self.measured
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the measured mean is inside the interval."""
+        return None if self.low is None or self.high is None else self.low <= self.measured <= self.high
+
+
+@dataclass(frozen=True)
+class HeldOutRuns:
+    """The largest runs, predicted from all smaller ones."""
+
+    runs: tuple[str, ...] = ()
+    settings: tuple[HeldOutSetting, ...] = ()
+    extrapolation: float | None = None
+    """How many times larger they are than the largest run that was fitted."""
+    sharpness: float | None = None
+    """Width of the widest interval as a share of the range of all that was measured, on the law's own scale."""
+    why: str | None = None
+    """The reason why it is missing."""
+
+    @property
+    def rms(self) -> float | None:
+        """Root mean square of the settings' errors, in the units of y."""
+        return float(np.sqrt(np.mean([setting.error**2 for setting in self.settings]))) if self.settings else None
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether every setting is inside its interval; None without intervals."""
+        verdicts = [setting.inside for setting in self.settings]
+        return None if not verdicts or None in verdicts else all(verdicts)
 
 
 @dataclass(frozen=True)
@@ -63,18 +107,14 @@ class Fit:
     """The best size of each budget, through which the law of an IsoFLOP fit goes."""
     among: tuple[str, ...] = ()
     """The runs among which an IsoFLOP fit found these optima."""
-    delta: float = DELTA
-    """Where Huber's loss turns from a square to a line."""
+    delta: float | None = None
+    """Residual at which Huber's loss turns from a square to a line; None for squares."""
     weights: str | None = None
     """The column by which rows are weighted."""
     seeds: SharedSeedEffect | None = None
     """The effect of seeds on the whole curve, if settings share them; it was removed before the fit."""
     slope_of_level: Array | None = None
     """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
-    noise: BudgetNoise | None = None
-    """The scatter of runs that an IsoFLOP fit resampled."""
-    front_bias: FrontBias | None = None
-    """The distance of other fronts from a law through a front."""
     notes: tuple[str, ...] = ()
     """Cautions that a reader needs before believing it."""
 
@@ -106,12 +146,40 @@ class Fit:
 
     @cached_property
     def parameters(self) -> dict[str, float]:
-        """As in the formula, and what follows from them (g of a mask law)."""
-        return self.law.values(self.solution.theta)
+        """As in the formula."""
+        found = self.law.values(self.solution.theta)
+        if self._has_floor and found["E"] < NO_FLOOR * float(self.rows.y.min()):
+            found["E"] = 0.0
+        return found
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float] | None]:
-        """95 % interval of each parameter; None for one that was fixed, and where there are too few groups."""
+        """95 % interval of each parameter; None for one that was fixed or is not determined, and with few settings."""
+        found = {name: None if name in self.not_determined else ends for name, ends in self._ends.items()}
+        if self.reaches_0 and (ends := found["E"]):
+            found["E"] = 0.0, ends[1]
+        return found
+
+    @cached_property
+    def not_determined(self) -> dict[str, str]:
+        """The parameters whose values mean nothing, and why."""
+        ranges = [self.law.values(bound) for bound in self.law.bounds(self.rows.x, self.rows.z)]
+        found = {}
+        for name, ends in self._ends.items():
+            if name in self.fixed or (name == "E" and self._has_floor):
+                continue
+            if self.tied.get(name, name) in self.solution.at_bounds:
+                found[name] = "at the end of its range"
+            elif ends and min(values[name] for values in ranges) >= 0 and ends[1] > SPANS * max(ends[0], 0.0):
+                found[name] = f"its 95 % CI spans more than a factor of {SPANS:g}"
+        for name in self._ends:
+            if needed := [other for other in self.law.needs(name) if other in found]:
+                found.setdefault(name, f"{needed[0]} is not determined")
+        return found
+
+    @cached_property
+    def _ends(self) -> dict[str, tuple[float, float] | None]:
+        """The ends of the intervals of all parameters."""
         if self.stretch is None:
             return dict.fromkeys(self.parameters)
         # On the scale on which they were fitted, as a coefficient spreads evenly in its logarithm.
@@ -120,17 +188,15 @@ class Fit:
         if self.seeds is not None and self.slope_of_level is not None:
             error = np.abs(self.slope_of_level) * self.seeds.error(new_seed=False)
             ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
-        ends_of = (np.clip(end, least, most) for end in ends)
-        low, high = map(self.law.values, ends_of)
-        found: dict[str, tuple[float, float] | None] = {}
-        for name in self.parameters:
-            pair = low[name], high[name]
-            if name not in self.law.parameters:
-                derived = np.array([self.law.values(theta)[name] for theta in self.draws])
-                below, above = interval(derived[np.isfinite(derived)], self.parameters[name], self.stretch)
-                pair = float(below), float(above)
-            found[name] = None if name in self.fixed else (min(pair), max(pair))
-        return found
+        low, high = (self.law.values(np.clip(end, least, most)) for end in ends)
+        return {
+            name: None if name in self.fixed else (min(low[name], high[name]), max(low[name], high[name]))
+            for name in self.parameters
+        }
+
+    @property
+    def _has_floor(self) -> bool:
+        return "E" in self.law.parameters and self.law.link == "log" and "E" not in self.fixed
 
     @property
     def stretch(self) -> float | None:
@@ -138,12 +204,10 @@ class Fit:
         return stretch(self.freedom) if len(self.draws) else None
 
     @property
-    def not_shown(self) -> tuple[str, ...]:
-        """Floors whose interval reaches 0: the same runs allow a law without one."""
-        ends = self.intervals.get("E")
-        if self.law.link == "linear" or "E" in self.fixed or ends is None:
-            return ()
-        return ("E",) if ends[0] < FLOOR_REACHES_0 * float(self.rows.y.min()) else ()
+    def reaches_0(self) -> bool:
+        """Whether there is a floor whose interval reaches 0: the same runs allow a law without one."""
+        ends = self._ends.get("E")
+        return self._has_floor and ends is not None and ends[0] < FLOOR_REACHES_0 * float(self.rows.y.min())
 
     @property
     def residuals(self) -> Array:
@@ -218,10 +282,8 @@ class Fit:
     @property
     def no_interval(self) -> str:
         """Why there are no intervals."""
-        if self.optima and self.noise is None:
-            return (
-                "one run of each size and fewer than 8 sizes with 2 neighbours either side do not tell noise from curve"
-            )
+        if self.optima and self.freedom < 2:
+            return "one run of each size and fewer than 4 budgets with an optimum leave nothing for an interval"
         if not len(self.draws):
             return "no resamples were drawn, so there are no intervals"
         return f"{self.groups} different settings and {self.free_count} parameters leave nothing for an interval"

@@ -2,24 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.best import BINS, Frontier, on_frontier
+from flipscale.fit.best import BINS, Frontier, bins_of, on_frontier
 from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
-from flipscale.fit.fitted import Fit, FrontBias
-from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
-from flipscale.fit.law import Law
-from flipscale.fit.laws import law_named
-from flipscale.fit.problem import DELTA, Loss, Problem
-from flipscale.fit.resampling import Resamples, resampled, slope_of_level
+from flipscale.fit.fitted import Fit, HeldOutRuns, HeldOutSetting
+from flipscale.fit.laws import Law, law_named
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
-from flipscale.fit.seeds import SharedSeedEffect, seed_effect
-from flipscale.fit.solver import solve
-from flipscale.fit.uncertainty import COVERAGE, DRAWS
+from flipscale.fit.search import Loss, Problem, Solution, solve, with_scale
+from flipscale.fit.uncertainty import COVERAGE, DRAWS, resampled, seed_effect, slope_of_level
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
@@ -30,14 +26,15 @@ STARTS = 24
 RUNG = 2.0
 """The largest rung, which is held out, consists of the runs within this factor of the largest."""
 
+SUPPORT = 0.25
+"""The least share of starts that agree on a law: with fewer the runs do not determine it."""
+
 
 @dataclass(frozen=True)
 class Options:
     """How a law is fitted, where the defaults are not wanted."""
 
-    loss: Loss | None = None
-    """`huber` or `squares`. None: squares for a straight line, and on scales other than the logarithm, for which
-    huber's 0.001 was made."""
+    loss: Loss = "huber"
     linear: bool = False
     """Residuals in y itself instead of its logarithm."""
     frontier: Frontier | None = None
@@ -46,15 +43,15 @@ class Options:
     tied: Mapping[str, str] | None = None
     accuracy: bool | None = None
     """Whether higher y is better; None: as its name says, or else whether it rises with size."""
-    bins: int = BINS
-    """Bins of cost of a binned front."""
+    bins: int | Sequence[float] = BINS
+    """Bins of cost of a binned front: how many, or their edges."""
     weights: str | None = None
     """Column of inverse variances: how much each row counts."""
-    delta: float = DELTA
-    """Where Huber's loss turns from a square to a line, in units of the residual."""
+    delta: float | None = None
+    """Residual at which Huber's loss turns from a square to a line; None: 1.345 standard deviations, by the MAD."""
     cluster: str | None = None
     """Column whose equal values are resampled together; None: rows that have equal variables, and the column `seed`
-    says which runs share a seed (seeds.py)."""
+    says which runs share a seed (uncertainty.py)."""
     draws: int = DRAWS
     starts: int = STARTS
     seed: int = 0
@@ -115,62 +112,64 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
     whole = np.isfinite(values).all(axis=1) & np.isfinite(column(table, y))
     few = len(np.unique(values[whole], axis=0)) < FEW
     if lower_is_better(y) is False if said is None else said:
-        names = {1: "odds-power", 2: "odds-product" if few else "odds", 3: "mask"}
+        names = {1: "odds-power", 2: "odds-product" if few else "odds"}
     else:
         names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla", 3: "data-limited"}
     if len(x) not in names:
-        raise ResultsError(f"No law takes {len(x)} variables; name one to three columns with --x.")
+        raise ResultsError(f"No law of {y} takes {len(x)} variables; name 1 to {max(names)} columns with --x.")
     return law_named(names[len(x)])
 
 
 def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object], *, hold_out: bool = True) -> Fit:
     """The same for rows that are chosen already; without `hold_out` there is no test on the largest."""
-    loss = options.loss or ("huber" if law.link == "log" and not law.is_line else "squares")
     fixed, tied = _held(law, options)
-    whole = rows
-    if options.frontier:
-        rows = _reduced(whole, options)
+    whole = _in_bins(rows, options) if options.frontier == "binned" else rows
+    rows = _reduced(whole, options) if options.frontier else whole
     check_enough(law, rows, len(fixed) + len(tied))
-    shared = seed_effect(whole.z, whole.clusters, whole.seeds, loss)
-    freedom = whole.groups - (len(law.parameters) - len(fixed) - len(tied))
-    problem = Problem(law, rows.x, rows.z, loss, options.linear, fixed, tied, rows.weights, options.delta)
+    shared = seed_effect(whole.z, whole.clusters, whole.seeds)
+    problem = Problem(law, rows.x, rows.z, linear=options.linear, fixed=fixed, tied=tied, weights=rows.weights)
     if shared and not options.frontier:
         problem = replace(problem, z=rows.z - shared.offsets)
+    if options.loss == "huber":
+        searched = {"starts": options.starts, "seed": options.seed}
+        problem = replace(problem, delta=options.delta) if options.delta else with_scale(problem, **searched)
     solution = solve(problem, starts=options.starts, seed=options.seed)
-    draws = _draws(problem, solution.theta, whole, shared, options)
-    held_out = held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked")
+    if solution.agree < SUPPORT * solution.starts:
+        raise ResultsError(
+            f"{solution.agree} of {solution.starts} starts agree on the law {law.name}, so these rows do not determine "
+            f"it. Fit a law with fewer parameters."
+        )
     return Fit(
         law=law,
         rows=rows,
-        loss=loss,
+        loss=options.loss,
         linear=options.linear,
         solution=solution,
-        draws=draws,
+        draws=_draws(problem, solution, whole, options),
         groups=whole.groups,
-        freedom=freedom,
-        held_out=held_out,
+        freedom=whole.groups - len(problem.free_places),
+        held_out=held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked"),
         group=dict(group),
         frontier=options.frontier,
         fixed={name: law.values(solution.theta)[name] for name in fixed},
         tied=dict(tied),
-        delta=options.delta,
+        delta=problem.delta if options.loss == "huber" else None,
         weights=options.weights,
         seeds=shared,
         slope_of_level=slope_of_level(problem, solution.theta) if shared and options.draws else None,
-        front_bias=_front_bias(law, whole, rows, solution.theta, draws) if options.frontier else None,
         notes=notes(law, rows, solution, shared),
     )
 
 
-def _draws(problem: Problem, theta: Array, whole: Rows, shared: SharedSeedEffect | None, options: Options) -> Array:
+def _draws(problem: Problem, solution: Solution, whole: Rows, options: Options) -> Array:
     """The parameters of resamples of all rows; empty if none are asked for."""
     if not options.draws:
         return np.empty((0, 0))
-    how = Resamples(options.draws, options.seed, whole.clusters, shared)
     if not options.frontier:
-        return resampled(problem, theta, how)
+        return resampled(problem, solution.theta, whole.clusters, options.draws, options.seed)
     every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
-    return resampled(every, theta, how, lambda drawn: _front(whole, drawn, options))
+    front = partial(_front, whole, options)
+    return resampled(every, solution.theta, whole.clusters, options.draws, options.seed, front)
 
 
 def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
@@ -228,34 +227,28 @@ def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]
     return {name: law.theta(name, value) for name, value in fixed.items()}, tied
 
 
-def _front(rows: Rows, drawn: NDArray[np.intp], options: Options) -> NDArray[np.intp]:
-    """The places, among the drawn rows, of those that are best for their size."""
-    assert options.frontier
-    lower = not rows.response.accuracy
-    return on_frontier(rows.size[drawn], rows.y[drawn], options.frontier, lower=lower, bins=options.bins)
+def _in_bins(rows: Rows, options: Options) -> Rows:
+    """The rows inside the bins; each stands at the middle of its bin, not at its own x."""
+    if len(rows.columns) > 1:
+        raise ResultsError(f"Bins are along one variable, such as --x '{'*'.join(rows.columns)}'.")
+    bins, middles = bins_of(rows.x[:, 0], options.bins)
+    inside = rows.only(bins >= 0, "outside the bins")
+    return _with_clusters_closed(replace(inside, x=middles[bins >= 0][:, None]))
+
+
+def _front(rows: Rows, options: Options, drawn: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places, among the drawn rows, of those that are best for their size, or of their bin."""
+    bins = None
+    if options.frontier == "binned":
+        bins = np.unique(rows.x[:, 0], return_inverse=True)[1].reshape(-1)[drawn]
+    return on_frontier(rows.size[drawn], rows.y[drawn], lower=not rows.response.accuracy, bins=bins)
 
 
 def _reduced(rows: Rows, options: Options) -> Rows:
     keep = np.zeros(len(rows), dtype=bool)
-    keep[_front(rows, np.arange(len(rows)), options)] = True
+    keep[_front(rows, options, np.arange(len(rows)))] = True
     why = "another is as cheap and better" if options.frontier == "pareto" else "not the best of its bin of cost"
     return _with_clusters_closed(rows.only(keep, why))
-
-
-def _front_bias(law: Law, whole: Rows, front: Rows, theta: Array, draws: Array) -> FrontBias:
-    """How far resampled fronts, and the other seeds of this one, lie from it."""
-    worse = -1 if whole.response.accuracy and law.link != "logit" else 1
-    middle = np.exp(np.log(front.x).mean(axis=0))[None]
-    resampled = None
-    if len(draws):
-        resampled = worse * float(law.evaluate(draws, middle)[0].mean() - law.evaluate(theta, middle)[0][0])
-    on = np.isin(whole.ids, front.ids)
-    gaps = [
-        whole.z[~on & (whole.clusters == cluster)].mean() - z
-        for cluster, z in zip(whole.clusters[on], whole.z[on], strict=True)
-        if (~on & (whole.clusters == cluster)).any()
-    ]
-    return FrontBias(resampled, worse * float(np.mean(gaps)) if gaps else None)
 
 
 def _with_clusters_closed(rows: Rows) -> Rows:

@@ -5,28 +5,81 @@ error rate. There a law of powers is a log-sum-exp of straight lines, so its Jac
 
     log(E + A N^-a + B D^-b) = log-sum-exp(log E, log A - a log N, log B - b log D)
 
-LAWS names them all. Sources: Chinchilla (arXiv 2203.15556) for the sum of two powers; Alabdulmohsin et al.
-(2209.06640) for M4; Caballero et al. (2210.14891) for broken power laws; Gadre et al. (2403.08540) for the error as an
-exponential of the loss. The laws of odds and of masks are flipscale's own (docs/fits.md says how they were tested).
+LAWS names them all. Sources: Chinchilla (arXiv 2203.15556) for the sum of two powers; Gadre et al. (2403.08540) for the
+error as an exponential of the loss. The laws of odds are flipscale's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.law import FAR, MOST_EXPONENT, Law, Link
-from flipscale.fit.other_laws import M4, Broken, Exponential, Shifted
 from flipscale.stats import Array
+
+Link = Literal["log", "logit", "linear"]
+
+FAR = 30.0
+"""How many e-folds below the data a term may sink in a fit: there it is negligible and its coefficient meaningless."""
+
+MOST_EXPONENT = 4.0
+"""Bound of an exponent: a power that steep is a step between two points."""
+
+
+class Law(Protocol):
+    """A form. Its parameters are fitted as an unconstrained vector `theta`, and read by a person as `values`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formula(self) -> str: ...
+
+    @property
+    def about(self) -> str:
+        """Its purpose, in half a sentence."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The role of each variable in the formula, in the order in which columns are given."""
+
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def parameters(self) -> tuple[str, ...]: ...
+
+    @property
+    def is_line(self) -> bool:
+        """Whether it is straight in the logarithms of its variables, so that its best fit is unique and exact."""
+
+    def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
+        """The prediction on the link scale [..., n] and its Jacobian [..., n, parameters], for variables x [n, roles].
+
+        theta is [..., parameters]: one vector, or several at once.
+        """
+
+    def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
+        """n starting points [n, parameters] drawn from the data: variables x, and z on the link scale."""
+
+    def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """The lowest and the highest value of each parameter."""
+
+    def values(self, theta: Array) -> dict[str, float]:
+        """The parameters as in the formula."""
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """The parameters without which this one means nothing, as an exponent for the coefficient of its term."""
+
+    def theta(self, name: str, value: float) -> float:
+        """A parameter's value as it is fitted. Raises ResultsError where the law cannot take it."""
 
 
 def law_named(name: str) -> Law:
-    """The law of that name, or of one of its other names. Raises ResultsError for an unknown one."""
-    known = _OTHER_NAMES.get(name.lower().replace("_", "-").replace(" ", ""), name)
-    for law in (known, known.lower().replace("_", "-")):
-        if law in LAWS:
-            return LAWS[law]
+    """The law of that name. Raises ResultsError for an unknown one."""
+    if name in LAWS:
+        return LAWS[name]
     raise ResultsError(f"There is no law {name!r}: {did_you_mean(name, LAWS)}.")
 
 
@@ -54,8 +107,6 @@ class PowerSum:
     link: Link = "log"
     outer: str | None = None
     """Name of the exponent around the sum."""
-    kept: int | None = None
-    """The variable that is a mask ratio m, and enters as its kept share 1 - m."""
     rising: bool = False
     """Whether exponents are written as what grows, x^a."""
 
@@ -70,7 +121,7 @@ class PowerSum:
         return len(self.terms) == 1 and self.outer is None
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        logs = self._logs(x)
+        logs = np.log(x)
         k = len(self.terms)
         heights = np.repeat(theta[..., None, :k], len(x), axis=-2)
         at = k
@@ -97,7 +148,7 @@ class PowerSum:
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
         """Exponents U(.1, .8); each coefficient so that its term is a share of the value at the centroid."""
-        logs = self._logs(x)
+        logs = np.log(x)
         centre, level = logs.mean(axis=0), float(z.mean())
         k = len(self.terms)
         starts = np.empty((n, len(self.parameters)))
@@ -116,7 +167,7 @@ class PowerSum:
         return starts
 
     def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
-        logs = self._logs(x)
+        logs = np.log(x)
         reach = np.abs(logs).max(initial=1.0) * MOST_EXPONENT * max(len(t.exponents) for t in self.terms)
         low: list[float] = []
         high: list[float] = []
@@ -125,10 +176,8 @@ class PowerSum:
             low.append(float(z.min()) - FAR - (0 if constant else reach))
             high.append(float(z.max()) + FAR + (0 if constant else reach))
         for term in self.terms:
-            for role in term.exponents:
-                # A law of one term may rise or fall; in a sum only a mask may do either.
-                free = len(self.terms) == 1 or role == self.kept
-                low.append(-MOST_EXPONENT if free else 0.0)
+            for _ in term.exponents:
+                low.append(-MOST_EXPONENT if len(self.terms) == 1 else 0.0)  # a law of one term may rise or fall
                 high.append(MOST_EXPONENT)
         if self.outer:
             low.append(0.05)
@@ -137,14 +186,14 @@ class PowerSum:
 
     def values(self, theta: Array) -> dict[str, float]:
         k = len(self.terms)
-        found = {
+        return {
             name: float(np.exp(min(value, 700.0)) if i < k else -value if self.rising else value)
             for i, (name, value) in enumerate(zip(self.parameters, theta, strict=True))
         }
-        if self.kept is not None:
-            # The sum holds (S (1-m)^g)^-b as S^-b (1-m)^-h, which is linear in its parameters: h = b g.
-            found["g"] = found["h"] / found["b"] if found["b"] else float("nan")
-        return found
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        exponents = [of for term in self.terms if term.coefficient == name for of in term.exponents.values()]
+        return (*exponents, *([self.outer] if self.outer and name != self.outer else []))
 
     def theta(self, name: str, value: float) -> float:
         if name not in [term.coefficient for term in self.terms]:
@@ -153,12 +202,117 @@ class PowerSum:
             raise ResultsError(f"{name} of the law {self.name} cannot be fixed at {value:g}: it is 0 or more.")
         return float(np.log(value)) if value else -1e3
 
-    def _logs(self, x: Array) -> Array:
-        if self.kept is None:
-            return np.log(x)
-        x = x.copy()
-        x[:, self.kept] = 1 - x[:, self.kept]
-        return np.log(x)
+
+# Other forms
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """E + A (x + B)^-a: a power law that starts late, as a score near chance does."""
+
+    name: str = "shifted"
+    formula: str = "y = E + A (x + B)^-a"
+    about: str = "a power law with a floor whose start is shifted, for curves that begin at chance"
+    roles: tuple[str, ...] = ("x",)
+    link: Link = "log"
+    parameters: tuple[str, ...] = ("E", "A", "B", "a")
+    is_line: bool = False
+
+    def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
+        floor, scale, shift, power = _columns(theta)
+        log_x = np.log(x[:, 0])
+        moved = np.logaddexp(log_x, shift)
+        height = scale - power * moved
+        z = np.logaddexp(floor, height)
+        share = np.exp(height - z)
+        moves = np.exp(shift - moved)
+        return z, np.stack([1 - share, share, -share * power * moves, -share * moved], axis=-1)
+
+    def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
+        log_x = np.log(x[:, 0])
+        starts = np.empty((n, 4))
+        for i in range(n):
+            share, power = rng.uniform(0.02, 0.9), rng.uniform(0.1, 0.8)
+            shift = rng.uniform(log_x.min() - 2, log_x.max())
+            centre = np.logaddexp(log_x.mean(), shift)
+            starts[i] = z.min() + np.log(1 - share), z.mean() + np.log(share) + power * centre, shift, power
+        return starts
+
+    def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
+        log_x = np.log(x[:, 0])
+        reach = (np.abs(log_x).max() + 5) * MOST_EXPONENT
+        low = [z.min() - FAR, z.min() - FAR - reach, log_x.min() - FAR, 0.0]
+        high = [z.max(), z.max() + FAR + reach, log_x.max() + 5, MOST_EXPONENT]
+        return np.array(low), np.array(high)
+
+    def values(self, theta: Array) -> dict[str, float]:
+        floor, scale, shift, power = map(float, theta)
+        return {"E": np.exp(floor).item(), "A": np.exp(scale).item(), "B": np.exp(shift).item(), "a": power}
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        return ("a",) if name in ("A", "B") else ()
+
+    def theta(self, name: str, value: float) -> float:
+        return _log_of(self.name, name, value, ("E", "A", "B"))
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """E - k exp(-g x): an error rate as it follows from a loss."""
+
+    name: str = "exponential"
+    formula: str = "y = E - k exp(-g x)"
+    about: str = "an error rate from a loss: the second step from size to accuracy (arXiv 2403.08540)"
+    roles: tuple[str, ...] = ("loss",)
+    link: Link = "linear"
+    parameters: tuple[str, ...] = ("E", "k", "g")
+    is_line: bool = False
+
+    def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
+        top, log_k, rate = _columns(theta)
+        drop = np.exp(np.clip(log_k - rate * x[:, 0], -700, 700))
+        return top - drop, np.stack([np.ones_like(drop), -drop, drop * x[:, 0]], axis=-1)
+
+    def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
+        loss = x[:, 0]
+        span = max(float(np.ptp(z)), 1e-9)
+        starts = np.empty((n, 3))
+        for i in range(n):
+            rate = rng.uniform(0.2, 4) / max(float(np.ptp(loss)), 1e-9)
+            top = z.max() + span * rng.uniform(0.01, 1)
+            starts[i] = top, np.log(top - z.min()) + rate * loss.min(), rate
+        return starts
+
+    def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
+        steepest = 50 / max(float(np.ptp(x[:, 0])), 1e-9)
+        reach = FAR + steepest * float(np.abs(x[:, 0]).max())
+        span = float(np.ptp(z)) + abs(float(z.max()))
+        return np.array([z.min() - span, -reach, 0.0]), np.array([z.max() + 5 * span, reach, steepest])
+
+    def values(self, theta: Array) -> dict[str, float]:
+        return {"E": float(theta[0]), "k": float(np.exp(theta[1])), "g": float(theta[2])}
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        return ("g",) if name == "k" else ()
+
+    def theta(self, name: str, value: float) -> float:
+        return _log_of(self.name, name, value, ("k",))
+
+
+def _columns(theta: Array) -> Sequence[Array]:
+    """Each parameter of theta [..., parameters], to stand beside points [..., 1]."""
+    return [theta[..., i, None] for i in range(theta.shape[-1])]
+
+
+def _log_of(law: str, name: str, value: float, logarithmic: Sequence[str]) -> float:
+    if name not in logarithmic:
+        return value
+    if value < 0 or (value == 0 and name != "E"):
+        raise ResultsError(f"{name} of the law {law} cannot be fixed at {value:g}: it must be above 0.")
+    return float(np.log(value)) if value else -1e3
+
+
+# All of them by name
 
 
 def _sum(name: str, formula: str, about: str, roles: str, *terms: Term, **more: object) -> PowerSum:
@@ -220,55 +374,7 @@ LAWS: dict[str, Law] = {
             Term("A", {0: "a", 1: "b"}),
             link="logit",
         ),
-        _sum(
-            "mask",
-            "err / (1 - err) = (A G^-a + B (S (1-m)^g)^-b)^c, h = b g",
-            "odds with a mask ratio m: G counts kept tokens, and g is what masking costs in samples (0: nothing)",
-            "G S m",
-            _A,
-            Term("B", {1: "b", 2: "h"}),
-            link="logit",
-            outer="c",
-            kept=2,
-        ),
-        _sum(
-            "mask+floor",
-            "y = E + A G^-a + B (S (1-m)^g)^-b, h = b g",
-            "the same for a loss",
-            "G S m",
-            _E,
-            _A,
-            Term("B", {1: "b", 2: "h"}),
-            kept=2,
-        ),
-        M4(),
-        Broken(),
         Exponential(),
     )
 }
 """Every law by its name."""
-
-_OTHER_NAMES = {
-    "powerlaw": "power",
-    "power-law": "power",
-    "floor": "power+floor",
-    "power-floor": "power+floor",
-    "powerfloor": "power+floor",
-    "two-variable": "chinchilla",
-    "two-variables": "chinchilla",
-    "nd": "chinchilla",
-    "n,d": "chinchilla",
-    "datalimited": "data-limited",
-    "m4": "M4",
-    "bnsl": "BNSL",
-    "broken": "BNSL",
-    "power-with-floor": "power+floor",
-    "saturating-power": "power+floor",
-    "shifted-power": "shifted",
-    "odds-law": "odds",
-    "logit": "odds",
-    "mask-ratio": "mask",
-    "mask-floor": "mask+floor",
-    "joint": "mask",
-    "exp": "exponential",
-}

@@ -16,17 +16,14 @@ from flipscale.fit.as_json import allocation_json, fit_json
 from flipscale.fit.best import has_budgets
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
-from flipscale.fit.frontiers import isoflop
+from flipscale.fit.isoflop import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.unnamed import STANDS_FOR
 from flipscale.fit.words import allocation_text, by_reason, fit_text
 from flipscale.scores import is_open_ended, lower_is_better
 
-SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
+SIZE, SAMPLES, PAIRS = "flops_per_sample", "samples_seen", "unique_pairs"
 BUDGET = "train_flops"
-
-_JOINT = ("mask", "mask+floor")
-"""Laws over all mask ratios."""
 
 _VARIES = 1.05
 """A variable whose values are all within this factor is one value: realised samples differ by a part of a batch."""
@@ -96,11 +93,10 @@ def fit_study(
     options: Options | None = None,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> StudyFits:
-    """A law for every group of the study's axes, one over all mask ratios, one along its unique pairs, and IsoFLOP's.
+    """A law for every group of the study's axes, one along its unique pairs, and IsoFLOP's.
 
-    The law over all mask ratios takes three of them and two schedules; that along unique pairs takes runs of equal size
-    and schedule; that of the best size takes two budgets of FLOPs, each spent on three sizes. Raises ResultsError where
-    nothing can be fitted, with the reasons.
+    That along unique pairs takes runs of equal size and schedule; that of the best size takes two budgets of FLOPs,
+    each spent on three sizes. Raises ResultsError where nothing can be fitted, with the reasons.
 
     progress: called with the number of laws done, their total, and the next one.
     """
@@ -112,7 +108,7 @@ def fit_study(
     fits: list[Fit] = []
     none: dict[str, str] = {}
     groups = groups_of(results, axes)
-    to_fit = list(_laws_to_fit(results, groups, y, law))
+    to_fit = list(_laws_to_fit(results, groups, law))
     for number, wanted in enumerate(to_fit):
         progress(number, len(to_fit), wanted.name)
         x = wanted.x
@@ -146,20 +142,11 @@ class _LawToFit:
     rows: pd.DataFrame
 
 
-def _laws_to_fit(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
-    if law not in _JOINT:
-        for values, part in in_groups(results, groups):
-            yield _LawToFit(group_name(values), law, None, values, part)
-    if MASK in groups and law in (None, *_JOINT):
-        yield from _over_mask_ratios(results, groups, y, law)
+def _laws_to_fit(results: pd.DataFrame, groups: list[str], law: str | None) -> Iterator[_LawToFit]:
+    for values, part in in_groups(results, groups):
+        yield _LawToFit(group_name(values), law, None, values, part)
     if "data_size" in groups and law is None:
         yield from _along_pairs(results, groups)
-
-
-def _over_mask_ratios(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
-    joint = law or ("mask" if lower_is_better(y) is False else "mask+floor")
-    for values, part in in_groups(results, [name for name in groups if name != MASK]):
-        yield _LawToFit(f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part)
 
 
 def _along_pairs(results: pd.DataFrame, groups: list[str]) -> Iterator[_LawToFit]:

@@ -5,23 +5,25 @@ results. A law that misses known runs is not trusted for unknown ones (grade.py)
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from flipscale.errors import ResultsError
 from flipscale.fit.fitted import Fit, Forecast
 from flipscale.fit.fitting import Options, fit, held_out_error
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import column, in_groups
+from flipscale.stats import Array
 
 OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "odds": (("odds", {"c": 1.0}), ("odds-product", {}), ("chinchilla", {})),
     "odds-product": (("odds", {"c": 1.0}), ("product", {}), ("chinchilla", {})),
     "odds-power": (("power", {}), ("power+floor", {})),
-    "mask": (("mask", {"c": 1.0}), ("mask+floor", {})),
     "power": (("power+floor", {}),),
     "power+floor": (("power", {}), ("power+floor", {"E": 0.0}), ("shifted", {})),
     "chinchilla": (("chinchilla", {"E": 0.0}), ("product", {})),
@@ -68,7 +70,7 @@ def forecast_points(
     options = options or Options()
     found = fit(table, law, x=x, y=y, group=group, options=options)
     held_out = held_out_error(found.law, found.rows, options, interval=True)
-    asked = [{name: float(at[name]) for name in found.x if name in at} for at in points]
+    asked = [_columns_of(found.x, at) for at in points]
     values = [float(found.predict(at)[0]) for at in asked]
     others = _forms(table, found, options)
     as_good = tuple(name for name, other in others.items() if _misfit(other, found) < _AS_GOOD * _misfit(None, found))
@@ -95,6 +97,55 @@ def forecast_points(
     return forecasts
 
 
+def _columns_of(names: Sequence[str], at: Mapping[str, float]) -> dict[str, float]:
+    """The columns `names` of a run, where its values give them: `gflops*samples` from both."""
+    here = pd.DataFrame([at])
+    values = {}
+    for name in names:
+        with suppress(ResultsError):
+            values[name] = float(column(here, name)[0])
+    return values
+
+
+# Two steps: from size to loss, and from loss to a score
+
+
+@dataclass(frozen=True)
+class TwoStep:
+    """Two laws in a row: the loss falls smoothly where a score is still at chance (arXiv 2403.08540)."""
+
+    first: Fit
+    """Size to loss."""
+    second: Fit
+    """Loss to score."""
+
+    @property
+    def steps(self) -> tuple[Fit, Fit]:
+        return self.first, self.second
+
+    def predict(self, values: Mapping[str, ArrayLike]) -> Array:
+        """The score [n] at values of the first step's columns."""
+        return self.second.predict({self.second.x[0]: self.first.predict(values)})
+
+
+def two_step(
+    table: pd.DataFrame,
+    law: str | None = None,
+    *,
+    x: Sequence[str],
+    through: str,
+    y: str,
+    options: Options | None = None,
+) -> TwoStep:
+    """Fit `law` to the loss `through`, and `exponential` from that loss to y, each to the rows that have what it needs.
+
+    `fixed`, `tied`, `linear` and `frontier` of the options are the first step's. Raises ResultsError as `fit` does.
+    """
+    options = options or Options()
+    first = fit(table, law, x=x, y=through, options=replace(options, accuracy=False))
+    return TwoStep(first, fit(table, "exponential", x=[through], y=y, options=_second(options)))
+
+
 def forecast_two_step(
     table: pd.DataFrame,
     law: str | None = None,
@@ -110,15 +161,17 @@ def forecast_two_step(
     The interval of y covers those at the loss and at both ends of the loss's interval.
     """
     options = options or Options()
-    first = replace(options, accuracy=False)
-    after = replace(options, fixed=None, tied=None, linear=False, loss=None, frontier=None)
-    losses = forecast_points(table, law, x=x, y=through, points=points, options=first)
     found = []
-    for loss in losses:
+    first = replace(options, accuracy=False)
+    for loss in forecast_points(table, law, x=x, y=through, points=points, options=first):
         asked = [{through: end} for end in (loss.value, loss.low, loss.high) if end is not None]
-        scores = forecast_points(table, "exponential", x=[through], y=y, points=asked, options=after)
+        scores = forecast_points(table, "exponential", x=[through], y=y, points=asked, options=_second(options))
         found += [loss, _over(scores)]
     return found
+
+
+def _second(options: Options) -> Options:
+    return replace(options, fixed=None, tied=None, linear=False, frontier=None)
 
 
 def _over(scores: Sequence[Forecast]) -> Forecast:

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from flipscale.collect import COLUMNS, MOST_NUMBER
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.law import Law, Link
+from flipscale.fit.laws import Law, Link
 from flipscale.fit.unnamed import STANDS_FOR, is_collected, unnamed_settings
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 from flipscale.study.expression import Expression, ExpressionError, read_expression
 from flipscale.words import count
+
+_QUOTED = re.compile(r"""(["'])(.+?)\1""")
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,6 @@ class Rows:
     """The seed of each row, numbered from 0, -1 where it has none [n]; None without a `seed` or with `cluster`."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
-    mask: int | None = None
-    """The place of the variable that is a mask ratio."""
     collected: bool = False
     """Whether flipscale collected the table, so that its columns mean what COLUMNS says."""
     unnamed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
@@ -110,12 +110,11 @@ class Rows:
     def size_of(self, x: Array) -> Array:
         """How large runs at x [n, roles] are: the product of the variables, as FLOPs per sample times samples.
 
-        A loss counts inversely, and a mask ratio not at all: it is in the FLOPs already.
+        A loss counts inversely.
         """
         sizes = np.ones(len(x))
-        for place, (name, values) in enumerate(zip(self.columns, x.T, strict=True)):
-            if place != self.mask:
-                sizes = sizes / values if lower_is_better(name) else sizes * values
+        for name, values in zip(self.columns, x.T, strict=True):
+            sizes = sizes / values if lower_is_better(name) else sizes * values
         return sizes
 
     def only(self, keep: NDArray[np.bool_], why: str) -> "Rows":
@@ -175,7 +174,6 @@ def rows_of(
         left_out=left_out,
         seeds=None if cluster else seeds_of_rows(table[keep]),
         weights=_share_of_mean(column(table[keep], weights)) if weights else None,
-        mask=law.roles.index("m") if "m" in law.roles else None,
         collected=is_collected(table),
         unnamed=_unnamed(table[keep], x, [*columns_in(table, y), *filter(None, (cluster, weights))]),
     )
@@ -224,9 +222,9 @@ def column(table: pd.DataFrame, name: str) -> Array:
             at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
             raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
         return _computable(table, name, np.asarray(numbers, dtype=np.float64))
-    wanted = _arithmetic(table, name)
-    parts = {part: column(table, part) for part in wanted.names}
-    values = np.array([_computed(wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+    wanted, columns = _arithmetic(table, name)
+    parts = {part: column(table, columns[part]) for part in wanted.names}
+    values = np.array([_computed(name, wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
     return _computable(table, name, values)
 
 
@@ -243,32 +241,48 @@ def _computable(table: pd.DataFrame, name: str, values: Array) -> Array:
 
 def columns_in(table: pd.DataFrame, name: str) -> list[str]:
     """The columns that a name or arithmetic over columns refers to. Raises ResultsError as `column` does."""
-    return [name] if name in table else sorted(_arithmetic(table, name).names)
+    if name in table:
+        return [name]
+    wanted, columns = _arithmetic(table, name)
+    return sorted(columns[part] for part in wanted.names)
 
 
-def _arithmetic(table: pd.DataFrame, name: str) -> Expression:
+def _arithmetic(table: pd.DataFrame, name: str) -> tuple[Expression, dict[str, str]]:
+    """Arithmetic over columns, and the column of each name in it; one whose name has signs is quoted."""
     unknown = ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
-    plain = [str(other) for other in table.columns if str(other).isidentifier()]
+    columns = {str(other): str(other) for other in table.columns if str(other).isidentifier()}
+
+    def stand_in(quoted: re.Match[str]) -> str:
+        if quoted[2] not in table:
+            raise ResultsError(
+                f"The table has no column {quoted[2]!r}: {did_you_mean(quoted[2], map(str, table.columns))}."
+            )
+        columns[f"_quoted_{quoted.start()}"] = quoted[2]
+        return f"_quoted_{quoted.start()}"
+
+    text = _QUOTED.sub(stand_in, name)
     try:
-        wanted = read_expression(name, plain, example="a column's name, or arithmetic over columns such as 6*N*D")
+        wanted = read_expression(
+            text, list(columns), example="a column's name, or arithmetic over columns such as 6*N*D"
+        )
     except ExpressionError as error:
         if re.fullmatch(r"[\w .@/-]*", name):
             raise unknown from None
         raise ResultsError(f"The column {name!r} {error}.") from None
     if not wanted.names:
         raise unknown
-    return wanted
+    return wanted, columns
 
 
-def _computed(wanted: Expression, parts: Mapping[str, Array], row: int, table: pd.DataFrame) -> float:
+def _computed(name: str, wanted: Expression, parts: Mapping[str, Array], row: int, table: pd.DataFrame) -> float:
     """The arithmetic of one row; NaN where a part is missing."""
-    values = {name: float(numbers[row]) for name, numbers in parts.items()}
+    values = {part: float(numbers[row]) for part, numbers in parts.items()}
     if not all(map(np.isfinite, values.values())):
         return float("nan")
     try:
         return float(wanted(values))
     except ExpressionError as error:
-        raise ResultsError(f"{row_names(table)[row]}: {wanted.text!r} {error}.") from None
+        raise ResultsError(f"{row_names(table)[row]}: {name!r} {error}.") from None
 
 
 def meaning(name: str, *, collected: bool) -> str:
@@ -304,13 +318,10 @@ def _checked(table: pd.DataFrame, name: str) -> "pd.Series[Any]":
 
 def why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
     """Why a law cannot take these variables; None where it can."""
-    for name, value, role in zip(names, values, law.roles, strict=True):
+    for name, value in zip(names, values, strict=True):
         if not np.isfinite(value):
             return f"no {name}"
-        if role == "m":
-            if not 0 <= value < 1:
-                return f"{name} is {value:g}, where a mask ratio is from 0 to below 1"
-        elif value <= 0 and law.link != "linear":
+        if value <= 0 and law.link != "linear":
             return f"{name} is {value:g}, which has no logarithm"
     return None
 

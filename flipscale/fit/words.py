@@ -6,14 +6,11 @@ exclusions, definitions, conditioning, and the error on what was held out.
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from flipscale.fit.allocation import Allocation
-from flipscale.fit.fitted import Fit, Forecast, FrontBias
+from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns, HeldOutSetting
 from flipscale.fit.grade import Doubt, graded
-from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.rows import group_name, meaning
-from flipscale.fit.solver import TOLERANCE
+from flipscale.fit.search import TOLERANCE
 
 _NOTE = "note: "
 
@@ -35,18 +32,24 @@ def fit_text(fit: Fit) -> str:
     """A fit for a terminal: its title, notes, parameters with intervals, and its checklist."""
     lines = [title(fit), f"  {fit.law.formula}", *(f"  NOTE: {note}" for note in fit.notes)]
     width = max(map(len, fit.parameters))
-    for name, value in fit.parameters.items():
-        ends = fit.intervals[name]
-        said = f"[{number(ends[0])}, {number(ends[1])}]" if ends else ""
-        if name in fit.fixed:
-            said = "fixed"
-        elif name in fit.tied:
-            said = f"tied to {fit.tied[name]} {said}"
-        elif name in fit.not_shown:
-            said += "  reaches 0: the data does not determine a floor"
-        lines.append(f"  {name:<{width}}  {number(value, 6):>12}  {said}".rstrip())
+    for name in fit.parameters:
+        value, ends = parameter_words(fit, name)
+        lines.append(f"  {name:<{width}}  {value:>12}  {ends}".rstrip())
     lines += [f"  - {line}" for line in checklist(fit) if not line.startswith(_NOTE)]
     return "\n".join(lines)
+
+
+def parameter_words(fit: Fit, name: str) -> tuple[str, str]:
+    """A parameter's value and its interval, or why there is none; a floor that may be 0 is '0 to x'."""
+    value, ends = number(fit.parameters[name], 6), fit.intervals[name]
+    if name in fit.fixed:
+        return value, "fixed"
+    tied = f"tied to {fit.tied[name]} " if name in fit.tied else ""
+    if name in fit.not_determined:
+        return value, f"{tied}not determined: {fit.not_determined[name]}"
+    if name == "E" and fit.reaches_0 and ends:
+        return f"0 to {number(ends[1])}", f"{tied}not told from 0"
+    return value, f"{tied}[{number(ends[0])}, {number(ends[1])}]" if ends else tied.strip()
 
 
 def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
@@ -120,7 +123,7 @@ def checklist(fit: Fit) -> list[str]:
         if fit.linear or fit.law.link == "linear"
         else f"{'log' if fit.law.link == 'log' else 'logit'} of {_response(fit)}"
     )
-    loss = f"Huber loss (delta {fit.delta:g}), summed," if fit.loss == "huber" else "squares"
+    loss = f"Huber loss (delta {number(fit.delta, 3)}), summed," if fit.loss == "huber" else "squares"
     lines = [
         f"form: {fit.law.formula}, {fit.law.about}",
         f"loss: {loss} of residuals in the {scale}; their spread is {number(fit.spread, 2)}"
@@ -134,9 +137,7 @@ def checklist(fit: Fit) -> list[str]:
         f"intervals: {_intervals(fit)}",
         f"held out: {held_out_words(fit.held_out)}",
     ]
-    if fit.front_bias is not None:
-        lines.append(_front_words(fit.front_bias, fit))
-    if fit.not_shown:
+    if fit.reaches_0:
         lines.append("floor: the 95 % CI of E reaches 0, so the data does not determine a floor")
     if "c" in fit.parameters and fit.law.link == "logit":
         lines.append(_outer_words(fit))
@@ -220,9 +221,8 @@ def _names_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 def _intervals(fit: Fit) -> str:
     if fit.stretch is None:
         return f"none, as {fit.no_interval}"
-    if fit.noise is not None:
-        scatter = "runs of one size and budget" if fit.noise.by_seeds else "a size from the cubic of its neighbours"
-        return f"95 % CI, {len(fit.draws)} draws of the curves; {scatter} scatter by {number(fit.noise.sd, 2)} in log y"
+    if fit.optima:
+        return f"95 % CI, {len(fit.draws)} draws of the best sizes, {fit.freedom} degrees of freedom"
     groups = fit.groups
     said = f"95 % CI, {len(fit.draws)} resamples of {groups} settings"
     if fit.seeds is not None:
@@ -232,26 +232,12 @@ def _intervals(fit: Fit) -> str:
     return said + ("" if groups < len(fit.used) else alone)
 
 
-def _front_words(bias: FrontBias, fit: Fit) -> str:
-    """How far a front is from other fronts."""
-    parts = []
-    if bias.resampled is not None:
-        parts.append(f"laws through the fronts of resampled runs are {_worse(bias.resampled, fit)}")
-    if bias.other_seeds is not None:
-        parts.append(f"other seeds of the runs on the front are {_worse(bias.other_seeds, fit)}")
-    return f"bias of the front: {'; '.join(parts) or 'not measured, as there are no resamples and no other seeds'}"
-
-
-def _worse(by: float, fit: Fit) -> str:
-    far = f"{100 * np.expm1(abs(by)):.2g} %" if fit.law.link == "log" else f"{number(abs(by), 2)} (logit)"
-    return f"{far} {'worse' if by >= 0 else 'better'} on average"
-
-
 def _outer_words(fit: Fit) -> str:
     if "c" in fit.fixed:
         return "c: fixed"
     ends = fit.intervals["c"]
     if ends is None:
-        return "c = 1 (the odds of both terms add up): not tested, as there is no CI"
+        why = "it is not determined" if "c" in fit.not_determined else "there is no CI"
+        return f"c = 1 (the odds of both terms add up): not tested, as {why}"
     where = "inside" if ends[0] <= 1 <= ends[1] else "outside"
     return f"c = 1 (the odds of both terms add up) is {where} the 95 % CI of c, {number(ends[0])} to {number(ends[1])}"

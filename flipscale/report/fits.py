@@ -38,17 +38,17 @@ def _fit(fit: Mapping[str, Any], number: int) -> str:
 
 def _parameters(fit: Mapping[str, Any]) -> list[list[str]]:
     """A row for each parameter."""
-    intervals, not_shown = fit.get("intervals") or {}, fit.get("not_shown") or ()
+    intervals, why = fit.get("intervals") or {}, fit.get("not_determined") or {}
     return [
-        [text(name), _number(value), _interval(intervals.get(name), name in not_shown)]
+        [text(name), _number(value), _interval(intervals.get(name), why.get(name))]
         for name, value in (fit.get("parameters") or {}).items()
     ]
 
 
-def _interval(ends: Any, reaches_0: bool) -> str:
-    if not ends:
-        return ""
-    return f"{_number(ends[0])} to {_number(ends[1])}" + ("; the data does not determine a floor" if reaches_0 else "")
+def _interval(ends: Any, why: Any) -> str:
+    if why:
+        return text(f"not determined: {why}")
+    return f"{_number(ends[0])} to {_number(ends[1])}" if ends else ""
 
 
 def _number(value: Any) -> str:

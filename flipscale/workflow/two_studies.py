@@ -1,24 +1,21 @@
-"""Study against study: their results, their laws, and their plans."""
+"""Study against study: their results and their plans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.collect import SETTING_COLUMNS, HitsOfRun, hits_of, read_results
+from flipscale.collect import HitsOfRun, hits_of, read_results
 from flipscale.compare import (
     RunsOfStudy,
     SameCells,
     StudyPair,
     compare_runs,
-    pick_score,
     planned_runs,
     same_cells,
     study_pair_json,
     study_pair_markdown,
     with_hits,
 )
-from flipscale.fit import FitPair, StudyOfFits, compare_exponents, constants_of
-from flipscale.fit.of_study import fit_study
 from flipscale.run import replacing, write_json
 from flipscale.study import KeyChange, key_changes
 from flipscale.workflow.opened import OpenStudy, cost_in_words, open_study
@@ -78,36 +75,6 @@ def write_study_pair(opened: Sequence[OpenStudy], score: str | None = None) -> C
     with replacing(paths[1]) as file:
         file.write(f"# {' against '.join(reversed(pair.same.names))}\n\n{study_pair_markdown(pair)}".encode())
     return ComparedStudies(pair, *paths)
-
-
-def fit_studies(
-    first: StudyFile,
-    second: StudyFile,
-    *,
-    score: str | None = None,
-    law: str | None = None,
-    workspace: Workspace | None = None,
-    second_workspace: Workspace | None = None,
-) -> FitPair:
-    """Fit the same laws to two studies, and compare their exponents.
-
-        pair = flipscale.fit_studies("studies/old.yaml", "studies/new.yaml")
-        pair.laws[0].exponents[0].difference, pair.laws[0].exponents[0].interval
-
-    Raises ResultsError where no law can be fitted to one of them.
-    """
-    opened = open_two(first, second, workspace, second_workspace)
-    tables = [read_results(study.files.results) for study in opened]
-    y = score or pick_score(tables[0], opened[0].study.score)
-    sides = [
-        StudyOfFits(
-            name,
-            fit_study(table, axes=study.axes, y=pick_score(table, y), law=law).fits,
-            constants_of(table, SETTING_COLUMNS),
-        )
-        for name, study, table in zip(names_of(opened), opened, tables, strict=True)
-    ]
-    return compare_exponents(*sides)
 
 
 def diff_studies(

@@ -143,19 +143,14 @@ def test_a_refused_forecast_is_an_error_and_shows_its_number_only_if_forced(runs
     assert "forecast: loss" in flipscale(*arguments, "--force", cwd=runs).stdout
 
 
-def test_a_study_has_a_law_an_arm_and_one_over_all_mask_ratios(tmp_path: Path) -> None:
+def test_a_study_has_a_law_an_arm_and_one_along_its_unique_pairs(tmp_path: Path) -> None:
     done = flipscale("fit", "studies/fashion.yaml", "--draws", "10", "--json", "--out", str(tmp_path / "fits.json"))
     data = json.loads(done.stdout)
     ratios = (0.0, 0.5, 0.75)
     assert [(fit["law"], fit["group"].get("mask_ratio"), fit["x"][-1]) for fit in data["fits"]] == [
         *(("odds-product", ratio, "samples_seen") for ratio in ratios),
-        ("mask", None, "mask_ratio"),
         *(("odds-power", ratio, "unique_pairs") for ratio in ratios),
     ]
-    mask = data["fits"][3]
-    assert mask["x"] == ["flops_per_sample", "samples_seen", "mask_ratio"]
-    assert mask["n"] == 63
-    assert 0 < mask["parameters"]["g"] < 1
     assert "not fitted: data_size=250, mask_ratio=0.0 and 8 others: all runs have the same" in done.stderr
 
 

@@ -79,6 +79,6 @@ def test_gadre_et_al_extrapolate_loss_and_error_to_larger_runs() -> None:
     error = 100 * np.abs(loss - large["loss_c4_val"]) / large["loss_c4_val"]
     assert error.tolist() == pytest.approx([0.7103, 0.732], abs=0.002)
     seen = pd.concat([gadre("rpj"), runs[(runs["model"] == "open_lm_1b") & (runs["cc_mult"] == 1)]])
-    second = fit(seen, "exponential", x=["loss_c4_val"], y="err_avg17", options=Options(draws=0))
+    second = fit(seen, "exponential", x=["loss_c4_val"], y="err_avg17", options=Options(loss="squares", draws=0))
     top1 = 100 * np.abs(second.predict({"loss_c4_val": loss}) - large["err_avg17"]) / large["err_avg17"]
     assert top1.tolist() == pytest.approx([3.6365, 0.0464], abs=0.002)

@@ -101,7 +101,7 @@ def test_weights_delta_and_bins(runs: str, capsys: pytest.CaptureFixture[str]) -
     assert "weighted by w" in weighed["checklist"][1]
     huber = [*law, "--loss", "huber", "--delta"]
     (narrow,), (wide,) = (fits(capsys, "runs.csv", *huber, delta) for delta in ("1e-4", "10"))
-    (squares,) = fits(capsys, "runs.csv", *law)
+    (squares,) = fits(capsys, "runs.csv", *law, "--loss", "squares")
     assert wide["parameters"] == pytest.approx(squares["parameters"], rel=1e-4)
     assert narrow["parameters"] != pytest.approx(squares["parameters"], rel=1e-4)
     assert "delta 0.0001" in narrow["checklist"][1]
