@@ -70,8 +70,8 @@ def kind_of_file(mode: int) -> str:
 def refused_link(path: AnyPath) -> str:
     """The complaint about a link below a results folder."""
     return (
-        f"{os.fspath(path)}: is a link, and flipscale follows none below a results folder; put the file or folder "
-        f"itself there, or delete the link."
+        f"{os.fspath(path)}: is a link, and flipscale follows none below a results or plots folder; put the file or "
+        f"folder itself there, or delete the link."
     )
 
 

@@ -16,7 +16,8 @@ A reading names a study and one of
     exponent: NAME            a parameter of the `law:` of fits.json, of the runs in `group:`
 
 `published` is the paper's effect in the unit of the reading, or only its direction: better, worse. `none` reports a
-number that nothing was published about. A claim brings its own.
+number that nothing was published about. A claim brings its own. `under_revision: true` withholds the verdict, for a
+reason that stands among the study's caveats.
 """
 
 import json
@@ -46,6 +47,7 @@ class Verdict(StrEnum):
     DISAGREES = "disagrees"
     UNDECIDED = "undecided"
     NOTHING_PUBLISHED = "nothing published"
+    UNDER_REVISION = "method under revision"
     NOT_RUN = "not run"
 
 
@@ -69,11 +71,15 @@ class Reading:
     """Whether that is what the study expects, as the paper has no number."""
     level: Verdict | None = None
     """What a claim of being level came to."""
+    under_revision: bool = False
+    """Whether the method is known to mislead here, so that no verdict is given."""
 
     @property
     def verdict(self) -> Verdict:
         """The sign of the paper's effect against the interval: the one rule."""
         null = 1.0 if self.unit == "ratio" else 0.0
+        if self.under_revision:
+            return Verdict.UNDER_REVISION
         if self.level is not None:
             return self.level
         if self.published == "none":
@@ -155,6 +161,7 @@ def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Readin
             published=line.get("published", claim["published"] or claim["expect"]),
             expected="published" not in line and not claim["published"],
             level=_LEVEL[claim["verdict"]] if claim["expect"] == "level" else None,
+            under_revision=line.get("under_revision", False),
         )
 
 
@@ -281,7 +288,10 @@ class Question:
         for study in dict.fromkeys(reading.study for reading in self.found):
             of_study = [reading for reading in self.found if reading.study == study]
             seeds = next((f", {count(reading.seeds, 'seed')}" for reading in of_study if reading.seeds), "")
-            said = ", ".join(f"{reading.number} ({reading.certainty})" for reading in of_study)
+            said = ", ".join(
+                f"{reading.number} ({reading.certainty}{', under revision' if reading.under_revision else ''})"
+                for reading in of_study
+            )
             lines.append(f"[{study}](../results/{study}/comparison.md){seeds}: {said}")
         return "<br>".join([*lines, *self.missing]) or NOT_YET
 
@@ -330,6 +340,17 @@ def numbers(root: Path = ROOT) -> str:
     return "\n".join([_row(*head), "|---:|---|---|---:|---|---:|---|---|", *rows]) + "\n"
 
 
+def caveats(root: Path = ROOT) -> str:
+    """What the studies say against their own numbers, a line each."""
+    said = [(path.parent.name, _study(path.parent.name, root).get("caveats", [])) for path in committed(root=root)]
+    return "\n".join(f"- **{name}.** {' '.join(sentences)}" for name, sentences in said if sentences) + "\n"
+
+
+def _study(name: str, root: Path) -> Mapping[str, Any]:
+    read: Mapping[str, Any] = yaml.safe_load((root / "studies" / f"{name}.yaml").read_text())
+    return read
+
+
 def _row(*cells: object) -> str:
     return f"| {' | '.join(' '.join(str(cell).split()) for cell in cells)} |"
 
@@ -349,7 +370,7 @@ def _others(of_rows: list[Question], root: Path) -> list[str]:
     """A line each committed study that no question reads: what it asks instead."""
     read = {reading.study for one in of_rows for reading in one.found}
     names = sorted({path.parent.name for path in committed(root=root)} - read)
-    asked = [yaml.safe_load((root / "studies" / f"{name}.yaml").read_text())["question"] for name in names]
+    asked = [_study(name, root)["question"] for name in names]
     return [
         f"[{name}](../results/{name}/comparison.md) answers none of them. It asks: {question}"
         for name, question in zip(names, asked, strict=True)

@@ -324,6 +324,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/full-scale.md#memory": full_scale_memory,
     "docs/findings.md#counts": findings.counts,
     "docs/findings.md#findings": findings.findings,
+    "docs/findings.md#caveats": findings.caveats,
     "docs/findings.md#numbers": findings.numbers,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.collect import read_results
+from flipscale.study import read_study
 from flipscale.words import fixed
 from tests.findings import Reading, readings
 
@@ -46,6 +47,8 @@ def headline(root: Path = ROOT) -> str:
             "half as large have as few tokens as the mask of 75 %. Unmasked, they reach that accuracy",
             f"{_told(coarse)} and",
             f"{_told(small)} faster.",
+            "",
+            f"**Caveats:** {' '.join(read_study(root / 'studies/flip.yaml').caveats)}",
         ]
     )
 

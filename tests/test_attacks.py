@@ -2,10 +2,13 @@
 
 import ast
 import http.server
+import io
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +19,9 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.launch.launcher import TRAIN
+from flipscale.run import State
+from flipscale.storage import remove_unneeded
+from flipscale.storage.archive import open_archive
 from flipscale.track.address import may_hold
 from tests.test_damaged_files import Study as Finished
 from tests.test_house import PACKAGE
@@ -231,6 +237,9 @@ def kill(connection, cursor, statement, *rest):
 
 from flipscale.cli import main
 from flipscale.launch.launcher import TRAIN
+from flipscale.run import State
+from flipscale.storage import remove_unneeded
+from flipscale.storage.archive import open_archive
 main(["collect", "mask.yaml"])
 """
 
@@ -248,3 +257,127 @@ def test_a_collect_that_was_killed_as_it_made_mlflows_tables_leaves_none_to_stum
     assert "runs new" in said("collect", "mask.yaml")
     assert stored(str(here / "results/mlflow.db"), "SELECT count(*) FROM experiments WHERE name = 'mask'") == "1"
     assert not list((here / "results").glob(".mlflow.db*"))
+
+
+# Archives
+
+
+def archive(path: Path, listed: object, *members: tuple[str, int, bytes]) -> Path:
+    """An archive with this list of runs, and members of zeros: the name, bytes and type of each."""
+    text = json.dumps({"schema": 1, "study": "x", "runs": listed}).encode()
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content, kind in [
+            ("archive.json", text, tarfile.REGTYPE),
+            *((n, bytes(z), k) for n, z, k in members),
+        ]:
+            found = tarfile.TarInfo(name)
+            found.size, found.type = len(content), kind
+            tar.addfile(found, io.BytesIO(content))
+    return path
+
+
+LISTED = [{"id": "r", "files": {"run.json": [2, "x"]}}]
+
+TOO_LARGE = {
+    "a listed file": ([{"id": "r", "files": {"run.json": [3_000_000, "x"]}}], [], "run.json is not of 0 to 2,000,000"),
+    "a size of 400 digits": ([{"id": "r", "files": {"run.json": [10**400, "x"]}}], [], "run.json is not of 0 to"),
+    "a size that is infinite": (
+        [{"id": "r", "files": {"run.json": [float("inf"), "x"]}}],
+        [],
+        "list of runs cannot be",
+    ),
+    "a header": (LISTED, [("x", 3_000_000, tarfile.XHDTYPE)], "a header of 3,"),
+    "a long name": (LISTED, [("x", 3_000_000, tarfile.GNUTYPE_LONGNAME)], "a header of 3,"),
+    "members that are not listed": (LISTED, [("x", 1_500_000, tarfile.REGTYPE)] * 4, "unpacks to more than 5,"),
+}
+
+
+@pytest.mark.parametrize("what", TOO_LARGE)
+def test_merge_reads_no_more_of_an_archive_than_is_stated(
+    here: Path, said: Callable[..., str], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flipscale.storage.archive.LARGEST_FILE", 2_000_000)
+    monkeypatch.setattr("flipscale.storage.archive.LARGEST_ARCHIVE", 5_000_000)
+    listed, members, right = TOO_LARGE[what]
+    path = archive(here / "runs.tar.gz", listed, *members)
+    assert path.stat().st_size < 10_000
+    assert right in said("merge", str(path))
+
+
+def test_members_that_are_not_listed_are_not_kept_in_memory(here: Path) -> None:
+    path = archive(here / "runs.tar.gz", LISTED, *[(str(number), 0, tarfile.REGTYPE) for number in range(100)])
+    with open_archive(path) as reader:
+        assert list(reader.members()) == []
+        assert reader._tar.getmembers() == []
+
+
+# Files of others in a results folder
+
+
+def test_gc_removes_no_folder_and_no_file_that_flipscale_did_not_write(here: Path, said: Callable[..., str]) -> None:
+    study = Finished(here)
+    said("plan", "mask.yaml")
+    mine, asked, run = here / "results/runs/notes", study.folders[0].path, study.folders[1].path
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    (run / "notes").mkdir()
+    for path in (run / "notes/checkpoint.pt", asked / "notes.pt"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (here / "study.yaml").write_text(STUDY)
+    text = said("gc", "study.yaml", "--only", "--remove")
+    assert "notes is left alone: results/runs/notes: has no run.json of this run, so flipscale did not make it" in text
+    assert f"{run.name}/notes/checkpoint.pt: was not written by flipscale" in text
+    assert (mine / "thesis.tex").exists()
+    assert (run / "notes/checkpoint.pt").exists()
+    assert (asked / "notes.pt").exists()
+    assert not study.folders[2].path.exists()
+
+
+def test_gc_lists_what_it_removes_before_it_removes_any(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Finished(here)
+    seen: list[int] = []
+    done = remove_unneeded(
+        study.results, [], lambda listed: seen.append(sum(thing.path.exists() for thing in listed.found))
+    )
+    assert seen == [len(done.found)]
+    assert not any(thing.path.exists() for thing in done.found)
+
+
+@pytest.mark.parametrize("verb", ["plot", "report"])
+def test_figures_and_the_page_are_not_written_through_a_link(here: Path, said: Callable[..., str], verb: str) -> None:
+    Finished(here)
+    said("collect", "mask.yaml", "--no-mlflow")
+    (here / "elsewhere").mkdir()
+    (here / "plots").mkdir()
+    (here / "plots/mask").symlink_to(here / "elsewhere")
+    assert "plots/mask: is a link, and flipscale follows none below a results or plots folder" in said(
+        verb, "mask.yaml"
+    )
+    assert list((here / "elsewhere").iterdir()) == []
+
+
+def test_temporary_files_of_killed_attempts_go_with_the_next_attempt(here: Path) -> None:
+    run = Finished(here).folders[3]
+    for name in ("checkpoint.pt", "model.pt", "result.json", "run.json"):
+        (run.path / f".{name}.12.34.tmp").write_bytes(b"half")
+    (run.path / ".mine.tmp").touch()
+    with run.hold() as lease:
+        assert lease is not None
+        left = sorted(path.name for path in run.path.iterdir() if path.suffix == ".tmp")
+    assert left == [".mine.tmp", ".run.json.12.34.tmp"], "submit may be writing run.json"
+
+
+def test_an_empty_result_is_unreadable_for_every_verb(here: Path, said: Callable[..., str]) -> None:
+    run = Finished(here).folders[0]
+    said("plan", "mask.yaml")
+    (run.path / "result.json").write_bytes(b"")
+    (run.path / "checkpoint.pt").write_bytes(b"needed once it is deleted")
+    archived = "archive", "mask.yaml", "mask.tar.bz2"
+    for words in (
+        ("status", "mask.yaml"), ("submit", "mask.yaml", "--dry-run"), ("collect", "mask.yaml", "--no-mlflow"),
+        ("ledger",), archived, ("gc", "--remove"), ("train", str(run.path)),
+    ):  # fmt: skip
+        assert f"{run.id}/result.json: not JSON" in said(*words), words
+    assert (run.path / "checkpoint.pt").exists()
+    assert run.state() is State.LOST

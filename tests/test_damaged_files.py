@@ -396,7 +396,7 @@ def test_what_is_no_plain_file_is_said_and_not_waited_for(tmp_path: Path) -> Non
     assert said == {
         "a pipe": "is a pipe, where a plain file is expected.",
         "a folder": "is a folder, where a plain file is expected.",
-        "a link to itself": "is a link, and flipscale follows none below a results folder; put the file or "
+        "a link to itself": "is a link, and flipscale follows none below a results or plots folder; put the file or "
         "folder itself there, or delete the link.",
     }
     with patience(), pytest.raises(DamagedFile, match="is a device"):

@@ -3,10 +3,16 @@
 import json
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from flipscale.collect import read_results
+from flipscale.compare import compare_study, comparison_text
+from flipscale.plan import plan
+from flipscale.study import read_study
 from tests.findings import NOT_YET, NOTHING, ROOT, Reading, Verdict, counts, findings, questions, readings
 from tests.studies import committed
 
@@ -178,3 +184,71 @@ def test_a_line_that_finds_nothing_in_a_study_s_results_is_seen(tmp_path):
     (data,) = [one for one in questions(tmp_path) if one.name.startswith("Data scaling")]
     assert f"joint: {NOTHING}" in data.miniature
     assert NOTHING not in findings()  # mend or remove the line in docs/findings.yaml
+
+
+# What stands against the numbers
+
+
+def mean_of(name: str, score: str, **where) -> float:
+    table = pd.read_csv(ROOT / f"results/{name}/results.csv")
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return 100 * table[score].mean()
+
+
+def test_a_number_whose_method_is_under_revision_has_no_verdict():
+    for one in questions():
+        for found in one.found:
+            expected = found.study == "mosaic" or (found.study == "joint" and "gains more" in found.what)
+            assert (found.verdict is Verdict.UNDER_REVISION) == expected, found.what
+            assert not expected or any("Method under revision" in said for said in caveats_of(found.study))
+
+
+def test_readme_has_no_number_under_revision():
+    readme = (ROOT / "README.md").read_text()
+    assert not re.search("mosaic|joint", readme)
+
+
+def caveats_of(name: str) -> tuple[str, ...]:
+    return read_study(ROOT / f"studies/{name}.yaml").caveats
+
+
+def test_caveats_have_the_plain_differences_of_means():
+    glyphs = partial(mean_of, "mosaic", "glyphs.zero_shot_top1", model="ViT-w48d3-4")
+    for at, masked in ((4000, 16000), (6000, 24000)):
+        plain = glyphs(mask_ratio=0.75, samples=masked) - glyphs(mask_ratio=0, samples=at)
+        assert f"+{plain:.1f}" in caveats_of("mosaic")[0]
+    joint = partial(mean_of, "joint", "zero_shot_top1", mask_ratio=0.5)
+    large, small = (
+        {"model": model, "data_size": size} for model, size in (("ViT-w64d4-4", 60000), ("ViT-w32d2-4", 1000))
+    )
+    longer = [joint(samples=32000, **cell) - joint(samples=8000, **cell) for cell in (large, small)]
+    assert f"{longer[0] - longer[1]:.1f}" in caveats_of("joint")[0]
+
+
+@pytest.mark.parametrize("name", ["transfer", "transfer_fine_tuning"])
+def test_caveats_say_how_much_longer_runs_took_on_the_clock(name):
+    table = pd.read_csv(ROOT / f"results/{name}/results.csv")
+    ratio = (table["train_seconds"] / table["cpu_seconds"]).median()
+    assert f"took {ratio:.1f} times as long on the clock" in caveats_of(name)[-1]
+
+
+@pytest.mark.parametrize("name", ["flip", "recipe"])
+def test_claims_that_git_has_after_results_are_not_called_stated_beforehand(name):
+    assert "Git has" in caveats_of(name)[0]
+    for file in (f"studies/{name}.yaml", f"results/{name}/comparison.md"):
+        assert not re.search("stated before", (ROOT / file).read_text())
+
+
+def test_caveats_stand_where_the_claims_are_read():
+    said = " ".join((ROOT / "docs/findings.md").read_text().split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for path in committed():
+        study = read_study(ROOT / f"studies/{path.parent.name}.yaml")
+        table = read_results(path.with_name("results.csv"))
+        compared = comparison_text(compare_study(table, study, plan(study)))
+        for caveat in study.caveats:
+            assert caveat in said
+            assert f"Caveat: {caveat}" in compared
+            assert caveat in readme or study.name != "flip"
+            assert f"Caveat: {caveat}" in path.with_suffix(".md").read_text()

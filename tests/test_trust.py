@@ -163,7 +163,7 @@ def test_a_lock_that_is_a_link_empties_nothing(run: RunFolder, secret: Path) -> 
     (run.path / "lease.lock").symlink_to(secret)
     (run.path.parents[1] / ".submit.lock").symlink_to(secret)
     with (
-        pytest.raises(RunFolderError, match="is a link, and flipscale follows none below a results folder"),
+        pytest.raises(RunFolderError, match="is a link, and flipscale follows none below a results or plots folder"),
         run.hold(),
     ):
         pass

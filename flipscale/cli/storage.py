@@ -1,6 +1,7 @@
 """What runs leave on the disk: archive, merge, gc."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,19 +117,26 @@ def gc(args: argparse.Namespace) -> int:
         )
     check_recipes(studies)
     say("keeping what these studies need: " + ", ".join(f"{study.name} ({study.source})" for study in studies))
-    cleared = (remove_unneeded if args.remove else find_unneeded)(args.results, studies)
+    show = (lambda cleared: None) if args.json else _print_unneeded
+    cleared = remove_unneeded(args.results, studies, show) if args.remove else find_unneeded(args.results, studies)
     for run, why in cleared.left_alone.items():
         say(f"{run} is left alone: {why}")
     if args.json:
         print_json({"usage": taken} | _cleared_as_json(cleared, studies, removed=args.remove))
-    elif cleared.found:
-        rows = [(memory(thing.size), thing.what, thing.run or thing.path.name, thing.why) for thing in cleared.found]
-        print_table(("size", "what", "run", "why"), rows, numbers=False)
+    elif not args.remove:
+        _print_unneeded(cleared)
     if args.remove:
         say(f"removed {_things(cleared)}")
     else:
         say(f"could remove {_things(cleared)}" + ("; add --remove to remove them" if cleared.found else ""))
     return 0
+
+
+def _print_unneeded(cleared: "Cleared") -> None:
+    rows = [(memory(thing.size), thing.what, thing.run or thing.path.name, thing.why) for thing in cleared.found]
+    if rows:
+        print_table(("size", "what", "run", "why"), rows, numbers=False)
+        sys.stdout.flush()
 
 
 def _things(cleared: "Cleared") -> str:

@@ -57,6 +57,8 @@ class Comparison:
     """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
     guessing_note: str = ""
     """That its runs score no better than guessing; '' if they do, or if that is unknown."""
+    caveats: tuple[str, ...] = ()
+    """What the study says against its own numbers."""
     notes: tuple[str, ...] = ()
     """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
 

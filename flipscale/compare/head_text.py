@@ -196,9 +196,10 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """Limits of the answer: runs that only guess, notes on the hours, limits of the method; a line each."""
+    """Limits of the answer: runs that only guess, notes on the hours, the study's caveats, limits of the method."""
     notes = [f"{comparison.guessing_note}." if comparison.guessing_note else "", comparison.hours_note]
-    return [f"Note: {note}" for note in notes if note] + _near_limits(comparison)
+    said = [f"Note: {note}" for note in notes if note] + [f"Caveat: {caveat}" for caveat in comparison.caveats]
+    return said + _near_limits(comparison)
 
 
 def _near_limits(comparison: Comparison) -> list[str]:

@@ -89,7 +89,7 @@ def effects_title(comparison: Comparison) -> str:
 
 
 def _claim_parts(stated: ClaimFamily, as_table: AsTable) -> list[str]:
-    return ["Claims stated beforehand:", as_table(*claim_rows(stated)), claims_legend(stated)]
+    return ["Claims:", as_table(*claim_rows(stated)), claims_legend(stated)]
 
 
 def _curve_parts(comparison: Comparison, as_table: AsTable) -> list[str]:

@@ -29,7 +29,8 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
     )
     evaluation = study.base.get("evaluation")
     wins = set_wins(results, baseline_of(study), evaluation) if isinstance(evaluation, Evaluation) else ()
-    return replace(comparison, stated=judge_study(results, study, comparison.score), wins=wins)
+    stated = judge_study(results, study, comparison.score)
+    return replace(comparison, stated=stated, wins=wins, caveats=study.caveats)
 
 
 def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> TwinScatter | None:

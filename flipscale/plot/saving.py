@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flipscale.errors import ResultsError, did_you_mean
+from flipscale.guard import check_folder
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.figures import FIGURES, draw_figure
 from flipscale.plot.style import RC
@@ -71,6 +72,7 @@ def plot_all(
     note: the file that records what each figure was drawn from. A figure that would be the same is not drawn again.
     """
     names = _known(figures)
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     before = DrawnBefore.read(note, data) if note else None
     unchanged = [name for name in names if before and before.has(name, _paths(out, name))]

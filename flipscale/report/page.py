@@ -48,7 +48,7 @@ def page(evidence: Evidence) -> str:
     """The whole page. Equal evidence gives equal bytes."""
     sections = {
         "answer": ("Answer", readable(answer(evidence))),
-        **({"claims": ("Claims stated beforehand", claims)} if (claims := _claims(evidence)) else {}),
+        **({"claims": ("Claims", claims)} if (claims := _claims(evidence)) else {}),
         "figures": ("Figures", _figures(evidence)),
         "comparison": ("Comparison with the baseline", _comparison(evidence)),
         "fits": ("Fits", evidence.fits),

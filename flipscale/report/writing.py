@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from flipscale.guard import check_folder
 from flipscale.plan import Plan
 from flipscale.report.evidence import Evidence, gather
 from flipscale.report.page import page
@@ -26,6 +27,7 @@ def write_report(study: Study, planned: Plan, study_file: Path, results: Path, p
     evidence = gather(study, planned, study_file, results, plots)
     data = page(evidence).encode()
     path = Workspace(results, plots).study(study.name).report
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(data)

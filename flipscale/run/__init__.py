@@ -63,6 +63,7 @@ from flipscale.run.files import (
     FileUse,
     as_json,
     clock_ahead,
+    name_of_temporary,
     replacing,
     write_json,
 )
@@ -171,6 +172,7 @@ __all__ = [
     "is_pid",
     "is_probe",
     "lacks_weights",
+    "name_of_temporary",
     "node_name",
     "probes_in",
     "read_object",

@@ -5,6 +5,7 @@ import enum
 import json
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -72,6 +73,12 @@ ARCHIVED_FILES = tuple(sorted(name for name, use in RUN_FILES.items() if use in 
 Weights are too large. Logs are left out as they name paths and machines, and no table or figure reads those of a
 finished run.
 """
+
+
+def name_of_temporary(name: str) -> str:
+    """The name of the file that a temporary one of `replacing` was to become; '' for any other file."""
+    found = re.fullmatch(r"\.(.+)\.\d+\.\d+\.tmp", name)
+    return found[1] if found else ""
 
 
 @contextlib.contextmanager

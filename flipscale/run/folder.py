@@ -291,6 +291,8 @@ class RunFolder:
             files = frozenset()
         except RunFolderError as error:
             return Glance(frozenset(), None, None, str(error))
+        if "result.json" in files and (problem := self._problem_of_result()):
+            return Glance(files - {"result.json"}, None, None, problem)
         if is_finished(files) or "error.json" in files:
             return Glance(files, None, None)
         holder = self.holder() if "lease.json" in files else None
@@ -298,6 +300,17 @@ class RunFolder:
             return Glance(files, holder, self.job() if "job.json" in files else None)
         except RunFolderError as error:
             return Glance(files, holder, None, str(error))
+
+    def _problem_of_result(self) -> str:
+        """Why an empty result.json, as a full disk leaves one, says nothing; '' for one that holds something."""
+        try:
+            if not os.lstat(f"{self._path}/result.json").st_size:
+                self.result()
+        except RunFolderError as error:
+            return str(error)
+        except OSError:  # It is gone by now.
+            pass
+        return ""
 
 
 class Glance(NamedTuple):
@@ -308,7 +321,7 @@ class Glance(NamedTuple):
     job: Job | None
     """Holder and job are not read if a result or an error decides the state."""
     problem: str = ""
-    """Why its job is not known: job.json cannot be read, or the folder is a link."""
+    """Why its state is not known: result.json is empty, job.json cannot be read, or the folder is a link."""
 
     def state(self, whereabouts: State | None = None) -> State:
         """See `RunFolder.state`."""

@@ -35,6 +35,7 @@ from flipscale.run.files import (
     SCORING_FILE,
     FileUse,
     as_json,
+    name_of_temporary,
     replacing,
     storable,
     write_json,
@@ -65,6 +66,9 @@ JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
 """Environment variables by which a launcher tells a worker its job, how often that job was started before, and what the
 scheduler calls the machine."""
 
+
+_WRITTEN_BY_OTHERS = ("run.json", "job.json", "error.json")
+"""Files of a run folder that a process without its lease may be writing."""
 
 LAST_HOLDER = "last_holder.json"
 """The lease of a job's worker that released the run before it was over, see `let_go`."""
@@ -182,6 +186,9 @@ class Lease:
             given_up = holder and job and holder.job == job and attempt > holder.attempt
             if holder and not given_up and (holder.alive or _beats(self.folder, holder)):
                 return False
+            for path in self.folder.glob(".*.tmp"):  # of attempts that were killed
+                if name_of_temporary(path.name) not in ("", *_WRITTEN_BY_OTHERS):
+                    path.unlink(missing_ok=True)
             pid, self.taken = os.getpid(), time.time()
             write_json(
                 self._file,

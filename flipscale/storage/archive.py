@@ -12,16 +12,20 @@ damaged file is read correctly up to the damage.
 """
 
 import bz2
+import contextlib
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.guard import check_folder, is_plain
@@ -48,8 +52,14 @@ CONTENTS = "archive.json"
 ARCHIVE_SCHEMA = 1
 """Version of the archive. A reader takes this and older ones; a newer one is an error."""
 
-LARGEST_CONTENTS = 2**28
+LARGEST_CONTENTS = 2**25
 """The most bytes of archive.json that are read: it takes 1 kB a run."""
+
+LARGEST_FILE = 2**28
+"""The most bytes of one file in an archive: a metrics.jsonl of 1.3 million records."""
+
+LARGEST_ARCHIVE = 2**32
+"""The most bytes that an archive may unpack to: 60,000 runs of 200 records."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """The form of an id (identity.py). No such name leads out of a folder."""
@@ -139,7 +149,7 @@ def _files_of(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     for name in ARCHIVED_FILES:
         path = folder.path / name
         if path.exists():
-            yield name, read_bytes(path)
+            yield name, read_bytes(path, most=LARGEST_FILE)
 
 
 def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
@@ -190,8 +200,30 @@ def _contents_as_json(contents: Contents) -> str:
 
 # Reading
 
-_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, MemoryError)
+_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, MemoryError, zlib.error, lzma.LZMAError)
 """The errors that reading a damaged archive may raise."""
+
+
+class _Unpacked:
+    """The bytes of a tar as they are unpacked, for tarfile. ValueError where it would read too much at once, such as a
+    header, or too far: a few kilobytes may unpack to any size."""
+
+    def __init__(self, file: Path):
+        with os.fdopen(open_plain(file), "rb") as packed:  # Reading a pipe could block for ever.
+            start = packed.read(2)
+        openers: dict[bytes, Any] = {b"BZ": bz2.open, b"\x1f\x8b": gzip.open, b"\xfd7": lzma.open}
+        self._file: IO[bytes] = openers.get(start, open)(file, "rb")
+        self.tell, self.close = self._file.tell, self._file.close
+
+    def seek(self, place: int) -> int:
+        if place > LARGEST_ARCHIVE:
+            raise ValueError(f"it unpacks to more than {LARGEST_ARCHIVE:,} bytes")
+        return self._file.seek(place)
+
+    def read(self, size: int) -> bytes:
+        if size > LARGEST_FILE:
+            raise ValueError(f"it has a header of {size:,} bytes, where at most {LARGEST_FILE:,} are read")
+        return self._file.read(size)
 
 
 class ArchiveReader:
@@ -209,7 +241,8 @@ class ArchiveReader:
         the point where the archive is damaged.
         """
         try:
-            for member in self._tar:
+            while (member := self._tar.next()) is not None:
+                self._tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps each, and there may be millions.
                 run, _, name = member.name.partition("/")
                 expected = self.contents.runs.get(run, {}).get(name)
                 data = self._tar.extractfile(member) if expected and member.isreg() else None
@@ -238,7 +271,7 @@ def read_contents(file: Path) -> Contents:
 class open_archive:  # noqa: N801  it is used as a function
     """The archive, open while the block runs. FlipscaleError if it is not an archive, or is newer than this flipscale.
 
-    Any compression is taken that tarfile knows: an archive may have been packed anew.
+    It may have been packed anew, with gzip, xz or nothing.
     """
 
     def __init__(self, file: Path):
@@ -246,9 +279,12 @@ class open_archive:  # noqa: N801  it is used as a function
 
     def __enter__(self) -> ArchiveReader:
         try:
-            os.close(open_plain(self.file))  # Reading a pipe could block for ever.
-            self._tar = tarfile.open(self.file, mode="r|*")
-            return ArchiveReader(self.file, self._tar)
+            with contextlib.ExitStack() as stack:
+                unpacked = stack.enter_context(contextlib.closing(_Unpacked(self.file)))
+                tar = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], unpacked), mode="r:"))
+                reader = ArchiveReader(self.file, tar)
+                self._stack = stack.pop_all()
+                return reader
         except FileNotFoundError as error:
             raise FlipscaleError(f"{self.file}: there is no such file.") from error
         except _DAMAGED as error:
@@ -257,7 +293,7 @@ class open_archive:  # noqa: N801  it is used as a function
             raise FlipscaleError(f"{self.file}: cannot be read as an archive of runs ({what}).") from error
 
     def __exit__(self, *_: object) -> None:
-        self._tar.close()
+        self._stack.close()
 
 
 def _contents_from_json(file: Path, text: bytes) -> Contents:
@@ -269,7 +305,7 @@ def _contents_from_json(file: Path, text: bytes) -> Contents:
                 f"Upgrade flipscale."
             )
         runs = {str(run["id"]): _files_from_json(run["files"]) for run in data["runs"]}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise FlipscaleError(f"{file}: its list of runs cannot be read ({error}), so it is damaged.") from error
     if wrong := [run for run in runs if not _RUN_ID.fullmatch(run)]:
         raise FlipscaleError(f"{file}: {wrong[0]!r} is not the id of a run, so this is not an archive of flipscale.")
@@ -277,6 +313,8 @@ def _contents_from_json(file: Path, text: bytes) -> Contents:
 
 
 def _files_from_json(files: Mapping[str, tuple[int, str]]) -> RunFiles:
+    if too_large := [name for name, (size, _) in files.items() if not 0 <= int(size) <= LARGEST_FILE]:
+        raise ValueError(f"{too_large[0]} is not of 0 to {LARGEST_FILE:,} bytes")
     return {str(name): ArchivedFile(int(size), str(digest)) for name, (size, digest) in files.items()}
 
 

@@ -157,7 +157,7 @@ class _Merging:
         present = {path.name for path in folder.path.iterdir()} if folder.path.exists() else set()
         if present <= _ONLY_ASKED:
             return None
-        if "result.json" not in present:
+        if "result.json" not in folder.glance().files:
             self.problems.append(
                 f"{run}: was started here and has not finished, so it is left alone. Let `flipscale submit` finish it, "
                 f"or delete {folder.path} when nothing runs there, and merge again."

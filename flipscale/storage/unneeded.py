@@ -5,7 +5,7 @@ them, a run that starts from them has not finished, or a run's `init` names them
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from flipscale.errors import RunFolderError
 from flipscale.guard import check_folder
 from flipscale.identity import RECIPE
 from flipscale.launch import ACTIVE, Look, Looker, submit_lock
-from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, unmeasured, weights_are_needed
+from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, name_of_temporary, unmeasured, weights_are_needed
 from flipscale.storage.merge import STAGING
 from flipscale.storage.usage import size_of, use_of
 from flipscale.workspace import Workspace
@@ -63,16 +63,23 @@ class Cleared:
 def find_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
     """Files that may be removed if only these studies need any."""
     survey = _Survey(results, studies)
-    return Cleared(tuple(survey.unneeded()), survey.unreadable)
+    return Cleared(tuple(survey.unneeded()), survey.left_alone)
 
 
-def remove_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
-    """Remove those files, while nobody submits in this results folder. Returns what was removed."""
+def remove_unneeded(
+    results: Path, studies: Sequence[StudyRuns], show: Callable[[Cleared], None] = lambda _: None
+) -> Cleared:
+    """Remove those files, while nobody submits in this results folder. Returns what was removed.
+
+    show: is given what will be removed, before any of it is.
+    """
     with submit_lock(results):
         survey = _Survey(results, studies)
-        left_alone = dict(survey.unreadable)
+        found = tuple(survey.unneeded())
+        show(Cleared(found, survey.left_alone))
+        left_alone = dict(survey.left_alone)
         removed = []
-        for thing in survey.unneeded():
+        for thing in found:
             if _remove(thing, survey.runs):
                 removed.append(thing)
             else:
@@ -103,7 +110,7 @@ class _Survey:
         self.runs = Workspace(results).runs
         check_folder(self.runs)
         self.studies = studies
-        self.unreadable: dict[str, str] = {}
+        self.left_alone: dict[str, str] = {}
         self.recipes: dict[str, int | None] = {}
         self.folders = {folder.id: folder for folder in self._readable()}
         self.looks: dict[str, Look] = Looker(results).look(self.folders.values(), closely=True)
@@ -123,7 +130,7 @@ class _Survey:
             else:
                 self.recipes[folder.id] = asked.recipe if asked else None
             if problem:
-                self.unreadable[folder.id] = problem
+                self.left_alone[folder.id] = problem
             else:
                 yield folder
 
@@ -136,6 +143,9 @@ class _Survey:
         for run_id, folder in self.folders.items():
             # No study asks for a probe, and the ledger sums what it took.
             if run_id not in needed and not is_probe(folder):
+                if foreign := _what_is_foreign(folder):
+                    self.left_alone[run_id] = foreign
+                    continue
                 yield _unneeded("run", run_id, folder.path, self._why_unasked(run_id))
             elif run_id not in self.active:
                 yield from self._parts(folder)
@@ -147,7 +157,7 @@ class _Survey:
             use = use_of(path.relative_to(folder.path))
             if (folder.id, path.name) in self._initial_weights:
                 continue
-            if path.name.startswith(".") and path.name.endswith(".tmp"):
+            if use and name_of_temporary(path.name):
                 yield _unneeded("leftover", folder.id, path, "of a process that was killed while it wrote")
             elif is_finished and use is FileUse.CHECKPOINT:
                 yield _unneeded("checkpoint", folder.id, path, "the run has finished")
@@ -208,6 +218,18 @@ class _Survey:
                 asked = self.folders[run_id].asked() if run_id in self.folders else None
                 waiting += asked.parents if asked else ()
         return found
+
+
+def _what_is_foreign(folder: RunFolder) -> str:
+    """What a folder holds that flipscale did not write, so that the folder is not its to remove; '' for nothing."""
+    asked = folder.asked()
+    if asked is None or asked.id != folder.id:
+        return f"{folder.path}: has no run.json of this run, so flipscale did not make it."
+    if asked.runs_a_command:  # Its program may write anything here.
+        return ""
+    files = (path.relative_to(folder.path) for path in folder.path.rglob("*") if path.is_symlink() or path.is_file())
+    foreign = next((file for file in files if use_of(file) is None), None)
+    return f"{folder.path / foreign}: was not written by flipscale; move it elsewhere." if foreign else ""
 
 
 def _unneeded(what: str, run_id: str, path: Path, why: str) -> Unneeded:

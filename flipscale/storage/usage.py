@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
-from flipscale.run import RUN_FILES, FileUse
+from flipscale.run import EARLIER, RUN_FILES, FileUse, name_of_temporary
 from flipscale.workspace import Workspace
 
 _SHARED = {"cache": "caches", "local": "jobs", "slurm": "jobs", "ray": "jobs", "mlartifacts": "mlflow"}
@@ -16,7 +16,8 @@ def usage(results: Path) -> Mapping[str, int]:
     runs = Workspace(results).runs
     for path in sorted(results.iterdir()) if results.is_dir() else ():
         for file in _files(path):
-            found[_kind(file.relative_to(results)) if path != runs else str(use_of(file) or "other")] += _size(file)
+            in_run = PurePath(*file.parts[len(runs.parts) + 1 :])
+            found[_kind(file.relative_to(results)) if path != runs else str(use_of(in_run) or "other")] += _size(file)
     return {kind: size for kind, size in found.most_common() if size}
 
 
@@ -34,7 +35,9 @@ def use_of(file: PurePath) -> FileUse | None:
     # open_clip's program has a folder of its own: configuration, logs, and checkpoints of every epoch.
     if "open_clip" in file.parts[:-1]:
         return FileUse.CHECKPOINT if file.suffix == ".pt" else FileUse.LOG
-    return RUN_FILES.get(file.name)  # also in a folder that keeps what was there before
+    if set(file.parts[:-1]) - {EARLIER}:
+        return None
+    return RUN_FILES.get(name_of_temporary(file.name) or file.name)
 
 
 def size_of(path: Path) -> int:

@@ -3,7 +3,7 @@
 study.py        Study, Axis: what a study is
 reader.py       a file read into a Study, with every complaint about it
 values.py       values as their kinds read them
-claims.py       contrasts that are stated beforehand
+claims.py       contrasts with an expected direction
 design.py       which cells of the grid are run
 grid.py         the cells of a study: base, axes and couplings worked out
 keys.py         the keys of a study file

@@ -138,6 +138,9 @@ TOP: Mapping[str, Option] = {
     "margin": Option(
         Number(0, above=True), MARGIN, "sides closer than this are level: points of accuracy, or percent of a loss"
     ),
+    "caveats": Option(
+        ListOf(Text()), (), "what to hold against the study's numbers, a sentence each: shown wherever its claims are"
+    ),
     "figures": Option(
         Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures to draw; null draws all that apply"
     ),

@@ -137,6 +137,7 @@ class _Checker:
             figures=None if figures is None else tuple(figures),
             document=self.document,
             margin=self.values.top("margin"),
+            caveats=tuple(self.values.top("caveats")),
             keep_weights=self.values.top("keep_weights"),
         )
         if self.complaints.found:

@@ -96,6 +96,8 @@ class Study:
     """Judged together, as one family."""
     margin: float = MARGIN
     """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
+    caveats: tuple[str, ...] = ()
+    """What to hold against its numbers, a sentence each."""
     keep_weights: str = "all"
     """Which finished weights stay: all, last or none."""
 

@@ -99,6 +99,7 @@ class WorkList:
 
     def _take_if_free(self, run: RunFolder) -> _Took:
         if run.is_over():
+            run.result()  # One that cannot be read is named.
             return _Took.NO
         if run.asked() is None:
             raise FlipscaleError(f"{run.path}: there is no run.json, so nothing was asked for; submit the study first.")

@@ -58,7 +58,10 @@ def test_each_shape_is_asked_for_once_as_its_longest_run_has_it(planned):
 
 
 def test_a_tuning_is_a_shape_and_masked_inference_is_timed_with_the_evaluation(planned):
-    text = STUDY.replace("samples: [4k, 8k]", "tuning: [null, {samples: 1k, batch_size: 32}]") + "evaluation: {inference: masked}\n"
+    text = (
+        STUDY.replace("samples: [4k, 8k]", "tuning: [null, {samples: 1k, batch_size: 32}]")
+        + "evaluation: {inference: masked}\n"
+    )
     probe = probe_of(planned(text), "local")
     assert len(probe.shapes) == 6  # two models, with and without a mask, and each tuned without one
     assert len(probe.evaluations) == 4  # two models, of runs with and without a mask
