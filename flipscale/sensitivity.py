@@ -10,7 +10,7 @@ from flipscale.cell import Cell
 from flipscale.collect import baseline_of, setting_value
 from flipscale.plan import Plan
 from flipscale.settings import Settings
-from flipscale.stats import Design, Noise, ScoreScale, Sensitivity, Transform, sensitivity_of
+from flipscale.stats import Design, Sensitivity, sensitivity_of
 from flipscale.study import Study
 from flipscale.words import count, fixed, joined, margin_words, score_value
 
@@ -19,9 +19,6 @@ from flipscale.words import count, fixed, joined, margin_words, score_value
 class PlannedPairs:
     """The twins that a plan asks for."""
 
-    cells: int
-    """Cells in which an arm has a twin in the baseline."""
-    arms: int
     comparisons: int
     """Pairs of a cell and an arm that has a twin there."""
     seeds: int
@@ -43,18 +40,10 @@ class PlannedSensitivity:
 
 
 def sensitivity_by(
-    pairs: PlannedPairs, noise: Noise, scale: ScoreScale, level: float, margin: float | None, finished: int
+    pairs: PlannedPairs, design: Design, at: float, margin: float | None, *, fraction: bool, finished: int
 ) -> PlannedSensitivity:
-    """The effect that planned twins detect by this noise, if the baseline is at this level of the scale."""
-    assert noise.sd is not None
-    design = Design(noise.sd, lambda seeds: noise.df(seeds, pairs.arms), pairs.comparisons)
-    return PlannedSensitivity(
-        sensitivity=sensitivity_of(design, scale, level, pairs.seeds, margin),
-        fraction=scale.transform is Transform.LOGIT,
-        at=scale.score(level),
-        sd=noise.sd * scale.slope(level),
-        finished=finished,
-    )
+    """The effect that planned twins detect by this design, if the baseline has the score `at`."""
+    return PlannedSensitivity(sensitivity_of(design, pairs.seeds, margin), fraction, at, design.sd, finished)
 
 
 def planned_pairs(study: Study, planned: Plan) -> PlannedPairs | None:
@@ -71,8 +60,6 @@ def planned_pairs(study: Study, planned: Plan) -> PlannedPairs | None:
     if not pairs:
         return None
     return PlannedPairs(
-        cells=len({cell for cell, _ in pairs}),
-        arms=len({arm for _, arm in pairs}),
         comparisons=len(pairs),
         seeds=min(len(seeds[pair]) for pair in pairs),
     )

@@ -336,6 +336,10 @@ class KeepWeights(enum.StrEnum):
     """They are removed as soon as the run has finished."""
 
 
+NODE_GPUS = 8
+"""GPUs of a node where no site file says otherwise."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """The resources of one run, and how it is priced. None of them is part of an id."""

@@ -176,7 +176,7 @@ def interval(low: str, high: str, comparisons: int = 1, seeds: int | None = None
 def ratio_interval(low: float, high: float, comparisons: int = 1, seeds: int | None = None) -> str:
     """The same for a ratio: '95 % CI below 1.64' if it is open at 0, '95 % CI above 1.18' if open at infinity."""
     if math.isinf(high):
-        return _interval(f"above {times(low)}", comparisons, seeds)
+        return _interval(f"above {times(low)}" if low > 0 else "open on both sides", comparisons, seeds)
     return _interval(f"{times(low)} to {times(high)}" if low > 0 else f"below {times(high)}", comparisons, seeds)
 
 

@@ -12,7 +12,7 @@ A reading names a study and one of
                               compare two differences, or do not
     gain: ARM                 an arm's gain at equal samples at the base cell, or at `cell:`
     slope: AXIS               how the gain of `arm:` changes for each doubling along an axis
-    speedup: ARM              every speed-up that the study claims for an arm, at the scores it claims it at
+    speedup: ARM              the speed-up of an arm in each series, to the baseline's mean at its last but one length
     exponent: NAME            a parameter of the `law:` of fits.json, of the runs in `group:`
 
 `published` is the paper's effect in the unit of the reading, or only its direction: better, worse. `none` reports a
@@ -71,6 +71,8 @@ class Reading:
     """Whether that is what the study expects, as the paper has no number."""
     level: Verdict | None = None
     """What a claim of being level came to."""
+    at_least: bool = False
+    """Whether the value is a lower bound."""
     under_revision: bool = False
     """Whether the method is known to mislead here, so that no verdict is given."""
 
@@ -106,7 +108,7 @@ class Reading:
     @property
     def number(self) -> str:
         """The value with its unit: '-4.4 points', '1.48x', '+0.41'."""
-        return f"{self._number(self.value)}{UNITS[self.unit]}"
+        return f"{'at least ' if self.at_least else ''}{self._number(self.value)}{UNITS[self.unit]}"
 
     @property
     def effect(self) -> str:
@@ -148,76 +150,81 @@ def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Readin
             continue
         if line.get("interaction", claim["than"] is not None) != (claim["than"] is not None):
             continue
-        if claim["difference"] is None:
+        found = claim["difference"]
+        if found is None:
             continue
-        assert data["fraction"] or data["claims"]["unit"] == "points", "only points are shown"
+        ratio = claim["unit"] == "x"
+        assert ratio or claim["unit"] == "points", "only points and factors are shown"
         yield Reading(
             study=line["study"],
             what=claim["claim"],
-            value=claim["difference"],
-            interval=_ends(claim["interval_corrected"]),
-            unit="points",
+            value=found["value"],
+            interval=_ends(found["interval_corrected"]),
+            unit="ratio" if ratio else "points",
             seeds=len(claim["seeds"]),
-            published=line.get("published", claim["published"] or claim["expect"]),
+            published=line.get("published", claim["published"] or _DIRECTION.get(claim["expect"], claim["expect"])),
             expected="published" not in line and not claim["published"],
             level=_LEVEL[claim["verdict"]] if claim["expect"] == "level" else None,
             under_revision=line.get("under_revision", False),
         )
 
 
+_DIRECTION = {"faster": "better", "fewer_samples": "better"}
+
 _LEVEL = {"holds": Verdict.AGREES, "contradicted": Verdict.DISAGREES, "undecided": Verdict.UNDECIDED}
 
 
 def _gain(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:
     wanted = line.get("cell", data["head"]["base_cell"])
-    for series in data["series"]:
-        for pair in series["at_equal_samples"]:
-            if pair["cell"] == wanted and _arm(series) == line["gain"]:
-                yield Reading(
-                    study=line["study"],
-                    what=f"{line['gain']} at {wanted}, {data['y']}",
-                    value=100 * pair["gain"],
-                    interval=_ends(pair["interval_corrected"] or pair["interval"], 100),
-                    unit="points",
-                    seeds=pair["n"],
-                    published=line["published"],
-                )
+    for pair in data["pairs"]:
+        if pair["cell"] == wanted and pair["arm"] == line["gain"]:
+            gain = pair["gain"]
+            yield Reading(
+                study=line["study"],
+                what=f"{line['gain']} at {wanted}, {data['y']}",
+                value=100 * gain["value"],
+                interval=_ends(gain["interval_corrected"] or gain["interval"], 100),
+                unit="points",
+                seeds=len(pair["seeds"]),
+                published=line["published"],
+            )
 
 
 def _slope(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:
     for arm in data["head"]["arms"]:
         for slope in arm["slopes"]:
             if arm["arm"] == line["arm"] and slope["axis"] == line["slope"]:
-                ends = slope["interval"] and (slope["interval"]["low"], slope["interval"]["high"])
+                ends = slope["interval"]["low"], slope["interval"]["high"]
                 yield Reading(
                     study=line["study"],
                     what=f"how the gain of {arm['arm']} changes along {slope['axis']}",
                     value=100 * slope["slope"],
                     interval=_ends(ends, 100),
                     unit="slope",
-                    seeds=len(slope["seeds"]),
+                    seeds=None,
                     published=line["published"],
                     corrected=False,
                 )
 
 
 def _speedups(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:
+    x = data["x"][0]
     for series in data["series"]:
-        if _arm(series) != line["speedup"]:
+        curve = series["costs"][x]
+        found = curve["speedup"]
+        if _arm(series) != line["speedup"] or found is None or found["value"] is None:
             continue
-        # Those that stand for the whole curve are judged with the family; of the others nothing is claimed.
-        for level in series["speedup_curve"]:
-            if level["interval_corrected"] is not None:
-                score = f"{fixed(100 * level['accuracy'])} %" if data["fraction"] else f"{level['accuracy']:.4g}"
-                yield Reading(
-                    study=line["study"],
-                    what=f"speed-up of {series['name']} to {score} in {series['x']}",
-                    value=level["speedup"],
-                    interval=_ends(level["interval_corrected"]),
-                    unit="ratio",
-                    seeds=series["n"],
-                    published=line["published"],
-                )
+        score = f"{fixed(100 * curve['target'])} %" if data["fraction"] else f"{curve['target']:.4g}"
+        yield Reading(
+            study=line["study"],
+            what=f"speed-up of {series['name']} to {score} in {x}",
+            value=found["value"],
+            interval=_ends(found["interval_corrected"]),
+            unit="ratio",
+            seeds=len(curve["seeds"]),
+            published=line["published"],
+            at_least=found.get("at_least", False),
+        )
 
 
 def _exponents(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:

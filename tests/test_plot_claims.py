@@ -62,7 +62,9 @@ def test_without_claims_there_is_no_figure() -> None:
 
 
 def test_claims_without_runs_are_no_figure() -> None:
-    with pytest.raises(Undrawable, match=r"no claim can be judged: no finished run is mask_ratio=0\.9"):
+    with pytest.raises(
+        Undrawable, match=r"no claim about a difference can be judged: no finished run is mask_ratio=0\.9"
+    ):
         drawn(claim("nearly all", 0.9, Expectation.WORSE))
 
 

@@ -21,8 +21,7 @@ from flipscale.compare.columns import (
 )
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.curves import curves_of
-from flipscale.compare.equal_cost import at_equal_cost
-from flipscale.compare.gains import StudyNoise, judged, study_noise
+from flipscale.compare.gains import StudyNoise, judged, study_noise, with_failures
 from flipscale.compare.head import AxisValues, head_of, heading_cell
 from flipscale.compare.hours import fair_hours
 from flipscale.compare.pairs import pairs_of
@@ -63,7 +62,7 @@ class TwinScatter:
 
     gain_noise: StudyNoise
     base: Pair
-    """A pair of the cell that heads the answer."""
+    """The noisiest pair of the cell that heads the answer."""
     margin: float | None
     """Gains within it, in the score's own unit, count as level. None makes no such claim."""
 
@@ -83,8 +82,10 @@ def twin_scatter(
     pairs, _ = _pairs(table, points)
     if not pairs:
         return None
-    base = heading_cell(pairs, base_cell)
-    return TwinScatter(_gain_noise(table, pairs), next(pair for pair in pairs if pair.cell == base), table.margin)
+    base, noise = heading_cell(pairs, base_cell), _gain_noise(table, pairs)
+    known = [(pair, noise.moments(pair)) for pair in pairs if pair.cell == base]
+    noisiest = max(known, key=lambda known_pair: known_pair[1].error if known_pair[1] else -1.0)
+    return TwinScatter(noise, noisiest[0], table.margin)
 
 
 def _table_of_results(
@@ -157,7 +158,6 @@ def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Compar
 
 
 def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
-    paired = _is_paired(table, points)
     pairs, unpaired = _pairs(table, points)
     cost = table.costs[0]
     read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
@@ -174,15 +174,6 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         arms=points.arms,
         pairs=all_pairs,
         curves=curves,
-        equal_cost=at_equal_cost(
-            points.all,
-            (*table.costs, *table.also),
-            fraction=table.fraction,
-            lower=table.lower,
-            margin=table.margin,
-        )
-        if paired
-        else (),
         claims=claims_of(all_pairs, curves, cost),
         left_out=points.left_out,
         unpaired=unpaired,
@@ -200,7 +191,10 @@ def _is_paired(table: PreparedTable, points: RunPoints) -> bool:
 
 def _pairs(table: PreparedTable, points: RunPoints) -> tuple[list[Pair], dict[str, str]]:
     """The pairs of a table, and the runs that have no twin, with the reason."""
-    return pairs_of(points.all, list(points.arms), table.lower) if _is_paired(table, points) else ([], {})
+    if not _is_paired(table, points):
+        return [], {}
+    pairs, unpaired = pairs_of(points.all, list(points.arms), table.lower)
+    return [with_failures(pair, fraction=table.fraction) for pair in pairs], unpaired
 
 
 def _gain_noise(table: PreparedTable, pairs: Sequence[Pair]) -> StudyNoise:

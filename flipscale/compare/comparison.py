@@ -5,14 +5,11 @@ from dataclasses import dataclass, field
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
-from flipscale.compare.equal_cost import EqualCost
-from flipscale.compare.estimates import Effect
-from flipscale.compare.gains import StudyNoise
+from flipscale.compare.gains import PairKey, StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
-from flipscale.compare.stated import ClaimFamily
+from flipscale.compare.stated import StudyClaims
 from flipscale.compare.test_images import ImagesOfPairs
-from flipscale.compare.wins import SetWins
 from flipscale.stats import Noise
 
 
@@ -33,26 +30,22 @@ class Comparison:
     """Each arm, and its values of the baseline's columns."""
     pairs: tuple[Pair, ...]
     curves: tuple[Curve, ...]
-    equal_cost: tuple[EqualCost, ...] = ()
-    """Runs against runs of other schedules that cost the same."""
     claims: tuple[Claim, ...]
     """The claims about each series and arm, with their intervals."""
     left_out: Mapping[str, str]
     """Runs that were not compared at all, and why."""
     unpaired: Mapping[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
-    stated: ClaimFamily | None = None
+    stated: StudyClaims | None = None
     """The claims that the study states, judged; None where it states none."""
     gain_noise: StudyNoise | None
-    """How far gains at equal samples scatter over seeds, and on which scale; None without pairs."""
+    """How far gains at equal samples scatter over seeds; None without pairs."""
     margin: float | None
     """Gains within it, in the score's own unit, count as level. None makes no such claim."""
     head: Head | None
     """None without pairs."""
     images: ImagesOfPairs = field(default_factory=dict)
     """The effect of other test images on gains, if runs kept which images they got right."""
-    wins: tuple[SetWins, ...] = ()
-    """On how many of the study's named sets each arm is ahead."""
     hours_note: str = ""
     """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
     guessing_note: str = ""
@@ -63,17 +56,17 @@ class Comparison:
     """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
 
     @property
-    def noise(self) -> Noise | None:
+    def noise(self) -> Noise[PairKey] | None:
         """How far gains at equal samples scatter over seeds; None without pairs."""
         return None if self.gain_noise is None else self.gain_noise.noise
 
     @property
     def gains_claimed(self) -> int:
-        """Gains at equal samples with an interval, which is corrected for their number."""
+        """Gains at equal samples that are judged, each corrected for their number."""
         return sum(pair.gain.corrected is not None for pair in self.pairs)
 
     @property
     def speedups_claimed(self) -> int:
-        """Speed-ups with an interval, which is corrected for their number."""
-        findings = [speedup.finding for claim in self.claims for speedup in claim.speedups]
-        return sum(found.effect is not Effect.ONE_SEED for found in findings)
+        """Speed-ups that are judged, each corrected for their number."""
+        found = [claim.curve.speedup for claim in self.claims if claim.curve.speedup]
+        return sum(speedup.speedup.corrected is not None for speedup in found)

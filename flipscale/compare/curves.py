@@ -1,235 +1,434 @@
 """Along the schedule: the cost of one arm for the score of another, and scores for the same cost.
 
-A curve is the mean over seeds of the runs of one series and arm, schedule by schedule (readings.py reads it). Nothing
-is read outside its points. The scatter of runs is estimated once from all runs of the study, so a curve of two
-seeds is judged by the noise of many runs.
+A curve goes through the means over seeds of the runs of one series and arm, schedule by schedule: a monotone cubic
+(scipy's PCHIP) against the logarithm of the cost. Nothing is read outside its points. Intervals come from a parametric
+bootstrap: in each draw the points of both curves move by one variance that all runs of a seed share, and by another of
+single runs (docs/how-computed.md).
 """
 
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.special import gammaincinv, ndtr
 
-from flipscale.compare.estimates import nothing
-from flipscale.compare.lines import Lines
-from flipscale.compare.parts import Curve
+from flipscale.compare.estimates import Estimate, drawn, nothing
+from flipscale.compare.parts import Crossover, Curve, Miss, Speedup
 from flipscale.compare.points import Point, different_devices
-from flipscale.compare.readings import ComparedCurves, TwoCurves, at_the_best, crossover, gains, levels
-from flipscale.stats import Array, RunKey, RunNoise, ScoreScale, Transform, run_noise, scale_of
+from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
+from flipscale.words import short
 
-ALL_DRAWS = 200_000
-"""Draws of all curves of a study together. Studies with many curves draw fewer for each."""
+CURVE_DRAWS = 10_000
 
+STEPS = 16
+"""Places between two points of a curve at which it is computed; straight lines join them."""
 
-@dataclass(frozen=True)
-class DrawCounts:
-    """How many draws of a curve are made."""
-
-    claims: int = 20_000
-    """For a speed-up that verdicts state: a family of hundreds is judged at levels of 1 in 10,000."""
-    others: int = 4_000
-    """For everything else, where the study has few curves."""
-    fewest: int = 1_000
-    """For everything else, where it has many."""
+LEVELS = 9
+"""Scores at which the curve of speed-ups is read."""
 
 
 @dataclass(frozen=True)
-class CurveNoise:
-    """How far the runs of a study scatter over seeds."""
+class Line:
+    """The mean curve of one arm, in the order of costs."""
 
-    scale: ScoreScale
-    scores: RunNoise | None
-    """On the scale of the score; None where it is unknown."""
-    costs: Mapping[str, RunNoise | None]
-    """Noise of the logarithm of each cost; None if it does not scatter."""
+    name: str
+    """The id of one of its runs."""
+    costs: Array
+    """Mean cost of each schedule [points]."""
+    samples: Array | None
+    """Schedule lengths [points]; None where they are unknown."""
+    scores: Array
+    """Of each run, signed so that more is better [points, seeds]."""
+    log_costs: Array
+    """Logarithm of each run's cost [points, seeds]."""
 
-
-def curves_of(
-    points: Sequence[Point],
-    arms: Iterable[str],
-    costs: Sequence[str],
-    *,
-    fraction: bool,
-    lower: bool,
-    draws: DrawCounts = DrawCounts(),
-) -> list[Curve]:
-    """A curve for each series, arm that the series has, and cost; verdicts are about those along the first."""
-    noise = curve_noise(points, costs, fraction=fraction, lower=lower)
-    of_series = {
-        series: [point for point in points if point.series == series]
-        for series in dict.fromkeys(point.series for point in points)
-    }
-    wanted = [
-        (its_points, series, arm)
-        for series, its_points in of_series.items()
-        for arm in arms
-        if any(point.arm == arm for point in its_points)
-    ]
-    others = max(draws.fewest, min(draws.others, ALL_DRAWS // max(1, len(wanted))))
-    return [
-        _Asked(series, arm, cost, lower, noise, others, draws.claims if cost == costs[0] else 0).curve(its)
-        for its, series, arm in wanted
-        for cost in costs
-    ]
-
-
-def curve_noise(points: Sequence[Point], costs: Iterable[str], *, fraction: bool, lower: bool) -> CurveNoise:
-    """The noise of these runs, all series and arms together."""
-    scale = scale_of([point.y for point in points], fraction=fraction, lower_is_better=lower)
-    runs = _runs_by_key(points)
-    scores = {
-        key: dict(zip(seeds, scale.of([point.y for point in seeds.values()]).tolist(), strict=True))
-        for key, seeds in runs.items()
-    }
-    return CurveNoise(scale, run_noise(scores), {cost: run_noise(_log_costs(runs, cost)) for cost in costs})
-
-
-def _runs_by_key(points: Sequence[Point]) -> dict[RunKey, dict[int, Point]]:
-    """Runs that differ only in their seed, schedule by schedule as curves have them."""
-    by_arm: dict[tuple[str, str], list[Point]] = {}
-    for point in points:
-        by_arm.setdefault((point.series, point.arm), []).append(point)
-    runs: dict[RunKey, dict[int, Point]] = {}
-    for (series, arm), its_points in by_arm.items():
-        for seed, schedules in _by_seed(its_points).items():
-            for cell, point in schedules.items():
-                runs.setdefault((series, cell, arm), {})[seed] = point
-    return runs
-
-
-def _log_costs(runs: Mapping[RunKey, Mapping[int, Point]], cost: str) -> dict[RunKey, dict[int, float]]:
-    """Logarithms of a cost, where it is known and not 0."""
-    logs = {
-        key: {seed: math.log(point.costs[cost]) for seed, point in seeds.items() if point.costs[cost] > 0}
-        for key, seeds in runs.items()
-    }
-    return {key: of_key for key, of_key in logs.items() if of_key}
+    @property
+    def means(self) -> Array:
+        """Mean over seeds [points]."""
+        means: Array = self.scores.mean(axis=1)
+        return means
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Which two curves are compared, and how."""
+class Read:
+    """A curve along the logarithm of costs or of samples, or draws of it, at STEPS places between its points."""
 
-    series: str
-    arm: str
-    x: str
+    xs: Array
+    """[places]"""
+    ys: Array
+    """[draws, places]"""
+
+    def reach(self, targets: Array) -> Array:
+        """Where each draw first reaches its target [draws]; -inf where it begins above, inf where it stays below."""
+        above = self.ys >= targets[:, None]
+        first = np.argmax(above, axis=1)
+        rows = np.arange(len(self.ys))
+        before = np.maximum(first - 1, 0)
+        y0, y1 = self.ys[rows, before], self.ys[rows, first]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self.xs[before] + (self.xs[first] - self.xs[before]) * (targets - y0) / (y1 - y0)
+        found = np.where(first == 0, np.where(self.ys[:, 0] > targets, -np.inf, self.xs[0]), found)
+        reached: Array = np.where(above.any(axis=1), found, np.inf)
+        return reached
+
+    def scores_at(self, xs: Array) -> Array:
+        """[draws, xs]"""
+        at = np.clip(np.searchsorted(self.xs, xs) - 1, 0, len(self.xs) - 2)
+        share = (xs - self.xs[at]) / (self.xs[at + 1] - self.xs[at])
+        scores: Array = self.ys[:, at] + share * (self.ys[:, at + 1] - self.ys[:, at])
+        return scores
+
+
+def read_line(xs: Array, ys: Array) -> Read:
+    """The monotone cubic through points at xs [points] of several draws [draws, points]."""
+    # Costs that are equal are a little apart here, as no curve is vertical.
+    xs = np.maximum.accumulate(xs + 1e-9 * np.arange(len(xs)))
+    inner = np.arange(STEPS) / STEPS
+    places = np.append((xs[:-1, None] + np.diff(xs)[:, None] * inner).ravel(), xs[-1])
+    return Read(places, PchipInterpolator(xs, ys, axis=1)(places))
+
+
+@dataclass(frozen=True)
+class LogRatio:
+    """The logarithm of what the baseline takes to a score over what the arm takes."""
+
+    log: float
+    draws: Array | None
+    """In the order of draws, so that ratios of one comparison can be divided by each other."""
+    at_least: bool
+    """Whether the arm's shortest schedule is better already."""
+
+
+@dataclass(frozen=True)
+class TwoLines:
+    """The curves of a baseline and of an arm, at the seeds that both have."""
+
+    base: Line
+    ours: Line
+    seeds: tuple[int, ...]
+    fraction: bool
     lower: bool
-    noise: CurveNoise
-    draws: int
-    claims: int
 
-    def curve(self, points: Sequence[Point]) -> Curve:
-        """The arm of the series against the baseline, along the cost."""
-        points = [point for point in points if point.arm in ("", self.arm) and not math.isnan(point.costs[self.x])]
-        runs = _by_arm(points, self.arm)
-        seeds = sorted(set(runs[""]) & set(runs[self.arm]))
-        why = different_devices(points, self.x) or _unpaired(runs, self.arm, self.x) or _unmatched(runs, seeds)
-        shared: dict[str, list[str]] = {}
-        if not why:
-            seeds, shared = _complete(runs, self.arm, seeds)
-            why = _too_short(runs, shared)
-        if why:
-            return Curve(
-                series=self.series,
-                arm=self.arm,
-                x=self.x,
-                seeds=tuple(seeds),
-                why=why,
-                speedup=nothing(why),
-                gain=nothing(why),
-            )
-        base, ours = (_mean_points([runs[key][seed] for seed in seeds], shared[key], self.x) for key in ("", self.arm))
-        return self._read(base, ours, seeds)
+    @property
+    def sign(self) -> int:
+        return -1 if self.lower else 1
 
-    def _read(self, base: "_Points", ours: "_Points", seeds: Sequence[int]) -> Curve:
-        """Readings off the two mean curves."""
-        compared = self._compared(base, ours, len(seeds))
-        speedup, missed = at_the_best(compared)
-        equal, gain, at_costs = gains(compared)
-        at_scores, one_shift = levels(compared, self.draws)
-        if self.claims and one_shift is not None and one_shift.rejected:
-            at_scores, one_shift = levels(compared, self.claims)
-        return Curve(
-            series=self.series,
-            arm=self.arm,
-            x=self.x,
-            seeds=tuple(seeds),
-            target=compared.score(float(compared.mean.base.ys.max())),
-            speedup=speedup,
-            missed=missed,
-            speedup_straight=_straight_in_the_cost(base, ours, compared.sign) if missed is None else None,
-            speedup_at=at_scores,
-            equal_at=equal,
-            gain=gain,
-            gain_at=at_costs,
-            crossover=crossover(compared),
-            one_shift=one_shift,
+    @cached_property
+    def draws(self) -> tuple[Array, Array, Array] | None:
+        """Draws of the means of both curves [draws, points], and of the logarithm of their ratio of costs [draws].
+
+        None with one seed, and where only some runs of a point take off, which no bootstrap of normal noise shows.
+        """
+        n = len(self.seeds)
+        if n < 2 or (self.fraction and any(_takes_off_in_part(line.scores) for line in (self.base, self.ours))):
+            return None
+        units = [self._units(line) for line in (self.base, self.ours)]
+        residuals = np.concatenate(
+            [
+                (line.scores - line.means[:, None]) / unit[:, None]
+                for line, unit in zip((self.base, self.ours), units, strict=True)
+            ]
         )
+        of_seed, of_run, df = _variances(residuals)
+        shared, wide = _normals("seed", 2)
+        # One chi-squared a draw turns normal steps into Student's t.
+        stretch = np.sqrt(df / (2 * gammaincinv(df / 2, np.clip(ndtr(wide), 1e-12, 1 - 1e-12))))
+        curves, costs = [], []
+        for line, unit in zip((self.base, self.ours), units, strict=True):
+            of_points = np.array(_normals(line.name, len(line.costs) + 1))
+            steps = math.sqrt(of_seed / n) * shared + math.sqrt(of_run / n) * of_points[:-1]
+            curves.append(line.means + (unit[:, None] * steps * stretch).T)
+            costs.append(_cost_error(line) * of_points[-1])
+        return curves[0], curves[1], costs[0] - costs[1]
 
-    def _compared(self, base: "_Points", ours: "_Points", seeds: int) -> ComparedCurves:
-        """The two mean curves, with their draws if the scatter of runs is known."""
-        log = bool(min(base.costs[0], ours.costs[0]) > 0)
-        sign = -1 if self.lower else 1
-        mean = TwoCurves(*(of_arm.line(self.noise.scale, sign, log) for of_arm in (base, ours)))
-        keys = [[(self.series, cell, arm) for cell in of_arm.cells] for arm, of_arm in (("", base), (self.arm, ours))]
-        scores, costs = self.noise.scores, self.noise.costs[self.x] if log else None
+    def _units(self, line: Line) -> Array:
+        levels = self.sign * line.means
+        units = np.array([noise_unit(level, fraction=self.fraction, lower=self.lower) for level in levels])
+        floored: Array = np.maximum(units, 1e-9)
+        return floored
 
-        @cache
-        def ways(draws: int) -> tuple[TwoCurves, ...]:
-            if scores is None or not scores.knows([*keys[0], *keys[1]]):
-                return ()
-            curves = _draw(mean, keys, seeds, scores, costs, draws)
-            return curves, curves.straightened()
+    def _lines(self, name: str, base: Array, ours: Array) -> tuple[Read, Read]:
+        """Both curves, or draws of them, along the logarithm of `costs` or `samples`."""
+        xs = [np.log(getattr(line, name)) for line in (self.base, self.ours)]
+        return read_line(xs[0], base), read_line(xs[1], ours)
 
-        return ComparedCurves(
-            mean=mean,
-            ways=ways,
-            draws=self.draws,
-            claims=self.claims,
-            seeds=seeds,
-            arm=self.arm,
-            x=self.x,
-            log=log,
-            scale=self.noise.scale,
-            sign=sign,
-        )
+    @cached_property
+    def _drawn(self) -> dict[str, tuple[Read, Read]]:
+        if self.draws is None:
+            return {}
+        names = ["costs", "samples"] if self._has_samples else ["costs"]
+        return {name: self._lines(name, *self.draws[:2]) for name in names}
+
+    def at_target(self) -> Speedup:
+        """The speed-up to the baseline's mean at its last but one length."""
+        point = len(self.base.costs) - 2
+        draws = None if self.draws is None else self.draws[0][:, point]
+        found = self._speedup(float(self.base.means[point]), draws)
+        return replace(found, at=None if self.base.samples is None else float(self.base.samples[point]))
+
+    def at_score(self, score: float) -> Speedup:
+        """The speed-up to a score that is stated."""
+        return self._speedup(self.sign * score, self._fixed(self.sign * score))
+
+    def ratio_to(self, name: str, score: float, point: int | None = None) -> "LogRatio | str":
+        """The baseline's costs (or samples) to a score over the arm's; `point` of the baseline moves with its draws."""
+        if name == "samples" and not self._has_samples:
+            return "the runs have no number of samples"
+        moving = None if point is None or self.draws is None else self.draws[0][:, point]
+        return self.ratio(name, self.sign * score, self._fixed(self.sign * score) if moving is None else moving)
+
+    def _fixed(self, target: float) -> Array | None:
+        return None if self.draws is None else np.full(len(self.draws[0]), target)
+
+    def _speedup(self, target: float, targets: Array | None) -> Speedup:
+        score = self.sign * target
+        ratio = self.ratio("costs", target, targets)
+        if isinstance(ratio, str):
+            return Speedup(score, None, nothing(ratio), nothing(ratio), nothing(ratio), Miss.BELOW)
+        estimate = partial(drawn, seeds=len(self.seeds), ratio=True)
+        speedup = estimate(ratio.log, ratio.draws, at_least=ratio.at_least)
+        missed = Miss.ABOVE if ratio.at_least else None
+        fewer = self.ratio("samples", target, targets) if self._has_samples else "the runs have no number of samples"
+        if isinstance(fewer, str):
+            return Speedup(score, None, speedup, nothing(fewer), nothing(fewer), missed)
+        samples = estimate(-fewer.log, None if fewer.draws is None else -fewer.draws)
+        cheap = ratio.log - fewer.log
+        draws = None
+        if ratio.draws is not None and fewer.draws is not None:
+            with np.errstate(invalid="ignore"):
+                draws = ratio.draws - fewer.draws
+            draws = np.where(np.isfinite(draws), draws, cheap)
+        return Speedup(score, None, speedup, estimate(cheap, draws), samples, missed)
+
+    @property
+    def _has_samples(self) -> bool:
+        return self.base.samples is not None and self.ours.samples is not None
+
+    def ratio(self, name: str, target: float, targets: Array | None) -> "LogRatio | str":
+        """The baseline's costs (or samples) to a signed score over the arm's, or why there are none.
+
+        targets: the score in each draw, where it is a point of the baseline and moves with it.
+        """
+        lines = self._lines(name, self.base.means[None], self.ours.means[None])
+        base, ours = (float(line.reach(np.array([target]))[0]) for line in lines)
+        if math.isinf(base):
+            return f"the baseline's curve does not pass through {self.sign * target:.4g}"
+        if ours == math.inf:
+            return str(Miss.BELOW)
+        at_least = ours == -math.inf
+        log = base - (float(lines[1].xs[0]) if at_least else ours)
+        if targets is None or self.draws is None:
+            return LogRatio(log, None, at_least)
+        drawn_base, drawn_ours = self._drawn[name]
+        reached = drawn_ours.reach(targets)
+        if at_least:
+            reached = np.where(reached == -np.inf, drawn_ours.xs[0], reached)
+        with np.errstate(invalid="ignore"):
+            draws = drawn_base.reach(targets) - reached
+        # A draw in which neither curve passes through the score says nothing: half are counted on either side.
+        lost = np.isnan(draws)
+        draws[lost] = np.where(np.arange(int(lost.sum())) % 2, np.inf, -np.inf)
+        return LogRatio(log, draws + self.draws[2] if name == "costs" else draws, at_least)
+
+    def levels(self) -> tuple[tuple[float, Estimate], ...]:
+        """The speed-up at scores that both curves pass through, from the lowest to the highest."""
+        base, ours = self.base.means, self.ours.means
+        low, high = max(base[0], ours[0]), min(base.max(), ours.max())
+        if not low < high:
+            return ()
+        found = []
+        for target in np.linspace(low, high, LEVELS).tolist():
+            # At an end of a curve rounding must not put the score beyond it.
+            ratio = self.ratio("costs", target - 1e-12 * abs(target) * (target == high), self._fixed(target))
+            if not isinstance(ratio, str):
+                speedup = drawn(ratio.log, ratio.draws, len(self.seeds), ratio=True)
+                found.append((self.sign * target, replace(speedup, draws=None)))
+        return tuple(found)
+
+    def at_equal_cost(self) -> tuple[float | None, Estimate, Crossover | None]:
+        """The largest cost that both curves cover, the gain there, and where the gain changes its sign."""
+        base, ours = self._lines("costs", self.base.means[None], self.ours.means[None])
+        low, high = max(base.xs[0], ours.xs[0]), min(base.xs[-1], ours.xs[-1])
+        if high < low:
+            ends = short(math.exp(high)), short(math.exp(low))
+            why = f"no cost in common: the one curve ends at {ends[0]}, the other begins at {ends[1]}"
+            return None, nothing(why), None
+        grid = np.linspace(low, high, LEVELS * STEPS)
+        means = _apart(base, ours, grid)
+        draws = None if self.draws is None else _apart(*self._drawn["costs"], grid)
+        gain = drawn(means[0, -1], None if draws is None else draws[:, -1], len(self.seeds))
+        return math.exp(high), replace(gain, draws=None), _crossover(grid, means, draws)
+
+    def straight(self) -> float | None:
+        """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
+        best = int(np.argmax(self.base.means))
+        reached = first_reach(self.ours.costs.tolist(), self.ours.means.tolist(), float(self.base.means[best]))
+        return None if reached is None else float(self.base.costs[best] / reached)
 
 
-def _draw(
-    mean: TwoCurves,
-    keys: Sequence[Sequence[RunKey]],
-    seeds: int,
-    scores: RunNoise,
-    costs: RunNoise | None,
-    draws: int,
-) -> TwoCurves:
-    """Draws of both curves."""
-    up = scores.steps(keys, seeds, draws, stream=0)
-    known = costs is not None and costs.knows([*keys[0], *keys[1]])
-    along = costs.steps(keys, seeds, draws, stream=1) if costs is not None and known else (np.zeros((1, 1)),) * 2
-    base, ours = (
-        # Costs of neighbouring schedules that change places in a draw count as equal.
-        Lines(np.maximum.accumulate(np.broadcast_to(line.xs + dx, dy.shape), axis=1), line.ys + dy)
-        for line, dx, dy in zip((mean.base, mean.ours), along, up, strict=True)
-    )
-    return TwoCurves(base, ours)
+def _apart(base: Read, ours: Read, grid: Array) -> Array:
+    apart: Array = ours.scores_at(grid) - base.scores_at(grid)
+    return apart
+
+
+def _crossover(grid: Array, means: Array, draws: Array | None) -> Crossover | None:
+    """Where the gain changes its sign, the last time; None where the mean curves do not cross."""
+    signs = np.sign(means[0])
+    beyond = float(signs[-1])
+    at = float(_last_change(grid, means, beyond)[0])
+    if not beyond or math.isinf(at):
+        return None
+    turns = "ahead" if beyond > 0 else "behind"
+    if draws is None:
+        return Crossover(math.exp(at), turns, None)
+    found = np.sort(_last_change(grid, draws, beyond))
+    k = int(0.025 * len(found))
+    low, high = float(found[k]), float(found[-k - 1])
+    ends = 0.0 if low == -math.inf else math.exp(low), math.inf if high == math.inf else math.exp(high)
+    return Crossover(math.exp(at), turns, ends)
+
+
+def _last_change(grid: Array, apart: Array, beyond: float) -> Array:
+    """The last place at which each draw's gain turns to the sign `beyond`, or an infinity where it never does."""
+    ahead = beyond * apart > 0
+    turns = ahead[:, 1:] & ~ahead[:, :-1]
+    last = turns.shape[1] - 1 - np.argmax(turns[:, ::-1], axis=1)
+    rows = np.arange(len(apart))
+    before, after = apart[rows, last], apart[rows, last + 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = grid[last] + (grid[last + 1] - grid[last]) * before / (before - after)
+    found: Array = np.where(turns.any(axis=1), at, np.where(ahead[:, -1], -np.inf, np.inf))
+    return found
+
+
+def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> float | None:
+    """The x at which the polyline first reaches the target; None where that is before its first point, or never."""
+    if ys[0] > target:
+        return None
+    for x0, y0, x1, y1 in zip(xs, ys, xs[1:], ys[1:], strict=False):
+        if y0 == target:
+            return float(x0)
+        if y1 >= target:
+            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
+    return float(xs[-1]) if ys[-1] == target else None
+
+
+# Noise
+
+
+def _takes_off_in_part(scores: Array) -> bool:
+    """Whether only some runs of a point [points, seeds] take off, at a length where others are half as good as any."""
+    return any(failed_runs(runs, runs) is not None for runs in scores if runs.max() >= TAKES_OFF * scores.max())
+
+
+def _variances(residuals: Array) -> tuple[float, float, float]:
+    """The variance that runs of a seed share, that of single runs, and its degrees of freedom, by residuals from the
+    mean of each point [points, seeds]."""
+    points, seeds = residuals.shape
+    by_seed = residuals.mean(axis=0)
+    rest = float(((residuals - by_seed) ** 2).sum()) / ((points - 1) * (seeds - 1))
+    of_seed = max(0.0, float(by_seed.var(ddof=1)) - rest / points)
+    return of_seed, rest, float((points - 1) * (seeds - 1))
+
+
+def _cost_error(line: Line) -> float:
+    """Standard error of the logarithm of a curve's costs: their scatter over seeds, common to its points."""
+    seeds = line.log_costs.shape[1]
+    return math.sqrt(float(line.log_costs.var(axis=1, ddof=1).mean()) / seeds)
+
+
+def _normals(name: str, columns: int) -> Array:
+    """Standard normal draws [columns, draws], the same for one name each time: a curve moves alike wherever it is."""
+    return np.random.default_rng(zlib.crc32(name.encode())).standard_normal((columns, CURVE_DRAWS))
 
 
 # Which runs make the curves
 
 
-_Runs = dict[int, dict[str, Point]]
+Runs = Mapping[int, Mapping[str, Point]]
 """Seed -> schedule -> its run."""
 
 
-def _by_arm(points: Sequence[Point], arm: str) -> dict[str, _Runs]:
-    """The runs of the baseline and of an arm."""
-    return {key: _by_seed([point for point in points if point.arm == key]) for key in ("", arm)}
+def curves_of(
+    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], *, fraction: bool, lower: bool
+) -> list[Curve]:
+    """A curve for each series, arm that the series has, and cost; verdicts are about those along the first."""
+    found = []
+    for series in dict.fromkeys(point.series for point in points):
+        of_series = [point for point in points if point.series == series]
+        base = [point for point in of_series if not point.arm]
+        for arm in arms:
+            ours = [point for point in of_series if point.arm == arm]
+            found += [
+                _curve(Curve(series=series, arm=arm, x=cost), base, ours, fraction=fraction, lower=lower)
+                for cost in costs
+                if ours
+            ]
+    return found
 
 
-def _by_seed(points: Sequence[Point]) -> _Runs:
+def _curve(asked: Curve, base: Sequence[Point], ours: Sequence[Point], *, fraction: bool, lower: bool) -> Curve:
+    lines = two_lines(base, ours, asked.x, fraction=fraction, lower=lower)
+    if isinstance(lines, str):
+        return replace(asked, why=lines)
+    equal_at, gain, crossover = lines.at_equal_cost()
+    return replace(
+        asked,
+        seeds=lines.seeds,
+        speedup=lines.at_target(),
+        speedup_straight=lines.straight(),
+        speedup_at=lines.levels(),
+        equal_at=equal_at,
+        gain=gain,
+        crossover=crossover,
+    )
+
+
+def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, *, fraction: bool, lower: bool) -> TwoLines | str:
+    """The curves of two groups of runs along a cost, or why there are none."""
+    base, ours = ([point for point in runs if not math.isnan(point.costs[x])] for runs in (base, ours))
+    runs = [_by_seed(base), _by_seed(ours)]
+    seeds = sorted(set(runs[0]) & set(runs[1]))
+    why = different_devices([*base, *ours], x) or _unpaired(runs, seeds, x)
+    if why:
+        return why
+    seeds, shared = _complete(runs, seeds)
+    if min(map(len, shared)) < 2:
+        several = min(max(map(len, of_arm.values())) for of_arm in runs) > 1
+        return (
+            "the seeds have no two schedule lengths in common"
+            if several
+            else "one schedule length here, and a curve takes two"
+        )
+    if any(point.costs[x] <= 0 for point in (*base, *ours)):
+        return "a cost of 0 has no logarithm"
+    sign = -1 if lower else 1
+    lines = [_line(of_arm, at, seeds, x, sign) for of_arm, at in zip(runs, shared, strict=True)]
+    return TwoLines(lines[0], lines[1], tuple(seeds), fraction, lower)
+
+
+def _line(runs: Runs, shared: Sequence[str], seeds: Sequence[int], x: str, sign: int) -> Line:
+    grid = [[runs[seed][at] for seed in seeds] for at in shared]
+    grid.sort(key=lambda of_length: float(np.mean([point.costs[x] for point in of_length])))
+    lengths = [of_length[0].at for of_length in grid]
+    known = [length for length in lengths if length is not None and length > 0]
+    rises = len(known) == len(grid) and bool((np.diff(known) > 0).all())
+    first = grid[0][0]
+    costs = np.array([[point.costs[x] for point in of_length] for of_length in grid], dtype=np.float64)
+    return Line(
+        name=first.id,
+        costs=costs.mean(axis=1),
+        samples=np.array(known, dtype=np.float64) if rises else None,
+        scores=sign * np.array([[point.y for point in of_length] for of_length in grid], dtype=np.float64),
+        log_costs=np.log(costs),
+    )
+
+
+def _by_seed(points: Sequence[Point]) -> dict[int, dict[str, Point]]:
     """The runs by seed and schedule. A cell names its schedule; without cells, the rank by cost does."""
     of_seed: dict[int, list[Point]] = {}
     for point in points:
@@ -243,77 +442,28 @@ def _by_seed(points: Sequence[Point]) -> _Runs:
     }
 
 
-def _unpaired(runs: dict[str, _Runs], arm: str, x: str) -> str | None:
-    if set(runs[""]) & set(runs[arm]):
-        return None
-    if not runs[""]:
-        return f"the baseline has no {x} here"
-    return f"no seed has {x} of both the baseline and this arm"
-
-
-def _unmatched(runs: dict[str, _Runs], seeds: list[int]) -> str | None:
-    """Points without a schedule are matched by rank, so all seeds of an arm need the same number of them."""
-    for of_arm in runs.values():
+def _unpaired(runs: Sequence[Runs], seeds: Sequence[int], x: str) -> str | None:
+    if not seeds:
+        return f"no seed has {x} of both the baseline and this arm" if runs[0] else f"the baseline has no {x} here"
+    for of_arm in runs:
         bare = any(not point.cell and point.at is None for points in of_arm.values() for point in points.values())
         if bare and len({len(of_arm[seed]) for seed in seeds}) > 1:
             return "the seeds have different numbers of points, and no column that twins share says which go together"
     return None
 
 
-def _complete(runs: dict[str, _Runs], arm: str, seeds: list[int]) -> tuple[list[int], dict[str, list[str]]]:
+def _complete(runs: Sequence[Runs], seeds: list[int]) -> tuple[list[int], list[list[str]]]:
     """The seeds that make both curves, and the schedules of each arm that all of them have.
 
     All seeds, if what they share is a curve; else those that have the most schedules.
     """
 
-    def shared(of_seeds: list[int]) -> dict[str, list[str]]:
-        return {
-            key: [at for at in runs[key][of_seeds[0]] if all(at in runs[key][seed] for seed in of_seeds)]
-            for key in ("", arm)
-        }
+    def shared(of_seeds: Sequence[int]) -> list[list[str]]:
+        return [[at for at in of_arm[of_seeds[0]] if all(at in of_arm[seed] for seed in of_seeds)] for of_arm in runs]
 
-    if min(map(len, shared(seeds).values())) < 2:
-        points = {seed: len(runs[""][seed]) + len(runs[arm][seed]) for seed in seeds}
-        longest = [seed for seed in seeds if points[seed] == max(points.values())]
-        if min(map(len, shared(longest).values())) >= 2:
+    if min(map(len, shared(seeds))) < 2:
+        lengths = {seed: sum(len(of_arm[seed]) for of_arm in runs) for seed in seeds}
+        longest = [seed for seed in seeds if lengths[seed] == max(lengths.values())]
+        if min(map(len, shared(longest))) >= 2:
             seeds = longest
     return seeds, shared(seeds)
-
-
-def _too_short(runs: dict[str, _Runs], shared: dict[str, list[str]]) -> str | None:
-    """Why the schedules that all seeds have make no curve."""
-    if min(map(len, shared.values())) >= 2:
-        return None
-    several = min(max(map(len, of_arm.values())) for of_arm in runs.values()) > 1
-    if several:
-        return "the seeds have no two schedule lengths in common"
-    return "one schedule length here, and a curve takes two"
-
-
-@dataclass(frozen=True)
-class _Points:
-    """Mean costs and scores of a curve [points], in the order of costs."""
-
-    cells: tuple[str, ...]
-    costs: Array
-    scores: Array
-
-    def line(self, scale: ScoreScale, sign: int, log: bool) -> Lines:
-        """The curve on the score's scale, against the cost or its logarithm."""
-        xs = np.log(self.costs) if log else self.costs
-        return Lines(xs[None], sign * scale.of(self.scores)[None])
-
-
-def _mean_points(of_seeds: Sequence[dict[str, Point]], shared: Sequence[str], x: str) -> _Points:
-    costs = np.array([[points[at].costs[x] for at in shared] for points in of_seeds], dtype=np.float64).mean(axis=0)
-    scores = np.array([[points[at].y for at in shared] for points in of_seeds], dtype=np.float64).mean(axis=0)
-    order = np.argsort(costs, kind="stable")
-    return _Points(tuple(shared[i] for i in order), costs[order], scores[order])
-
-
-def _straight_in_the_cost(base: _Points, ours: _Points, sign: int) -> float:
-    """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
-    plain = ScoreScale(Transform.PLAIN)
-    lines = [points.line(plain, sign, log=False).straightened() for points in (base, ours)]
-    best = lines[0].best
-    return float(lines[0].xs[0, best] / lines[1].costs_to(lines[0].ys[:, best, None])[0, 0])

@@ -11,14 +11,14 @@ from flipscale.compare.estimates import Effect, finding
 from flipscale.compare.gains import StudyNoise
 from flipscale.compare.parts import Pair
 from flipscale.stats import (
+    PRIOR_DF,
     Array,
     Design,
     Interval,
-    Mean,
     Moments,
     Sensitivity,
     mean_over,
-    seed_effect,
+    seed_effect_p,
     sensitivity_of,
     slope_of,
 )
@@ -37,12 +37,8 @@ class AxisSlope:
     """The values of the axis that the cells span."""
     cells: int
     slope: float
-    interval: Interval | None
-    """95 % interval: Student t over the slopes of seeds. None with one seed."""
-    moderated: Interval
-    """95 % interval by the noise of the study, which does not include how seeds tilt lines."""
-    seeds: tuple[int, ...]
-    """Seeds that all of these cells have."""
+    interval: Interval
+    """95 % interval, by the noise of the cells."""
     bends_p: float | None
     """p of the hypothesis that the gains lie on a line. None with two values."""
 
@@ -71,9 +67,9 @@ class ArmHead:
     effects: Mapping[Effect, int]
     """How many cells it is ahead in, behind in, level in, or undecided in."""
     slopes: tuple[AxisSlope, ...]
-    mean: Mean | None
-    """Over all cells, at the seeds that they share. None with fewer than two of either, or where it means little: some
-    cells ahead, and others behind."""
+    mean: Moments | None
+    """Over all cells, by the means of the seeds that they share. None with fewer than two of either, or where it means
+    little: some cells ahead, and others behind."""
     single_runs: SingleRuns | None = None
     """None where a cell has several seeds, or there is one cell."""
 
@@ -109,7 +105,7 @@ def head_of(
         base_cell=base,
         is_base=base == base_cell,
         arms=tuple(_arm_head(arm, of_arm, found, values, base) for arm, of_arm in arms.items()),
-        sensitivity=_sensitivity(at_base, len(pairs), len(arms), found, margin),
+        sensitivity=_sensitivity(at_base, found, margin),
         seed_effect_p=_seed_effect_p(arms.values(), found),
     )
 
@@ -120,9 +116,15 @@ def heading_cell(pairs: Sequence[Pair], base_cell: str | None) -> str:
 
 
 def _seed_effect_p(arms: Iterable[Sequence[Pair]], found: StudyNoise) -> float | None:
-    """The smallest p of a seed effect over arms."""
-    tests = [seed_effect(_steps(of_arm, found)) for of_arm in arms if _seeds_of_all(of_arm)]
-    return min((test.p for test in tests if test is not None), default=None)
+    """The smallest p of a seed effect over arms, of gains in units of noise."""
+    ps = []
+    for of_arm in arms:
+        known = [pair for pair in of_arm if found.moments(pair)]
+        seeds = _seeds_of_all(known)
+        if seeds:
+            units = np.array([[found.unit(pair)] for pair in known])
+            ps.append(seed_effect_p(_gains(known, seeds) / units))
+    return min((p for p in ps if p is not None), default=None)
 
 
 def _arm_head(arm: str, pairs: list[Pair], found: StudyNoise, values: AxisValues, base: str) -> ArmHead:
@@ -146,46 +148,35 @@ def _single_runs(pairs: Sequence[Pair]) -> SingleRuns | None:
     )
 
 
-def _mean(pairs: list[Pair], effects: Mapping[Effect, int], found: StudyNoise) -> Mean | None:
+def _mean(pairs: list[Pair], effects: Mapping[Effect, int], found: StudyNoise) -> Moments | None:
     if effects.get(Effect.AHEAD) and effects.get(Effect.BEHIND):
         return None
     seeds = _seeds_of_all(pairs)
     if len(pairs) < 2 or len(seeds) < 2 or any(found.moments(pair) is None for pair in pairs):
         return None
-    return mean_over(_gains(pairs, seeds), [found.error(pair) for pair in pairs])
+    return mean_over(_gains(pairs, seeds))
 
 
 def _slope(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) -> AxisSlope | None:
     """Along lines of cells that differ in this axis alone."""
     lines = _lines(axis, pairs, found, values)
-    cells = [pair for line in lines for pair in line]
-    seeds = _seeds_of_all(cells)
-    if not seeds:
-        return None
-    slope = slope_of(
-        [
-            (
-                np.log2([values[pair.cell][axis] for pair in line]),
-                _gains(line, seeds),
-                [Moments(0.0, found.error(pair), _df(pair, found)) for pair in line],
-            )
-            for line in lines
-        ]
+    slope = (
+        slope_of(
+            [
+                (
+                    np.log2([values[pair.cell][axis] for pair in line]),
+                    [moments for pair in line if (moments := found.moments(pair))],
+                )
+                for line in lines
+            ]
+        )
+        if lines
+        else None
     )
     if slope is None:
         return None
-    xs = [values[pair.cell][axis] for pair in cells]
-    return AxisSlope(
-        axis=axis,
-        low=min(xs),
-        high=max(xs),
-        cells=len(cells),
-        slope=slope.moderated.mean,
-        interval=None if slope.by_seed is None else slope.by_seed.interval(),
-        moderated=slope.moderated.interval(),
-        seeds=seeds,
-        bends_p=slope.bends_p,
-    )
+    xs = [values[pair.cell][axis] for line in lines for pair in line]
+    return AxisSlope(axis, min(xs), max(xs), len(xs), slope.slope, slope.interval, slope.bends_p)
 
 
 def _lines(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) -> list[list[Pair]]:
@@ -195,12 +186,6 @@ def _lines(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) 
         if axis in values.get(pair.cell, {}) and found.moments(pair) is not None:
             lines.setdefault(write_cell(without(read_cell(pair.cell), axis)), []).append(pair)
     return [line for line in lines.values() if len({values[pair.cell][axis] for pair in line}) > 1]
-
-
-def _df(pair: Pair, found: StudyNoise) -> float:
-    moments = found.moments(pair)
-    assert moments is not None
-    return moments.df
 
 
 def _seeds_of_all(pairs: Sequence[Pair]) -> tuple[int, ...]:
@@ -215,20 +200,18 @@ def _gains(pairs: Sequence[Pair], seeds: Sequence[int]) -> Array:
     return np.array([[pair.gain.values[pair.seeds.index(seed)] for seed in seeds] for pair in pairs])
 
 
-def _steps(pairs: Sequence[Pair], found: StudyNoise) -> Array:
-    """Gains [cells, seeds] on the scale, at the seeds that all pairs have."""
-    seeds = _seeds_of_all(pairs)
-    twins = np.array([[pair.twins[pair.seeds.index(seed)] for seed in seeds] for pair in pairs])
-    steps: Array = found.sign * (found.scale.of(twins[..., 1]) - found.scale.of(twins[..., 0]))
-    return steps
-
-
-def _sensitivity(
-    at_base: Sequence[Pair], comparisons: int, arms: int, found: StudyNoise, margin: float | None
-) -> Sensitivity | None:
-    sd = found.noise.sd
-    if sd is None or not at_base:
+def _sensitivity(at_base: Sequence[Pair], found: StudyNoise, margin: float | None) -> Sensitivity | None:
+    """By the standard error and the family of the gain beside it: the noisiest arm's at the base cell."""
+    known = [(pair, moments) for pair in at_base if (moments := found.moments(pair))]
+    if not known:
         return None
-    seeds = min(len(pair.seeds) for pair in at_base)
-    design = Design(sd, lambda n: found.noise.df(n, arms), comparisons)
-    return sensitivity_of(design, found.scale, found.level(at_base[0]), seeds, margin)
+    pair, moments = max(known, key=lambda known_pair: known_pair[1].error)
+    seeds = len(pair.seeds)
+    comparisons = pair.gain.corrected.of if pair.gain.corrected else 1
+    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), comparisons)
+    return sensitivity_of(design, seeds, margin)
+
+
+def prior_df(moments: Moments, seeds: int) -> float:
+    """Degrees of freedom that other cells add to those of these seeds: none where a cell keeps its own variance."""
+    return min(PRIOR_DF, moments.df - (seeds - 1))

@@ -1,13 +1,11 @@
 """The head of a comparison in words: at most eight lines."""
 
-from collections.abc import Sequence
-
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, SingleRuns
-from flipscale.compare.words import gain_words, seeds_are_too_few
+from flipscale.compare.words import gain_words
 from flipscale.sensitivity import sensitivity_words
-from flipscale.stats import WARN_P, WIDEST, Interval, Mean, NoiseMethod
+from flipscale.stats import WARN_P, Interval, Moments
 from flipscale.words import count, fixed, joined, short
 
 TWO_LINES, ONE_LINE = 3, 6
@@ -18,8 +16,8 @@ COUNTED = {
     Effect.BEHIND: "worse",
     Effect.LEVEL: "level",
     Effect.NOT_SIGNIFICANT: "undecided",
-    Effect.TOO_FEW_SEEDS: "undecided",
     Effect.ONE_SEED: "of one seed",
+    Effect.NO_CI: "without a CI",
 }
 """The class in which a cell is counted, by the effect of its gain."""
 
@@ -61,7 +59,7 @@ def _effect_words(comparison: Comparison, arm: ArmHead) -> str:
     if arm.base is None:
         return f"{arm.arm} was not run"
     found = finding(arm.base.gain)
-    verb = "makes" if found.effect in (Effect.NOT_SIGNIFICANT, Effect.TOO_FEW_SEEDS) else "is"
+    verb = "makes" if found.effect is Effect.NOT_SIGNIFICANT else "is"
     return f"{arm.arm} {verb} {gain_words(comparison, found)}"
 
 
@@ -117,24 +115,15 @@ def _slopes(comparison: Comparison, arm: ArmHead) -> str:
 def slope_words(comparison: Comparison, slope: AxisSlope) -> str:
     """'data_size -1.50 points (95 % CI -1.84 to -1.17; not a line)'."""
     axis = "model size" if slope.axis == "model" else slope.axis
-    ends = slope.interval
-    if ends is None:
-        certainty = "one seed, no CI"
-    elif comparison.fraction and ends.high - ends.low > WIDEST:
-        certainty = seeds_are_too_few(len(slope.seeds))
-    else:
-        certainty = f"95 % CI {_interval(comparison, ends)}"
     bends = "; not a line" if slope.bends_p is not None and slope.bends_p < 0.05 else ""
-    return f"{axis} {precise(comparison, slope.slope)}{' points' if comparison.fraction else ''} ({certainty}{bends})"
-
-
-def _mean(comparison: Comparison, mean: Mean, cells: int) -> str:
     unit = " points" if comparison.fraction else ""
-    these, alike = _interval(comparison, mean.these), _interval(comparison, mean.alike)
-    return (
-        f"mean over {count(cells, 'cell')} {precise(comparison, mean.mean)}{unit} (95 % CI {these} for these cells, "
-        f"{alike} for cells like these; SD between cells {precise(comparison, mean.spread).lstrip('+')})"
-    )
+    return f"{axis} {precise(comparison, slope.slope)}{unit} (95 % CI {_interval(comparison, slope.interval)}{bends})"
+
+
+def _mean(comparison: Comparison, mean: Moments, cells: int) -> str:
+    unit = " points" if comparison.fraction else ""
+    ci = _interval(comparison, mean.interval())
+    return f"mean over {count(cells, 'cell')} {precise(comparison, mean.mean)}{unit} (95 % CI {ci})"
 
 
 def precise(comparison: Comparison, value: float) -> str:
@@ -165,6 +154,8 @@ def _best_and_worst(comparison: Comparison, head: Head) -> list[str]:
 
 def _seeds(comparison: Comparison, head: Head) -> str:
     """The effect that the seeds detect."""
+    if head.sensitivity is None and any(len(pair.seeds) > 1 for pair in comparison.pairs):
+        return "Some runs of this cell do not take off, so nothing says which difference its seeds detect."
     if head.sensitivity is None:
         return "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
     return sensitivity_words(head.sensitivity, comparison.fraction)
@@ -176,10 +167,10 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
     if noise is None:
         return []
     found = [
-        (sampling, noise.error(arm.base))
+        (sampling, moments.error)
         for arm in head.arms
         if arm.base is not None
-        and noise.moments(arm.base) is not None
+        and (moments := noise.moments(arm.base)) is not None
         and (sampling := comparison.images.get((head.base_cell, arm.arm))) is not None
     ]
     if not found:
@@ -208,17 +199,10 @@ def _near_limits(comparison: Comparison) -> list[str]:
         return []
     said: list[str] = []
     if head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
-        said.append(
-            f"seeds seem to move all cells alike (p = {head.seed_effect_p:.2g}), so intervals may be too narrow"
-        )
-    if noise.method is NoiseMethod.MODERATED and noise.seeds < 3:
-        said.append("with two seeds the noisiest cell's interval may be too narrow")
-    elif noise.method is NoiseMethod.MODERATED and noise.cells < 8:
-        said.append(f"{noise.cells} cells are few to learn the noise from")
-    if noise.wild:
-        said.append(f"{count(len(noise.wild), 'cell')} far noisier than the rest: {_named(noise.wild)}")
+        p = f"{head.seed_effect_p:.2g}"
+        said.append(f"seeds seem to move all cells alike (p = {p}), so intervals may be too narrow")
+    if noise.noisy:
+        cells = [pair for pair in comparison.pairs if (pair.series, pair.cell, pair.arm) in noise.noisy]
+        named = ", ".join(f"{short(pair.cell or pair.series)} {pair.arm}".strip() for pair in cells)
+        said.append(f"{count(len(cells), 'gain')} far noisier than the rest: {named}")
     return [f"Note: {'; '.join(said)}."] if said else []
-
-
-def _named(cells: Sequence[str]) -> str:
-    return ", ".join(short(cell.partition("; ")[2] or cell) for cell in cells)

@@ -1,23 +1,18 @@
 """How a comparison is laid out, on a terminal and in Markdown: tables first, then words, then what was left out."""
 
-import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Estimate, finding
 from flipscale.compare.head_text import COUNTED, head_lines
-from flipscale.compare.parts import Crossover, Curve, Pair
-from flipscale.compare.stated import ClaimFamily
+from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated import StudyClaims
 from flipscale.compare.stated_text import claim_rows, claims_legend
-from flipscale.compare.wins import wins_words
 from flipscale.compare.words import name_of, score_words, size_words, verdicts
 from flipscale.fit.words import by_reason
-from flipscale.stats import NoiseMethod
-from flipscale.words import count, joined, short
+from flipscale.words import count, joined, ratio_interval, short, times
 
-CERTAINTY = ("95 % CI", "corrected", "effect", "own seeds")
+CERTAINTY = ("95 % CI", "corrected", "effect")
 """Columns of the table that say how sure a gain is."""
 
 AsTable = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
@@ -36,7 +31,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     return _laid_out(comparison, markdown, listed)
 
 
-def claims_markdown(stated: ClaimFamily) -> str:
+def claims_markdown(stated: StudyClaims) -> str:
     """The claims that a study states, as Markdown."""
     return "\n\n".join(_claim_parts(stated, markdown))
 
@@ -69,14 +64,9 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
         parts += _claim_parts(comparison.stated, as_table)
     if comparison.pairs:
         parts += [f"{effects_title(comparison)}:", as_table(*effect_table(comparison))]
-    if comparison.equal_cost:
-        parts += ["At equal cost, though samples differ:", as_table(*_equal_cost_rows(comparison))]
     parts += _curve_parts(comparison, as_table)
     if said := verdicts(comparison):
         parts += ["In words:", listed(said)]
-    if comparison.wins:
-        parts += ["Sets won, at the longest schedule, by means over seeds and without a test:"]
-        parts += [listed(wins_words(comparison.wins))]
     parts += legend(comparison)
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)
@@ -88,17 +78,15 @@ def effects_title(comparison: Comparison) -> str:
     return f"At equal {comparison.at}" if comparison.at else "Arm by arm"
 
 
-def _claim_parts(stated: ClaimFamily, as_table: AsTable) -> list[str]:
+def _claim_parts(stated: StudyClaims, as_table: AsTable) -> list[str]:
     return ["Claims:", as_table(*claim_rows(stated)), claims_legend(stated)]
 
 
 def _curve_parts(comparison: Comparison, as_table: AsTable) -> list[str]:
     parts = []
-    curves = [curve for curve in comparison.curves if curve.target is not None]
+    curves = [curve for curve in comparison.curves if curve.speedup is not None]
     if curves:
         parts += ["Along the curves:", as_table(*_curve_rows(comparison, curves))]
-        if bending := [curve for curve in curves if _bends(curve)]:
-            parts += ["Speed-up along the scores that both have:", as_table(*_level_rows(comparison, bending))]
     if len(curves) < len(comparison.curves):
         parts.append("Without a curve:\n\n" + "\n".join(f"- {line}" for line in _without_a_curve(comparison)))
     return parts
@@ -131,45 +119,20 @@ def legend(comparison: Comparison) -> list[str]:
             f"CIs of {joined(families)} are corrected for that (Holm): the chance of a wrong sign in "
             f"{'either family' if len(families) > 1 else 'the family'} is at most 5 %."
         )
-    said += _equal_cost_words(comparison)
     return ["\n".join(said)] if said else []
-
-
-def _equal_cost_words(comparison: Comparison) -> list[str]:
-    """Families of gains at equal cost, each corrected by itself."""
-    families = [
-        f"{count(len(gains), 'gain')} {what}"
-        for equal in comparison.equal_cost
-        for gains, what in (
-            (equal.pairs, f"at equal {equal.held}"),
-            (equal.best, f"of best sizes at equal {equal.held}"),
-        )
-        if gains
-    ]
-    if not families:
-        return []
-    return [f"CIs of {joined(families)} are corrected as well, each family by itself and by its own noise."]
 
 
 def _noise_words(comparison: Comparison) -> list[str]:
     """The noise behind the intervals of gains."""
     noise = comparison.noise
-    if noise is None or not comparison.gains_claimed:
+    if noise is None or not noise.moments:
         return []
-    if noise.method is NoiseMethod.OWN:
-        few = "as there are too few cells to learn the noise from"
-        return [f"Gains: 95 % CIs by each cell's own seeds (Student t), {few}."]
-    df = f"{'at most ' if noise.capped else ''}{noise.prior_df:.2g} more degrees of freedom"
+    if noise.prior_sd is None:
+        return ["Gains are raw mean differences, with 95 % CIs by the cell's own seeds (Student t)."]
     return [
-        f"Gains: 95 % CIs by a moderated t: each cell's variance is pulled towards that of all {noise.cells} cells, "
-        f"which count as {df}. Beside it, by the cell's own seeds alone."
+        "Gains are raw mean differences, with 95 % CIs by Student t: each variance is shrunk towards that of the "
+        f"median of {noise.cells} gains."
     ]
-
-
-def _gain_cell(comparison: Comparison, gain: Estimate) -> str:
-    ends = _gain_ends(comparison, gain, gain.interval).replace(" to ", ", ")
-    mean = _gain_value(comparison, gain.mean)
-    return mean if gain.mean is None or gain.interval is None else f"{mean} [{ends}]"
 
 
 def _ratio_cell(ratio: Estimate) -> str:
@@ -180,21 +143,11 @@ def _ratio_cell(ratio: Estimate) -> str:
     return f"{ratio.mean:.2f}x" + (f" ({low} to {high})" if ratio.n > 1 and low != high else "")
 
 
-def _speedup_cell(speedup: Estimate) -> str:
-    if speedup.mean is None:
+def _factor_cell(factor: Estimate) -> str:
+    if factor.mean is None:
         return "-"
-    ends = speedup.interval
-    if ends and speedup.says_nothing(*ends):
-        return f"{speedup.mean:.2f}x [too wide]"
-    text = f"{'at least ' if speedup.at_least else ''}{speedup.mean:.2f}x"
-    return f"{text} [{_ratio_ends(*ends)}]" if ends else text
-
-
-def _ratio_ends(low: float, high: float) -> str:
-    """'0.31, 0.74', or '...1.10' and '0.29...' where an end is open."""
-    if math.isinf(high):
-        return f"{low:.2f}..."
-    return f"{low:.2f}, {high:.2f}" if low > 0 else f"...{high:.2f}"
+    text = f"{'at least ' if factor.at_least else ''}{times(factor.mean)}x"
+    return text if factor.interval is None else f"{text} ({ratio_interval(*factor.interval).removeprefix('95 % CI ')})"
 
 
 def effect_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -202,25 +155,6 @@ def effect_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     costs = list(comparison.pairs[0].ratios)
     header = [*_pair_header(comparison), *costs]
     return _without_empty(header, [_pair_row(comparison, pair, costs) for pair in comparison.pairs])
-
-
-def _equal_cost_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The table of gains at equal cost: pairs of cells, then the best of several sizes."""
-    header = ["equal", "against", *_pair_header(comparison)]
-    rows = []
-    for of_cost in comparison.equal_cost:
-        rows += [[of_cost.held, equal.baseline_cell, *_pair_row(comparison, equal.pair, [])] for equal in of_cost.pairs]
-        for best in of_cost.best:
-            row = _pair_row(comparison, replace(best.pair, cell=_sizes([choice.arm for choice in best.chosen])), [])
-            against = _sizes([choice.baseline for choice in best.chosen])
-            rows.append([f"{of_cost.held} {short(best.budget)}, best of {best.sizes}", against, *row])
-    return _without_empty(header, rows)
-
-
-def _sizes(chosen: Sequence[str]) -> str:
-    """The sizes that were chosen, and how often where it was not always the same: 'model=S (2), model=B (1)'."""
-    times = Counter(chosen)
-    return ", ".join(f"{size} ({n})" if len(times) > 1 else size for size, n in times.most_common())
 
 
 def _pair_header(comparison: Comparison) -> list[str]:
@@ -237,7 +171,7 @@ def _without_empty(header: list[str], rows: list[list[str]]) -> tuple[list[str],
 
 def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[str]:
     scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
-    gain, corrected, alone = pair.gain, pair.gain.corrected, pair.gain.by_its_seeds
+    gain, both = pair.gain, pair.gain.corrected
     effect = finding(gain).effect
     return [
         pair.cell or pair.series or "all",
@@ -245,101 +179,68 @@ def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[
         str(len(pair.seeds)),
         *scores,
         _gain_value(comparison, gain.mean),
-        _gain_ends(comparison, gain, gain.interval),
-        _gain_ends(comparison, gain, None if corrected is None else [corrected.low, corrected.high]),
-        "" if effect is Effect.ONE_SEED else COUNTED[effect],
-        "" if alone is None else _gain_ends(comparison, gain, alone.interval),
+        _gain_ends(comparison, gain.low, gain.high),
+        "-" if both is None else _gain_ends(comparison, both.low, both.high),
+        "" if effect is Effect.ONE_SEED else f"{COUNTED[effect]}{_failures(gain)}",
         *(_ratio_cell(pair.ratios[name]) for name in costs),
     ]
 
 
+def _failures(gain: Estimate) -> str:
+    """' (fails in 1 of 5, the baseline in 3)'."""
+    if gain.failures is None:
+        return ""
+    theirs, ours = gain.failures
+    return f" (fails in {ours} of {gain.n}, the baseline in {theirs})"
+
+
 def _gain_value(comparison: Comparison, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return size_words(comparison, value).removesuffix(" points")
+    return "-" if value is None else size_words(comparison, value).removesuffix(" points")
 
 
-def _gain_ends(comparison: Comparison, gain: Estimate, ends: Sequence[float] | None) -> str:
-    """'-7.1 to -1.9'; 'too wide' where that would say nothing."""
-    if ends is None:
-        return "-"
-    if gain.says_nothing(*ends):
-        return "too wide"
-    return " to ".join(_gain_value(comparison, end) for end in ends)
+def _gain_ends(comparison: Comparison, low: float | None, high: float | None) -> str:
+    """'-7.1 to -1.9'."""
+    return "-" if low is None or high is None else " to ".join(_gain_value(comparison, end) for end in (low, high))
 
 
 def _curve_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
-    header = ["series", "arm", "cost", "baseline's best", "speed-up", "best of both", "speed-up", "one shift"]
-    header += ["equal cost", "gain", "crossover"]
+    """A row per curve: the speed-up with its parts, and the gain at the largest cost that both cover."""
+    header = ["series", "arm", "cost", "to", "speed-up", "cheaper a sample", "samples", "at cost", "gain", "crossover"]
     rows = []
     for curve in curves:
-        assert curve.target is not None
-        target = score_words(comparison, curve.target)
-        both = ["-", "-"]
-        if curve.speedup_at:
-            last = curve.speedup_at[-1]
-            both = [score_words(comparison, last.score), _speedup_cell(last.speedup)]
-        equal = "-" if curve.equal_at is None else short(curve.equal_at)
-        gain = _gain_cell(comparison, curve.gain)
-        speedups = [target, _speedup_cell(curve.speedup), *both, _shift_cell(curve)]
-        rows.append([curve.series or "all", curve.arm, curve.x, *speedups, equal, gain, _crossover_cell(curve)])
+        assert curve.speedup is not None
+        found = curve.speedup
+        at = "" if found.at is None else f" ({short(found.at)})"
+        why = str(found.missed) if found.speedup.mean is None else _factor_cell(found.speedup)
+        parts = [_factor_cell(found.cheaper), _factor_cell(found.samples)]
+        equal = ["-" if curve.equal_at is None else short(curve.equal_at), _gain_cell(comparison, curve.gain)]
+        to = f"{score_words(comparison, found.score)}{at}"
+        rows.append([curve.series or "all", curve.arm, curve.x, to, why, *parts, *equal, _crossover_cell(curve)])
     return header, rows
 
 
-def _shift_cell(curve: Curve) -> str:
-    shift = curve.one_shift
-    if shift is None or shift.p is None:
+def _gain_cell(comparison: Comparison, gain: Estimate | None) -> str:
+    if gain is None or gain.mean is None:
         return "-"
-    p = "p<0.001" if shift.p < 0.001 else f"p={shift.p:.1g}"
-    return f"{'' if shift.rejected else 'not '}rejected, {p}"
+    ends = "" if gain.interval is None else f" ({_gain_ends(comparison, gain.low, gain.high)})"
+    return f"{_gain_value(comparison, gain.mean)}{ends}"
 
 
 def _crossover_cell(curve: Curve) -> str:
-    """Its place and its interval; an end that is only the end of the curves has dots; the share without one."""
+    """Its place and its interval."""
     cross = curve.crossover
     if cross is None:
-        return "-"
-    share = "" if cross.none is None else f"{100 * cross.none:.0f} % of draws have none"
-    if cross.at is None:
-        return f"none ({share})" if share else "none"
-    text = f"{short(cross.at)}, then {cross.turns}"
-    return f"{text} [{_open_ends(cross)}; {share}]" if cross.interval else text
-
-
-def _open_ends(cross: Crossover) -> str:
-    """'...0.0012, 0.0046' for an interval that is open below."""
-    assert cross.interval is not None
-    first, last = (short(end) for end in cross.interval)
-    return f"{'...' if cross.open[0] else ''}{first}, {last}{'...' if cross.open[1] else ''}"
-
-
-def _bends(curve: Curve) -> bool:
-    """Whether to show the whole speed-up curve: one number is not enough, or there is no test whether it is."""
-    speedups = [level.speedup.mean for level in curve.speedup_at if level.speedup.mean is not None]
-    if curve.one_shift is None or len(speedups) < 2:
-        return False
-    if curve.one_shift.rejected is None:
-        return max(speedups) > 1.05 * min(speedups)
-    return curve.one_shift.rejected
-
-
-def _level_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
-    """One row per curve: the speed-up at every second of its levels."""
-    rows = []
-    for curve in curves:
-        cells = [
-            f"{_speedup_cell(level.speedup)} at {score_words(comparison, level.score)}"
-            for level in curve.speedup_at[::2]
-        ]
-        rows.append([name_of(curve.series, curve.arm), curve.x, *cells, *[""] * (5 - len(cells))])
-    return ["arm", "cost", "at the lowest", "", "", "", "at the best"], rows
+        return "none"
+    low, high = cross.interval or (0.0, float("inf"))
+    ends = [short(end) if 0 < end < float("inf") else "..." for end in (low, high)]
+    return f"{short(cross.at)}, then {cross.turns}" + (f" ({ends[0]} to {ends[1]})" if cross.interval else "")
 
 
 def _without_a_curve(comparison: Comparison) -> list[str]:
     """One line per reason: the costs it holds for, the reason, and the curves that are missing for it."""
     missing: dict[tuple[str, str | None], list[Curve]] = {}
     for curve in comparison.curves:
-        if curve.target is None:
+        if curve.speedup is None:
             missing.setdefault((curve.x, curve.why), []).append(curve)
     costs: dict[tuple[str | None, str], list[str]] = {}
     for (x, why), curves in missing.items():

@@ -9,10 +9,8 @@ from flipscale.collect import baseline_of, setting_value
 from flipscale.compare.build import TwinScatter, compare, twin_scatter
 from flipscale.compare.columns import pick_score
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.stated import ClaimFamily, judge_claims
-from flipscale.compare.wins import set_wins
+from flipscale.compare.stated import StudyClaims, judge_claims
 from flipscale.plan import Plan
-from flipscale.settings import Evaluation
 from flipscale.study import Study
 from flipscale.words import score_value
 
@@ -27,10 +25,8 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
     )
-    evaluation = study.base.get("evaluation")
-    wins = set_wins(results, baseline_of(study), evaluation) if isinstance(evaluation, Evaluation) else ()
     stated = judge_study(results, study, comparison.score)
-    return replace(comparison, stated=stated, wins=wins, caveats=study.caveats)
+    return replace(comparison, stated=stated, caveats=study.caveats)
 
 
 def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> TwinScatter | None:
@@ -63,7 +59,7 @@ def with_guessing(comparison: Comparison, results: pd.DataFrame, chance: float |
     return replace(comparison, guessing_note=f"{said}: runs that have learned nothing cannot show what an arm gains")
 
 
-def judge_study(results: pd.DataFrame, study: Study, score: str) -> ClaimFamily | None:
+def judge_study(results: pd.DataFrame, study: Study, score: str) -> StudyClaims | None:
     """The claims that a study states, judged. None where it states none, or they are about another score."""
     if score != pick_score(results, study.score):
         return None

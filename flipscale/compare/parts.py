@@ -1,7 +1,7 @@
 """The parts of a comparison: pairs of twins, and curves with their readings. Plain data."""
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import StrEnum
 
 from flipscale.compare.estimates import Estimate
 
@@ -29,66 +29,37 @@ class Pair:
     """Cost, masked over baseline: train_flops, time, peak_memory_bytes."""
 
 
+class Miss(StrEnum):
+    """Why an arm's speed-up is no number, or only a bound."""
+
+    BELOW = "never reaches the score"
+    ABOVE = "its shortest schedule is better already"
+
+
 @dataclass(frozen=True)
-class Level:
-    """The speed-up at one score that both curves pass through."""
+class Speedup:
+    """The baseline's cost to a score over the arm's, and what it is made of: cost a sample, and samples."""
 
     score: float
+    at: float | None
+    """The baseline's schedule length whose mean the score is; None for any other score."""
     speedup: Estimate
-
-
-@dataclass(frozen=True)
-class Gain:
-    """The gain at one cost that both curves cover."""
-
-    cost: float
-    gain: Estimate
+    cheaper: Estimate
+    """The baseline's cost a sample over the arm's."""
+    samples: Estimate
+    """The arm's samples to the score over the baseline's. The speed-up is `cheaper` over this."""
+    missed: Miss | None = None
 
 
 @dataclass(frozen=True)
 class Crossover:
-    """The cost at which the gain changes its sign."""
+    """The cost at which the gain changes its sign; the last one if there are several."""
 
-    at: float | None
-    turns: str | None
+    at: float
+    turns: str
     """'ahead' or 'behind': what the arm is beyond it."""
     interval: tuple[float, float] | None
-    """95 % interval."""
-    open: tuple[bool, bool]
-    """Whether an end of the interval is merely where the curves end: the crossover may lie beyond."""
-    none: float | None
-    """Share of draws in which the gain has one sign at every cost that both have."""
-    changes: int
-    """Changes of sign; `at` is the last."""
-    why: str | None
-    """Why there is no crossover, or no interval."""
-
-
-@dataclass(frozen=True)
-class OneShift:
-    """Whether one shift along the logarithm of the cost lays the arm's curve on the baseline's."""
-
-    shift: float
-    """That shift, as a speed-up: the geometric mean over the scores that both pass through."""
-    p: float | None
-    """p of the hypothesis that one shift suffices."""
-    rejected: bool | None
-    low: float
-    """The range of scores that were tested, from here ..."""
-    high: float
-    why: str | None
-    """Why there is no test."""
-
-
-class Miss(Enum):
-    """Why an arm has no speed-up at the baseline's best score."""
-
-    BELOW = auto()
-    """It never gets there."""
-    ABOVE = auto()
-    """Its shortest schedule is better already: the speed-up is a lower bound."""
-    NO_COST = auto()
-    """A cost of 0 has no speed-up."""
+    """95 % interval; an end is infinite, or 0, where the curves end before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,24 +70,17 @@ class Curve:
     arm: str
     x: str
     """The cost: gpu_hours, train_flops, ..."""
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = ()
     why: str | None = None
     """Why there are no curves."""
-    target: float | None = None
-    """The baseline's best score, of the mean over seeds."""
-    speedup: Estimate
-    """At equal accuracy, the target."""
-    missed: Miss | None = None
-    """The reason why it is missing."""
+    speedup: Speedup | None = None
+    """To the baseline's mean at its last but one length."""
     speedup_straight: float | None = None
-    """The speed-up along curves that are straight in the cost between their points, as FLIP's 3.7x was read."""
-    speedup_at: tuple[Level, ...] = ()
-    """At scores that both curves pass through, from the worst to the best."""
+    """To the baseline's best, along curves that are straight in the cost, as FLIP's 3.7x was read."""
+    speedup_at: tuple[tuple[float, Estimate], ...] = ()
+    """By score, from the lowest that both curves pass through to the highest."""
     equal_at: float | None = None
     """The largest cost that both curves cover."""
-    gain: Estimate
+    gain: Estimate | None = None
     """At that cost."""
-    gain_at: tuple[Gain, ...] = ()
-    """At costs that both curves cover, up to that."""
     crossover: Crossover | None = None
-    one_shift: OneShift | None = None

@@ -2,10 +2,12 @@
 
 import pandas as pd
 
+from flipscale.compare.head import prior_df
 from flipscale.compare.of_study import scatter_of_study
 from flipscale.errors import ResultsError
 from flipscale.plan import Plan
 from flipscale.sensitivity import PlannedSensitivity, planned_pairs, sensitivity_by
+from flipscale.stats import Design
 from flipscale.study import Study
 
 
@@ -18,7 +20,11 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
         found = None if results.empty else scatter_of_study(results, study, planned)
     except ResultsError:
         found = None
-    if found is None or found.gain_noise.noise.sd is None:
+    moments = found and found.gain_noise.moments(found.base)
+    if found is None or not moments:
         return None
-    noise = found.gain_noise
-    return sensitivity_by(pairs, noise.noise, noise.scale, noise.level(found.base), found.margin, len(results))
+    seeds, noise = len(found.base.seeds), found.gain_noise
+    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons)
+    return sensitivity_by(
+        pairs, design, found.base.baseline_score, found.margin, fraction=noise.fraction, finished=len(results)
+    )

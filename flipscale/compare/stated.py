@@ -1,33 +1,41 @@
-"""Whether the claims of a study hold: each judged by its contrast over seeds, all of them corrected as one family.
+"""Whether the claims of a study hold: each judged by its contrast over seeds, corrected for its family (Holm).
 
-A claim was stated before anybody looked (docs/study.md), so there is nothing to choose here: the scale is that of the
-score, and the noise that of all claims together. A difference is taken seed by seed on that scale (the logit of an
-accuracy, the logarithm of a loss), positive where left is better, and given in points of accuracy or percent of a loss.
-"Level" is a claim like others: two one-sided tests against the study's margin (Schuirmann 1987).
+A claim was stated before anybody looked (docs/study.md). A difference is taken seed by seed, positive where left is
+better, in points of accuracy or percent of a loss. Its variance is shrunk towards that of the study's median claim.
+"Level" is a claim like others: two one-sided tests against the study's margin (Schuirmann 1987). Claims along the
+schedule are about curves (curves.py): the right side's cost, or samples, to a score over the left side's.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 
 from flipscale import scores
 from flipscale.collect import setting_value
 from flipscale.compare.columns import is_baseline, need, settings_words
+from flipscale.compare.curves import TwoLines, two_lines
+from flipscale.compare.estimates import Corrected, Estimate, drawn, ends_of
+from flipscale.compare.hours import fair_hours
+from flipscale.compare.points import Point
 from flipscale.stats import (
     ALPHA,
-    Interval,
+    Differences,
     Judged,
     Moments,
     Noise,
-    ScoreScale,
-    Transform,
+    failed_runs,
     holm,
-    pool_variance,
-    scale_of,
+    noise_unit,
+    shrink_variances,
+    sign_flip_p,
 )
-from flipscale.study import Expectation, StatedClaim
+from flipscale.study import Contrast, Expectation, StatedClaim
+
+TIME = "gpu_hours"
+"""What `faster` is about: the column of time that comparisons of a study use."""
 
 
 class Verdict(StrEnum):
@@ -40,51 +48,40 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class ClaimDifference:
-    """How much better the left side of a claim is, with its intervals: in points, or percent of a loss."""
-
-    estimate: float
-    interval: Interval
-    """Uncorrected: 95 %, and 90 % for a claim of 'level'."""
-    corrected: Interval
-    """At the level at which the family judges this claim; the verdict goes by it."""
-    p: float
-    p_corrected: float
-
-
-@dataclass(frozen=True)
 class JudgedClaim:
     """A claim, and what the runs say about it."""
 
     claim: StatedClaim
+    unit: str
+    """Unit of the difference: points, percent, x for a factor, or '' if the score has no known unit."""
     verdict: Verdict
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = ()
     """Seeds that all of its cells have."""
-    runs: tuple[str, ...]
+    runs: tuple[str, ...] = ()
     """Ids of the runs that were compared."""
-    difference: ClaimDifference | None
-    by_own_seeds: ClaimDifference | None
-    """By the scatter of this claim's own seeds alone; None with one seed."""
+    difference: Estimate | None = None
+    """How much better left is than right; its interval has 90 % for a claim of 'level'."""
     why: str | None = None
     """Why it was not tested."""
 
 
 @dataclass(frozen=True)
-class ClaimFamily:
-    """The claims of a study, judged together."""
+class StudyClaims:
+    """The claims of a study, judged."""
 
     score: str
-    unit: str
-    """Unit of differences: points, percent, or '' if the score has no known unit."""
     margin: float
+    """In points, or percent of a loss."""
     claims: tuple[JudgedClaim, ...]
-    noise: Noise | None
-    """The scatter over seeds by which they are judged; None where no claim was tested."""
+    noise: Noise[str]
+    """The scatter over seeds by which differences are judged, by the names of the claims."""
 
     @property
-    def tested(self) -> int:
-        """The number of claims that the correction counts."""
-        return sum(judged.verdict is not Verdict.NOT_TESTED for judged in self.claims)
+    def families(self) -> dict[str, int]:
+        """The number of claims that the correction counts, by family."""
+        tested = [judged for judged in self.claims if judged.verdict is not Verdict.NOT_TESTED]
+        names = dict.fromkeys(judged.claim.family for judged in tested)
+        return {name: sum(judged.claim.family == name for judged in tested) for name in names}
 
     def count(self, verdict: Verdict) -> int:
         return sum(judged.verdict is verdict for judged in self.claims)
@@ -92,38 +89,23 @@ class ClaimFamily:
 
 @dataclass(frozen=True)
 class _MeasuredClaim:
-    """The differences of one claim, seed by seed, on the scale of the score."""
+    """The seeds of one claim: differences of cells, or a reading off curves."""
 
-    claim: StatedClaim
-    scale: ScoreScale
-    seeds: tuple[int, ...] = ()
-    runs: tuple[str, ...] = ()
-    gains: tuple[float, ...] = ()
-    """Positive where left is better."""
-    start: float = 0.0
-    """The level from which the difference starts: right, or with `than`, left if both differences were equal."""
-    sign: int = 1
-    """-1 where less of the score is better."""
-    why: str | None = None
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+    differences: Differences | None = None
+    """In points or percent, positive where left is better."""
+    failures: tuple[int, int] | None = None
+    reading: Estimate | None = None
 
-    @property
-    def unit(self) -> float:
-        """One point of accuracy, or one percent of a loss, in the score's own unit."""
-        of_one = {Transform.LOGIT: 1.0, Transform.LOG: float(self.scale.score(self.start)), Transform.PLAIN: 100.0}
-        return of_one[self.scale.transform] / 100
 
-    def shown(self, step: float) -> float:
-        """A step on the scale, in points or percent."""
-        return self.sign * float(self.scale.difference(self.start, self.sign * step)) / self.unit
-
-    def step(self, shown: float) -> float:
-        """The step on the scale that makes this many points or percent; infinite where no score is that far away."""
-        return self.sign * self.scale.step(self.start, self.sign * shown * self.unit)
+class _Untestable(Exception):
+    """The results cannot test a claim; the message is the reason."""
 
 
 def judge_claims(
     results: pd.DataFrame, claims: Sequence[StatedClaim], *, score: str, margin: float
-) -> ClaimFamily | None:
+) -> StudyClaims | None:
     """Judge the claims of a study by its results, on one score. None where it states no claims.
 
     margin: sides closer than this are level; in points, or percent of a loss. Raises ResultsError for a column that
@@ -132,151 +114,246 @@ def judge_claims(
     if not claims:
         return None
     need(results, [score, "seed", "id"])
-    rows = results[results[score].notna()]
-    lower = bool(scores.lower_is_better(score))
-    scale = scale_of(rows[score].to_numpy(float), fraction=scores.is_fraction(score), lower_is_better=lower)
-    contrasts = [_measure(results, claim, score, scale) for claim in claims]
-    noise = _pooled(contrasts)
-    differences, by_own_seeds = (
-        _differences(contrasts, moments, margin)
-        for moments in ((noise.moments, noise.by_own_seeds) if noise else ({}, {}))
+    rows = results[results[score].notna()].reset_index(drop=True)
+    table = _Table(rows, score)
+    measured: dict[str, _MeasuredClaim | str] = {}
+    for claim in claims:
+        try:
+            measured[claim.name] = table.curves(claim) if claim.expect.along_the_schedule else table.cells(claim)
+        except _Untestable as reason:
+            measured[claim.name] = str(reason)
+    found = {name: of_claim for name, of_claim in measured.items() if isinstance(of_claim, _MeasuredClaim)}
+    noise = shrink_variances(
+        {
+            name: of_claim.differences
+            for name, of_claim in found.items()
+            if of_claim.differences and not of_claim.failures
+        }
     )
-    judged = (
-        _judge(contrast, difference, by_own, margin)
-        for contrast, difference, by_own in zip(contrasts, differences, by_own_seeds, strict=True)
+    estimates = {
+        claim.name: _estimate(claim, found[claim.name], noise, margin) for claim in claims if claim.name in found
+    }
+    judged: dict[str, Judged | None] = {}
+    for family in dict.fromkeys(claim.family for claim in claims):
+        names = [claim.name for claim in claims if claim.family == family and claim.name in estimates]
+        judged.update(zip(names, holm([estimates[name].p for name in names]), strict=True))
+    return StudyClaims(
+        score,
+        margin,
+        tuple(
+            _judge(
+                claim,
+                table.unit(claim),
+                measured[claim.name],
+                estimates.get(claim.name),
+                judged.get(claim.name),
+                noise,
+                margin,
+            )
+            for claim in claims
+        ),
+        noise,
     )
-    return ClaimFamily(score, _UNITS[scale.transform], margin, tuple(judged), noise)
-
-
-_UNITS = {Transform.LOGIT: "points", Transform.LOG: "percent", Transform.PLAIN: ""}
 
 
 # From rows to differences
 
 
-class _Untestable(Exception):
-    """The results cannot test a claim; the message is the reason."""
-
-
-def _measure(rows: pd.DataFrame, claim: StatedClaim, score: str, scale: ScoreScale) -> _MeasuredClaim:
-    """The differences of a claim over the seeds that all of its cells have, or why there are none."""
-    try:
-        cells = _cells(rows, claim, score)
-    except _Untestable as reason:
-        return _MeasuredClaim(claim, scale, why=str(reason))
-    left, right, *than = (scale.of(cell[_VALUE].to_numpy(float)) for cell in cells)
-    start = right + than[0] - than[1] if than else right
-    sign = -1 if scores.lower_is_better(score) else 1
-    return _MeasuredClaim(
-        claim,
-        scale,
-        seeds=tuple(map(int, cells[0].index)),
-        runs=tuple(dict.fromkeys(run for cell in cells for run in cell["id"])),
-        gains=tuple((sign * (left - start)).tolist()),
-        start=float(start.mean()),
-        sign=sign,
-    )
-
-
-def _cells(rows: pd.DataFrame, claim: StatedClaim, score: str) -> list[pd.DataFrame]:
-    """The runs of each side by seed: left, right, and those of `than`, at the seeds that all of them have."""
-    contrasts = [claim.contrast] if claim.than is None else [claim.contrast, claim.than]
-    cells = [_cell(rows, side, score) for contrast in contrasts for side in (contrast.left, contrast.right)]
-    seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
-    if not seeds:
-        raise _Untestable("its cells have no seed in common")
-    return [cell.loc[seeds] for cell in cells]
-
-
 _VALUE = "value of a side"
+"""The column of the score that a side names, or of the one that is compared."""
 
 
-def _cell(rows: pd.DataFrame, side: Mapping[str, object], score: str) -> pd.DataFrame:
-    """The runs of a side that have its score, by seed, with its value in the column _VALUE."""
-    column = str(side.get("score", score))
-    settings = {name: setting_value(value) for name, value in side.items() if name != "score"}
-    need(rows, settings)
-    if column not in rows:
-        raise _Untestable(f"no finished run has {column}")
-    if _kind(column) != _kind(score):
-        raise _Untestable(f"{column} has another unit or direction than {score}")
-    rows = rows[rows[column].notna()]
-    cell = rows[is_baseline(rows, settings)]
-    if cell.empty:
-        raise _Untestable(f"no finished run is {settings_words(settings)}")
-    if cell["seed"].duplicated().any():
-        raise _Untestable(f"several runs of one seed are {settings_words(settings)}")
-    return cell.assign(**{_VALUE: cell[column]}).set_index("seed")
+@dataclass(frozen=True)
+class _Table:
+    """The rows that have the score."""
+
+    rows: pd.DataFrame
+    score: str
+
+    @property
+    def lower(self) -> bool:
+        return bool(scores.lower_is_better(self.score))
+
+    @property
+    def fraction(self) -> bool:
+        return scores.is_fraction(self.score)
+
+    def unit(self, claim: StatedClaim) -> str:
+        if claim.expect.along_the_schedule:
+            return "x"
+        return "points" if self.fraction else "percent" if self.lower else ""
+
+    def cells(self, claim: StatedClaim) -> _MeasuredClaim:
+        """The differences of a claim over the seeds that all of its cells have."""
+        contrasts = _contrasts(claim)
+        cells = [self._cell(side) for contrast in contrasts for side in (contrast.left, contrast.right)]
+        seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
+        if not seeds:
+            raise _Untestable("its cells have no seed in common")
+        values = [cell.loc[seeds, _VALUE].to_numpy(float) for cell in cells]
+        level = float(np.mean(values))
+        sign = -1 if self.lower else 1
+        gains = sign * sum((-1) ** i * values[2 * i] - (-1) ** i * values[2 * i + 1] for i in range(len(contrasts)))
+        # A loss is in percent of itself.
+        scale = 100 / level if self.lower and level > 0 else 100.0 if self.fraction else 1.0
+        # A difference of differences has twice the variance.
+        unit = scale * len(contrasts) ** 0.5 * noise_unit(level, fraction=self.fraction, lower=self.lower)
+        several = self.fraction and len(seeds) > 1
+        failures = [failed_runs(right, left) for left, right in zip(values[::2], values[1::2], strict=True) if several]
+        return _MeasuredClaim(
+            tuple(map(int, seeds)),
+            tuple(dict.fromkeys(run for cell in cells for run in cell.loc[seeds, "id"])),
+            Differences((scale * gains).tolist(), unit),
+            next((counts for counts in failures if counts), None),
+        )
+
+    def _cell(self, side: Mapping[str, object]) -> pd.DataFrame:
+        column, cell = str(side.get("score", self.score)), self._runs(side)
+        if column not in cell or cell[column].isna().all():
+            raise _Untestable(f"no finished run of {settings_words(_plain(side))} has {column}")
+        if (scores.is_fraction(column), bool(scores.lower_is_better(column))) != (self.fraction, self.lower):
+            raise _Untestable(f"{column} has another unit or direction than {self.score}")
+        cell = cell.assign(**{_VALUE: cell[column]}).dropna(subset=_VALUE)
+        if cell["seed"].duplicated().any():
+            raise _Untestable(f"several runs of one seed are {settings_words(_plain(side))}")
+        return cell.set_index("seed")
+
+    def _runs(self, side: Mapping[str, object]) -> pd.DataFrame:
+        settings = _plain(side)
+        need(self.rows, settings)
+        runs = self.rows[is_baseline(self.rows, settings)]
+        if runs.empty:
+            raise _Untestable(f"no finished run is {settings_words(settings)}")
+        return runs
+
+    def curves(self, claim: StatedClaim) -> _MeasuredClaim:
+        """How much less left takes to the claim's score than right, or how much less so than at `than`."""
+        name = "costs" if claim.expect is Expectation.FASTER else "samples"
+        score = claim.score if isinstance(claim.score, float) else None
+        log, draws, at_least = 0.0, None, False
+        seeds: set[int] = set()
+        runs: list[str] = []
+        for sign, contrast in zip((1, -1), _contrasts(claim), strict=False):
+            right, left = (self._points(side) for side in (contrast.right, contrast.left))
+            lines = two_lines(right, left, TIME, fraction=self.fraction, lower=self.lower)
+            if isinstance(lines, str):
+                raise _Untestable(lines)
+            point = None
+            if isinstance(claim.score, Mapping):
+                target = self._runs(claim.score)
+                score = float(target[self.score].mean())
+                point = _point(lines, contrast, claim.score)
+            assert score is not None
+            ratio = lines.ratio_to(name, score, point)
+            if isinstance(ratio, str):
+                raise _Untestable(ratio)
+            if ratio.at_least and claim.than is not None:
+                raise _Untestable("a shortest schedule is better already, and a bound is not divided")
+            at_least = ratio.at_least
+            log += sign * ratio.log
+            if ratio.draws is not None:
+                draws = sign * ratio.draws + (0.0 if draws is None else draws)
+            seeds |= set(lines.seeds)
+            runs += [point.id for point in (*right, *left) if point.seed in lines.seeds]
+        reading = drawn(log, draws, len(seeds), ratio=True, at_least=at_least)
+        return _MeasuredClaim(tuple(sorted(seeds)), tuple(dict.fromkeys(runs)), reading=reading)
+
+    def _points(self, side: Mapping[str, object]) -> list[Point]:
+        """The runs of a side, along the schedule."""
+        need(self.rows, ["samples", TIME])
+        runs = self._runs(side)
+        costs = fair_hours(self.rows, pd.Series("", index=self.rows.index)).rows.loc[runs.index, TIME]
+        devices = runs["device"] if "device" in runs else pd.Series("", index=runs.index)
+        arm = settings_words(_plain(side))
+        return [
+            Point(str(run), f"{at}", "", float(at), arm, int(seed), str(device or ""), float(y), {TIME: float(cost)})
+            for run, at, seed, device, y, cost in zip(
+                runs["id"], runs["samples"], runs["seed"], devices, runs[self.score], costs, strict=True
+            )
+        ]
 
 
-def _kind(score: str) -> tuple[bool, bool]:
-    return scores.is_fraction(score), bool(scores.lower_is_better(score))
+def _contrasts(claim: StatedClaim) -> list[Contrast]:
+    return [claim.contrast] if claim.than is None else [claim.contrast, claim.than]
 
 
-def _pooled(contrasts: Sequence[_MeasuredClaim]) -> Noise | None:
-    """The noise of the claims: pooled over them if they are enough, else by each claim's own seeds.
+def _plain(side: Mapping[str, object]) -> dict[str, object]:
+    return {name: setting_value(value) for name, value in side.items() if name != "score"}
 
-    None where no claim has two seeds.
-    """
-    gains = {_key(contrast): contrast.gains for contrast in contrasts if contrast.gains}
-    if all(len(values) < 2 for values in gains.values()):
+
+def _point(lines: TwoLines, contrast: Contrast, score: Mapping[str, object]) -> int | None:
+    """The point of the right side's curve whose mean the score is, and with which it moves; None if it is of none."""
+    if lines.base.samples is None or any(contrast.right.get(name, value) != value for name, value in score.items()):
         return None
-    return pool_variance(gains, claims=True)
-
-
-def _key(contrast: _MeasuredClaim) -> tuple[str, str]:
-    """Its key for `pool_variance`: a claim is a cell of one arm."""
-    return contrast.claim.name, ""
+    found = np.flatnonzero(lines.base.samples == score.get("samples"))
+    return int(found[0]) if len(found) else None
 
 
 # From differences to verdicts
 
 
-def _differences(
-    contrasts: Sequence[_MeasuredClaim], moments: Mapping[tuple[str, str], Moments], margin: float
-) -> list[ClaimDifference | None]:
-    """The difference of each claim, corrected for all; None for one without an interval."""
-    found = [moments.get(_key(contrast)) for contrast in contrasts]
-    both = list(zip(contrasts, found, strict=True))
-    ps = [None if of_one is None else _p(contrast, of_one, margin) for contrast, of_one in both]
-    return [
-        None if of_one is None or p is None or judged is None else _difference(contrast, of_one, p, judged)
-        for (contrast, of_one), p, judged in zip(both, ps, holm(ps), strict=True)
-    ]
+def _estimate(claim: StatedClaim, measured: _MeasuredClaim, noise: Noise[str], margin: float) -> Estimate:
+    """The estimate of a claim with its own p; without one where one seed gives none."""
+    if measured.reading is not None:
+        return measured.reading
+    assert measured.differences is not None
+    values = tuple(measured.differences.values)
+    found = Estimate(len(values), float(np.mean(values)), values=values, failures=measured.failures)
+    if measured.failures:
+        # Two clusters have no test of being level.
+        return replace(found, p=1.0 if claim.expect is Expectation.LEVEL else sign_flip_p(values))
+    moments = noise.moments.get(claim.name)
+    return found if moments is None else replace(found, p=_p(claim, moments, margin), df=moments.df)
 
 
-def _p(contrast: _MeasuredClaim, moments: Moments, margin: float) -> float:
+def _p(claim: StatedClaim, moments: Moments, margin: float) -> float:
     """p of a claim's test: of no difference, or of 'level' or its opposite, whichever the estimate supports."""
-    if contrast.claim.expect is not Expectation.LEVEL:
+    if claim.expect is not Expectation.LEVEL:
         return moments.p
-    low, high = contrast.step(-margin), contrast.step(margin)
-    beyond = moments.mean - high if moments.mean > high else moments.mean - low if moments.mean < low else 0.0
+    beyond = abs(moments.mean) - margin
     # One-sided, as each of the two tests of 'level' is.
-    return replace(moments, mean=beyond).p / 2 if beyond else moments.p_within(low, high)
-
-
-def _difference(contrast: _MeasuredClaim, moments: Moments, p: float, judged: Judged) -> ClaimDifference:
-    sides = 2 if contrast.claim.expect is Expectation.LEVEL else 1  # two one-sided tests at 5 % are a 90 % interval
-    uncorrected, corrected = (
-        Interval(contrast.shown(ends.low), contrast.shown(ends.high))
-        for ends in (moments.interval(sides * level) for level in (ALPHA, judged.level))
-    )
-    return ClaimDifference(contrast.shown(moments.mean), uncorrected, corrected, p, judged.p)
+    return replace(moments, mean=beyond).p / 2 if beyond > 0 else moments.p_within(-margin, margin)
 
 
 def _judge(
-    contrast: _MeasuredClaim, difference: ClaimDifference | None, by_own_seeds: ClaimDifference | None, margin: float
+    claim: StatedClaim,
+    unit: str,
+    measured: _MeasuredClaim | str,
+    estimate: Estimate | None,
+    judged: Judged | None,
+    noise: Noise[str],
+    margin: float,
 ) -> JudgedClaim:
-    verdict = Verdict.NOT_TESTED if difference is None else _verdict(contrast.claim.expect, difference, margin)
-    why = contrast.why or (None if difference else "one seed gives no interval")
-    return JudgedClaim(contrast.claim, verdict, contrast.seeds, contrast.runs, difference, by_own_seeds, why)
+    if isinstance(measured, str):
+        return JudgedClaim(claim, unit, Verdict.NOT_TESTED, why=measured)
+    if estimate is None or judged is None:
+        why = "one seed gives no interval" if len(measured.seeds) < 2 else "all of its runs have the same score"
+        return JudgedClaim(claim, unit, Verdict.NOT_TESTED, measured.seeds, measured.runs, why=why)
+    corrected = Corrected(judged.family, judged.p, None, None)
+    moments = noise.moments.get(claim.name)
+    if estimate.draws is not None:
+        low, high = ends_of(estimate, judged.level)
+        estimate = replace(estimate, draws=None, corrected=replace(corrected, low=low, high=high))
+    elif moments is not None:
+        # Two one-sided tests at 5 % are a 90 % interval.
+        sides = 2 if claim.expect is Expectation.LEVEL else 1
+        alone, both = (moments.interval(sides * level) for level in (ALPHA, judged.level))
+        corrected = replace(corrected, low=both.low, high=both.high)
+        estimate = replace(estimate, low=alone.low, high=alone.high, corrected=corrected)
+    else:
+        estimate = replace(estimate, corrected=corrected)
+    verdict = _verdict(claim.expect, estimate, judged.p, margin)
+    return JudgedClaim(claim, unit, verdict, measured.seeds, measured.runs, estimate)
 
 
-def _verdict(expect: Expectation, difference: ClaimDifference, margin: float) -> Verdict:
-    if difference.p_corrected > ALPHA:
+def _verdict(expect: Expectation, estimate: Estimate, p: float, margin: float) -> Verdict:
+    assert estimate.mean is not None
+    if p > ALPHA:
         return Verdict.UNDECIDED
     if expect is Expectation.LEVEL:
-        holds = abs(difference.estimate) < margin
+        holds = abs(estimate.mean) < margin
+    elif expect.along_the_schedule:
+        holds = estimate.mean > 1
     else:
-        holds = (difference.estimate > 0) is (expect is Expectation.BETTER)
+        holds = (estimate.mean > 0) is (expect is Expectation.BETTER)
     return Verdict.HOLDS if holds else Verdict.CONTRADICTED

@@ -1,139 +1,161 @@
 """The claims of a study for people, one row per claim with a legend, and for programs, in JSON's types."""
 
+import math
 from collections.abc import Mapping
 
 from flipscale.collect import setting_value
-from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict
-from flipscale.stats import Interval, NoiseMethod
+from flipscale.compare.estimates import Estimate
+from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
 from flipscale.study import Contrast, Expectation
-from flipscale.words import count, signed
+from flipscale.words import count, fixed, joined, signed, times
 
 SMALLEST_P = 1e-4
 """Smaller p values are written as less than this."""
 
 
-def claim_rows(family: ClaimFamily) -> tuple[list[str], list[list[str]]]:
+def claim_rows(stated: StudyClaims) -> tuple[list[str], list[list[str]]]:
     """The header of the table of claims, and a row for each."""
-    unit = f", {family.unit}" if family.unit else ""
-    header = ["claim", "published", f"here{unit} [95 % CI]", "corrected CI", "p, corrected", "p, own seeds", "verdict"]
-    return header, [_row(family, judged) for judged in family.claims]
+    header = ["claim", "published", "here [95 % CI]", "corrected CI", "p, corrected", "verdict"]
+    return header, [_row(judged) for judged in stated.claims]
 
 
-def _row(family: ClaimFamily, judged: JudgedClaim) -> list[str]:
-    published = "-" if judged.claim.published is None else _number(family, judged.claim.published)
-    found, by_own_seeds = judged.difference, judged.by_own_seeds
-    if found is None:
-        return [judged.claim.name, published, "-", "-", "-", "-", f"{judged.verdict}: {judged.why}"]
+def _row(judged: JudgedClaim) -> list[str]:
+    unit, found = judged.unit, judged.difference
+    published = "-" if judged.claim.published is None else claim_number(judged.claim.published, unit)
+    if found is None or found.mean is None or found.corrected is None:
+        return [judged.claim.name, published, "-", "-", "-", f"{judged.verdict}: {judged.why}"]
     level = " (90 %)" if judged.claim.expect is Expectation.LEVEL else ""
-    return [
-        judged.claim.name,
-        published,
-        f"{_number(family, found.estimate)} {_ends(family, found.interval)}{level}",
-        _ends(family, found.corrected),
-        _p(found.p_corrected),
-        "-" if by_own_seeds is None else _p(by_own_seeds.p_corrected),
-        judged.verdict,
-    ]
+    alone = f" {_ends(found.low, found.high, unit)}{level}" if found.interval else ""
+    number = f"{'at least ' if found.at_least else ''}{claim_number(found.mean, unit)}{unit if unit == 'x' else ''}"
+    both = _ends(found.corrected.low, found.corrected.high, unit)
+    if found.failures:
+        alone, both = "", failures_words(found)
+    return [judged.claim.name, published, f"{number}{alone}", both, p_words(found.corrected.p), judged.verdict]
 
 
-def _number(family: ClaimFamily, value: float) -> str:
-    return f"{value:+.1f}" if family.unit else signed(value)
+def failures_words(estimate: Estimate) -> str:
+    """'fails in 1 of 5 runs, the baseline in 3': why there is no CI."""
+    assert estimate.failures is not None
+    theirs, ours = estimate.failures
+    return f"fails in {ours} of {count(estimate.n, 'run')}, the other side in {theirs}"
 
 
-def _ends(family: ClaimFamily, interval: Interval) -> str:
-    return f"[{_number(family, interval.low)}, {_number(family, interval.high)}]"
+def claim_number(value: float, unit: str) -> str:
+    """A difference or a factor, without its unit."""
+    if unit == "x":
+        return times(value)
+    return fixed(value, sign=True) if unit else signed(value)
 
 
-def _p(p: float) -> str:
+def _ends(low: float | None, high: float | None, unit: str) -> str:
+    if low is None or high is None:
+        return "-"
+    if unit == "x" and (math.isinf(high) or low <= 0):
+        return f"[above {times(low)}]" if low > 0 else f"[below {times(high)}]" if math.isfinite(high) else "[open]"
+    return f"[{claim_number(low, unit)}, {claim_number(high, unit)}]"
+
+
+def p_words(p: float) -> str:
+    """'0.013', '< 0.0001'."""
     return f"< {SMALLEST_P:.4f}" if p < SMALLEST_P else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
-def claim_count(family: ClaimFamily) -> str:
+def claim_count(stated: StudyClaims) -> str:
     """'29 claims: 12 hold, 2 contradicted, 15 undecided'."""
     words = {Verdict.HOLDS: "hold"}
-    counts = [f"{family.count(verdict)} {words.get(verdict, verdict)}" for verdict in Verdict if family.count(verdict)]
-    return f"{count(len(family.claims), 'claim')}: {', '.join(counts)}"
+    counts = [f"{stated.count(verdict)} {words.get(verdict, verdict)}" for verdict in Verdict if stated.count(verdict)]
+    return f"{count(len(stated.claims), 'claim')}: {', '.join(counts)}"
 
 
-def claims_legend(family: ClaimFamily) -> str:
+def claims_legend(stated: StudyClaims) -> str:
     """The meaning of the table's numbers, and how far they can be trusted together."""
-    said = [f"{claim_count(family)}."]
-    said.append("A difference is that of the first side named to the other, positive where the first is better.")
-    if family.tested > 1:
+    said = [f"{claim_count(stated)}."]
+    units = {judged.unit for judged in stated.claims}
+    if differences := sorted(unit for unit in units if unit not in ("x", "")):
+        said.append(f"Differences are in {joined(differences)}, positive where the first side named is better.")
+    if "x" in units:
+        said.append("A factor (x) is what the other side takes to the claim's score over what the first side takes.")
+    sizes = stated.families
+    if len(sizes) > 1:
+        listed = joined([f"{name or 'no family'} ({n})" for name, n in sizes.items()])
         said.append(
-            f"Verdicts go by the corrected CIs and p values (Holm, {count(family.tested, 'comparison')}): the chance "
-            "of any wrong verdict is at most 5 %."
+            f"Verdicts go by p values corrected within a family (Holm): {listed}. The chance of any wrong verdict in a "
+            "family is at most 5 %."
         )
-    if any(judged.claim.expect is Expectation.LEVEL for judged in family.claims):
-        margin = f"{family.margin:g} {family.unit}".strip()
+    elif max(sizes.values(), default=0) > 1:
+        said.append(
+            f"Verdicts go by the corrected CIs and p values (Holm, {count(max(sizes.values()), 'comparison')}): the "
+            "chance of any wrong verdict is at most 5 %."
+        )
+    if any(judged.claim.expect is Expectation.LEVEL for judged in stated.claims):
+        unit = next((unit for unit in sorted(units) if unit != "x"), "")
+        margin = f"{stated.margin:g} {unit}".strip()
         said.append(f"Level means that the 90 % CI lies within {margin} of 0, the margin that the study states.")
-    return " ".join([*said, *_noise_words(family)])
+    if stated.noise.noisy:
+        listed = "; ".join(map(str, stated.noise.noisy))
+        said.append(f"Much noisier than the rest, and so judged by their own seeds: {listed}.")
+    if any(judged.difference and judged.difference.failures for judged in stated.claims):
+        said.append("Where only some runs of a cell take off, an exact test of its pairs decides, without a CI.")
+    return " ".join(said)
 
 
-def _noise_words(family: ClaimFamily) -> list[str]:
-    """By which scatter the claims are judged."""
-    noise = family.noise
-    if noise is None:
-        return []
-    if noise.method is NoiseMethod.OWN:
-        return ["Too few claims or seeds to pool their noise: each claim is judged by its own seeds."]
-    said = [
-        "The scatter over seeds is pooled over the claims (moderated t); p values by a claim's own seeds stand beside."
-    ]
-    if noise.wild:
-        said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(noise.wild)}.")
-    return said
-
-
-def claims_json(family: ClaimFamily) -> dict[str, object]:
+def claims_json(stated: StudyClaims) -> dict[str, object]:
     """The claims for programs; docs/compare.md lists the keys."""
-    noise = family.noise
     return {
-        "score": family.score,
-        "unit": family.unit,
-        "margin": family.margin,
-        "comparisons": family.tested,
-        "counts": {str(verdict): family.count(verdict) for verdict in Verdict},
-        "noise": noise
-        and {
-            "method": noise.method.name.lower(),
-            "prior_df": noise.prior_df,
-            "prior_sd": noise.prior_sd,
-            "own_seeds_only": list(noise.wild),
-        },
-        "claims": [_claim_json(judged) for judged in family.claims],
+        "score": stated.score,
+        "margin": stated.margin,
+        "families": stated.families,
+        "counts": {str(verdict): stated.count(verdict) for verdict in Verdict},
+        "noise": {"prior_sd": stated.noise.prior_sd, "noisy": list(map(str, stated.noise.noisy))},
+        "claims": [_claim_json(judged) for judged in stated.claims],
     }
 
 
 def _claim_json(judged: JudgedClaim) -> dict[str, object]:
-    claim = judged.claim
+    claim, found = judged.claim, judged.difference
+    score = claim.score
     return {
         "claim": claim.name,
+        "family": claim.family,
         **_contrast_json(claim.contrast),
         "than": claim.than and _contrast_json(claim.than),
         "expect": str(claim.expect),
+        "score": _plain(score) if isinstance(score, Mapping) else score,
         "published": claim.published,
         "verdict": str(judged.verdict),
-        **(_difference_json(judged.difference) if judged.difference else {"difference": None}),
-        "by_own_seeds": judged.by_own_seeds and _difference_json(judged.by_own_seeds),
+        "unit": judged.unit,
+        "difference": found and estimate_json(found),
         "seeds": list(judged.seeds),
         "runs": list(judged.runs),
         "why": judged.why,
     }
 
 
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: setting_value(value) for name, value in values.items()}
+
+
 def _contrast_json(contrast: Contrast) -> dict[str, Mapping[str, object]]:
+    return {"left": _plain(contrast.left), "right": _plain(contrast.right)}
+
+
+def estimate_json(estimate: Estimate) -> dict[str, object]:
+    """An estimate with its intervals; null is an open end, or what there is not."""
+    both = estimate.corrected
     return {
-        side: {name: setting_value(value) for name, value in values.items()}
-        for side, values in (("left", contrast.left), ("right", contrast.right))
+        "value": estimate.mean,
+        "interval": estimate.interval and ends_json(*estimate.interval),
+        "p": estimate.p,
+        "interval_corrected": ends_json(both.low, both.high) if both and both.low is not None else None,
+        "p_corrected": both and both.p,
+        "comparisons": both and both.of,
+        **({"failures": list(estimate.failures)} if estimate.failures else {}),
+        **({"at_least": True} if estimate.at_least else {}),
+        **({"p_level": estimate.p_level} if estimate.p_level is not None else {}),
+        "why": estimate.why,
     }
 
 
-def _difference_json(found: ClaimDifference) -> dict[str, object]:
-    return {
-        "difference": found.estimate,
-        "interval": [found.interval.low, found.interval.high],
-        "p": found.p,
-        "interval_corrected": [found.corrected.low, found.corrected.high],
-        "p_corrected": found.p_corrected,
-    }
+def ends_json(*ends: float | None) -> list[float | None]:
+    """An interval in JSON, which has no infinity."""
+    return [end if end is not None and math.isfinite(end) else None for end in ends]

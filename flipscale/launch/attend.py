@@ -169,6 +169,12 @@ class Attendant:
         for run in self.in_hand:
             self.answers.answer(run, kind, reason)
 
+    def take_over(self, reason: str) -> None:
+        """Note that the attendant before this one in the same attempt ended without a word: for the runs that it had in
+        hand, else for the one that it would have begun with."""
+        self.in_hand = [run for run in self.left if self.claims.is_mine(run)] or self.left[:1]
+        self.note_interruption(FailureKind.NODE, reason)
+
     @property
     def left(self) -> list[RunFolder]:
         return [run for run in self.folders if not run.is_over()]

@@ -4,7 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
@@ -130,7 +130,16 @@ def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> 
 
 def by_resources(request: Request) -> str:
     """The key of runs that need the same resources."""
-    return json.dumps(vars(request.resources), sort_keys=True)
+    return json.dumps([vars(request.resources), request.asked.starts_its_processes], sort_keys=True)
+
+
+def needs_of(request: Request, site: Site) -> tuple[Resources, int | None]:
+    """What a run's processes get between them, and the cores of each: one has all where it starts the others itself;
+    None is the site's cpus_per_process."""
+    resources = request.resources
+    if not request.asked.starts_its_processes:
+        return resources, None
+    return replace(resources, processes=1), site["cpus_per_process"] * resources.devices
 
 
 def threads(cores: int) -> dict[str, str]:

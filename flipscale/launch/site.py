@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from flipscale.devices import Price
 from flipscale.errors import printable
+from flipscale.settings import NODE_GPUS
 from flipscale.study.document import Complaints, Path_, read_document
 from flipscale.study.kinds import (
     INVALID,
@@ -139,7 +140,7 @@ SITE = Keys(
             120,
             "how long before its limit a run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
         ),
-        "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run with more takes several nodes"),
+        "gpus_per_node": Option(Count(), NODE_GPUS, "GPUs of a node; a run with more takes several nodes"),
         "gpu_type": Option(Maybe(OneLine()), None, "type of GPU, as in gres=gpu:TYPE:n"),
         "gres": Option(ListOf(OneLine()), [], "further generic resources of each node, such as lustre:1"),
         "processes_per_node": Option(

@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipscale.compare import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, claim_count, judge_claims
+from flipscale.compare import Estimate, JudgedClaim, StudyClaims, Verdict, claim_count, judge_claims
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.intervals import draw_bars
 from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
 from flipscale.plot.style import LineStyle, arm_style
 from flipscale.scores import score_label
 from flipscale.study import MARGIN, Expectation, StatedClaim
-from flipscale.words import count
+from flipscale.words import joined
 
 MOST_CLAIMS = 60
 """Claims that fit one page."""
@@ -53,10 +53,11 @@ def claims(
     return alone(ax, _panels(family, results))
 
 
-def _panels(family: ClaimFamily, rows: pd.DataFrame) -> list[Panel]:
-    tested = [(judged, judged.difference) for judged in family.claims if judged.difference]
+def _panels(family: StudyClaims, rows: pd.DataFrame) -> list[Panel]:
+    # A factor along the schedule has another axis; compare states it.
+    tested = [(judged, judged.difference) for judged in family.claims if judged.difference and judged.unit != "x"]
     if not tested:
-        raise Undrawable(f"no claim can be judged: {family.claims[0].why}")
+        raise Undrawable(f"no claim about a difference can be judged: {family.claims[0].why or 'all are factors'}")
     if len(tested) > MOST_CLAIMS:
         raise Undrawable(f"{len(tested)} claims are more than the {MOST_CLAIMS} that a page holds; compare lists them")
     names = [_wrapped(judged.claim.name) for judged, _ in tested]
@@ -72,7 +73,7 @@ def _panels(family: ClaimFamily, rows: pd.DataFrame) -> list[Panel]:
             ax.axvspan(-family.margin, family.margin, color="#f0f0f0", zorder=0)
         ax.set_xlim(low, high)
         ax.xaxis.set_major_locator(MaxNLocator(7))
-        unit = f" ({family.unit})" if family.unit else ""
+        unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
         ax.set_xlabel(f"{score_label(family.score)}\nfirst side less the other{unit}; above 0 the first is better")
         ax.set_ylim(sum(heights), 0)
         ax.set_yticks(middles, names, fontsize=8)
@@ -93,36 +94,50 @@ def _wrapped(name: str) -> str:
     return "\n".join(textwrap.fill(part.replace(" %", "\u00a0%"), _NAME_CHARACTERS) for part in parts)
 
 
-def _marks(family: ClaimFamily) -> str:
+def _marks(family: StudyClaims) -> str:
     several = any(judged.claim.expect is Expectation.LEVEL for judged in family.claims)
-    level = f"; 90 % for level, within {family.margin:g} {family.unit}".rstrip() if several else ""
+    unit = next((judged.unit for judged in family.claims if judged.unit != "x"), "")
+    level = f"; 90 % for level, within {family.margin:g} {unit}".rstrip() if several else ""
+    sizes = [str(size) for size in family.families.values()]
+    corrected = f"{sizes[0]} comparisons" if len(sizes) == 1 else f"the claims of a family ({joined(sizes)})"
     return (
-        f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for "
-        f"{count(family.tested, 'comparison')} (Holm), which decide\n{claim_count(family)}"
+        f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for {corrected} (Holm), which decide\n"
+        f"{claim_count(family)}"
     )
 
 
-def _limits(tested: Sequence[tuple[JudgedClaim, ClaimDifference]]) -> tuple[float, float]:
+def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, float]:
     """An axis that shows 0, the uncorrected intervals, the published values, and longer corrected intervals in part."""
     core = [0.0]
     for judged, difference in tested:
-        core += [difference.interval.low, difference.interval.high]
+        core += [difference.mean or 0.0, *(difference.interval or ())]
         core += [] if judged.claim.published is None else [judged.claim.published]
     more = 0.15 * (max(core) - min(core))
-    low = max(min(difference.corrected.low for _, difference in tested), min(core) - more)
-    high = min(max(difference.corrected.high for _, difference in tested), max(core) + more)
+    ends = [end for _, difference in tested for end in _corrected(difference) or ()]
+    low = max(min(ends, default=0.0), min(core) - more)
+    high = min(max(ends, default=0.0), max(core) + more)
     low, high = min(low, *core), max(high, *core)
     margin = 0.03 * (high - low)
     return low - margin, high + margin
 
 
-def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: ClaimDifference, frame: tuple[float, float]) -> None:
+def _corrected(difference: Estimate) -> tuple[float, float] | None:
+    both = difference.corrected
+    return None if both is None or both.low is None or both.high is None else (both.low, both.high)
+
+
+def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: tuple[float, float]) -> None:
     """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
     style = VERDICT_STYLES[judged.verdict]
-    thin, thick = ((ends.low, ends.high) for ends in (difference.corrected, difference.interval))
-    draw_bars(ax, thin, thick, y, style.color, frame, across=True)
+    draw_bars(ax, _corrected(difference), difference.interval, y, style.color, frame, across=True)
     ax.plot(
-        [difference.estimate], [y], zorder=4, ms=6.5, markeredgecolor="white", markeredgewidth=0.5, **style.keywords()
+        [difference.mean or 0.0],
+        [y],
+        zorder=4,
+        ms=6.5,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        **style.keywords(),
     )
     if judged.claim.published is not None:
         ax.plot([judged.claim.published], [y], ms=12, markeredgewidth=1.5, zorder=5, **_PUBLISHED.keywords())

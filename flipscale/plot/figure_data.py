@@ -8,8 +8,8 @@ from functools import cached_property
 import pandas as pd
 
 from flipscale.compare import (
-    ClaimFamily,
     Comparison,
+    StudyClaims,
     arms_of,
     compare,
     is_baseline,
@@ -68,7 +68,7 @@ class FigureData:
     """Rows of other people's results, drawn apart; never fitted and in no comparison."""
     unscored: bool = False
     """Whether no run has a score, so that the training loss stands in its place."""
-    stated: ClaimFamily | None = None
+    stated: StudyClaims | None = None
     """The claims that the study states, judged."""
     chance: float | None = None
     """Chance level of the score; None if unknown."""

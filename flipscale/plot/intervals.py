@@ -56,7 +56,9 @@ def drawn_gain(pair: Pair, scale: float) -> DrawnGain:
         scale * gain.mean,
         finding(gain).effect in (Effect.AHEAD, Effect.BEHIND),
         None if gain.low is None or gain.high is None else (scale * gain.low, scale * gain.high),
-        None if both is None or both.of < 2 else (scale * both.low, scale * both.high),
+        None
+        if both is None or both.of < 2 or both.low is None or both.high is None
+        else (scale * both.low, scale * both.high),
     )
 
 

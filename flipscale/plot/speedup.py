@@ -11,10 +11,9 @@ from flipscale.compare import (
     Baseline,
     Claim,
     Effect,
-    SpeedupClaim,
+    Finding,
     first_reach,
     leading,
-    seeds_are_too_few,
     series_of,
 )
 from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
@@ -70,10 +69,9 @@ def speedup_panels(data: FigureData) -> list[Panel]:
             start_at(ax, 0, float(rows["time"].max()) * 1.06)
             ax.set_xlabel(words)
             claim = leading([claim for claim in comparison.claims if claim.series == name])
-            if claim and (arrows := _arrows(claim, data, rows, drawing.lines)):
-                for arrow in arrows:
-                    _draw_arrow(ax, arrow, drawing)
-                drawing.notes.append(_note(claim, arrows, data))
+            if claim and (arrow := _arrow(claim, data, rows, drawing.lines)):
+                _draw_arrow(ax, arrow, drawing)
+                drawing.notes.append(_note(claim, arrow, data))
             return drawing
 
         return Panel(cell_words(name), rows, draw, score_label(data.score), marks, chance=data.chance)
@@ -96,23 +94,18 @@ class _Arrow:
     significant: bool
 
 
-def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[DrawnLine]) -> list[_Arrow]:
-    """An arrow for each speed-up of the claim, from the baseline's line and as long as the claim says.
+def _arrow(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[DrawnLine]) -> _Arrow | None:
+    """An arrow for the speed-up of the claim, from the baseline's line and as long as the claim says.
 
     The drawn lines are straight between points, but the claim is not read off straight lines: its arrow may end off the
     line of the arm.
     """
     of_arm = dict(zip(sorted(set(rows["arm"])), lines, strict=True))
-    number = data.arm_numbers[claim.arm]
-    if not {0, number} <= set(of_arm):
-        return []
-    found = []
-    for speedup in claim.speedups:
-        start = _cost_of(speedup.score, of_arm[0], data.lower_is_better)
-        if start is not None:
-            end = start / speedup.finding.value
-            found.append(_Arrow(start, end, speedup.score, speedup.finding.significant))
-    return found
+    found, curve = claim.speedup, claim.curve
+    if not {0, data.arm_numbers[claim.arm]} <= set(of_arm) or found is None or curve.speedup is None:
+        return None
+    start = _cost_of(curve.speedup.score, of_arm[0], data.lower_is_better)
+    return None if start is None else _Arrow(start, start / found.value, curve.speedup.score, found.significant)
 
 
 def _cost_of(score: float, line: DrawnLine, lower_is_better: bool) -> float | None:
@@ -132,32 +125,27 @@ def _draw_arrow(ax: Axes, arrow: _Arrow, drawing: Drawing) -> None:
     drawing.avoid.append(([arrow.start, arrow.end], [arrow.y, arrow.y]))
 
 
-def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
-    """The claim beside one of its arrows, in fewer and fewer words, with every interval in all of them."""
-    lines: list[str] = []
-    for speedup in claim.speedups:
-        head, values = _words(speedup, data.comparison.fraction)
-        lines += ([] if head in lines else [head]) + ([f"({values})"] if values else [])
-    short = "\n".join(lines)
-    found = claim.speedups[0].finding
+def _note(claim: Claim, arrow: _Arrow, data: FigureData) -> Note:
+    """The claim beside its arrow, in fewer and fewer words, with its interval in all of them."""
+    found, curve = claim.speedup, claim.curve
+    assert found is not None
+    assert curve.speedup is not None
+    head, values = _words(found, score_value(curve.speedup.score, data.comparison.fraction))
+    short = f"{head}\n({values})" if values else head
     full = f"{short.removesuffix(')')}, {count(found.seeds, 'seed')})" if found.interval else short
     arm = data.arms[data.arm_numbers[claim.arm]]
     shares = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2)
-    points = tuple((arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares for arrow in arrows)
-    narrow = short.replace(", 95", ",\n95").replace(" are too few", "\nare too few")
+    points = tuple((arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares)
+    narrow = short.replace(", 95", ",\n95")
     return Note((f"{arm}: {full}", f"{arm}:\n{full}", f"{arm}:\n{short}", f"{arm}:\n{narrow}"), points, color="#222222")
 
 
-def _words(speedup: SpeedupClaim, fraction: bool) -> tuple[str, str]:
+def _words(found: Finding, score: str) -> tuple[str, str]:
     """The claim, and its numbers."""
-    found = speedup.finding
     factor = f"{'at least ' if found.at_least else ''}{times(found.value)}×"
-    score = "" if speedup.at_best else f" to {score_value(speedup.score, fraction)}"
     ci = ratio_interval(*found.interval) if found.interval else ""
-    if found.effect is Effect.TOO_FEW_SEEDS:
-        return str(Effect.NOT_SIGNIFICANT), f"{factor}{score}, {seeds_are_too_few(found.seeds)}"
     if found.effect is Effect.NOT_SIGNIFICANT:
-        return str(found.effect), f"{factor}{score}, {ci}"
+        return str(found.effect), f"{factor} to {score}, {ci}"
     if found.value >= 1:
-        return f"{factor} faster{score}", ci
-    return f"{times(1 / found.value)}× slower{score}", f"{factor}, {ci}" if ci else ""
+        return f"{factor} faster to {score}", ci
+    return f"{times(1 / found.value)}× slower to {score}", f"{factor}, {ci}" if ci else ""

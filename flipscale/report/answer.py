@@ -19,7 +19,7 @@ FEW_VERDICTS = 3
 """Up to this many verdicts are shown unfolded."""
 
 
-BESIDE = ("seeds", "95 % CI", "own seeds")
+BESIDE = ("seeds", "95 % CI")
 """Columns of the table of effects that come after those that the verdict uses."""
 
 

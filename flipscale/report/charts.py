@@ -240,9 +240,10 @@ def _gain(comparison: Comparison, pair: Pair, arm: str) -> dict[str, Any]:
     gain, scale = pair.gain, 100 if comparison.fraction else 1
     found = finding(gain)
     both = gain.corrected
+    corrected = (None, None) if both is None or both.of < 2 else (both.low, both.high)
     bars = [
         None if low is None or high is None else [_number(scale * low), _number(scale * high)]
-        for low, high in ((gain.low, gain.high), (None, None) if both is None or both.of < 2 else (both.low, both.high))
+        for low, high in ((gain.low, gain.high), corrected)
     ]
     return {
         "cell": pair.cell,

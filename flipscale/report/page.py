@@ -34,12 +34,6 @@ FEW_KINDS = 5
 MOST_CODES = 10
 """The most versions of the code that are listed."""
 
-_SPEEDUP_HEADS = (
-    "| baseline's best | speed-up | best of both | speed-up |",
-    "| baseline's best | speed-up at it | best of both | at that score |",
-)
-"""The head of compare's table of curves, which has two columns of one name, and the page's head instead."""
-
 MOST_MEANS = 400
 """The most rows that the table of means lists."""
 
@@ -237,7 +231,7 @@ def _comparison(evidence: Evidence) -> str:
     # The answer has its table of effects, and its sentences.
     already = ["In words", effects_title(evidence.comparison)]
     said = comparison_markdown(replace(evidence.comparison, stated=None))
-    return readable(markdown(said.replace(*_SPEEDUP_HEADS), leave_out=already))
+    return readable(markdown(said, leave_out=already))
 
 
 # Runs and failures

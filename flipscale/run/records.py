@@ -56,6 +56,11 @@ class Asked:
         """Whether a program of the user's own trains it."""
         return "command" in (self.settings.get("trainer") or {})
 
+    @property
+    def starts_its_processes(self) -> bool:
+        """Whether its trainer is a program that one process starts, and that starts one for each device itself."""
+        return "open_clip" in (self.settings.get("trainer") or {}) and not self.settings.get("fine_tuning")
+
     @functools.cached_property
     def settled(self) -> Settings:
         """The settings; those that an older version did not write are at their defaults. RunFolderError where they are

@@ -27,15 +27,16 @@ def holm(ps: Sequence[float | None]) -> list[Judged | None]:
     """Each p corrected for all (Holm 1979). A test that was not made (None) is not counted, and stays None.
 
     Ordered by p, the k-th of m is judged at 5 % / (m - k + 1) as long as all before it were significant; the rest at
-    the level at which the first of them failed. The chance that any claim of the family has the wrong sign is then at
-    most 5 %.
+    the level at which the first of them failed. Equal p values are judged at one level, that of the first of them. The
+    chance that any claim of the family has the wrong sign is then at most 5 %.
     """
     order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
     judged: list[Judged | None] = [None] * len(ps)
-    m, worst, failed, share = len(order), 0.0, False, len(order)
+    m, worst, failed, share, before = len(order), 0.0, False, len(order), -1.0
     for k, (p, i) in enumerate(order):
-        if not failed:
+        if not failed and p > before:
             share = m - k
+        before = p
         worst = max(worst, min(1.0, (m - k) * p))
         failed = failed or worst > ALPHA
         judged[i] = Judged(m, worst, ALPHA / share)

@@ -1,12 +1,11 @@
 """The smallest effect that a number of seeds can detect."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scipy.special import nctdtrinc
 
-from flipscale.stats.scales import WIDEST, ScoreScale, Transform
 from flipscale.stats.student import ALPHA, t_limit
 
 POWER = 0.8
@@ -25,14 +24,14 @@ class Design:
 
     sd: float
     """Standard deviation of the differences between twins from seed to seed."""
-    df: Callable[[int], float]
-    """Degrees of freedom of that many seeds."""
+    prior_df: float
+    """Degrees of freedom that the other cells add to those of the seeds."""
     comparisons: int = 1
     """Tests of the family; the detectable difference is that of the test which Holm judges first."""
 
     def detectable(self, seeds: int) -> float | None:
         """The smallest difference that this many seeds find with a chance of POWER. None for too few seeds."""
-        df = self.df(seeds)
+        df = self.prior_df + seeds - 1
         if df <= 0 or seeds < 1:
             return None
         limit = t_limit(df, ALPHA / self.comparisons)
@@ -64,20 +63,13 @@ class Sensitivity:
     """... how many seeds detect it. None beyond a thousand."""
 
 
-def sensitivity_of(design: Design, scale: ScoreScale, level: float, seeds: int, margin: float | None) -> Sensitivity:
-    """The effect that seeds detect if the baseline is at this level of the scale."""
-    slope = scale.slope(level)
-    widest = WIDEST if scale.transform is Transform.LOGIT else math.inf
-
-    def detectable(n: int) -> float | None:
-        step = design.detectable(n)
-        return None if step is None or slope * step > widest else slope * step
-
+def sensitivity_of(design: Design, seeds: int, margin: float | None) -> Sensitivity:
+    """What these seeds detect, and what more would."""
     return Sensitivity(
         seeds=seeds,
-        detectable=detectable(seeds),
-        with_seeds={n: size for n in SEEDS_SHOWN if n > seeds and (size := detectable(n)) is not None},
+        detectable=design.detectable(seeds),
+        with_seeds={n: size for n in SEEDS_SHOWN if n > seeds and (size := design.detectable(n)) is not None},
         comparisons=design.comparisons,
         margin=margin,
-        seeds_for_margin=None if margin is None else design.seeds_for(margin / slope),
+        seeds_for_margin=None if margin is None else design.seeds_for(margin),
     )

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+Array = NDArray[np.float64]
 
 ALPHA = 0.05
 """One minus the nominal coverage of every interval; the chance of any error that a family of claims may have."""
@@ -20,15 +23,6 @@ class Interval:
 
     low: float
     high: float
-
-    def holds(self, value: float) -> bool:
-        """Whether a value lies within, ends included."""
-        return self.low <= value <= self.high
-
-    @property
-    def half_width(self) -> float:
-        """Half its length."""
-        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ compares, at each of the two mask ratios, the runs with that batch (left) with t
 is left out). A list stands for several claims. A side may name its `score`, if not the one that is compared. With
 `than: {mask_ratio: 0.5}` a claim is about a difference of differences: whether left differs from right more than it
 does at that mask ratio.
+
+    half masks are faster: {left: {mask_ratio: 0.5}, expect: faster, score: {mask_ratio: 0, samples: 16k}}
+
+is about curves along the schedule: the cost of either side to the mean score of that cell.
 """
 
 import itertools
@@ -29,6 +33,7 @@ from flipscale.study.kinds import (
     Maybe,
     Number,
     Option,
+    Text,
     show,
 )
 from flipscale.study.settings import SETTINGS
@@ -93,6 +98,19 @@ class _Side:
 
 
 @dataclass(frozen=True)
+class _NumberOr:
+    """A number, or a cell."""
+
+    cell: _Side
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        return (self.cell if isinstance(value, dict) else Number()).read(value, at, complain)
+
+    def schema(self) -> JsonSchema:
+        return {"anyOf": [Number().schema(), self.cell.schema()]}
+
+
+@dataclass(frozen=True)
 class _Written:
     """A claim as the file has it; with lists, several claims in one."""
 
@@ -102,6 +120,8 @@ class _Written:
     than: _Choices | None
     expect: str
     published: list[float | None] | None
+    family: str
+    score: float | _Choices | None
 
 
 CLAIM = Keys(
@@ -120,13 +140,22 @@ CLAIM = Keys(
         "expect": Option(
             Choice(tuple(Expectation), "expectation"),
             None,
-            "the expected result of left: better, worse or level",
+            "the expected result of left: better, worse or level; or, along the schedule, faster or fewer_samples",
             required=True,
+        ),
+        "score": Option(
+            Maybe(_NumberOr(_Side(several=False))),
+            None,
+            "for faster and fewer_samples: the score that both sides are read at, or the cell whose mean score it is",
+        ),
+        "family": Option(
+            Text(), "", "the question it answers; claims of one family are corrected for each other, as one if omitted"
         ),
         "published": Option(
             Maybe(ListOf(Maybe(Number()))),
             None,
-            "left - right as published, in points of accuracy or percent of a loss, positive where left is better; "
+            "left - right as published, in points of accuracy or percent of a loss, positive where left is better, or "
+            "the published factor along the schedule; "
             "a list if these are several claims",
         ),
     },
@@ -166,30 +195,43 @@ def _each(name: str, written: _Written, cells: "_StudyCells") -> Iterator[Stated
         cells.complain(("claims", name, "published"), f"{what}, null where none is known")
         return
     listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
+    expect = Expectation(written.expect)
+    if (written.score is not None) is not expect.along_the_schedule:
+        what = "needs `score`, at which both sides are read" if written.score is None else "takes no `score`"
+        cells.complain(("claims", name, "expect"), f"a claim of '{expect}' {what}")
+        return
+    score: float | Values | None = None
+    if isinstance(written.score, float):
+        score = written.score
+    elif written.score is not None:
+        (said,) = _combinations(written.score)
+        score = cells.cell(name, "score", said)
+        if score is None:
+            return
     for (at, left, right), value in zip(combinations, published, strict=True):
-        contrasts = _contrasts(name, (at, left, right), written.than, cells)
+        contrasts = _contrasts(name, (at, left, right), written.than, cells, along=expect.along_the_schedule)
         if contrasts is None:
             return  # one complaint about a list is enough
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, *contrasts, Expectation(written.expect), value)
+        yield StatedClaim(title, *contrasts, expect, value, written.family, score)
 
 
 def _contrasts(
-    name: str, sides: tuple[Values, Values, Values], than: _Choices | None, cells: "_StudyCells"
+    name: str, sides: tuple[Values, Values, Values], than: _Choices | None, cells: "_StudyCells", *, along: bool
 ) -> tuple[Contrast, Contrast | None] | None:
     """The contrast of a claim (its sides are at, left and right) and the one that it is set against, if any.
 
-    None, with a complaint, if a cell is missing.
+    along: whether its sides are curves along the schedule. None, with a complaint, if a cell is missing.
     """
     at, left, right = sides
-    contrast = cells.contrast(name, {**at, **left}, {**at, **right})
+    contrast = cells.contrast(name, {**at, **left}, {**at, **right}, along=along)
     if contrast is None:
         return None
     if than is None:
         return contrast, None
     (other_at,) = _combinations(than)
-    other = cells.contrast(name, {**at, **other_at, **left}, {**at, **other_at, **right})
+    other = cells.contrast(name, {**at, **other_at, **left}, {**at, **other_at, **right}, along=along)
     if contrast == other:
         cells.complain(("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`")
         return None
@@ -218,6 +260,7 @@ class _StudyCells:
         self.complain = complain
         coupled = {coupling.name for coupling in study.couplings}
         varied = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
+        self.varied = [name for name in varied if name not in coupled]
         # Base values of settings that vary, which a claim need not repeat; coupled settings follow from others.
         self.unsaid = {
             name: {**study.baseline, **study.base}[name]
@@ -225,9 +268,10 @@ class _StudyCells:
             if name not in (*coupled, *_NO_COLUMN) and (name in study.base or name in study.baseline)
         }
 
-    def contrast(self, claim: str, left: Values, right: Values) -> Contrast | None:
-        """Two cells; None, with a complaint, if one is not in the study or both are the same."""
-        sides = [self._cell(claim, name, said) for name, said in (("left", left), ("right", right))]
+    def contrast(self, claim: str, left: Values, right: Values, *, along: bool) -> Contrast | None:
+        """Two cells, or two curves; None, with a complaint, if one is not in the study or both are the same."""
+        find = self._curve if along else self.cell
+        sides = [find(claim, name, said) for name, said in (("left", left), ("right", right))]
         if None in sides:
             return None
         if sides[0] == sides[1]:
@@ -236,7 +280,24 @@ class _StudyCells:
             return None
         return Contrast(*(side for side in sides if side is not None))
 
-    def _cell(self, claim: str, side: str, said: Values) -> Values | None:
+    def _curve(self, claim: str, side: str, said: Values) -> Values | None:
+        """The values that identify the curve of a side: its cells differ in their schedule alone."""
+        if "samples" in said:
+            self.complain(("claims", claim, side), "a curve runs along samples; leave 'samples' out")
+            return None
+        wanted = {name: value for name, value in {**self.unsaid, **said}.items() if name != "samples"}
+        found = [cell for cell in self.cells if _has(cell, wanted)]
+        varied = [name for name in self.varied if name not in ("samples", "seed")]
+        if (
+            len({cell.samples for cell in found}) > 1
+            and len({repr([getattr(c, n) for n in varied]) for c in found}) == 1
+        ):
+            return wanted
+        what = f"{_words(wanted)} is no curve: it takes cells that differ in samples alone, two or more"
+        self.complain(("claims", claim, side), what)
+        return None
+
+    def cell(self, claim: str, side: str, said: Values) -> Values | None:
         """The values that identify the cell of a side."""
         own_score = {name: value for name, value in said.items() if name == SCORE}
         wanted = {**self.unsaid, **said}

@@ -16,7 +16,7 @@ from flipscale.architecture import (
 )
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
-from flipscale.settings import Settings, WebDataset
+from flipscale.settings import NODE_GPUS, OpenClipTrainer, Settings, WebDataset
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
 from flipscale.study.kinds import Compute, counts, is_broken, show
@@ -213,6 +213,7 @@ def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Pr
     yield from _wrong_tuned_shape(values, shape)
     yield from _wrong_fine_tuning(values)
     yield from _indivisible(study, values)
+    yield from _over_nodes(study, values)
     yield from _wrong_decoder(values, shape)
     yield from _without_mask(values)
     yield from _wrong_resizing(values, shape)
@@ -315,6 +316,14 @@ def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
         if batch is not None and batch % share > 0:
             what = f"a batch of {batch} does not divide into {processes} processes x {parts} parts, set in resources"
             yield _Problem(name, what, f"write a multiple of {share}")
+
+
+def _over_nodes(study: Study, values: Values) -> Iterator[_Problem]:
+    """open_clip's program on more GPUs than a node has: one process starts it, on its own node."""
+    gpus = study.resources.gpus
+    if isinstance(values["trainer"], OpenClipTrainer) and gpus > NODE_GPUS:
+        what = f"open_clip's program trains on one node, and resources.gpus {gpus} take several"
+        yield _Problem("trainer", what, f"write gpus: {NODE_GPUS} or fewer, or use flipscale's own trainer")
 
 
 def _wrong_decoder(values: Values, shape: Architecture) -> Iterator[_Problem]:

@@ -49,6 +49,15 @@ class Expectation(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     LEVEL = "level"
+    FASTER = "faster"
+    """Less of the study's cost of time to the claim's score."""
+    FEWER_SAMPLES = "fewer_samples"
+    """Fewer samples to the claim's score."""
+
+    @property
+    def along_the_schedule(self) -> bool:
+        """Whether it is about curves, not about cells."""
+        return self in (Expectation.FASTER, Expectation.FEWER_SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,12 @@ class StatedClaim:
     """The contrast that `contrast` differs from: then the claim is about a difference of differences."""
     expect: Expectation
     published: float | None
-    """The published value, as left - right in points of accuracy or percent of a loss; positive if left is better."""
+    """The published value, as left - right in points of accuracy or percent of a loss; positive if left is better. A
+    factor along the schedule."""
+    family: str = ""
+    """The question that it answers: Holm's correction is for the claims of one family."""
+    score: float | Values | None = None
+    """Along the schedule: the score that both sides are read at, or the cell whose mean it is."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ class Study:
     cells: tuple[Settings, ...] = ()
     """The complete settings of every cell, in the order of the grids and axes."""
     claims: tuple[StatedClaim, ...] = ()
-    """Judged together, as one family."""
+    """Judged together, family by family."""
     margin: float = MARGIN
     """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
     caveats: tuple[str, ...] = ()

@@ -34,7 +34,7 @@ def test_finished_runs_say_how_far_twins_differ() -> None:
     assert found is not None
     assert found.finished == 90
     assert found.at == pytest.approx(0.81, abs=0.001)
-    assert found.sensitivity.detectable == pytest.approx(0.0257, abs=1e-4)
+    assert found.sensitivity.detectable == pytest.approx(0.0332, abs=1e-4)
 
 
 def test_finished_runs_give_the_noise_that_their_comparison_has() -> None:
@@ -46,7 +46,7 @@ def test_finished_runs_give_the_noise_that_their_comparison_has() -> None:
     assert found is not None
     assert comparison.gain_noise is not None
     assert comparison.head is not None
-    assert found.gain_noise.noise.sd == comparison.gain_noise.noise.sd
+    assert found.gain_noise.noise.prior_sd == comparison.gain_noise.noise.prior_sd
     assert found.base.cell == comparison.head.base_cell
     assert found.margin == comparison.margin
     promised = planned_sensitivity(study, planned, results)

@@ -378,3 +378,9 @@ def test_the_cluster_files_of_the_documents_are_such_as_ray_takes(cluster):
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     validate_config(prepare_config(yaml.safe_load(cluster)))
+
+
+def test_open_clips_program_gets_one_bundle_with_all_gpus_and_cores(tmp_path):
+    asked = Asked("run", {"trainer": "open_clip"}, (), Resources(gpus=8))
+    (task,) = tasks_of([Request(RunFolder(tmp_path / "run"), asked)], site(cpus_per_process=12))
+    assert bundles_of(task, site(cpus_per_process=12)) == [{"CPU": 96, "GPU": 8}]

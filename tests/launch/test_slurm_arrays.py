@@ -243,6 +243,25 @@ def test_a_parent_that_is_done_is_not_waited_for(request_of):
     assert (dict(array.tasks), array.after, array.after_jobs) == ({0: ("a",), 1: ("b",)}, None, ())
 
 
+# open_clip's program
+
+
+def open_clip(request):
+    return replace(request, asked=replace(request.asked, settings={"trainer": "open_clip"}))
+
+
+def test_one_process_has_all_gpus_and_cores_where_open_clips_program_starts_the_others(request_of):
+    theirs, ours = request_of("theirs", gpus=8), request_of("ours", gpus=8)
+    first, second = arranged([open_clip(theirs), ours], cpus_per_process=12)
+    shapes = [shape_of(array.resources, 1, array.site, cores=array.cores) for array in (first, second)]
+    assert shapes == [Shape(1, 1, 96, 8, None), Shape(1, 8, 12, 8, None)]
+
+
+def test_open_clips_program_is_not_sent_to_several_nodes(request_of):
+    with pytest.raises(LaunchError, match=r"^theirs: open_clip's program trains on one node, of 4 GPUs here; lower "):
+        arranged([open_clip(request_of("theirs", gpus=8))], gpus_per_node=4)
+
+
 # Packed by time
 
 

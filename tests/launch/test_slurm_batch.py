@@ -113,7 +113,8 @@ def test_a_script_is_text_and_leaves_no_trace(tmp_path):
 def test_paths_with_spaces_are_one_word(tmp_path):
     script = script_of(PLAIN, tmp_path / "my results" / "slurm")
     home = tmp_path / "my results" / "slurm" / "20260101-120000-abc"
-    assert script.splitlines()[-1] == f"exec {sys.executable} -P -u -m flipscale.launch.slurm.task '{home}/0.json'"
+    attendant = f"{sys.executable} -P -u -m flipscale.launch.slurm.task '{home}/0.json'"
+    assert f"\n{attendant} & attendant=$!\n" in script
     assert f"#SBATCH --output='{home}/0_%a.log'" in script
 
 

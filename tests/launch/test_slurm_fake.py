@@ -19,7 +19,7 @@ from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.launch import Looker, cancel, look, preview, states, submit
 from flipscale.launch.launcher import Whereabouts
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm import SlurmLauncher, scheduler
+from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, State
@@ -437,6 +437,83 @@ def test_an_answer_of_squeue_without_its_header_says_nothing_of_the_jobs(tmp_pat
     assert set(states(runs, tmp_path).values()) == {State.LOST}
     idle.replace("squeue", "echo 'flipscale|STATE'")
     assert scheduler.is_running("1_0") is False
+
+
+def test_runs_whose_attendant_is_killed_go_on_in_the_jobs_next_attempt(tmp_path, cluster):
+    run = StandInRun("run", seconds=2)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    worker = folder(tmp_path, run).holder().pid
+    attendant = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"flipscale.launch.slurm.task" in Path(f"/proc/{attendant}/cmdline").read_bytes()
+    os.kill(attendant, signal.SIGKILL)
+    wait_for([run], tmp_path, State.FINISHED)
+    (failure,) = folder(tmp_path, run).failures()
+    assert (failure.kind, failure.attempt) == ("node", 0)
+    assert failure.reason.startswith("Its attendant, or a line of the site file's setup, was killed")
+
+
+@pytest.fixture
+def record(tmp_path, idle):
+    """The record of an array, its seal, and what a job of it finds there."""
+    send(several(1), tmp_path)
+    (array,) = arrays(tmp_path)
+    path = array.path(tmp_path / "slurm")
+    kept = path.rename(tmp_path / "kept")
+    return path, kept
+
+
+def test_a_node_that_sees_the_record_late_waits_for_it(record, monkeypatch):
+    path, kept = record
+    monkeypatch.setattr(task.time, "sleep", lambda seconds: kept.rename(path))
+    assert task.read_record(path, "").tasks == {0: ("run-00",)}
+
+
+def test_a_node_that_does_not_see_the_record_has_its_job_started_again_three_times(record, monkeypatch, capsys):
+    path, _ = record
+    monkeypatch.setattr(task, "LATE_SECONDS", 0)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    asked = []
+    monkeypatch.setattr(scheduler, "requeue", asked.append)
+    for start in range(3):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(start))
+        assert task.main(path) == 0
+    assert asked == ["7_0"] * 3
+    assert (
+        capsys.readouterr().out.count("does not see this record, 0 s after the job began. Asking for a requeue.") == 3
+    )
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    with pytest.raises(LaunchError, match="check that the node mounts the results folder, then submit again"):
+        task.main(path)
+
+
+PREEMPTED = "Partition=main QOS=cheap\n PreemptTime=2026-11-30T05:51:05"
+
+
+@pytest.mark.parametrize(
+    ("job", "kind", "partition", "qos", "again"),
+    [
+        (PREEMPTED, "partition_prio", "REQUEUE", "", True),
+        (PREEMPTED, "partition_prio", "CANCEL", "requeue", False),
+        (PREEMPTED.replace("2026-11-30T05:51:05", "None"), "partition_prio", "REQUEUE", "", False),
+        (PREEMPTED, "qos", "REQUEUE", "cancel", False),
+        (PREEMPTED, "qos", "CANCEL", "requeue", True),
+        (PREEMPTED, "qos", "CANCEL", "cluster", True),
+    ],
+)
+def test_slurm_starts_a_pre_empted_job_again_by_the_mode_of_its_partition_or_qos(
+    monkeypatch, job, kind, partition, qos, again
+):
+    """A qos that leaves it to the cluster has the cluster's mode."""
+    answers = {
+        "job": job,
+        "config": f"PreemptMode             = REQUEUE\nPreemptType             = preempt/{kind}\n",
+        "partition": f"PartitionName=main OverTimeLimit=NONE PreemptMode={partition}",
+        "qos": f"{qos}\n",
+    }
+    monkeypatch.setattr(scheduler, "ask", lambda *words: next(text for word, text in answers.items() if word in words))
+    assert scheduler.starts_again_by_itself("7_0") is again
 
 
 def test_no_job_is_lost_within_a_minute_of_its_sbatch(tmp_path, idle, monkeypatch):

@@ -439,6 +439,11 @@ BAD = {
         GOOD + "score: linear_probe_top1\n",
         "study.yaml:8: linear_probe_top1 is not measured; write linear_probe: true under evaluation",
     ),
+    "open_clip_on_several_nodes": (
+        in_base("trainer: open_clip").replace("[0, 0.5]", "[0]") + "resources: {gpus: 16}\n",
+        "study.yaml:6: open_clip's program trains on one node, and resources.gpus 16 take several (at mask_ratio 0); "
+        "write gpus: 8 or fewer, or use flipscale's own trainer",
+    ),
     "processes": (
         GOOD + "resources: {processes: 3, accumulate: 2}\n",
         (

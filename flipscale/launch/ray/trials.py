@@ -12,7 +12,7 @@ from typing import Any
 
 from flipscale.errors import DamagedFile
 from flipscale.guard import are_names, check_seal, seal_of
-from flipscale.launch.launcher import Request, by_resources
+from flipscale.launch.launcher import Request, by_resources, needs_of
 from flipscale.launch.pack import bytes_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import read_json_object, record_of
@@ -57,6 +57,8 @@ class Task:
     """The needs of each run."""
     share: int
     """Runs at once on the GPUs of one."""
+    cores: int | None = None
+    """The cores of each process; None is the site's cpus_per_process."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
         packing.add(line)
     packing.tasks += scoring_tasks(requests)
     return [
-        Task(tuple(request.id for request in runs), runs[0].resources, share_of(runs, site)) for runs in packing.tasks
+        Task(tuple(request.id for request in runs), needs[0], share_of(runs, site), needs[1])
+        for runs in packing.tasks
+        if (needs := needs_of(runs[0], site))
     ]
 
 
@@ -164,7 +168,7 @@ class _Packing:
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
     """The needs of each process of a run, process 0 first."""
     processes, gpus = task.resources.devices, task.resources.gpus
-    bundle: dict[str, float] = {"CPU": site["cpus_per_process"]}
+    bundle: dict[str, float] = {"CPU": task.cores or site["cpus_per_process"]}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.
         bundle["GPU"] = math.floor(gpus / processes / task.share * 10_000) / 10_000

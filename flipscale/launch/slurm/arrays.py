@@ -13,7 +13,7 @@ from typing import cast
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import are_names, check_seal, seal_of
-from flipscale.launch.launcher import Request, by_resources, grouped
+from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, limit_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
@@ -42,6 +42,8 @@ class JobArray:
     """The folder of run folders."""
     command: tuple[str, ...]
     """The command of a worker."""
+    cores: int | None = None
+    """The cores of each process; None is the site's cpus_per_process."""
     memory: int | None = None
     """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
     after: str | None = None
@@ -115,10 +117,12 @@ class Shape:
     memory_per_node: str | None
 
 
-def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = None) -> Shape:
+def shape_of(
+    resources: Resources, lanes: int, site: Site, memory: int | None = None, cores: int | None = None
+) -> Shape:
     """The nodes and the needs on each. LaunchError if a run's processes cannot be split evenly over nodes.
 
-    memory: bytes of a run on each node.
+    memory: bytes of a run on each node. cores: of each process.
     """
     gpus = resources.gpus
     nodes = _nodes_of(resources, site)
@@ -126,7 +130,7 @@ def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = 
     return Shape(
         nodes=nodes,
         tasks_per_node=resources.devices // nodes * lanes,
-        cpus_per_task=site["cpus_per_process"],
+        cpus_per_task=cores or site["cpus_per_process"],
         gpus_per_node=site["gpus_per_node"] if is_whole else gpus // nodes,
         memory_per_node=None if memory is None else _megabytes(memory * lanes),
     )
@@ -248,12 +252,19 @@ class _Arrays:
         after_jobs: tuple[str, ...] = (),
     ) -> None:
         first = next(iter(tasks.values()))[0]
+        resources, cores = needs_of(first, self.site)
+        if first.asked.starts_its_processes and _nodes_of(first.resources, self.site) > 1:
+            raise LaunchError(
+                f"{first.id}: open_clip's program trains on one node, of {self.site['gpus_per_node']} GPUs here; lower "
+                f"resources.gpus from {resources.gpus}, or use flipscale's own trainer."
+            )
         name = f"{self.submission}-{len(self.arrays)}"
         self.arrays.append(
             JobArray(
                 name=name,
                 tasks={index: tuple(request.id for request in runs) for index, runs in tasks.items()},
-                resources=first.resources,
+                resources=resources,
+                cores=cores,
                 lanes=lanes,
                 memory=self._memory([run for runs in tasks.values() for run in runs]),
                 time=self._limit(tasks.values(), lanes),

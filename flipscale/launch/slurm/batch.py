@@ -37,7 +37,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
     after: SLURM's number of the array that `array.after` names. seal: of the array's record.
     LaunchError where an option would not stay on its line.
     """
-    site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
+    site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory, array.cores)
     path = array.path(home)
     options: BatchOptions = {
         "clusters": array.cluster,
@@ -58,7 +58,6 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
     if shape.gpus_per_node:
         kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
         gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
-    # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
     attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path), *filter(None, [seal])]
     executor = _Executor(path.parent)
     named: BatchOptions = {
@@ -86,7 +85,18 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
             name: value for name, value in {**options, "mem": shape.memory_per_node}.items() if value is not None
         },
     )
-    return executor.script(f"exec {shlex.join(attendant)}")
+    return executor.script(_WATCHED.format(shlex.join(attendant)))
+
+
+_WATCHED = """
+trap 'kill -USR2 $attendant' USR2
+trap 'kill -TERM $attendant' TERM
+{0} & attendant=$!
+while wait $attendant; code=$?; [ $code -gt 128 ] && kill -0 $attendant 2>/dev/null; do :; done
+[ $code -ne 137 ] || exec {0} 137
+exit $code""".lstrip()
+"""The last lines of a script: SLURM's signals go to it alone, so it passes them on. An attendant that was killed with
+SIGKILL is followed by one that has its exit code, and sees to what the first left behind."""
 
 
 def _refuse_line_breaks(options: BatchOptions) -> None:
@@ -242,7 +252,7 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
 
     gpus: the job's GPUs that this lane has for itself, in the form of CUDA_VISIBLE_DEVICES; None for all.
     """
-    site, shape = array.site, shape_of(array.resources, 1, array.site)
+    site, shape = array.site, shape_of(array.resources, 1, array.site, cores=array.cores)
     processes = shape.nodes * shape.tasks_per_node
     srun = [
         "srun",

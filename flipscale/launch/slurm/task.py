@@ -33,13 +33,26 @@ EARLY_SECONDS = 90.0
 """SLURM looks at limits once a minute, so a warning may come that much earlier than it was asked for."""
 
 
-def main(path: Path, seal: str = "", setup_code: int | None = None) -> int:
-    """See the runs of this task through; or handle a script that ended in the site's setup with `setup_code`."""
-    array = JobArray.read(path, seal)
+LATE_SECONDS, LATE_STARTS = 60.0, 3
+"""How long a node may take to see the array's record, as over a network file system, and how often its job starts again
+before it is given up."""
+
+
+def main(path: Path, seal: str = "", code: int | None = None) -> int:
+    """See the runs of this task through; or handle a script whose setup ended it with `code`, or whose attendant was
+    killed."""
+    array = read_record(path, seal)
+    if array is None:
+        scheduler.requeue(_job_id())
+        return 0
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
     attendant = _attendant(array, launcher, path)
-    if setup_code is not None:
-        _after_setup(attendant, array, launcher, setup_code)
+    if code == 128 + signal.SIGKILL:
+        why = "Its attendant, or a line of the site file's setup, was killed for an unknown reason."
+        attendant.take_over(why)
+        _requeue(attendant, launcher, why)
+    elif code is not None:
+        _after_setup(attendant, array, launcher, code)
     elif (limit := _limit()) is not None and limit <= array.site["warning"]:
         attendant.give_up(
             f"The limit of its job, {limit:.0f} s, is no longer than the warning before it, {array.site['warning']} s; "
@@ -48,6 +61,23 @@ def main(path: Path, seal: str = "", setup_code: int | None = None) -> int:
     else:
         _see_through(attendant, array, launcher)
     return 0
+
+
+def read_record(path: Path, seal: str) -> JobArray | None:
+    """The array's record; None if this node does not see it in time, and its job is to start again."""
+    until = time.monotonic() + LATE_SECONDS
+    while True:
+        try:
+            return JobArray.read(path, seal)
+        except (FileNotFoundError, NotADirectoryError):
+            if time.monotonic() >= until:
+                break
+        time.sleep(min(1.0, LATE_SECONDS))
+    what = f"{path}: {socket.gethostname()} does not see this record, {LATE_SECONDS:.0f} s after the job began"
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= LATE_STARTS:
+        raise LaunchError(f"{what}; check that the node mounts the results folder, then submit again.")
+    _say(f"{what}. Asking for a requeue.")
+    return None
 
 
 def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendant:
@@ -115,6 +145,14 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
         _say("stopped, as the job was cancelled or SLURM has removed it from its node")
         return
     attendant.note_interruption(kind, reason)
+    if attendant.left and scheduler.starts_again_by_itself(_job_id()):
+        _say(f"{reason} SLURM starts it again.")
+        return
+    _requeue(attendant, launcher, reason)
+
+
+def _requeue(attendant: Attendant, launcher: SlurmLauncher, reason: str) -> None:
+    """Have the job started again for the runs that are left, or hand them to another."""
     if not attendant.left:
         return
     _say(f"{reason} Asking for a requeue.")
@@ -168,10 +206,10 @@ def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bo
 
 def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: int) -> "subprocess.Popen[bytes]":
     """A worker on these runs: it prints to the job's log."""
-    shape = shape_of(array.resources, 1, array.site)
+    shape = shape_of(array.resources, 1, array.site, cores=array.cores)
     environment = {
         **os.environ,
-        **threads(shape.cpus_per_task),
+        **threads(array.site["cpus_per_process"]),
         JOB: attempt.job,
         ATTEMPT: str(attempt.number),
         NODE: attempt.node,

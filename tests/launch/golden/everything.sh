@@ -35,4 +35,9 @@ trap - EXIT USR2 TERM
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json
+trap 'kill -USR2 $attendant' USR2
+trap 'kill -TERM $attendant' TERM
+PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json & attendant=$!
+while wait $attendant; code=$?; [ $code -gt 128 ] && kill -0 $attendant 2>/dev/null; do :; done
+[ $code -ne 137 ] || exec PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json 137
+exit $code

@@ -1,0 +1,88 @@
+"""One variance per cell, shrunk towards that of the median cell (after Smyth 2004, SAGMB 3:3).
+
+The runs of a study scatter about equally on the logit of a fraction and on the logarithm of a loss. Raw differences of
+a cell are therefore divided by its unit, p (1 - p) or the loss, before variances of cells are compared, and the shrunk
+variance is multiplied by it again: differences and intervals stay in points.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from scipy.special import fdtri, gammaincinv
+
+from flipscale.stats.student import Moments
+
+CellKey = TypeVar("CellKey", bound=Hashable)
+
+PRIOR_DF = 4.0
+"""Degrees of freedom of the median cell's variance in that of each cell."""
+
+NOISY_P = 0.02
+"""The chance that any cell of a study keeps its own variance though it is no noisier than the rest."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The paired differences of one cell, one per seed."""
+
+    values: Sequence[float]
+    unit: float
+    """How much of the score one unit of noise is; 0 where no difference can be measured."""
+
+
+@dataclass(frozen=True)
+class Noise(Generic[CellKey]):
+    """How far differences between twins scatter over seeds."""
+
+    moments: Mapping[CellKey, Moments]
+    """Cell -> its mean difference with standard error and degrees of freedom; none where its scatter is unknown."""
+    prior_sd: float | None
+    """Standard deviation of the median cell, in units; None where fewer than two cells have one."""
+    cells: int
+    """Cells with two seeds or more."""
+    noisy: tuple[CellKey, ...]
+    """Cells that are far noisier than the median and keep their own variance."""
+
+
+def noise_unit(level: float, *, fraction: bool, lower: bool) -> float:
+    """The unit of noise at a mean score: p (1 - p) of a fraction, a loss itself, 1 for anything else."""
+    if fraction:
+        return level * (1 - level)
+    return level if lower and level > 0 else 1.0
+
+
+def shrink_variances(cells: Mapping[CellKey, Differences]) -> Noise[CellKey]:
+    """The mean difference of each cell, with a standard error by a variance that is shrunk towards the median cell's.
+
+    With a single cell of several seeds there is no median to shrink towards: it has its own variance.
+    """
+    usable = {key: cell for key, cell in cells.items() if cell.unit > 0}
+    variances = {
+        key: float(np.var(cell.values, ddof=1)) / cell.unit**2 for key, cell in usable.items() if len(cell.values) > 1
+    }
+    scattered = {key: len(usable[key].values) - 1 for key, variance in variances.items() if variance > 0}
+    prior = None
+    if len(scattered) > 1:
+        # The median of a variance of few degrees of freedom lies below its mean.
+        prior = float(
+            np.median([variances[key] * df / (2 * gammaincinv(df / 2, 0.5)) for key, df in scattered.items()])
+        )
+    found: dict[CellKey, Moments] = {}
+    noisy = []
+    for key, cell in usable.items():
+        n, measured = len(cell.values), variances.get(key)
+        if prior is None:
+            if measured is None:
+                continue
+            variance, df = measured, n - 1.0
+        elif measured is not None and measured > prior * fdtri(n - 1, PRIOR_DF, 1 - NOISY_P / len(scattered)):
+            noisy.append(key)
+            variance, df = measured, n - 1.0
+        else:
+            df = PRIOR_DF + n - 1
+            variance = (PRIOR_DF * prior + (n - 1) * (measured or 0.0)) / df
+        found[key] = Moments(float(np.mean(cell.values)), cell.unit * math.sqrt(variance / n), df)
+    return Noise(found, None if prior is None else math.sqrt(prior), len(scattered), tuple(noisy))
