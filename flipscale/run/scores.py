@@ -69,7 +69,8 @@ def unmeasured(run: RunFolder, settings: Settings, digests: Mapping[str, str]) -
 
 def set_of(measure: str, settings: Settings) -> str:
     """The name of the set of a measure."""
-    return measure if measure in settings.evaluation.sets else measure.rpartition(".")[0]
+    of_set, _, shown = measure.rpartition(".")
+    return of_set if shown in settings.evaluation.inference else measure
 
 
 def ask_for_scores(run: RunFolder, evaluation: Evaluation) -> None:

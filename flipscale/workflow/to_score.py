@@ -41,8 +41,6 @@ class ToScore:
 
 def to_score(opened: OpenStudy) -> ToScore:
     """A look at all finished runs of the plan. Each set's data is digested once."""
-    from flipscale.inputs.digest import digests  # It loads ssl for shards behind a URL.
-
     timings = read_timings(opened.workspace.timings).at(opened.site)
     now: dict[str, dict[str, str]] = {}
     trained, found, gone = 0, {}, []
@@ -58,6 +56,8 @@ def to_score(opened: OpenStudy) -> ToScore:
             trained += 1
             declared = repr((settings.data, settings.evaluation, settings.fine_tuning))
             if declared not in now:
+                from flipscale.inputs.digest import digests  # It loads ssl for shards behind a URL.
+
                 now[declared] = digests(settings)
             missing = unmeasured(folder, settings, now[declared])
             if settings.fine_tuning is not None and _is_of_other_data(folder, now[declared]):
