@@ -1,43 +1,60 @@
-"""Predicted against measured memory and time of training steps on the GPU here, with the model FLOPs utilisation.
+"""What a GPU of this machine takes for FLIP's settings, beside FLIP's figures and beside what is predicted.
 
-    python -m bench.gpu                      stock models at mask ratios 0, 0.5 and 0.75, in bf16, fp16 and fp32
-    python -m bench.gpu --seconds 200        starts no configuration after this time; names those left out
+    python -m bench.gpu                      all of it, to bench/results/gpu.json with the card's name
+    python -m bench.gpu --seconds 200        starts nothing after this time; names what was left out
 
-Each configuration trains on one batch that is already on the GPU, so the step is measured without reading data. The
-figures go to bench/results/gpu-<card>.json:
+The most valuable first. ViT-L/16 and B/16 at masks of 0, 50 and 75 % take as many rows as a GPU of FLIP's 256 (64, 128
+and 256), on one batch that is already on the GPU:
 
-    memory    flipscale.cost's tensors, against the peak of torch's (allocated), and its memory_bytes, against the peak
-              of what torch holds of the GPU for them (reserved; without CUDA's context, which memory_bytes counts)
-    time      flipscale.cost's time of a step, against the mean of BLOCKS times several steps; the GPU is synchronised
-              before and after each block
-    MFU       the model's FLOPs a second, both passes and the loss, over the dense peak in that precision on the card's
-              data sheet. Work computed twice (activation checkpointing) counts once. fp32 is TF32.
+    memory      flipscale.cost's tensors, against the peak of torch's (allocated), and its memory_bytes, against the
+                peak of what torch holds of the GPU for them (reserved; without CUDA's context, which memory_bytes
+                counts); FLIP gives 25.5, 23.9 and 24.5 GB for L/16 (footnote 1)
+    time        flipscale.cost's time of a step, against the mean of BLOCKS times several steps; the GPU is
+                synchronised before and after each block
+    speed-up    images a second over those without a mask, beside the ratio of FLOPs a sample
+    MFU         the model's FLOPs a second, both passes and the loss, over the dense peak in that precision on the
+                card's data sheet. Work computed twice (activation checkpointing) counts once. fp32 is TF32.
+
+Then the same steps fed by the loader, which decodes JPEGs; an evaluation; a checkpoint that is written and resumed
+from; two GPUs over NCCL, where there are two; and compiled steps, other precisions and ways to save memory.
 """
 
 import argparse
+import io
+import itertools
+import json
 import math
-import re
+import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from bench.programs import settings_of
 from bench.report import leave, machine, machine_words, table
 from flipscale.architecture import architecture
 from flipscale.cost import Cost, cost, memory_bytes, memory_of
-from flipscale.devices import DEVICES, device_named
-from flipscale.settings import Resources, Settings
+from flipscale.devices import DEVICES, device_named, pairs_read
+from flipscale.run import Asked, RunFolder
+from flipscale.settings import Resources, Settings, WebDataset, plain
+from flipscale.train.encoding import GPU_BATCH
+from flipscale.train.evaluate import encoders_of
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import PeakMemory, device_name
-from flipscale.train.processes import Group
+from flipscale.train.processes import Group, joined
+from flipscale.train.sources import open_training_data
+from flipscale.train.trainers.builtin.loop import batches
 from flipscale.train.trainers.builtin.training import Training
 
 TEXT_LENGTH = 32
@@ -86,24 +103,27 @@ class Configuration:
         return f"{self.model} mask {self.mask_ratio:g} {self.precision} {' '.join(how)}".strip()
 
 
-CONFIGURATIONS = (
-    Configuration("ViT-B-32", 0.0, "bf16", 1024),
-    Configuration("ViT-B-16", 0.0, "bf16", 512),
-    Configuration("ViT-B-16", 0.5, "bf16", 512),
-    Configuration("ViT-B-16", 0.75, "bf16", 512),
-    Configuration("ViT-B-16", 0.5, "fp16", 512),
-    Configuration("ViT-B-16", 0.5, "fp32", 256),
-    Configuration("ViT-B-16", 0.5, "bf16", 512, compile=True),
-    Configuration("ViT-B-32", 0.5, "bf16", 1024),
-    Configuration("ViT-B-32", 0.75, "bf16", 1024),
+FLIP_ROWS = {0.0: 64, 0.5: 128, 0.75: 256}
+"""Rows of a GPU by mask, of batches of 16k, 32k and 64k on 256 of them."""
+
+FLIP_GB = {("ViT-L-16", 0.0): 25.5, ("ViT-L-16", 0.5): 23.9, ("ViT-L-16", 0.75): 24.5}
+"""Memory of a GPU (arXiv 2212.00794, footnote 1)."""
+
+MASKS = tuple(
+    Configuration(model, mask, "bf16", rows) for model in ("ViT-L-16", "ViT-B-16") for mask, rows in FLIP_ROWS.items()
+)
+
+OTHERS = (
+    Configuration("ViT-B-16", 0.5, "bf16", 128, compile=True),
+    Configuration("ViT-L-16", 0.5, "bf16", 128, compile=True),
+    Configuration("ViT-B-16", 0.5, "fp16", 128),
+    Configuration("ViT-B-16", 0.5, "fp32", 128),
     Configuration("ViT-B-16", 0.0, "bf16", 512, activation_checkpointing=True),
     Configuration("ViT-B-16", 0.5, "bf16", 1024, accumulate=4),
-    Configuration("ViT-B-32", 0.0, "fp16", 1024),
-    Configuration("ViT-B-32", 0.0, "fp32", 512),
-    Configuration("ViT-L-14", 0.5, "bf16", 256),
-    Configuration("ViT-B-32", 0.5, "bf16", 1024, compile=True),
 )
-"""The most important first: if time is short, the last ones are left out."""
+
+FED = Configuration("ViT-B-16", 0.5, "bf16", 128)
+"""What the loader, an evaluation, a checkpoint and NCCL are measured with."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +144,8 @@ class Measured:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and keep; 1 if a configuration failed, else 0."""
     asked = _parser().parse_args(arguments)
+    if asked.nccl:
+        return _as_one_of_two()
     if reason := missing():
         print(f"no GPU here: {reason}; skipped")
         return 0
@@ -131,21 +153,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     group = Group()
     memory = torch.cuda.get_device_properties(group.device).total_memory
     facts: dict[str, Any] = {"benchmark": "gpu", "machine": machine() | _gpu_facts(), "gpu_memory_bytes": memory}
-    facts |= {"text_length": TEXT_LENGTH, "cells": [], "left_out": []}
-    for wanted in CONFIGURATIONS:
-        one = fitting(wanted, memory)
+    facts |= {"card": device_name(group.device), "text_length": TEXT_LENGTH, "cells": [], "left_out": []}
+    whole = (("loader", loader_fed), ("evaluation", evaluation), ("resuming", resuming), ("NCCL", over_nccl))
+    for step in (*MASKS, *whole, *OTHERS):
+        name = step.name if isinstance(step, Configuration) else step[0]
         if time.monotonic() > deadline:
-            facts["left_out"].append(one.name)
+            facts["left_out"].append(name)
             continue
-        print(f"{one.name}, batches of {one.batch_size} ...", file=sys.stderr)
-        facts["cells"].append(cell(one, group))
-    leave(asked.out or f"gpu-{slug(device_name(group.device))}", facts, as_markdown(facts))
-    return 1 if any("failed" in found for found in facts["cells"]) else 0
+        print(f"{name} ...", file=sys.stderr)
+        if isinstance(step, Configuration):
+            facts["cells"].append(cell(fitting(step, memory), group))
+        else:
+            facts[name] = tried(*step, group)
+    leave(asked.out or "gpu", facts, as_markdown(facts))
+    failed = [*facts["cells"], *(facts.get(name) or {} for name, _ in whole)]
+    return 1 if any("failed" in found for found in failed) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=400.0, help="start no configuration after this many seconds")
+    parser.add_argument("--nccl", action="store_true", help="be one of two processes that this program starts")
     parser.add_argument(
         "--out", metavar="NAME", help="keep the result under another name in bench/results, or in a path"
     )
@@ -201,11 +229,112 @@ def cell(one: Configuration, group: Group) -> dict[str, Any]:
     return figures(one, measured, device_name(group.device))
 
 
+def tried(name: str, take: Callable[[Group], dict[str, Any]], group: Group) -> dict[str, Any]:
+    """A measurement; or why it failed, so that the others are still taken."""
+    try:
+        return take(group)
+    except Exception as error:
+        print(f"{name}: {type(error).__name__}: {error}"[:500], file=sys.stderr)
+        return {"failed": f"{type(error).__name__}: {error}"[:500]}
+
+
+def loader_fed(group: Group, one: Configuration = FED, pairs: int = 2048) -> dict[str, Any]:
+    """Images a second of steps on JPEGs that the loader decodes, and of the same steps on a ready batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        shard, settings = Path(folder, "0.tar"), one.settings
+        _write_shard(shard, pairs)
+        data = WebDataset(str(shard), None, "always", None)
+        steps = pairs // one.batch_size
+        settings = replace(settings, data=data, data_size=pairs, samples=8 * pairs, warmup=0)
+        run = RunFolder(Path(folder, "results", "runs", "fed"))
+        run.ask(Asked("fed", plain(settings)))
+        training = Training(settings, group, one.resources)
+        feed = batches(open_training_data(run, settings), training, 3 * steps)
+        for _, batch in zip(range(steps), feed, strict=False):
+            training.step(*batch)
+        seconds = []
+        for source in (feed, itertools.repeat([part.to(group.device) for part in _batch(one)])):
+            began = _now(group.device)
+            for _, batch in zip(range(steps), source, strict=False):
+                training.step(*batch)
+            seconds.append((_now(group.device) - began) / steps)
+    fed, ready = (one.batch_size / each for each in seconds)
+    return {"cores": len(os.sched_getaffinity(0)), "fed": fed, "ready": ready, "predicted": pairs_read(224)}
+
+
+def _write_shard(path: Path, pairs: int) -> None:
+    """A shard of JPEGs of 256 px, with captions. Noise takes longer to decode than photographs; these are smooth."""
+    draw = np.random.default_rng(0)
+    with tarfile.open(path, "w") as tar:
+        for number in range(pairs):
+            small = Image.fromarray(draw.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+            jpeg = io.BytesIO()
+            small.resize((256, 256), Image.Resampling.BICUBIC).save(jpeg, "JPEG", quality=90)
+            for ending, content in (("jpg", jpeg.getvalue()), ("txt", f"a {number}".encode())):
+                entry = tarfile.TarInfo(f"{number:06}.{ending}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+
+
+@torch.inference_mode()
+def evaluation(group: Group, one: Configuration = FED, images: int = 4096) -> dict[str, Any]:
+    """Images a second that an evaluation encodes, and the seconds of 50,000."""
+    model = Training(one.settings, group, one.resources).model.eval()
+    items = np.concatenate([_batch(one)[0].numpy()] * -(-images // one.batch_size))[:images]
+    encoders = encoders_of(model, one.settings)
+    encoders.encode("images", items[: 2 * GPU_BATCH])
+    began = _now(group.device)
+    encoders.encode("images", items)
+    rate = images / (_now(group.device) - began)
+    return {"model": one.model, "images_per_second": rate, "seconds_of_50k": 50_000 / rate}
+
+
+def resuming(group: Group, one: Configuration = MASKS[0]) -> dict[str, Any]:
+    """Seconds to write a checkpoint, and to build the model and go on from it."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder, "runs", "run"))
+        run.ask(Asked("run", {}))
+        training = Training(one.settings, group, one.resources)
+        training.step(*(part.to(group.device) for part in _batch(one)))
+        began = _now(group.device)
+        with run.hold() as lease:
+            assert lease is not None
+            training.save(lease)
+        saved, size = _now(group.device), (run.path / "checkpoint.pt").stat().st_size
+        del training
+        assert Training(one.settings, group, one.resources).resume(run)
+        ended = _now(group.device)
+    return {"model": one.model, "bytes": size, "save_seconds": saved - began, "resume_seconds": ended - saved}
+
+
+def over_nccl(group: Group) -> dict[str, Any]:
+    """Images a second of two GPUs over those of one, with as many rows each; {} where there are no two."""
+    if torch.cuda.device_count() < 2:
+        return {}
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "bench.gpu"]
+    done = subprocess.run([*start, "--nccl"], capture_output=True, text=True, check=True, timeout=120)
+    two = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))["images_per_second"]
+    alone = FED.batch_size / statistics.median(measure(FED, group).seconds)
+    return {"one": alone, "two": two, "ratio": two / alone}
+
+
+def _as_one_of_two() -> int:
+    group = joined()
+    assert group is not None
+    one = replace(FED, batch_size=2 * FED.batch_size)
+    seconds = measure(one, group).seconds
+    if group.rank == 0:
+        print(json.dumps({"images_per_second": one.batch_size / statistics.median(seconds)}))
+    group.close()
+    return 0
+
+
 def measure(one: Configuration, group: Group) -> Measured:
     """Train on one batch, over and over."""
     memory = PeakMemory(group.device)
     training = Training(one.settings, group, one.resources)
-    batch = [part.to(group.device) for part in _batch(one)]
+    training.begin()
+    batch = [part[: training.rows].to(group.device) for part in _batch(one)]
     began = _now(group.device)
     training.step(*batch)
     first = _now(group.device) - began
@@ -213,7 +342,7 @@ def measure(one: Configuration, group: Group) -> Measured:
     for _ in range(WARM_UP):
         training.step(*batch)
     each = (_now(group.device) - began) / WARM_UP
-    steps = max(2, min(100, round(BLOCK_SECONDS / each)))
+    steps = int(group.share(max(2, min(100, round(BLOCK_SECONDS / each)))))
     seconds = []
     for _ in range(BLOCKS):
         began = _now(group.device)
@@ -296,27 +425,12 @@ def utilisation(flops: float, seconds: float, peak: float | None) -> float | Non
     return None if peak is None else flops / seconds / peak
 
 
-def slug(card: str) -> str:
-    """A card's name as a file's: NVIDIA H100 80GB HBM3 is h100-80gb-hbm3."""
-    return re.sub(r"[^a-z0-9]+", "-", card.lower().removeprefix("nvidia")).strip("-")
-
-
 def as_markdown(facts: Mapping[str, Any]) -> str:
     """The table; below it the conditions of the measurement, and what is missing."""
-    columns = [
-        "model",
-        "mask",
-        "precision",
-        "how",
-        "batch",
-        "GiB predicted",
-        "allocated",
-        "held predicted",
-        "reserved",
-        "ratio",
-    ]
-    columns += ["ms predicted", "measured", "ratio", "images/s", "TFLOP/s", "MFU"]
+    columns = ["model", "mask", "precision", "how", "batch", "images/s", "MFU", "speed-up", "by FLOPs", "FLIP GB"]
+    columns += ["GB", "predicted", "held", "predicted", "ms", "predicted"]
     rows = []
+    plain = {found["model"]: found for found in facts["cells"] if "failed" not in found and is_plain(found)}
     for found in facts["cells"]:
         one = Configuration(**{name: found[name] for name in Configuration.__dataclass_fields__})
         how = one.name.split(one.precision, 1)[1].strip() or "plain"
@@ -324,22 +438,56 @@ def as_markdown(facts: Mapping[str, Any]) -> str:
         if "failed" in found:
             rows.append([*row, found["failed"].split("\n")[0][:60], *[""] * 10])
             continue
-        row += [
-            _number(found[f"{name}_bytes"], 2**30) for name in ("predicted", "allocated", "predicted_held", "reserved")
-        ]
-        row += [f"{found['memory_ratio']:.2f}", _number(found["predicted_seconds"], 1e-3)]
-        row += [_number(found["seconds"], 1e-3), _number(found["time_ratio"], 1)]
-        row += [f"{found['images_per_second']:,.0f}", _number(found["flops_per_second"], 1e12)]
-        rows.append([*row, "" if found["mfu"] is None else f"{found['mfu']:.1%}"])
+        base = plain.get(one.model)
+        row += [f"{found['images_per_second']:,.0f}", "" if found["mfu"] is None else f"{found['mfu']:.1%}"]
+        row += ["", ""] if base is None else [f"{ratio:.2f}x" for ratio in speed_up(found, base)]
+        row += [_number(FLIP_GB.get((one.model, one.mask_ratio)) if how == "plain" else None, 1)]
+        held = ("allocated", "predicted", "reserved", "predicted_held")
+        row += [_number(found[f"{name}_bytes"], 1e9) for name in held]
+        rows.append([*row, _number(found["seconds"], 1e-3), _number(found["predicted_seconds"], 1e-3)])
+    rest = "".join(f"\n{line}" for line in in_words(facts))
     here = facts["machine"]
     left = f" No time was left for {'; '.join(facts['left_out'])}." if facts["left_out"] else ""
     return (
         table(columns, rows)
-        + f"\nRatios are measured over predicted, memory of what is allocated. Texts of {facts['text_length']} tokens, "
-        f"one batch over and over, medians of {BLOCKS} blocks of steps.{left}\n"
+        + f"\nSpeed-up is over no mask, in images a second and as FLOPs have it. Texts of {facts['text_length']} "
+        f"tokens, one batch over and over, medians of {BLOCKS} blocks of steps.{left}\n{rest}\n"
         f"{here['gpu']}, torch {here['torch']}, CUDA {here.get('cuda')}, driver {here.get('driver', 'not known')}, "
         f"{machine_words(here)}\n"
     )
+
+
+def is_plain(found: Mapping[str, Any]) -> bool:
+    """Whether a cell is that which masks of its model are compared with."""
+    ways = ("compile", "activation_checkpointing")
+    is_whole = found["mask_ratio"] == 0 and found["precision"] == "bf16" and found["accumulate"] == 1
+    return is_whole and not any(found[way] for way in ways)
+
+
+def speed_up(found: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[float, float]:
+    """Images a second over those of another cell, measured and by the FLOPs of an image."""
+    each, of_base = (one["step_flops"] / one["batch_size"] for one in (found, base))
+    return found["images_per_second"] / base["images_per_second"], of_base / each
+
+
+def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each measurement that is no row of the table."""
+    for name in ("loader", "evaluation", "resuming", "NCCL"):
+        found = facts.get(name)
+        if found and "failed" in found:
+            yield f"{name}: failed, {found['failed'].splitlines()[0]}"
+        elif found and name == "loader":
+            yield (
+                f"loader: {found['fed']:,.0f} images/s from JPEGs on {found['cores']} cores, {found['ready']:,.0f} on "
+                f"a ready batch; at most {found['predicted']:,.0f} are predicted"
+            )
+        elif found and name == "evaluation":
+            yield f"evaluation: {found['images_per_second']:,.0f} images/s, {found['seconds_of_50k']:.0f} s for 50,000"
+        elif found and name == "resuming":
+            wrote = f"{found['save_seconds']:.1f} s to write {found['bytes'] / 1e9:.1f} GB"
+            yield f"resuming: {wrote}, {found['resume_seconds']:.1f} s to go on"
+        elif found is not None:
+            yield f"NCCL: {found['ratio']:.2f}x the images/s on two GPUs" if found else "NCCL: there is one GPU"
 
 
 def _number(value: float | None, unit: float) -> str:

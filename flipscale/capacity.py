@@ -1,4 +1,4 @@
-"""Whether a run fits the memory of its device, by the prediction of `cost`, and which remedies would make it fit.
+"""Whether a run fits the memory of its device with room to spare, as `cost` predicts it, and what would make it fit.
 
 Each remedy is priced like the run: more parts of the batch, activation checkpointing, more devices. The first of each
 kind that fits is named with its cost.
@@ -14,6 +14,9 @@ from flipscale.words import times
 REFUSED = 1.5
 """A run that needs over this multiple of its device's memory is refused: predictions are within 1.3 times of
 published memory."""
+
+TIGHT = 0.9
+"""From this share of its device's memory on a run is warned of."""
 
 MOST_DEVICES = 64
 """The largest factor by which a remedy raises the number of devices."""
@@ -65,8 +68,8 @@ class Shortage:
                 f"{lacking}. Neither parts of the batch, activation checkpointing nor {MOST_DEVICES} times the devices "
                 "make it fit: choose a smaller model, or devices with more memory."
             )
-        which = "one of these" if len(self.remedies) > 1 else "this"
-        return f"{lacking}. To fit, set {which} in resources: {'; or '.join(map(str, self.remedies))}."
+        fit, which = "fit" if self.times > 1 else "fit safely", "one of these" if len(self.remedies) > 1 else "this"
+        return f"{lacking}. To {fit}, set {which} in resources: {'; or '.join(map(str, self.remedies))}."
 
 
 def device_memory(resources: Resources) -> int | None:
@@ -77,14 +80,15 @@ def device_memory(resources: Resources) -> int | None:
 
 
 def shortage(settings: Settings, resources: Resources) -> Shortage | None:
-    """The memory that a stage of a run lacks on these resources; None if it fits or its device's memory is unknown."""
+    """The memory that a stage of a run lacks on these resources; None if it fits with room to spare, or if its device's
+    memory is unknown."""
     available, needed = device_memory(resources), memory_bytes(settings, resources)
-    if available is None or needed <= available:
+    if available is None or needed <= TIGHT * available:
         return None
-    return Shortage(str(resources.device), needed, available, tuple(_remedies(settings, resources, available)))
+    return Shortage(str(resources.device), needed, available, tuple(_remedies(settings, resources, TIGHT * available)))
 
 
-def _remedies(settings: Settings, resources: Resources, available: int) -> list[Remedy]:
+def _remedies(settings: Settings, resources: Resources, available: float) -> list[Remedy]:
     """The smallest change of each kind that fits."""
     checkpointed = [replace(resources, activation_checkpointing=True)]
     kinds = [_in_parts(settings, resources), checkpointed, _on_more(settings, resources)]
@@ -93,7 +97,7 @@ def _remedies(settings: Settings, resources: Resources, available: int) -> list[
     return [_remedy(settings, resources, new) for new in fitting]
 
 
-def _with_both(settings: Settings, resources: Resources, available: int) -> list[Resources]:
+def _with_both(settings: Settings, resources: Resources, available: float) -> list[Resources]:
     """The fewest devices, and the fewest parts on them, that fit together; empty if none do."""
     both = (new for more in _on_more(settings, resources) for new in _in_parts(settings, more))
     return next(([new] for new in both if memory_bytes(settings, new) <= available), [])

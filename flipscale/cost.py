@@ -29,9 +29,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept, resized_side
-from flipscale.devices import Hours, Rate, device, has_fused_attention
+from flipscale.devices import Hours, Rate, device, has_fused_attention, pairs_read
 from flipscale.errors import FlipscaleError
-from flipscale.settings import Reconstruction, Resources, Settings
+from flipscale.settings import Reconstruction, Resources, Settings, WebDataset
 
 NO_RESOURCES = Resources(device="cpu")
 
@@ -59,7 +59,7 @@ class Cost:
     memory_bytes: int
     """Peak of one device."""
     gpu_hours: float
-    """Device-hours of training, the loss included; core-hours on a CPU."""
+    """Device-hours of training, the loss included; core-hours on a CPU. A plan adds those of evaluations on GPUs."""
     gpu_hours_low: float | None = None
     """The likely range; None in run folders of versions that gave no range."""
     gpu_hours_high: float | None = None
@@ -84,20 +84,12 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     """
     shape = architecture(settings.model, settings.image_size)
     batch = settings.batch_size
-    per_sample = _flops_of(settings)
-    is_fine_tuning = settings.fine_tuning is not None
-    if is_fine_tuning:
-        per_sample = replace(per_sample, text_forward=0, text_backward=0)
+    per_sample, loss, computed = _computed(settings, resources)
     steps = steps_of(settings) if settings.samples else 0
     samples = steps * batch
-    loss = 0 if is_fine_tuning else loss_flops(shape, batch)
-    rate = rate_of(settings, resources)
-    # Computing in parts and activation checkpointing each take another forward pass, which gains no accuracy.
-    again = (resources.accumulate > 1 and not is_fine_tuning) + resources.activation_checkpointing
-    forward = per_sample.image_forward + per_sample.text_forward
-    hours = rate.hours((per_sample.total + again * forward + loss) * samples, samples)
+    hours = rate_of(settings, resources).hours(computed * samples, samples)
     return Cost(
-        params=image_parameters(shape) if is_fine_tuning else parameters(shape),
+        params=parameters(shape) if settings.fine_tuning is None else image_parameters(shape),
         image_flops=per_sample.image,
         text_flops=per_sample.text,
         loss_flops=loss,
@@ -112,14 +104,45 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     )
 
 
+def _computed(settings: Settings, resources: Resources) -> tuple["Flops", int, int]:
+    """The FLOPs of a pair by tower and pass, those of its loss, and all that a device computes for it."""
+    per_sample, loss = _flops_of(settings), 0
+    if settings.fine_tuning is None:
+        loss = loss_flops(architecture(settings.model, settings.image_size), settings.batch_size)
+    else:
+        per_sample = replace(per_sample, text_forward=0, text_backward=0)
+    # Computing in parts and activation checkpointing each take another forward pass, which gains no accuracy.
+    again = (resources.accumulate > 1 and settings.fine_tuning is None) + resources.activation_checkpointing
+    return per_sample, loss, per_sample.total + again * (per_sample.image_forward + per_sample.text_forward) + loss
+
+
+def is_limited_by_reading(settings: Settings, resources: Resources) -> bool:
+    """Whether a device would train more pairs than are read for it."""
+    rate = rate_of(settings, resources)
+    return _computed(settings, resources)[2] * rate.samples_per_second < rate.flops_per_second
+
+
 def rate_of(settings: Settings, resources: Resources) -> Rate:
     """How fast one of these devices trains a model of these settings. FlipscaleError for an unknown device."""
+    image = architecture(settings.model, settings.image_size).image
     cap = resources.samples_per_second
     if resources.flops_per_second:
         return Rate(resources.flops_per_second, cap or math.inf)
-    width = architecture(settings.model, settings.image_size).image.width
-    rate = device(resources.device or "cpu").rate(width, settings.precision, resources.software)
-    return replace(rate, samples_per_second=cap) if cap else rate
+    rate = device(resources.device or "cpu").rate(image.width, settings.precision, resources.software)
+    decodes = isinstance(settings.data, WebDataset) and settings.data.decode != "once" and is_on_accelerator(resources)
+    return replace(rate, samples_per_second=cap or (pairs_read(image.image_size) if decodes else math.inf))
+
+
+def scoring_hours(settings: Settings, resources: Resources, images: int) -> Hours:
+    """The device-hours of the evaluations of a run that scores this many images with their texts.
+
+    One process reads and decodes them while the others wait, and all of them encode.
+    """
+    shape, rate = architecture(settings.model, settings.image_size), rate_of(settings, resources)
+    each = flops(shape, 0.0, min(settings.text_length, shape.text.context_length))
+    encoding = len(scored_steps(settings)) * (each.image_forward + each.text_forward) / rate.flops_per_second
+    reading = resources.devices / pairs_read(shape.image.image_size)
+    return Hours.within(images * (encoding + reading) / 3600, rate.spread)
 
 
 PRICED = ("model", "image_size", "text_length", "mask_ratio", "mask_shape", "text_mask_ratio", "reconstruction")

@@ -11,7 +11,7 @@ large an effect as the device: with the fused attention of torch 2 an A100 train
 much arithmetic for its bandwidth sustains a smaller share. fp32 is half as fast as bf16, as its values are twice as
 large; on a GPU it means TF32 if the GPU has it.
 
-**The cap.** Reading and decoding images limits the pairs a second that feed a device, see `SAMPLES_PER_SECOND`.
+**The cap.** Reading and decoding images limits the pairs a second that feed a device, see `pairs_read`.
 
 **The range.** `python -m bench.hours` predicts each published row from the rows of other sources. Nine of ten lie
 within 1.5 times, so hours are given with that range.
@@ -40,9 +40,14 @@ BALANCE = 45.0
 """`u0` times a device's FLOPs per byte of bandwidth, where no training on the device is published: 0.29 on an A100 of
 80 GB, 0.15 on an H100."""
 
-SAMPLES_PER_SECOND = 1500.0
-"""Pairs that one accelerator trains on in a second at most. The fastest published rates are 1,831 (CLIPA's B/16, mostly
-on images of 112 pixels) and 850 (LAION's B/32)."""
+LOADERS = 4
+"""Threads of a process that read and decode its next batches, a core each."""
+
+DECODED_PER_SECOND = 570.0
+"""JPEGs of 256 px that a core decodes to 224 px in a second; 9,100 PNGs of 32 px were measured too (docs/data.md)."""
+
+DECODING_EXPONENT = 1.4
+"""How the time of an image grows with its side, by these two measurements."""
 
 PUBLISHED = 1.5
 """The range of a device on which trainings are published: `bench/hours.py` finds about nine of ten rows within it."""
@@ -163,7 +168,7 @@ class Device:
         sustained = self.share(width, software) * self.bf16
         if precision == "fp32" and not self.is_tpu:
             sustained = min(sustained / 2, MOST * self.fp32)
-        return Rate(sustained, SAMPLES_PER_SECOND, EXTRAPOLATED if self.utilisation is None else PUBLISHED)
+        return Rate(sustained, spread=EXTRAPOLATED if self.utilisation is None else PUBLISHED)
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,14 @@ class Core:
     def rate(self, width: int, precision: str, software: int | None = None) -> Rate:
         """The rate that training sustains. A CPU gains nothing from bf16: 0.6 to 1.2 times fp32's was measured."""
         return Rate(self.flops_per_second, spread=PUBLISHED)
+
+
+def pairs_read(image_size: int) -> float:
+    """Pairs that the process of one device reads and decodes in a second, where images are decoded as they are read.
+
+    The fastest published rates of a device are 1,831 (CLIPA's B/16, mostly on images of 112 px) and 850 (LAION's B/32).
+    """
+    return LOADERS * DECODED_PER_SECOND * math.pow(224 / image_size, DECODING_EXPONENT)
 
 
 def is_fused(software: int | None) -> bool:

@@ -1,14 +1,23 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
-from flipscale.capacity import REFUSED, device_memory, shortage
+from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.cell import Cell, write_cell
-from flipscale.cost import Cost, cost, training_view
-from flipscale.devices import DEVICES, Device, Hours, Money, Price, device_named, total_hours
+from flipscale.cost import (
+    Cost,
+    cost,
+    is_limited_by_reading,
+    is_on_accelerator,
+    rate_of,
+    scoring_hours,
+    training_view,
+)
+from flipscale.devices import DEVICES, LOADERS, Device, Hours, Money, Price, device_named, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
@@ -22,10 +31,11 @@ from flipscale.identity import (
     show_setting,
     stage,
 )
-from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, WebDataset, plain
 from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
+from flipscale.study.settings import images_scored
 from flipscale.study.study import Values
 from flipscale.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.words import count, device_hours, percent
@@ -148,7 +158,8 @@ class Plan:
     def warnings(self) -> list[str]:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
-        return [*of_budget, *too_large(self.runs), *self._resized(), *self._in_fp32(), *self._without_scores()]
+        slow = [*self._in_fp32(), *self._limited_by_reading()]
+        return [*of_budget, *too_large(self.runs), *self._resized(), *slow, *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -211,6 +222,18 @@ class Plan:
             "Write precision: bf16 in base, unless you want fp32; it makes them new runs."
         ]
 
+    def _limited_by_reading(self) -> list[str]:
+        """A warning where devices wait for data, so that a mask saves no hours."""
+        untimed = [(stage(run.settings), run.resources) for run in self.runs if run.timed is None]
+        rates = [rate_of(*each).samples_per_second for each in untimed if is_limited_by_reading(*each)]
+        if not rates:
+            return []
+        return [
+            f"{count(len(rates), 'run')} limited by reading data: a device would train more than the {max(rates):,.0f} "
+            f"pairs a second that {LOADERS} cores of its process (cpus_per_process in a site file) decode. A larger "
+            "mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
+        ]
+
     def _without_scores(self) -> list[str]:
         cells = self.cells
         unscored = [run for run in cells if not is_evaluated(run.settings)]
@@ -239,14 +262,14 @@ class Plan:
         }
 
 
-def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
+def too_large(runs: Iterable[Run], times: float = TIGHT) -> list[str]:
     """Runs predicted to need over this multiple of their device's memory, and remedies.
 
     A sentence for the runs of each shape.
     """
     alike: dict[tuple[str, int, int], list[Run]] = {}
     for run in runs:
-        if run.fits is False:
+        if run.cost.memory_bytes > TIGHT * (device_memory(run.resources) or math.inf):
             staged = stage(run.settings)
             alike.setdefault((staged.model, staged.batch_size, run.cost.memory_bytes), []).append(run)
     found = []
@@ -371,7 +394,20 @@ def _priced_on(resources: Resources) -> Resources:
 def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:
     """The cost of a run, and its time if its shape was probed."""
     predicted, timed = cost(stage(settings), resources), run_time(settings, resources, measured)
-    return (predicted if timed is None else predicted.taking(timed.hours)), timed
+    if timed is not None:
+        return predicted.taking(timed.hours), timed
+    if is_on_accelerator(resources) and is_evaluated(settings):
+        scoring = scoring_hours(stage(settings), resources, _images_scored(settings))
+        predicted = predicted.taking(total_hours([predicted.hours, scoring]))
+    return predicted, None
+
+
+def _images_scored(settings: Settings) -> int:
+    """The images that a run is scored on, as far as the study says; shards that are trained on hold none out."""
+    evaluation, main = settings.evaluation, settings.evaluation.data or settings.data
+    held_out = evaluation.data is not None or not isinstance(main, WebDataset)
+    sets = [*evaluation.sets.values(), *([main] if held_out else [])]
+    return sum(images_scored(evaluation, each) for each in sets)
 
 
 def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:

@@ -170,7 +170,7 @@ class RunTime:
     evaluation_seconds: float
     """Wall time of all its evaluations."""
     gpu_hours: float
-    """Device-hours of training; on a CPU core-hours, which are processor time."""
+    """Device-hours of training and evaluations; on a CPU core-hours of training, which are processor time."""
     program_seconds: float
     """To start a worker, which does it once and not for each run."""
     spread: float
@@ -253,12 +253,13 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
     steps = steps_of(staged)
     train_seconds = timed.warming_seconds + timed.seconds * steps
     cpu_seconds = timed.warming_cpu_seconds + timed.cpu_seconds * steps
+    scoring = each * len(scored_steps(staged))
     return RunTime(
         place=timed.place,
         start_seconds=timed.opening_seconds + timed.building_seconds,
         train_seconds=train_seconds,
-        evaluation_seconds=each * len(scored_steps(staged)),
-        gpu_hours=(cpu_seconds if timed.device == "cpu" else train_seconds * timed.processes) / 3600,
+        evaluation_seconds=scoring,
+        gpu_hours=(cpu_seconds if timed.device == "cpu" else (train_seconds + scoring) * timed.processes) / 3600,
         program_seconds=timed.program_seconds,
         spread=max(LEAST_SPREAD, timed.spread),
     )

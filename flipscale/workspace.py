@@ -13,6 +13,9 @@ from pathlib import Path
 RUNS_FOLDER = "runs"
 """The folder of all runs, below the results root. Studies share it."""
 
+RESERVED = {RUNS_FOLDER, "cache", "local", "slurm", "ray", "mlartifacts", "mlflow.db", "timings.json"}
+"""Names below the results root that no study may have."""
+
 RESULTS_TABLE = "results.csv"
 CURVES_TABLE = "curves.parquet"
 

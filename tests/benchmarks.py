@@ -94,6 +94,12 @@ def _within(times: str) -> Callable[[Mapping[str, Any]], str]:
     return read
 
 
+def _gpu(facts: Mapping[str, Any]) -> str:
+    plain = [cell for cell in facts["cells"] if "failed" not in cell]
+    off = max(max(ratio, 1 / ratio) for ratio in (cell["memory_ratio"] for cell in plain))
+    return f"{facts['card']}: memory within {off:.2f}x of what is predicted, {len(plain)} configurations"
+
+
 def _limits(facts: Mapping[str, Any]) -> str:
     verdicts = [one["verdict"] == "holds" for one in facts["limits"]]
     return f"{sum(verdicts)} of {len(verdicts)} designs within their limits"
@@ -110,6 +116,7 @@ TRUTH = "simulated studies of known truth"
 BENCHMARKS = (
     Benchmark("training, steps", "speed", "open_clip's own program, the same shards", _steps),
     Benchmark("training, masks", "masking", "the ratio of FLOPs", _masks),
+    Benchmark("training on a GPU", "gpu", "FLIP's memory, predictions, FLOPs ratios", _gpu),
     Benchmark("submit to SLURM", "submission", "hydra's submitit launcher", _submission),
     Benchmark("submit to Ray", "ray_overhead", "plain Ray Tune, the same program", _ray),
     Benchmark("mirror to MLflow, SQLite", "mirror", "MLflow's log_batch", _mirror("SQLite")),
@@ -154,7 +161,7 @@ def summary() -> str:
     return "\n".join(rows) + "\n"
 
 
-SHOWN = ("speed", "masking", "submission", "ray_overhead", "commands", "large_study", "collect", "mirror")
+SHOWN = ("speed", "masking", "gpu", "submission", "ray_overhead", "commands", "large_study", "collect", "mirror")
 """The results whose first table is shown in full; fits.md and compare.md show those of coverage."""
 
 

@@ -4,6 +4,7 @@ import ast
 import http.server
 import io
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from flipscale.run import State
 from flipscale.storage import remove_unneeded
 from flipscale.storage.archive import open_archive
 from flipscale.track.address import may_hold
+from flipscale.track.rows import milliseconds
 from tests.test_damaged_files import Study as Finished
 from tests.test_house import PACKAGE
 
@@ -381,3 +383,92 @@ def test_an_empty_result_is_unreadable_for_every_verb(here: Path, said: Callable
         assert f"{run.id}/result.json: not JSON" in said(*words), words
     assert (run.path / "checkpoint.pt").exists()
     assert run.state() is State.LOST
+
+
+# What ended in a traceback
+
+
+NAMES = {
+    "an internal folder": "runs",
+    "an internal file": "timings.json",
+    "the database": "mlflow.db",
+    "a line break": "a\nb",
+    "a direction mark": "a\u202eb",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_study_has_no_name_that_hides_lines_or_is_flipscales_own(
+    here: Path, said: Callable[..., str], name: str
+) -> None:
+    (here / f"{name}.yaml").write_text(STUDY)
+    assert "a study is named after its file; rename it" in said("plan", f"{name}.yaml")
+    assert not (here / "results" / name).exists()
+
+
+STUDIES = {
+    "a character that does not exist": ('question: "\\UFFFFFFFF"', "an escape \\U of a character that does not exist"),
+    "an include that is NUL": ('include: "\\0"', "there is no file"),
+    "an include that is a link loop": ("include: loop.yaml", "there is no file 'loop.yaml'"),
+    "a device of next to no speed": ("resources: {flops_per_second: 1e-300}", "is out of range"),
+}
+
+
+@pytest.mark.parametrize(("more", "right"), STUDIES.values(), ids=STUDIES)
+def test_a_study_that_cannot_be_is_a_sentence(here: Path, said: Callable[..., str], more: str, right: str) -> None:
+    (here / "loop.yaml").symlink_to("loop.yaml")
+    (here / "study.yaml").write_text(f"{STUDY}{more}\n")
+    assert right in said("plan", "study.yaml")
+
+
+@pytest.mark.parametrize("amount", ["'{}G'", "{}", "'{}'"])
+def test_an_amount_of_memory_of_4400_digits_is_a_sentence(here: Path, said: Callable[..., str], amount: str) -> None:
+    (here / "site.yaml").write_text(f"schema: 1\nmemory_per_process: {amount.format('9' * 4400)}\n")
+    words = ("submit", "study.yaml", "--on", "slurm", "--site", "site.yaml", "--dry-run", "--no-check")
+    assert "is not an amount of memory" in said(*words)
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+@pytest.mark.parametrize("verb", [("fit",), ("compare", "--baseline", "a=1")])
+def test_a_huge_whole_number_in_a_table_is_a_sentence(
+    here: Path, said: Callable[..., str], digits: int, verb: tuple[str, ...]
+) -> None:
+    (here / "table.csv").write_text(f"a,b\n1,{'9' * digits}\n2,3\n")
+    text = said(verb[0], "table.csv", *verb[1:], "--x", "a", "--y", "b")
+    assert "too large" in text or "is not a number" in text
+
+
+@pytest.mark.parametrize("verb", ["plan", "status", "submit", "collect", "report", "gc", "archive", "merge", "train"])
+def test_results_that_are_a_link_loop_are_a_sentence(here: Path, said: Callable[..., str], verb: str) -> None:
+    (here / "results").symlink_to("results")
+    assert said(verb, "study.yaml") != ""
+
+
+def test_a_shard_that_is_a_link_loop_is_a_sentence(here: Path, said: Callable[..., str]) -> None:
+    (here / "s-0.tar").symlink_to("s-0.tar")
+    data = "{webdataset: {urls: 's-{0..1}.tar', name: x}}"
+    (here / "study.yaml").write_text(STUDY.replace("data: shapes", f"data: {data}") + "evaluation: {data: shapes}\n")
+    assert "s-0.tar: is a link that leads to itself" in said("plan", "study.yaml", "--check")
+
+
+def test_folders_nested_1900_deep_are_counted_and_left_alone(here: Path, said: Callable[..., str]) -> None:
+    study = Finished(here)
+    said("plan", "mask.yaml")
+    for start in (here / "results/deep", study.folders[0].path):
+        start.mkdir(exist_ok=True)
+        inside = os.open(start, os.O_RDONLY)
+        for _ in range(1900):
+            os.mkdir("d", dir_fd=inside)
+            deeper = os.open("d", os.O_RDONLY, dir_fd=inside)
+            os.close(inside)
+            inside = deeper
+        os.close(os.open("checkpoint.pt", os.O_CREAT | os.O_WRONLY, dir_fd=inside))
+        os.close(inside)
+    text = said("gc", "study.yaml", "--only", "--remove")
+    assert "was not written by flipscale" in text
+    assert study.folders[0].path.exists()
+    subprocess.run(["rm", "-r", str(here / "results")], check=True)
+
+
+def test_a_run_that_ended_in_the_year_30_000_million_is_mirrored() -> None:
+    assert 0 < milliseconds(1e18) < 2**63

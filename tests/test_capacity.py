@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.capacity import device_memory, shortage
+from flipscale.capacity import TIGHT, device_memory, shortage
 from flipscale.cli import main
 from flipscale.cost import cost, memory_bytes
 from flipscale.devices import DEVICES, Price
@@ -133,9 +133,9 @@ def test_where_no_change_alone_fits_devices_and_parts_together_do(tmp_path: Path
     found = shortage(run.settings, run.resources)
     assert found is not None
     (remedy,) = found.remedies
-    assert (remedy.resources.gpus, remedy.resources.accumulate) == (2, 1024)
-    assert memory_bytes(run.settings, remedy.resources) <= found.device_bytes
-    assert "To fit, set this in resources: accumulate: 1024, gpus: 2 (" in found.says("1 run")
+    assert (remedy.resources.gpus, remedy.resources.accumulate) == (2, 4096)
+    assert memory_bytes(run.settings, remedy.resources) <= TIGHT * found.device_bytes
+    assert "To fit, set this in resources: accumulate: 4096, gpus: 2 (" in found.says("1 run")
 
 
 def test_fp32_on_a_gpu_is_a_warning(tmp_path: Path) -> None:

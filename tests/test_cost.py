@@ -18,6 +18,7 @@ from flipscale.cost import (
     cost,
     flops,
     image_parameters,
+    is_limited_by_reading,
     loss_flops,
     memory_of,
     parameters,
@@ -271,11 +272,25 @@ def test_software_of_2022_trains_half_as_fast():
     assert then.gpu_hours == pytest.approx(2 * today.gpu_hours)
 
 
-def test_reading_data_caps_the_rate_of_a_model_that_costs_little():
-    small = settings_of(model="ViT-S-32-alt", image_size=224, samples=15_000_000, batch_size=1000, precision="bf16")
-    assert cost(small, Resources(device="H100")).gpu_hours == pytest.approx(15_000_000 / 1500 / 3600)
-    faster = Resources(device="H100", samples_per_second=3000)
-    assert cost(small, faster).gpu_hours == pytest.approx(15_000_000 / 3000 / 3600)
+SHARDS = {"webdataset": {"urls": "laion/{00000..41455}.tar"}}
+
+
+@pytest.mark.parametrize(("size", "rate"), [(224, 2280), (128, 2280 * 1.75**1.4), (448, 2280 / 2**1.4)])
+def test_decoding_on_four_cores_caps_the_rate_of_a_model_that_costs_little(size, rate):
+    asked = {"model": "ViT-S-32-alt", "image_size": size, "samples": 15_000_000, "batch_size": 1000}
+    asked["precision"] = "bf16"
+    small = settings_of(**asked, data=SHARDS)
+    found = cost(small, Resources(device="H100"))
+    assert found.gpu_hours == pytest.approx(15_000_000 / rate / 3600)
+    assert is_limited_by_reading(small, Resources(device="H100"))
+    # Where images are decoded once, or drawn, a device waits for none; nor do cores that train.
+    once = {"webdataset": {**SHARDS["webdataset"], "decode": "once"}}
+    for data in (once, {"shapes": {}}):
+        other = settings_of(**asked, data=data)
+        assert cost(other, Resources(device="H100")).gpu_hours < 0.5 * found.gpu_hours
+    assert not is_limited_by_reading(small, Resources())
+    faster = Resources(device="H100", samples_per_second=300)
+    assert cost(small, faster).gpu_hours == pytest.approx(15_000_000 / 300 / 3600)
 
 
 def test_measured_rate_takes_the_place_of_the_devices():

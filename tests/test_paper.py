@@ -12,7 +12,7 @@ import yaml
 
 from flipscale.architecture import architecture
 from flipscale.cli import main
-from flipscale.cost import cost, flops
+from flipscale.cost import cost, flops, parameters
 from flipscale.identity import stage
 from flipscale.plan import Run
 from flipscale.settings import Resources
@@ -53,9 +53,45 @@ def test_plan_prints_the_cost_that_the_header_states(
     one = paper_study(name)
     assert one.header["Costs"] == paper.cost_line(one), "run `make docs`"
     assert one.header["Costs"].startswith(printed.out.splitlines()[-1])
-    # Every run fits its devices and is scored. Resizing to half of the patches is noted, as it is 10 x 10 of 14 x 14.
+    # Every run is scored. Resizing to half of the patches is noted, as it is 10 x 10 of 14 x 14.
     warnings = [line for line in printed.err.splitlines() if line.startswith("warning")]
-    assert not [line for line in warnings if "mask_shape resize" not in line]
+    others = [line for line in warnings if "mask_shape resize" not in line]
+    tight = name in ("table2_model_size", "figure4a_model_scaling", "table8_joint_scaling", "section43_cost")
+    assert len(others) == tight
+    assert all(
+        "of ViT-H-14 at a batch of 65,536 would need about 77.5 GiB, and A100-80GB has 80." in line for line in others
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "ours", "theirs"), [("ViT-B-16", 150, 141), ("ViT-L-16", 428, 414), ("ViT-H-14", 986, 967)]
+)
+def test_the_words_make_the_models_larger_than_those_of_table_9(model: str, ours: int, theirs: int) -> None:
+    """FLIP's text towers read BERT's 30,523 word pieces, open_clip's 49,408."""
+    found = architecture(model)
+    words = (49_408 - 30_523) * found.open_clip_config["text_cfg"]["width"]
+    assert round(parameters(found) / 1e6) == ours
+    assert (parameters(found) - words) / 1e6 == pytest.approx(theirs, rel=0.01)
+    assert f"{ours}M for {theirs}M" in " ".join((paper.ROOT / "docs/paper.md").read_text().split()).replace("has ", "")
+
+
+def test_rows_of_80m_and_400m_pairs_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(paper.FOLDER / "scaling_laws.yaml"), "--results", str(tmp_path)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [sum(f" {size} " in row for row in rows) for size in ("80M", "400M", "2B")] == [9, 9, 11]
+
+
+def test_tunings_at_64k_need_the_memory_that_the_documents_state() -> None:
+    gib = {}
+    for name, gpus in (("table1e_tuning", 256), ("table2_model_size", 512)):
+        for run in runs_of(name):
+            if run.settings.tuning is not None:
+                assert run.resources.gpus == gpus
+                small = replace(stage(run.settings), batch_size=16384)
+                both = run.cost.memory_bytes, cost(small, run.resources).memory_bytes
+                gib[run.settings.model, run.settings.mask_ratio, gpus] = [round(size / 2**30, 1) for size in both]
+    assert gib["ViT-L-16", 0.75, 256] == [63.0, 21.8]
+    assert gib["ViT-H-14", 0.5, 512] == [77.5, 32.5]
 
 
 def test_every_file_follows_the_schema_that_it_names() -> None:

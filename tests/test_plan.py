@@ -647,3 +647,45 @@ def test_runs_with_a_mask_of_later_work_have_ids_of_their_own(run_of, changes):
     others = [run_of(**{**changes, name: value}) for name, value in (("mask_shape", "random"), ("text_mask", "random"))]
     assert sum(run.id == other.id for other in others) == 1
     assert read_settings(plain(run.settings)) == run.settings
+
+
+# Data and evaluation on GPUs
+
+B16 = """
+recipe: flip
+base: {model: ViT-B-16, data: {webdataset: "laion/{00000..41455}.tar"}, samples: 2.56B}
+axes: {mask_ratio: [0, 0.5, 0.75]}
+evaluation: {sets: {imagenet: {webdataset: {urls: "val/{00..63}.tar", classes: imagenet}}}}
+"""
+
+
+def test_a_plan_says_where_reading_data_limits_a_gpu_and_a_mask_saves_no_hours(planned):
+    def found(device):
+        plan = planned(f"{B16}resources: {{gpus: 64, device: {device}}}")
+        return plan, [warning.partition(" limited by ")[0] for warning in plan.warnings if "reading data" in warning]
+
+    a100, limited = found("A100")
+    whole, half, quarter = (run.cost.gpu_hours for run in a100.runs)
+    assert (half < 0.54 * whole, quarter < 0.65 * half, limited) == (True, True, ["1 run"])
+    h100, limited = found("H100")
+    assert h100.runs[1].cost.gpu_hours == pytest.approx(h100.runs[2].cost.gpu_hours, rel=1e-3)
+    assert limited == ["2 runs"]
+    assert [run.id for run in a100.runs] == [run.id for run in h100.runs]
+    assert found("L4")[1] == []
+
+
+def test_the_hours_of_a_run_on_gpus_hold_its_evaluations(planned):
+    def hours(evaluation, gpus=256):
+        found = planned(f"{B16[: B16.index('axes')]}{evaluation}\nresources: {{gpus: {gpus}, device: A100}}")
+        return found.total.gpu_hours
+
+    sets = "sets: {imagenet: {webdataset: {urls: 'val/{00..63}.tar', classes: imagenet}}}"
+    none, ten, fifty = (
+        hours(f"evaluation: {{{asked}}}") for asked in ("", f"images: 10k, {sets}", f"images: 50k, {sets}")
+    )
+    # One process decodes 50,000 images in 22 s, for which 256 wait; then all encode them.
+    assert fifty - none == pytest.approx(5 * (ten - none))
+    assert fifty - none == pytest.approx(256 * 50_000 / 2280 / 3600, rel=0.02)
+    often = hours(f"evaluation: {{images: 50k, at: [0.2, 0.4, 0.6, 0.8, 1], {sets}}}")
+    assert 0 < often - fifty < 0.05
+    assert hours(f"evaluation: {{images: 50k, {sets}}}", gpus=8) - hours("evaluation: {}", gpus=8) < 0.1

@@ -144,11 +144,13 @@ def test_a_run_takes_its_steps_its_evaluations_and_its_start():
     assert (found.hours.low, found.hours.high) == pytest.approx((found.gpu_hours / 1.1, found.gpu_hours * 1.1))
 
 
-def test_of_gpus_the_hours_are_the_wall_time_of_all():
+def test_of_gpus_the_hours_are_the_wall_time_of_all_with_its_evaluations():
     resources = Resources(gpus=4)
     measured = step_time(resources=resources, device="NVIDIA H100", processes=4, spread=1.3)
     found = run_time(RUN, resources, timings(measured))
-    assert found.gpu_hours == pytest.approx(4 * 1.25 / 3600)
+    # 1.25 s of steps, and two evaluations of 2 s in which all four take part
+    assert found.gpu_hours == pytest.approx(4 * (1.25 + found.evaluation_seconds) / 3600)
+    assert found.evaluation_seconds == 4.0
     assert found.hours.high == pytest.approx(1.3 * found.gpu_hours)
 
 

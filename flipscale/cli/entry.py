@@ -25,6 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FlipscaleError as error:
         print(error, file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if "Symlink loop" not in str(error):
+            raise
+        path = str(error).partition(" from ")[2].strip("'")
+        print(f"{path}: is a link that leads to itself; delete it.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

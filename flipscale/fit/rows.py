@@ -216,7 +216,10 @@ def column(table: pd.DataFrame, name: str) -> Array:
     Raises ResultsError for one that is not there, or that holds text.
     """
     if name in table:
-        numbers = pd.to_numeric(table[name], errors="coerce")
+        try:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+        except OverflowError:
+            raise ResultsError(f"{name}: holds a whole number of more than 308 digits, which is too large.") from None
         wrong = np.flatnonzero(numbers.isna() & table[name].notna())
         if len(wrong):
             at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]

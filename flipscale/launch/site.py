@@ -45,14 +45,14 @@ class Memory:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if self.can_be_predicted and value == PREDICTED:
             return value
-        if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[KMGT]", value):
+        if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d{0,11}[KMGT]", value):
             more = f"; or {PREDICTED}, or null for the cluster's default" if self.can_be_predicted else ""
             complain(at, f"{show(value)} is not an amount of memory; write 500M, 32G or 1T{more}")
             return INVALID
         return value
 
     def schema(self) -> JsonSchema:
-        amount = {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
+        amount = {"type": "string", "pattern": r"^[1-9]\d{0,11}[KMGT]$"}
         return {"anyOf": [amount, {"enum": [PREDICTED]}]} if self.can_be_predicted else amount
 
 
@@ -177,6 +177,11 @@ SITE = Keys(
             None,
             "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of "
             "its steps, and at least 10 min. A study's own `stalled` takes precedence",
+        ),
+        "connect": Option(
+            Duration(seconds=True),
+            600,
+            "how long the processes of a run may take to connect: then the node or the network is at fault",
         ),
         "price": Option(Maybe(PRICE), None, "price of time, so that plans, budgets and reports include money"),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),

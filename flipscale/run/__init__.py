@@ -70,6 +70,7 @@ from flipscale.run.files import (
 from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State, is_finished
 from flipscale.run.lease import (
     ATTEMPT,
+    CONNECT,
     HEARTBEAT_SECONDS,
     JOB,
     LEASE_GRACE_SECONDS,
@@ -114,6 +115,7 @@ from flipscale.run.weights import lacks_weights, weights_are_needed
 __all__ = [
     "ARCHIVED_FILES",
     "ATTEMPT",
+    "CONNECT",
     "EARLIER",
     "FOLDER_SCHEMA",
     "HEARTBEAT_SECONDS",

@@ -19,9 +19,9 @@ class NodeFault(FlipscaleError):
     """This machine lacks what the run was given, or cannot reach the others; the run may go on elsewhere."""
 
     def __init__(self, why: str, node: str | None = None):
-        """node: the one at fault; None is this one."""
-        self.node = node or node_name()
-        super().__init__(f"The node {self.node} is at fault: {why}")
+        """node: the one at fault; None is this one, and "" an unknown one, or the network."""
+        self.node = node_name() if node is None else node
+        super().__init__(f"{f'The node {self.node}' if self.node else 'A node or the network'} is at fault: {why}")
 
 
 def node_name() -> str:
@@ -35,7 +35,7 @@ _FAULTS = (
         re.compile(
             r"uncorrectable (ECC|NVLink) error|GPU is lost|fallen off the bus|hardware stack error|busy or unavailable"
             r"|[Nn]o CUDA-capable device|No CUDA GPUs are available|system not yet initialized"
-            r"|Xid \([^)]*\): (?!(13|31|43|45)\b)\d|The node (?P<node>\S+) is at fault: "
+            r"|Xid \([^)]*\): (?!(13|31|43|45)\b)\d|(The node (?P<node>\S+)|A node or the network) is at fault: "
         ),
     ),
     (FailureKind.GPU, re.compile(r"illegal memory access|unspecified launch failure|Xid \([^)]*\): (13|31)\b")),

@@ -62,6 +62,9 @@ STACKS_SIGNAL = signal.SIGQUIT
 """A process that works for a launcher writes the stacks of its threads to the run's log.txt at this signal. Schedulers
 send any of the others that can be handled as a request to stop."""
 
+CONNECT = "FLIPSCALE_CONNECT"
+"""The environment variable with the seconds that the processes of a run may take to connect."""
+
 JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
 """Environment variables by which a launcher tells a worker its job, how often that job was started before, and what the
 scheduler calls the machine."""

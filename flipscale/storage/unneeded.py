@@ -11,13 +11,16 @@ from functools import cached_property
 from pathlib import Path
 
 from flipscale.errors import RunFolderError
-from flipscale.guard import check_folder
+from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE
 from flipscale.launch import ACTIVE, Look, Looker, submit_lock
 from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, name_of_temporary, unmeasured, weights_are_needed
 from flipscale.storage.merge import STAGING
-from flipscale.storage.usage import size_of, use_of
+from flipscale.storage.usage import files_in, size_of, use_of
 from flipscale.workspace import Workspace
+
+DEEPEST_FOLDER = 100
+"""The most folders inside each other of a run that is removed."""
 
 REMOVED = ".removed"
 """The folder beside the run folders into which a run is renamed before its files are removed: no half is ever seen."""
@@ -153,7 +156,7 @@ class _Survey:
     def _parts(self, folder: RunFolder) -> Iterator[Unneeded]:
         """Removable files of a run that is needed and that no process holds."""
         is_finished = self.looks[folder.id].state is State.FINISHED
-        for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+        for path in filter(is_plain, files_in(folder.path)):
             use = use_of(path.relative_to(folder.path))
             if (folder.id, path.name) in self._initial_weights:
                 continue
@@ -225,10 +228,10 @@ def _what_is_foreign(folder: RunFolder) -> str:
     asked = folder.asked()
     if asked is None or asked.id != folder.id:
         return f"{folder.path}: has no run.json of this run, so flipscale did not make it."
-    if asked.runs_a_command:  # Its program may write anything here.
-        return ""
-    files = (path.relative_to(folder.path) for path in folder.path.rglob("*") if path.is_symlink() or path.is_file())
-    foreign = next((file for file in files if use_of(file) is None), None)
+    files = (path.relative_to(folder.path) for path in files_in(folder.path))
+    # The program of a command may write anything, but nothing that is nested too deeply to be removed.
+    is_ours = asked.runs_a_command
+    foreign = next((file for file in files if len(file.parts) > DEEPEST_FOLDER or not (is_ours or use_of(file))), None)
     return f"{folder.path / foreign}: was not written by flipscale; move it elsewhere." if foreign else ""
 
 

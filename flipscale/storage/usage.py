@@ -15,7 +15,7 @@ def usage(results: Path) -> Mapping[str, int]:
     found: Counter[str] = Counter()
     runs = Workspace(results).runs
     for path in sorted(results.iterdir()) if results.is_dir() else ():
-        for file in _files(path):
+        for file in files_in(path):
             in_run = PurePath(*file.parts[len(runs.parts) + 1 :])
             found[_kind(file.relative_to(results)) if path != runs else str(use_of(in_run) or "other")] += _size(file)
     return {kind: size for kind, size in found.most_common() if size}
@@ -42,14 +42,21 @@ def use_of(file: PurePath) -> FileUse | None:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files of a folder."""
-    return sum(map(_size, _files(path)))
+    return sum(map(_size, files_in(path)))
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir() or path.is_symlink():
-        yield path
-        return
-    yield from (file for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir())
+def files_in(path: Path) -> Iterator[Path]:
+    """The file at a path, or all files below it, links too. Folders may be nested deeper than Python recurses."""
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        try:
+            if path.is_dir() and not path.is_symlink():
+                waiting += sorted(path.iterdir(), reverse=True)
+            else:
+                yield path
+        except OSError:  # It is gone, may not be read, or its path is too long.
+            continue
 
 
 def _size(path: Path) -> int:

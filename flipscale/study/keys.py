@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from flipscale.devices import DEVICES, FUSED_SINCE, SAMPLES_PER_SECOND
+from flipscale.devices import DEVICES, FUSED_SINCE, LOADERS, pairs_read
 from flipscale.scores import SCORES
 from flipscale.settings import Budget, Resources
 from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
@@ -60,7 +60,7 @@ _RESOURCES = Keys(
             "the device that the plan is priced on; null means A100, or cpu without gpus",
         ),
         "flops_per_second": Option(
-            Maybe(Number(0, above=True)),
+            Maybe(Number(1)),
             Resources.flops_per_second,
             "FLOP/s that one device sustains, if you have measured it",
         ),
@@ -98,7 +98,8 @@ _RESOURCES = Keys(
             Maybe(Number(0, above=True)),
             Resources.samples_per_second,
             "most pairs per second that reading data feeds to one device; null is "
-            f"{SAMPLES_PER_SECOND:,.0f} for a GPU, and no limit for a CPU or with flops_per_second",
+            f"{pairs_read(224):,.0f} at 224 px, by {LOADERS} cores, for a GPU whose images are decoded as they are "
+            "read, and no limit for other data, a CPU or with flops_per_second",
         ),
     },
     record=Resources,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.cost import PRICED
-from flipscale.errors import StudyError, did_you_mean, nearest, printable
+from flipscale.errors import StudyError, did_you_mean, nearest
 from flipscale.scores import SCORES, set_and_score
 from flipscale.settings import CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
@@ -21,6 +21,7 @@ from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study, Values
 from flipscale.study.values import ValueReader, setting_meant
+from flipscale.workspace import RESERVED
 
 MOST_FILES = 100
 """The most files that a study may be made of: each may include two that include two, and so on."""
@@ -37,8 +38,12 @@ def read_study(path: str | Path) -> Study:
     path = Path(path)
     complaints = Complaints()
     document = _with_includes(path, complaints, (), [])
-    if printable(path.name) != path.name:
-        complaints.add(document.place(), "the file's name is not UTF-8, and a study is named after its file; rename it")
+    if not path.name.isprintable():
+        what = "holds line breaks, direction marks or what is not UTF-8"
+        complaints.add(document.place(), f"the file's name {what}, and a study is named after its file; rename it")
+    if path.stem in RESERVED:
+        what = f"{path.stem!r} is a name of flipscale's own in the results folder"
+        complaints.add(document.place(), f"{what}, and a study is named after its file; rename it")
     if path.stem.startswith(".") or set(path.stem) & set(_NOT_IN_NAMES):
         complaints.add(
             document.place(), f"{path.stem!r} cannot be the name of a study, which is that of its file; {_RIGHT_NAMES}"

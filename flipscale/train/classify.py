@@ -5,22 +5,22 @@ starts near zero, as that of MAE's code does (arXiv 2111.06377), whose setting F
 12); FLIP does not say how its own head starts.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from flipscale.run import show_life
-from flipscale.scores import FINE_TUNED, LOSS_BATCH, SCORES
+from flipscale.scores import FINE_TUNED, SCORES
 from flipscale.settings import FineTuning, Settings
 from flipscale.train.data.labelled import Labelled
 from flipscale.train.drop_path import DropPath
-from flipscale.train.evaluate import GPU_BATCH, Evaluated, hits, share_of_hits
+from flipscale.train.encoding import Encoders
+from flipscale.train.evaluate import Evaluated, hits, share_of_hits
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mixing import mix_of
 from flipscale.train.model import channels, pixels
 from flipscale.train.objective import pooled_features
+from flipscale.train.processes import Group
 
 HEAD_DEVIATION = 2e-5
 """Standard deviation of the head's initial weights, as in MAE's code: all classes begin equally likely."""
@@ -86,22 +86,23 @@ def layer_of(name: str, blocks: int) -> int:
 
 
 @torch.inference_mode()
-def score_classifier(classifier: Classifier, test: Labelled, source: str) -> Evaluated:
-    """The share of test images whose class has the largest logit, in float32, on all patches.
+def score_classifier(classifier: Classifier, test: Labelled, source: str, precision: str, group: Group) -> Evaluated:
+    """The share of test images whose class has the largest logit, on all patches. All processes of the group call it.
 
-    source: the set in words. The classifier comes back in the mode it was given in.
+    source: the set in words. precision: the run's. The classifier comes back in the mode it was given in.
     """
     device = classifier.channels.device
-    size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
+    encoders = Encoders({"logits": lambda batch, _: classifier.logits(batch)}, device, precision, group)
     training = classifier.training
     classifier.eval()
-    logits = []
     with exact_fp32():
-        for first in range(0, len(test.images), size):
-            show_life()
-            images = torch.from_numpy(np.ascontiguousarray(test.images[first : first + size])).to(device)
-            logits.append(classifier.logits(images))
+        if group.rank:
+            encoders.follow()
+        else:
+            logits = encoders.encode("logits", test.images)
+            encoders.release()
     classifier.train(training)
-    labels = torch.from_numpy(test.labels).to(device)
-    found = hits(torch.cat(logits), labels, (1,))[0]
+    if group.rank:
+        return Evaluated({})
+    found = hits(logits, torch.from_numpy(test.labels).to(device), (1,))[0]
     return share_of_hits(FINE_TUNED, found, SCORES[FINE_TUNED].chance(len(test.classes)), source)

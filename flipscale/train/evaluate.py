@@ -1,4 +1,7 @@
-"""A model is scored on held-out data in float32, with whole images and as `evaluation.inference` says.
+"""A model is scored on held-out data, with whole images and as `evaluation.inference` says.
+
+On a GPU its towers compute in the run's precision, and on a CPU in float32, as all that follows from the features.
+All processes of the run encode, see encoding.py.
 
 Scores are fractions from 0 to 1, except held_out_loss, which is in nats. A score the data cannot give is absent. Those
 of the run's own data have plain names; those of a further set have its name in front: `imagenet_v2.zero_shot_top1`.
@@ -7,6 +10,7 @@ of the run's own data have plain names; those of a further set have its name in 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,14 +31,13 @@ from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
 from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.study.settings import images_scored
 from flipscale.train.data import Flags, Form, HeldOutItems, Images, Integers, open_held_out, view_stored
+from flipscale.train.encoding import Encode, Encoders
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import complementary, masked_view
 from flipscale.train.model import encode_text, pixels
 from flipscale.train.objective import pooled_features
+from flipscale.train.processes import Group
 from flipscale.train.set_metrics import map11, mean_per_class, roc_auc
-
-GPU_BATCH = 512
-"""Items that a GPU encodes at a time. A CPU takes LOSS_BATCH: with 512 it was seen to be .66 to .73 times as fast."""
 
 RANKS = (1, 5, 10)
 
@@ -146,29 +149,41 @@ def _written_out(names: Sequence[str] | None) -> list[str] | None:
 
 @torch.inference_mode()
 def evaluate(
-    model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Settings, only: Collection[str] | None = None
+    model: CLIP,
+    evaluations: Mapping[str, HeldOutItems],
+    settings: Settings,
+    group: Group | None = None,
+    only: Collection[str] | None = None,
 ) -> Evaluated:
     """Score `model`. It comes back in the mode it was given in.
 
     settings: as `identity.scored` gives them. only: the measures to take (`identity.measures`); None for all.
+    group: the processes that have the model; all of them call this, and process 0 has the evaluations and the scores.
+    None is this process alone.
     """
     training = model.training
     model.eval()
     classifiers: dict[bytes, Tensor] = {}
     evaluated = Evaluated({})
+    encoders = encoders_of(model, settings, group)
     with exact_fp32():
+        if group is not None and group.rank:
+            encoders.follow()
         for name, held_out in evaluations.items():
+            scale = model.logit_scale.exp()
             for shown in ("", *inferences(settings)):
                 measure = measure_of(name, shown)
                 if only is not None and measure not in only:
                     continue
-                for measured in _scores(model, held_out, _View(settings, shown), classifiers):
+                for measured in _scores(encoders, held_out, _View(settings, shown), scale, classifiers):
                     score = f"{measure}.{measured.score}" if measure else measured.score
                     evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
                     if measured.hits is not None:
                         evaluated.hits[score] = _packed(measured.hits, held_out.source)
             if held_out.digest is not None:
                 evaluated.digests[name] = held_out.digest
+        if group is None or group.rank == 0:
+            encoders.release()
     model.train(training)
     return evaluated
 
@@ -179,6 +194,10 @@ class _View(NamedTuple):
     settings: Settings
     inference: str
     """'' for whole images, or one of INFERENCES."""
+
+    def way(self, *, pooled: bool) -> str:
+        """The name of encoding images so."""
+        return f"{'pooled' if pooled else 'images'} {self.inference}".rstrip()
 
 
 class _Score(NamedTuple):
@@ -208,31 +227,33 @@ def _packed(found: Tensor, items: str) -> Hits:
     return Hits(items, len(chances), np.packbits(chances > draws).tobytes())
 
 
-def _scores(model: CLIP, held_out: HeldOutItems, view: _View, classifiers: dict[bytes, Tensor]) -> Iterator[_Score]:
+def _scores(
+    encoders: Encoders, held_out: HeldOutItems, view: _View, scale: Tensor, classifiers: dict[bytes, Tensor]
+) -> Iterator[_Score]:
     """All that a set gives. Sets with the same prompts share a classifier."""
     images: Tensor | None = None
     if held_out.pairs is not None:
-        images = _encode_images(model, held_out.pairs[0], view)
-        yield from _pair_scores(model, held_out, images)
+        images = _encode_images(encoders, held_out.pairs[0], view)
+        yield from _pair_scores(encoders, held_out, images, scale)
     if held_out.labelled is not None:
         # Those of Fashion-MNIST are the images of its pairs.
         if held_out.pairs is None or held_out.labelled[0] is not held_out.pairs[0]:
-            images = _encode_images(model, held_out.labelled[0], view)
+            images = _encode_images(encoders, held_out.labelled[0], view)
         assert images is not None
-        yield from _class_scores(model, held_out, view, images, classifiers)
+        yield from _class_scores(encoders, held_out, view, images, classifiers)
 
 
-def _pair_scores(model: CLIP, held_out: HeldOutItems, images: Tensor) -> Iterator[_Score]:
+def _pair_scores(encoders: Encoders, held_out: HeldOutItems, images: Tensor, scale: Tensor) -> Iterator[_Score]:
     """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
     assert held_out.pairs is not None
-    texts = _encode_captions(model, held_out.pairs[1])
+    texts = _encode_captions(encoders, held_out.pairs[1])
     if held_out.image_of is None:
         image_of, paired = torch.arange(len(texts), device=texts.device), texts
     else:
         image_of = torch.from_numpy(held_out.image_of).to(texts.device)
         paired = texts[torch.searchsorted(image_of, torch.arange(len(images), device=texts.device))]
     chance = SCORES["held_out_loss"].chance(min(LOSS_BATCH, len(images)))
-    yield _Score("held_out_loss", _loss(images, paired, model.logit_scale.exp()), chance)
+    yield _Score("held_out_loss", _loss(images, paired, scale), chance)
     if held_out.retrieval:
         for score, found in retrieval(images, texts, image_of).items():
             yield _share(score, found, _retrieval_chance(score, len(images), image_of))
@@ -248,7 +269,7 @@ def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
 
 
 def _class_scores(
-    model: CLIP, held_out: HeldOutItems, view: _View, images: Tensor, classifiers: dict[bytes, Tensor]
+    encoders: Encoders, held_out: HeldOutItems, view: _View, images: Tensor, classifiers: dict[bytes, Tensor]
 ) -> Iterator[_Score]:
     """Zero-shot accuracy, the set's own metric and the linear probe."""
     if held_out.labelled is None or held_out.prompts is None:
@@ -257,7 +278,7 @@ def _class_scores(
     labels = torch.from_numpy(held_out.labelled[1]).to(images.device)
     prompts = held_out.prompts.tobytes()
     if prompts not in classifiers:
-        classifiers[prompts] = _classifier(model, held_out.prompts)
+        classifiers[prompts] = _classifier(encoders, held_out.prompts)
     similarity = images @ classifiers[prompts].T
     shown = None if held_out.shown is None else torch.from_numpy(held_out.shown).to(images.device)
     shares = {}
@@ -269,11 +290,11 @@ def _class_scores(
     if held_out.metric != "top1":
         yield _metric_score(held_out, similarity, shares)
     if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
-        yield _probe_score(model, held_out.labelled, held_out.probe, view, classes)
+        yield _probe_score(encoders, held_out.labelled, held_out.probe, view, classes)
 
 
 def _probe_score(
-    model: CLIP,
+    encoders: Encoders,
     scored: tuple[Images, Integers],
     examples: tuple[Images, Integers],
     view: _View,
@@ -283,7 +304,7 @@ def _probe_score(
     from flipscale.train.probe import linear_probe
 
     features, test = (
-        _encode_images(model, images, view, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
+        _encode_images(encoders, images, view, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
     )
     found = linear_probe(features, examples[1], test, scored[1])
     score = "linear_probe_top1"
@@ -403,29 +424,38 @@ def _loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> float:
 # Features
 
 
-def _classifier(model: CLIP, prompts: Integers) -> Tensor:
+def _classifier(encoders: Encoders, prompts: Integers) -> Tensor:
     """One unit vector a class [C, E], from tokens [C, templates, T]: embed each prompt, normalise, mean, normalise.
 
     As CLIP and FLIP do; open_clip's `build_zero_shot_classifier` does the same, at the full context length only.
     """
     classes, templates, length = prompts.shape
-    texts = _encode_texts(model, prompts.reshape(classes * templates, length))
+    texts = encoders.encode("texts", prompts.reshape(classes * templates, length))
     return F.normalize(texts.reshape(classes, templates, -1).mean(dim=1), dim=-1)
 
 
-def _encode_images(model: CLIP, images: Images, view: _View, *, pooled: bool = False) -> Tensor:
+def encoders_of(model: CLIP, settings: Settings, group: Group | None = None) -> Encoders:
+    """The ways in which a run's model encodes: images and texts as unit features; images before the projection."""
+    device = model.logit_scale.device
+
+    def images(batch: Tensor, first: int, *, view: _View, pooled: bool = False) -> Tensor:
+        return _encode_batch(model, pixels(batch, device, settings.normalization), first, view, pooled)
+
+    def texts(batch: Tensor, first: int) -> Tensor:
+        return F.normalize(encode_text(model, batch).float(), dim=-1)
+
+    ways: dict[str, Encode] = {"texts": texts}
+    for shown in ("", *inferences(settings)):
+        view = _View(settings, shown)
+        ways |= {view.way(pooled=pooled): partial(images, view=view, pooled=pooled) for pooled in (False, True)}
+    return Encoders(ways, device, settings.precision, group)
+
+
+def _encode_images(encoders: Encoders, images: Images, view: _View, *, pooled: bool = False) -> Tensor:
     """Unit features [N, E]; or with `pooled` [N, W], what the tower has before its projection, of any length."""
-    device, settings = model.logit_scale.device, view.settings
-    size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
-    features = []
-    for first in range(0, len(images), size):
-        show_life()
-        seen = images[first : first + size]
-        if view.inference == "masked":
-            seen = view_stored(seen, training_view(settings).shape.image.image_size, None)
-        batch = pixels(seen, device, settings.normalization)
-        features.append(_encode_batch(model, batch, first, view, pooled))
-    return torch.cat(features)
+    if view.inference == "masked":
+        images = view_stored(images, training_view(view.settings).shape.image.image_size, None)
+    return encoders.encode(view.way(pooled=pooled), images)
 
 
 def _encode_batch(model: CLIP, batch: Tensor, first: int, view: _View, pooled: bool) -> Tensor:
@@ -438,7 +468,7 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, view: _View, pooled: b
     visual, settings, inference = model.visual, *view
 
     def encode() -> Tensor:
-        return pooled_features(visual, batch) if pooled else model.encode_image(batch, normalize=True)
+        return pooled_features(visual, batch) if pooled else F.normalize(model.encode_image(batch).float(), dim=-1)
 
     if not inference or settings.mask_shape == "resize":
         return encode()
@@ -455,19 +485,9 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, view: _View, pooled: b
     return mean if pooled else F.normalize(mean, dim=-1)
 
 
-def _encode_captions(model: CLIP, tokens: Integers) -> Tensor:
+def _encode_captions(encoders: Encoders, tokens: Integers) -> Tensor:
     """Unit features [N, E] of tokens [N, T]. Equal captions, as Fashion-MNIST's 80, are encoded once."""
     distinct, which = np.unique(tokens, axis=0, return_inverse=True)
     if len(distinct) == len(tokens):
-        return _encode_texts(model, tokens)
-    return _encode_texts(model, distinct)[torch.from_numpy(which.ravel()).to(model.logit_scale.device)]
-
-
-def _encode_texts(model: CLIP, tokens: Integers) -> Tensor:
-    device = model.logit_scale.device
-    size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
-    features = []
-    for first in range(0, len(tokens), size):
-        show_life()
-        features.append(encode_text(model, torch.from_numpy(tokens[first : first + size]).to(device), normalize=True))
-    return torch.cat(features)
+        return encoders.encode("texts", tokens)
+    return encoders.encode("texts", distinct)[torch.from_numpy(which.ravel()).to(encoders.device)]

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import torch
 
+FORWARD_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The type of the forward pass by a run's precision; weights are always float32."""
+
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -132,9 +132,11 @@ class MaskedTower(VisionTransformer):  # type: ignore[misc]
         cells = x.reshape(len(x), 3, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
         cells = cells[torch.arange(len(x))[:, None], kept // columns, kept % columns].flatten(2)
         first, others = self.positional_embedding[:1], self.positional_embedding[1:]
-        patches = F.linear(cells, self.conv1.weight.flatten(1)) + F.embedding(kept, others)
-        classes = (self.class_embedding + first).expand(len(x), 1, -1)
-        embedded: Tensor = self.ln_pre(torch.cat([classes.to(patches.dtype), patches], dim=1))
+        patches = F.linear(cells, self.conv1.weight.flatten(1))
+        # Positions are rounded as on a GPU, and without a mask: else the residual stream would be float32 here alone.
+        patches = patches + F.embedding(kept, others).to(patches.dtype)
+        classes = (self.class_embedding.to(patches.dtype) + first.to(patches.dtype)).expand(len(x), 1, -1)
+        embedded: Tensor = self.ln_pre(torch.cat([classes, patches], dim=1))
         return embedded
 
     def _embeds_resized(self, x: Tensor, side: int) -> Tensor:

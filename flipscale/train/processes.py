@@ -34,8 +34,9 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.errors import FlipscaleError
-from flipscale.run import FailureKind
+from flipscale.run import JOB, FailureKind, NodeFault, node_name
 from flipscale.train.failure import Cause, Failed, hardware_fault, is_out_of_memory, why
+from flipscale.train.meeting import connect_seconds, own_device, slurm_variables, why_apart, without_cuda
 
 STORE_SECONDS = 0.25
 """A process that waits at the store looks there, and for failures of others, this often."""
@@ -76,47 +77,81 @@ class Group:
         self.apart = False
         """Whether the processes no longer stand at the same point, so that nothing can be agreed on."""
         self._busy = False
-        self.device = torch.device("cpu")
-        if torch.cuda.is_available():
-            # A scheduler may show each process its own GPU only, which is then number 0 to it.
-            self.device = torch.device("cuda", local_rank % torch.cuda.device_count() if size > 1 else 0)
-            torch.cuda.set_device(self.device)
-        self._task = self._meeting = 0
+        self.device = torch.device("cpu") if self.connected else own_device(local_rank, size)
+        self._task = self._meeting = self._sayings = 0
         self._threads = torch.get_num_threads()
         if children and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_share_of_cores(size))
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
         if self.connected:
-            self._connect()
+            # A hang in NCCL can only be ended from outside. Process 0 says why, and the others wait for that.
+            timer = threading.Timer(connect_seconds() + CAUSE_SECONDS * (rank > 0), self._give_up)
+            timer.daemon = True
+            timer.start()
+            try:
+                self._connect(local_rank)
+            finally:
+                timer.cancel()
 
-    def _connect(self) -> None:
+    def _connect(self, local_rank: int) -> None:
+        """Meet the others and reduce a number over all, so that a node that cannot shows before data is opened."""
+        fault = None
+        try:
+            self.device = own_device(local_rank, self.size)
+            torch.ones((), device=self.device).item()
+        except (NodeFault, RuntimeError) as error:
+            fault = why(error)
         # A process that dies while it starts must not keep the others waiting: they meet at the store before they
         # connect, where that is noticed.
-        self.meet(None)
-        dist.init_process_group(
-            "nccl" if self.device.type == "cuda" else "gloo",
-            store=PrefixStore("flipscale", self.store),
-            rank=self.rank,
-            world_size=self.size,
-            timeout=TIMEOUT,
-        )
-        self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        self.store.add(f"came/{self.device.type}", 1)
+        self.store.set(f"came/{self.rank}", "")
+        if self.store.add("came", 1) == self.size:
+            self.store.set("all came", "")
+        self._wait("all came")
+        with_gpu = self.store.add("came/cuda", 0)
+        if not fault and with_gpu and self.device.type == "cpu":
+            fault = why(NodeFault(f"process {self.rank} has no GPU, and {with_gpu} others have: {without_cuda()}"))
+        self.meet(fault)
+        # A launcher's attendant ends a hang by `stalled`, with the stacks of all processes: NCCL must not do so before.
+        limit = timedelta(days=1) if JOB in os.environ else TIMEOUT
+        try:
+            dist.init_process_group(
+                "nccl" if self.device.type == "cuda" else "gloo",
+                store=PrefixStore("flipscale", self.store),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=limit,
+            )
+            self._control = dist.new_group(backend="gloo", timeout=limit)
+            self.mean_(torch.ones((), device=self.device)).item()
+        except RuntimeError as error:
+            what = f"process {self.rank} on {node_name()} cannot connect to the others: {str(error).splitlines()[0]}"
+            fault = why(error) if hardware_fault(error) else why(NodeFault(what, ""))
+            self.report(fault)
+            raise Failed(self._failure() or fault) from error
         if self.device.type == "cuda":
             self._watcher = threading.Thread(target=self._watch, daemon=True)
             self._watcher.start()
+
+    def _give_up(self) -> None:
+        """End this process, as the time to connect is over."""
+        if self.rank == 0:
+            absent = [rank for rank in range(self.size) if not self.store.check([f"came/{rank}"])]
+            print(why_apart(absent, self.size), file=sys.stderr, flush=True)
+        os._exit(1)
 
     # Runs
 
     def hand_out(self, task: str) -> None:
         """Process 0 announces the next task; an empty task ends the others."""
-        self._task, self._meeting, self._busy = self._task + 1, 0, True
+        self._task, self._meeting, self._sayings, self._busy = self._task + 1, 0, 0, True
         if self.connected:
             self.store.set(f"{self._task}/task", task)
 
     def next_task(self) -> str:
         """The task that process 0 handed out."""
-        self._task, self._meeting = self._task + 1, 0
+        self._task, self._meeting, self._sayings = self._task + 1, 0, 0
         task = self._wait(f"{self._task}/task")
         if not task:
             self.store.set(f"left/{self.rank}", "")
@@ -189,11 +224,16 @@ class Group:
         """The rows of all processes, [b, E] to [B, E], with gradients: each process gets those of all losses."""
         return features if not self.connected else _Gather.apply(features)  # type: ignore[no-untyped-call]
 
-    def after_the_first(self, name: str, done: bool) -> None:
-        """Process 0 says that it has `done` what `name` names; the others wait for it, however long it takes."""
-        if self.connected:
-            key = f"{self._task}/{name}"
-            self.store.set(key, "done") if done else self._wait(key)
+    def said(self, value: str = "") -> str:
+        """What process 0 says; the others wait for it, however long it takes."""
+        if not self.connected:
+            return value
+        self._sayings += 1
+        key = f"{self._task}/said/{self._sayings}"
+        if self.rank:
+            return self._wait(key)
+        self.store.set(key, value)
+        return value
 
     # Failures
 
@@ -364,13 +404,27 @@ def joined() -> Group | None:
     environment = os.environ
     # srun sets the number of tasks of the step; a batch script has SLURM_NTASKS as well, but is one process.
     if "RANK" not in environment and int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        environment |= _slurm(environment)
+        environment |= slurm_variables(environment)
     if "RANK" not in environment or int(environment.get("WORLD_SIZE", 1)) == 1:
         return None
     if leader := environment.get(LEADER):
         threading.Thread(target=_end_with, args=(int(leader),), daemon=True).start()
-    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-    return Group(rank, size, int(environment.get("LOCAL_RANK", rank)), store)
+    rank, size, limit = int(environment["RANK"]), int(environment["WORLD_SIZE"]), timedelta(seconds=connect_seconds())
+    try:
+        if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun's
+            store = next(rendezvous("env://", timeout=limit))[0]
+        else:
+            address = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+            store = TCPStore(*address, size, rank == 0, limit, wait_for_workers=False)
+    except dist.DistError as error:
+        print(error, file=sys.stderr)
+        raise why_apart([0], size) from None
+    try:
+        return Group(rank, size, int(environment.get("LOCAL_RANK", rank)), store)
+    except Failed as failed:
+        raise FlipscaleError(failed.failure.reason) from None
+    except dist.DistError as error:
+        raise FlipscaleError(f"Process 0 ended while process {rank} connected. {error}") from None
 
 
 def start(size: int, folders: Sequence[Path]) -> Group:
@@ -406,20 +460,6 @@ def start(size: int, folders: Sequence[Path]) -> Group:
 
 def _share_of_cores(size: int) -> int:
     return max(1, torch.get_num_threads() // size)
-
-
-def _slurm(environment: Any) -> dict[str, str]:
-    """The facts about a SLURM step that torch needs. Process 0 is on the first node of the step's list."""
-    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "127.0.0.1")
-    name, first = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", nodes).groups()  # type: ignore[union-attr]
-    job, step = int(environment.get("SLURM_JOB_ID", 0)), int(environment.get("SLURM_STEP_ID", 0))
-    return {
-        "RANK": environment["SLURM_PROCID"],
-        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
-        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
-        "MASTER_ADDR": environment.get("MASTER_ADDR", name + (first or "")),
-        "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + (101 * job + step) % 10000)),
-    }
 
 
 def _end_with(leader: int) -> None:

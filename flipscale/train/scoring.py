@@ -65,7 +65,7 @@ def score_weights(run: RunFolder, lease: Lease, device: torch.device, stop: Stop
             staged, missing = scored(settings), {}
             if model is None:
                 model = build(staged, start=TrainedWeights(run.path / WEIGHTS_FILE, staged)).to(device)
-            evaluated = evaluate(model, evaluations_of(run, staged, {name}), staged, only)
+            evaluated = evaluate(model, evaluations_of(run, staged, {name}), staged, only=only)
             check_scores(evaluated.scores, "the end")
         seconds = (time.perf_counter() - began) / len(only)
         records = [_record(measure, settings, evaluated, digests.get(name), seconds) for measure in sorted(only)]

@@ -13,12 +13,13 @@ import torch
 
 from flipscale.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
-from flipscale.run import JOB, WEIGHTS_FILE, FailureKind, Lease, RunFolder, read_probe, weights_are_needed
+from flipscale.run import JOB, WEIGHTS_FILE, FailureKind, Lease, NodeFault, RunFolder, read_probe, weights_are_needed
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
 from flipscale.train.machine import keep_freed_memory, loading_modules
+from flipscale.train.meeting import without_cuda
 from flipscale.train.parents import When, weights_for
 from flipscale.train.processes import Group
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
@@ -135,6 +136,8 @@ class WorkList:
             return
         lease.mend_records()
         settings, resources = asked_of(run)
+        if resources.gpus and not torch.cuda.is_available() and not isinstance(settings.trainer, CommandTrainer):
+            raise NodeFault(f"the run asks for resources.gpus {resources.gpus}, and torch has none: {without_cuda()}")
         # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
         # command is read when it is started.
         lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings))

@@ -51,6 +51,7 @@ def submit_study(
     say(f"plan: {cost_in_words(plan)}")
     # A refusal for memory is reported once, by itself.
     say_warnings(plan, but=() if force else far_too_large(plan.runs))
+    say_remarks(launcher, plan.runs)
     checks: list[Callable[[Sequence[Run]], None]] = []
     if not force:
         checks.append(check_memory)
@@ -80,6 +81,12 @@ def submit_study(
     else:
         say_code(opened, submission.code)
     return submission
+
+
+def say_remarks(launcher: Launcher, runs: Sequence[Run]) -> None:
+    """Say what the launcher foresees, if it can: not every launcher does."""
+    for remark in getattr(launcher, "remarks", lambda runs: ())(runs):
+        say(f"warning: {remark}")
 
 
 def _all_checks(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:

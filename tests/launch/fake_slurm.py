@@ -267,7 +267,9 @@ def srun(folder, options, words):
 def sinfo(folder, options, words):
     if "nodes" not in options:
         for name in PARTITIONS:
-            print(options["format"].replace("%R", name))
+            limit = "2:00" if name == "short" else "infinite"
+            default = "*" if name == "main" else ""
+            print(options["format"].replace("%R", name).replace("%P", name + default).replace("%l", limit))
         return
     with state(folder) as db:
         down = _down(db)

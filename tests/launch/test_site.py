@@ -20,6 +20,7 @@ NOTHING_KNOWN = {
     "time": None,
     "warning": 120,
     "stalled": None,
+    "connect": 600,
     "gpus_per_node": 8,
     "gpu_type": None,
     "gres": [],
@@ -54,6 +55,7 @@ reservation: maintenance
 time: 1.5d
 warning: 300s
 stalled: 45m
+connect: 20m
 gpus_per_node: 4
 gpu_type: a100
 gres: [lustre:1, "nvme:100G"]
@@ -131,6 +133,7 @@ def test_a_full_site_reads_to_seconds_counts_and_lists(read):
         "time": 129600,
         "warning": 300,
         "stalled": 2700,
+        "connect": 1200,
         "gpus_per_node": 4,
         "gpu_type": "a100",
         "gres": ["lustre:1", "nvme:100G"],

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LaunchError
+from flipscale.launch.launcher import Attempt
 from flipscale.launch.site import DEFAULTS
+from flipscale.launch.slurm import task
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.batch import script_of, worker_command
 from flipscale.settings import Resources
@@ -325,3 +327,11 @@ def test_in_apptainer_the_container_is_what_srun_starts(tmp_path, runtime):
         "train",
         f"{tmp_path}/runs/a",
     ]
+
+
+@pytest.mark.parametrize(("site", "seconds"), [(DEFAULTS, "600"), ({**DEFAULTS, "connect": 1200}, "1200")])
+def test_a_worker_is_told_how_long_its_processes_may_take_to_connect(monkeypatch, site, seconds):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env, stdin: started.append(env))
+    task._start(replace(PLAIN, site=site), Attempt("slurm/a/0", 0, "n1"), [], 0)
+    assert started[0]["FLIPSCALE_CONNECT"] == seconds

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +25,7 @@ from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, State
+from flipscale.settings import WebDataset
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
@@ -486,6 +489,46 @@ def test_a_node_that_does_not_see_the_record_has_its_job_started_again_three_tim
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     with pytest.raises(LaunchError, match="check that the node mounts the results folder, then submit again"):
         task.main(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({}, []),
+        (
+            {"partition": "short", "time": 600},
+            ["partition short ends jobs after 2 min 0 s, and the site file asks for"],
+        ),
+        (
+            {"partition": "short", "time": None},
+            ["partition short ends jobs after 2 min 0 s, no later than the warning"],
+        ),
+        ({"partition": "short", "time": None, "warning": 60}, []),
+        ({"partition": "short,main"}, []),
+        ({"partition": None}, []),
+        (
+            {"container": {"mounts": ["/elsewhere"]}},
+            ["no folder with /data/laion/00.tar is in container.mounts; add one"],
+        ),
+        ({"container": {"mounts": ["/disk:/data"]}}, []),
+    ],
+)
+def test_what_can_be_known_before_jobs_are_sent_is_said(tmp_path, idle, monkeypatch, keys, says):
+    monkeypatch.setenv("FLIPSCALE_DATA", "/data")
+    data = WebDataset("laion/00.tar", None, None, None)
+    runs = [SimpleNamespace(settings=SimpleNamespace(data=data))]
+    remarks = list(SlurmLauncher(tmp_path, {**SITE, "warning": 120, **keys}).remarks(runs))
+    assert len(remarks) == len(says)
+    assert all(remark.startswith(said) for remark, said in zip(remarks, says, strict=True)), remarks
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("infinite", math.inf), ("2:00", 120), ("30", 30), ("1:00:00", 3600), ("2-00:00:00", 172800), ("n/a", math.inf)],
+)
+def test_limits_of_partitions_are_read_as_sinfo_has_them(monkeypatch, limit, seconds):
+    monkeypatch.setattr(scheduler, "ask", lambda *command: f"banner | more\nflipscale|gpu*|{limit}\n")
+    assert scheduler.time_limit(None) == scheduler.time_limit("gpu") == seconds
 
 
 PREEMPTED = "Partition=main QOS=cheap\n PreemptTime=2026-11-30T05:51:05"

@@ -1,4 +1,6 @@
+import json
 import math
+import socket
 from dataclasses import replace
 from functools import partial
 
@@ -9,12 +11,16 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import top_k_accuracy_score
 
-from flipscale.settings import Shapes
+from flipscale.settings import Shapes, plain
+from flipscale.study.settings import EVALUATION
 from flipscale.train import evaluate as evaluation
 from flipscale.train.data import Form, HeldOutItems, open_held_out
-from flipscale.train.evaluate import evaluate, hits, open_evaluations, retrieval
+from flipscale.train.encoding import Encoders
+from flipscale.train.evaluate import encoders_of, evaluate, hits, open_evaluations, retrieval
 from flipscale.train.mask import complementary
 from flipscale.train.model import build, encode_text, pixels, tokenize
+from tests.train.conftest import SETTINGS
+from tests.train.forks import Forked
 
 SIMILARITY = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]])
 
@@ -38,18 +44,14 @@ def held_out():
 
 
 def test_what_a_set_has_twice_is_encoded_once(settings, held_out, monkeypatch):
-    model = build(settings(text_length=32))
+    model, encode = build(settings(text_length=32)), Encoders.encode
     images, tokens = held_out.labelled[0], np.concatenate([held_out.pairs[1][:40]] * 4)
     pairs = replace(held_out, pairs=(images, tokens), image_of=None)
     apart = replace(pairs, pairs=(images.copy(), tokens))
     encoded = []
-    for name in ("_encode_images", "_encode_texts"):
-        encode = getattr(evaluation, name)
-        monkeypatch.setattr(
-            evaluation,
-            name,
-            lambda model, items, *more, encode=encode: encoded.append(len(items)) or encode(model, items, *more),
-        )
+    monkeypatch.setattr(
+        Encoders, "encode", lambda self, way, items: encoded.append(len(items)) or encode(self, way, items)
+    )
     scores = evaluate(model, {"": pairs}, settings()).scores
     prompts = 80 * 2
     assert encoded == [160, 40, prompts]
@@ -57,7 +59,7 @@ def test_what_a_set_has_twice_is_encoded_once(settings, held_out, monkeypatch):
     other = evaluate(model, {"": apart}, settings()).scores
     assert encoded == [160, 40, 160, prompts]
     assert scores == other
-    texts = evaluation._encode_captions(model.eval(), tokens)
+    texts = evaluation._encode_captions(encoders_of(model.eval(), settings()), tokens)
     assert torch.allclose(texts, F.normalize(encode_text(model, torch.from_numpy(tokens)), dim=-1), atol=1e-6)
 
 
@@ -292,9 +294,15 @@ def test_normalization_is_the_runs(settings, held_out):
 # Masked inference (FLIP, table 1d)
 
 
+def encoded(model, images, asked, inference="", **more):
+    """The features of images as an evaluation has them."""
+    asked = replace(asked, evaluation=replace(asked.evaluation, inference=[inference] if inference else []))
+    return evaluation._encode_images(encoders_of(model, asked), images, evaluation._View(asked, inference), **more)
+
+
 def seen(model, images, settings, inference="", **changes):
     with torch.no_grad():
-        return evaluation._encode_images(model.eval(), images, evaluation._View(settings(**changes), inference))
+        return encoded(model.eval(), images, settings(**changes), inference)
 
 
 @pytest.mark.parametrize(("ratio", "views"), [(0.5, 2), (0.75, 4)])
@@ -377,7 +385,7 @@ def test_the_images_of_the_probe_are_none_of_those_it_is_scored_on(settings):
 def test_the_probe_sees_what_the_tower_has_before_its_projection(settings, held_out):
     model, images = build(settings()).eval(), held_out.pairs[0][:5]
     with torch.no_grad():
-        features = evaluation._encode_images(model, images, evaluation._View(settings(), ""), pooled=True)
+        features = encoded(model, images, settings(), pooled=True)
     assert features.shape == (5, 16)
     torch.testing.assert_close(F.normalize(features @ model.visual.proj, dim=-1), seen(model, images, settings))
 
@@ -435,3 +443,71 @@ def test_chance_of_text_retrieval_counts_every_caption_of_an_image():
     # What a model that sees no difference scores.
     found = recalls(torch.ones(2, 3), torch.ones(4, 3), image_of)
     assert found["text_retrieval_r1"] == pytest.approx(1 / 2)
+
+
+# Several processes, and half precision
+
+
+SCORED = """
+import json, os
+from pathlib import Path
+from flipscale.train import encoding
+from flipscale.train.evaluate import evaluate, open_evaluations
+from flipscale.train.data import Form
+from flipscale.train.model import build, tokenize
+from flipscale.train.processes import Group, joined
+from flipscale.study.settings import read_settings
+asked = read_settings({asked})
+group = joined() or Group()
+group.hand_out("") if group.rank == 0 else group.next_task()
+form = Form(28, 32, lambda texts: tokenize(texts, 32))
+evaluations = open_evaluations(asked, form) if group.rank == 0 else {{}}
+batches = []
+features = encoding.Encoders._features
+encoding.Encoders._features = lambda self, *more: batches.append(more[0]) or features(self, *more)
+found = evaluate(build(asked), evaluations, asked, group)
+group.agree(0)  # Process 0 has the store, and stays until all have read it.
+hits = {{score: [of.count, of.bits.hex()] for score, of in found.hits.items()}}
+Path({folder!r}, f"{{group.size}}-{{group.rank}}.json").write_text(json.dumps([found.scores, hits, len(batches)]))
+"""
+
+
+def test_three_processes_score_as_one_does_and_share_the_work(tmp_path):
+    asked = {**SETTINGS, "text_length": 32, "evaluation": plain(EVALUATION.read({"linear_probe": True}, (), print))}
+    code = SCORED.format(asked=asked, folder=str(tmp_path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [Forked(code, RANK=str(rank), LOCAL_RANK=str(rank), **group) for rank in range(3)]
+    for process in [Forked(code), *processes]:
+        _, talk = process.communicate()
+        assert process.returncode == 0, talk
+    (one, *three) = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "3-0", "3-1", "3-2"))
+    assert one[0].keys() >= {"held_out_loss", "zero_shot_top1", "linear_probe_top1", "image_retrieval_r1"}
+    assert three[0][:2] == one[:2]
+    assert [found[:2] for found in three[1:]] == [[{}, {}]] * 2
+    assert sum(found[2] for found in three) == one[2]
+    assert max(found[2] for found in three) < 0.4 * one[2]
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "dtype"),
+    [("bf16", "cuda", torch.bfloat16), ("fp16", "cuda", torch.float16), ("fp32", "cuda", None), ("bf16", "cpu", None)],
+)
+def test_only_a_gpu_encodes_in_the_precision_of_the_run(precision, device, dtype):
+    assert Encoders({}, torch.device(device), precision).dtype == dtype
+
+
+def test_features_of_half_precision_are_normalised_and_compared_in_float32(settings, held_out):
+    model = build(settings()).eval()
+    encoders = encoders_of(model, settings())
+    with torch.no_grad():
+        plain = encoders.encode("images", held_out.pairs[0][:64])
+    encoders.dtype, tower = torch.bfloat16, []
+    model.visual.transformer.resblocks[0].mlp.c_fc.register_forward_hook(lambda *seen: tower.append(seen[2].dtype))
+    with torch.no_grad():
+        half = encoders.encode("images", held_out.pairs[0][:64])
+    assert (tower, half.dtype) == ([torch.bfloat16], torch.float32)
+    torch.testing.assert_close(half.norm(dim=1), torch.ones(64), rtol=0, atol=1e-6)
+    assert 0 < float((half - plain).abs().max()) < 0.02

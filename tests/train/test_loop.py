@@ -279,7 +279,7 @@ def test_evaluation_is_at_the_fractions_and_the_end_and_takes_no_training_time(s
     folder = run()
     training = training_of(settings(evaluation={"at": [0.25, 0.5]}))
 
-    def score():
+    def score(group):
         time.sleep(0.2)
         return Evaluated({"held_out_loss": 1.0 / training.progress.step})
 
@@ -295,7 +295,7 @@ def test_evaluation_is_at_the_fractions_and_the_end_and_takes_no_training_time(s
 
 def test_a_record_has_just_the_documented_keys(settings, run):
     folder = run()
-    fit_here(training_of(settings()), folder, score=lambda: Evaluated({"held_out_loss": 1.0}))
+    fit_here(training_of(settings()), folder, score=lambda group: Evaluated({"held_out_loss": 1.0}))
     lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     *records, score = lines
     keys = {"step", "samples_seen", "loss", "lr", "logit_scale", "images_per_second", "seconds", "time"}
@@ -321,7 +321,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_lr(settings, 
 
 def test_a_score_that_is_no_number_stops_the_run(settings, run):
     with pytest.raises(Diverged, match="held_out_loss is nan at step 20 of 20"):
-        fit_here(training_of(settings()), run(), score=lambda: Evaluated({"held_out_loss": math.nan}))
+        fit_here(training_of(settings()), run(), score=lambda group: Evaluated({"held_out_loss": math.nan}))
 
 
 def test_a_run_that_was_taken_over_writes_no_more(settings, run):

@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal
 from flipscale.architecture import architecture, patches_kept
 from flipscale.train.mask import MaskedTower, PatchMask, complementary, masked_view, positions_on
 from flipscale.train.model import build
+from tests.asked import settings_of
 
 CPU = torch.device("cpu")
 TOKENS = torch.arange(50).float().expand(8, 50)[:, :, None].repeat(1, 1, 3)
@@ -310,3 +311,15 @@ def test_an_image_of_the_full_size_is_seen_as_without_resizing(settings):
             for ratio, shape in ((0.75, "resize"), (0, "random"))
         )
     assert torch.equal(resized, plain)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+def test_the_residual_stream_of_bf16_is_bf16_with_a_mask_as_without(ratio):
+    # open_clip rounds positions to the type of the patches, on a GPU and where there is no mask.
+    model, streams = build(settings_of(mask_ratio=ratio, precision="bf16")), []
+    model.visual.patch_dropout.draw(0, 0, 2, CPU)
+    for block in model.visual.transformer.resblocks:
+        block.register_forward_hook(lambda block, taken, gives: streams.extend([taken[0].dtype, gives.dtype]))
+    with torch.autocast("cpu", torch.bfloat16):
+        model.encode_image(torch.rand(2, 3, 28, 28))
+    assert set(streams) == {torch.bfloat16}

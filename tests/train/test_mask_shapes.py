@@ -1,5 +1,7 @@
 """Runs with each shape of mask and each text mask: what training and evaluation show, and that losses fall."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -130,6 +132,11 @@ def test_a_reconstruction_of_resized_images_is_refused(settings):
 # Inference by mask shape
 
 
+def encoded(model, images, asked, inference):
+    asked = replace(asked, evaluation=replace(asked.evaluation, inference=[inference] if inference else []))
+    return evaluation._encode_images(evaluation.encoders_of(model, asked), images, evaluation._View(asked, inference))
+
+
 @pytest.mark.parametrize(
     ("shape", "inference", "tokens"),
     [
@@ -144,7 +151,7 @@ def test_each_inference_sees_its_share_after_each_mask_shape(settings, shape, in
     model = build(asked).eval()
     seen = lengths(model)
     with torch.no_grad():
-        features = evaluation._encode_images(model, images_of(5), evaluation._View(asked, inference))
+        features = encoded(model, images_of(5), asked, inference)
     assert seen == tokens
     torch.testing.assert_close(features.norm(dim=1), torch.ones(5))
 
@@ -156,9 +163,7 @@ def test_masked_inference_after_resizing_sees_images_as_small_as_in_training(set
     stacked = np.stack([np.asarray(image).transpose(2, 0, 1) for image in small])
     with torch.no_grad():
         expected = model.encode_image(pixels(stacked, torch.device("cpu")), normalize=True)
-        torch.testing.assert_close(
-            evaluation._encode_images(model, images, evaluation._View(asked, "masked")), expected
-        )
+        torch.testing.assert_close(encoded(model, images, asked, "masked"), expected)
 
 
 def test_masked_inference_after_a_gaussian_mask_sees_one(settings):
@@ -167,9 +172,7 @@ def test_masked_inference_after_a_gaussian_mask_sees_one(settings):
     with torch.no_grad():
         with model.visual.patch_dropout.seeing(masked_view(49, 0.75, 0, "gaussian", images=5)):
             expected = model.encode_image(pixels(images, torch.device("cpu")), normalize=True)
-        torch.testing.assert_close(
-            evaluation._encode_images(model, images, evaluation._View(asked, "masked")), expected
-        )
+        torch.testing.assert_close(encoded(model, images, asked, "masked"), expected)
 
 
 # Whole runs

@@ -8,16 +8,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 
 from flipscale.run import Asked, RunFolder, State
 from flipscale.settings import Resources
 from flipscale.train import train
-from flipscale.train.processes import _slurm
+from flipscale.train.meeting import slurm_variables, step_nodes
+from flipscale.train.processes import Group
 from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS
 from tests.train.forks import SLOWLY, Forked
@@ -124,6 +128,19 @@ def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, 
         f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest batch_size that "
         f"can is {nearest}."
     )
+
+
+def test_several_processes_score_a_parents_weights_as_one_does(tmp_path):
+    found = {}
+    for processes in (1, 2):
+        parent = asked(tmp_path / str(processes), "parent", {}, **FIVE_STEPS)
+        child = RunFolder(parent.path.with_name("child"))
+        settings = {**SETTINGS, **FIVE_STEPS, "inference": "masked"}
+        child.ask(Asked("child", settings, ("parent",), Resources(processes=processes)))
+        assert train([parent.path, child.path]) == 0, child.error()
+        found[processes] = child.result().scores, child.hits()
+        assert child.result().devices == processes
+    assert found[2] == found[1]
 
 
 # Signals and failures
@@ -275,17 +292,127 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "first"), [("node7", "node7"), ("node[03-05,9]", "node03"), ("gpu-a[1,4]", "gpu-a1"), ("a1,b2", "a1")]
+    ("nodes", "first"),
+    [
+        ("node7", "node7"),
+        ("node[03-05,9]", "node03"),
+        ("gpu-a[1,4]", "gpu-a1"),
+        ("a1,b2", "a1"),
+        ("rack[1-2]node[01-04]", "rack1node01"),
+    ],
 )
 def test_a_step_of_slurm_says_who_is_first(nodes, first):
     environment = {
         "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": nodes,
         "SLURM_JOB_ID": "123", "SLURM_STEP_ID": "4",
     }  # fmt: skip
-    assert _slurm(environment) == {
+    assert slurm_variables(environment) == {
         "RANK": "5",
         "WORLD_SIZE": "8",
         "LOCAL_RANK": "1",
         "MASTER_ADDR": first,
         "MASTER_PORT": "22427",
     }
+
+
+def test_the_nodes_of_a_step_are_written_out_in_order():
+    assert step_nodes({"SLURM_STEP_NODELIST": "rack[1-2]node[08-10,12],x,y[3]"}) == [
+        *("rack1node08", "rack1node09", "rack1node10", "rack1node12"),
+        *("rack2node08", "rack2node09", "rack2node10", "rack2node12"),
+        *("x", "y3"),
+    ]
+    assert step_nodes({}) == []
+
+
+# Connecting
+
+
+def test_a_process_that_never_comes_is_named_with_its_node_and_the_network(ask):
+    slurm = {"SLURM_STEP_NODELIST": "rack[1-2]node[01-02]", "GLOO_SOCKET_IFNAME": "lo", "FLIPSCALE_CONNECT": "2"}
+    group = {**two_processes()[0], "WORLD_SIZE": "4"}
+    processes = [started(ask(), **{**group, "RANK": str(rank)}, **slurm) for rank in (0, 1, 3)]
+    codes, talks = zip(*map(ended, processes), strict=True)
+    assert codes == (1, 1, 1)
+    assert (
+        "The node rack2node01 is at fault: 1 of 4 processes did not come within 2 s: 2. This process reaches 127.0.0.1 "
+        "by lo; NCCL_SOCKET_IFNAME is not set and GLOO_SOCKET_IFNAME is lo." in talks[0]
+    )
+
+
+HANGING = """
+import threading
+from flipscale.train.processes import Group
+Group.mean_ = lambda group, value: threading.Event().wait()
+"""
+
+
+def test_a_first_sum_that_never_comes_is_the_networks_before_any_data_is_opened(ask):
+    run = ask()
+    first, second = (
+        started(run, before=HANGING if process["RANK"] == "1" else "", FLIPSCALE_CONNECT="3", **process)
+        for process in two_processes()
+    )
+    (code, talk), (other, _) = ended(first), ended(second)
+    assert (code, other) == (1, 1)
+    assert "A node or the network is at fault: all 2 processes came, and no sum over them was ready within 3 s." in talk
+    assert run.state() is State.PLANNED
+    assert not (run.path / "log.txt").exists()
+
+
+GPU = """
+import torch
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: {gpus}
+torch.cuda.set_device = lambda device: None
+torch.cuda.device = lambda device: __import__("contextlib").nullcontext()
+ones = torch.ones
+torch.ones = lambda *size, device=None: ones(*size)
+"""
+"""A stand-in for a machine with GPUs, as far as processes look at it when they meet."""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "fault"),
+    [
+        ((4, 0), "process 1 has no GPU, and 1 others have: Torch not compiled with CUDA enabled"),
+        ((4, 1), None),
+        ((2, 2), "torch sees 2 GPUs, and there are at least 4 processes of one GPU each."),
+    ],
+)
+def test_processes_whose_devices_do_not_fit_fail_together_as_their_nodes_fault(ask, gpus, fault):
+    run = ask()
+    places = [{"LOCAL_RANK": "0", "SLURMD_NODENAME": "n0"}, {"LOCAL_RANK": "3", "SLURMD_NODENAME": "n1"}]
+    stop = "from flipscale.train import processes\ndef met(*arguments, **more):\n  raise RuntimeError('all met')\n"
+    stop += "processes.dist.init_process_group = met\n"
+    processes = [
+        started(run, before=(GPU.format(gpus=here) if here else "") + stop, **{**process, **place})
+        for here, place, process in zip(gpus, places, two_processes(), strict=True)
+    ]
+    codes, talks = zip(*map(ended, processes), strict=True)
+    assert codes == (1, 1)
+    # The other may find process 0 gone before it has read why.
+    assert (f"The node n1 is at fault: {fault}" if fault else "cannot connect to the others: all met") in talks[0]
+
+
+def test_a_run_that_asks_for_gpus_is_not_trained_on_a_cpu(ask, monkeypatch):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    run = ask(resources={"gpus": 2})
+    assert train([run.path]) == 1
+    error = run.error()
+    assert (error.kind, error.node) == ("node", "n7")
+    assert error.reason == (
+        "The node n7 is at fault: the run asks for resources.gpus 2, and torch has none: Torch not compiled with CUDA "
+        "enabled"
+    )
+    assert not (run.path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(("attended", "limit"), [(True, timedelta(days=1)), (False, timedelta(minutes=30))])
+def test_no_collective_gives_up_before_the_attendant_calls_the_run_stalled(monkeypatch, attended, limit):
+    monkeypatch.setenv("FLIPSCALE_JOB", "slurm/7/0") if attended else monkeypatch.delenv("FLIPSCALE_JOB", raising=False)
+    group = Group(0, 1, 0, TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), connect=True)
+    try:
+        for each in (dist.group.WORLD, group._control):
+            assert each._get_backend(torch.device("cpu")).options._timeout == limit
+    finally:
+        group.close()

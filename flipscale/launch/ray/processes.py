@@ -19,6 +19,7 @@ from typing import Any
 from flipscale.guard import plain_file
 from flipscale.launch.launcher import threads
 from flipscale.launch.ray.trials import Task, Trials, bundles_of
+from flipscale.run import NODE
 
 APART_SECONDS = 10.0
 """Seconds that a worker's processes have to end by themselves after one of them has ended."""
@@ -148,7 +149,7 @@ def _in_bundle(rank: int, bundle: Mapping[str, float], *arguments: Any) -> Any:
 
 
 def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> int:
-    process = _popen(command, environment, folder, log)
+    process = _popen(command, {**environment, NODE: own_address()}, folder, log)
     try:
         while True:
             # Python notices `ray.cancel` only between short waits.

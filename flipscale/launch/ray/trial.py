@@ -25,7 +25,7 @@ from flipscale.launch.ray.processes import TrialWorker
 from flipscale.launch.ray.trials import RayNode, Task, Trials, job_id
 from flipscale.launch.workers import Workers
 from flipscale.plain_files import read_text
-from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
+from flipscale.run import ATTEMPT, CONNECT, JOB, NODE, FailureKind, RunFolder
 
 REPORT_SECONDS = 10.0
 """Seconds between a trial's signs of life to Ray Tune."""
@@ -109,6 +109,7 @@ def _start(
     trials: Trials, task: Task, attempt: Attempt, log: Path, runs: Sequence[RunFolder], lane: int
 ) -> TrialWorker:
     environment = {JOB: attempt.job, ATTEMPT: str(attempt.number), NODE: attempt.node}
+    environment[CONNECT] = str(trials.site.get("connect", ""))
     return TrialWorker(trials, task, [run.path for run in runs], log, environment)
 
 

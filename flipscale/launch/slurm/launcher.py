@@ -1,6 +1,7 @@
 """Hands runs to SLURM, says where their jobs are, and stops them."""
 
 import contextlib
+import math
 import os
 import secrets
 import shlex
@@ -12,13 +13,16 @@ from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.guard import is_plain
+from flipscale.inputs.paths import located
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
+from flipscale.plan import Run
 from flipscale.run import Job, RunFolder, State
-from flipscale.words import count
+from flipscale.settings import WebDataset
+from flipscale.words import count, duration
 from flipscale.workspace import RUNS_FOLDER
 
 JUST_SENT_SECONDS = 60.0
@@ -89,6 +93,31 @@ class SlurmLauncher:
             said.append(f"# in the first of them: {shlex.join(worker_command(array, first))}\n")
             said.append(script_of(array, self.home, f"NUMBER-OF-{array.after}" if array.after else None) + "\n")
         return "".join(said)
+
+    def remarks(self, runs: Sequence[Run]) -> Iterator[str]:
+        """Sentences on what would go wrong with jobs for these runs, as far as it can be known before they are sent."""
+        limit, time_, warning = self._limit(), self.site["time"], self.site["warning"]
+        partition = f"partition {self.site['partition']}" if self.site["partition"] else "the default partition"
+        if time_ and time_ > limit:
+            yield (
+                f"{partition} ends jobs after {duration(limit)}, and the site file asks for {duration(time_)}: unless "
+                "the QOS allows it, the jobs are refused or wait forever; lower its time"
+            )
+        elif limit <= warning:
+            yield (
+                f"{partition} ends jobs after {duration(limit)}, no later than the warning before it, "
+                f"{duration(warning)}: no run would begin; lower warning in the site file, or choose another partition"
+            )
+        if self.site["container"]:
+            mounts = [mount.split(":")[-1] for mount in self.site["container"]["mounts"]]
+            inside = [Path(mount) for mount in (*mounts, str(self.results))]
+            urls = {run.settings.data.urls for run in runs if isinstance(run.settings.data, WebDataset)}
+            for path in sorted(str(located(url).absolute()) for url in urls if ":" not in url):
+                if not any(Path(path).is_relative_to(mount) for mount in inside):
+                    yield f"no folder with {path} is in container.mounts; add one, unless the image has it"
+
+    def _limit(self) -> float:
+        return scheduler.time_limit(self.site["partition"], self.cluster)
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
         tasks = {job.run_id: _task_of(job) for job in jobs}
@@ -243,7 +272,11 @@ class SlurmLauncher:
             site, size, before = self.site, self.site["max_array_size"] or scheduler.Configuration().max_array_size, {}
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         arrays = arrays_of(requests, site, size, submission, command=self.command, under_way=before)
-        return [replace(array, cluster=self.cluster) for array in arrays]
+        # A run that takes longer than its partition allows goes on in the next job.
+        most = self._limit() if any(array.time for array in arrays) else math.inf
+        return [
+            replace(array, cluster=self.cluster, time=array.time and int(min(array.time, most))) for array in arrays
+        ]
 
     def _site(self) -> tuple[Site, int]:
         """The site, and how many tasks an array may have. A cluster that is here is asked what the site leaves open."""

@@ -5,6 +5,7 @@ the requested form are therefore read.
 """
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -347,6 +348,29 @@ def partitions(cluster: str | None = None) -> list[str]:
     except LaunchError:
         return []
     return list(dict.fromkeys(name for (name,) in _marked(answer, 1)))
+
+
+def time_limit(partition: str | None, cluster: str | None = None) -> float:
+    """The longest limit, in seconds, of these partitions, or of the default one; infinite without one, or where SLURM
+    cannot be asked."""
+    try:
+        answer = ask("sinfo", *_on(cluster), "--noheader", f"--format={_MARK}%P|%l")
+    except LaunchError:
+        return math.inf
+    found = {name: _seconds(limit) for name, limit in _marked(answer, 2)}
+    if partition is None:
+        return max((limit for name, limit in found.items() if name.endswith("*")), default=math.inf)
+    limits = {name.removesuffix("*"): limit for name, limit in found.items()}
+    return max((limits.get(name, math.inf) for name in partition.split(",")), default=math.inf)
+
+
+def _seconds(limit: str) -> float:
+    """A limit as sinfo has it, [D-][[H:]M:]S; infinite for 'infinite' and the like."""
+    days, _, rest = limit.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdigit() for part in (days or "0", *parts)):
+        return math.inf
+    return 86400 * float(days or 0) + sum(float(part) * 60.0**at for at, part in enumerate(reversed(parts)))
 
 
 def is_running(job: str) -> bool | None:

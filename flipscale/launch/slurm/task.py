@@ -27,7 +27,7 @@ from flipscale.launch.slurm.batch import worker_command
 from flipscale.launch.slurm.launcher import SlurmLauncher
 from flipscale.launch.submit import hand_over
 from flipscale.launch.workers import ASKED_TO_STOP, Workers
-from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
+from flipscale.run import ATTEMPT, CONNECT, JOB, NODE, FailureKind, RunFolder
 
 EARLY_SECONDS = 90.0
 """SLURM looks at limits once a minute, so a warning may come that much earlier than it was asked for."""
@@ -213,6 +213,7 @@ def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: i
         JOB: attempt.job,
         ATTEMPT: str(attempt.number),
         NODE: attempt.node,
+        CONNECT: str(array.site.get("connect", "")),
     }
     if shape.nodes * shape.tasks_per_node > 1:
         # Process 0 is on this node, whose name in SLURM need not resolve to it.

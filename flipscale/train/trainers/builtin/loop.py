@@ -16,20 +16,18 @@ import torch
 from torch import Tensor
 
 from flipscale.cost import scored_steps
+from flipscale.devices import LOADERS
 from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
 from flipscale.train.data import Data
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
+from flipscale.train.processes import Group
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
 from flipscale.train.trainers.builtin.training import Training
 
 LOSS_RECORDS = 200
 """Approximate number of loss records of a run."""
-
-LOADERS = 4
-"""Threads that make batches ahead: for a GPU, and where files are read and images decoded. For data in memory a CPU has
-none: they would take the time of the training."""
 
 
 def fit(
@@ -37,7 +35,7 @@ def fit(
     data: Data,
     lease: Lease | None,
     *,
-    score: Callable[[], Evaluated] | None,
+    score: Callable[[Group], Evaluated] | None,
     stopping: Callable[[], int],
     say: Callable[[str], None],
     checkpoint_seconds: float,
@@ -92,7 +90,8 @@ def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor
         return (images.pin_memory(), tokens.pin_memory()) if on_gpu else (images, tokens)
 
     start = training.progress.step
-    # The words are unknown only for data that is read as it is needed.
+    # A CPU has no threads for data in memory: they would take the time of the training. The words are unknown only for
+    # data that is read as it is needed.
     loaders = LOADERS if on_gpu or data.vocabulary is None else 0
     if not loaders:
         yield from map(batch, range(start, steps))
@@ -208,16 +207,17 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
     )
 
 
-def _score(training: Training, clock: _Clock, score: Callable[[], Evaluated]) -> ScoreRecord:
-    """Evaluate on process 0, with the clock of the training stopped; the others wait."""
+def _score(training: Training, clock: _Clock, score: Callable[[Group], Evaluated]) -> ScoreRecord:
+    """Evaluate, with the clock of the training stopped: all processes encode, and process 0 has the scores."""
     progress, group = training.progress, training.group
     clock.read()
     began = time.perf_counter()
+    evaluated = score(group)
     if group.rank == 0:
-        training.evaluated = score()
-        progress.scores = training.evaluated.scores
+        training.evaluated = evaluated
+        progress.scores = evaluated.scores
         check_scores(progress.scores, f"step {progress.step} of {training.steps}")
-    group.after_the_first(f"scored/{progress.step}", done=group.rank == 0)
+    group.said()  # that they are numbers
     seconds = time.perf_counter() - began
     progress.evaluation_seconds += seconds
     clock.restart()

@@ -37,8 +37,8 @@ class Prepared:
 
     training: Training
     data: Data
-    score: Callable[[], Evaluated] | None
-    """None where nothing is scored; only process 0 scores."""
+    score: Callable[[Group], Evaluated] | None
+    """None where nothing is scored. All processes of the group call it; process 0 gets the scores."""
     save: Callable[[IO[bytes]], None]
     """Writes the weights."""
     parameters: int
@@ -54,7 +54,8 @@ class Prepared:
 def prepare(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> Prepared:
     """Open the data and build the model, from the parent's weights if there is a parent. All processes call it.
 
-    settings: of the stage. leads: whether this is the process that scores. Raises on all processes what fails on one.
+    settings: of the stage. leads: whether this is the process that has the items to score. Raises on all processes what
+    fails on one.
     """
     if settings.fine_tuning is not None:
         return _labelled(run, settings, resources, group)
@@ -73,7 +74,9 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
     return Prepared(
         training=training,
         data=data,
-        score=partial(_score, training, evaluations, scored_settings(run)) if group.share(bool(evaluations)) else None,
+        score=partial(_score, training, evaluations, scored_settings(run), group)
+        if group.share(bool(evaluations))
+        else None,
         save=partial(save, training.model),
         parameters=parameters(architecture(settings.model, settings.image_size)),
         corrupt=known_corrupt,
@@ -82,8 +85,8 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
     )
 
 
-def _score(training: Training, evaluations: Mapping[str, HeldOutItems], settings: Settings) -> Evaluated:
-    return evaluate(training.model, evaluations, settings)
+def _score(training: Training, evaluations: Mapping[str, HeldOutItems], settings: Settings, group: Group) -> Evaluated:
+    return evaluate(training.model, evaluations, settings, group)
 
 
 def _pairs_before(training: Training, data: Data) -> int:
@@ -102,6 +105,10 @@ def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: G
     source = f"{show_setting(labelled_set(settings))}, images {labelled_test_images(settings)}"
     known = digests(settings)
 
+    def score(group: Group) -> Evaluated:
+        found = score_classifier(training.classifier, opened.test, source, settings.precision, group)
+        return replace(found, digests=known)
+
     def keep(file: IO[bytes]) -> None:
         head = {name: value.detach().cpu() for name, value in training.classifier.head.state_dict().items()}
         save(training.model, file, head=head, classes=list(classes))
@@ -109,7 +116,7 @@ def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: G
     return Prepared(
         training=training,
         data=opened.training,
-        score=lambda: replace(score_classifier(training.classifier, opened.test, source), digests=known),
+        score=score,
         save=keep,
         parameters=training.trained_parameters,
         corrupt=0,

@@ -84,7 +84,7 @@ def _write_weights(prepared: Prepared, lease: Lease) -> None:
     if prepared.score is not None and not training.evaluated.scores:
         # An earlier attempt had done all but those programs, and its checkpoint is of the last step.
         lease.live(Doing.EVALUATING)
-        training.evaluated = prepared.score()
+        training.evaluated = prepared.score(Group())  # The others have left.
     lease.write_hits(training.evaluated.hits)
     if programs_of(training.settings):
         training.save(lease)

@@ -19,6 +19,7 @@ import open_clip
 import torch
 
 from flipscale.cost import training_view
+from flipscale.devices import LOADERS
 from flipscale.identity import is_evaluated, scored, stage
 from flipscale.run import Doing, Lease, Probe, Result, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings import Resources, Settings
@@ -31,7 +32,7 @@ from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of, open_training_data, vocabulary
 from flipscale.train.stop import Stop
-from flipscale.train.trainers.builtin.loop import LOADERS, batches
+from flipscale.train.trainers.builtin.loop import batches
 from flipscale.train.trainers.builtin.training import Training
 from flipscale.workspace import Workspace
 
@@ -158,9 +159,8 @@ class _Timer:
             if not measured.problem:
                 self._take_turn(measured)
         for number, settings in enumerate(self.evaluations):
-            if self.lease is not None and not any(each > REPEATED_SECONDS for each in self.evaluation_seconds[number]):
+            if self.group.share(all(each <= REPEATED_SECONDS for each in self.evaluation_seconds[number])):
                 self._evaluate(number, settings)
-            self.group.after_the_first(f"evaluated/{turn}/{number}", done=self.lease is not None)
         return True
 
     def timings(self, site: str, program_seconds: float) -> Timings:
@@ -254,12 +254,13 @@ class _Timer:
         return _Taken(warm_at - began, cpu_warm_at - cpu_began, ended - warm_at, cpu_ended - cpu_warm_at)
 
     def _evaluate(self, number: int, settings: Settings) -> None:
-        assert self.lease is not None
-        self.lease.live(Doing.EVALUATING)
+        if self.lease is not None:
+            self.lease.live(Doing.EVALUATING)
         data, evaluations = self._open(settings)
-        model = build(settings, vocabulary(data, evaluations)).to(self.group.device)
+        words = self.group.share(vocabulary(data, evaluations))
+        model = build(settings, words).to(self.group.device)
         began = time.perf_counter()
-        evaluate(model, evaluations, settings)
+        evaluate(model, evaluations, settings, self.group)
         self.evaluation_seconds[number].append(time.perf_counter() - began)
         self.images[number] = sum(_images_of(held_out) for held_out in evaluations.values())
 

@@ -28,7 +28,7 @@ from flipscale.train.asked import TrainedWeights
 from flipscale.train.data import Data, Images, Integers, views
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
-from flipscale.train.machine import allow_tf32
+from flipscale.train.machine import FORWARD_DTYPES, allow_tf32
 from flipscale.train.model import build
 from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
@@ -39,9 +39,6 @@ FINAL_SHARE = 0.05
 
 LR_SCALE = "lr_scale"
 """Option of a group of parameters: its learning rate over that of the schedule."""
-
-FORWARD_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""The type of the forward pass; weights are always float32."""
 
 
 @dataclass
