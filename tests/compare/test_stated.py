@@ -293,7 +293,7 @@ def test_json_has_the_contrast_the_family_and_the_answer() -> None:
     assert (more_so["verdict"], more_so["family"]) == ("holds", "Table 1d")
     assert more_so["difference"]["p_corrected"] <= 0.05
     assert more_so["difference"]["comparisons"] == 7
-    assert len(more_so["runs"]) == 20
+    assert len(more_so["runs"]) == 10
 
 
 def test_claims_are_about_the_study_s_own_score() -> None:

@@ -74,9 +74,7 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
     return Prepared(
         training=training,
         data=data,
-        score=partial(_score, training, evaluations, scored_settings(run), group)
-        if group.share(bool(evaluations))
-        else None,
+        score=partial(_score, training, evaluations, scored_settings(run)) if group.share(bool(evaluations)) else None,
         save=partial(save, training.model),
         parameters=parameters(architecture(settings.model, settings.image_size)),
         corrupt=known_corrupt,
