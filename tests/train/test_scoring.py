@@ -136,11 +136,11 @@ def test_a_stop_between_two_sets_keeps_the_first_and_the_rest_is_done_later(
     ask_for_scores(folder, evaluation(sets=sets))
     look = scoring.evaluate
 
-    def once(model: Any, evaluations: Any, *more: Any) -> Any:
+    def once(model: Any, evaluations: Any, *more: Any, **options: Any) -> Any:
         done.extend(evaluations)
         if done == ["two", "three"]:
             raise Killed
-        return look(model, evaluations, *more)
+        return look(model, evaluations, *more, **options)
 
     monkeypatch.setattr(scoring, "evaluate", once)
     with pytest.raises(Killed):
