@@ -12,7 +12,7 @@ An attempt that was killed without a trace leaves only its records, and its star
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from flipscale.cost import Cost
 from flipscale.errors import DamagedFile
 from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Result, RunFolder, State, probes_in
-from flipscale.settings import JsonObject, Settings
+from flipscale.settings import JsonObject
 from flipscale.words import device_hours, short
 
 PROBE_ARM = "probe"
@@ -155,8 +155,8 @@ class PlannedStudy:
 
     name: str
     asked: Sequence[Asked]
-    baseline: JsonObject | None
-    """The settings of its baseline, as JSON; None where its plan does not say."""
+    baseline: JsonObject
+    """The settings of its baseline, as JSON."""
 
 
 def entries_of(study: PlannedStudy, runs: Path, left_out: Callable[[str], None]) -> list[LedgerEntry]:
@@ -254,48 +254,15 @@ def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Res
 # Arms
 
 
-def _arms(asked: Sequence[Asked], baseline: JsonObject | None) -> dict[str, str]:
-    """The arm of each run, by id: what differs from the baseline's settings.
-
-    A plan of an older version does not name its baseline. Then the arm is what the runs of one cell differ in, except
-    the seed, and the first run stands for the baseline.
-    """
-    reference = _reference(asked) if baseline is None else baseline
-    return {each.id: _arm(each.settings, reference) for each in asked}
+def _arms(asked: Sequence[Asked], baseline: JsonObject) -> dict[str, str]:
+    """The arm of each run, by id: what differs from the baseline's settings."""
+    return {each.id: _arm(each.settings, baseline) for each in asked}
 
 
 def _arm(settings: JsonObject, reference: JsonObject) -> str:
     differing = [name for name, value in reference.items() if _text(settings.get(name)) != _text(value)]
     # The baseline itself, and its seeds, are named by what they have.
     return ", ".join(f"{name}={_words(settings.get(name))}" for name in differing or list(reference)[:1])
-
-
-def _reference(asked: Sequence[Asked]) -> JsonObject:
-    """The first run's values of the settings in which the runs of a cell differ.
-
-    Settings that follow from others, such as a learning rate that is coupled to the mask ratio, are left out.
-    """
-    names = [name for name in Settings.__dataclass_fields__ if name != "seed"]
-    texts = {each.id: {name: _text(each.settings.get(name)) for name in names} for each in asked}
-    chosen: list[str] = []
-    for name in names:
-        if _varies(name, asked, texts) and _groups(texts, [*chosen, name]) > _groups(texts, chosen):
-            chosen.append(name)
-    return {name: asked[0].settings.get(name) for name in chosen}
-
-
-def _varies(name: str, asked: Sequence[Asked], texts: Mapping[str, Mapping[str, str]]) -> bool:
-    """Whether runs of one cell differ in this setting."""
-    of_cell: dict[str, str] = {}
-    return any(
-        of_cell.setdefault(repr(each.cell), texts[each.id][name]) != texts[each.id][name]
-        for each in asked
-        if each.cell is not None
-    )
-
-
-def _groups(texts: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> int:
-    return len({tuple(of_run[name] for name in names) for of_run in texts.values()})
 
 
 def _text(value: object) -> str:

@@ -106,7 +106,7 @@ def _limits(facts: Mapping[str, Any]) -> str:
 
 
 def _beyond(facts: Mapping[str, Any]) -> str:
-    asked = sum(len(facts[name]) for name in ("effects", "curves", "claims"))
+    asked = sum(len(facts[name]) for name in ("gains", "curves"))
     return f"{len(facts['beyond_limits'])} of {asked} designs outside their limits in some reading"
 
 

@@ -16,8 +16,7 @@ A reading names a study and one of
     exponent: NAME            a parameter of the `law:` of fits.json, of the runs in `group:`
 
 `published` is the paper's effect in the unit of the reading, or only its direction: better, worse. `none` reports a
-number that nothing was published about. A claim brings its own. `under_revision: true` withholds the verdict, for a
-reason that stands among the study's caveats.
+number that nothing was published about. A claim brings its own.
 """
 
 import json
@@ -47,7 +46,6 @@ class Verdict(StrEnum):
     DISAGREES = "disagrees"
     UNDECIDED = "undecided"
     NOTHING_PUBLISHED = "nothing published"
-    UNDER_REVISION = "method under revision"
     NOT_RUN = "not run"
 
 
@@ -73,15 +71,11 @@ class Reading:
     """What a claim of being level came to."""
     at_least: bool = False
     """Whether the value is a lower bound."""
-    under_revision: bool = False
-    """Whether the method is known to mislead here, so that no verdict is given."""
 
     @property
     def verdict(self) -> Verdict:
         """The sign of the paper's effect against the interval: the one rule."""
         null = 1.0 if self.unit == "ratio" else 0.0
-        if self.under_revision:
-            return Verdict.UNDER_REVISION
         if self.level is not None:
             return self.level
         if self.published == "none":
@@ -165,7 +159,6 @@ def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Readin
             published=line.get("published", claim["published"] or _DIRECTION.get(claim["expect"], claim["expect"])),
             expected="published" not in line and not claim["published"],
             level=_LEVEL[claim["verdict"]] if claim["expect"] == "level" else None,
-            under_revision=line.get("under_revision", False),
         )
 
 
@@ -295,10 +288,7 @@ class Question:
         for study in dict.fromkeys(reading.study for reading in self.found):
             of_study = [reading for reading in self.found if reading.study == study]
             seeds = next((f", {count(reading.seeds, 'seed')}" for reading in of_study if reading.seeds), "")
-            said = ", ".join(
-                f"{reading.number} ({reading.certainty}{', under revision' if reading.under_revision else ''})"
-                for reading in of_study
-            )
+            said = ", ".join(f"{reading.number} ({reading.certainty})" for reading in of_study)
             lines.append(f"[{study}](../results/{study}/comparison.md){seeds}: {said}")
         return "<br>".join([*lines, *self.missing]) or NOT_YET
 

@@ -227,23 +227,6 @@ def coverage() -> str:
     return "\n".join(bench_lines("comparison")).rstrip() + "\n"
 
 
-def worst_cell() -> str:
-    facts = bench_facts("comparison")
-    by_cell = min(facts["effects"], key=lambda design: design["methods"]["moderated"]["worst"])
-    mean = min(facts["effects"], key=lambda design: design["methods"]["moderated"]["cover"])
-    biases = [100 * one["bias"] for one in facts["saturating"]]
-
-    def said(design: dict[str, Any], key: str) -> str:
-        seeds = f" with {design['seeds']} seeds" if design["seeds"] else ""
-        return f"{100 * design['methods']['moderated'][key]:.1f} % ({design['scatter']}{seeds})"
-
-    return (
-        f"By the moderated t the worst cell of any design is covered in {said(by_cell, 'worst')}, and the worst "
-        f"average over cells is {said(mean, 'cover')}. Without any noise, speed-ups of curves that level off are read "
-        f"{-min(biases):.0f} % low to {max(biases):.0f} % high.\n"
-    )
-
-
 def coverage_of_laws() -> str:
     lines = bench_lines("coverage")
     start = next(i for i, line in enumerate(lines) if line.startswith("|"))
@@ -315,7 +298,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/mlflow.md#speed": mirror,
     "docs/times.md#probe": probe,
     "docs/compare.md#coverage": coverage,
-    "docs/compare.md#worst": worst_cell,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
     "docs/reliability.md#counts": reliability,

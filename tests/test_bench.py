@@ -105,12 +105,14 @@ def test_a_table_has_a_line_for_each_row():
 
 def test_synthetic_studies_are_compared_and_the_shares_are_of_them(tmp_path):
     out = tmp_path / "tiny.json"
-    facts = comparison.main(["--seeds", "3", "--studies", "4", "--curves", "1", "--out", str(out)])
-    assert len(facts["effects"]) == len(facts["curves"]) == 12
-    even = facts["effects"][0]
-    assert (even["scatter"], even["seeds"], even["studies"]) == ("equal noise", 3, 4)
-    # 95 % nominal: of 160 intervals fewer than 136 hold it in 1 of 1 million cases.
-    assert even["methods"]["moderated"]["cover"] > 0.85
-    assert sum(design["held"]["speed-up"] or 0 for design in facts["curves"]) > 9
-    assert json.loads(out.read_text())["effects"] == facts["effects"]
-    assert out.with_suffix(".svg").read_text().startswith("<?xml")
+    facts = comparison.main(["--gains", "4", "--curves", "2", "--out", str(out)])
+    assert len(facts["gains"]) == len(comparison.GAINS)
+    assert len(facts["curves"]) == len(comparison.CURVES)
+    even = next(row for row in facts["gains"] if row["design"] == "even noise" and row["cells"] == 20)
+    assert (even["seeds"], even["studies"], even["without_interval"]) == (2, 4, 0)
+    # 95 % nominal: of 80 intervals fewer than 66 hold it in 1 of 1 million cases.
+    assert even["cover"] > 0.82
+    fails = next(row for row in facts["gains"] if row["design"] == "a cell where runs fail" and row["seeds"] == 5)
+    assert fails["without_interval"] > 0
+    assert all(row["read"] == 0 for row in facts["curves"] if row["design"] == "miss")
+    assert json.loads(out.read_text())["gains"] == facts["gains"]

@@ -170,24 +170,6 @@ def test_an_arm_is_what_differs_from_the_baseline(tmp_path, asked):
     assert arms(tmp_path, baseline, *runs) == ["mask_ratio=0", "mask_ratio=0.5", "mask_ratio=0.5, text_mask_ratio=0.5"]
 
 
-def test_where_a_plan_does_not_name_its_baseline_it_is_what_runs_of_a_cell_differ_in(tmp_path, asked):
-    """A learning rate that follows from the mask ratio is not an arm of its own, nor is a seed."""
-    runs = [
-        asked(
-            f"{mask}-{seed}-{samples}",
-            mask_ratio=mask,
-            lr=1e-3 * (1 + mask),
-            seed=seed,
-            samples=samples,
-            cell=(("samples", str(samples)),),
-        )
-        for samples in (1600, 3200)
-        for mask in (0.0, 0.5)
-        for seed in (0, 1)
-    ]
-    assert set(arms(tmp_path, None, *runs)) == {"mask_ratio=0", "mask_ratio=0.5"}
-
-
 # Sums
 
 

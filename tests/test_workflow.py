@@ -8,7 +8,6 @@ import pytest
 
 import flipscale
 from flipscale import Workspace
-from flipscale.identity import RECIPE
 from flipscale.run import State
 from flipscale.words import hours_or_seconds
 from flipscale.workflow.collected import collect_study
@@ -90,27 +89,6 @@ def test_a_table_of_an_older_recipe_is_kept_beside_the_new_one(tmp_path, capsys)
     assert curves.with_name("curves.recipe_1_2.parquet").read_text() == "curves of results.recipe_1_2.csv"
     collect_study(opened)
     assert "of recipe" not in capsys.readouterr().err
-
-
-def test_a_table_of_runs_that_are_not_here_is_kept_beside_the_new_one(tmp_path, capsys) -> None:
-    file = tmp_path / "mask.yaml"
-    file.write_text(STUDY)
-    opened = open_study(file, Workspace(tmp_path / "results"))
-    table, curves = opened.files.results, opened.files.curves
-    table.parent.mkdir(parents=True)
-    rows = f"id,recipe\n{opened.plan.runs[0].id},{RECIPE}\n"
-    table.write_text(rows)
-    curves.write_text("curves")
-    opened.files.archive.touch()
-    collect_study(opened)
-    kept = table.with_name("results.without_runs.csv")
-    said = f"{table} had rows of runs whose folders are not here, and is kept as {kept.name}. `flipscale merge "
-    assert said in capsys.readouterr().err
-    assert (kept.read_text(), curves.with_name("curves.without_runs.parquet").read_text()) == (rows, "curves")
-    assert len(table.read_text().splitlines()) == 1
-    collect_study(opened)
-    assert "not here" not in capsys.readouterr().err
-    assert [path.name for path in table.parent.glob("*.without_runs*.csv")] == [kept.name]
 
 
 def test_how_runs_ended_is_one_sentence() -> None:

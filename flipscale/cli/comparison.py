@@ -1,7 +1,7 @@
 """The effects of settings: compare (one study, two studies, or any table) and diff (two study files)."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -97,8 +97,7 @@ def _compare_two(args: argparse.Namespace) -> int:
         )
     _refuse_table_options(args)
     opened = open_two(args.study, args.new, workspace_of(args), _workspace_of_new(args))
-    compared = write_study_pair(opened, args.score)
-    return _print(args, compared.pair, study_pair_json, study_pair_text, (compared.json, compared.markdown))
+    return _print(args, write_study_pair(opened, args.score), study_pair_json, study_pair_text)
 
 
 def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
@@ -114,8 +113,7 @@ def _compare_study(args: argparse.Namespace) -> int:
     _refuse_table_options(args)
     opened = open_study_of(args)
     say_other_data(opened)
-    compared = compare_study(opened, args.score)
-    return _print(args, compared.comparison, comparison_json, comparison_text, (compared.json, compared.markdown))
+    return _print(args, compare_study(opened, args.score).comparison, comparison_json, comparison_text)
 
 
 def _compare_table(args: argparse.Namespace) -> int:
@@ -153,15 +151,12 @@ def _print(
     found: _Found,
     as_json: Callable[[_Found], object],
     as_text: Callable[[_Found], str],
-    files: Sequence[Path] = (),
 ) -> int:
-    """Print what was found, as JSON if asked, and name the files that hold it too. Returns exit code 0."""
+    """Print what was found, as JSON if asked. Returns exit code 0."""
     if args.json:
         print_json(as_json(found))
     else:
         print(as_text(found))
-    if files:
-        say(f"wrote {' and '.join(map(str, files))}")
     return 0
 
 

@@ -110,7 +110,7 @@ def submit(args: argparse.Namespace) -> int:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
         return 0
     with _following(args, opened) as follower:
-        return 1 if wait_for(opened, submission, follower) else 0
+        return 1 if wait_for(opened, submission, launcher, follower) else 0
 
 
 def _add_live(parser: argparse.ArgumentParser, when: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flipscale.fit.of_study import StudyFits
     from flipscale.study import Study
     from flipscale.workflow.opened import OpenStudy
+    from flipscale.workflow.results import StudyResults
 
 
 def _law_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +83,7 @@ def fit(args: argparse.Namespace) -> int:
     _check_source(args.source)
     _spell_out(args)
     budgets = _budgets(args)
-    found, source, out = _fitted(args)
+    found, source, out, results = _fitted(args)
     found = replace(found, budgets=budgets)
     if args.json:
         print_json(found.to_dict(source))
@@ -90,25 +91,26 @@ def fit(args: argparse.Namespace) -> int:
         print(found.text)
     _say_none("not fitted", found.not_fitted)
     if out := args.out or out:
-        write_fits(out, found, source)
+        write_fits(out, found, source, None if args.out else results)
     return 0
 
 
-def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path | None]":
-    """The laws of the study or table that the arguments name, what that is, and where they go."""
+def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path | None, StudyResults | None]":
+    """The laws of the study or table that the arguments name, what that is, where they go, and the study's results."""
     from flipscale.collect import is_table
     from flipscale.fit.of_study import StudyFits, fit_study
 
     if is_table(args.source):
-        return StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None
-    opened, results, y = _results(args)
+        return StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None, None
+    opened, study, y = _results(args)
+    results = study.table
     if args.x or args.frontier or args.budget:
         found = StudyFits(*_fits(args, results, y))
     else:
         with Steps("fitting laws") as steps:
             options = _options(args)
             found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=options, progress=steps)
-    return found, {"study": opened.study.name}, opened.files.fits
+    return found, {"study": opened.study.name}, opened.files.fits, study
 
 
 def _check_source(source: str) -> None:
@@ -226,14 +228,14 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     from flipscale.errors import ResultsError
     from flipscale.fit import forecast as forecast_one
     from flipscale.fit import group_name, in_groups
-    from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, variables_of
+    from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, model_sizes, variables_of
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
 
     if args.through:
         raise FlipscaleError("--through is for tables; a study's score is forecast from its size directly.")
-    opened, results, y = _results(args)
-    study = opened.study
+    opened, of_study, y = _results(args)
+    study, results = opened.study, model_sizes(of_study.table)
     asked = {name: plain_value(value) for name, value in at.items()}
     found: list[Forecast] = []
     none: dict[str, str] = {}
@@ -291,16 +293,17 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
 _NEEDS = "which columns of {source}? Write: flipscale {verb} {source} --x COLUMN[,COLUMN] --y COLUMN"
 
 
-def _results(args: argparse.Namespace) -> "tuple[OpenStudy, pd.DataFrame, str]":
+def _results(args: argparse.Namespace) -> "tuple[OpenStudy, StudyResults, str]":
     """The study, its results, and which score is meant."""
-    from flipscale.collect import read_results
     from flipscale.compare import pick_score
     from flipscale.fit import where
     from flipscale.workflow.opened import open_study
+    from flipscale.workflow.results import study_results
 
     opened = open_study(args.source, workspace_of(args))
-    results = where(read_results(opened.files.results), args.where)
-    return opened, results, args.y or pick_score(results, opened.study.score)
+    found = study_results(opened)
+    results = replace(found, table=where(found.table, args.where))
+    return opened, results, args.y or pick_score(results.table, opened.study.score)
 
 
 def _table(args: argparse.Namespace) -> "pd.DataFrame":

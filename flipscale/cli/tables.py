@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flipscale.cli.arguments import add_json, add_plots, add_results, add_site, add_study, open_study_of
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
-from flipscale.workflow.talk import Steps, say
+from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
     from flipscale.workflow.collected import Tracking
@@ -107,16 +107,17 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(args: argparse.Namespace) -> int:
     """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
-    from flipscale.collect import baseline_of, read_results
+    from flipscale.collect import baseline_of
     from flipscale.export import exported
     from flipscale.run import replacing
+    from flipscale.workflow.results import study_results
 
     opened = open_study_of(args)
     study = opened.study
     if args.to == "parquet" and args.out is None:
         raise FlipscaleError("Parquet is not text for a terminal; say where it goes: --out FILE.parquet")
     data = exported(
-        read_results(opened.files.results),
+        study_results(opened).table,
         args.to,
         study=study.name,
         question=study.question,
@@ -143,11 +144,9 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Write a study as one HTML page that opens offline, with interactive figures and a table of all runs."""
-    from flipscale.report import write_report
+    from flipscale.workflow.drawn import report_study
 
-    opened = open_study_of(args)
-    with Steps("writing the report"):
-        written = write_report(opened.study, opened.plan, opened.file, args.results, args.plots)
+    written = report_study(open_study_of(args))
     if args.json:
         print_json({"file": str(written.path), "bytes": written.size})
     else:

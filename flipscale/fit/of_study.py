@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from flipscale.architecture import architecture
 from flipscale.errors import ResultsError
 from flipscale.fit.allocation import FLOPS_PER, Allocation, allocate
 from flipscale.fit.as_json import allocation_json, fit_json
@@ -21,9 +23,13 @@ from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.unnamed import STANDS_FOR
 from flipscale.fit.words import allocation_text, by_reason, fit_text
 from flipscale.scores import is_open_ended, lower_is_better
+from flipscale.words import count
 
 SIZE, SAMPLES, PAIRS = "flops_per_sample", "samples_seen", "unique_pairs"
 BUDGET = "train_flops"
+
+_SAME_MODEL = 1.1
+"""Parameters within this factor are one model size: a patch embedding has more of them for larger patches."""
 
 _VARIES = 1.05
 """A variable whose values are all within this factor is one value: realised samples differ by a part of a batch."""
@@ -63,6 +69,21 @@ class StudyFits:
             ],
             "not_fitted": dict(self.not_fitted),
         }
+
+
+def model_sizes(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows without controls: coarse patches and small images save tokens as a mask does, and are no model size.
+
+    A control has fewer patches, before any mask, than another row of about as many parameters.
+    """
+    if not {"params", "model", "image_size"} <= set(results.columns):
+        return results
+    params = results["params"].to_numpy(dtype="float64")
+    names = zip(results["model"].astype(str), results["image_size"].astype(int), strict=True)
+    patches = np.array([architecture(*named).image.patches for named in names])
+    alike = np.abs(np.log(params[:, None] / params)) < np.log(_SAME_MODEL)
+    found: pd.DataFrame = results[~(alike & (patches[:, None] < patches)).any(axis=1)]
+    return found
 
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
@@ -107,7 +128,10 @@ def fit_study(
         )
     fits: list[Fit] = []
     none: dict[str, str] = {}
-    groups = groups_of(results, axes)
+    sizes = model_sizes(results)
+    if controls := len(results) - len(sizes):
+        none["coarse patches and small images"] = f"{count(controls, 'run')} of them: controls are no model size"
+    results, groups = sizes, groups_of(sizes, axes)
     to_fit = list(_laws_to_fit(results, groups, law))
     for number, wanted in enumerate(to_fit):
         progress(number, len(to_fit), wanted.name)

@@ -20,6 +20,11 @@ LAUNCHERS = {
 }
 """Each launcher by name, as module:class; the class takes the results folder and the site. Imported on first use."""
 
+
+class NoPlace(LaunchError):
+    """A scheduler takes no more jobs of this user, account or QOS until some have ended."""
+
+
 TRAIN = (sys.executable, "-P", "-m", "flipscale", "train")
 """The worker's command; the folders of the runs follow. -P: a yaml.py in the working folder is not imported."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from flipscale.code import CodeChanges
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import locked
-from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
+from flipscale.launch.launcher import Launcher, NoPlace, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
@@ -48,6 +48,10 @@ class Submission:
     """Runs that would go out and cannot start, as the weights of a finished parent are not here: that parent's id."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """Runs that would go out and are left out, as a file of their folder is damaged: which one, in a sentence."""
+    unsent: tuple[Run, ...] = ()
+    """Runs for which there was no place among the jobs of this user, see `NoPlace`; `wait` sends them later."""
+    to_score: Mapping[str, float | None] = field(default_factory=dict)
+    """As it was given to `submit`."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -67,6 +71,10 @@ class Submission:
         anew += f" ({self.scored} of them trained, and only scored)" if self.scored else ""
         submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
         held = f", held back {len(self.held_back)} without weights" if self.held_back else ""
+        if self.unsent:
+            held += (
+                f", {len(self.unsent)} go out as others end, or with another submit: there is no place for more jobs"
+            )
         return f"{submitted}{held}" + (f", left out {len(self.problems)} damaged" if self.problems else "")
 
     def missing_weights(self, results: Path) -> list[str]:
@@ -118,7 +126,9 @@ def submit(
                 else _asked_again(run, results, where)
                 for run, where in to_do
             ]
-            jobs = _hand_out(requests, launcher)
+            jobs = _as_many_as_fit(requests, launcher)
+    sent = {job.run_id for job in jobs}
+    unsent = tuple(run for run, _ in to_do if run.id not in sent)
     stopping = sum(look.is_stopping for look in alone)
     counted = Counter(look.state for look in alone)
     given = tuple(once.values()), tuple(jobs), dict(counted)
@@ -126,8 +136,9 @@ def submit(
     asked_for = redo.ids | (set(sorting.code.differing) if redo.stale else set())
     followed = len(set(sorting.anew) - asked_for)
     left_out = held_back, sorting.problems
-    scored = sum(request.only_scores for request in requests)
-    return Submission(*given, stopping, unanswered, scored, len(sorting.anew), followed, sorting.code, *left_out)
+    scored = sum(request.only_scores for request in requests if request.id in sent)
+    redone = len(sorting.anew)
+    return Submission(*given, stopping, unanswered, scored, redone, followed, sorting.code, *left_out, unsent, to_score)
 
 
 def preview(
@@ -329,6 +340,17 @@ def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
     ask_for_scores(folder, run.settings.evaluation)
     folder.clear_for_retry()
     return Request(folder, replace(asked, seconds=None, cost=cost), True)
+
+
+def _as_many_as_fit(requests: Sequence[Request], launcher: Launcher) -> list[Job]:
+    """The jobs of those that the launcher took. NoPlace if it took none."""
+    try:
+        return _hand_out(requests, launcher)
+    except NoPlace:
+        taken = [job for request in requests if (job := request.folder.job())]
+        if not taken:
+            raise
+        return taken
 
 
 def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TextIO
 
-from flipscale.launch.launcher import launcher_named
+from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
 from flipscale.launch.look import Looker, run_folder
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
-from flipscale.launch.submit import Submission, cancel
+from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.launch.wallclock import clock_seconds, seconds_of_run, workers_here
 from flipscale.plan import Run
 from flipscale.run import State
@@ -24,18 +24,52 @@ FOLLOW_SECONDS = 0.5
 """Seconds between looks at the run folders while somebody watches."""
 
 
-def watch(runs: Sequence[Run], results: Path, *, every: float = FOLLOW_SECONDS) -> Iterator[StudyProgress]:
-    """The study's progress, again and again, until no run waits or runs; the last one yielded is how it ended."""
+def watch(
+    runs: Sequence[Run],
+    results: Path,
+    *,
+    every: float = FOLLOW_SECONDS,
+    more: Callable[[StudyProgress], bool] = lambda progress: False,
+) -> Iterator[StudyProgress]:
+    """The study's progress, again and again, until no run waits or runs; the last one yielded is how it ended.
+
+    more: is shown each, and whether others are still to be sent.
+    """
     study = _Watched(runs, results)
     while True:
         began = time.monotonic()
         progress = study.look()
         took = time.monotonic() - began
         yield progress
-        if not progress.active:
+        if not more(progress) and not progress.active:
             return
         # Thousands of folders on a shared disk take a while.
         time.sleep(max(every, min(LONGEST_REST_SECONDS, LOOK_SHARE * took)))
+
+
+class _Rest:
+    """The runs of a submission for which there was no place, sent as others end."""
+
+    def __init__(self, submission: Submission, results: Path, launcher: Launcher | None):
+        self.runs, self.results, self.launcher = submission.unsent, results, launcher
+        self.to_score = submission.to_score
+        self.active: int | None = None
+        """How many runs were active at the last try; None before the first look."""
+
+    def send(self, progress: StudyProgress) -> bool:
+        """Send some if runs have ended since the last try; whether some are still to be sent. NoPlace if there is none
+        though no run is active: other jobs of the user have the places."""
+        active = sum(map(progress.count, ACTIVE))
+        if not self.runs or self.launcher is None or progress.count(State.CANCELLED):
+            return False
+        if self.active is not None and active < self.active:
+            try:
+                self.runs = submit(self.runs, self.results, self.launcher, to_score=self.to_score).unsent
+            except NoPlace:
+                if not active:
+                    raise
+        self.active = active
+        return bool(self.runs)
 
 
 class _Watched:
@@ -143,10 +177,11 @@ def wait(
     *,
     every: float = FOLLOW_SECONDS,
     follower: Callable[[StudyProgress], None] | None = None,
+    launcher: Launcher | None = None,
 ) -> StudyProgress:
     """Report on `stream` (stderr) how the submission's runs go until none waits or runs. Returns how they ended.
 
-    follower: is also given each look.
+    follower: is also given each look. launcher: gets what the submission had no place for, as places become free.
 
     Ctrl-C on this machine's runs cancels those that this submission handed out, not those that somebody else had:
     KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs still
@@ -154,7 +189,7 @@ def wait(
     """
     voice = Voice(stream or sys.stderr)
     try:
-        for progress in watch(submission.runs, results, every=every):
+        for progress in watch(submission.runs, results, every=every, more=_Rest(submission, results, launcher).send):
             voice.follow(progress, results)
             if follower is not None:
                 follower(progress)

@@ -63,6 +63,7 @@ def plot_all(
     figures: Sequence[str] | None = None,
     *,
     note: Path | None = None,
+    keep: bool = False,
     progress: DrawProgress = lambda *_: None,
 ) -> Plotted:
     """Draw the named figures, or all, into `out`. One that cannot be drawn is skipped, and its old files removed.
@@ -70,12 +71,14 @@ def plot_all(
     If no run has a score, only the figures that need none are drawn. Raises ResultsError for an unknown figure.
 
     note: the file that records what each figure was drawn from. A figure that would be the same is not drawn again.
+    keep: draw only figures whose files are not there.
     """
     names = _known(figures)
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     before = DrawnBefore.read(note, data) if note else None
-    unchanged = [name for name in names if before and before.has(name, _paths(out, name))]
+    unchanged = [name for name in names if keep and all(path.exists() for path in _paths(out, name))]
+    unchanged += [name for name in names if name not in unchanged and before and before.has(name, _paths(out, name))]
     to_draw = [name for name in names if name not in unchanged]
     skipped = _draw(to_draw, data, out, progress)
     if before:

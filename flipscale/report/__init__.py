@@ -2,7 +2,6 @@
 
     writing.py            write_report: the page as a file
     evidence.py           what there is: tables, states, logs, fits, figures; reads files and writes none
-    older.py              tables of an older recipe, whose runs have other ids than the plan's
     page.py               from the evidence to the page, section by section
     answer.py, fits.py    two of its sections
     charts.py             the data that the page's script draws and lists

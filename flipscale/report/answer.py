@@ -77,11 +77,6 @@ def _unfinished(evidence: Evidence) -> list[str]:
             f'<p class="note">{unfinished} of {count(len(evidence.planned.cells), "run")} are not in results.csv yet, '
             "so what follows may change.</p>"
         )
-    if evidence.uncollected:
-        parts.append(
-            f'<p class="note">{count(evidence.uncollected, "run")} finished since the results were collected; '
-            f"<code>flipscale collect</code> adds them.</p>"
-        )
     return parts
 
 

@@ -19,7 +19,6 @@ from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
 from flipscale.report.fits import fits
-from flipscale.report.older import named_as_in
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
 from flipscale.workspace import RUNS_FOLDER, Workspace
@@ -66,12 +65,10 @@ class Evidence:
 
     study: Study
     planned: Plan
-    """Every run; if the table is of an older recipe, with the ids of the table."""
+    """Every run."""
     study_text: str
     results: pd.DataFrame
     """results.csv, with `arm` in words; empty without one."""
-    uncollected: int
-    """Finished runs without a row in results.csv."""
     runs: Mapping[str, RunProgress]
     """Every run of the plan by its id."""
     arms: Mapping[str, str]
@@ -105,7 +102,6 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     files = Workspace(results, plots).study(study.name)
     baseline = baseline_of(study)
     table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
-    planned = named_as_in(table, planned)
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)
@@ -120,7 +116,6 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         planned=planned,
         study_text=study_file.read_text(encoding="utf-8"),
         results=table,
-        uncollected=sum(runs[run.id].state is State.FINISHED for run in planned.cells if run.id not in collected),
         runs=runs,
         arms={run_id: names[arm] for run_id, arm in arms.items()},
         arm_words=names,

@@ -12,14 +12,13 @@ import pandas as pd
 from flipscale.code import CodeChanges
 from flipscale.compare import claims_markdown, comparison_markdown, effects_title
 from flipscale.devices import Hours, total_hours
-from flipscale.identity import RECIPE, dataset_name
+from flipscale.identity import dataset_name
 from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
 from flipscale.report.markup import details, markdown, table, text
 from flipscale.report.names import readable
-from flipscale.report.older import older_recipe
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
 from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined, short, times
@@ -116,7 +115,6 @@ def _facts(evidence: Evidence) -> str:
     said = [
         f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *others,
-        f"trained under recipe {recipe}, today's is {RECIPE}" if (recipe := older_recipe(evidence.results)) else "",
         f"{hours_words(spent * factor)} {unit} measured" if spent else "",
         f"{evidence.planned.total.hours * factor} {unit} predicted",
         f"{evidence.planned.money} predicted" if evidence.planned.money else "",

@@ -39,8 +39,7 @@ def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
         try:
             plan = read_json_object(path)
             asked = [asked_from_json(run) for run in plan["runs"]]
-            baseline = plan.get("baseline")
-            found.append(PlannedStudy(str(plan["study"]), asked, baseline if isinstance(baseline, dict) else None))
+            found.append(PlannedStudy(str(plan["study"]), asked, dict(plan["baseline"])))
         except (DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
             say(f"{path} is left out: it is not a flipscale plan ({error}); plan the study again.")
     return found

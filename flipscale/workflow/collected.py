@@ -1,9 +1,6 @@
 """Finished runs into tables, and the same rows into MLflow."""
 
-import csv
-import io
 import itertools
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -14,31 +11,43 @@ from flipscale import track
 from flipscale.code import code_changes
 from flipscale.collect import Collected
 from flipscale.collect import collect as collect_runs
-from flipscale.errors import DamagedFile, FlipscaleError
+from flipscale.errors import FlipscaleError
 from flipscale.identity import RECIPE, show_setting
-from flipscale.plain_files import read_text
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
+from flipscale.workflow.plans import finished_here, rows_in_table, write_plan_file
 from flipscale.workflow.talk import Steps, say
 from flipscale.workflow.to_score import say_other_data
 from flipscale.workspace import StudyFiles
 
 
-def collect_study(opened: OpenStudy) -> Collected:
-    """Bring results.csv and curves.parquet up to date with the study's runs."""
-    plan, folder = opened.finished_plan, opened.files.folder
-    before = _ids_and_recipes(opened.files.results)
-    _keep_older_recipe(opened.files, before)
-    kept = _keep_without_runs(opened, before)
+def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
+    """Bring results.csv and curves.parquet up to date with the study's runs.
+
+    They stay as they are where the study would lose rows: where the folders of its runs are elsewhere.
+
+    only_news: say nothing where nothing has changed.
+    """
+    plan, files = opened.finished_plan, opened.files
+    before = rows_in_table(files.results)
+    _keep_older_recipe(files, before)
+    of_today = {run_id for run_id, recipe in before if recipe == RECIPE}
+    elsewhere = of_today - finished_here(opened.workspace, of_today)
+    asked = {run.id for run in plan.cells}
+    stays = bool(elsewhere & asked or (elsewhere and not finished_here(opened.workspace, asked)))
+    if elsewhere and not stays:
+        kept = _keep(files, "without_runs")[0].name
+        had = f"{files.results} had rows of runs whose folders are not here, and is kept as {kept}."
+        say(had + _how_to_merge(opened))
     with Steps("reading runs") as steps:
-        found = collect_runs(plan, opened.workspace.results, folder, progress=steps)
-    note_owner(folder, opened.file)
-    if kept and found.written:
-        _say_kept(opened, kept[0])
-    elif kept:
-        for copy in kept:
-            copy.unlink(missing_ok=True)
+        rows = len(before) if stays else None
+        found = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
+    note_owner(files.folder, opened.file)
+    if found.written:
+        write_plan_file(plan, files, opened.workspace.runs)  # `gc` asks it which runs are needed.
+    elif only_news:
+        return found
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
     for name in found.unknown_scores:
@@ -46,12 +55,16 @@ def collect_study(opened: OpenStudy) -> Collected:
         say(f"the score {name} has no column in results.csv ({which}); its points are in curves.parquet")
     torn = f", {count(found.torn_lines, 'torn line')} left out" if found.torn_lines else ""
     unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
-    rows = f"{found.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
-    if found.written:
-        say(f"wrote {found.files[0]} ({rows}, {_news(found)})")
+    of_plan = f"{found.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
+    if stays:
+        lacking = f"the folders of {count(len(elsewhere), 'run')} are not here"
+        say(f"left alone {found.files[0]}: {lacking}.{_how_to_merge(opened)}")
+    elif found.written:
+        say(f"wrote {found.files[0]} ({of_plan}, {_news(found)})")
     else:
-        say(f"{found.files[0]} is up to date ({rows})")
-    say_other_data(opened)
+        say(f"{found.files[0]} is up to date ({of_plan})")
+    if not only_news:
+        say_other_data(opened)
     return found
 
 
@@ -74,36 +87,10 @@ def _keep_older_recipe(files: StudyFiles, rows: Sequence[tuple[str, int]]) -> No
             )
 
 
-def _keep_without_runs(opened: OpenStudy, rows: Sequence[tuple[str, int]]) -> list[Path]:
-    """Keep a table with rows of runs whose folders are not here, as in a fresh clone: the new table has none of them.
-
-    The copies, the table first; empty where every row has its folder.
-    """
-    runs = opened.workspace.runs
-    of_today = [run_id for run_id, recipe in rows if recipe == RECIPE]
-    is_whole = all(os.path.exists(f"{runs}/{run_id}/result.json") for run_id in of_today)  # noqa: PTH110  of 10,000 runs
-    return [] if is_whole else _keep(opened.files, "without_runs")
-
-
-def _say_kept(opened: OpenStudy, kept: Path) -> None:
+def _how_to_merge(opened: OpenStudy) -> str:
+    """' `flipscale merge ARCHIVE` unpacks them.', where the archive is here."""
     archive = opened.files.archive
-    merged = f" `flipscale merge {archive}` unpacks them." if archive.exists() else ""
-    say(f"{opened.files.results} had rows of runs whose folders are not here, and is kept as {kept.name}.{merged}")
-
-
-def _ids_and_recipes(table: Path) -> list[tuple[str, int]]:
-    """The id and the recipe of each row; none of a file that is not a table of results: it is replaced as usual."""
-    try:
-        rows = csv.reader(io.StringIO(read_text(table), newline=""))
-        header = next(rows, [])
-        return [(_cell(row, header, "id"), int(_cell(row, header, "recipe") or 1)) for row in rows if row]
-    except (OSError, DamagedFile, ValueError, csv.Error):
-        return []
-
-
-def _cell(row: list[str], header: list[str], name: str) -> str:
-    """The row's value in that column; '' where it has none. csv.DictReader takes 3 times as long for 100 columns."""
-    return row[place] if name in header and (place := header.index(name)) < len(row) else ""
+    return f" `flipscale merge {archive}` unpacks them." if archive.exists() else ""
 
 
 def _keep(files: StudyFiles, why: str) -> list[Path]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.collect import chance_level, hits_of, read_results
+from flipscale.collect import chance_level, hits_of
 from flipscale.compare import (
     Comparison,
     comparison_json,
@@ -13,8 +13,8 @@ from flipscale.compare import (
     with_images,
 )
 from flipscale.compare import compare_study as compare_arms
-from flipscale.run import replacing, write_json
 from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.results import study_results, write_analysis
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     score: the study's own if left out, which report and MLflow show; another one goes into files of its own.
     """
     study, files = opened.study, opened.files
-    results = read_results(files.results)
+    found = study_results(opened)
+    results = found.table
     comparison = compare_arms(results, study, opened.plan, score)
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
@@ -42,7 +43,6 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score
     compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))
-    write_json(compared.json, comparison_json(comparison))
-    with replacing(compared.markdown) as file:
-        file.write(f"# {study.question or study.name}\n\n{comparison_markdown(comparison)}".encode())
+    text = f"# {study.question or study.name}\n\n{comparison_markdown(comparison)}"
+    write_analysis(compared.json, comparison_json(comparison), found, {compared.markdown: text})
     return compared

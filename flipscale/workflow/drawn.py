@@ -1,13 +1,17 @@
-"""Figures from the tables."""
+"""Figures and the page from the tables."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.collect import baseline_of, chance_level, read_curves, read_results
+from flipscale.collect import baseline_of, chance_level, read_curves
 from flipscale.compare import judge_study, measured_scores, pick_score
+from flipscale.errors import ResultsError
 from flipscale.plot import FORMATS, Plotted, figure_data, plot_all, read_references
+from flipscale.report import Report, write_report
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.results import study_results
 from flipscale.workflow.talk import Steps, say
 
 
@@ -15,10 +19,11 @@ def draw_study(opened: OpenStudy, references: Path | None = None, *, redraw: boo
     """Draw the study's figures from its tables, those that have changed. ResultsError where they allow none.
 
     references: a file of others' results to show beside.
-    redraw: draw all.
+    redraw: draw all. Else figures that are there stay where the folders of the runs are not here.
     """
     study, files = opened.study, opened.files
-    results = read_results(files.results)
+    found = study_results(opened)
+    results = found.table
     scores = [pick_score(results, study.score)] if measured_scores(results) else []
     data = figure_data(
         results,
@@ -35,7 +40,10 @@ def draw_study(opened: OpenStudy, references: Path | None = None, *, redraw: boo
     if redraw:
         files.drawn.unlink(missing_ok=True)
     with Steps("drawing figures") as steps:
-        drawn = plot_all(data, files.figures, study.figures, note=files.drawn, progress=steps)
+        keep = not (found.are_here or redraw)
+        drawn = plot_all(data, files.figures, study.figures, note=files.drawn, keep=keep, progress=steps)
+    if keep and drawn.unchanged:
+        say("the folders of these runs are not here, so figures that are there stay; --redraw draws all")
     asked = study.figures is not None
     for name, reason in drawn.skipped.items() if asked else ():
         say(f"{name} is not drawn: {reason}")
@@ -43,6 +51,14 @@ def draw_study(opened: OpenStudy, references: Path | None = None, *, redraw: boo
         figures = "1 figure does" if len(drawn.skipped) == 1 else f"{len(drawn.skipped)} figures do"
         say(f"{figures} not apply to these runs: {', '.join(drawn.skipped)} (flipscale plot --json says why)")
     return drawn
+
+
+def report_study(opened: OpenStudy) -> Report:
+    """Write the study's page. Runs that have finished since are collected first; without any, the page says so."""
+    with contextlib.suppress(ResultsError):
+        study_results(opened)
+    with Steps("writing the report"):
+        return write_report(opened.study, opened.plan, opened.file, opened.workspace.results, opened.workspace.plots)
 
 
 def drawn_in_words(drawn: Plotted, folder: Path) -> str:

@@ -13,7 +13,7 @@ from flipscale.identity import RECIPE, identity, show_setting
 from flipscale.plan import Run
 from flipscale.run import Asked, RunFolder
 from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.plans import ids_in_table, ids_of, planned_ids
+from flipscale.workflow.plans import finished_here, ids_in_table, ids_of, planned_ids
 from flipscale.workspace import Workspace
 
 LIKE_SETTINGS = 3
@@ -64,9 +64,8 @@ def earlier_runs(opened: OpenStudy) -> list[EarlierRuns]:
 
 def rows_without_folder(opened: OpenStudy) -> list[str]:
     """The ids of rows of results.csv whose run folders are not here, as in a fresh clone with committed tables."""
-    runs = opened.workspace.runs
-    ids = sorted(ids_in_table(opened.files.results))
-    return [run_id for run_id in ids if not (runs / run_id / "result.json").exists()]
+    ids = ids_in_table(opened.files.results)
+    return sorted(ids - finished_here(opened.workspace, ids))
 
 
 # Runs

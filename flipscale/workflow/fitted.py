@@ -2,35 +2,34 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from flipscale.compare import pick_score
 from flipscale.errors import ResultsError
 from flipscale.fit.of_study import StudyFits
 from flipscale.fit.of_study import fit_study as fit_results
-from flipscale.run import write_json
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.talk import Steps, say
+from flipscale.workflow.results import StudyResults, study_results, write_analysis
+from flipscale.workflow.talk import Steps
 
 
-def fit_study(opened: OpenStudy, results: pd.DataFrame) -> Path | None:
+def fit_study(opened: OpenStudy) -> Path | None:
     """Write the laws of a study that has just been run; None if its runs allow none, which is not a fault."""
-    study, out = opened.study, opened.files.fits
+    study, out, results = opened.study, opened.files.fits, study_results(opened)
+    table = results.table
     try:
         with Steps("fitting laws") as steps:
-            found = fit_results(results, axes=opened.axes, y=pick_score(results, study.score), progress=steps)
+            found = fit_results(table, axes=opened.axes, y=pick_score(table, study.score), progress=steps)
     except ResultsError:
         out.unlink(missing_ok=True)  # old fits would be taken for those of these runs
         return None
-    write_fits(out, found, {"study": study.name})
+    write_fits(out, found, {"study": study.name}, results)
     return out
 
 
-def write_fits(out: Path, found: StudyFits, source: dict[str, str]) -> None:
+def write_fits(out: Path, found: StudyFits, source: dict[str, str], results: StudyResults | None) -> None:
     """Write fits, and say how many. `source` is the study or table that they are of."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, found.to_dict(source))
     used = {row for fit in found.fits for row in fit.used}
     left_out = {row for fit in found.fits for row in fit.left_out} - used
-    say(f"wrote {out} ({count(len(found.fits), 'fit')}, {count(len(used), 'run')} used, {len(left_out)} left out)")
+    about = f" ({count(len(found.fits), 'fit')}, {count(len(used), 'run')} used, {len(left_out)} left out)"
+    write_analysis(out, found.to_dict(source), results, about=about)

@@ -51,7 +51,6 @@ def submit_study(
     say(f"plan: {cost_in_words(plan)}")
     # A refusal for memory is reported once, by itself.
     say_warnings(plan, but=() if force else far_too_large(plan.runs))
-    say_remarks(launcher, plan.runs)
     checks: list[Callable[[Sequence[Run]], None]] = []
     if not force:
         checks.append(check_memory)
@@ -117,10 +116,14 @@ def say_stale(code: CodeChanges) -> None:
 
 
 def wait_for(
-    opened: OpenStudy, submission: Submission, follower: Callable[[launch.StudyProgress], None] | None = None
+    opened: OpenStudy,
+    submission: Submission,
+    launcher: Launcher,
+    follower: Callable[[launch.StudyProgress], None] | None = None,
 ) -> int:
-    """Follow the runs until none waits or runs; how many of the plan have not finished."""
-    ended = launch.wait(submission, opened.workspace.results, follower=follower)
+    """Follow the runs until none waits or runs, and send those for which there was no place; how many of the plan have
+    not finished."""
+    ended = launch.wait(submission, opened.workspace.results, follower=follower, launcher=launcher)
     counts = Counter(run.state for run in ended.runs)
     unfinished = len(ended.runs) - counts[State.FINISHED]
     if unfinished:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.collect import HitsOfRun, hits_of, read_results
+import pandas as pd
+
+from flipscale.collect import HitsOfRun, hits_of
 from flipscale.compare import (
     RunsOfStudy,
     SameCells,
@@ -16,21 +18,12 @@ from flipscale.compare import (
     study_pair_markdown,
     with_hits,
 )
-from flipscale.run import replacing, write_json
 from flipscale.study import KeyChange, key_changes
 from flipscale.workflow.opened import OpenStudy, cost_in_words, open_study
+from flipscale.workflow.results import StudyResults, study_results, write_analysis
 from flipscale.workspace import Workspace
 
 StudyFile = str | Path
-
-
-@dataclass(frozen=True)
-class ComparedStudies:
-    """Two studies, compared, and where that was written: into the folder of the second."""
-
-    pair: StudyPair
-    json: Path
-    markdown: Path
 
 
 @dataclass(frozen=True)
@@ -63,18 +56,19 @@ def compare_studies(
     Writes no file. Raises ResultsError where the studies have no cell or no score in common.
     """
     opened = open_two(first, second, workspace, second_workspace)
-    return _pair(opened, score)
+    return _pair(opened, [study_results(study).table for study in opened], score)
 
 
-def write_study_pair(opened: Sequence[OpenStudy], score: str | None = None) -> ComparedStudies:
-    """Compare two studies, and write what came of it."""
+def write_study_pair(opened: Sequence[OpenStudy], score: str | None = None) -> StudyPair:
+    """Compare two studies, and write what came of it into the folder of the second."""
     first, second = opened
-    pair = _pair(opened, score)
+    found = [study_results(study) for study in opened]
+    pair = _pair(opened, [each.table for each in found], score)
+    results = StudyResults(found[1].table, all(each.are_here for each in found))
     paths = [second.files.against(first.study.name, suffix) for suffix in (".json", ".md")]
-    write_json(paths[0], study_pair_json(pair))
-    with replacing(paths[1]) as file:
-        file.write(f"# {' against '.join(reversed(pair.same.names))}\n\n{study_pair_markdown(pair)}".encode())
-    return ComparedStudies(pair, *paths)
+    text = f"# {' against '.join(reversed(pair.same.names))}\n\n{study_pair_markdown(pair)}"
+    write_analysis(paths[0], study_pair_json(pair), results, {paths[1]: text})
+    return pair
 
 
 def diff_studies(
@@ -113,10 +107,10 @@ def names_of(opened: Sequence[OpenStudy]) -> tuple[str, str]:
     return first, second
 
 
-def _pair(opened: Sequence[OpenStudy], score: str | None) -> StudyPair:
+def _pair(opened: Sequence[OpenStudy], tables: Sequence[pd.DataFrame], score: str | None) -> StudyPair:
     first, second = (
-        RunsOfStudy(name, study.study, study.finished_plan, read_results(study.files.results))
-        for name, study in zip(names_of(opened), opened, strict=True)
+        RunsOfStudy(name, study.study, study.finished_plan, table)
+        for name, study, table in zip(names_of(opened), opened, tables, strict=True)
     )
     pair = compare_runs(first, second, score)
     hits: dict[str, HitsOfRun] = {}

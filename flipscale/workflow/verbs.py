@@ -66,7 +66,7 @@ def submit(
     opened = _opened(study, workspace, launcher.site_name)
     submission = submit_study(opened, launcher, check_inputs=check and isinstance(launcher, LocalLauncher))
     if wait:
-        wait_for(opened, submission)
+        wait_for(opened, submission, launcher)
     return next(launch.watch(opened.plan.runs, workspace.results))
 
 
@@ -90,18 +90,16 @@ def results(study: AnyStudy, root: str | os.PathLike[str] | None = None) -> "pd.
 
     root: where results are, for a study; FLIPSCALE_RESULTS or results/ if left out.
 
-    Finished runs are collected first where there is no table yet; `collect` brings one up to date. Raises ResultsError
-    where no run has finished.
+    Finished runs are collected first; a table without run folders counts for the runs that the study asks for.
+
+    Raises ResultsError where no run has finished.
     """
     from flipscale.collect import results as table_of
+    from flipscale.workflow.results import study_results
 
     if isinstance(study, Study) or Path(study).suffix in (".yaml", ".yml"):
         workspace = Workspace() if root is None else Workspace(Path(root))
-        opened = _opened(study, workspace)
-        finished = (workspace.run(run.id) / "result.json" for run in opened.plan.cells)
-        if not opened.files.results.exists() and any(result.exists() for result in finished):
-            return collect(study, workspace)
-        study = opened.files.folder
+        return study_results(_opened(study, workspace)).table
     return table_of(study)
 
 
@@ -113,15 +111,15 @@ def fit(study: AnyStudy, workspace: Workspace | None = None, *, law: str | None 
 
     law: its name (docs/fits.md); by the kind of score if left out. Raises ResultsError where nothing can be fitted.
     """
-    from flipscale.collect import read_results
     from flipscale.compare import pick_score
     from flipscale.fit.of_study import fit_study
     from flipscale.workflow.fitted import write_fits
+    from flipscale.workflow.results import study_results
 
     opened = _opened(study, workspace)
-    table = read_results(opened.files.results)
-    found = fit_study(table, axes=opened.axes, y=pick_score(table, opened.study.score), law=law)
-    write_fits(opened.files.fits, found, {"study": opened.study.name})
+    results = study_results(opened)
+    found = fit_study(results.table, axes=opened.axes, y=pick_score(results.table, opened.study.score), law=law)
+    write_fits(opened.files.fits, found, {"study": opened.study.name}, results)
     return found
 
 
@@ -161,11 +159,9 @@ def report(study: AnyStudy, workspace: Workspace | None = None) -> Path:
 
     It shows the tables, figures and fits that exist, and says what is missing.
     """
-    from flipscale.report import write_report
+    from flipscale.workflow.drawn import report_study
 
-    opened = _opened(study, workspace)
-    where = opened.workspace
-    return write_report(opened.study, opened.plan, opened.file, where.results, where.plots).path
+    return report_study(_opened(study, workspace)).path
 
 
 def _opened(study: AnyStudy, workspace: Workspace | None, site: str | None = None) -> OpenStudy:

@@ -11,10 +11,9 @@ from flipscale.devices import Price
 from flipscale.errors import FlipscaleError, ResultsError
 from flipscale.launch import Launcher, launcher_named
 from flipscale.launch.local import LocalLauncher
-from flipscale.report import write_report
 from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
 from flipscale.workflow.compared import Compared, compare_study
-from flipscale.workflow.drawn import draw_study, drawn_in_words
+from flipscale.workflow.drawn import draw_study, drawn_in_words, report_study
 from flipscale.workflow.fitted import fit_study
 from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.submitted import submit_study, wait_for
@@ -90,23 +89,20 @@ def run_study(
     opened = open_study(file, workspace, launcher.site_name, price=price)
     check_inputs = guards.inputs and isinstance(launcher, LocalLauncher)
     submission = submit_study(opened, launcher, check_inputs=check_inputs, force=not guards.memory)
-    unfinished = wait_for(opened, submission)
+    unfinished = wait_for(opened, submission, launcher)
     found = collect_study(opened)
     if not found.rows:
         raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")
-    fits = fit_study(opened, found.results) if fit else _fits_of(found, opened.files.fits)
+    fits = fit_study(opened) if fit else _fits_of(found, opened.files.fits)
     drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
     if drawn:
         say(drawn_in_words(drawn, opened.files.figures))
     with Steps("comparing arms"):
         compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
-    if compared:
-        say(f"wrote {compared.json} and {compared.markdown}")
-    else:
+    if not compared:
         for suffix in (".json", ".md"):
             opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
-    with Steps("writing the report"):
-        report = write_report(opened.study, opened.plan, opened.file, workspace.results, workspace.plots)
+    report = report_study(opened)
     say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
     mirrored = mirror_study(opened, found, tracking) if tracking else None
     return StudyOutcome(

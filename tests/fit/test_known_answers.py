@@ -82,3 +82,16 @@ def test_gadre_et_al_extrapolate_loss_and_error_to_larger_runs() -> None:
     second = fit(seen, "exponential", x=["loss_c4_val"], y="err_avg17", options=Options(loss="squares", draws=0))
     top1 = 100 * np.abs(second.predict({"loss_c4_val": loss}) - large["err_avg17"]) / large["err_avg17"]
     assert top1.tolist() == pytest.approx([3.6365, 0.0464], abs=0.002)
+
+
+def test_exact_runs_of_eight_budgets_give_all_five_parameters_back() -> None:
+    """The noise-free recovery of Open-Athena/vpnls: 16 sizes from a 16th to 16 times the best of each budget."""
+    truth = {"E": 1.69, "A": 406.4, "B": 410.7, "a": 0.34, "b": 0.28}
+    flops, u = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e17, 1e22, 8), np.geomspace(1 / 16, 16, 16)))
+    scale = (truth["a"] * truth["A"] / (truth["b"] * truth["B"])) ** (1 / (truth["a"] + truth["b"]))
+    n = u * scale * (flops / 6) ** (truth["b"] / (truth["a"] + truth["b"]))
+    d = flops / (6 * n)
+    loss = truth["E"] + truth["A"] * n ** -truth["a"] + truth["B"] * d ** -truth["b"]
+    table = pd.DataFrame({"N": n, "D": d, "loss": loss})
+    found = fit(table, "chinchilla", x=["N", "D"], y="loss", options=Options(draws=0))
+    assert found.parameters == pytest.approx(truth, rel=1e-4)

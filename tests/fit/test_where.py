@@ -144,3 +144,29 @@ def test_a_table_of_points_is_forecast_and_a_score_through_a_loss(
     found = json.loads(capsys.readouterr().out)["forecasts"]
     assert [one["y"] for one in found] == ["loss", "err", "loss", "err"]
     assert found[1]["at"] == {"loss": found[0]["value"]}
+
+
+def test_a_name_with_signs_is_quoted_in_an_expression(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn: a recall whose column is called image_retrieval_recall@5, and a size from training FLOPs and samples."""
+    monkeypatch.chdir(tmp_path)
+    n = np.geomspace(1e7, 1e9, 8)
+    table = pd.DataFrame({"Training FLOP": 6 * n * 2e10, "Model Size": n, "image_retrieval_recall@5": 1 - 9 * n**-0.2})
+    table.to_csv("runs.csv", index=False)
+    columns = ["--x", '"Training FLOP"/(6*2e10)', "--y", '1-"image_retrieval_recall@5"']
+    (found,) = fits(capsys, "runs.csv", "--law", "power", *columns)
+    assert found["parameters"] == pytest.approx({"A": 9, "a": 0.2}, rel=1e-6)
+    assert main(["fit", "runs.csv", "--law", "power", "--x", '6*"Model size"', "--y", "Model Size"]) == 1
+    assert "The table has no column 'Model size': did you mean 'Model Size'?" in capsys.readouterr().err
+
+
+def test_a_product_is_forecast_from_its_parts(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_csv("runs.csv").assign(loss=lambda rows: 9 * (rows["N"] * rows["D"]) ** -0.1)
+    table.to_csv("runs.csv", index=False)
+    law = ["forecast", "runs.csv", "--law", "power", "--x", "N*D", "--y", "loss", "--draws", "20", "--json", "--force"]
+    assert main([*law, "--at", "N=2e9,D=1e11"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["forecasts"]
+    assert (found["at"], found["value"]) == ({"N*D": 2e20}, pytest.approx(9 * 2e20**-0.1))
+    assert main([*law, "--at", "N=2e9"]) == 1
+    assert "The law power needs N*D besides" in capsys.readouterr().err

@@ -1,10 +1,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -13,7 +11,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import cancel, states, submit
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.local import launcher as local_launcher
-from flipscale.run import Asked, Job, State, birth, is_alive
+from flipscale.run import State, birth, is_alive
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 
@@ -275,26 +273,6 @@ def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_othe
     wait_for([other], tmp_path, State.FINISHED)
     assert states([deaf], tmp_path) == {"deaf": State.CANCELLED}
     assert folder(tmp_path, other).failures() == []
-
-
-def test_a_worker_of_an_older_flipscale_that_holds_its_run_itself_is_stopped(tmp_path):
-    run = StandInRun("run", seconds=60)
-    folder(tmp_path, run).ask(Asked.of(run))
-    path = tmp_path / "local" / "20260101-000000-abc"
-    path.mkdir(parents=True)
-    command = [*WORKER, str(folder(tmp_path, run).path)]
-    old = subprocess.Popen(command, env={**os.environ, "FLIPSCALE_JOB": f"local/{path.name}"}, start_new_session=True)
-    born = birth(old.pid)
-    worker = {"pid": old.pid, "born": born, "slots": ["core-0"], "log": str(path / "worker-0.log")}
-    known = {"schema": 1, "host": socket.gethostname(), "command": list(WORKER), "workers": [worker]}
-    (path / "workers.json").write_text(json.dumps({**known, "folders": [str(folder(tmp_path, run).path)]}))
-    job = Job("run", "local", path.name, time.time(), log=str(path))
-    folder(tmp_path, run).write_job(job)
-    wait_for([run], tmp_path, State.RUNNING)
-    threading.Thread(target=old.wait).start()
-    assert cancel([run], tmp_path) == ["run"]
-    assert states([run], tmp_path) == {"run": State.CANCELLED}
-    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
 
 
 # GPUs

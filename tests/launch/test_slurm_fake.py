@@ -1,6 +1,7 @@
 """The SLURM launcher on the fake SLURM beside this file: the contract of all launchers, and what is asked how often."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
-from flipscale.launch import Looker, cancel, look, preview, states, submit
+from flipscale.launch import Looker, cancel, look, preview, states, submit, wait
 from flipscale.launch.launcher import Whereabouts
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
@@ -370,6 +371,29 @@ def test_a_refusal_over_the_number_of_jobs_names_what_makes_them_fewer(tmp_path,
         send(several(9), tmp_path)
     assert "This array has 9 jobs. Write a smaller max_array_size into the site file" in str(refused.value)
     assert "share a job with pack" in str(refused.value)
+
+
+def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle):
+    """At most four jobs at once, in arrays of two."""
+    runs, results = several(9), tmp_path / "results"
+    refuse = 'echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1'
+    open_runs = f"n=$(ls {results}/runs/*/job.json | wc -l); m=$(ls {results}/runs/*/result.json 2>/dev/null | wc -l)"
+    idle.replace("sbatch", f'{open_runs}; [ $((n - m)) -le 4 ] || {{ {refuse}; }}; exec "$REAL" "$@"')
+    launcher = SlurmLauncher(results, {**SITE, "max_array_size": 2}, command=WORKER)
+    submission = submit(runs, results, launcher)
+    assert (len(submission.jobs), len(submission.unsent)) == (4, 5)
+    assert submission.summary() == (
+        "submitted 4 runs to slurm, 5 go out as others end, or with another submit: there is no place for more jobs"
+    )
+    most = []
+
+    def end_two(progress):
+        most.append(progress.count(State.WAITING))
+        finish(results, [run for run in runs if states([run], results)[run.id] is State.WAITING][:2])
+
+    ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_two, launcher=launcher)
+    assert ended.count(State.FINISHED) == 9
+    assert max(most) == 4
 
 
 def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_stay_planned(tmp_path, idle):
@@ -1173,7 +1197,7 @@ def test_a_job_does_what_it_was_sent_for_whoever_has_written_into_the_folder_sin
     send([StandInRun("run")], tmp_path)
     (array,) = arrays(tmp_path)
     path = array.path(tmp_path / "slurm")
-    *_, seal = shlex.split(path.with_suffix(".sh").read_text().splitlines()[-1])
+    (seal,) = re.findall(r"0\.json (\S+) & attendant", path.with_suffix(".sh").read_text())
     assert JobArray.read(path, seal) == array
     ran = tmp_path / "ran"
     written = json.loads(path.read_text())

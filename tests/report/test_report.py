@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.collect import read_results
 from flipscale.errors import ResultsError
 from flipscale.plan import plan
 from flipscale.report import gather, write_report
@@ -126,21 +125,6 @@ def test_without_twins_the_answer_is_what_the_curves_say(tmp_path: Path) -> None
     assert "A gain is the difference" not in answer
 
 
-def test_a_table_of_an_older_recipe_is_reported_and_says_so(tmp_path: Path) -> None:
-    folder = tmp_path / "results" / "recipe"
-    folder.mkdir(parents=True)
-    shutil.copyfile(ROOT / "tests/recipe_1/recipe.csv", folder / "results.csv")
-    file = ROOT / "studies/recipe.yaml"
-    study = read_study(file)
-    report = write_report(study, plan(study), file, tmp_path / "results", tmp_path / "plots")
-    assert "125 of 125 runs finished · trained under recipe 1, today&#x27;s is 2 · " in report.path.read_text()
-    ids = set(read_results(folder / "results.csv")["id"])
-    children = [run for run in report.evidence.planned.runs if run.parents]
-    assert {run.id for run in report.evidence.planned.cells} == ids
-    assert {parent for run in children for parent in run.parents} <= ids
-    assert report.evidence.comparison.pairs
-
-
 def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:
     evidence = committed("recipe", tmp_path).evidence
     rows = evidence.results.set_index("id")
@@ -160,16 +144,6 @@ def test_a_study_that_nobody_has_run_is_reported_with_what_is_missing(tmp_path: 
     assert "There is no finished run to draw yet." in page
     assert "no run has finished yet" in page
     assert not (tmp_path / "results").exists()
-
-
-def test_runs_that_finished_after_collect_are_counted(here: Path, tmp_path: Path) -> None:
-    shutil.copytree(here, tmp_path / "copy")
-    table = tmp_path / "copy/results/mask/results.csv"
-    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-    flipscale("report", "mask.yaml", cwd=tmp_path / "copy")
-    page = (tmp_path / "copy/plots/mask/report.html").read_text()
-    assert "1 run finished since the results were collected; <code>flipscale collect</code> adds them." in page
-    assert "4 of 8 runs are not in results.csv yet" in page
 
 
 def test_ten_thousand_runs_take_less_than_ten_megabytes(of_ten_thousand: Report) -> None:
@@ -202,7 +176,7 @@ def test_fits_are_shown_with_what_they_have() -> None:
                     "formula": "y = E + A x^-a",
                     "parameters": {"E": 0.1, "A": 3.25, "a": None},
                     "intervals": {"E": [0.0, 0.2], "A": [1.5, 9.75], "a": None},
-                    "not_shown": ["E"],
+                    "not_determined": {"a": "at the end of its range"},
                     "used": ["run1", "run2"],
                     "left_out": {"run3": "no top1"},
                     "checklist": ["note: 4 points"],
@@ -213,7 +187,7 @@ def test_fits_are_shown_with_what_they_have() -> None:
         }
     )
     for said in ("<h3>top1 &lt;b&gt; against hours: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
-                 "0 to 0.2; the data does not determine a floor", "Used: 2 runs", "run3: no top1",
+                 "0 to 0.2", "not determined: at the end of its range", "Used: 2 runs", "run3: no top1",
                  "<li>note: 4 points</li>",
                  "<h3>power</h3>", "<li>mask_ratio=0 and another: too few</li>"):  # fmt: skip
         assert said in shown

@@ -93,13 +93,13 @@ def printed_open_intervals(name: str) -> set[str]:
 def printed_factors(name: str) -> set[str]:
     """Every speed-up and every ratio of costs of comparison.json as it is printed, also the other way up."""
     text = json.dumps(comparison(name)["series"]) + json.dumps([pair["ratios"] for pair in comparison(name)["pairs"]])
-    found = [float(number) for number in re.findall(r'"(?:speedup|mean)": ([\d.e+-]+)', text)]
+    found = [float(number) for number in re.findall(r'"(?:speedup|value)": ([\d.e+-]+)', text)]
     return {times(factor) for value in found if value > 0 for factor in (value, 1 / value)}
 
 
 def families(name: str) -> set[str]:
     found = comparison(name)
-    claims = {str(found["claims"]["comparisons"])} if found.get("claims") else set()
+    claims = {str(size) for size in found["claims"]["families"].values()} if found.get("claims") else set()
     return claims | {str(found["corrected"][kind]) for kind in ("gains", "speedups")}
 
 
@@ -107,7 +107,7 @@ def check_words(name: str, words: str) -> None:
     """What words print of intervals, factors and corrections is in comparison.json."""
     assert set(re.findall(CI, words)) <= printed_intervals(name)
     assert set(re.findall(OPEN_CI, words)) <= printed_open_intervals(name)
-    assert len(re.findall(r"95 % CI (?!\s*own seeds)", words)) == len(re.findall(f"{CI}|{OPEN_CI}", words))
+    assert len(re.findall(r"95 % CI (?=\S)(?!open)", words)) == len(re.findall(f"{CI}|{OPEN_CI}", words))
     assert set(re.findall(r"([\d.]+)[x×](?!10)", words)) <= printed_factors(name)
     assert set(re.findall(r"corrected for (\d+) comparisons", words)) <= families(name)
     assert not re.search(r"95 % interval|each for itself|\d to [\d.]+, \d+ seeds\)", re.sub(CI, "", words))
@@ -117,8 +117,9 @@ def check_words(name: str, words: str) -> None:
 def test_the_report_prints_no_number_that_its_comparison_lacks(name: str, report_answer: Callable[[str], str]) -> None:
     answer = plain(report_answer(name))
     check_words(name, answer)
-    seeds = {pair["gain"]["n"] for pair in comparison(name)["pairs"]}
-    assert ("one seed, no CI" if seeds == {1} else "95 % CI") in answer
+    seeds = {len(pair["seeds"]) for pair in comparison(name)["pairs"]}
+    exact = all("failures" in pair["gain"] for pair in comparison(name)["pairs"])
+    assert ("one seed, no CI" if seeds == {1} else "exact p = " if exact else "95 % CI") in answer
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if comparison(name)["corrected"]["gains"]])
@@ -134,15 +135,15 @@ def test_the_table_of_effects_holds_the_gains_of_the_comparison(name: str, repor
     for row in rows:
         cells = dict(zip(head, row, strict=True))
         pair = pairs[cells["cell"], cells["arm"]]
-        assert cells["baseline %"] == fixed(100 * pair["baseline_score"])
+        assert cells["baseline %"] == fixed(100 * pair["baseline"])
         assert cells[f"{comparison(name)['y']} %"] == fixed(100 * pair["score"])
-        gain, corrected = pair["gain"], pair["gain"]["corrected"]
-        assert cells["gain, points"] == fixed(100 * gain["mean"], sign=True)
-        for column, ends in (("95 % CI", gain), ("corrected", corrected)):
-            if cells[column] != "too wide":
-                assert cells[column] == " to ".join(fixed(100 * ends[end], sign=True) for end in ("low", "high"))
-        significant = corrected["low"] > 0 or corrected["high"] < 0
-        assert significant == (cells["effect"] in ("better", "worse"))
+        gain = pair["gain"]
+        assert cells["gain, points"] == fixed(100 * gain["value"], sign=True)
+        for column, ends in (("95 % CI", gain["interval"]), ("corrected", gain["interval_corrected"])):
+            expected = "-" if ends is None else " to ".join(fixed(100 * end, sign=True) for end in ends)
+            assert cells.get(column, "-") == expected
+        significant = (gain["p_corrected"] or 1) <= 0.05
+        assert significant == (cells["effect"].partition(" ")[0] in ("better", "worse"))
 
 
 @pytest.mark.parametrize(("name", "drawn"), [found for found in DRAWN if found[1] != "predicted_cost"])
@@ -155,7 +156,7 @@ def test_a_figure_prints_no_interval_that_its_comparison_lacks(name: str, drawn:
 
 def test_the_scores_of_an_ablation_are_those_of_the_comparison() -> None:
     pairs = comparison("recipe")["pairs"]
-    scores = {fixed(100 * pair[which]) for pair in pairs for which in ("baseline_score", "score")}
+    scores = {fixed(100 * pair[which]) for pair in pairs for which in ("baseline", "score")}
     printed = set(re.findall(r"^\d\d\.\d$", figure("recipe", "ablations"), re.MULTILINE))
     assert len(printed) > 10
     assert printed <= scores

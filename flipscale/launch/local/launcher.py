@@ -90,11 +90,8 @@ class LocalLauncher:
         """
         cancelled = {job.run_id for job in jobs}
         for queue in self._queues_with(cancelled):
-            # A worker of an older flipscale holds its runs itself.
-            holders = queue.holders(cancelled)
-            anything_left = bool(queue.left())
-            doomed = [worker for worker in queue.alive() if worker.pid in holders or not anything_left]
-            _stop(queue, doomed)
+            if not queue.left():
+                _stop(queue, queue.alive())
         self._end_held(cancelled)
 
     def _queues_with(self, run_ids: Set[str]) -> list[LocalQueue]:

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from flipscale.guard import is_name, plain_file
 from flipscale.launch.launcher import threads
 from flipscale.launch.local.machine import lock_at_once, open_lock
 from flipscale.plain_files import read_json_object, record_of
-from flipscale.run import ATTEMPT, JOB, Holder, RunFolder, birth, is_alive, is_ours, write_json
+from flipscale.run import ATTEMPT, JOB, RunFolder, birth, is_alive, is_ours, write_json
 from flipscale.settings import JsonObject
 from flipscale.workspace import RUNS_FOLDER
 
@@ -93,26 +93,12 @@ class LocalQueue:
         return [worker for number, worker in enumerate(self.workers) if worker.lives and self._is_ours(number, worker)]
 
     def _is_ours(self, number: int, worker: LocalWorker) -> bool:
-        # A worker of an older flipscale has no number, and holds its runs itself.
-        jobs = [f"local/{self.path.name}/{number}", f"local/{self.path.name}"]
-        if is_ours(worker.pid, worker.born, argument=str(self.path), variable=JOB, values=jobs[:1]):
-            return True
-        return any(holder.pid == worker.pid and holder.may_be_signalled(run.path) for run, holder in self._held())
-
-    def _held(self) -> Iterator[tuple[RunFolder, Holder]]:
-        """The runs that a process of this machine holds."""
-        for folder in self.folders:
-            holder = folder.holder()
-            if holder and holder.alive and holder.is_here:
-                yield folder, holder
+        job = f"local/{self.path.name}/{number}"
+        return is_ours(worker.pid, worker.born, argument=str(self.path), variable=JOB, values=[job])
 
     def left(self) -> list[RunFolder]:
         """The runs that are not done and not cancelled, held ones included."""
         return [folder for folder in self.folders if not folder.is_over()]
-
-    def holders(self, run_ids: Set[str]) -> set[int]:
-        """The pids on this host that hold one of these runs."""
-        return {holder.pid for run, holder in self._held() if run.id in run_ids}
 
     def start(self, command: Sequence[str], groups: Sequence[tuple[str, ...]], count: int) -> None:
         """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json.

@@ -11,6 +11,7 @@ from pathlib import Path
 import submitit
 
 from flipscale.errors import LaunchError
+from flipscale.launch.launcher import NoPlace
 from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
@@ -149,7 +150,8 @@ def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | No
                     f"{error}. {script} is not sent; submit again when SLURM answers."
                 ) from None
         except LaunchError as error:
-            raise LaunchError(_why_refused(array, script, text, str(error))) from None
+            refusal = NoPlace if _NO_PLACE.search(str(error)) else LaunchError
+            raise refusal(_why_refused(array, script, text, str(error))) from None
         else:
             return sent or (_number_that_was_not_named(array, script), None)
     raise AssertionError("the last try returns or raises")

@@ -71,7 +71,7 @@ class SlurmLauncher:
                 rest = (
                     f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
                 )
-                raise LaunchError(f"{error}{rest}") from None
+                raise type(error)(f"{error}{rest}") from None
             sent += len(_runs_of(array))
 
     def preview(self, requests: Sequence[Request]) -> str:
@@ -96,7 +96,8 @@ class SlurmLauncher:
 
     def remarks(self, runs: Sequence[Run]) -> Iterator[str]:
         """Sentences on what would go wrong with jobs for these runs, as far as it can be known before they are sent."""
-        limit, time_, warning = self._limit(), self.site["time"], self.site["warning"]
+        time_, warning = self.site["time"], self.site["warning"]
+        limit = self._limit()
         partition = f"partition {self.site['partition']}" if self.site["partition"] else "the default partition"
         if time_ and time_ > limit:
             yield (
