@@ -311,7 +311,10 @@ def run_command(one: PaperStudy, command: str, results: Path) -> int:
     (given,) = re.findall(rf"flipscale ({command} .*?)(?= flipscale |$)", one.header["Notes"])
     table = results / one.name / "results.csv"
     table.parent.mkdir(parents=True)
-    with_costs(one, measured(one)).reindex(columns=[*COLUMNS, str(one.study.score)]).to_csv(table, index=False)
+    rows = with_costs(one, measured(one))
+    if command.startswith("fit"):  # It takes runs of the study alone: the seed of each that has the published score.
+        rows = rows[rows["seed"] == 1].assign(id=rows["id"].str.removesuffix("-1"))
+    rows.reindex(columns=[*COLUMNS, str(one.study.score)]).to_csv(table, index=False)
     arguments = [word.replace("results/", f"{results}/") for word in given.split()]
     return main([*arguments, *(["--results", str(results)] if command.startswith("fit") else [])])
 
