@@ -57,7 +57,7 @@ class _Rest:
         """How many runs were active at the last try; None before the first look."""
 
     def send(self, progress: StudyProgress) -> bool:
-        """Send some if runs have ended since the last try; whether some are still to be sent. NoPlace if there is none
+        """Send some if runs have ended since the last try; whether some were still to be sent. NoPlace if there is none
         though no run is active: other jobs of the user have the places."""
         active = sum(map(progress.count, ACTIVE))
         if not self.runs or self.launcher is None or progress.count(State.CANCELLED):
@@ -69,7 +69,7 @@ class _Rest:
                 if not active:
                     raise
         self.active = active
-        return bool(self.runs)
+        return True
 
 
 class _Watched:
