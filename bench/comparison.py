@@ -69,20 +69,8 @@ GAINS = (
     *(GainDesign("a cell where runs fail", 8, seeds, fails=(0.6, 0.2)) for seeds in (2, 3, 5)),
 )
 
-UNEVEN = "with uneven noise the noisiest cell borrows from quieter ones"
-ALIKE = "cells that share a seed's effect err together; compare warns of it"
 OUTSIDE: Mapping[tuple[str, int, int], str] = {
-    ("uneven noise (4x)", 4, 2): UNEVEN,
-    ("uneven noise (4x)", 4, 3): UNEVEN,
-    ("uneven noise (4x)", 8, 2): UNEVEN,
-    ("uneven noise (4x)", 8, 3): UNEVEN,
-    ("uneven noise (4x)", 20, 2): UNEVEN,
-    ("uneven noise (4x)", 20, 3): UNEVEN,
-    ("seeds move an arm alike", 8, 2): ALIKE,
-    ("seeds move an arm alike", 8, 3): ALIKE,
-    ("seeds move an arm alike", 8, 5): ALIKE,
     ("a cell where runs fail", 8, 2): "where by chance all runs of an arm agree, failures are not seen",
-    ("a cell where runs fail", 8, 3): "where by chance all runs of an arm agree, failures are not seen",
 }
 """(design, cells, seeds) -> why its intervals are known to hold the truth too rarely."""
 

@@ -16,7 +16,6 @@ laws.py        fit, forecast
 whole.py       run
 storage.py     archive, merge, gc
 training.py    train
-data.py        data
 arguments.py   arguments that several verbs have
 names.py       runs found by a part of their id
 completion.py  completion
