@@ -10,6 +10,7 @@ from typing import Any
 
 from flipscale.architecture import own_image_size
 from flipscale.settings import (
+    CommandSet,
     DataSet,
     Evaluation,
     EvaluationSet,
@@ -51,9 +52,7 @@ _KEYS: Mapping[type | None, Keys] = {
 
 
 def parent_of(settings: Settings) -> Settings | None:
-    """The settings of the run that this one starts from, or None: a tuning and an evaluation need a trained model."""
-    if settings.inference != "full":
-        return replace(settings, inference="full")
+    """The settings of the run that this one starts from, or None: a tuning needs a trained model."""
     if settings.fine_tuning is not None:
         return replace(settings, fine_tuning=None)
     if settings.tuning is not None:
@@ -73,14 +72,11 @@ def stage(settings: Settings) -> Settings:
     """The settings of what the run itself trains: for a tuning, its own in place of its parent's.
 
     FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
-    fifth of its samples; both are the defaults. An evaluation trains nothing: it sees 0 samples,
-    with the model and the sizes that its parent was trained with.
+    fifth of its samples; both are the defaults.
     """
     tuning = settings.tuning
     if tuning is not None:
         settings = replace(settings, **_shape_of(tuning, settings))
-    if settings.inference != "full":
-        return replace(settings, samples=0)
     if settings.fine_tuning is not None:
         return _fine_tuning_stage(settings, settings.fine_tuning)
     if tuning is None:
@@ -172,7 +168,7 @@ def is_evaluated(settings: Settings) -> bool:
 
 
 def run_id(settings: Settings) -> str:
-    """A run's name: what a person wants to know of it, then a hash of everything that can change its result."""
+    """A run's name: what a person wants to know of it, then a hash of everything that can change its training."""
     return id_of(settings, identity(settings))
 
 
@@ -186,7 +182,6 @@ def id_of(settings: Settings, known: JsonObject) -> str:
         f"m{settings.mask_ratio:g}",
         *([_tuning_words(settings.tuning, settings)] if settings.tuning else []),
         *([f"f{show_setting(settings.fine_tuning.samples)}"] if settings.fine_tuning else []),
-        *([settings.inference] if settings.inference != "full" else []),
         f"s{settings.seed}",
     )
     return "_".join(map(_word, readable)) + f"_{digest[:10]}"
@@ -227,13 +222,13 @@ def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]
 
 
 def identity(settings: Settings) -> JsonObject:
-    """The settings that make an id, as JSON: those that differ from their defaults, and no paths.
+    """The settings that make an id, as JSON: those that differ from their defaults, and neither paths nor evaluation.
 
     Leaving out defaults is what keeps old ids when a setting is added whose default means 'as before'.
     """
     found: JsonObject = {}
     for name, setting in SETTINGS.items():
-        if setting.needs and not _takes_part(setting.needs, settings):
+        if name == "evaluation" or (setting.needs and not _takes_part(setting.needs, settings)):
             continue
         value, default = _value_and_default(name, settings)
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
@@ -253,8 +248,6 @@ def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
         return settings.image_size, own_image_size(settings.model)
     if name == "data":
         return _of_data(settings.data), _of_data(SETTINGS["data"].default)
-    if name == "evaluation":
-        return _of_evaluation(settings.evaluation, settings.data), {}
     if name == "init" and settings.init is not None:
         # Every run's weights are called model.pt, so the folder is part of the name.
         return settings.init.name or "/".join(settings.init.path.split("/")[-2:]), None
@@ -311,8 +304,61 @@ def _of_tuning(tuning: Tuning, settings: Settings) -> JsonObject:
     return others | _changed_shape(tuning, settings)
 
 
-def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
+# Scores
+
+
+def inferences(settings: Settings) -> list[str]:
+    """How evaluation shows images of a run beside whole ones: no other way without a mask, and no ensemble of images
+    that are resized."""
+    if not settings.mask_ratio:
+        return []
+    return [name for name in settings.evaluation.inference if name == "masked" or settings.mask_shape != "resize"]
+
+
+def scored(settings: Settings) -> Settings:
+    """The stage as evaluation sees it: with the mask of its pre-training, whatever it was tuned with afterwards."""
+    return replace(stage(settings), mask_ratio=settings.mask_ratio)
+
+
+def measures(settings: Settings) -> dict[str, JsonObject]:
+    """What the evaluation of a run measures, as JSON without places: '' is its own data's held-out part, 'v2' a set,
+    'v2.masked' that set under masks. A score belongs to a run, one of these and the content of the set's data.
+
+    A head's score is part of its training, and a training command scores as it likes: both have none.
+    """
+    if settings.fine_tuning is not None or settings.trainer.kind == "command":
+        return {}
+    evaluation = settings.evaluation
+    common: JsonObject = {"linear_probe": evaluation.linear_probe} if evaluation.linear_probe else {}
+    found = {}
+    for name, declared in scored_sets(settings).items():
+        what = {"set": _of_set(declared, evaluation.linear_probe), "images": images_scored(evaluation, declared)}
+        if isinstance(declared, CommandSet):
+            found[name] = {"set": {declared.kind: {"scores": dict(declared.scores)}}}
+            continue
+        if evaluation.templates:
+            common["templates"] = list(evaluation.templates)
+        found[name] = _canonical(what | common)
+        for shown in inferences(settings):
+            found[measure_of(name, shown)] = _canonical(what | common | {"inference": shown})
+    return found
+
+
+def measure_of(of_set: str, shown: str) -> str:
+    """The key of a set and how its images are shown, and the part of a score's column before its last dot."""
+    return ".".join(filter(None, (of_set, shown)))
+
+
+def scored_sets(settings: Settings) -> dict[str, DataSet | EvaluationSet]:
+    """The sets of an evaluation by name: '' is its main one, which training data of shards have not."""
+    evaluation = settings.evaluation
+    main = evaluation.data or (None if isinstance(settings.data, WebDataset) else settings.data)
+    return ({} if main is None else {"": main}) | dict(evaluation.sets)
+
+
+def evaluation_identity(settings: Settings) -> JsonObject:
     """An evaluation without defaults; the end of the schedule is always evaluated, stated or not."""
+    evaluation, data = settings.evaluation, settings.data
     defaults = {name: option.default for name, option in EVALUATION.options.items()}
     found = {
         field.name: plain(value)
@@ -345,9 +391,10 @@ def _scores_default_images(evaluation: Evaluation, data: DataSet) -> bool:
     return all(images_scored(by_default, scored) == images_scored(evaluation, scored) for scored in sets)
 
 
-def _of_set(evaluated: EvaluationSet, probed: bool) -> JsonObject:
+def _of_set(evaluated: DataSet | EvaluationSet, probed: bool) -> JsonObject:
     options = _options(evaluated)
-    options.pop("urls", None)
+    for place in ("urls", "name"):
+        options.pop(place, None)
     trains = (isinstance(evaluated, FolderSet) and evaluated.train) or (
         isinstance(evaluated, IdxSet) and evaluated.train_images
     )

@@ -191,7 +191,7 @@ def _entry(study: str, arm: str, planned: Asked, folder: RunFolder) -> LedgerEnt
     state = glance.state(State.WAITING)
     # The prediction made when it was submitted: today's plan may know more.
     asked = folder.asked() or planned
-    result = folder.result() or Result()
+    result = folder.result() or Result()  # Scores that are measured later do not change what training took.
     took = _seconds_of(folder, glance, state, result)
     hours = (result.devices or asked.resources.devices) / 3600
     predicted, low, high = _predicted(None if arm == PROBE_ARM else asked.cost)
@@ -232,9 +232,9 @@ def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result)
     if error is not None and not error.noted:
         failed.append(error.seconds)
     trained = _recorded_seconds(folder) if result.train_seconds is None else result.train_seconds
-    if state is State.RUNNING and glance.holder and glance.holder.taken:
+    if result == Result() and state is State.RUNNING and glance.holder and glance.holder.taken:
         trained = max(trained, time.time() - glance.holder.taken)
-    lost = max(0.0, sum(filter(None, failed)) - _kept_seconds(trained, failures, state, result))
+    lost = max(0.0, sum(filter(None, failed)) - _kept_seconds(trained, failures, result))
     return _RunSeconds(trained, lost, failed.count(None))
 
 
@@ -243,9 +243,9 @@ def _recorded_seconds(folder: RunFolder) -> float:
     return max((float(record.get("seconds") or 0.0) for record in folder.last_records()), default=0.0)
 
 
-def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], state: State, result: Result) -> float:
+def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Result) -> float:
     """How much of the training that was kept was done in attempts that failed."""
-    if state is not State.FINISHED:
+    if result == Result():
         return trained
     reached = max((failed.samples_seen for failed in failures), default=0)
     return trained * min(1.0, reached / result.samples_seen) if result.samples_seen else 0.0

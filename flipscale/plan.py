@@ -243,8 +243,7 @@ class Plan:
         of_all = "the runs" if len(unscored) == len(cells) else f"{len(unscored)} of {len(cells)} runs"
         return [
             f"No evaluation is declared for {names}, so {of_all} will have training loss and cost, but no scores to "
-            "compare. Add `evaluation: {data: {webdataset: SHARDS}}` or evaluation.sets now (docs/study.md): added "
-            "later, it makes them new runs."
+            "compare. Add `evaluation: {data: {webdataset: SHARDS}}` or evaluation.sets (docs/study.md), now or later."
         ]
 
     def to_dict(self, *, lazily: bool = False) -> JsonObject:
@@ -299,9 +298,7 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     the hours of the others are predicted.
     """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
-    differing = sorted(
-        {*axes, *(coupling.name for coupling in study.couplings), "tuning", "fine_tuning", "inference"} - {"seed"}
-    )
+    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "fine_tuning"} - {"seed"})
 
     def apart(settings: Settings) -> str:
         # A setting that no axis and no coupling gives is the same in all cells.
@@ -353,10 +350,9 @@ def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:
     if which == "all":
         return runs
     started_from = {parent for run in runs for parent in run.parents}
-    trained_from = {parent for run in runs if run.settings.inference == "full" for parent in run.parents}
 
     def keep(run: Run) -> KeepWeights:
-        if which == "last" and run.id not in trained_from:
+        if which == "last" and run.id not in started_from:
             return KeepWeights.ALWAYS
         return KeepWeights.FOR_CHILDREN if run.id in started_from else KeepWeights.NEVER
 

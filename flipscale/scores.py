@@ -14,6 +14,10 @@ from typing import Literal
 
 Unit = Literal["fraction", "nats", "number"]
 
+INFERENCES = ("masked", "ensemble")
+"""How masked runs may be shown images besides whole ones: as few patches as in training, or the mean of several masks
+that cover all (FLIP, arXiv 2212.00794, table 1d). The scores are named like those of a set, `masked.zero_shot_top1`."""
+
 
 @dataclass(frozen=True)
 class Score:

@@ -187,6 +187,8 @@ class Evaluation:
     linear_probe: bool
     means: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The sets or scores that each mean averages, by its name."""
+    inference: Sequence[str] = ()
+    """Further ways in which images are shown, beside whole ones: masked, ensemble."""
 
 
 # Parts of a training
@@ -308,7 +310,6 @@ class Settings:
     init: Weights | None
     tuning: Tuning | None
     fine_tuning: FineTuning | None
-    inference: str
     trainer: Trainer
     seed: int
     evaluation: Evaluation

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from flipscale.cost import scored_steps, steps_of
 from flipscale.devices import Hours
-from flipscale.identity import identity, is_evaluated, stage
+from flipscale.identity import evaluation_identity, identity, inferences, is_evaluated, scored, stage
 from flipscale.settings import FlipscaleTrainer, JsonObject, Resources, Settings
 
 STEP_SETTINGS = (
@@ -24,8 +24,8 @@ STEP_SETTINGS = (
 )
 """The settings that the time of a step depends on."""
 
-EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "evaluation", "inference", "fine_tuning")
-"""The settings that the time of an evaluation depends on, and the mask's where `inference` shows less of an image."""
+EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "fine_tuning")
+"""The settings that the time of an evaluation depends on, besides those of the evaluation."""
 
 STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile", "fused")
 """The resources that the time of a step depends on."""
@@ -209,9 +209,14 @@ def step_shape(staged: Settings, resources: Resources) -> JsonObject:
 def evaluation_shape(staged: Settings) -> JsonObject:
     """The settings on which the time of an evaluation depends, as JSON."""
     # How long one evaluation takes does not depend on when it comes.
-    known = identity(replace(staged, evaluation=replace(staged.evaluation, at=())))
+    known, evaluation = (
+        identity(staged),
+        evaluation_identity(replace(staged, evaluation=replace(staged.evaluation, at=()))),
+    )
     shape = {name: known[name] for name in EVALUATION_SETTINGS if name in known}
-    if staged.inference != "full":
+    if evaluation:
+        shape["evaluation"] = evaluation
+    if inferences(staged):
         shape["mask_ratio"] = staged.mask_ratio
         if staged.mask_shape == "resize":
             shape["mask_shape"] = staged.mask_shape  # All other shapes show the same number of patches.
@@ -220,9 +225,10 @@ def evaluation_shape(staged: Settings) -> JsonObject:
 
 def timings_of(runs: Iterable[tuple[Settings, Resources]], timings: Timings) -> Timings:
     """The timings of the shapes of these runs, in the order of place and shape."""
+    runs = list(runs)
     staged = [(stage(settings), resources) for settings, resources in runs]
     shapes = {_key(step_shape(settings, resources)) for settings, resources in staged}
-    shapes |= {_key(evaluation_shape(settings)) for settings, _ in staged}
+    shapes |= {_key(evaluation_shape(scored(settings))) for settings, _ in runs}
     found = timings.where(lambda timed: _key(timed.shape) in shapes)
     steps = sorted(found.steps, key=lambda timed: (timed.place, _key(timed.shape)))
     evaluations = sorted(found.evaluations, key=lambda timed: (timed.place, _key(timed.shape)))
@@ -237,13 +243,10 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
     if timings == NOT_TIMED or not is_timed_by_steps(settings):
         return None
     staged = stage(settings)
-    evaluation = timings.evaluation(evaluation_shape(staged)) if is_evaluated(staged) else None
+    evaluation = timings.evaluation(evaluation_shape(scored(settings))) if is_evaluated(staged) else None
     if evaluation is None and is_evaluated(staged):
         return None
     each = evaluation.seconds if evaluation else 0.0
-    if not staged.samples:
-        # Only an evaluation: device-hours are those of training, so there are none.
-        return RunTime(evaluation.place, 0.0, 0.0, each, 0.0, 0.0, LEAST_SPREAD) if evaluation else None
     timed = timings.step(step_shape(staged, resources))
     if timed is None:
         return None

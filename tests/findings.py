@@ -138,7 +138,7 @@ def _results(line: Mapping[str, Any], root: Path) -> Path:
 def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:
     for claim in (data["claims"] or {"claims": []})["claims"]:
         left, right = claim["left"], claim["right"]
-        if {name for name in left if left[name] != right[name]} not in map(set, line["claims"]):
+        if {name for name in {*left, *right} if left.get(name) != right.get(name)} not in map(set, line["claims"]):
             continue
         if any(left[name] != value for name, value in line.get("left", {}).items()):
             continue

@@ -45,7 +45,6 @@ SETTINGS_OF_A = {
     "init": None,
     "tuning": None,
     "fine_tuning": None,
-    "inference": "full",
     "trainer": {"flipscale": {}},
     "seed": 0,
     "evaluation": {"data": None, "images": 2000, "at": [1.0], "templates": None},

@@ -54,6 +54,52 @@ def exchange(root: Path, first: str, second: str) -> None:
     (root / "other").rename(root / second)
 
 
+def lines(said: str, word: str) -> list[str]:
+    return [line for line in said.splitlines() if word in line]
+
+
+def test_a_set_that_is_added_after_training_is_scored_and_nothing_is_trained(tmp_path: Path) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    (tmp_path / "colour.yaml").write_text(STUDY.replace(", sets: {two: {folder: {path: two}}}", ""))
+    where = ("colour.yaml", "--results", "results")
+    flipscale("submit", *where, cwd=tmp_path)
+    (tmp_path / "colour.yaml").write_text(STUDY)
+    said = flipscale("plan", *where, cwd=tmp_path).stdout
+    assert lines(said, "to score")[0].startswith('4 of 4 trained; 4 to score on "two" (about ')
+    runs = sorted(Workspace(tmp_path / "results").runs.iterdir())
+    kept = {path: (run / path).read_bytes() for run in runs for path in ("result.json", "metrics.jsonl", "run.json")}
+    said = flipscale("submit", *where, cwd=tmp_path).stderr
+    assert "submitted 4 runs to local (4 of them trained, and only scored)" in said
+    assert {path: (run / path).read_bytes() for run in runs for path in kept} == kept
+    assert not lines(flipscale("plan", *where, cwd=tmp_path).stdout, "to score")
+    flipscale("collect", *where, "--no-mlflow", cwd=tmp_path)
+    table = (tmp_path / "results" / "colour" / "results.csv").read_text().splitlines()
+    column = table[0].split(",").index("two.zero_shot_top1")
+    first = [row.split(",")[column] for row in table[1:]]
+    assert all(first)
+
+    exchange(tmp_path / "two", "red", "blue")
+    said = flipscale("submit", *where, cwd=tmp_path).stderr
+    assert WARNING in said
+    assert "submitted 4 runs to local (4 of them trained, and only scored)" in said
+    flipscale("collect", *where, "--no-mlflow", cwd=tmp_path)
+    table = (tmp_path / "results" / "colour" / "results.csv").read_text().splitlines()
+    again = [row.split(",")[column] for row in table[1:]]
+    assert [float(one) + float(other) for one, other in zip(first, again, strict=True)] == [1.0] * 4
+
+    shutil.move(tmp_path / "two", tmp_path / "moved")
+    (tmp_path / "colour.yaml").write_text(STUDY.replace("path: two", "path: moved"))
+    assert "submitted 0 runs, left alone 4 finished" in flipscale("submit", *where, cwd=tmp_path).stderr
+
+    (tmp_path / "colour.yaml").write_text(STUDY.replace("two:", "three:"))
+    shutil.move(tmp_path / "moved", tmp_path / "two")
+    for run in runs:
+        (run / "model.pt").unlink()
+    said = flipscale("submit", *where, cwd=tmp_path).stderr
+    assert '4 finished runs cannot be scored on "three", as the weights are not here: put each model.pt into' in said
+    assert "submitted 0 runs, left alone 4 finished" in said
+
+
 def test_exchanged_class_folders_are_named_by_plan_collect_and_compare(tmp_path: Path) -> None:
     put_colours(tmp_path / "two", "red", "blue")
     (tmp_path / "colour.yaml").write_text(STUDY)

@@ -21,7 +21,7 @@ from flipscale.compare.stated import Verdict
 from flipscale.identity import dataset_name
 from flipscale.plan import Run
 from flipscale.plot import error_vs_compute, read_references
-from flipscale.scores import is_fraction
+from flipscale.scores import INFERENCES, is_fraction
 from flipscale.settings import Settings
 from flipscale.study.study import Contrast, Values
 from tests import paper
@@ -33,7 +33,7 @@ Key = tuple[object, ...]
 """What tells the rows of the paper's tables apart."""
 
 
-def key_of(settings: Settings) -> Key:
+def key_of(settings: Settings, inference: str = "full") -> Key:
     tuning = settings.tuning
     return (
         settings.model,
@@ -44,7 +44,7 @@ def key_of(settings: Settings) -> Key:
         settings.mask_shape if settings.mask_ratio else "random",
         settings.batch_size,
         settings.text_mask if settings.text_mask_ratio else "",
-        settings.inference,
+        inference,
         "" if tuning is None else tuning.model or settings.model,
         settings.reconstruction is not None,
         settings.fine_tuning is not None,
@@ -220,14 +220,21 @@ PUBLISHED: Mapping[str, Mapping[Key, float]] = {
 def published(one: PaperStudy, contrast: Contrast) -> float | None:
     """Left - right of a contrast by the numbers above; None where one of them is not published."""
     table = PUBLISHED[str(one.study.score)]
-    left, right = (table.get(key_of(cell(one, side))) for side in (contrast.left, contrast.right))
+    sides = (contrast.left, contrast.right)
+    left, right = (table.get(key_of(cell(one, side), shown(side.get("score")))) for side in sides)
     return None if left is None or right is None else left - right
 
 
 def cell(one: PaperStudy, side: Values) -> Settings:
     """The cell of one side of a claim."""
-    (found,) = [c for c in one.study.cells if all(getattr(c, name) == value for name, value in side.items())]
+    wanted = {name: value for name, value in side.items() if name != "score"}
+    (found,) = [c for c in one.study.cells if all(getattr(c, name) == value for name, value in wanted.items())]
     return found
+
+
+def shown(score: object) -> str:
+    """How images are shown for a score: full, or as its name says."""
+    return next((name for name in INFERENCES if name in str(score).split(".")), "full")
 
 
 @EACH_STUDY
@@ -245,6 +252,12 @@ def test_published_differences_are_those_of_the_paper_s_tables(name: str) -> Non
 # The paper's numbers as if flipscale had measured them
 
 
+def sides_of(one: PaperStudy) -> list[Values]:
+    """The sides of all contrasts."""
+    contrasts = [each for claim in one.study.claims for each in (claim.contrast, claim.than) if each]
+    return [side for contrast in contrasts for side in (contrast.left, contrast.right)]
+
+
 def measured(one: PaperStudy) -> pd.DataFrame:
     """A table as of three seeds that scatter by 0.02 points, where each run of the paper has the score it prints."""
     score = str(one.study.score)
@@ -252,11 +265,12 @@ def measured(one: PaperStudy) -> pd.DataFrame:
     rows = []
     for number, run in enumerate(one.plan.cells):
         asked = {name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS}
-        level = PUBLISHED[score].get(key_of(run.settings), float("nan"))
+        columns = {score, *(str(side["score"]) for side in sides_of(one) if "score" in side)}
         for seed, scatter in enumerate((-0.02, 0.0, 0.02)):
-            value = (level + (-1) ** number * scatter) / unit
+            levels = {c: PUBLISHED[score].get(key_of(run.settings, shown(c)), float("nan")) for c in columns}
+            values = {c: (level + (-1) ** (number + (c != score)) * scatter) / unit for c, level in levels.items()}
             cell_of_run = write_cell(run.cell or ())
-            rows.append(asked | {"id": f"{run.id}-{seed}", "cell": cell_of_run, "seed": seed, score: value})
+            rows.append(asked | {"id": f"{run.id}-{seed}", "cell": cell_of_run, "seed": seed} | values)
     return pd.DataFrame(rows)
 
 

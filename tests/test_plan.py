@@ -4,19 +4,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from flipscale.cell import write_cell
 from flipscale.errors import PlanError
-from flipscale.identity import RECIPE, differences, identity, parent_of, show_setting, stage
+from flipscale.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
 from flipscale.plan import Plan, Run, Total, plan
 from flipscale.settings import plain
 from flipscale.study import SETTINGS, read_study
 from flipscale.study.datasets import DATASET
-from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, TRAINER, TUNING, read_settings
+from flipscale.study.settings import FINE_TUNING, INIT, RECONSTRUCTION, TRAINER, TUNING, read_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,7 +82,7 @@ def test_identity_is_what_it_was(run_of):
         seed="3",
         evaluation="{data: fashion, at: [0.5]}",
     )
-    assert other.id == "ViT-w32d2-4_laion400m_16k_m0.5_s3_e3f6e8cdfe"
+    assert other.id == "ViT-w32d2-4_laion400m_16k_m0.5_s3_1deaaaaf07"
 
 
 def test_identity_is_what_is_required_what_a_rule_gives_and_what_differs_from_its_default(run_of):
@@ -134,13 +134,14 @@ SAME = [
     ("init", "null"),
     ("tuning", "null"),
     ("fine_tuning", "null"),
-    ("inference", "full"),
     ("trainer", "flipscale"),
     ("seed", "0"),
     ("evaluation", "{}"),
     ("evaluation", "{data: null, images: 2k, at: 1, templates: null}"),
     ("evaluation", "{images: 2000}"),
-    ("evaluation", "{data: shapes}"),
+    ("evaluation", "{data: fashion}"),
+    ("evaluation", "{images: 100, at: [0.5], templates: ['a {}'], linear_probe: true, inference: masked}"),
+    ("evaluation", "{sets: {boots: {folder: b}}}"),
 ]
 
 OTHER = [
@@ -172,17 +173,14 @@ OTHER = [
     ("init", "base.pt"),
     ("tuning", "1k"),
     ("fine_tuning", "2k"),
-    ("inference", "masked"),
     ("trainer", "open_clip"),
     ("seed", "1"),
-    ("evaluation", "{images: 100}"),
 ]
 
 
 NEEDS = {
     "mask_shape": {"mask_ratio": "0.5"},
     "reconstruction": {"mask_ratio": "0.5"},
-    "inference": {"mask_ratio": "0.5"},
     "text_mask": {"text_mask_ratio": "0.5"},
     "cooldown": {"schedule": "constant"},
 }
@@ -191,7 +189,7 @@ NEEDS = {
 
 @pytest.mark.parametrize("cases", [SAME, OTHER], ids=["same", "other"])
 def test_every_setting_has_a_case(cases: list[tuple[str, str]]):
-    assert [name for name in SETTINGS if name not in dict(cases)] == [], (
+    assert [name for name in SETTINGS if name not in {**dict(cases), "evaluation": ""}] == [], (
         "a new setting needs a line in SAME and in OTHER"
     )
 
@@ -213,31 +211,6 @@ OTHER_OPTIONS = [
     ("webdataset.urls", "data", "{webdataset: 'a/{0..9}.tar'}", "{webdataset: 'a/{0..8}.tar'}"),
     ("webdataset.urls", "data", "{webdataset: 'a/{0..9}.tar'}", "{webdataset: 'b/{0..9}.tar'}"),
     ("webdataset.name", "data", "{webdataset: 'a/{0..9}.tar'}", "{webdataset: {urls: 'a/{0..9}.tar', name: b}}"),
-    ("evaluation.data", "evaluation", "{}", "{data: fashion}"),
-    ("evaluation.data", "evaluation", "{data: fashion}", "{data: {shapes: {pairs: 0.5}}}"),
-    ("evaluation.images", "evaluation", "{}", "{images: 100}"),
-    ("evaluation.images", "evaluation", "{data: fashion}", "{data: fashion, images: 2k}"),
-    ("evaluation.images", "evaluation", "{sets: {a: {folder: b}}}", "{images: 2k, sets: {a: {folder: b}}}"),
-    ("evaluation.at", "evaluation", "{}", "{at: [0.5]}"),
-    ("evaluation.templates", "evaluation", "{}", "{templates: ['a {}']}"),
-    ("evaluation.templates", "evaluation", "{templates: imagenet_simple}", "{templates: openai_imagenet}"),
-    ("evaluation.sets", "evaluation", "{}", "{sets: {boots: {folder: b}}}"),
-    ("evaluation.sets", "evaluation", "{sets: {boots: {folder: b}}}", "{sets: {shoes: {folder: b}}}"),
-    ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, classes: [c]}}}}"),
-    ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, metric: map11}}}}"),
-    (
-        "evaluation.sets",
-        "evaluation",
-        "{sets: {a: {command: {arguments: x, scores: {cider: higher}}}}}",
-        "{sets: {a: {command: {arguments: x, scores: {spice: higher}}}}}",
-    ),
-    ("evaluation.linear_probe", "evaluation", "{}", "{linear_probe: true}"),
-    (
-        "evaluation.sets",
-        "evaluation",
-        "{linear_probe: true, sets: {a: {folder: b}}}",
-        "{linear_probe: true, sets: {a: {folder: {path: b, train: c}}}}",
-    ),
     ("reconstruction.weight", "reconstruction", "{depth: 1}", "{depth: 1, weight: 2}"),
     ("reconstruction.width", "reconstruction", "{depth: 1}", "{depth: 1, width: 32}"),
     ("reconstruction.depth", "reconstruction", "{depth: 1}", "{depth: 2}"),
@@ -289,14 +262,13 @@ def test_option_that_changes_the_result_makes_another_run(run_of, option: str, s
 def test_every_option_has_a_case():
     options = {f"{kind}.{name}" for kind, keys in DATASET.options.items() for name in keys.options}
     tables = {
-        "evaluation": EVALUATION,
         "reconstruction": RECONSTRUCTION,
         "tuning": TUNING,
         "init": INIT,
         "fine_tuning": FINE_TUNING,
     }
     options |= {f"{kind}.{name}" for kind, keys in {**tables, **TRAINER.options}.items() for name in keys.options}
-    places = {"fashion.folder", "webdataset.decode", "webdataset.sizes", "evaluation.means"}
+    places = {"fashion.folder", "webdataset.decode", "webdataset.sizes"}
     assert options - {option for option, *_ in OTHER_OPTIONS} == places, "a new option needs a line above"
 
 
@@ -311,23 +283,12 @@ def test_every_option_has_a_case():
             "{webdataset: {urls: 's3://b/{00..99}.tar', name: x}}",
         ),
         ("data", "{webdataset: w.tar}", "{webdataset: {urls: w.tar, decode: always, sizes: sizes.json}}"),
-        ("evaluation", "{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
-        ("evaluation", "{sets: {a: {folder: here}}}", "{sets: {a: {folder: {path: there, train: too}}}}"),
-        ("evaluation", "{sets: {a: {webdataset: here}}}", "{sets: {a: {webdataset: 's3://there'}}}"),
-        ("evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, metric: top1}}}}"),
-        ("evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: b}}, means: {all: [a]}}"),
-        (
-            "evaluation",
-            "{sets: {a: {command: {arguments: [python, here.py], scores: {cider: higher}}}}}",
-            "{sets: {a: {command: {arguments: [python, there.py, -v], scores: {cider: higher}}}}}",
-        ),
         ("init", "here/run/model.pt", "{path: /mnt/there/run/model.pt}"),
         (
             "trainer",
             "{command: {arguments: [/here/run], name: x}}",
             "{command: {arguments: [/there/run, -v], name: x}}",
         ),
-        ("evaluation", "{at: [0.5]}", "{at: [1, 0.5, 0.5]}"),
         ("fine_tuning", "{samples: 2k, data: shapes}", "2k"),
         (
             "fine_tuning",
@@ -364,6 +325,55 @@ def test_where_data_lies_changes_no_run(run_of, setting: str, one: str, two: str
 )
 def test_how_a_study_says_it_and_where_it_runs_change_no_run(run_of, more: str):
     assert run_of(more).id == run_of().id
+
+
+MEASURED = [
+    ("{}", "{data: fashion}"),
+    ("{data: fashion}", "{data: fashion, images: 2k}"),
+    ("{}", "{templates: ['a {}']}"),
+    ("{templates: imagenet_simple}", "{templates: openai_imagenet}"),
+    ("{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, classes: [c]}}}}"),
+    ("{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, metric: map11}}}}"),
+    (
+        "{sets: {a: {command: {arguments: x, scores: {cider: higher}}}}}",
+        "{sets: {a: {command: {arguments: x, scores: {spice: higher}}}}}",
+    ),
+    ("{}", "{linear_probe: true}"),
+    ("{linear_probe: true, sets: {a: {folder: b}}}", "{linear_probe: true, sets: {a: {folder: {path: b, train: c}}}}"),
+]
+
+
+@pytest.mark.parametrize(("one", "two"), MEASURED)
+def test_another_definition_is_another_measure_of_the_same_run(run_of, one: str, two: str):
+    runs = [run_of(evaluation=evaluation) for evaluation in (one, two)]
+    assert runs[0].id == runs[1].id
+    assert measures(runs[0].settings) != measures(runs[1].settings)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
+        ("{sets: {a: {folder: here}}}", "{sets: {a: {folder: {path: there, train: too}}}}"),
+        ("{sets: {a: {webdataset: here}}}", "{sets: {a: {webdataset: 's3://there'}}}"),
+        ("{sets: {a: {folder: b}}}", "{sets: {a: {folder: b}}, means: {all: [a]}, at: [0.5]}"),
+        (
+            "{sets: {a: {command: {arguments: [python, here.py], scores: {cider: higher}}}}}",
+            "{sets: {a: {command: {arguments: [python, there.py, -v], scores: {cider: higher}}}}}",
+        ),
+    ],
+)
+def test_where_a_set_lies_makes_no_other_measure(run_of, one: str, two: str):
+    assert measures(run_of(evaluation=one).settings) == measures(run_of(evaluation=two).settings)
+
+
+def test_masked_inference_is_a_measure_of_masked_runs(run_of):
+    evaluation = "{inference: [masked, ensemble], sets: {a: {folder: b}}}"
+    assert list(measures(run_of(evaluation=evaluation).settings)) == ["", "a"]
+    masked = run_of(evaluation=evaluation, mask_ratio="0.5").settings
+    assert list(measures(masked)) == ["", "masked", "ensemble", "a", "a.masked", "a.ensemble"]
+    resized = run_of(evaluation=evaluation, mask_ratio="0.5", mask_shape="resize").settings
+    assert list(measures(resized)) == ["", "masked", "a", "a.masked"]
 
 
 def test_order_of_keys_changes_no_run(run_of):
@@ -409,19 +419,6 @@ def test_tuning_is_a_child_of_the_run_without_it(planned):
     assert child.cost.flops_per_sample == unmasked.cost.flops_per_sample
 
 
-def test_masked_inference_is_a_child_that_trains_nothing(planned):
-    runs = planned(
-        f"{BASE_LINE}axes: {{mask_ratio: [0.5], inference: [full, masked, ensemble], tuning: [null, 1k]}}\n"
-    ).runs
-    by_id = {run.id: run for run in runs}
-    assert len(runs) == 6
-    for run in runs:
-        if run.settings.inference != "full":
-            (parent,) = (by_id[one] for one in run.parents)
-            assert parent.settings == replace(run.settings, inference="full")
-            assert (run.cost.samples_seen, run.cost.steps, run.cost.train_flops, run.cost.gpu_hours) == (0, 0, 0, 0.0)
-
-
 def test_parents_come_before_their_children_and_once(planned):
     runs = planned(f"{BASE_LINE}axes: {{tuning: [2k, 1k], mask_ratio: [0.5]}}\nseeds: 2\n").runs
     ids = [run.id for run in runs]
@@ -442,9 +439,7 @@ def test_run_without_a_child_has_no_parents(run_of):
 
 
 def test_stage_fills_in_what_an_older_flipscale_did_not_write(run_of):
-    old = {
-        name: value for name, value in plain(run_of().settings).items() if name not in ("tuning", "inference", "crop")
-    }
+    old = {name: value for name, value in plain(run_of().settings).items() if name not in ("tuning", "crop")}
     assert stage(read_settings(old)) == run_of().settings
 
 
@@ -468,7 +463,7 @@ def test_baseline_that_two_studies_share_is_one_run(planned):
 def test_differences_name_the_settings_in_which_two_runs_differ(run_of):
     one, two = run_of(), run_of(mask_ratio="0.5", data="{fashion: here}", evaluation="{images: 9}")
     assert differences(one.settings, one.settings) == {}
-    assert list(differences(one.settings, two.settings)) == ["data", "mask_ratio", "evaluation"]
+    assert list(differences(one.settings, two.settings)) == ["data", "mask_ratio"]
     assert differences(one.settings, two.settings)["mask_ratio"] == (0.0, 0.5)
 
 
@@ -644,7 +639,6 @@ def test_patches_are_those_of_the_stage_that_the_run_trains(planned):
     [
         {"mask_ratio": "0.5", "mask_shape": "gaussian"},
         {"mask_ratio": "0.5", "mask_shape": "resize"},
-        {"mask_ratio": "0.5", "mask_shape": "resize", "inference": "masked"},
         {"text_mask_ratio": "0.5", "text_mask": "block"},
     ],
 )

@@ -471,7 +471,10 @@ def test_hits_of_an_earlier_result_do_not_pass_for_those_of_one_that_has_none(fo
 @pytest.mark.parametrize(
     ("entry", "wrong"),
     [
-        ({"items": "", "count": 9, "bits": "sA=="}, "'zero_shot_top1' has 1 bytes for 9 items, where 2 are right"),
+        (
+            {"items": "", "count": 9, "bits": "sA=="},
+            r"holds no hits \('zero_shot_top1' has 1 bytes for 9 items, where 2 are right",
+        ),
         ({"items": "", "count": 9, "bits": "!"}, "holds no hits"),
         ({"items": "", "bits": "sA=="}, "holds no hits"),
         ("sA==", "holds no hits"),

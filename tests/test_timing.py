@@ -110,11 +110,14 @@ def test_an_evaluations_time_depends_on_the_model_and_the_sets_not_on_masks_and_
     assert evaluation_shape(settings_of(mask_ratio=0.5, batch_size=16)) == evaluation_shape(settings_of())
     assert evaluation_shape(settings_of(evaluation={"at": [0.5]})) == evaluation_shape(settings_of())
     assert evaluation_shape(settings_of(evaluation={"images": 7})) != evaluation_shape(settings_of())
-    masked = [evaluation_shape(settings_of(mask_ratio=ratio, inference="masked")) for ratio in (0.5, 0.75)]
+    masked = [
+        evaluation_shape(settings_of(mask_ratio=ratio, evaluation={"inference": ["masked"]})) for ratio in (0.5, 0.75)
+    ]
     assert masked[0] != masked[1]
     shapes = ("random", "gaussian", "resize")
     alike, same, resized = (
-        evaluation_shape(settings_of(mask_ratio=0.5, mask_shape=shape, inference="masked")) for shape in shapes
+        evaluation_shape(settings_of(mask_ratio=0.5, mask_shape=shape, evaluation={"inference": ["masked"]}))
+        for shape in shapes
     )
     assert alike == same == masked[0]
     assert resized != alike
@@ -156,12 +159,6 @@ def test_what_was_not_timed_is_not_known():
     assert run_time(RUN, Resources(accumulate=2), timings()) is None
     assert run_time(RUN, Resources(), timings(evaluations=())) is None
     assert run_time(settings_of(trainer={"command": {"arguments": ["me"]}}), Resources(), timings()) is None
-
-
-def test_an_evaluation_of_trained_weights_takes_an_evaluation_and_no_hours_of_training():
-    run = settings_of(mask_ratio=0.5, inference="masked")
-    found = run_time(run, Resources(), timings(evaluations=[evaluation_time(run)]))
-    assert (found.seconds, found.gpu_hours) == (2.0, 0.0)
 
 
 def test_a_tuning_is_timed_by_its_own_shape():

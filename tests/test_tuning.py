@@ -10,7 +10,7 @@ from flipscale.capacity import shortage
 from flipscale.cell import write_cell
 from flipscale.collect.columns import setting_value
 from flipscale.cost import cost, memory_bytes
-from flipscale.identity import differences, lineage, run_id, stage
+from flipscale.identity import differences, lineage, run_id, scored, stage
 from flipscale.launch.probing import probe_of
 from flipscale.plan import Plan, plan, too_large
 from flipscale.plot.words import setting_words
@@ -23,8 +23,8 @@ from tests.asked import settings_of
 SMALL = {"model": "ViT-w16d1-14", "image_size": 14, "text_length": 8, "mask_ratio": 0.5}
 
 
-def tuned(inference: str = "full", **tuning: object) -> Settings:
-    return settings_of(**SMALL, inference=inference, tuning={"samples": 320, **tuning})
+def tuned(**tuning: object) -> Settings:
+    return settings_of(**SMALL, tuning={"samples": 320, **tuning})
 
 
 def planned(tmp_path: Path, text: str) -> Plan:
@@ -33,12 +33,12 @@ def planned(tmp_path: Path, text: str) -> Plan:
     return plan(read_study(path))
 
 
-@pytest.mark.parametrize("inference", ["full", "masked", "ensemble"])
-def test_a_tuning_and_its_evaluations_have_its_own_model_and_sizes(inference: str) -> None:
-    staged = stage(tuned(inference, model="ViT-w16d1-7", image_size=56, text_length=16))
+def test_a_tuning_has_its_own_model_and_sizes_and_is_scored_with_the_mask_of_its_run() -> None:
+    staged = stage(tuned(model="ViT-w16d1-7", image_size=56, text_length=16))
     assert (staged.model, staged.image_size, staged.text_length) == ("ViT-w16d1-7", 56, 16)
-    parent = stage(lineage(tuned(inference, image_size=56))[0])
+    parent = stage(lineage(tuned(image_size=56))[0])
     assert (parent.model, parent.image_size, parent.text_length) == ("ViT-w16d1-14", 14, 8)
+    assert (stage(tuned()).mask_ratio, scored(tuned()).mask_ratio) == (0.0, 0.5)
 
 
 def test_a_tuning_that_names_a_model_has_its_size_and_else_the_runs() -> None:
@@ -49,17 +49,16 @@ def test_a_tuning_that_names_a_model_has_its_size_and_else_the_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tuning", "full", "masked"),
+    ("tuning", "full"),
     [
-        ({"samples": 128}, "t128_s0_e0d15828de", "t128_masked_s0_a6d4295d58"),
-        ({"samples": 1600, "lr": 1e-4, "mask_ratio": 0.5}, "t1.6k_s0_7a3aa77a23", "t1.6k_masked_s0_53ba7b3a49"),
-        ({"samples": 128, "warmup": 0, "batch_size": 16}, "t128_s0_81eb01af49", "t128_masked_s0_d5c1f344c2"),
+        ({"samples": 128}, "t128_s0_2bde517f23"),
+        ({"samples": 1600, "lr": 1e-4, "mask_ratio": 0.5}, "t1.6k_s0_c0d75750c6"),
+        ({"samples": 128, "warmup": 0, "batch_size": 16}, "t128_s0_502f9fcc80"),
     ],
 )
-def test_ids_of_before_a_tuning_had_sizes_stand(tuning: dict[str, float], full: str, masked: str) -> None:
+def test_ids_of_before_a_tuning_had_sizes_stand(tuning: dict[str, float], full: str) -> None:
     one = settings_of(**RUN_OF_BEFORE, tuning=tuning)
     assert run_id(one) == f"ViT-w16d1-4_shapes_640_m0.5_{full}"
-    assert run_id(replace(one, inference="masked")) == f"ViT-w16d1-4_shapes_640_m0.5_{masked}"
 
 
 RUN_OF_BEFORE = {

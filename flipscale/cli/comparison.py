@@ -108,7 +108,7 @@ def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
 def _compare_study(args: argparse.Namespace) -> int:
     from flipscale.compare import comparison_json, comparison_text
     from flipscale.workflow.compared import compare_study
-    from flipscale.workflow.other_data import say_other_data
+    from flipscale.workflow.to_score import say_other_data
 
     _refuse_table_options(args)
     opened = open_study_of(args)

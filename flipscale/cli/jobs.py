@@ -81,6 +81,7 @@ def submit(args: argparse.Namespace) -> int:
     from flipscale import launch
     from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import say_remarks, submit_study, wait_for
+    from flipscale.workflow.to_score import to_score
 
     # The site file is read first: its faults are reported before anything is written.
     launcher = launcher_of(args)
@@ -90,9 +91,10 @@ def submit(args: argparse.Namespace) -> int:
     if args.dry_run:
         opened.plan.check_budget()
         say_warnings(opened.plan)
-        runs, retry = opened.plan.runs, args.retry_diverged
+        runs, retry, unscored = opened.plan.runs, args.retry_diverged, to_score(opened).runs
         say_remarks(launcher, runs)
-        print(launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo), end="")
+        sent = launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo, to_score=unscored)
+        print(sent, end="")
         return 0
     check_inputs = args.on == "local" and not args.no_check
     submission = submit_study(

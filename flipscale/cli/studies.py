@@ -58,8 +58,8 @@ def plan(args: argparse.Namespace) -> int:
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
     from flipscale.workflow.opened import cost_in_words, say_warnings, write_plan
-    from flipscale.workflow.other_data import say_other_data
     from flipscale.workflow.submitted import check_runs
+    from flipscale.workflow.to_score import say_to_score, to_score
 
     opened = open_study_of(args)
     planned = opened.plan
@@ -68,7 +68,8 @@ def plan(args: argparse.Namespace) -> int:
     except OSError as error:  # a folder that this user may not write to
         say(f"plan.json was not written: {error.filename or opened.files.folder}: {error.strerror}")
     say_warnings(planned)
-    say_other_data(opened)
+    unscored = to_score(opened)
+    say_to_score(opened, unscored)
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
         with_check = {"check": checked.to_dict()} if checked else {}
@@ -83,6 +84,8 @@ def plan(args: argparse.Namespace) -> int:
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
+    if unscored.runs:
+        print(f"{unscored.trained} of {len(planned.runs)} trained; {unscored.words}")
     if clock := str(wall_clock(planned, args.results)):
         print(clock)
     if checked:

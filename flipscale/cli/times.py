@@ -73,7 +73,7 @@ def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
 
     settings = shape.run.settings
     named = [*opened.axes, *(["tuning"] if settings.tuning else [])]
-    names = [name for name in (*STEP_SETTINGS, "tuning", "inference") if name in named]
+    names = [name for name in (*STEP_SETTINGS, "tuning") if name in named]
     return ", ".join(f"{name}={show_setting(getattr(settings, name))}" for name in names) or settings.model
 
 

@@ -37,7 +37,7 @@ WEIGHTS = "init"
 
 def training_key(settings: Settings) -> str:
     """Equal for settings that the same code trains, on any machine."""
-    return f"{settings.trainer!r} {settings.init!r} {settings.inference} {settings.fine_tuning is None}"
+    return f"{settings.trainer!r} {settings.init!r} {settings.fine_tuning is None}"
 
 
 class CodeToday:
@@ -59,8 +59,8 @@ class CodeToday:
 
     def _look(self, settings: Settings) -> CodeIdentity:
         trainer = settings.trainer
-        # An evaluation and a fine-tuning are flipscale's, whatever trained the run that they start from.
-        is_own = settings.inference != "full" or settings.fine_tuning is not None
+        # A fine-tuning is flipscale's, whatever trained the run that it starts from.
+        is_own = settings.fine_tuning is not None
         if isinstance(trainer, CommandTrainer) and not is_own:
             code = self._of_command(trainer.arguments)
         elif isinstance(trainer, OpenClipTrainer) and not is_own:

@@ -31,7 +31,7 @@ PLAN_SOURCE = Path(__file__).parents[1] / "plan.py"
 _LONGEST_HEAD = 2**26
 """Bytes of the first line, at most: a file without lines is not ours."""
 
-FILES_READ = ("run.json", "result.json", "metrics.jsonl")
+FILES_READ = ("run.json", "result.json", "metrics.jsonl", "scores.json")
 """The files of a row and its points, and result.json of the runs that it started from."""
 
 _TICK_NS = 50_000_000

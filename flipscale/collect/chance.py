@@ -10,7 +10,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.identity import labelled_set
 from flipscale.inputs.classes import classes_of, pairs_of
 from flipscale.plan import Run
-from flipscale.run import RunFolder
+from flipscale.run import RunFolder, read_scores, set_of
 from flipscale.scores import FINE_TUNED, LOSS_BATCH, SCORES, class_chance, is_score, set_and_score
 from flipscale.settings import (
     CommandSet,
@@ -82,6 +82,7 @@ def _data(settings: Settings, name: str) -> DataSet | EvaluationSet | FineTuning
     evaluation = settings.evaluation
     if settings.fine_tuning is not None:
         return labelled_set(settings)
+    name = set_of(name, settings)
     return evaluation.sets.get(name) if name else evaluation.data or settings.data
 
 
@@ -89,11 +90,13 @@ def _recorded(runs: Iterable[Run], workspace: Workspace, score: str) -> float | 
     """The chance level that the first finished run recorded."""
     for run in runs:
         try:
-            result = RunFolder(workspace.run(run.id)).result()
+            folder = RunFolder(workspace.run(run.id))
+            result = folder.result()
+            later = {column: level for record in read_scores(folder.path) for column, level in record.chance.items()}
         except (FlipscaleError, OSError):
             continue
         if result is not None:
-            return result.chance.get(score)
+            return result.chance.get(score, later.get(score))
     return None
 
 

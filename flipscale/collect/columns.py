@@ -73,7 +73,6 @@ COLUMNS: dict[str, Column] = {
         "str", "", "options of the tuning after the schedule, and what model and sizes it changes; empty: none"
     ),
     "fine_tuning": Column("str", "", "options of the fine-tuning on labelled images; empty: none"),
-    "inference": Column("str", "", "patches seen at evaluation: full, masked or ensemble"),
     "trainer": Column("str", "", "what trained: flipscale, open_clip or a command"),
     "seed": Column("int", "", "seed of initialisation, data order and masks"),
     # Facts: what happened.

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from flipscale.cell import write_cell
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
@@ -13,6 +14,7 @@ from flipscale.plain_files import read_json_object
 from flipscale.plan import Run
 from flipscale.run import (
     FOLDER_SCHEMA,
+    SCORES_FILE,
     Asked,
     Result,
     RunFolder,
@@ -23,6 +25,7 @@ from flipscale.run import (
     is_number,
     read_object,
     read_result,
+    standing_scores,
 )
 from flipscale.scores import SCORES, is_own_score
 from flipscale.settings import Evaluation, plain
@@ -43,7 +46,10 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     result = read_result(os.fspath(folder), parsed)
     if result is None:
         raise RunFolderError(f"{folder.path / 'result.json'}: disappeared while it was read; collect again.")
-    _check_same_run(run, folder)
+    as_planned = _check_same_run(run, folder)
+    if not as_planned or os.path.exists(f"{os.fspath(folder)}/{SCORES_FILE}"):  # noqa: PTH110  of 10,000 runs
+        standing = standing_scores(folder, run.settings).values()
+        result = replace(result, scores={name: value for of in standing for name, value in of.scores.items()})
     found = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
     if run.parents:
         found |= _with_parents(found, run, result.parent, planned)
@@ -151,14 +157,15 @@ def _sum(first: object, second: object) -> int | float | None:
     return first + second if is_number(first) and is_number(second) else None
 
 
-def _check_same_run(run: Run, folder: RunFolder) -> None:
-    """Raise RunFolderError if the folder was made for another run: copied, renamed, or edited by hand.
+def _check_same_run(run: Run, folder: RunFolder) -> bool:
+    """Whether it was asked for as the plan has it. RunFolderError if the folder was made for another run: copied,
+    renamed, or edited by hand.
 
     Parts outside the id may differ: the place of data, and settings added since then, which mean 'as before'.
     """
     data = read_object(os.fspath(folder), "run.json", parsed)
     if data == {"schema": FOLDER_SCHEMA, **asked_as_json(Asked.of(run))}:
-        return  # Nearly always, and the request then need not be read as such.
+        return True  # Nearly always, and the request then need not be read as such.
     if data is None:
         raise RunFolderError(
             f"{folder.path}: has result.json and no run.json, so it is not known what was asked for. Delete the "
@@ -168,7 +175,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
     if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
     if asked.settings == plain(run.settings):
-        return
+        return True
     try:
         other = ", ".join(differences(read_settings(asked.settings), run.settings))
     except (FlipscaleError, KeyError, TypeError, ValueError, AttributeError):
@@ -178,6 +185,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
             f"{folder.path}: its run.json has another {other} than the plan, "
             f"so it was changed by hand. Delete the folder and submit again."
         )
+    return False
 
 
 def why_unreadable(folder: RunFolder, error: Exception) -> str:

@@ -159,6 +159,10 @@ def judge_claims(
 # From rows to differences
 
 
+_VALUE = "value of a side"
+"""The column of the score that a side names, or of the one that is compared."""
+
+
 @dataclass(frozen=True)
 class _Table:
     """The rows that have the score."""
@@ -186,7 +190,7 @@ class _Table:
         seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
         if not seeds:
             raise _Untestable("its cells have no seed in common")
-        values = [cell.loc[seeds, self.score].to_numpy(float) for cell in cells]
+        values = [cell.loc[seeds, _VALUE].to_numpy(float) for cell in cells]
         level = float(np.mean(values))
         sign = -1 if self.lower else 1
         gains = sign * sum((-1) ** i * values[2 * i] - (-1) ** i * values[2 * i + 1] for i in range(len(contrasts)))
@@ -204,7 +208,12 @@ class _Table:
         )
 
     def _cell(self, side: Mapping[str, object]) -> pd.DataFrame:
-        cell = self._runs(side)
+        column, cell = str(side.get("score", self.score)), self._runs(side)
+        if column not in cell or cell[column].isna().all():
+            raise _Untestable(f"no finished run of {settings_words(_plain(side))} has {column}")
+        if (scores.is_fraction(column), bool(scores.lower_is_better(column))) != (self.fraction, self.lower):
+            raise _Untestable(f"{column} has another unit or direction than {self.score}")
+        cell = cell.assign(**{_VALUE: cell[column]}).dropna(subset=_VALUE)
         if cell["seed"].duplicated().any():
             raise _Untestable(f"several runs of one seed are {settings_words(_plain(side))}")
         return cell.set_index("seed")
@@ -281,7 +290,7 @@ def _contrasts(claim: StatedClaim) -> list[Contrast]:
 
 
 def _plain(side: Mapping[str, object]) -> dict[str, object]:
-    return {name: setting_value(value) for name, value in side.items()}
+    return {name: setting_value(value) for name, value in side.items() if name != "score"}
 
 
 def _point(lines: TwoLines, contrast: Contrast, score: Mapping[str, object]) -> int | None:

@@ -52,11 +52,16 @@ _CAPTION_ROWS = 20
 """At most this many images of a table of captions are looked for."""
 
 
-def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
-    """Look at all that `runs` of the study read. `on_gpu`: whether there is a GPU for runs that ask for none."""
+def check(study: Study, runs: Iterable[Run], *, on_gpu: bool, to_score: Iterable[Run] = ()) -> Checked:
+    """Look at all that `runs` of the study read, and at the sets that those `to_score` are scored on.
+
+    on_gpu: whether there is a GPU for runs that ask for none.
+    """
     look = _Inspection(study)
     for run in runs:
         look.at_run(run, on_gpu)
+    for run in to_score:
+        look.evaluations(run.settings)
     problems = sorted(look.problems, key=lambda problem: (problem[0].file, problem[0].line))
     lines = tuple(f"{place}: {what}" for place, what in problems)
     settings = tuple(look.problems[problem] for problem in problems)
@@ -81,20 +86,19 @@ class _Inspection:
         if settings.fine_tuning is not None:
             self._fine_tuning(settings)
             return
-        if settings.inference == "full":
-            if isinstance(settings.trainer, CommandTrainer):
-                self._command(settings.trainer)
-                self._programs(settings.evaluation)
-                return
-            own_shards = False
-            if isinstance(settings.trainer, OpenClipTrainer):
-                device = "cuda" if run.resources.gpus or on_gpu else "cpu"
-                self._open_clip(settings.trainer, settings, run.resources, device)
-                own_shards = settings.crop is not None
-            self._training(settings, own_shards=own_shards)
-            if settings.init is not None and not run.parents:
-                self._init(settings.init, settings.model)
-        self._evaluations(settings)
+        if isinstance(settings.trainer, CommandTrainer):
+            self._command(settings.trainer)
+            self._programs(settings.evaluation)
+            return
+        own_shards = False
+        if isinstance(settings.trainer, OpenClipTrainer):
+            device = "cuda" if run.resources.gpus or on_gpu else "cpu"
+            self._open_clip(settings.trainer, settings, run.resources, device)
+            own_shards = settings.crop is not None
+        self._training(settings, own_shards=own_shards)
+        if settings.init is not None and not run.parents:
+            self._init(settings.init, settings.model)
+        self.evaluations(settings)
 
     # What trains
 
@@ -238,7 +242,7 @@ class _Inspection:
 
     # Data to score on
 
-    def _evaluations(self, settings: Settings) -> None:
+    def evaluations(self, settings: Settings) -> None:
         evaluation = settings.evaluation
         probe, named = evaluation.linear_probe, evaluation.data
         data = named or settings.data

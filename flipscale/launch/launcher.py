@@ -38,6 +38,8 @@ class Request:
 
     folder: RunFolder
     asked: Asked
+    only_scores: bool = False
+    """Whether it is trained, and its weights are to be scored."""
 
     @property
     def id(self) -> str:
@@ -49,7 +51,7 @@ class Request:
 
     @property
     def parents(self) -> Sequence[str]:
-        return self.asked.parents
+        return () if self.only_scores else self.asked.parents
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from flipscale.launch.launcher import Request
+from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.site import Site
 
 USABLE = 0.8
@@ -30,6 +30,22 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
         assert len(left) < len(waiting), "a run is not an ancestor of its own"
         waiting = left
     return list(lines.values())
+
+
+SCORING_SECONDS = 1800.0
+"""About how long a task scores finished weights: a worker opens the sets once for all of its runs."""
+
+
+def scoring_tasks(requests: Iterable[Request]) -> list[list[Request]]:
+    """Those requests that only score, many a task, with equal resources."""
+    tasks: dict[str, list[list[Request]]] = {}
+    for request in requests:
+        if request.only_scores:
+            alike = tasks.setdefault(by_resources(request), [[]])
+            if alike[-1] and SCORING_SECONDS < seconds_of([*alike[-1], request]) < math.inf:
+                alike.append([])
+            alike[-1].append(request)
+    return [task for alike in tasks.values() for task in alike]
 
 
 def seconds_of(line: Sequence[Request]) -> float:

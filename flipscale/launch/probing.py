@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import LaunchError
-from flipscale.identity import is_evaluated, stage
+from flipscale.identity import is_evaluated, scored, stage
 from flipscale.launch.launcher import Launcher
 from flipscale.launch.look import run_folder
 from flipscale.launch.submit import Submission, submit
@@ -34,8 +34,8 @@ def probe_of(plan: Plan, site: str) -> Probe:
             f"{plan.study} cannot be probed: your own program trains its runs, and flipscale does not know how "
             "long its steps take. Give resources.flops_per_second, or let one run finish and read its hours."
         )
-    shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs) if _trains(run)}
-    evaluations = {_key(evaluation_shape(stage(run.settings))): run for run in runs if is_evaluated(run.settings)}
+    shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs)}
+    evaluations = {_key(evaluation_shape(scored(run.settings))): run for run in runs if is_evaluated(run.settings)}
     return Probe(plan.study, site, _settings(plan, shapes.values()), _settings(plan, evaluations.values()))
 
 
@@ -69,10 +69,6 @@ def open_probes(study: str, results: Path) -> list[RunFolder]:
     """The probes of a study that are not over."""
     probes = probes_in(results / RUNS_FOLDER)
     return [folder for folder, probe in probes if probe.study == study and not folder.is_over()]
-
-
-def _trains(run: Run) -> bool:
-    return stage(run.settings).samples > 0
 
 
 def _settings(plan: Plan, chosen: Iterable[Run]) -> tuple[Settings, ...]:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from flipscale.launch.launcher import Launcher, NoPlace, Request, Whereabouts, l
 from flipscale.launch.look import Look, Looker, run_folder, states
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
+from flipscale.launch.progress import ACTIVE
 from flipscale.launch.redo import NO_REDO, Redo, changes_of, runs_to_redo, set_aside
 from flipscale.plan import Run
-from flipscale.run import WEIGHTS_FILE, Asked, FailureKind, Job, RunFolder, State, lacks_weights
+from flipscale.run import WEIGHTS_FILE, Asked, FailureKind, Job, RunFolder, State, ask_for_scores, lacks_weights
 from flipscale.words import count
 
 
@@ -35,6 +36,8 @@ class Submission:
     """How many of the running ones somebody has cancelled; they are still stopping."""
     unanswered: str = ""
     """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
+    scored: int = 0
+    """How many of the runs that it started are trained, and only scored."""
     redone: int = 0
     """How many of the runs that it started were finished or had begun before, and begin anew."""
     followed: int = 0
@@ -47,6 +50,8 @@ class Submission:
     """Runs that would go out and are left out, as a file of their folder is damaged: which one, in a sentence."""
     unsent: tuple[Run, ...] = ()
     """Runs for which there was no place among the jobs of this user, see `NoPlace`; `wait` sends them later."""
+    to_score: Mapping[str, float | None] = field(default_factory=dict)
+    """As it was given to `submit`."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -63,6 +68,7 @@ class Submission:
         they = "it starts" if self.followed == 1 else "they start"
         whose = f", {self.followed} as {they} from the weights of another of these" if self.followed else ""
         anew = f" ({self.redone} of them retrained{whose}; earlier results are kept)" if self.redone else ""
+        anew += f" ({self.scored} of them trained, and only scored)" if self.scored else ""
         submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
         held = f", held back {len(self.held_back)} without weights" if self.held_back else ""
         if self.unsent:
@@ -88,6 +94,7 @@ def submit(
     *,
     retry_diverged: bool = False,
     redo: Redo = NO_REDO,
+    to_score: Mapping[str, float | None] = {},
     check: Callable[[Sequence[Run]], None] | None = None,
 ) -> Submission:
     """Hand to the launcher the runs that are not done and that nobody is doing.
@@ -97,19 +104,28 @@ def submit(
     of these waits or runs, and where nothing can be submitted because the launcher of earlier submissions cannot be
     asked about their runs.
 
-    check: is shown the runs that are to go out before anything is written; what it raises leaves all as it was.
+    to_score: finished runs whose weights lack scores, by id, each with the seconds that it takes, if known: they go out
+        too, and are not trained.
+    check: is shown the runs to train before anything is written; what it raises leaves all as it was.
     """
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     once = {run.id: run for run in runs}
     with submit_lock(results):
-        sorting = _to_do(once, results, retry_diverged, redo)
+        sorting = _to_do(once, results, retry_diverged, redo, to_score)
         to_do, alone = sorting.to_do, sorting.alone
         unanswered = _unanswered(to_do, alone)
         if check is not None:
-            check([run for run, _ in to_do])
+            check([run for run, _ in to_do if run.id not in sorting.trained])
         with set_aside(results, sorting.anew):
-            requests = [_asked_again(run, results, where) for run, where in to_do]
+            for run_id in sorting.trained - {run.id for run, _ in to_do}:
+                run_folder(results, run_id).drop_request()
+            requests = [
+                _to_be_scored(run, results, to_score[run.id])
+                if run.id in sorting.trained
+                else _asked_again(run, results, where)
+                for run, where in to_do
+            ]
             jobs = _as_many_as_fit(requests, launcher)
     sent = {job.run_id for job in jobs}
     unsent = tuple(run for run, _ in to_do if run.id not in sent)
@@ -120,7 +136,9 @@ def submit(
     asked_for = redo.ids | (set(sorting.code.differing) if redo.stale else set())
     followed = len(set(sorting.anew) - asked_for)
     left_out = held_back, sorting.problems
-    return Submission(*given, stopping, unanswered, len(sorting.anew), followed, sorting.code, *left_out, unsent)
+    scored = sum(request.only_scores for request in requests if request.id in sent)
+    redone = len(sorting.anew)
+    return Submission(*given, stopping, unanswered, scored, redone, followed, sorting.code, *left_out, unsent, to_score)
 
 
 def preview(
@@ -130,16 +148,18 @@ def preview(
     *,
     retry_diverged: bool = False,
     redo: Redo = NO_REDO,
+    to_score: Mapping[str, float | None] = {},
 ) -> str:
     """The text that `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    sorting = _to_do({run.id: run for run in runs}, results, retry_diverged, redo)
+    sorting = _to_do({run.id: run for run in runs}, results, retry_diverged, redo, to_score)
     _unanswered(sorting.to_do, sorting.alone)
     requests = []
     for run, _ in sorting.to_do:
         folder, asked = run_folder(results, run.id), Asked.of(run)
-        requests.append(Request(folder, replace(asked, resources=resources_after(asked, folder.failures()))))
+        asked = replace(asked, resources=resources_after(asked, folder.failures()))
+        requests.append(Request(folder, asked, run.id in sorting.trained))
     held = "".join(
         f"# held back, without the weights of {parent}: {run}\n" for run, parent in sorting.held_back.items()
     )
@@ -154,7 +174,7 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
     """
     with submit_lock(results):
         requests = [
-            Request(folder, asked)
+            Request(folder, asked, folder.is_trained)
             for folder in folders
             if not folder.is_over() and (asked := folder.asked()) is not None
         ]
@@ -210,11 +230,19 @@ class _Sorting:
     held_back: Mapping[str, str]
     problems: Mapping[str, str]
     """For both see `Submission`."""
+    trained: Set[str]
+    """The ids of those that have a result, no job and do not begin anew."""
     code: CodeChanges
     """How the code of finished ones differs from today's."""
 
 
-def _to_do(runs: Mapping[str, Run], results: Path, retry_diverged: bool, redo: Redo) -> _Sorting:
+def _to_do(
+    runs: Mapping[str, Run],
+    results: Path,
+    retry_diverged: bool,
+    redo: Redo,
+    to_score: Mapping[str, float | None],
+) -> _Sorting:
     """Sort the runs, each kind in the order in which runs go out."""
     ordered = in_turn(runs)
     found = Looker(results).look(ordered, closely=True)
@@ -222,17 +250,24 @@ def _to_do(runs: Mapping[str, Run], results: Path, retry_diverged: bool, redo: R
     anew = runs_to_redo(runs, found, redo, code)
     to_do, alone = [], []
     problems: dict[str, str] = {}
+    trained = {
+        run_id
+        for run_id, look in found.items()
+        if "result.json" in look.files and run_id not in anew and look.state not in ACTIVE
+    }
     for run in ordered:
         look = found[run.id]
-        if run.id not in anew and not _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
+        if run.id in trained and run.id not in to_score:
+            alone.append(look._replace(state=State.FINISHED))
+        elif run.id not in {*anew, *trained} and not _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
             alone.append(look)
         elif problem := _problem(run, look, results, problems):
             problems[run.id] = problem
         else:
             to_do.append((run, look.where))
-    to_do, held_back = _hold_back(to_do, results)
+    to_do, held_back = _hold_back(to_do, results, trained)
     going = {run.id for run, _ in to_do}
-    return _Sorting(to_do, alone, [run_id for run_id in anew if run_id in going], held_back, problems, code)
+    return _Sorting(to_do, alone, [run_id for run_id in anew if run_id in going], held_back, problems, trained, code)
 
 
 def _problem(run: Run, look: Look, results: Path, problems: Mapping[str, str]) -> str:
@@ -250,7 +285,7 @@ def _problem(run: Run, look: Look, results: Path, problems: Mapping[str, str]) -
 
 
 def _hold_back(
-    to_do: Sequence[tuple[Run, Whereabouts]], results: Path
+    to_do: Sequence[tuple[Run, Whereabouts]], results: Path, trained: Set[str]
 ) -> tuple[list[tuple[Run, Whereabouts]], dict[str, str]]:
     """Those to start that have weights to start from, or will have; and the others, each with the parent that lacks
     them: it is finished, but its model.pt is not here, as where it came from an archive.
@@ -261,6 +296,8 @@ def _hold_back(
 
     @functools.cache
     def lacking(run_id: str) -> str | None:
+        if run_id in trained and run_id in going:
+            return None
         if run_id not in going:
             return run_id if lacks_weights(run_folder(results, run_id)) else None
         return next(filter(None, map(lacking, going[run_id].parents)), None)
@@ -293,6 +330,16 @@ def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
     folder.ask(asked, flush=False)
     folder.clear_for_retry()
     return Request(folder, asked)
+
+
+def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
+    """A trained run, asked for scores in its folder. Its time is no limit: it is packed by its cost."""
+    folder, asked = run_folder(results, run.id), Asked.of(run)
+    hours = (seconds or 0) * asked.resources.devices / 3600
+    cost = None if seconds is None else replace(run.cost, gpu_hours=hours)
+    ask_for_scores(folder, run.settings.evaluation)
+    folder.clear_for_retry()
+    return Request(folder, replace(asked, seconds=None, cost=cost), True)
 
 
 def _as_many_as_fit(requests: Sequence[Request], launcher: Launcher) -> list[Job]:

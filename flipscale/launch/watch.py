@@ -52,23 +52,24 @@ class _Rest:
 
     def __init__(self, submission: Submission, results: Path, launcher: Launcher | None):
         self.runs, self.results, self.launcher = submission.unsent, results, launcher
+        self.to_score = submission.to_score
         self.active: int | None = None
         """How many runs were active at the last try; None before the first look."""
 
     def send(self, progress: StudyProgress) -> bool:
-        """Send some if runs have ended since the last try; whether some are still to be sent. NoPlace if there is none
+        """Send some if runs have ended since the last try; whether some were still to be sent. NoPlace if there is none
         though no run is active: other jobs of the user have the places."""
         active = sum(map(progress.count, ACTIVE))
         if not self.runs or self.launcher is None or progress.count(State.CANCELLED):
             return False
         if self.active is not None and active < self.active:
             try:
-                self.runs = submit(self.runs, self.results, self.launcher).unsent
+                self.runs = submit(self.runs, self.results, self.launcher, to_score=self.to_score).unsent
             except NoPlace:
                 if not active:
                     raise
         self.active = active
-        return bool(self.runs)
+        return True
 
 
 class _Watched:

@@ -9,6 +9,8 @@
     checkpoint.pt   the state to resume from                                       written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
     code.json       the code that trained it; several if it changed on a resume    written by train
+    scores.json     scores measured after training, a record a set and measure     written by train
+    scoring.json    a request for more of them; until it is done, the run is not   written by launch
     hits.json       which test items the scores got right, a bit each              written by train
     result.json     scores and measured facts; its presence is what "finished" means, so it is written last
     error.json      why it failed, by kind                                         written by train or launch
@@ -30,6 +32,7 @@ lease.py     which process works on a run, and signs of life
 processes.py  processes that files name, and whether they are ours
 files.py     the names of files, and how they are written
 timings.py   probes, and their measurements
+scores.py    which scores stand, and which are missing
 weights.py   whether finished weights are here, and needed
 """
 
@@ -44,6 +47,7 @@ from flipscale.run.codec import (
     is_number,
     read_object,
     read_result,
+    read_scores,
     result_from_json,
     with_samples_seen,
 )
@@ -53,6 +57,8 @@ from flipscale.run.files import (
     EARLIER,
     FOLDER_SCHEMA,
     RUN_FILES,
+    SCORES_FILE,
+    SCORING_FILE,
     WEIGHTS_FILE,
     FileUse,
     as_json,
@@ -61,7 +67,7 @@ from flipscale.run.files import (
     replacing,
     write_json,
 )
-from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State
+from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State, is_finished
 from flipscale.run.lease import (
     ATTEMPT,
     CONNECT,
@@ -84,11 +90,13 @@ from flipscale.run.records import (
     FailureKind,
     Hits,
     Job,
+    Measured,
     MetricsRecord,
     Reached,
     Result,
     Spent,
 )
+from flipscale.run.scores import ask_for_scores, asked_scores, set_of, standing_scores, unmeasured
 from flipscale.run.timings import (
     Probe,
     add_timings,
@@ -116,6 +124,8 @@ __all__ = [
     "MOST_METRICS_BYTES",
     "NODE",
     "RUN_FILES",
+    "SCORES_FILE",
+    "SCORING_FILE",
     "STACKS_SIGNAL",
     "WEIGHTS_FILE",
     "Asked",
@@ -133,6 +143,7 @@ __all__ = [
     "Job",
     "Lease",
     "Life",
+    "Measured",
     "MetricsRecord",
     "NodeFault",
     "Probe",
@@ -144,9 +155,11 @@ __all__ = [
     "add_timings",
     "all_timings",
     "as_json",
+    "ask_for_scores",
     "asked_as_json",
     "asked_from_json",
     "asked_in",
+    "asked_scores",
     "birth",
     "checked",
     "clock_ahead",
@@ -155,6 +168,7 @@ __all__ = [
     "failed_attempt_as_json",
     "fault_in",
     "is_alive",
+    "is_finished",
     "is_number",
     "is_ours",
     "is_pid",
@@ -166,12 +180,16 @@ __all__ = [
     "read_object",
     "read_probe",
     "read_result",
+    "read_scores",
     "read_timings",
     "replacing",
     "result_from_json",
+    "set_of",
     "show_life",
+    "standing_scores",
     "timings_as_json",
     "timings_from_json",
+    "unmeasured",
     "weights_are_needed",
     "with_samples_seen",
     "write_json",

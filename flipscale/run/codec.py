@@ -5,7 +5,6 @@ schedule length that a study asks for; users' programs may still write it so.
 """
 
 import base64
-import binascii
 import dataclasses
 import json
 import math
@@ -20,7 +19,7 @@ from flipscale.errors import DamagedFile, RunFolderError, printable
 from flipscale.guard import is_name
 from flipscale.plain_files import AnyPath, fits, parsed, read_bytes, record_of
 from flipscale.run.code import CodeIdentity, FileContent
-from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
+from flipscale.run.files import FOLDER_SCHEMA, SCORES_FILE, storable, write_json
 from flipscale.run.records import (
     Asked,
     FailedAttempt,
@@ -28,6 +27,7 @@ from flipscale.run.records import (
     FailureKind,
     Hits,
     Job,
+    Measured,
     MetricsRecord,
     Reached,
     Result,
@@ -199,24 +199,46 @@ def read_hits(folder: str) -> dict[str, Hits]:
     data = read_object(folder, "hits.json")
     if data is None:
         return {}
-    path = Path(folder, "hits.json")
     try:
-        found = {str(name): _hits(entry) for name, entry in data["hits"].items()}
-    except (KeyError, TypeError, AttributeError, binascii.Error, ValueError) as error:
+        return hits_from_json(data["hits"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunFolderError(
-            f"{path}: holds no hits ({error}). Delete it; comparisons then leave out the sampling error of test images."
+            f"{Path(folder, 'hits.json')}: holds no hits ({error}). Delete it; comparisons then leave out the sampling "
+            "error of test images."
         ) from error
-    for name, hits in found.items():
-        if len(hits.bits) != -(-hits.count // 8):
-            raise RunFolderError(
-                f"{path}: {name!r} has {len(hits.bits)} bytes for {hits.count} items, where {-(-hits.count // 8)} are "
-                f"right. Delete it; comparisons then leave out the sampling error of test images."
-            )
+
+
+def hits_from_json(entries: JsonObject) -> dict[str, Hits]:
+    """Hits by score. ValueError, or the error of a missing key, where they are not as flipscale wrote them."""
+    return {str(name): _hits(str(name), entry) for name, entry in entries.items()}
+
+
+def _hits(name: str, entry: JsonObject) -> Hits:
+    found = Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
+    if len(found.bits) != (right := -(-found.count // 8)):
+        raise ValueError(f"{name!r} has {len(found.bits)} bytes for {found.count} items, where {right} are right")
     return found
 
 
-def _hits(entry: JsonObject) -> Hits:
-    return Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
+def read_scores(folder: AnyPath) -> list[Measured]:
+    """The records of scores.json; none if there is no such file. RunFolderError for any other content."""
+    data = read_object(os.fspath(folder), SCORES_FILE)
+    if data is None:
+        return []
+    try:
+        return [
+            Measured(**{**record, "hits": hits_from_json(record["hits"]), "scores": _numbers(record["scores"])})
+            for record in data["records"]
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RunFolderError(
+            f"{Path(folder, SCORES_FILE)}: holds no scores ({error}). Delete it and submit the study again, which "
+            "scores the weights anew."
+        ) from error
+
+
+def _numbers(scores: Mapping[str, Any]) -> dict[str, float | None]:
+    return {str(name): None if value is None else float(value) for name, value in scores.items()}
 
 
 def read_codes(folder: str) -> list[CodeIdentity]:
@@ -461,6 +483,11 @@ def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:
             for name, of in hits.items()
         }
     }
+
+
+def scores_as_json(records: list[Measured]) -> JsonObject:
+    """The content of scores.json."""
+    return cast(JsonObject, storable({"records": [vars(record) | hits_as_json(record.hits) for record in records]}))
 
 
 def code_as_json(code: CodeIdentity) -> JsonObject:

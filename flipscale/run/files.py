@@ -23,6 +23,8 @@ EARLIER = "earlier"
 """The folder inside a run's folder that keeps all of it from before a restart. It is a run's folder too."""
 
 
+SCORES_FILE, SCORING_FILE = "scores.json", "scoring.json"
+
 WEIGHTS_FILE = "model.pt"
 """A run's finished weights, as open_clip loads them."""
 
@@ -52,6 +54,8 @@ RUN_FILES: Mapping[str, FileUse] = {
     WEIGHTS_FILE: FileUse.WEIGHTS,
     "code.json": FileUse.RECORD,
     "hits.json": FileUse.RECORD,
+    SCORES_FILE: FileUse.RECORD,
+    SCORING_FILE: FileUse.JOB,
     "result.json": FileUse.RECORD,
     "error.json": FileUse.JOB,
     "failures.jsonl": FileUse.RECORD,

@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,9 +30,10 @@ from flipscale.run.codec import (
     read_reached,
     read_records,
     read_result,
+    read_scores,
     write_record,
 )
-from flipscale.run.files import EARLIER
+from flipscale.run.files import EARLIER, SCORING_FILE
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
 
@@ -202,7 +203,8 @@ class RunFolder:
 
     def hits(self) -> Mapping[str, Hits]:
         """Which test items it got right, by score; empty for a run of an older version, or of somebody's program."""
-        return read_hits(self._path)
+        later = {name: hits for record in read_scores(self._path) for name, hits in record.hits.items()}
+        return {**read_hits(self._path), **later}
 
     def codes(self) -> list[CodeIdentity]:
         """The code that trained it, oldest first; several if it was resumed with other code, none if an older version
@@ -246,9 +248,24 @@ class RunFolder:
         for name in ("error.json", "job.json"):
             (self.path / name).unlink(missing_ok=True)
 
+    def drop_request(self) -> None:
+        """Ask for no more scores of a trained run: nothing is missing, or its weights are gone."""
+        if self._has(SCORING_FILE):
+            (self.path / SCORING_FILE).unlink(missing_ok=True)
+            self.clear_for_retry()
+
     def is_over(self) -> bool:
-        """Whether nothing is left to do: it has a result, has failed, or a person has cancelled its job."""
-        return self._has("result.json") or self._has("error.json") or self.is_cancelled
+        """Whether nothing is left to do: it is finished, has failed, or a person has cancelled its job."""
+        return self.is_finished() or self._has("error.json") or self.is_cancelled
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has a result: what is left to do, if anything, is to score its weights."""
+        return self._has("result.json")
+
+    def is_finished(self) -> bool:
+        """Whether it has a result, and nobody asks for more scores of its weights."""
+        return is_finished(name for name in ("result.json", SCORING_FILE) if self._has(name))
 
     def _has(self, name: str) -> bool:
         """Whether there is a file of that name, be it damaged. It is opened, as network file systems are slow to list
@@ -276,7 +293,7 @@ class RunFolder:
             return Glance(frozenset(), None, None, str(error))
         if "result.json" in files and (problem := self._problem_of_result()):
             return Glance(files - {"result.json"}, None, None, problem)
-        if "result.json" in files or "error.json" in files:
+        if is_finished(files) or "error.json" in files:
             return Glance(files, None, None)
         holder = self.holder() if "lease.json" in files else None
         try:
@@ -308,7 +325,7 @@ class Glance(NamedTuple):
 
     def state(self, whereabouts: State | None = None) -> State:
         """See `RunFolder.state`."""
-        if "result.json" in self.files:
+        if is_finished(self.files):
             return State.FINISHED
         if "error.json" in self.files:
             return State.FAILED
@@ -321,6 +338,12 @@ class Glance(NamedTuple):
         if self.job.cancelled is not None:
             return State.CANCELLED
         return whereabouts or State.LOST
+
+
+def is_finished(files: Iterable[str]) -> bool:
+    """Whether a run whose folder has these files is finished. One that was trained and is to be scored is not."""
+    names = set(files)
+    return "result.json" in names and SCORING_FILE not in names
 
 
 def _lines(path: Path) -> list[bytes]:

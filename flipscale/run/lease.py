@@ -18,11 +18,21 @@ from flipscale.errors import DamagedFile, LeaseLost, RunFolderError
 from flipscale.guard import check_folder, locked, plain_file
 from flipscale.plain_files import is_fresh, read_bytes, read_json_object, record_of
 from flipscale.run.code import CodeIdentity
-from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
+from flipscale.run.codec import (
+    codes_as_json,
+    hits_as_json,
+    read_codes,
+    read_scores,
+    result_as_json,
+    scores_as_json,
+    write_record,
+)
 from flipscale.run.files import (
     EARLIER,
     FOLDER_SCHEMA,
     RUN_FILES,
+    SCORES_FILE,
+    SCORING_FILE,
     FileUse,
     as_json,
     name_of_temporary,
@@ -31,7 +41,7 @@ from flipscale.run.files import (
     write_json,
 )
 from flipscale.run.processes import birth, is_alive, is_ours
-from flipscale.run.records import Hits, MetricsRecord, Result
+from flipscale.run.records import Hits, Measured, MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
 """A living process touches its lease this often."""
@@ -271,6 +281,13 @@ class Lease:
         else:
             path.unlink(missing_ok=True)  # They would pass for the hits of this result.
 
+    def write_scores(self, new: Sequence[Measured]) -> None:
+        """Write scores that were measured after training; one replaces that of the same definition."""
+        taken = [(record.measure, record.what) for record in new]
+        kept = [record for record in read_scores(self.folder) if (record.measure, record.what) not in taken]
+        with self.replace(SCORES_FILE) as file:
+            file.write(as_json({"schema": FOLDER_SCHEMA, **scores_as_json([*kept, *new])}).encode() + b"\n")
+
     def write_result(self, result: Result) -> None:
         with self.replace("result.json") as file:
             file.write(as_json({"schema": FOLDER_SCHEMA, **result_as_json(result)}).encode() + b"\n")
@@ -330,7 +347,8 @@ def let_go(folder: Path, *, of_job: bool) -> None:
     notes the interruption; the next attempt of the job then notes it instead.
     """
     lease, last = folder / "lease.json", folder / LAST_HOLDER
-    over = any((folder / name).exists() for name in ("result.json", "error.json"))
+    present = {name for name in ("result.json", SCORING_FILE, "error.json") if (folder / name).exists()}
+    over = "error.json" in present or ("result.json" in present and SCORING_FILE not in present)
     if over or not of_job:
         lease.unlink(missing_ok=True)
         last.unlink(missing_ok=True)

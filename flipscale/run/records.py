@@ -141,6 +141,25 @@ class Hits:
     """One bit an item, 1 for a hit, in the order of numpy.packbits: the first item is the highest bit of a byte."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The scores of one measure."""
+
+    measure: str
+    what: JsonObject | None = field(hash=False)
+    """What was measured, see `identity.measures`; None for scores that a trainer gave itself."""
+    digest: str | None = None
+    """That of the data; None where it is not known."""
+    scores: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    """By column."""
+    chance: Mapping[str, float] = field(default_factory=dict, hash=False)
+    hits: Mapping[str, Hits] = field(default_factory=dict, hash=False)
+    missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
+    seconds: float = 0.0
+    finished: float = 0.0
+    """Unix time."""
+
+
 class FailureKind(enum.StrEnum):
     """Why a run failed, as in error.json. The answer to it depends on the kind alone."""
 

@@ -37,6 +37,7 @@ from flipscale.run import (
     RunFolder,
     all_timings,
     as_json,
+    read_scores,
     replacing,
     timings_as_json,
     timings_from_json,
@@ -326,6 +327,7 @@ def what_is_wrong(folder: RunFolder) -> str | None:
         asked = folder.asked()
         if asked is None or folder.result() is None:
             return f"{folder.path}: has no run.json or no result.json, so it is not a finished run."
+        read_scores(folder)
         if asked.id != folder.id:
             return f"{folder.path}: its run.json is of {asked.id}, so it was renamed or copied."
         if asked.recipe is not None and asked.recipe > RECIPE:

@@ -14,7 +14,7 @@ from flipscale.errors import RunFolderError
 from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE
 from flipscale.launch import ACTIVE, Look, Looker, submit_lock
-from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, name_of_temporary, weights_are_needed
+from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, name_of_temporary, unmeasured, weights_are_needed
 from flipscale.storage.merge import STAGING
 from flipscale.storage.usage import files_in, size_of, use_of
 from flipscale.workspace import Workspace
@@ -172,6 +172,8 @@ class _Survey:
         started_from = folder.id in self._starting_points
         asking = [study for study in self.studies if folder.id in study.runs]
         keeps = [study.runs[folder.id].keep_weights for study in asking]
+        if any(unmeasured(folder, study.runs[folder.id].settled, {}) for study in asking):
+            return ""
         if not asking or any(weights_are_needed(keep, started_from=started_from) for keep in keeps):
             return ""
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"

@@ -1,11 +1,12 @@
 """The claims of a study: contrasts of its cells with a direction, stated before anybody looks at the results.
 
     claims:
-      masked inference is worse: {at: {mask_ratio: [0.5, 0.75]}, left: {inference: masked}, expect: worse}
+      larger batches are better: {at: {mask_ratio: [0.5, 0.75]}, left: {batch_size: 256}, expect: better}
 
-compares, at each of the two mask ratios, the runs with masked inference (left) with those that have the base's (right,
-which is left out). A list stands for several claims. With `than: {mask_ratio: 0.5}` a claim is about a difference of
-differences: whether left differs from right more than it does at that mask ratio.
+compares, at each of the two mask ratios, the runs with that batch (left) with those that have the base's (right, which
+is left out). A list stands for several claims. A side may name its `score`, if not the one that is compared. With
+`than: {mask_ratio: 0.5}` a claim is about a difference of differences: whether left differs from right more than it
+does at that mask ratio.
 
     half masks are faster: {left: {mask_ratio: 0.5}, expect: faster, score: {mask_ratio: 0, samples: 16k}}
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flipscale.errors import did_you_mean
+from flipscale.scores import is_score
 from flipscale.settings import Settings, plain
 from flipscale.study.document import Path_
 from flipscale.study.kinds import (
@@ -42,6 +44,9 @@ from flipscale.words import short
 _Choices = Mapping[str, tuple[Any, ...]]
 """Settings of one side of a claim, each with the values that it takes in turn: one, or those of a list."""
 
+SCORE = "score"
+"""Beside settings, a side may name its score."""
+
 _NO_COLUMN = {
     "seed": "a claim is about all seeds; leave 'seed' out",
     "evaluation": "'evaluation' has no column in the results, so no claim can use it; name another setting",
@@ -63,6 +68,8 @@ class _Side:
         return INVALID if any(values is INVALID for values in read.values()) else read
 
     def _values(self, name: str, value: Any, at: Path_, complain: Complain) -> Any:
+        if name == SCORE:
+            return self._scores(value, at, complain)
         if name not in SETTINGS or name in _NO_COLUMN:
             complain(at, _NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
             return INVALID
@@ -76,9 +83,17 @@ class _Side:
         values = ListOf(kind).read(value, at, complain)
         return INVALID if values is INVALID else tuple(values)
 
+    def _scores(self, value: Any, at: Path_, complain: Complain) -> Any:
+        names = value if isinstance(value, list) and self.several else [value]
+        if wrong := next((name for name in names if not isinstance(name, str) or not is_score(name)), None):
+            complain(at, f"{show(wrong)} is not a score; write a column of results.csv, such as masked.zero_shot_top1")
+            return INVALID
+        return tuple(names)
+
     def schema(self) -> JsonSchema:
         # The kinds of values are under base and axes; written out here as well, they would double the schema.
         names = {name: {"description": spec.says} for name, spec in SETTINGS.items() if name not in _NO_COLUMN}
+        names[SCORE] = {"description": "a score of these runs, such as masked.zero_shot_top1; the study's if left out"}
         return {"type": "object", "additionalProperties": False, "properties": names}
 
 
@@ -284,14 +299,16 @@ class _StudyCells:
 
     def cell(self, claim: str, side: str, said: Values) -> Values | None:
         """The values that identify the cell of a side."""
+        own_score = {name: value for name, value in said.items() if name == SCORE}
         wanted = {**self.unsaid, **said}
+        wanted.pop(SCORE, None)
         found = [cell for cell in self.cells if _has(cell, wanted)]
         kinds: list[Settings] = []
         for cell in found:
             if (seedless := replace(cell, seed=0)) not in kinds:
                 kinds.append(seedless)
         if len(kinds) == 1:
-            return {name: getattr(kinds[0], name) for name in wanted}
+            return {name: getattr(kinds[0], name) for name in wanted} | own_score
         self.complain(("claims", claim, side), self._no_cell(wanted, said, kinds))
         return None
 

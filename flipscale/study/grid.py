@@ -301,11 +301,6 @@ def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
     if (fine_tuning.warmup or 0) > fine_tuning.samples:
         what = f"fine_tuning.warmup {fine_tuning.warmup} is longer than its {fine_tuning.samples} samples"
         yield _Problem("fine_tuning", what, "shorten it")
-    if values["inference"] != "full":
-        what = (
-            f"inference {values['inference']} scores by texts, and a fine-tuned model has a classification head instead"
-        )
-        yield _Problem("inference", what, "exclude this combination")
 
 
 def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
@@ -346,9 +341,6 @@ def _without_mask(values: Values) -> Iterator[_Problem]:
     """Settings that need a mask although nothing is masked."""
     if values["mask_ratio"]:
         return
-    if values["inference"] != "full":
-        what = f"inference {values['inference']} needs a mask, and mask_ratio is 0"
-        yield _Problem("inference", what, "exclude this combination")
     if values["reconstruction"] is not None:
         what = "reconstruction needs patches that were dropped, and mask_ratio is 0"
         yield _Problem("reconstruction", what, "exclude this combination")
@@ -358,9 +350,6 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
     """Settings that do not go with images that are resized instead of masked."""
     if values["mask_shape"] != "resize":
         return
-    if values["mask_ratio"] and values["inference"] == "ensemble":
-        what = "inference ensemble joins masks that cover an image, and mask_shape resize has none"
-        yield _Problem("inference", what, "write full or masked, or exclude this combination")
     if values["mask_ratio"] and values["reconstruction"] is not None:
         what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
         yield _Problem("reconstruction", what, "exclude this combination")

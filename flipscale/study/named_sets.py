@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from flipscale.errors import did_you_mean
-from flipscale.scores import METRICS, SCORES, is_fraction, lower_is_better, metric_score
+from flipscale.scores import INFERENCES, METRICS, SCORES, is_fraction, lower_is_better, metric_score
 from flipscale.settings import CaptionSet, CommandSet, Evaluation, EvaluationSet, IdxSet, LabelledSet, ShardSet
 from flipscale.study.document import Path_
 from flipscale.study.kinds import Complain
@@ -83,6 +83,8 @@ def unsuited(metric: str, classes: int) -> str:
 def check_evaluation(evaluation: Evaluation, at: Path_, complain: Complain) -> bool:
     """Whether the names of programs' scores say which way is better, and means average what the sets give."""
     found = [*_of_programs(evaluation), *_of_means(evaluation)]
+    taken = [name for name in (*evaluation.sets, *evaluation.means) if name in INFERENCES]
+    found += [((), f"'{name}' names the scores of {name} inference; give the set another name") for name in taken]
     for path, what in found:
         complain((*at, *path), what)
     return not found

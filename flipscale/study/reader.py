@@ -257,6 +257,9 @@ class _Checker:
         for name, values in self.values.mapping("axes").items():
             if name not in SETTINGS:
                 self.complain(("axes", name), f"unknown axis '{name}'; {setting_meant(name)}")
+            elif name == "evaluation":
+                what = "evaluation is no axis, as it changes no run; write one evaluation with all of their sets"
+                self.complain(("axes", name), what)
             elif values == []:
                 self.complain(("axes", name), f"the axis '{name}' has no values; write {name}: [first, second]")
                 axes[name] = Axis(name, ())

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flipscale.scores import INFERENCES
 from flipscale.settings import (
     CommandSet,
     CommandTrainer,
@@ -66,6 +67,12 @@ EVALUATION = Keys(
             MapOf("list of sets", ListOf(Text())),
             {},
             "means over sets by name, each by its own metric, or over scores as SET.score; the score is NAME.mean",
+        ),
+        "inference": Option(
+            ListOf(Choice(INFERENCES, "inference")),
+            [],
+            "what masked runs are shown beside whole images: masked, as few patches as in training, or ensemble, the "
+            "mean of masks that cover all; the scores are masked.SCORE and SET.masked.SCORE",
         ),
     },
     record=Evaluation,
@@ -299,11 +306,6 @@ SETTINGS: Mapping[str, Setting] = {
         Maybe(FINE_TUNING),
         "end-to-end fine-tuning of the image tower on labelled images, a run of its own after the tuning, such "
         "as {samples: 64M, data: {folder: {train: DIR, test: DIR}}}; null: none",
-    ),
-    "inference": Setting(
-        Choice(("full", "masked", "ensemble"), "inference"),
-        "what evaluation sees: all patches, as few as training, or the mean of masks that cover all",
-        "full",
     ),
     "trainer": Setting(
         TRAINER, "what trains: flipscale, open_clip's own program, or a command", TRAINER.read("flipscale", (), print)

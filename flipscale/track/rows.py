@@ -27,7 +27,7 @@ _NOT_IN_MODEL_NAMES = "/:.%\"'"
 _HASH = 10
 """Characters at the end of an id that no other id has."""
 
-_AFTERWARDS = ("seed", "tuning", "fine_tuning", "inference")
+_AFTERWARDS = ("seed", "tuning", "fine_tuning")
 """Settings by which the runs of one cell differ."""
 
 _RUN_FACTS = tuple(
@@ -81,8 +81,7 @@ class TableRow:
     @property
     def is_plain(self) -> bool:
         """Whether the run is one of the cell itself, and not made from one afterwards."""
-        children = ("tuning", "fine_tuning")
-        return all(self.known(name) is None for name in children) and self.text("inference") in ("", "full")
+        return all(self.known(name) is None for name in ("tuning", "fine_tuning"))
 
     def measured(self) -> list[tuple[str, str]]:
         """What is measured of a run, by its name in MLflow and its column."""

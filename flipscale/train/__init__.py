@@ -1,6 +1,6 @@
 """The work of a job: `train` takes run folders and does each run that is unfinished and that no other process holds.
 
-A run whose settings name another trainer is handed to it, an evaluation of a finished run is evaluated, and all others
+A run whose settings name another trainer is handed to it, one that is trained is scored, and all others
 are trained here, by one process or several. The failure of a run is written into its folder, by kind, and the next run
 is taken.
 
@@ -17,6 +17,7 @@ model.py        the model; attention.py, mask.py, text.py, objective.py, reconst
 classify.py     the image tower with a head, for a fine-tuning; mixing.py and drop_path.py are parts of it
 resize.py       a parent's weights in the shapes of a tuning with other patches, image sizes or text lengths
 schedule.py     the learning rate of a step
+scoring.py      scores of finished weights, measured later
 encoding.py     features of the items to score, computed by all processes
 evaluate.py     scores; probe.py is the linear probe, set_metrics.py the metrics that a labelled set may name
 records.py      lines of metrics.jsonl

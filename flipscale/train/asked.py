@@ -6,7 +6,7 @@ from typing import Any
 
 from flipscale.cost import steps_of
 from flipscale.errors import RunFolderError
-from flipscale.identity import RECIPE, lineage, stage
+from flipscale.identity import RECIPE, lineage, scored, stage
 from flipscale.run import WEIGHTS_FILE, Result, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 
@@ -24,6 +24,13 @@ def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
             f"(docs/recipes.md), so the result would differ. Submit its study again, which makes it a new run."
         )
     return stage(asked.settled), asked.resources
+
+
+def scored_settings(run: RunFolder) -> Settings:
+    """The settings by which its scores are measured while it trains."""
+    asked = run.asked()
+    assert asked is not None
+    return scored(asked.settled)
 
 
 def steps_before(run: RunFolder, batch_size: int) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from flipscale.errors import Diverged
 from flipscale.run import RunFolder, read_probe
-from flipscale.train.asked import asked_of
 from flipscale.train.failure import Failed, why
 from flipscale.train.machine import loading_modules
 from flipscale.train.processes import Group, is_lost_connection, joined, start
@@ -50,7 +49,7 @@ def follow(group: Group, stop: Stop) -> int:
     when one of its processes ends with anything but 0.
     """
     with loading_modules():
-        from flipscale.train.trainers.builtin.pretrain import pretrain, score_parent
+        from flipscale.train.trainers.builtin.pretrain import pretrain
         from flipscale.train.trainers.builtin.timing import time_shapes
     while task := group.next_task():
         try:
@@ -58,8 +57,6 @@ def follow(group: Group, stop: Stop) -> int:
             with stacks_in_log(run):
                 if read_probe(run.path) is not None:
                     time_shapes(run, None, group, stop)
-                elif asked_of(run)[0].inference != "full":
-                    score_parent(run, None, group)
                 else:
                     pretrain(run, None, group, stop, checkpoint_seconds=0)
         except (Failed, Diverged):

@@ -1,4 +1,4 @@
-"""A model is scored on held-out data, with all patches of an image unless its run asks for masked inference.
+"""A model is scored on held-out data, with whole images and as `evaluation.inference` says.
 
 On a GPU its towers compute in the run's precision, and on a CPU in float32, as all that follows from the features.
 All processes of the run encode, see encoding.py.
@@ -8,7 +8,7 @@ of the run's own data have plain names; those of a further set have its name in 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from flipscale import randomness
 from flipscale.cost import training_view
-from flipscale.errors import DataError, Diverged, FlipscaleError
-from flipscale.identity import show_setting
+from flipscale.errors import DataError, Diverged
+from flipscale.identity import inferences, measure_of, show_setting
 from flipscale.inputs.digest import digests
 from flipscale.run import Hits, show_life
 from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
@@ -68,18 +68,20 @@ class Evaluated:
     """The content of each set, by its name."""
 
 
-def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
+def open_evaluations(settings: Settings, form: Form, only: Collection[str] | None = None) -> dict[str, HeldOutItems]:
     """The sets to score a run on: its own data's held-out part as "", if it has one, and each further set by its name.
 
     A set's prompt templates are its own, else those of the whole evaluation, else its data's. Raises DataError.
+    only: the names of the sets to open; None for all.
     """
     evaluation = settings.evaluation
     probe = 0
     if evaluation.linear_probe:
         probe = PROBE_IMAGES if evaluation.images is None else 5 * evaluation.images
     main_set = evaluation.data or settings.data
-    found = {
-        "": open_held_out(
+    found = {}
+    if only is None or "" in only:
+        found[""] = open_held_out(
             main_set,
             form,
             images=images_scored(evaluation, main_set),
@@ -87,9 +89,8 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
             trained_on=evaluation.data is None,
             probe=probe,
         )
-    }
     for name, declared in evaluation.sets.items():
-        if isinstance(declared, CommandSet):
+        if isinstance(declared, CommandSet) or (only is not None and name not in only):
             continue  # Its program runs when all else is over, see trainers/program/evaluation.py.
         data, templates = _with_class_names(declared), _templates_of(declared, evaluation)
         images = images_scored(evaluation, declared)
@@ -97,12 +98,23 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
             found[name] = open_held_out(data, form, images=images, templates=templates, trained_on=False, probe=probe)
         except DataError as error:
             raise DataError(f"evaluation.sets.{name}: {error}") from error
-    known = digests(settings)
+    known = digests_once(settings)
     return {
         name: replace(held_out, source=_source(settings, name), digest=known.get(name))
         for name, held_out in found.items()
         if held_out is not None
     }
+
+
+def digests_once(settings: Settings) -> dict[str, str]:
+    """`inputs.digest.digests`, once in a process, as the items of a set are read once."""
+    key = repr((settings.data, settings.evaluation))
+    if key not in _digests:
+        _digests[key] = digests(settings)
+    return _digests[key]
+
+
+_digests: dict[str, dict[str, str]] = {}
 
 
 def _source(settings: Settings, name: str) -> str:
@@ -137,24 +149,18 @@ def _written_out(names: Sequence[str] | None) -> list[str] | None:
 
 @torch.inference_mode()
 def evaluate(
-    model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Settings, group: Group | None = None
+    model: CLIP,
+    evaluations: Mapping[str, HeldOutItems],
+    settings: Settings,
+    group: Group | None = None,
+    only: Collection[str] | None = None,
 ) -> Evaluated:
     """Score `model`. It comes back in the mode it was given in.
 
-    settings: the run's own. Its mask_ratio is that of its pre-training, whatever it was tuned with afterwards.
+    settings: as `identity.scored` gives them. only: the measures to take (`identity.measures`); None for all.
     group: the processes that have the model; all of them call this, and process 0 has the evaluations and the scores.
     None is this process alone.
     """
-    if settings.inference != "full" and not settings.mask_ratio:
-        raise FlipscaleError(
-            f"inference: {settings.inference} shows the model as many patches as it saw in training, but mask_ratio "
-            f"is 0, so that is all of them; set a mask_ratio above 0, or inference: full."
-        )
-    if settings.inference == "ensemble" and settings.mask_shape == "resize":
-        raise FlipscaleError(
-            "inference: ensemble joins masks that cover the image, and mask_shape: resize has none; set inference: "
-            "masked, which shows images as small as in training, or inference: full."
-        )
     training = model.training
     model.eval()
     classifiers: dict[bytes, Tensor] = {}
@@ -164,17 +170,34 @@ def evaluate(
         if group is not None and group.rank:
             encoders.follow()
         for name, held_out in evaluations.items():
-            for measured in _scores(encoders, held_out, settings, model.logit_scale.exp(), classifiers):
-                score = f"{name}.{measured.score}" if name else measured.score
-                evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
-                if measured.hits is not None:
-                    evaluated.hits[score] = _packed(measured.hits, held_out.source)
+            scale = model.logit_scale.exp()
+            for shown in ("", *inferences(settings)):
+                measure = measure_of(name, shown)
+                if only is not None and measure not in only:
+                    continue
+                for measured in _scores(encoders, held_out, _View(settings, shown), scale, classifiers):
+                    score = f"{measure}.{measured.score}" if measure else measured.score
+                    evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
+                    if measured.hits is not None:
+                        evaluated.hits[score] = _packed(measured.hits, held_out.source)
             if held_out.digest is not None:
                 evaluated.digests[name] = held_out.digest
         if group is None or group.rank == 0:
             encoders.release()
     model.train(training)
     return evaluated
+
+
+class _View(NamedTuple):
+    """How images are shown."""
+
+    settings: Settings
+    inference: str
+    """'' for whole images, or one of INFERENCES."""
+
+    def way(self, *, pooled: bool) -> str:
+        """The name of encoding images so."""
+        return f"{'pooled' if pooled else 'images'} {self.inference}".rstrip()
 
 
 class _Score(NamedTuple):
@@ -205,19 +228,19 @@ def _packed(found: Tensor, items: str) -> Hits:
 
 
 def _scores(
-    encoders: Encoders, held_out: HeldOutItems, settings: Settings, scale: Tensor, classifiers: dict[bytes, Tensor]
+    encoders: Encoders, held_out: HeldOutItems, view: _View, scale: Tensor, classifiers: dict[bytes, Tensor]
 ) -> Iterator[_Score]:
     """All that a set gives. Sets with the same prompts share a classifier."""
     images: Tensor | None = None
     if held_out.pairs is not None:
-        images = _encode_images(encoders, held_out.pairs[0], settings)
+        images = _encode_images(encoders, held_out.pairs[0], view)
         yield from _pair_scores(encoders, held_out, images, scale)
     if held_out.labelled is not None:
         # Those of Fashion-MNIST are the images of its pairs.
         if held_out.pairs is None or held_out.labelled[0] is not held_out.pairs[0]:
-            images = _encode_images(encoders, held_out.labelled[0], settings)
+            images = _encode_images(encoders, held_out.labelled[0], view)
         assert images is not None
-        yield from _class_scores(encoders, held_out, settings, images, classifiers)
+        yield from _class_scores(encoders, held_out, view, images, classifiers)
 
 
 def _pair_scores(encoders: Encoders, held_out: HeldOutItems, images: Tensor, scale: Tensor) -> Iterator[_Score]:
@@ -246,7 +269,7 @@ def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
 
 
 def _class_scores(
-    encoders: Encoders, held_out: HeldOutItems, settings: Settings, images: Tensor, classifiers: dict[bytes, Tensor]
+    encoders: Encoders, held_out: HeldOutItems, view: _View, images: Tensor, classifiers: dict[bytes, Tensor]
 ) -> Iterator[_Score]:
     """Zero-shot accuracy, the set's own metric and the linear probe."""
     if held_out.labelled is None or held_out.prompts is None:
@@ -267,21 +290,21 @@ def _class_scores(
     if held_out.metric != "top1":
         yield _metric_score(held_out, similarity, shares)
     if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
-        yield _probe_score(encoders, held_out.labelled, held_out.probe, settings, classes)
+        yield _probe_score(encoders, held_out.labelled, held_out.probe, view, classes)
 
 
 def _probe_score(
     encoders: Encoders,
     scored: tuple[Images, Integers],
     examples: tuple[Images, Integers],
-    settings: Settings,
+    view: _View,
     classes: int,
 ) -> _Score:
     # scikit-learn takes over a second to import, longer than a small run's first steps, and few runs ask for it.
     from flipscale.train.probe import linear_probe
 
     features, test = (
-        _encode_images(encoders, images, settings, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
+        _encode_images(encoders, images, view, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
     )
     found = linear_probe(features, examples[1], test, scored[1])
     score = "linear_probe_top1"
@@ -415,36 +438,39 @@ def encoders_of(model: CLIP, settings: Settings, group: Group | None = None) -> 
     """The ways in which a run's model encodes: images and texts as unit features; images before the projection."""
     device = model.logit_scale.device
 
-    def images(batch: Tensor, first: int, *, pooled: bool = False) -> Tensor:
-        return _encode_batch(model, pixels(batch, device, settings.normalization), first, settings, pooled)
+    def images(batch: Tensor, first: int, *, view: _View, pooled: bool = False) -> Tensor:
+        return _encode_batch(model, pixels(batch, device, settings.normalization), first, view, pooled)
 
     def texts(batch: Tensor, first: int) -> Tensor:
         return F.normalize(encode_text(model, batch).float(), dim=-1)
 
-    ways: dict[str, Encode] = {"images": images, "pooled": partial(images, pooled=True), "texts": texts}
+    ways: dict[str, Encode] = {"texts": texts}
+    for shown in ("", *inferences(settings)):
+        view = _View(settings, shown)
+        ways |= {view.way(pooled=pooled): partial(images, view=view, pooled=pooled) for pooled in (False, True)}
     return Encoders(ways, device, settings.precision, group)
 
 
-def _encode_images(encoders: Encoders, images: Images, settings: Settings, *, pooled: bool = False) -> Tensor:
+def _encode_images(encoders: Encoders, images: Images, view: _View, *, pooled: bool = False) -> Tensor:
     """Unit features [N, E]; or with `pooled` [N, W], what the tower has before its projection, of any length."""
-    if settings.inference == "masked":
-        images = view_stored(images, training_view(settings).shape.image.image_size, None)
-    return encoders.encode("pooled" if pooled else "images", images)
+    if view.inference == "masked":
+        images = view_stored(images, training_view(view.settings).shape.image.image_size, None)
+    return encoders.encode(view.way(pooled=pooled), images)
 
 
-def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, pooled: bool) -> Tensor:
-    """A batch that begins with image `first` of its set, seen as the run's `inference` says.
+def _encode_batch(model: CLIP, batch: Tensor, first: int, view: _View, pooled: bool) -> Tensor:
+    """A batch that begins with image `first` of its set.
 
     masked: a part of the patches, as many as in training, or with `mask_shape: resize` all of an image that is as small
     as in training; ensemble: the mean of several parts' features, which together see every patch (FLIP, arXiv
     2212.00794, table 1d). Parts follow from the seed and the place in the set.
     """
-    visual, inference = model.visual, settings.inference
+    visual, settings, inference = model.visual, *view
 
     def encode() -> Tensor:
         return pooled_features(visual, batch) if pooled else F.normalize(model.encode_image(batch).float(), dim=-1)
 
-    if inference == "full" or settings.mask_shape == "resize":
+    if not inference or settings.mask_shape == "resize":
         return encode()
     mask, ratio, seed = visual.patch_dropout, settings.mask_ratio, settings.seed
     if inference == "masked":

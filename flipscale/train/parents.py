@@ -35,7 +35,7 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> P
 
     still_to_come: whether this process will do that run itself.
     """
-    parent = parent_of(run)
+    parent = None if run.is_trained else parent_of(run)
     if parent is None:
         return ParentWeights(When.NOW)
     if not (parent.result() or parent.error()) and (_is_held(parent) or still_to_come(parent)):

@@ -40,8 +40,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     if run.asked() is None:
         raise RunFolderError(f"{folder}: there is no run.json, so nothing was asked for; submit the study first.")
     settings, resources = asked_of(run)
-    is_pretraining = settings.inference == "full" and settings.fine_tuning is None
-    if not is_pretraining or not isinstance(settings.trainer, FlipscaleTrainer):
+    if settings.fine_tuning is not None or not isinstance(settings.trainer, FlipscaleTrainer):
         raise FlipscaleError(f"{run.id} was not pre-trained by flipscale's trainer, so there is nothing to profile.")
     keep_freed_memory()
     group = Group()

@@ -1,6 +1,6 @@
 """The data and the evaluation sets of a run, opened in the form its model takes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -58,9 +58,9 @@ def vocabulary(data: Data, evaluations: Mapping[str, HeldOutItems]) -> Integers 
     return np.unique(np.concatenate([data.vocabulary, *(held_out.vocabulary for held_out in evaluations.values())]))
 
 
-def evaluations_of(run: RunFolder, settings: Settings) -> dict[str, HeldOutItems]:
-    """The sets that the run is scored on, by name. The log names those that cannot be read."""
-    evaluations = open_evaluations(settings, _form(run, settings))
+def evaluations_of(run: RunFolder, settings: Settings, only: Collection[str] | None = None) -> dict[str, HeldOutItems]:
+    """The sets that the run is scored on, by name, or `only` these. The log names those that cannot be read."""
+    evaluations = open_evaluations(settings, _form(run, settings), only)
     for name, held_out in evaluations.items():
         if held_out.corrupt:
             where = f"evaluation.sets.{name}" if name else "evaluation.data"

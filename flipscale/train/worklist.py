@@ -129,6 +129,11 @@ class WorkList:
 
     def _do(self, run: RunFolder, lease: Lease) -> None:
         """Have the run's trainer do it. A trainer is imported when a run asks for it: a command needs no open_clip."""
+        if run.is_trained:
+            with loading_modules():
+                from flipscale.train.scoring import score_weights
+            score_weights(run, lease, self.crew.group.device, self.stop)
+            return
         lease.mend_records()
         settings, resources = asked_of(run)
         if resources.gpus and not torch.cuda.is_available() and not isinstance(settings.trainer, CommandTrainer):
@@ -140,10 +145,6 @@ class WorkList:
             with loading_modules():
                 from flipscale.train.trainers.builtin.timing import time_shapes
             time_shapes(run, lease, self._group_for(run, resources), self.stop)
-        elif settings.inference != "full":
-            with loading_modules():
-                from flipscale.train.trainers.builtin.pretrain import score_parent
-            score_parent(run, lease, self._group_for(run, resources))
         elif isinstance(settings.trainer, CommandTrainer):
             from flipscale.train.trainers.program.command import run_command
 
@@ -191,7 +192,7 @@ class WorkList:
 def _drop_weights(run: RunFolder) -> None:
     """Remove the weights of a finished run that nothing needs, whatever trained it."""
     asked = run.asked()
-    if asked is None or run.result() is None:
+    if asked is None or not run.is_finished():
         return
     # Runs that already started from it are not counted here: gc removes what the last of them leaves.
     if not weights_are_needed(asked.keep_weights, started_from=asked.keep_weights is KeepWeights.FOR_CHILDREN):

@@ -13,7 +13,7 @@ probed.py    a probe of a study
 submitted.py from the plan to finished runs
 live.py      curves in MLflow while runs train
 collected.py finished runs into tables, and the same rows into MLflow
-other_data.py  finished runs that were scored on other data than their sets hold now
+to_score.py  finished runs that lack scores, or have those of other data than their sets hold now
 results.py   the finished runs of a study as it stands, and files made of them
 drawn.py     figures, and the page
 compared.py  the comparison of arms

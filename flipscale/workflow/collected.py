@@ -15,10 +15,10 @@ from flipscale.errors import FlipscaleError
 from flipscale.identity import RECIPE, show_setting
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.other_data import say_other_data
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.plans import finished_here, rows_in_table, write_plan_file
 from flipscale.workflow.talk import Steps, say
+from flipscale.workflow.to_score import say_other_data
 from flipscale.workspace import StudyFiles
 
 

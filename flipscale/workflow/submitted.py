@@ -14,18 +14,19 @@ from flipscale.study import Study
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy, cost_in_words, say_warnings, write_plan
 from flipscale.workflow.talk import say
+from flipscale.workflow.to_score import say_to_score, to_score
 
 
-def check_runs(study: Study, runs: Sequence[Run]) -> Checked:
-    """The result of checking the inputs of these runs."""
+def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> Checked:
+    """The result of checking the inputs of these runs, and the sets of those that are to be scored."""
     from flipscale.inputs.check import check  # It loads ssl for shards behind a URL, and `status` checks nothing.
 
-    return check(study, runs, on_gpu=bool(launch.gpus_here()))
+    return check(study, runs, on_gpu=bool(launch.gpus_here()), to_score=to_score)
 
 
-def refuse_unready(study: Study, runs: Sequence[Run]) -> None:
+def refuse_unready(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> None:
     """Raise InputsError, with every problem, where something that these runs read is missing or wrong."""
-    checked = check_runs(study, runs)
+    checked = check_runs(study, runs, to_score)
     checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
 
 
@@ -53,11 +54,21 @@ def submit_study(
     checks: list[Callable[[Sequence[Run]], None]] = []
     if not force:
         checks.append(check_memory)
+    results, unscored = opened.workspace.results, to_score(opened)
+    say_to_score(opened, unscored)
     if check_inputs:
-        checks.append(partial(refuse_unready, opened.study))
-    results = opened.workspace.results
+        scoring = [run for run in plan.runs if run.id in unscored.runs]
+        checks.append(partial(refuse_unready, opened.study, to_score=scoring))
+    if unscored.runs:
+        say(f"{unscored.trained} of {len(plan.runs)} trained; {unscored.words}")
     submission = launch.submit(
-        plan.runs, results, launcher, retry_diverged=retry_diverged, redo=redo, check=_all_checks(checks)
+        plan.runs,
+        results,
+        launcher,
+        retry_diverged=retry_diverged,
+        redo=redo,
+        to_score=unscored.runs,
+        check=_all_checks(checks),
     )
     for sentence in submission.missing_weights(results):
         say(sentence)

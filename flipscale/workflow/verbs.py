@@ -132,7 +132,7 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
     score: the study's own if left out. Raises ResultsError where the results allow no comparison.
     """
     from flipscale.workflow.compared import compare_study
-    from flipscale.workflow.other_data import say_other_data
+    from flipscale.workflow.to_score import say_other_data
 
     opened = _opened(study, workspace)
     say_other_data(opened)

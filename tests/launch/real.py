@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -91,6 +92,15 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     path = place / "small.yaml"
     path.write_text(f"schema: 1\nbase: {json.dumps({**BASE, **base})}\n{more}\n")
     return plan(read_study(path)).runs
+
+
+def to_be_scored(place: Path, alone: "Alone") -> tuple[Sequence[Run], Path]:
+    """Two runs that are trained, with a set that came after, and the results folder that they are in."""
+    trained = runs_of(place, "axes: {mask_ratio: [0, 0.5]}")
+    for run in trained:
+        shutil.copytree(folder(alone(trained), run).path, folder(place / "results", run).path)
+    later = {"images": 16, "sets": {"more": {"shapes": {"seed": 3}}}}
+    return runs_of(place, "axes: {mask_ratio: [0, 0.5]}", evaluation=later), place / "results"
 
 
 class Alone:

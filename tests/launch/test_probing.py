@@ -57,15 +57,14 @@ def test_each_shape_is_asked_for_once_as_its_longest_run_has_it(planned):
     assert [run.model for run in probe.evaluations] == ["ViT-w16d1-4", "ViT-w32d2-4"]
 
 
-def test_a_tuning_is_a_shape_and_an_evaluation_of_trained_weights_is_none(planned):
-    text = STUDY.replace(
-        "samples: [4k, 8k]", "inference: [full, masked]\n  tuning: [null, {samples: 1k, batch_size: 32}]"
+def test_a_tuning_is_a_shape_and_masked_inference_is_timed_with_the_evaluation(planned):
+    text = (
+        STUDY.replace("samples: [4k, 8k]", "tuning: [null, {samples: 1k, batch_size: 32}]")
+        + "evaluation: {inference: masked}\n"
     )
-    probe = probe_of(
-        planned(text.replace("mask_ratio: [0, 0.5]", "mask_ratio: [0.5]").replace("{mask_ratio: 0}", "{}")), "local"
-    )
-    assert len(probe.shapes) == 4  # two models, each trained and tuned
-    assert len(probe.evaluations) == 4  # two models, each seen whole and in part
+    probe = probe_of(planned(text), "local")
+    assert len(probe.shapes) == 6  # two models, with and without a mask, and each tuned without one
+    assert len(probe.evaluations) == 4  # two models, of runs with and without a mask
 
 
 def test_runs_of_a_program_of_somebody_elses_cannot_be_probed(planned):

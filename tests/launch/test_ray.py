@@ -23,7 +23,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import ONE_NODE
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import Asked, Doing, Result, RunFolder, State, is_alive
+from flipscale.run import Asked, Doing, Result, RunFolder, State, is_alive, read_scores
 from flipscale.run.processes import birth
 from flipscale.settings import Resources
 from tests.clusters.ray import addresses_listened_at, with_descendants
@@ -42,6 +42,7 @@ from tests.launch.real import (
     is_signalled,
     logs,
     runs_of,
+    to_be_scored,
 )
 from tests.patience import wait_until
 
@@ -351,3 +352,14 @@ def test_where_no_ray_answers_nothing_is_written_of_jobs(tmp_path):
     with pytest.raises(LaunchError, match=r"Nothing answers at 127\.0\.0\.1:9\. Is that the head of a Ray cluster"):
         submit([run], tmp_path, RayLauncher(tmp_path, address="127.0.0.1:9", command=WORKER))
     assert states([run], tmp_path) == {"run": State.PLANNED}
+
+
+@pytest.mark.second_ray
+def test_finished_weights_are_scored_in_one_job_and_not_trained(tmp_path, alone):
+    runs, results = to_be_scored(tmp_path, alone)
+    kept = [folder(results, run).result() for run in runs]
+    submit(runs, results, RayLauncher(results, DEFAULTS), to_score=dict.fromkeys((run.id for run in runs), 1.0))
+    assert len({job.id for run in runs if (job := folder(results, run).job())}) == 1
+    wait_for(runs, results, State.FINISHED)
+    assert [[record.measure for record in read_scores(folder(results, run).path)] for run in runs] == [["", "more"]] * 2
+    assert [folder(results, run).result() for run in runs] == kept

@@ -17,7 +17,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.run import RunFolder, State, is_alive
+from flipscale.run import RunFolder, State, is_alive, read_scores
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
@@ -31,6 +31,7 @@ from tests.launch.real import (
     is_signalled,
     logs,
     runs_of,
+    to_be_scored,
 )
 from tests.patience import PATIENCE, wait_until
 from tests.torture.checks import check, writers
@@ -436,3 +437,13 @@ def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
     # Twice the seconds of a small run, a quarter of an hour and the warning.
     limit = flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout.partition("#SBATCH --time=0-00:")[2]
     assert 15 <= int(limit.partition(":")[0]) < 40
+
+
+def test_finished_weights_are_scored_in_one_job_and_not_trained(tmp_path, alone):
+    runs, results = to_be_scored(tmp_path, alone)
+    kept = [folder(results, run).result() for run in runs]
+    submit(runs, results, SlurmLauncher(results, SITE), to_score=dict.fromkeys((run.id for run in runs), 1.0))
+    assert len({job.id for run in runs if (job := folder(results, run).job())}) == 1
+    wait_for(runs, results, State.FINISHED)
+    assert [[record.measure for record in read_scores(folder(results, run).path)] for run in runs] == [["", "more"]] * 2
+    assert [folder(results, run).result() for run in runs] == kept

@@ -396,6 +396,39 @@ def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle):
     assert max(most) == 4
 
 
+def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle):
+    """At most four jobs at once, in arrays of two."""
+
+    class Settings(dict):
+        evaluation = ()
+
+    class Trained(StandInRun):
+        settings = Settings()
+
+    runs, results = [Trained(run.id) for run in several(9)], tmp_path / "results"
+    for run in runs:
+        folder(results, run).path.mkdir(parents=True)
+    finish(results, runs)
+    idle.replace(
+        "sbatch",
+        f"n=$(ls {results}/runs/*/job.json | wc -l); "
+        '[ $n -le 4 ] || { echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1; }; exec "$REAL" "$@"',
+    )
+    launcher = SlurmLauncher(results, {**SITE, "max_array_size": 2}, command=WORKER)
+    submission = submit(runs, results, launcher, to_score=dict.fromkeys([run.id for run in runs], 3600.0))
+    assert (submission.scored, len(submission.unsent)) == (4, 5)
+    scored = set()
+
+    def end_all(progress):
+        for run in runs:
+            if states([run], results)[run.id] is State.WAITING:
+                scored.add(run.id)
+                folder(results, run).drop_request()
+
+    ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_all, launcher=launcher)
+    assert ended.count(State.FINISHED) == len(scored) == 9
+
+
 def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_stay_planned(tmp_path, idle):
     runs = several(25)
     with pytest.raises(LaunchError) as refused:

@@ -16,7 +16,7 @@ schema: 1
 base: {model: ViT-w16d1-4, data: shapes, samples: 3200, batch_size: 32, warmup: 0, mask_ratio: 0.5}
 axes:
   tuning: [null, 320]
-  inference: [full, masked]
+  fine_tuning: [null, {samples: 320, batch_size: 32}]
 seeds: 2
 """
 
@@ -39,20 +39,21 @@ class Results:
             path = self.run(run.id)
             write_json(path / "hits.json", {"schema": 1, "hits": {}})
             (path / "log.txt").write_text("a log\n")
-            if run.settings.inference == "full":
+            if run.settings.fine_tuning is None:
                 (path / "model.pt").write_bytes(WEIGHTS)
 
     def run(self, run_id: str) -> Path:
         return self.root / "runs" / run_id
 
     def folder_of(self, **settings: Any) -> RunFolder:
-        """The folder of the first run with these settings; `tuning` says whether it has one."""
-        tuned = settings.pop("tuning", False)
+        """The folder of the first run with these settings; `tuning` and `fine_tuned` say whether it has one."""
+        tuned, fine_tuned = settings.pop("tuning", False), settings.pop("fine_tuned", None)
         (run, *_) = [
             run
             for run in self.plan.runs
             if all(getattr(run.settings, name) == value for name, value in settings.items())
             and (run.settings.tuning is not None) == tuned
+            and fine_tuned in (None, run.settings.fine_tuning is not None)
         ]
         return RunFolder(self.run(run.id))
 

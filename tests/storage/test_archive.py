@@ -62,7 +62,7 @@ def repacked(file: Path, change: Callable[[dict[str, bytes]], None], *, contents
 
 
 def test_an_archive_holds_the_records_of_finished_runs_and_no_weights_logs_or_jobs(here):
-    write_json(here.folder_of(inference="full").path / "job.json", {"schema": 1})
+    write_json(here.folder_of(fine_tuned=False).path / "job.json", {"schema": 1})
     found = members(packed(here))
     assert next(iter(found)) == CONTENTS
     assert {name.partition("/")[2] for name in list(found)[1:]} == {
@@ -437,11 +437,11 @@ def test_a_finished_run_that_cannot_be_read_is_left_out_of_the_archive_by_name(h
 
 def test_children_of_archived_parents_are_held_back_with_what_to_do(here, there, capsys):
     """Two of the seed's children are unfinished; nothing is started and nothing fails, and the sentence names them."""
-    tuned, masked = here.folder_of(tuning=True, inference="full"), here.folder_of(inference="masked")
+    tuned, masked = here.folder_of(tuning=True, fine_tuned=False), here.folder_of(fine_tuned=True)
     for folder in (tuned, masked):
         shutil.rmtree(folder.path)
     merged(there, packed(here))
-    parent = there.folder_of(inference="full")
+    parent = there.folder_of(fine_tuned=False)
     assert main(["submit", str(there.file), "--results", str(there.root)]) == 1
     said = capsys.readouterr().err
     assert "submitted 0 runs, left alone 6 finished, held back 2 without weights" in said
@@ -480,7 +480,6 @@ def test_the_times_of_a_probe_come_along_so_tables_are_the_same_on_another_machi
     timed(here, "the CPU that trained", 0.5, time=1000.0)
     hours = probed_hours(here)
     assert len(set(hours)) > 1
-    assert all(hours)
     archive = here.folder / "runs.tar.bz2"
     assert main(["archive", str(here.file), str(archive), "--results", str(here.root)]) == 0
     merged(there, archive)

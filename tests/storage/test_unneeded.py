@@ -69,9 +69,9 @@ def test_removing_takes_the_runs_that_were_listed_and_no_others(here):
 
 def test_what_waits_or_runs_and_all_it_starts_from_stays(here):
     """A tuning of the second seed runs, which no study asks for: it and its parent stay, with their weights."""
-    running = unfinished(here.folder_of(seed=1, tuning=True, inference="full"))
+    running = unfinished(here.folder_of(seed=1, tuning=True, fine_tuned=False))
     held(running)
-    parent = here.folder_of(seed=1, inference="full")
+    parent = here.folder_of(seed=1, fine_tuned=False)
     left = listed(here, asked_by(here, FEWER + "keep_weights: none\n"))
     assert {running.id, parent.id}.isdisjoint(left["run"])
     assert len(left["run"]) == 2
@@ -84,20 +84,20 @@ def test_what_waits_or_runs_and_all_it_starts_from_stays(here):
 def test_a_run_whose_launcher_cannot_be_asked_stays(here, monkeypatch):
     """Its job is of SLURM, and its programs are not found: whether it still waits is not known."""
     monkeypatch.setenv("PATH", "")  # Other tests of this process may have started a cluster.
-    folder = unfinished(here.folder_of(seed=1, inference="full"))
+    folder = unfinished(here.folder_of(seed=1, fine_tuned=False))
     folder.write_job(Job(folder.id, "slurm", "fs-0123456789/0", 0.0, log=""))
     left = listed(here, asked_by(here, FEWER))
     assert folder.id not in left["run"]
 
 
 def test_a_lost_run_that_no_study_asks_for_may_go(here):
-    folder = unfinished(here.folder_of(seed=1, inference="full"))
+    folder = unfinished(here.folder_of(seed=1, fine_tuned=False))
     folder.write_job(Job(folder.id, "local", "none", 0.0, log=""))
     assert folder.id in listed(here, asked_by(here, FEWER))["run"]
 
 
 def test_checkpoints_of_finished_runs_are_listed_and_those_of_others_stay(here):
-    done, begun = here.folder_of(seed=0, inference="full"), here.folder_of(seed=1, inference="full")
+    done, begun = here.folder_of(seed=0, fine_tuned=False), here.folder_of(seed=1, fine_tuned=False)
     unfinished(begun)
     for folder in (done, begun):
         (folder.path / "checkpoint.pt").write_bytes(b"1234")
@@ -113,22 +113,21 @@ def test_checkpoints_of_finished_runs_are_listed_and_those_of_others_stay(here):
 
 
 def test_weights_go_as_keep_weights_says_once_nothing_starts_from_them(here):
-    trained = [run for run in here.plan.runs if run.settings.inference == "full"]
-    pretrained = sorted(run.id for run in trained if run.settings.tuning is None)
+    trained = [run for run in here.plan.runs if run.settings.fine_tuning is None]
+    ids = sorted(run.id for run in trained)
     assert listed(here, asked_by(here)) == {}
-    assert listed(here, asked_by(here, LAST_KEPT)) == {"weights": pretrained}
-    assert listed(here, asked_by(here, NONE_KEPT)) == {"weights": sorted(run.id for run in trained)}
+    assert listed(here, asked_by(here, LAST_KEPT)) == listed(here, asked_by(here, NONE_KEPT)) == {"weights": ids}
     assert listed(here, asked_by(here, NONE_KEPT), asked_by(here)) == {}, "another study keeps them"
+    more = asked_by(here, NONE_KEPT + "evaluation: {sets: {two: {folder: two}}}\n")
+    assert listed(here, more) == {}, "they are still to be scored"
     remove_unneeded(here.root, [asked_by(here, LAST_KEPT)])
-    assert [(here.run(run.id) / "model.pt").exists() for run in trained] == [
-        run.id not in pretrained for run in trained
-    ]
+    assert not any((here.run(run.id) / "model.pt").exists() for run in trained)
     assert all((here.run(run.id) / "result.json").exists() for run in trained)
 
 
 @pytest.mark.parametrize("how", ["unfinished", "not there"])
 def test_weights_stay_while_a_child_has_not_finished(here, how):
-    child, parent = here.folder_of(seed=0, inference="masked"), here.folder_of(seed=0, inference="full")
+    child, parent = here.folder_of(seed=0, fine_tuned=True), here.folder_of(seed=0, fine_tuned=False)
     if how == "unfinished":
         unfinished(child)
     else:
@@ -137,7 +136,7 @@ def test_weights_stay_while_a_child_has_not_finished(here, how):
 
 
 def test_weights_that_init_of_another_run_names_stay(here):
-    parent = here.folder_of(seed=0, inference="full")
+    parent = here.folder_of(seed=0, fine_tuned=False)
     init = f"{{path: {parent.path / 'model.pt'}, name: mine}}"
     other = STUDY.replace("mask_ratio: 0.5}", f"mask_ratio: 0.5, init: {init}}}")
     assert parent.id in listed(here, asked_by(here, NONE_KEPT))["weights"]
@@ -147,7 +146,7 @@ def test_weights_that_init_of_another_run_names_stay(here):
 @pytest.mark.parametrize("how", ["absolute", "relative to another folder", "by a link"])
 def test_a_run_that_no_study_asks_for_stays_where_init_of_a_run_to_come_names_its_weights(here, how):
     """Cut from its study, as where an axis became shorter, and the start of a study beside."""
-    cut = here.folder_of(seed=1, inference="full")
+    cut = here.folder_of(seed=1, fine_tuned=False)
     (cut.path / "checkpoint.pt").write_bytes(b"1")
     path = cut.path / "model.pt"
     if how == "relative to another folder":
@@ -164,7 +163,7 @@ def test_a_run_that_no_study_asks_for_stays_where_init_of_a_run_to_come_names_it
 
 
 def test_a_probe_stays_as_the_ledger_sums_it(here):
-    run = here.folder_of(seed=1, inference="full")
+    run = here.folder_of(seed=1, fine_tuned=False)
     probe = run.path.with_name("probe_study_20261126-041416-536646")
     shutil.copytree(run.path, probe)
     (probe / "probe.json").write_text("{}")
@@ -172,7 +171,7 @@ def test_a_probe_stays_as_the_ledger_sums_it(here):
 
 
 def test_files_of_killed_processes_are_listed(here):
-    folder = here.folder_of(seed=0, inference="full")
+    folder = here.folder_of(seed=0, fine_tuned=False)
     (folder.path / ".model.pt.123.456.tmp").write_bytes(b"half")
     (here.root / "runs" / ".merge" / "half").mkdir(parents=True)
     assert listed(here, asked_by(here)) == {"leftover": ["", folder.id]}
@@ -181,7 +180,7 @@ def test_files_of_killed_processes_are_listed(here):
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_stays(here):
-    folder = here.folder_of(seed=1, inference="full")
+    folder = here.folder_of(seed=1, fine_tuned=False)
     (folder.path / "run.json").write_text('{"schema": 999}')
     removed = remove_unneeded(here.root, [asked_by(here, FEWER)])
     assert "schema 999 is newer" in removed.left_alone[folder.id]
@@ -190,7 +189,7 @@ def test_a_folder_that_cannot_be_read_is_named_and_stays(here):
 
 
 def test_a_run_that_is_taken_up_between_the_look_and_the_removal_stays(here, monkeypatch):
-    folder = here.folder_of(seed=1, inference="full")
+    folder = here.folder_of(seed=1, fine_tuned=False)
     survey = remove_unneeded.__globals__["_Survey"]
 
     def looked_at(*arguments):

@@ -15,7 +15,7 @@ def total(root: Path) -> int:
 
 
 def test_every_byte_counts_once_by_kind(here):
-    folder = here.folder_of(seed=0, inference="full").path
+    folder = here.folder_of(seed=0, fine_tuned=False).path
     folder.joinpath("mine.txt").write_text("mine")
     folder.joinpath("earlier").mkdir()
     folder.joinpath("earlier", "checkpoint.pt").write_bytes(b"12345")
@@ -27,7 +27,7 @@ def test_every_byte_counts_once_by_kind(here):
     (here.root / ".submit.lock").touch()
     found = usage(here.root)
     assert sum(found.values()) == total(here.root)
-    assert found["weights"] == len(WEIGHTS) * sum(run.settings.inference == "full" for run in here.plan.runs)
+    assert found["weights"] == len(WEIGHTS) * sum(run.settings.fine_tuning is None for run in here.plan.runs)
     assert found["logs"] == len("a log\n") * 8
     right = {"caches": 3, "mlflow": 7, "jobs": 3, "checkpoints": 5, "other": len("mine")}
     assert {kind: found[kind] for kind in right} == right

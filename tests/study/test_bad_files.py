@@ -287,11 +287,6 @@ BAD = {
         in_base("fine_tuning: {samples: 2k, data: {captions: {file: a.csv}}}"),
         "study.yaml:6: 'captions' is not a labelled set; Choices: shapes, fashion, folder, webdataset, idx",
     ),
-    "fine_tuning_and_inference": (
-        in_base("fine_tuning: 2k\n  inference: masked").replace("[0, 0.5]", "[0.5]"),
-        "study.yaml:7: inference masked scores by texts, and a fine-tuned model has a classification head instead (at "
-        "mask_ratio 0.5); exclude this combination",
-    ),
     "fine_tuning_indivisible": (
         in_base("fine_tuning: {samples: 2k, batch_size: 100}") + "resources: {processes: 8}\n",
         "study.yaml:6: a batch of 100 does not divide into 8 processes x 1 parts, set in resources (at mask_ratio 0); "
@@ -357,25 +352,11 @@ BAD = {
         in_base("tuning: {samples: 1k, text_length: 33}"),
         ("study.yaml:6: tuning.text_length 33 is more than ViT-w32d2-4 reads (at mask_ratio 0); write 32 or less"),
     ),
-    "inference": (
-        in_base("inference: masked"),
-        (
-            "study.yaml:6: inference masked needs a mask, and mask_ratio is 0 (at mask_ratio 0); "
-            "exclude this combination"
-        ),
-    ),
     "reconstruction": (
         in_base("reconstruction: {}"),
         (
             "study.yaml:6: reconstruction needs patches that were dropped, and mask_ratio is 0 (at mask_ratio 0); "
             "exclude this combination"
-        ),
-    ),
-    "resize_ensemble": (
-        in_base("mask_shape: resize").replace("axes:", "  inference: ensemble\naxes:").replace("[0, ", "["),
-        (
-            "study.yaml:7: inference ensemble joins masks that cover an image, and mask_shape resize has none "
-            "(at mask_ratio 0.5); write full or masked, or exclude this combination"
         ),
     ),
     "resize_reconstruction": (
@@ -969,8 +950,16 @@ BAD = {
         GOOD + "evaluation: {image: 100}\n",
         (
             "study.yaml:8: unknown key 'image' in evaluation; did you mean 'images'? Choices: data, images, "
-            "at, templates, sets, linear_probe, means"
+            "at, templates, sets, linear_probe, means, inference"
         ),
+    ),
+    "eval_set_named_as_inference": (
+        GOOD + "evaluation: {sets: {masked: {folder: a}}}\n",
+        "study.yaml:8: 'masked' names the scores of masked inference; give the set another name",
+    ),
+    "evaluation_on_an_axis": (
+        GOOD + "  evaluation: [{images: 100}, {images: 200}]\n",
+        "study.yaml:8: evaluation is no axis, as it changes no run; write one evaluation with all of their sets",
     ),
     "eval_at": (
         GOOD + "evaluation:\n  at: [0.5, 50]\n",

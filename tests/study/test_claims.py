@@ -12,12 +12,12 @@ from flipscale.study.schema import study_schema
 
 HEAD = """\
 schema: 1
-base: {model: ViT-w32d2-4, samples: 16k, batch_size: 64, mask_ratio: 0}
+base: {model: ViT-w32d2-4, samples: 16k, batch_size: 64, mask_ratio: 0, text_mask_ratio: 0}
 axes:
   mask_ratio: [0, 0.5, 0.75]
   batch_size: [64, 128]
-  inference: [full, masked]
-design: {grids: {batch: {mask_ratio: all, batch_size: all}, inference: {mask_ratio: [0.5, 0.75], inference: all}}}
+  text_mask_ratio: [0, 0.5]
+design: {grids: {batch: {mask_ratio: all, batch_size: all}, text: {mask_ratio: [0.5, 0.75], text_mask_ratio: all}}}
 seeds: 2
 """  # 8 lines: a claim begins on line 10
 
@@ -28,8 +28,8 @@ def study_with(claims: str, folder: Path, head: str = HEAD) -> Study:
     return read_study(path)
 
 
-def cell(mask: float, batch: int = 64, inference: str = "full") -> dict[str, object]:
-    return {"mask_ratio": mask, "batch_size": batch, "inference": inference}
+def cell(mask: float, batch: int = 64, text: float = 0.0) -> dict[str, object]:
+    return {"mask_ratio": mask, "batch_size": batch, "text_mask_ratio": text}
 
 
 def test_what_a_side_does_not_say_is_at_the_base(tmp_path: Path) -> None:
@@ -41,22 +41,31 @@ def test_what_a_side_does_not_say_is_at_the_base(tmp_path: Path) -> None:
 
 def test_both_sides_share_at_and_a_list_makes_several_claims(tmp_path: Path) -> None:
     line = (
-        "  masks hurt:\n    {at: {mask_ratio: [0.5, 0.75]}, left: {inference: masked}, expect: worse, "
+        "  masks hurt:\n    {at: {mask_ratio: [0.5, 0.75]}, left: {text_mask_ratio: 0.5}, expect: worse, "
         "published: [-3.2, -7.3]}"
     )
     first, second = study_with(line, tmp_path).claims
     assert first.name == "masks hurt (mask_ratio=0.5)"
-    assert first.contrast == Contrast(cell(0.5, inference="masked"), cell(0.5))
+    assert first.contrast == Contrast(cell(0.5, text=0.5), cell(0.5))
     assert second.name == "masks hurt (mask_ratio=0.75)"
-    assert second.contrast == Contrast(cell(0.75, inference="masked"), cell(0.75))
+    assert second.contrast == Contrast(cell(0.75, text=0.5), cell(0.75))
     assert (first.published, second.published) == (-3.2, -7.3)
 
 
 def test_than_takes_one_contrast_from_another(tmp_path: Path) -> None:
-    line = "  more so: {at: {mask_ratio: 0.75}, left: {inference: masked}, than: {mask_ratio: 0.5}, expect: worse}"
+    line = "  more so: {at: {mask_ratio: 0.75}, left: {text_mask_ratio: 0.5}, than: {mask_ratio: 0.5}, expect: worse}"
     (claim,) = study_with(line, tmp_path).claims
-    assert claim.contrast == Contrast(cell(0.75, inference="masked"), cell(0.75))
-    assert claim.than == Contrast(cell(0.5, inference="masked"), cell(0.5))
+    assert claim.contrast == Contrast(cell(0.75, text=0.5), cell(0.75))
+    assert claim.than == Contrast(cell(0.5, text=0.5), cell(0.5))
+
+
+def test_a_side_may_name_its_score(tmp_path: Path) -> None:
+    head = HEAD + "evaluation: {inference: [masked]}\n"
+    line = "  masked is worse: {at: {mask_ratio: 0.5}, left: {score: masked.zero_shot_top1}, expect: worse}"
+    (claim,) = study_with(line, tmp_path, head).claims
+    assert claim.contrast == Contrast(cell(0.5) | {"score": "masked.zero_shot_top1"}, cell(0.5))
+    with pytest.raises(StudyError, match="'top' is not a score; write a column of results"):
+        study_with(line.replace("masked.zero_shot_top1", "top"), tmp_path, head)
 
 
 def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
@@ -80,8 +89,8 @@ def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
             "11: no run of this study has mask_ratio 0.6; it has 0, 0.5, 0.75",
         ),
         (
-            "  a: {left: {mask_ratio: 0.5, batch_size: 128, inference: masked}, expect: worse}",
-            "10: no run of this study has mask_ratio=0.5, batch_size=128, inference=masked with all else at the base",
+            "  a: {left: {mask_ratio: 0.5, batch_size: 128, text_mask_ratio: 0.5}, expect: worse}",
+            "10: no run of this study has mask_ratio=0.5, batch_size=128, text_mask_ratio=0.5 with all else at the",
         ),
         ("  a: {left: {mask_ratio: lots}, expect: worse}", "10: 'lots' is not a number; write a number from 0 below 1"),
         (
@@ -96,11 +105,11 @@ def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
         ),
         ("  a: {left: {mask_ratio: 0.5, seed: 1}, expect: better}", "10: a claim is about all seeds; leave 'seed' out"),
         (
-            "  a: {at: {mask_ratio: [0.5, 0.75]}, left: {inference: masked}, expect: worse, published: -3.2}",
+            "  a: {at: {mask_ratio: [0.5, 0.75]}, left: {text_mask_ratio: 0.5}, expect: worse, published: -3.2}",
             "10: 1 published values for 2 claims; list one for each, null where none is known",
         ),
         (
-            "  a: {at: {mask_ratio: 0.5}, left: {inference: masked}, than: {mask_ratio: 0.5}, expect: worse}",
+            "  a: {at: {mask_ratio: 0.5}, left: {text_mask_ratio: 0.5}, than: {mask_ratio: 0.5}, expect: worse}",
             "10: 'than' is the same contrast; give it other settings than `at`",
         ),
         (
@@ -135,7 +144,7 @@ def test_the_schema_accepts_claims_and_refuses_a_misspelt_one() -> None:
     validator = Draft202012Validator(study_schema())
     claim = {
         "at": {"mask_ratio": [0.5, 0.75]},
-        "left": {"inference": "masked"},
+        "left": {"text_mask_ratio": 0.5},
         "expect": "worse",
         "published": [-3.2, None],
     }

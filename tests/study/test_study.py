@@ -14,7 +14,6 @@ from jsonschema import Draft202012Validator
 
 import flipscale.study
 from flipscale import collect
-from flipscale.cell import write_cell
 from flipscale.errors import StudyError
 from flipscale.plan import plan, plan_at
 from flipscale.settings import Budget, Shapes, plain
@@ -170,7 +169,7 @@ def test_data_is_read_with_all_its_options(read, written: str, data: dict[str, A
 
 def test_evaluation_may_stand_at_the_top_or_in_base(read):
     evaluation = {"data": {"fashion": {"folder": None}}, "images": 100, "at": [0.5], "templates": ["a {}"]}
-    evaluation |= {"sets": {}, "linear_probe": False, "means": {}}
+    evaluation |= {"sets": {}, "linear_probe": False, "means": {}, "inference": []}
     written = "evaluation: {data: fashion, images: 100, at: 0.5, templates: ['a {}']}"
     for study in (f"{SMALL}{written}\n", SMALL.replace("64}", f"64, {written}}}")):
         (found,) = column(read(study), "evaluation")
@@ -639,32 +638,15 @@ def test_figures_are_those_that_can_be_drawn():
     assert list(FIGURE_NAMES) == list(plot.FIGURES)
 
 
-def test_evaluations_on_an_axis_are_told_apart_by_what_differs(read):
-    study = read(f"{SMALL}axes:\n  evaluation: [{{images: 160}}, {{sets: {{more: {{shapes: {{seed: 3}}}}}}}}]\n")
-    assert [write_cell(run.cell) for run in plan(study).runs] == [
-        "evaluation=(images=160)",
-        "evaluation=(sets=(more=shapes(seed=3)))",
-    ]
-
-
-def test_an_evaluation_marks_no_baseline(read):
-    axes = "axes: {evaluation: [{images: 160}, {images: 320}]}\n"
-    with pytest.raises(StudyError, match="'evaluation' has no column in the results, so it cannot mark the baseline"):
-        read(f"{SMALL}{axes}baseline: {{evaluation: {{images: 160}}}}\n")
-
-
 def test_weights_kept_are_all_those_at_the_end_of_a_line_or_none(read):
-    axes = "axes: {mask_ratio: [0.5], tuning: [null, 320], inference: [full, masked]}\n"
+    axes = "axes: {mask_ratio: [0.5], tuning: [null, 320]}\n"
     kept = {}
     for which in ("all", "last", "none"):
         runs = plan(read(SMALL + axes + f"keep_weights: {which}\n")).runs
-        kept[which] = [(run.settings.tuning is not None, run.settings.inference, str(run.keep_weights)) for run in runs]
-    always, needed, never = "always", "for children", "never"
-    which_runs = [(False, "full"), (False, "masked"), (True, "full"), (True, "masked")]
-    assert kept["all"] == [(*run, always) for run in which_runs]
-    # An evaluation has no weights of its own, so what it may keep says nothing.
-    assert [run for run in kept["last"] if run[1] == "full"] == [(False, "full", needed), (True, "full", always)]
-    assert kept["none"] == [(*run, state) for run, state in zip(which_runs, [needed, never] * 2, strict=True)]
+        kept[which] = [(run.settings.tuning is not None, str(run.keep_weights)) for run in runs]
+    assert kept["all"] == [(False, "always"), (True, "always")]
+    assert kept["last"] == [(False, "for children"), (True, "always")]
+    assert kept["none"] == [(False, "for children"), (True, "never")]
 
 
 def test_keeping_no_weights_changes_no_id(read):

@@ -160,29 +160,6 @@ def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
     assert all(torch.equal(weights(whole)[name], value) for name, value in expected[1].items())
 
 
-@pytest.mark.parametrize("inference", ["masked", "ensemble"])
-def test_another_inference_scores_the_parents_weights_and_trains_nothing(ask, inference):
-    parent, tuning = ask(), ask(tuning=TUNING)
-    other, of_tuned = ask(inference=inference), ask(tuning=TUNING, inference=inference)
-    assert train([of_tuned.path, other.path, tuning.path, parent.path]) == 0
-    result = other.result()
-    assert set(result.scores) == set(parent.result().scores)
-    assert result.scores != parent.result().scores
-    assert set(other.hits()) == set(result.scores) - {"held_out_loss"}
-    assert other.hits()["image_retrieval_r10"] != parent.hits()["image_retrieval_r10"]
-    assert result.chance == parent.result().chance
-    facts = ("samples_seen", "steps", "train_seconds", "cpu_seconds", "gpu_hours", "unique_pairs", "final_loss")
-    assert [getattr(result, fact) for fact in facts] == [0, 0, 0, 0, 0, None, None]
-    assert result.parent.id == parent.id
-    assert not (other.path / "model.pt").exists()
-    assert not losses(other)
-    line = of_tuned.result().parent
-    assert line.id == tuning.id
-    assert (line.samples_seen, line.unique_pairs) == (640 + 128, 640 + 128)
-    assert (result.parent.unique_pairs, tuning.result().parent.unique_pairs) == (640, 640)
-    assert line.train_seconds == pytest.approx(parent.result().train_seconds + tuning.result().train_seconds)
-
-
 def test_a_child_whose_parent_nobody_does_fails_and_says_what_to_do(ask):
     parent, child = ask(), ask(tuning=TUNING)
     assert train([child.path]) == 1
@@ -210,7 +187,7 @@ def test_a_parent_that_fails_here_takes_its_children_along_and_no_others(ask):
 
 
 def test_a_parent_without_weights_is_said(ask):
-    parent, child = ask(), ask(inference="masked")
+    parent, child = ask(), ask(tuning=TUNING)
     assert train([parent.path]) == 0
     (parent.path / "model.pt").unlink()
     assert train([child.path]) == 1
@@ -220,7 +197,7 @@ def test_a_parent_without_weights_is_said(ask):
 def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
     program = "import json, sys; open(sys.argv[1] + '/outcome.json', 'w').write(json.dumps({'scores': {}}))"
     trainer = {"command": {"arguments": [sys.executable, "-c", program], "name": None}}
-    parent, child = ask(trainer=trainer), ask(trainer=trainer, inference="masked")
+    parent, child = ask(trainer=trainer), ask(trainer=trainer, tuning=TUNING)
     assert train([parent.path, child.path]) == 1
     assert child.error().kind == "parent"
     assert child.error().reason == (

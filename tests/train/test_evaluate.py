@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import top_k_accuracy_score
 
-from flipscale.errors import FlipscaleError
 from flipscale.settings import Shapes, plain
 from flipscale.study.settings import EVALUATION
 from flipscale.train import evaluate as evaluation
@@ -295,14 +294,15 @@ def test_normalization_is_the_runs(settings, held_out):
 # Masked inference (FLIP, table 1d)
 
 
-def encoded(model, images, asked, **more):
+def encoded(model, images, asked, inference="", **more):
     """The features of images as an evaluation has them."""
-    return evaluation._encode_images(encoders_of(model, asked), images, asked, **more)
+    asked = replace(asked, evaluation=replace(asked.evaluation, inference=[inference] if inference else []))
+    return evaluation._encode_images(encoders_of(model, asked), images, evaluation._View(asked, inference), **more)
 
 
-def seen(model, images, settings, **changes):
+def seen(model, images, settings, inference="", **changes):
     with torch.no_grad():
-        return encoded(model.eval(), images, settings(**changes))
+        return encoded(model.eval(), images, settings(**changes), inference)
 
 
 @pytest.mark.parametrize(("ratio", "views"), [(0.5, 2), (0.75, 4)])
@@ -341,11 +341,17 @@ def test_an_images_masks_do_not_depend_on_its_batch(inference, settings, held_ou
     assert (other - whole).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("inference", ["masked", "ensemble"])
-def test_masked_inference_of_an_unmasked_run_is_an_error(inference, settings, held_out):
-    model = build(settings(mask_ratio=0))
-    with pytest.raises(FlipscaleError, match=rf"^inference: {inference} shows .* mask_ratio is 0.*or inference: full"):
-        evaluate(model, {"": held_out}, settings(mask_ratio=0, inference=inference))
+def test_a_masked_run_is_scored_in_all_ways_and_an_unmasked_one_on_whole_images(settings, held_out):
+    shown = {"evaluation": {"inference": ["masked", "ensemble"]}}
+    found = evaluate(build(settings(mask_ratio=0.5)), {"": held_out, "b": held_out}, settings(mask_ratio=0.5, **shown))
+    names = {f"{part}held_out_loss" for part in ("", "masked.", "ensemble.", "b.", "b.masked.", "b.ensemble.")}
+    assert names == {name for name in found.scores if "loss" in name}
+    assert (
+        len({found.scores[name] for name in ("held_out_loss", "masked.held_out_loss", "ensemble.held_out_loss")}) == 3
+    )
+    assert found.scores["b.masked.held_out_loss"] == found.scores["masked.held_out_loss"]
+    whole = evaluate(build(settings(mask_ratio=0)), {"": held_out}, settings(mask_ratio=0, **shown))
+    assert not [name for name in whole.scores if "." in name]
 
 
 # Linear probe

@@ -168,18 +168,6 @@ def test_a_run_is_evaluating_while_a_program_scores_it(asked: Ask) -> None:
     assert "'doing': 'evaluating'" in log(folder)
 
 
-def test_masked_inference_has_no_scores_of_programs(asked: Ask) -> None:
-    parent = asked(gives({"scores": {"cider": 1, "accuracy": 1}}), name="parent")
-    child = asked(gives({"scores": {"cider": 1, "accuracy": 1}}), name="child", inference="masked")
-    asked_for = json.loads((child.path / "run.json").read_text())
-    (child.path / "run.json").write_text(json.dumps({**asked_for, "parents": ["parent"]}))
-    assert train([parent.path, child.path]) == 0
-    result = child.result()
-    assert result is not None
-    assert "mine.cider" not in result.scores
-    assert result.missing_scores["mine.cider"] == "no program is run under masked inference"
-
-
 def test_a_training_command_is_scored_too(asked: Ask, tmp_path: Path) -> None:
     trainer = tmp_path / "trainer.py"
     trainer.write_text(

@@ -71,7 +71,7 @@ def test_each_shape_is_timed_in_turns_and_each_evaluation(probe, settings):
 def test_resized_steps_and_evaluations_are_timed_beside_masked_ones(probe, settings):
     """Both are seen in the same turns, on data that is opened apart."""
     shapes = [settings(mask_ratio=0.75, mask_shape=shape) for shape in ("random", "resize")]
-    evaluations = [replace(shape, inference="masked") for shape in shapes]
+    evaluations = [replace(shape, evaluation=replace(shape.evaluation, inference=["masked"])) for shape in shapes]
     folder = probe(*shapes, evaluations=evaluations)
     assert train([folder.path]) == 0
     found = timings_of(folder)

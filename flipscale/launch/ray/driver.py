@@ -125,7 +125,7 @@ class TrialQueue(Searcher):
 
     def _waits(self, runs: Sequence[RunFolder], here: set[str]) -> bool:
         """Whether a parent of the runs is still under way, here or elsewhere."""
-        parents = {parent for run in runs if (asked := run.asked()) for parent in asked.parents}
+        parents = {parent for run in runs if not run.is_trained and (asked := run.asked()) for parent in asked.parents}
         open_ = [run for run in map(self.trials.run, sorted(parents)) if not run.is_over()]
         if any(run.id in here for run in open_):
             return True

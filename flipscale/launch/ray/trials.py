@@ -13,7 +13,7 @@ from typing import Any
 from flipscale.errors import DamagedFile
 from flipscale.guard import are_names, check_seal, seal_of
 from flipscale.launch.launcher import Request, by_resources, needs_of
-from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
+from flipscale.launch.pack import bytes_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import RunFolder, write_json
@@ -126,8 +126,9 @@ def job_id(name: str, index: int) -> str:
 def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
     """The tasks that do these runs, parents before children."""
     packing = _Packing(site)
-    for line in lines_of(requests):
+    for line in lines_of([request for request in requests if not request.only_scores]):
         packing.add(line)
+    packing.tasks += scoring_tasks(requests)
     return [
         Task(tuple(request.id for request in runs), needs[0], share_of(runs, site), needs[1])
         for runs in packing.tasks

@@ -15,7 +15,7 @@ from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import are_names, check_seal, seal_of
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory, most_memory
-from flipscale.launch.pack import bytes_of, limit_of, lines_of, seconds_of, share_of
+from flipscale.launch.pack import bytes_of, limit_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
 from flipscale.plain_files import read_json_object, record_of
@@ -191,7 +191,9 @@ class _Arrays:
         """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
         bins: dict[tuple[Hashable, ...], list[list[Request]]] = {}
         spent: dict[tuple[Hashable, ...], float] = {}
-        for line in lines_of(self.requests):
+        for alike in grouped((request for request in self.requests if request.only_scores), self._key):
+            self._add(scoring_tasks(alike))
+        for line in lines_of(self._not_placed()):
             share, seconds = share_of(line, self.site), seconds_of(line)
             if not self._is_packed(line, share, seconds):
                 continue

@@ -196,7 +196,9 @@ def _call_off(launcher: SlurmLauncher, submission: str) -> None:
 def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
     """Whether a run is here before its parent is done, in another job that goes on."""
     try:
-        return bool(launcher.parents_under_way([Request(run, asked) for run in runs if (asked := run.asked())]))
+        return bool(
+            launcher.parents_under_way([Request(run, asked, run.is_trained) for run in runs if (asked := run.asked())])
+        )
     except LaunchError as error:
         _say(f"it is not known whether parents are running: {error}")
         return False

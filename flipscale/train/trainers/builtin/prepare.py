@@ -14,7 +14,7 @@ from flipscale.identity import labelled_set, labelled_test_images, show_setting
 from flipscale.inputs.digest import digests
 from flipscale.run import RunFolder
 from flipscale.settings import Resources, Settings
-from flipscale.train.asked import start_of, steps_before
+from flipscale.train.asked import scored_settings, start_of, steps_before
 from flipscale.train.classify import score_classifier
 from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import Evaluated, evaluate
@@ -74,7 +74,7 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
     return Prepared(
         training=training,
         data=data,
-        score=partial(_score, training, evaluations) if group.share(bool(evaluations)) else None,
+        score=partial(_score, training, evaluations, scored_settings(run)) if group.share(bool(evaluations)) else None,
         save=partial(save, training.model),
         parameters=parameters(architecture(settings.model, settings.image_size)),
         corrupt=known_corrupt,
@@ -83,8 +83,8 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
     )
 
 
-def _score(training: Training, evaluations: Mapping[str, HeldOutItems], group: Group) -> Evaluated:
-    return evaluate(training.model, evaluations, training.settings, group)
+def _score(training: Training, evaluations: Mapping[str, HeldOutItems], settings: Settings, group: Group) -> Evaluated:
+    return evaluate(training.model, evaluations, settings, group)
 
 
 def _pairs_before(training: Training, data: Data) -> int:

@@ -14,22 +14,17 @@ from functools import partial
 import open_clip
 import torch
 
-from flipscale.architecture import architecture
-from flipscale.cost import parameters
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
-from flipscale.train.asked import asked_of, parent_of, spent_before, start_of, unique_pairs_of
+from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
 from flipscale.train.data import Data
-from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
-from flipscale.train.model import build
 from flipscale.train.processes import Group
-from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit
 from flipscale.train.trainers.builtin.prepare import Prepared, prepare
 from flipscale.train.trainers.builtin.training import Progress, Training
-from flipscale.train.trainers.program.evaluation import programs_of, unmeasured, with_program_scores
+from flipscale.train.trainers.program.evaluation import programs_of, with_program_scores
 
 
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
@@ -107,43 +102,6 @@ def _finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, talk: Call
     lease.write_result(scored)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
     talk(f"finished, {scored.train_seconds or 0:.1f} s of training")
-
-
-def score_parent(run: RunFolder, lease: Lease | None, group: Group) -> None:
-    """Evaluate the parent's weights as the run's `inference` says. Nothing is trained, and the weights stay there.
-
-    All processes of the group call it, and process 0 has the lease.
-    """
-    settings, _ = asked_of(run)
-    memory = PeakMemory(group.device)
-    progress = Progress(started=time.time())
-    parent = parent_of(run)
-    assert parent is not None
-    with group.together():
-        evaluations = evaluations_of(run, settings) if lease else {}
-        model = build(settings, start=start_of(run)).to(group.device)
-    if lease is not None:
-        say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(group.device)}")
-        lease.live(Doing.EVALUATING)
-    began = time.perf_counter()
-    evaluated = evaluate(model, evaluations, settings, group)
-    peak_memory = group.agree(memory.read() or 0)[0] or None
-    group.part()
-    if lease is None:
-        return
-    progress.scores = evaluated.scores
-    progress.evaluation_seconds = time.perf_counter() - began
-    check_scores(progress.scores, "the end")
-    facts = replace(
-        _facts(progress, group.device, group.size, peak_memory),
-        params=parameters(architecture(settings.model, settings.image_size)),
-    )
-    corrupt = corrupt_images(evaluations)
-    seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
-    lease.write_hits(evaluated.hits)
-    result = replace(seen, chance=evaluated.chance, digests=evaluated.digests, missing_scores=unmeasured(settings))
-    lease.write_result(replace(result, parent=spent_before(parent, unique_pairs_of(parent))))
-    say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
 # What happened

@@ -20,7 +20,7 @@ import torch
 
 from flipscale.cost import training_view
 from flipscale.devices import LOADERS
-from flipscale.identity import is_evaluated, stage
+from flipscale.identity import is_evaluated, scored, stage
 from flipscale.run import Doing, Lease, Probe, Result, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings import Resources, Settings
 from flipscale.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
@@ -141,7 +141,7 @@ class _Timer:
     def __init__(self, run: RunFolder, lease: Lease | None, group: Group, resources: Resources, probe: Probe):
         self.run, self.lease, self.group, self.resources = run, lease, group, resources
         self.shapes = [_ShapeTurns(stage(settings)) for settings in probe.shapes]
-        self.evaluations = [stage(settings) for settings in probe.evaluations]
+        self.evaluations = [scored(settings) for settings in probe.evaluations]
         self.evaluation_seconds: dict[int, list[float]] = {number: [] for number in range(len(self.evaluations))}
         self.images: dict[int, int] = {}
         self.opened: dict[str, tuple[Data, dict[str, HeldOutItems]]] = {}

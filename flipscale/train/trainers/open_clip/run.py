@@ -29,7 +29,7 @@ from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, comma
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings import OpenClipTrainer
 from flipscale.study.settings import NORMALIZATIONS
-from flipscale.train.asked import asked_of, start_of
+from flipscale.train.asked import asked_of, scored_settings, start_of
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.model import build, save, weights
 from flipscale.train.records import ScoreRecord, scores_in_words
@@ -146,7 +146,7 @@ def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
     evaluations = evaluations_of(run, settings)
-    evaluated = evaluate(model.to(job.device), evaluations, settings)
+    evaluated = evaluate(model.to(job.device), evaluations, scored_settings(run))
     scores = evaluated.scores
     seconds = time.perf_counter() - began
     check_scores(scores, "the end")

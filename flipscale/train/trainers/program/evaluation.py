@@ -10,7 +10,7 @@ argument, or wherever {folder} stands, and with FLIPSCALE_RUN set to it. A progr
              and optionally "missing": {"spice": "why"}, and "chance": {"cider": the chance level}
 
 and exits with 0. A score that the study does not declare is refused; an absent one is missing, with the reason. No
-program runs under masked inference, as the masks are flipscale's own, or on a fine-tuned run.
+program runs on a fine-tuned run.
 """
 
 import json
@@ -33,8 +33,6 @@ from flipscale.train.trainers.program.process import Program, ProgramStart, Say,
 EVALUATION_NOTE = "evaluation_program.json"
 """The file that says which process evaluates, while it lives."""
 
-_NO_MASKS = "no program is run under masked inference"
-
 _KEPT_KINDS = (FailureKind.DISK, FailureKind.DATA)
 """Failures of an evaluation that keep their kind. The policy for other kinds is meant for trainings."""
 
@@ -49,18 +47,20 @@ def programs_of(settings: Settings) -> dict[str, CommandSet]:
     return {name: declared for name, declared in settings.evaluation.sets.items() if isinstance(declared, CommandSet)}
 
 
-def unmeasured(settings: Settings) -> dict[str, str]:
-    """Why a run with masked inference lacks the scores of programs."""
-    return {f"{name}.{score}": _NO_MASKS for name, program in programs_of(settings).items() for score in program.scores}
-
-
-def with_program_scores(result: Result, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> Result | None:
-    """The result with what programs measure; None if a signal stopped one of them.
+def with_program_scores(
+    result: Result,
+    run: RunFolder,
+    lease: Lease,
+    stop: Stop,
+    say: Say,
+    programs: Mapping[str, CommandSet] | None = None,
+) -> Result | None:
+    """The result with what programs measure, those of the run's evaluation; None if a signal stopped one of them.
 
     Raises Failed, by kind, for a program that fails, and FlipscaleError for one that cannot be started or whose answer
     cannot be right. Both name the set.
     """
-    for name, program in programs_of(asked_of(run)[0]).items():
+    for name, program in (programs_of(asked_of(run)[0]) if programs is None else programs).items():
         lease.live(Doing.EVALUATING)
         began = time.perf_counter()
         try:

@@ -1,0 +1,87 @@
+"""Scores of a run's finished weights, and what is still to score.
+
+Scores of the evaluation that a run was trained with are in result.json and hits.json; those measured later are in
+scores.json, one record for each measure (`identity.measures`) as one definition has it. A new record replaces the one
+of the same definition, whose data had another content. scoring.json is the request for more: while it is there, the run
+is not over.
+"""
+
+from collections.abc import Mapping
+
+from flipscale.errors import RunFolderError
+from flipscale.identity import measures
+from flipscale.run.codec import read_object, read_scores, write_record
+from flipscale.run.files import SCORING_FILE
+from flipscale.run.folder import RunFolder
+from flipscale.run.records import Measured
+from flipscale.scores import set_and_score
+from flipscale.settings import Evaluation, Settings, plain
+from flipscale.study.settings import read_setting
+
+
+def standing_scores(run: RunFolder, settings: Settings) -> dict[str, Measured]:
+    """The scores of a finished run by measure: for what `settings` ask, those of that definition, else any.
+
+    A set that has the name of another that `settings` ask for has no scores among them.
+    """
+    wanted = measures(settings)
+    found = {}
+    for record in (*_while_training(run), *read_scores(run.path)):
+        if record.measure not in wanted or record.what == wanted[record.measure]:
+            found[record.measure] = record
+    return found
+
+
+def _while_training(run: RunFolder) -> list[Measured]:
+    """The scores of result.json. Those of a set without any in it are missing for good, as the data gives none."""
+    result, asked = run.result(), run.asked()
+    if result is None or asked is None:
+        return []
+    measured = measures(asked.settled)
+    names = dict.fromkeys((*measured, *(set_and_score(column)[0] for column in result.scores)))
+    return [
+        Measured(
+            name,
+            measured.get(name),
+            result.digests.get(set_of(name, asked.settled)),
+            {column: value for column, value in result.scores.items() if set_and_score(column)[0] == name},
+            missing_scores={c: why for c, why in result.missing_scores.items() if set_and_score(c)[0] == name},
+        )
+        for name in names
+    ]
+
+
+def unmeasured(run: RunFolder, settings: Settings, digests: Mapping[str, str]) -> dict[str, bool]:
+    """The measures that `settings` ask for and a finished run lacks; True where its scores are of other data.
+
+    digests: of each set's data now, by the set's name; a set without one counts as unchanged.
+    """
+    standing = standing_scores(run, settings)
+    found = {}
+    for measure in measures(settings):
+        record, now = standing.get(measure), digests.get(set_of(measure, settings))
+        if record is None:
+            found[measure] = False
+        elif now is not None and record.digest is not None and record.digest != now:
+            found[measure] = True
+    return found
+
+
+def set_of(measure: str, settings: Settings) -> str:
+    """The name of the set of a measure."""
+    of_set, _, shown = measure.rpartition(".")
+    return of_set if shown in settings.evaluation.inference else measure
+
+
+def ask_for_scores(run: RunFolder, evaluation: Evaluation) -> None:
+    """Write scoring.json: the run is not over until its weights have the scores of this evaluation."""
+    write_record(run.path / SCORING_FILE, {"evaluation": plain(evaluation)}, flush=False)
+
+
+def asked_scores(run: RunFolder, settings: Settings) -> Evaluation:
+    """The evaluation that scoring.json asks for; that of `settings` if there is none."""
+    data = read_object(str(run.path), SCORING_FILE)
+    try:
+        return settings.evaluation if data is None else read_setting("evaluation", data["evaluation"])
+    except (KeyError, ValueError) as error:
+        raise RunFolderError(f"{run.path / SCORING_FILE}: {error}; delete it and submit again.") from error

@@ -1,0 +1,92 @@
+"""Scores a finished run's weights by an evaluation that its folder asks for (scoring.json). Nothing is trained.
+
+A set is opened and digested once for all runs of a process. Scores are written set by set, so a job that is killed goes
+on where it was.
+"""
+
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+
+import torch
+from open_clip import CLIP
+
+from flipscale.identity import measures, scored
+from flipscale.run import (
+    SCORING_FILE,
+    WEIGHTS_FILE,
+    Doing,
+    Lease,
+    Measured,
+    Result,
+    RunFolder,
+    asked_scores,
+    set_of,
+    unmeasured,
+)
+from flipscale.scores import set_and_score
+from flipscale.settings import CommandSet, Settings
+from flipscale.train.asked import TrainedWeights
+from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
+from flipscale.train.failure import say
+from flipscale.train.machine import device_name
+from flipscale.train.model import build
+from flipscale.train.sources import evaluations_of
+from flipscale.train.stop import Stop
+from flipscale.train.trainers.program.evaluation import with_program_scores
+
+
+def score_weights(run: RunFolder, lease: Lease, device: torch.device, stop: Stop) -> None:
+    """Measure what the request asks for and the run lacks, then remove the request; a signal leaves it there."""
+    asked = run.asked()
+    assert asked is not None
+    settings = replace(asked.settled, evaluation=asked_scores(run, asked.settled))
+    digests = digests_once(settings)
+    wanted = unmeasured(run, settings, digests)
+    if wanted and not (run.path / WEIGHTS_FILE).is_file():
+        say(run, f"not scored, as its {WEIGHTS_FILE} is not here")
+        wanted = {}
+    model: CLIP | None = None
+    for name in dict.fromkeys(set_of(measure, settings) for measure in wanted):
+        if stop.signal:
+            return
+        lease.live(Doing.EVALUATING)
+        began = time.perf_counter()
+        only = {measure for measure in wanted if set_of(measure, settings) == name}
+        program = settings.evaluation.sets.get(name)
+        if isinstance(program, CommandSet):
+            answer = with_program_scores(Result(), run, lease, stop, partial(say, run), {name: program})
+            if answer is None:
+                return
+            evaluated = Evaluated(dict(answer.scores), dict(answer.chance))  # type: ignore[arg-type]  # none is None
+            missing = answer.missing_scores
+        else:
+            staged, missing = scored(settings), {}
+            if model is None:
+                model = build(staged, start=TrainedWeights(run.path / WEIGHTS_FILE, staged)).to(device)
+            evaluated = evaluate(model, evaluations_of(run, staged, {name}), staged, only=only)
+            check_scores(evaluated.scores, "the end")
+        seconds = (time.perf_counter() - began) / len(only)
+        records = [_record(measure, settings, evaluated, digests.get(name), seconds) for measure in sorted(only)]
+        lease.write_scores([replace(record, missing_scores=missing) for record in records])
+        where = f" on {name}" if name else ""
+        say(run, f"scored{where}, {device_name(device)}, {seconds * len(only):.1f} s of evaluation")
+    lease.fence()
+    (run.path / SCORING_FILE).unlink(missing_ok=True)
+
+
+def _record(measure: str, settings: Settings, found: Evaluated, digest: str | None, seconds: float) -> Measured:
+    def of_it(columns: Collection[str]) -> list[str]:
+        return [column for column in columns if set_and_score(column)[0] == measure]
+
+    return Measured(
+        measure,
+        measures(settings)[measure],
+        digest,
+        {column: found.scores[column] for column in of_it(found.scores)},
+        {column: found.chance[column] for column in of_it(found.chance)},
+        {column: found.hits[column] for column in of_it(found.hits)},
+        seconds=seconds,
+        finished=time.time(),
+    )

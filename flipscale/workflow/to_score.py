@@ -1,0 +1,135 @@
+"""Which finished runs lack scores that their study asks for, or have scores of other data than its sets hold now."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from flipscale.cost import scored_steps
+from flipscale.errors import RunFolderError
+from flipscale.identity import measures, scored, stage
+from flipscale.plan import Run
+from flipscale.run import RunFolder, lacks_weights, read_timings, set_of, unmeasured
+from flipscale.timing import Timings, evaluation_shape
+from flipscale.words import count, duration
+from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.talk import say
+
+
+@dataclass(frozen=True)
+class ToScore:
+    """The finished runs of a plan whose weights lack scores."""
+
+    trained: int
+    """Finished runs."""
+    runs: Mapping[str, float | None] = field(default_factory=dict)
+    """Those whose weights are here, by id, each with the seconds that it takes, where something tells."""
+    gone: tuple[Run, ...] = ()
+    """Those whose weights are not here."""
+    sets: tuple[str, ...] = ()
+    """The names of the sets."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """The sets whose data changed after runs were scored on them, with the number of these runs."""
+
+    @property
+    def words(self) -> str:
+        """'8 to score on "two" (about 2 min)'."""
+        known = [seconds for seconds in self.runs.values() if seconds is not None]
+        about = f" (about {duration(sum(known) * len(self.runs) / len(known))})" if known else ""
+        return f"{len(self.runs)} to score on {_listed(self.sets)}{about}"
+
+
+def to_score(opened: OpenStudy) -> ToScore:
+    """A look at all finished runs of the plan. Each set's data is digested once."""
+    timings = read_timings(opened.workspace.timings).at(opened.site)
+    now: dict[str, dict[str, str]] = {}
+    trained, found, gone = 0, {}, []
+    sets: dict[str, None] = {}
+    changed: Counter[str] = Counter()
+    paces: list[float] = []
+    images: dict[str, float] = {}
+    for run in opened.plan.runs:
+        folder, settings = RunFolder(opened.workspace.run(run.id)), run.settings
+        try:
+            if not folder.is_trained:
+                continue
+            trained += 1
+            declared = repr((settings.data, settings.evaluation, settings.fine_tuning))
+            if declared not in now:
+                from flipscale.inputs.digest import digests  # It loads ssl for shards behind a URL.
+
+                now[declared] = digests(settings)
+            missing = unmeasured(folder, settings, now[declared])
+            if settings.fine_tuning is not None and _is_of_other_data(folder, now[declared]):
+                changed[""] += 1
+            paces += _pace(folder, run, timings)
+        except RunFolderError:
+            continue  # `collect` names it.
+        if not missing:
+            continue
+        names = dict.fromkeys(set_of(measure, settings) for measure in missing)
+        sets |= names
+        changed.update({set_of(measure, settings) for measure, is_other in missing.items() if is_other})
+        if lacks_weights(folder):
+            gone.append(run)
+        else:
+            images[run.id] = _images(run, set(missing))
+    found = {run_id: median(paces) * number if paces else None for run_id, number in images.items()}
+    return ToScore(trained, found, tuple(gone), tuple(sets), dict(changed))
+
+
+def _is_of_other_data(folder: RunFolder, now: Mapping[str, str]) -> bool:
+    """Whether the labelled images of a fine-tuning are others than those that it was scored on."""
+    result = folder.result()
+    then = result.digests.get("") if result else None
+    return then is not None and now.get("", then) != then
+
+
+def _pace(folder: RunFolder, run: Run, timings: Timings) -> list[float]:
+    """Seconds of evaluation an image, by a probe or as it was measured; none where neither says."""
+    if timed := timings.evaluation(evaluation_shape(scored(run.settings))):
+        return [timed.seconds / timed.images] if timed.images else []
+    result, asked = folder.result(), folder.asked()
+    if result is None or asked is None or not result.evaluation_seconds:
+        return []
+    settings = asked.settled
+    images = _images(run, set(measures(settings))) * len(scored_steps(stage(settings)))
+    return [result.evaluation_seconds / images] if images else []
+
+
+def _images(run: Run, wanted: set[str]) -> float:
+    """At most how many images are encoded for these measures."""
+    return float(sum(what.get("images", 0) for name, what in measures(run.settings).items() if name in wanted))
+
+
+def say_to_score(opened: OpenStudy, found: ToScore) -> None:
+    """Say which sets changed, and which scores cannot be had as weights are gone."""
+    for name, number in sorted(found.changed.items()):
+        what = f"'{name}'" if name else "the study's own data"
+        again = "scores them anew" if name in found.sets else "--redo ID... retrains the runs"
+        runs = f"{number} of {count(found.trained, 'finished run')}"
+        say(
+            f"warning: scores on {what} were measured on other data: {runs}."
+            f" Put those data back, or flipscale submit {opened.arguments} {again}."
+        )
+    if found.gone:
+        hours = sum(run.cost.gpu_hours for run in found.gone)
+        runs = count(len(found.gone), "finished run")
+        say(
+            f"{runs} cannot be scored on {_listed(found.sets)}, as the weights are not here: put each model.pt into "
+            f"its run folder, or train again with --redo ID... (about {hours:.2g} {opened.plan.hours_unit})."
+        )
+
+
+def say_other_data(opened: OpenStudy) -> None:
+    """Name each set whose data changed after finished runs were scored on it."""
+    found = to_score(opened)
+    say_to_score(opened, ToScore(found.trained, sets=found.sets, changed=found.changed))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(_named, names))
+
+
+def _named(name: str) -> str:
+    return f'"{name}"' if name else "the study's own data"

@@ -1,0 +1,174 @@
+"""Train once, score any time: the scores of finished weights, and what training owes to its evaluation."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flipscale.errors import RunFolderError
+from flipscale.run import Measured, RunFolder, State, ask_for_scores, read_scores, standing_scores
+from flipscale.settings import Evaluation
+from flipscale.study.settings import read_setting
+from flipscale.train import scoring, train
+from tests.test_other_data import exchange, put_colours
+from tests.train.conftest import SETTINGS
+
+
+def evaluation(**changes: Any) -> Evaluation:
+    found: Evaluation = read_setting("evaluation", {**SETTINGS["evaluation"], **changes})
+    return found
+
+
+def two(root: Path) -> dict[str, Any]:
+    """Further sets: one of red and blue pictures."""
+    return {"sets": {"two": {"folder": {"path": str(root / "two")}}}}
+
+
+def records(run: RunFolder) -> list[dict[str, Any]]:
+    """metrics.jsonl without times."""
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    timed = ("seconds", "time", "images_per_second", "cpu_seconds")
+    return [{name: value for name, value in line.items() if name not in timed} for line in lines]
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(run.path / "model.pt", weights_only=True)["state_dict"]
+    return found
+
+
+def test_training_is_bit_equal_with_and_without_evaluation(run, tmp_path: Path) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    more = {**two(tmp_path), "at": [0.25, 0.5], "linear_probe": True, "inference": ["masked", "ensemble"]}
+    scored = run("scored", evaluation={**SETTINGS["evaluation"], **more})
+    plain = run("plain", evaluation={**SETTINGS["evaluation"], "at": [0.25, 0.5]})
+    none = run("none")
+    assert train([scored.path, plain.path, none.path]) == 0
+    losses = [[line for line in records(folder) if "loss" in line] for folder in (scored, plain, none)]
+    assert losses[0] == losses[1]
+    # Records come at evaluations too, and a loss is the mean since the record before.
+    assert losses[0][-1]["logit_scale"] == losses[2][-1]["logit_scale"]
+    for name, value in weights(none).items():
+        if name != "token_embedding.weight":  # Words that only an evaluation has decay in another order of rounding.
+            assert torch.equal(weights(scored)[name], value), name
+
+
+def test_scores_measured_later_are_those_of_training_and_nothing_is_trained(run, tmp_path: Path) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    more = {**two(tmp_path), "inference": ["masked", "ensemble"]}
+    at_once, later = run("at_once", evaluation={**SETTINGS["evaluation"], **more}), run("later")
+    assert train([at_once.path, later.path]) == 0
+    files = {
+        name: (later.path / name).read_bytes() for name in ("result.json", "metrics.jsonl", "run.json", "code.json")
+    }
+    ask_for_scores(later, evaluation(**more))
+    assert later.state() is State.PLANNED
+    assert train([later.path]) == 0
+    assert later.state() is State.FINISHED
+    expected = at_once.result()
+    assert expected is not None
+    found = standing_scores(later, replace(asked(later), evaluation=evaluation(**more)))
+    assert {name: value for of in found.values() for name, value in of.scores.items()} == expected.scores
+    assert {
+        name: value for of in found.values() for name, value in of.chance.items()
+    }.items() <= expected.chance.items()
+    assert later.hits() == at_once.hits()
+    assert {name: (later.path / name).read_bytes() for name in files} == files
+    assert not (later.path / "scoring.json").exists()
+
+
+def asked(folder: RunFolder) -> Any:
+    found = folder.asked()
+    assert found is not None
+    return found.settled
+
+
+def test_a_set_that_changed_replaces_its_scores_and_one_that_moved_does_not(run, tmp_path: Path) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    folder = run()
+    assert train([folder.path]) == 0
+    ask_for_scores(folder, evaluation(**two(tmp_path)))
+    assert train([folder.path]) == 0
+    (first,) = read_scores(folder.path)
+    (tmp_path / "two").rename(tmp_path / "moved")
+    moved = {"sets": {"two": {"folder": {"path": str(tmp_path / "moved")}}}}
+    ask_for_scores(folder, evaluation(**moved))
+    scoring_log = (folder.path / "log.txt").read_text()
+    assert train([folder.path]) == 0
+    assert (read_scores(folder.path), (folder.path / "log.txt").read_text()) == ([first], scoring_log)
+    exchange(tmp_path / "moved", "red", "blue")
+    (tmp_path / "moved").rename(tmp_path / "exchanged")
+    ask_for_scores(folder, evaluation(sets={"two": {"folder": {"path": str(tmp_path / "exchanged")}}}))
+    assert train([folder.path]) == 0
+    (second,) = read_scores(folder.path)
+    assert (second.what, second.digest != first.digest) == (first.what, True)
+    assert second.scores["two.zero_shot_top1"] == pytest.approx(1 - (first.scores["two.zero_shot_top1"] or 0))
+
+
+def test_a_request_ends_without_weights_and_where_nothing_is_missing(run, tmp_path: Path) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    folder = run()
+    assert train([folder.path]) == 0
+    ask_for_scores(folder, evaluation())
+    assert train([folder.path]) == 0
+    assert folder.state() is State.FINISHED
+    (folder.path / "model.pt").unlink()
+    ask_for_scores(folder, evaluation(**two(tmp_path)))
+    assert train([folder.path]) == 0
+    assert folder.state() is State.FINISHED
+    assert "not scored, as its model.pt is not here" in (folder.path / "log.txt").read_text()
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def test_a_stop_between_two_sets_keeps_the_first_and_the_rest_is_done_later(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    put_colours(tmp_path / "three", "red", "blue", "green")
+    sets = {name: {"folder": {"path": str(tmp_path / name)}} for name in ("two", "three")}
+    folder, done = run(), []
+    assert train([folder.path]) == 0
+    ask_for_scores(folder, evaluation(sets=sets))
+    look = scoring.evaluate
+
+    def once(model: Any, evaluations: Any, *more: Any, **options: Any) -> Any:
+        done.extend(evaluations)
+        if done == ["two", "three"]:
+            raise Killed
+        return look(model, evaluations, *more, **options)
+
+    monkeypatch.setattr(scoring, "evaluate", once)
+    with pytest.raises(Killed):
+        train([folder.path])
+    assert [record.measure for record in read_scores(folder.path)] == ["two"]
+    assert (folder.path / "scoring.json").exists()
+    assert train([folder.path]) == 0
+    assert done == ["two", "three", "three"]
+    assert {record.measure for record in read_scores(folder.path)} == {"two", "three"}
+
+
+def test_the_score_of_a_column_is_that_of_the_definition_asked_for(run) -> None:
+    folder = run()
+    assert train([folder.path]) == 0
+    one, other = (replace(asked(folder), evaluation=evaluation(images=number)) for number in (160, 80))
+    ask_for_scores(folder, other.evaluation)
+    assert train([folder.path]) == 0
+    result = folder.result()
+    assert result is not None
+    (later,) = read_scores(folder.path)
+    assert standing_scores(folder, one)[""].scores == result.scores
+    assert standing_scores(folder, other)[""] == later
+    assert later.scores != result.scores
+
+
+def test_damaged_scores_are_named(run) -> None:
+    folder = run()
+    (folder.path / "scores.json").write_text('{"records": [{"measure": "two"}]}')
+    with pytest.raises(RunFolderError, match=r"scores\.json: holds no scores .*Delete it and submit the study again"):
+        read_scores(folder.path)
+    assert Measured("two", None) == Measured("two", None)
