@@ -95,8 +95,8 @@ def test_the_head_says_the_base_cell_the_counts_and_the_slopes_in_eight_lines(fa
     )
     assert "data_size -1.50 points (95 % CI -1.72 to -1.29; not a line)" in lines[1]
     assert lines[4] == (
-        "3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 5 would detect 1.8, 10 would detect 1.2 "
-        "and 1 point takes 14 seeds."
+        "3 seeds detect 3.3 points (80 % power, corrected for 20 comparisons); 5 would detect 2.2, 10 would detect 1.4 "
+        "and 1 point takes 17 seeds."
     )
 
 
