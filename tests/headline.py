@@ -36,14 +36,14 @@ def headline(root: Path = ROOT) -> str:
             "![Accuracy against training time with and without masks](plots/flip/speedup.png)",
             "",
             f"**It shows:** to {fixed(100 * half['target'])} %, the unmasked accuracy at {short(half['target_at'])} "
-            f"samples, a mask of 50 % is {_told(half)} faster = {_split(half)}; one of 75 % {_told(most)} faster = "
-            f"{_split(most)}, or {_told(tuned)} with tuning. The paper has 3.7x to its best accuracy.",
+            f"samples, a mask of 50 % is {_told(half)} faster: {_split(half)}. One of 75 % is {_told(most)} faster: "
+            f"{_split(most)}. With tuning it is {_told(tuned)} faster. The paper has 3.7x to its best accuracy.",
             "At equal samples a mask of 50 % changes accuracy by",
             f"{_points(claims['at equal samples a mask of 50 % is worse'])},",
             f"one of 75 % by {_points(claims['at equal samples a mask of 75 % is worse'])}.",
             "",
-            "**It does not show** that masks are the best use of that time. Patches twice as coarse and images",
-            "half as large have as few tokens as the mask of 75 %. Unmasked, they reach that accuracy",
+            "**It does not show** that masks are the best use of that time. Patches twice as coarse, or images",
+            "half as large, have as few tokens as the mask of 75 %. Without a mask they reach that accuracy",
             f"{_told(coarse)} and {_told(small)} faster.",
             "",
             f"**Caveats:** {' '.join(read_study(root / 'studies/flip.yaml').caveats)}",
@@ -61,11 +61,9 @@ def _told(curve: Mapping[str, Any]) -> str:
 
 
 def _split(curve: Mapping[str, Any]) -> str:
-    """'4.7x cheaper a sample, 1.53x as many samples'."""
-    return (
-        f"{times(curve['cheaper_a_sample']['value'])}x cheaper a sample, {times(curve['samples']['value'])}x as many "
-        "samples"
-    )
+    """'a sample costs 4.7x less, and it takes 1.53x as many'."""
+    cheaper, samples = (times(curve[name]["value"]) for name in ("cheaper_a_sample", "samples"))
+    return f"a sample costs {cheaper}x less, and it takes {samples}x as many"
 
 
 def _points(claim: Mapping[str, Any]) -> str:

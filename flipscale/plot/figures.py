@@ -125,7 +125,7 @@ FIGURES: Mapping[str, FigureKind] = {
         claims_panels,
         claims,
         "every claim that the study states, with its verdict and the published value",
-        "A claim is decided where its thin bar, the CI corrected for all claims, lies on one side of zero; the shape "
+        "A claim is decided where its thin bar, the CI corrected for its family, lies on one side of zero; the shape "
         "says whether it holds.",
     ),
     "repeats": FigureKind(
