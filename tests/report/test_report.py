@@ -110,7 +110,7 @@ def test_of_many_arms_the_best_and_the_worst_open_the_answer(tmp_path: Path) -> 
     report = committed("recipe", tmp_path)
     first, second = lead(report.path.read_text())
     worst = min(report.evidence.comparison.pairs, key=lambda pair: pair.gain.mean)
-    assert first.startswith("24 arms, 24 comparisons at equal samples: worse in ")
+    assert first.startswith("20 arms, 20 comparisons at equal samples: worse in ")
     assert "; best: " in first
     assert f"; worst: {worst.arm}, {-100 * worst.gain.mean:.1f} points worse (95 % CI " in first
     assert second.startswith("5 seeds detect ")
@@ -131,8 +131,8 @@ def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:
     child = next(run for run in evidence.planned.runs if run.settings.tuning and run.parents[0] in rows.index)
     own = rows.loc[child.id, "gpu_hours"] - rows.loc[child.parents[0], "gpu_hours"]
     assert evidence.own_hours[child.id] == pytest.approx(own)
-    assert sum(evidence.own_hours.values()) < 0.8 * rows["gpu_hours"].sum()
-    assert len(evidence.own_hours) == 125
+    assert sum(evidence.own_hours.values()) < 0.9 * rows["gpu_hours"].sum()
+    assert len(evidence.own_hours) == 105
 
 
 def test_a_study_that_nobody_has_run_is_reported_with_what_is_missing(tmp_path: Path) -> None:

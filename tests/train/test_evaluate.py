@@ -473,7 +473,8 @@ Path({folder!r}, f"{{group.size}}-{{group.rank}}.json").write_text(json.dumps([f
 
 
 def test_three_processes_score_as_one_does_and_share_the_work(tmp_path):
-    asked = {**SETTINGS, "text_length": 32, "evaluation": plain(EVALUATION.read({"linear_probe": True}, (), print))}
+    evaluation = plain(EVALUATION.read({"linear_probe": True, "inference": ["masked"]}, (), print))
+    asked = {**SETTINGS, "text_length": 32, "evaluation": evaluation}
     code = SCORED.format(asked=asked, folder=str(tmp_path))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -484,7 +485,7 @@ def test_three_processes_score_as_one_does_and_share_the_work(tmp_path):
         _, talk = process.communicate()
         assert process.returncode == 0, talk
     (one, *three) = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "3-0", "3-1", "3-2"))
-    assert one[0].keys() >= {"held_out_loss", "zero_shot_top1", "linear_probe_top1", "image_retrieval_r1"}
+    assert one[0].keys() >= {"held_out_loss", "zero_shot_top1", "linear_probe_top1", "masked.image_retrieval_r1"}
     assert three[0][:2] == one[:2]
     assert [found[:2] for found in three[1:]] == [[{}, {}]] * 2
     assert sum(found[2] for found in three) == one[2]

@@ -130,19 +130,6 @@ def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, 
     )
 
 
-def test_several_processes_score_a_parents_weights_as_one_does(tmp_path):
-    found = {}
-    for processes in (1, 2):
-        parent = asked(tmp_path / str(processes), "parent", {}, **FIVE_STEPS)
-        child = RunFolder(parent.path.with_name("child"))
-        settings = {**SETTINGS, **FIVE_STEPS, "inference": "masked"}
-        child.ask(Asked("child", settings, ("parent",), Resources(processes=processes)))
-        assert train([parent.path, child.path]) == 0, child.error()
-        found[processes] = child.result().scores, child.hits()
-        assert child.result().devices == processes
-    assert found[2] == found[1]
-
-
 # Signals and failures
 
 
