@@ -55,8 +55,8 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", PLANNED)
-def test_every_study_plans_the_same_runs_at_the_same_cost(name: str, golden: Golden) -> None:
-    code, out = run("plan", str(ROOT / f"studies/{name}.yaml"), "--json")
+def test_every_study_plans_the_same_runs_at_the_same_cost(name: str, tmp_path: Path, golden: Golden) -> None:
+    code, out = run("plan", str(ROOT / f"studies/{name}.yaml"), "--json", "--results", str(tmp_path))
     assert code == 0
     planned = json.loads(out)
     rows = ["id,parents,train_flops,gpu_hours,memory_bytes"]
@@ -75,15 +75,13 @@ class Analysed:
 
     def __init__(self, name: str, place: Path) -> None:
         self.file, self.results, self.plots = ROOT / f"studies/{name}.yaml", place / "results", place / "plots"
-        self.merged = run("merge", str(ROOT / f"results/{name}/runs.tar.bz2"), *self._place)[0]
-        self.collected = run("collect", str(self.file), *self._place, "--no-mlflow")[0]
-        self.compared, self.comparison = run("compare", str(self.file), *self._place)
-        self.fitted = run("fit", str(self.file), *self._place)[0]
         self.tables = self.results / name
-
-    @property
-    def _place(self) -> tuple[str, str]:
-        return "--results", str(self.results)
+        self._place = "--results", str(self.results)
+        run("merge", str(ROOT / f"results/{name}/runs.tar.bz2"), *self._place)
+        run("collect", str(self.file), *self._place, "--no-mlflow")
+        run("fit", str(self.file), *self._place)
+        self.comparison = run("compare", str(self.file), *self._place)[1]
+        """What `compare` prints."""
 
     def figures(self) -> dict[str, str]:
         """What each figure draws."""
