@@ -100,9 +100,7 @@ def _send_run(
     settings = {name: row[name] for name in SETTING_COLUMNS if name in row and not pd.isna(row[name])}
     run, cell = str(row["id"]), str(row["cell"])
     # trackio knows a run by its name.
-    arguments = TRACKERS[package.__name__] | (
-        {"id": run} if package.__name__ == "wandb" else {}
-    )
+    arguments = TRACKERS[package.__name__] | ({"id": run} if package.__name__ == "wandb" else {})
     package.init(project=project, name=run, group=cell, config=settings, resume="allow", **arguments)
     for step, values in steps:
         package.log(values, step=step)
