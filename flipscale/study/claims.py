@@ -143,8 +143,8 @@ CLAIM = Keys(
         "than": Option(
             Maybe(_Side(several=False, target=_TARGET)),
             None,
-            "settings that replace those of `at`: the claim is about left - right at `at`, minus left - right at these; "
-            "for faster and fewer_samples about the ratio of two factors, and `score` may be one of these settings",
+            "settings that replace those of `at`: the claim is about left - right at `at`, minus that at these, "
+            "or about the ratio of two factors for faster and fewer_samples, where `score` may be one of them",
         ),
         "expect": Option(
             Choice(tuple(Expectation), "expectation"),

@@ -259,7 +259,7 @@ def test_the_ratio_of_two_speedups_is_judged() -> None:
 
 
 def flattening(seed: int, noise: float = 0.003, hours: float = 0.0) -> pd.DataFrame:
-    """Runs of two odds laws: an arm at half the price a sample, whose exponent of the cost is 0.6 where the base's is 0.8.
+    """Runs of two odds laws: an arm at half the price a sample, with the exponent 0.6 of its cost, and a base with 0.8.
 
     The arm's cost at odds q is 20 q^(1/0.6), the base's 20 q^(1/0.8): the speed-up is q^-0.417, and so 4^(1/3) = 1.59
     times as large at the base's score after 16 samples as at that after 64.
