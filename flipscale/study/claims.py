@@ -210,7 +210,7 @@ def _each(name: str, written: _Written, cells: "_StudyCells") -> Iterator[Stated
         cells.complain(("claims", name, "expect"), f"a claim of '{expect}' {what}")
         return
     along = expect.along_the_schedule
-    than = written.than and dict(next(_combinations(written.than)))
+    than = None if written.than is None else dict(next(_combinations(written.than)))
     than_score: float | _Choices | None = None
     if than is not None:
         if SCORE in than and isinstance(than[SCORE], str) is along:
