@@ -368,7 +368,7 @@ def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
     folder, asked = run_folder(results, run.id), Asked.of(run)
     hours = (seconds or 0) * asked.resources.devices / 3600
     cost = None if seconds is None else replace(run.cost, gpu_hours=hours)
-    ask_for_scores(folder, run.settings.evaluation)
+    ask_for_scores(folder, run.settings.evaluation, run.resources)
     folder.clear_for_retry()
     return Request(folder, replace(asked, seconds=None, cost=cost), True)
 
