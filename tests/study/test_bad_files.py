@@ -117,6 +117,8 @@ BAD = {
     "mask1": GOOD.replace("0.5]", "1]"),
     "mask_pct": GOOD.replace("0.5]", "50%]"),
     "lr0": in_base("lr: 0"),
+    "percent": GOOD.replace("0.5]", "50]"),
+    "several_in_base": in_base("lr: [1e-3, 2e-3]"),
     "beta": in_base("beta2: 1.0"),
     "lr_text": in_base("lr: '1e-3'"),
     "precision": in_base("precision: fp8"),
