@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from flipscale.errors import RunFolderError
 from flipscale.guard import check_folder, is_plain
-from flipscale.launch import ACTIVE, Look, Looker, submit_lock
+from flipscale.launch import ACTIVE, RunState, StateReader, submit_lock
 from flipscale.run import (
     EARLIER,
     RUN_FILES,
@@ -126,7 +126,7 @@ class _Survey:
         self.studies = studies
         self.left_alone: dict[str, str] = {}
         self.folders = {folder.id: folder for folder in self._readable()}
-        self.looks: dict[str, Look] = Looker(results).look(self.folders.values(), closely=True)
+        self.looks: dict[str, RunState] = StateReader(results).read(self.folders.values(), closely=True)
         self.asked = {run_id: asked for study in studies for run_id, asked in study.runs.items()}
         self.active = {run_id for run_id, look in self.looks.items() if look.state in ACTIVE}
 
