@@ -25,7 +25,7 @@ FACTS = ("samples", "seconds", "time")
 _NOT_METRICS = {"step", *FACTS, "samples_seen", "scores", "evaluation_seconds"}
 
 _COLUMNS_OF = {"samples_seen": "samples"}
-"""The column of what a record has under another name. Records of older versions, and of programs, say `samples`."""
+"""The column of what a record has under another name."""
 
 
 class CurvePoints(NamedTuple):

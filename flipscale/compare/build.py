@@ -12,7 +12,6 @@ from flipscale.compare.claims import claims_of, corrected_curves
 from flipscale.compare.columns import (
     Baseline,
     arms_of,
-    check_one_recipe,
     labels,
     need,
     pick_score,
@@ -100,7 +99,6 @@ def _table_of_results(
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
     rows = results.reset_index(drop=True)
-    check_one_recipe(rows)
     if "cell" not in rows:
         keys = varying_axes(rows, baseline) if axes is None else [a for a in axes if a not in (*baseline, "seed")]
         need(rows, keys)

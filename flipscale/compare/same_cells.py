@@ -12,7 +12,7 @@ import pandas as pd
 from flipscale.collect import SETTING_COLUMNS, setting_value
 from flipscale.compare.columns import labels
 from flipscale.errors import ResultsError
-from flipscale.identity import RECIPE, differences, show_setting
+from flipscale.identity import differences, show_setting
 from flipscale.plan import Plan
 from flipscale.settings import Settings
 from flipscale.study import Study
@@ -66,11 +66,9 @@ class SameCells:
 def planned_runs(name: str, study: Study, planned: Plan) -> RunsOfStudy:
     """A study before it has run: the rows of its plan."""
     rows = [
-        {"id": run.id, "recipe": RECIPE}
-        | {column: setting_value(getattr(run.settings, column)) for column in SETTING_COLUMNS}
-        for run in planned.cells
+        {column: setting_value(getattr(run.settings, column)) for column in SETTING_COLUMNS} for run in planned.cells
     ]
-    return RunsOfStudy(name, study, planned, pd.DataFrame(rows))
+    return RunsOfStudy(name, study, planned, pd.DataFrame(rows).assign(id=[run.id for run in planned.cells]))
 
 
 def same_cells(first: RunsOfStudy, second: RunsOfStudy) -> SameCells:
@@ -162,7 +160,7 @@ def _changes(
     first: RunsOfStudy, second: RunsOfStudy, pairs: Sequence[tuple[str, str]], axes: Sequence[str]
 ) -> Iterator[SettingChange]:
     """The settings in which the runs of pairs differ, in the order of the columns."""
-    columns = [name for name in ("recipe", *SETTING_COLUMNS) if name not in (*axes, "seed")]
+    columns = [name for name in SETTING_COLUMNS if name not in (*axes, "seed")]
     mine, other = (_by_id(side.rows, columns) for side in (first, second))
     settings, others = ({run.id: run.settings for run in side.plan.cells} for side in (first, second))
     found: dict[str, list[tuple[str, str]]] = {}
@@ -189,9 +187,7 @@ def _by_id(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[str, .
 def _texts(rows: pd.DataFrame, name: str) -> list[str]:
     if name not in rows:
         return [""] * len(rows)
-    # Runs of recipe 1 leave the column empty.
-    column = rows[name].fillna(1) if name == "recipe" else rows[name]
-    return ["null" if pd.isna(value) else _exactly(value) for value in column.tolist()]
+    return ["null" if pd.isna(value) else _exactly(value) for value in rows[name].tolist()]
 
 
 def _exactly(value: object) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from flipscale.collect import HitsOfRun, baseline_of
 from flipscale.compare.build import compare, with_images
-from flipscale.compare.columns import check_one_recipe, is_baseline, labels, measured_scores
+from flipscale.compare.columns import is_baseline, labels, measured_scores
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.of_study import base_cell
 from flipscale.compare.same_cells import RunsOfStudy, SameCells, no_pair_words, same_cells
@@ -34,19 +34,16 @@ def compare_runs(first: RunsOfStudy, second: RunsOfStudy, score: str | None = No
     """Compare the finished runs of two studies. score: if left out, the first study's or else the second's, if both
     measured it.
 
-    Raises ResultsError where they have no pair, no score that both measured, or rows of several recipes in one table.
+    Raises ResultsError where they have no pair or no score that both measured.
     """
     score = _score_of_both(first, second, score)
     sides = [_with_score(side, score) for side in (first, second)]
-    for side in sides:
-        check_one_recipe(side.rows)
     same = same_cells(sides[0], sides[1])
     if not same.pairs:
         raise ResultsError(no_pair_words(same, sides[0], sides[1]))
     rows = _paired_rows(sides, same)
     comparison = compare(
-        # The recipe is one of the things in which the studies may differ; each of them has one.
-        rows.drop(columns=["recipe"], errors="ignore"),
+        rows,
         baseline={STUDY: first.name},
         score=score,
         base_cell=_base_cell(sides, rows),

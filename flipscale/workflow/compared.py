@@ -38,7 +38,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
     comparison = with_images(comparison, hits.runs)
-    chance = chance_level(opened.plan.runs, opened.workspace.results, results, comparison.score)
+    chance = chance_level(opened.plan.runs, opened.workspace.results, comparison.score)
     comparison = with_guessing(comparison, results, chance)
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score

@@ -6,8 +6,6 @@ Files are looked at by the check that `plan --check` and a local `submit` make: 
 import shutil
 from collections.abc import Iterator
 
-import pandas as pd
-
 from flipscale.collect import chance_level
 from flipscale.errors import FlipscaleError, PlanError, StudyError
 from flipscale.inputs.checked import Checked
@@ -108,7 +106,7 @@ def _scores(opened: OpenStudy) -> Iterator[Diagnosis]:
 
 
 def _chance(opened: OpenStudy, score: str) -> str:
-    level = chance_level(opened.plan.runs, opened.workspace.results, pd.DataFrame(), score)
+    level = chance_level(opened.plan.runs, opened.workspace.results, score)
     if level is None:
         return f"guessing gives a {score} that the first finished run records"
     return f"guessing gives a {score} of {percent(level) if is_fraction(score) else fixed(level, 2)}"
