@@ -1,4 +1,4 @@
-"""The effects of settings: compare (one study, two studies, or any table) and diff (two study files)."""
+"""The effects of settings: compare (one study, two studies, or any table)."""
 
 import argparse
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
 from flipscale.words import joined
 from flipscale.workflow.talk import say
-from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
     from flipscale.study import KeyChange
@@ -25,9 +24,11 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
     parser.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
-    new = "a second study: compare its runs with those of the first that have equal settings and seed"
+    new = (
+        "a second study: compare its runs with those of the first that have equal settings and seed; without results, "
+        "list the keys in which the files differ, and which runs of their plans pair"
+    )
     parser.add_argument("new", metavar="NEW", nargs="?", help=new)
-    parser.add_argument("--new-results", type=Path, metavar="DIR", help="where the results of NEW are, if elsewhere")
     score = "the score of a study to compare, written to comparison-SCORE.json and .md; default: the study's score"
     parser.add_argument("--score", help=score)
     table = parser.add_argument_group("for a table, by the names of its columns")
@@ -88,6 +89,7 @@ def _refuse_table_options(args: argparse.Namespace) -> None:
 def _compare_two(args: argparse.Namespace) -> int:
     from flipscale.collect import is_table
     from flipscale.compare import study_pair_json, study_pair_text
+    from flipscale.workflow.results import has_results
     from flipscale.workflow.two_studies import open_two, write_study_pair
 
     if tables := [name for name in (args.study, args.new) if is_table(name)]:
@@ -96,13 +98,12 @@ def _compare_two(args: argparse.Namespace) -> int:
             f"a column that tells them apart: flipscale compare TABLE --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
         )
     _refuse_table_options(args)
-    opened = open_two(args.study, args.new, workspace_of(args), _workspace_of_new(args))
+    opened = open_two(args.study, args.new, workspace_of(args))
+    if not all(map(has_results, opened)):
+        say("not both have results yet; their files and plans differ in this:")
+        _print_plans(args)
+        return 0
     return _print(args, write_study_pair(opened, args.score), study_pair_json, study_pair_text)
-
-
-def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
-    """Where the second study's results are; None where they are with the first's."""
-    return Workspace(args.new_results) if args.new_results else None
 
 
 def _compare_study(args: argparse.Namespace) -> int:
@@ -160,23 +161,16 @@ def _print(
     return 0
 
 
-def diff_arguments(parser: argparse.ArgumentParser) -> None:
-    add_json(parser)
-    add_results(parser)
-    parser.add_argument("first", metavar="OLD", help="a study's YAML file")
-    parser.add_argument("second", metavar="NEW", help="another study's YAML file")
-
-
-def diff(args: argparse.Namespace) -> int:
-    """List the keys in which two study files differ, and which runs of their plans pair; needs no results."""
+def _print_plans(args: argparse.Namespace) -> None:
+    """List the keys in which two study files differ, and which runs of their plans pair."""
     from flipscale.compare import same_cells_json, same_cells_text
     from flipscale.workflow.two_studies import diff_studies
 
-    found = diff_studies(args.first, args.second, workspace=workspace_of(args))
+    found = diff_studies(args.study, args.new, workspace=workspace_of(args))
     if args.json:
         keys = {change.key: [change.first, change.second] for change in found.keys}
         print_json({"schema": 1, "keys": keys, **same_cells_json(found.same)})
-        return 0
+        return
     if found.keys:
         print_table(("key", *found.same.names), [_key_row(change) for change in found.keys], numbers=False)
     else:
@@ -184,7 +178,6 @@ def diff(args: argparse.Namespace) -> int:
     print(f"\n{same_cells_text(found.same)}\n")
     for name, cost in zip(found.same.names, found.costs, strict=True):
         print(f"{name}: {cost}")
-    return 0
 
 
 def _key_row(change: "KeyChange") -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""How long runs take, and took: probe, ledger."""
+"""How long runs take, and took: probe, status --spent."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -94,20 +94,12 @@ def _as_json(opened: "OpenStudy", shapes: "list[TimedShape]") -> dict[str, Any]:
     }
 
 
-def ledger_arguments(parser: argparse.ArgumentParser) -> None:
-    add_json(parser)
-    add_results(parser)
-    parser.add_argument(
-        "studies", metavar="STUDY", nargs="*", help="only these studies; default: all in the results folder"
-    )
-
-
-def ledger(args: argparse.Namespace) -> int:
+def print_spent(args: argparse.Namespace) -> None:
     """Sum predicted and spent hours by study, arm and state, failed and stopped work included."""
     from flipscale.ledger import accuracy_of, grouped_by
     from flipscale.workflow.accounts import ledger_of
 
-    entries = ledger_of(workspace_of(args), args.studies)
+    entries = ledger_of(workspace_of(args), args.study)
     rows = grouped_by(entries, lambda entry: (entry.study, entry.arm, str(entry.state), entry.unit))
     totals = grouped_by(entries, lambda entry: (entry.unit,))
     accuracy = accuracy_of(entries)
@@ -122,7 +114,7 @@ def ledger(args: argparse.Namespace) -> int:
                 "predictions": accuracy and vars(accuracy),
             }
         )
-        return 0
+        return
     head = ("study", "arm", "state", "runs", "predicted", "spent", "evaluation", "lost", "taken / predicted", "")
     scales = {unit: hours_or_seconds(max(found.predicted, found.spent)) for (unit,), found in totals.items()}
     listed = [(*key[:3], *_sum_row(found, key[3], scales)) for key, found in rows.items()]
@@ -130,7 +122,6 @@ def ledger(args: argparse.Namespace) -> int:
     print_table(head, listed)
     for line in _said(totals, accuracy):
         print(line)
-    return 0
 
 
 def _sum_row(found: "LedgerSum", unit: str, scales: "Mapping[str, tuple[str, float]]") -> tuple[str, ...]:

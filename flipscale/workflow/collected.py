@@ -42,7 +42,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
         found = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
     note_owner(files.folder, opened.file)
     if found.written:
-        write_plan_file(plan, files, opened.workspace.runs)  # `gc` asks it which runs are needed.
+        write_plan_file(plan, files)  # `gc` asks it which runs are needed.
     elif only_news:
         return found
     for name, problem in found.problems.items():
