@@ -51,6 +51,10 @@ def claims(data: FigureData) -> list[Panel]:
         low, high = _limits(tested)
         for y, (judged, difference) in zip(middles, tested, strict=True):
             _draw(ax, y, judged, difference, (low, high))
+        for y, (judged, _) in zip(middles, tested, strict=True):
+            if (published := judged.claim.published) is not None:
+                look = _PUBLISHED.keywords()
+                ax.plot([published], [y], ms=12, markeredgewidth=1.5, zorder=5, label="published", **look)
         ax.axvline(0, color="#444444", linewidth=1, zorder=2)
         if any(judged.claim.expect is Expectation.LEVEL for judged, _ in tested):
             ax.axvspan(-family.margin, family.margin, color="#f0f0f0", zorder=0)
@@ -116,5 +120,3 @@ def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: 
     (mark,) = ax.plot([mean], [y], zorder=4, ms=6.5, label=str(judged.verdict), **style.keywords())
     mark.set_markeredgecolor("white")
     mark.set_markeredgewidth(0.5)
-    if (published := judged.claim.published) is not None:
-        ax.plot([published], [y], ms=12, markeredgewidth=1.5, zorder=5, label="published", **_PUBLISHED.keywords())

@@ -82,6 +82,9 @@ def page(
     lines = 0
     if total > 1 and panels[0].own_legend:
         lines = max(map(_own_legend, axes))
+        width, height = figure.get_size_inches()
+        rows_of_panels = axes[0].get_gridspec().nrows  # type: ignore[union-attr]
+        figure.set_size_inches(width, height + rows_of_panels * max(0, lines - 3) * _ENTRY / 72)
     else:
         _legend(figure, axes)
     for ax, panel in zip(axes, panels, strict=True):

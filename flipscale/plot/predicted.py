@@ -43,7 +43,7 @@ def _panel(data: FigureData, rows: pd.DataFrame, cost: str, predicted: str, meas
     xs, ys = (factor * rows[name].astype(float).to_numpy() for name in (predicted, measured))
 
     low, middle, high = np.quantile(ys / xs, [0.05, 0.5, 0.95])
-    title += f"\nmeasured / predicted:\nmedian {middle:.2f}, 90 % {low:.2f} to {high:.2f}"
+    title += f"\nmeasured / predicted:\nmedian {middle:.2f}\n90 %: {low:.2f} to {high:.2f}"
 
     def draw(ax: Axes) -> None:
         ends = [min(xs.min(), ys.min()), max(xs.max(), ys.max())]
@@ -64,4 +64,4 @@ def _panel(data: FigureData, rows: pd.DataFrame, cost: str, predicted: str, meas
         ax.set_xlabel(f"predicted{unit}")
 
     marks = "a point is a run" + ("; the plan counts tensors, a CPU's peak memory also holds data" if cpu else "")
-    return Panel(title, rows, draw, f"measured{unit}", marks)
+    return Panel(title, rows, draw, f"measured{unit}", marks, size=(7.2, 4.2))
