@@ -11,7 +11,6 @@ from flipscale.launch.local.machine import slots_for
 from flipscale.launch.look import run_folder
 from flipscale.launch.order import in_turn
 from flipscale.plan import Plan, Run
-from flipscale.run import State
 from flipscale.words import count, duration
 
 NARROW = 1.5
@@ -49,7 +48,7 @@ def wall_clock(plan: Plan, results: Path, finished: Collection[str] | None = Non
     finished: the ids of its finished runs, if a caller has looked at their folders already.
     """
     if finished is None:
-        finished = {run.id for run in plan.runs if run_folder(results, run.id).glance().state() is State.FINISHED}
+        finished = {run.id for run in plan.runs if run_folder(results, run.id).is_trained}
     left = [run for run in plan.runs if run.id not in finished]
     workers = min(workers_here(plan.runs), max(1, len(left)))
     ordered = _in_turn(left) if workers else []
