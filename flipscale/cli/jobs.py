@@ -171,7 +171,7 @@ def _print_states(args: argparse.Namespace) -> None:
     opened = open_study_of(args)
     say_folder(opened)
     progress = next(launch.watch(opened.plan.runs, args.results))
-    finished = {run.id: run.files for run in progress.runs if run.state is State.FINISHED}
+    finished = {run.id: run.files for run in progress.runs if "result.json" in run.files}
     code = code_changes(opened.plan.runs, args.results, finished)
     if args.json:
         counts = {str(state): progress.count(state) for state in State if progress.count(state)}
