@@ -85,7 +85,7 @@ def plan(args: argparse.Namespace) -> int:
     _say_power(opened)
     print(cost_in_words(planned))
     if unscored.runs:
-        print(f"{unscored.trained} of {len(planned.runs)} trained; {unscored.words}")
+        print(unscored.words)
     if clock := str(wall_clock(planned, args.results)):
         print(clock)
     if checked:

@@ -145,6 +145,11 @@ class WorkList:
             with loading_modules():
                 from flipscale.train.trainers.builtin.timing import time_shapes
             time_shapes(run, lease, self._group_for(run, resources), self.stop)
+        elif not settings.samples:
+            with loading_modules():
+                from flipscale.train.scoring import score_weights, take_weights
+            take_weights(run, lease, self.crew.group.device)
+            score_weights(run, lease, self.crew.group.device, self.stop)
         elif isinstance(settings.trainer, CommandTrainer):
             from flipscale.train.trainers.program.command import run_command
 

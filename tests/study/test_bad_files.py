@@ -131,7 +131,8 @@ BAD = {
             "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
             "ViT-w48d3-4: width 48, depth 3, patch 4\nstudy.yaml:1: no 'samples' in base, axes or couple; add "
             "it to base: length of the schedule, in samples seen; or in training FLOPs, such as 1e15 "
-            "FLOPs\nstudy.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs per step, over "
+            "FLOPs; 0 scores init as it is\nstudy.yaml:1: no 'batch_size' in base, axes or couple; add it to base: "
+            "pairs per step, over "
             "all devices\nstudy.yaml:2: the tag '!!python/object/apply:os.system' means nothing here; write the "
             "plain value, and text in quotes"
         ),
@@ -613,7 +614,8 @@ BAD = {
         "schema: 1\nbase:\n  model: ViT-w32d2-4\n",
         (
             "study.yaml:2: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
-            "samples seen; or in training FLOPs, such as 1e15 FLOPs\nstudy.yaml:2: no 'batch_size' in base, "
+            "samples seen; or in training FLOPs, such as 1e15 FLOPs; 0 scores init as it is\n"
+            "study.yaml:2: no 'batch_size' in base, "
             "axes or couple; add it to base: pairs per step, over all devices"
         ),
     ),
@@ -623,7 +625,8 @@ BAD = {
             "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
             "ViT-w48d3-4: width 48, depth 3, patch 4\nstudy.yaml:1: no 'samples' in base, axes or couple; add "
             "it to base: length of the schedule, in samples seen; or in training FLOPs, such as 1e15 "
-            "FLOPs\nstudy.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs per step, over "
+            "FLOPs; 0 scores init as it is\nstudy.yaml:1: no 'batch_size' in base, axes or couple; add it to base: "
+            "pairs per step, over "
             "all devices"
         ),
     ),
@@ -1083,7 +1086,7 @@ BAD = {
     ),
     "samples_flops_tiny": (
         GOOD.replace("16k", "1 FLOPs"),
-        "study.yaml:4: samples 1 FLOPs at mask_ratio 0: 0 is too small; write a count of 1 or more",
+        "study.yaml:4: samples 1 is less than one batch of 64 (at mask_ratio 0); write more samples",
     ),
     "samples_flops_none": (
         GOOD.replace("16k", "0 FLOPs"),
