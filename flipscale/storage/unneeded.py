@@ -13,7 +13,7 @@ from pathlib import Path
 from flipscale.errors import RunFolderError
 from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE
-from flipscale.launch import ACTIVE, Look, Looker, submit_lock
+from flipscale.launch import ACTIVE, RunState, StateReader, submit_lock
 from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, name_of_temporary, unmeasured, weights_are_needed
 from flipscale.storage.merge import STAGING
 from flipscale.storage.usage import files_in, size_of, use_of
@@ -116,7 +116,7 @@ class _Survey:
         self.left_alone: dict[str, str] = {}
         self.recipes: dict[str, int | None] = {}
         self.folders = {folder.id: folder for folder in self._readable()}
-        self.looks: dict[str, Look] = Looker(results).look(self.folders.values(), closely=True)
+        self.looks: dict[str, RunState] = StateReader(results).read(self.folders.values(), closely=True)
         self.asked = {run_id: asked for study in studies for run_id, asked in study.runs.items()}
         self.active = {run_id for run_id, look in self.looks.items() if look.state in ACTIVE}
 
