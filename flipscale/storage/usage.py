@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
 from flipscale.run import EARLIER, RUN_FILES, FileUse, name_of_temporary
-from flipscale.workspace import Workspace
+from flipscale.workspace import LAUNCHERS, Workspace
 
-_SHARED = {"cache": "caches", "local": "jobs", "slurm": "jobs", "ray": "jobs", "mlartifacts": "mlflow"}
+_SHARED = {"cache": "caches", "mlartifacts": "mlflow", **dict.fromkeys(LAUNCHERS, "jobs")}
 
 
 def usage(results: Path) -> Mapping[str, int]:

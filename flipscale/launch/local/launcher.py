@@ -43,7 +43,7 @@ class LocalLauncher:
 
     ends_with_the_watcher = True
     poll_seconds = 0.0
-    site_name = "local"
+    name = site_name = "local"
 
     def __init__(
         self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None
@@ -52,7 +52,7 @@ class LocalLauncher:
             raise LaunchError(
                 "A site file describes a cluster; give it together with --on slurm or --on ray, or leave it out."
             )
-        self.home = results.resolve() / "local"
+        self.home = results.resolve() / self.name
         self.command = list(command)
         self.workers = workers
 
@@ -68,7 +68,7 @@ class LocalLauncher:
         queue.path.mkdir(parents=True)
         queue.start(self.command, groups, min(len(requests), self.workers or len(groups)))
         now = time.time()
-        return [Job(request.id, "local", name, now, log=str(queue.path)) for request in requests]
+        return [Job(request.id, self.name, name, now, log=str(queue.path)) for request in requests]
 
     def preview(self, requests: Sequence[Request]) -> str:
         said = []

@@ -32,12 +32,13 @@ JUST_SENT_SECONDS = 60.0
 class SlurmLauncher:
     """Job arrays of SLURM. `site` is read by `read_site`; `command` is what a worker executes."""
 
+    name = "slurm"
     ends_with_the_watcher = False
     poll_seconds = 5.0
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()
-        self.home = self.results / "slurm"
+        self.home = self.results / self.name
         self.site = DEFAULTS if site is None else site
         python = self.site["python"]
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
@@ -49,7 +50,7 @@ class SlurmLauncher:
 
     @property
     def site_name(self) -> str:
-        return site_name("slurm", self.site)
+        return site_name(self.name, self.site)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send
@@ -256,7 +257,7 @@ class SlurmLauncher:
         with contextlib.suppress(RunFolderError):  # Then SLURM does not know it either.
             run = self._run(run_id)
             job = None if run.is_over() else run.job()
-        return job if job is not None and job.launcher == "slurm" else None
+        return job if job is not None and job.launcher == self.name else None
 
     def _arrays(self, requests: Sequence[Request], *, previewing: bool = False) -> list[JobArray]:
         """previewing: whether nothing is to be sent, so that no SLURM need be here."""
@@ -292,7 +293,7 @@ class SlurmLauncher:
         for index, run_ids in array.tasks.items():
             log = str(array.log(self.home, index))
             for run_id in run_ids:
-                yield Job(run_id, "slurm", f"{array.name}/{index}", now, log=log)
+                yield Job(run_id, self.name, f"{array.name}/{index}", now, log=log)
 
     def _with_history(
         self, tasks: Iterable[tuple[str, int]], entries: Mapping[str, dict[int, scheduler.QueueEntry]]
