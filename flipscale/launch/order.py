@@ -17,7 +17,6 @@ from flipscale.errors import LaunchError
 from flipscale.launch.local.launcher import slots_for
 from flipscale.launch.states import run_folder
 from flipscale.plan import Plan, Run
-from flipscale.run import State
 from flipscale.words import count, duration
 
 
@@ -134,7 +133,7 @@ def wall_clock(plan: Plan, results: Path, finished: Collection[str] | None = Non
     finished: the ids of its finished runs, if a caller has looked at their folders already.
     """
     if finished is None:
-        finished = {run.id for run in plan.runs if run_folder(results, run.id).glance().state() is State.FINISHED}
+        finished = {run.id for run in plan.runs if run_folder(results, run.id).is_trained}
     left = [run for run in plan.runs if run.id not in finished]
     workers = min(workers_here(plan.runs), max(1, len(left)))
     ordered = _in_turn(left) if workers else []
