@@ -61,9 +61,9 @@ class OneLine:
     """A text of one line, as a batch script takes it for an option: a line break in it would begin another line."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if isinstance(value, str) and (found := control_character(value)):
+        if isinstance(value, str) and (character := control_character(value)):
             if printable(value) == value:  # The reader of the file has complained of all others.
-                complain(at, f"{value!r:.60} holds the control character {found!r}; write one line of plain text")
+                complain(at, f"{value!r:.60} holds the control character {character!r}; write one line of plain text")
             return INVALID
         return Text().read(value, at, complain)
 

@@ -87,15 +87,15 @@ class RayLauncher:
         return "".join(said) + self._entrypoint(trials) + "\n"
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
-        found: dict[str, JobState] = {}
+        states: dict[str, JobState] = {}
         for name in {_name_of(job) for job in jobs}:
             mine = [job for job in jobs if _name_of(job) == name]
             whole = self._whereabouts(name)
             failed = {path.stem for path in (self.home / name).glob("*.failed")}
             for job in mine:
                 index = job.id.rpartition("/")[2]
-                found[job.run_id] = JobState(None, self._given_up(name, index)) if index in failed else whole
-        return found
+                states[job.run_id] = JobState(None, self._given_up(name, index)) if index in failed else whole
+        return states
 
     def _given_up(self, name: str, index: str) -> str:
         said = RunFolder(self.home / name).tail(f"{index}.failed", SAID_BYTES).decode(errors="replace")
