@@ -1,5 +1,6 @@
 """`flipscale watch` at a real terminal of a given size, beside real training."""
 
+import codecs
 import fcntl
 import json
 import os
@@ -32,6 +33,7 @@ class Terminal:
         self.shown, child = pty.openpty()
         self.resize(columns, rows)
         self.text = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
         command = [sys.executable, "-m", "flipscale", *arguments]
         # A session of its own, whose terminal this is: so Ctrl-C comes as it does to a person.
         self.process = subprocess.Popen(
@@ -58,7 +60,7 @@ class Terminal:
             assert time.monotonic() < end, self.text[-3000:]
             if select.select([self.shown], [], [], 0.2)[0]:
                 try:
-                    self.text += os.read(self.shown, 65536).decode()
+                    self.text += self._decode(os.read(self.shown, 65536))
                 except OSError:  # the other side is closed
                     assert re.search(pattern, self.text), self.text[-3000:]
 
@@ -73,7 +75,7 @@ class Terminal:
         code = self.process.wait(PATIENCE)
         while select.select([self.shown], [], [], 0.2)[0]:
             try:
-                self.text += os.read(self.shown, 65536).decode()
+                self.text += self._decode(os.read(self.shown, 65536))
             except OSError:
                 break
         return code
