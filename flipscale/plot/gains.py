@@ -13,13 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipscale.compare import Comparison, Pair, arms_of, series_of
+from flipscale.compare import Comparison, Pair, arms_of, cell_words, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.intervals import draw_gain, drawn_gain, gain_limits, gain_marks
 from flipscale.plot.on_axes import on_axes
 from flipscale.plot.page import Drawing, DrawnLine, Panel
 from flipscale.plot.style import QUIET, LineStyle, arm_style
-from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import times
 

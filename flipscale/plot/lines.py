@@ -9,12 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from flipscale.compare import fair_hours, series_of
+from flipscale.compare import cell_words, fair_hours, series_of
 from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
 from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
 from flipscale.plot.style import REFERENCE, LineStyle, arm_style, count_axis, device_time, log_axis, percent_axis, power
 from flipscale.plot.thinning import FloatArray
-from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import short, time_unit
 

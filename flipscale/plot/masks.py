@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from flipscale.compare import is_baseline, series_of
+from flipscale.compare import cell_words, is_baseline, series_of
 from flipscale.plot.figure_data import (
     MOST_ARMS,
     NO_MASK,
@@ -25,7 +25,7 @@ from flipscale.plot.lines import LineColumns, arm_lines, mean_line
 from flipscale.plot.on_axes import on_axes
 from flipscale.plot.page import MEANS, Drawing, Panel, alone
 from flipscale.plot.style import count_axis, percent_axis, ramp_style
-from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
+from flipscale.plot.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.scores import score_label
 from flipscale.words import percent
 

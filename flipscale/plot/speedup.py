@@ -12,6 +12,7 @@ from flipscale.compare import (
     Claim,
     Effect,
     Finding,
+    cell_words,
     first_reach,
     leading,
     series_of,
@@ -20,7 +21,6 @@ from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_ar
 from flipscale.plot.lines import add_references, arm_lines, in_time_units
 from flipscale.plot.page import MEANS, Drawing, DrawnLine, Note, Panel, alone
 from flipscale.plot.style import start_at
-from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import count, ratio_interval, score_value, times
 
