@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 
 import flipscale
-from flipscale.code import CodeToday, code_changes
-from flipscale.code import git as git_module
-from flipscale.code.changes import MOST_SHARED_BYTES
-from flipscale.code.digests import LARGE_BYTES, content_of
-from flipscale.code.git import work_tree
-from flipscale.code.today import TRAINING, source_of
+import flipscale.code as code_module
+from flipscale.code import LARGE_BYTES, TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
 from flipscale.errors import RunFolderError
 from flipscale.inputs.program import named_files
 from flipscale.plan import Run
@@ -142,8 +138,8 @@ def test_names_that_are_not_utf8_links_and_folders_that_were_renamed_are_read(re
     assert changes(repository) is not None  # the odd name is not committed
     tree = work_tree(repository)
     assert tree is not None
-    assert b"shape.py" in tree.blobs
-    assert b"model.py" not in tree.blobs
+    assert b"shape.py" in tree.source_files
+    assert b"model.py" not in tree.source_files
 
 
 def test_a_conflict_of_a_merge_counts_as_the_file_that_lies_there(repository: Path) -> None:
@@ -166,7 +162,7 @@ def test_a_repository_without_a_commit_has_source_and_no_commit(tmp_path: Path) 
     tree = work_tree(tmp_path)
     assert tree is not None
     assert tree.commit is None
-    assert list(tree.blobs) == [b"train.py"]
+    assert tree.source_files == {b"train.py"}
 
 
 def test_where_git_refuses_is_slow_or_is_not_there_nothing_is_known(
@@ -178,7 +174,7 @@ def test_where_git_refuses_is_slow_or_is_not_there_nothing_is_known(
         patched.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
         assert work_tree(repository) is None
     with monkeypatch.context() as patched:
-        patched.setattr(git_module, "GIT_SECONDS", 1e-6)
+        patched.setattr(code_module, "GIT_SECONDS", 1e-6)
         assert work_tree(repository) is None
     with monkeypatch.context() as patched:
         patched.setenv("PATH", str(tmp_path))
@@ -420,7 +416,7 @@ def test_a_thousand_runs_of_one_code_ask_git_once(
     found = code_changes(runs, tmp_path)
     assert (found.finished, found.differing, found.unrecorded) == (1000, {}, ())
     assert found.codes == ((code, 1000),)
-    assert len(asked) == 4
+    assert len(asked) == 5
     (repository / "model.py").write_text("width = 1\n")
     other = code_changes(runs, tmp_path)
     assert len(other.differing) == 1000
@@ -445,17 +441,6 @@ def test_runs_of_older_versions_resumed_runs_and_unreadable_files_are_counted(tm
         "1 of 4 finished runs was resumed with other code than it began with.",
         "2 of 4 finished runs have no record of the code.",
     ]
-
-
-def test_long_records_with_the_same_beginning_are_told_apart(tmp_path: Path) -> None:
-    runs = [run_of(name) for name in ("other", "same")]
-    now = CodeToday(Workspace(tmp_path)).of(runs[0].settings)
-    for run, code in zip(runs, (replace(now, source="0" * 64), now), strict=True):
-        finish(tmp_path, run, code)
-        file = tmp_path / "runs" / run.id / "code.json"
-        file.write_text(" " * MOST_SHARED_BYTES + file.read_text())
-    found = code_changes(runs, tmp_path)
-    assert (found.finished, found.unrecorded, list(found.differing)) == (2, (), ["other"])
 
 
 def test_the_code_of_a_command_is_its_repository_and_the_weights_to_start_from(

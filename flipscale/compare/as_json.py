@@ -137,14 +137,15 @@ def claims_json(stated: StudyClaims) -> dict[str, object]:
 
 def _claim_json(judged: JudgedClaim) -> dict[str, object]:
     claim, found = judged.claim, judged.difference
-    score = claim.score
+    scores = [_plain(score) if isinstance(score, Mapping) else score for score in (claim.score, claim.than_score)]
     return {
         "claim": claim.name,
         "family": claim.family,
         **_contrast_json(claim.contrast),
         "than": claim.than and _contrast_json(claim.than),
         "expect": str(claim.expect),
-        "score": _plain(score) if isinstance(score, Mapping) else score,
+        "score": scores[0],
+        **({} if scores[1] is None else {"than_score": scores[1]}),
         "published": claim.published,
         "verdict": str(judged.verdict),
         "unit": judged.unit,

@@ -177,11 +177,12 @@ class TwoLines:
         return self._speedup(self.sign * score, self._fixed(self.sign * score))
 
     def ratio_to(self, name: str, score: float, point: int | None = None) -> "LogRatio | str":
-        """The baseline's costs (or samples) to a score over the arm's; `point` of the baseline moves with its draws."""
+        """The baseline's costs (or samples) to a score over the arm's; at `point` of the baseline, if given."""
         if name == "samples" and not self._has_samples:
             return "the runs have no number of samples"
-        moving = None if point is None or self.draws is None else self.draws[0][:, point]
-        return self.ratio(name, self.sign * score, self._fixed(self.sign * score) if moving is None else moving)
+        if point is None:
+            return self.ratio(name, self.sign * score, self._fixed(self.sign * score))
+        return self.ratio(name, float(self.base.means[point]), None if self.draws is None else self.draws[0][:, point])
 
     def _fixed(self, target: float) -> Array | None:
         return None if self.draws is None else np.full(len(self.draws[0]), target)
@@ -233,11 +234,7 @@ class TwoLines:
         reached = drawn_ours.reach(targets)
         if at_least:
             reached = np.where(reached == -np.inf, drawn_ours.xs[0], reached)
-        with np.errstate(invalid="ignore"):
-            draws = drawn_base.reach(targets) - reached
-        # A draw in which neither curve passes through the score says nothing: half are counted on either side.
-        lost = np.isnan(draws)
-        draws[lost] = np.where(np.arange(int(lost.sum())) % 2, np.inf, -np.inf)
+        draws = quotient(drawn_base.reach(targets), reached)
         return LogRatio(log, draws + self.draws[2] if name == "costs" else draws, at_least)
 
     def levels(self) -> tuple[tuple[float, Estimate], ...]:
@@ -274,6 +271,16 @@ class TwoLines:
         best = int(np.argmax(self.base.means))
         reached = first_reach(self.ours.costs.tolist(), self.ours.means.tolist(), float(self.base.means[best]))
         return None if reached is None else float(self.base.costs[best] / reached)
+
+
+def quotient(over: Array, under: Array) -> Array:
+    """Draws of the logarithm of a quotient, by those of its parts."""
+    with np.errstate(invalid="ignore"):
+        draws: Array = over - under
+    # A draw in which neither curve passes through the score says nothing: half are counted on either side.
+    lost = np.isnan(draws)
+    draws[lost] = np.where(np.arange(int(lost.sum())) % 2, np.inf, -np.inf)
+    return draws
 
 
 def _apart(base: Read, ours: Read, grid: Array) -> Array:

@@ -152,14 +152,20 @@ def drawn(mean: float, draws: Array | None, seeds: int, *, ratio: bool = False, 
     if draws is None:
         why = ONE_SEED if seeds < 2 else "some runs of these curves do not take off"
         return Estimate(seeds, value, why=why, ratio=ratio, at_least=at_least)
-    found = Estimate(seeds, value, p=p_of(draws), ratio=ratio, at_least=at_least, draws=np.sort(draws))
+    found = Estimate(
+        seeds, value, p=p_of(draws, at_least=at_least), ratio=ratio, at_least=at_least, draws=np.sort(draws)
+    )
     low, high = ends_of(found, ALPHA)
     return replace(found, low=low, high=high)
 
 
-def p_of(draws: Array) -> float:
-    """Two-sided p of draws that the truth is 0: twice the smaller share on either side of it."""
-    share = (min(int((draws <= 0).sum()), int((draws >= 0).sum())) + 1) / (len(draws) + 1)
+def p_of(draws: Array, *, at_least: bool = False) -> float:
+    """Two-sided p of draws that the truth is 0: twice the smaller share on either side of it.
+
+    A lower bound that is below 0 says nothing.
+    """
+    below, above = int((draws <= 0).sum()), int((draws >= 0).sum())
+    share = ((below if at_least else min(below, above)) + 1) / (len(draws) + 1)
     return min(1.0, 2 * share)
 
 
@@ -182,4 +188,4 @@ def corrected(family: Sequence[Estimate]) -> list[Estimate]:
 
 
 def _exp(value: float) -> float:
-    return math.exp(value) if math.isfinite(value) else max(0.0, value)
+    return math.exp(value) if math.isfinite(value) else max(0.0, float(value))

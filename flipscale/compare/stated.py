@@ -16,7 +16,7 @@ import pandas as pd
 from flipscale import scores
 from flipscale.collect import setting_value
 from flipscale.compare.columns import is_baseline, need, settings_words
-from flipscale.compare.curves import TwoLines, two_lines
+from flipscale.compare.curves import TwoLines, quotient, two_lines
 from flipscale.compare.estimates import Corrected, Estimate, drawn, ends_of
 from flipscale.compare.hours import fair_hours
 from flipscale.compare.points import Point
@@ -229,30 +229,29 @@ class _Table:
     def curves(self, claim: StatedClaim) -> _MeasuredClaim:
         """How much less left takes to the claim's score than right, or how much less so than at `than`."""
         name = "costs" if claim.expect is Expectation.FASTER else "samples"
-        score = claim.score if isinstance(claim.score, float) else None
         log, draws, at_least = 0.0, None, False
         seeds: set[int] = set()
         runs: list[str] = []
-        for sign, contrast in zip((1, -1), _contrasts(claim), strict=False):
+        targets = claim.score, claim.score if claim.than_score is None else claim.than_score
+        for sign, contrast, score in zip((1, -1), _contrasts(claim), targets, strict=False):
             right, left = (self._points(side) for side in (contrast.right, contrast.left))
             lines = two_lines(right, left, TIME, fraction=self.fraction, lower=self.lower)
             if isinstance(lines, str):
                 raise _Untestable(lines)
             point = None
-            if isinstance(claim.score, Mapping):
-                target = self._runs(claim.score)
-                score = float(target[self.score].mean())
-                point = _point(lines, contrast, claim.score)
+            if isinstance(score, Mapping):
+                point = _point(lines, contrast, score)
+                score = float(self._runs(score)[self.score].mean())
             assert score is not None
             ratio = lines.ratio_to(name, score, point)
             if isinstance(ratio, str):
                 raise _Untestable(ratio)
-            if ratio.at_least and claim.than is not None:
-                raise _Untestable("a shortest schedule is better already, and a bound is not divided")
-            at_least = ratio.at_least
+            if ratio.at_least and sign < 0:
+                raise _Untestable("the shortest schedule at `than` is better already, and a bound does not divide")
+            at_least |= ratio.at_least
             log += sign * ratio.log
             if ratio.draws is not None:
-                draws = sign * ratio.draws + (0.0 if draws is None else draws)
+                draws = ratio.draws if draws is None else quotient(draws, ratio.draws)
             seeds |= set(lines.seeds)
             runs += [point.id for point in (*right, *left) if point.seed in lines.seeds]
         reading = drawn(log, draws, len(seeds), ratio=True, at_least=at_least)

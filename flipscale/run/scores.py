@@ -7,6 +7,7 @@ is not over.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from flipscale.errors import RunFolderError
 from flipscale.identity import measures
@@ -15,7 +16,7 @@ from flipscale.run.files import SCORING_FILE
 from flipscale.run.folder import RunFolder
 from flipscale.run.records import Measured
 from flipscale.scores import set_and_score
-from flipscale.settings import Evaluation, Settings, plain
+from flipscale.settings import Evaluation, Resources, Settings, plain
 from flipscale.study.settings import read_setting
 
 
@@ -73,15 +74,22 @@ def set_of(measure: str, settings: Settings) -> str:
     return of_set if shown in settings.evaluation.inference else measure
 
 
-def ask_for_scores(run: RunFolder, evaluation: Evaluation) -> None:
+def ask_for_scores(run: RunFolder, evaluation: Evaluation, resources: Resources | None = None) -> None:
     """Write scoring.json: the run is not over until its weights have the scores of this evaluation."""
-    write_record(run.path / SCORING_FILE, {"evaluation": plain(evaluation)}, flush=False)
+    written = {"evaluation": plain(evaluation), "resources": plain(resources or Resources())}
+    write_record(run.path / SCORING_FILE, written, flush=False)
 
 
-def asked_scores(run: RunFolder, settings: Settings) -> Evaluation:
-    """The evaluation that scoring.json asks for; that of `settings` if there is none."""
-    data = read_object(str(run.path), SCORING_FILE)
+def asked_scores(run: RunFolder) -> tuple[Settings, Resources]:
+    """A run's settings with the evaluation that scoring.json asks for, and what to score it on; those of run.json if
+    there is none. The resources are those of today's study: what trained the run may be another machine.
+    """
+    asked, data = run.asked(), read_object(str(run.path), SCORING_FILE)
+    assert asked is not None
+    if data is None:
+        return asked.settled, asked.resources
     try:
-        return settings.evaluation if data is None else read_setting("evaluation", data["evaluation"])
+        evaluation = read_setting("evaluation", data["evaluation"])
+        return replace(asked.settled, evaluation=evaluation), Resources.of(data["resources"])
     except (KeyError, ValueError) as error:
         raise RunFolderError(f"{run.path / SCORING_FILE}: {error}; delete it and submit again.") from error

@@ -10,7 +10,8 @@ does at that mask ratio.
 
     half masks are faster: {left: {mask_ratio: 0.5}, expect: faster, score: {mask_ratio: 0, samples: 16k}}
 
-is about curves along the schedule: the cost of either side to the mean score of that cell.
+is about curves along the schedule: the cost of either side to the mean score of that cell. `than` may have a `score`
+of its own there, so that a claim can be about the same two curves at two scores.
 """
 
 import itertools
@@ -59,6 +60,8 @@ class _Side:
 
     several: bool = True
     """Whether a list of values may stand for several claims."""
+    target: "_NumberOr | None" = None
+    """What else `score` may be than a column."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if not isinstance(value, dict):
@@ -84,6 +87,9 @@ class _Side:
         return INVALID if values is INVALID else tuple(values)
 
     def _scores(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if self.target and isinstance(value, dict | float | int):
+            target = self.target.read(value, at, complain)
+            return INVALID if target is INVALID else (target,)
         names = value if isinstance(value, list) and self.several else [value]
         if wrong := next((name for name in names if not isinstance(name, str) or not is_score(name)), None):
             complain(at, f"{show(wrong)} is not a score; write a column of results.csv, such as masked.zero_shot_top1")
@@ -124,6 +130,8 @@ class _Written:
     score: float | _Choices | None
 
 
+_TARGET = _NumberOr(_Side(several=False))
+
 CLAIM = Keys(
     "claim",
     {
@@ -133,9 +141,10 @@ CLAIM = Keys(
             _Side(), {}, "settings of the runs that they are compared with; if omitted, the runs at the base"
         ),
         "than": Option(
-            Maybe(_Side(several=False)),
+            Maybe(_Side(several=False, target=_TARGET)),
             None,
-            "settings that replace those of `at`: the claim is about left - right at `at`, minus left - right at these",
+            "settings that replace those of `at`: the claim is about left - right at `at`, minus that at these, "
+            "or about the ratio of two factors for faster and fewer_samples, where `score` may be one of them",
         ),
         "expect": Option(
             Choice(tuple(Expectation), "expectation"),
@@ -144,7 +153,7 @@ CLAIM = Keys(
             required=True,
         ),
         "score": Option(
-            Maybe(_NumberOr(_Side(several=False))),
+            Maybe(_TARGET),
             None,
             "for faster and fewer_samples: the score that both sides are read at, or the cell whose mean score it is",
         ),
@@ -200,42 +209,43 @@ def _each(name: str, written: _Written, cells: "_StudyCells") -> Iterator[Stated
         what = "needs `score`, at which both sides are read" if written.score is None else "takes no `score`"
         cells.complain(("claims", name, "expect"), f"a claim of '{expect}' {what}")
         return
-    score: float | Values | None = None
-    if isinstance(written.score, float):
-        score = written.score
-    elif written.score is not None:
-        (said,) = _combinations(written.score)
-        score = cells.cell(name, "score", said)
-        if score is None:
+    along = expect.along_the_schedule
+    than = None if written.than is None else dict(next(_combinations(written.than)))
+    than_score: float | _Choices | None = None
+    if than is not None:
+        if SCORE in than and isinstance(than[SCORE], str) is along:
+            what = "a number or a cell, at which curves are read" if along else "a column"
+            cells.complain(("claims", name, "than", SCORE), f"the score of 'than' is {what}, in a claim of '{expect}'")
             return
+        than_score = than.pop(SCORE, None) if along else None
+    targets = [_target(name, score, cells) for score in (written.score, than_score)]
+    if (written.score is not None and targets[0] is None) or (than_score is not None and targets[1] is None):
+        return
     for (at, left, right), value in zip(combinations, published, strict=True):
-        contrasts = _contrasts(name, (at, left, right), written.than, cells, along=expect.along_the_schedule)
-        if contrasts is None:
+        contrast = cells.contrast(name, {**at, **left}, {**at, **right}, along=along)
+        if contrast is None:
             return  # one complaint about a list is enough
+        other = None
+        if than is not None:
+            other = cells.contrast(name, {**at, **than, **left}, {**at, **than, **right}, along=along)
+            if contrast == other and targets[1] in (None, targets[0]):
+                cells.complain(
+                    ("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`"
+                )
+                return
+            if other is None:
+                return
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, *contrasts, expect, value, written.family, score)
+        yield StatedClaim(title, contrast, other, expect, value, written.family, *targets)
 
 
-def _contrasts(
-    name: str, sides: tuple[Values, Values, Values], than: _Choices | None, cells: "_StudyCells", *, along: bool
-) -> tuple[Contrast, Contrast | None] | None:
-    """The contrast of a claim (its sides are at, left and right) and the one that it is set against, if any.
-
-    along: whether its sides are curves along the schedule. None, with a complaint, if a cell is missing.
-    """
-    at, left, right = sides
-    contrast = cells.contrast(name, {**at, **left}, {**at, **right}, along=along)
-    if contrast is None:
-        return None
-    if than is None:
-        return contrast, None
-    (other_at,) = _combinations(than)
-    other = cells.contrast(name, {**at, **other_at, **left}, {**at, **other_at, **right}, along=along)
-    if contrast == other:
-        cells.complain(("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`")
-        return None
-    return None if other is None else (contrast, other)
+def _target(name: str, score: "float | _Choices | None", cells: "_StudyCells") -> float | Values | None:
+    """The score at which curves are read: a number, or a cell of the study."""
+    if score is None or isinstance(score, float):
+        return score
+    (said,) = _combinations(score)
+    return cells.cell(name, SCORE, said)
 
 
 def _combinations(side: _Choices) -> Iterator[Values]:
@@ -282,9 +292,13 @@ class _StudyCells:
 
     def _curve(self, claim: str, side: str, said: Values) -> Values | None:
         """The values that identify the curve of a side: its cells differ in their schedule alone."""
-        if "samples" in said:
-            self.complain(("claims", claim, side), "a curve runs along samples; leave 'samples' out")
-            return None
+        for name, why in (
+            ("samples", "a curve runs along samples"),
+            (SCORE, "curves are read at `score` of the claim"),
+        ):
+            if name in said:
+                self.complain(("claims", claim, side), f"{why}; leave '{name}' out")
+                return None
         wanted = {name: value for name, value in {**self.unsaid, **said}.items() if name != "samples"}
         found = [cell for cell in self.cells if _has(cell, wanted)]
         varied = [name for name in self.varied if name not in ("samples", "seed")]

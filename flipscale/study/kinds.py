@@ -122,7 +122,10 @@ class Number:
         low = value <= self.least if self.above else value < self.least
         high = value >= self.most if self.below else value > self.most
         if low or high:
-            complain(at, f"{show(value)} is out of range; write {self._range()}")
+            percent = (
+                f"{value / 100:g} for {value:g} %" if self.least == 0 and self.most == 1 and 5 <= value < 100 else ""
+            )
+            complain(at, f"{show(value)} is out of range; write {percent or self._range()}")
             return INVALID
         return float(value)
 

@@ -84,6 +84,8 @@ class StatedClaim:
     """The question that it answers: Holm's correction is for the claims of one family."""
     score: float | Values | None = None
     """Along the schedule: the score that both sides are read at, or the cell whose mean it is."""
+    than_score: float | Values | None = None
+    """That of `than`, if it has another."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,9 @@ class ValueReader:
             if name not in SETTINGS:
                 self.complain((key, name), f"unknown setting '{name}'; {setting_meant(name)}")
                 continue
+            if key == "base" and isinstance(value, list) and len(value) > 1:
+                self.complain((key, name), f"{show(value)} is several values; put them under axes: {{{name}: [...]}}")
+                continue
             setting = SETTINGS[name].kind.read(value, (key, name), self.complain)
             if setting is not INVALID:
                 read[name] = setting

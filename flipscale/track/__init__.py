@@ -15,6 +15,7 @@ tables.py       or into its database, for known versions of MLflow
 models.py       the model and data sets of a run
 live.py         curves while runs train
 address.py      the address of MLflow, without secrets
+other_trackers.py  the same rows in W&B or trackio
 """
 
 from flipscale.track.address import settled, ui_command, without_secrets

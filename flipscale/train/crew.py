@@ -49,13 +49,16 @@ def follow(group: Group, stop: Stop) -> int:
     when one of its processes ends with anything but 0.
     """
     with loading_modules():
+        from flipscale.train.scoring import score_weights
         from flipscale.train.trainers.builtin.pretrain import pretrain
         from flipscale.train.trainers.builtin.timing import time_shapes
     while task := group.next_task():
         try:
             run = RunFolder(task)
             with stacks_in_log(run):
-                if read_probe(run.path) is not None:
+                if run.is_trained:
+                    score_weights(run, None, group, stop)
+                elif read_probe(run.path) is not None:
                     time_shapes(run, None, group, stop)
                 else:
                     pretrain(run, None, group, stop, checkpoint_seconds=0)

@@ -9,7 +9,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
-import torch
 from open_clip import CLIP
 
 from flipscale.identity import measures, scored
@@ -32,48 +31,67 @@ from flipscale.train.evaluate import Evaluated, check_scores, digests_once, eval
 from flipscale.train.failure import say
 from flipscale.train.machine import device_name
 from flipscale.train.model import build
+from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.evaluation import with_program_scores
 
 
-def score_weights(run: RunFolder, lease: Lease, device: torch.device, stop: Stop) -> None:
-    """Measure what the request asks for and the run lacks, then remove the request; a signal leaves it there."""
-    asked = run.asked()
-    assert asked is not None
-    settings = replace(asked.settled, evaluation=asked_scores(run, asked.settled))
+def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -> None:
+    """Measure what the request asks for and the run lacks, then remove the request; a signal leaves it there.
+
+    All processes of the group call it. The one with the lease has the items and writes; the others encode with it.
+    """
+    settings, _ = asked_scores(run)
+    staged = scored(settings)
+    model: CLIP | None = None
+
+    def on_set(name: str, only: Collection[str]) -> Evaluated:
+        nonlocal model
+        with group.together():
+            evaluations = evaluations_of(run, staged, {name}) if lease else {}
+            if model is None:
+                model = build(staged, start=TrainedWeights(run.path / WEIGHTS_FILE, staged)).to(group.device)
+        return evaluate(model, evaluations, staged, group, only)
+
+    if lease is None:
+        while group.said():
+            on_set("", ())
+        return
     digests = digests_once(settings)
     wanted = unmeasured(run, settings, digests)
     if wanted and not (run.path / WEIGHTS_FILE).is_file():
         say(run, f"not scored, as its {WEIGHTS_FILE} is not here")
         wanted = {}
-    model: CLIP | None = None
-    for name in dict.fromkeys(set_of(measure, settings) for measure in wanted):
+    programs = {name: of for name, of in settings.evaluation.sets.items() if isinstance(of, CommandSet)}
+    names = dict.fromkeys(set_of(measure, settings) for measure in wanted)
+    for name in sorted(names, key=programs.__contains__):  # Programs come last, when the other processes have left.
         if stop.signal:
-            return
+            break
         lease.live(Doing.EVALUATING)
         began = time.perf_counter()
         only = {measure for measure in wanted if set_of(measure, settings) == name}
-        program = settings.evaluation.sets.get(name)
-        if isinstance(program, CommandSet):
-            answer = with_program_scores(Result(), run, lease, stop, partial(say, run), {name: program})
+        group.said("" if name in programs else "another set")
+        if name in programs:
+            group.part()
+            model = None
+            answer = with_program_scores(Result(), run, lease, stop, partial(say, run), {name: programs[name]})
             if answer is None:
-                return
+                break
             evaluated = Evaluated(dict(answer.scores), dict(answer.chance))  # type: ignore[arg-type]  # none is None
             missing = answer.missing_scores
         else:
-            staged, missing = scored(settings), {}
-            if model is None:
-                model = build(staged, start=TrainedWeights(run.path / WEIGHTS_FILE, staged)).to(device)
-            evaluated = evaluate(model, evaluations_of(run, staged, {name}), staged, only=only)
+            evaluated, missing = on_set(name, only), {}
             check_scores(evaluated.scores, "the end")
         seconds = (time.perf_counter() - began) / len(only)
         records = [_record(measure, settings, evaluated, digests.get(name), seconds) for measure in sorted(only)]
         lease.write_scores([replace(record, missing_scores=missing) for record in records])
         where = f" on {name}" if name else ""
-        say(run, f"scored{where}, {device_name(device)}, {seconds * len(only):.1f} s of evaluation")
-    lease.fence()
-    (run.path / SCORING_FILE).unlink(missing_ok=True)
+        say(run, f"scored{where}, {device_name(group.device)}, {seconds * len(only):.1f} s of evaluation")
+    else:
+        lease.fence()
+        (run.path / SCORING_FILE).unlink(missing_ok=True)
+    group.said("")
 
 
 def _record(measure: str, settings: Settings, found: Evaluated, digest: str | None, seconds: float) -> Measured:

@@ -13,7 +13,17 @@ import torch
 
 from flipscale.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
-from flipscale.run import JOB, WEIGHTS_FILE, FailureKind, Lease, NodeFault, RunFolder, read_probe, weights_are_needed
+from flipscale.run import (
+    JOB,
+    WEIGHTS_FILE,
+    FailureKind,
+    Lease,
+    NodeFault,
+    RunFolder,
+    asked_scores,
+    read_probe,
+    weights_are_needed,
+)
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
@@ -132,7 +142,7 @@ class WorkList:
         if run.is_trained:
             with loading_modules():
                 from flipscale.train.scoring import score_weights
-            score_weights(run, lease, self.crew.group.device, self.stop)
+            score_weights(run, lease, self._group_for(run, asked_scores(run)[1]), self.stop)
             return
         lease.mend_records()
         settings, resources = asked_of(run)

@@ -11,6 +11,7 @@ from scipy.stats import ttest_rel
 from flipscale.collect import read_results
 from flipscale.compare import JudgedClaim, StudyClaims, Verdict, claim_count, judge_claims, judge_study
 from flipscale.compare.as_json import claims_json
+from flipscale.compare.estimates import Estimate
 from flipscale.stats import holm
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
 
@@ -252,6 +253,90 @@ def test_the_ratio_of_two_speedups_is_judged() -> None:
     assert judged.difference
     assert judged.difference.mean == pytest.approx(1, rel=0.05)
     assert judged.verdict is Verdict.UNDECIDED
+
+
+def flattening(seed: int, noise: float = 0.003, hours: float = 0.0) -> pd.DataFrame:
+    """Runs of two odds laws: an arm at half the price a sample, with the exponent 0.6 of its cost, and a base with 0.8.
+
+    The arm's cost at odds q is 20 q^(1/0.6), the base's 20 q^(1/0.8): the speed-up is q^-0.417, and so 4^(1/3) = 1.59
+    times as large at the base's score after 16 samples as at that after 64.
+    """
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        [
+            {
+                "id": f"m{mask}-{samples}-{one}",
+                "mask_ratio": mask,
+                "samples": samples,
+                "seed": one,
+                "gpu_hours": samples * price * spent[mask, one],
+                "device": "cpu",
+                "zero_shot_top1": odds / (1 + odds) + shared[one] + noise * rng.standard_normal(),
+            }
+            for shared in [noise * rng.standard_normal(4)]
+            for spent in [
+                {(mask, one): np.exp(hours * rng.standard_normal()) for mask in (0.0, 0.5) for one in range(4)}
+            ]
+            for mask, price, power in ((0.0, 1.0, 0.8), (0.5, 0.5, 0.6))
+            for samples in (8, 16, 32, 64, 128, 256, 512)
+            for one in range(4)
+            for odds in [(samples * price / 20) ** power]
+        ]
+    )
+
+
+def at_two_scores(results: pd.DataFrame, *scores: dict[str, object] | float) -> JudgedClaim:
+    contrast = Contrast({"mask_ratio": 0.5}, {"mask_ratio": 0.0})
+    than = (contrast, scores[1]) if len(scores) > 1 else (None, None)
+    claim = StatedClaim("a", contrast, than[0], FASTER, None, score=scores[0], than_score=than[1])
+    family = judge_claims(results, [claim], score="zero_shot_top1", margin=1)
+    assert family
+    return family.claims[0]
+
+
+EARLY: dict[str, object] = {"mask_ratio": 0.0, "samples": 16}
+LATE: dict[str, object] = {"mask_ratio": 0.0, "samples": 64}
+
+
+def test_a_speed_up_at_one_score_over_that_at_another_is_as_drawn() -> None:
+    found = [at_two_scores(flattening(seed), EARLY, LATE) for seed in range(40)]
+    covered = 0
+    for judged in found:
+        assert judged.difference
+        assert judged.difference.mean == pytest.approx(4 ** (1 / 3), rel=0.12)
+        low, high = judged.difference.interval or (0, 0)
+        covered += low < 4 ** (1 / 3) < high
+        assert judged.verdict is Verdict.HOLDS
+    assert covered >= 35
+
+
+def test_both_scores_of_a_claim_are_read_in_the_same_draws() -> None:
+    results = flattening(0, hours=0.2)
+    both, *each = [at_two_scores(results, *scores).difference for scores in ((EARLY, LATE), (EARLY,), (LATE,))]
+
+    def width(found: Estimate | None) -> float:
+        assert found
+        assert found.interval
+        return float(np.log(found.interval[1] / found.interval[0]))
+
+    # Hours that move all of a curve cancel; in independent draws they would add up.
+    assert width(both) < 0.5 * min(map(width, each))
+
+
+def test_a_lower_bound_is_divided_by_a_factor_and_contradicts_nothing() -> None:
+    results = flattening(0)
+    results = results[(results["mask_ratio"] == 0) | (results["samples"] >= 128)]
+    bound = at_two_scores(results, EARLY, LATE)
+    assert bound.difference
+    assert bound.difference.at_least
+    assert (bound.verdict, bound.difference.high) == (Verdict.UNDECIDED, np.inf)
+    # 16 hours over the 64 of the shortest run that is left, over the speed-up at the later score, 0.68.
+    assert bound.difference.mean == pytest.approx(16 / 64 / 0.68, rel=0.05)
+    turned = at_two_scores(results, LATE, EARLY)
+    assert (turned.verdict, turned.why) == (
+        Verdict.NOT_TESTED,
+        "the shortest schedule at `than` is better already, and a bound does not divide",
+    )
 
 
 def test_a_score_that_a_side_never_reaches_is_not_tested() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import Looker, cancel, states, submit
+from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import ONE_NODE
@@ -168,7 +168,7 @@ def test_a_run_goes_on_exactly_after_the_loss_of_its_node_of_its_process_and_of_
     wait_for([run], results, State.LOST)
     assert [(failure.kind, failure.node) for failure in here.failures()][:1] == [("node", lost)]
     assert len(here.failures()) == 2
-    assert "FAILED" in Looker(results).look([run])[run.id].where.says
+    assert "FAILED" in StateReader(results).read([run])[run.id].job.says
     assert (here.path / "checkpoint.pt").exists()
     send([run], results)
     expected = alone([run])

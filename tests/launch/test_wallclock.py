@@ -8,7 +8,7 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.launch import WallClock, wall_clock, watch
-from flipscale.launch.wallclock import clock_seconds
+from flipscale.launch.order import clock_seconds
 from flipscale.plan import Plan, Run
 from flipscale.run import RunFolder
 from flipscale.settings import Budget, Resources

@@ -238,6 +238,11 @@ BAD = {
     "mask1": (GOOD.replace("0.5]", "1]"), "study.yaml:7: 1 is out of range; write a number from 0 below 1"),
     "mask_pct": (GOOD.replace("0.5]", "50%]"), "study.yaml:7: '50%' is not a number; write a number from 0 below 1"),
     "lr0": (in_base("lr: 0"), "study.yaml:6: 0 is out of range; write a number above 0"),
+    "percent": (GOOD.replace("0.5]", "50]"), "study.yaml:7: 50 is out of range; write 0.5 for 50 %"),
+    "several_in_base": (
+        in_base("lr: [1e-3, 2e-3]"),
+        "study.yaml:6: a list of 2 is several values; put them under axes: {lr: [...]}",
+    ),
     "beta": (in_base("beta2: 1.0"), "study.yaml:6: 1 is out of range; write a number from 0 below 1"),
     "lr_text": (in_base("lr: '1e-3'"), "study.yaml:6: '1e-3' is not a number; write a number above 0"),
     "precision": (
@@ -963,7 +968,7 @@ BAD = {
     ),
     "eval_at": (
         GOOD + "evaluation:\n  at: [0.5, 50]\n",
-        "study.yaml:9: 50 is out of range; write a number above 0 up to 1",
+        "study.yaml:9: 50 is out of range; write 0.5 for 50 %",
     ),
     "eval_templates": (
         GOOD + "evaluation:\n  templates:\n    - a photo of a {}\n    - a photo\n",

@@ -59,6 +59,54 @@ def test_than_takes_one_contrast_from_another(tmp_path: Path) -> None:
     assert claim.than == Contrast(cell(0.5, text=0.5), cell(0.5))
 
 
+ALONG = HEAD.replace("  batch_size: [64, 128]", "  samples: [4k, 8k, 16k]").replace("batch_size: all", "samples: all")
+
+
+def test_than_may_be_the_same_curves_at_another_score(tmp_path: Path) -> None:
+    line = (
+        "  shrinks: {left: {mask_ratio: 0.5}, expect: faster, score: {samples: 4k}, than: {score: {samples: 8k}}}\n"
+        "  further: {left: {mask_ratio: 0.5}, expect: faster, score: 0.5, than: {mask_ratio: 0.75, score: 0.6}}"
+    )
+    shrinks, further = study_with(line, tmp_path, ALONG).claims
+    assert shrinks.contrast == shrinks.than
+    baseline = {"mask_ratio": 0.0, "text_mask_ratio": 0.0}
+    assert shrinks.score == baseline | {"samples": 4000}
+    assert shrinks.than_score == baseline | {"samples": 8000}
+    assert further.than
+    assert (further.than.left, further.score, further.than_score) == (shrinks.contrast.left, 0.5, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("claim", "complaint"),
+    [
+        (
+            "{left: {mask_ratio: 0.5}, expect: faster, score: 0.5, than: {score: 0.5}}",
+            "'than' is the same contrast; give it other settings than `at`",
+        ),
+        (
+            "{left: {mask_ratio: 0.5}, expect: faster, score: 0.5, than: {score: held_out_loss}}",
+            "the score of 'than' is a number or a cell, at which curves are read, in a claim of 'faster'",
+        ),
+        (
+            "{left: {mask_ratio: 0.5}, expect: better, than: {mask_ratio: 0.75, score: 0.6}}",
+            "the score of 'than' is a column, in a claim of 'better'",
+        ),
+        (
+            "{left: {mask_ratio: 0.5, score: held_out_loss}, expect: faster, score: 0.5}",
+            "curves are read at `score` of the claim; leave 'score' out",
+        ),
+        (
+            "{left: {mask_ratio: 0.5}, expect: faster, score: 0.5, than: {score: {samples: 5k}}}",
+            "no run of this study has samples 5k; it has 4k, 8k, 16k",
+        ),
+    ],
+)
+def test_a_score_at_which_no_curve_can_be_read_is_a_complaint(claim: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError) as raised:
+        study_with(f"  a: {claim}", tmp_path, ALONG)
+    assert complaint in str(raised.value)
+
+
 def test_a_side_may_name_its_score(tmp_path: Path) -> None:
     head = HEAD + "evaluation: {inference: [masked]}\n"
     line = "  masked is worse: {at: {mask_ratio: 0.5}, left: {score: masked.zero_shot_top1}, expect: worse}"

@@ -10,9 +10,10 @@ import torch
 
 from flipscale.errors import RunFolderError
 from flipscale.run import Measured, RunFolder, State, ask_for_scores, read_scores, standing_scores
-from flipscale.settings import Evaluation
+from flipscale.settings import Evaluation, Resources
 from flipscale.study.settings import read_setting
 from flipscale.train import scoring, train
+from flipscale.train.encoding import Encoders
 from tests.test_other_data import exchange, put_colours
 from tests.train.conftest import SETTINGS
 
@@ -172,3 +173,37 @@ def test_damaged_scores_are_named(run) -> None:
     with pytest.raises(RunFolderError, match=r"scores\.json: holds no scores .*Delete it and submit the study again"):
         read_scores(folder.path)
     assert Measured("two", None) == Measured("two", None)
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_and_share_the_batches(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    more = {**two(tmp_path), "inference": ["masked"]}
+    by_one, *by_two = runs = [run(name) for name in ("one", "first", "second")]
+    assert train([folder.path for folder in runs]) == 0
+    encoded: list[tuple[str, int]] = []
+    features = Encoders._features
+
+    def noted(self: Encoders, way: str, batch: torch.Tensor, first: int) -> torch.Tensor:
+        encoded.append((way, first))
+        return features(self, way, batch, first)
+
+    monkeypatch.setattr(Encoders, "_features", noted)
+    ask_for_scores(by_one, evaluation(**more))
+    assert train([by_one.path]) == 0
+    alone = encoded.copy()
+    encoded.clear()
+    for folder in by_two:
+        ask_for_scores(folder, evaluation(**more), Resources(processes=2))
+    assert train([folder.path for folder in by_two]) == 0
+    # Batches of 64 go round: of the 160 images of its own data this process encodes the first and the third.
+    assert encoded == [(way, first) for way, first in alone if first % 128 == 0] * 2
+    assert 0 < len(encoded) < 2 * len(alone)
+    for folder in by_two:
+        assert scores_of(folder) == scores_of(by_one)
+        assert folder.state() is State.FINISHED
+
+
+def scores_of(folder: RunFolder) -> list[Measured]:
+    """The records of scores.json, without times."""
+    return [replace(record, seconds=0, finished=0) for record in read_scores(folder.path)]
