@@ -10,7 +10,7 @@ from flipscale.compare.columns import arm_words, cell_words, settings_words
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.effects import Deltas
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
-from flipscale.compare.head import prior_df
+from flipscale.compare.head import SingleRuns, prior_df
 from flipscale.compare.hours import PROBED
 from flipscale.compare.parts import Curve, Pair, Speedup
 from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
@@ -146,11 +146,22 @@ def notes_of(comparison: Comparison) -> list[str]:
     elif comparison.curves:
         time = cost_words(comparison, comparison.costs[0])
         said.append(f"Speed-ups are in {time}, to the baseline's mean at its last but one length.")
+    for arm in comparison.head.arms[:2] if comparison.head else ():
+        if arm.single_runs:
+            said.append(f"{arm_name(comparison, arm.arm)}: {_single(comparison, arm.single_runs)}")
     few, most = comparison.seeds
     seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
     cells = count(comparison.cells, "cell")
     compared = f"{count(comparison.runs, 'run')}: {count(len(comparison.arms) + 1, 'arm')} in {cells}, {seeds} each."
     return [*said, " ".join([compared, *power_words(comparison)])]
+
+
+def _single(comparison: Comparison, runs: SingleRuns) -> str:
+    """'better in 22 and worse in 3 of 25 cells of one seed, mean 65.97 against 64.32.'"""
+    means = (runs.score, runs.baseline)
+    score, base = (fixed(100 * mean, 2) if comparison.fraction else f"{mean:.4g}" for mean in means)
+    counts = f"better in {runs.better} and worse in {runs.worse} of {count(runs.cells, 'cell')} of one seed"
+    return f"{counts}, mean {score} against {base}."
 
 
 def _of_score(comparison: Comparison) -> str:

@@ -115,6 +115,7 @@ def _head(head: Head) -> dict[str, object]:
                 "effects": {effect.name.lower(): n for effect, n in arm.effects.items()},
                 "slopes": [asdict(slope) for slope in arm.slopes],
                 "mean": arm.mean and {"value": arm.mean.mean, "interval": asdict(arm.mean.interval())},
+                **({} if arm.single_runs is None else {"single_runs": asdict(arm.single_runs)}),
             }
             for arm in head.arms
         ],

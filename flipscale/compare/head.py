@@ -48,6 +48,20 @@ class AxisSlope:
 
 
 @dataclass(frozen=True)
+class SingleRuns:
+    """Several cells of one seed each, which have no intervals: how often the arm scores higher, and the mean scores."""
+
+    cells: int
+    better: int
+    worse: int
+    """Cells with equal scores count as neither."""
+    baseline: float
+    """The mean score of the baseline over these cells, in the score's own unit."""
+    score: float
+    """That of the arm."""
+
+
+@dataclass(frozen=True)
 class ArmHead:
     """One arm in all cells of the study."""
 
@@ -60,6 +74,8 @@ class ArmHead:
     mean: Moments | None
     """Over all cells, by the means of the seeds that they share. None with fewer than two of either, or where it means
     little: some cells ahead, and others behind."""
+    single_runs: SingleRuns | None = None
+    """None where a cell has several seeds, or there is one cell."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +138,20 @@ def _arm_head(arm: str, pairs: list[Pair], found: StudyNoise, values: AxisValues
     at_base = next((pair for pair in pairs if pair.cell == base), None)
     axes = dict.fromkeys(axis for pair in pairs for axis in values.get(pair.cell, {}))
     slopes = [slope for axis in axes if (slope := _slope(axis, pairs, found, values))]
-    return ArmHead(arm, at_base, dict(effects), tuple(slopes), _mean(pairs, effects, found))
+    return ArmHead(arm, at_base, dict(effects), tuple(slopes), _mean(pairs, effects, found), _single_runs(pairs))
+
+
+def _single_runs(pairs: Sequence[Pair]) -> SingleRuns | None:
+    if len(pairs) < 2 or any(len(pair.seeds) > 1 for pair in pairs):
+        return None
+    gains = [pair.gain.mean for pair in pairs if pair.gain.mean is not None]
+    return SingleRuns(
+        cells=len(pairs),
+        better=sum(gain > 0 for gain in gains),
+        worse=sum(gain < 0 for gain in gains),
+        baseline=float(np.mean([pair.baseline_score for pair in pairs])),
+        score=float(np.mean([pair.score for pair in pairs])),
+    )
 
 
 def _mean(pairs: list[Pair], effects: Mapping[Effect, int], found: StudyNoise) -> Moments | None:
