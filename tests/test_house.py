@@ -56,6 +56,7 @@ OWNERS = {
     "pandas": {"collect", "fit", "track", "compare", "plot", "export", "report", "workflow"},
     "pyarrow": {"collect"},
     "orjson": {"collect"},
+    "rich": {"launch"},
 }
 
 
