@@ -146,6 +146,8 @@ class _Checker:
             document=self.document,
             margin=self.values.top("margin"),
             caveats=tuple(self.values.top("caveats")),
+            answer=self.values.top("answer"),
+            labels=self._labels(),
             keep_weights=self.values.top("keep_weights"),
         )
         if self.complaints.found:
@@ -157,6 +159,13 @@ class _Checker:
         if not self.complaints.found:
             study = replace(study, claims=settle_claims(claims, study, self.complain))
         return study if self.complaints.found else self._checked_baseline(study, found)
+
+    def _labels(self) -> Mapping[str, Mapping[str, str]]:
+        labels: Mapping[str, Mapping[str, str]] = self.values.top("labels")
+        for name in labels:
+            if name not in SETTINGS:
+                self.complain(("labels", name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+        return labels
 
     def _check_keys(self) -> None:
         unknown = [key for key in self.document.data if key not in TOP]
