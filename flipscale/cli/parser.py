@@ -57,12 +57,12 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
 """The verbs of each group of the help."""
 
 GONE = {
+    "diff": "flipscale compare OLD NEW says which settings differ and what that does; diff OLD NEW compares the files",
     "data": "run python studies/data/icons.py, mosaic.py or digits.py of a clone",
     "du": "flipscale gc says what takes space",
     "doctor": "flipscale plan --check looks at this machine, and plan STUDY --check at what a study needs as well",
     "why": "flipscale status --why ID explains a run's id, and --why ID ID how two runs differ",
     "ledger": "flipscale status --spent sums predicted and spent hours",
-    "diff": "flipscale compare OLD NEW says how two study files differ, before they have results as well",
     "forecast": "flipscale fit SOURCE --forecast NAME=VALUE predicts a larger run",
     "completion": "flipscale --completion SHELL prints the script",
 }

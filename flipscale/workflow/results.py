@@ -64,11 +64,6 @@ def study_results(opened: OpenStudy) -> StudyResults:
     return StudyResults(rows, are_here)
 
 
-def has_results(opened: OpenStudy) -> bool:
-    """Whether a run of the study has finished, here or by its table."""
-    return opened.files.results.exists() or bool(finished_here(opened.workspace, (run.id for run in opened.plan.cells)))
-
-
 def write_analysis(
     path: Path,
     data: Mapping[str, Any],
