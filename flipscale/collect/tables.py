@@ -54,7 +54,7 @@ LARGEST_TABLE = 2**30
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results.csv with the dtypes of COLUMNS; missing values stay missing.
 
-    Missing columns are added empty, so that files of older versions can be read; extra columns stay.
+    Missing columns are added empty; extra columns stay.
     ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
     number.
     """

@@ -97,7 +97,7 @@ def asked_in(data: JsonObject, folder: str) -> Asked:
 
 def asked_from_json(data: JsonObject) -> Asked:
     """The request, in the form of run.json and a plan's JSON. ValueError names a faulty entry."""
-    # An older version wrote null, or nothing, for what it did not know.
+    # What is not known is null, or left out.
     said = {name: value for name, value in data.items() if value is not None}
     return record_of(
         Asked,
