@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from flipscale.collect import chance_level
+from flipscale.data.check import Checked
+from flipscale.data.classes import classes_of
 from flipscale.errors import FlipscaleError, PlanError, StudyError
-from flipscale.inputs.checked import Checked
-from flipscale.inputs.classes import classes_of
 from flipscale.launch import gpus_here
 from flipscale.plan import Run, far_too_large
 from flipscale.scores import FINE_TUNED, PREFERRED, is_fraction
