@@ -135,13 +135,18 @@ CHECK = ["plan", "studies/quickstart.yaml", "--check", "--json"]
         ["plan", "--help"],
         ["train", "--help"],
         ["plan", "studies/quickstart.yaml", "--json"],
-        CHECK,
     ],
 )
 def test_help_and_plan_load_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     results = ["--results", str(tmp_path)] if arguments[-1] == "--json" else []
     said, loaded = heavy_packages_of([*arguments, *results])
     assert loaded == "[]"
+    assert said
+
+
+def test_the_check_of_inputs_takes_numpy_alone(tmp_path: Path) -> None:
+    said, loaded = heavy_packages_of([*CHECK, "--results", str(tmp_path)])
+    assert loaded == "['numpy']"
     assert said
 
 

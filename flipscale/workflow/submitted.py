@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flipscale import launch
 from flipscale.code import CodeChanges
-from flipscale.data.check import Checked
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
 from flipscale.plan import Run, check_memory, far_too_large
 from flipscale.run import State
@@ -16,8 +16,11 @@ from flipscale.workflow.opened import OpenStudy, cost_in_words, say_warnings, wr
 from flipscale.workflow.talk import say
 from flipscale.workflow.to_score import say_to_score, to_score
 
+if TYPE_CHECKING:
+    from flipscale.data.check import Checked
 
-def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> Checked:
+
+def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> "Checked":
     """The result of checking the inputs of these runs, and the sets of those that are to be scored."""
     from flipscale.data.check import check  # It loads ssl for shards behind a URL, and `status` checks nothing.
 
@@ -60,7 +63,7 @@ def submit_study(
         scoring = [run for run in plan.runs if run.id in unscored.runs]
         checks.append(partial(refuse_unready, opened.study, to_score=scoring))
     if unscored.runs:
-        say(f"{unscored.trained} of {len(plan.runs)} trained; {unscored.words}")
+        say(unscored.words)
     submission = launch.submit(
         plan.runs,
         results,
