@@ -47,6 +47,7 @@ OWNERS = {
     "timm": {"train"},
     "webdataset": {"train"},
     "sklearn": {"train"},
+    "psutil": {"train"},
     "submitit": {"launch"},
     "ray": {"launch"},
     "mlflow": {"track"},
