@@ -221,6 +221,6 @@ def browser() -> Iterator[object]:
 @pytest.fixture
 def in_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of drawings: a PNG and a PDF of each figure take three quarters of the time."""
-    from flipscale.plot import saving  # Tests that draw nothing do without matplotlib.
+    from flipscale.plot import figures  # Tests that draw nothing do without matplotlib.
 
-    monkeypatch.setattr(saving, "FORMATS", {"svg": saving.FORMATS["svg"]})
+    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})
