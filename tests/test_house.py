@@ -47,7 +47,6 @@ OWNERS = {
     "timm": {"train"},
     "webdataset": {"train"},
     "sklearn": {"train"},
-    "psutil": {"launch", "train"},
     "submitit": {"launch"},
     "ray": {"launch"},
     "mlflow": {"track"},
