@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flipscale.collect import chance_level, hits_of
-from flipscale.inputs.classes import SHAPE_CLASSES, SHAPES, classes_of
+from flipscale.data.classes import SHAPE_CLASSES, SHAPES, classes_of
 from flipscale.plan import Run, plan
 from flipscale.run import Hits, Result, RunFolder
 from flipscale.settings import FolderSet, ShardSet
@@ -127,7 +127,7 @@ def test_without_run_folders_chance_is_known_where_the_study_declares_the_choice
 
 
 def test_shapes_have_the_classes_that_are_drawn() -> None:
-    shapes = pytest.importorskip("flipscale.train.data.shapes")
+    shapes = pytest.importorskip("flipscale.data.shapes")
     assert tuple(shapes.OUTLINES) == SHAPES
     assert (len(SHAPE_CLASSES), SHAPE_CLASSES[:2], SHAPE_CLASSES[-1]) == (
         80,
