@@ -207,7 +207,7 @@ def warnings(comparison: Comparison) -> list[str]:
     """Limits of the answer: runs that only guess, limits of the method, notes on hours, the study's own caveats."""
     noise, head = comparison.noise, comparison.head
     said = [f"{comparison.guessing_note}."] if comparison.guessing_note else []
-    if len(comparison.scored_by) > 1:
+    if comparison.is_scored_on_several:
         each = joined(f"{count(of.runs, 'run')} on {scored_by_words(of)}" for of in comparison.scored_by)
         said.insert(0, f"The runs were not all scored on the same data: {each}.")
     if head and head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
@@ -231,7 +231,7 @@ def scored_by_words(scored_by: ScoredBy) -> str:
     said = [
         kind,
         f"{what['images']:,} images at most" if "images" in what else "",
-        count(len(templates), "template") if templates else "",
+        "" if not templates else f"'{templates[0]}'" if len(templates) == 1 else f"{len(templates)} templates",
         what.get("inference", ""),
     ]
     name = f'"{scored_by.measure}"' if scored_by.measure else "the study's own data"
@@ -257,9 +257,9 @@ def everything(comparison: Comparison) -> list[Part]:
         parts.append(_curves_table(comparison, curves))
     if len(curves) < len(comparison.curves):
         parts.append(Listing("Without a curve", tuple(_without_a_curve(comparison))))
-    scored_by = [f"Scored on {scored_by_words(of)}." for of in comparison.scored_by]
+    is_one = comparison.scored_by and not comparison.is_scored_on_several
     if notes := [
-        *scored_by[: len(scored_by) == 1],
+        *([f"Scored on {joined(map(scored_by_words, comparison.scored_by))}."] if is_one else []),
         *warnings(comparison),
         *([PROBED] if comparison.hours_note == PROBED else []),
         *_images(comparison),

@@ -69,7 +69,7 @@ class Comparison:
     hours_note: str = ""
     """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
     scored_by: tuple[ScoredBy, ...] = ()
-    """Where the run folders are here and say it. Several where its runs were scored on different data."""
+    """Where the run folders are here and say it; the sets of a mean are several."""
     guessing_note: str = ""
     """That its runs score no better than guessing; '' if they do, or if that is unknown."""
     caveats: tuple[str, ...] = ()
@@ -81,6 +81,11 @@ class Comparison:
     """Words for values of settings, as the study has them."""
     notes: tuple[str, ...] = ()
     """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
+
+    @property
+    def is_scored_on_several(self) -> bool:
+        """Whether its runs were scored on different data under one name."""
+        return len({each.measure for each in self.scored_by}) < len(self.scored_by)
 
     @property
     def noise(self) -> Noise[PairKey] | None:
