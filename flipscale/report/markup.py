@@ -1,13 +1,36 @@
-"""HTML of texts, tables and Markdown. Text from users and logs always goes through `text`."""
+"""HTML of texts, tables and Markdown of `compare`, outside the template. Text of users always goes through `text`."""
 
 import html
 import re
 from collections.abc import Sequence
 
+COLUMN_WORDS = {
+    "gpu_hours": "training time",
+    "gpu_hours_predicted": "predicted training time",
+    "train_flops": "training FLOPs",
+    "peak_memory_bytes": "peak memory",
+    "flops_per_sample": "FLOPs per sample",
+    "samples_seen": "samples seen",
+    "unique_pairs": "unique pairs",
+}
+"""Column of results.csv, and what the page calls it."""
+
+_COLUMN_NAME = re.compile(rf"\b(?:{'|'.join(sorted(COLUMN_WORDS, key=len, reverse=True))})\b")
+
+
+def readable(words: str) -> str:
+    """The words, or HTML made of them, with the names of columns as a reader knows them."""
+    return _COLUMN_NAME.sub(lambda found: COLUMN_WORDS[found[0]], words)
+
+
+def without_control_characters(words: str) -> str:
+    """The words without the characters that HTML cannot hold."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]|\ufffe|\uffff", "", words)
+
 
 def text(value: object) -> str:
-    """The value as text of the page, never as markup. Control characters, which HTML cannot hold, are left out."""
-    return html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]|\ufffe|\uffff", "", str(value)))
+    """The value as text of the page, never as markup."""
+    return html.escape(without_control_characters(str(value)))
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = (0,)) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flipscale.report.writing import Report
+from flipscale.report import Report
 from tests.patience import PATIENCE
 from tests.report.conftest import QUESTION
 

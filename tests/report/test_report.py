@@ -3,16 +3,15 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flipscale.errors import ResultsError
 from flipscale.plan import plan
-from flipscale.report import gather, write_report
-from flipscale.report.fits import fits
-from flipscale.report.markup import markdown, text
-from flipscale.report.writing import Report
+from flipscale.report import Report, gather, page, write_report
+from flipscale.report.markup import markdown
 from flipscale.run import State
 from flipscale.study import read_study
 from tests.commands import flipscale
@@ -164,15 +163,23 @@ def test_figures_go_into_the_page_until_it_would_be_too_large(here: Path, tmp_pa
     )
 
 
-def test_fits_are_shown_with_what_they_have() -> None:
-    assert fits(None) == "<p>No law was fitted to these results.</p>"
-    assert fits({"fits": []}) == fits(None)
-    shown = fits(
+def test_fits_are_shown_with_what_they_have(here: Path) -> None:
+    study = read_study(here / "mask.yaml")
+    evidence = gather(study, plan(study), here / "mask.yaml", here / "results", here / "plots")
+
+    def section(fits: dict[str, object]) -> str:
+        found = re.search(r'<section id="fits".*?</section>', page(replace(evidence, fits=fits)), re.DOTALL)
+        assert found
+        return found[0]
+
+    for nothing in ({}, {"fits": []}):
+        assert "<p>No law was fitted to these results.</p>" in section(nothing)
+    shown = section(
         {
             "fits": [
                 {
                     "law": "power+floor",
-                    "title": "top1 <b> against hours: power+floor",
+                    "title": "top1 <b> against gpu_hours: power+floor",
                     "formula": "y = E + A x^-a",
                     "parameters": {"E": 0.1, "A": 3.25, "a": None},
                     "intervals": {"E": [0.0, 0.2], "A": [1.5, 9.75], "a": None},
@@ -186,7 +193,7 @@ def test_fits_are_shown_with_what_they_have() -> None:
             "not_fitted": {"mask_ratio=0": "too few", "mask_ratio=0.5": "too few"},
         }
     )
-    for said in ("<h3>top1 &lt;b&gt; against hours: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
+    for said in ("<h3>top1 &lt;b&gt; against training time: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
                  "0 to 0.2", "not determined: at the end of its range", "Used: 2 runs", "run3: no top1",
                  "<li>note: 4 points</li>",
                  "<h3>power</h3>", "<li>mask_ratio=0 and another: too few</li>"):  # fmt: skip
@@ -210,5 +217,15 @@ def test_markdown_of_a_comparison_becomes_tables_and_lists() -> None:
     assert shown.endswith("<p>A remark.</p>")
 
 
-def test_control_characters_are_no_part_of_a_page() -> None:
-    assert text("a\x00\x1b[31m<b>\n") == "a[31m&lt;b&gt;\n"
+def test_nothing_reaches_a_page_unescaped_and_control_characters_not_at_all(here: Path) -> None:
+    study = read_study(here / "mask.yaml")
+    evidence = gather(study, plan(study), here / "mask.yaml", here / "results", here / "plots")
+    hostile = "a\x00\x1b[31m<script>alert(1)</script>\"'&"
+    failures = tuple(replace(failure, kind=hostile, reason=hostile, log=hostile) for failure in evidence.failures)
+    figures = tuple(replace(figure, name=hostile, about=hostile, file=hostile) for figure in evidence.figures)
+    fits = {"fits": [{"title": hostile, "parameters": {hostile: 1.0}, "used": [hostile], "left_out": {"x": hostile}}]}
+    named = replace(evidence.study, name=hostile, question=hostile)
+    told = page(replace(evidence, study=named, study_text=hostile, failures=failures, figures=figures, fits=fits))
+    assert told.count("<script") == 3
+    assert not re.search("[\x00\x1b]", told)
+    assert told.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") > 10
