@@ -78,7 +78,7 @@ class _Watched:
     def __init__(self, runs: Sequence[Run], results: Path):
         self.runs = runs
         self.results = results
-        self.flops = {run.id: run.cost.train_flops for run in runs}
+        self.flops = {run.id: run.cost.train_flops or 1 for run in runs}  # 1: a checkpoint is only scored.
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
         self.is_timed = all(run.timed for run in runs)
         self.work = {run.id: seconds_of_run(run) for run in runs} if self.is_timed else self.flops
@@ -103,10 +103,10 @@ class _Watched:
 
     def _see(self) -> list[RunProgress]:
         """Each run, in their order. Ended runs are not looked at again: a study may have thousands of runs."""
-        found = self._reader.read([run for run in self.runs if run.id not in self._ended])
+        states = self._reader.read([run for run in self.runs if run.id not in self._ended])
         seen = dict(self._ended)
         for run in self.runs:
-            if (look := found.get(run.id)) is not None:
+            if (look := states.get(run.id)) is not None:
                 folder, total = run_folder(self.results, run.id), run.cost.samples_seen
                 seen[run.id] = run_progress(folder, look.state, total, look.says, look.files)
         self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}

@@ -2,9 +2,7 @@
 
     evidence.py           what there is: tables, states, logs, fits, figures; reads files and writes none
     page.py, page.html    from the evidence to the page, section by section, by a jinja2 template that escapes all text
-    answer.py             the section that answers
     charts.py             the data that the page's script draws and lists
-    markup.py             HTML of what `compare` says
     page.css, page.js     how it looks; interactive figures, sorting, filters
     plotly-basic.min.js   plotly.js 4.1.1, basic bundle, MIT (LICENSE.plotly), as its authors ship it
 

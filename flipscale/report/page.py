@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +14,19 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from flipscale.compare import claims_markdown, comparison_markdown, effects_title
+from flipscale.compare import answer_table, claims_table, everything, notes_of, warnings
 from flipscale.devices import Hours, total_hours
 from flipscale.fit.words import by_reason
 from flipscale.guard import check_folder
 from flipscale.identity import dataset_name
 from flipscale.plan import Plan, Run
-from flipscale.report.answer import answer
-from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
+from flipscale.report.charts import LOSS, chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import Evidence, FailedRun, axes_of, gather
-from flipscale.report.markup import markdown, readable, without_control_characters
 from flipscale.run import State, replacing
-from flipscale.scores import is_fraction, score_label
+from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.study import Study
-from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined, short, times
+from flipscale.tables import as_html, escaped
+from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
 from flipscale.words import hours as hours_words
 from flipscale.workspace import Workspace
 
@@ -36,11 +36,27 @@ FEW_VALUES = 6
 FEW_KINDS = 5
 """With up to this many kinds and reasons, failures are unfolded; with more, only their counts are shown at first."""
 
+ANSWERING = ("speedup", "gains", "claims", "accuracy_vs_hours", "accuracy_vs_samples", "training_loss")
+"""The first of these figures that was drawn stands beside the answer."""
+
 MOST_CODES = 10
 """The most versions of the code that are listed."""
 
 MOST_MEANS = 400
 """The most rows that the table of means lists."""
+
+COLUMN_WORDS = {
+    "gpu_hours": "training time",
+    "gpu_hours_predicted": "predicted training time",
+    "train_flops": "training FLOPs",
+    "peak_memory_bytes": "peak memory",
+    "flops_per_sample": "FLOPs per sample",
+    "samples_seen": "samples seen",
+    "unique_pairs": "unique pairs",
+}
+"""Column of results.csv, and what the page calls it."""
+
+_COLUMN_NAME = re.compile(rf"\b(?:{'|'.join(sorted(COLUMN_WORDS, key=len, reverse=True))})\b")
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,9 @@ def page(evidence: Evidence) -> str:
     # The browser runs these two scripts and no other, and loads nothing from anywhere.
     hashes = " ".join(f"'sha256-{_sha256(code)}'" for code in (plotly, script))
     comparison, fits = evidence.comparison, evidence.fits
+    figures = {figure.name: figure for figure in evidence.figures if figure.svg is not None}
     environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_printable
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_as_text
     )
     environment.filters |= {
         "base64": lambda data: base64.b64encode(data).decode(),
@@ -104,17 +121,19 @@ def page(evidence: Evidence) -> str:
         comparison=comparison,
         code=evidence.code,
         fits=fits,
+        answering=next((figures[name] for name in ANSWERING if name in figures), None),
         asked=_asked(evidence),
         newest=_newest(evidence),
-        answer=Markup(readable(answer(evidence))),
-        claims=_claims(evidence),
-        compared=_compared(evidence),
+        missing=0 if evidence.results.empty else len(evidence.planned.cells) - len(evidence.results),
+        claims=Markup(as_html([claims_table(comparison.stated)]) if comparison and comparison.stated else ""),
+        compared=Markup(as_html(everything(replace(comparison, stated=None))) if comparison else ""),
         example=f"{scores[0]}>0.5" if (scores := scores_of(evidence)) else "gpu_hours_predicted>1",
         failures=_failures(evidence),
         retried=int((evidence.results["attempts"].fillna(1) > 1).sum()) if "attempts" in evidence.results else 0,
         too_large=", ".join(figure.file for figure in evidence.figures if figure.svg is None),
         FEW_KINDS=FEW_KINDS,
         MOST_CODES=MOST_CODES,
+        **_answer(evidence),
         **_means(evidence),
         **_cost(evidence),
     )
@@ -128,8 +147,13 @@ def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _printable(value: Any) -> Any:
-    return value if isinstance(value, Markup) else without_control_characters(str(value))
+def _as_text(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(escaped(value))
+
+
+def readable(words: str) -> str:
+    """The words with the names of columns as a reader knows them."""
+    return _COLUMN_NAME.sub(lambda found: COLUMN_WORDS[found[0]], words)
 
 
 def _asked(evidence: Evidence) -> str:
@@ -156,19 +180,45 @@ def _newest(evidence: Evidence) -> str:
     return f"{pd.to_datetime(float(finished.max()), unit='s'):%Y-%m-%d}"
 
 
-def _claims(evidence: Evidence) -> Markup:
-    """The claims that the study states."""
-    stated = evidence.comparison and evidence.comparison.stated
-    return Markup(readable(markdown(claims_markdown(stated))) if stated else "")
+def _answer(evidence: Evidence) -> dict[str, Any]:
+    """What `compare` shows on its screen; without a comparison, why there is none, and the scores."""
+    comparison = evidence.comparison
+    if comparison is None or not comparison.arms:
+        why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
+        return {"answer": None, "why": why, "scores": _scores(evidence), "warnings": []}
+    table, left_out = answer_table(comparison)
+    more = [f"The tables below have {left_out} more."] if left_out else []
+    said = as_html([table, *notes_of(comparison), *more])
+    return {"answer": Markup(said), "why": "", "scores": None, "warnings": warnings(comparison)}
 
 
-def _compared(evidence: Evidence) -> Markup:
-    """The comparison without what the answer has: its table of effects, and its sentences."""
-    if evidence.comparison is None:
-        return Markup("")
-    already = ["In words", effects_title(evidence.comparison)]
-    said = comparison_markdown(replace(evidence.comparison, stated=None))
-    return Markup(readable(markdown(said, leave_out=already)))
+def _scores(evidence: Evidence) -> tuple[str, str] | None:
+    """A score and its best and worst cell, by their means over seeds."""
+    scores = scores_of(evidence)
+    if not scores:
+        return None
+    score = scores[0]
+    rows = evidence.results[evidence.results[score].notna()].assign(cell=lambda rows: rows["cell"].fillna(""))
+    cells = rows.groupby(["cell", "arm"], sort=False)[score].agg(["mean", "count"]).astype({"mean": float})
+    name = score_label(score).capitalize()
+    if score == LOSS:
+        low, high = cells["mean"].min(), cells["mean"].max()
+        span = f"{low:.4g}" if len(cells) == 1 else f"{low:.4g} to {high:.4g} in {len(cells)} cells"
+        masked = evidence.results["mask_ratio"].nunique() > 1
+        unlike = " Losses at different mask ratios are not comparable: masked runs see fewer patches." if masked else ""
+        return name, f"{span}.{unlike}"
+    ordered = cells.sort_values("mean", ascending=bool(lower_is_better(score)), kind="stable")
+
+    def said(number: int) -> str:
+        (cell, arm), (mean, n) = ordered.index[number], ordered.iloc[number]
+        several = evidence.results["arm"].nunique() > 1
+        where = ", ".join(filter(None, (cell, arm if several else "")))
+        runs = f"mean of {n:.0f} runs" if n > 1 else "one run"
+        return f"{score_value(mean, is_fraction(score))} ({f'{where}; {runs}' if where else runs})"
+
+    if len(ordered) == 1:
+        return name, f"{said(0)}."
+    return name, f"best {said(0)}, worst {said(-1)}, of {len(ordered)} cells."
 
 
 def _means(evidence: Evidence) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from flipscale.scores import is_score, set_and_score
 from flipscale.settings import plain
 from flipscale.study.document import Path_
 from flipscale.study.expression import number_of
-from flipscale.words import with_article
+from flipscale.words import short, with_article
 
 _TOO_MANY = 1e18
 """Every count is below this: beyond it, sums of counts no longer fit the 64 bits of a results table."""
@@ -80,8 +80,9 @@ class Compute:
     flops: float
 
     def samples(self, settings: Mapping[str, object]) -> int:
-        """The samples that they pay for with these settings. Raises FlipscaleError where these have no cost."""
-        return round(self.flops / flops_per_sample(SimpleNamespace(**settings)))
+        """The samples that they pay for with these settings, one at least. Raises FlipscaleError where these have no
+        cost."""
+        return max(1, round(self.flops / flops_per_sample(SimpleNamespace(**settings))))
 
     def __str__(self) -> str:
         return f"{self.flops:.12g} FLOPs".replace("e+", "e")
@@ -94,7 +95,7 @@ class Schedule:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?(?:[eE]\+?\d{1,3})?)\s*FLOPs\s*", str(value))
         if not written:
-            return Count().read(value, at, complain)
+            return Count(0).read(value, at, complain)
         flops = float(written[1])
         if not 0 < flops < _TOO_MANY**2:
             complain(at, f"{show(value)} is out of range; write FLOPs above 0 and below {_TOO_MANY**2:g}")
@@ -103,7 +104,7 @@ class Schedule:
 
     def schema(self) -> JsonSchema:
         of_flops = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+)?\s*FLOPs\s*$"}
-        return {"anyOf": [*Count().schema()["anyOf"], of_flops]}
+        return {"anyOf": [*Count(0).schema()["anyOf"], of_flops]}
 
 
 @dataclass(frozen=True)
@@ -412,6 +413,21 @@ class MapOf:
             "propertyNames": {"pattern": r"^[A-Za-z]\w*$"},
             "additionalProperties": self.kind.schema(),
         }
+
+
+@dataclass(frozen=True)
+class WordsOf:
+    """Values of a setting, each with words for people: {14: small images}."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, dict):
+            complain(at, f"{show(value)} gives no values; write {{VALUE: words}}, as {{14: small images}}")
+            return INVALID
+        read = {short(key): Text().read(words, (*at, key), complain) for key, words in value.items()}
+        return INVALID if INVALID in read.values() else read
+
+    def schema(self) -> JsonSchema:
+        return {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}}
 
 
 _KIND_OF_FILE = {".tar": "webdataset", ".csv": "captions", ".tsv": "captions", ".jsonl": "captions"}
