@@ -148,7 +148,9 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
 def _arm_words(table: pd.DataFrame, study: Study, baseline: Baseline) -> dict[str, str]:
     """The arms of the finished runs by compare's names, in the words and the order of the figures."""
     try:
-        seen = figure_data(table, study=study.name, baseline=baseline, score=study.score, or_loss=True)
+        seen = figure_data(
+            table, study=study.name, baseline=baseline, score=study.score, or_loss=True, labels=study.labels
+        )
     except ResultsError:
         return {}
     numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))
