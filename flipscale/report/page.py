@@ -185,11 +185,17 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
     comparison = evidence.comparison
     if comparison is None or not comparison.arms:
         why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
-        return {"answer": None, "why": why, "scores": _scores(evidence), "warnings": []}
+        return {"answer": None, "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
     table, left_out = answer_table(comparison)
     more = [f"The tables below have {left_out} more."] if left_out else []
-    said = as_html([table, *notes_of(comparison), *more])
-    return {"answer": Markup(said), "why": "", "scores": None, "warnings": warnings(comparison)}
+    notes = [*notes_of(comparison), *more]
+    return {
+        "answer": Markup(as_html([table])),
+        "why": "",
+        "scores": None,
+        "notes": notes,
+        "warnings": warnings(comparison),
+    }
 
 
 def _scores(evidence: Evidence) -> tuple[str, str] | None:
