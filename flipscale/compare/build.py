@@ -27,6 +27,7 @@ from flipscale.compare.hours import fair_hours
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Pair
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
+from flipscale.compare.stated import StudyClaims
 from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.test_images import images_of_pairs
 from flipscale.compare.words import nothing_to_compare
@@ -42,18 +43,19 @@ def compare(
     time: str = "gpu_hours",
     base_cell: str | None = None,
     margin: float | None = MARGIN / 100,
+    stated: StudyClaims | None = None,
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
     `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see hours.py),
     train_seconds or cpu_seconds. `base_cell` heads the answer; it is the last of the table if left out. Gains of a
-    fraction count as level within `margin`. If every run is the baseline the comparison is empty, and its `notes` say
-    so. Raises ResultsError for a missing column, a baseline that no run has, two runs of one cell, arm and seed, or
-    runs of several recipes.
+    fraction count as level within `margin`. A contrast that is one of the `stated` claims has its estimate. If every run
+    is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a missing column, a baseline
+    that no run has, two runs of one cell, arm and seed, or runs of several recipes.
     """
     table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
-    return _compared(table, points_of(table, twins=table.at is not None))
+    return _compared(table, points_of(table, twins=table.at is not None), stated)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def twin_scatter(
     score: str | None,
     base_cell: str | None,
     margin: float,
+    stated: StudyClaims | None,
 ) -> TwinScatter | None:
     """How far the twins of a table of results differ, as `compare` has it; None without twins. Raises as it does."""
     table = _table_of_results(results, baseline, axes, score, "gpu_hours", base_cell, margin)
@@ -82,7 +85,7 @@ def twin_scatter(
     pairs, _ = _pairs(table, points)
     if not pairs:
         return None
-    base, noise = heading_cell(pairs, base_cell), _gain_noise(table, pairs)
+    base, noise = heading_cell(pairs, base_cell), _gain_noise(table, pairs, stated)
     known = [(pair, noise.moments(pair)) for pair in pairs if pair.cell == base]
     noisiest = max(known, key=lambda known_pair: known_pair[1].error if known_pair[1] else -1.0)
     return TwinScatter(noise, noisiest[0], table.margin)
@@ -157,13 +160,13 @@ def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Compar
     return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
 
 
-def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
+def _compared(table: PreparedTable, points: RunPoints, stated: StudyClaims | None = None) -> Comparison:
     pairs, unpaired = _pairs(table, points)
     cost = table.costs[0]
     read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
-    found = _gain_noise(table, pairs) if pairs else None
+    found = _gain_noise(table, pairs, stated) if pairs else None
     all_pairs = judged(pairs, found, table.margin) if found else ()
-    curves = corrected_curves(read, cost)
+    curves = corrected_curves(read, cost, stated)
     return Comparison(
         baseline=dict(table.baseline),
         score=table.score,
@@ -177,6 +180,7 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         claims=claims_of(all_pairs, curves, cost),
         left_out=points.left_out,
         unpaired=unpaired,
+        stated=stated,
         gain_noise=found,
         margin=table.margin,
         head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),
@@ -197,8 +201,8 @@ def _pairs(table: PreparedTable, points: RunPoints) -> tuple[list[Pair], dict[st
     return [with_failures(pair, fraction=table.fraction) for pair in pairs], unpaired
 
 
-def _gain_noise(table: PreparedTable, pairs: Sequence[Pair]) -> StudyNoise:
-    return study_noise(pairs, fraction=table.fraction, lower=table.lower)
+def _gain_noise(table: PreparedTable, pairs: Sequence[Pair], stated: StudyClaims | None) -> StudyNoise:
+    return study_noise(pairs, fraction=table.fraction, lower=table.lower, stated=stated)
 
 
 def _axis_values(table: PreparedTable) -> AxisValues:

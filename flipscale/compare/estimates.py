@@ -27,6 +27,8 @@ class Corrected:
     low: float | None
     high: float | None
     """Ends of the interval at the level at which Holm decides on this estimate; None where an exact test decides."""
+    claim: str = ""
+    """The claim of the study that decides, in whose family it then is."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,29 @@ def ratio_of(logs: Sequence[float]) -> Estimate:
     e = mean_of(logs)
     mean, low, high = (None if log is None else math.exp(log) for log in (e.mean, e.low, e.high))
     return replace(e, mean=mean, low=low, high=high, values=tuple(map(math.exp, logs)), ratio=True)
+
+
+def scaled(estimate: Estimate, by: float) -> Estimate:
+    """The estimate in another unit; with a negative factor also of the opposite difference."""
+
+    def ends(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+        if low is None or high is None:
+            return None, None
+        return min(low * by, high * by), max(low * by, high * by)
+
+    low, high = ends(estimate.low, estimate.high)
+    both, failures = estimate.corrected, estimate.failures
+    if both is not None:
+        both = replace(both, low=ends(both.low, both.high)[0], high=ends(both.low, both.high)[1])
+    return replace(
+        estimate,
+        mean=None if estimate.mean is None else by * estimate.mean,
+        low=low,
+        high=high,
+        values=tuple(by * value for value in estimate.values),
+        corrected=both,
+        failures=failures[::-1] if failures and by < 0 else failures,
+    )
 
 
 def nothing(why: str) -> Estimate:

@@ -24,9 +24,9 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
         score=score or study.score,
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
+        stated=judge_study(results, study, pick_score(results, score or study.score)),
     )
-    stated = judge_study(results, study, comparison.score)
-    return replace(comparison, stated=stated, caveats=study.caveats)
+    return replace(comparison, caveats=study.caveats)
 
 
 def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> TwinScatter | None:
@@ -38,6 +38,7 @@ def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> Twin
         score=study.score,
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
+        stated=judge_study(results, study, pick_score(results, study.score)),
     )
 
 

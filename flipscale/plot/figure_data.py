@@ -100,7 +100,7 @@ class FigureData:
         """
         try:
             results = self.rows.drop(columns=[*_COLUMNS_ADDED], errors="ignore")
-            return compare(results, baseline=self.baseline, score=self.score)
+            return compare(results, baseline=self.baseline, score=self.score, stated=self.stated)
         except ResultsError as reason:
             raise Undrawable(str(reason).rstrip(".")) from reason
 

@@ -348,8 +348,8 @@ def test_runs_that_went_wrong_do_not_move_a_law() -> None:
     }
     off = {loss: abs(float(found.predict(far)[0]) / true - 1) for loss, found in by.items()}
     assert off["huber"] < 0.01 < off["squares"]
-    # Scatter of 0.01, whatever the few that went wrong.
-    assert by["huber"].delta == pytest.approx(1.345 * 0.01, rel=0.3)
+    # By a scatter of 0.01, whatever the few that went wrong; with them it is 0.06.
+    assert 1.345 * 0.01 < (by["huber"].delta or 0) < 1.345 * 0.02
 
 
 def test_a_law_that_few_starts_support_is_not_fitted() -> None:
