@@ -50,9 +50,9 @@ def compare(
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
     `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see hours.py),
     train_seconds or cpu_seconds. `base_cell` heads the answer; it is the last of the table if left out. Gains of a
-    fraction count as level within `margin`. A contrast that is one of the `stated` claims has its estimate. If every run
-    is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a missing column, a baseline
-    that no run has, two runs of one cell, arm and seed, or runs of several recipes.
+    fraction count as level within `margin`. A contrast that is one of the `stated` claims has its estimate. If every
+    run is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a missing column, a
+    baseline that no run has, two runs of one cell, arm and seed, or runs of several recipes.
     """
     table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
     return _compared(table, points_of(table, twins=table.at is not None), stated)
