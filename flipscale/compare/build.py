@@ -31,7 +31,7 @@ from flipscale.compare.stated import StudyClaims
 from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.test_images import images_of_pairs
 from flipscale.compare.words import nothing_to_compare
-from flipscale.study import MARGIN
+from flipscale.study import LOOKS, MARGIN
 
 
 def compare(
@@ -44,6 +44,7 @@ def compare(
     base_cell: str | None = None,
     margin: float | None = MARGIN / 100,
     stated: StudyClaims | None = None,
+    looks: int = LOOKS,
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
@@ -55,7 +56,7 @@ def compare(
     baseline that no run has, two runs of one cell, arm and seed, or runs of several recipes.
     """
     table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
-    return _compared(table, points_of(table, twins=table.at is not None), stated)
+    return _compared(table, points_of(table, twins=table.at is not None), stated, looks)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def compare_table(
     costs = (x,) if isinstance(x, str) else tuple(x)
     lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
     found = prepared(table, baseline, costs, y, series, at, lower)
-    return _compared(found, points_of(found, twins=False))
+    return _compared(found, points_of(found, twins=False), None, LOOKS)
 
 
 def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Comparison:
@@ -160,13 +161,13 @@ def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Compar
     return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
 
 
-def _compared(table: PreparedTable, points: RunPoints, stated: StudyClaims | None = None) -> Comparison:
+def _compared(table: PreparedTable, points: RunPoints, stated: StudyClaims | None, looks: int) -> Comparison:
     pairs, unpaired = _pairs(table, points)
     cost = table.costs[0]
-    read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
+    read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower, looks=looks)
     found = _gain_noise(table, pairs, stated) if pairs else None
-    all_pairs = judged(pairs, found, table.margin) if found else ()
-    curves = corrected_curves(read, cost, stated)
+    all_pairs = judged(pairs, found, table.margin, looks) if found else ()
+    curves = corrected_curves(read, cost, stated, looks)
     return Comparison(
         baseline=dict(table.baseline),
         score=table.score,

@@ -36,11 +36,11 @@ class Claim:
         return None if found is None or found.speedup.mean is None else finding(found.speedup)
 
 
-def corrected_curves(curves: Sequence[Curve], cost: str, stated: StudyClaims | None) -> tuple[Curve, ...]:
+def corrected_curves(curves: Sequence[Curve], cost: str, stated: StudyClaims | None, looks: int) -> tuple[Curve, ...]:
     """Curves whose speed-ups along the first cost are those of claims, or corrected for all others: one family."""
     decided = [_of_claims(curve, stated) if stated and curve.x == TIME == cost else curve for curve in curves]
     speedups = [curve.speedup.speedup if curve.speedup and curve.x == cost else None for curve in decided]
-    judged = iter(corrected([found for found in speedups if found and not found.corrected]))
+    judged = iter(corrected([found for found in speedups if found and not found.corrected], looks))
     return tuple(
         replace(curve, speedup=replace(curve.speedup, speedup=next(judged)))
         if curve.speedup and found and not found.corrected

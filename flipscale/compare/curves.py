@@ -375,7 +375,7 @@ Runs = Mapping[int, Mapping[str, Point]]
 
 
 def curves_of(
-    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], *, fraction: bool, lower: bool
+    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], *, fraction: bool, lower: bool, looks: int = 1
 ) -> list[Curve]:
     """A curve for each series, arm that the series has, and cost; verdicts are about those along the first."""
     found: list[tuple[Curve, TwoLines | str]] = []
@@ -392,7 +392,7 @@ def curves_of(
                 for cost in costs
                 if ours
             ]
-    family = sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in found)
+    family = looks * sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in found)
     return [
         replace(curve, why=lines) if isinstance(lines, str) else _read(curve, replace(lines, comparisons=family))
         for curve, lines in found

@@ -29,6 +29,8 @@ class Corrected:
     """Ends of the interval at the level at which Holm decides on this estimate; None where an exact test decides."""
     claim: str = ""
     """The claim of the study that decides, in whose family it then is."""
+    looks: int = 1
+    """Looks at the results, which p and interval are corrected for as well."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +202,11 @@ def ends_of(reading: Estimate, level: float) -> tuple[float, float]:
     return low, math.inf if reading.at_least else high
 
 
-def corrected(family: Sequence[Estimate]) -> list[Estimate]:
+def corrected(family: Sequence[Estimate], looks: int) -> list[Estimate]:
     """Readings off curves, corrected for all of them (Holm). Those without an interval do not count."""
-    judged = holm([None if e.draws is None else e.p for e in family])
+    judged = holm([None if e.draws is None else e.p for e in family], looks)
     return [
-        e if j is None else replace(e, corrected=Corrected(j.family, j.p, *ends_of(e, j.level)))
+        e if j is None else replace(e, corrected=Corrected(j.family, j.p, *ends_of(e, j.level), looks=looks))
         for e, j in zip(family, judged, strict=True)
     ]
 

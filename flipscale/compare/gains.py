@@ -24,6 +24,7 @@ from flipscale.stats import (
     shrink_variances,
     sign_flip_p,
 )
+from flipscale.study import LOOKS
 
 ALL_ALIKE = "all of its runs have the same score, which is an end of the scale"
 
@@ -75,7 +76,7 @@ def with_failures(pair: Pair, *, fraction: bool) -> Pair:
     return replace(pair, gain=replace(pair.gain, failures=failed_runs(*zip(*pair.twins, strict=True))))
 
 
-def judged(pairs: Sequence[Pair], found: StudyNoise, margin: float | None) -> tuple[Pair, ...]:
+def judged(pairs: Sequence[Pair], found: StudyNoise, margin: float | None, looks: int = LOOKS) -> tuple[Pair, ...]:
     """The pairs with gains judged by this noise, corrected for all that no claim decides, and tested for being level.
 
     margin: gains within it, in the score's own unit, count as level; None makes no such test.
@@ -86,9 +87,9 @@ def judged(pairs: Sequence[Pair], found: StudyNoise, margin: float | None) -> tu
         None if claim else sign_flip_p(pair.gain.values) if pair.gain.failures else of_pair.p if of_pair else None
         for pair, of_pair, claim in zip(pairs, moments, claims, strict=True)
     ]
-    corrections = holm(ps)
+    corrections = holm(ps, looks)
     levels = holm(
-        [None if margin is None or of_pair is None else of_pair.p_within(-margin, margin) for of_pair in moments]
+        [None if margin is None or of_pair is None else of_pair.p_within(-margin, margin) for of_pair in moments], looks
     )
     gains = []
     for pair, claim, of_pair, p, judgement, level in zip(pairs, claims, moments, ps, corrections, levels, strict=True):
@@ -96,10 +97,11 @@ def judged(pairs: Sequence[Pair], found: StudyNoise, margin: float | None) -> tu
         if claim:
             pass
         elif judgement and of_pair:
-            gain = _with_interval(gain, of_pair, Corrected(judgement.family, judgement.p, None, None), judgement.level)
+            corrected = Corrected(judgement.family, judgement.p, None, None, looks=looks)
+            gain = _with_interval(gain, of_pair, corrected, judgement.level)
             gain = replace(gain, p_level=level.p if level else None)
         elif judgement:
-            gain = replace(gain, corrected=Corrected(judgement.family, judgement.p, None, None))
+            gain = replace(gain, corrected=Corrected(judgement.family, judgement.p, None, None, looks=looks))
         elif len(pair.seeds) > 1:
             gain = replace(gain, why=ALL_ALIKE)
         gains.append(replace(pair, gain=gain))

@@ -25,8 +25,10 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
         stated=judge_study(results, study, pick_score(results, score or study.score)),
+        looks=study.looks,
     )
-    return replace(comparison, caveats=study.caveats)
+    looks = f"Results are looked at {study.looks} times; p values and corrected CIs are corrected for that as well."
+    return replace(comparison, caveats=(*study.caveats, *([looks] if study.looks > 1 else [])))
 
 
 def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> TwinScatter | None:
@@ -64,7 +66,7 @@ def judge_study(results: pd.DataFrame, study: Study, score: str) -> StudyClaims 
     """The claims that a study states, judged. None where it states none, or they are about another score."""
     if score != pick_score(results, study.score):
         return None
-    return judge_claims(results, study.claims, score=score, margin=study.margin)
+    return judge_claims(results, study.claims, score=score, margin=study.margin, looks=study.looks)
 
 
 def base_cell(study: Study, planned: Plan) -> str | None:

@@ -24,7 +24,7 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
     if found is None or not moments:
         return None
     seeds, noise = len(found.base.seeds), found.gain_noise
-    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons)
+    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons, study.looks)
     return sensitivity_by(
         pairs, design, found.base.baseline_score, found.margin, fraction=noise.fraction, finished=len(results)
     )

@@ -33,7 +33,7 @@ from flipscale.stats import (
     shrink_variances,
     sign_flip_p,
 )
-from flipscale.study import Contrast, Expectation, StatedClaim
+from flipscale.study import LOOKS, Contrast, Expectation, StatedClaim
 
 TIME = "gpu_hours"
 """What `faster` is about: the column of time that comparisons of a study use."""
@@ -133,11 +133,12 @@ class _Untestable(Exception):
 
 
 def judge_claims(
-    results: pd.DataFrame, claims: Sequence[StatedClaim], *, score: str, margin: float
+    results: pd.DataFrame, claims: Sequence[StatedClaim], *, score: str, margin: float, looks: int = LOOKS
 ) -> StudyClaims | None:
     """Judge the claims of a study by its results, on one score. None where it states no claims.
 
-    margin: sides closer than this are level; in points, or percent of a loss. Raises ResultsError for a column that
+    margin: sides closer than this are level; in points, or percent of a loss. looks: at results before the end, that
+    at the end among them; each is judged at 5 % / looks. Raises ResultsError for a column that
     the table lacks.
     """
     if not claims:
@@ -148,7 +149,7 @@ def judge_claims(
     measured: dict[str, _MeasuredClaim | str] = {}
     for claim in claims:
         try:
-            comparisons = sum(other.family == claim.family for other in claims)
+            comparisons = looks * sum(other.family == claim.family for other in claims)
             along = claim.expect.along_the_schedule
             measured[claim.name] = table.curves(claim, comparisons) if along else table.cells(claim)
         except _Untestable as reason:
@@ -167,7 +168,7 @@ def judge_claims(
     judged: dict[str, Judged | None] = {}
     for family in dict.fromkeys(claim.family for claim in claims):
         names = [claim.name for claim in claims if claim.family == family and claim.name in estimates]
-        judged.update(zip(names, holm([estimates[name].p for name in names]), strict=True))
+        judged.update(zip(names, holm([estimates[name].p for name in names], looks), strict=True))
     return StudyClaims(
         score,
         margin,
@@ -180,6 +181,7 @@ def judge_claims(
                 judged.get(claim.name),
                 noise,
                 margin,
+                looks,
             )
             for claim in claims
         ),
@@ -380,13 +382,14 @@ def _judge(
     judged: Judged | None,
     noise: Noise[str],
     margin: float,
+    looks: int,
 ) -> JudgedClaim:
     if isinstance(measured, str):
         return JudgedClaim(claim, unit, Verdict.NOT_TESTED, why=measured)
     if estimate is None or judged is None:
         why = "one seed gives no interval" if len(measured.seeds) < 2 else "all of its runs have the same score"
         return JudgedClaim(claim, unit, Verdict.NOT_TESTED, measured.seeds, measured.runs, why=why)
-    corrected = Corrected(judged.family, judged.p, None, None, claim.name)
+    corrected = Corrected(judged.family, judged.p, None, None, claim.name, looks)
     moments = noise.moments.get(claim.name)
     if estimate.draws is not None:
         low, high = ends_of(estimate, judged.level)

@@ -142,6 +142,7 @@ class _Checker:
             figures=None if figures is None else tuple(figures),
             document=self.document,
             margin=self.values.top("margin"),
+            looks=self.values.top("looks"),
             caveats=tuple(self.values.top("caveats")),
             keep_weights=self.values.top("keep_weights"),
         )

@@ -34,7 +34,8 @@ def draw_study(opened: OpenStudy, references: Path | None = None, *, redraw: boo
         references=read_references(references) if references else None,
         or_loss=True,
     )
-    data = replace(data, chance=chance_level(opened.plan.runs, opened.workspace.results, results, data.score))
+    chance = chance_level(opened.plan.runs, opened.workspace.results, results, data.score)
+    data = replace(data, chance=chance, looks=study.looks)
     if scores:
         data = replace(data, stated=judge_study(results, study, scores[0]))
     if redraw:

@@ -336,6 +336,16 @@ def test_a_front_is_fitted_and_found_anew_in_every_resample() -> None:
 # Noise
 
 
+def test_the_scale_of_huber_s_loss_is_by_the_median_residual() -> None:
+    rng = np.random.default_rng(1)
+    x = np.geomspace(1, 1e4, 31)
+    table = pd.DataFrame({"x": x, "y": 3 * x**-0.2 * np.exp(rng.normal(0, 0.02, 31))})
+    found = fit(table, "power", x=["x"], y="y", options=Options(draws=0))
+    sizes = np.sort(np.abs(np.log(found.predict({"x": x})) - np.log(table["y"])))
+    # Two parameters make one residual small, which leaves 30: the median lies between two of them.
+    assert found.delta == pytest.approx(1.345 * np.median(sizes[1:]) / 0.6745, rel=2e-3)
+
+
 def test_runs_that_went_wrong_do_not_move_a_law() -> None:
     """3 of 30 runs are 20 % worse; by squares the forecast at three times the largest run is several percent off."""
     rng = np.random.default_rng(4)
