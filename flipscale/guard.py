@@ -10,8 +10,6 @@ that lies elsewhere. plain_files.py opens files for reading by the same rule.
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -78,17 +76,6 @@ def within(path: str | os.PathLike[str], folder: Path) -> Path | None:
         return real if real.is_relative_to(folder.resolve()) and real != folder.resolve() else None
     except (OSError, RuntimeError, ValueError):
         return None
-
-
-def seal_of(record: object) -> str:
-    """A digest of a record as JSON."""
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode()).hexdigest()[:32]
-
-
-def check_seal(record: object, seal: str, path: Path) -> None:
-    """Raise RunFolderError if a record has changed since it got this seal; without a seal, '', nothing is checked."""
-    if seal and seal_of(record) != seal:
-        raise RunFolderError(f"{path}: was changed after its jobs were sent, so none of it is run; submit again.")
 
 
 def are_names(texts: Iterable[object]) -> None:

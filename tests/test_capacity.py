@@ -12,7 +12,7 @@ from flipscale.cli import main
 from flipscale.cost import cost, memory_bytes
 from flipscale.devices import DEVICES, Price
 from flipscale.errors import PlanError
-from flipscale.launch import Request, Whereabouts
+from flipscale.launch import JobState, Request
 from flipscale.plan import Plan, check_memory, too_large
 from flipscale.run import Job
 from flipscale.settings import CommandTrainer, Resources
@@ -170,8 +170,8 @@ class Recorder:
     def preview(self, requests: Sequence[Request]) -> str:
         return ""
 
-    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        return {job.run_id: Whereabouts(None) for job in jobs}
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
+        return {job.run_id: JobState(None) for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         pass

@@ -15,7 +15,7 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.errors import DamagedFile
-from flipscale.launch.local.queue import LocalQueue
+from flipscale.launch.local.launcher import LocalQueue
 from flipscale.launch.ray.trials import Task, Trials
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray

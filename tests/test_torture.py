@@ -16,7 +16,7 @@ import pytest
 from flipscale.run import Asked, Result, RunFolder
 from tests.launch.contract import StandInRun
 from tests.patience import wait_until
-from tests.torture import files, hostile, kills, mirror, scheduler, soak, trainer, twos
+from tests.torture import files, hostile, kills, mirror, soak, trainer, twos
 from tests.torture.checks import check, check_logs
 from tests.torture.counts import Counts, Extent, measured, table, write
 from tests.torture.processes import left_over, with_folder
@@ -70,8 +70,8 @@ def test_the_exit_code_is_1_where_something_is_wrong(monkeypatch: pytest.MonkeyP
     wrong = Counts(cases=1)
     wrong.report("orphans", "process 7 stays")
     for counts, code in ((Counts(cases=1), 0), (wrong, 1)):
-        monkeypatch.setattr(scheduler, "torture", lambda extent, counts=counts: counts)
-        assert command.main(["--part", "scheduler", "--short"]) == code
+        monkeypatch.setattr(twos, "torture", lambda extent, counts=counts: counts)
+        assert command.main(["--part", "twos", "--short"]) == code
 
 
 # Hostile files
@@ -125,35 +125,6 @@ def test_a_case_is_the_same_each_time(tmp_path: Path) -> None:
     outcomes: list[list[Outcome]] = [[hostile.study(f"studies-1-{n}", made) for n in range(5)] for _ in range(2)]
     assert outcomes[0] == outcomes[1]
     assert len({outcome.said for outcome in outcomes[0]}) > 1
-
-
-# The simulated scheduler
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> object:
-    return scheduler.planned(tmp_path_factory.mktemp("planned"))
-
-
-def first_wrong(runs: object, sabotage: str) -> Outcome:
-    """The first reported fault of histories in which something is broken on purpose."""
-    outcomes = (scheduler.run_history(f"1-{number}", runs, sabotage) for number in range(25))
-    return next(outcome for outcome in outcomes if outcome.wrong)
-
-
-def test_two_trainings_that_write_in_turns_are_reported(runs: object) -> None:
-    outcome = first_wrong(runs, "lease")
-    assert outcome.wrong == "doubled"
-    assert "trainings in turns" in outcome.said
-
-
-def test_a_run_without_an_end_is_reported(runs: object) -> None:
-    assert first_wrong(runs, "lost").wrong == "lost"
-
-
-def test_a_result_that_differs_is_reported(runs: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "undisturbed", lambda run_id, steps: [])
-    assert first_wrong(runs, "").wrong == "differing"
 
 
 # Kills
@@ -280,6 +251,6 @@ def test_more_memory_files_and_processes_are_reported() -> None:
     assert wrong_of(soak.bounded(before, after, "here")) == {"over_memory": 1, "orphans": 2}
 
 
-@pytest.mark.parametrize("parts", ["hostile scheduler files twos", "kills soak"])
+@pytest.mark.parametrize("parts", ["hostile files twos", "kills soak"])
 def test_the_short_form_finds_nothing(parts: str) -> None:
     short(*parts.split())

@@ -1,14 +1,19 @@
 """All of a study in one command: run."""
 
 import argparse
+from pathlib import Path
 
 from flipscale.cli.arguments import add_results, add_study, price_of, workspace_of
 from flipscale.cli.jobs import add_launcher, launcher_of
 from flipscale.cli.tables import add_tracking, tracking_of
+from flipscale.errors import FlipscaleError
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
+    what = "lr=1e-3, seeds=5, evaluation.images=1k: run a copy of the study with these changes, by the name of --name"
+    parser.add_argument("changes", metavar="KEY=VALUE", nargs="*", help=what)
+    parser.add_argument("--name", help="of the changed study: NAME.yaml, beside the file of the study")
     add_results(parser)
     add_launcher(parser)
     add_tracking(parser)
@@ -18,10 +23,18 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do everything in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale.compare import comparison_text
+    from flipscale.study import write_changed
+    from flipscale.workflow.talk import say
     from flipscale.workflow.whole import Guards, run_study
 
+    study = Path(args.study)
+    if bool(args.changes) != bool(args.name):
+        raise FlipscaleError("A changed study has a name of its own: flipscale run STUDY KEY=VALUE ... --name NAME.")
+    if args.changes:
+        study = write_changed(study, args.changes, args.name)
+        say(f"wrote {study}")
     done = run_study(
-        args.study,
+        study,
         workspace_of(args),
         launcher=launcher_of(args),
         guards=Guards(inputs=not args.no_check, memory=not args.force),

@@ -4,60 +4,64 @@ Success is in the run folder, never in a launcher's answer. Every worker is `pyt
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
 `submit`, `states`, `cancel` and the policy for failures (policy.py) are the same for every launcher.
 
-submit.py     hands runs to a launcher, and stops them
-order.py      the order in which runs go out: twins side by side
-probing.py    a probe: a folder in which shapes are timed
-look.py       in which state runs are
-watch.py      follows a study to its end
-redo.py       which runs are trained anew
-wallclock.py  the wall-clock time of runs on a number of workers
-launcher.py   the interface of launchers; Request, Whereabouts, Attempt
+launcher.py   the interface of launchers, their table; Request, JobState, Attempt
 site.py       the site file of a cluster
+submit.py     hands runs to a launcher, trains runs anew, sends probes, and stops runs
+order.py      the order in which runs go out, and their wall time in it
+states.py     in which state runs are
+pack.py       which runs share a job or a device
+memory.py     how much main memory a run needs
+policy.py     the answer to a failure, by its kind
+attend.py     sees a list of runs through inside a job; stops a submission whose first runs all fail
+workers.py    the workers of an attendant, and why one died
+stall.py      when a run counts as stalled, and how its processes are ended
+progress.py   the progress of runs, and its words
+watch.py      follows a study to its end
+screen.py     the same as a screenful
 local/        this machine
 slurm/        SLURM
 ray/          Ray
-pack.py       which runs belong together
-memory.py     how much main memory a run needs
-policy.py     the answer to a failure, by its kind
-attend.py     sees a list of runs through inside a job
-workers.py    the workers of an attendant, and why one died
-answers.py    an attendant's answers to failures
-breaker.py    stops a submission whose first runs all fail at once
-stall.py      when a run counts as stalled, and how it is ended
-tree.py       a process and all its descendants
-progress.py   the progress of runs, and its words
-screen.py     the same as a screenful, for `watch`
 """
 
-from flipscale.launch.launcher import LAUNCHERS, Launcher, Request, Whereabouts, launcher_named
+from flipscale.launch.launcher import LAUNCHERS, JobState, Launcher, Request, launcher_named
 from flipscale.launch.local import gpus_here
-from flipscale.launch.look import Look, Looker, states
-from flipscale.launch.probing import open_probes, probe_of, submit_probe
+from flipscale.launch.order import WallClock, wall_clock
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
-from flipscale.launch.redo import NO_REDO, Redo
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, price_at, read_site
-from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit, submit_lock
-from flipscale.launch.wallclock import WallClock, wall_clock
+from flipscale.launch.states import RunState, StateReader, states
+from flipscale.launch.submit import (
+    NO_REDO,
+    Redo,
+    Submission,
+    cancel,
+    hand_over,
+    open_probes,
+    preview,
+    probe_of,
+    submit,
+    submit_lock,
+    submit_probe,
+)
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
     "ACTIVE",
     "LAUNCHERS",
     "NO_REDO",
+    "JobState",
     "Launcher",
-    "Look",
-    "Looker",
     "Redo",
     "Request",
     "RunProgress",
+    "RunState",
     "Screen",
     "Site",
+    "StateReader",
     "StudyProgress",
     "Submission",
     "Voice",
     "WallClock",
-    "Whereabouts",
     "cancel",
     "gpus_here",
     "hand_over",

@@ -3,23 +3,32 @@
 A scheduler knows when a job's time is over, but nothing about runs; `train` knows its runs, but not why it was killed.
 An attendant works between them for as long as the job lives: it passes the scheduler's warning on, distinguishes a run
 that ran out of memory from one whose code is wrong, and restarts or gives up as policy.py says. It needs no torch.
+
+All jobs of a submission share its folder, in which a Breaker notes what stops them all:
+
+    instant.jsonl    the failures soon after a start
+    stopped.json     why the submission stopped, if it did
 """
 
 import contextlib
 import enum
+import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from flipscale.launch.answers import Answers
-from flipscale.launch.breaker import Breaker
+from flipscale.errors import DamagedFile, printable
+from flipscale.guard import plain_file
 from flipscale.launch.launcher import Attempt
+from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, answer_failure
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
-from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
+from flipscale.plain_files import parsed, read_bytes, read_json_object
+from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead, write_json
 
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
@@ -28,24 +37,57 @@ AROUND_SHARE = 1 / 20
 """Checking takes at most this share of the time, so thousands of runs are checked less often."""
 
 
+_INSTANT_KINDS = (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM)
+"""Failures that runs of one submission may share."""
+
+
 class Ending(enum.Enum):
     DONE = "nothing is left to do here"
     STOPPED = "a signal came; the remaining runs continue in another attempt"
     AWAY = "this node failed; the remaining runs continue elsewhere"
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """Where the attendant works."""
+class Breaker:
+    """Stops a submission whose first runs all fail at once: what they share is wrong, and the rest would fail too."""
 
-    around_seconds: float | None = None
-    """Seconds between checks of run folders; None is AROUND_SECONDS."""
-    node_failed: Callable[[str], bool] = lambda node: False
-    """Whether the scheduler considers a node lost."""
-    elsewhere: bool = True
-    """Whether there are other nodes."""
-    stalled: int | str | None = None
-    """The site's limits for stalls, see stall.py."""
+    def __init__(self, folder: Path, stop: Callable[[], None], runs: Callable[[], Iterable[RunFolder]]):
+        """stop: calls off what has not begun. runs: all runs of the submission."""
+        self.folder, self.stop, self.runs = folder, stop, runs
+
+    def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
+        with open(self.folder / "instant.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
+            file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
+        if len(failed := self._failed()) < INSTANT_FAILURES or self.tripped:
+            return
+        if any((run.path / "result.json").exists() for run in self.runs()):
+            return
+        why = f"its first {len(failed)} runs failed within a minute of their start"
+        last = {"run": run.id, "kind": kind, "reason": reason}
+        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "last": last, "time": time.time()})
+        self.stop()
+
+    def _failed(self) -> set[str]:
+        """The runs that failed instantly, as noted by all jobs of the submission."""
+        failed = set()
+        for line in read_bytes(self.folder / "instant.jsonl").splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # another job may be writing the line
+                failed.add(str(parsed(line)["run"]))
+        return failed
+
+    @property
+    def tripped(self) -> bool:
+        return (self.folder / "stopped.json").exists()
+
+
+def why_stopped(folder: Path) -> str | None:
+    """The reason that a Breaker wrote into its folder; None if it has not stopped the submission."""
+    try:
+        reason = read_json_object(folder / "stopped.json").get("reason")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except DamagedFile as error:
+        return f"its submission was stopped, for an unknown reason: {error}"
+    return f"its submission was stopped, as {printable(str(reason))}"
 
 
 @dataclass(frozen=True)
@@ -113,16 +155,26 @@ class Attendant:
         attempt: Attempt,
         workers: Workers,
         breaker: Breaker,
-        around: Surroundings = Surroundings(),
+        *,
+        around_seconds: float | None = None,
+        node_failed: Callable[[str], bool] = lambda node: False,
+        elsewhere: bool = True,
+        stalled: int | str | None = None,
     ):
-        """attempt: the attempt of the job in which it works."""
+        """attempt: the attempt of the job in which it works. around_seconds: the time between checks of run folders;
+        None is AROUND_SECONDS. node_failed: whether the scheduler considers a node lost. elsewhere: whether there are
+        other nodes. stalled: the site's limits for stalls, see stall.py."""
         self.folders = list(folders)
         self.attempt = attempt
         self.claims = Claims(self.folders, attempt, clock_ahead(breaker.folder))
         self.workers = workers
         self.breaker = breaker
-        self.around = around
-        self.answers = Answers(attempt, breaker, elsewhere=around.elsewhere)
+        self.around_seconds, self.node_failed, self.stalled = around_seconds, node_failed, stalled
+        self.is_away = False
+        """Whether the remaining runs have to go to another node."""
+        self._stays = not elsewhere
+        self._is_idle = False
+        """Whether a worker has found nothing to begin with, and no run has become free again since."""
         self.signal: int | None = None
         self.in_hand: list[RunFolder] = []
         """Runs that workers had begun and not ended when `work` ended."""
@@ -156,18 +208,18 @@ class Attendant:
 
     def stay(self) -> None:
         """Continue here after all: the remaining runs can be done nowhere else."""
-        self.answers.stay()
+        self._stays, self.is_away = True, False
         self.workers.stopping_since = None
 
     def give_up(self, reason: str) -> None:
         """Fail the remaining runs, as they cannot be done here at all."""
         for run in self.left:
-            self.answers.answer(run, FailureKind.CODE, reason, took=0.0)
+            self.answer(run, FailureKind.CODE, reason, took=0.0)
 
     def note_interruption(self, kind: FailureKind, reason: str) -> None:
         """Write down that the runs in hand were interrupted, and give up those that never make progress."""
         for run in self.in_hand:
-            self.answers.answer(run, kind, reason)
+            self.answer(run, kind, reason)
 
     def take_over(self, reason: str) -> None:
         """Note that the attendant before this one in the same attempt ended without a word: for the runs that it had in
@@ -182,10 +234,10 @@ class Attendant:
     # The work
 
     def _is_to_stop(self) -> bool:
-        return bool(self.signal or self.answers.is_away or self.claims.are_superseded or self.breaker.tripped)
+        return bool(self.signal or self.is_away or self.claims.are_superseded or self.breaker.tripped)
 
     def _start_workers(self) -> None:
-        if not self.workers.has_room or self.answers.found_nothing:
+        if not self.workers.has_room or self._is_idle:
             return
         left = self.left
         if not all(self.claims.is_held(run) for run in left):
@@ -197,7 +249,7 @@ class Attendant:
         took: seconds that the last look at the run folders took.
         """
         before = self.signal
-        seconds = AROUND_SECONDS if self.around.around_seconds is None else self.around.around_seconds
+        seconds = AROUND_SECONDS if self.around_seconds is None else self.around_seconds
         self.workers.wait(max(seconds, took / AROUND_SHARE), until=lambda: self.signal != before)
 
     def _end(self) -> Ending:
@@ -211,7 +263,7 @@ class Attendant:
                 run.release(dead)  # No worker is left. Another host could not know.
         if self.signal:
             return Ending.STOPPED
-        return Ending.AWAY if self.answers.is_away else Ending.DONE
+        return Ending.AWAY if self.is_away else Ending.DONE
 
     def _look_around(self) -> None:
         """Stop the runs in hand that somebody has cancelled, and end those that have stalled.
@@ -224,11 +276,8 @@ class Attendant:
                 continue
             if run.is_cancelled:
                 self._stop(run, holder)
-            elif run.id not in self._stalls and (why := self._why_stalled(run)):
+            elif run.id not in self._stalls and (why := why_stalled(run, self.stalled, ahead=self.claims.ahead)):
                 self._end_stalled(run, holder, why)
-
-    def _why_stalled(self, run: RunFolder) -> str | None:
-        return why_stalled(run, self.around.stalled, ahead=self.claims.ahead)
 
     def _stop(self, run: RunFolder, holder: Holder) -> None:
         self._cancelled.add(run.id)
@@ -247,6 +296,42 @@ class Attendant:
 
     # Failures
 
+    def answer(
+        self,
+        run: RunFolder,
+        kind: FailureKind,
+        reason: str,
+        *,
+        at: Attempt | None = None,
+        took: float | None = None,
+        by_its_error: bool = False,
+        node: str | None = None,
+    ) -> None:
+        """Make the run free for another start, or give it up.
+
+        at: the attempt that failed, None for this one. took: seconds from the start to the failure. by_its_error:
+        whether the run's own error.json says so. node: the one that failed; None is the attempt's first node.
+        """
+        at = at or self.attempt
+        failed_at = replace(at, node=node or at.node)
+        decision = answer_failure(run, kind, reason, at=failed_at, elsewhere=not self._stays, took=took)
+        if decision.again:
+            asked = run.asked()
+            if asked is not None and decision.resources != asked.resources:
+                run.ask(replace(asked, resources=decision.resources))
+            (run.path / "error.json").unlink(missing_ok=True)  # From here on anybody may take it up.
+            self.is_away = self.is_away or (decision.away and not self._stays and at.node == self.attempt.node)
+            self._is_idle = False
+            return
+        if by_its_error and run.error() is None:
+            return  # somebody has submitted it again meanwhile, and it is another job's
+        self._fail(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", took=took)
+
+    def _fail(self, run: RunFolder, kind: FailureKind, reason: str, *, took: float | None = None) -> None:
+        run.write_error(kind, reason, noted=True)
+        if took is not None and took < INSTANT_SECONDS and kind in _INSTANT_KINDS:
+            self.breaker.note(run, kind, reason)
+
     def _take_stock(self) -> None:
         """Note the interruption of runs that an earlier attempt held when it ended without a trace: its node was lost,
         or it was pre-empted without grace. Its worker may still have stopped in order."""
@@ -255,10 +340,10 @@ class Attendant:
             if not before or not self.claims.is_of_an_earlier_one(before) or self._is_noted(run, before):
                 continue
             kind, what = FailureKind.PREEMPTED, "the job was removed from its node without warning"
-            if self.around.node_failed(before.node):
+            if self.node_failed(before.node):
                 kind, what = FailureKind.NODE, f"the node {before.node} was lost"
             at = replace(self.attempt, number=before.attempt, node=before.node)
-            self.answers.answer(run, kind, f"In attempt {before.attempt + 1} {what}.", at=at)
+            self.answer(run, kind, f"In attempt {before.attempt + 1} {what}.", at=at)
 
     def _is_noted(self, run: RunFolder, before: Holder) -> bool:
         """Whether the attempt of `before` has noted its own end, as on a node that only SLURM considers lost."""
@@ -303,7 +388,7 @@ class Attendant:
         for run, error in failed:
             took = time.time() - worker.began if error.seconds is None else error.seconds
             node = error.node or self._failed_node(worker, error.kind)
-            self.answers.answer(run, error.kind, error.reason, took=took, by_its_error=True, node=node)
+            self.answer(run, error.kind, error.reason, took=took, by_its_error=True, node=node)
         return bool(failed)
 
     def _answer_deaths(self, died: Sequence[RunFolder], worker: Started, death: Death | None) -> None:
@@ -315,10 +400,10 @@ class Attendant:
             holder = run.holder()  # Its lease is still there, and it may have done other runs before.
             took = time.time() - ((holder and holder.taken) or worker.began)
             if why := self._stalls.pop(run.id, None):
-                self.answers.answer(run, FailureKind.STALLED, why, took=took)
+                self.answer(run, FailureKind.STALLED, why, took=took)
             else:
                 node = self._failed_node(worker, death.kind)
-                self.answers.answer(run, death.kind, death.reason, took=took, node=node)
+                self.answer(run, death.kind, death.reason, took=took, node=node)
 
     def _failed_node(self, worker: Started, kind: FailureKind) -> str | None:
         """The node that is to be avoided; None is the first of the job. A run may have processes on many."""
@@ -331,15 +416,24 @@ class Attendant:
             self.note(worker.signal)  # The scheduler asked the worker to stop, and us a little later.
         elif death is None:
             # What is left is in other hands, or cannot be read: another worker would do no better.
-            self.answers.found_nothing = True
+            self._is_idle = True
         elif death.kind is FailureKind.OOM:
             # Splitting the batch does not help where the program alone does not fit.
             reason = f"{death.reason} It had not started: raise memory_per_process in the site file."
-            self.answers.give_up(first, death.kind, reason, took=took)
+            self._fail(first, death.kind, reason, took=took)
         else:
             node = self._failed_node(worker, death.kind)
-            self.answers.answer(first, death.kind, f"{death.reason} It had not started.", took=took, node=node)
+            self.answer(first, death.kind, f"{death.reason} It had not started.", took=took, node=node)
 
     def _is_to_be_answered(self, error: Failure) -> bool:
         """Whether a failure is that of a worker of this job, or of one that does not say whose it is."""
         return not error.noted and error.job in (None, self.attempt.job)
+
+
+def _sentence(words: str) -> str:
+    """With a capital and a full stop; a path, id or setting that comes first stays as it is."""
+    if not words:
+        return ""
+    first = words.split(maxsplit=1)[0]
+    begun = f"{words[:1].upper()}{words[1:]}" if first.strip(",;").isalpha() else words
+    return f"{begun}{'' if words.endswith(('.', '!', '?')) else '.'}"

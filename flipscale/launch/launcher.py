@@ -64,7 +64,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class JobState:
     """A launcher's answer about a job."""
 
     state: Literal[State.WAITING, State.CANCELLED] | None
@@ -100,7 +100,7 @@ class Launcher(Protocol):
     def preview(self, requests: Sequence[Request]) -> str:
         """The text that `submit` would send, for a person to read. Sends nothing."""
 
-    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         """The state of each job, by run id, from one question for all. Only leases show that a run is running.
 
         `closely` also finds out why jobs are gone, at the price of another question, and retries a scheduler that is

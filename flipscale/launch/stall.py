@@ -15,9 +15,10 @@ import subprocess
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
 from flipscale.guard import plain_file
-from flipscale.launch.tree import is_stopped, kill_tree, tree
 from flipscale.run import STACKS_SIGNAL, Asked, Doing, RunFolder
 from flipscale.words import duration
 
@@ -172,3 +173,54 @@ def _unit(run: RunFolder, doing: Doing) -> float | None:
         if last > first and then >= before
     ]
     return statistics.median(spans) if spans else None
+
+
+# A process and all that it started, on this machine: seen in /proc, and killed together
+
+
+class _Entry(NamedTuple):
+    state: str
+    parent: int
+    session: int
+
+
+def tree(pid: int) -> list[int]:
+    """The pids of a living process and of all that came from it, its own first.
+
+    The sessions that they lead belong to it as a whole. Without /proc (macOS) it is the process alone.
+    """
+    entries = _entries()
+    if not entries:
+        return [pid]
+    members = [pid] if pid in entries else []
+    for process in members:  # The list grows in the loop.
+        members += [other for other, entry in entries.items() if process in entry[1:] and other not in members]
+    return members
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped, as by SIGSTOP."""
+    entry = _entries().get(pid)
+    return entry is not None and entry.state in "Tt"
+
+
+def kill_tree(pid: int) -> None:
+    """Kill the process and all that came from it. Stopped ones are killed as well."""
+    doomed: set[int] = set()
+    while new := set(tree(pid)) - doomed:  # It may start others until it is dead.
+        doomed |= new
+        for process in new:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _entries() -> dict[int, _Entry]:
+    """All processes of this machine but zombies."""
+    entries = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if fields[0] not in "ZX":
+                entries[int(stat.parent.name)] = _Entry(fields[0], int(fields[1]), int(fields[3]))
+    return entries

@@ -2,24 +2,55 @@
 
 import contextlib
 import functools
+import json
+import re
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flipscale.code import CodeChanges
+from flipscale.code import CodeChanges, code_changes
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import locked
-from flipscale.launch.launcher import Launcher, NoPlace, Request, Whereabouts, launcher_named
-from flipscale.launch.look import Look, Looker, run_folder, states
+from flipscale.identity import is_evaluated, scored, stage
+from flipscale.launch.launcher import JobState, Launcher, NoPlace, Request, launcher_named
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.launch.progress import ACTIVE
-from flipscale.launch.redo import NO_REDO, Redo, changes_of, runs_to_redo, set_aside
-from flipscale.plan import Run
-from flipscale.run import WEIGHTS_FILE, Asked, FailureKind, Job, RunFolder, State, ask_for_scores, lacks_weights
+from flipscale.launch.states import RunState, StateReader, run_folder, states
+from flipscale.plan import Plan, Run
+from flipscale.run import (
+    WEIGHTS_FILE,
+    Asked,
+    FailureKind,
+    Job,
+    Probe,
+    RunFolder,
+    State,
+    ask_for_scores,
+    lacks_weights,
+    probes_in,
+    write_probe,
+)
+from flipscale.settings import JsonObject, Settings
+from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape
 from flipscale.words import count
+from flipscale.workspace import RUNS_FOLDER
+
+
+@dataclass(frozen=True)
+class Redo:
+    """The runs to train anew from their start: the old results are kept in each folder's `earlier`."""
+
+    ids: frozenset[str] = frozenset()
+    """These runs, whether they have finished, failed or only begun."""
+    stale: bool = False
+    """Finished runs whose code differs from today's."""
+
+
+NO_REDO = Redo()
 
 
 @dataclass(frozen=True)
@@ -221,9 +252,9 @@ def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
 class _Sorting:
     """The given runs, by how they are handled."""
 
-    to_do: Sequence[tuple[Run, Whereabouts]]
+    to_do: Sequence[tuple[Run, JobState]]
     """Those to start, each with what its last launcher says of it, in the order in which they go out."""
-    alone: Sequence[Look]
+    alone: Sequence[RunState]
     """The state of those to be left alone."""
     anew: Sequence[str]
     """The ids of those to start whose folders are set aside first."""
@@ -245,7 +276,7 @@ def _to_do(
 ) -> _Sorting:
     """Sort the runs, each kind in the order in which runs go out."""
     ordered = in_turn(runs)
-    found = Looker(results).look(ordered, closely=True)
+    found = StateReader(results).read(ordered, closely=True)
     code = changes_of(runs, found, results)
     anew = runs_to_redo(runs, found, redo, code)
     to_do, alone = [], []
@@ -264,13 +295,13 @@ def _to_do(
         elif problem := _problem(run, look, results, problems):
             problems[run.id] = problem
         else:
-            to_do.append((run, look.where))
+            to_do.append((run, look.job))
     to_do, held_back = _hold_back(to_do, results, trained)
     going = {run.id for run, _ in to_do}
     return _Sorting(to_do, alone, [run_id for run_id in anew if run_id in going], held_back, problems, trained, code)
 
 
-def _problem(run: Run, look: Look, results: Path, problems: Mapping[str, str]) -> str:
+def _problem(run: Run, look: RunState, results: Path, problems: Mapping[str, str]) -> str:
     """The damaged file, or the parent left out because of one, that keeps a run from going out; '' if none does."""
     if look.problem:
         return look.problem
@@ -285,8 +316,8 @@ def _problem(run: Run, look: Look, results: Path, problems: Mapping[str, str]) -
 
 
 def _hold_back(
-    to_do: Sequence[tuple[Run, Whereabouts]], results: Path, trained: Set[str]
-) -> tuple[list[tuple[Run, Whereabouts]], dict[str, str]]:
+    to_do: Sequence[tuple[Run, JobState]], results: Path, trained: Set[str]
+) -> tuple[list[tuple[Run, JobState]], dict[str, str]]:
     """Those to start that have weights to start from, or will have; and the others, each with the parent that lacks
     them: it is finished, but its model.pt is not here, as where it came from an archive.
 
@@ -306,9 +337,9 @@ def _hold_back(
     return [(run, where) for run, where in to_do if run.id not in held_back], held_back
 
 
-def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
+def _unanswered(to_do: Sequence[object], alone: Sequence[RunState]) -> str:
     """Why a launcher could not be asked about some of the runs. LaunchError if that leaves no run to start."""
-    silent = [look.where.says for look in alone if look.state is State.WAITING and not look.where.answered]
+    silent = [look.job.says for look in alone if look.state is State.WAITING and not look.job.answered]
     if silent and not to_do:
         raise LaunchError(
             f"Nothing was submitted: it is not known whether {count(len(silent), 'run')} submitted before will "
@@ -317,7 +348,7 @@ def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
     return silent[0] if silent else ""
 
 
-def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
+def _asked_again(run: Run, results: Path, where: JobState) -> Request:
     """The run, asked for in its folder. Its last failure goes to its failures, and a change of resources stays."""
     folder, asked = run_folder(results, run.id), Asked.of(run)
     error = folder.error()
@@ -375,3 +406,128 @@ def submit_lock(results: Path) -> Iterator[None]:
     results.mkdir(parents=True, exist_ok=True)
     with locked(results / ".submit.lock"):
         yield
+
+
+# Training anew
+
+_BEGUN = frozenset({"result.json", "error.json", "metrics.jsonl", "checkpoint.pt", "open_clip"})
+"""Files that show that a run has begun; it would continue from them."""
+
+
+def changes_of(runs: Mapping[str, Run], found: Mapping[str, RunState], results: Path) -> CodeChanges:
+    """How the code of the finished ones among the runs differs from today's."""
+    files = {run_id: look.files for run_id, look in found.items() if look.state is State.FINISHED}
+    return code_changes(runs.values(), results, files)
+
+
+def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, RunState], redo: Redo, changes: CodeChanges) -> list[str]:
+    """The ids of the runs that begin anew: those asked for, and those that started from the weights of one of them.
+
+    `runs` has parents before children. LaunchError where one of them is waiting or running.
+    """
+    anew: dict[str, None] = {}  # in the order of the runs
+    for run in runs.values():
+        look = found[run.id]
+        asked = run.id in redo.ids or (redo.stale and run.id in changes.differing)
+        if not asked and anew.keys().isdisjoint(run.parents):
+            continue
+        if look.state in (State.RUNNING, State.WAITING):
+            why = "" if asked else " It starts from the weights of a run that is to be retrained."
+            raise LaunchError(f"{run.id} is {look.state}; cancel it before you retrain it.{why}")
+        if look.files & _BEGUN:
+            anew[run.id] = None
+    return list(anew)
+
+
+@contextlib.contextmanager
+def set_aside(results: Path, ids: Sequence[str]) -> Iterator[None]:
+    """Set the folders of these runs aside. If the block fails, those that no launcher took are restored.
+
+    LaunchError if a living process holds one of them.
+    """
+    folders = [run_folder(results, run_id) for run_id in ids]
+    for folder in folders:
+        # A process that has written its result still tidies up in the folder.
+        if _is_held(folder):
+            raise LaunchError(f"{folder.id} is still held by the process that ended it; submit again in a moment.")
+    done = []
+    try:
+        for folder in folders:
+            folder.set_aside()
+            done.append(folder)
+        yield
+    except Exception:
+        for folder in done:
+            if folder.job() is None and not _is_held(folder):
+                folder.take_back()
+        raise
+
+
+def _is_held(folder: RunFolder) -> bool:
+    """Whether a living process has the run in hand: a worker of this machine may begin before its job is written."""
+    holder = folder.holder()
+    return holder is not None and holder.alive
+
+
+# A probe: one run folder in which `train` times the shapes of a plan, started by a launcher as runs are
+
+PROBE_HOURS = 0.25
+"""Roughly the hours that a probe takes on each of its devices. Sites that pack short runs into jobs go by it."""
+
+
+def probe_of(plan: Plan, site: str) -> Probe:
+    """The shapes of a plan to time, each once, as its longest run has it, and each evaluation once.
+
+    LaunchError if flipscale trains none of its runs itself.
+    """
+    runs = sorted((run for run in plan.runs if is_timed_by_steps(run.settings)), key=lambda run: -run.cost.samples_seen)
+    if not runs:
+        raise LaunchError(
+            f"{plan.study} cannot be probed: your own program trains its runs, and flipscale does not know how "
+            "long its steps take. Give resources.flops_per_second, or let one run finish and read its hours."
+        )
+    shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs)}
+    evaluations = {_key(evaluation_shape(scored(run.settings))): run for run in runs if is_evaluated(run.settings)}
+    return Probe(plan.study, site, _settings(plan, shapes.values()), _settings(plan, evaluations.values()))
+
+
+def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
+    """Hand a probe of the plan's shapes to the launcher. Its measurements go to timings.json of the results."""
+    probe = probe_of(plan, launcher.site_name)
+    needs_most = max(plan.runs, key=lambda run: run.cost.memory_bytes)
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", plan.study).strip("-")
+    run = Run(
+        id=f"probe_{name}_{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}",
+        settings=needs_most.settings,
+        parents=(),
+        # It trains nothing to the end, so it has no FLOPs or samples to predict.
+        cost=replace(
+            needs_most.cost,
+            samples_seen=0,
+            steps=0,
+            train_flops=0,
+            gpu_hours=PROBE_HOURS * needs_most.resources.devices,
+            gpu_hours_low=None,
+            gpu_hours_high=None,
+        ),
+        cell=None,
+        resources=needs_most.resources,
+    )
+    write_probe(run_folder(results, run.id).path, probe)
+    return submit([run], results, launcher)
+
+
+def open_probes(study: str, results: Path) -> list[RunFolder]:
+    """The probes of a study that are not over."""
+    probes = probes_in(results / RUNS_FOLDER)
+    return [folder for folder, probe in probes if probe.study == study and not folder.is_over()]
+
+
+def _settings(plan: Plan, chosen: Iterable[Run]) -> tuple[Settings, ...]:
+    """The settings of the chosen runs, in the order of the plan."""
+    ids = {run.id for run in chosen}
+    return tuple(run.settings for run in plan.runs if run.id in ids)
+
+
+def _key(shape: JsonObject) -> str:
+    return json.dumps(shape, sort_keys=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
-from flipscale.launch.look import Looker, run_folder
+from flipscale.launch.order import clock_seconds, seconds_of_run, workers_here
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
+from flipscale.launch.states import StateReader, run_folder
 from flipscale.launch.submit import Submission, cancel, submit
-from flipscale.launch.wallclock import clock_seconds, seconds_of_run, workers_here
 from flipscale.plan import Run
 from flipscale.run import State
 from flipscale.words import count
@@ -78,13 +78,13 @@ class _Watched:
     def __init__(self, runs: Sequence[Run], results: Path):
         self.runs = runs
         self.results = results
-        self.flops = {run.id: run.cost.train_flops for run in runs}
+        self.flops = {run.id: run.cost.train_flops or 1 for run in runs}  # 1: a checkpoint is only scored.
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
         self.is_timed = all(run.timed for run in runs)
         self.work = {run.id: seconds_of_run(run) for run in runs} if self.is_timed else self.flops
         """The work of each run, by which time is predicted: the seconds of a probe, or else FLOPs."""
         self.pace = _Pace()
-        self._looker = Looker(results)
+        self._reader = StateReader(results)
         self._ended: dict[str, RunProgress] = {}
 
     def look(self) -> StudyProgress:
@@ -103,7 +103,7 @@ class _Watched:
 
     def _see(self) -> list[RunProgress]:
         """Each run, in their order. Ended runs are not looked at again: a study may have thousands of runs."""
-        found = self._looker.look([run for run in self.runs if run.id not in self._ended])
+        found = self._reader.read([run for run in self.runs if run.id not in self._ended])
         seen = dict(self._ended)
         for run in self.runs:
             if (look := found.get(run.id)) is not None:

@@ -14,7 +14,7 @@ from flipscale.collect import SETTING_COLUMNS, baseline_of, chance_level, read_r
 from flipscale.compare import Baseline, Comparison, arms_of, compare_study, with_guessing
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
-from flipscale.launch import Looker, RunProgress, run_progress
+from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
@@ -133,7 +133,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
 
 def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProgress]:
     """The progress of each run. A run with a row in the table has finished, even if its folder is gone."""
-    found = Looker(results).look([run for run in planned.runs if run.id not in in_table])
+    found = StateReader(results).read([run for run in planned.runs if run.id not in in_table])
     runs = {}
     for run in planned.runs:
         if run.id in found:

@@ -2,14 +2,12 @@
 
 archive.py   finished runs in one file
 merge.py     such files unpacked into a results folder
-unneeded.py  removable files: runs that no study asks for, checkpoints and weights that nothing needs
-usage.py     used space, by kind of file
+unneeded.py  removable files: runs that no study asks for, checkpoints and weights that nothing needs; used space
 """
 
 from flipscale.storage.archive import Archive, write_archive
 from flipscale.storage.merge import Merged, MergeOutcome, merge
-from flipscale.storage.unneeded import Cleared, StudyRuns, Unneeded, find_unneeded, remove_unneeded
-from flipscale.storage.usage import usage
+from flipscale.storage.unneeded import Cleared, StudyRuns, Unneeded, find_unneeded, remove_unneeded, usage
 
 __all__ = [
     "Archive",

@@ -13,19 +13,16 @@ damaged file is read correctly up to the damage.
 
 import bz2
 import contextlib
-import gzip
 import hashlib
 import io
 import json
-import lzma
 import os
 import re
 import tarfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.guard import check_folder, is_plain
@@ -50,7 +47,7 @@ CONTENTS = "archive.json"
 """The member that comes first."""
 
 ARCHIVE_SCHEMA = 1
-"""Version of the archive. A reader takes this and older ones; a newer one is an error."""
+"""Version of the archive. Another one is an error."""
 
 LARGEST_CONTENTS = 2**25
 """The most bytes of archive.json that are read: it takes 1 kB a run."""
@@ -63,6 +60,9 @@ LARGEST_ARCHIVE = 2**32
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """The form of an id (identity.py). No such name leads out of a folder."""
+
+_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, MemoryError)
+"""The errors that reading a damaged archive may raise."""
 
 
 class ArchivedFile(NamedTuple):
@@ -80,17 +80,6 @@ class ArchivedFile(NamedTuple):
 
 RunFiles = Mapping[str, ArchivedFile]
 """The files of one run, by name."""
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The content of an archive, as its first member lists it."""
-
-    study: str
-    runs: Mapping[str, RunFiles]
-    """By run id, in the order of the archive."""
-    timings: Timings = NOT_TIMED
-    """Probes' measurements of the shapes of these runs, so that claims along time can be made from the archive."""
 
 
 @dataclass(frozen=True)
@@ -128,41 +117,55 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
         if why := what_is_wrong(folder):
             left_out[run.id] = why
         else:
-            found[run.id] = {name: ArchivedFile.of(data) for name, data in _files_of(folder)}
+            found[run.id] = files_of(folder)
     if not found:
         raise FlipscaleError(f"No run of {planned.study} in {runs} has finished, so there is nothing to archive.")
     dropped = _lost_from(file, found, planned)
+    places = {run.timed.place for run in planned.runs if run.timed is not None}
+    recorded = all_timings(Workspace(results).timings).where(lambda timed: timed.place in places)
+    timings = timings_of(((run.settings, run.resources) for run in planned.runs), recorded)
+    listed = [{"id": run, "files": {name: list(of) for name, of in files.items()}} for run, files in found.items()]
+    timed = {} if timings == NOT_TIMED else {"timings": timings_as_json(timings)}
+    contents = {"schema": ARCHIVE_SCHEMA, "study": planned.study, **timed, "runs": listed}
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as output:
-        _write(output, runs, Contents(planned.study, found, _timings_of(planned, results)))
+    with (
+        replacing(file) as output,
+        bz2.open(output, "wb") as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        _add(tar, CONTENTS, (as_json(contents, rows="runs") + "\n").encode())
+        for run_id, files in found.items():
+            for name, expected in files.items():
+                data = read_bytes(runs / run_id / name)
+                if ArchivedFile.of(data) != expected:
+                    raise RunFolderError(f"{runs / run_id / name}: changed while it was read; archive again.")
+                _add(tar, f"{run_id}/{name}", data)
     return Archive(file, file.stat().st_size, len(found), len(planned.runs), left_out, dropped)
 
 
-def _timings_of(planned: Plan, results: Path) -> Timings:
-    """The probes behind the plan's times."""
-    places = {run.timed.place for run in planned.runs if run.timed is not None}
-    recorded = all_timings(Workspace(results).timings).where(lambda timed: timed.place in places)
-    return timings_of(((run.settings, run.resources) for run in planned.runs), recorded)
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # Its times and owners are 0.
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
 
 
-def _files_of(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
-    for name in ARCHIVED_FILES:
-        path = folder.path / name
-        if path.exists():
-            yield name, read_bytes(path, most=LARGEST_FILE)
+def files_of(folder: RunFolder) -> RunFiles:
+    """The files that an archive takes of a run folder."""
+    present = (name for name in ARCHIVED_FILES if (folder.path / name).exists())
+    return {name: ArchivedFile.of(read_bytes(folder.path / name, most=LARGEST_FILE)) for name in present}
 
 
 def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
     """The runs of an existing archive that the plan no longer asks for. FlipscaleError if any others would be lost."""
     if not file.exists():
         return ()
-    kept = read_contents(file)
-    if kept.study != planned.study:
+    with open_archive(file) as kept:
+        study, before = kept.study, kept.runs.keys() - found.keys()
+    if study != planned.study:
         raise FlipscaleError(
-            f"{file}: is the archive of {kept.study}, whose runs would be lost. Name another file for the runs "
+            f"{file}: is the archive of {study}, whose runs would be lost. Name another file for the runs "
             f"of {planned.study}, or delete it first."
         )
-    before = kept.runs.keys() - found.keys()
     asked_for = before & {run.id for run in planned.runs}
     if asked_for:
         raise FlipscaleError(
@@ -173,35 +176,7 @@ def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tupl
     return tuple(sorted(before))
 
 
-def _write(output: IO[bytes], runs: Path, contents: Contents) -> None:
-    with bz2.open(output, "wb") as packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        _add(tar, CONTENTS, _contents_as_json(contents).encode())
-        for run, files in contents.runs.items():
-            for name, expected in files.items():
-                data = read_bytes(runs / run / name)
-                if ArchivedFile.of(data) != expected:
-                    raise RunFolderError(f"{runs / run / name}: changed while it was read; archive again.")
-                _add(tar, f"{run}/{name}", data)
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # Its times and owners are 0.
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
-
-
-def _contents_as_json(contents: Contents) -> str:
-    files = [
-        {"id": run, "files": {name: list(file) for name, file in files.items()}} for run, files in contents.runs.items()
-    ]
-    timings = {} if contents.timings == NOT_TIMED else {"timings": timings_as_json(contents.timings)}
-    return as_json({"schema": ARCHIVE_SCHEMA, "study": contents.study, **timings, "runs": files}, rows="runs") + "\n"
-
-
 # Reading
-
-_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, MemoryError, zlib.error, lzma.LZMAError)
-"""The errors that reading a damaged archive may raise."""
 
 
 class _Unpacked:
@@ -209,11 +184,12 @@ class _Unpacked:
     header, or too far: a few kilobytes may unpack to any size."""
 
     def __init__(self, file: Path):
-        with os.fdopen(open_plain(file), "rb") as packed:  # Reading a pipe could block for ever.
-            start = packed.read(2)
-        openers: dict[bytes, Any] = {b"BZ": bz2.open, b"\x1f\x8b": gzip.open, b"\xfd7": lzma.open}
-        self._file: IO[bytes] = openers.get(start, open)(file, "rb")
-        self.tell, self.close = self._file.tell, self._file.close
+        self._packed = os.fdopen(open_plain(file), "rb")  # Reading a pipe could block for ever.
+        self._file = bz2.BZ2File(self._packed)
+        self.tell = self._file.tell
+
+    def close(self) -> None:
+        self._packed.close()
 
     def seek(self, place: int) -> int:
         if place > LARGEST_ARCHIVE:
@@ -226,13 +202,17 @@ class _Unpacked:
         return self._file.read(size)
 
 
+@dataclass(frozen=True)
 class ArchiveReader:
     """An archive that is read from its beginning to its end, once."""
 
-    def __init__(self, file: Path, tar: tarfile.TarFile):
-        self.file = file
-        self._tar = tar
-        self.contents = self._read_contents()
+    file: Path
+    tar: tarfile.TarFile
+    study: str
+    runs: Mapping[str, RunFiles]
+    """By run id, in the order of the archive."""
+    timings: Timings
+    """Probes' measurements of the shapes of these runs, so that claims along time can be made from the archive."""
 
     def members(self) -> Iterator[tuple[str, str, bytes | None]]:
         """The files of runs as they come: run id, name, and content; None for one that is not as archive.json says.
@@ -241,84 +221,61 @@ class ArchiveReader:
         the point where the archive is damaged.
         """
         try:
-            while (member := self._tar.next()) is not None:
-                self._tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps each, and there may be millions.
+            while (member := self.tar.next()) is not None:
+                self.tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps each, and there may be millions.
                 run, _, name = member.name.partition("/")
-                expected = self.contents.runs.get(run, {}).get(name)
-                data = self._tar.extractfile(member) if expected and member.isreg() else None
+                expected = self.runs.get(run, {}).get(name)
+                data = self.tar.extractfile(member) if expected and member.isreg() else None
                 if expected is not None and data is not None:
                     content = data.read(expected.size + 1)
                     yield run, name, content if ArchivedFile.of(content) == expected else None
         except _DAMAGED as error:
             raise FlipscaleError(f"{self.file}: is damaged from here on ({error}).") from error
 
-    def _read_contents(self) -> Contents:
-        member = self._tar.next()
-        data = None
-        if member is not None and member.name == CONTENTS and member.size <= LARGEST_CONTENTS:
-            data = self._tar.extractfile(member)
-        if data is None:
-            raise FlipscaleError(f"{self.file}: is not an archive of runs; `flipscale archive STUDY` writes one.")
-        return _contents_from_json(self.file, data.read())
 
-
-def read_contents(file: Path) -> Contents:
-    """The content of an archive. FlipscaleError if it is not one, is newer than this flipscale, or cannot be read."""
-    with open_archive(file) as reader:
-        return reader.contents
-
-
-class open_archive:  # noqa: N801  it is used as a function
-    """The archive, open while the block runs. FlipscaleError if it is not an archive, or is newer than this flipscale.
-
-    It may have been packed anew, with gzip, xz or nothing.
-    """
-
-    def __init__(self, file: Path):
-        self.file = file
-
-    def __enter__(self) -> ArchiveReader:
+@contextlib.contextmanager
+def open_archive(file: Path) -> Iterator[ArchiveReader]:
+    """The archive, open while the block runs. FlipscaleError if it is not one, or is newer than this flipscale."""
+    with contextlib.ExitStack() as stack:
         try:
-            with contextlib.ExitStack() as stack:
-                unpacked = stack.enter_context(contextlib.closing(_Unpacked(self.file)))
-                tar = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], unpacked), mode="r:"))
-                reader = ArchiveReader(self.file, tar)
-                self._stack = stack.pop_all()
-                return reader
+            unpacked = stack.enter_context(contextlib.closing(_Unpacked(file)))
+            tar = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], unpacked), mode="r:"))
+            member = tar.next()
+            is_list = member is not None and member.name == CONTENTS and member.size <= LARGEST_CONTENTS
+            data = tar.extractfile(member) if member and is_list else None
+            text = data.read() if data else None
         except FileNotFoundError as error:
-            raise FlipscaleError(f"{self.file}: there is no such file.") from error
+            raise FlipscaleError(f"{file}: there is no such file.") from error
         except _DAMAGED as error:
             # tarfile calls a file that was cut off within its first block an empty one.
             what = "it is empty, cut off or damaged" if str(error) == "empty file" else error
-            raise FlipscaleError(f"{self.file}: cannot be read as an archive of runs ({what}).") from error
+            raise FlipscaleError(f"{file}: cannot be read as an archive of runs ({what}).") from error
+        if text is None:
+            raise FlipscaleError(f"{file}: is not an archive of runs; `flipscale archive STUDY` writes one.")
+        yield ArchiveReader(file, tar, *_contents(file, text))
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
-
-def _contents_from_json(file: Path, text: bytes) -> Contents:
+def _contents(file: Path, text: bytes) -> tuple[str, dict[str, RunFiles], Timings]:
+    """The study, the files of its runs and their timings, as archive.json lists them."""
     try:
         data = json.loads(text)
-        if data["schema"] > ARCHIVE_SCHEMA:
+        if data["schema"] != ARCHIVE_SCHEMA:
             raise FlipscaleError(
-                f"{file}: schema {data['schema']} is newer than this flipscale, which reads up to {ARCHIVE_SCHEMA}. "
-                f"Upgrade flipscale."
+                f"{file}: is of schema {data['schema']}, where this flipscale reads {ARCHIVE_SCHEMA}; upgrade it."
             )
-        runs = {str(run["id"]): _files_from_json(run["files"]) for run in data["runs"]}
+        runs = {str(run["id"]): _run_files(run["files"]) for run in data["runs"]}
+        study, timings = str(data["study"]), timings_from_json(data.get("timings"))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise FlipscaleError(f"{file}: its list of runs cannot be read ({error}), so it is damaged.") from error
     if wrong := [run for run in runs if not _RUN_ID.fullmatch(run)]:
         raise FlipscaleError(f"{file}: {wrong[0]!r} is not the id of a run, so this is not an archive of flipscale.")
-    return Contents(str(data.get("study")), runs, timings_from_json(data.get("timings")))
+    return study, runs, timings
 
 
-def _files_from_json(files: Mapping[str, tuple[int, str]]) -> RunFiles:
+def _run_files(files: Mapping[str, tuple[int, str]]) -> RunFiles:
     if too_large := [name for name, (size, _) in files.items() if not 0 <= int(size) <= LARGEST_FILE]:
         raise ValueError(f"{too_large[0]} is not of 0 to {LARGEST_FILE:,} bytes")
     return {str(name): ArchivedFile(int(size), str(digest)) for name, (size, digest) in files.items()}
-
-
-# Checking
 
 
 def what_is_wrong(folder: RunFolder) -> str | None:
@@ -330,11 +287,9 @@ def what_is_wrong(folder: RunFolder) -> str | None:
         read_scores(folder)
         if asked.id != folder.id:
             return f"{folder.path}: its run.json is of {asked.id}, so it was renamed or copied."
-        if asked.recipe is not None and asked.recipe > RECIPE:
-            return (
-                f"{folder.path}: was trained by recipe {asked.recipe}, newer than {RECIPE} of this flipscale; upgrade."
-            )
-        if asked.recipe == RECIPE and run_id(asked.settled) != folder.id:
+        if asked.recipe != RECIPE:
+            return f"{folder.path}: was trained by recipe {asked.recipe}, where studies ask for recipe {RECIPE}."
+        if run_id(asked.settled) != folder.id:
             return f"{folder.path}: its settings make another id, {run_id(asked.settled)}; it was changed by hand."
         check_folder(folder.path)
         for name in ARCHIVED_FILES:
@@ -343,9 +298,3 @@ def what_is_wrong(folder: RunFolder) -> str | None:
     except (RunFolderError, OSError, RecursionError) as error:
         return str(error)
     return None
-
-
-def files_on_disk(folder: RunFolder, names: Iterable[str]) -> RunFiles:
-    """Those of these files that the folder has."""
-    present = (name for name in names if (folder.path / name).exists())
-    return {name: ArchivedFile.of(read_bytes(folder.path / name)) for name in present}

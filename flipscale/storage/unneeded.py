@@ -1,22 +1,33 @@
-"""Removable files of a results folder: runs that no study asks for, checkpoints and weights that nothing needs.
+"""Removable files of a results folder: runs that no study asks for, checkpoints and weights that nothing needs. Used
+space by the purpose of files.
 
 Waiting and running runs are never listed, nor the weights they start from. Weights are needed as long as a study keeps
 them, a run that starts from them has not finished, or a run's `init` names them.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from flipscale.errors import RunFolderError
 from flipscale.guard import check_folder, is_plain
-from flipscale.identity import RECIPE
-from flipscale.launch import ACTIVE, Look, Looker, submit_lock
-from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, name_of_temporary, unmeasured, weights_are_needed
+from flipscale.launch import ACTIVE, RunState, StateReader, submit_lock
+from flipscale.run import (
+    EARLIER,
+    RUN_FILES,
+    Asked,
+    FileUse,
+    RunFolder,
+    State,
+    is_probe,
+    name_of_temporary,
+    unmeasured,
+    weights_are_needed,
+)
 from flipscale.storage.merge import STAGING
-from flipscale.storage.usage import files_in, size_of, use_of
 from flipscale.workspace import Workspace
 
 DEEPEST_FOLDER = 100
@@ -114,24 +125,22 @@ class _Survey:
         check_folder(self.runs)
         self.studies = studies
         self.left_alone: dict[str, str] = {}
-        self.recipes: dict[str, int | None] = {}
         self.folders = {folder.id: folder for folder in self._readable()}
-        self.looks: dict[str, Look] = Looker(results).look(self.folders.values(), closely=True)
+        self.looks: dict[str, RunState] = StateReader(results).read(self.folders.values(), closely=True)
         self.asked = {run_id: asked for study in studies for run_id, asked in study.runs.items()}
         self.active = {run_id for run_id, look in self.looks.items() if look.state in ACTIVE}
 
     def _readable(self) -> Iterator[RunFolder]:
-        """The run folders that can be read, their recipes noted; the others are noted with what is wrong."""
+        """The run folders that can be read; the others are noted with what is wrong."""
         for path in sorted(self.runs.iterdir()) if self.runs.is_dir() else ():
             if not path.is_dir() or path.name.startswith("."):
                 continue
             folder = RunFolder(path)
             try:
-                asked, problem = folder.asked(), folder.glance().problem
+                folder.asked()
+                problem = folder.glance().problem
             except RunFolderError as error:
                 problem = str(error)
-            else:
-                self.recipes[folder.id] = asked.recipe if asked else None
             if problem:
                 self.left_alone[folder.id] = problem
             else:
@@ -149,7 +158,7 @@ class _Survey:
                 if foreign := _what_is_foreign(folder):
                     self.left_alone[run_id] = foreign
                     continue
-                yield _unneeded("run", run_id, folder.path, self._why_unasked(run_id))
+                yield _unneeded("run", run_id, folder.path, "no study asks for it")
             elif run_id not in self.active:
                 yield from self._parts(folder)
 
@@ -177,12 +186,6 @@ class _Survey:
         if not asking or any(weights_are_needed(keep, started_from=started_from) for keep in keeps):
             return ""
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
-
-    def _why_unasked(self, run_id: str) -> str:
-        recipe = self.recipes[run_id]
-        if recipe is not None and recipe != RECIPE:
-            return f"no study asks for it: it is of recipe {recipe}, studies ask for recipe {RECIPE}"
-        return "no study asks for it"
 
     @cached_property
     def _unfinished(self) -> list[Asked]:
@@ -237,3 +240,64 @@ def _what_is_foreign(folder: RunFolder) -> str:
 
 def _unneeded(what: str, run_id: str, path: Path, why: str) -> Unneeded:
     return Unneeded(what, run_id, path, size_of(path), why)
+
+
+# Used space
+
+_SHARED = {"cache": "caches", "local": "jobs", "slurm": "jobs", "ray": "jobs", "mlartifacts": "mlflow"}
+
+
+def usage(results: Path) -> Mapping[str, int]:
+    """Bytes by kind of file, the largest first; each file counts once."""
+    found: Counter[str] = Counter()
+    runs = Workspace(results).runs
+    for path in sorted(results.iterdir()) if results.is_dir() else ():
+        for file in files_in(path):
+            in_run = PurePath(*file.parts[len(runs.parts) + 1 :])
+            found[_kind(file.relative_to(results)) if path != runs else str(use_of(in_run) or "other")] += _size(file)
+    return {kind: size for kind, size in found.most_common() if size}
+
+
+def _kind(file: Path) -> str:
+    """The kind of a file beside the run folders, by its path in the results folder."""
+    if file.name == ".collected":
+        return "caches"
+    if file.parts[0].startswith("mlflow.db"):
+        return "mlflow"
+    return _SHARED.get(file.parts[0], "tables" if len(file.parts) > 1 else "other")
+
+
+def use_of(file: PurePath) -> FileUse | None:
+    """The purpose of a file of a run folder, by its path in it; None if unknown."""
+    # open_clip's program has a folder of its own: configuration, logs, and checkpoints of every epoch.
+    if "open_clip" in file.parts[:-1]:
+        return FileUse.CHECKPOINT if file.suffix == ".pt" else FileUse.LOG
+    if set(file.parts[:-1]) - {EARLIER}:
+        return None
+    return RUN_FILES.get(name_of_temporary(file.name) or file.name)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(map(_size, files_in(path)))
+
+
+def files_in(path: Path) -> Iterator[Path]:
+    """The file at a path, or all files below it, links too. Folders may be nested deeper than Python recurses."""
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        try:
+            if path.is_dir() and not path.is_symlink():
+                waiting += sorted(path.iterdir(), reverse=True)
+            else:
+                yield path
+        except OSError:  # It is gone, may not be read, or its path is too long.
+            continue
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # Its run has gone on meanwhile.
+        return 0

@@ -1,10 +1,16 @@
-"""The keys in which two study files differ."""
+"""The keys in which two study files differ, and a study file with other values of some keys."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 
+from flipscale.errors import StudyError, did_you_mean
+from flipscale.study.document import Complaints, read_value
+from flipscale.study.keys import TOP
+from flipscale.study.reader import read_study
+from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Study
 
 _LINE = 10_000  # Characters: wide enough for any value to stay on one line.
@@ -38,3 +44,46 @@ def _changes(at: str, first: Mapping[str, object], second: Mapping[str, object])
 def _text(value: object) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=_LINE, sort_keys=False, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def write_changed(path: Path, changes: Sequence[str], name: str) -> Path:
+    """The study file NAME.yaml beside `path`, with the keys of that one and these changes, each KEY=VALUE.
+
+    A setting's name stands for its place under base, or under axes where the value is a list, and replaces what the
+    study says of it; any other key may have dots: seeds, evaluation.images, axes.samples. The file stays where it says
+    this already. Raises StudyError for a change that cannot be read, a faulty study, or another file of that name.
+    """
+    data = read_study(path).document.data
+    for change in changes:
+        key, equals, text = change.partition("=")
+        first = key.split(".")[0]
+        if not equals or first not in {*TOP, *SETTINGS}:
+            raise StudyError([f"{change}: {did_you_mean(first, [*SETTINGS, *TOP])}; write KEY=VALUE, as in lr=1e-3"])
+        complaints = Complaints()
+        value = read_value(text, change, complaints)
+        complaints.raise_if_any()
+        if key in SETTINGS and key not in TOP:
+            for part in ("base", "axes", "couple"):
+                data[part] = {setting: said for setting, said in data.get(part, {}).items() if setting != key}
+            key = f"{'axes' if isinstance(value, list) else 'base'}.{key}"
+        *outer, last = key.split(".")
+        inside = data
+        for part in outer:
+            inside[part] = dict(inside.get(part) or {})
+            inside = inside[part]
+        inside[last] = value
+    data = {key: value for key, value in data.items() if value != {}}
+    body = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    said = f"# {path.name} with {' '.join(changes)}\n{body}"
+    changed = path.with_name(f"{name}.yaml")
+    if changed.exists():
+        if changed.read_text(encoding="utf-8") != said:
+            raise StudyError([f"{changed}: is there already and says something else; give another --name"])
+        return changed
+    changed.write_text(said, encoding="utf-8")
+    try:
+        read_study(changed)
+    except StudyError:
+        changed.unlink()
+        raise
+    return changed

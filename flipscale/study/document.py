@@ -102,6 +102,12 @@ def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hi
     return document
 
 
+def read_value(text: str, name: str, complaints: Complaints) -> Any:
+    """A value written as in a study file. Its faults are added to `complaints`, with the name of where it stands."""
+    nodes = _nodes_of(name, text, "study")
+    return _Reader(name, {}, complaints).value(nodes[0], (), ()) if nodes else None
+
+
 def _text_of(path: Path, noun: str, hint: str | None) -> str:
     name = str(path)
     if path.is_dir():

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.launch import answers, attend
-from flipscale.launch.attend import Attendant, Ending, Surroundings
-from flipscale.launch.breaker import Breaker
+from flipscale.launch import attend
+from flipscale.launch.attend import Attendant, Breaker, Ending
 from flipscale.launch.launcher import STOP_SECONDS, Attempt
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import run_progress
@@ -94,7 +93,7 @@ class Attended(threading.Thread):
             Attempt(job, attempt, node),
             Workers(self.start_worker, self.log, lanes=lanes, stop_seconds=stop_seconds),
             breaker or Breaker(results, lambda: None, lambda: self.folders),
-            Surroundings(**around),
+            **around,
         )
         self.ending: Ending | None = None
 
@@ -639,7 +638,7 @@ def test_only_failures_that_the_runs_may_share_stop_a_submission(tmp_path, atten
 
 
 def test_runs_that_fail_later_than_at_once_do_not_stop_their_submission(tmp_path, attended, monkeypatch):
-    monkeypatch.setattr(answers, "INSTANT_SECONDS", 0.0)
+    monkeypatch.setattr(attend, "INSTANT_SECONDS", 0.0)
     runs = [StandInRun(f"run-{number}", fail="code", seconds=0) for number in range(3)]
     submission = Submission(tmp_path, attended, runs)
     submission.do(*runs)
@@ -963,7 +962,7 @@ def test_on_another_node_is_said_only_when_it_was_another(tmp_path, now, then):
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
     its_folder.ask(Asked.of(run))
-    answers.answer_failure(its_folder, FailureKind.NODE, "it was lost", at=Attempt(JOB_ID, 0, "n1"))
+    attend.answer_failure(its_folder, FailureKind.NODE, "it was lost", at=Attempt(JOB_ID, 0, "n1"))
     (failed,) = its_folder.failures()
     assert failed.then == "resumed, on another node if one takes it (1 of 3)"
     with subprocess.Popen(["sleep", "600"]) as process:
@@ -977,7 +976,7 @@ def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
     its_folder.ask(Asked.of(run))
-    answers.answer_failure(its_folder, FailureKind.CODE, "KeyError: 'urls'")
+    attend.answer_failure(its_folder, FailureKind.CODE, "KeyError: 'urls'")
     assert its_folder.failures()[-1].given_up
     progress = run_progress(its_folder, State.FINISHED, 10)
     assert progress.story == "earlier attempts that failed: 1 code"
@@ -988,7 +987,8 @@ def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewher
     its_folder = folder(tmp_path, run)
     its_folder.ask(Asked.of(run))
     breaker = Breaker(tmp_path, lambda: None, lambda: [its_folder])
-    staying = answers.Answers(Attempt(JOB_ID, 0, "n1"), breaker, elsewhere=True)
+    workers = Workers(lambda runs, lane: None, tmp_path / "job.log")
+    staying = Attendant([its_folder], Attempt(JOB_ID, 0, "n1"), workers, breaker)
     staying.stay()
     staying.answer(its_folder, FailureKind.NODE, "it was killed")
     assert its_folder.failures()[0].then == "resumed (1 of 3)"

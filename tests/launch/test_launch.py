@@ -3,7 +3,7 @@ import json
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import Looker, Request, Whereabouts, launcher_named, states, submit
+from flipscale.launch import JobState, Request, StateReader, launcher_named, states, submit
 from flipscale.launch.launcher import by_resources, grouped
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
 from flipscale.settings import Resources
@@ -24,7 +24,7 @@ class Recorder:
         return "\n".join(one.id for one in requests)
 
     def poll(self, jobs, *, closely=False):
-        return {job.run_id: Whereabouts(None) for job in jobs}
+        return {job.run_id: JobState(None) for job in jobs}
 
     def cancel(self, jobs):
         pass
@@ -113,6 +113,6 @@ def test_a_job_json_of_somebody_else_is_named(tmp_path):
     run = StandInRun("run")
     folder(tmp_path, run).path.mkdir(parents=True)
     (folder(tmp_path, run).path / "job.json").write_text(json.dumps({"pbs": 17}))
-    look = Looker(tmp_path).look([run])["run"]
+    look = StateReader(tmp_path).read([run])["run"]
     assert look.state is State.LOST
     assert "job.json: has no 'launcher', so it is not flipscale's; delete it and submit again." in look.says

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import Looker, cancel, states, submit
+from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import ONE_NODE
@@ -168,7 +168,7 @@ def test_a_run_goes_on_exactly_after_the_loss_of_its_node_of_its_process_and_of_
     wait_for([run], results, State.LOST)
     assert [(failure.kind, failure.node) for failure in here.failures()][:1] == [("node", lost)]
     assert len(here.failures()) == 2
-    assert "FAILED" in Looker(results).look([run])[run.id].where.says
+    assert "FAILED" in StateReader(results).read([run])[run.id].job.says
     assert (here.path / "checkpoint.pt").exists()
     send([run], results)
     expected = alone([run])
@@ -355,7 +355,7 @@ def test_where_no_ray_answers_nothing_is_written_of_jobs(tmp_path):
 
 
 @pytest.mark.second_ray
-def test_finished_weights_are_scored_in_one_job_and_not_trained(tmp_path, alone):
+def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained(tmp_path, alone):
     runs, results = to_be_scored(tmp_path, alone)
     kept = [folder(results, run).result() for run in runs]
     submit(runs, results, RayLauncher(results, DEFAULTS), to_score=dict.fromkeys((run.id for run in runs), 1.0))

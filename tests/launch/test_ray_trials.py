@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from flipscale.errors import LaunchError, RunFolderError
-from flipscale.launch import Looker, states, submit
+from flipscale.errors import LaunchError
+from flipscale.launch import StateReader, states, submit
 from flipscale.launch.launcher import Request, launcher_named
 from flipscale.launch.ray import RayLauncher, scratch
 from flipscale.launch.ray.cluster import Answer, Unreachable, check_address
@@ -148,9 +148,9 @@ def test_a_run_whose_trial_was_given_up_is_lost_and_says_why(tmp_path):
     runs = [StandInRun("run"), StandInRun("other")]
     _, path = sent(tmp_path, *runs)
     path.with_name("0.failed").write_text("ModuleNotFoundError: No module named 'flipscale'\n")
-    found = Looker(tmp_path).look(runs)
+    found = StateReader(tmp_path).read(runs)
     assert (found["run"].state, found["other"].state) == (State.LOST, State.WAITING)
-    assert found["run"].where.says.endswith("gave up its trial: ModuleNotFoundError: No module named 'flipscale'")
+    assert found["run"].job.says.endswith("gave up its trial: ModuleNotFoundError: No module named 'flipscale'")
 
 
 def test_where_no_ray_can_be_had_no_job_is_written(tmp_path):
@@ -186,14 +186,6 @@ def test_a_ray_that_only_a_file_names_is_not_asked(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "http://RAY.example.org:1")
         check_address(strangers, None)
         monkeypatch.delenv(name)
-
-
-def test_a_driver_does_what_it_was_sent_for_whoever_has_written_into_the_folder_since(tmp_path):
-    trials, path = sent(tmp_path, StandInRun("run"))
-    assert Trials.read(path, trials.seal) == trials
-    path.write_text(path.read_text().replace(WORKER[1], "/bin/sh"))
-    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so none of it is run"):
-        Trials.read(path, trials.seal)
 
 
 def test_nothing_of_a_driver_stays_in_the_temporary_folder_not_even_of_a_killed_one(tmp_path, monkeypatch):

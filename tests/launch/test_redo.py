@@ -9,7 +9,7 @@ import pytest
 
 from flipscale.code import CodeToday
 from flipscale.errors import LaunchError
-from flipscale.launch import Redo, Request, Submission, Whereabouts, preview, states, submit
+from flipscale.launch import JobState, Redo, Request, Submission, preview, states, submit
 from flipscale.plan import Run
 from flipscale.run import Asked, CodeIdentity, Job, Result, RunFolder, State
 from flipscale.settings import Resources
@@ -37,8 +37,8 @@ class Noting:
     def preview(self, requests: Sequence[Request]) -> str:
         return " ".join(request.id for request in requests)
 
-    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        return {job.run_id: Whereabouts(State.WAITING if self.waiting else None) for job in jobs}
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
+        return {job.run_id: JobState(State.WAITING if self.waiting else None) for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         raise AssertionError("nothing is cancelled here")

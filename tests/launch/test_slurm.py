@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import Looker, cancel, states, submit
+from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
@@ -217,7 +217,7 @@ def test_what_is_wrong_with_all_runs_stops_the_whole_submission(tmp_path):
     assert 3 <= len(failed) <= 5
     assert set(ended.values()) == {State.FAILED, State.CANCELLED}
     assert {folder(results, run).error().kind for run in failed} == {"data"}
-    (says,) = {look.where.says for look in Looker(results).look(runs).values() if look.state is State.CANCELLED}
+    (says,) = {look.job.says for look in StateReader(results).read(runs).values() if look.state is State.CANCELLED}
     assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
 
 
@@ -249,7 +249,7 @@ def test_a_job_that_somebody_cancels_by_hand_counts_as_cancelled_and_is_submitte
     (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
     # Accounting says the same when squeue has forgotten it.
     wait_until(lambda: scheduler.history({array.job_name: array.slurm_id})[array.job_name][0].state == "CANCELLED")
-    assert "CANCELLED" in Looker(results).look([run])["run"].where.says
+    assert "CANCELLED" in StateReader(results).read([run])["run"].job.says
     send([run], results, WORKER)
     assert end([run], results) == {"run": State.FINISHED}
 
@@ -264,9 +264,9 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
     wait_for([running], results, State.RUNNING)
     send([waiting], results, WORKER, sbatch=("--begin=now+3600",))
     slurm.kill_controller()
-    look = Looker(results).look([running, waiting])
+    look = StateReader(results).read([running, waiting])
     assert (look["running"].state, look["waiting"].state) == (State.RUNNING, State.WAITING)
-    assert "SLURM cannot be asked" in look["waiting"].where.says
+    assert "SLURM cannot be asked" in look["waiting"].job.says
     late = StandInRun("late")
     code = (
         "import sys, time; from pathlib import Path\n"
@@ -439,7 +439,7 @@ def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
     assert 15 <= int(limit.partition(":")[0]) < 40
 
 
-def test_finished_weights_are_scored_in_one_job_and_not_trained(tmp_path, alone):
+def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained(tmp_path, alone):
     runs, results = to_be_scored(tmp_path, alone)
     kept = [folder(results, run).result() for run in runs]
     submit(runs, results, SlurmLauncher(results, SITE), to_score=dict.fromkeys((run.id for run in runs), 1.0))

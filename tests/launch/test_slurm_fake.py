@@ -18,14 +18,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from flipscale.errors import DamagedFile, LaunchError, RunFolderError
-from flipscale.launch import Looker, cancel, look, preview, states, submit, wait
-from flipscale.launch.launcher import Whereabouts
+from flipscale.errors import LaunchError
+from flipscale.launch import StateReader, cancel, preview, states, submit, wait
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.run import Asked, FailedAttempt, FailureKind, Job, State
+from flipscale.run import Asked, FailedAttempt, FailureKind, State
 from flipscale.settings import WebDataset
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
@@ -119,7 +118,7 @@ def finish(results, runs):
 
 
 def says(results, run, *, closely=False):
-    return Looker(results).look([run], closely=closely)[run.id].where.says
+    return StateReader(results).read([run], closely=closely)[run.id].job.says
 
 
 def arrays(results):
@@ -210,9 +209,9 @@ def test_who_watches_asks_no_more_than_every_few_seconds(tmp_path, idle, monkeyp
     runs = several(12)
     send(runs, tmp_path)
     idle.mark()
-    looker = Looker(tmp_path)
+    reader = StateReader(tmp_path)
     for _ in range(50):
-        looker.look(runs)
+        reader.read(runs)
     assert idle.asked() == {"squeue": 1}
 
 
@@ -515,7 +514,7 @@ def test_runs_whose_attendant_is_killed_go_on_in_the_jobs_next_attempt(tmp_path,
 
 @pytest.fixture
 def record(tmp_path, idle):
-    """The record of an array, its seal, and what a job of it finds there."""
+    """The record of an array, and what a job of it finds there."""
     send(several(1), tmp_path)
     (array,) = arrays(tmp_path)
     path = array.path(tmp_path / "slurm")
@@ -526,7 +525,7 @@ def record(tmp_path, idle):
 def test_a_node_that_sees_the_record_late_waits_for_it(record, monkeypatch):
     path, kept = record
     monkeypatch.setattr(task.time, "sleep", lambda seconds: kept.rename(path))
-    assert task.read_record(path, "").tasks == {0: ("run-00",)}
+    assert task.read_record(path).tasks == {0: ("run-00",)}
 
 
 def test_a_node_that_does_not_see_the_record_has_its_job_started_again_three_times(record, monkeypatch, capsys):
@@ -1076,9 +1075,9 @@ def test_runs_that_all_fail_at_once_stop_their_whole_submission(tmp_path, instal
     # Who had begun by then goes on to its own end.
     assert 3 <= ended[State.FAILED] <= 4
     assert ended[State.CANCELLED] == 12 - ended[State.FAILED]
-    last = Looker(tmp_path).look(runs)[runs[-1].id]
+    last = StateReader(tmp_path).read(runs)[runs[-1].id]
     assert last.state is State.CANCELLED
-    assert last.where.says == ("its submission was stopped, as its first 3 runs failed within a minute of their start")
+    assert last.job.says == ("its submission was stopped, as its first 3 runs failed within a minute of their start")
     assert len(send(runs, tmp_path).jobs) == 12
 
 
@@ -1224,26 +1223,6 @@ def test_a_lost_task_says_where_it_was_last(tmp_path, idle):
     assert "1_0" in says(tmp_path, run)
 
 
-def test_a_job_does_what_it_was_sent_for_whoever_has_written_into_the_folder_since(tmp_path, idle, monkeypatch):
-    from flipscale.launch.slurm import task
-
-    send([StandInRun("run")], tmp_path)
-    (array,) = arrays(tmp_path)
-    path = array.path(tmp_path / "slurm")
-    (seal,) = re.findall(r"0\.json (\S+) & attendant", path.with_suffix(".sh").read_text())
-    assert JobArray.read(path, seal) == array
-    ran = tmp_path / "ran"
-    written = json.loads(path.read_text())
-    path.write_text(json.dumps({**written, "command": ["touch", str(ran)]}))
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
-    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so none of it is run"):
-        task.main(path, seal)
-    assert not ran.exists()
-    path.write_text(json.dumps({**written, "name": "another-0"}))
-    with pytest.raises(DamagedFile, match="is the record of another array"):
-        JobArray.read(path)
-
-
 def test_a_site_says_what_jobs_get_of_the_environment(tmp_path, idle):
     said = preview(
         [StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, {**SITE, "export": "PATH,HOME"}, command=WORKER)
@@ -1251,42 +1230,3 @@ def test_a_site_says_what_jobs_get_of_the_environment(tmp_path, idle):
     assert "#SBATCH --export=PATH,HOME\n" in said
     assert "--kill-on-bad-exit=1 --export=ALL " in said  # Else srun would keep it from the training too.
     assert "--export" not in preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))
-
-
-def test_who_watches_asks_less_often_where_queues_are_long_or_answers_slow(tmp_path, monkeypatch):
-    now = [0.0]
-    polls: list[float] = []
-
-    class Busy:
-        poll_seconds = 5.0
-        took = 0.0
-        jobs = 1
-
-        def poll(self, jobs, *, closely=False):
-            polls.append(now[0])
-            now[0] += self.took
-            waiting = Whereabouts(State.WAITING)
-            return {**dict.fromkeys(map(str, range(self.jobs)), waiting), **{job.run_id: waiting for job in jobs}}
-
-    busy = Busy()
-    run = StandInRun("run")
-    folder(tmp_path, run).ask(Asked.of(run))
-    folder(tmp_path, run).write_job(Job("run", "slurm", "a-0/0", 1.0, log=""))
-    monkeypatch.setattr(look, "launcher_named", lambda *_: busy)
-    monkeypatch.setattr(look.time, "monotonic", lambda: now[0])
-
-    def pause() -> float:
-        """Seconds between two questions while `watch` looks twice a second."""
-        looker, before = Looker(tmp_path), len(polls)
-        while len(polls) < before + 2:
-            looker.look([run])
-            now[0] += 0.5
-        return polls[-1] - polls[-2] - busy.took
-
-    assert 5 <= pause() <= 6
-    busy.jobs = 6000
-    assert 60 <= pause() <= 61
-    busy.jobs, busy.took = 1, 4.0
-    assert 80 <= pause() <= 85
-    busy.took = 100.0
-    assert 300 <= pause() <= 401

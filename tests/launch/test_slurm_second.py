@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import Looker, cancel, submit
+from flipscale.launch import StateReader, cancel, submit
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
@@ -131,4 +131,4 @@ def test_a_user_whose_questions_are_limited_gets_answers_later(tmp_path, second_
         return "RPC rate limit exceeded by uid 65534" in log.read_text()
 
     wait_until(ask_at_once, "a question too many")
-    assert Looker(tmp_path).look([held])[held.id].state is State.WAITING
+    assert StateReader(tmp_path).read([held])[held.id].state is State.WAITING

@@ -15,8 +15,7 @@ from flipscale.cli import main
 from flipscale.launch import submit, wait, watch
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.screen import screenful
-from flipscale.launch.stall import Silence, limit, silence, why_stalled
-from flipscale.launch.tree import is_stopped, kill_tree, tree
+from flipscale.launch.stall import Silence, is_stopped, kill_tree, limit, silence, tree, why_stalled
 from flipscale.run import Asked, Doing, RunFolder, State, is_alive
 from flipscale.run.processes import birth
 from flipscale.settings import Resources

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.launch.local.queue import LocalQueue
+from flipscale.launch.local.launcher import LocalQueue
 from flipscale.report import write_report
 from flipscale.report.writing import Report
 from tests.commands import flipscale

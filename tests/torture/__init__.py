@@ -7,7 +7,6 @@ trainer.py     a short trainer whose every write names its process
 submitter.py   submits runs in a process that may be killed
 processes.py   the processes of a torture, found by a folder that they name
 kills.py       SIGKILL at random moments: local, SLURM, Ray; MLflow in mirror.py
-scheduler.py   histories on a simulated SLURM (cluster.py) with a virtual clock (virtual.py)
 files.py       full disks (full_disk.py), truncated files, clocks that jump, 100,000 run folders
 twos.py        two of everything at once
 hostile.py     hostile studies, sites, run folders, shards and tables, by mutate.py

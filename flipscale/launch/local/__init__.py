@@ -10,13 +10,10 @@ submission is a folder, results/local/NAME:
     worker-K.log     the output of worker K
     stopped.json     why the whole submission stopped, if it did
 
-launcher.py   the launcher
-queue.py      the workers of a submission, and their list of runs
-machine.py    the GPUs and cores of this machine
+launcher.py   the launcher, the workers of a submission, the GPUs and cores of this machine
 task.py       the work of a worker
 """
 
-from flipscale.launch.local.launcher import LocalLauncher
-from flipscale.launch.local.machine import gpus_here
+from flipscale.launch.local.launcher import LocalLauncher, gpus_here
 
 __all__ = ["LocalLauncher", "gpus_here"]

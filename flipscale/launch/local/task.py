@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from flipscale.launch.attend import Attendant, Surroundings
-from flipscale.launch.breaker import Breaker
+from flipscale.launch.attend import Attendant, Breaker
 from flipscale.launch.launcher import Attempt
-from flipscale.launch.local.queue import LocalQueue
+from flipscale.launch.local.launcher import LocalQueue
 from flipscale.launch.workers import ASKED_TO_STOP, Workers
 from flipscale.run import JOB, RunFolder
 
@@ -40,7 +39,8 @@ def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) 
         Attempt(os.environ[JOB], number=0, node=""),
         Workers(partial(_start, command, locks), queue.log(number)),
         Breaker(path, lambda: None, lambda: queue.folders),
-        Surroundings(around_seconds=LOCAL_AROUND_SECONDS, elsewhere=False),
+        around_seconds=LOCAL_AROUND_SECONDS,
+        elsewhere=False,
     )
     for signum in ASKED_TO_STOP:
         signal.signal(signum, attendant.note)

@@ -1,4 +1,4 @@
-"""The Ray job: `python -m flipscale.launch.ray.driver SUBMISSION.json SEAL`, started by Ray's Jobs API.
+"""The Ray job: `python -m flipscale.launch.ray.driver SUBMISSION.json`, started by Ray's Jobs API.
 
 It hands the tasks of a submission to Ray Tune, each as a trial, until none is left. A child's task is handed out when
 its parent is over. It keeps nothing that it could not read again: if it dies, `submit` continues with the rest.
@@ -31,12 +31,12 @@ from ray.tune.search import Searcher
 
 from flipscale.errors import use_utf8
 from flipscale.guard import plain_file
-from flipscale.launch.look import Looker
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.ray.scratch import scratch_folder
 from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
+from flipscale.launch.states import StateReader
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
 
 MAX_FAILURES = 10
@@ -50,14 +50,13 @@ SUGGEST_SECONDS = 1.0
 class TrialQueue(Searcher):
     """Gives Ray Tune its next trial: a task that has something left, a child's when its parent is over."""
 
-    def __init__(self, path: Path, trials: Trials, seal: str = ""):
+    def __init__(self, path: Path, trials: Trials):
         super().__init__()
-        self.seal = seal
         self.path, self.trials = path, trials
         self.waiting = list(range(len(trials.tasks)))
         self.out: dict[str, int] = {}
         self.put_backs: Counter[int] = Counter()
-        self.looker = Looker(Path(trials.runs).parent)
+        self.reader = StateReader(Path(trials.runs).parent)
         self._not_before = 0.0
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
@@ -72,7 +71,7 @@ class TrialQueue(Searcher):
         if index is not None:
             self.out[trial_id] = index
             avoid = sorted({node for run in self.left(index) for node in nodes_to_avoid(run.failures())})
-            return {"submission": str(self.path), "task": index, "avoid": ",".join(avoid), "seal": self.seal}
+            return {"submission": str(self.path), "task": index, "avoid": ",".join(avoid)}
         if not self.waiting and not self.out:
             return Searcher.FINISHED
         self._not_before = time.monotonic() + SUGGEST_SECONDS
@@ -131,7 +130,7 @@ class TrialQueue(Searcher):
             return True
         ids = {run.id for run in runs}
         elsewhere = [run for run in open_ if run.id not in ids]
-        return any(look.state in ACTIVE for look in self.looker.look(elsewhere).values())
+        return any(look.state in ACTIVE for look in self.reader.read(elsewhere).values())
 
     def _is_stopped(self) -> bool:
         return self.path.with_name("stopped.json").exists()
@@ -181,13 +180,13 @@ def _exception_of(trial: Any) -> str:
         return "Tune kept no exception"
 
 
-def main(path: Path, seal: str = "") -> int:
-    trials = Trials.read(path, seal)
+def main(path: Path) -> int:
+    trials = Trials.read(path)
     threading.Thread(target=_beat, args=(path.with_name("driver.json"),), daemon=True).start()
     # To count how many callbacks are its own, Tune would load all of MLflow: a third of this process's CPU time.
     sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]
     ray.init(log_to_driver=False)
-    queue = TrialQueue(path, trials, seal)
+    queue = TrialQueue(path, trials)
     with scratch_folder() as scratch:
         tune.Tuner(
             tune.with_resources(Trial, lambda config: _request(trials, config)),
@@ -257,4 +256,4 @@ def _beat(path: Path) -> None:
 
 if __name__ == "__main__":
     use_utf8()
-    raise SystemExit(main(Path(sys.argv[1]), *sys.argv[2:3]))
+    raise SystemExit(main(Path(sys.argv[1])))

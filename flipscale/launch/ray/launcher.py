@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.errors import DamagedFile, LaunchError, printable
-from flipscale.launch.breaker import why_stopped
-from flipscale.launch.launcher import TRAIN, Request, Whereabouts
+from flipscale.launch.attend import why_stopped
+from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site, site_name
 from flipscale.launch.workers import SAID_BYTES
@@ -84,15 +84,15 @@ class RayLauncher:
             said.append(f"# {count(number, 'trial')} {'asks' if number == 1 else 'ask'} for {shape}\n")
         return "".join(said) + self._entrypoint(trials) + "\n"
 
-    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        found: dict[str, Whereabouts] = {}
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
+        found: dict[str, JobState] = {}
         for name in {_name_of(job) for job in jobs}:
             mine = [job for job in jobs if _name_of(job) == name]
             whole = self._whereabouts(name)
             failed = {path.stem for path in (self.home / name).glob("*.failed")}
             for job in mine:
                 index = job.id.rpartition("/")[2]
-                found[job.run_id] = Whereabouts(None, self._given_up(name, index)) if index in failed else whole
+                found[job.run_id] = JobState(None, self._given_up(name, index)) if index in failed else whole
         return found
 
     def _given_up(self, name: str, index: str) -> str:
@@ -139,10 +139,10 @@ class RayLauncher:
     def _entrypoint(self, trials: Trials) -> str:
         """The shell command of the Ray job."""
         path = trials.path(self.home)
-        driver = shlex.join([self.python, "-P", "-u", "-m", "flipscale.launch.ray.driver", str(path), trials.seal])
+        driver = shlex.join([self.python, "-P", "-u", "-m", "flipscale.launch.ray.driver", str(path)])
         return f"exec {driver} >>{shlex.quote(str(path.with_name('driver.log')))} 2>&1"
 
-    def _whereabouts(self, name: str) -> Whereabouts:
+    def _whereabouts(self, name: str) -> JobState:
         from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 
         try:
@@ -150,22 +150,22 @@ class RayLauncher:
         except DamagedFile as error:
             # The address of its cluster cannot be read, so only its driver shows whether it lives.
             drives = self._drives(name)
-            return Whereabouts(State.WAITING if drives else None, str(error), answered=not drives)
+            return JobState(State.WAITING if drives else None, str(error), answered=not drives)
         if trials is None:
-            return Whereabouts(None, "its submission's folder is gone")
+            return JobState(None, "its submission's folder is gone")
         try:
             check_address(trials.address, self.address)
             answer = Cluster(trials.address).ask(name)
         except Unreachable as error:
             # A Ray that cannot be asked has not said that the job is gone; a driver that shows no life has.
             if self._drives(name):
-                return Whereabouts(State.WAITING, f"Ray cannot be asked: {error}", answered=False)
-            return Whereabouts(None, f"its driver shows no sign of life, and Ray cannot be asked: {error}")
+                return JobState(State.WAITING, f"Ray cannot be asked: {error}", answered=False)
+            return JobState(None, f"its driver shows no sign of life, and Ray cannot be asked: {error}")
         if answer.lives:
-            return Whereabouts(State.WAITING, str(answer))
+            return JobState(State.WAITING, str(answer))
         if why := why_stopped(trials.path(self.home).parent):
-            return Whereabouts(State.CANCELLED, why)
-        return Whereabouts(None, str(answer))
+            return JobState(State.CANCELLED, why)
+        return JobState(None, str(answer))
 
     def _drives(self, name: str) -> bool:
         """Whether the submission's driver has shown life lately, or has had no time to."""

@@ -18,8 +18,7 @@ import ray
 from ray import tune
 
 from flipscale.guard import plain_file
-from flipscale.launch.attend import Attendant, Ending, Surroundings
-from flipscale.launch.breaker import Breaker
+from flipscale.launch.attend import Attendant, Breaker, Ending
 from flipscale.launch.launcher import Attempt
 from flipscale.launch.ray.processes import TrialWorker
 from flipscale.launch.ray.trials import RayNode, Task, Trials, job_id
@@ -42,7 +41,7 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         path = Path(config["submission"])
-        trials, index = Trials.read(path, config.get("seal", "")), int(config["task"])
+        trials, index = Trials.read(path), int(config["task"])
         task = trials.tasks[index]
         job = job_id(trials.name, index)
         node, starts = _own_node(), path.with_name(f"{index}.starts")
@@ -53,7 +52,8 @@ class Trial(tune.Trainable):
             attempt,
             Workers(partial(_start, trials, task, attempt, log), log),
             Breaker(path.parent, lambda: None, trials.run_folders),
-            Surroundings(node_failed=partial(_node_failed, starts), stalled=trials.site.get("stalled")),
+            node_failed=partial(_node_failed, starts),
+            stalled=trials.site.get("stalled"),
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.errors import DamagedFile
-from flipscale.guard import are_names, check_seal, seal_of
+from flipscale.guard import are_names
 from flipscale.launch.launcher import Request, by_resources, needs_of
 from flipscale.launch.pack import bytes_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import RunFolder, write_json
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import Resources
 
 NOT_HERE: Mapping[str, str] = {
     "cluster": "--address says which cluster",
@@ -81,24 +81,15 @@ class Trials:
     def path(self, home: Path) -> Path:
         return home / self.name / "submission.json"
 
-    @property
-    def seal(self) -> str:
-        """Of the record: the driver and its trials do what was sent, whoever has written into the folder since."""
-        return seal_of(self._as_json())
-
-    def _as_json(self) -> JsonObject:
-        tasks = [{**vars(task), "resources": vars(task.resources)} for task in self.tasks]
-        return {"schema": 1, **vars(self), "tasks": tasks}
-
     def write(self, home: Path) -> None:
         self.path(home).parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path(home), self._as_json())
+        tasks = [{**vars(task), "resources": vars(task.resources)} for task in self.tasks]
+        write_json(self.path(home), {"schema": 1, **vars(self), "tasks": tasks})
 
     @classmethod
-    def read(cls, path: Path, seal: str = "") -> "Trials":
-        """The submission of that submission.json. DamagedFile where it is not one, or not the one with this seal."""
+    def read(cls, path: Path) -> "Trials":
+        """The submission of that submission.json. DamagedFile where it is not one."""
         written = read_json_object(path)
-        check_seal(written, seal, path)
         try:
             tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in written["tasks"])
             are_names(run_id for task in tasks for run_id in task.runs)

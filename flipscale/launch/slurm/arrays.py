@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.guard import are_names, check_seal, seal_of
+from flipscale.guard import are_names
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, limit_of, lines_of, scoring_tasks, seconds_of, share_of
@@ -20,7 +20,7 @@ from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
 from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import write_json
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import Resources
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,15 @@ class JobArray:
         path = self.path(home)
         return path.with_name(f"{path.stem}_{task}.log")
 
-    def write(self, home: Path) -> str:
-        """Write the record: its seal."""
+    def write(self, home: Path) -> None:
         path = self.path(home)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = {"schema": 1, **vars(self), "resources": vars(self.resources)}
-        write_json(path, data)
-        return seal_of(_fixed(data))
+        write_json(path, {"schema": 1, **vars(self), "resources": vars(self.resources)})
 
     @classmethod
-    def read(cls, path: Path, seal: str = "") -> "JobArray":
-        """The array of that record. DamagedFile where it is none, or is not the one that got this seal: a job does what
-        it was sent for, whoever has written into the results folder since."""
+    def read(cls, path: Path) -> "JobArray":
+        """The array of that record. DamagedFile where it is none."""
         written = read_json_object(path)
-        check_seal(_fixed(written), seal, path)
         try:
             tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
             are_names(run_id for ids in tasks.values() for run_id in ids)
@@ -94,11 +89,6 @@ class JobArray:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DamagedFile(f"{path}: {error}, so it is not a flipscale array.") from error
         return array
-
-
-def _fixed(record: JsonObject) -> JsonObject:
-    """The part of a record that stays as it was sent."""
-    return {name: value for name, value in record.items() if name not in ("slurm_id", "cluster")}
 
 
 def job_name_of(array: str) -> str:

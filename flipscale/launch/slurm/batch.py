@@ -32,10 +32,10 @@ class _Executor(submitit.SlurmExecutor):
         return str(self._make_submission_file_text(command, uid=""))
 
 
-def script_of(array: JobArray, home: Path, after: str | None = None, seal: str = "") -> str:
+def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     """The batch script: its options from the site, its command an attendant for the runs of a task.
 
-    after: SLURM's number of the array that `array.after` names. seal: of the array's record.
+    after: SLURM's number of the array that `array.after` names.
     LaunchError where an option would not stay on its line.
     """
     site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory, array.cores)
@@ -59,7 +59,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None, seal: str =
     if shape.gpus_per_node:
         kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
         gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
-    attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path), *filter(None, [seal])]
+    attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
     named: BatchOptions = {
         "job_name": array.job_name,
@@ -134,8 +134,8 @@ def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
 
 
 def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | None]:
-    seal = array.write(home)
-    script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after, seal)
+    array.write(home)
+    script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after)
     script.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:

@@ -14,8 +14,8 @@ from pathlib import Path
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.guard import is_plain
 from flipscale.inputs.paths import located
-from flipscale.launch.breaker import why_stopped
-from flipscale.launch.launcher import TRAIN, Request, Whereabouts
+from flipscale.launch.attend import why_stopped
+from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
@@ -34,7 +34,6 @@ class SlurmLauncher:
 
     ends_with_the_watcher = False
     poll_seconds = 5.0
-    """A moderate pace for few jobs; see `Looker` for long queues."""
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()
@@ -120,7 +119,7 @@ class SlurmLauncher:
     def _limit(self) -> float:
         return scheduler.time_limit(self.site["partition"], self.cluster)
 
-    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         tasks = {job.run_id: _task_of(job) for job in jobs}
         names = {name for name, _ in tasks.values()}
         try:
@@ -129,7 +128,7 @@ class SlurmLauncher:
             # SLURM, if it cannot be asked, has not said that the jobs are gone.
             away = isinstance(error, scheduler.ControllerAway)
             says = str(error) if away else f"SLURM cannot be asked: {error}"
-            return dict.fromkeys(tasks, Whereabouts(State.WAITING, says, answered=False))
+            return dict.fromkeys(tasks, JobState(State.WAITING, says, answered=False))
         if closely:
             entries = self._with_history(tasks.values(), entries)
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
@@ -140,13 +139,11 @@ class SlurmLauncher:
             for name, index in [tasks[job.run_id]]
         }
 
-    def _unlisted(self, job: Job, name: str, index: int) -> Whereabouts:
+    def _unlisted(self, job: Job, name: str, index: int) -> JobState:
         """Where a job is that squeue does not list."""
         if time.time() - job.submitted < JUST_SENT_SECONDS:
-            return Whereabouts(
-                State.WAITING, "its job was sent within the last minute, and squeue does not list it yet"
-            )
-        return Whereabouts(None, self._last_seen(job, name, index))
+            return JobState(State.WAITING, "its job was sent within the last minute, and squeue does not list it yet")
+        return JobState(None, self._last_seen(job, name, index))
 
     def _last_seen(self, job: Job, name: str, index: int) -> str:
         """What is known of a job that SLURM has forgotten: its number, when it was sent, where it was, what it said."""
@@ -346,20 +343,18 @@ class SlurmLauncher:
         return RunFolder(self.results / RUNS_FOLDER / run_id)
 
 
-def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whereabouts | None:
+def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> JobState | None:
     """None where nothing is known of the job any more."""
     if entry and entry.lives:
-        return Whereabouts(
-            State.WAITING, str(entry)
-        )  # Its job may run and do another run of its task: the lease tells.
+        return JobState(State.WAITING, str(entry))  # Its job may run and do another run of its task: the lease tells.
     if stopped:
-        return Whereabouts(State.CANCELLED, stopped)
+        return JobState(State.CANCELLED, stopped)
     if entry and entry.state == "CANCELLED":
-        return Whereabouts(State.CANCELLED, str(entry))
+        return JobState(State.CANCELLED, str(entry))
     if entry is None:
         return None
     # A job that ended of its own accord is not what ended its run.
-    return Whereabouts(None, str(entry), entry.kind)
+    return JobState(None, str(entry), entry.kind)
 
 
 def _runs_of(array: JobArray) -> list[str]:

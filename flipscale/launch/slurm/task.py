@@ -1,6 +1,4 @@
-"""A job: `python -m flipscale.launch.slurm.task ARRAY.json SEAL`, as the batch script calls it.
-
-The script, which SLURM keeps, names its record by the seal: a record that was changed since then is refused.
+"""A job: `python -m flipscale.launch.slurm.task ARRAY.json`, as the batch script calls it.
 
 An attendant sees the runs of the task through. Afterwards an interrupted job is requeued, and the remaining runs of a
 failed node go to a job elsewhere. The job always ends with 0: success is in the run folders, and children are to start
@@ -18,8 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError, LaunchError, use_utf8
-from flipscale.launch.attend import Attendant, Ending, Surroundings
-from flipscale.launch.breaker import Breaker
+from flipscale.launch.attend import Attendant, Breaker, Ending
 from flipscale.launch.launcher import STOP_SECONDS, Attempt, Request, threads
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
@@ -38,10 +35,10 @@ LATE_SECONDS, LATE_STARTS = 60.0, 3
 before it is given up."""
 
 
-def main(path: Path, seal: str = "", code: int | None = None) -> int:
+def main(path: Path, code: int | None = None) -> int:
     """See the runs of this task through; or handle a script whose setup ended it with `code`, or whose attendant was
     killed."""
-    array = read_record(path, seal)
+    array = read_record(path)
     if array is None:
         scheduler.requeue(_job_id())
         return 0
@@ -63,12 +60,12 @@ def main(path: Path, seal: str = "", code: int | None = None) -> int:
     return 0
 
 
-def read_record(path: Path, seal: str) -> JobArray | None:
+def read_record(path: Path) -> JobArray | None:
     """The array's record; None if this node does not see it in time, and its job is to start again."""
     until = time.monotonic() + LATE_SECONDS
     while True:
         try:
-            return JobArray.read(path, seal)
+            return JobArray.read(path)
         except (FileNotFoundError, NotADirectoryError):
             if time.monotonic() >= until:
                 break
@@ -98,7 +95,8 @@ def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendan
             stop_seconds=max(STOP_SECONDS, array.site["warning"]),
         ),
         Breaker(path.parent, partial(_call_off, launcher, submission), partial(launcher.runs_of, submission)),
-        Surroundings(node_failed=scheduler.node_is_lost, stalled=array.site.get("stalled")),
+        node_failed=scheduler.node_is_lost,
+        stalled=array.site.get("stalled"),
     )
 
 
@@ -243,10 +241,7 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     use_utf8()
-    record, *rest = sys.argv[1:]
-    # A job that an older version sent has no seal, which is longer than an exit code.
-    sealed = rest.pop(0) if rest and len(rest[0]) > 3 else ""
     try:
-        raise SystemExit(main(Path(record), sealed, *map(int, rest)))
+        raise SystemExit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
     except FlipscaleError as error:
         raise SystemExit(str(error)) from None
