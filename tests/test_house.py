@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
+    {"cell", "errors", "randomness", "scores", "settings", "stats", "tables", "words", "workspace"},
     {"plain_files"},
     {"guard"},
     {"architecture", "devices"},
@@ -56,6 +56,7 @@ OWNERS = {
     "pandas": {"collect", "fit", "track", "compare", "plot", "export", "report", "workflow"},
     "pyarrow": {"collect"},
     "orjson": {"collect"},
+    "rich": {"launch"},
 }
 
 
@@ -203,7 +204,7 @@ def _readable() -> list[list[str]]:
         "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
         "storage fit track sensitivity compare plot export report"
     )
-    ground = "workflow cli cell errors randomness scores settings stats words workspace guard plain_files"
+    ground = "workflow cli cell errors randomness scores settings stats tables words workspace guard plain_files"
     return [rooms.split(), ground.split()]
 
 

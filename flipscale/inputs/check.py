@@ -284,6 +284,8 @@ class _Inspection:
             case CaptionSet():
                 look = partial(self._captions, data)
             case CommandSet():
+                if data.arguments is None:
+                    return
                 look = partial(check_program, data.arguments, f"{'.'.join(map(str, at))}.arguments")
         if self._once(at, evaluation, look, key=("set", repr(data), str(probe))):
             self.looked_at["evaluation_sets"] += 1
