@@ -14,9 +14,9 @@ from functools import partial
 import open_clip
 import torch
 
+from flipscale.data.pairs import Data
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
 from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
-from flipscale.train.data import Data
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.processes import Group

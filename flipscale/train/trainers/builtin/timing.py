@@ -17,12 +17,12 @@ import psutil
 import torch
 
 from flipscale.cost import training_view
+from flipscale.data.pairs import Data, HeldOutItems
 from flipscale.devices import LOADERS
 from flipscale.identity import is_evaluated, scored, stage
 from flipscale.run import Doing, Lease, Probe, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings import Resources, Settings
 from flipscale.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
-from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import evaluate
 from flipscale.train.failure import is_out_of_memory, say
 from flipscale.train.machine import PeakMemory, device_name

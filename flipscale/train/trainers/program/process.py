@@ -20,8 +20,8 @@ from typing import IO
 
 import psutil
 
+from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.errors import DamagedFile
-from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
