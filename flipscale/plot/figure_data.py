@@ -24,6 +24,7 @@ from flipscale.compare.columns import SettingLabels
 from flipscale.errors import ResultsError
 from flipscale.plot.words import axis_values
 from flipscale.scores import is_fraction, lower_is_better
+from flipscale.study import LOOKS
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
@@ -72,6 +73,8 @@ class FigureData:
     """Whether no run has a score, so that the training loss stands in its place."""
     stated: StudyClaims | None = None
     """The claims that the study states, judged."""
+    looks: int = LOOKS
+    """Looks at the results, for which intervals are corrected."""
     chance: float | None = None
     """Chance level of the score; None if unknown."""
 
@@ -102,7 +105,8 @@ class FigureData:
         """
         try:
             results = self.rows.drop(columns=[*_COLUMNS_ADDED], errors="ignore")
-            return compare(results, baseline=self.baseline, score=self.score)
+            stated, looks = self.stated, self.looks
+            return compare(results, baseline=self.baseline, score=self.score, stated=stated, looks=looks)
         except ResultsError as reason:
             raise Undrawable(str(reason).rstrip(".")) from reason
 
