@@ -5,12 +5,27 @@ from dataclasses import dataclass, field
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline, SettingLabels
+from flipscale.compare.estimates import Estimate
 from flipscale.compare.gains import PairKey, StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.stated import StudyClaims
 from flipscale.compare.test_images import ImagesOfPairs
+from flipscale.settings import JsonObject
 from flipscale.stats import Noise
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """An evaluation with the content of its data, and how many runs have their score from it."""
+
+    measure: str
+    """The set and how its images are shown: 'two', 'two.masked'; '' is the study's own data."""
+    what: JsonObject | None
+    """What is measured, see `identity.measures`; None where a trainer scored."""
+    digest: str
+    """That of the data."""
+    runs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +69,8 @@ class Comparison:
     """The effect of other test images on gains, if runs kept which images they got right."""
     hours_note: str = ""
     """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
+    scored_by: tuple[ScoredBy, ...] = ()
+    """Where the run folders are here and say it; the sets of a mean are several."""
     guessing_note: str = ""
     """That its runs score no better than guessing; '' if they do, or if that is unknown."""
     caveats: tuple[str, ...] = ()
@@ -67,17 +84,25 @@ class Comparison:
     """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
 
     @property
+    def is_scored_on_several(self) -> bool:
+        """Whether its runs were scored on different data under one name."""
+        return len({each.measure for each in self.scored_by}) < len(self.scored_by)
+
+    @property
     def noise(self) -> Noise[PairKey] | None:
         """How far gains at equal samples scatter over seeds; None without pairs."""
         return None if self.gain_noise is None else self.gain_noise.noise
 
     @property
     def gains_claimed(self) -> int:
-        """Gains at equal samples that are judged, each corrected for their number."""
-        return sum(pair.gain.corrected is not None for pair in self.pairs)
+        """Gains at equal samples that no claim decides, each corrected for their number."""
+        return sum(_in_no_claim(pair.gain) for pair in self.pairs)
 
     @property
     def speedups_claimed(self) -> int:
-        """Speed-ups that are judged, each corrected for their number."""
-        found = [claim.curve.speedup for claim in self.claims if claim.curve.speedup]
-        return sum(speedup.speedup.corrected is not None for speedup in found)
+        """Speed-ups that no claim decides, each corrected for their number."""
+        return sum(_in_no_claim(claim.curve.speedup.speedup) for claim in self.claims if claim.curve.speedup)
+
+
+def _in_no_claim(estimate: Estimate) -> bool:
+    return estimate.corrected is not None and not estimate.corrected.claim
