@@ -31,6 +31,7 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         score=study.score,
         references=read_references(references) if references else None,
         or_loss=True,
+        labels=study.labels,
         stated=judge_study(results, study, score) if score else None,
     )
     chance = chance_level(opened.plan.runs, opened.workspace.results, results, data.score)
