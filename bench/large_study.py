@@ -40,7 +40,7 @@ score: zero_shot_top1
 
 CELLS = 2000
 
-VERBS = (["plan"], ["status"], ["collect", "--no-mlflow"], ["plot", "--redraw"], ["compare"], ["report"])
+VERBS = (["plan"], ["status"], ["collect", "--no-mlflow"], ["plot"], ["compare"], ["report"])
 
 LIMITS = {"plan": 1.0, "status": 1.0, "plot": 10.0}
 """Wall seconds that a verb may take on 10,000 runs, on 2 cores."""

@@ -17,7 +17,7 @@ are. Everything that flipscale raises on purpose is a `FlipscaleError`.
 
 The functions are in `flipscale.workflow.verbs`; docs/python.md describes each. Names load on first use, so importing
 flipscale costs nothing. `plan`, `collect`, `fit`, `compare`, `plot` and `report` are also modules that hold the parts
-of each: `flipscale.plot.accuracy` draws one panel on an Axes of yours.
+of each: `flipscale.plot.draw` draws one panel on an Axes of yours.
 """
 
 import importlib

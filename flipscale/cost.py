@@ -85,7 +85,7 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     shape = architecture(settings.model, settings.image_size)
     batch = settings.batch_size
     per_sample, loss, computed = _computed(settings, resources)
-    steps = steps_of(settings) if settings.samples else 0
+    steps = steps_of(settings)
     samples = steps * batch
     hours = rate_of(settings, resources).hours(computed * samples, samples)
     return Cost(
@@ -212,16 +212,16 @@ def _flops_of(settings: Priced) -> "Flops":
 
 
 def steps_of(settings: Settings) -> int:
-    """Steps of the schedule: the samples over the batch size, to the nearest, halves up, and at least one."""
+    """Steps of the schedule: the samples over the batch size, to the nearest, halves up, and at least one of any."""
     batch = settings.batch_size
-    return max(1, (2 * settings.samples + batch) // (2 * batch))
+    return max(1, (2 * settings.samples + batch) // (2 * batch)) if settings.samples else 0
 
 
 def scored_steps(settings: Settings) -> set[int]:
     """The steps after which a run is evaluated: at the fractions of its schedule that it asks for, and at the end."""
     steps = steps_of(settings)
     # Halves go up: Python's round takes them to the even neighbour.
-    return {max(1, math.floor(at * steps + 0.5)) for at in settings.evaluation.at} | {steps}
+    return {min(steps, max(1, math.floor(at * steps + 0.5))) for at in settings.evaluation.at} | {steps}
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from flipscale.settings import (
     Settings,
     Tuning,
     WebDataset,
+    Weights,
     plain,
 )
 from flipscale.study import SETTINGS
@@ -156,12 +157,15 @@ def labelled_test_images(settings: Settings) -> int:
     return settings.fine_tuning.images or images_scored(settings.evaluation, labelled_set(settings))
 
 
+def trains(settings: Settings) -> bool:
+    """Whether a run trains anything: with samples 0 it is the weights that it starts from, and is only scored."""
+    return bool(settings.samples or settings.tuning or settings.fine_tuning)
+
+
 def is_evaluated(settings: Settings) -> bool:
     """Whether a run gets scores: shards have no held-out part of their own, and a command scores as it likes."""
-    if settings.fine_tuning is not None:
-        return True
-    scores_itself = not isinstance(settings.data, WebDataset) or settings.trainer.kind == "command"
-    return scores_itself or bool(settings.evaluation.data or settings.evaluation.sets)
+    by_itself = settings.fine_tuning is not None or settings.trainer.kind == "command"
+    return by_itself or bool(scored_sets(settings))
 
 
 # Ids
@@ -177,7 +181,7 @@ def id_of(settings: Settings, known: JsonObject) -> str:
     digest = hashlib.sha256(_CANONICAL_JSON.encode({"recipe": RECIPE, **known}).encode()).hexdigest()
     readable = (
         settings.model,
-        dataset_name(settings.data),
+        dataset_name(settings.data) if trains(settings) else _start_name(settings.init) if settings.init else "random",
         show_setting(settings.samples),
         f"m{settings.mask_ratio:g}",
         *([_tuning_words(settings.tuning, settings)] if settings.tuning else []),
@@ -238,6 +242,11 @@ def identity(settings: Settings) -> JsonObject:
 
 def _takes_part(name: str, settings: Settings) -> bool:
     """Whether a setting that others need is not at its default, in the run or in its tuning."""
+    if name == "samples":
+        return trains(settings)
+    needs = SETTINGS[name].needs
+    if needs and not _takes_part(needs, settings):
+        return False
     tuned = name == "mask_ratio" and settings.tuning is not None and settings.tuning.mask_ratio != 0
     return tuned or getattr(settings, name) != SETTINGS[name].default
 
@@ -249,8 +258,7 @@ def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
     if name == "data":
         return _of_data(settings.data), _of_data(SETTINGS["data"].default)
     if name == "init" and settings.init is not None:
-        # Every run's weights are called model.pt, so the folder is part of the name.
-        return settings.init.name or "/".join(settings.init.path.split("/")[-2:]), None
+        return _start_name(settings.init), None
     if name == "trainer" and getattr(settings.trainer, "name", None):
         return settings.trainer.name, None  # type: ignore[union-attr]
     value = getattr(settings, name)
@@ -259,6 +267,11 @@ def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
     if isinstance(value, FineTuning):
         return _of_fine_tuning(value, settings.data), None
     return plain(value), plain(SETTINGS[name].default)
+
+
+def _start_name(init: Weights) -> str:
+    # Every run's weights are called model.pt, so the folder is part of the name.
+    return init.name or "/".join(init.path.split("/")[-2:])
 
 
 def _options(record: object) -> JsonObject:
@@ -350,9 +363,11 @@ def measure_of(of_set: str, shown: str) -> str:
 
 
 def scored_sets(settings: Settings) -> dict[str, DataSet | EvaluationSet]:
-    """The sets of an evaluation by name: '' is its main one, which training data of shards have not."""
+    """The sets of an evaluation by name: '' is its main one, by default the held-out part of what is trained on. Shards
+    have none."""
     evaluation = settings.evaluation
-    main = evaluation.data or (None if isinstance(settings.data, WebDataset) else settings.data)
+    has_held_out = trains(settings) and not isinstance(settings.data, WebDataset)
+    main = evaluation.data or (settings.data if has_held_out else None)
     return ({} if main is None else {"": main}) | dict(evaluation.sets)
 
 

@@ -28,10 +28,12 @@ from flipscale.identity import (
     lineage,
     parent_of,
     run_id,
+    scored_sets,
     show_setting,
     stage,
+    trains,
 )
-from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, WebDataset, plain
+from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -396,18 +398,15 @@ def _priced(settings: Settings, resources: Resources, measured: Timings) -> tupl
     predicted, timed = cost(stage(settings), resources), run_time(settings, resources, measured)
     if timed is not None:
         return predicted.taking(timed.hours), timed
-    if is_on_accelerator(resources) and is_evaluated(settings):
+    if (is_on_accelerator(resources) or not trains(settings)) and is_evaluated(settings):
         scoring = scoring_hours(stage(settings), resources, _images_scored(settings))
         predicted = predicted.taking(total_hours([predicted.hours, scoring]))
     return predicted, None
 
 
 def _images_scored(settings: Settings) -> int:
-    """The images that a run is scored on, as far as the study says; shards that are trained on hold none out."""
-    evaluation, main = settings.evaluation, settings.evaluation.data or settings.data
-    held_out = evaluation.data is not None or not isinstance(main, WebDataset)
-    sets = [*evaluation.sets.values(), *([main] if held_out else [])]
-    return sum(images_scored(evaluation, each) for each in sets)
+    """The images that a run is scored on, as far as the study says."""
+    return sum(images_scored(settings.evaluation, each) for each in scored_sets(settings).values())
 
 
 def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:

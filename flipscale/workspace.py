@@ -63,11 +63,6 @@ class StudyFiles:
         return self.folder / "runs.tar.bz2"
 
     @property
-    def drawn(self) -> Path:
-        """What each figure was drawn from."""
-        return self.figures / ".drawn.json"
-
-    @property
     def report(self) -> Path:
         return self.figures / "report.html"
 

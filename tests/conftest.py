@@ -2,10 +2,13 @@
 
 import gc
 import os
+import re
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,44 @@ RAY = pytest.StashKey[RayCluster | None]()
 
 LONGEST = ("ray", "second ray", "slurm")
 """Lanes that the end of all tests waits for: the others leave them the cores."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew; read the difference")
+
+
+class Golden:
+    """Compares texts with golden files, whole; with --update-golden it writes those that differ."""
+
+    def __init__(self, update: bool) -> None:
+        self.update = update
+
+    def __call__(self, file: Path, text: str, *, rounded: bool = False) -> None:
+        """rounded: numbers may differ by one in their last digit, as processors round differently."""
+        kept = file.read_text(encoding="utf-8") if file.exists() else ""
+        if rounded and same_but_for_rounding(kept, text):
+            return
+        if self.update and text != kept:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            kept = text
+        assert text == kept
+
+
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def same_but_for_rounding(old: str, new: str) -> bool:
+    """Whether two texts have the same words, and numbers that differ by one in the last printed digit at most."""
+    if NUMBER.sub("", old) != NUMBER.sub("", new):
+        return False
+    numbers = [[Decimal(number.replace(",", "")) for number in NUMBER.findall(text)] for text in (old, new)]
+    return all(abs(a - b) <= Decimal(1).scaleb(b.as_tuple().exponent) for a, b in zip(*numbers, strict=True))
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(request.config.getoption("--update-golden"))
 
 
 def lane_of(item: pytest.Item) -> str:
@@ -180,6 +221,6 @@ def browser() -> Iterator[object]:
 @pytest.fixture
 def in_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of drawings: a PNG and a PDF of each figure take three quarters of the time."""
-    from flipscale.plot import saving  # Tests that draw nothing do without matplotlib.
+    from flipscale.plot import figures  # Tests that draw nothing do without matplotlib.
 
-    monkeypatch.setattr(saving, "FORMATS", {"svg": saving.FORMATS["svg"]})
+    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})

@@ -187,7 +187,7 @@ SHOWN_FROM = {
 
 
 def gallery() -> str:
-    """Every figure, with the command that made it, the function that draws it on an Axes, and how to read it."""
+    """Every figure, with the command that made it, the call that draws it on an Axes, and how to read it."""
     from flipscale.plot import FIGURES
 
     parts = []
@@ -196,7 +196,7 @@ def gallery() -> str:
         parts.append(
             f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. {kind.how_to_read}\n\n"
             f"![{kind.about}](../plots/{study}/{name}.png)\n\n"
-            f"`flipscale plot studies/{study}.yaml` · on an Axes: `flipscale.plot.{kind.on_axes.__name__}`\n"
+            f'`flipscale plot studies/{study}.yaml` · on an Axes: `draw("{name}", data, ax)`\n'
         )
     return "\n".join(parts)
 

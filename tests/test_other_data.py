@@ -65,11 +65,12 @@ def test_a_set_that_is_added_after_training_is_scored_and_nothing_is_trained(tmp
     flipscale("submit", *where, cwd=tmp_path)
     (tmp_path / "colour.yaml").write_text(STUDY)
     said = flipscale("plan", *where, cwd=tmp_path).stdout
-    assert lines(said, "to score")[0].startswith('4 of 4 trained; 4 to score on "two" (about ')
+    assert lines(said, "4 of 4") == lines(said, '4 of 4 trained; 4 to score on "two" (about ')
     runs = sorted(Workspace(tmp_path / "results").runs.iterdir())
     kept = {path: (run / path).read_bytes() for run in runs for path in ("result.json", "metrics.jsonl", "run.json")}
     said = flipscale("submit", *where, cwd=tmp_path).stderr
     assert "submitted 4 runs to local (4 of them trained, and only scored)" in said
+    assert lines(said, "running") == lines(said, ": running, trained, to be scored")
     assert {path: (run / path).read_bytes() for run in runs for path in kept} == kept
     assert not lines(flipscale("plan", *where, cwd=tmp_path).stdout, "to score")
     flipscale("collect", *where, "--no-mlflow", cwd=tmp_path)

@@ -20,7 +20,7 @@ from flipscale.compare.of_study import judge_study
 from flipscale.compare.stated import Verdict
 from flipscale.identity import dataset_name
 from flipscale.plan import Run
-from flipscale.plot import error_vs_compute, read_references
+from flipscale.plot import draw, figure_data, read_references
 from flipscale.scores import INFERENCES, is_fraction
 from flipscale.settings import Settings
 from flipscale.study.study import Contrast, Values
@@ -327,7 +327,8 @@ def test_others_results_are_drawn_beside_the_studies_that_name_them() -> None:
         assert "--references studies/references.csv" in one.header["Notes"]
         results = with_costs(one, measured(one))
         _, ax = plt.subplots()
-        error_vs_compute(results, ax, baseline=baseline_of(one.study), score=one.study.score, references=references)
+        data = figure_data(results, baseline=baseline_of(one.study), score=one.study.score, references=references)
+        draw("error_vs_compute", data, ax)
         drawn = [float(y) for line in ax.lines for y in line.get_ydata()]
         assert min(abs(y - (1 - published_as)) for y in drawn) < 1e-9, name
         plt.close()

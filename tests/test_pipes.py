@@ -12,7 +12,6 @@ from flipscale.cli import main
 from flipscale.errors import DamagedFile, DataError, FlipscaleError
 from flipscale.inputs import captions, idx, labelled, shards, weights
 from flipscale.plot import references
-from flipscale.plot.unchanged import DrawnBefore
 from flipscale.run import RunFolder
 from flipscale.run.weights import lacks_weights
 from flipscale.train.data.views import open_image
@@ -156,12 +155,6 @@ def test_plan_check_waits_for_no_pipe(
         assert main(["plan", "study.yaml", "--check"]) == 1
     said = capsys.readouterr().err
     assert "pipe, where a plain file is expected" in said or "pipe.json is neither a file" in said
-
-
-def test_a_figure_that_is_a_pipe_is_not_as_it_was_drawn(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "figure.svg")
-    with patience():
-        assert not DrawnBefore("digest", tmp_path / ".drawn.json").has("figure", [tmp_path / "figure.svg"])
 
 
 @pytest.mark.slow

@@ -205,6 +205,43 @@ def test_setting_that_changes_the_result_makes_another_run(run_of, name: str, va
     assert run_of(**{name: value}, **needed).id != run_of(**needed).id
 
 
+OF_TRAINING = [
+    *("data", "data_size", "crop", "flip", "text_mask_ratio", "text_mask", "batch_size", "lr", "warmup", "schedule"),
+    *("cooldown", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [case for case in OTHER if case[0] in OF_TRAINING])
+def test_settings_of_training_are_not_part_of_a_checkpoint_that_is_only_scored(run_of, name: str, value: str):
+    scored = {"samples": "0", "init": "base.pt", **NEEDS.get(name, {})}
+    assert run_of(EVALUATED, **scored, **{name: value}).id == run_of(EVALUATED, **scored).id
+
+
+EVALUATED = "evaluation: {data: shapes}\n"
+
+
+def test_settings_of_training_are_part_of_a_checkpoint_that_is_tuned(run_of):
+    tuned = {"samples": "0", "init": "base.pt", "tuning": "1k"}
+    assert run_of(**tuned, lr="1e-3").id != run_of(**tuned).id
+
+
+def test_a_checkpoint_that_is_only_scored_is_named_by_its_weights(run_of):
+    assert run_of(EVALUATED, samples="0", init="base.pt").id.startswith("ViT-w32d2-4_base.pt_0_m0_s0_")
+    named = run_of(EVALUATED, samples="0", init="{path: base.pt, name: laion-b16}")
+    assert named.id.startswith("ViT-w32d2-4_laion-b16_0_m0_s0_")
+    assert (
+        run_of(EVALUATED, samples="0", init="base.pt", normalization="openai").id
+        != run_of(EVALUATED, samples="0", init="base.pt").id
+    )
+
+
+def test_a_checkpoint_is_scored_on_what_the_evaluation_names_alone(run_of):
+    sets = "evaluation: {sets: {two: {folder: two}}}\n"
+    assert list(measures(run_of(sets, samples="0", init="base.pt").settings)) == ["two"]
+    assert list(measures(run_of(EVALUATED, samples="0", init="base.pt").settings)) == [""]
+    assert list(measures(run_of(sets, samples="0", init="base.pt", tuning="1k").settings)) == ["", "two"]
+
+
 OTHER_OPTIONS = [
     ("shapes.pairs", "data", "{shapes: {}}", "{shapes: {pairs: 0.5}}"),
     ("shapes.seed", "data", "{shapes: {}}", "{shapes: {seed: 1}}"),

@@ -28,15 +28,15 @@ DRAW = """
 import sys
 from pathlib import Path
 from flipscale.collect import read_curves, read_results
-from flipscale.plot import figure_data, plot_all, saving
-pdf, _ = saving.FORMATS.pop("pdf"), saving.FORMATS.pop("png")  # A PNG shows no ids.
+from flipscale.plot import FORMATS, figure_data, plot_all
+pdf, _ = FORMATS.pop("pdf"), FORMATS.pop("png")  # A PNG shows no ids.
 study, out = Path(sys.argv[1]), Path(sys.argv[2])
 results = read_results(study / "results.csv")
 score = "glyphs.zero_shot_top1"
 curves = read_curves(study / "curves.parquet", metrics=("loss", score))
 data = figure_data(results, curves, study="mosaic", score=score)
 plot_all(data, out)
-saving.FORMATS["pdf"] = pdf  # Its ids and fonts are written in the same way for each figure, and take long.
+FORMATS["pdf"] = pdf  # Its ids and fonts are written in the same way for each figure, and take long.
 plot_all(data, out, ["accuracy_vs_flops", "training_loss"])
 """
 
@@ -96,5 +96,5 @@ def test_bars_end_at_0_and_100_percent_and_the_small_print_says_so():
     (ax,) = figure.axes
     ends = np.concatenate([path.vertices[:, 1] for bars in ax.collections for path in bars.get_paths()])
     assert (ends.min(), ends.max()) == (0, 1)
-    assert "bars are cut at 0 and 100 %" in figure.texts[0].get_text()
+    assert "bars: ± 1 sd within what the score can be" in figure.texts[0].get_text()
     assert ax.get_ylim()[1] < 1.1

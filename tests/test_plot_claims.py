@@ -9,11 +9,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from flipscale.compare import judge_claims
 from flipscale.plan import plan
-from flipscale.plot import Undrawable, claims
+from flipscale.plot import Undrawable, draw, figure_data
 from flipscale.plot.claims import VERDICT_STYLES
 from flipscale.report import write_report
-from flipscale.study import Contrast, Expectation, StatedClaim, read_study
+from flipscale.study import MARGIN, Contrast, Expectation, StatedClaim, read_study
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +30,8 @@ def drawn(*stated: StatedClaim) -> Figure:
     )
     figure = Figure()
     FigureCanvasAgg(figure)
-    claims(results, figure.subplots(), claims=stated, score="zero_shot_top1")
+    family = judge_claims(results, stated, score="zero_shot_top1", margin=MARGIN)
+    draw("claims", figure_data(results, score="zero_shot_top1", stated=family), figure.subplots())
     return figure
 
 
@@ -53,7 +55,7 @@ def test_a_claim_that_holds_one_that_is_contradicted_and_one_that_is_undecided_d
     ]
     assert len({style.marker for style in VERDICT_STYLES.values()}) == 3
     markers = [line.get_marker() for line in ax.lines if len(line.get_xdata()) == 1]
-    assert [marker for marker in markers if marker not in "<>"] == ["o", "|", "X", "D"]
+    assert [marker for marker in markers if marker not in "<>"] == ["o", "X", "D", "|"]
 
 
 def test_without_claims_there_is_no_figure() -> None:

@@ -110,7 +110,7 @@ def test_a_package_is_pickled_by_name() -> None:
 
 
 def test_parts_of_the_packages_stay_where_they_are() -> None:
-    assert flipscale.plot.accuracy is __import__("flipscale.plot.lines", fromlist=["accuracy"]).accuracy
+    assert flipscale.plot.draw is __import__("flipscale.plot.figures", fromlist=["draw"]).draw
     assert flipscale.plan.Plan is flipscale.Plan
 
 

@@ -129,8 +129,10 @@ def test_the_first_study(here: Path) -> None:
 def test_shards_of_your_own(here: Path) -> None:
     said = follow("your-shards.md", here, os.environ)
     assert rows(here, "mine") == 8
-    scores = read_results(here / "results/mine/results.csv")[["colours.zero_shot_top1", "held_out_loss"]]
-    assert scores.notna().all(axis=None)
+    found = read_results(here / "results/mine/results.csv")
+    assert found[["colours.zero_shot_top1", "held_out_loss", "coarse.zero_shot_top1"]].notna().all(axis=None)
+    assert '8 of 8 trained; 8 to score on "coarse"' in said
+    assert "submitted 8 runs to local (8 of them trained, and only scored)" in said
     assert "wrote results/mine/comparison-held_out_loss.json" in said
 
 

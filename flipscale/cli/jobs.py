@@ -149,7 +149,7 @@ def status(args: argparse.Namespace) -> int:
         raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {opened.arguments}")
     say_folder(opened)
     progress = next(launch.watch(opened.plan.runs, args.results))
-    finished = {run.id: run.files for run in progress.runs if run.state is State.FINISHED}
+    finished = {run.id: run.files for run in progress.runs if "result.json" in run.files}
     code = code_changes(opened.plan.runs, args.results, finished)
     if args.json:
         counts = {str(state): progress.count(state) for state in State if progress.count(state)}

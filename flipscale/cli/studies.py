@@ -85,8 +85,9 @@ def plan(args: argparse.Namespace) -> int:
     _say_power(opened)
     print(cost_in_words(planned))
     if unscored.runs:
-        print(f"{unscored.trained} of {len(planned.runs)} trained; {unscored.words}")
-    if clock := str(wall_clock(planned, args.results)):
+        print(unscored.words)
+    clock = wall_clock(planned, args.results)
+    if str(clock) and not (unscored.runs and clock.done == clock.runs):
         print(clock)
     if checked:
         checked.raise_if_any()

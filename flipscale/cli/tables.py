@@ -85,18 +85,17 @@ def plot_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="published results to show beside these, such as studies/references.csv",
     )
-    parser.add_argument("--redraw", action="store_true", help="draw all figures, not only those that have changed")
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draw the figures of a study from its results.csv; unchanged figures are not redrawn."""
+    """Draw the figures of a study from its results.csv."""
     from flipscale.workflow.drawn import draw_study, drawn_in_words
 
     opened = open_study_of(args)
-    drawn = draw_study(opened, args.references, redraw=args.redraw)
+    drawn = draw_study(opened, args.references)
     if args.json:
         files = [str(path) for path in drawn.files]
-        print_json({"figures": files, "skipped": drawn.skipped, "unchanged": drawn.unchanged})
+        print_json({"figures": files, "skipped": drawn.skipped})
     else:
         say(drawn_in_words(drawn, opened.files.figures))
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
 from flipscale.errors import DataError, FlipscaleError
-from flipscale.identity import labelled_set, stage
+from flipscale.identity import labelled_set, scored_sets, stage, trains
 from flipscale.inputs import captions, fashion, idx, labelled, shards
 from flipscale.inputs.checked import Checked
 from flipscale.inputs.classes import IMAGENET_CLASSES
@@ -95,7 +95,8 @@ class _Inspection:
             device = "cuda" if run.resources.gpus or on_gpu else "cpu"
             self._open_clip(settings.trainer, settings, run.resources, device)
             own_shards = settings.crop is not None
-        self._training(settings, own_shards=own_shards)
+        if trains(settings):
+            self._training(settings, own_shards=own_shards)
         if settings.init is not None and not run.parents:
             self._init(settings.init, settings.model)
         self.evaluations(settings)
@@ -245,12 +246,12 @@ class _Inspection:
     def evaluations(self, settings: Settings) -> None:
         evaluation = settings.evaluation
         probe, named = evaluation.linear_probe, evaluation.data
-        data = named or settings.data
-        at: Path_ = ("evaluation", "data", data.kind) if named else ("data", data.kind)
+        data = scored_sets(settings).get("")
+        at: Path_ = ("evaluation", "data", named.kind) if named else ("data", settings.data.kind)
         value = evaluation if named else settings.data
         if isinstance(data, Fashion):
             self._scored_on_fashion(data, at, value, probe)
-        elif isinstance(data, WebDataset) and named:
+        elif isinstance(data, WebDataset):
             declared = repr(("scored", data))
             self._once(at, value, partial(self._pairs, declared, data, at, value), key=("scored", declared))
         for name, declared_set in evaluation.sets.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from flipscale import settings as declared
 from flipscale.errors import FlipscaleError
-from flipscale.identity import labelled_set
+from flipscale.identity import labelled_set, scored_sets
 from flipscale.inputs import captions, fashion, idx, shards
 from flipscale.inputs.classes import FASHION_CLASSES
 from flipscale.inputs.labelled import class_folders, images_in
@@ -25,15 +25,12 @@ END_BYTES = 10**6
 
 def digests(settings: declared.Settings) -> dict[str, str]:
     """The digest of each set that a run is scored on, by name, where it is known; "" is the study's own data."""
-    evaluation = settings.evaluation
     found: dict[str, str | None] = {}
     if settings.fine_tuning is not None:
         found[""] = digest(labelled_set(settings))
     else:
-        # Shards that are trained on have no held-out part.
-        if evaluation.data or not isinstance(settings.data, declared.WebDataset):
-            found[""] = digest(evaluation.data or settings.data, evaluation.linear_probe)
-        found |= {name: digest(data, evaluation.linear_probe) for name, data in evaluation.sets.items()}
+        probe = settings.evaluation.linear_probe
+        found |= {name: digest(data, probe) for name, data in scored_sets(settings).items()}
     return {name: known for name, known in found.items() if known is not None}
 
 

@@ -17,7 +17,6 @@ from flipscale.errors import LaunchError
 from flipscale.launch.local.launcher import slots_for
 from flipscale.launch.states import run_folder
 from flipscale.plan import Plan, Run
-from flipscale.run import State
 from flipscale.words import count, duration
 
 
@@ -122,7 +121,7 @@ class WallClock:
     def __str__(self) -> str:
         """'about 3 min on 2 workers, 24 of 36 done'."""
         done = f"{self.done} of {self.runs} done" if self.done else ""
-        if not self.workers or self.done == self.runs:
+        if not (self.workers and self.seconds) or self.done == self.runs:
             return done
         what = "" if self.timed else " of training"
         return ", ".join(filter(None, [f"{_about(self)}{what} on {count(self.workers, 'worker')}", done]))
@@ -134,8 +133,8 @@ def wall_clock(plan: Plan, results: Path, finished: Collection[str] | None = Non
     finished: the ids of its finished runs, if a caller has looked at their folders already.
     """
     if finished is None:
-        finished = {run.id for run in plan.runs if run_folder(results, run.id).glance().state() is State.FINISHED}
-    left = [run for run in plan.runs if run.id not in finished]
+        finished = {run.id for run in plan.runs if run_folder(results, run.id).is_trained}
+    left = [run for run in plan.runs if run.id not in finished and run.cost.train_flops]
     workers = min(workers_here(plan.runs), max(1, len(left)))
     ordered = _in_turn(left) if workers else []
     about, low, high = (_simulated(ordered, workers, end) for end in ("about", "low", "high"))

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from flipscale.errors import RunFolderError
 from flipscale.launch.stall import silence
-from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
+from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
 from flipscale.workspace import RUNS_FOLDER
 
@@ -67,6 +67,8 @@ class RunProgress:
     @property
     def seen(self) -> str:
         """Its samples so far, for a person; '' before the first record."""
+        if SCORING_FILE in self.files and self.state is not State.FINISHED:
+            return ", ".join(filter(None, ["trained, to be scored", self.quiet]))
         said = [f"{self.samples_seen:,} of {self.total:,} samples"] if self.samples_seen else []
         if self.loss is not None:
             said.append(f"loss {self.loss:.4f}")

@@ -78,7 +78,7 @@ class _Watched:
     def __init__(self, runs: Sequence[Run], results: Path):
         self.runs = runs
         self.results = results
-        self.flops = {run.id: run.cost.train_flops for run in runs}
+        self.flops = {run.id: run.cost.train_flops or 1 for run in runs}  # 1: a checkpoint is only scored.
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
         self.is_timed = all(run.timed for run in runs)
         self.work = {run.id: seconds_of_run(run) for run in runs} if self.is_timed else self.flops

@@ -4,17 +4,16 @@ import itertools
 import textwrap
 from collections.abc import Sequence
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipscale.compare import Estimate, JudgedClaim, StudyClaims, Verdict, claim_count, judge_claims
+from flipscale.compare import Estimate, JudgedClaim, StudyClaims, Verdict, claim_count
 from flipscale.plot.figure_data import FigureData, Undrawable
-from flipscale.plot.intervals import draw_bars
-from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
+from flipscale.plot.gains import draw_bars
+from flipscale.plot.page import Panel
 from flipscale.plot.style import LineStyle, arm_style
 from flipscale.scores import score_label
-from flipscale.study import MARGIN, Expectation, StatedClaim
+from flipscale.study import Expectation
 from flipscale.words import joined
 
 MOST_CLAIMS = 60
@@ -33,27 +32,11 @@ VERDICT_STYLES = {
 _PUBLISHED = LineStyle("#000000", "|", "")
 
 
-def claims_panels(data: FigureData) -> list[Panel]:
+def claims(data: FigureData) -> list[Panel]:
     """One panel of all claims."""
-    if data.stated is None:
-        raise Undrawable("the study states no claims")
-    return _panels(data.stated, data.rows)
-
-
-def claims(
-    results: pd.DataFrame, ax: Axes, *, claims: Sequence[StatedClaim], score: str, margin: float = MARGIN
-) -> pd.DataFrame:
-    """Draw the claims of a study (`read_study(file).claims`) onto an Axes, judged by a table of results.
-
-    Returns the runs that decide them.
-    """
-    family = judge_claims(results, claims, score=score, margin=margin)
+    family, rows = data.stated, data.rows
     if family is None:
         raise Undrawable("the study states no claims")
-    return alone(ax, _panels(family, results))
-
-
-def _panels(family: StudyClaims, rows: pd.DataFrame) -> list[Panel]:
     # A factor along the schedule has another axis; compare states it.
     tested = [(judged, judged.difference) for judged in family.claims if judged.difference and judged.unit != "x"]
     if not tested:
@@ -64,10 +47,14 @@ def _panels(family: StudyClaims, rows: pd.DataFrame) -> list[Panel]:
     heights = [_GAP + _NAME_LINE * (name.count("\n") + 1) for name in names]
     middles = [end - height / 2 for end, height in zip(itertools.accumulate(heights), heights, strict=True)]
 
-    def draw(ax: Axes) -> Drawing:
+    def draw(ax: Axes) -> None:
         low, high = _limits(tested)
         for y, (judged, difference) in zip(middles, tested, strict=True):
             _draw(ax, y, judged, difference, (low, high))
+        for y, (judged, _) in zip(middles, tested, strict=True):
+            if (published := judged.claim.published) is not None:
+                look = _PUBLISHED.keywords()
+                ax.plot([published], [y], ms=12, markeredgewidth=1.5, zorder=5, label="published", **look)
         ax.axvline(0, color="#444444", linewidth=1, zorder=2)
         if any(judged.claim.expect is Expectation.LEVEL for judged, _ in tested):
             ax.axvspan(-family.margin, family.margin, color="#f0f0f0", zorder=0)
@@ -80,7 +67,6 @@ def _panels(family: StudyClaims, rows: pd.DataFrame) -> list[Panel]:
         ax.tick_params(axis="y", length=0, pad=9)
         ax.grid(visible=False, axis="y")
         ax.spines["left"].set_visible(False)
-        return Drawing(lines=_legend([judged for judged, _ in tested]))
 
     widest = max(len(line) for name in names for line in name.split("\n"))
     size = 4.6 + 0.062 * widest, sum(heights) + 1.4
@@ -130,24 +116,7 @@ def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: 
     """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
     style = VERDICT_STYLES[judged.verdict]
     draw_bars(ax, _corrected(difference), difference.interval, y, style.color, frame, across=True)
-    ax.plot(
-        [difference.mean or 0.0],
-        [y],
-        zorder=4,
-        ms=6.5,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        **style.keywords(),
-    )
-    if judged.claim.published is not None:
-        ax.plot([judged.claim.published], [y], ms=12, markeredgewidth=1.5, zorder=5, **_PUBLISHED.keywords())
-
-
-def _legend(tested: Sequence[JudgedClaim]) -> list[DrawnLine]:
-    """The verdicts that occur, and what was published."""
-    entries = {
-        str(verdict): style for verdict, style in VERDICT_STYLES.items() if any(j.verdict is verdict for j in tested)
-    }
-    if any(judged.claim.published is not None for judged in tested):
-        entries["published"] = _PUBLISHED
-    return [DrawnLine(words, style, (), ()) for words, style in entries.items()]
+    mean = difference.mean or 0.0
+    (mark,) = ax.plot([mean], [y], zorder=4, ms=6.5, label=str(judged.verdict), **style.keywords())
+    mark.set_markeredgecolor("white")
+    mark.set_markeredgewidth(0.5)

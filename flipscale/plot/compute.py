@@ -1,6 +1,6 @@
 """Error against training FLOPs with laws through the best runs, and the best size of each budget."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.errors import ResultsError
-from flipscale.fit import Fit, Options, evened, fit, frontier, is_isoflop, isoflop
-from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data
-from flipscale.plot.lines import add_references
-from flipscale.plot.on_axes import on_axes
-from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
+from flipscale.fit import Fit, Options, evened, fit, frontier, is_isoflop
+from flipscale.fit import isoflop as isoflop_fit
+from flipscale.plot.figure_data import FigureData, Undrawable, check_arms
+from flipscale.plot.lines import FloatArray, add_references
+from flipscale.plot.page import Panel
 from flipscale.plot.style import QUIET, arm_style, log_axis, power, ramp_style
-from flipscale.plot.thinning import FloatArray, drawn_points
 from flipscale.scores import score_label
 from flipscale.words import fixed, percent
 
@@ -27,25 +26,7 @@ _DRAWS = 250  # resamples per arm: a figure shows no third digit of an interval,
 _ALONG = 60  # points of a drawn law
 
 
-def error_vs_compute(
-    results: pd.DataFrame,
-    ax: Axes,
-    *,
-    law: str = "power",
-    baseline: Mapping[str, object] = NO_MASK,
-    score: str | None = None,
-    references: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Draw the error against training FLOPs onto an Axes, with the front of each arm and a law of `flipscale.fit`.
-
-    `results` is results.csv's table, or rows of it. The error is 1 - the score, or a loss itself. Returns the runs
-    drawn; raises Undrawable with the reason where there is nothing to draw.
-    """
-    data = figure_data(results, baseline=baseline, score=score, references=references)
-    return alone(ax, compute_panels(data, law))
-
-
-def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
+def error_vs_compute(data: FigureData, law: str = "power") -> list[Panel]:
     """One panel: the mean of each cell as a point, those on its arm's front filled, and a law through that front."""
     check_arms(data)
     data = with_error(data)
@@ -59,14 +40,13 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
         rows = rows.assign(train_flops=evened(spent))
     by_arm = {arm: rows[rows["arm"] == arm] for arm in sorted(set(rows["arm"]))}
 
-    def draw(ax: Axes) -> Drawing:
-        drawing = Drawing()
+    def draw(ax: Axes) -> None:
         for arm, of_arm in by_arm.items():
-            drawing.lines.append(_draw_arm(ax, data, of_arm, arm, law, drawing))
+            _draw_arm(ax, data, of_arm, arm, law)
         best = frontier(_means(rows), x="train_flops", y="error")
         # Dark steps, so that nobody takes it for a band.
         ax.step(best["train_flops"], best["error"], where="post", color=QUIET, linewidth=0.9, zorder=1.8, label="front")
-        references = add_references(ax, data, rows, "train_flops", drawing, y="error")
+        references = add_references(ax, data, rows, "train_flops", y="error")
         log_axis(ax.xaxis, ax.dataLim.intervalx, power)
         # A band of few runs is wider than everything else: it may leave the frame.
         errors = pd.concat([rows["error"], references["error"]]).astype(float)
@@ -74,7 +54,6 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
         margin = (errors.max() / errors.min()) ** 0.08 * 1.01
         ax.set_ylim(errors.min() / margin, errors.max() * margin)
         ax.set_xlabel("training FLOPs, C")
-        return drawing
 
     marks = (
         "points: means over seeds, filled on the front of their arm; grey steps: the front of all arms\n"
@@ -83,40 +62,32 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
     return [Panel("", rows, draw, _words(data), marks, chance=data.chance_of_error)]
 
 
-def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int, law: str, drawing: Drawing) -> DrawnLine:
+def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int, law: str) -> None:
     """An arm's points and the law through its front; without a law its points alone."""
-    style = arm_style(arm)
+    style, words = arm_style(arm), data.arms[arm]
     means = _means(rows)
     xs, ys = means["train_flops"].to_numpy(), means["error"].to_numpy()
     on_front = means.index.isin(frontier(means, x="train_flops", y="error").index)
-    drawn = drawn_points(xs, ys) | on_front
-    dots = style.without_line()
-    behind = drawn & ~on_front
-    ax.plot(xs[behind], ys[behind], ms=3.5, markerfacecolor="white", alpha=0.6, zorder=2, **dots.keywords())
-    ax.plot(xs[on_front], ys[on_front], ms=5.5, zorder=4, **dots.keywords())
-    for x, y in zip(xs[drawn], ys[drawn], strict=True):
-        drawing.avoid.append(([x], [y]))
+    dots = style.without_line().keywords()
+    ax.plot(xs[~on_front], ys[~on_front], ms=3.5, markerfacecolor="white", alpha=0.6, zorder=2, **dots)
+    (front,) = ax.plot(xs[on_front], ys[on_front], ms=5.5, zorder=4, **dots)
+    options = Options(frontier="pareto", accuracy=False, starts=_STARTS, draws=_DRAWS)
     try:
-        found = fit(
-            rows,
-            law,
-            x=["train_flops"],
-            y="error",
-            options=Options(frontier="pareto", accuracy=False, starts=_STARTS, draws=_DRAWS),
-        )
+        found = fit(rows, law, x=["train_flops"], y="error", options=options)
     except ResultsError:
-        return DrawnLine(data.arms[arm], dots, xs[on_front].tolist(), ys[on_front].tolist())
+        front.set_label(words)
+        return
     along = np.geomspace(xs[on_front].min(), xs[on_front].max(), _ALONG)
     line = _steady(found.predict({"train_flops": along}))
     ax.plot(along, line, color=style.color, linestyle=style.dashes, zorder=3)
+    ax.plot([], [], label=_named(words, found), **style.keywords())
     ends = found.intervals.get("a")
     # Where the sign of the exponent is unknown, a band adds nothing to its numbers and fills the frame.
     if len(data.arms) <= _MOST_BANDS and ends and ends[0] > 0:
         _band(ax, found, "train_flops", along, style.color)
-    return DrawnLine(_named(data.arms[arm], found), style, along.tolist(), line)
 
 
-def isoflop_panels(data: FigureData) -> list[Panel]:
+def isoflop(data: FigureData) -> list[Panel]:
     """A panel per arm with a curve per budget, and one with the law of the best size."""
     data = with_error(data)
     size = "flops_per_sample"
@@ -129,7 +100,7 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
         by_arm[arm] = rows[(rows["arm"] == arm) & (rows["error"] > 0) & (rows["train_flops"] > 0)]
         try:
             # With the options of `flipscale fit`, so that exponents and their intervals are those of fits.json.
-            fits[arm] = isoflop(by_arm[arm], x=size, y="error", budget="train_flops")
+            fits[arm] = isoflop_fit(by_arm[arm], x=size, y="error", budget="train_flops")
         except ResultsError as reason:
             why = why or str(reason).split(". ")[0].rstrip(".")
         if len(fits) == _MOST_ARMS:
@@ -145,22 +116,20 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
         rows = by_arm[arm]
         spent = evened(rows["train_flops"].to_numpy(dtype=float))
 
-        def draw(ax: Axes) -> Drawing:
-            drawing = Drawing()
+        def draw(ax: Axes) -> None:
             optima = found.optima[:: max(1, -(-len(found.optima) // _MOST_BUDGETS))]
             for i, best in enumerate(optima):
                 means = _means(rows[np.isclose(spent, best.budget, rtol=1e-9)]).sort_values(size)
                 style = ramp_style(i, len(optima))
                 bars = means["sd"] if means["sd"].any() else None
-                ax.errorbar(means[size], means["error"], bars, capsize=2, elinewidth=0.8, zorder=3, **style.keywords())
-                ax.plot([best.size], [best.y], "*", color=style.color, ms=12, markeredgecolor="white", zorder=5)
+                look = {"capsize": 2, "elinewidth": 0.8, "zorder": 3, **style.keywords()}
                 words = f"{power(float(f'{best.budget:.2g}'))} FLOPs"
-                drawing.lines.append(DrawnLine(words, style, means[size].tolist(), means["error"].tolist()))
+                ax.errorbar(means[size], means["error"], bars, label=words, **look)
+                ax.plot([best.size], [best.y], "*", color=style.color, ms=12, markeredgecolor="white", zorder=5)
             log_axis(ax.xaxis, ax.dataLim.intervalx, power)
             log_axis(ax.yaxis, [lowest, highest], _error_words(data))
             ax.set_ylim(lowest / 1.05, highest * 1.05)
             ax.set_xlabel("model size, FLOPs a sample")
-            return drawing
 
         marks = (
             "points: means over seeds, bars: ± 1 sd, stars: the best size of each budget\n"
@@ -168,28 +137,25 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
         )
         if len(fits) < len(arms):
             marks += f"\n{len(fits)} of {len(arms)} arms"
-        return Panel(data.arms[arm], rows, draw, _words(data), marks, own_names=True, chance=data.chance_of_error)
+        return Panel(data.arms[arm], rows, draw, _words(data), marks, own_legend=True, chance=data.chance_of_error)
 
-    def law(ax: Axes) -> Drawing:
-        drawing = Drawing()
+    def law(ax: Axes) -> None:
         for arm, found in fits.items():
             style = replace(arm_style(arm), marker="*")
             budgets, sizes = ([getattr(best, name) for best in found.optima] for name in ("budget", "size"))
             along = np.geomspace(min(budgets), max(budgets), _ALONG)
             line = _steady(found.predict({"train_flops": along}))
             ax.plot(budgets, sizes, "*", color=style.color, ms=10, markeredgecolor="white", zorder=4)
-            drawing.avoid += [([budget], [size]) for budget, size in zip(budgets, sizes, strict=True)]
             ax.plot(along, line, color=style.color, linestyle=style.dashes, zorder=3)
+            ax.plot([], [], label=_named(data.arms[arm], found), **style.keywords())
             _band(ax, found, "train_flops", along, style.color)
-            drawing.lines.append(DrawnLine(_named(data.arms[arm], found), style, along.tolist(), line))
         log_axis(ax.xaxis, ax.dataLim.intervalx, power)
         log_axis(ax.yaxis, ax.dataLim.intervaly, power)
         ax.set_xlabel("training FLOPs, C")
-        return drawing
 
     panels = [curves(arm, found) for arm, found in fits.items()]
     drawn = data.rows[data.rows["arm"].isin(list(fits))]
-    return [*panels, Panel("the best size", drawn, law, "best FLOPs a sample, A Cᵃ", own_names=True)]
+    return [*panels, Panel("the best size", drawn, law, "best FLOPs a sample, A Cᵃ", own_legend=True)]
 
 
 def with_error(data: FigureData) -> FigureData:
@@ -228,7 +194,7 @@ def _named(arm: str, found: Fit) -> str:
     """An arm with its exponent and, in brackets, its 95 % CI."""
     ends = found.intervals.get("a")
     ci = f" [{fixed(ends[0], 2)}, {fixed(ends[1], 2)}]" if ends else ""
-    return f"{arm}\na = {fixed(found.parameters['a'], 2)}{ci}"
+    return f"{arm}: a = {fixed(found.parameters['a'], 2)}{ci}"
 
 
 def _words(data: FigureData) -> str:
@@ -237,13 +203,3 @@ def _words(data: FigureData) -> str:
 
 def _error_words(data: FigureData) -> Callable[[float], str]:
     return (lambda value: f"{value:.3g}") if data.lower_is_better else percent
-
-
-isoflop_curves = on_axes(
-    "isoflop_curves",
-    isoflop_panels,
-    """Draw the error against model size onto an Axes: a line per budget of FLOPs, with its best size.
-
-    The panels are the arms and "the best size", the law through the best sizes.
-    """,
-)

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 
 from flipscale.compare import series_of
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms
-from flipscale.plot.lines import LineColumns, arm_lines, mean_line
-from flipscale.plot.on_axes import curves_on_axes
-from flipscale.plot.page import Drawing, DrawnLine, Note, Panel
+from flipscale.plot.lines import arm_lines, mean_line
+from flipscale.plot.page import Panel
 from flipscale.plot.style import arm_style, percent_axis, ramp_style, start_at
 from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
 from flipscale.scores import score_label
@@ -26,7 +25,7 @@ _MOST_MARKERS = 6  # of one curve; with more it is a line
 _SCALING_MARKS = "means over seeds; black: the starting point"
 
 
-def learning_panels(data: FigureData) -> list[Panel]:
+def learning_curves(data: FigureData) -> list[Panel]:
     """A panel per cell of the longest schedules, with the scores measured inside runs."""
     check_arms(data)
     points, runs = _inside(data, _longest(data))
@@ -35,17 +34,16 @@ def learning_panels(data: FigureData) -> list[Panel]:
     def panel(cell: str) -> Panel:
         of_cell = points[points["cell"] == cell]
 
-        def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, data, of_cell, "samples", along="point"))
+        def draw(ax: Axes) -> None:
+            arm_lines(ax, data, of_cell, "samples", along="point")
             _samples_axis(ax, of_cell)
-            return drawing
 
         return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(data.score), chance=data.chance)
 
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
 
-def loss_panels(data: FigureData) -> list[Panel]:
+def training_loss(data: FigureData) -> list[Panel]:
     """A panel per cell of the longest schedules, with the training loss as it was logged, averaged over stretches."""
     check_arms(data)
     longest = _longest(data)
@@ -62,8 +60,7 @@ def loss_panels(data: FigureData) -> list[Panel]:
     def panel(cell: str) -> Panel:
         of_cell = points[points["cell"] == cell]
 
-        def draw(ax: Axes) -> Drawing:
-            lines = []
+        def draw(ax: Axes) -> None:
             for arm in sorted(set(of_cell["arm"])):
                 style = arm_style(arm).without_markers()
                 of_arm = of_cell[of_cell["arm"] == arm]
@@ -74,10 +71,8 @@ def loss_panels(data: FigureData) -> list[Panel]:
                 if spread.any():
                     ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
                 ax.plot(xs, ys, label=data.arms[arm], **style.keywords())
-                lines.append(DrawnLine(data.arms[arm], style, xs, ys))
             _samples_axis(ax, of_cell)
             ax.set_ylim(ends)
-            return Drawing(lines)
 
         return Panel(
             cell_words(cell),
@@ -90,7 +85,7 @@ def loss_panels(data: FigureData) -> list[Panel]:
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
 
-def scaling_curve_panels(data: FigureData) -> list[Panel]:
+def scaling_curves(data: FigureData) -> list[Panel]:
     """A panel per scaling axis: the starting cell in black, and the cells scaled from it.
 
     Each arm has a row of panels; with more than three arms, only the baseline and the middle arm do.
@@ -119,13 +114,13 @@ def scaling_curve_panels(data: FigureData) -> list[Panel]:
         if of_panel["cell"].nunique() < 2 or start not in set(of_panel["cell"]):
             return None
 
-        def draw(ax: Axes) -> Drawing:
-            return _draw_scaling(ax, data, points[points["id"].isin(of_panel["id"])], of_panel, axis, start)
+        def draw(ax: Axes) -> None:
+            _draw_scaling(ax, data, points[points["id"].isin(of_panel["id"])], of_panel, axis, start)
 
         title = AXIS_WORDS[axis] + (f", {data.arms[arm]}" if len(data.arms) > 1 else "")
         title += at_words(at)
         marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
-        return Panel(title, of_panel, draw, score_label(data.score), marks, own_names=True, chance=data.chance)
+        return Panel(title, of_panel, draw, score_label(data.score), marks, own_legend=True, chance=data.chance)
 
     panels = [found for arm in arms for axis in axes if (found := panel(arm, axis))]
     if not panels:
@@ -133,32 +128,25 @@ def scaling_curve_panels(data: FigureData) -> list[Panel]:
     return panels
 
 
-def _draw_scaling(
-    ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str
-) -> Drawing:
+def _draw_scaling(ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str) -> None:
     """The curves of one panel, each named by its value on the axis."""
     if not data.lower_is_better:
         percent_axis(ax.yaxis)
     order = runs.groupby("cell")[["flops_per_sample" if axis == "model" else axis]].mean().iloc[:, 0].sort_values()
     others = [cell for cell in order.index if cell != start]
-    drawing = Drawing()
+    length = float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
     for cell in order.index:
         of_cell = points[points["cell"] == cell].assign(point=lambda rows: rows.groupby("id").cumcount())
         style = arm_style(0) if cell == start else ramp_style(others.index(cell) + 1, len(others) + 1)
         if of_cell["point"].max() > _MOST_MARKERS:
             style = style.without_markers()
-        columns = LineColumns("samples", "value", "point", data.ends)
-        line = mean_line(ax, of_cell, columns, value_on_axis(cell, axis), style, dots=False)
-        drawing.lines.append(line)
-        ratio = max(line.xs) / float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
-        if axis == "samples" and ratio > 1.01:
-            xs = [x / ratio for x in line.xs]
-            ax.plot(xs, line.ys, linestyle="-.", color=style.color, linewidth=1.2, zorder=2)
-            drawing.avoid.append((xs, line.ys))
-            points_of_note = tuple(zip(xs, line.ys, strict=True))[::-1]
-            drawing.notes.append(Note((f"x / {ratio:.3g}",), points_of_note, color=style.color))
+        ratio = float(of_cell["samples"].max()) / length
+        again = axis == "samples" and ratio > 1.01
+        words = value_on_axis(cell, axis) + (f" (dash-dotted: x / {ratio:.3g})" if again else "")
+        xs, ys = mean_line(ax, data, of_cell, ("samples", "value"), "point", words, style, rings=False)
+        if again:
+            ax.plot(xs / ratio, ys, linestyle="-.", color=style.color, linewidth=1.2, zorder=2)
     _samples_axis(ax, points)
-    return drawing
 
 
 def starting_cell(runs: pd.DataFrame, axes: list[str]) -> str:
@@ -192,25 +180,3 @@ def _inside(data: FigureData, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
 def _samples_axis(ax: Axes, points: pd.DataFrame) -> None:
     start_at(ax, 0, float(points["samples"].max()) * 1.04)
     ax.set_xlabel("samples seen within one run")
-
-
-learning_curves = curves_on_axes(
-    "learning_curves",
-    learning_panels,
-    "Draw the score inside the longest runs against samples seen onto an Axes: a line per arm, means over seeds.",
-)
-
-training_loss = curves_on_axes(
-    "training_loss",
-    loss_panels,
-    "Draw the training loss of the longest runs against samples seen onto an Axes: a line per arm, means over seeds.",
-)
-
-scaling_curve = curves_on_axes(
-    "scaling_curve",
-    scaling_curve_panels,
-    """Draw one panel of FLIP's Fig 4 onto an Axes: the curve of the starting point, and those of the scaled cells.
-
-    A longer schedule is drawn a second time, dash-dotted, with x divided so that both end together.
-    """,
-)

@@ -123,6 +123,7 @@ def figure_data(
     score: str | None = None,
     references: pd.DataFrame | None = None,
     or_loss: bool = False,
+    stated: StudyClaims | None = None,
 ) -> FigureData:
     """Prepare a table of results for all figures. Raises ResultsError if no run has a score.
 
@@ -148,6 +149,7 @@ def figure_data(
         _varied_axes(rows),
         references,
         unscored,
+        stated,
     )
 
 

@@ -1,23 +1,24 @@
 """The gain of every arm over the baseline at equal samples: a row per arm, with its interval, its seeds and its time.
 
 Curves need a colour per arm and two schedule lengths; this figure needs neither, so it suits a study of many arms.
+In every figure of gains a thin bar is the interval that the verdict of `compare` uses, a thick one is uncorrected. A
+mark is filled where the effect is significant and open where it is not, so that a figure in grey shows the same.
 """
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipscale.compare import Comparison, Pair, arms_of, series_of
+from flipscale.compare import Comparison, Effect, Pair, arms_of, finding, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable
-from flipscale.plot.intervals import draw_gain, drawn_gain, gain_limits, gain_marks
-from flipscale.plot.on_axes import on_axes
-from flipscale.plot.page import Drawing, DrawnLine, Panel
+from flipscale.plot.page import Panel
 from flipscale.plot.style import QUIET, LineStyle, arm_style
 from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
@@ -39,7 +40,7 @@ class _GainRow(NamedTuple):
     pair: Pair | None
 
 
-def gains_panels(data: FigureData) -> list[Panel]:
+def gains(data: FigureData) -> list[Panel]:
     """One panel of all arms, with a group for each cell; if a page cannot hold all, those of the longest schedule."""
     _check_rows(data)
     comparison = data.comparison
@@ -51,7 +52,7 @@ def gains_panels(data: FigureData) -> list[Panel]:
     scale = 100 if comparison.fraction else 1
     limits = gain_limits(pairs, scale)
 
-    def draw(ax: Axes) -> Drawing:
+    def draw(ax: Axes) -> None:
         for y, row in enumerate(rows):
             if row.pair:
                 draw_gain(ax, drawn_gain(row.pair, scale), y, _GAIN, limits, across=True)
@@ -60,12 +61,11 @@ def gains_panels(data: FigureData) -> list[Panel]:
         ax.set_xlim(limits)
         ax.set_xlabel(_axis_words(comparison, data, at))
         _write(ax, rows)
-        return Drawing()
 
     rings = "rings: seeds; " if any(pair.gain.n > 1 for pair in pairs) else ""
     marks = f"{gain_marks(comparison, pairs, limits)}\n{rings}time: over the baseline's"
     size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35 + 0.13 * marks.count("\n")
-    return [Panel("", _runs_of(pairs, data), draw, "", marks, size, name_lines=False)]
+    return [Panel("", _runs_of(pairs, data), draw, "", marks, size)]
 
 
 def _check_rows(data: FigureData) -> None:
@@ -120,28 +120,23 @@ def _rows(pairs: list[Pair], data: FigureData) -> list[_GainRow]:
 
 def draw_gains(
     ax: Axes, data: FigureData, pairs: list[Pair], x_of_cell: Mapping[str, float], limits: tuple[float, float]
-) -> list[DrawnLine]:
+) -> None:
     """A line per arm of its gains with their intervals, shifted a little so that bars do not cover those of others."""
     scale = 100 if data.comparison.fraction else 1
     arms = sorted({data.arm_numbers[pair.arm] for pair in pairs})
     span = np.log(max(x_of_cell.values()) / min(x_of_cell.values()))
     shifts = np.exp(0.012 * span * (np.arange(len(arms)) - (len(arms) - 1) / 2))
-    lines = []
     for arm, shift in zip(arms, shifts, strict=True):
         of_arm = [pair for pair in pairs if data.arm_numbers[pair.arm] == arm]
         of_arm.sort(key=lambda pair: x_of_cell[pair.cell])
         xs = [x_of_cell[pair.cell] * shift for pair in of_arm]
-        gains = [drawn_gain(pair, scale) for pair in of_arm]
+        found = [drawn_gain(pair, scale) for pair in of_arm]
         style = arm_style(arm)
-        for x, gain in zip(xs, gains, strict=True):
+        for x, gain in zip(xs, found, strict=True):
             draw_gain(ax, gain, x, style, limits, across=False)
-        ys = [gain.mean for gain in gains]
-        ax.plot(xs, ys, label=data.arms[arm], zorder=2.8, **style.without_markers().keywords())
-        low = [min([gain.mean, *gain.ends]) for gain in gains]
-        high = [max([gain.mean, *gain.ends]) for gain in gains]
-        lines.append(DrawnLine(data.arms[arm], style, xs, ys, low, high))
+        means = [gain.mean for gain in found]
+        ax.plot(xs, means, label=data.arms[arm], zorder=2.8, **style.without_markers().keywords())
     ax.set_ylim(limits)
-    return lines
 
 
 def _draw_seeds(ax: Axes, y: int, pair: Pair, scale: float) -> None:
@@ -186,11 +181,131 @@ def _runs_of(pairs: list[Pair], data: FigureData) -> pd.DataFrame:
     return data.rows[[key in wanted for key in keys]]
 
 
-gains = on_axes(
-    "gains",
-    gains_panels,
-    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row per arm, with 95 % CIs.
+# Gains with both intervals
 
-    The time of each arm over the baseline's stands right of the Axes.
-    """,
-)
+BARS = "95 % CIs"
+"""The meaning of a gain's bars, in small print."""
+
+_THICK, _THIN = 2.6, 0.9  # points
+
+
+@dataclass(frozen=True)
+class DrawnGain:
+    """A gain in the unit of its axis: points, or that of the score."""
+
+    mean: float
+    significant: bool
+    uncorrected: tuple[float, float] | None
+    """95 % CI of this gain alone; None with one seed."""
+    corrected: tuple[float, float] | None
+    """95 % CI that decides whether it is significant; None where there is one comparison, or one seed."""
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The ends of its bars."""
+        return (*(self.uncorrected or ()), *(self.corrected or ()))
+
+    def beside(self, level: float, *, lower_is_better: bool) -> "DrawnGain":
+        """The same on an axis of scores, with the mean at this score."""
+        sign = -1 if lower_is_better else 1
+
+        def moved(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+            if ends is None:
+                return None
+            low, high = sorted(level + sign * (end - self.mean) for end in ends)
+            return low, high
+
+        return DrawnGain(level, self.significant, moved(self.uncorrected), moved(self.corrected))
+
+
+def drawn_gain(pair: Pair, scale: float) -> DrawnGain:
+    """The gain of a pair, in points where `scale` is 100."""
+    gain = pair.gain
+    assert gain.mean is not None
+    both = gain.corrected
+    return DrawnGain(
+        scale * gain.mean,
+        finding(gain).effect in (Effect.AHEAD, Effect.BEHIND),
+        None if gain.low is None or gain.high is None else (scale * gain.low, scale * gain.high),
+        None
+        if both is None or both.of < 2 or both.low is None or both.high is None
+        else (scale * both.low, scale * both.high),
+    )
+
+
+def gain_limits(pairs: Sequence[Pair], scale: float) -> tuple[float, float]:
+    """An axis for gains: the seeds and 0, and bars as `limits_of` shows them."""
+    seeds = [0.0, *(scale * value for pair in pairs for value in pair.gain.values)]
+    return limits_of(seeds, [end for pair in pairs for end in drawn_gain(pair, scale).ends])
+
+
+def limits_of(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
+    """An axis that shows these points, and bars up to half the points' range beyond them.
+
+    Two seeds can give an interval that is ten times as wide as everything else.
+    """
+    half = (max(points) - min(points) or 1.0) / 2
+    low = max(min([*points, *ends]), min(points) - half)
+    high = min(max([*points, *ends]), max(points) + half)
+    margin = 0.04 * (high - low)
+    return low - margin, high + margin
+
+
+def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[float, float]) -> str:
+    """The meaning of points and bars of gains, for the small print."""
+    scale = 100 if comparison.fraction else 1
+    gains = [drawn_gain(pair, scale) for pair in pairs]
+    if not any(gain.uncorrected for gain in gains):
+        return "points: gains of one seed, which gives no CI"
+    bars = BARS
+    if any(gain.corrected for gain in gains):
+        bars += f", thick uncorrected, thin corrected for {comparison.gains_claimed} comparisons"
+    return f"points: mean gains, filled where significant\nbars: {bars}{beyond_words(gains, limits)}"
+
+
+def beyond_words(gains: Sequence[DrawnGain], limits: tuple[float, float]) -> str:
+    """The meaning of arrows at the frame; '' if no bar reaches beyond it."""
+    beyond = any(not limits[0] <= end <= limits[1] for gain in gains for end in gain.ends)
+    return "\narrows: the CI goes on beyond the frame" if beyond else ""
+
+
+def draw_gain(
+    ax: Axes, gain: DrawnGain, place: float, style: LineStyle, limits: tuple[float, float], *, across: bool
+) -> None:
+    """Draw a gain and its bars at a place of the other axis; `across` lays the bars along x."""
+    draw_bars(ax, gain.corrected, gain.uncorrected, place, style.color, limits, across=across)
+    face = style.color if gain.significant else "white"
+    at = ([gain.mean], [place]) if across else ([place], [gain.mean])
+    (mark,) = ax.plot(*at, style.marker or "o", ms=5.5, clip_on=False, zorder=4, color=style.color)
+    mark.set_markerfacecolor(face)
+    mark.set_markeredgewidth(1.2)
+
+
+def draw_bars(
+    ax: Axes,
+    thin: Sequence[float] | None,
+    thick: Sequence[float] | None,
+    place: float,
+    color: str,
+    limits: tuple[float, float],
+    *,
+    across: bool,
+) -> None:
+    """Draw two intervals [low, high] as bars at a place of the other axis. An arrow marks an end past the limits."""
+    low, high = limits
+
+    def plot(values: Sequence[float], *form: str, **look: Any) -> None:
+        places = [place] * len(values)
+        ax.plot(
+            *((values, places) if across else (places, values)), *form, color=color, clip_on=False, zorder=3, **look
+        )
+
+    for ends, width in ((thin, _THIN), (thick, _THICK)):
+        if ends is not None and ends[0] < high and ends[1] > low:
+            plot([max(ends[0], low), min(ends[1], high)], linewidth=width, solid_capstyle="butt")
+    every = [*(thin or ()), *(thick or ())]
+    before, after = "<>" if across else "v^"
+    if any(end < low for end in every):
+        plot([low], before, ms=4.5)
+    if any(end > high for end in every):
+        plot([high], after, ms=4.5)

@@ -1,7 +1,6 @@
 """Score against what was spent: samples seen, training FLOPs, or time. A line per arm, a panel per series."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,37 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from flipscale.compare import fair_hours, series_of
-from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
-from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
+from flipscale.compare.curves import STEPS, read_line
+from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
+from flipscale.plot.page import Panel
 from flipscale.plot.style import REFERENCE, LineStyle, arm_style, count_axis, device_time, log_axis, percent_axis, power
-from flipscale.plot.thinning import FloatArray
 from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import short, time_unit
 
-_MOST_DOTS = 400  # runs that a panel shows one by one
+FloatArray = np.ndarray[Any, Any]
+
+_MOST_RINGS = 400  # runs that a panel shows one by one
 
 
-def accuracy(
-    results: pd.DataFrame,
-    ax: Axes,
-    *,
-    x: str = "samples",
-    baseline: Mapping[str, object] = NO_MASK,
-    score: str | None = None,
-    references: pd.DataFrame | None = None,
-    panel: str | None = None,
-) -> pd.DataFrame:
-    """Draw the score against `x`, samples, train_flops or gpu_hours, onto an Axes: a line per arm, means over seeds.
-
-    `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
-    the runs drawn; raises Undrawable with the reason where there is nothing to draw.
-    """
-    data = figure_data(results, baseline=baseline, score=score, references=references)
-    return alone(ax, accuracy_panels(data, x), panel)
-
-
-def accuracy_panels(data: FigureData, x: str) -> list[Panel]:
+def accuracy(data: FigureData, x: str) -> list[Panel]:
     """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data.
 
     A series with a single point per arm gets a panel only if no series has more: `scaling_axes` shows it.
@@ -61,12 +43,11 @@ def accuracy_panels(data: FigureData, x: str) -> list[Panel]:
     def panel(name: str) -> Panel:
         of_series = rows[rows["series"] == name]
 
-        def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, data, of_series, x, along=along))
-            references = add_references(ax, data, of_series, x, drawing)
+        def draw(ax: Axes) -> None:
+            arm_lines(ax, data, of_series, x, along=along)
+            references = add_references(ax, data, of_series, x)
             set_x_axis(ax.xaxis, x, pd.concat([rows[x].astype(float), references[x].astype(float)]))
             ax.set_xlabel(words)
-            return drawing
 
         return Panel(cell_words(name), of_series, draw, score_label(data.score), chance=data.chance)
 
@@ -95,71 +76,58 @@ def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
         log_axis(axis, values, lambda value: short(value) if value >= 1e-3 else power(value))
 
 
-def arm_lines(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, along: str) -> list[DrawnLine]:
-    """Each arm's means over seeds with bars of 1 sd, and its runs as dots."""
+def arm_lines(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, along: str) -> None:
+    """Each arm's means over seeds with bars of 1 sd, and its runs as rings."""
     if not data.lower_is_better:
         percent_axis(ax.yaxis)
-    dots = len(rows) <= _MOST_DOTS
-    columns = LineColumns(x, data.score, along, data.ends)
-    return [
-        mean_line(ax, rows[rows["arm"] == arm], columns, data.arms[arm], arm_style(arm), dots)
-        for arm in sorted(set(rows["arm"]))
-    ]
-
-
-@dataclass(frozen=True)
-class LineColumns:
-    """The columns that a line is drawn from."""
-
-    x: str
-    y: str
-    along: str
-    """Rows with the same value in it make one point."""
-    ends: tuple[float, float]
-    """The least and the highest value that y can have: bars are cut there."""
+    rings = len(rows) <= _MOST_RINGS
+    for arm in sorted(set(rows["arm"])):
+        of_arm = rows[rows["arm"] == arm]
+        mean_line(ax, data, of_arm, (x, data.score), along, data.arms[arm], arm_style(arm), rings=rings)
 
 
 def mean_line(
-    ax: Axes, rows: pd.DataFrame, columns: LineColumns, words: str, style: LineStyle, dots: bool = True
-) -> DrawnLine:
-    """One line through the means over seeds with bars of 1 sd, cut where no value can lie, and its runs as dots."""
-    run_xs, run_ys = rows[columns.x], rows[columns.y]
-    xs, ys, spread, most = _means(rows[columns.along], run_xs, run_ys)
-    several = most > 1
-    lowest, highest = columns.ends
+    ax: Axes,
+    data: FigureData,
+    rows: pd.DataFrame,
+    xy: tuple[str, str],
+    along: str,
+    words: str,
+    style: LineStyle,
+    *,
+    rings: bool = True,
+    read: bool = False,
+    alpha: float = 1.0,
+) -> tuple[FloatArray, FloatArray]:
+    """One line through the means over seeds with bars of 1 sd, cut where no value can lie, and its runs as rings.
+
+    xy: the columns that are drawn.
+    along: rows with the same value in it make one point.
+    read: join them by the curve from which `compare` reads speed-ups.
+    Returns the points.
+    """
+    run_xs, run_ys = (rows[name] for name in xy)
+    xs, ys, spread, most = _means(rows[along], run_xs, run_ys)
+    lowest, highest = data.ends
     low = np.minimum(ys, np.maximum(ys - spread, lowest))
     high = np.maximum(ys, np.minimum(ys + spread, highest))
-    is_cut = bool((low > ys - spread).any() or (high < ys + spread).any())
     every = max(1, len(xs) // 14)
-    ax.errorbar(
-        xs,
-        ys,
-        [ys - low, high - ys] if several and style.marker else None,
-        capsize=2,
-        elinewidth=0.8,
-        errorevery=every,
-        markevery=every,
-        label=words,
-        zorder=3,
-        **style.keywords(),
-    )
-    if several and not style.marker:
+    bars = [ys - low, high - ys] if most > 1 and style.marker else None
+    look: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "errorevery": every, "zorder": 3, "alpha": alpha}
+    if read and len(xs) > 1:
+        curve = read_line(np.log(xs), ys[None])
+        ax.plot(np.exp(curve.xs), curve.ys[0], markevery=STEPS, label=words, zorder=3, alpha=alpha, **style.keywords())
+        ax.errorbar(xs, ys, bars, linestyle="", color=style.color, **look)
+    else:
+        ax.errorbar(xs, ys, bars, label=words, markevery=every, **look, **style.keywords())
+    if most > 1 and not style.marker:
         ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
-    line = DrawnLine(words, style, xs.tolist(), ys.tolist(), low.tolist(), high.tolist(), is_cut)
-    if several and dots:
+    if most > 1 and rings:
         # Behind the mean, so that they never hide it; hollow, so that they stand out from its line.
-        ax.plot(
-            run_xs.astype(float),
-            run_ys.astype(float),
-            "o",
-            ms=2.4,
-            markerfacecolor="white",
-            markeredgecolor=style.color,
-            markeredgewidth=0.6,
-            zorder=2.5,
-        )
-        line.dots.extend(zip(run_xs.astype(float), run_ys.astype(float), strict=True))
-    return line
+        (of_runs,) = ax.plot(run_xs.astype(float), run_ys.astype(float), "o", ms=2.4, color=style.color, zorder=2.5)
+        of_runs.set_markerfacecolor("white")
+        of_runs.set_markeredgewidth(0.6)
+    return xs, ys
 
 
 def _means(
@@ -199,9 +167,7 @@ def in_time_units(data: FigureData) -> tuple[FigureData, str]:
     return replace(data, rows=rows, references=references), f"training time ({device_time(devices == ['cpu'], unit)})"
 
 
-def add_references(
-    ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, drawing: Drawing, y: str | None = None
-) -> pd.DataFrame:
+def add_references(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, y: str | None = None) -> pd.DataFrame:
     """Others' results where they have this x and this score: hollow, grey, named. Returns them, for the ticks.
 
     A panel of one model shows only those of this model, and those that name none.
@@ -216,6 +182,7 @@ def add_references(
     for name, of_name in published.groupby("name", sort=False):
         of_name = of_name.sort_values(x)
         xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()
-        ax.plot(xs, ys, linewidth=0.8, ms=5, markerfacecolor="white", markeredgewidth=1, zorder=2, **style.keywords())
-        drawing.references.append(DrawnLine(str(name), style, xs, ys))
+        (line,) = ax.plot(xs, ys, label=str(name), linewidth=0.8, ms=5, zorder=2, **style.keywords())
+        line.set_markerfacecolor("white")
+        line.set_markeredgewidth(1)
     return published

@@ -1,6 +1,5 @@
 """The effect of the mask ratio on the score, also where data repeats."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,47 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from flipscale.compare import is_baseline, series_of
-from flipscale.plot.figure_data import (
-    MOST_ARMS,
-    NO_MASK,
-    FigureData,
-    Undrawable,
-    best_slice,
-    check_arms,
-    figure_data,
-    one_value,
-)
-from flipscale.plot.gains import draw_gains
-from flipscale.plot.intervals import gain_limits, gain_marks
-from flipscale.plot.lines import LineColumns, arm_lines, mean_line
-from flipscale.plot.on_axes import on_axes
-from flipscale.plot.page import MEANS, Drawing, Panel, alone
-from flipscale.plot.style import count_axis, percent_axis, ramp_style
+from flipscale.plot.figure_data import MOST_ARMS, FigureData, Undrawable, best_slice, check_arms, one_value
+from flipscale.plot.gains import draw_gains, gain_limits, gain_marks
+from flipscale.plot.lines import arm_lines, mean_line
+from flipscale.plot.page import MEANS, Panel
+from flipscale.plot.style import count_axis, percent_axis, ramp_style, spread
 from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
 from flipscale.scores import score_label
 from flipscale.words import percent
 
 
-def repeats(
-    results: pd.DataFrame,
-    ax: Axes,
-    *,
-    gain: bool = False,
-    baseline: Mapping[str, object] = NO_MASK,
-    score: str | None = None,
-) -> pd.DataFrame:
-    """Draw the score, or with `gain` the gain over the baseline, against how often each pair is seen, onto an Axes.
-
-    `results` is results.csv's table, or rows of it. Returns the runs drawn; raises Undrawable with the reason where
-    there is nothing to draw.
-    """
-    panels = repeats_panels(figure_data(results, baseline=baseline, score=score))
-    if gain and len(panels) < 2:
-        raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
-    return alone(ax, [panels[int(gain)]])
-
-
-def mask_panels(data: FigureData) -> list[Panel]:
+def mask_ratios(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with a line per value of it; one panel where none varies. All else is the baseline's."""
     if "mask_ratio" not in data.rows or data.rows["mask_ratio"].nunique() < 2:
         raise one_value("mask_ratio")
@@ -62,43 +31,26 @@ def mask_panels(data: FigureData) -> list[Panel]:
     def panel(axis: str | None) -> Panel:
         rows = plain.rows if axis is None else best_slice(plain, axis)
 
-        def draw(ax: Axes) -> Drawing:
+        def draw(ax: Axes) -> None:
             if not data.lower_is_better:
                 percent_axis(ax.yaxis)
             cells = _in_order(rows, axis)
-            drawing = Drawing()
             for i, cell in enumerate(cells):
-                of_cell = rows[rows["cell"] == cell]
                 words = cell_words(cell) if axis is None else value_on_axis(cell, axis)
-                columns = LineColumns("mask_ratio", data.score, "mask_ratio", data.ends)
-                drawing.lines.append(mean_line(ax, of_cell, columns, words, ramp_style(i, len(cells))))
-            _mask_axis(ax, ratios)
-            return drawing
+                if len(cells) == 1:
+                    words = ""
+                columns = "mask_ratio", data.score
+                of_cell = rows[rows["cell"] == cell]
+                mean_line(ax, data, of_cell, columns, "mask_ratio", words, ramp_style(i, len(cells)))
+            shown = spread(ratios[::-1], 0.09)
+            ax.xaxis.set_major_locator(FixedLocator([ratios[::-1][i] for i in shown]))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+            ax.set_xlabel("image patches left out in training")
 
         title = "" if axis is None else AXIS_WORDS[axis] + at_words(series_of(rows, axis).iloc[0])
-        only = axis is None and rows["cell"].nunique() == 1
-        return Panel(
-            title,
-            rows,
-            draw,
-            score_label(data.score),
-            own_names=True,
-            name_lines=not only,
-            chance=data.chance,
-        )
+        return Panel(title, rows, draw, score_label(data.score), own_legend=True, chance=data.chance)
 
     return [panel(axis) for axis in data.scales] or [panel(None)]
-
-
-def _mask_axis(ax: Axes, ratios: list[float]) -> None:
-    """Ticks at the mask ratios, from the largest down, as far as they stand apart."""
-    ticks = [ratios[-1]]
-    for ratio in ratios[-2::-1]:
-        if ticks[-1] - ratio > 0.09 * (ratios[-1] - ratios[0]):
-            ticks.append(ratio)
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-    ax.set_xlabel("image patches left out in training")
 
 
 def _in_order(rows: pd.DataFrame, axis: str | None) -> list[str]:
@@ -109,16 +61,19 @@ def _in_order(rows: pd.DataFrame, axis: str | None) -> list[str]:
     return [str(cells[i]) for i in picked]
 
 
-def repeats_panels(data: FigureData) -> list[Panel]:
+def repeats(data: FigureData) -> list[Panel]:
     """The score, and beside it the gain over the baseline, against how often each pair is seen."""
     check_arms(data)
     axis, rows = _most_repeated(data)
     words = "times each pair is seen" + at_words(series_of(rows, axis).iloc[0])
 
-    def draw_score(ax: Axes) -> Drawing:
-        drawing = Drawing(arm_lines(ax, data, rows, "repeats", along=axis))
-        _repeats_axis(ax, rows, words)
-        return drawing
+    def repeats_axis(ax: Axes) -> None:
+        count_axis(ax.xaxis, rows["repeats"].astype(float).round(2), "×")
+        ax.set_xlabel(words)
+
+    def draw_score(ax: Axes) -> None:
+        arm_lines(ax, data, rows, "repeats", along=axis)
+        repeats_axis(ax)
 
     score_panel = Panel("score", rows, draw_score, score_label(data.score), chance=data.chance)
     try:
@@ -131,15 +86,14 @@ def repeats_panels(data: FigureData) -> list[Panel]:
         return [score_panel]
     limits = gain_limits(pairs, 100 if comparison.fraction else 1)
 
-    def draw_panel(ax: Axes) -> Drawing:
+    def draw_gain_panel(ax: Axes) -> None:
         ax.axhline(0, color="#000000", linewidth=1, zorder=2)
-        _repeats_axis(ax, rows, words)
-        lines = draw_gains(ax, data, pairs, x_of_cell, limits)
-        return Drawing(lines, avoid=[(list(ax.get_xlim()), [0, 0])])
+        repeats_axis(ax)
+        draw_gains(ax, data, pairs, x_of_cell, limits)
 
     gained = "gain over the baseline" + (", points" if comparison.fraction else "")
     marks = f"left, {MEANS}\nright, {gain_marks(comparison, pairs, limits)}"
-    return [replace(score_panel, marks=marks), Panel("gain", rows, draw_panel, gained)]
+    return [replace(score_panel, marks=marks), Panel("gain", rows, draw_gain_panel, gained)]
 
 
 def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:
@@ -152,15 +106,3 @@ def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:
     if axis is None or different[axis] < 2:
         raise one_value("repeats", "it takes fewer unique pairs, or more samples of them")
     return axis, slices[axis][slices[axis]["repeats"].notna()]
-
-
-def _repeats_axis(ax: Axes, rows: pd.DataFrame, words: str) -> None:
-    count_axis(ax.xaxis, rows["repeats"].astype(float).round(2), "×")
-    ax.set_xlabel(words)
-
-
-mask_ratios = on_axes(
-    "mask_ratios",
-    mask_panels,
-    "Draw the score against the mask ratio onto an Axes, a line for each value of a scaling axis.",
-)

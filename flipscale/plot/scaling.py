@@ -8,12 +8,10 @@ from matplotlib.axes import Axes
 
 from flipscale.compare import series_of
 from flipscale.plot.figure_data import SCALES, FigureData, Undrawable, best_slice, check_arms, model_flops
-from flipscale.plot.gains import draw_gains
-from flipscale.plot.intervals import gain_limits, gain_marks
+from flipscale.plot.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plot.lines import add_references, arm_lines
-from flipscale.plot.on_axes import on_axes
-from flipscale.plot.page import Drawing, Panel
-from flipscale.plot.style import count_axis
+from flipscale.plot.page import Panel
+from flipscale.plot.style import count_axis, spread
 from flipscale.plot.words import AXIS_WORDS, at_words
 from flipscale.scores import score_label
 from flipscale.words import short
@@ -21,27 +19,26 @@ from flipscale.words import short
 _MOST_NAMES = 5  # model names that stand beside each other under a panel
 
 
-def scaling_panels(data: FigureData) -> list[Panel]:
+def scaling_axes(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with a line per arm, as FLIP's Fig 4 at the end of each run."""
     check_arms(data)
 
     def panel(along: _Slice) -> Panel:
         axis, rows = along
 
-        def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, data, rows, _x_of(axis), along=axis))
+        def draw(ax: Axes) -> None:
+            arm_lines(ax, data, rows, _x_of(axis), along=axis)
             references = None
             if axis != "model":
-                references = add_references(ax, data, rows, axis, drawing)[axis].astype(float)
+                references = add_references(ax, data, rows, axis)[axis].astype(float)
             set_scale(ax, axis, rows, references)
-            return drawing
 
         return Panel(_title(axis, rows), rows, draw, score_label(data.score), chance=data.chance)
 
     return [panel(along) for along in _slices(data)]
 
 
-def gain_panels(data: FigureData) -> list[Panel]:
+def gains_along_axes(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
     check_arms(data)
     slices = _slices(data)
@@ -59,11 +56,10 @@ def gain_panels(data: FigureData) -> list[Panel]:
         x_of_cell = dict(zip(rows["cell"], rows[_x_of(axis)].astype(float), strict=True))
         in_panel = [pair for pair in pairs if pair.cell in x_of_cell]
 
-        def draw(ax: Axes) -> Drawing:
+        def draw(ax: Axes) -> None:
             set_scale(ax, axis, rows, None)
             ax.axhline(0, color="#000000", linewidth=1, zorder=2)
-            lines = draw_gains(ax, data, in_panel, x_of_cell, limits)
-            return Drawing(lines, avoid=[(list(ax.get_xlim()), [0, 0])])
+            draw_gains(ax, data, in_panel, x_of_cell, limits)
 
         return Panel(_title(axis, rows), rows, draw, f"{score_label(data.score)}\n{words}", marks)
 
@@ -131,7 +127,7 @@ def _model_ticks(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_xscale("log")
     ticks = [float(n) for n in size]
     before, names, after = common_ends([str(model) for model in size.index])
-    named = _apart(ticks)
+    named = spread([np.log(tick) for tick in ticks], 0.13)
     # Names are long, so under a crowded panel every second one is lower.
     crowded = len(named) > _MOST_NAMES or (max(map(len, names)) > 8 and len(named) > 3)
     drop = "\n\n" if crowded else ""
@@ -140,16 +136,6 @@ def _model_ticks(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_xticks([], minor=True)
     ax.margins(x=0.1)
     ax.set_xlabel(f"model{f' {before}…{after}' if before or after else ''}, FLOPs a sample unmasked")
-
-
-def _apart(ticks: list[float]) -> list[int]:
-    """Which ticks of a log axis have room for a name: the first, and each that is far enough from the last named."""
-    least = 0.13 * (np.log(ticks[-1] / ticks[0]) or 1)
-    named: list[int] = []
-    for i, tick in enumerate(ticks):
-        if not named or np.log(tick / ticks[named[-1]]) > least:
-            named.append(i)
-    return named
 
 
 def common_ends(names: list[str]) -> tuple[str, list[str], str]:
@@ -170,16 +156,3 @@ def _alike(names: list[list[str]], used: int) -> int:
     while all(len(parts) > used + number + 1 and parts[number] == names[0][number] for parts in names):
         number += 1
     return number
-
-
-scaling_axis = on_axes(
-    "scaling_axis",
-    scaling_panels,
-    "Draw the score along one scaling axis onto an Axes, the other axes held where this one is varied most.",
-)
-
-gain_along_axis = on_axes(
-    "gain_along_axis",
-    gain_panels,
-    "Draw the gain over the baseline along one scaling axis onto an Axes, paired by seed, with 95 % CIs.",
-)

@@ -1,15 +1,15 @@
 """The style of every figure: lines that differ in grey and for the colour-blind, ticks at the values themselves."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis, XAxis
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
-from matplotlib.ticker import FuncFormatter, Locator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from flipscale.words import device_hours, percent, short
 
@@ -107,73 +107,38 @@ def count_axis(axis: Axis, values: Iterable[float], words: str = "") -> None:
     if len(ticks) > _MOST_TICKS or not round_values or (ticks and ticks[-1] > 1e6 * ticks[0]):
         log_axis(axis, ticks, lambda value: f"{short(value)}{words}")
     elif ticks:
-        _log(axis, {tick: f"{short(tick)}{words}" for tick in ticks}, every=False)
+        _log(axis, {tick: f"{short(tick)}{words}" for tick in ticks})
 
 
 def log_axis(axis: Axis, values: Iterable[float], words: Callable[[float], str] = short) -> None:
     """A log axis with up to five ticks at round numbers, each in `words`, as many as fit."""
     positive = [float(value) for value in values if value > 0]
     if positive:
-        _log(axis, {tick: words(tick) for tick in _round_ticks(min(positive), max(positive))}, every=True)
+        _log(axis, {tick: words(tick) for tick in _round_ticks(min(positive), max(positive))})
 
 
 _MOST_TICKS = 12
 
 
-def _log(axis: Axis, words: dict[float, str], *, every: bool) -> None:
+def _log(axis: Axis, words: dict[float, str]) -> None:
     ax = axis.axes
-    (ax.set_xscale if axis is ax.xaxis else ax.set_yscale)("log")
-    axis.set_major_locator(_FittingTicks(words, every))
+    across = axis is ax.xaxis
+    (ax.set_xscale if across else ax.set_yscale)("log")
+    # A panel is at least 2 inches wide, and a letter 0.08.
+    least = 0.045 * (max(map(len, words.values())) + 1) if across else 0.09
+    shown = spread([math.log(tick) for tick in words], least)
+    axis.set_major_locator(FixedLocator([list(words)[i] for i in shown]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: words.get(value, "")))
 
 
-class _FittingTicks(Locator):
-    """The given ticks of a log axis whose words fit beside each other in the current layout."""
-
-    _LETTER, _LINE = 0.078, 0.22  # inches of a letter of a tick's words, and of a line of them
-
-    def __init__(self, words: dict[float, str], every: bool):
-        """With `every`, ticks are evenly spread: if not all fit, each second or third stays. Else as many as fit."""
-        self._words, self._every = words, every
-
-    def __call__(self) -> list[float]:
-        ticks, inches = list(self._words), self._inches()
-        if not self._every:
-            kept = [0]
-            for i in range(1, len(ticks)):
-                if inches[i] - inches[kept[-1]] > (self._size(ticks[i]) + self._size(ticks[kept[-1]])) / 2:
-                    kept.append(i)
-            return [ticks[i] for i in kept]
-        step = 1
-        while step < len(ticks) - 1 and not all(
-            inches[i + step] - inches[i] > (self._size(ticks[i]) + self._size(ticks[i + step])) / 2
-            for i in range(0, len(ticks) - step, step)
-        ):
-            step += 1
-        return ticks[::step]
-
-    def tick_values(self, vmin: float, vmax: float) -> list[float]:
-        return [tick for tick in self._words if vmin <= tick <= vmax]
-
-    def _size(self, tick: float) -> float:
-        """Inches along the axis that a tick's words take, with the gap to the next."""
-        return self._LETTER * (len(self._words[tick]) + 1.5) if self._across else self._LINE
-
-    @property
-    def _across(self) -> bool:
-        return isinstance(self.axis, XAxis)
-
-    def _inches(self) -> list[float]:
-        """The places of the ticks."""
-        assert isinstance(self.axis, Axis)
-        ax = self.axis.axes
-        figure = ax.get_figure(root=True)
-        assert figure is not None
-        low, high = sorted(self.axis.get_view_interval())
-        length = float(ax.bbox.width if self._across else ax.bbox.height) / figure.dpi
-        span = math.log(high / low) or 1.0
-        return [length * math.log(tick / low) / span for tick in self._words]
+def spread(places: Sequence[float], least: float) -> list[int]:
+    """The first of some places in a row, and each that is at least this share of their span from the last one taken."""
+    taken: list[int] = []
+    for i, place in enumerate(places):
+        if not taken or abs(place - places[taken[-1]]) >= least * abs(places[-1] - places[0]):
+            taken.append(i)
+    return taken
 
 
 def _round_ticks(low: float, high: float) -> list[float]:

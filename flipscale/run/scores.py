@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from flipscale.errors import RunFolderError
-from flipscale.identity import measures
+from flipscale.identity import measures, trains
 from flipscale.run.codec import read_object, read_scores, write_record
 from flipscale.run.files import SCORING_FILE
 from flipscale.run.folder import RunFolder
@@ -36,7 +36,7 @@ def standing_scores(run: RunFolder, settings: Settings) -> dict[str, Measured]:
 def _while_training(run: RunFolder) -> list[Measured]:
     """The scores of result.json. Those of a set without any in it are missing for good, as the data gives none."""
     result, asked = run.result(), run.asked()
-    if result is None or asked is None:
+    if result is None or asked is None or not trains(asked.settled):
         return []
     measured = measures(asked.settled)
     names = dict.fromkeys((*measured, *(set_and_score(column)[0] for column in result.scores)))

@@ -16,7 +16,7 @@ from flipscale.architecture import (
 )
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
-from flipscale.settings import NODE_GPUS, OpenClipTrainer, Settings, WebDataset
+from flipscale.settings import NODE_GPUS, FlipscaleTrainer, OpenClipTrainer, Settings, WebDataset
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
 from flipscale.study.kinds import Compute, counts, is_broken, show
@@ -226,6 +226,15 @@ def _wrong_lengths(values: Values, shape: Architecture) -> Iterator[_Problem]:
     if values["text_length"] > context:
         what = f"text_length {values['text_length']} is more than {values['model']} reads"
         yield _Problem("text_length", what, f"write {context} or less")
+    if not (samples or values["tuning"] or values["fine_tuning"]):
+        evaluation = values["evaluation"]
+        if not (evaluation.data or evaluation.sets):
+            what = "samples 0 trains nothing, and evaluation names nothing to score"
+            yield _Problem("samples", what, "add evaluation: {data: ...} or evaluation: {sets: ...}")
+    if not samples:
+        if not isinstance(values["trainer"], FlipscaleTrainer):
+            yield _Problem("samples", "samples 0 leaves the trainer nothing to do", "leave trainer out")
+        return
     if samples < batch:
         yield _Problem("samples", f"samples {samples} is less than one batch of {batch}", "write more samples")
     if unique is not None and unique < batch:
@@ -308,7 +317,7 @@ def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
     processes, parts = study.resources.devices, study.resources.accumulate
     share, tuning, fine_tuning = processes * parts, values["tuning"], values["fine_tuning"]
     batches = {
-        "batch_size": values["batch_size"],
+        "batch_size": values["samples"] and values["batch_size"],
         "tuning": tuning and tuning.batch_size,
         "fine_tuning": fine_tuning and fine_tuning.batch_size,
     }

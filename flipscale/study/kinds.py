@@ -80,8 +80,9 @@ class Compute:
     flops: float
 
     def samples(self, settings: Mapping[str, object]) -> int:
-        """The samples that they pay for with these settings. Raises FlipscaleError where these have no cost."""
-        return round(self.flops / flops_per_sample(SimpleNamespace(**settings)))
+        """The samples that they pay for with these settings, one at least. Raises FlipscaleError where these have no
+        cost."""
+        return max(1, round(self.flops / flops_per_sample(SimpleNamespace(**settings))))
 
     def __str__(self) -> str:
         return f"{self.flops:.12g} FLOPs".replace("e+", "e")
@@ -94,7 +95,7 @@ class Schedule:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?(?:[eE]\+?\d{1,3})?)\s*FLOPs\s*", str(value))
         if not written:
-            return Count().read(value, at, complain)
+            return Count(0).read(value, at, complain)
         flops = float(written[1])
         if not 0 < flops < _TOO_MANY**2:
             complain(at, f"{show(value)} is out of range; write FLOPs above 0 and below {_TOO_MANY**2:g}")
@@ -103,7 +104,7 @@ class Schedule:
 
     def schema(self) -> JsonSchema:
         of_flops = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+)?\s*FLOPs\s*$"}
-        return {"anyOf": [*Count().schema()["anyOf"], of_flops]}
+        return {"anyOf": [*Count(0).schema()["anyOf"], of_flops]}
 
 
 @dataclass(frozen=True)

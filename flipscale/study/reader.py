@@ -7,7 +7,7 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
-from flipscale.scores import SCORES, set_and_score
+from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
 from flipscale.settings import CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
@@ -123,7 +123,10 @@ class _Checker:
         # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.values.mapping("couple")}
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
-        self._check_required(recipe, varied)
+        trained = {"samples", "tuning"} & {axis.name for grid in grids.values() for axis in grid} or base.get("tuning")
+        if base.get("samples") == 0 and not trained:
+            base = {"batch_size": LOSS_BATCH} | base
+        self._check_required(recipe, {*varied, *base})
         if score is not None and "evaluation" not in {*axes, *self._meant()}:
             self._check_score(score, base, said)
         claims = read_claims(self.values)

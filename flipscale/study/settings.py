@@ -224,7 +224,7 @@ class Setting:
     needs: str | None = None
     """The setting without which this one does nothing: while that is at its default, this is not part of an id.
 
-    A mask_ratio in the tuning counts as one of the run.
+    A mask_ratio in the tuning counts as one of the run, and so do samples of a tuning or a fine-tuning.
     """
 
 
@@ -234,21 +234,29 @@ SETTINGS: Mapping[str, Setting] = {
     "text_length": Setting(
         Maybe(Count(3)), "tokens of text, in training and evaluation; FLIP's 32; null takes the model's own", 32
     ),
-    "data": Setting(DATASET, "the training data: shapes, fashion or webdataset", DATASET.read("shapes", (), print)),
-    "data_size": Setting(Maybe(Count()), "unique pairs used, an exact subset; null uses all"),
+    "data": Setting(
+        DATASET, "the training data: shapes, fashion or webdataset", DATASET.read("shapes", (), print), needs="samples"
+    ),
+    "data_size": Setting(Maybe(Count()), "unique pairs used, an exact subset; null uses all", needs="samples"),
     "crop": Setting(
         Maybe(Number(0, 1, above=True)),
         "smallest share of the area that a random crop keeps (FLIP 0.5, open_clip 0.9); null takes the whole "
         "middle square",
+        needs="samples",
     ),
-    "flip": Setting(Flag(), "whether images are mirrored at random; FLIP does, open_clip does not", False),
+    "flip": Setting(
+        Flag(), "whether images are mirrored at random; FLIP does, open_clip does not", False, needs="samples"
+    ),
     "normalization": Setting(
         Choice(tuple(NORMALIZATIONS), "normalization"),
         "mean and deviation of pixels; FLIP's or open_clip's",
         "imagenet",
     ),
     "samples": Setting(
-        Schedule(), "length of the schedule, in samples seen; or in training FLOPs, such as 1e15 FLOPs", None, True
+        Schedule(),
+        "length of the schedule, in samples seen; or in training FLOPs, such as 1e15 FLOPs; 0 scores init as it is",
+        None,
+        True,
     ),
     "mask_ratio": Setting(
         Number(0, 1, below=True), "share of image patches dropped in training; none are at evaluation", 0.0
@@ -260,7 +268,10 @@ SETTINGS: Mapping[str, Setting] = {
         needs="mask_ratio",
     ),
     "text_mask_ratio": Setting(
-        Number(0, 1, below=True), "share of text tokens dropped in training; none are at evaluation", 0.0
+        Number(0, 1, below=True),
+        "share of text tokens dropped in training; none are at evaluation",
+        0.0,
+        needs="samples",
     ),
     "text_mask": Setting(
         Choice(("prioritised", "random", "block"), "text mask"),
@@ -269,30 +280,46 @@ SETTINGS: Mapping[str, Setting] = {
         needs="text_mask_ratio",
     ),
     "reconstruction": Setting(
-        Maybe(RECONSTRUCTION), "an MAE decoder whose loss is added, such as {weight: 1, depth: 2}; null: none"
+        Maybe(RECONSTRUCTION),
+        "an MAE decoder whose loss is added, such as {weight: 1, depth: 2}; null: none",
+        needs="samples",
     ),
-    "batch_size": Setting(Count(2), "pairs per step, over all devices", None, True),
-    "lr": Setting(Number(0, above=True), "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256"),
+    "batch_size": Setting(Count(2), "pairs per step, over all devices", None, True, needs="samples"),
+    "lr": Setting(
+        Number(0, above=True),
+        "peak learning rate; FLIP's rule if left out",
+        rule="4e-6 * batch_size / 256",
+        needs="samples",
+    ),
     "warmup": Setting(
         Count(0),
         "samples of linear warm-up; if left out FLIP's 51.2M, at most a tenth of the schedule",
         rule="min(51200000, samples // 10)",
+        needs="samples",
     ),
     "schedule": Setting(
         Choice(("cosine", "constant"), "schedule"),
         "course of the learning rate after warm-up: half a cosine, or constant",
         "cosine",
+        needs="samples",
     ),
     "cooldown": Setting(
         Count(0), "samples at the end of a constant schedule over which lr falls to 0", 0, needs="schedule"
     ),
     "weight_decay": Setting(
-        Number(0), "AdamW's weight decay, on weights that are not biases, norms, positions or temperature", 0.2
+        Number(0),
+        "AdamW's weight decay, on weights that are not biases, norms, positions or temperature",
+        0.2,
+        needs="samples",
     ),
-    "beta1": Setting(Number(0, 1, below=True), "AdamW's beta1, for the mean of the gradient", 0.9),
-    "beta2": Setting(Number(0, 1, below=True), "AdamW's beta2, for the mean of its square; FLIP's 0.95", 0.95),
-    "eps": Setting(Number(0, above=True), "AdamW's", 1e-8),
-    "grad_clip": Setting(Maybe(Number(0, above=True)), "norm the gradient is clipped to; null clips nothing"),
+    "beta1": Setting(Number(0, 1, below=True), "AdamW's beta1, for the mean of the gradient", 0.9, needs="samples"),
+    "beta2": Setting(
+        Number(0, 1, below=True), "AdamW's beta2, for the mean of its square; FLIP's 0.95", 0.95, needs="samples"
+    ),
+    "eps": Setting(Number(0, above=True), "AdamW's", 1e-8, needs="samples"),
+    "grad_clip": Setting(
+        Maybe(Number(0, above=True)), "norm the gradient is clipped to; null clips nothing", needs="samples"
+    ),
     "precision": Setting(
         Choice(("fp32", "bf16", "fp16"), "precision"), "precision of the forward pass; weights are always fp32", "fp32"
     ),

@@ -9,9 +9,13 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
+import open_clip
+import torch
 from open_clip import CLIP
 
-from flipscale.identity import measures, scored
+from flipscale.architecture import architecture
+from flipscale.cost import parameters
+from flipscale.identity import measures, scored, stage
 from flipscale.run import (
     SCORING_FILE,
     WEIGHTS_FILE,
@@ -20,6 +24,7 @@ from flipscale.run import (
     Measured,
     Result,
     RunFolder,
+    ask_for_scores,
     asked_scores,
     set_of,
     unmeasured,
@@ -29,8 +34,8 @@ from flipscale.settings import CommandSet, Settings
 from flipscale.train.asked import TrainedWeights
 from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
 from flipscale.train.failure import say
-from flipscale.train.machine import device_name
-from flipscale.train.model import build
+from flipscale.train.machine import device_name, version
+from flipscale.train.model import build, save
 from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of
 from flipscale.train.stop import Stop
@@ -92,6 +97,31 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
         lease.fence()
         (run.path / SCORING_FILE).unlink(missing_ok=True)
     group.said("")
+
+
+def take_weights(run: RunFolder, lease: Lease, device: torch.device) -> None:
+    """Write the weights that a run without training starts from as its own, and ask for their scores."""
+    began = time.time()
+    asked = run.asked()
+    assert asked is not None
+    with lease.replace(WEIGHTS_FILE) as file:
+        save(build(stage(asked.settled)), file)
+    ask_for_scores(run, asked.settled.evaluation)
+    result = Result(
+        params=parameters(architecture(asked.settled.model, asked.settled.image_size)),
+        samples_seen=0,
+        steps=0,
+        unique_pairs=0,
+        train_seconds=0.0,
+        cpu_seconds=0.0,
+        gpu_hours=0.0,
+        attempts=1,
+        device=device_name(device),
+        started=began,
+        finished=time.time(),
+        versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
+    )
+    lease.write_result(result)
 
 
 def _record(measure: str, settings: Settings, found: Evaluated, digest: str | None, seconds: float) -> Measured:

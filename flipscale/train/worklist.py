@@ -155,6 +155,11 @@ class WorkList:
             with loading_modules():
                 from flipscale.train.trainers.builtin.timing import time_shapes
             time_shapes(run, lease, self._group_for(run, resources), self.stop)
+        elif not settings.samples:
+            with loading_modules():
+                from flipscale.train.scoring import take_weights
+            take_weights(run, lease, self.crew.group.device)
+            self._do(run, lease)  # What is left is to score them.
         elif isinstance(settings.trainer, CommandTrainer):
             from flipscale.train.trainers.program.command import run_command
 

@@ -60,7 +60,7 @@ def submit_study(
         scoring = [run for run in plan.runs if run.id in unscored.runs]
         checks.append(partial(refuse_unready, opened.study, to_score=scoring))
     if unscored.runs:
-        say(f"{unscored.trained} of {len(plan.runs)} trained; {unscored.words}")
+        say(unscored.words)
     submission = launch.submit(
         plan.runs,
         results,

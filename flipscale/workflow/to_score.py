@@ -1,4 +1,5 @@
-"""Which finished runs lack scores that their study asks for, or have scores of other data than its sets hold now."""
+"""Which weights lack scores that their study asks for, or have scores of other data than its sets hold now: those of
+finished runs, and checkpoints that a study scores as they are."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,9 +8,9 @@ from statistics import median
 
 from flipscale.cost import scored_steps
 from flipscale.errors import RunFolderError
-from flipscale.identity import measures, scored, stage
+from flipscale.identity import measures, scored, scored_sets, stage, trains
 from flipscale.plan import Run
-from flipscale.run import RunFolder, lacks_weights, read_timings, set_of, unmeasured
+from flipscale.run import RunFolder, lacks_weights, read_scores, read_timings, set_of, unmeasured
 from flipscale.timing import Timings, evaluation_shape
 from flipscale.words import count, duration
 from flipscale.workflow.opened import OpenStudy
@@ -18,14 +19,16 @@ from flipscale.workflow.talk import say
 
 @dataclass(frozen=True)
 class ToScore:
-    """The finished runs of a plan whose weights lack scores."""
+    """The weights of a plan that lack scores."""
 
     trained: int
     """Finished runs."""
+    progress: str = ""
+    """'8 of 8 trained', or that the plan trains nothing."""
     runs: Mapping[str, float | None] = field(default_factory=dict)
-    """Those whose weights are here, by id, each with the seconds that it takes, where something tells."""
+    """Runs whose weights are here, by id, each with the seconds that it takes, where something tells."""
     gone: tuple[Run, ...] = ()
-    """Those whose weights are not here."""
+    """Finished runs whose weights are not here."""
     sets: tuple[str, ...] = ()
     """The names of the sets."""
     changed: Mapping[str, int] = field(default_factory=dict)
@@ -33,27 +36,33 @@ class ToScore:
 
     @property
     def words(self) -> str:
-        """'8 to score on "two" (about 2 min)'."""
+        """'8 of 8 trained; 8 to score on "two" (about 2 min)'."""
         known = [seconds for seconds in self.runs.values() if seconds is not None]
         about = f" (about {duration(sum(known) * len(self.runs) / len(known))})" if known else ""
-        return f"{len(self.runs)} to score on {_listed(self.sets)}{about}"
+        return f"{self.progress}; {len(self.runs)} to score on {_listed(self.sets)}{about}"
 
 
 def to_score(opened: OpenStudy) -> ToScore:
     """A look at all finished runs of the plan. Each set's data is digested once."""
     timings = read_timings(opened.workspace.timings).at(opened.site)
     now: dict[str, dict[str, str]] = {}
-    trained, found, gone = 0, {}, []
+    finished, trained, gone = 0, 0, []
     sets: dict[str, None] = {}
     changed: Counter[str] = Counter()
     paces: list[float] = []
     images: dict[str, float] = {}
+    predicted: dict[str, float] = {}
     for run in opened.plan.runs:
         folder, settings = RunFolder(opened.workspace.run(run.id)), run.settings
         try:
             if not folder.is_trained:
+                if not trains(settings):
+                    sets |= dict.fromkeys(scored_sets(settings))
+                    images[run.id] = _images(run, set(measures(settings)))
+                    predicted[run.id] = 3600 * run.cost.gpu_hours / run.resources.devices
                 continue
-            trained += 1
+            finished += 1
+            trained += trains(settings)
             declared = repr((settings.data, settings.evaluation, settings.fine_tuning))
             if declared not in now:
                 from flipscale.inputs.digest import digests  # It loads ssl for shards behind a URL.
@@ -74,8 +83,10 @@ def to_score(opened: OpenStudy) -> ToScore:
             gone.append(run)
         else:
             images[run.id] = _images(run, set(missing))
-    found = {run_id: median(paces) * number if paces else None for run_id, number in images.items()}
-    return ToScore(trained, found, tuple(gone), tuple(sets), dict(changed))
+    found = {run_id: median(paces) * number if paces else predicted.get(run_id) for run_id, number in images.items()}
+    to_train = sum(trains(run.settings) for run in opened.plan.runs)
+    progress = f"{trained} of {to_train} trained" if to_train else "nothing to train"
+    return ToScore(finished, progress, found, tuple(gone), tuple(sets), dict(changed))
 
 
 def _is_of_other_data(folder: RunFolder, now: Mapping[str, str]) -> bool:
@@ -90,11 +101,14 @@ def _pace(folder: RunFolder, run: Run, timings: Timings) -> list[float]:
     if timed := timings.evaluation(evaluation_shape(scored(run.settings))):
         return [timed.seconds / timed.images] if timed.images else []
     result, asked = folder.result(), folder.asked()
-    if result is None or asked is None or not result.evaluation_seconds:
+    if result is None or asked is None:
         return []
-    settings = asked.settled
+    settings, seconds, later = asked.settled, result.evaluation_seconds, read_scores(folder.path)
     images = _images(run, set(measures(settings))) * len(scored_steps(stage(settings)))
-    return [result.evaluation_seconds / images] if images else []
+    if not seconds:
+        seconds = sum(record.seconds for record in later)
+        images = _images(run, {record.measure for record in later})
+    return [seconds / images] if seconds and images else []
 
 
 def _images(run: Run, wanted: set[str]) -> float:

@@ -140,7 +140,7 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
 
 
 def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":
-    """Draw the figures of a study as SVG, PNG and PDF; unchanged figures are not redrawn.
+    """Draw the figures of a study as SVG, PNG and PDF.
 
         flipscale.plot("studies/quickstart.yaml").files
 

@@ -95,12 +95,13 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
 
 
 def to_be_scored(place: Path, alone: "Alone") -> tuple[Sequence[Run], Path]:
-    """Two runs that are trained, with a set that came after, and the results folder that they are in."""
+    """Two runs that are trained, to be scored by two processes on a set that came after; and their results folder."""
     trained = runs_of(place, "axes: {mask_ratio: [0, 0.5]}")
     for run in trained:
         shutil.copytree(folder(alone(trained), run).path, folder(place / "results", run).path)
     later = {"images": 16, "sets": {"more": {"shapes": {"seed": 3}}}}
-    return runs_of(place, "axes: {mask_ratio: [0, 0.5]}", evaluation=later), place / "results"
+    more = "axes: {mask_ratio: [0, 0.5]}\nresources: {processes: 2}"
+    return runs_of(place, more, evaluation=later), place / "results"
 
 
 class Alone:

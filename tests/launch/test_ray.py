@@ -355,7 +355,7 @@ def test_where_no_ray_answers_nothing_is_written_of_jobs(tmp_path):
 
 
 @pytest.mark.second_ray
-def test_finished_weights_are_scored_in_one_job_and_not_trained(tmp_path, alone):
+def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained(tmp_path, alone):
     runs, results = to_be_scored(tmp_path, alone)
     kept = [folder(results, run).result() for run in runs]
     submit(runs, results, RayLauncher(results, DEFAULTS), to_score=dict.fromkeys((run.id for run in runs), 1.0))

@@ -439,7 +439,7 @@ def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
     assert 15 <= int(limit.partition(":")[0]) < 40
 
 
-def test_finished_weights_are_scored_in_one_job_and_not_trained(tmp_path, alone):
+def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained(tmp_path, alone):
     runs, results = to_be_scored(tmp_path, alone)
     kept = [folder(results, run).result() for run in runs]
     submit(runs, results, SlurmLauncher(results, SITE), to_score=dict.fromkeys((run.id for run in runs), 1.0))

@@ -1,10 +1,8 @@
 """The batch script of an array, and what starts a worker in its jobs: text and words, with no SLURM.
 
-The scripts in golden/ are compared whole. `UPDATE_GOLDEN=1 python -m pytest tests/launch/test_slurm_batch.py` writes
-them anew; read what changed before it is committed.
+The scripts in golden/ are compared whole; --update-golden writes them anew.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -93,12 +91,8 @@ def site(**keys):
 @pytest.mark.parametrize(
     ("name", "array", "after"), [("plain", PLAIN, None), ("everything", FULL, "4242")], ids=["plain", "everything"]
 )
-def test_the_script_is_the_golden_one(tmp_path, name, array, after):
-    script = scripted(array, tmp_path / "slurm", after)
-    golden = GOLDEN / f"{name}.sh"
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(script)
-    assert script == golden.read_text()
+def test_the_script_is_the_golden_one(tmp_path, name, array, after, golden):
+    golden(GOLDEN / f"{name}.sh", scripted(array, tmp_path / "slurm", after))
 
 
 @pytest.mark.parametrize("name", ["plain", "everything"])

@@ -73,6 +73,7 @@ def test_what_is_finished_takes_no_more_time(tmp_path):
     done = folder(tmp_path, runs[2])
     done.path.mkdir(parents=True)
     (done.path / "result.json").write_text("{}")
+    (done.path / "scoring.json").write_text("{}")  # To score weights is no training.
     assert str(wall_clock(plan, tmp_path)) == "about 20 s on 2 workers, 1 of 3 done"
     assert str(wall_clock(plan, tmp_path / "nowhere", finished={"c"})) == "about 20 s on 2 workers, 1 of 3 done"
     on_a_cluster = tuple(replace(run, resources=Resources(gpus=8, device="H100")) for run in runs)

@@ -1,6 +1,8 @@
 """Train once, score any time: the scores of finished weights, and what training owes to its evaluation."""
 
 import json
+import signal
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from flipscale.train import scoring, train
 from flipscale.train.encoding import Encoders
 from tests.test_other_data import exchange, put_colours
 from tests.train.conftest import SETTINGS
+from tests.train.forks import Forked
 
 
 def evaluation(**changes: Any) -> Evaluation:
@@ -207,3 +210,84 @@ def test_two_processes_score_as_one_and_share_the_batches(run, tmp_path: Path, m
 def scores_of(folder: RunFolder) -> list[Measured]:
     """The records of scores.json, without times."""
     return [replace(record, seconds=0, finished=0) for record in read_scores(folder.path)]
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from flipscale.run import Lease
+from flipscale.train import scoring, train
+from flipscale.train.encoding import Encoders
+
+place, left = None, {times}
+
+def come(event):
+    global left
+    with open({log!r}, "a") as log:
+        print(event, place, file=log)
+    left -= event == {event!r}
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def noted(owner, name, before=None, after=None, of=lambda *given: True):
+    done = getattr(owner, name)
+    def call(*given, **more):
+        if before and of(*given):
+            come(before)
+        found = done(*given, **more)
+        if after and of(*given):
+            come(after)
+        return found
+    setattr(owner, name, call)
+
+def is_place(run, settings, names):
+    global place
+    place = (run.id, *names)
+    return True
+
+noted(scoring, "evaluations_of", "begun", of=is_place)
+noted(Encoders, "_features", "batch")
+noted(Path, "replace", "whole", of=lambda path, target: target.name == "scores.json")
+noted(Lease, "write_scores", after="written")
+noted(Path, "unlink", "over", "removed", of=lambda path: path.name == "scoring.json")
+sys.exit(train({folders}))
+"""
+"""Code that scores runs, logs its events, and is killed at one: the first of its kind, or a later one."""
+
+KILLS = [
+    *[("begun", 1), ("batch", 2), ("whole", 1), ("written", 1), ("over", 1)],  # in the first set of the first run
+    *[("begun", 2), ("batch", 2), ("whole", 1), ("written", 1), ("over", 1)],  # in the second set of the second run
+    *[("written", 2), ("batch", 1), ("whole", 1), ("begun", 1), ("removed", 1)],  # in the last set of the third run
+    *[("begun", 1), ("whole", 2), ("batch", 3), ("written", 1), ("over", 1)],
+]
+
+
+@pytest.mark.slow
+def test_20_kills_lose_no_score_and_repeat_only_those_in_flight(run, tmp_path: Path) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    put_colours(tmp_path / "three", "red", "blue", "green")
+    sets = {name: {"folder": {"path": str(tmp_path / name)}} for name in ("two", "three")}
+    more = evaluation(sets=sets, inference=["masked", "ensemble"])
+    runs = [run(f"run-{number}", seed=number) for number in range(4)]
+    undisturbed = [run(f"undisturbed-{number}", seed=number) for number in range(4)]
+    assert train([folder.path for folder in (*runs, *undisturbed)]) == 0
+    for folder in (*runs, *undisturbed):
+        ask_for_scores(folder, more)
+    assert train([folder.path for folder in undisturbed]) == 0
+
+    log, ends = tmp_path / "events", []
+    for event, times in [*KILLS, ("never", 1)]:
+        folders = [str(folder.path) for folder in runs]
+        worker = Forked(DYING.format(event=event, times=times, log=str(log), folders=folders))
+        _, said = worker.communicate()
+        assert worker.returncode == (0 if event == "never" else -signal.SIGKILL), said
+        ends.append(log.read_text().splitlines()[-1])
+    seen = Counter(log.read_text().splitlines())
+    killed = Counter(end.partition(" ")[2] for end in ends if end.split()[0] in ("begun", "batch", "whole"))
+    places = [f"{(folder.id, name)}" for folder in runs for name in ("", "two", "three")]
+    assert {place: seen[f"written {place}"] for place in places} == dict.fromkeys(places, 1)
+    assert {place: seen[f"begun {place}"] for place in places} == {place: 1 + killed[place] for place in places}
+    assert {end.split()[1] for end in ends[:-1]} == {f"('{folder.id}'," for folder in runs}
+    for folder, expected in zip(runs, undisturbed, strict=True):
+        assert folder.state() is State.FINISHED
+        assert scores_of(folder) == scores_of(expected)

@@ -10,13 +10,12 @@ from matplotlib.axes import Axes
 
 from flipscale.compare import Comparison, arms_of, is_baseline
 from flipscale.plot.figure_data import FigureData, Undrawable
-from flipscale.plot.intervals import BARS, DrawnGain, beyond_words, draw_gain, drawn_gain, limits_of
-from flipscale.plot.on_axes import on_axes
-from flipscale.plot.page import Drawing, DrawnLine, Note, Panel
+from flipscale.plot.gains import BARS, DrawnGain, beyond_words, draw_gain, drawn_gain, limits_of
+from flipscale.plot.page import Panel
 from flipscale.plot.style import arm_style, percent_axis
 from flipscale.plot.words import setting_words, value_words
-from flipscale.scores import is_fraction, score_label
-from flipscale.words import joined, score_value
+from flipscale.scores import score_label
+from flipscale.words import joined
 
 _MOST_MASKS = 6
 _MOST_STRIP_VALUES = 8
@@ -24,7 +23,7 @@ _MANY_VALUES = 5  # with more values, letters are smaller
 _VALUE_CHARACTERS = {3: 13, _MOST_STRIP_VALUES: 9}  # letters of a value in one line, by the most values of a strip
 
 
-def ablation_panels(data: FigureData) -> list[Panel]:
+def ablations(data: FigureData) -> list[Panel]:
     """A strip for each part of the recipe that varies while the others are the baseline's; joint parts share one.
 
     If there are several cells, the one with most arms is shown, and among equals the one that trained longest.
@@ -184,30 +183,23 @@ def _strip(
     return _Strip(rows, order, by_mask)
 
 
-def _draw_strip(strip: _Strip, look: _Look, ax: Axes) -> Drawing:
+def _draw_strip(strip: _Strip, look: _Look, ax: Axes) -> None:
     """The means of each value, a marker per mask ratio; a dotted line continues the level of the baseline's value."""
     if not look.data.lower_is_better:
         percent_axis(ax.yaxis)
-    drawing = Drawing()
     for i, (ratio, values) in enumerate(strip.values.items()):
         style = arm_style(look.masks.index(ratio)).without_line()
         xs = [value.place + 0.2 * (i - (len(strip.values) - 1) / 2) for value in values]
-        shown = [value.difference or DrawnGain(value.mean, True, None, None) for value in values]
-        for x, mark in zip(xs, shown, strict=True):
+        for x, value in zip(xs, values, strict=True):
+            mark = value.difference or DrawnGain(value.mean, True, None, None)
             draw_gain(ax, mark, x, style, look.limits, across=False)
         if values[0].place == 0:
-            level = [xs[0], len(strip.order) - 0.55], [values[0].mean, values[0].mean]
-            ax.plot(*level, ":", color=style.color, linewidth=0.8, zorder=2)
-            drawing.avoid.append(level)
-        low = [min([mark.mean, *mark.ends]) for mark in shown]
-        high = [max([mark.mean, *mark.ends]) for mark in shown]
-        line = DrawnLine(setting_words("mask_ratio", ratio), style, xs, [value.mean for value in values], low, high)
-        drawing.lines.append(line)
-        drawing.notes += _numbers(line, is_fraction(look.data.score))
+            level = values[0].mean
+            ax.plot([xs[0], len(strip.order) - 0.55], [level, level], ":", color=style.color, linewidth=0.8, zorder=2)
+        ax.plot([], [], label=setting_words("mask_ratio", ratio), **style.keywords())
     _name_values(ax, strip.order)
     ax.set_ylim(look.limits)
     ax.grid(visible=False, axis="x")
-    return drawing
 
 
 def _name_values(ax: Axes, values: Sequence[str]) -> None:
@@ -216,13 +208,6 @@ def _name_values(ax: Axes, values: Sequence[str]) -> None:
     labels = [textwrap.fill(value.replace(" %", "\u00a0%"), width, break_long_words=False) for value in values]
     ax.set_xticks(range(len(labels)), labels, fontsize=8 if len(labels) <= _MANY_VALUES else 7)
     ax.set_xlim(-0.5, len(labels) - 0.5)
-
-
-def _numbers(line: DrawnLine, fraction: bool) -> list[Note]:
-    """The number of each point, where there is room."""
-    words = [score_value(y, fraction).removesuffix(" %") for y in line.ys]
-    points = zip(line.xs, line.ys, strict=True)
-    return [Note((text,), (point,), line.style.color, 7, last=True) for text, point in zip(words, points, strict=True)]
 
 
 def _sorted(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str, object]) -> pd.DataFrame:
@@ -248,13 +233,3 @@ def _words_of_values(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Ma
     else:
         words = [several({name: row[name] for name in settings}) for row in rows[[*settings]].to_dict("records")]
     return pd.Series(words, index=rows.index)
-
-
-ablation = on_axes(
-    "ablation",
-    ablation_panels,
-    """Draw the score for each value of one part of the recipe onto an Axes, by mask ratio: a strip of FLIP's Table 1.
-
-    The parts are the settings of `baseline`.
-    """,
-)
