@@ -117,7 +117,7 @@ def collect(
     rows: dict[str, ResultRow] = {}
     stamps: dict[str, _RunStamp] = {}
     unknown: set[str] = set()
-    for number, run in enumerate(finished):
+    for run in finished:
         path = os.fspath(folders[run.id])
         stamp = _RunStamp([file_stamp(f"{path}/{name}") for name in _FILES_READ])
         try:
@@ -125,7 +125,6 @@ def collect(
         except (DamagedFile, OSError, OverflowError) as error:
             problems[run.id] = why_unreadable(folders[run.id], error)
             continue
-        progress(number + 1, len(finished))
         # A parent that is not a cell of the study has no row of its own: it is counted in its children's.
         if run.cell is not None:
             rows[run.id], stamps[run.id] = row, stamp
@@ -135,7 +134,7 @@ def collect(
     if stays:
         stamps = before
     else:
-        _write_curves(files[1], folders, stamps, {} if curves != file_stamp(files[1]) else before, changed)
+        _write_curves(files[1], folders, stamps, {} if curves != file_stamp(files[1]) else before, changed, progress)
     unreadable = {name: stamp.problem for name, stamp in stamps.items() if stamp.problem}
     problems |= unreadable
     rows = {name: row for name, row in rows.items() if name not in unreadable}
@@ -191,6 +190,7 @@ def _write_curves(
     stamps: dict[str, _RunStamp],
     before: Mapping[str, _RunStamp],
     changed: Container[str],
+    progress: Callable[[int, int], None],
 ) -> None:
     """Write curves.parquet with the points of `stamps`; those of runs that have not changed are taken from it.
 
@@ -202,7 +202,8 @@ def _write_curves(
     known = points_by_run(path) if before and any(name not in changed for name in stamps) else {}
 
     def points() -> "Iterator[tuple[str, pa.Table]]":
-        for name, stamp in list(stamps.items()):
+        for number, (name, stamp) in enumerate(list(stamps.items())):
+            progress(number + 1, len(stamps))
             if name in before and name not in changed:
                 stamps[name] = before[name]
                 if name in known:

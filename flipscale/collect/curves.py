@@ -1,14 +1,16 @@
 """The points of runs: metrics.jsonl in, curves.parquet out, a few hundred runs at a time."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.run import MetricsRecord, RunFolder, is_number, replacing
+from flipscale.run import RunFolder, replacing
 
 RUNS_IN_A_GROUP = 250
 """Runs whose points make one row group: 200 records of 4 metrics each are 200,000 rows, 10 MB."""
@@ -36,44 +38,35 @@ POINTS_SCHEMA = pa.schema(
 )
 """The points of one run."""
 
-_FACTS = ("samples", "seconds", "time")
-"""What a record says about all its points. Each may be missing, as NaN."""
+_NO_METRICS = {"step", "samples_seen", "seconds", "time", "scores", "evaluation_seconds"}
 
-_NO_METRICS = {"step", *_FACTS, "samples_seen", "scores", "evaluation_seconds"}
+_MISSING, _MOST = float("nan"), sys.float_info.max
 
 
 def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
     """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
     records, torn = folder.records()
-    points = []
+    facts, counts, names, values = [], [], [], []
     for record in records:
-        step = record["step"]
-        if not -(2**63) <= step < 2**63:
+        if not -(2**63) <= record["step"] < 2**63:
             torn += 1
             continue
-        samples = record.get("samples_seen", record.get("samples"))  # The programs of commands say `samples`.
-        facts = [_number(value) for value in (samples, record.get("seconds"), record.get("time"))]
-        points += [(step, *facts[:2], name, value, facts[2]) for name, value in _finite_metrics(record)]
-    columns = list(zip(*points, strict=True)) or [()] * len(POINTS_SCHEMA)
-    return pa.table(list(map(pa.array, columns, POINTS_SCHEMA.types)), schema=POINTS_SCHEMA), torn
+        numbers = _finite(record)
+        metrics = {name: value for name, value in numbers.items() if name not in _NO_METRICS}
+        if isinstance(scores := record.get("scores"), dict):
+            metrics |= _finite(scores)
+        facts.append([record["step"], *(numbers.get(name, _MISSING) for name in ("samples_seen", "seconds", "time"))])
+        counts.append(len(metrics))
+        names += metrics
+        values += metrics.values()
+    step, samples, seconds, time = (np.repeat(of, counts) for of in list(zip(*facts, strict=True)) or [[]] * 4)
+    columns = [step.astype("int64"), samples, seconds, pa.array(names, pa.string()), np.array(values, "float64"), time]
+    return pa.table(list(map(pa.array, columns)), schema=POINTS_SCHEMA), torn
 
 
-def _finite_metrics(record: MetricsRecord) -> Iterator[tuple[str, float]]:
-    """The metrics of a record and its scores, by name. Values that are not finite numbers are left out."""
-    scores = record.get("scores")
-    values = {name: value for name, value in record.items() if name not in _NO_METRICS}
-    values |= scores if isinstance(scores, dict) else {}
-    for name, value in values.items():
-        number = _number(value)
-        if abs(number) < float("inf"):
-            yield name, number
-
-
-def _number(value: object) -> float:
-    try:
-        return float(value) if is_number(value) else float("nan")
-    except OverflowError:
-        return float("nan")
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the values that are finite numbers."""
+    return {name: value for name, value in values.items() if type(value) in (int, float) and abs(value) <= _MOST}
 
 
 def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> None:
