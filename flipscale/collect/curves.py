@@ -94,7 +94,7 @@ def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> None:
 
 def points_by_run(path: Path) -> Mapping[str, pa.Table]:
     """The points of a curves.parquet that `write_curves` wrote, by run."""
-    table = pq.read_table(path, schema=CURVES_SCHEMA).unify_dictionaries().combine_chunks()
+    table = pq.read_table(path, schema=CURVES_SCHEMA).unify_dictionaries()
     ids = table["id"].combine_chunks()
     codes, names = ids.indices.to_numpy(), ids.dictionary.to_pylist()
     points = table.drop_columns("id").cast(POINTS_SCHEMA)
