@@ -69,7 +69,7 @@ def test_all_ways_write_the_same_points(tmp_path):
     ways = facts["places"]["SQLite"]
     all_points = 4 * (4 * 100 + 5 * len(SCORES) + 9)
     assert [ways[way][0]["points"] for way in mirror.WAYS] == [5, all_points, all_points]
-    assert [one["limit"] for one in facts["limits"]] == ["20x", "1x"]
+    assert [one["limit"] for one in facts["limits"]] == ["5x", "0.25x"]
 
 
 def test_a_made_folder_is_as_training_leaves_one(tmp_path):
