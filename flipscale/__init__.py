@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from flipscale.plan import Plan, Run
     from flipscale.run import RunFolder, State
     from flipscale.study import Study, read_study
-    from flipscale.workflow.two_studies import compare_studies, diff_studies
+    from flipscale.workflow.two_studies import compare_studies
     from flipscale.workflow.verbs import collect, compare, fit, plan, plot, report, results, submit
     from flipscale.workflow.whole import StudyOutcome, run_study
     from flipscale.workspace import Workspace
@@ -52,7 +52,6 @@ _HOMES = {
     "StudyOutcome": "flipscale.workflow.whole",
     "Workspace": "flipscale.workspace",
     "compare_studies": "flipscale.workflow.two_studies",
-    "diff_studies": "flipscale.workflow.two_studies",
     "read_curves": "flipscale.collect",
     "read_results": "flipscale.collect",
     "read_study": "flipscale.study",
@@ -77,7 +76,6 @@ __all__ = [
     "collect",
     "compare",
     "compare_studies",
-    "diff_studies",
     "fit",
     "plan",
     "plot",

@@ -13,7 +13,15 @@ from pathlib import Path
 RUNS_FOLDER = "runs"
 """The folder of all runs, below the results root. Studies share it."""
 
-RESERVED = {RUNS_FOLDER, "cache", "local", "slurm", "ray", "mlartifacts", "mlflow.db", "timings.json"}
+LAUNCHERS = {
+    "local": "flipscale.launch.local:LocalLauncher",
+    "slurm": "flipscale.launch.slurm:SlurmLauncher",
+    "ray": "flipscale.launch.ray:RayLauncher",
+}
+"""Each launcher by name, as module:class; the class takes the results folder and the site. Imported on first use. The
+files of its jobs are in a folder of its name below the results root."""
+
+RESERVED = {RUNS_FOLDER, "cache", *LAUNCHERS, "mlartifacts", "mlflow.db", "timings.json"}
 """Names below the results root that no study may have."""
 
 RESULTS_TABLE = "results.csv"

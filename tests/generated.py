@@ -90,7 +90,7 @@ def _table(first: str, rows: list[str]) -> list[str]:
 
 SHOWN_NAMES = (
     "read_study", "plan", "submit", "collect", "results", "compare", "fit", "plot", "report", "run_study",
-    "compare_studies", "diff_studies", "read_results", "read_curves", "Workspace", "Study", "Plan",
+    "compare_studies", "read_results", "read_curves", "Workspace", "Study", "Plan",
     "Run", "RunFolder", "State", "StudyOutcome", "FlipscaleError",
 )  # fmt: skip
 """The public names that docs/python.md describes, in the order of a study's life."""
@@ -136,7 +136,7 @@ def _type(annotation: Any) -> str:
 
 
 def flags() -> str:
-    from flipscale.inputs.open_clip_flags import flags_as_markdown
+    from flipscale.data.open_clip_flags import flags_as_markdown
 
     return flags_as_markdown()
 

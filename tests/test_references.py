@@ -127,8 +127,6 @@ def test_figs_1_and_3_say_3_7_times_2_times_and_2_9_times(capsys):
         equal = longest_pair(data, entry)
         assert (equal["at"], round(equal["gain"]["value"], 1)) == (12.8e9, gain)
         assert round(1 / equal["ratios"]["hours"]["value"], 1) == speedup
-    assert "at equal samples (12.8B) it is 0.9 better (one seed, no CI), and 1.98x faster in hours" in half["verdict"]
-    assert "it is 0.6 better (one seed, no CI), and 2.9x faster in hours" in three_quarters["verdict"]
 
 
 # Table 1
@@ -178,26 +176,23 @@ def test_table_1f_reconstruction_loses_0_2_and_0_3(capsys):
 
 
 @pytest.mark.parametrize(
-    ("where", "series", "first_line"),
+    ("where", "series", "cells", "means"),
     [
-        (["table=3", "model=ViT-L-16"], "metric", "Over 3 cells of one seed: better in 3; mean 81.6 against 80.43."),
-        (["table=5"], "evaluated_on,metric", "Over 12 cells of one seed: better in 12; mean 81.29 against 80.63."),
-        (["table=6"], "evaluated_on,metric", "Over 9 cells of one seed: better in 9; mean 74.53 against 71.84."),
-        (["table=7"], "evaluated_on,metric", "Over 8 cells of one seed: better in 8; mean 56.17 against 55.25."),
+        (["table=3", "model=ViT-L-16"], "metric", 3, "mean 81.6 against 80.43"),
+        (["table=5"], "evaluated_on,metric", 12, "mean 81.29 against 80.63"),
+        (["table=6"], "evaluated_on,metric", 9, "mean 74.53 against 71.84"),
+        (["table=7"], "evaluated_on,metric", 8, "mean 56.17 against 55.25"),
     ],
 )
-def test_flip_wins_all_of_tables_3_5_6_and_7(capsys, where, series, first_line):
+def test_flip_wins_all_of_tables_3_5_6_and_7(capsys, where, series, cells, means):
     where = [*where, "case=FLIP,CLIP our repro"]
     words = said(capsys, FLIP, where, "--baseline", OURS, "--x", "samples", "--series", series)
-    assert words.splitlines()[0].endswith(first_line)
+    assert f"better in {cells} and worse in 0 of {cells} cells of one seed, {means}." in " ".join(words.split())
 
 
 def test_table_4_flip_wins_22_of_25_and_loses_on_pets_gtsrb_and_pcam(capsys):
     where = ["table=4", "case=FLIP,CLIP our repro"]
     data = compared(capsys, FLIP, where, "--baseline", OURS, "--x", "samples", "--series", "evaluated_on")
-    assert data["head"]["lines"][0].endswith(
-        "Over 25 cells of one seed: better in 22, worse in 3; mean 65.97 against 64.32."
-    )
     (arm,) = data["head"]["arms"]
     means = {"baseline": pytest.approx(64.32, abs=0.005), "score": pytest.approx(65.97, abs=0.005)}
     assert arm["single_runs"] == {"cells": 25, "better": 22, "worse": 3, **means}
@@ -211,7 +206,6 @@ def test_table_2_flip_gains_1_9_at_l_16_and_nothing_at_b_16(capsys):
     data = compared(capsys, FLIP, where, "--baseline", OURS, "--x", "samples", "--series", "model")
     names = [f"model={model}, case=FLIP" for model in ("ViT-B-16", "ViT-L-16", "ViT-L-14")]
     assert gains(data) == dict(zip(names, (-0.2, 1.9, 1.5), strict=True))
-    assert data["series"][0]["verdict"] == "model=ViT-B-16, case=FLIP: it is 0.2 worse (one seed, no CI)."
 
 
 # Table 8

@@ -9,11 +9,11 @@ from flipscale.architecture import architecture, models_with_the_towers_of, towe
 from flipscale.capacity import shortage
 from flipscale.cell import write_cell
 from flipscale.collect.columns import setting_value
+from flipscale.compare import setting_words
 from flipscale.cost import cost, memory_bytes
 from flipscale.identity import differences, lineage, run_id, scored, stage
 from flipscale.launch.submit import probe_of
 from flipscale.plan import Plan, plan, too_large
-from flipscale.plot.words import setting_words
 from flipscale.settings import Resources, Settings
 from flipscale.study import read_study
 from flipscale.study.settings import read_settings

@@ -11,7 +11,7 @@ why.py         why
 jobs.py        submit, status, watch, logs, cancel
 tables.py      collect, plot, export, report
 times.py       probe, ledger
-comparison.py  compare, diff
+comparison.py  compare
 laws.py        fit, forecast
 whole.py       run
 storage.py     archive, merge, gc

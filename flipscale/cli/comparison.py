@@ -1,28 +1,27 @@
-"""The effects of settings: compare (one study, two studies, or any table) and diff (two study files)."""
+"""The effects of settings: compare one study, two studies, or any table."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of, workspace_of
-from flipscale.cli.output import print_json, print_table
+from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.words import joined
 from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
 
-if TYPE_CHECKING:
-    from flipscale.study import KeyChange
+_Found = TypeVar("_Found", contravariant=True)
 
-_Found = TypeVar("_Found")
 
-VALUE_WIDTH = 60
-"""The most characters of a key's value that a table shows; --json has all."""
+class _Text(Protocol[_Found]):
+    def __call__(self, found: _Found, /, *, full: bool, width: int) -> str: ...
 
 
 def compare_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
+    parser.add_argument("--full", action="store_true", help="show every cell, curve, claim and note")
     add_results(parser)
     parser.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
     new = "a second study: compare its runs with those of the first that have equal settings and seed"
@@ -47,7 +46,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="columns whose values make separate curves; separate several with commas",
     )
-    table.add_argument("--at", metavar="COLUMN", help="the column that twins share, such as epochs; found if omitted")
+    table.add_argument("--at", metavar="COLUMN", help="the column that twins share, such as epochs")
     add_where(table)
     add_direction(table)
     what = "show what each setting of the baseline's columns gains over it, alone and combined; needs no --x"
@@ -150,50 +149,11 @@ def _print(
     args: argparse.Namespace,
     found: _Found,
     as_json: Callable[[_Found], object],
-    as_text: Callable[[_Found], str],
+    as_text: _Text[_Found],
 ) -> int:
     """Print what was found, as JSON if asked. Returns exit code 0."""
     if args.json:
         print_json(as_json(found))
     else:
-        print(as_text(found))
+        print(as_text(found, full=args.full, width=terminal_width()))
     return 0
-
-
-def diff_arguments(parser: argparse.ArgumentParser) -> None:
-    add_json(parser)
-    add_results(parser)
-    parser.add_argument("first", metavar="OLD", help="a study's YAML file")
-    parser.add_argument("second", metavar="NEW", help="another study's YAML file")
-
-
-def diff(args: argparse.Namespace) -> int:
-    """List the keys in which two study files differ, and which runs of their plans pair; needs no results."""
-    from flipscale.compare import same_cells_json, same_cells_text
-    from flipscale.workflow.two_studies import diff_studies
-
-    found = diff_studies(args.first, args.second, workspace=workspace_of(args))
-    if args.json:
-        keys = {change.key: [change.first, change.second] for change in found.keys}
-        print_json({"schema": 1, "keys": keys, **same_cells_json(found.same)})
-        return 0
-    if found.keys:
-        print_table(("key", *found.same.names), [_key_row(change) for change in found.keys], numbers=False)
-    else:
-        print("Both files have the same keys and values.")
-    print(f"\n{same_cells_text(found.same)}\n")
-    for name, cost in zip(found.same.names, found.costs, strict=True):
-        print(f"{name}: {cost}")
-    return 0
-
-
-def _key_row(change: "KeyChange") -> tuple[str, str, str]:
-    first, second = (_shortened(value) for value in (change.first, change.second))
-    return change.key, first, second
-
-
-def _shortened(value: str | None) -> str:
-    """A value in a column; '-' where the file has none."""
-    if value is None:
-        return "-"
-    return value if len(value) <= VALUE_WIDTH else f"{value[: VALUE_WIDTH - 3]}..."

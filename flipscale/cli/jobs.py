@@ -197,6 +197,7 @@ def watch(args: argparse.Namespace) -> int:
 
 def _watch(args: argparse.Namespace, opened: "OpenStudy", follower: "Callable[[StudyProgress], None]") -> int:
     from flipscale import launch
+    from flipscale.launch.screen import Screen
 
     study, plan = opened.study, opened.plan
     looks = _followed(launch.watch(plan.runs, args.results, every=WATCH_SECONDS), follower)
@@ -210,7 +211,7 @@ def _watch(args: argparse.Namespace, opened: "OpenStudy", follower: "Callable[[S
             voice.follow(progress, args.results)
         return 0
     try:
-        with launch.Screen(sys.stdout, study.name, unit=plan.hours_unit, score=study.score) as screen:
+        with Screen(sys.stdout, study.name, unit=plan.hours_unit, score=study.score) as screen:
             screen.draw(progress)
             for progress in looks:
                 screen.draw(progress)

@@ -1,9 +1,15 @@
 """How the command line prints data; its messages go through `flipscale.workflow.talk`."""
 
 import json
+import shutil
 from collections.abc import Sequence
 
 from flipscale.errors import printable
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; 80 at least, and where there is none."""
+    return max(80, shutil.get_terminal_size().columns)
 
 
 def print_json(data: object) -> None:

@@ -48,7 +48,6 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (tables.collect, tables.collect_arguments),
         (tables.plot, tables.plot_arguments),
         (comparison.compare, comparison.compare_arguments),
-        (comparison.diff, comparison.diff_arguments),
         (laws.fit, laws.fit_arguments),
         (laws.forecast, laws.forecast_arguments),
         (tables.report, tables.report_arguments),
@@ -67,6 +66,7 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
 """The verbs of each group of the help."""
 
 GONE = {
+    "diff": "flipscale compare OLD NEW says which settings differ and what that does; diff OLD NEW compares the files",
     "data": "run python studies/data/icons.py, mosaic.py or digits.py of a clone",
     "du": "flipscale gc says what takes space",
 }

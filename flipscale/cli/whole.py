@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flipscale.cli.arguments import add_results, add_study, price_of, workspace_of
 from flipscale.cli.jobs import add_launcher, launcher_of
+from flipscale.cli.output import terminal_width
 from flipscale.cli.tables import add_tracking, tracking_of
 from flipscale.errors import FlipscaleError
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     )
     files = done.files
     if done.comparison:
-        print(comparison_text(done.comparison))
+        print(comparison_text(done.comparison, width=terminal_width()))
     runs = len(done.opened.plan.cells)
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
     print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn from these runs'}")

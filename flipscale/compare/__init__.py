@@ -13,66 +13,74 @@ and the reason is given in words. docs/how-computed.md has the formulas.
 Gains are positive if masking is better, also for a loss. Ratios are masked over baseline, speed-ups baseline over
 masked. Data in, data out: nothing here touches a disk.
 
-    columns.py     which score, baseline, arm, cell and series          points.py     from rows to runs
-    tables.py      any table: missing roles are found or asked for      parts.py      pairs and curves as data
-    curve_columns.py   which columns tell curves apart                  curves.py     curves, their noise and readings
-    gains.py       gains judged by the noise of the whole study         head.py       arms over all cells, slopes, power
-    estimates.py   seeds to intervals; many speed-ups at once           claims.py     what is stated about each arm
-    build.py       from a table to a comparison                         comparison.py the comparison as data
-    of_study.py    a study's comparison                                 as_json.py    a comparison for programs
-    planned.py     detectable effects of a plan                         head_text.py  the head of the answer, in 8 lines
-    words.py       a sentence for each series and arm                   stated.py     whether a study's claims hold
-    stated_text.py the same for people and programs                     test_images.py  the effect of other test images
-    layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
-    hours.py       which hours claims along time use                    same_cells.py   which runs of two studies pair
-    study_pair.py  study against study                                  study_pair_text.py  for people and programs
+    columns.py     which score, baseline, arm, cell and series; their words
+    tables.py      any table: roles of its columns as the user names them
+    points.py      from rows to runs                  parts.py       pairs and curves as data
+    curves.py      curves, their noise and readings   gains.py       gains judged by the noise of the whole study
+    estimates.py   seeds to intervals                 claims.py      what is stated about each arm
+    head.py        arms over all cells, slopes, power stated.py      whether a study's claims hold
+    hours.py       which hours claims go by           test_images.py the effect of other test images
+    build.py       from a table to a comparison       comparison.py  the comparison as data
+    of_study.py    a study's comparison               planned.py     detectable effects of a plan
+    study_pair.py  study against study                as_json.py     a comparison for programs
+    answer.py      a comparison for people: one screen, and all of it
 """
 
+from flipscale.compare.answer import (
+    answer_table,
+    arm_name,
+    claim_count,
+    claims_table,
+    comparison_markdown,
+    comparison_text,
+    deltas_text,
+    everything,
+    gain_words,
+    gains_table,
+    notes_of,
+    screen,
+    warnings,
+)
 from flipscale.compare.as_json import comparison_json
 from flipscale.compare.build import compare, compare_table, with_images
 from flipscale.compare.claims import Claim, leading
 from flipscale.compare.columns import (
     Baseline,
+    arm_words,
     arms_of,
+    axis_value_words,
+    cell_words,
     is_baseline,
     labels,
     measured_scores,
     pick_score,
     series_of,
+    setting_words,
+    value_words,
     varying_axes,
 )
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.curves import first_reach
 from flipscale.compare.effects import Deltas, deltas
-from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head
-from flipscale.compare.head_text import head_lines, opening, warnings
 from flipscale.compare.hours import fair_hours
-from flipscale.compare.layout import (
-    claims_markdown,
-    comparison_markdown,
-    comparison_text,
-    effect_table,
-    effects_title,
-    legend,
-)
 from flipscale.compare.of_study import base_cell, compare_study, judge_study, with_guessing
 from flipscale.compare.parts import Curve, Pair, Speedup
 from flipscale.compare.planned import planned_sensitivity
-from flipscale.compare.same_cells import RunsOfStudy, SameCells, SettingChange, planned_runs, same_cells
 from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
-from flipscale.compare.stated_text import claim_count, claim_number
-from flipscale.compare.study_pair import StudyPair, compare_runs, with_hits
-from flipscale.compare.study_pair_text import (
-    same_cells_json,
-    same_cells_text,
+from flipscale.compare.study_pair import (
+    RunsOfStudy,
+    SameCells,
+    SettingChange,
+    StudyPair,
+    compare_runs,
     study_pair_json,
     study_pair_markdown,
     study_pair_text,
+    with_hits,
 )
 from flipscale.compare.tables import baseline_from, columns_from
-from flipscale.compare.words import gain_words, verdicts
 
 __all__ = [
     "ArmHead",
@@ -95,12 +103,16 @@ __all__ = [
     "StudyClaims",
     "StudyPair",
     "Verdict",
+    "answer_table",
+    "arm_name",
+    "arm_words",
     "arms_of",
+    "axis_value_words",
     "base_cell",
     "baseline_from",
+    "cell_words",
     "claim_count",
-    "claim_number",
-    "claims_markdown",
+    "claims_table",
     "columns_from",
     "compare",
     "compare_runs",
@@ -111,33 +123,29 @@ __all__ = [
     "comparison_text",
     "deltas",
     "deltas_text",
-    "effect_table",
-    "effects_title",
+    "everything",
     "fair_hours",
     "finding",
     "first_reach",
     "gain_words",
-    "head_lines",
+    "gains_table",
     "is_baseline",
     "judge_claims",
     "judge_study",
     "labels",
     "leading",
-    "legend",
     "measured_scores",
-    "opening",
+    "notes_of",
     "pick_score",
-    "planned_runs",
     "planned_sensitivity",
-    "same_cells",
-    "same_cells_json",
-    "same_cells_text",
+    "screen",
     "series_of",
+    "setting_words",
     "study_pair_json",
     "study_pair_markdown",
     "study_pair_text",
+    "value_words",
     "varying_axes",
-    "verdicts",
     "warnings",
     "with_guessing",
     "with_hits",

@@ -1,18 +1,20 @@
 """A comparison for programs, in JSON's types; docs/compare.md lists the keys."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 
+from flipscale.collect import setting_value
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Estimate, finding
 from flipscale.compare.head import Head
-from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Curve, Pair
-from flipscale.compare.stated_text import claims_json, ends_json, estimate_json
-from flipscale.compare.words import name_of, verdict
+from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
+from flipscale.study import Contrast
 
 
 def comparison_json(comparison: Comparison) -> dict[str, object]:
-    """The whole comparison: `pairs` at equal samples, `series` along the curves, each with its verdict."""
+    """The whole comparison: `pairs` at equal samples, `series` along the curves; answer.py has the words."""
     noise = comparison.noise
     return {
         "baseline": dict(comparison.baseline),
@@ -21,12 +23,12 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "lower_is_better": comparison.lower_is_better,
         "fraction": comparison.fraction,
         "at": comparison.at,
-        "head": comparison.head and _head(comparison, comparison.head),
+        "head": comparison.head and _head(comparison.head),
         "claims": comparison.stated and claims_json(comparison.stated),
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "series": [
             {
-                "name": name_of(claim.series, claim.arm),
+                "name": ", ".join(filter(None, (claim.series, claim.arm))),
                 "series": claim.series,
                 "arm": dict(comparison.arms[claim.arm]),
                 "costs": {
@@ -34,7 +36,6 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
                     for curve in comparison.curves
                     if (curve.series, curve.arm) == (claim.series, claim.arm)
                 },
-                "verdict": verdict(comparison, claim),
             }
             for claim in comparison.claims
         ],
@@ -104,8 +105,7 @@ def _curve(curve: Curve) -> dict[str, object]:
     }
 
 
-def _head(comparison: Comparison, head: Head) -> dict[str, object]:
-    """The head of the answer; `lines` puts it in words."""
+def _head(head: Head) -> dict[str, object]:
     return {
         "base_cell": head.base_cell,
         "is_base": head.is_base,
@@ -121,5 +121,67 @@ def _head(comparison: Comparison, head: Head) -> dict[str, object]:
         ],
         "sensitivity": head.sensitivity and asdict(head.sensitivity),
         "seed_effect_p": head.seed_effect_p,
-        "lines": head_lines(comparison),
     }
+
+
+def claims_json(stated: StudyClaims) -> dict[str, object]:
+    """The claims for programs; docs/compare.md lists the keys."""
+    return {
+        "score": stated.score,
+        "margin": stated.margin,
+        "families": stated.families,
+        "counts": {str(verdict): stated.count(verdict) for verdict in Verdict},
+        "noise": {"prior_sd": stated.noise.prior_sd, "noisy": list(map(str, stated.noise.noisy))},
+        "claims": [_claim_json(judged) for judged in stated.claims],
+    }
+
+
+def _claim_json(judged: JudgedClaim) -> dict[str, object]:
+    claim, found = judged.claim, judged.difference
+    scores = [_plain(score) if isinstance(score, Mapping) else score for score in (claim.score, claim.than_score)]
+    return {
+        "claim": claim.name,
+        "family": claim.family,
+        **_contrast_json(claim.contrast),
+        "than": claim.than and _contrast_json(claim.than),
+        "expect": str(claim.expect),
+        "score": scores[0],
+        **({} if scores[1] is None else {"than_score": scores[1]}),
+        "published": claim.published,
+        "verdict": str(judged.verdict),
+        "unit": judged.unit,
+        "difference": found and estimate_json(found),
+        "seeds": list(judged.seeds),
+        "runs": list(judged.runs),
+        "why": judged.why,
+    }
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: setting_value(value) for name, value in values.items()}
+
+
+def _contrast_json(contrast: Contrast) -> dict[str, Mapping[str, object]]:
+    return {"left": _plain(contrast.left), "right": _plain(contrast.right)}
+
+
+def estimate_json(estimate: Estimate) -> dict[str, object]:
+    """An estimate with its intervals; null is an open end, or what there is not."""
+    both = estimate.corrected
+    return {
+        "value": estimate.mean,
+        "interval": estimate.interval and ends_json(*estimate.interval),
+        "p": estimate.p,
+        "interval_corrected": ends_json(both.low, both.high) if both and both.low is not None else None,
+        "p_corrected": both and both.p,
+        "comparisons": both and both.of,
+        **({"failures": list(estimate.failures)} if estimate.failures else {}),
+        **({"at_least": True} if estimate.at_least else {}),
+        **({"p_level": estimate.p_level} if estimate.p_level is not None else {}),
+        "why": estimate.why,
+    }
+
+
+def ends_json(*ends: float | None) -> list[float | None]:
+    """An interval in JSON, which has no infinity."""
+    return [end if end is not None and math.isfinite(end) else None for end in ends]

@@ -1,7 +1,8 @@
 """From a table to a Comparison: of a study's results, and of any table."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
@@ -17,19 +18,19 @@ from flipscale.compare.columns import (
     need,
     pick_score,
     series_of,
+    settings_words,
     varying_axes,
 )
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.curves import curves_of
-from flipscale.compare.gains import StudyNoise, judged, study_noise, with_failures
-from flipscale.compare.head import AxisValues, head_of, heading_cell
+from flipscale.compare.gains import judged, study_noise, with_failures
+from flipscale.compare.head import AxisValues, head_of
 from flipscale.compare.hours import fair_hours
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Pair
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.test_images import images_of_pairs
-from flipscale.compare.words import nothing_to_compare
 from flipscale.study import MARGIN
 
 
@@ -42,50 +43,19 @@ def compare(
     time: str = "gpu_hours",
     base_cell: str | None = None,
     margin: float | None = MARGIN / 100,
+    curves: bool = True,
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
     `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see hours.py),
-    train_seconds or cpu_seconds. `base_cell` heads the answer; it is the last of the table if left out. Gains of a
-    fraction count as level within `margin`. If every run is the baseline the comparison is empty, and its `notes` say
-    so. Raises ResultsError for a missing column, a baseline that no run has, two runs of one cell, arm and seed, or
-    runs of several recipes.
+    train_seconds or cpu_seconds. `base_cell` heads the answer; it is the largest of the table if left out. Gains of a
+    fraction count as level within `margin`. Without `curves` only twins are compared. If every run is the baseline the
+    comparison is empty, and its `notes` say so. Raises ResultsError for a missing column, a baseline that no run has,
+    two runs of one cell, arm and seed, or runs of several recipes.
     """
     table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
-    return _compared(table, points_of(table, twins=table.at is not None))
-
-
-@dataclass(frozen=True)
-class TwinScatter:
-    """How far twins differ from seed to seed: the part of a comparison for which no curve is read."""
-
-    gain_noise: StudyNoise
-    base: Pair
-    """The noisiest pair of the cell that heads the answer."""
-    margin: float | None
-    """Gains within it, in the score's own unit, count as level. None makes no such claim."""
-
-
-def twin_scatter(
-    results: pd.DataFrame,
-    *,
-    baseline: Baseline,
-    axes: Sequence[str],
-    score: str | None,
-    base_cell: str | None,
-    margin: float,
-) -> TwinScatter | None:
-    """How far the twins of a table of results differ, as `compare` has it; None without twins. Raises as it does."""
-    table = _table_of_results(results, baseline, axes, score, "gpu_hours", base_cell, margin)
-    points = points_of(table, twins=table.at is not None)
-    pairs, _ = _pairs(table, points)
-    if not pairs:
-        return None
-    base, noise = heading_cell(pairs, base_cell), _gain_noise(table, pairs)
-    known = [(pair, noise.moments(pair)) for pair in pairs if pair.cell == base]
-    noisiest = max(known, key=lambda known_pair: known_pair[1].error if known_pair[1] else -1.0)
-    return TwinScatter(noise, noisiest[0], table.margin)
+    return _compared(table, points_of(table, twins=table.at is not None), curves=curves)
 
 
 def _table_of_results(
@@ -142,9 +112,8 @@ def compare_table(
 
     Lower `y` is better if `lower_is_better`; None goes by its name, and takes higher as better if that says nothing.
 
-    `series` are columns whose values make separate curves, `at` is the column that twins share, such as epochs. What
-    is left out is inferred if the table leaves no doubt, and `notes` of the answer say so: `tables.prepared` has the
-    rules. A column `seed` is used if there is one. Raises ResultsError for what the table does not have or leaves open.
+    `series` are columns whose values make separate curves, `at` is the column that twins share, such as epochs. A
+    column `seed` is used if there is one. Raises ResultsError for what the table does not have or leaves open.
     """
     costs = (x,) if isinstance(x, str) else tuple(x)
     lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
@@ -157,13 +126,14 @@ def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Compar
     return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
 
 
-def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
+def _compared(table: PreparedTable, points: RunPoints, *, curves: bool = True) -> Comparison:
     pairs, unpaired = _pairs(table, points)
-    cost = table.costs[0]
-    read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
-    found = _gain_noise(table, pairs) if pairs else None
+    cost, along = table.costs[0], table.costs if curves else ()
+    read = curves_of(points.all, points.arms, along, fraction=table.fraction, lower=table.lower)
+    found = study_noise(pairs, fraction=table.fraction, lower=table.lower) if pairs else None
+    seeds = Counter((point.series, point.cell, point.arm) for point in points.all)
     all_pairs = judged(pairs, found, table.margin) if found else ()
-    curves = corrected_curves(read, cost)
+    corrected = corrected_curves(read, cost)
     return Comparison(
         baseline=dict(table.baseline),
         score=table.score,
@@ -173,15 +143,19 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         costs=table.costs,
         arms=points.arms,
         pairs=all_pairs,
-        curves=curves,
-        claims=claims_of(all_pairs, curves, cost),
+        curves=corrected,
+        claims=claims_of(all_pairs, corrected, cost),
+        runs=len(points.all),
+        cells=len({point.cell for point in points.all}),
+        seeds=(min(seeds.values(), default=0), max(seeds.values(), default=0)),
+        on_cpu={point.device for point in points.all} == {"cpu"},
         left_out=points.left_out,
         unpaired=unpaired,
         gain_noise=found,
         margin=table.margin,
         head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),
         hours_note=table.hours_note,
-        notes=table.notes if points.arms else (*table.notes, nothing_to_compare(table.baseline, table.score)),
+        notes=table.notes if points.arms else (*table.notes, _nothing(table)),
     )
 
 
@@ -197,8 +171,12 @@ def _pairs(table: PreparedTable, points: RunPoints) -> tuple[list[Pair], dict[st
     return [with_failures(pair, fraction=table.fraction) for pair in pairs], unpaired
 
 
-def _gain_noise(table: PreparedTable, pairs: Sequence[Pair]) -> StudyNoise:
-    return study_noise(pairs, fraction=table.fraction, lower=table.lower)
+def _nothing(table: PreparedTable) -> str:
+    """The sentence of a comparison without arms."""
+    if not table.baseline:
+        return "The study names no baseline, so there is nothing to compare."
+    base = settings_words(table.baseline)
+    return f"Every run with {table.score} is the baseline {base}, so there is nothing to compare it with."
 
 
 def _axis_values(table: PreparedTable) -> AxisValues:

@@ -1,10 +1,10 @@
-"""A comparison as data. as_json.py, layout.py and words.py present it to programs and to people."""
+"""A comparison as data. as_json.py and answer.py present it to programs and to people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flipscale.compare.claims import Claim
-from flipscale.compare.columns import Baseline
+from flipscale.compare.columns import Baseline, SettingLabels
 from flipscale.compare.gains import PairKey, StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
@@ -32,6 +32,12 @@ class Comparison:
     curves: tuple[Curve, ...]
     claims: tuple[Claim, ...]
     """The claims about each series and arm, with their intervals."""
+    runs: int
+    cells: int
+    seeds: tuple[int, int]
+    """The fewest and the most runs of a cell and arm."""
+    on_cpu: bool
+    """Whether its hours are core-hours."""
     left_out: Mapping[str, str]
     """Runs that were not compared at all, and why."""
     unpaired: Mapping[str, str]
@@ -52,6 +58,11 @@ class Comparison:
     """That its runs score no better than guessing; '' if they do, or if that is unknown."""
     caveats: tuple[str, ...] = ()
     """What the study says against its own numbers."""
+    question: str = ""
+    answer: str | None = None
+    """What heads the answer: speedup, gain, law or claims; None by what there is."""
+    labels: SettingLabels = field(default_factory=dict)
+    """Words for values of settings, as the study has them."""
     notes: tuple[str, ...] = ()
     """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
 

@@ -28,6 +28,10 @@ class Corrected:
     high: float | None
     """Ends of the interval at the level at which Holm decides on this estimate; None where an exact test decides."""
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -105,11 +109,10 @@ def finding(estimate: Estimate) -> Finding:
     """The finding of an estimate that has a mean, judged by its corrected p if it has one."""
     assert estimate.mean is not None
     judged = estimate.corrected or Corrected(1, estimate.p or 0.0, estimate.low, estimate.high)
-    interval = None if judged.low is None or judged.high is None else (judged.low, judged.high)
     effect = _effect(estimate, judged.p)
     p = None if effect in (Effect.ONE_SEED, Effect.NO_CI) else judged.p
     at_least, failures = estimate.at_least, estimate.failures
-    return Finding(estimate.mean, interval, judged.of, estimate.n, effect, p, at_least, failures)
+    return Finding(estimate.mean, judged.interval, judged.of, estimate.n, effect, p, at_least, failures)
 
 
 def _effect(estimate: Estimate, p: float) -> Effect:

@@ -1,5 +1,6 @@
 """The head of a comparison: each arm's gain at the base cell, its slopes along axes, and the detectable effect."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from flipscale.stats import (
     sensitivity_of,
     slope_of,
 )
+
+SIZES = ("model", "data_size", "samples")
+"""The axes along which a cell is larger than another."""
 
 AxisValues = Mapping[str, Mapping[str, float]]
 """Cell -> axis -> its value as a number; a model's is its FLOPs per sample."""
@@ -80,7 +84,7 @@ class Head:
 
     base_cell: str
     is_base: bool
-    """Whether the study's base names this cell. Else it is the last one of its grid."""
+    """Whether the study's base names this cell. Else it is the largest of its grid, or the last of the largest."""
     arms: tuple[ArmHead, ...]
     sensitivity: Sensitivity | None
     """None where no cell has two seeds."""
@@ -98,21 +102,23 @@ def head_of(
     """The head of a comparison; None without pairs."""
     if not pairs:
         return None
-    base = heading_cell(pairs, base_cell)
+    base = heading_cell(pairs, base_cell, values)
     arms = {arm: [pair for pair in pairs if pair.arm == arm] for arm in dict.fromkeys(pair.arm for pair in pairs)}
-    at_base = [pair for pair in pairs if pair.cell == base]
     return Head(
         base_cell=base,
         is_base=base == base_cell,
         arms=tuple(_arm_head(arm, of_arm, found, values, base) for arm, of_arm in arms.items()),
-        sensitivity=_sensitivity(at_base, found, margin),
+        sensitivity=_sensitivity(pairs, base, found, margin),
         seed_effect_p=_seed_effect_p(arms.values(), found),
     )
 
 
-def heading_cell(pairs: Sequence[Pair], base_cell: str | None) -> str:
-    """The cell that heads the answer: the base cell if it has a pair, else the last one that has."""
-    return base_cell if base_cell is not None and base_cell in {pair.cell for pair in pairs} else pairs[-1].cell
+def heading_cell(pairs: Sequence[Pair], base_cell: str | None, values: AxisValues) -> str:
+    """The cell that heads the answer: the base cell if it has a pair, else the largest that has, of those the last."""
+    if base_cell is not None and base_cell in {pair.cell for pair in pairs}:
+        return base_cell
+    size = {cell: math.prod(of_cell.get(axis, 1) for axis in SIZES) for cell, of_cell in values.items()}
+    return max(reversed(pairs), key=lambda pair: size.get(pair.cell, 0)).cell
 
 
 def _seed_effect_p(arms: Iterable[Sequence[Pair]], found: StudyNoise) -> float | None:
@@ -200,12 +206,18 @@ def _gains(pairs: Sequence[Pair], seeds: Sequence[int]) -> Array:
     return np.array([[pair.gain.values[pair.seeds.index(seed)] for seed in seeds] for pair in pairs])
 
 
-def _sensitivity(at_base: Sequence[Pair], found: StudyNoise, margin: float | None) -> Sensitivity | None:
+def noisiest_pair(pairs: Sequence[Pair], cell: str, found: StudyNoise) -> tuple[Pair, Moments] | None:
+    """The pair of a cell whose gain has the largest standard error; None where none is known."""
+    known = [(pair, moments) for pair in pairs if pair.cell == cell and (moments := found.moments(pair))]
+    return max(known, key=lambda known_pair: known_pair[1].error, default=None)
+
+
+def _sensitivity(pairs: Sequence[Pair], cell: str, found: StudyNoise, margin: float | None) -> Sensitivity | None:
     """By the standard error and the family of the gain beside it: the noisiest arm's at the base cell."""
-    known = [(pair, moments) for pair in at_base if (moments := found.moments(pair))]
-    if not known:
+    noisiest = noisiest_pair(pairs, cell, found)
+    if noisiest is None:
         return None
-    pair, moments = max(known, key=lambda known_pair: known_pair[1].error)
+    pair, moments = noisiest
     seeds = len(pair.seeds)
     comparisons = pair.gain.corrected.of if pair.gain.corrected else 1
     design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), comparisons)

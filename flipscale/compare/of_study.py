@@ -6,7 +6,7 @@ import pandas as pd
 
 from flipscale.cell import write_cell
 from flipscale.collect import baseline_of, setting_value
-from flipscale.compare.build import TwinScatter, compare, twin_scatter
+from flipscale.compare.build import compare
 from flipscale.compare.columns import pick_score
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.stated import StudyClaims, judge_claims
@@ -15,7 +15,9 @@ from flipscale.study import Study
 from flipscale.words import score_value
 
 
-def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str | None = None) -> Comparison:
+def compare_study(
+    results: pd.DataFrame, study: Study, planned: Plan, score: str | None = None, *, curves: bool = True
+) -> Comparison:
     """Compare the arms of a study by its own score, or by another. Raises ResultsError as `compare` does."""
     comparison = compare(
         results,
@@ -24,20 +26,15 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
         score=score or study.score,
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
+        curves=curves,
     )
-    stated = judge_study(results, study, comparison.score)
-    return replace(comparison, stated=stated, caveats=study.caveats)
-
-
-def scatter_of_study(results: pd.DataFrame, study: Study, planned: Plan) -> TwinScatter | None:
-    """How far the twins of a study's finished runs differ; None without twins. Raises as `compare_study` does."""
-    return twin_scatter(
-        results,
-        baseline=baseline_of(study),
-        axes=[axis.name for axis in study.axes],
-        score=study.score,
-        base_cell=base_cell(study, planned),
-        margin=study.margin / 100,
+    return replace(
+        comparison,
+        stated=judge_study(results, study, comparison.score) if curves else None,
+        caveats=study.caveats,
+        question=study.question or study.name,
+        answer=study.answer,
+        labels=study.labels,
     )
 
 

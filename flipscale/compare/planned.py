@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from flipscale.compare.head import prior_df
-from flipscale.compare.of_study import scatter_of_study
+from flipscale.compare.head import noisiest_pair, prior_df
+from flipscale.compare.of_study import compare_study
 from flipscale.errors import ResultsError
 from flipscale.plan import Plan
 from flipscale.sensitivity import PlannedSensitivity, planned_pairs, sensitivity_by
@@ -17,14 +17,17 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
     if pairs is None:
         return None
     try:
-        found = None if results.empty else scatter_of_study(results, study, planned)
+        found = None if results.empty else compare_study(results, study, planned, curves=False)
     except ResultsError:
         found = None
-    moments = found and found.gain_noise.moments(found.base)
-    if found is None or not moments:
+    if found is None or found.head is None or found.gain_noise is None:
         return None
-    seeds, noise = len(found.base.seeds), found.gain_noise
+    noisiest = noisiest_pair(found.pairs, found.head.base_cell, found.gain_noise)
+    if noisiest is None:
+        return None
+    pair, moments = noisiest
+    seeds = len(pair.seeds)
     design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons)
     return sensitivity_by(
-        pairs, design, found.base.baseline_score, found.margin, fraction=noise.fraction, finished=len(results)
+        pairs, design, pair.baseline_score, found.margin, fraction=found.fraction, finished=len(results)
     )

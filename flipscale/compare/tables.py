@@ -1,8 +1,7 @@
-"""Any table, also somebody else's: checked and prepared for a comparison; what it leaves open is inferred or asked.
+"""Any table, also somebody else's: checked and prepared for a comparison by the columns that its reader names.
 
-A comparison needs to know which rows make one curve, and which rows of two arms are twins. Options say so; where they
-do not, the table is examined (curve_columns.py), and every such decision is a sentence in `PreparedTable.notes`. A
-table that leaves it open is an error that names the columns to choose from.
+A comparison needs to know which rows make one curve (`series`), and which rows of two arms are twins (`at`, `seed`).
+Nothing is guessed: rows that leave it open are refused, with the columns to choose from.
 """
 
 from collections.abc import Sequence
@@ -14,13 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.compare.columns import Baseline, arms_of, is_baseline, labels, need, settings_words
-from flipscale.compare.curve_columns import CurveColumns, MeasuredRows, curve_columns
 from flipscale.compare.points import PreparedTable
 from flipscale.errors import ResultsError
 from flipscale.fit import column
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
-from flipscale.words import short
+from flipscale.words import joined, short
 
 _MISSING = {"", "null", "none", "nan", "na", "n/a"}
 
@@ -108,10 +106,9 @@ def prepared(
 ) -> PreparedTable:
     """Check the table and settle what makes a curve and what makes twins.
 
-    Rows of one arm are one curve, unless columns of `series`, or others that are found, tell several apart. Rows of
-    one arm, seed and schedule that nothing tells apart are replicates: the k-th of an arm is set against the k-th of
-    the baseline, in the order of rows. A series that the baseline has no rows of is compared with those
-    it has, if they have one value of that column.
+    Rows of one arm are one curve, unless columns of `series` tell several apart. Rows of one arm and schedule that
+    differ in nothing else are replicates: the k-th of an arm is set against the k-th of the baseline, in the order of
+    rows. A series that the baseline has no rows of is compared with those it has, if they have one value of the column.
     """
     need(table, [*baseline, *costs, y, *series, *([at] if at else [])])
     if y in costs:
@@ -120,29 +117,18 @@ def prepared(
     table = table.assign(**{name: numbers(table, name) for name in dict.fromkeys([*costs, y])})
     arms = _checked_arms(table, baseline, y)
     seeds = seeds_of(table)
-    measured = table[table[y].notna() & table[costs[0]].notna()]
-    columns = curve_columns(
-        MeasuredRows(
-            table=measured,
-            arms=arms[measured.index],
-            seeds=None if seeds is None else seeds[measured.index],
-            x=costs[0],
-            score=(-1 if lower else 1) * measured[y],
-            taken={*baseline, costs[0], y, "seed", "id", *series, *([at] if at else [])},
-        ),
-        tuple(series),
-        at,
-    )
+    if seeds is None:
+        _check_told_apart(table, arms, [*series, at or costs[0]], [*baseline, *costs, y, "id", *series])
     table["id"] = _names(table)
-    placed = _placed(table, arms, columns)
+    placed = _placed(table, arms, series, at)
     found_seeds, seed_notes = _seeds(placed, seeds, costs[0])
-    number = columns.at if columns.at and pd.api.types.is_numeric_dtype(table[columns.at]) else None
+    number = at if at and pd.api.types.is_numeric_dtype(table[at]) else None
     return PreparedTable(
         rows=placed.rows.drop(columns="device", errors="ignore"),
         baseline=baseline,
         score=y,
         costs=tuple(costs),
-        at=columns.at,
+        at=at,
         lengths=placed.rows[number] if number else None,
         cells=placed.cells,
         series=placed.series,
@@ -150,7 +136,30 @@ def prepared(
         seeds=found_seeds,
         lower=lower,
         fraction=not lower and _are_fractions(table[y].dropna()),
-        notes=(*_notes_on_y(table[y], y, lower), *columns.notes, *seed_notes),
+        notes=(*_notes_on_y(table[y], y, lower), *_notes_on_curves(table, arms, series), *seed_notes),
+    )
+
+
+def _check_told_apart(table: pd.DataFrame, arms: "pd.Series[str]", by: Sequence[str], taken: Sequence[str]) -> None:
+    """Raise ResultsError where rows of one arm and schedule differ in other columns, which may make several curves."""
+    keys = table[[*by]].assign(arm=arms)
+    for _, rows in table[keys.duplicated(keep=False)].groupby([keys[name] for name in keys], dropna=False):
+        names = [str(name) for name in table if name not in (*by, *taken) and rows[name].nunique(dropna=False) > 1]
+        if names:
+            first = rows.index[0]
+            raise ResultsError(
+                f"{arms[first] or 'The baseline'} has several rows at {by[-1]}={short(table[by[-1]][first])}, which "
+                f"are not one curve. Name what tells them apart with --series: {', '.join(names)}; for repeats, name a "
+                "column 'seed'."
+            )
+
+
+def _notes_on_curves(table: pd.DataFrame, arms: "pd.Series[str]", series: Sequence[str]) -> list[str]:
+    """Columns of words that may tell several curves of one arm apart, where no series is named."""
+    words = [str(name) for name in table if name != "id" and not pd.api.types.is_numeric_dtype(table[name])]
+    differ = [name for name in words if (table.groupby(arms)[name].nunique() > 1).any()]
+    return (
+        [f"rows of one arm differ in {joined(differ)}; --series makes separate curves"] if differ and not series else []
     )
 
 
@@ -203,21 +212,21 @@ class _Placed:
     at: str | None
 
 
-def _placed(table: pd.DataFrame, arms: "pd.Series[str]", columns: CurveColumns) -> _Placed:
+def _placed(table: pd.DataFrame, arms: "pd.Series[str]", series: Sequence[str], shared: str | None) -> _Placed:
     """Place the baseline's rows in each series: those of the series, or those of the only series it has."""
-    series = labels(table, columns.series)
-    parts = [(table.index, series)]
-    if columns.series:
+    named = labels(table, series)
+    parts = [(table.index, named)]
+    if series:
         parts = []
-        for name, rows in table[arms != ""].groupby(series[arms != ""], sort=False):
-            base = _baseline_of(table[arms == ""], rows.iloc[0], columns.series)
-            parts += [(base.index, pd.Series(str(name), index=base.index)), (rows.index, series[rows.index])]
+        for name, rows in table[arms != ""].groupby(named[arms != ""], sort=False):
+            base = _baseline_of(table[arms == ""], rows.iloc[0], series)
+            parts += [(base.index, pd.Series(str(name), index=base.index)), (rows.index, named[rows.index])]
     places = np.concatenate([np.asarray(index, dtype=np.intp) for index, _ in parts])
     order = np.argsort(places, kind="stable")
     places = places[order]
     rows = table.iloc[places].reset_index(drop=True)
     of_rows = pd.concat([names for _, names in parts]).iloc[order].reset_index(drop=True).astype("str")
-    at = labels(rows, [columns.at]) if columns.at else None
+    at = labels(rows, [shared]) if shared else None
     cells = (
         [""] * len(rows) if at is None else [", ".join(filter(None, pair)) for pair in zip(of_rows, at, strict=True)]
     )
@@ -227,8 +236,8 @@ def _placed(table: pd.DataFrame, arms: "pd.Series[str]", columns: CurveColumns) 
         arms=arms.iloc[places].reset_index(drop=True),
         series=of_rows,
         cells=pd.Series(cells, index=rows.index, dtype="str"),
-        lengths=rows[columns.at] if columns.at else None,
-        at=columns.at,
+        lengths=rows[shared] if shared else None,
+        at=shared,
     )
 
 

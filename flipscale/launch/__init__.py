@@ -23,11 +23,10 @@ slurm/        SLURM
 ray/          Ray
 """
 
-from flipscale.launch.launcher import LAUNCHERS, JobState, Launcher, Request, launcher_named
+from flipscale.launch.launcher import JobState, Launcher, Request, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.order import WallClock, wall_clock
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
-from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states
 from flipscale.launch.submit import (
@@ -47,7 +46,6 @@ from flipscale.launch.watch import wait, watch
 
 __all__ = [
     "ACTIVE",
-    "LAUNCHERS",
     "NO_REDO",
     "JobState",
     "Launcher",
@@ -55,7 +53,6 @@ __all__ = [
     "Request",
     "RunProgress",
     "RunState",
-    "Screen",
     "Site",
     "StateReader",
     "StudyProgress",

@@ -12,13 +12,7 @@ from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import Site
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
 from flipscale.settings import Resources
-
-LAUNCHERS = {
-    "local": "flipscale.launch.local:LocalLauncher",
-    "slurm": "flipscale.launch.slurm:SlurmLauncher",
-    "ray": "flipscale.launch.ray:RayLauncher",
-}
-"""Each launcher by name, as module:class; the class takes the results folder and the site. Imported on first use."""
+from flipscale.workspace import LAUNCHERS
 
 
 class NoPlace(LaunchError):
@@ -119,10 +113,12 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
     if name not in LAUNCHERS:
         raise LaunchError(f"There is no launcher {name!r}; {did_you_mean(name, LAUNCHERS)}")
     module, _, cls = LAUNCHERS[name].partition(":")
-    if address is not None and name != "ray":
+    launcher = getattr(importlib.import_module(module), cls)
+    if address is None:
+        return cast(Launcher, launcher(results, site))
+    if not hasattr(launcher, "address"):
         raise LaunchError("An address names a Ray cluster; give it together with --on ray, or leave it out.")
-    more = {} if address is None else {"address": address}
-    return cast(Launcher, getattr(importlib.import_module(module), cls)(results, site, **more))
+    return cast(Launcher, launcher(results, site, address=address))
 
 
 def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:

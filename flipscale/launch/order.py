@@ -59,15 +59,15 @@ def _flops_ahead(runs: Mapping[str, Run]) -> dict[str, float]:
 
 def _groups_of(runs: Mapping[str, Run]) -> dict[str, _TwinGroup]:
     """The group of each run, by id. A run without a cell belongs to its first child's, else it stands alone."""
-    found: dict[str, _TwinGroup] = {}
+    groups: dict[str, _TwinGroup] = {}
     for run in reversed(list(runs.values())):
         if run.cell is not None:
-            found[run.id] = _TwinGroup(repr(run.cell), 0)
-        group = found.setdefault(run.id, _TwinGroup(run.id, 0))
+            groups[run.id] = _TwinGroup(repr(run.cell), 0)
+        group = groups.setdefault(run.id, _TwinGroup(run.id, 0))
         for parent in run.parents:
             if parent in runs and runs[parent].cell is None:
-                found.setdefault(parent, _TwinGroup(group.cell, group.generation + 1))
-    return {run_id: found[run_id] for run_id in runs}
+                groups.setdefault(parent, _TwinGroup(group.cell, group.generation + 1))
+    return {run_id: groups[run_id] for run_id in runs}
 
 
 def _drawn(group: _TwinGroup, runs: list[Run]) -> list[Run]:
@@ -83,17 +83,17 @@ def _draw(*purpose: str | int) -> str:
 
 def _parents_first(ordered: Iterable[Run], runs: Mapping[str, Run]) -> list[Run]:
     """The runs in this order, but each after its parents."""
-    found: dict[str, Run] = {}
+    ordered_runs: dict[str, Run] = {}
 
     def add(run: Run) -> None:
         for parent in run.parents:
-            if parent in runs and parent not in found:
+            if parent in runs and parent not in ordered_runs:
                 add(runs[parent])
-        found.setdefault(run.id, run)
+        ordered_runs.setdefault(run.id, run)
 
     for run in ordered:
         add(run)
-    return list(found.values())
+    return list(ordered_runs.values())
 
 
 # Wall time

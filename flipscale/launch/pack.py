@@ -1,7 +1,8 @@
 """Which runs belong together: lines of a parent and its children, how long they take, how many share a device."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.site import Site
@@ -36,16 +37,29 @@ SCORING_SECONDS = 1800.0
 """About how long a task scores finished weights: a worker opens the sets once for all of its runs."""
 
 
+def filled(
+    lines: Iterable[Sequence[Request]],
+    key: Callable[[Sequence[Request]], Hashable],
+    has_room: Callable[[Sequence[Request], Sequence[Request]], bool],
+) -> dict[Any, list[list[Request]]]:
+    """Tasks of lines that have the same key, by it: each line joins the last task if that has room for it."""
+    tasks: dict[Any, list[list[Request]]] = {}
+    for line in lines:
+        alike = tasks.setdefault(key(line), [[]])
+        if alike[-1] and not has_room(alike[-1], line):
+            alike.append([])
+        alike[-1] += line
+    return tasks
+
+
 def scoring_tasks(requests: Iterable[Request]) -> list[list[Request]]:
     """Those requests that only score, many a task, with equal resources."""
-    tasks: dict[str, list[list[Request]]] = {}
-    for request in requests:
-        if request.only_scores:
-            alike = tasks.setdefault(by_resources(request), [[]])
-            if alike[-1] and SCORING_SECONDS < seconds_of([*alike[-1], request]) < math.inf:
-                alike.append([])
-            alike[-1].append(request)
-    return [task for alike in tasks.values() for task in alike]
+    groups = filled(
+        ([request] for request in requests if request.only_scores),
+        lambda line: by_resources(line[0]),
+        lambda task, line: not SCORING_SECONDS < seconds_of([*task, *line]) < math.inf,
+    )
+    return [task for tasks in groups.values() for task in tasks]
 
 
 def seconds_of(line: Sequence[Request]) -> float:

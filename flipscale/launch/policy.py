@@ -180,8 +180,8 @@ def _is_stuck(samples: Sequence[int]) -> bool:
 
 def _in_a_row(kind: FailureKind, failures: Sequence[FailedAttempt]) -> list[int]:
     """How far the run was at its last failures, as far back as they are of this kind."""
-    found = itertools.takewhile(lambda failed: failed.kind is kind, reversed(since_given_up(failures)))
-    return [failed.samples_seen for failed in found][::-1]
+    latest = itertools.takewhile(lambda failed: failed.kind is kind, reversed(since_given_up(failures)))
+    return [failed.samples_seen for failed in latest][::-1]
 
 
 def since_given_up(failures: Sequence[FailedAttempt]) -> list[FailedAttempt]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from flipscale.errors import RunFolderError
+from flipscale.errors import RunFolderError, printable
 from flipscale.launch.stall import silence
 from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
@@ -226,6 +226,7 @@ class Voice:
             self._say_all(progress)
 
     def say(self, line: str) -> None:
+        line = printable(line)
         self.stream.write(f"\r\033[K{line}\n" if self.terminal else f"{line}\n")
         self.stream.flush()
         self.spoke = time.monotonic()
@@ -248,7 +249,7 @@ class Voice:
         """The study and the first run that runs in the last line; where none does, why the first of them waits."""
         running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
         more = running or next((run.says for run in progress.runs if run.says), "")
-        line = f"{progress}; {more}" if more else str(progress)
+        line = printable(f"{progress}; {more}" if more else str(progress)).replace("\n", " ")
         self.stream.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
         self.stream.flush()
 

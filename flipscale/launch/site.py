@@ -61,9 +61,9 @@ class OneLine:
     """A text of one line, as a batch script takes it for an option: a line break in it would begin another line."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if isinstance(value, str) and (found := control_character(value)):
+        if isinstance(value, str) and (character := control_character(value)):
             if printable(value) == value:  # The reader of the file has complained of all others.
-                complain(at, f"{value!r:.60} holds the control character {found!r}; write one line of plain text")
+                complain(at, f"{value!r:.60} holds the control character {character!r}; write one line of plain text")
             return INVALID
         return Text().read(value, at, complain)
 
@@ -263,41 +263,20 @@ def _wrong_with_sbatch(option: str) -> str | None:
 
 
 _OURS = {
-    "array": "flipscale numbers the runs itself",
-    "output": "flipscale chooses where logs are",
-    "error": "flipscale chooses where logs are",
-    "job-name": "flipscale finds its jobs by their name",
-    "open-mode": "flipscale appends to a log after a requeue",
-    "requeue": "flipscale asks for it",
-    "no-requeue": "a run could not continue then",
-    "signal": "write warning: 120s",
-    "dependency": "it follows from the runs' parents",
-    "nodes": "write gpus_per_node or processes_per_node",
-    "ntasks": "it follows from the run's processes",
-    "ntasks-per-node": "write gpus_per_node or processes_per_node",
-    "cpus-per-task": "write cpus_per_process",
-    "mem": "write memory_per_process",
-    "mem-per-cpu": "write memory_per_process",
-    "time": "write time: 4h",
-    "clusters": "write cluster: NAME",
-    "partition": "write partition: NAME",
-    "account": "write account: NAME",
-    "qos": "write qos: NAME",
-    "constraint": "write constraint: NAME",
-    "exclude": "write exclude: [NODE]",
-    "gres": "write gpu_type and gres",
-    "gpus-per-node": "write gpus_per_node",
-    "reservation": "write reservation: NAME",
-    "gpus": "write gpus_per_node",
-    "gpus-per-task": "write gpus_per_node",
-    "tasks-per-node": "write gpus_per_node or processes_per_node",
-    "mem-per-gpu": "write memory_per_process",
-    "kill-on-invalid-dep": "it follows from the runs' parents",
-    "export": "write export: NAME,NAME",
-    "wrap": "flipscale writes the script",
-    "parsable": "flipscale asks for it",
-    "quiet": "flipscale reads sbatch's answer",
-    "test-only": "`submit --dry-run` shows the script",
-    "wait": "`submit` without --detach waits",
+    option: instead
+    for instead, options in {
+        "flipscale gives it itself": "array output error job-name open-mode requeue no-requeue dependency ntasks wait "
+        "wrap kill-on-invalid-dep parsable quiet test-only",
+        "write gpus_per_node or processes_per_node": "nodes ntasks-per-node tasks-per-node",
+        "write gpus_per_node, gpu_type or gres": "gres gpus gpus-per-node gpus-per-task",
+        "write memory_per_process": "mem mem-per-cpu mem-per-gpu",
+        "write cpus_per_process": "cpus-per-task",
+        "write cluster": "clusters",
+        "write warning": "signal",
+    }.items()
+    for option in options.split()
+} | {
+    key: f"write {key}"
+    for key in ["time", "partition", "account", "qos", "constraint", "exclude", "reservation", "export"]
 }
 """Options of sbatch that flipscale gives itself, and what to do instead of giving them."""

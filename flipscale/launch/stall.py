@@ -15,8 +15,8 @@ import subprocess
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import NamedTuple
+
+import psutil
 
 from flipscale.guard import plain_file
 from flipscale.run import STACKS_SIGNAL, Asked, Doing, RunFolder
@@ -175,33 +175,21 @@ def _unit(run: RunFolder, doing: Doing) -> float | None:
     return statistics.median(spans) if spans else None
 
 
-# A process and all that it started, on this machine: seen in /proc, and killed together
-
-
-class _Entry(NamedTuple):
-    state: str
-    parent: int
-    session: int
-
-
 def tree(pid: int) -> list[int]:
-    """The pids of a living process and of all that came from it, its own first.
-
-    The sessions that they lead belong to it as a whole. Without /proc (macOS) it is the process alone.
-    """
-    entries = _entries()
-    if not entries:
-        return [pid]
-    members = [pid] if pid in entries else []
-    for process in members:  # The list grows in the loop.
-        members += [other for other, entry in entries.items() if process in entry[1:] and other not in members]
-    return members
+    """The pids of a process and of all that came from it, its own first; none where it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return [pid, *(child.pid for child in process.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def is_stopped(pid: int) -> bool:
     """Whether the process is stopped, as by SIGSTOP."""
-    entry = _entries().get(pid)
-    return entry is not None and entry.state in "Tt"
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_tree(pid: int) -> None:
@@ -213,14 +201,3 @@ def kill_tree(pid: int) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.01)
-
-
-def _entries() -> dict[int, _Entry]:
-    """All processes of this machine but zombies."""
-    entries = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if fields[0] not in "ZX":
-                entries[int(stat.parent.name)] = _Entry(fields[0], int(fields[1]), int(fields[3]))
-    return entries

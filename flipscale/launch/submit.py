@@ -30,6 +30,7 @@ from flipscale.run import (
     RunFolder,
     State,
     ask_for_scores,
+    asked_scores,
     lacks_weights,
     probes_in,
     write_probe,
@@ -205,7 +206,9 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
     """
     with submit_lock(results):
         requests = [
-            Request(folder, asked, folder.is_trained)
+            Request(folder, replace(asked, resources=asked_scores(folder)[1]), True)
+            if folder.is_trained
+            else Request(folder, asked)
             for folder in folders
             if not folder.is_over() and (asked := folder.asked()) is not None
         ]
@@ -276,18 +279,18 @@ def _to_do(
 ) -> _Sorting:
     """Sort the runs, each kind in the order in which runs go out."""
     ordered = in_turn(runs)
-    found = StateReader(results).read(ordered, closely=True)
-    code = changes_of(runs, found, results)
-    anew = runs_to_redo(runs, found, redo, code)
+    run_states = StateReader(results).read(ordered, closely=True)
+    code = changes_of(runs, run_states, results)
+    anew = runs_to_redo(runs, run_states, redo, code)
     to_do, alone = [], []
     problems: dict[str, str] = {}
     trained = {
         run_id
-        for run_id, look in found.items()
+        for run_id, look in run_states.items()
         if "result.json" in look.files and run_id not in anew and look.state not in ACTIVE
     }
     for run in ordered:
-        look = found[run.id]
+        look = run_states[run.id]
         if run.id in trained and run.id not in to_score:
             alone.append(look._replace(state=State.FINISHED))
         elif run.id not in {*anew, *trained} and not _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
@@ -414,20 +417,20 @@ _BEGUN = frozenset({"result.json", "error.json", "metrics.jsonl", "checkpoint.pt
 """Files that show that a run has begun; it would continue from them."""
 
 
-def changes_of(runs: Mapping[str, Run], found: Mapping[str, RunState], results: Path) -> CodeChanges:
+def changes_of(runs: Mapping[str, Run], run_states: Mapping[str, RunState], results: Path) -> CodeChanges:
     """How the code of the finished ones among the runs differs from today's."""
-    files = {run_id: look.files for run_id, look in found.items() if look.state is State.FINISHED}
+    files = {run_id: look.files for run_id, look in run_states.items() if look.state is State.FINISHED}
     return code_changes(runs.values(), results, files)
 
 
-def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, RunState], redo: Redo, changes: CodeChanges) -> list[str]:
+def runs_to_redo(runs: Mapping[str, Run], looks: Mapping[str, RunState], redo: Redo, changes: CodeChanges) -> list[str]:
     """The ids of the runs that begin anew: those asked for, and those that started from the weights of one of them.
 
     `runs` has parents before children. LaunchError where one of them is waiting or running.
     """
     anew: dict[str, None] = {}  # in the order of the runs
     for run in runs.values():
-        look = found[run.id]
+        look = looks[run.id]
         asked = run.id in redo.ids or (redo.stale and run.id in changes.differing)
         if not asked and anew.keys().isdisjoint(run.parents):
             continue

@@ -103,10 +103,10 @@ class _Watched:
 
     def _see(self) -> list[RunProgress]:
         """Each run, in their order. Ended runs are not looked at again: a study may have thousands of runs."""
-        found = self._reader.read([run for run in self.runs if run.id not in self._ended])
+        states = self._reader.read([run for run in self.runs if run.id not in self._ended])
         seen = dict(self._ended)
         for run in self.runs:
-            if (look := found.get(run.id)) is not None:
+            if (look := states.get(run.id)) is not None:
                 folder, total = run_folder(self.results, run.id), run.cost.samples_seen
                 seen[run.id] = run_progress(folder, look.state, total, look.says, look.files)
         self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}

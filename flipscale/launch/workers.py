@@ -188,8 +188,8 @@ class Workers:
         """The node that a log names, or that of the process killed first, of a worker that srun started on several."""
         if (fault := self._fault(worker)) and fault.node:
             return fault.node
-        found = _FIRST_DEATH.search(self._said(worker, STEP_BYTES))
-        return found["node"] if found else None
+        death = _FIRST_DEATH.search(self._said(worker, STEP_BYTES))
+        return death["node"] if death else None
 
     def last_words(self, worker: Started) -> str:
         """'; it said: ... See LOG.'"""

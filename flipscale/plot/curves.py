@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import series_of
+from flipscale.compare import cell_words, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plot.lines import arm_lines, mean_line
 from flipscale.plot.page import Panel
 from flipscale.plot.style import arm_style, percent_axis, ramp_style, start_at
-from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
+from flipscale.plot.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.scores import score_label
 
 _POINTS = 60

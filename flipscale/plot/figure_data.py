@@ -10,6 +10,7 @@ import pandas as pd
 from flipscale.compare import (
     Comparison,
     StudyClaims,
+    arm_words,
     arms_of,
     compare,
     is_baseline,
@@ -20,7 +21,7 @@ from flipscale.compare import (
     varying_axes,
 )
 from flipscale.errors import ResultsError
-from flipscale.plot.words import arm_words, axis_values
+from flipscale.plot.words import axis_values
 from flipscale.scores import is_fraction, lower_is_better
 
 SCALES = ("model", "data_size", "samples")

@@ -8,12 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from flipscale.compare import fair_hours, series_of
+from flipscale.compare import cell_words, fair_hours, series_of
 from flipscale.compare.curves import STEPS, read_line
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plot.page import Panel
 from flipscale.plot.style import REFERENCE, LineStyle, arm_style, count_axis, device_time, log_axis, percent_axis, power
-from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import short, time_unit
 

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from flipscale.compare import is_baseline, series_of
+from flipscale.compare import cell_words, is_baseline, series_of
 from flipscale.plot.figure_data import MOST_ARMS, FigureData, Undrawable, best_slice, check_arms, one_value
 from flipscale.plot.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plot.lines import arm_lines, mean_line
 from flipscale.plot.page import MEANS, Panel
 from flipscale.plot.style import count_axis, percent_axis, ramp_style, spread
-from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
+from flipscale.plot.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.scores import score_label
 from flipscale.words import percent
 

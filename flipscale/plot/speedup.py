@@ -5,12 +5,11 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Claim, Effect, series_of
+from flipscale.compare import Claim, Effect, cell_words, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plot.lines import add_references, in_time_units, mean_line, set_x_axis
 from flipscale.plot.page import MEANS, Panel
 from flipscale.plot.style import QUIET, arm_style, percent_axis
-from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import count, ratio_interval, score_value, times
 

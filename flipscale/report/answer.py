@@ -1,71 +1,25 @@
-"""The answer of a study: the comparison's own sentences and its table of effects."""
+"""The answer of a study: what `compare` shows on its screen."""
 
-from flipscale.compare import (
-    Comparison,
-    effect_table,
-    effects_title,
-    legend,
-    opening,
-    verdicts,
-    warnings,
-)
+from flipscale.compare import answer_table, notes_of, warnings
 from flipscale.report.charts import LOSS, scores_of
 from flipscale.report.evidence import Evidence
-from flipscale.report.markup import details, listed, table, text
 from flipscale.scores import is_fraction, lower_is_better, score_label
+from flipscale.tables import as_html
+from flipscale.tables import escaped as text
 from flipscale.words import count, score_value
-
-FEW_VERDICTS = 3
-"""Up to this many verdicts are shown unfolded."""
-
-
-BESIDE = ("seeds", "95 % CI")
-"""Columns of the table of effects that come after those that the verdict uses."""
 
 
 def answer(evidence: Evidence) -> str:
-    """The section's HTML: what may still change, two sentences, the table of effects, and compare's verdicts."""
+    """The section's HTML: what may still change, then what `compare` shows on its screen."""
     comparison = evidence.comparison
     parts = _unfinished(evidence)
     if comparison is None or not comparison.arms:
         why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
         return "\n".join([*parts, f'<div class="lead">{_scores(evidence)}<p>{text(why)}</p></div>'])
-    parts.append(f'<div class="lead">{_lead(comparison)}</div>')
-    if comparison.pairs:
-        parts.append(_effects(comparison))
-    if sentences := verdicts(comparison):
-        in_words = listed([text(sentence) for sentence in sentences])
-        # Without twins the sentences on the curves are the whole answer, so they are not folded away.
-        many = bool(comparison.pairs) and len(sentences) > FEW_VERDICTS
-        parts.append(details("Every series and arm in words", in_words) if many else f"<h3>In detail</h3>\n{in_words}")
-    return "\n".join(parts)
-
-
-def _lead(comparison: Comparison) -> str:
-    """The head of the comparison; without twins, a sentence that says so."""
-    if sentences := opening(comparison):
-        return "\n".join(f"<p>{text(sentence)}</p>" for sentence in sentences)
-    along = " What the curves along the schedule say:" if comparison.claims else ""
-    return f"<p>No run has a twin among the baseline's, so nothing can be said at equal samples.{along}</p>"
-
-
-def _effects(comparison: Comparison) -> str:
-    """The table of effects, and what its columns are."""
-    names, rows = effect_table(comparison)
-    # The decisive columns come first.
-    costs = comparison.pairs[0].ratios
-    order = sorted(range(len(names)), key=lambda column: (names[column] in costs, names[column] in BESIDE))
-    header = [names[column] for column in order]
-    cells = [[text(row[column]) for column in order] for row in rows]
-    words = [header.index(name) for name in ("cell", "arm", "effect") if name in header]
-    meaning = (
-        f"A gain is the difference in {score_label(comparison.score)} from the baseline's run of the same cell and "
-        "seed. It is better or worse where the corrected CI excludes 0."
-    )
-    small = "".join(f'\n<p class="small">{text(line)}</p>' for line in (meaning, *legend(comparison)))
-    notes = "".join(f'\n<p class="note">{text(line)}</p>' for line in warnings(comparison))
-    shown = table(effects_title(comparison), list(map(text, header)), cells, words=words)
-    return f'<div class="effects">{shown}</div>{notes}{small}'
+    table, left_out = answer_table(comparison)
+    more = [f"The tables below have {left_out} more."] if left_out else []
+    parts.append(f'<div class="effects">{as_html([table, *notes_of(comparison), *more])}</div>')
+    return "\n".join([*parts, *(f'<p class="note">{text(line)}</p>' for line in warnings(comparison))])
 
 
 def _unfinished(evidence: Evidence) -> list[str]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from flipscale.fit.words import by_reason
-from flipscale.report.markup import details, listed, table, text
+from flipscale.report.markup import details, listed
 from flipscale.report.names import readable
+from flipscale.tables import escaped as text
+from flipscale.tables import html_table as table
 from flipscale.words import count
 
 

@@ -10,17 +10,20 @@ from importlib.resources import files
 import pandas as pd
 
 from flipscale.code import CodeChanges
-from flipscale.compare import claims_markdown, comparison_markdown, effects_title
+from flipscale.compare import claims_table, everything
 from flipscale.devices import Hours, total_hours
 from flipscale.identity import dataset_name
 from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
-from flipscale.report.markup import details, markdown, table, text
+from flipscale.report.markup import details
 from flipscale.report.names import readable
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
+from flipscale.tables import as_html
+from flipscale.tables import escaped as text
+from flipscale.tables import html_table as table
 from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined, short, times
 from flipscale.words import hours as hours_words
 
@@ -220,16 +223,13 @@ def _means(evidence: Evidence) -> str:
 def _claims(evidence: Evidence) -> str:
     """The claims that the study states; nothing where it states none."""
     stated = evidence.comparison and evidence.comparison.stated
-    return readable(markdown(claims_markdown(stated))) if stated else ""
+    return as_html([claims_table(stated)]) if stated else ""
 
 
 def _comparison(evidence: Evidence) -> str:
     if evidence.comparison is None:
         return f"<p>{text(evidence.why_no_comparison)}</p>"
-    # The answer has its table of effects, and its sentences.
-    already = ["In words", effects_title(evidence.comparison)]
-    said = comparison_markdown(replace(evidence.comparison, stated=None))
-    return readable(markdown(said, leave_out=already))
+    return as_html(everything(replace(evidence.comparison, stated=None)))
 
 
 # Runs and failures

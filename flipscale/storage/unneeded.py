@@ -28,7 +28,7 @@ from flipscale.run import (
     weights_are_needed,
 )
 from flipscale.storage.merge import STAGING
-from flipscale.workspace import Workspace
+from flipscale.workspace import LAUNCHERS, Workspace
 
 DEEPEST_FOLDER = 100
 """The most folders inside each other of a run that is removed."""
@@ -244,7 +244,7 @@ def _unneeded(what: str, run_id: str, path: Path, why: str) -> Unneeded:
 
 # Used space
 
-_SHARED = {"cache": "caches", "local": "jobs", "slurm": "jobs", "ray": "jobs", "mlartifacts": "mlflow"}
+_SHARED = {"cache": "caches", "mlartifacts": "mlflow", **dict.fromkeys(LAUNCHERS, "jobs")}
 
 
 def usage(results: Path) -> Mapping[str, int]:

@@ -14,11 +14,11 @@ recipes.py      named settings that a study builds on: FLIP's, open_clip's
 kinds.py        kinds of value: what they read, how they complain, their JSON Schema
 expression.py   couplings and constraints, read safely
 document.py     YAML in which every value knows its line
-changes.py      the keys in which two study files differ; a file with some changed
+changes.py      a study file with other values of some keys
 schema.py       the JSON Schema of a study file, for editors
 """
 
-from flipscale.study.changes import KeyChange, key_changes, write_changed
+from flipscale.study.changes import write_changed
 from flipscale.study.grid import cells
 from flipscale.study.reader import read_study
 from flipscale.study.settings import SETTINGS
@@ -30,11 +30,9 @@ __all__ = [
     "Axis",
     "Contrast",
     "Expectation",
-    "KeyChange",
     "StatedClaim",
     "Study",
     "cells",
-    "key_changes",
     "read_study",
     "write_changed",
 ]

@@ -5,7 +5,21 @@ from collections.abc import Mapping
 from flipscale.devices import DEVICES, FUSED_SINCE, LOADERS, pairs_read
 from flipscale.scores import SCORES
 from flipscale.settings import Budget, Resources
-from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
+from flipscale.study.kinds import (
+    Choice,
+    Count,
+    Duration,
+    Flag,
+    Keys,
+    ListOf,
+    MapOf,
+    Maybe,
+    Number,
+    Option,
+    ScoreName,
+    Text,
+    WordsOf,
+)
 from flipscale.study.recipes import RECIPES
 from flipscale.study.study import MARGIN
 
@@ -141,6 +155,17 @@ TOP: Mapping[str, Option] = {
     ),
     "caveats": Option(
         ListOf(Text()), (), "what to hold against the study's numbers, a sentence each: shown wherever its claims are"
+    ),
+    "answer": Option(
+        Maybe(Choice(("speedup", "gain", "law", "claims"), "answer")),
+        None,
+        "what heads the answer of `compare`: speedup, gain, law or claims; null is claims where there are any, else "
+        "the speed-up where curves allow one, else the gain",
+    ),
+    "labels": Option(
+        MapOf("words of its values", WordsOf()),
+        {},
+        "words for values of settings, which tables then use: {image_size: {14: small images}}",
     ),
     "figures": Option(
         Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures to draw; null draws all that apply"

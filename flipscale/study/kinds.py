@@ -15,7 +15,7 @@ from flipscale.scores import is_score, set_and_score
 from flipscale.settings import plain
 from flipscale.study.document import Path_
 from flipscale.study.expression import number_of
-from flipscale.words import with_article
+from flipscale.words import short, with_article
 
 _TOO_MANY = 1e18
 """Every count is below this: beyond it, sums of counts no longer fit the 64 bits of a results table."""
@@ -413,6 +413,21 @@ class MapOf:
             "propertyNames": {"pattern": r"^[A-Za-z]\w*$"},
             "additionalProperties": self.kind.schema(),
         }
+
+
+@dataclass(frozen=True)
+class WordsOf:
+    """Values of a setting, each with words for people: {14: small images}."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, dict):
+            complain(at, f"{show(value)} gives no values; write {{VALUE: words}}, as {{14: small images}}")
+            return INVALID
+        read = {short(key): Text().read(words, (*at, key), complain) for key, words in value.items()}
+        return INVALID if INVALID in read.values() else read
+
+    def schema(self) -> JsonSchema:
+        return {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}}
 
 
 _KIND_OF_FILE = {".tar": "webdataset", ".csv": "captions", ".tsv": "captions", ".jsonl": "captions"}

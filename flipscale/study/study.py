@@ -1,7 +1,7 @@
 """Study, Axis: a question as data. Nothing here reads a file or works anything out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -114,6 +114,10 @@ class Study:
     """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
     caveats: tuple[str, ...] = ()
     """What to hold against its numbers, a sentence each."""
+    answer: str | None = None
+    """What heads the answer: speedup, gain, law or claims; None by what its results allow."""
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Setting -> value -> its words."""
     keep_weights: str = "all"
     """Which finished weights stay: all, last or none."""
 

@@ -1,7 +1,6 @@
-"""Study against study: their results and their plans."""
+"""Study against study: their results."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -9,31 +8,17 @@ import pandas as pd
 from flipscale.collect import HitsOfRun, hits_of
 from flipscale.compare import (
     RunsOfStudy,
-    SameCells,
     StudyPair,
     compare_runs,
-    planned_runs,
-    same_cells,
     study_pair_json,
     study_pair_markdown,
     with_hits,
 )
-from flipscale.study import KeyChange, key_changes
-from flipscale.workflow.opened import OpenStudy, cost_in_words, open_study
+from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
 from flipscale.workspace import Workspace
 
 StudyFile = str | Path
-
-
-@dataclass(frozen=True)
-class StudyDifference:
-    """How two study files differ, and what their plans have in common."""
-
-    keys: tuple[KeyChange, ...]
-    same: SameCells
-    costs: tuple[str, str]
-    """What each plan costs, in words."""
 
 
 def compare_studies(
@@ -69,23 +54,6 @@ def write_study_pair(opened: Sequence[OpenStudy], score: str | None = None) -> S
     text = f"# {' against '.join(reversed(pair.same.names))}\n\n{study_pair_markdown(pair)}"
     write_analysis(paths[0], study_pair_json(pair), results, {paths[1]: text})
     return pair
-
-
-def diff_studies(
-    first: StudyFile,
-    second: StudyFile,
-    *,
-    workspace: Workspace | None = None,
-    second_workspace: Workspace | None = None,
-) -> StudyDifference:
-    """How two study files differ, and which runs of their plans pair; needs no results."""
-    opened = open_two(first, second, workspace, second_workspace)
-    planned = [
-        planned_runs(name, study.study, study.plan) for name, study in zip(names_of(opened), opened, strict=True)
-    ]
-    costs = [cost_in_words(study.plan) for study in opened]
-    keys = key_changes(opened[0].study, opened[1].study)
-    return StudyDifference(keys, same_cells(*planned), (costs[0], costs[1]))
 
 
 def open_two(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 import flipscale
 from flipscale.cli import main
@@ -203,26 +202,3 @@ def test_the_flip_study_against_a_copy_with_another_weight_decay(tmp_path):
     assert all("samples=32k" in cell for cell in better)
     base = pair.comparison.head.base_cell
     assert base == "mask_ratio=0, samples=32k, tuning=null, model=ViT-w48d3-2, image_size=28"
-
-
-def test_diff_names_keys_and_planned_pairs_without_results(studies, tmp_path, capsys):
-    old, new = map(str, studies)
-    assert main(["diff", old, new, "--results", str(tmp_path / "nothing")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ["key      old    new", "base.lr  0.001  0.002", "seeds    3      4"]
-    assert "new against old: 12 pairs of runs with the same samples, mask_ratio and seed." in lines
-    assert any(line.startswith("old: 12 runs, ") for line in lines)
-    assert any(line.startswith("new: 16 runs, ") for line in lines)
-    assert main(["diff", old, new, "--json", "--results", str(tmp_path / "nothing")]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["keys"] == {"base.lr": ["0.001", "0.002"], "seeds": ["3", "4"]}
-    assert len(found["pairs"]) == 12
-
-
-def test_diff_of_a_study_with_itself_is_nothing(studies, tmp_path, capsys):
-    copy = tmp_path / "copy.yaml"
-    copy.write_text(yaml.safe_dump(yaml.safe_load(STUDY)))
-    assert main(["diff", str(studies[0]), str(copy), "--results", str(tmp_path / "nothing")]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("Both files have the same keys and values.")
-    assert "12 runs belong to both studies" in out

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,8 @@ import yaml
 from flipscale.errors import LaunchError
 from flipscale.launch import StateReader, states, submit
 from flipscale.launch.launcher import Request, launcher_named
-from flipscale.launch.ray import RayLauncher, scratch
+from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Answer, Unreachable, check_address
-from flipscale.launch.ray.processes import TrialWorker
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Result, RunFolder, State
@@ -188,28 +186,6 @@ def test_a_ray_that_only_a_file_names_is_not_asked(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
 
 
-def test_nothing_of_a_driver_stays_in_the_temporary_folder_not_even_of_a_killed_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
-    code = (
-        "import sys, tempfile, time; tempfile.tempdir = sys.argv[1]\n"
-        "from flipscale.launch.ray.scratch import scratch_folder\n"
-        "with scratch_folder() as folder: print(folder, flush=True); time.sleep(600)"
-    )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    killed, living = (Path(process.stdout.readline().strip()) for process in started)
-    started[0].kill()
-    started[0].communicate()
-    monkeypatch.setattr(scratch, "_NEW_SECONDS", 0.0)
-    with scratch.scratch_folder() as mine:
-        assert sorted(tmp_path.iterdir()) == sorted([living, mine])
-        assert not killed.exists()
-    started[1].kill()
-    started[1].communicate()
-    assert list(tmp_path.iterdir()) == [living]
-
-
 # The order of trials
 
 
@@ -285,37 +261,16 @@ def test_a_driver_ends_when_all_is_cancelled_though_a_trial_waits_for_room(queue
 # Trials that Ray Tune gives up
 
 
-def given_up(tmp_path, index, error="Failure # 1\nThe actor is dead because its node has died.\n", failures=1):
-    """A trial as Tune's callbacks are handed it."""
-    file = tmp_path / "error.txt"
-    file.write_text(error)
-    return SimpleNamespace(status="ERROR", config={"task": index}, error_file=str(file), num_failures=failures)
-
-
-def test_the_task_of_a_trial_that_tune_gave_up_gets_another_one_and_the_exception_is_kept(queue, tmp_path):
-    from flipscale.launch.ray.driver import Watch
-
-    assert names(queue, "a", "b") == ["parent", "other"]
-    index = queue.out["a"]
-    queue.on_trial_complete("a", error=True)
-    Watch(queue).on_trial_error(0, [], given_up(tmp_path, index))
-    assert names(queue, "c") == ["parent"]
-    assert "its node has died" in queue.path.with_name(f"{index}.log").read_text()
-    assert not queue.path.with_name(f"{index}.failed").exists()
-
-
-@pytest.mark.parametrize(("times", "failures"), [(11, 1), (1, 11)])
-def test_a_task_whose_attempts_are_used_up_is_given_up_with_the_last_line_of_the_exception(
-    queue, tmp_path, times, failures
-):
+def test_a_trial_whose_restarts_are_used_up_leaves_the_last_line_of_its_exception(queue, tmp_path):
     from flipscale.launch.ray.driver import Watch
 
     error = "Failure # 11\nray::Trial()\n\x1b[36mModuleNotFoundError\x1b[0m: No module named 'flipscale'\n"
-    for time in range(times):
-        assert names(queue, f"{time}") == ["parent"]
-        index = queue.out[f"{time}"]
-        queue.on_trial_complete(f"{time}", error=True)
-        Watch(queue).on_trial_error(0, [], given_up(tmp_path, index, error, failures))
+    assert names(queue, "a") == ["parent"]
+    index = queue.out["a"]
+    queue.on_trial_complete("a", error=True)
+    file = tmp_path / "error.txt"
+    file.write_text(error)
+    Watch(queue).on_trial_error(0, [], SimpleNamespace(config={"task": index}, error_file=str(file)))
     assert index not in queue.waiting
     failed = queue.path.with_name(f"{index}.failed")
     assert failed.read_text() == "ModuleNotFoundError: No module named 'flipscale'\n"
@@ -340,6 +295,8 @@ def training(tmp_path):
     (tmp_path / "run").mkdir()
     command = (sys.executable, "-c", TRAINS)
     trials = Trials("NAME", (), "", site(), str(tmp_path), command, str(tmp_path))
+    from flipscale.launch.ray.trial import TrialWorker
+
     worker = TrialWorker(trials, Task(("run",), Resources(), 1), [tmp_path / "run"], tmp_path / "log", {})
     wait_until((tmp_path / "run" / "begun").exists, "the worker's begin")
     yield worker

@@ -7,10 +7,8 @@ import math
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.run import Asked, FailedAttempt, FailureKind, State
+from flipscale.run import State
 from flipscale.settings import WebDataset
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
@@ -36,12 +34,6 @@ SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
 HEADER = "echo 'flipscale|NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST'"
 """squeue's answer where it knows no job."""
-
-
-@pytest.fixture(autouse=True)
-def long_sent(monkeypatch):
-    """Jobs count as sent more than a minute ago."""
-    monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 0)
 
 
 class Cluster:
@@ -255,23 +247,6 @@ def test_nothing_is_cancelled_of_a_job_that_others_share(tmp_path, idle):
     assert idle.arguments("scancel") == [["1_1"], ["1"]], "what is left of the array"
 
 
-@pytest.mark.parametrize("linked", [False, True])
-def test_cancel_leaves_a_job_alone_that_was_sent_from_another_folder(tmp_path, idle, linked):
-    runs, mine, strange = several(3), tmp_path / "mine", tmp_path / "strange"
-    send(runs, mine)
-    shutil.copytree(mine, strange)
-    if linked:
-        shutil.rmtree(strange / "slurm")
-        (strange / "slurm").symlink_to(mine / "slurm")
-    said = rf"Left alone: job 1, which was sent from {mine}/slurm/\S+/0\.sh, not from {strange}/slurm\. Cancel it in"
-    with pytest.raises(LaunchError, match=said):
-        cancel(runs, strange)
-    assert idle.arguments("scancel") == []
-    assert set(states(runs, mine).values()) == {State.WAITING}
-    assert sorted(cancel(runs, mine)) == [run.id for run in runs]
-    assert idle.arguments("scancel") == [["1"]]
-
-
 def test_cancel_knows_a_job_whose_script_the_site_has_copied_by_its_logs(tmp_path, idle):
     idle.replace("sbatch", 'cp "$2" "$0.copy"; exec "$REAL" "$1" "$0.copy"')
     runs = several(2)
@@ -426,22 +401,6 @@ def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle):
 
     ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_all, launcher=launcher)
     assert ended.count(State.FINISHED) == len(scored) == 9
-
-
-def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_stay_planned(tmp_path, idle):
-    runs = several(25)
-    with pytest.raises(LaunchError) as refused:
-        send(runs, tmp_path, partition="nix")
-    (script,) = (tmp_path / "slurm").glob("*/*.sh")
-    assert str(refused.value) == (
-        f"{script}: SLURM refused it. sbatch refused: sbatch: error: invalid partition specified: nix "
-        "sbatch: error: Batch job submission failed: Invalid partition name specified It asks for cpus-per-task=1, "
-        "nodes=1, ntasks-per-node=1, partition=nix, time=0-00:10:00. Partitions here: main, preempt, short, gpu."
-    )
-    assert idle.asked() == {"scontrol": 1, "sbatch": 1, "sinfo": 1}
-    assert not list((tmp_path / "runs").glob("*/job.json"))
-    assert set(states(runs, tmp_path).values()) == {State.PLANNED}
-    assert len(send(runs, tmp_path).jobs) == 25
 
 
 def test_sbatch_does_not_take_the_environment_of_another_job_or_of_the_user_for_options(tmp_path, idle, monkeypatch):
@@ -687,21 +646,6 @@ def test_an_array_whose_answer_is_lost_is_not_sent_twice(tmp_path, idle, no_paus
     assert set(states(runs, tmp_path).values()) == {State.WAITING}
 
 
-def test_a_controller_that_is_away_for_a_moment_is_asked_again(tmp_path, idle, no_pauses):
-    away_twice = """
-        if [ ! -e "$0.second" ]; then
-            [ -e "$0.first" ] && touch "$0.second"
-            touch "$0.first"
-            echo "sbatch: error: Batch job submission failed: Unable to contact slurm controller" >&2
-            exit 1
-        fi
-        exec "$REAL" "$@"
-    """
-    idle.replace("sbatch", away_twice)
-    assert len(send(several(3), tmp_path).jobs) == 3
-    assert idle.asked() == {"scontrol": 1, "squeue": 2, "sbatch": 1}
-
-
 def test_a_controller_that_stays_away_leaves_the_runs_planned(tmp_path, idle, no_pauses):
     idle.replace("sbatch", f'echo "{LOST}" >&2; exit 1')
     runs = several(3)
@@ -744,15 +688,6 @@ def test_what_a_submit_could_not_ask_about_it_says_beside_what_it_has_sent(tmp_p
         "submitted 2 runs to slurm, left alone 3 waiting as far as is known (SLURM cannot be asked, squeue says: "
         f"{AWAY})"
     )
-
-
-def test_a_controller_that_comes_back_while_a_submit_asks_is_no_reason_to_leave_runs_alone(tmp_path, idle, no_pauses):
-    runs = several(3)
-    send(runs, tmp_path)
-    finish(tmp_path, runs[:2])
-    subprocess.run(["scancel", "1"], check=True)
-    idle.replace("squeue", f'[ -e "$0.asked" ] && exec "$REAL" "$@"; touch "$0.asked"; echo "{AWAY}" >&2; exit 1')
-    assert [job.run_id for job in send(runs, tmp_path).jobs] == ["run-02"]
 
 
 @pytest.mark.parametrize(
@@ -969,83 +904,6 @@ def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idl
 # What happens to jobs
 
 
-def test_a_run_goes_on_elsewhere_when_its_node_fails(tmp_path, cluster):
-    run = StandInRun("run", first_seconds=60)
-    send([run], tmp_path)
-    until_begun(tmp_path, run)
-    node = folder(tmp_path, run).holder().node
-    fake_slurm.fail_node(cluster.folder, node)
-    wait_for([run], tmp_path, State.FINISHED)
-    (failure,) = folder(tmp_path, run).failures()
-    assert (failure.kind, failure.node, failure.attempt) == ("node", node, 0)
-    assert failure.reason == f"In attempt 1 the node {node} was lost."
-    assert starts(tmp_path, run) == 2
-    assert len(arrays(tmp_path)) == 1, "SLURM itself starts the job again"
-
-
-def test_a_run_that_was_pre_empted_without_a_warning_goes_on(tmp_path, cluster):
-    run = StandInRun("run", first_seconds=60)
-    send([run], tmp_path)
-    until_begun(tmp_path, run)
-    fake_slurm.preempt(cluster.folder, "1_0")
-    wait_for([run], tmp_path, State.FINISHED)
-    assert [failure.kind for failure in folder(tmp_path, run).failures()] == ["preempted"]
-    assert starts(tmp_path, run) == 2
-
-
-def test_a_run_that_was_pre_empted_with_grace_writes_a_checkpoint_and_goes_on(tmp_path, cluster):
-    run = StandInRun("run", first_seconds=60)
-    send([run], tmp_path)
-    until_begun(tmp_path, run)
-    fake_slurm.preempt(cluster.folder, "1_0", grace=PATIENCE)
-    wait_until((folder(tmp_path, run).path / "checkpoint.pt").exists, "it writes no checkpoint")
-    wait_for([run], tmp_path, State.FINISHED)
-    assert starts(tmp_path, run) == 2
-
-
-def test_a_run_near_its_time_limit_goes_on_in_the_next_attempt(tmp_path, cluster):
-    run = StandInRun("run", first_seconds=60)
-    send([run], tmp_path, time=60)
-    until_begun(tmp_path, run)
-    subprocess.run(["scancel", "--signal=USR2", "--batch", "1_0"], check=True)  # As SLURM itself `warning` before it.
-    wait_for([run], tmp_path, State.FINISHED)
-    (failure,) = folder(tmp_path, run).failures()
-    assert (failure.kind, failure.then) == ("timeout", "resumed")
-    assert failure.reason == "The time limit of its job was near."
-    assert starts(tmp_path, run) == 2
-    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
-    assert len(arrays(tmp_path)) == 1, "the job itself is requeued"
-
-
-def test_a_run_whose_worker_was_killed_goes_on_in_a_job_that_avoids_the_node(tmp_path, cluster):
-    run, child = StandInRun("run", first_seconds=60), StandInRun("child", parents=("run",))
-    send([run, child], tmp_path)
-    until_begun(tmp_path, run)
-    lease = folder(tmp_path, run).holder()
-    os.kill(lease.pid, signal.SIGKILL)
-    wait_for([run, child], tmp_path, State.FINISHED)
-    (moved,) = [array for array in arrays(tmp_path) if array.avoid]
-    assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease.node,))
-    script = moved.path(tmp_path / "slurm").with_suffix(".sh").read_text()
-    assert f"#SBATCH --exclude={lease.node}\n" in script
-    assert folder(tmp_path, run).job().id == f"{moved.name}/0"
-    assert [(failure.kind, failure.node) for failure in folder(tmp_path, run).failures()] == [("node", lease.node)]
-    ended = [folder(tmp_path, one).result().more["ended"] for one in (run, child)]
-    assert ended == sorted(ended), "the child waits for the new job of its parent"
-
-
-def test_a_run_that_slurm_takes_nowhere_else_goes_on_where_it_is_and_can_be_cancelled(tmp_path, cluster):
-    run = StandInRun("run", seconds=60)
-    once = '[ -e "$0.once" ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }; touch "$0.once"'
-    cluster.replace("sbatch", f'{once}; exec "$REAL" "$@"')
-    send([run], tmp_path)
-    until_begun(tmp_path, run)
-    os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
-    wait_until(lambda: starts(tmp_path, run) == 2, "it does not go on")
-    assert cancel([run], tmp_path) == ["run"]
-    wait_for([run], tmp_path, State.CANCELLED)
-
-
 def test_a_slurm_that_cannot_be_asked_is_no_reason_to_leave_a_run(tmp_path, cluster):
     run = StandInRun("run", first_seconds=60)
     cluster.replace("squeue", 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1')
@@ -1067,20 +925,6 @@ def test_what_cannot_be_cancelled_at_slurm_is_stopped_by_the_job_itself(tmp_path
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
 
 
-def test_runs_that_all_fail_at_once_stop_their_whole_submission(tmp_path, install):
-    install(slots=1)
-    runs = several(12, fail="code", seconds=0)
-    send(runs, tmp_path)
-    ended = Counter(wait_for(runs, tmp_path, State.FAILED, State.CANCELLED).values())
-    # Who had begun by then goes on to its own end.
-    assert 3 <= ended[State.FAILED] <= 4
-    assert ended[State.CANCELLED] == 12 - ended[State.FAILED]
-    last = StateReader(tmp_path).read(runs)[runs[-1].id]
-    assert last.state is State.CANCELLED
-    assert last.job.says == ("its submission was stopped, as its first 3 runs failed within a minute of their start")
-    assert len(send(runs, tmp_path).jobs) == 12
-
-
 def test_a_submission_is_stopped_though_its_waiting_jobs_cannot_be_called_off(tmp_path, install):
     cluster = install(slots=1)
     cluster.replace("scancel", 'echo "scancel: error: Unable to contact slurm controller" >&2; exit 1')
@@ -1091,107 +935,7 @@ def test_a_submission_is_stopped_though_its_waiting_jobs_cannot_be_called_off(tm
     assert not any("Traceback" in log.read_text() for log in (tmp_path / "slurm").glob("*/*.log"))
 
 
-def test_a_worker_that_cannot_start_stops_its_whole_submission(tmp_path, install):
-    install(slots=1)
-    runs = several(12)
-    submit(runs, tmp_path, SlurmLauncher(tmp_path, SITE, command=(sys.executable, "-m", "no_such_module")))
-    wait_for(runs, tmp_path, State.FAILED, State.CANCELLED, State.LOST)
-    found = states(runs, tmp_path)
-    assert State.LOST not in found.values(), found
-    assert "No module named no_such_module" in folder(tmp_path, runs[0]).error().reason
-
-
-def test_a_run_out_of_memory_is_tried_again_with_smaller_parts(tmp_path, cluster):
-    run = StandInRun("run", fail="oom")
-    send([run], tmp_path)
-    wait_for([run], tmp_path, State.FAILED)
-    wait_until(lambda: (error := folder(tmp_path, run).error()) and error.noted, "it is not given up")
-    assert [failure.then for failure in folder(tmp_path, run).failures()] == [
-        "again with accumulate 2 (1 of 3)",
-        "again with accumulate 4 (2 of 3)",
-        "again with accumulate 8 (3 of 3)",
-        "given up after 3 times; give it more memory (memory_per_process in a site file), or a smaller batch",
-    ]
-    assert folder(tmp_path, run).error().kind == FailureKind.OOM
-    assert starts(tmp_path, run) == 4
-
-
-def test_children_begin_when_their_own_parent_has_ended(tmp_path, cluster):
-    long, short = StandInRun("long", seconds=60), StandInRun("short")
-    of_long, of_short = StandInRun("of-long", parents=("long",)), StandInRun("of-short", parents=("short",))
-    send([long, short, of_long, of_short], tmp_path)
-    wait_for([short, of_short], tmp_path, State.FINISHED)
-    assert states([long, of_long], tmp_path) == {"long": State.RUNNING, "of-long": State.WAITING}
-    assert says(tmp_path, of_long).endswith(" waits (Dependency)")
-    ended = [folder(tmp_path, run).result().more["ended"] for run in (short, of_short)]
-    assert ended == sorted(ended)
-
-
-def test_runs_that_share_a_job_are_each_started_once(tmp_path, cluster):
-    runs = several(6, seconds=0.2)
-    send(runs, tmp_path, pack={**SITE["pack"], "share": 3})
-    wait_for(runs, tmp_path, State.FINISHED)
-    assert [starts(tmp_path, run) for run in runs] == [1] * 6
-    assert len({folder(tmp_path, run).result().more["FLIPSCALE_JOB"] for run in runs}) == 2
-
-
-def test_a_run_cancelled_in_a_job_that_others_share_is_stopped_and_they_go_on(tmp_path, cluster):
-    long, other = StandInRun("long", seconds=60), StandInRun("other", until=("long/checkpoint.pt",))
-    send([long, other], tmp_path, pack={**SITE["pack"], "share": 2})
-    until_begun(tmp_path, long)
-    until_begun(tmp_path, other)
-    cluster.mark()
-    assert cancel([long], tmp_path) == ["long"]
-    wait_for([other], tmp_path, State.FINISHED)
-    assert states([long], tmp_path) == {"long": State.CANCELLED}
-    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
-    assert starts(tmp_path, other) == 1
-    assert "scancel" not in cluster.asked()
-
-
-def test_a_job_that_a_person_cancels_is_not_started_again(tmp_path, cluster):
-    run = StandInRun("run", seconds=60)
-    send([run], tmp_path)
-    until_begun(tmp_path, run)
-    subprocess.run(["scancel", "1_0"], check=True)
-    wait_for([run], tmp_path, State.CANCELLED)
-    wait_until(lambda: says(tmp_path, run) == "job 1_0 CANCELLED on n1", "its job does not end")
-    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
-    assert folder(tmp_path, run).failures() == []
-    assert starts(tmp_path, run) == 1
-
-
 # What a cluster says no to, and what it cannot say
-
-
-def test_a_run_under_which_every_node_failed_is_sent_without_avoiding_them(tmp_path, idle):
-    run = StandInRun("run")
-    folder(tmp_path, run).ask(Asked.of(run))
-    for node in fake_slurm.NODES:
-        folder(tmp_path, run).note_failure(FailedAttempt(FailureKind.NODE, "it was lost", node=node))
-    no = "sbatch: error: Batch job submission failed: Requested node configuration is not available"
-    idle.replace("sbatch", f'grep -q -- "--exclude=" "$2" && {{ echo "{no}" >&2; exit 1; }}; exec "$REAL" "$@"')
-    assert len(send([run], tmp_path).jobs) == 1
-    (array,) = arrays(tmp_path)
-    assert (array.avoid, array.slurm_id) == ((), "1")
-    assert says(tmp_path, run) == "job 1_0 waits (None)"
-    other = StandInRun("other")  # What is refused for something else is refused as ever.
-    folder(tmp_path, other).ask(Asked.of(other))
-    folder(tmp_path, other).note_failure(FailedAttempt(FailureKind.NODE, "it was lost", node="n1"))
-    with pytest.raises(LaunchError, match="exclude=n1"):
-        send([other], tmp_path, partition="nix")
-
-
-def test_a_refusal_names_all_that_the_site_asked_for(tmp_path, idle):
-    idle.replace("sbatch", "echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1")
-    wishes = {"account": "vision", "qos": "long", "reservation": "spring", "constraint": "h100&ib"}
-    with pytest.raises(LaunchError, match="Invalid qos specification It asks for ") as refused:
-        send([StandInRun("run")], tmp_path, **wishes, sbatch=["--licenses=idl:2", "--exclusive"], export="PATH,HOME")
-    asked = str(refused.value).partition("It asks for ")[2].rstrip(".").split(", ")
-    named = [f"{name}={value}" for name, value in wishes.items()]
-    assert {*named, "licenses=idl:2", "exclusive", "partition=main", "export=PATH,HOME"} <= {
-        one.replace("'", "").replace('"', "") for one in asked
-    }
 
 
 def test_a_dry_run_where_no_slurm_is_says_to_set_max_array_size(tmp_path, monkeypatch):
@@ -1221,12 +965,3 @@ def test_a_lost_task_says_where_it_was_last(tmp_path, idle):
     log.write_text("slurmstepd: error: killed\n")
     assert says(tmp_path, run).endswith(f"; it was last on n3; its output is in {log}")
     assert "1_0" in says(tmp_path, run)
-
-
-def test_a_site_says_what_jobs_get_of_the_environment(tmp_path, idle):
-    said = preview(
-        [StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, {**SITE, "export": "PATH,HOME"}, command=WORKER)
-    )
-    assert "#SBATCH --export=PATH,HOME\n" in said
-    assert "--kill-on-bad-exit=1 --export=ALL " in said  # Else srun would keep it from the training too.
-    assert "--export" not in preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))

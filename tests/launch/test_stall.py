@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from flipscale.cli import main
 from flipscale.launch import submit, wait, watch
@@ -162,7 +163,9 @@ def test_who_looks_at_a_quiet_run_is_told_of_its_silence_and_of_no_speed_nor_tim
     assert str(quiet) == "run: running, 30 of 1,000 samples, loss 1.0000, no step for 12 min 0 s"
     assert (quiet.images_per_second, seen.left, seen.samples_per_second) == (None, None, None)
     assert "left" not in str(seen)
-    screen = "\n".join(line.text for line in screenful(seen, 120, 24, study="study"))
+    console = Console(width=120, file=io.StringIO())
+    console.print(screenful(seen, study="study"))
+    screen = console.file.getvalue()
     assert "no step for 12 min 0 s" in screen
     assert "left" not in screen
     assert "423" not in screen

@@ -43,7 +43,7 @@ class LocalLauncher:
 
     ends_with_the_watcher = True
     poll_seconds = 0.0
-    site_name = "local"
+    name = site_name = "local"
 
     def __init__(
         self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None
@@ -52,7 +52,7 @@ class LocalLauncher:
             raise LaunchError(
                 "A site file describes a cluster; give it together with --on slurm or --on ray, or leave it out."
             )
-        self.home = results.resolve() / "local"
+        self.home = results.resolve() / self.name
         self.command = list(command)
         self.workers = workers
 
@@ -68,7 +68,7 @@ class LocalLauncher:
         queue.path.mkdir(parents=True)
         queue.start(self.command, groups, min(len(requests), self.workers or len(groups)))
         now = time.time()
-        return [Job(request.id, "local", name, now, log=str(queue.path)) for request in requests]
+        return [Job(request.id, self.name, name, now, log=str(queue.path)) for request in requests]
 
     def preview(self, requests: Sequence[Request]) -> str:
         said = []
@@ -83,17 +83,17 @@ class LocalLauncher:
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         """'waiting' while a worker of the submission lives, which takes up the remaining runs."""
-        found = {}
+        states = {}
         for name in {job.id for job in jobs}:
             if stopped := why_stopped(self.home / name):
-                found[name] = JobState(State.CANCELLED, stopped)
+                states[name] = JobState(State.CANCELLED, stopped)
                 continue
             try:
                 queue = LocalQueue.read(self.home / name)
-                found[name] = JobState(State.WAITING if queue and queue.alive() else None)
+                states[name] = JobState(State.WAITING if queue and queue.alive() else None)
             except DamagedFile as error:
-                found[name] = JobState(None, f"it is not known whether its worker is alive: {error}")
-        return {job.run_id: found[job.id] for job in jobs}
+                states[name] = JobState(None, f"it is not known whether its worker is alive: {error}")
+        return {job.run_id: states[job.id] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Wait until attendants have stopped these runs, which are marked as cancelled, and go on with the others.
@@ -112,14 +112,14 @@ class LocalLauncher:
 
         There may be several of a run: one that was cancelled and is submitted again is on two lists.
         """
-        found = []
+        queues = []
         for path in sorted(self.home.glob("*/workers.json")):
             # A damaged list names no workers, but the lease of a run names its holder, which is waited for.
             with contextlib.suppress(DamagedFile):
                 queue = LocalQueue.read(path.parent)
                 if queue and queue.alive() and run_ids & {run.id for run in queue.folders}:
-                    found.append(queue)
-        return found
+                    queues.append(queue)
+        return queues
 
     def _end_held(self, run_ids: Set[str]) -> None:
         """Wait until no process holds these runs; kill those that take too long; raise for one on another host."""
@@ -319,17 +319,17 @@ class LocalQueue:
 
 def slots_for(gpus: int) -> list[tuple[str, ...]]:
     """The share of each worker of this machine: a core, a GPU, or `gpus` GPUs. LaunchError if there are too few."""
-    found = gpus_here()
-    if gpus > len(found):
+    shown = gpus_here()
+    if gpus > len(shown):
         raise LaunchError(
-            f"A run needs resources.gpus: {gpus}, and this machine shows {len(found)}. Choose another launcher, "
+            f"A run needs resources.gpus: {gpus}, and this machine shows {len(shown)}. Choose another launcher, "
             f"lower resources.gpus, or set it to 0 to train on what is here."
         )
-    if not found:
+    if not shown:
         return [(f"core-{core}",) for core in range(cores_here())]
     each = max(1, gpus)
     return [
-        tuple(f"gpu-{gpu}" for gpu in found[first : first + each]) for first in range(0, len(found) - each + 1, each)
+        tuple(f"gpu-{gpu}" for gpu in shown[first : first + each]) for first in range(0, len(shown) - each + 1, each)
     ]
 
 

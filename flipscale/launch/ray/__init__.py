@@ -18,9 +18,7 @@ launcher.py  the launcher
 trials.py    which runs share a trial, and what it asks Ray for
 cluster.py   which Ray is meant, and what its Jobs API is asked
 driver.py    what the Ray job does: hands runs to Ray Tune
-scratch.py   Ray Tune's own folder
-trial.py     what a trial does: an attendant for its runs
-processes.py the processes of a worker, in the trial's bundles
+trial.py     what a trial does: an attendant for its runs, and its processes in the trial's bundles
 """
 
 from flipscale.launch.ray.launcher import RayLauncher

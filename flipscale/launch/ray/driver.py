@@ -8,9 +8,9 @@ import os
 import re
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,13 @@ from flipscale.errors import use_utf8
 from flipscale.guard import plain_file
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
-from flipscale.launch.ray.scratch import scratch_folder
 from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
 from flipscale.launch.states import StateReader
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
 
 MAX_FAILURES = 10
-"""How often Ray Tune restarts a trial after losing its node or process, and how often a task gets a new trial after
-Tune gave one up. A run is given up earlier, by its policy."""
+"""How often Ray Tune restarts a trial after losing its node or process. A run is given up earlier, by its policy."""
 
 SUGGEST_SECONDS = 1.0
 """Seconds until run folders are checked again when nothing could be handed out."""
@@ -55,7 +53,6 @@ class TrialQueue(Searcher):
         self.path, self.trials = path, trials
         self.waiting = list(range(len(trials.tasks)))
         self.out: dict[str, int] = {}
-        self.put_backs: Counter[int] = Counter()
         self.reader = StateReader(Path(trials.runs).parent)
         self._not_before = 0.0
 
@@ -94,14 +91,6 @@ class TrialQueue(Searcher):
         if index is not None and not error and (result or {}).get("again"):
             self.waiting.insert(0, index)
         self._not_before = 0.0
-
-    def put_back(self, index: int) -> bool:
-        """Give the task another trial after Tune gave one up; False if that happened too often."""
-        self.put_backs[index] += 1
-        if self.put_backs[index] > MAX_FAILURES:
-            return False
-        self.waiting.insert(0, index)
-        return True
 
     def left(self, index: int) -> list[RunFolder]:
         """The runs of a task that are to be done and are still asked of it."""
@@ -152,32 +141,14 @@ class Watch(tune.Callback):
             raise SystemExit(0)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        """Put the task back unless its attempts are used up.
-
-        Tune itself recovers only a trial that runs. It gives up one that it was about to start in a process kept from
-        an earlier trial, where the node of that process has died.
-        """
-        index = trial.config["task"]
-        said = _exception_of(trial)
-        again = trial.num_failures <= MAX_FAILURES and self.queue.put_back(index)
-        then = "its task gets another trial" if again else "its attempts are used up"
-        path = self.queue.path.with_name(f"{index}.log")
-        with open(path, "a", encoding="utf-8", errors="backslashreplace", opener=plain_file) as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} Ray Tune gave up a trial, and {then}:\n{said}\n")
-        if not again:
-            path = path.with_suffix(".failed")
-            with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=plain_file) as failed:
-                failed.write(said.splitlines()[-1].strip()[:500] + "\n")
-
-
-def _exception_of(trial: Any) -> str:
-    """What Tune wrote down about the failures of a trial. `trial.get_error` reads a copy, which may come later."""
-    try:
-        return re.sub(
-            r"\x1b\[[0-9;]*m", "", Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-        ).strip()
-    except (OSError, TypeError):
-        return "Tune kept no exception"
+        """Keep the last exception of a trial whose restarts are used up."""
+        # `trial.get_error` reads a copy, which may come later.
+        said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip() if trial.error_file else ""
+        print(said, flush=True)
+        last = re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()[-1:] or ["Tune kept no exception"]
+        path = self.queue.path.with_name(f"{trial.config['task']}.failed")
+        with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=plain_file) as failed:
+            failed.write(last[0].strip()[:500] + "\n")
 
 
 def main(path: Path) -> int:
@@ -187,18 +158,18 @@ def main(path: Path) -> int:
     sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]
     ray.init(log_to_driver=False)
     queue = TrialQueue(path, trials)
-    with scratch_folder() as scratch:
+    # What happened is in the run folders, so Tune's own folder is a passing one.
+    with tempfile.TemporaryDirectory(prefix="flipscale-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(Trial, lambda config: _request(trials, config)),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 num_samples=-1,
                 max_concurrent_trials=trials.site["throttle"],
-                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name=trials.name,
-                storage_path=str(scratch),
+                storage_path=scratch,
                 failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[Watch(queue)],

@@ -31,6 +31,8 @@ class RayLauncher:
     address: HOST:PORT or http://HOST:PORT of a cluster; None is RAY_ADDRESS, else the Ray of this machine.
     """
 
+    name = "ray"
+    address: str | None = None
     ends_with_the_watcher = False
     poll_seconds = 5.0
 
@@ -43,7 +45,7 @@ class RayLauncher:
         command: Sequence[str] | None = None,
     ):
         self.results = results.resolve()
-        self.home = self.results / "ray"
+        self.home = self.results / self.name
         self.site = DEFAULTS if site is None else site
         self.address = address
         self.python = self.site["python"] or sys.executable
@@ -53,7 +55,7 @@ class RayLauncher:
 
     @property
     def site_name(self) -> str:
-        return site_name("ray", self.site)
+        return site_name(self.name, self.site)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         cluster = self._cluster
@@ -64,7 +66,7 @@ class RayLauncher:
         # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
         for index, task in enumerate(trials.tasks):
             for run_id in task.runs:
-                yield Job(run_id, "ray", job_id(name, index), now, log=str(self.home / name / f"{index}.log"))
+                yield Job(run_id, self.name, job_id(name, index), now, log=str(self.home / name / f"{index}.log"))
         try:
             cluster.submit(name, self._entrypoint(trials))
         except LaunchError:
@@ -85,15 +87,15 @@ class RayLauncher:
         return "".join(said) + self._entrypoint(trials) + "\n"
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
-        found: dict[str, JobState] = {}
+        states: dict[str, JobState] = {}
         for name in {_name_of(job) for job in jobs}:
             mine = [job for job in jobs if _name_of(job) == name]
             whole = self._whereabouts(name)
             failed = {path.stem for path in (self.home / name).glob("*.failed")}
             for job in mine:
                 index = job.id.rpartition("/")[2]
-                found[job.run_id] = JobState(None, self._given_up(name, index)) if index in failed else whole
-        return found
+                states[job.run_id] = JobState(None, self._given_up(name, index)) if index in failed else whole
+        return states
 
     def _given_up(self, name: str, index: str) -> str:
         said = RunFolder(self.home / name).tail(f"{index}.failed", SAID_BYTES).decode(errors="replace")

@@ -13,7 +13,7 @@ from typing import Any
 from flipscale.errors import DamagedFile
 from flipscale.guard import are_names
 from flipscale.launch.launcher import Request, by_resources, needs_of
-from flipscale.launch.pack import bytes_of, lines_of, scoring_tasks, seconds_of, share_of
+from flipscale.launch.pack import bytes_of, filled, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import RunFolder, write_json
@@ -116,44 +116,24 @@ def job_id(name: str, index: int) -> str:
 
 def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
     """The tasks that do these runs, parents before children."""
-    packing = _Packing(site)
-    for line in lines_of([request for request in requests if not request.only_scores]):
-        packing.add(line)
-    packing.tasks += scoring_tasks(requests)
+    limit = site["pack"]["time"] or 0
+
+    def is_short(line: Sequence[Request]) -> bool:
+        return 0 < limit >= seconds_of(line) and len({by_resources(request) for request in line}) == 1
+
+    lines = lines_of([request for request in requests if not request.only_scores])
+    packed = filled(
+        filter(is_short, lines),
+        lambda line: (by_resources(line[0]), share_of(line, site)),
+        lambda task, line: seconds_of([*task, *line]) <= limit,
+    )
+    tasks = [[request] for line in lines if not is_short(line) for request in line]
+    tasks += [task for alike in packed.values() for task in alike]
     return [
         Task(tuple(request.id for request in runs), needs[0], share_of(runs, site), needs[1])
-        for runs in packing.tasks
+        for runs in (*tasks, *scoring_tasks(requests))
         if (needs := needs_of(runs[0], site))
     ]
-
-
-class _Packing:
-    """Lines of runs put together into tasks, short ones up to the site's limit."""
-
-    def __init__(self, site: Site):
-        self.site = site
-        self.limit = site["pack"]["time"] or 0
-        self.tasks: list[list[Request]] = []
-        self._open: dict[str, list[Request]] = {}
-        """The task that is not full yet, for each kind of run."""
-
-    def add(self, line: Sequence[Request]) -> None:
-        if not self._is_short(line):
-            self.tasks += [[request] for request in line]
-            return
-        key = f"{by_resources(line[0])} {share_of(line, self.site)}"
-        task = self._open.get(key)
-        if task is None or seconds_of(task) + seconds_of(line) > self.limit:
-            task = self._open[key] = []
-            self.tasks.append(task)
-        task += line
-
-    def _is_short(self, line: Sequence[Request]) -> bool:
-        return (
-            bool(self.limit)
-            and seconds_of(line) <= self.limit
-            and len({by_resources(request) for request in line}) == 1
-        )
 
 
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:

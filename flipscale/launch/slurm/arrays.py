@@ -9,13 +9,12 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import are_names
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory, most_memory
-from flipscale.launch.pack import bytes_of, limit_of, lines_of, scoring_tasks, seconds_of, share_of
+from flipscale.launch.pack import bytes_of, filled, limit_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
 from flipscale.plain_files import read_json_object, record_of
@@ -179,27 +178,15 @@ class _Arrays:
 
     def pack(self) -> None:
         """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
-        bins: dict[tuple[Hashable, ...], list[list[Request]]] = {}
-        spent: dict[tuple[Hashable, ...], float] = {}
         for alike in grouped((request for request in self.requests if request.only_scores), self._key):
             self._add(scoring_tasks(alike))
-        for line in lines_of(self._not_placed()):
-            share, seconds = share_of(line, self.site), seconds_of(line)
-            if not self._is_packed(line, share, seconds):
-                continue
-            lanes = share * self._beside(line[0].resources)
-            key = (*self._key(line[0]), lanes)
-            # A task that runs one after another is full when the time is; one that only shares, when each lane has one.
-            limit = (self.site["pack"]["time"] or 0) * lanes
-            bin_ = bins.setdefault(key, [[]])
-            full = spent.get(key, 0) + seconds > limit if limit else len(bin_[-1]) + len(line) > lanes
-            if bin_[-1] and full:
-                bin_.append([])
-                spent[key] = 0
-            bin_[-1] += line
-            spent[key] = spent.get(key, 0) + seconds
-        for (*_, at_once), tasks in bins.items():
-            self._add(tasks, lanes=cast(int, at_once))
+        tasks = filled(
+            filter(self._is_packed, lines_of(self._not_placed())),
+            lambda line: (*self._key(line[0]), self._lanes(line)),
+            self._has_room,
+        )
+        for (*_, lanes), of_lanes in tasks.items():
+            self._add(of_lanes, lanes=lanes)
 
     def single(self) -> None:
         """A task for each run that is not packed, children in arrays after that of their parents."""
@@ -299,13 +286,21 @@ class _Arrays:
 
     # Packing
 
-    def _is_packed(self, line: Sequence[Request], share: int, seconds: float) -> bool:
+    def _is_packed(self, line: Sequence[Request]) -> bool:
         limit = self.site["pack"]["time"]
-        short = limit is not None and seconds <= limit
-        shares = limit is None and len(line) == 1 and share * self._beside(line[0].resources) > 1
+        short = limit is not None and seconds_of(line) <= limit
+        shares = limit is None and len(line) == 1 and self._lanes(line) > 1
         if not short and not shares:
             return False
         return all(self._key(request) == self._key(line[0]) and not self._jobs_before(request) for request in line)
+
+    def _has_room(self, task: Sequence[Request], line: Sequence[Request]) -> bool:
+        """A task that runs one after another is full when the time is; one that only shares, when each lane has one."""
+        lanes, limit = self._lanes(line), self.site["pack"]["time"]
+        return seconds_of([*task, *line]) <= limit * lanes if limit else len(task) + len(line) <= lanes
+
+    def _lanes(self, line: Sequence[Request]) -> int:
+        return share_of(line, self.site) * self._beside(line[0].resources)
 
     def _beside(self, resources: Resources) -> int:
         """How many runs stand beside each other on a node of which the job takes all GPUs."""

@@ -103,9 +103,9 @@ SIGKILL is followed by one that has its exit code, and sees to what the first le
 def _refuse_line_breaks(options: BatchOptions) -> None:
     """A site file has none, but a site that a program passes in may, and so may the path of the results."""
     for name, value in options.items():
-        if isinstance(value, str) and (found := control_character(value)):
+        if isinstance(value, str) and (character := control_character(value)):
             raise LaunchError(
-                f"--{name.replace('_', '-')} would be {value!r}, which holds the control character {found!r}; each "
+                f"--{name.replace('_', '-')} would be {value!r}, which holds the control character {character!r}; each "
                 f"option of a batch script is one line of plain text."
             )
 

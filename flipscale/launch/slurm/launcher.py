@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
+from flipscale.data.paths import located
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.guard import is_plain
-from flipscale.inputs.paths import located
 from flipscale.launch.attend import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
@@ -32,12 +32,13 @@ JUST_SENT_SECONDS = 60.0
 class SlurmLauncher:
     """Job arrays of SLURM. `site` is read by `read_site`; `command` is what a worker executes."""
 
+    name = "slurm"
     ends_with_the_watcher = False
     poll_seconds = 5.0
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()
-        self.home = self.results / "slurm"
+        self.home = self.results / self.name
         self.site = DEFAULTS if site is None else site
         python = self.site["python"]
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
@@ -49,7 +50,7 @@ class SlurmLauncher:
 
     @property
     def site_name(self) -> str:
-        return site_name("slurm", self.site)
+        return site_name(self.name, self.site)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send
@@ -209,9 +210,9 @@ class SlurmLauncher:
         numbers = dict.fromkeys(map(scheduler.array_of, tasks))
         files = {number: scheduler.files_of(number, array.cluster) for number in numbers}
         return {
-            number: found[0]
-            for number, found in files.items()
-            if found and not any(file == script or file.startswith(logs) for file in found)
+            number: paths[0]
+            for number, paths in files.items()
+            if paths and not any(file == script or file.startswith(logs) for file in paths)
         }
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
@@ -247,8 +248,10 @@ class SlurmLauncher:
         if not tasks:
             return {}
         entries = self._queue((name for name, _ in tasks.values()), patient=True)
-        found = {run_id: entries.get(job_name_of(name), {}).get(index) for run_id, (name, index) in tasks.items()}
-        return {run_id: entry.id for run_id, entry in found.items() if entry and entry.lives}
+        parents_jobs = {
+            run_id: entries.get(job_name_of(name), {}).get(index) for run_id, (name, index) in tasks.items()
+        }
+        return {run_id: entry.id for run_id, entry in parents_jobs.items() if entry and entry.lives}
 
     def _open_job(self, run_id: str) -> Job | None:
         """The job of SLURM that is to do this run; None if it is over, or is another launcher's."""
@@ -256,7 +259,7 @@ class SlurmLauncher:
         with contextlib.suppress(RunFolderError):  # Then SLURM does not know it either.
             run = self._run(run_id)
             job = None if run.is_over() else run.job()
-        return job if job is not None and job.launcher == "slurm" else None
+        return job if job is not None and job.launcher == self.name else None
 
     def _arrays(self, requests: Sequence[Request], *, previewing: bool = False) -> list[JobArray]:
         """previewing: whether nothing is to be sent, so that no SLURM need be here."""
@@ -282,17 +285,17 @@ class SlurmLauncher:
         if size and not is_predicted:
             return self.site, size
         self._asked = scheduler.configuration(self.cluster) if shutil.which("scontrol") else None
-        found = self._asked or scheduler.Configuration()
-        if is_predicted and not found.counts_memory:
-            return {**self.site, "memory_per_process": None}, size or found.max_array_size
-        return self.site, size or found.max_array_size
+        configured = self._asked or scheduler.Configuration()
+        if is_predicted and not configured.counts_memory:
+            return {**self.site, "memory_per_process": None}, size or configured.max_array_size
+        return self.site, size or configured.max_array_size
 
     def _jobs(self, array: JobArray) -> Iterator[Job]:
         now = time.time()
         for index, run_ids in array.tasks.items():
             log = str(array.log(self.home, index))
             for run_id in run_ids:
-                yield Job(run_id, "slurm", f"{array.name}/{index}", now, log=log)
+                yield Job(run_id, self.name, f"{array.name}/{index}", now, log=log)
 
     def _with_history(
         self, tasks: Iterable[tuple[str, int]], entries: Mapping[str, dict[int, scheduler.QueueEntry]]
@@ -317,10 +320,10 @@ class SlurmLauncher:
         asked: dict[str | None, list[str]] = {}
         for name in names:
             asked.setdefault(arrays[name].cluster if name in arrays else None, []).append(job_name_of(name))
-        found: dict[str, dict[int, scheduler.QueueEntry]] = {}
+        entries: dict[str, dict[int, scheduler.QueueEntry]] = {}
         for cluster, jobs in asked.items():
-            found |= scheduler.queue(jobs, cluster, patient=patient)
-        return found
+            entries |= scheduler.queue(jobs, cluster, patient=patient)
+        return entries
 
     def _read_all(self, names: Iterable[str]) -> tuple[dict[str, JobArray], list[str]]:
         """The arrays of these names, and what is wrong with those that cannot be read."""

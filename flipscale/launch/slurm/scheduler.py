@@ -130,9 +130,9 @@ def _marked(answer: str, fields: int) -> Iterator[list[str]]:
     """The fields of each line of an answer that is as it was asked for."""
     for line in answer.splitlines():
         _, mark, rest = line.partition(_MARK)
-        found = [field.strip() for field in rest.split("|")]
-        if mark and len(found) == fields:
-            yield found
+        values = [field.strip() for field in rest.split("|")]
+        if mark and len(values) == fields:
+            yield values
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -192,19 +192,19 @@ def queue(
 
     A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
     """
-    found: dict[str, dict[int, QueueEntry]] = {}
+    entries: dict[str, dict[int, QueueEntry]] = {}
     names = sorted(set(names))
     if not names:
-        return found
+        return entries
     asked = [*_on(cluster), "--states=all", f"--name={','.join(names)}"]
     for name, array, tasks, state, reason, nodes in _squeue("%j|%F|%K|%T|%r|%N", *asked, patient=patient):
         for task in indices(tasks) if name in names and array.isdigit() else ():
             entry = QueueEntry(f"{array}_{task}", state, reason, nodes)
-            before = found.setdefault(name, {}).get(task)
+            before = entries.setdefault(name, {}).get(task)
             # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
             if before is None or entry.lives or not before.lives:
-                found[name][task] = entry
-    return found
+                entries[name][task] = entry
+    return entries
 
 
 def history(arrays: Mapping[str, str], cluster: str | None = None) -> dict[str, dict[int, QueueEntry]]:
@@ -212,14 +212,14 @@ def history(arrays: Mapping[str, str], cluster: str | None = None) -> dict[str, 
 
     Only squeue knows which tasks live: those that a crashed controller forgot run for ever in the accounts.
     """
-    found: dict[str, dict[int, QueueEntry]] = {}
+    ended: dict[str, dict[int, QueueEntry]] = {}
     if not arrays or shutil.which("sacct") is None:
-        return found
+        return ended
     ids, fields = ",".join(sorted(arrays.values())), "JobName,JobID,State,NodeList"
     try:
         answer = ask("sacct", *_on(cluster), "-X", "-n", "-P", "-j", ids, f"--format={fields}")
     except LaunchError:
-        return found
+        return ended
     for line in answer.splitlines():
         # sacct takes no mark, but no other line has the name of an array and its number.
         if len(columns := line.split("|")) != 4:
@@ -230,8 +230,8 @@ def history(arrays: Mapping[str, str], cluster: str | None = None) -> dict[str, 
             nodes = "" if nodes == "None assigned" else nodes
             entry = QueueEntry(job, state.partition(" ")[0], "", nodes)
             if not entry.lives:
-                found.setdefault(name, {})[int(task)] = entry
-    return found
+                ended.setdefault(name, {})[int(task)] = entry
+    return ended
 
 
 def array_of(task: str) -> str:
@@ -253,8 +253,8 @@ def submit(script: str) -> tuple[str, str | None] | None:
     """Hand a batch script to sbatch: SLURM's number of the job, and its cluster where sbatch was asked to choose one;
     None where its answer says that it was taken, and no more. LaunchError if it is refused."""
     answer = ask("sbatch", "--parsable", script)
-    found = re.findall(r"^\s*(\d+)(?:;([\w.-]+))?\s*$", answer, re.MULTILINE)
-    return (found[0][0], found[0][1] or None) if len(found) == 1 else None  # Of two numbers, one is somebody else's.
+    ids = re.findall(r"^\s*(\d+)(?:;([\w.-]+))?\s*$", answer, re.MULTILINE)
+    return (ids[0][0], ids[0][1] or None) if len(ids) == 1 else None  # Of two numbers, one is somebody else's.
 
 
 def cancel(ids: Sequence[str], cluster: str | None = None, *, waiting_only: bool = False) -> None:
@@ -283,21 +283,21 @@ def starts_again_by_itself(job: str) -> bool:
     has finished.
     """
 
-    def found(pattern: str, *command: str) -> str:
+    def field(pattern: str, *command: str) -> str:
         match = re.search(pattern, ask(*command), re.MULTILINE)
         return match[1] if match else ""
 
     show = ("scontrol", "show")
     try:
-        if not found(r"\bPreemptTime=(\d)", *show, "job", job):
+        if not field(r"\bPreemptTime=(\d)", *show, "job", job):
             return False
-        if "qos" in found(r"^PreemptType\s*=\s*(\S+)", *show, "config"):
-            qos = found(r"\bQOS=(\S+)", *show, "job", job)
-            mode = found(r"(\w+)", "sacctmgr", "--noheader", "--parsable2", "show", "qos", qos, "format=PreemptMode")
+        if "qos" in field(r"^PreemptType\s*=\s*(\S+)", *show, "config"):
+            qos = field(r"\bQOS=(\S+)", *show, "job", job)
+            mode = field(r"(\w+)", "sacctmgr", "--noheader", "--parsable2", "show", "qos", qos, "format=PreemptMode")
             if mode.lower() in ("", "cluster"):
-                mode = found(r"^PreemptMode\s*=\s*(\S+)", *show, "config")
+                mode = field(r"^PreemptMode\s*=\s*(\S+)", *show, "config")
         else:
-            mode = found(r"\bPreemptMode=(\S+)", *show, "partition", found(r"\bPartition=(\S+)", *show, "job", job))
+            mode = field(r"\bPreemptMode=(\S+)", *show, "partition", field(r"\bPartition=(\S+)", *show, "job", job))
     except LaunchError:
         return False
     return "REQUEUE" in mode.upper()
@@ -317,18 +317,18 @@ class Configuration:
 def configuration(cluster: str | None = None) -> Configuration:
     """How a cluster was set up; of several, the first."""
     answer = ask("scontrol", *_on(cluster and cluster.partition(",")[0]), "show", "config", patient=True)
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
-    if found is None:
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
+    if size is None:
         raise LaunchError(
             "`scontrol show config` names no MaxArraySize; write max_array_size: 1000 into the site file, or "
             "the value that this cluster's administrators give."
         )
-    if int(found[1]) < 2:
+    if int(size[1]) < 2:
         raise LaunchError(
             "This cluster accepts no job arrays (see its MaxArraySize), and flipscale submits nothing else."
         )
     given = re.search(r"^SelectTypeParameters\s*=\s*(\S+)\s*$", answer, re.MULTILINE)
-    return Configuration(int(found[1]), given is None or "MEMORY" in given[1].upper())
+    return Configuration(int(size[1]), given is None or "MEMORY" in given[1].upper())
 
 
 def node_is_lost(node: str) -> bool:
@@ -357,10 +357,10 @@ def time_limit(partition: str | None, cluster: str | None = None) -> float:
         answer = ask("sinfo", *_on(cluster), "--noheader", f"--format={_MARK}%P|%l")
     except LaunchError:
         return math.inf
-    found = {name: _seconds(limit) for name, limit in _marked(answer, 2)}
+    by_name = {name: _seconds(limit) for name, limit in _marked(answer, 2)}
     if partition is None:
-        return max((limit for name, limit in found.items() if name.endswith("*")), default=math.inf)
-    limits = {name.removesuffix("*"): limit for name, limit in found.items()}
+        return max((limit for name, limit in by_name.items() if name.endswith("*")), default=math.inf)
+    limits = {name.removesuffix("*"): limit for name, limit in by_name.items()}
     return max((limits.get(name, math.inf) for name in partition.split(",")), default=math.inf)
 
 

@@ -1,0 +1,588 @@
+"""A comparison for people: one screen that answers the study's question, and all of it, as parts for the renderer."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median_low
+
+from flipscale.compare.claims import Claim
+from flipscale.compare.columns import arm_words, cell_words, settings_words
+from flipscale.compare.comparison import Comparison
+from flipscale.compare.effects import Deltas
+from flipscale.compare.estimates import Effect, Estimate, Finding, finding
+from flipscale.compare.head import SingleRuns, prior_df
+from flipscale.compare.hours import PROBED
+from flipscale.compare.parts import Curve, Pair, Speedup
+from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
+from flipscale.fit.words import by_reason
+from flipscale.scores import is_score, score_label
+from flipscale.sensitivity import sensitivity_words
+from flipscale.stats import ALPHA, WARN_P, Design, Interval, sensitivity_of
+from flipscale.study import Expectation
+from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
+from flipscale.words import count, device_hours, fixed, joined, score_value, short, signed, times
+
+LINES, ROWS, WARNINGS = 20, 8, 2
+"""The most lines, rows and warnings of the screen."""
+
+LISTED = 8
+"""The most reasons that a list of runs gives."""
+
+SMALLEST_P = 1e-4
+"""Smaller p values are written as less than this."""
+
+COUNTED = {
+    Effect.AHEAD: "better",
+    Effect.BEHIND: "worse",
+    Effect.LEVEL: "level",
+    Effect.NOT_SIGNIFICANT: "undecided",
+    Effect.ONE_SEED: "one seed",
+    Effect.NO_CI: "no CI",
+}
+"""The class in which a gain is counted."""
+
+
+def comparison_text(comparison: Comparison, *, full: bool = False, width: int = 80) -> str:
+    """For a terminal: the screen, or all of it."""
+    return as_text(everything(comparison), width) if full else screen(comparison, width)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """All of it as Markdown."""
+    return as_markdown(everything(comparison)) + "\n"
+
+
+def screen(comparison: Comparison, width: int = 80) -> str:
+    """At most LINES lines: the question, an arm or claim a line, what was compared, what its seeds detect, warnings."""
+    question = [comparison.question] if comparison.question else []
+    if not comparison.arms:
+        return as_text([*question, *comparison.notes], width, "\n")
+    table, others = answer_table(comparison)
+    table = replace(table, title="", notes=(), may_be_cut=True).without_empty()
+    said = as_text([*question, table, *notes_of(comparison)], width, "\n").splitlines()
+    caught = warnings(comparison)
+    shown = caught[: max(0, min(WARNINGS, LINES - 1 - len(said)))]
+    stated = comparison.stated
+    more = [
+        others,
+        claim_count(stated) if stated and asked(comparison) != "claims" else "",
+        count(len(caught) - len(shown), "note") if len(caught) > len(shown) else "",
+    ]
+    more = [f"and {'; '.join(filter(None, more))}: --full"] if any(more) else []
+    return "\n".join([*said, *(_one_line(words, width) for words in [*(f"! {each}" for each in shown), *more])])
+
+
+def _one_line(words: str, width: int) -> str:
+    return words if len(words) <= width else f"{words[: width - 3]}..."
+
+
+def asked(comparison: Comparison) -> str:
+    """What the study asks for: claims, a speedup, a gain or a law; where it does not say, what its results allow."""
+    if comparison.answer:
+        return comparison.answer
+    if comparison.stated:
+        return "claims"
+    return "speedup" if any(curve.speedup for curve in comparison.curves) else "gain"
+
+
+def answer_table(comparison: Comparison) -> tuple[PrintedTable, str]:
+    """The answer on the screen: claims, or arms at the size that heads the study; and what it leaves out."""
+    if comparison.stated and asked(comparison) == "claims":
+        rows = [(judged.claim.name, claim_cell(judged), judged.verdict) for judged in comparison.stated.claims[:ROWS]]
+        left = len(comparison.stated.claims) - len(rows)
+        return PrintedTable("Claims", ("claim", "here (95 % CI)", "verdict"), tuple(rows)), count(left, "claim") * bool(
+            left
+        )
+    claims = list(comparison.claims)
+    if len(claims) > ROWS and comparison.head:
+        base = next(pair.series for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
+        claims = [claim for claim in claims if claim.series == base]
+    left = len(comparison.claims) - len(claims[:ROWS])
+    return arms_table(comparison, claims[:ROWS]), count(left, "other row") if left else ""
+
+
+def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
+    """An arm a row: its gain at equal samples and at equal time, and its time to the same score."""
+    lengths = {pair.at for claim in claims if (pair := _pair(comparison, claim))}
+    length = short(next(iter(lengths))) if len(lengths) == 1 and None not in lengths else "equal"
+    scores = {claim.curve.speedup.score for claim in claims if claim.curve.speedup}
+    to = f" to {score_words(comparison, next(iter(scores)))}" if len(scores) == 1 else ""
+    columns = {
+        "gain": f"{length} {comparison.at}" if comparison.at else "gain",
+        "equal": f"equal {cost_words(comparison, comparison.costs[0])}",
+        "speedup": f"speed-up{to}",
+    }
+    order = ["speedup", "equal", "gain"] if asked(comparison) == "speedup" else list(columns)
+    rows = []
+    for claim in claims:
+        pair = _pair(comparison, claim)
+        cells = {
+            "gain": gain_cell(comparison, pair.gain if pair else None),
+            "equal": gain_cell(comparison, claim.curve.gain),
+            "speedup": speed_cell(claim.curve.speedup),
+        }
+        rows.append((name_of(comparison, claim.series, claim.arm), *(cells[name] for name in order)))
+    return PrintedTable("The answer", ("", *(columns[name] for name in order)), tuple(rows)).without_empty()
+
+
+def _pair(comparison: Comparison, claim: Claim) -> Pair | None:
+    """The twins of a row: those of the cell that heads the study, or else of the longest schedule."""
+    at_base = [arm.base for arm in comparison.head.arms if arm.base] if comparison.head else []
+    return next((pair for pair in at_base if (pair.series, pair.arm) == (claim.series, claim.arm)), claim.pair)
+
+
+def notes_of(comparison: Comparison) -> list[str]:
+    """What the numbers of the screen are, what was compared, and what its seeds detect."""
+    said = []
+    if asked(comparison) == "claims" and comparison.stated:
+        units = {"x": "factors (x)", "": "differences"}
+        kinds = dict.fromkeys(units.get(judged.unit, judged.unit) for judged in comparison.stated.claims)
+        said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm).")
+    else:
+        over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
+        said.append(f"Gains are {_of_score(comparison)} over {over}; parentheses are 95 % CIs{_corrected(comparison)}.")
+    if comparison.curves and not any(curve.speedup for curve in comparison.curves):
+        said.append(f"No speed-up: {comparison.curves[0].why}.")
+    elif comparison.curves:
+        time = cost_words(comparison, comparison.costs[0])
+        said.append(f"Speed-ups are in {time}, to the baseline's mean at its last but one length.")
+    for arm in comparison.head.arms[:2] if comparison.head else ():
+        if arm.single_runs:
+            said.append(f"{arm_name(comparison, arm.arm)}: {_single(comparison, arm.single_runs)}")
+    few, most = comparison.seeds
+    seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
+    cells = count(comparison.cells, "cell")
+    compared = f"{count(comparison.runs, 'run')}: {count(len(comparison.arms) + 1, 'arm')} in {cells}, {seeds} each."
+    return [*said, " ".join([compared, *power_words(comparison)])]
+
+
+def _single(comparison: Comparison, runs: SingleRuns) -> str:
+    """'better in 22 and worse in 3 of 25 cells of one seed, mean 65.97 against 64.32.'"""
+    means = (runs.score, runs.baseline)
+    score, base = (fixed(100 * mean, 2) if comparison.fraction else f"{mean:.4g}" for mean in means)
+    counts = f"better in {runs.better} and worse in {runs.worse} of {count(runs.cells, 'cell')} of one seed"
+    return f"{counts}, mean {score} against {base}."
+
+
+def _of_score(comparison: Comparison) -> str:
+    score = score_label(comparison.score) if is_score(comparison.score) else comparison.score
+    return f"points of {score}" if comparison.fraction else f"in {score}, above 0 where better"
+
+
+def _corrected(comparison: Comparison) -> str:
+    """', corrected for 14 gains and 6 speed-ups (Holm), at equal cost uncorrected'."""
+    families = ((comparison.gains_claimed, "gain"), (comparison.speedups_claimed, "speed-up"))
+    several = [count(claims, noun) for claims, noun in families if claims > 1]
+    equal = any(curve.gain and curve.gain.interval for curve in comparison.curves)
+    but = ", at equal cost uncorrected" if equal else ""
+    return f", corrected for {joined(several)} (Holm){but}" if several else ""
+
+
+def power_words(comparison: Comparison) -> list[str]:
+    """What the seeds detect, by the noise of the answer: of the median claim, or of gains at the cell that heads it."""
+    stated, head = comparison.stated, comparison.head
+    if stated and asked(comparison) == "claims":
+        known = {name: moments for name, moments in stated.noise.moments.items() if moments}
+        claims = [judged for judged in stated.claims if judged.claim.name in known and judged.unit != "x"]
+        if not claims:
+            return []
+        middle = median_low(sorted(known[judged.claim.name].error for judged in claims))
+        judged = next(judged for judged in claims if known[judged.claim.name].error == middle)
+        moments, seeds = known[judged.claim.name], len(judged.seeds)
+        family = stated.families.get(judged.claim.family, 1)
+        scale = 100 if judged.unit == "points" else 1
+        design = Design(moments.error * seeds**0.5 / scale, prior_df(moments, seeds), family)
+        words = sensitivity_words(sensitivity_of(design, seeds, stated.margin / scale), judged.unit == "points")
+        return [f"In the median claim {words}"]
+    if head is None:
+        return []
+    if head.sensitivity is None and any(len(pair.seeds) > 1 for pair in comparison.pairs):
+        return ["Some runs of this cell do not take off, so nothing says which difference its seeds detect."]
+    if head.sensitivity is None:
+        return ["One seed does not say how far runs scatter; 3 seeds would."]
+    return [sensitivity_words(head.sensitivity, comparison.fraction)]
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """Limits of the answer: runs that only guess, limits of the method, notes on hours, the study's own caveats."""
+    noise, head = comparison.noise, comparison.head
+    said = [f"{comparison.guessing_note}."] if comparison.guessing_note else []
+    if head and head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
+        p = f"{head.seed_effect_p:.2g}"
+        said.append(f"Seeds seem to move all cells alike (p = {p}), so intervals may be too narrow.")
+    if comparison.hours_note not in ("", PROBED):
+        said.append(comparison.hours_note)
+    said += comparison.caveats
+    if noise and noise.noisy:
+        noisy = [pair for pair in comparison.pairs if (pair.series, pair.cell, pair.arm) in noise.noisy]
+        named = joined(name_of(comparison, pair.cell, pair.arm) for pair in noisy)
+        said.append(f"Far noisier than other gains, and so judged by their own seeds: {named}.")
+    return said
+
+
+# All of it
+
+
+def everything(comparison: Comparison) -> list[Part]:
+    """The answer of every series and arm, then claims, gains, curves, notes, and what was left out."""
+    # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
+    parts: list[Part] = [] if comparison.arms else list(comparison.notes)
+    if comparison.claims:
+        parts.append(replace(arms_table(comparison, comparison.claims), notes=tuple(notes_of(comparison))))
+    if comparison.stated:
+        parts.append(claims_table(comparison.stated))
+    if comparison.pairs:
+        parts.append(gains_table(comparison))
+        parts += _over_cells(comparison)
+    curves = [curve for curve in comparison.curves if curve.speedup is not None]
+    if curves:
+        parts.append(_curves_table(comparison, curves))
+    if len(curves) < len(comparison.curves):
+        parts.append(Listing("Without a curve", tuple(_without_a_curve(comparison))))
+    if notes := [*warnings(comparison), *([PROBED] if comparison.hours_note == PROBED else []), *_images(comparison)]:
+        parts.append(Listing("Notes", tuple(notes)))
+    return [*parts, *_by_reason("left out", comparison.left_out), *_by_reason("without a twin", comparison.unpaired)]
+
+
+def gains_table(comparison: Comparison) -> PrintedTable:
+    """Every cell and arm at equal samples, without the columns that no gain has."""
+    unit = " (%)" if comparison.fraction else ""
+    names = list(comparison.pairs[0].ratios)
+    costs = [f"{cost_words(comparison, name)} (x)" for name in names]
+    gain = f"gain{f' ({gain_unit(comparison)})' if gain_unit(comparison) else ''}"
+    columns = ("cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gain, "corrected CI", "effect")
+    rows = []
+    for pair in comparison.pairs:
+        found = finding(pair.gain)
+        levels = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
+        rows.append(
+            (
+                cell_words(pair.cell or pair.series) or "all",
+                arm_name(comparison, pair.arm),
+                str(len(pair.seeds)),
+                *levels,
+                gain_cell(comparison, replace(pair.gain, corrected=None), brief=False),
+                gain_ends(comparison, found.interval) if pair.gain.corrected and found.interval else "-",
+                COUNTED[found.effect],
+                *("-" if (ratio := pair.ratios[name].mean) is None else f"{ratio:.2f}" for name in names),
+            )
+        )
+    title = f"At equal {comparison.at}" if comparison.at else "Arm by arm"
+    return PrintedTable(title, (*columns, *costs), tuple(rows), (_noise_words(comparison),)).without_empty()
+
+
+def _noise_words(comparison: Comparison) -> str:
+    noise = comparison.noise
+    by = (
+        "the cell's own seeds"
+        if noise is None or noise.prior_sd is None
+        else f"variances shrunk towards that of the median of {noise.cells} gains"
+    )
+    return f"Gains are raw mean differences (95 % CI: Student t by {by}){_corrected(comparison)}."
+
+
+def _over_cells(comparison: Comparison) -> list[Part]:
+    """Each arm over all cells: how often it is better or worse, its mean, and how its gain changes along axes."""
+    assert comparison.head is not None
+    arms = [arm for arm in comparison.head.arms if sum(arm.effects.values()) > 1]
+    if not arms:
+        return []
+    axes = list(dict.fromkeys(slope.axis for arm in arms for slope in arm.slopes))
+    rows = []
+    for arm in arms:
+        effects = [f"{arm.effects[effect]} {words}" for effect, words in COUNTED.items() if effect in arm.effects]
+        slopes = dict.fromkeys(axes, "-")
+        for slope in arm.slopes:
+            bends = " not a line" if slope.bends_p is not None and slope.bends_p < ALPHA else ""
+            slopes[slope.axis] = f"{_precise(comparison, slope.slope, slope.interval)}{bends}"
+        mean = _precise(comparison, arm.mean.mean, arm.mean.interval()) if arm.mean else "-"
+        rows.append((arm_name(comparison, arm.arm), ", ".join(effects), mean, *slopes.values()))
+    unit = f" ({gain_unit(comparison)})" if gain_unit(comparison) else ""
+    along = [f"per doubling of {'model size' if axis == 'model' else axis}{unit}" for axis in axes]
+    return [PrintedTable("Over all cells", ("arm", "gains", f"mean{unit}", *along), tuple(rows)).without_empty()]
+
+
+def _precise(comparison: Comparison, value: float, ends: Interval) -> str:
+    """A slope or a mean with two decimals of a point, as slopes are small."""
+    numbers = (value, ends.low, ends.high)
+    number, low, high = (fixed(100 * n, 2, sign=True) if comparison.fraction else f"{n:+.3g}" for n in numbers)
+    return f"{number} ({low}, {high})"
+
+
+def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
+    """A row per curve: the speed-up with its parts, the gain at the largest cost that both cover, and the crossover."""
+    rows = []
+    for curve in curves:
+        found, cross = curve.speedup, curve.crossover
+        assert found is not None
+        at = "" if found.at is None else f" ({short(found.at)})"
+        least = "<=" if found.samples.mean is not None and found.missed else ""
+        equal = "-" if curve.equal_at is None else short(curve.equal_at)
+        turns = "none" if cross is None else f"{short(cross.at)}, then {cross.turns}"
+        if cross and cross.interval:
+            ends = [short(end) if 0 < end < math.inf else "..." for end in cross.interval]
+            turns += f" ({ends[0]}, {ends[1]})"
+        rows.append(
+            (
+                name_of(comparison, curve.series, curve.arm),
+                cost_words(comparison, curve.x),
+                f"{score_words(comparison, found.score)}{at}",
+                speed_cell(replace(found, speedup=replace(found.speedup, corrected=None))),
+                factor_cell(found.cheaper),
+                f"{least}{factor_cell(found.samples)}",
+                equal,
+                gain_cell(comparison, curve.gain, brief=False),
+                turns,
+            )
+        )
+    parts = ("cost a sample (x cheaper)", "samples (x as many)")
+    columns = ("", "cost", "to score", "speed-up", *parts, "equal cost", "gain there", "crossover")
+    notes = ("Scores are the baseline's mean at its last but one length. CIs are uncorrected.",)
+    return PrintedTable("Along the curves", columns, tuple(rows), notes).without_empty()
+
+
+def _without_a_curve(comparison: Comparison) -> list[str]:
+    """One line per reason: the costs it holds for, and how many curves are missing for it."""
+    missing: dict[tuple[str, str], list[Curve]] = {}
+    for curve in comparison.curves:
+        if curve.speedup is None:
+            missing.setdefault((cost_words(comparison, curve.x), curve.why or ""), []).append(curve)
+    lines: dict[str, list[str]] = {}
+    for (cost, why), curves in missing.items():
+        whose = joined(dict.fromkeys(name_of(comparison, curve.series, curve.arm) for curve in curves[:LISTED]))
+        more = f" and {len(curves) - LISTED} more" if len(curves) > LISTED else ""
+        lines.setdefault(f"{why} ({whose}{more})", []).append(cost)
+    return [f"{joined(costs)}: {why}" for why, costs in lines.items()]
+
+
+def _images(comparison: Comparison) -> list[str]:
+    """The effect of other test images at the cell that heads the answer, beside that of other seeds."""
+    noise, head = comparison.gain_noise, comparison.head
+    pairs = [arm.base for arm in head.arms if arm.base] if noise and head else []
+    found = [
+        (sampling, moments.error)
+        for pair in pairs
+        if noise and (moments := noise.moments(pair)) and (sampling := comparison.images.get((pair.cell, pair.arm)))
+    ]
+    if not found:
+        return []
+    sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
+    both, alone = fixed(100 * sampling.with_seeds(seeds), 2), fixed(100 * seeds, 2)
+    return [
+        f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
+        f"error is up to {both} points, where other seeds alone give {alone}."
+    ]
+
+
+def _by_reason(title: str, runs: Mapping[str, str]) -> list[Part]:
+    """'3 runs left out:' and one line per reason; nothing without runs."""
+    if not runs:
+        return []
+    reasons = by_reason(runs)
+    more = [f"and {len(reasons) - LISTED} lines more: `compare --json` has all of them"] * (len(reasons) > LISTED)
+    return [Listing(f"{count(len(runs), 'run')} {title}", (*reasons[:LISTED], *more))]
+
+
+# Claims
+
+
+def claims_table(stated: StudyClaims) -> PrintedTable:
+    """Every claim of a study with the published number, both intervals, p and verdict."""
+    columns = ("claim", "published", "here (95 % CI)", "corrected CI", "p, corrected", "verdict")
+    rows = []
+    for judged in stated.claims:
+        published = "-" if judged.claim.published is None else claim_number(judged.claim.published, judged.unit)
+        both = judged.difference and judged.difference.corrected
+        p = "-" if not both else f"< {SMALLEST_P:.4f}" if both.p < SMALLEST_P else f"{both.p:.2g}"
+        verdict = str(judged.verdict) + (f": {judged.why}" if judged.why else "")
+        corrected = _claim_ends(both.interval if both else None, judged.unit)
+        rows.append((judged.claim.name, published, claim_cell(judged, corrected=False), corrected, p, verdict))
+    return PrintedTable("Claims", columns, tuple(rows), tuple(_claim_notes(stated))).without_empty()
+
+
+def _claim_notes(stated: StudyClaims) -> list[str]:
+    said = [f"{claim_count(stated)}."]
+    units = {judged.unit for judged in stated.claims}
+    if differences := sorted(units - {"x", ""}):
+        said.append(f"Differences are in {joined(differences)}, positive where the first side named is better.")
+    if "x" in units:
+        said.append("A factor (x) is what the other side takes to the claim's score over what the first side takes.")
+    families = joined(f"{name} ({n})" if name else f"{n} claims" for name, n in stated.families.items())
+    if len(stated.claims) > 1 and families:
+        said.append(f"Verdicts go by the corrected CI and p (Holm, within a family: {families}).")
+    if any(judged.claim.expect is Expectation.LEVEL for judged in stated.claims):
+        said.append(f"Level means that the 90 % CI lies within {stated.margin:g} of 0, the study's margin.")
+    if stated.noise.noisy:
+        said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")
+    if any(judged.difference and judged.difference.failures for judged in stated.claims):
+        said.append("Where only some runs of a cell take off, an exact test of its pairs decides, without a CI.")
+    return said
+
+
+def claim_count(stated: StudyClaims) -> str:
+    """'29 claims: 12 hold, 2 contradicted, 15 undecided'."""
+    words = {Verdict.HOLDS: "hold"}
+    counts = [f"{stated.count(verdict)} {words.get(verdict, verdict)}" for verdict in Verdict if stated.count(verdict)]
+    return f"{count(len(stated.claims), 'claim')}: {', '.join(counts)}"
+
+
+def claim_cell(judged: JudgedClaim, *, corrected: bool = True) -> str:
+    """'+2.4 (+0.1, +4.7)', '1.53x (1.07, 2.0)', '-12.0 (fails in 3 of 5, the other side in 0)'."""
+    found = judged.difference
+    if found is None or found.mean is None:
+        return "-"
+    number = f"{'>=' if found.at_least else ''}{claim_number(found.mean, judged.unit)}{'x' * (judged.unit == 'x')}"
+    if found.failures:
+        return f"{number} ({failure_words(found, 'the other side')})"
+    ends = found.corrected.interval if corrected and found.corrected else found.interval
+    level = " 90 % CI" if judged.claim.expect is Expectation.LEVEL and not corrected else ""
+    return number if ends is None else f"{number} {_claim_ends(ends, judged.unit)}{level}"
+
+
+def claim_number(value: float, unit: str) -> str:
+    """A difference or a factor, without its unit."""
+    return times(value) if unit == "x" else fixed(value, sign=True) if unit else signed(value)
+
+
+def _claim_ends(ends: tuple[float, float] | None, unit: str) -> str:
+    if ends is None:
+        return "-"
+    low, high = ends
+    return factor_ends(low, high) if unit == "x" else f"({claim_number(low, unit)}, {claim_number(high, unit)})"
+
+
+# Cells of tables
+
+
+def arm_name(comparison: Comparison, arm: str) -> str:
+    """'mask 50 %', or as the study's labels have it."""
+    return arm_words(comparison.arms[arm], comparison.baseline, comparison.labels)
+
+
+def name_of(comparison: Comparison, series: str, arm: str) -> str:
+    """'ViT-B-16, mask 50 %', or the arm alone where there is one series."""
+    return ", ".join(filter(None, (cell_words(series), arm_name(comparison, arm))))
+
+
+def cost_words(comparison: Comparison, cost: str) -> str:
+    """A cost as people call it: core-hours on a CPU, GPU-hours on a GPU."""
+    hours = device_hours("cpu" if comparison.on_cpu else "cuda")
+    return {"gpu_hours": hours, "train_flops": "FLOPs", "peak_memory_bytes": "memory"}.get(cost, cost)
+
+
+def score_words(comparison: Comparison, score: float) -> str:
+    """A score as a reader knows it: a fraction in percent."""
+    return score_value(score, comparison.fraction)
+
+
+def gain_unit(comparison: Comparison) -> str:
+    return "points" if comparison.fraction else ""
+
+
+def gain_number(comparison: Comparison, gain: float, *, brief: bool = False) -> str:
+    """'+0.8' points of a fraction, '-0.021'; if brief, whole points from 10 on."""
+    digits = 0 if brief and abs(gain) >= 0.0995 else 1
+    return fixed(100 * gain, digits, sign=True) if comparison.fraction else signed(gain)
+
+
+def gain_ends(comparison: Comparison, ends: tuple[float, float], *, brief: bool = False) -> str:
+    return f"({', '.join(gain_number(comparison, end, brief=brief) for end in ends)})"
+
+
+def gain_cell(comparison: Comparison, gain: Estimate | None, *, brief: bool = True) -> str:
+    """'-3.2 (-6.8, +0.8)' with its corrected CI; without one, why. The `brief` one says that arms are level."""
+    if gain is None or gain.mean is None:
+        return "-"
+    found, number = finding(gain), gain_number(comparison, gain.mean, brief=brief)
+    if found.failures:
+        theirs, ours = found.failures
+        failed = f"fails {ours}/{gain.n}, base {theirs}/{gain.n}"
+        return failed if brief else f"{number} ({failed})"
+    if found.interval is None:
+        return f"{number} ({COUNTED[found.effect]})"
+    if comparison.fraction and found.interval[1] - found.interval[0] >= 1:
+        return f"no verdict: {count(found.seeds, 'seed')}"
+    level = " level" if brief and found.effect is Effect.LEVEL else ""
+    return f"{number} {gain_ends(comparison, found.interval, brief=brief)}{level}"
+
+
+def gain_words(comparison: Comparison, gain: Finding) -> str:
+    """'-3.2 points (95 % CI -6.8, +0.8), no significant difference'."""
+    unit = f" {gain_unit(comparison)}".rstrip()
+    ends = f" (95 % CI {gain_ends(comparison, gain.interval)[1:]}" if gain.interval else ""
+    return f"{gain_number(comparison, gain.value)}{unit}{ends}, {gain.effect}"
+
+
+def failure_words(estimate: Estimate, other: str) -> str:
+    """'fails in 1 of 5 runs, the baseline in 3': why there is no CI."""
+    assert estimate.failures is not None
+    theirs, ours = estimate.failures
+    return f"fails in {ours} of {count(estimate.n, 'run')}, {other} in {theirs}"
+
+
+def speed_cell(speedup: Speedup | None) -> str:
+    """'1.17x (1.01, 1.35)' with its corrected CI, '>=4.8x (>3.1)', 'never reaches the score'."""
+    if speedup is None:
+        return "-"
+    if speedup.speedup.mean is None:
+        return str(speedup.missed or speedup.speedup.why)
+    found = finding(speedup.speedup)
+    said = f"{'>=' if found.at_least else ''}{times(found.value)}x"
+    return f"{said} {factor_ends(*found.interval)}" if found.interval else f"{said} ({COUNTED[found.effect]})"
+
+
+def factor_cell(factor: Estimate) -> str:
+    """'1.65x (1.40, 2.2)'; without the interval where it is as narrow as the rounding."""
+    if factor.mean is None:
+        return "-"
+    number = f"{'>=' if factor.at_least else ''}{times(factor.mean)}x"
+    ends = factor.interval
+    return number if ends is None or ends[1] - ends[0] < 0.005 * ends[1] else f"{number} {factor_ends(*ends)}"
+
+
+def factor_ends(low: float, high: float) -> str:
+    """'(1.18, 1.64)', '(>1.18)' where it is open."""
+    if math.isinf(high):
+        return f"(>{times(low)})" if low > 0 else "(open)"
+    return f"({times(low)}, {times(high)})" if low > 0 else f"(<{times(high)})"
+
+
+# Deltas of settings
+
+
+def deltas_text(deltas: Deltas, *, full: bool = True, width: int = 80) -> str:
+    """A table of cells, for a terminal; in `full`, also their steps on top of others, and interactions not known."""
+    cells = [
+        (cell.name, f"{cell.score:.4g}", _delta(cell.delta), *map(_delta, (cell.singles, cell.interaction)))
+        if len(cell.changed) > 1
+        else (cell.name, f"{cell.score:.4g}", _delta(cell.delta), "", "")
+        for cell in deltas.cells
+    ]
+    steps = [
+        (f"{step.axis}={short(step.value)}", step.onto, _delta(step.delta))
+        for cell in deltas.cells
+        for step in cell.steps
+        if step.delta.mean is not None
+    ]
+    absent = [
+        f"{cell.name}: no interaction, as {cell.interaction.why}"
+        for cell in deltas.cells
+        if len(cell.changed) > 1 and cell.interaction.mean is None
+    ]
+    title = f"{deltas.y} is {deltas.reference:.4g} at {settings_words(deltas.baseline)}. From there"
+    note = "Parentheses are uncorrected 95 % CIs over seeds; a number without is of one seed."
+    columns = ("cell", deltas.y, "delta", "sum of singles", "interaction")
+    parts: list[Part] = [PrintedTable(title, columns, tuple(cells), (note,))]
+    if steps and full:
+        parts.append(PrintedTable("One more setting on top of others", ("setting", "on top of", "delta"), tuple(steps)))
+    if absent and full:
+        parts.append(Listing("", tuple(sorted(absent))))
+    return as_text([*parts, *_by_reason("left out", deltas.left_out)], width)
+
+
+def _delta(estimate: Estimate) -> str:
+    """The mean and its interval, rounded to 10 decimals first: a sum of decimals ends in float dust."""
+    if estimate.mean is None:
+        return "-"
+    mean, *ends = (signed(round(value, 10)) for value in (estimate.mean, *(estimate.interval or [])))
+    return f"{mean} ({', '.join(ends)})" if ends else mean

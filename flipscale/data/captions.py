@@ -1,0 +1,135 @@
+"""A table of image paths and captions: .csv, .tsv, or .jsonl with an object a line; columns as open_clip names them.
+
+An image may have several captions, as in COCO and Flickr30k: its path then stands in several rows, or its caption is
+a list in .jsonl.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flipscale.data.decode import decode_paths, tolerated
+from flipscale.data.pairs import Images, Integers
+from flipscale.data.paths import located, reason_of
+from flipscale.errors import DataError, did_you_mean
+from flipscale.plain_files import open_plain
+
+
+def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
+    """Line, image path and captions of each row, unchecked; missing values are None."""
+    if path.suffix not in (".csv", ".tsv", ".jsonl"):
+        raise DataError(f"{path}: ends in {path.suffix or 'nothing'}; a table of captions is .csv, .tsv or .jsonl.")
+    try:
+        with os.fdopen(open_plain(path, follow=True), encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".jsonl":
+                yield from _objects(file, path, image, caption)
+            else:
+                yield from _table(file, path, image, caption)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{path.resolve()}: there is no such file. Correct its path, or set FLIPSCALE_DATA to the folder that "
+            f"paths start from."
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: cannot be read as a table of captions ({reason_of(error)}); write it in UTF-8."
+        ) from error
+
+
+def no_rows(path: Path, image: str, caption: str) -> DataError:
+    return DataError(f"{path}: has no row with {image} and {caption}; write one for each caption.")
+
+
+def _table(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
+    header = file.readline()
+    file.seek(0)
+    # open_clip's own default for a .csv is the tab.
+    table = csv.DictReader(file, delimiter="\t" if "\t" in header else ",")
+    for column in (image, caption):
+        if column not in (table.fieldnames or ()):
+            raise DataError(f"{path}:1: has no column {column!r}; {did_you_mean(column, table.fieldnames or ())}")
+    for row in table:
+        if None in row:
+            raise DataError(
+                f"{path}:{table.line_num}: has {len(row) - 1 + len(row[None])} cells, and the header {len(row) - 1}; "
+                f'put captions that contain the delimiter in quotes: "an owl, awake".'
+            )
+        yield table.line_num, row[image], [row[caption]]
+
+
+def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
+    for line, text in enumerate(file, 1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{line}: is not JSON ({error}); write an object on each line.") from error
+        if not isinstance(row, dict):
+            example = json.dumps({image: "PATH", caption: "TEXT"}, ensure_ascii=False)
+            raise DataError(f"{path}:{line}: is not an object; write {example}.")
+        texts = row.get(caption)
+        yield line, row.get(image), texts if isinstance(texts, list) else [texts]
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Images [n, 3, S, S] and their captions, the captions of an image one after the other."""
+
+    images: Images
+    captions: tuple[str, ...]
+    image_of: Integers
+    """The image of each caption."""
+    corrupt: int = 0
+    """How many more samples were wanted and could not be read."""
+
+
+def read(file: str, image: str, caption: str, root: str | None, count: int, image_size: int) -> Captioned:
+    """The first `count` images of the table, each with all its captions.
+
+    image, caption: the names of the columns.
+    root: the folder that image paths start from; None for the table's own.
+    """
+    path = located(file)
+    captions, bad = _captions_by_image(path, image, caption, count)
+    folder = path.parent if root is None else located(root)
+    names = list(captions)
+    images, good = decode_paths([folder / name for name in names], image_size, str(path))
+    return gather(images, [captions[names[i]] for i in good], corrupt=bad + len(names) - len(good))
+
+
+def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tuple[dict[str, list[str]], int]:
+    """The captions of the first `count` images by their paths, and how many rows lack one of the two."""
+    captions: dict[str, list[str]] = {}
+    seen, bad = 0, []
+    for line, name, found in rows(path, image, caption):
+        seen += 1
+        texts = _texts(found)
+        if not isinstance(name, str) or not name or not texts:
+            bad.append(line)
+        elif name in captions or len(captions) < count:
+            captions.setdefault(name, []).extend(texts)
+    if len(bad) > tolerated(seen):
+        raise DataError(
+            f"{path}:{bad[0]}: {len(bad)} of {seen} rows lack {image} or {caption}, this one first; at most "
+            f"{tolerated(seen)} may be skipped. Fill them in, or remove them."
+        )
+    if not captions:
+        raise no_rows(path, image, caption)
+    return captions, len(bad)
+
+
+def _texts(found: list[Any]) -> list[str]:
+    return [text.strip() for text in found if isinstance(text, str) and text.strip()]
+
+
+def gather(images: Images, captions: list[list[str]], corrupt: int) -> Captioned:
+    """Images with the captions of each."""
+    image_of = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
+    return Captioned(images, tuple(text for texts in captions for text in texts), image_of, corrupt)

@@ -1,0 +1,146 @@
+"""IDX files, the format of MNIST and its kin: grey images [n, height, width] and labels [n], compressed (.gz) or plain.
+
+An IDX file is two zero bytes, the type of a number (8: unsigned byte), how many axes, then their lengths, then the
+numbers.
+"""
+
+import gzip
+import math
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from flipscale.data.labelled import Labelled, check, subset
+from flipscale.data.pairs import Images, Integers
+from flipscale.data.paths import located, reason_of
+from flipscale.data.views import view_stored
+from flipscale.errors import DamagedFile, DataError
+from flipscale.plain_files import open_plain
+from flipscale.settings import IdxSet
+
+MOST_IDX_BYTES = 2**32
+"""The most bytes a file may declare: ImageNet in grey, at 56 pixels."""
+
+IMAGES, LABELS = 0x0803, 0x0801
+
+
+def content(path: Path, magic: int) -> tuple[list[int], bytes]:
+    """The shape of the array in a file and its bytes. The name may end in .gz or not, whichever file is there."""
+    path, head = _read(path, 64)
+    shape = _shape(path, magic, head)
+    begins, declared = 4 + 4 * len(shape), math.prod(shape)
+    # A small .gz may unpack to any length: a byte more than was declared shows that it is wrong.
+    _, data = _read(path, begins + declared + 1)
+    _check_size(path, shape, len(data) - begins)
+    return shape, data[begins:]
+
+
+def shape_of(path: Path, magic: int) -> list[int]:
+    """The shape of the array in a file. Only its beginning is read, and its length is checked."""
+    path, data = _read(path, 64)
+    shape = _shape(path, magic, data)
+    begins = 4 + 4 * len(shape)
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if path.suffix == ".gz":
+            # The last four bytes of a gzip file are the length of what it holds, if it was written in one go.
+            length = int.from_bytes(os.pread(file.fileno(), 4, max(0, size - 4)), "little")
+            if length != (begins + math.prod(shape)) % (1 << 32):
+                content(path, magic)
+        else:
+            _check_size(path, shape, size - begins)
+    return shape
+
+
+def check_counts(images: object, how_many: int, labels: object, labels_of: int) -> None:
+    """Raise DataError unless there is a label for each image, and at least one image."""
+    if how_many != labels_of:
+        raise DataError(
+            f"{images}: has {how_many} images, but {labels} has {labels_of} labels; name two files of one set."
+        )
+    if not how_many:
+        raise DataError(f"{images}: has no images; name a file that has some.")
+
+
+def train_labels_of(data: IdxSet) -> str:
+    """The labels of the images that the linear probe learns from. Raises DataError where there are none."""
+    if data.train_labels is None:
+        raise DataError(f"{data.train_images}: has no train_labels beside it; name the file of its labels.")
+    return data.train_labels
+
+
+def file_of(path: Path) -> Path:
+    """The file that exists: the path with .gz, or else without."""
+    zipped = path if path.suffix == ".gz" else path.with_name(path.name + ".gz")
+    return zipped if zipped.exists() else zipped.with_suffix("")
+
+
+def _read(path: Path, most: int) -> tuple[Path, bytes]:
+    """The path of the file that exists, and the first `most` bytes of its unpacked content."""
+    path = file_of(path)
+    try:
+        os.close(open_plain(path, follow=True))
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            return path, file.read(most)
+    except FileNotFoundError:
+        raise DataError(f"{path}.gz: there is no such file, and none without .gz; correct its path.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}); copy it again.") from error
+    except (OSError, DamagedFile) as error:
+        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
+        raise DataError(f"{path}: cannot be read ({reason}); name an idx file.") from error
+
+
+def _shape(path: Path, magic: int, data: bytes) -> list[int]:
+    found, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
+    if found != magic:
+        raise DataError(
+            f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}; "
+            f"name a file of {'images' if magic == IMAGES else 'labels'}."
+        )
+    if len(data) < 4 + 4 * axes:
+        raise DataError(f"{path}: ends after {len(data)} bytes, within its header of {4 + 4 * axes}; copy it again.")
+    shape = [int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
+    if (shape[0] and not all(shape)) or math.prod(shape) > MOST_IDX_BYTES:
+        size = " x ".join(map(str, shape))
+        raise DataError(
+            f"{path}: declares images of {size} bytes, where 1 to {MOST_IDX_BYTES:,} are read; copy it again."
+        )
+    return shape
+
+
+def _check_size(path: Path, shape: list[int], found: int) -> None:
+    if found != math.prod(shape):
+        raise DataError(
+            f"{path}: declares {' x '.join(map(str, shape))} = {math.prod(shape)} bytes but holds {found}; "
+            f"copy it again."
+        )
+
+
+def read(images: str, labels: str, classes: tuple[str, ...], count: int, image_size: int) -> Labelled:
+    """At most `count` images with even classes."""
+    grey, numbers = labelled(images, labels)
+    check(numbers, classes, labels)
+    chosen = subset(numbers, count)
+    return Labelled(pictures(grey[chosen], image_size), numbers[chosen], classes)
+
+
+def labelled(images: str, labels: str) -> tuple[npt.NDArray[np.uint8], Integers]:
+    """All images [n, height, width] and their labels [n]."""
+    grey, numbers = array(located(images), IMAGES), array(located(labels), LABELS).astype(np.int64)
+    check_counts(images, len(grey), labels, len(numbers))
+    return grey, numbers
+
+
+def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
+    """The array in a file, compressed or not, whichever is there: its name may end in .gz in either case."""
+    shape, numbers = content(path, magic)
+    return np.frombuffer(numbers, np.uint8).reshape(shape)
+
+
+def pictures(grey: npt.NDArray[np.uint8], image_size: int) -> Images:
+    """The middle squares of [n, height, width], resized: [n, 3, image_size, image_size]."""
+    return np.repeat(view_stored(grey[:, None], image_size, None), 3, axis=1)

@@ -1,0 +1,154 @@
+"""What people read, as records: sentences, lists and tables, and their one renderer for terminal, Markdown and HTML.
+
+For example:
+
+    parts = ["Does masking pay off?", PrintedTable("", ("arm", "gain (points)"), (("mask 50 %", "+1.9 (+0.2, +3.6)"),))]
+    as_text(parts, width=80)    as_markdown(parts)    as_html(parts)
+"""
+
+import html
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+SHORTEST = 22
+"""Characters that the first column of a table keeps on a narrow terminal."""
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """A table: names of columns with their units, and rows of words."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    """What its numbers mean, a sentence each."""
+    may_be_cut: bool = False
+    """Whether a narrow terminal may cut the words of the first column."""
+
+    def without_empty(self) -> "PrintedTable":
+        """The table without columns that say nothing in any row."""
+        kept = [i for i in range(len(self.columns)) if any(row[i] not in ("", "-") for row in self.rows)]
+        rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list: its title, and an item a line."""
+
+    title: str
+    items: tuple[str, ...]
+
+
+Part = str | PrintedTable | Listing
+
+
+def as_text(parts: Sequence[Part], width: int | None = None, between: str = "\n\n") -> str:
+    """For a terminal of this width: sentences are wrapped, rows of tables never; None is as wide as it takes."""
+    return between.join(_text(part, width) for part in parts)
+
+
+def _text(part: Part, width: int | None) -> str:
+    if isinstance(part, str):
+        return _wrapped(part, width)
+    if isinstance(part, Listing):
+        head = [f"{part.title}:"] if part.title else []
+        return "\n".join([*head, *(_wrapped(f"- {item}", width, "  ") for item in part.items)])
+    lines = [_wrapped(f"{part.title}:", width)] if part.title else []
+    return "\n".join([*lines, *_aligned(part, width), *(_wrapped(note, width) for note in part.notes)])
+
+
+def _wrapped(sentence: str, width: int | None, indent: str = "") -> str:
+    wide = width or max(1, len(sentence))
+    return textwrap.fill(sentence, wide, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _aligned(table: PrintedTable, width: int | None) -> list[str]:
+    """Head and rows. Of a table that is too wide the first column may be cut, as it names what the others tell."""
+    rows = [table.columns, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    over = sum(widths) + 2 * (len(widths) - 1) - width if width and table.may_be_cut else 0
+    if over > 0:
+        widths[0] = max(min(widths[0], SHORTEST), widths[0] - over)
+    cut = [(_cut(first, widths[0]), *rest) for first, *rest in rows]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cut]
+
+
+def _cut(words: str, width: int) -> str:
+    """Words without their middle: what tells rows apart stands at either end."""
+    left = (width - 5) // 2
+    return (
+        words
+        if len(words) <= width
+        else f"{words[:left].rstrip()} ... {words[len(words) - (width - 5 - left) :].lstrip()}"
+    )
+
+
+def as_markdown(parts: Sequence[Part]) -> str:
+    """The same in Markdown, a blank line between parts."""
+    return "\n\n".join(map(_markdown, parts))
+
+
+def _markdown(part: Part) -> str:
+    if isinstance(part, str):
+        return part
+    title = [f"{part.title}:"] if part.title else []
+    if isinstance(part, Listing):
+        return "\n\n".join([*title, "\n".join(f"- {item}" for item in part.items)])
+    rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (part.columns, *part.rows)]
+    rows.insert(1, " | ".join(["---"] * len(part.columns)))
+    return "\n\n".join([*title, "\n".join(f"| {row} |" for row in rows), *filter(None, [" ".join(part.notes)])])
+
+
+def as_html(parts: Sequence[Part]) -> str:
+    """The same as a fragment of a page. Words are text, never markup."""
+    return "\n".join(map(_html, parts))
+
+
+def _html(part: Part) -> str:
+    if isinstance(part, str):
+        return f"<p>{escaped(part)}</p>"
+    if isinstance(part, Listing):
+        items = "\n".join(f"<li>{escaped(item)}</li>" for item in part.items)
+        return f"{f'<h3>{escaped(part.title)}</h3>' if part.title else ''}<ul>\n{items}\n</ul>"
+    cells = [[escaped(cell) for cell in row] for row in part.rows]
+    words = [i for i, column in enumerate(zip(*part.rows, strict=True)) if not all(map(_is_number, column))]
+    notes = "".join(f'\n<p class="small">{escaped(note)}</p>' for note in part.notes)
+    return html_table(part.title or "Table", list(map(escaped, part.columns)), cells, words=words) + notes
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.match(r"[-+−]?[\d.]|-?$|~", cell))
+
+
+def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = (0,)) -> str:
+    """A table that scrolls sideways if it is too wide; cells are HTML, and all columns but `words` are numbers."""
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        shown = []
+        for column, cell in enumerate(row):
+            number = "" if column in words else ' class="number"'
+            if tag == "th" and not cell:
+                shown.append("<td></td>")  # An empty head is not a header.
+                continue
+            scope = ' scope="col"' if tag == "th" else ""
+            if tag == "td" and column == 0:
+                shown.append(f'<th scope="row"{number}>{cell}</th>')
+            else:
+                shown.append(f"<{tag}{scope}{number}>{cell}</{tag}>")
+        return f"<tr>{''.join(shown)}</tr>"
+
+    body = "\n".join(cells("td", row) for row in rows)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}">\n<table>\n'
+        f"<caption>{escaped(caption)}</caption>\n<thead>{cells('th', head)}</thead>\n<tbody>\n{body}\n</tbody>\n"
+        f"</table>\n</div>"
+    )
+
+
+def escaped(value: object) -> str:
+    """The value as text of a page, never as markup. Control characters, which HTML cannot hold, are left out."""
+    return html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]|\ufffe|\uffff", "", str(value)))

@@ -1,0 +1,105 @@
+"""The screen that answers a study's question, and the renderer of tables."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flipscale.compare import Comparison, arm_name, compare, comparison_markdown, comparison_text, screen
+from flipscale.tables import Listing, Part, PrintedTable, as_html, as_markdown, as_text
+
+
+def study(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> Comparison:
+    """Masked runs that are 2 points behind at equal samples and cost 0.6 of the time, at three lengths."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "id": f"{model}-{samples}-{arm}-{seed}",
+            "cell": f"model=ViT-w{model}, samples={samples}k",
+            "samples": 1000 * samples,
+            "mask_ratio": arm / 100,
+            "seed": seed,
+            "gpu_hours": samples * (0.6 if arm else 1.0),
+            "train_flops": 1e9 * samples,
+            "device": "cpu",
+            "zero_shot_top1": 0.3 + 0.1 * np.log2(samples) - 0.02 * bool(arm) + noise * rng.normal(),
+        }
+        for model in range(models)
+        for samples in (1, 2, 4)
+        for arm in range(arms)
+        for seed in range(seeds)
+    ]
+    return compare(pd.DataFrame(rows), baseline={"mask_ratio": 0})
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize(("arms", "models"), [(2, 1), (5, 3), (30, 1), (2, 12)])
+def test_the_screen_has_at_most_20_lines_of_the_terminal_s_width(width: int, arms: int, models: int) -> None:
+    comparison = replace(
+        study(arms=arms, models=models), question="Does masking pay off? " * 8, caveats=("A long caveat. " * 20,) * 4
+    )
+    lines = screen(comparison, width).splitlines()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= width
+    assert lines[-1].endswith(": --full")
+
+
+def test_an_arm_has_its_three_answers_side_by_side_and_the_asked_one_first() -> None:
+    comparison = study()
+    rows = [line for line in screen(comparison).splitlines() if line.startswith("ViT-w0, mask 1 %")]
+    (row,) = rows
+    assert row.count("(") == 3
+    heads = [screen(replace(comparison, answer=answer)).splitlines()[0].split() for answer in ("speedup", "gain")]
+    assert [head[0] for head in heads] == ["speed-up", "4k"]
+
+
+def test_an_interval_wider_than_the_scale_is_no_verdict() -> None:
+    comparison = study(seeds=2, noise=0.2)
+    assert "no verdict: 2 seeds" in screen(comparison)
+    assert "no verdict" not in screen(study(seeds=2))
+
+
+def test_labels_of_a_study_name_its_arms() -> None:
+    comparison = replace(study(), labels={"mask_ratio": {"0.01": "hardly a mask"}})
+    assert arm_name(comparison, "mask_ratio=0.01") == "hardly a mask"
+    assert "hardly a mask" in screen(comparison)
+    assert "hardly a mask" in comparison_markdown(comparison)
+
+
+def test_all_of_it_has_every_cell_and_arm() -> None:
+    comparison = study(arms=4, models=3)
+    text = comparison_text(comparison, full=True)
+    assert sum(line.startswith("ViT-w") and " samples  mask " in line for line in text.splitlines()) == 27
+
+
+PARTS: list[Part] = [
+    "A <sentence>.",
+    PrintedTable("Title", ("arm", "gain (points)"), (("mask 50 %", "+1.9"), ("a|b", "-3.2")), ("A note.",)),
+    Listing("Notes", ("one", "two")),
+]
+
+
+def test_one_record_is_text_markdown_and_html() -> None:
+    assert as_text(PARTS) == (
+        "A <sentence>.\n\nTitle:\narm        gain (points)\nmask 50 %  +1.9\na|b        -3.2\nA note.\n\n"
+        "Notes:\n- one\n- two"
+    )
+    assert as_markdown(PARTS) == (
+        "A <sentence>.\n\nTitle:\n\n| arm | gain (points) |\n| --- | --- |\n| mask 50 % | +1.9 |\n| a\\|b | -3.2 |\n\n"
+        "A note.\n\nNotes:\n\n- one\n- two"
+    )
+    page = as_html(PARTS)
+    assert "<p>A &lt;sentence&gt;.</p>" in page
+    assert '<th scope="row">mask 50 %</th><td class="number">+1.9</td>' in page
+    assert "<li>one</li>" in page
+
+
+def test_a_narrow_terminal_wraps_sentences_and_cuts_names_but_wraps_no_row() -> None:
+    table = PrintedTable(
+        "", ("arm", "gain"), (("a very long name of an arm " * 3, "+1.9 (+0.2, +3.6)"),), may_be_cut=True
+    )
+    lines = as_text(["Many words. " * 10, table], 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[-1].endswith("  +1.9 (+0.2, +3.6)")
+    assert len(lines[-1]) > 50
