@@ -40,13 +40,16 @@ POINTS_SCHEMA = pa.schema(
 
 _NO_METRICS = {"step", "samples_seen", "seconds", "time", "scores", "evaluation_seconds"}
 
-_MISSING, _MOST = float("nan"), sys.float_info.max
+_MISSING, _MOST, _NONE = float("nan"), sys.float_info.max, np.empty(0)
 
 
 def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
     """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
     records, torn = folder.records()
-    facts, counts, names, values = [], [], [], []
+    facts: list[list[float]] = []
+    counts: list[int] = []
+    names: list[str] = []
+    values: list[float] = []
     for record in records:
         if not -(2**63) <= record["step"] < 2**63:
             torn += 1
@@ -59,7 +62,7 @@ def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
         counts.append(len(metrics))
         names += metrics
         values += metrics.values()
-    step, samples, seconds, time = (np.repeat(of, counts) for of in list(zip(*facts, strict=True)) or [[]] * 4)
+    step, samples, seconds, time = (np.repeat(of, counts) for of in zip(*facts, strict=True)) if facts else [_NONE] * 4
     columns = [step.astype("int64"), samples, seconds, pa.array(names, pa.string()), np.array(values, "float64"), time]
     return pa.table(list(map(pa.array, columns)), schema=POINTS_SCHEMA), torn
 
