@@ -4,7 +4,8 @@ The collected tables stay the record; MLflow is a view of them that can be throw
 found again by its tag `flipscale.id`, and its tag `flipscale.digest` identifies its mirrored content, so collecting
 twice changes nothing. Every timestamp comes from the record (docs/design.md, decision 12).
 
-mirroring.py    what is mirrored, and whether anything has changed, without MLflow
+source.py       what is mirrored, and which files may be sent
+mirroring.py    whether anything has changed, without MLflow
 experiment.py   an experiment brought up to date
 content.py      the content to write
 rows.py         rows of the table, and names in MLflow
@@ -14,6 +15,7 @@ other_trackers.py  the same rows in W&B or trackio
 """
 
 from flipscale.track.address import settled, ui_command, without_secrets
-from flipscale.track.mirroring import Mirrored, MirrorSource, mirror
+from flipscale.track.mirroring import mirror
+from flipscale.track.source import Mirrored, MirrorSource
 
 __all__ = ["MirrorSource", "Mirrored", "mirror", "settled", "ui_command", "without_secrets"]

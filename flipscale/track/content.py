@@ -29,8 +29,8 @@ from flipscale.collect import SETTING_COLUMNS
 from flipscale.errors import RunFolderError
 from flipscale.run import RunFolder
 from flipscale.scores import is_score
-from flipscale.track.mirroring import MIRROR_VERSION, MirrorSource
 from flipscale.track.rows import TableRow, cell_name, run_name
+from flipscale.track.source import MIRROR_VERSION, MirrorSource
 
 MOST_CURVE_POINTS = 100
 """Points of one curve that go to MLflow, which takes a few thousand a second; all are in curves.parquet."""

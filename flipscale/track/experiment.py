@@ -49,8 +49,8 @@ from flipscale.guard import plain_file
 from flipscale.run import WEIGHTS_FILE
 from flipscale.track.address import is_server, may_hold, without_secrets
 from flipscale.track.content import Content, DataSetUsed, contents
-from flipscale.track.mirroring import MIRROR_VERSION, Mirrored, MirrorSource, lies_in
 from flipscale.track.rows import milliseconds, model_name
+from flipscale.track.source import MIRROR_VERSION, Mirrored, MirrorSource, lies_in
 
 _DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
 """Databases that MLflow can be: what an address begins with."""

@@ -18,8 +18,8 @@ from flipscale.run import RunFolder, State
 from flipscale.scores import is_score
 from flipscale.track.content import MOST_CURVE_POINTS, params_of, points_of
 from flipscale.track.experiment import LIVE, MLFLOW_BATCH, Experiment, open_experiment
-from flipscale.track.mirroring import MirrorSource
 from flipscale.track.rows import TableRow, row_of_plan, run_name
+from flipscale.track.source import MirrorSource
 
 _ENDED = {State.FINISHED: "FINISHED", State.FAILED: "FAILED", State.CANCELLED: "KILLED", State.LOST: "FAILED"}
 
