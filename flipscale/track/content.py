@@ -39,7 +39,7 @@ _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_METRIC = 6000, 5000, 230
 """The most characters of a value that MLflow takes; a longer one makes it drop the batch."""
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """A value of a metric."""
 
     name: str
@@ -78,7 +78,7 @@ class Content:
     """Unix times in ms."""
     params: Mapping[str, str]
     tags: Mapping[str, str]
-    points: Sequence[Point]
+    points: Sequence[MetricPoint]
     finals: int = 0
     """The number of points, from the first, that are results: those of the run's model in MLflow. 0: it has none."""
     data_sets: tuple[DataSetUsed, ...] = ()
@@ -122,13 +122,13 @@ def contents(
 # Cells
 
 
-def _cell(rows: Sequence[TableRow], curves: Sequence[Sequence[Point]], source: MirrorSource) -> Content:
+def _cell(rows: Sequence[TableRow], curves: Sequence[Sequence[MetricPoint]], source: MirrorSource) -> Content:
     """It has no parameters: MLflow's page groups by them, and would count its runs twice."""
     plain = [row for row in rows if row.is_plain] or list(rows)
     first = plain[0]
     finished = max(row.milliseconds("finished") for row in rows)
     last = max(row.samples_seen for row in plain)
-    means = [Point(name, value, finished, last) for name, value in _means_of(plain).items()]
+    means = [MetricPoint(name, value, finished, last) for name, value in _means_of(plain).items()]
     tags = {"flipscale.study": first.text("study"), "flipscale.cell": first.text("cell")[:_LONGEST_TAG]}
     return Content(
         key=first.cell_key,
@@ -155,14 +155,14 @@ def _means_of(rows: Sequence[TableRow]) -> dict[str, float]:
     return means
 
 
-def _mean_curves(runs: Sequence[Sequence[Point]], time: int) -> Iterator[Point]:
+def _mean_curves(runs: Sequence[Sequence[MetricPoint]], time: int) -> Iterator[MetricPoint]:
     """The means over seeds of what training recorded, where all have their points at the same samples.
 
     They have one time, as the times of the runs differ.
     """
-    curves: dict[str, list[list[Point]]] = {}
+    curves: dict[str, list[list[MetricPoint]]] = {}
     for points in runs:
-        of_run: dict[str, list[Point]] = {}
+        of_run: dict[str, list[MetricPoint]] = {}
         for point in points:
             of_run.setdefault(point.name, []).append(point)
         for name, curve in of_run.items():
@@ -171,7 +171,7 @@ def _mean_curves(runs: Sequence[Sequence[Point]], time: int) -> Iterator[Point]:
         steps = [[point.step for point in curve] for curve in of_seeds]
         if name.startswith("train/") and len(of_seeds) > 1 and all(one == steps[0] for one in steps):
             for of_step in zip(*of_seeds, strict=True):
-                yield Point(name, sum(point.value for point in of_step) / len(of_step), time, of_step[0].step)
+                yield MetricPoint(name, sum(point.value for point in of_step) / len(of_step), time, of_step[0].step)
 
 
 # Runs
@@ -183,7 +183,7 @@ def _run(row: TableRow, cell: str | None, curve: pd.DataFrame, source: MirrorSou
     values = {name: value for name, column in row.measured() if (value := row.number(column)) is not None}
     tests = {name: _tested_on(row, name, source.evaluations.get(row.id, "")) for name in values if is_score(name)}
     finished = row.milliseconds("finished")
-    finals = [Point(name, value, finished, row.samples_seen) for name, value in values.items()]
+    finals = [MetricPoint(name, value, finished, row.samples_seen) for name, value in values.items()]
     return Content(
         key=row.id,
         kind="run",
@@ -221,7 +221,9 @@ def _digest_of(*facts: str) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
-def _curve_points(row: TableRow, curve: pd.DataFrame, results: Sequence[str] | Mapping[str, float]) -> list[Point]:
+def _curve_points(
+    row: TableRow, curve: pd.DataFrame, results: Sequence[str] | Mapping[str, float]
+) -> list[MetricPoint]:
     """The points of a run's curves, step in samples. The last point of a score is that of `results`."""
     began = row.number("started") or 0.0
     return [
@@ -231,14 +233,14 @@ def _curve_points(row: TableRow, curve: pd.DataFrame, results: Sequence[str] | M
     ]
 
 
-def points_of(curve: pd.DataFrame, began: float) -> list[Point]:
+def points_of(curve: pd.DataFrame, began: float) -> list[MetricPoint]:
     """The points of a curve that have samples. One without a time has that of its seconds since the run began."""
     known = curve[curve["samples"].notna()]
     times = known["time"].fillna(began + known["seconds"].fillna(0)).mul(1000).round().astype("int64")
     names = known["metric"].astype(str).map({name: point_name(name) for name in set(known["metric"].astype(str))})
     steps = known["samples"].astype("int64")
     columns = (names.tolist(), known["value"].tolist(), times.tolist(), steps.tolist())
-    return [Point(*values) for values in zip(*columns, strict=True)]
+    return [MetricPoint(*values) for values in zip(*columns, strict=True)]
 
 
 def point_name(name: str) -> str:
