@@ -169,7 +169,7 @@ def _mean_curves(runs: Sequence[Sequence[MetricPoint]], time: int) -> Iterator[M
             curves.setdefault(name, []).append(curve)
     for name, of_seeds in curves.items():
         steps = [[point.step for point in curve] for curve in of_seeds]
-        if name.startswith("train/") and len(of_seeds) > 1 and all(one == steps[0] for one in steps):
+        if name.startswith("train/") and len(of_seeds) > 1 and all(of_seed == steps[0] for of_seed in steps):
             for of_step in zip(*of_seeds, strict=True):
                 yield MetricPoint(name, sum(point.value for point in of_step) / len(of_step), time, of_step[0].step)
 

@@ -267,8 +267,8 @@ def _mirror_rows(experiment: Experiment, all_of_it: Iterable[Content], *, models
                 replaced += [run for run in old if run is not same]
                 if content.kind == "run":
                     counts["unchanged" if same else "updated" if old else "created"] += 1
-            for one in waiting:
-                one.result()
+            for writing in waiting:
+                writing.result()
         finally:
             pool.shutdown(cancel_futures=True)
     # The old ones go last: if this is cut short, runs exist twice until the next time. Rows that are gone stay.

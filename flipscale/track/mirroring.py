@@ -57,8 +57,8 @@ def mirror(
     )
     if done.experiment_id is not None:
         rows = done.created + done.updated + done.unchanged
-        there = {"database": file_stamp(database), "rows": rows, "experiment": done.experiment_id}
-        write_json(note, {"sent": sent, **there})
+        state = {"database": file_stamp(database), "rows": rows, "experiment": done.experiment_id}
+        write_json(note, {"sent": sent, **state})
     if refused:
         outside = "its server" if is_server(tracking_uri) else artifact_root
         left_out += (f"MLflow got no artifacts: it keeps them at {refused}, outside of {outside}",)
