@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
-from flipscale.cli.output import print_json
+from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import Steps, say
 
@@ -74,6 +74,7 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allocate", action="append", default=[], metavar="flops=FLOPS", help=allocate)
     out = "also write the fits to this file (a study's default: results/NAME/fits.json)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
+    parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -88,7 +89,7 @@ def fit(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict(source))
     else:
-        print(found.text)
+        print(found.text(full=args.full, width=terminal_width()))
     _say_none("not fitted", found.not_fitted)
     if out := args.out or out:
         write_fits(out, found, source, None if args.out else results)

@@ -1,6 +1,6 @@
 """The comparison of a study's arms, written for programs and for people."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flipscale.collect import chance_level, hits_of
@@ -13,6 +13,7 @@ from flipscale.compare import (
     with_images,
 )
 from flipscale.compare import compare_study as compare_arms
+from flipscale.plain_files import read_json
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.results import study_results, write_analysis
 
@@ -40,6 +41,8 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     comparison = with_images(comparison, hits.runs)
     chance = chance_level(opened.plan.runs, opened.workspace.results, results, comparison.score)
     comparison = with_guessing(comparison, results, chance)
+    if study.answer == "law" and opened.files.fits.exists():
+        comparison = replace(comparison, laws=tuple(read_json(opened.files.fits)["fits"]))
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score
     compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))
