@@ -24,9 +24,9 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import steps_of
+from flipscale.data.open_clip_flags import command, settle
 from flipscale.errors import FlipscaleError
 from flipscale.identity import stage
-from flipscale.inputs.open_clip_flags import command, settle
 from flipscale.run import Asked, RunFolder, write_json
 from flipscale.settings import Resources, Settings, WebDataset, plain
 from flipscale.study.settings import read_settings

@@ -15,8 +15,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flipscale.data.program import named_files, runs_in_this_environment
 from flipscale.errors import DamagedFile, printable
-from flipscale.inputs.program import named_files, runs_in_this_environment
 from flipscale.plain_files import open_plain, read_bytes, read_json
 from flipscale.plan import Run
 from flipscale.run import CodeIdentity, FileContent, RunFolder, write_json
@@ -27,7 +27,7 @@ from flipscale.workspace import RUNS_FOLDER, Workspace
 PACKAGE = Path(__file__).parent
 
 TRAINING = (
-    "architecture.py", "cost.py", "identity.py", "inputs/", "randomness.py", "scores.py", "settings.py", "train/",
+    "architecture.py", "cost.py", "data/", "identity.py", "randomness.py", "scores.py", "settings.py", "train/",
 )  # fmt: skip
 """The parts of flipscale that take part in a training. Other parts plan, start, collect and draw; changing
 them does not change a result."""

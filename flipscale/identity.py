@@ -347,7 +347,8 @@ def measures(settings: Settings) -> dict[str, JsonObject]:
     for name, declared in scored_sets(settings).items():
         what = {"set": _of_set(declared, evaluation.linear_probe), "images": images_scored(evaluation, declared)}
         if isinstance(declared, CommandSet):
-            found[name] = {"set": {declared.kind: {"scores": dict(declared.scores)}}}
+            if declared.arguments is not None:
+                found[name] = {"set": {declared.kind: {"scores": dict(declared.scores)}}}
             continue
         if evaluation.templates:
             common["templates"] = list(evaluation.templates)

@@ -123,10 +123,11 @@ class CaptionSet:
 
 @dataclass(frozen=True)
 class CommandSet:
-    """The scores that a user's own program measures of a finished run."""
+    """The scores that a user's own program measures of a finished run, or a training command of its own."""
 
     kind: ClassVar[str] = "command"
-    arguments: Sequence[str]
+    arguments: Sequence[str] | None
+    """None where the training command gives the scores."""
     scores: Mapping[str, str]
     """The names of its scores, and whether higher or lower is better."""
 

@@ -55,24 +55,16 @@ class StepTime:
     shape: JsonObject = field(hash=False)
     seconds: float
     """Wall time of a step."""
-    low: float
-    """A step of the fastest turn."""
-    high: float
-    """A step of the slowest turn."""
     cpu_seconds: float
     """Processor time of a step, of all processes together."""
     spread: float
     """How far turns were from the median, as a factor: by their processor time on a CPU, else by wall time."""
     processes: int
     opening_seconds: float
-    """To open the data and the evaluation sets."""
-    building_seconds: float
-    """To build the model and its optimizer."""
+    """To open the data and the evaluation sets, and to build the model and its optimizer."""
     warming_seconds: float
     """How much longer the first steps take, in all."""
     warming_cpu_seconds: float
-    steps: int
-    """Steps that were timed."""
     time: float
     """Unix time of the measurement."""
     program_seconds: float = 0.0
@@ -256,7 +248,7 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
     scoring = each * len(scored_steps(staged))
     return RunTime(
         place=timed.place,
-        start_seconds=timed.opening_seconds + timed.building_seconds,
+        start_seconds=timed.opening_seconds,
         train_seconds=train_seconds,
         evaluation_seconds=scoring,
         gpu_hours=(cpu_seconds if timed.device == "cpu" else (train_seconds + scoring) * timed.processes) / 3600,

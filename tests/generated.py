@@ -136,7 +136,7 @@ def _type(annotation: Any) -> str:
 
 
 def flags() -> str:
-    from flipscale.inputs.open_clip_flags import flags_as_markdown
+    from flipscale.data.open_clip_flags import flags_as_markdown
 
     return flags_as_markdown()
 

@@ -13,8 +13,8 @@ import pytest
 import flipscale
 import flipscale.code as code_module
 from flipscale.code import LARGE_BYTES, TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
+from flipscale.data.program import named_files
 from flipscale.errors import RunFolderError
-from flipscale.inputs.program import named_files
 from flipscale.plan import Run
 from flipscale.run import CodeIdentity, FileContent, Result, RunFolder
 from flipscale.settings import Resources

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flipscale.collect import chance_level, hits_of, read_results
-from flipscale.inputs.classes import SHAPE_CLASSES, SHAPES, classes_of
+from flipscale.data.classes import SHAPE_CLASSES, SHAPES, classes_of
 from flipscale.plan import Run, plan
 from flipscale.run import Hits, Result, RunFolder
 from flipscale.settings import FolderSet, ShardSet
@@ -152,7 +152,7 @@ def test_the_chance_of_committed_studies_is_known_without_their_run_folders(
 
 
 def test_shapes_have_the_classes_that_are_drawn() -> None:
-    shapes = pytest.importorskip("flipscale.train.data.shapes")
+    shapes = pytest.importorskip("flipscale.data.shapes")
     assert tuple(shapes.OUTLINES) == SHAPES
     assert (len(SHAPE_CLASSES), SHAPE_CLASSES[:2], SHAPE_CLASSES[-1]) == (
         80,

@@ -14,17 +14,16 @@ import pytest
 from PIL import Image
 
 from flipscale.cli import entry, main
+from flipscale.data import idx, shards
+from flipscale.data.decode import decode
+from flipscale.data.fashion import check_split
+from flipscale.data.shards import label_of, samples, sources
+from flipscale.data.views import MOST_PIXELS, open_image
 from flipscale.errors import DataError, FlipscaleError, StudyError, missing_package
-from flipscale.inputs import idx, shards
-from flipscale.inputs.fashion import check_split
-from flipscale.inputs.shards import label_of, sources
 from flipscale.storage.archive import open_archive
 from flipscale.study import read_study
 from flipscale.study.expression import ExpressionError, read_expression
 from flipscale.track import without_secrets
-from flipscale.train.data.decode import decode
-from flipscale.train.data.shards import samples
-from flipscale.train.data.views import MOST_PIXELS, open_image
 from tests.test_damaged_files import Study as Finished
 
 BASE = "base: {data: shapes, model: ViT-w16d1-4, text_length: 16, samples: 640, batch_size: 32, lr: 1e-3}\n"
@@ -122,7 +121,7 @@ def test_twelve_images_of_13000_pixels_a_side_take_less_than_a_gigabyte(tmp_path
     Image.new("1", (13000, 13000)).save(tmp_path / "large.png")
     script = (
         "import resource, sys, warnings\nfrom pathlib import Path\nfrom flipscale.errors import DataError\n"
-        "from flipscale.train.data.decode import decode\nwarnings.simplefilter('ignore')\n"
+        "from flipscale.data.decode import decode\nwarnings.simplefilter('ignore')\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: decode([(str(n), Path(sys.argv[1])) for n in range(12)], 12, 32, 'images')\n"
         "except DataError as error: print(error)\n"

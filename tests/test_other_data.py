@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flipscale.inputs import digest as digest_module
-from flipscale.inputs.digest import digest
+from flipscale.data import digest as digest_module
+from flipscale.data.digest import digest
 from flipscale.settings import CaptionSet, CommandSet, FolderSet, IdxSet, LabelledFolders, Shapes, ShardSet
 from flipscale.workspace import Workspace
 from tests.commands import flipscale

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from flipscale.cli import main
+from flipscale.data import captions, idx, labelled, shards, weights
+from flipscale.data.views import open_image
 from flipscale.errors import DamagedFile, DataError, FlipscaleError
-from flipscale.inputs import captions, idx, labelled, shards, weights
 from flipscale.plot import references
 from flipscale.run import RunFolder
 from flipscale.run.weights import lacks_weights
-from flipscale.train.data.views import open_image
 from tests.test_damaged_files import DEEP, patience
 
 STUDY = """\

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flipscale.data.folder import named, read
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
 from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder, asked_from_json
 from flipscale.study import read_study
 from flipscale.track import settled
-from flipscale.train.data.folder import named, read
 from tests import commands
 
 pytestmark = pytest.mark.slow
@@ -159,7 +159,7 @@ def test_a_class_has_the_same_name_in_every_locale(tmp_path):
     images = labelled(tmp_path / "images", ["café", "thé"])
     assert named(read(str(images), 10, 8), None, "images").classes == ("café", "thé")
     asks = "print(*named(read('images', 10, 8), None, 'images').classes)"
-    script = f"from flipscale.errors import use_utf8; use_utf8()\nfrom flipscale.train.data.folder import *\n{asks}"
+    script = f"from flipscale.errors import use_utf8; use_utf8()\nfrom flipscale.data.folder import *\n{asks}"
     for environment in (NOT_UTF8, {"LC_ALL": "C"}):
         done = subprocess.run(
             [sys.executable, "-c", script],

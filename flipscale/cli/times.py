@@ -53,17 +53,13 @@ def probe(args: argparse.Namespace) -> int:
 def _row(opened: "OpenStudy", shape: "TimedShape") -> tuple[str, ...]:
     step, evaluation = shape.step, shape.evaluation
     name, batch = _name(opened, shape), shape.run.settings.batch_size
-    times = ("", "", "not timed" if shape.run.cost.samples_seen else "", "", "")
+    speed = ("", "", "not timed" if shape.run.cost.samples_seen else "")
     if step is not None:
-        start = step.opening_seconds + step.building_seconds + step.warming_seconds
-        times = (
-            f"{batch / step.seconds:,.0f}",
-            f"{1000 * step.seconds:.3g}",
-            f"{1000 * step.low:.3g} to {1000 * step.high:.3g}",
-            "",
-            f"{start:.2f}",
-        )
-    return (name, str(shape.runs), *times[:3], f"{evaluation.seconds:.2f}" if evaluation else "", times[4])
+        low, high = 1000 * step.seconds / step.spread, 1000 * step.seconds * step.spread
+        speed = (f"{batch / step.seconds:,.0f}", f"{1000 * step.seconds:.3g}", f"{low:.3g} to {high:.3g}")
+    scoring = f"{evaluation.seconds:.2f}" if evaluation else ""
+    start = f"{step.opening_seconds + step.warming_seconds:.2f}" if step else ""
+    return (name, str(shape.runs), *speed, scoring, start)
 
 
 def _name(opened: "OpenStudy", shape: "TimedShape") -> str:

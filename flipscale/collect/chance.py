@@ -6,9 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flipscale.data.classes import classes_of, pairs_of
 from flipscale.errors import FlipscaleError
 from flipscale.identity import labelled_set
-from flipscale.inputs.classes import classes_of, pairs_of
 from flipscale.plan import Run
 from flipscale.run import RunFolder, read_scores, set_of
 from flipscale.scores import FINE_TUNED, LOSS_BATCH, SCORES, class_chance, is_score, set_and_score

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flipscale.cost import training_view
+from flipscale.data import captions
+from flipscale.data.classes import FASHION_TEST_IMAGES
+from flipscale.data.idx import IMAGES, shape_of
+from flipscale.data.labelled import class_folders
+from flipscale.data.paths import EXTENSIONS, located
+from flipscale.data.shards import declared_counts, sources
 from flipscale.errors import DataError
 from flipscale.identity import labelled_test_images, stage
-from flipscale.inputs import captions
-from flipscale.inputs.classes import FASHION_TEST_IMAGES
-from flipscale.inputs.idx import IMAGES, shape_of
-from flipscale.inputs.labelled import class_folders
-from flipscale.inputs.paths import EXTENSIONS, located
-from flipscale.inputs.shards import declared_counts, sources
 from flipscale.launch.launcher import Request
 from flipscale.settings import (
     CaptionSet,

@@ -30,6 +30,7 @@ from flipscale.run import (
     RunFolder,
     State,
     ask_for_scores,
+    asked_scores,
     lacks_weights,
     probes_in,
     write_probe,
@@ -205,7 +206,9 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
     """
     with submit_lock(results):
         requests = [
-            Request(folder, asked, folder.is_trained)
+            Request(folder, replace(asked, resources=asked_scores(folder)[1]), True)
+            if folder.is_trained
+            else Request(folder, asked)
             for folder in folders
             if not folder.is_over() and (asked := folder.asked()) is not None
         ]

@@ -152,10 +152,10 @@ EVALUATION_SET = OneOf(
             "command",
             {
                 "arguments": Option(
-                    ListOf(Text()),
+                    Maybe(ListOf(Text())),
                     None,
-                    "the program and its arguments; the run's folder is appended",
-                    True,
+                    "the program and its arguments; the run's folder is appended; null: the training command gives the "
+                    "scores",
                     place=True,
                 ),
                 "scores": Option(

@@ -8,7 +8,7 @@ from typing import Any
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
 from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
-from flipscale.settings import CommandTrainer, Settings, WebDataset, plain
+from flipscale.settings import CommandSet, CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, Path_, merge, read_document
@@ -155,6 +155,7 @@ class _Checker:
         # The grid is worked out here as well, so that faults that only show in a cell are reported with all others.
         found = cells(study, self.complaints)
         study = replace(study, cells=tuple(found))
+        self._check_trainer_scores(study)
         if not self.complaints.found:
             study = replace(study, claims=settle_claims(claims, study, self.complain))
         return study if self.complaints.found else self._checked_baseline(study, found)
@@ -252,6 +253,15 @@ class _Checker:
         elif isinstance(evaluation.data, WebDataset) and score not in PAIRED:
             what = f"'{score}' needs classes, and evaluation.data has captions"
             self.complain(("score",), f"{what}; {instead} a set with classes under evaluation.sets")
+
+    def _check_trainer_scores(self, study: Study) -> None:
+        """Complain about sets that a training command scores in a study without one."""
+        if any(isinstance(cell.trainer, CommandTrainer) for cell in study.cells):
+            return
+        for name, declared in study.base["evaluation"].sets.items():
+            if isinstance(declared, CommandSet) and declared.arguments is None:
+                what = "no program gives these scores, as no command trains; name one in arguments"
+                self.complain(("evaluation", "sets", name, "command"), what)
 
     def _schema(self) -> None:
         version = self.document.data.get("schema")

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from flipscale.data.labelled import Labelled
 from flipscale.scores import FINE_TUNED, SCORES
 from flipscale.settings import FineTuning, Settings
-from flipscale.train.data.labelled import Labelled
 from flipscale.train.drop_path import DropPath
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import Evaluated, hits, share_of_hits

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from flipscale.data.pairs import Images, Integers
 from flipscale.run import show_life
 from flipscale.scores import LOSS_BATCH
-from flipscale.train.data import Images, Integers
 from flipscale.train.machine import FORWARD_DTYPES
 from flipscale.train.processes import Group
 

@@ -23,14 +23,16 @@ from torch import Tensor
 
 from flipscale import randomness
 from flipscale.cost import training_view
+from flipscale.data.digest import digests
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Flags, Form, HeldOutItems, Images, Integers
+from flipscale.data.views import view_stored
 from flipscale.errors import DataError, Diverged
 from flipscale.identity import inferences, measure_of, show_setting
-from flipscale.inputs.digest import digests
 from flipscale.run import Hits, show_life
 from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
 from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.study.settings import images_scored
-from flipscale.train.data import Flags, Form, HeldOutItems, Images, Integers, open_held_out, view_stored
 from flipscale.train.encoding import Encode, Encoders
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import complementary, masked_view
@@ -107,7 +109,7 @@ def open_evaluations(settings: Settings, form: Form, only: Collection[str] | Non
 
 
 def digests_once(settings: Settings) -> dict[str, str]:
-    """`inputs.digest.digests`, once in a process, as the items of a set are read once."""
+    """`data.digest.digests`, once in a process, as the items of a set are read once."""
     key = repr((settings.data, settings.evaluation))
     if key not in _digests:
         _digests[key] = digests(settings)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale import randomness
+from flipscale.data.pairs import Images
 from flipscale.settings import FineTuning
-from flipscale.train.data import Images
 
 _BETA_TRIES = 64
 """Pairs of numbers that are drawn for one share. With alpha up to 2, all are rejected once in 100,000 times."""

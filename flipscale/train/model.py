@@ -29,13 +29,13 @@ from torch import Tensor
 
 from flipscale.architecture import Architecture, architecture
 from flipscale.cost import training_view
+from flipscale.data.pairs import Images, Integers
+from flipscale.data.weights import check_activation, no_such_weights
 from flipscale.errors import FlipscaleError
-from flipscale.inputs.weights import check_activation, no_such_weights
 from flipscale.settings import Settings
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.asked import TrainedWeights
 from flipscale.train.attention import shorten
-from flipscale.train.data import Images, Integers
 from flipscale.train.mask import MaskedTower, PatchMask
 from flipscale.train.resize import resize
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower

@@ -16,9 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from flipscale.data.labelled import rank_in_class
+from flipscale.data.pairs import Integers
 from flipscale.run import show_life
-from flipscale.train.data import Integers
-from flipscale.train.data.labelled import rank_in_class
 
 Features = npt.NDArray[np.float32]
 """[n, width]."""

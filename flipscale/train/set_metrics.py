@@ -8,7 +8,7 @@ similarity that is not a number makes the metric NaN, too.
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.train.data import Flags, Integers
+from flipscale.data.pairs import Flags, Integers
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,12 +7,14 @@ from functools import partial
 import numpy as np
 
 from flipscale.cost import steps_of, training_view
+from flipscale.data.classified import ClassifiedSet, open_classified
+from flipscale.data.pairs import Data, Form, HeldOutItems, Integers
+from flipscale.data.training import open_data
 from flipscale.errors import DataError
 from flipscale.identity import labelled_set, labelled_test_images
 from flipscale.run import RunFolder
 from flipscale.settings import OpenClipTrainer, Settings
 from flipscale.train.asked import steps_before
-from flipscale.train.data import ClassifiedSet, Data, Form, HeldOutItems, Integers, open_classified, open_data
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
 from flipscale.train.model import tokenize

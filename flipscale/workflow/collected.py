@@ -51,7 +51,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
     for name in found.unknown_scores:
-        which = "docs/trainers.md says which names have one"
+        which = "the study names none like it under evaluation.sets, see docs/trainers.md"
         say(f"the score {name} has no column in results.csv ({which}); its points are in curves.parquet")
     torn = f", {count(found.torn_lines, 'torn line')} left out" if found.torn_lines else ""
     unreadable = f", {len(found.problems)} unreadable" if found.problems else ""

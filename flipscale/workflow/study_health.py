@@ -5,13 +5,13 @@ Files are looked at by the check that `plan --check` and a local `submit` make: 
 
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from flipscale.collect import chance_level
+from flipscale.data.classes import classes_of
 from flipscale.errors import FlipscaleError, PlanError, StudyError
-from flipscale.inputs.checked import Checked
-from flipscale.inputs.classes import classes_of
 from flipscale.launch import gpus_here
 from flipscale.plan import Run, far_too_large
 from flipscale.scores import FINE_TUNED, PREFERRED, is_fraction
@@ -22,6 +22,9 @@ from flipscale.workflow.diagnosis import Diagnosis, ok, problem, warning
 from flipscale.workflow.opened import OpenStudy, cost_in_words, open_study
 from flipscale.workflow.submitted import check_runs
 from flipscale.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flipscale.data.check import Checked
 
 _SUBJECTS = (
     ("data", ("data_sets", "shards", "shards_opened"), ("data", "data_size", "batch_size")),
@@ -68,7 +71,7 @@ def _budget(opened: OpenStudy) -> Iterator[Diagnosis]:
         yield problem("memory", sentence) if sentence in too_large else warning("plan", sentence)
 
 
-def _inputs(checked: Checked) -> Iterator[Diagnosis]:
+def _inputs(checked: "Checked") -> Iterator[Diagnosis]:
     problems = list(zip(checked.settings, checked.problems, strict=True))
     for setting, line in problems:
         yield problem(_subject_of(setting), line)

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flipscale import launch
 from flipscale.code import CodeChanges
-from flipscale.inputs.checked import Checked
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
 from flipscale.plan import Run, check_memory, far_too_large
 from flipscale.run import State
@@ -16,10 +16,13 @@ from flipscale.workflow.opened import OpenStudy, cost_in_words, say_warnings, wr
 from flipscale.workflow.talk import say
 from flipscale.workflow.to_score import say_to_score, to_score
 
+if TYPE_CHECKING:
+    from flipscale.data.check import Checked
 
-def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> Checked:
+
+def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> "Checked":
     """The result of checking the inputs of these runs, and the sets of those that are to be scored."""
-    from flipscale.inputs.check import check  # It loads ssl for shards behind a URL, and `status` checks nothing.
+    from flipscale.data.check import check  # It loads ssl for shards behind a URL, and `status` checks nothing.
 
     return check(study, runs, on_gpu=bool(launch.gpus_here()), to_score=to_score)
 

@@ -65,7 +65,7 @@ def to_score(opened: OpenStudy) -> ToScore:
             trained += trains(settings)
             declared = repr((settings.data, settings.evaluation, settings.fine_tuning))
             if declared not in now:
-                from flipscale.inputs.digest import digests  # It loads ssl for shards behind a URL.
+                from flipscale.data.digest import digests  # It loads ssl for shards behind a URL.
 
                 now[declared] = digests(settings)
             missing = unmeasured(folder, settings, now[declared])

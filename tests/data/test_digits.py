@@ -7,8 +7,8 @@ import pytest
 from digits import build_digits
 from sklearn.datasets import load_digits
 
+from flipscale.data import idx
 from flipscale.errors import DataError
-from flipscale.train.data import idx
 from tests.data.scripts import run_script
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

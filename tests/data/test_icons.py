@@ -14,9 +14,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Form
+from flipscale.data.training import open_data
 from flipscale.errors import DataError
 from flipscale.settings import ShardSet, WebDataset
-from flipscale.train.data import Form, open_data, open_held_out
 from tests.parts import need
 
 need(find_spec("resvg_py") is not None, "resvg-py (pip install flipscale[icons])")

@@ -9,9 +9,11 @@ import pytest
 from mosaic import CLASSES, SPECKLES, build_mosaics, draw, glyphs
 from shards import TEST_IMAGES
 
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Form
+from flipscale.data.training import open_data
 from flipscale.errors import DataError
 from flipscale.settings import ShardSet, WebDataset
-from flipscale.train.data import Form, open_data, open_held_out
 from tests.data.scripts import run_script
 
 

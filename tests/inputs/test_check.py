@@ -21,11 +21,10 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from webdataset.gopen import gopen_schemes
 
 from flipscale.cli import main
-from flipscale.inputs import shards
-from flipscale.inputs.check import check
-from flipscale.inputs.checked import Checked
-from flipscale.inputs.shards import SCHEMES
-from flipscale.inputs.weights import pretrained_tags
+from flipscale.data import shards
+from flipscale.data.check import Checked, check
+from flipscale.data.shards import SCHEMES
+from flipscale.data.weights import pretrained_tags
 from flipscale.plan import plan
 from flipscale.study import read_study
 from flipscale.study.settings import NORMALIZATIONS

@@ -126,16 +126,12 @@ def timed(probe: Probe, resources: Resources) -> Timings:
                 *place,
                 shape=step_shape(settings, resources),
                 seconds=seconds,
-                low=seconds / 1.02,
-                high=seconds * 1.02,
                 cpu_seconds=seconds,
                 spread=1.02,
                 processes=resources.devices,
-                opening_seconds=60.0,
-                building_seconds=10.0,
+                opening_seconds=70.0,
                 warming_seconds=5.0,
                 warming_cpu_seconds=5.0,
-                steps=15,
                 time=now,
             )
         )

@@ -306,7 +306,7 @@ def test_a_probe_times_shapes_in_a_trial(tmp_path, ray, monkeypatch):
     assert probed.returncode == 0, probed.stderr
     found = json.loads(probed.stdout)
     assert found["site"] == "ray"
-    assert [shape["step"]["steps"] > 0 for shape in found["shapes"]] == [True, True]
+    assert [shape["step"]["seconds"] > 0 for shape in found["shapes"]] == [True, True]
 
 
 @pytest.mark.second_ray

@@ -432,7 +432,7 @@ def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
     assert probed.returncode == 0, probed.stderr
     found = json.loads(probed.stdout)
     assert found["site"] == "slurm hall"
-    assert [shape["step"]["steps"] > 0 for shape in found["shapes"]] == [True, True]
+    assert [shape["step"]["seconds"] > 0 for shape in found["shapes"]] == [True, True]
     assert "timed at slurm hall" in flipscale("plan", "small.yaml").stdout
     # Twice the seconds of a small run, a quarter of an hour and the warning.
     limit = flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout.partition("#SBATCH --time=0-00:")[2]

@@ -292,8 +292,9 @@ def data(seed: str, made: Path) -> Outcome:
     """A spoilt shard or IDX file, read as training reads it."""
     import numpy as np
 
+    from flipscale.data.pairs import Form
+    from flipscale.data.training import open_data
     from flipscale.settings import Fashion, WebDataset
-    from flipscale.train.data import Form, open_data
 
     draw = random.Random(seed)
     with here(made) as place:

@@ -3,8 +3,11 @@ import numpy.typing as npt
 import pytest
 
 from flipscale import randomness
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Form
+from flipscale.data.shuffle import order
+from flipscale.data.training import open_data
 from flipscale.settings import Shapes, WebDataset
-from flipscale.train.data import Form, open_data, open_held_out, order
 
 
 def tokenize(texts: list[str]) -> npt.NDArray[np.int64]:

@@ -7,10 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from flipscale.data import fashion
+from flipscale.data.fashion import FASHION_FOLDER
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Data, Form, HeldOutItems
+from flipscale.data.training import open_data
 from flipscale.errors import DataError
-from flipscale.inputs.fashion import FASHION_FOLDER
 from flipscale.settings import Fashion
-from flipscale.train.data import Data, Form, HeldOutItems, fashion, open_data, open_held_out
 from tests.parts import need
 
 

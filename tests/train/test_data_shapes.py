@@ -5,8 +5,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from flipscale.data import shapes
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Data, Form, HeldOutItems
+from flipscale.data.training import open_data
 from flipscale.settings import Shapes
-from flipscale.train.data import Data, Form, HeldOutItems, open_data, open_held_out, shapes
 
 
 class Words:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from flipscale.train.data import order, shuffle
-from flipscale.train.data.shuffle import Shuffle, taken
+from flipscale.data import shuffle
+from flipscale.data.shuffle import Shuffle, order, taken
 
 
 @pytest.fixture

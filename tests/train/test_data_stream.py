@@ -19,12 +19,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from flipscale.data import library, shuffle
+from flipscale.data.library import Library
+from flipscale.data.pairs import Data, Form
+from flipscale.data.shards import sources
+from flipscale.data.training import open_data
+from flipscale.data.views import view, views
 from flipscale.errors import DataError
-from flipscale.inputs.shards import sources
 from flipscale.settings import WebDataset
-from flipscale.train.data import Data, Form, library, open_data, shuffle, views
-from flipscale.train.data.library import Library
-from flipscale.train.data.views import view
 from tests.asked import settings_of
 
 SHARDS, PAIRS = 24, 100
@@ -202,7 +204,7 @@ def test_mirrored_images_are_the_same_decoded_once_or_always(tmp_path: Path) -> 
 def test_what_fits_is_decoded_once_and_what_does_not_or_is_cropped_always(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flipscale.train.data import webdataset
+    from flipscale.data import webdataset
 
     assert training(tmp_path, decode=None).vocabulary is not None
     assert training(tmp_path, decode=None, crop=0.5).vocabulary is None

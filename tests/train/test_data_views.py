@@ -6,9 +6,10 @@ import pytest
 import torchvision.transforms.functional as reference
 from PIL import Image
 
+from flipscale.data.pairs import Form
+from flipscale.data.training import open_data
+from flipscale.data.views import Views, view, view_stored, views
 from flipscale.settings import Shapes
-from flipscale.train.data import Form, Views, open_data, views
-from flipscale.train.data.views import view, view_stored
 from tests.asked import settings_of
 
 

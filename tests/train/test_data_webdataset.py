@@ -12,10 +12,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from flipscale.data import cache
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Data, Form, HeldOutItems
+from flipscale.data.shards import ShardSource
+from flipscale.data.training import open_data
 from flipscale.errors import DataError
-from flipscale.inputs.shards import ShardSource
 from flipscale.settings import WebDataset
-from flipscale.train.data import Data, Form, HeldOutItems, cache, open_data, open_held_out
 from tests.patience import PATIENCE
 
 Files = dict[str, bytes]

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import top_k_accuracy_score
 
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Form, HeldOutItems
 from flipscale.settings import Shapes, plain
 from flipscale.study.settings import EVALUATION
 from flipscale.train import evaluate as evaluation
-from flipscale.train.data import Form, HeldOutItems, open_held_out
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import encoders_of, evaluate, hits, open_evaluations, retrieval
 from flipscale.train.mask import complementary
@@ -453,7 +454,7 @@ import json, os
 from pathlib import Path
 from flipscale.train import encoding
 from flipscale.train.evaluate import evaluate, open_evaluations
-from flipscale.train.data import Form
+from flipscale.data.pairs import Form
 from flipscale.train.model import build, tokenize
 from flipscale.train.processes import Group, joined
 from flipscale.study.settings import read_settings

@@ -21,6 +21,10 @@ from timm.data.mixup import mixup_target
 from flipscale import randomness
 from flipscale.architecture import architecture
 from flipscale.cost import image_parameters
+from flipscale.data.classified import open_classified
+from flipscale.data.pairs import Form
+from flipscale.data.randaugment import OPERATIONS, augment
+from flipscale.data.views import Views
 from flipscale.errors import DataError
 from flipscale.identity import parent_of, run_id, stage
 from flipscale.run import Asked, RunFolder
@@ -29,9 +33,6 @@ from flipscale.study.settings import FINE_TUNING, read_settings
 from flipscale.train import train
 from flipscale.train.asked import asked_of
 from flipscale.train.classify import Classifier, layer_of
-from flipscale.train.data import Form, open_classified
-from flipscale.train.data.randaugment import OPERATIONS, augment
-from flipscale.train.data.views import Views
 from flipscale.train.mixing import Mix, mix_of
 from flipscale.train.model import build
 from flipscale.train.processes import Group

@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import flipscale.train.sources
 import flipscale.train.trainers.builtin.training
+from flipscale.data.pairs import Form
 from flipscale.errors import RunFolderError
 from flipscale.run import FailureKind
 from flipscale.settings import Resources
 from flipscale.train import evaluate as evaluation
 from flipscale.train import train
-from flipscale.train.data import Form
 from flipscale.train.failure import why
 from flipscale.train.machine import PeakMemory, exact_fp32
 from flipscale.train.model import tokenize

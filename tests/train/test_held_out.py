@@ -15,10 +15,10 @@ import open_clip
 import pytest
 from PIL import Image
 
+from flipscale.data.decode import tolerated
+from flipscale.data.labelled import even, subset
+from flipscale.data.pairs import Form, HeldOutItems
 from flipscale.errors import DataError
-from flipscale.train.data import Form, HeldOutItems
-from flipscale.train.data.decode import tolerated
-from flipscale.train.data.labelled import even, subset
 from flipscale.train.evaluate import open_evaluations
 from tests.asked import settings_of
 

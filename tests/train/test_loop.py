@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from flipscale.cost import steps_of
+from flipscale.data.pairs import Data
+from flipscale.data.shuffle import Shuffle
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import write_json
 from flipscale.settings import Resources
-from flipscale.train.data import Data
-from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.model import build
 from flipscale.train.processes import Group

@@ -8,13 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from flipscale.data.pairs import Form
+from flipscale.data.training import open_data
+from flipscale.data.views import views
 from flipscale.errors import FlipscaleError
 from flipscale.run import RunFolder
 from flipscale.settings import Resources, Shapes
 from flipscale.train import evaluate as evaluation
 from flipscale.train import train
 from flipscale.train.asked import asked_of
-from flipscale.train.data import Form, open_data, views
 from flipscale.train.mask import masked_view
 from flipscale.train.model import build, pixels
 from flipscale.train.objective import Objective

@@ -25,8 +25,7 @@ import torch
 from PIL import Image
 
 from flipscale.architecture import architecture
-from flipscale.errors import DataError, FlipscaleError
-from flipscale.inputs.open_clip_flags import (
+from flipscale.data.open_clip_flags import (
     FLAGS,
     ProgramJob,
     Shards,
@@ -36,6 +35,7 @@ from flipscale.inputs.open_clip_flags import (
     settle,
     wishes,
 )
+from flipscale.errors import DataError, FlipscaleError
 from flipscale.run import Asked, RunFolder, State
 from flipscale.settings import Resources, Settings
 from flipscale.train import train

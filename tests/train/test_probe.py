@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from flipscale.data.labelled import rank_in_class
 from flipscale.train import probe
-from flipscale.train.data.labelled import rank_in_class
 from flipscale.train.probe import linear_probe
 
 

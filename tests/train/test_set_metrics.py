@@ -12,10 +12,11 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, precision_recall_curve, recall_score, roc_auc_score
 
+from flipscale.data.held_out import open_held_out
+from flipscale.data.pairs import Form, HeldOutItems
 from flipscale.errors import DataError
 from flipscale.scores import class_chance
 from flipscale.settings import Shapes
-from flipscale.train.data import Form, HeldOutItems, open_held_out
 from flipscale.train.evaluate import evaluate, hits
 from flipscale.train.model import build, tokenize
 from flipscale.train.set_metrics import map11, mean_per_class, roc_auc

@@ -53,11 +53,9 @@ def test_each_shape_is_timed_in_turns_and_each_evaluation(probe, settings):
     assert [step.shape for step in found.steps] == [step_shape(shape, Resources()) for shape in shapes]
     for step in found.steps:
         assert (step.site, step.device, step.hardware, step.processes) == ("local", "cpu", cpu_name(), 1)
-        assert step.steps >= 3 * timing.LEAST_STEPS
-        assert 0 < step.low <= step.seconds <= step.high
-        assert step.cpu_seconds > 0
+        assert min(step.seconds, step.cpu_seconds) > 0
         assert step.spread >= 1
-        assert min(step.opening_seconds, step.building_seconds, step.program_seconds) > 0
+        assert min(step.opening_seconds, step.program_seconds) > 0
     (evaluation,) = found.evaluations
     assert evaluation.shape == evaluation_shape(shapes[0])
     assert evaluation.seconds > 0

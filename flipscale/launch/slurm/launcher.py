@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
+from flipscale.data.paths import located
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.guard import is_plain
-from flipscale.inputs.paths import located
 from flipscale.launch.attend import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name

@@ -9,12 +9,13 @@ import torch
 from open_clip import CLIP
 from torch import Tensor, nn
 
+from flipscale.data.pairs import Data, Images, Integers
+from flipscale.data.randaugment import augment
+from flipscale.data.views import views
 from flipscale.settings import Resources, Settings
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.asked import TrainedWeights
 from flipscale.train.classify import Classifier, layer_of
-from flipscale.train.data import Data, Images, Integers, views
-from flipscale.train.data.randaugment import augment
 from flipscale.train.mixing import mix_of
 from flipscale.train.model import build
 from flipscale.train.processes import Group

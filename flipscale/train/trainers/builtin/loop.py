@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from flipscale.cost import scored_steps
+from flipscale.data.pairs import Data
 from flipscale.devices import LOADERS
 from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
-from flipscale.train.data import Data
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.processes import Group

@@ -10,13 +10,13 @@ from typing import IO
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
+from flipscale.data.digest import digests
+from flipscale.data.pairs import Data, HeldOutItems
 from flipscale.identity import labelled_set, labelled_test_images, show_setting
-from flipscale.inputs.digest import digests
 from flipscale.run import RunFolder
 from flipscale.settings import Resources, Settings
 from flipscale.train.asked import scored_settings, start_of, steps_before
 from flipscale.train.classify import score_classifier
-from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import Evaluated, evaluate
 from flipscale.train.model import save
 from flipscale.train.processes import Group

@@ -14,9 +14,9 @@ from functools import partial
 import open_clip
 import torch
 
+from flipscale.data.pairs import Data
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
 from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
-from flipscale.train.data import Data
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.processes import Group
@@ -113,7 +113,7 @@ def _result(training: Training, data: Data, peak_memory: int | None, trained: in
     samples = training.steps * training.settings.batch_size
     unique_pairs = min(data.size, samples)
     return replace(
-        _facts(progress, training.device, training.group.size, peak_memory),
+        facts(progress, training.device, training.group.size, peak_memory),
         params=trained,
         samples_seen=samples,
         steps=training.steps,
@@ -124,7 +124,8 @@ def _result(training: Training, data: Data, peak_memory: int | None, trained: in
     )
 
 
-def _facts(progress: Progress, device: torch.device, processes: int, peak_memory: int | None) -> Result:
+def facts(progress: Progress, device: torch.device, processes: int, peak_memory: int | None) -> Result:
+    """What it took on these processes, one a device."""
     # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
     # programs was seen to be up to twice as long, which would be read as a cost of the run.
     on_gpu = device.type == "cuda"

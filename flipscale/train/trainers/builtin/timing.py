@@ -6,34 +6,33 @@ takes steps on real batches, as `loop.fit` takes them. Every process of the run 
 """
 
 import gc
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-import open_clip
+import psutil
 import torch
 
 from flipscale.cost import training_view
+from flipscale.data.pairs import Data, HeldOutItems
 from flipscale.devices import LOADERS
 from flipscale.identity import is_evaluated, scored, stage
-from flipscale.run import Doing, Lease, Probe, Result, RunFolder, add_timings, cpu_name, read_probe
+from flipscale.run import Doing, Lease, Probe, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings import Resources, Settings
 from flipscale.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
-from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import evaluate
 from flipscale.train.failure import is_out_of_memory, say
-from flipscale.train.machine import PeakMemory, device_name, version
+from flipscale.train.machine import PeakMemory, device_name
 from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of, open_training_data, vocabulary
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import batches
-from flipscale.train.trainers.builtin.training import Training
+from flipscale.train.trainers.builtin.pretrain import facts
+from flipscale.train.trainers.builtin.training import Progress, Training
 from flipscale.workspace import Workspace
 
 TURNS = 5
@@ -49,29 +48,19 @@ WARM_STEPS = 3
 """Steps before those that are timed: the first ones allocate memory and choose kernels."""
 
 REPEATED_SECONDS = 5.0
-"""An evaluation, or opening data, that takes longer than this is timed once."""
+"""An evaluation that takes longer than this is timed once."""
 
 
 class _Turn(NamedTuple):
-    """One turn of a shape, in seconds."""
+    """One turn of a shape, in seconds; processor time is that of all processes."""
 
     building: float
-    step: float
-    cpu: float
-    """Processor time of a step, of all processes."""
     warming: float
     """How much longer the first steps took."""
     warming_cpu: float
-    steps: int
-
-
-class _Taken(NamedTuple):
-    """Steps that were taken: wall and processor seconds of the first ones, and of those that count."""
-
-    warm: float
-    warm_cpu: float
-    wall: float
+    step: float
     cpu: float
+    """Processor time of a step."""
 
 
 @dataclass
@@ -94,7 +83,8 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
     probe, asked = read_probe(run.path), run.asked()
     assert probe is not None
     assert asked is not None
-    began, program_seconds = time.time(), _seconds_since_start()
+    began = time.time()
+    program_seconds = began - psutil.Process().create_time()
     cpu_began = time.process_time()
     memory = PeakMemory(group.device)
     talk = partial(say, run) if lease else _say_nothing
@@ -115,24 +105,9 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
             talk(f"a shape cannot be timed: {measured.problem}")
     timings = timer.timings(probe.site, program_seconds)
     add_timings(Workspace.of_run(run.path).timings, timings)
-    lease.write_result(_result(group, began, cpu_seconds, peak_memory))
+    spent = Progress(began, seconds=time.time() - began, cpu_seconds=cpu_seconds)
+    lease.write_result(facts(spent, group.device, group.size, peak_memory))
     talk(f"finished: timed {len(timings.steps)} shapes and {len(timings.evaluations)} evaluations")
-
-
-def _result(group: Group, began: float, cpu_seconds: float, peak_memory: int | None) -> Result:
-    """The result of the probe itself: its time and memory."""
-    now, on_gpu = time.time(), group.device.type == "cuda"
-    return Result(
-        train_seconds=now - began,
-        cpu_seconds=cpu_seconds,
-        device=device_name(group.device),
-        devices=group.size if on_gpu else group.size * torch.get_num_threads(),
-        gpu_hours=((now - began) * group.size if on_gpu else cpu_seconds) / 3600,
-        peak_memory_bytes=peak_memory,
-        started=began,
-        finished=now,
-        versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
-    )
 
 
 class _Timer:
@@ -145,11 +120,10 @@ class _Timer:
         self.evaluation_seconds: dict[int, list[float]] = {number: [] for number in range(len(self.evaluations))}
         self.images: dict[int, int] = {}
         self.opened: dict[str, tuple[Data, dict[str, HeldOutItems]]] = {}
-        self.opening: dict[str, list[float]] = {}
+        self.opening: dict[str, float] = {}
 
     def take_turns(self, turn: int, stop: Stop) -> bool:
         """One turn of each shape and each evaluation; False where a signal came."""
-        self._forget_opened()
         first = turn % max(1, len(self.shapes))  # No shape always follows the same one.
         for measured in (*self.shapes[first:], *self.shapes[:first]):
             (stopped,) = self.group.agree(int(stop.signal or 0))
@@ -177,22 +151,19 @@ class _Timer:
         return Timings(tuple(steps), tuple(evaluations))
 
     def _step_time(self, measured: _ShapeTurns, place: TimingPlace, program_seconds: float) -> StepTime:
-        # Turn by turn the columns of _Turn.
-        building, step, cpu, warming, warming_cpu, steps = map(list, zip(*measured.turns, strict=True))
+        turns = measured.turns
+        building, warming, warming_cpu, step, cpu = map(median, zip(*turns, strict=True))
+        varied = [turn.cpu if place.device == "cpu" else turn.step for turn in turns]
         return StepTime(
             *place,
             shape=step_shape(measured.settings, self.resources),
-            seconds=median(step),
-            low=min(step),
-            high=max(step),
-            cpu_seconds=median(cpu),
-            spread=_spread(cpu if place.device == "cpu" else step),
+            seconds=step,
+            cpu_seconds=cpu,
+            spread=max(max(varied) / median(varied), median(varied) / min(varied)),
             processes=self.group.size,
-            opening_seconds=median(self.opening[_key(measured.settings)]),
-            building_seconds=median(building),
-            warming_seconds=median(warming),
-            warming_cpu_seconds=median(warming_cpu),
-            steps=round(sum(steps)),
+            opening_seconds=self.opening[_key(measured.settings)] + building,
+            warming_seconds=warming,
+            warming_cpu_seconds=warming_cpu,
             time=time.time(),
             program_seconds=program_seconds,
         )
@@ -221,37 +192,27 @@ class _Timer:
         building = time.perf_counter() - began
         # Batches that were made ahead are used up before the clock starts.
         warm = WARM_STEPS + (2 * LOADERS if group.device.type == "cuda" or data.vocabulary is None else 0)
-        taken = self._take_steps(training, data, warm, measured.steps or LEAST_STEPS)
         if not measured.steps:
-            wanted = round(TURN_SECONDS * LEAST_STEPS / max(taken.wall, 1e-6))
+            _, (wall, _) = self._take_steps(training, data, warm, LEAST_STEPS)
+            wanted = round(TURN_SECONDS * LEAST_STEPS / max(wall, 1e-6))
             measured.steps = int(group.share(min(MOST_STEPS, max(LEAST_STEPS, wanted))))
-            again = self._take_steps(training, data, warm, measured.steps)
-            taken = taken._replace(wall=again.wall, cpu=again.cpu)
-        warm_cpu, cpu = (of_all for of_all in group.total(taken.warm_cpu, taken.cpu))
-        step, step_cpu = taken.wall / measured.steps, cpu / measured.steps
-        return _Turn(
-            building=building,
-            step=step,
-            cpu=step_cpu,
-            warming=max(0.0, taken.warm - warm * step),
-            warming_cpu=max(0.0, warm_cpu - warm * step_cpu),
-            steps=measured.steps,
-        )
+        (first, first_cpu), (wall, cpu) = self._take_steps(training, data, warm, measured.steps)
+        first_cpu, cpu = group.total(first_cpu, cpu)
+        step, step_cpu = wall / measured.steps, cpu / measured.steps
+        return _Turn(building, max(0.0, first - warm * step), max(0.0, first_cpu - warm * step_cpu), step, step_cpu)
 
-    def _take_steps(self, training: Training, data: Data, warm: int, steps: int) -> _Taken:
-        """Take `warm` steps and then `steps` steps that count."""
+    def _take_steps(self, training: Training, data: Data, warm: int, steps: int) -> list[tuple[float, float]]:
+        """Wall and processor seconds of `warm` steps, and of the `steps` that follow them."""
         clock = [(time.perf_counter(), time.process_time())]
-        for number, (images, tokens) in enumerate(batches(data, training, training.progress.step + warm + steps)):
-            if number == warm:
-                float(training.recent)  # Reading it waits for the device.
-                clock.append((time.perf_counter(), time.process_time()))
+        last = training.progress.step + warm + steps
+        for number, (images, tokens) in enumerate(batches(data, training, last), start=1):
             training.step(images, tokens)
             if self.lease is not None:
                 self.lease.live(Doing.TRAINING)
-        float(training.recent)
-        clock.append((time.perf_counter(), time.process_time()))
-        (began, cpu_began), (warm_at, cpu_warm_at), (ended, cpu_ended) = clock
-        return _Taken(warm_at - began, cpu_warm_at - cpu_began, ended - warm_at, cpu_ended - cpu_warm_at)
+            if number in (warm, warm + steps):
+                float(training.recent)  # Reading it waits for the device.
+                clock.append((time.perf_counter(), time.process_time()))
+        return [(wall - wall_before, cpu - cpu_before) for (wall_before, cpu_before), (wall, cpu) in pairwise(clock)]
 
     def _evaluate(self, number: int, settings: Settings) -> None:
         if self.lease is not None:
@@ -271,20 +232,8 @@ class _Timer:
             began = time.perf_counter()
             evaluations = evaluations_of(self.run, settings) if self.lease and is_evaluated(settings) else {}
             self.opened[key] = open_training_data(self.run, settings), evaluations
-            self.opening.setdefault(key, []).append(time.perf_counter() - began)
+            self.opening[key] = time.perf_counter() - began
         return self.opened[key]
-
-    def _forget_opened(self) -> None:
-        """Data that is opened quickly is opened anew in each turn."""
-        quick = [key for key, seconds in self.opening.items() if max(seconds) <= REPEATED_SECONDS]
-        for key in quick:
-            self.opened.pop(key, None)
-
-
-def _spread(seconds: Sequence[float]) -> float:
-    """The largest distance of these from their median, as a factor."""
-    middle = median(seconds)
-    return max(max(seconds) / middle, middle / min(seconds))
 
 
 def _key(settings: Settings) -> str:
@@ -306,16 +255,6 @@ def _images_of(held_out: HeldOutItems) -> int:
     """Images that an evaluation of this set encodes."""
     parts = (held_out.pairs, held_out.labelled, held_out.probe)
     return sum(len(part[0]) for part in parts if part is not None)
-
-
-def _seconds_since_start() -> float:
-    """Since this process was started; 0 where the system does not say."""
-    try:
-        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        up = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
-    except OSError:
-        return 0.0
-    return up - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _say_nothing(line: str) -> None:

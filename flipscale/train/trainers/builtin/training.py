@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.cost import steps_of
+from flipscale.data.pairs import Data, Images, Integers
+from flipscale.data.views import views
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plain_files import open_plain
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import Resources, Settings
 from flipscale.train.asked import TrainedWeights
-from flipscale.train.data import Data, Images, Integers, views
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import FORWARD_DTYPES, allow_tf32

@@ -5,11 +5,11 @@ import math
 import re
 import time
 
+from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.data.open_clip_flags import ProgramJob
 from flipscale.errors import DamagedFile, DataError, Diverged
-from flipscale.inputs.open_clip_flags import ProgramJob
 from flipscale.plain_files import fits, parsed, read_bytes, read_json_object
 from flipscale.run import Lease, write_json
-from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.records import ScoreRecord, StepRecord
 from flipscale.train.trainers.program.process import Program, Say, usage

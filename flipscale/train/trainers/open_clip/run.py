@@ -24,8 +24,8 @@ from torch import Tensor
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
+from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
-from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings import OpenClipTrainer
 from flipscale.study.settings import NORMALIZATIONS

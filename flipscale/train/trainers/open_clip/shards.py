@@ -22,14 +22,14 @@ import numpy.typing as npt
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
+from flipscale.data.open_clip_flags import Shards
+from flipscale.data.pairs import Data
+from flipscale.data.shards import ShardSource, check_own, sources
 from flipscale.errors import DamagedFile, DataError
 from flipscale.guard import locked
-from flipscale.inputs.open_clip_flags import Shards
-from flipscale.inputs.shards import ShardSource, check_own, sources
 from flipscale.plain_files import read_json, record_of
 from flipscale.run import RunFolder
 from flipscale.settings import Settings, WebDataset, plain
-from flipscale.train.data import Data
 from flipscale.train.sources import open_training_data
 from flipscale.workspace import Workspace
 

@@ -44,7 +44,8 @@ def programs_of(settings: Settings) -> dict[str, CommandSet]:
     """The sets of an evaluation that are programs, by name. A fine-tuned run has the one score of its head."""
     if settings.fine_tuning is not None:
         return {}
-    return {name: declared for name, declared in settings.evaluation.sets.items() if isinstance(declared, CommandSet)}
+    sets = settings.evaluation.sets.items()
+    return {name: of for name, of in sets if isinstance(of, CommandSet) and of.arguments is not None}
 
 
 def with_program_scores(
@@ -96,6 +97,7 @@ def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: 
         if (answer := _parsed(line)) is not None:
             answers[:] = [answer]
 
+    assert program.arguments is not None
     start = ProgramStart(with_folder(program.arguments, run), note=EVALUATION_NOTE)
     ended = run_program(start, run, lease, stop, say, heed=heed)
     (run.path / EVALUATION_NOTE).unlink(missing_ok=True)

@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
+
+from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.errors import DamagedFile
-from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
@@ -340,22 +342,15 @@ def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
 
 
 def usage(session: int) -> tuple[float, int]:
-    """CPU seconds of all processes of a session so far, and the peak memory of one in bytes; 0 without /proc."""
-    ticks, memory = 0, 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                # Its own time and that of the children it has waited for.
-                ticks += sum(map(int, fields[11:15]))
-                peak = (
-                    (stat.parent / "status")
-                    .read_text(encoding="utf-8", errors="replace")
-                    .partition("VmHWM:")[2]
-                    .split()
-                )
-                memory = max(memory, 1024 * int(peak[0])) if peak else memory
-    return ticks / os.sysconf("SC_CLK_TCK"), memory
+    """CPU seconds of all processes of a session so far, and the bytes in memory of the largest."""
+    seconds, memory = 0.0, 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == session:
+                used = process.cpu_times()
+                seconds += used.user + used.system + used.children_user + used.children_system
+                memory = max(memory, process.memory_info().rss)
+    return seconds, memory
 
 
 def declared_failure(run: RunFolder) -> Cause | None:

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale import randomness
-from flipscale.inputs.classes import SHAPE_CLASSES, SHAPE_COLOURS, SHAPE_SIZES
+from flipscale.data.classes import SHAPE_CLASSES, SHAPE_COLOURS, SHAPE_SIZES
+from flipscale.data.labelled import Labelled
+from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize, prompt_tokens
+from flipscale.data.shuffle import Shuffle
+from flipscale.data.views import Views, view_stored
 from flipscale.settings import Shapes
-from flipscale.train.data.labelled import Labelled
-from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize, prompt_tokens
-from flipscale.train.data.shuffle import Shuffle
-from flipscale.train.data.views import Views, view_stored
 
 Floats32 = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
 Outline = Callable[[Floats32, Floats32], Floats32]

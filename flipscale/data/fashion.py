@@ -4,6 +4,7 @@ Captions are the class name in one of eight templates, so there are only 80 of t
 retrieval does not, and a contrastive batch is full of false negatives. Pictures are 28 px; other sizes are resized.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,16 +12,56 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale import randomness
+from flipscale.data import idx
+from flipscale.data.classes import FASHION_CLASSES
+from flipscale.data.idx import IMAGES, LABELS
+from flipscale.data.labelled import Labelled, even, subset
+from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, prompt_tokens
+from flipscale.data.shuffle import Shuffle
+from flipscale.data.views import Views, view_stored
 from flipscale.errors import DataError
-from flipscale.inputs.classes import FASHION_CLASSES
-from flipscale.inputs.fashion import check_data_size, check_split, files_of, folder_of
-from flipscale.inputs.idx import IMAGES, LABELS
 from flipscale.settings import Fashion
-from flipscale.train.data import idx
-from flipscale.train.data.labelled import Labelled, even, subset
-from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, prompt_tokens
-from flipscale.train.data.shuffle import Shuffle
-from flipscale.train.data.views import Views, view_stored
+
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts it."""
+
+
+def folder_of(data: Fashion) -> Path:
+    """The folder of the declaration, else of the environment, else Debian's."""
+    named = data.folder or os.environ.get("FLIPSCALE_FASHION")
+    folder = Path(named) if named else FASHION_FOLDER
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: there is no such folder, so Fashion-MNIST cannot be read. Run `apt-get install "
+            "dataset-fashion-mnist`, or set the option folder of fashion in the study, or FLIPSCALE_FASHION, to "
+            "a folder with its four idx files."
+        )
+    return folder
+
+
+def files_of(folder: Path, split: str) -> tuple[Path, Path]:
+    """The images and the labels of a split, "train" or "t10k", each of them with .gz or without."""
+    return folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"
+
+
+def check_split(folder: Path, split: str, images: int, labels: int) -> None:
+    """Raise DataError unless the two files of a split belong together and are not empty."""
+    if images != labels:
+        raise DataError(
+            f"{folder}: the {split} split has {images} images but {labels} labels; "
+            f"its files do not belong together, copy both again."
+        )
+    if not images:
+        raise DataError(f"{folder}: the {split} split has no images; copy its files again.")
+
+
+def check_data_size(folder: Path, data_size: int, images: int) -> None:
+    """Raise DataError for more pairs than there are."""
+    if data_size > images:
+        raise DataError(
+            f"{folder}: data_size is {data_size}, but Fashion-MNIST has {images} training images; lower it."
+        )
+
 
 FASHION_TEMPLATES = [
     "a photo of a {}",

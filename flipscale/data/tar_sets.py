@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from flipscale.data.captions import Captioned, gather
+from flipscale.data.decode import File, decode
+from flipscale.data.labelled import Labelled, check, subset
+from flipscale.data.library import Library
+from flipscale.data.pairs import Flags, Integers
+from flipscale.data.paths import EXTENSIONS
+from flipscale.data.shards import Sample, captions_of, label_of, labels_of, samples, sources
 from flipscale.errors import DataError
-from flipscale.inputs.paths import EXTENSIONS
-from flipscale.inputs.shards import captions_of, label_of, labels_of, sources
-from flipscale.train.data.captions import Captioned, gather
-from flipscale.train.data.decode import File, decode
-from flipscale.train.data.labelled import Labelled, check, subset
-from flipscale.train.data.library import Library
-from flipscale.train.data.pairs import Flags, Integers
-from flipscale.train.data.shards import Sample, samples
 
 
 def read_labelled(

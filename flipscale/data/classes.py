@@ -2,8 +2,8 @@
 
 from typing import assert_never
 
+from flipscale.data.labelled import class_folders, names_in_order
 from flipscale.errors import DataError
-from flipscale.inputs.labelled import class_folders, names_in_order
 from flipscale.settings import (
     CaptionSet,
     CommandSet,

@@ -25,16 +25,15 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from flipscale.data.library import Library
+from flipscale.data.pairs import Form, Images, Integers
+from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
+from flipscale.data.views import view
 from flipscale.errors import DamagedFile, DataError
 from flipscale.guard import locked
-from flipscale.inputs.shards import ShardSource
 from flipscale.plain_files import read_json, record_of
 from flipscale.run import show_life
 from flipscale.settings import JsonObject
-from flipscale.train.data.library import Library
-from flipscale.train.data.pairs import Form, Images, Integers
-from flipscale.train.data.shards import Index, Unreadable, name_of, read
-from flipscale.train.data.views import view
 
 _DECODED_FORMAT = 2
 """Goes into the hash: a change to how images or captions are read must not find what was read before it."""

@@ -26,11 +26,10 @@ from typing import IO
 import numpy as np
 from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 
+from flipscale.data.shards import Index, ShardSource, scan
 from flipscale.errors import DataError
 from flipscale.guard import locked
-from flipscale.inputs.shards import ShardSource
 from flipscale.run import show_life
-from flipscale.train.data.shards import Index, scan
 
 SHARDS_GB = 100.0
 """Room for fetched shards if FLIPSCALE_SHARDS_GB is not set. With LAION at 256 px (10,000 pairs of 25 kB a shard), the

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flipscale.architecture import architecture
+from flipscale.data.paths import reason_of
 from flipscale.errors import FlipscaleError
-from flipscale.inputs.paths import reason_of
 
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """The beginning of files of torch before 1.6, after the two bytes of the pickle's protocol."""

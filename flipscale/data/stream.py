@@ -20,15 +20,14 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from flipscale.data import shuffle
+from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.data.library import FETCHERS, Library, check_count
+from flipscale.data.pairs import Form, Images, Integers
+from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
+from flipscale.data.shuffle import Shuffle, taken
+from flipscale.data.views import Views, view
 from flipscale.errors import DataError
-from flipscale.inputs.shards import ShardSource
-from flipscale.train.data import shuffle
-from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
-from flipscale.train.data.library import FETCHERS, Library, check_count
-from flipscale.train.data.pairs import Form, Images, Integers
-from flipscale.train.data.shards import Index, Unreadable, name_of, read
-from flipscale.train.data.shuffle import Shuffle, taken
-from flipscale.train.data.views import Views, view
 
 _THREAD_ROWS = 32
 """Pairs of a shard that a thread reads at a time: few enough to keep all threads busy with a small batch."""

@@ -1,11 +1,16 @@
-"""Labelled images on a disk: a folder of images for each class, as torchvision's ImageFolder reads them, and names."""
+"""Labelled images: folders of classes, the names of classes, and which images of a set are scored."""
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from flipscale import randomness
+from flipscale.data.pairs import Flags, Images, Integers
+from flipscale.data.paths import EXTENSIONS, located, reason_of
 from flipscale.errors import DamagedFile, DataError, did_you_mean, printable
-from flipscale.inputs.paths import EXTENSIONS, located, reason_of
 from flipscale.plain_files import parsed, read_bytes, read_text
 from flipscale.study.named_sets import unsuited
 
@@ -146,3 +151,55 @@ def check_choice(classes: tuple[str, ...], where: str, metric: str = "top1") -> 
             f"{where}: has a single class, {classes[0]!r}, so any model would be right; name a set of two classes or "
             f"more."
         )
+
+
+SUBSET_STREAM = randomness.key("evaluation", "subset")
+"""Which images stand for a set that has more than are wanted: the same for every run."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images [n, 3, S, S] and the class of each [n]."""
+
+    images: Images
+    labels: Integers
+    classes: tuple[str, ...]
+    """The name of each class: of its folder, or as a prompt has it."""
+    corrupt: int = 0
+    """How many more were chosen and could not be read."""
+    shown: Flags | None = None
+    """Which classes each image shows [n, classes], where it may show several; `labels` has the first of them."""
+
+
+def even(labels: Integers, stream: int) -> Integers:
+    """All indices in an order whose every beginning is a random subset with classes as even as can be: int64 [n].
+
+    Sorted by each image's random rank in its class, and within a rank at random.
+    """
+    words = randomness.bits(stream, np.arange(len(labels)), 1)[:, 0]
+    order = np.argsort(words)
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = rank_in_class(labels[order])
+    return np.lexsort((words, rank))
+
+
+def rank_in_class(labels: Integers) -> Integers:
+    """How many images of its class come before each image: int64 [n]."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return rank
+
+
+def subset(labels: Integers, count: int) -> Integers:
+    """The indices of at most `count` images, ascending, with classes as even as can be.
+
+    The first ones would not do: files are often sorted by class.
+    """
+    return np.sort(even(labels, SUBSET_STREAM)[:count])
+
+
+def check(labels: Integers, classes: tuple[str, ...], where: str) -> None:
+    """Raise DataError for a label that no class name belongs to."""
+    check_labels(int(labels.min(initial=0)), int(labels.max(initial=0)), len(classes), where)

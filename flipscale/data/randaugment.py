@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageOps
 
 from flipscale import randomness
-from flipscale.train.data.pairs import Images, Integers
+from flipscale.data.pairs import Images, Integers
 
 DRAWN = 2
 """Operations drawn for an image, with replacement."""

@@ -10,8 +10,14 @@ import os
 import zlib
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from flipscale.data.labelled import Labelled, check, subset
+from flipscale.data.pairs import Images, Integers
+from flipscale.data.paths import located, reason_of
+from flipscale.data.views import view_stored
 from flipscale.errors import DamagedFile, DataError
-from flipscale.inputs.paths import reason_of
 from flipscale.plain_files import open_plain
 from flipscale.settings import IdxSet
 
@@ -112,3 +118,29 @@ def _check_size(path: Path, shape: list[int], found: int) -> None:
             f"{path}: declares {' x '.join(map(str, shape))} = {math.prod(shape)} bytes but holds {found}; "
             f"copy it again."
         )
+
+
+def read(images: str, labels: str, classes: tuple[str, ...], count: int, image_size: int) -> Labelled:
+    """At most `count` images with even classes."""
+    grey, numbers = labelled(images, labels)
+    check(numbers, classes, labels)
+    chosen = subset(numbers, count)
+    return Labelled(pictures(grey[chosen], image_size), numbers[chosen], classes)
+
+
+def labelled(images: str, labels: str) -> tuple[npt.NDArray[np.uint8], Integers]:
+    """All images [n, height, width] and their labels [n]."""
+    grey, numbers = array(located(images), IMAGES), array(located(labels), LABELS).astype(np.int64)
+    check_counts(images, len(grey), labels, len(numbers))
+    return grey, numbers
+
+
+def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
+    """The array in a file, compressed or not, whichever is there: its name may end in .gz in either case."""
+    shape, numbers = content(path, magic)
+    return np.frombuffer(numbers, np.uint8).reshape(shape)
+
+
+def pictures(grey: npt.NDArray[np.uint8], image_size: int) -> Images:
+    """The middle squares of [n, height, width], resized: [n, 3, image_size, image_size]."""
+    return np.repeat(view_stored(grey[:, None], image_size, None), 3, axis=1)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flipscale import randomness
-from flipscale.train.data.pairs import Integers
+from flipscale.data.pairs import Integers
 
 WINDOW = 2**20
 """Pairs mixed with each other. At 25 kB a pair, as LAION's at 256 px, they are 26 GB of shards."""

@@ -8,21 +8,21 @@ URLs and commands of shards are not fetched, and tags of weights are not downloa
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
-from flipscale.errors import DataError, FlipscaleError
+from flipscale.data import captions, fashion, idx, labelled, shards
+from flipscale.data.classes import IMAGENET_CLASSES
+from flipscale.data.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
+from flipscale.data.paths import located, reason_of
+from flipscale.data.program import check_program
+from flipscale.data.weights import check_weights
+from flipscale.errors import DataError, FlipscaleError, InputsError
 from flipscale.identity import labelled_set, scored_sets, stage, trains
-from flipscale.inputs import captions, fashion, idx, labelled, shards
-from flipscale.inputs.checked import Checked
-from flipscale.inputs.classes import IMAGENET_CLASSES
-from flipscale.inputs.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
-from flipscale.inputs.paths import located, reason_of
-from flipscale.inputs.program import check_program
-from flipscale.inputs.weights import check_weights
 from flipscale.plan import Run
 from flipscale.settings import (
     CaptionSet,
@@ -47,6 +47,55 @@ from flipscale.settings import (
 )
 from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Path_, Place
+
+_NOUNS = {
+    "data_sets": ("data set", "data sets"),
+    "evaluation_sets": ("evaluation set", "evaluation sets"),
+    "labelled_sets": ("labelled set", "labelled sets"),
+    "shards": ("shard", "shards"),
+    "shards_opened": ("of them opened", "of them opened"),
+    "class_files": ("file of class names", "files of class names"),
+    "checkpoints": ("checkpoint", "checkpoints"),
+    "commands": ("training command", "training commands"),
+}
+"""The counted inputs, in this order, with their names in singular and plural."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of a check."""
+
+    problems: tuple[str, ...]
+    """One line each, `where: what; what would be right`, with the study's file and line."""
+    looked_at: Mapping[str, int]
+    """How many inputs of each kind were looked at."""
+    not_checked: tuple[str, ...]
+    """The inputs that were not checked, and why."""
+    settings: tuple[str, ...] = ()
+    """The setting that each problem concerns, such as 'data' or 'init'."""
+
+    def raise_if_any(self, then: str = "") -> None:
+        """Raise InputsError with every problem, and with `then` on a line of its own."""
+        if self.problems:
+            raise InputsError("\n".join([*self.problems, *filter(None, [then])]))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "problems": list(self.problems),
+            "looked_at": dict(self.looked_at),
+            "not_checked": list(self.not_checked),
+        }
+
+    def __str__(self) -> str:
+        """'checked 1 data set, 2 shards. Not checked: ...'."""
+        left = f". Not checked: {'; '.join(self.not_checked)}" if self.not_checked else ""
+        return f"checked {self.counted(*_NOUNS) or 'nothing, as these runs read no files'}{left}."
+
+    def counted(self, *kinds: str) -> str:
+        """'1 data set, 2 shards' of these kinds of `looked_at`; '' where none was looked at."""
+        found = [(self.looked_at.get(kind, 0), words) for kind, words in _NOUNS.items() if kind in kinds]
+        return ", ".join(f"{number:,} {words[number > 1]}" for number, words in found if number)
+
 
 _CAPTION_ROWS = 20
 """At most this many images of a table of captions are looked for."""
@@ -284,6 +333,8 @@ class _Inspection:
             case CaptionSet():
                 look = partial(self._captions, data)
             case CommandSet():
+                if data.arguments is None:
+                    return
                 look = partial(check_program, data.arguments, f"{'.'.join(map(str, at))}.arguments")
         if self._once(at, evaluation, look, key=("set", repr(data), str(probe))):
             self.looked_at["evaluation_sets"] += 1

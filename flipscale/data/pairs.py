@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.train.data.views import Views
+from flipscale.data.views import Views
 
 Images = npt.NDArray[np.uint8]
 """[n, 3, S, S], red green blue."""
@@ -101,7 +101,7 @@ class HeldOutItems:
     """The data set in words, without its path: two runs that are scored on the same items have the same."""
 
     digest: str | None = None
-    """The digest of its content, see `flipscale.inputs.digest`; None where that is unknown."""
+    """The digest of its content, see `flipscale.data.digest`; None where that is unknown."""
 
     @property
     def vocabulary(self) -> Integers:

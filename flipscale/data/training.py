@@ -1,8 +1,8 @@
 """The pairs to train on of a data set by its declaration."""
 
+from flipscale.data import fashion, shapes, webdataset
+from flipscale.data.pairs import Data, Form
 from flipscale.settings import DataSet, Fashion, Shapes, WebDataset
-from flipscale.train.data import fashion, shapes, webdataset
-from flipscale.train.data.pairs import Data, Form
 
 
 def open_data(

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flipscale import settings as declared
+from flipscale.data import captions, fashion, idx, shards
+from flipscale.data.classes import FASHION_CLASSES
+from flipscale.data.labelled import class_folders, images_in
+from flipscale.data.paths import located
 from flipscale.errors import FlipscaleError
 from flipscale.identity import labelled_set, scored_sets
-from flipscale.inputs import captions, fashion, idx, shards
-from flipscale.inputs.classes import FASHION_CLASSES
-from flipscale.inputs.labelled import class_folders, images_in
-from flipscale.inputs.paths import located
 from flipscale.plain_files import open_plain
 
 MOST_WHOLE_BYTES = 10**9

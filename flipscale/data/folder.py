@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flipscale.inputs.labelled import class_folders, images_in, names_of_folders, no_images
-from flipscale.inputs.paths import located
-from flipscale.train.data.decode import decode_paths
-from flipscale.train.data.labelled import Labelled, subset
-from flipscale.train.data.pairs import Integers
+from flipscale.data.decode import decode_paths
+from flipscale.data.labelled import Labelled, class_folders, images_in, names_of_folders, no_images, subset
+from flipscale.data.pairs import Integers
+from flipscale.data.paths import located
 
 
 def read(path: str, count: int, image_size: int) -> Labelled:

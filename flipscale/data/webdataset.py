@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
+from flipscale.data import cache as cached
+from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
+from flipscale.data.library import Library, check_count
+from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers
+from flipscale.data.shards import ShardSource, check_data_size, declared_counts, sources
+from flipscale.data.shuffle import Shuffle, taken
+from flipscale.data.stream import Stream
+from flipscale.data.views import Views, view_stored
 from flipscale.errors import DataError
-from flipscale.inputs.shards import ShardSource, check_data_size, declared_counts, sources
 from flipscale.settings import WebDataset
-from flipscale.train.data import cache as cached
-from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
-from flipscale.train.data.library import Library, check_count
-from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers
-from flipscale.train.data.shuffle import Shuffle, taken
-from flipscale.train.data.stream import Stream
-from flipscale.train.data.views import Views, view_stored
 
 DECODED_GB = 64
 """The most that `decode: null` decodes once: as much as the page cache of a machine with a GPU holds. Beyond that,

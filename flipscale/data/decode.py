@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from flipscale.data.pairs import Images, Integers
+from flipscale.data.paths import reason_of
+from flipscale.data.views import open_image, view
 from flipscale.errors import DataError
-from flipscale.inputs.paths import reason_of
 from flipscale.run import show_life
-from flipscale.train.data.pairs import Images, Integers
-from flipscale.train.data.views import open_image, view
 
 CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10
 """The most unreadable images that are skipped: this number, or this share if it is more. More are a fault of the data

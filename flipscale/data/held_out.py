@@ -15,9 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flipscale.data import captions, fashion, folder, idx, shapes, tar_sets, webdataset
+from flipscale.data.captions import Captioned
+from flipscale.data.idx import train_labels_of
+from flipscale.data.labelled import Labelled, check_choice, names_in_order, same_folders
+from flipscale.data.pairs import Form, HeldOutItems, prompt_tokens
+from flipscale.data.webdataset import DISTINCT_SHARE
 from flipscale.errors import DataError
-from flipscale.inputs.idx import train_labels_of
-from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
 from flipscale.settings import (
     CaptionSet,
     CommandSet,
@@ -30,11 +34,6 @@ from flipscale.settings import (
     ShardSet,
     WebDataset,
 )
-from flipscale.train.data import captions, fashion, folder, idx, shapes, tar_sets, webdataset
-from flipscale.train.data.captions import Captioned
-from flipscale.train.data.labelled import Labelled
-from flipscale.train.data.pairs import Form, HeldOutItems, prompt_tokens
-from flipscale.train.data.webdataset import DISTINCT_SHARE
 
 PLAIN_TEMPLATES = ["a photo of a {}"]
 """The prompts of a labelled set for which none are given."""

@@ -22,21 +22,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from flipscale.data import fashion, folder, idx, shapes, tar_sets
+from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.data.fashion import folder_of
+from flipscale.data.labelled import Labelled, check, check_choice, same_folders
+from flipscale.data.library import FETCHERS, Library
+from flipscale.data.pairs import Data, Form, Images, Integers
+from flipscale.data.paths import located, reason_of
+from flipscale.data.shards import ShardSource, labelled_images, sources
+from flipscale.data.shuffle import Shuffle
+from flipscale.data.views import Views, open_image, view, view_stored
 from flipscale.errors import DataError
-from flipscale.inputs.fashion import folder_of
-from flipscale.inputs.labelled import check_choice, same_folders
-from flipscale.inputs.paths import located, reason_of
-from flipscale.inputs.shards import ShardSource, sources
 from flipscale.run import show_life
 from flipscale.settings import Fashion, FineTuningSet, LabelledFolders, LabelledIdx, LabelledShards, Shapes
-from flipscale.train.data import fashion, folder, idx, shapes, tar_sets
-from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
-from flipscale.train.data.labelled import Labelled, check
-from flipscale.train.data.library import FETCHERS, Library
-from flipscale.train.data.pairs import Data, Form, Images, Integers
-from flipscale.train.data.shards import labelled_images
-from flipscale.train.data.shuffle import Shuffle
-from flipscale.train.data.views import Views, open_image, view, view_stored
 
 _NO_WORDS = np.empty(0, np.int64)
 """The vocabulary of data in memory: a CPU then makes batches without threads."""
