@@ -51,6 +51,7 @@ OWNERS = {
     "ray": {"launch"},
     "mlflow": {"track"},
     "matplotlib": {"plot"},
+    "jinja2": {"report"},
     "scipy": {"stats", "fit", "compare"},
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
     "pandas": {"collect", "fit", "track", "compare", "plot", "export", "report", "workflow"},

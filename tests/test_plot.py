@@ -317,6 +317,13 @@ def test_gains_are_the_paired_ones_with_their_intervals_seeds_and_times():
     assert ax.get_xlabel() == "zero-shot accuracy, top 1\npoints over the baseline (no mask) at equal samples"
 
 
+def test_gains_stand_in_the_order_of_their_size():
+    results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
+    results.loc[results["mask_ratio"].eq(0.75), "zero_shot_top1"] += 0.05
+    figure, _ = drawn("gains", (results, curves))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["mask 75 %", "mask 50 %"]
+
+
 def test_a_gain_is_filled_where_it_is_significant_and_open_where_not():
     results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
     results.loc[results["mask_ratio"].eq(0.5) & results["seed"].eq(2), "zero_shot_top1"] += 0.03

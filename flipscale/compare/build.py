@@ -29,9 +29,10 @@ from flipscale.compare.hours import fair_hours
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Pair
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
+from flipscale.compare.stated import StudyClaims
 from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.test_images import images_of_pairs
-from flipscale.study import MARGIN
+from flipscale.study import LOOKS, MARGIN
 
 
 def compare(
@@ -43,6 +44,8 @@ def compare(
     time: str = "gpu_hours",
     base_cell: str | None = None,
     margin: float | None = MARGIN / 100,
+    stated: StudyClaims | None = None,
+    looks: int = LOOKS,
     curves: bool = True,
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
@@ -50,12 +53,13 @@ def compare(
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
     `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see hours.py),
     train_seconds or cpu_seconds. `base_cell` heads the answer; it is the largest of the table if left out. Gains of a
-    fraction count as level within `margin`. Without `curves` only twins are compared. If every run is the baseline the
-    comparison is empty, and its `notes` say so. Raises ResultsError for a missing column, a baseline that no run has,
-    two runs of one cell, arm and seed, or runs of several recipes.
+    fraction count as level within `margin`. A contrast that is one of the `stated` claims has its estimate. Without
+    `curves` only twins are compared. If every run is the baseline the comparison is empty, and its `notes` say so.
+    Raises ResultsError for a missing column, a baseline that no run has, two runs of one cell, arm and seed, or runs of
+    several recipes.
     """
     table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
-    return _compared(table, points_of(table, twins=table.at is not None), curves=curves)
+    return _compared(table, points_of(table, twins=table.at is not None), stated, looks, curves=curves)
 
 
 def _table_of_results(
@@ -118,7 +122,7 @@ def compare_table(
     costs = (x,) if isinstance(x, str) else tuple(x)
     lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
     found = prepared(table, baseline, costs, y, series, at, lower)
-    return _compared(found, points_of(found, twins=False))
+    return _compared(found, points_of(found, twins=False), None, LOOKS)
 
 
 def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Comparison:
@@ -126,14 +130,16 @@ def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Compar
     return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
 
 
-def _compared(table: PreparedTable, points: RunPoints, *, curves: bool = True) -> Comparison:
+def _compared(
+    table: PreparedTable, points: RunPoints, stated: StudyClaims | None, looks: int, *, curves: bool = True
+) -> Comparison:
     pairs, unpaired = _pairs(table, points)
     cost, along = table.costs[0], table.costs if curves else ()
-    read = curves_of(points.all, points.arms, along, fraction=table.fraction, lower=table.lower)
-    found = study_noise(pairs, fraction=table.fraction, lower=table.lower) if pairs else None
+    read = curves_of(points.all, points.arms, along, fraction=table.fraction, lower=table.lower, looks=looks)
+    found = study_noise(pairs, fraction=table.fraction, lower=table.lower, stated=stated) if pairs else None
     seeds = Counter((point.series, point.cell, point.arm) for point in points.all)
-    all_pairs = judged(pairs, found, table.margin) if found else ()
-    corrected = corrected_curves(read, cost)
+    all_pairs = judged(pairs, found, table.margin, looks) if found else ()
+    corrected = corrected_curves(read, cost, stated, looks)
     return Comparison(
         baseline=dict(table.baseline),
         score=table.score,
@@ -151,6 +157,7 @@ def _compared(table: PreparedTable, points: RunPoints, *, curves: bool = True) -
         on_cpu={point.device for point in points.all} == {"cpu"},
         left_out=points.left_out,
         unpaired=unpaired,
+        stated=stated,
         gain_noise=found,
         margin=table.margin,
         head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),

@@ -3,11 +3,14 @@
 Only this module decides that. Verdicts, tables, figures and the report repeat it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flipscale.compare.estimates import Finding, corrected, finding
 from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated import TIME, StudyClaims
+from flipscale.study import Expectation
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,30 @@ class Claim:
         return None if found is None or found.speedup.mean is None else finding(found.speedup)
 
 
-def corrected_curves(curves: Sequence[Curve], cost: str) -> tuple[Curve, ...]:
-    """Curves whose speed-ups along the first cost are corrected for all of them: one family."""
-    family = [curve.speedup.speedup for curve in curves if curve.x == cost and curve.speedup]
-    judged = iter(corrected(family))
+def corrected_curves(curves: Sequence[Curve], cost: str, stated: StudyClaims | None, looks: int) -> tuple[Curve, ...]:
+    """Curves whose speed-ups along the first cost are those of claims, or corrected for all others: one family."""
+    decided = [_of_claims(curve, stated) if stated and curve.x == TIME == cost else curve for curve in curves]
+    speedups = [curve.speedup.speedup if curve.speedup and curve.x == cost else None for curve in decided]
+    judged = iter(corrected([found for found in speedups if found and not found.corrected], looks))
     return tuple(
         replace(curve, speedup=replace(curve.speedup, speedup=next(judged)))
-        if curve.x == cost and curve.speedup
+        if curve.speedup and found and not found.corrected
         else curve
-        for curve in curves
+        for curve, found in zip(decided, speedups, strict=True)
     )
+
+
+def _of_claims(curve: Curve, stated: StudyClaims) -> Curve:
+    """The curve with the speed-up, and the samples, of claims about the same reading."""
+    found = curve.speedup
+    if found is None or curve.sides is None:
+        return curve
+    faster, fewer = (
+        stated.factor(expect, curve.sides, found.at) for expect in (Expectation.FASTER, Expectation.FEWER_SAMPLES)
+    )
+    if fewer and fewer.low is not None and fewer.high is not None and fewer.high < math.inf:
+        found = replace(found, samples=replace(found.samples, low=1 / fewer.high, high=1 / fewer.low))
+    return replace(curve, speedup=replace(found, speedup=faster or found.speedup))
 
 
 def claims_of(pairs: Sequence[Pair], curves: Sequence[Curve], cost: str) -> tuple[Claim, ...]:

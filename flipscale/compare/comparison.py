@@ -6,6 +6,7 @@ from typing import Any
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline, SettingLabels
+from flipscale.compare.estimates import Estimate
 from flipscale.compare.gains import PairKey, StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
@@ -76,11 +77,14 @@ class Comparison:
 
     @property
     def gains_claimed(self) -> int:
-        """Gains at equal samples that are judged, each corrected for their number."""
-        return sum(pair.gain.corrected is not None for pair in self.pairs)
+        """Gains at equal samples that no claim decides, each corrected for their number."""
+        return sum(_in_no_claim(pair.gain) for pair in self.pairs)
 
     @property
     def speedups_claimed(self) -> int:
-        """Speed-ups that are judged, each corrected for their number."""
-        found = [claim.curve.speedup for claim in self.claims if claim.curve.speedup]
-        return sum(speedup.speedup.corrected is not None for speedup in found)
+        """Speed-ups that no claim decides, each corrected for their number."""
+        return sum(_in_no_claim(claim.curve.speedup.speedup) for claim in self.claims if claim.curve.speedup)
+
+
+def _in_no_claim(estimate: Estimate) -> bool:
+    return estimate.corrected is not None and not estimate.corrected.claim

@@ -17,12 +17,16 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import gammaincinv, ndtr
 
 from flipscale.compare.estimates import Estimate, drawn, nothing
-from flipscale.compare.parts import Crossover, Curve, Miss, Speedup
+from flipscale.compare.parts import Crossover, Curve, Miss, Sides, Speedup
 from flipscale.compare.points import Point, different_devices
 from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
 from flipscale.words import short
 
 CURVE_DRAWS = 10_000
+"""For one comparison, so that an end of its 95 % interval has 250 draws beyond it."""
+
+MOST_DRAWS = 100_000
+"""For the smaller levels of more comparisons."""
 
 STEPS = 16
 """Places between two points of a curve at which it is computed; straight lines join them."""
@@ -114,6 +118,9 @@ class TwoLines:
     seeds: tuple[int, ...]
     fraction: bool
     lower: bool
+    sides: Sides
+    comparisons: int = 1
+    """In their family: the ends of intervals at Holm's levels then rest on as many draws as those of one at 5 %."""
 
     @property
     def sign(self) -> int:
@@ -136,12 +143,13 @@ class TwoLines:
             ]
         )
         of_seed, of_run, df = _variances(residuals)
-        shared, wide = _normals("seed", 2)
+        many = min(CURVE_DRAWS * self.comparisons, MOST_DRAWS)
+        shared, wide = _normals("seed", 2, many)
         # One chi-squared a draw turns normal steps into Student's t.
         stretch = np.sqrt(df / (2 * gammaincinv(df / 2, np.clip(ndtr(wide), 1e-12, 1 - 1e-12))))
         curves, costs = [], []
         for line, unit in zip((self.base, self.ours), units, strict=True):
-            of_points = np.array(_normals(line.name, len(line.costs) + 1))
+            of_points = np.array(_normals(line.name, len(line.costs) + 1, many))
             steps = math.sqrt(of_seed / n) * shared + math.sqrt(of_run / n) * of_points[:-1]
             curves.append(line.means + (unit[:, None] * steps * stretch).T)
             costs.append(_cost_error(line) * of_points[-1])
@@ -354,9 +362,9 @@ def _cost_error(line: Line) -> float:
     return math.sqrt(float(line.log_costs.var(axis=1, ddof=1).mean()) / seeds)
 
 
-def _normals(name: str, columns: int) -> Array:
+def _normals(name: str, columns: int, draws: int) -> Array:
     """Standard normal draws [columns, draws], the same for one name each time: a curve moves alike wherever it is."""
-    return np.random.default_rng(zlib.crc32(name.encode())).standard_normal((columns, CURVE_DRAWS))
+    return np.random.default_rng(zlib.crc32(name.encode())).standard_normal((columns, draws))
 
 
 # Which runs make the curves
@@ -367,31 +375,36 @@ Runs = Mapping[int, Mapping[str, Point]]
 
 
 def curves_of(
-    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], *, fraction: bool, lower: bool
+    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], *, fraction: bool, lower: bool, looks: int = 1
 ) -> list[Curve]:
     """A curve for each series, arm that the series has, and cost; verdicts are about those along the first."""
-    found = []
+    found: list[tuple[Curve, TwoLines | str]] = []
     for series in dict.fromkeys(point.series for point in points):
         of_series = [point for point in points if point.series == series]
         base = [point for point in of_series if not point.arm]
         for arm in arms:
             ours = [point for point in of_series if point.arm == arm]
             found += [
-                _curve(Curve(series=series, arm=arm, x=cost), base, ours, fraction=fraction, lower=lower)
+                (
+                    Curve(series=series, arm=arm, x=cost),
+                    two_lines(base, ours, cost, fraction=fraction, lower=lower),
+                )
                 for cost in costs
                 if ours
             ]
-    return found
+    family = looks * sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in found)
+    return [
+        replace(curve, why=lines) if isinstance(lines, str) else _read(curve, replace(lines, comparisons=family))
+        for curve, lines in found
+    ]
 
 
-def _curve(asked: Curve, base: Sequence[Point], ours: Sequence[Point], *, fraction: bool, lower: bool) -> Curve:
-    lines = two_lines(base, ours, asked.x, fraction=fraction, lower=lower)
-    if isinstance(lines, str):
-        return replace(asked, why=lines)
+def _read(asked: Curve, lines: TwoLines) -> Curve:
     equal_at, gain, crossover = lines.at_equal_cost()
     return replace(
         asked,
         seeds=lines.seeds,
+        sides=lines.sides,
         speedup=lines.at_target(),
         speedup_straight=lines.straight(),
         speedup_at=lines.levels(),
@@ -421,7 +434,8 @@ def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, *, fraction:
         return "a cost of 0 has no logarithm"
     sign = -1 if lower else 1
     lines = [_line(of_arm, at, seeds, x, sign) for of_arm, at in zip(runs, shared, strict=True)]
-    return TwoLines(lines[0], lines[1], tuple(seeds), fraction, lower)
+    sides = [frozenset(point.id for point in runs if point.seed in seeds) for runs in (base, ours)]
+    return TwoLines(lines[0], lines[1], tuple(seeds), fraction, lower, (sides[0], sides[1]))
 
 
 def _line(runs: Runs, shared: Sequence[str], seeds: Sequence[int], x: str, sign: int) -> Line:

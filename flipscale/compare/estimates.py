@@ -27,6 +27,10 @@ class Corrected:
     low: float | None
     high: float | None
     """Ends of the interval at the level at which Holm decides on this estimate; None where an exact test decides."""
+    claim: str = ""
+    """The claim of the study that decides, in whose family it then is."""
+    looks: int = 1
+    """Looks at the results, which p and interval are corrected for as well."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -141,6 +145,29 @@ def ratio_of(logs: Sequence[float]) -> Estimate:
     return replace(e, mean=mean, low=low, high=high, values=tuple(map(math.exp, logs)), ratio=True)
 
 
+def scaled(estimate: Estimate, by: float) -> Estimate:
+    """The estimate in another unit; with a negative factor also of the opposite difference."""
+
+    def ends(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+        if low is None or high is None:
+            return None, None
+        return min(low * by, high * by), max(low * by, high * by)
+
+    low, high = ends(estimate.low, estimate.high)
+    both, failures = estimate.corrected, estimate.failures
+    if both is not None:
+        both = replace(both, low=ends(both.low, both.high)[0], high=ends(both.low, both.high)[1])
+    return replace(
+        estimate,
+        mean=None if estimate.mean is None else by * estimate.mean,
+        low=low,
+        high=high,
+        values=tuple(by * value for value in estimate.values),
+        corrected=both,
+        failures=failures[::-1] if failures and by < 0 else failures,
+    )
+
+
 def nothing(why: str) -> Estimate:
     """No estimate, and why."""
     return Estimate(0, None, why=why)
@@ -178,11 +205,11 @@ def ends_of(reading: Estimate, level: float) -> tuple[float, float]:
     return low, math.inf if reading.at_least else high
 
 
-def corrected(family: Sequence[Estimate]) -> list[Estimate]:
+def corrected(family: Sequence[Estimate], looks: int) -> list[Estimate]:
     """Readings off curves, corrected for all of them (Holm). Those without an interval do not count."""
-    judged = holm([None if e.draws is None else e.p for e in family])
+    judged = holm([None if e.draws is None else e.p for e in family], looks)
     return [
-        e if j is None else replace(e, corrected=Corrected(j.family, j.p, *ends_of(e, j.level)))
+        e if j is None else replace(e, corrected=Corrected(j.family, j.p, *ends_of(e, j.level), looks=looks))
         for e, j in zip(family, judged, strict=True)
     ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale.cell import read_cell, without, write_cell
-from flipscale.compare.estimates import Effect, finding
+from flipscale.compare.estimates import Corrected, Effect, finding
 from flipscale.compare.gains import StudyNoise
 from flipscale.compare.parts import Pair
 from flipscale.stats import (
@@ -219,8 +219,8 @@ def _sensitivity(pairs: Sequence[Pair], cell: str, found: StudyNoise, margin: fl
         return None
     pair, moments = noisiest
     seeds = len(pair.seeds)
-    comparisons = pair.gain.corrected.of if pair.gain.corrected else 1
-    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), comparisons)
+    corrected = pair.gain.corrected or Corrected(1, 1.0, None, None)
+    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), corrected.of, corrected.looks)
     return sensitivity_of(design, seeds, margin)
 
 

@@ -26,12 +26,14 @@ def compare_study(
         score=score or study.score,
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
+        stated=judge_study(results, study, pick_score(results, score or study.score)),
+        looks=study.looks,
         curves=curves,
     )
+    looks = f"Results are looked at {study.looks} times; p values and corrected CIs are corrected for that as well."
     return replace(
         comparison,
-        stated=judge_study(results, study, comparison.score) if curves else None,
-        caveats=study.caveats,
+        caveats=(*study.caveats, *([looks] if study.looks > 1 else [])),
         question=study.question or study.name,
         answer=study.answer,
         labels=study.labels,
@@ -60,7 +62,7 @@ def judge_study(results: pd.DataFrame, study: Study, score: str) -> StudyClaims 
     """The claims that a study states, judged. None where it states none, or they are about another score."""
     if score != pick_score(results, study.score):
         return None
-    return judge_claims(results, study.claims, score=score, margin=study.margin)
+    return judge_claims(results, study.claims, score=score, margin=study.margin, looks=study.looks)
 
 
 def base_cell(study: Study, planned: Plan) -> str | None:

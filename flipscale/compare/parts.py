@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from flipscale.compare.estimates import Estimate
 
+Sides = tuple[frozenset[str], frozenset[str]]
+"""The runs of the baseline, or of a claim's right side, and those of the arm, or of its left side."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -27,6 +30,10 @@ class Pair:
     """Runs of the baseline and of the arm, by seed."""
     ratios: dict[str, Estimate]
     """Cost, masked over baseline: train_flops, time, peak_memory_bytes."""
+
+    @property
+    def sides(self) -> Sides:
+        return frozenset(twin for twin, _ in self.ids), frozenset(run for _, run in self.ids)
 
 
 class Miss(StrEnum):
@@ -84,3 +91,4 @@ class Curve:
     gain: Estimate | None = None
     """At that cost."""
     crossover: Crossover | None = None
+    sides: Sides | None = None

@@ -27,7 +27,7 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
         return None
     pair, moments = noisiest
     seeds = len(pair.seeds)
-    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons)
+    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons, study.looks)
     return sensitivity_by(
         pairs, design, pair.baseline_score, found.margin, fraction=found.fraction, finished=len(results)
     )

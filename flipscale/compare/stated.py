@@ -17,8 +17,9 @@ from flipscale import scores
 from flipscale.collect import setting_value
 from flipscale.compare.columns import is_baseline, need, settings_words
 from flipscale.compare.curves import TwoLines, quotient, two_lines
-from flipscale.compare.estimates import Corrected, Estimate, drawn, ends_of
+from flipscale.compare.estimates import Corrected, Estimate, drawn, ends_of, scaled
 from flipscale.compare.hours import fair_hours
+from flipscale.compare.parts import Sides
 from flipscale.compare.points import Point
 from flipscale.stats import (
     ALPHA,
@@ -32,7 +33,7 @@ from flipscale.stats import (
     shrink_variances,
     sign_flip_p,
 )
-from flipscale.study import Contrast, Expectation, StatedClaim
+from flipscale.study import LOOKS, Contrast, Expectation, StatedClaim
 
 TIME = "gpu_hours"
 """What `faster` is about: the column of time that comparisons of a study use."""
@@ -61,6 +62,12 @@ class JudgedClaim:
     """Ids of the runs that were compared."""
     difference: Estimate | None = None
     """How much better left is than right; its interval has 90 % for a claim of 'level'."""
+    sides: Sides | None = None
+    """Its runs, where a comparison may have the same contrast: a test of a difference by the score that is compared."""
+    scale: float = 1.0
+    """What one unit of the score is in the unit of the difference."""
+    at: float | None = None
+    """The length of the right side whose mean is the score of a claim along the schedule."""
     why: str | None = None
     """Why it was not tested."""
 
@@ -83,6 +90,25 @@ class StudyClaims:
         names = dict.fromkeys(judged.claim.family for judged in tested)
         return {name: sum(judged.claim.family == name for judged in tested) for name in names}
 
+    def gain(self, sides: Sides) -> "tuple[Estimate, Moments | None] | None":
+        """The estimate of the first claim about these two cells, in the score's own unit; None without one."""
+        for judged in self.claims:
+            if judged.sides in (sides, sides[::-1]) and judged.at is None and judged.difference:
+                by = (1 if judged.sides == sides else -1) / judged.scale
+                found = self.noise.moments.get(judged.claim.name)
+                moments = found and replace(found, mean=by * found.mean, error=abs(by) * found.error)
+                return scaled(judged.difference, by), moments
+        return None
+
+    def factor(self, expect: Expectation, sides: Sides, at: float | None) -> Estimate | None:
+        """The estimate of the first claim about these two curves at the mean of this length; None without one."""
+        found = (
+            judged.difference
+            for judged in self.claims
+            if judged.sides == sides and judged.at == at is not None and judged.claim.expect is expect
+        )
+        return next(found, None)
+
     def count(self, verdict: Verdict) -> int:
         return sum(judged.verdict is verdict for judged in self.claims)
 
@@ -97,6 +123,9 @@ class _MeasuredClaim:
     """In points or percent, positive where left is better."""
     failures: tuple[int, int] | None = None
     reading: Estimate | None = None
+    sides: Sides | None = None
+    scale: float = 1.0
+    at: float | None = None
 
 
 class _Untestable(Exception):
@@ -104,11 +133,12 @@ class _Untestable(Exception):
 
 
 def judge_claims(
-    results: pd.DataFrame, claims: Sequence[StatedClaim], *, score: str, margin: float
+    results: pd.DataFrame, claims: Sequence[StatedClaim], *, score: str, margin: float, looks: int = LOOKS
 ) -> StudyClaims | None:
     """Judge the claims of a study by its results, on one score. None where it states no claims.
 
-    margin: sides closer than this are level; in points, or percent of a loss. Raises ResultsError for a column that
+    margin: sides closer than this are level; in points, or percent of a loss. looks: at results before the end, that
+    at the end among them; each is judged at 5 % / looks. Raises ResultsError for a column that
     the table lacks.
     """
     if not claims:
@@ -119,7 +149,9 @@ def judge_claims(
     measured: dict[str, _MeasuredClaim | str] = {}
     for claim in claims:
         try:
-            measured[claim.name] = table.curves(claim) if claim.expect.along_the_schedule else table.cells(claim)
+            comparisons = looks * sum(other.family == claim.family for other in claims)
+            along = claim.expect.along_the_schedule
+            measured[claim.name] = table.curves(claim, comparisons) if along else table.cells(claim)
         except _Untestable as reason:
             measured[claim.name] = str(reason)
     found = {name: of_claim for name, of_claim in measured.items() if isinstance(of_claim, _MeasuredClaim)}
@@ -136,7 +168,7 @@ def judge_claims(
     judged: dict[str, Judged | None] = {}
     for family in dict.fromkeys(claim.family for claim in claims):
         names = [claim.name for claim in claims if claim.family == family and claim.name in estimates]
-        judged.update(zip(names, holm([estimates[name].p for name in names]), strict=True))
+        judged.update(zip(names, holm([estimates[name].p for name in names], looks), strict=True))
     return StudyClaims(
         score,
         margin,
@@ -149,6 +181,7 @@ def judge_claims(
                 judged.get(claim.name),
                 noise,
                 margin,
+                looks,
             )
             for claim in claims
         ),
@@ -205,6 +238,8 @@ class _Table:
             tuple(dict.fromkeys(run for cell in cells for run in cell.loc[seeds, "id"])),
             Differences((scale * gains).tolist(), unit),
             next((counts for counts in failures if counts), None),
+            sides=_sides(claim, cells, seeds),
+            scale=scale,
         )
 
     def _cell(self, side: Mapping[str, object]) -> pd.DataFrame:
@@ -226,10 +261,11 @@ class _Table:
             raise _Untestable(f"no finished run is {settings_words(settings)}")
         return runs
 
-    def curves(self, claim: StatedClaim) -> _MeasuredClaim:
+    def curves(self, claim: StatedClaim, comparisons: int) -> _MeasuredClaim:
         """How much less left takes to the claim's score than right, or how much less so than at `than`."""
         name = "costs" if claim.expect is Expectation.FASTER else "samples"
         log, draws, at_least = 0.0, None, False
+        sides, at = None, None
         seeds: set[int] = set()
         runs: list[str] = []
         targets = claim.score, claim.score if claim.than_score is None else claim.than_score
@@ -238,6 +274,7 @@ class _Table:
             lines = two_lines(right, left, TIME, fraction=self.fraction, lower=self.lower)
             if isinstance(lines, str):
                 raise _Untestable(lines)
+            lines = replace(lines, comparisons=comparisons)
             point = None
             if isinstance(score, Mapping):
                 point = _point(lines, contrast, score)
@@ -254,8 +291,10 @@ class _Table:
                 draws = ratio.draws if draws is None else quotient(draws, ratio.draws)
             seeds |= set(lines.seeds)
             runs += [point.id for point in (*right, *left) if point.seed in lines.seeds]
+            if claim.than is None and point is not None and lines.base.lengths is not None:
+                sides, at = lines.sides, float(lines.base.lengths[point])
         reading = drawn(log, draws, len(seeds), ratio=True, at_least=at_least)
-        return _MeasuredClaim(tuple(sorted(seeds)), tuple(dict.fromkeys(runs)), reading=reading)
+        return _MeasuredClaim(tuple(sorted(seeds)), tuple(dict.fromkeys(runs)), reading=reading, sides=sides, at=at)
 
     def _points(self, side: Mapping[str, object]) -> list[Point]:
         """The runs of a side, along the schedule."""
@@ -286,6 +325,15 @@ class _Table:
 
 def _contrasts(claim: StatedClaim) -> list[Contrast]:
     return [claim.contrast] if claim.than is None else [claim.contrast, claim.than]
+
+
+def _sides(claim: StatedClaim, cells: Sequence[pd.DataFrame], seeds: Sequence[int]) -> Sides | None:
+    """The runs of both sides, where their difference is one of the score that is compared, and tested as such."""
+    sides = claim.contrast.right, claim.contrast.left
+    if claim.than is not None or claim.expect is Expectation.LEVEL or any("score" in side for side in sides):
+        return None
+    right, left = (frozenset(cell.loc[list(seeds), "id"]) for cell in cells[::-1])
+    return right, left
 
 
 def _plain(side: Mapping[str, object]) -> dict[str, object]:
@@ -334,13 +382,14 @@ def _judge(
     judged: Judged | None,
     noise: Noise[str],
     margin: float,
+    looks: int,
 ) -> JudgedClaim:
     if isinstance(measured, str):
         return JudgedClaim(claim, unit, Verdict.NOT_TESTED, why=measured)
     if estimate is None or judged is None:
         why = "one seed gives no interval" if len(measured.seeds) < 2 else "all of its runs have the same score"
         return JudgedClaim(claim, unit, Verdict.NOT_TESTED, measured.seeds, measured.runs, why=why)
-    corrected = Corrected(judged.family, judged.p, None, None)
+    corrected = Corrected(judged.family, judged.p, None, None, claim.name, looks)
     moments = noise.moments.get(claim.name)
     if estimate.draws is not None:
         low, high = ends_of(estimate, judged.level)
@@ -354,7 +403,8 @@ def _judge(
     else:
         estimate = replace(estimate, corrected=corrected)
     verdict = _verdict(claim.expect, estimate, judged.p, margin)
-    return JudgedClaim(claim, unit, verdict, measured.seeds, measured.runs, estimate)
+    where = measured.sides, measured.scale, measured.at
+    return JudgedClaim(claim, unit, verdict, measured.seeds, measured.runs, estimate, *where)
 
 
 def _verdict(expect: Expectation, estimate: Estimate, p: float, margin: float) -> Verdict:

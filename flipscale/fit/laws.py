@@ -207,16 +207,36 @@ class PowerSum:
 
 
 @dataclass(frozen=True)
-class Shifted:
-    """E + A (x + B)^-a: a power law that starts late, as a score near chance does."""
+class _OtherForm:
+    """A law of one term, whose exponent or rate is its last parameter."""
 
-    name: str = "shifted"
-    formula: str = "y = E + A (x + B)^-a"
-    about: str = "a power law with a floor whose start is shifted, for curves that begin at chance"
-    roles: tuple[str, ...] = ("x",)
-    link: Link = "log"
-    parameters: tuple[str, ...] = ("E", "A", "B", "a")
+    name: str
+    formula: str
+    about: str
+    roles: tuple[str, ...]
+    link: Link
+    parameters: tuple[str, ...]
+    logarithmic: tuple[str, ...]
+    """Parameters that are fitted as their logarithms."""
     is_line: bool = False
+
+    def values(self, theta: Array) -> dict[str, float]:
+        found = zip(self.parameters, map(float, theta), strict=True)
+        return {name: float(np.exp(value)) if name in self.logarithmic else value for name, value in found}
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        return self.parameters[-1:] if name in self.logarithmic and name != "E" else ()
+
+    def theta(self, name: str, value: float) -> float:
+        if name not in self.logarithmic:
+            return value
+        if value < 0 or (value == 0 and name != "E"):
+            raise ResultsError(f"{name} of the law {self.name} cannot be fixed at {value:g}: it must be above 0.")
+        return float(np.log(value)) if value else -1e3
+
+
+class Shifted(_OtherForm):
+    """E + A (x + B)^-a: a power law that starts late, as a score near chance does."""
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         floor, scale, shift, power = _columns(theta)
@@ -245,28 +265,9 @@ class Shifted:
         high = [z.max(), z.max() + FAR + reach, log_x.max() + 5, MOST_EXPONENT]
         return np.array(low), np.array(high)
 
-    def values(self, theta: Array) -> dict[str, float]:
-        floor, scale, shift, power = map(float, theta)
-        return {"E": np.exp(floor).item(), "A": np.exp(scale).item(), "B": np.exp(shift).item(), "a": power}
 
-    def needs(self, name: str) -> tuple[str, ...]:
-        return ("a",) if name in ("A", "B") else ()
-
-    def theta(self, name: str, value: float) -> float:
-        return _log_of(self.name, name, value, ("E", "A", "B"))
-
-
-@dataclass(frozen=True)
-class Exponential:
+class Exponential(_OtherForm):
     """E - k exp(-g x): an error rate as it follows from a loss."""
-
-    name: str = "exponential"
-    formula: str = "y = E - k exp(-g x)"
-    about: str = "an error rate from a loss: the second step from size to accuracy (arXiv 2403.08540)"
-    roles: tuple[str, ...] = ("loss",)
-    link: Link = "linear"
-    parameters: tuple[str, ...] = ("E", "k", "g")
-    is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         top, log_k, rate = _columns(theta)
@@ -289,27 +290,10 @@ class Exponential:
         span = float(np.ptp(z)) + abs(float(z.max()))
         return np.array([z.min() - span, -reach, 0.0]), np.array([z.max() + 5 * span, reach, steepest])
 
-    def values(self, theta: Array) -> dict[str, float]:
-        return {"E": float(theta[0]), "k": float(np.exp(theta[1])), "g": float(theta[2])}
-
-    def needs(self, name: str) -> tuple[str, ...]:
-        return ("g",) if name == "k" else ()
-
-    def theta(self, name: str, value: float) -> float:
-        return _log_of(self.name, name, value, ("k",))
-
 
 def _columns(theta: Array) -> Sequence[Array]:
     """Each parameter of theta [..., parameters], to stand beside points [..., 1]."""
     return [theta[..., i, None] for i in range(theta.shape[-1])]
-
-
-def _log_of(law: str, name: str, value: float, logarithmic: Sequence[str]) -> float:
-    if name not in logarithmic:
-        return value
-    if value < 0 or (value == 0 and name != "E"):
-        raise ResultsError(f"{name} of the law {law} cannot be fixed at {value:g}: it must be above 0.")
-    return float(np.log(value)) if value else -1e3
 
 
 # All of them by name
@@ -336,7 +320,15 @@ LAWS: dict[str, Law] = {
         ),
         _sum("growth", "y = A x^a", "the same for what grows, as the best size with the budget", "x", _A, rising=True),
         _sum("power+floor", "y = E + A x^-a", "a power law that ends at a floor", "x", _E, _A),
-        Shifted(),
+        Shifted(
+            "shifted",
+            "y = E + A (x + B)^-a",
+            "a power law with a floor whose start is shifted, for curves that begin at chance",
+            ("x",),
+            "log",
+            ("E", "A", "B", "a"),
+            ("E", "A", "B"),
+        ),
         _sum("chinchilla", "y = E + A N^-a + B D^-b", "two variables (arXiv 2203.15556)", "N D", _E, _A, _B),
         _sum(
             "data-limited",
@@ -374,7 +366,15 @@ LAWS: dict[str, Law] = {
             Term("A", {0: "a", 1: "b"}),
             link="logit",
         ),
-        Exponential(),
+        Exponential(
+            "exponential",
+            "y = E - k exp(-g x)",
+            "an error rate from a loss: the second step from size to accuracy (arXiv 2403.08540)",
+            ("loss",),
+            "linear",
+            ("E", "k", "g"),
+            ("k",),
+        ),
     )
 }
 """Every law by its name."""

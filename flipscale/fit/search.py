@@ -164,7 +164,8 @@ def _deviation(problem: Problem, part: Array) -> float:
     size = np.abs(problem.residuals(part)[0])
     order = np.argsort(size)[max(len(part) - 1, 0) :]
     counted = np.cumsum(np.ones(len(order)) if problem.weights is None else problem.weights[order])
-    return float(size[order][np.searchsorted(counted, counted[-1] / 2)]) / 0.6745
+    middle = [min(int(np.searchsorted(counted, counted[-1] / 2, side)), len(order) - 1) for side in ("left", "right")]
+    return float(size[order][middle].mean()) / 0.6745
 
 
 def refits(problem: Problem, near: Array, counts: Array) -> Array:

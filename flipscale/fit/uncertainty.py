@@ -8,7 +8,7 @@ far from the estimate as its percentile is from the median of the draws, times t
 A seed sets initialisation, data order and masks. If all settings use the same seeds, a lucky one lifts the whole curve.
 That moves the level but not the exponents: the mean over S seeds is known to sd / sqrt(S), with Student's t of S - 1
 degrees of freedom. Resampling settings does not see this effect, and there are too few seeds to resample. It is removed
-before the fit and added to the ends of intervals. bench/laws.py measures how often these then cover the truth.
+before the fit and added to the ends of intervals. bench/coverage.py measures how often these then cover the truth.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@ Success is in the run folder, never in a launcher's answer. Every worker is `pyt
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
 `submit`, `states`, `cancel` and the policy for failures (policy.py) are the same for every launcher.
 
-launcher.py   the interface of launchers, their table; Request, JobState, Attempt
+launcher.py   the interface of launchers; Request, JobState, Attempt
 site.py       the site file of a cluster
 submit.py     hands runs to a launcher, trains runs anew, sends probes, and stops runs
 order.py      the order in which runs go out, and their wall time in it

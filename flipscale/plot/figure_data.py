@@ -14,15 +14,17 @@ from flipscale.compare import (
     arms_of,
     compare,
     is_baseline,
-    labels,
     measured_scores,
     pick_score,
     series_of,
     varying_axes,
 )
+from flipscale.compare import labels as settings_in_words
+from flipscale.compare.columns import SettingLabels
 from flipscale.errors import ResultsError
 from flipscale.plot.words import axis_values
 from flipscale.scores import is_fraction, lower_is_better
+from flipscale.study import LOOKS
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
@@ -71,6 +73,8 @@ class FigureData:
     """Whether no run has a score, so that the training loss stands in its place."""
     stated: StudyClaims | None = None
     """The claims that the study states, judged."""
+    looks: int = LOOKS
+    """Looks at the results, for which intervals are corrected."""
     chance: float | None = None
     """Chance level of the score; None if unknown."""
 
@@ -101,7 +105,8 @@ class FigureData:
         """
         try:
             results = self.rows.drop(columns=[*_COLUMNS_ADDED], errors="ignore")
-            return compare(results, baseline=self.baseline, score=self.score)
+            stated, looks = self.stated, self.looks
+            return compare(results, baseline=self.baseline, score=self.score, stated=stated, looks=looks)
         except ResultsError as reason:
             raise Undrawable(str(reason).rstrip(".")) from reason
 
@@ -125,6 +130,7 @@ def figure_data(
     references: pd.DataFrame | None = None,
     or_loss: bool = False,
     stated: StudyClaims | None = None,
+    labels: SettingLabels | None = None,
 ) -> FigureData:
     """Prepare a table of results for all figures. Raises ResultsError if no run has a score.
 
@@ -135,9 +141,9 @@ def figure_data(
     rows = _scored_rows(results, score, baseline)
     baseline = {name: value for name, value in baseline.items() if name in rows} or dict(baseline)
     if "cell" not in rows:
-        rows["cell"] = labels(rows, varying_axes(rows, baseline))
+        rows["cell"] = settings_in_words(rows, varying_axes(rows, baseline))
     rows["cell"] = rows["cell"].fillna("")
-    rows, arms = _number_arms(rows, baseline)
+    rows, arms = _number_arms(rows, baseline, labels)
     if "unique_pairs" in rows and "data_size" in rows:
         rows["data_size"] = rows["data_size"].fillna(rows["unique_pairs"])
     return FigureData(
@@ -163,7 +169,9 @@ def _scored_rows(results: pd.DataFrame, score: str, baseline: Mapping[str, objec
     return rows
 
 
-def _number_arms(rows: pd.DataFrame, baseline: Mapping[str, object]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _number_arms(
+    rows: pd.DataFrame, baseline: Mapping[str, object], labels: SettingLabels | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows with `arm`, the number of each row's arm, and the words of the arms in the order of their numbers."""
     settings = [name for name in baseline if name in rows]
     rows = rows.assign(_base=~is_baseline(rows, baseline)).sort_values(["_base", *settings], kind="stable")
@@ -173,8 +181,8 @@ def _number_arms(rows: pd.DataFrame, baseline: Mapping[str, object]) -> tuple[pd
     first = 0 if "" in numbers else 1
     rows["arm"] = [numbers[name] + first for name in names]
     records = rows.drop_duplicates("arm")[settings].to_dict("records")
-    words = [arm_words({str(name): value for name, value in record.items()}, baseline) for record in records]
-    return rows.drop(columns="_base"), tuple([arm_words(baseline, baseline)] * first + words)
+    words = [arm_words({str(name): value for name, value in record.items()}, baseline, labels) for record in records]
+    return rows.drop(columns="_base"), tuple([arm_words(baseline, baseline, labels)] * first + words)
 
 
 def _varied_axes(rows: pd.DataFrame) -> tuple[str, ...]:

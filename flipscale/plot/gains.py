@@ -105,14 +105,14 @@ def _height(pairs: list[Pair]) -> int:
 
 
 def _rows(pairs: list[Pair], data: FigureData) -> list[_GainRow]:
-    """The pairs in the order of the arms, under their cells if those are several."""
+    """The pairs from the largest gain to the smallest, under their cells if those are several."""
     number = data.arm_numbers
     cells = list(dict.fromkeys(pair.cell for pair in pairs))
     rows: list[_GainRow] = []
     for cell in cells:
         if len(cells) > 1:
             rows.append(_GainRow(cell_words(cell) or "no cell", None))
-        of_cell = sorted((pair for pair in pairs if pair.cell == cell), key=lambda pair: number[pair.arm])
+        of_cell = sorted((pair for pair in pairs if pair.cell == cell), key=lambda pair: -(pair.gain.mean or 0.0))
         rows += [_GainRow(textwrap.fill(data.arms[number[pair.arm]], _ARM_CHARACTERS), pair) for pair in of_cell]
     return rows
 

@@ -1,12 +1,8 @@
 """A study as one HTML page that opens offline: the question, the answer, and the evidence for it.
 
-    writing.py            write_report: the page as a file
     evidence.py           what there is: tables, states, logs, fits, figures; reads files and writes none
-    page.py               from the evidence to the page, section by section
-    answer.py, fits.py    two of its sections
+    page.py, page.html    from the evidence to the page, section by section, by a jinja2 template that escapes all text
     charts.py             the data that the page's script draws and lists
-    names.py              names of columns as a reader knows them
-    markup.py             HTML of texts, tables and Markdown; everything a user wrote is escaped here
     page.css, page.js     how it looks; interactive figures, sorting, filters
     plotly-basic.min.js   plotly.js 4.1.1, basic bundle, MIT (LICENSE.plotly), as its authors ship it
 
@@ -15,7 +11,6 @@ two scripts only). It has no clock and no random id: the same files give the sam
 """
 
 from flipscale.report.evidence import Evidence, gather
-from flipscale.report.page import page
-from flipscale.report.writing import Report, write_report
+from flipscale.report.page import Report, page, write_report
 
 __all__ = ["Evidence", "Report", "gather", "page", "write_report"]

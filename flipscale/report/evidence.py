@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,7 +19,6 @@ from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
-from flipscale.report.fits import fits
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
 from flipscale.workspace import RUNS_FOLDER, Workspace
@@ -87,8 +87,8 @@ class Evidence:
     """The number of all failures."""
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
-    fits: str
-    """What fits.json says, in HTML; without the file, a sentence that says so."""
+    fits: Mapping[str, Any]
+    """What fits.json says; empty without the file."""
     figures: tuple[DrawnFigure, ...]
 
     @property
@@ -148,7 +148,9 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
 def _arm_words(table: pd.DataFrame, study: Study, baseline: Baseline) -> dict[str, str]:
     """The arms of the finished runs by compare's names, in the words and the order of the figures."""
     try:
-        seen = figure_data(table, study=study.name, baseline=baseline, score=study.score, or_loss=True)
+        seen = figure_data(
+            table, study=study.name, baseline=baseline, score=study.score, or_loss=True, labels=study.labels
+        )
     except ResultsError:
         return {}
     numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))
@@ -236,17 +238,18 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
         return b""  # Whose job it was is then the reason.
 
 
-def _fits(path: Path) -> str:
+def _fits(path: Path) -> Mapping[str, Any]:
     try:
-        return fits(read_json(path))
+        found = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
-        return fits(None)
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
-        raise ResultsError(
-            f"{path}: is not as `flipscale fit` writes it. Make it again with `flipscale fit`, or delete it."
-        ) from error
+        return {}
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
+    if not isinstance(found, dict) or any(not isinstance(fit, dict) for fit in found.get("fits") or ()):
+        raise ResultsError(
+            f"{path}: is not as `flipscale fit` writes it. Make it again with `flipscale fit`, or delete it."
+        )
+    return found
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:

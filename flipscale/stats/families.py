@@ -23,12 +23,13 @@ class Judged:
         return self.p <= ALPHA
 
 
-def holm(ps: Sequence[float | None]) -> list[Judged | None]:
+def holm(ps: Sequence[float | None], looks: int = 1) -> list[Judged | None]:
     """Each p corrected for all (Holm 1979). A test that was not made (None) is not counted, and stays None.
 
     Ordered by p, the k-th of m is judged at 5 % / (m - k + 1) as long as all before it were significant; the rest at
     the level at which the first of them failed. Equal p values are judged at one level, that of the first of them. The
-    chance that any claim of the family has the wrong sign is then at most 5 %.
+    chance that any claim of the family has the wrong sign is then at most 5 %. Of several looks at the results each has
+    5 % / looks (Bonferroni).
     """
     order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
     judged: list[Judged | None] = [None] * len(ps)
@@ -37,7 +38,7 @@ def holm(ps: Sequence[float | None]) -> list[Judged | None]:
         if not failed and p > before:
             share = m - k
         before = p
-        worst = max(worst, min(1.0, (m - k) * p))
+        worst = max(worst, min(1.0, looks * (m - k) * p))
         failed = failed or worst > ALPHA
-        judged[i] = Judged(m, worst, ALPHA / share)
+        judged[i] = Judged(m, worst, ALPHA / share / looks)
     return judged

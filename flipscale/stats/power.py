@@ -28,13 +28,15 @@ class Design:
     """Degrees of freedom that the other cells add to those of the seeds."""
     comparisons: int = 1
     """Tests of the family; the detectable difference is that of the test which Holm judges first."""
+    looks: int = 1
+    """At the results, by each of which 5 % is divided."""
 
     def detectable(self, seeds: int) -> float | None:
         """The smallest difference that this many seeds find with a chance of POWER. None for too few seeds."""
         df = self.prior_df + seeds - 1
         if df <= 0 or seeds < 1:
             return None
-        limit = t_limit(df, ALPHA / self.comparisons)
+        limit = t_limit(df, ALPHA / self.comparisons / self.looks)
         return float(nctdtrinc(df, 1 - POWER, limit)) * self.sd / math.sqrt(seeds)
 
     def seeds_for(self, difference: float) -> int | None:

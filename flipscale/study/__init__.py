@@ -22,9 +22,10 @@ from flipscale.study.changes import write_changed
 from flipscale.study.grid import cells
 from flipscale.study.reader import read_study
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import MARGIN, Axis, Contrast, Expectation, StatedClaim, Study
+from flipscale.study.study import LOOKS, MARGIN, Axis, Contrast, Expectation, StatedClaim, Study
 
 __all__ = [
+    "LOOKS",
     "MARGIN",
     "SETTINGS",
     "Axis",

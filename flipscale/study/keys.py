@@ -21,7 +21,7 @@ from flipscale.study.kinds import (
     WordsOf,
 )
 from flipscale.study.recipes import RECIPES
-from flipscale.study.study import MARGIN
+from flipscale.study.study import LOOKS, MARGIN
 
 SCHEMA = 1
 """Version of the study file."""
@@ -152,6 +152,11 @@ TOP: Mapping[str, Option] = {
     ),
     "margin": Option(
         Number(0, above=True), MARGIN, "sides closer than this are level: points of accuracy, or percent of a loss"
+    ),
+    "looks": Option(
+        Count(),
+        LOOKS,
+        "planned looks at the results, the last among them; each is judged at 5 % / looks",
     ),
     "caveats": Option(
         ListOf(Text()), (), "what to hold against the study's numbers, a sentence each: shown wherever its claims are"

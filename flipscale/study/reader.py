@@ -145,6 +145,7 @@ class _Checker:
             figures=None if figures is None else tuple(figures),
             document=self.document,
             margin=self.values.top("margin"),
+            looks=self.values.top("looks"),
             caveats=tuple(self.values.top("caveats")),
             answer=self.values.top("answer"),
             labels=self._labels(),

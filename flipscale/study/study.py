@@ -39,6 +39,9 @@ class Condition:
     place: Place
 
 
+LOOKS = 1
+"""The looks of a study that gives none."""
+
 MARGIN = 1.0
 """The margin of a study that gives none."""
 
@@ -112,6 +115,8 @@ class Study:
     """Judged together, family by family."""
     margin: float = MARGIN
     """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
+    looks: int = LOOKS
+    """How often its results are looked at, at 5 % / looks each."""
     caveats: tuple[str, ...] = ()
     """What to hold against its numbers, a sentence each."""
     answer: str | None = None

@@ -31,9 +31,11 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         score=study.score,
         references=read_references(references) if references else None,
         or_loss=True,
+        labels=study.labels,
         stated=judge_study(results, study, score) if score else None,
     )
-    data = replace(data, chance=chance_level(opened.plan.runs, opened.workspace.results, results, data.score))
+    chance = chance_level(opened.plan.runs, opened.workspace.results, results, data.score)
+    data = replace(data, chance=chance, looks=study.looks)
     with Steps("drawing figures") as steps:
         drawn = plot_all(data, files.figures, study.figures, progress=steps)
     asked = study.figures is not None

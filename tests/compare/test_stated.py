@@ -1,6 +1,7 @@
 """Claims judged by results: the paper's on the recipe study of recipe 1, and small tables whose answer is known."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 from scipy.stats import ttest_rel
 
 from flipscale.collect import read_results
-from flipscale.compare import JudgedClaim, StudyClaims, Verdict, claim_count, judge_claims, judge_study
+from flipscale.compare import JudgedClaim, StudyClaims, Verdict, claim_count, compare, judge_claims, judge_study
 from flipscale.compare.as_json import claims_json
-from flipscale.compare.estimates import Estimate
+from flipscale.compare.curves import curves_of
+from flipscale.compare.estimates import Estimate, ends_of
+from flipscale.compare.of_study import compare_study
+from flipscale.compare.points import Point
+from flipscale.plan import plan
 from flipscale.stats import holm
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
 
@@ -337,6 +342,106 @@ def test_a_lower_bound_is_divided_by_a_factor_and_contradicts_nothing() -> None:
         Verdict.NOT_TESTED,
         "the shortest schedule at `than` is better already, and a bound does not divide",
     )
+
+
+@pytest.mark.parametrize("name", ["flip", "equal_memory", "mosaic", "recipe"])
+def test_a_gain_that_is_a_claim_has_the_claim_s_interval_and_verdict(name: str) -> None:
+    study = read_study(ROOT / f"studies/{name}.yaml")
+    comparison = compare_study(read_results(ROOT / f"results/{name}/results.csv"), study, plan(study))
+    assert comparison.stated
+    gains = {pair.sides: pair.gain for pair in comparison.pairs}
+    found = [(judged, gains[judged.sides]) for judged in comparison.stated.claims if judged.sides in gains]
+    assert found
+    for judged, gain in found:
+        difference, both = judged.difference, gain.corrected
+        assert difference
+        assert difference.corrected
+        assert both
+        assert (both.claim, both.of, both.p) == (judged.claim.name, difference.corrected.of, difference.corrected.p)
+        assert gain.failures == difference.failures
+        if both.low is not None and gain.low is not None:
+            assert 100 * both.low == pytest.approx(difference.corrected.low)
+            assert 100 * gain.low == pytest.approx(difference.low)
+    # The others are a family of their own.
+    assert comparison.gains_claimed == len(comparison.pairs) - len(found)
+    of = {pair.gain.corrected.of for pair in comparison.pairs if pair.gain.corrected and not pair.gain.corrected.claim}
+    assert of <= {comparison.gains_claimed}
+
+
+def test_a_speed_up_that_is_a_claim_is_judged_as_that_claim() -> None:
+    results = schedule(spends=1.0).assign(train_flops=1.0)
+    stated = judge_claims(
+        results,
+        [along(FASTER, LATE), replace(along(FEWER, LATE, mask=0.75), name="fewer")],
+        score="zero_shot_top1",
+        margin=1,
+    )
+    comparison = compare(results, baseline={"mask_ratio": 0}, stated=stated)
+    assert stated
+    speedups = {claim.arm: claim.curve.speedup for claim in comparison.claims}
+    half, quarter = speedups["mask_ratio=0.5"], speedups["mask_ratio=0.75"]
+    assert half
+    assert half.speedup == stated.claims[0].difference
+    assert comparison.speedups_claimed == 1
+    fewer = stated.claims[1].difference
+    assert fewer
+    assert fewer.interval
+    assert quarter
+    assert quarter.samples.interval == pytest.approx(tuple(1 / end for end in fewer.interval[::-1]))
+    assert quarter.speedup.corrected
+    assert (quarter.speedup.corrected.of, quarter.speedup.corrected.claim) == (1, "")
+
+
+def test_an_end_at_the_smallest_level_of_a_family_rests_on_250_draws() -> None:
+    points = [
+        Point(f"{mask}{at}{seed}", f"{at}", "", at, at, "arm" if mask else "", seed, "", y, {"h": at})
+        for mask, at, seed, y in schedule()[["mask_ratio", "samples", "seed", "zero_shot_top1"]].itertuples(index=False)
+        if mask != 0.75
+    ]
+    (curve,) = curves_of(points, ["arm"], ["h"], fraction=True, lower=False, looks=6)
+    assert curve.speedup
+    draws = curve.speedup.speedup.draws
+    assert draws is not None
+    low, _ = ends_of(curve.speedup.speedup, 0.05 / 6)
+    assert int((np.exp(draws) <= low).sum()) >= 250
+
+
+def test_each_look_is_judged_at_its_share_of_5_percent() -> None:
+    results = table({0: BASE, 0.5: shifted(-3)})
+    once, twice = (
+        judge_claims(results, [claim(0.5, 0, WORSE)], score="zero_shot_top1", margin=1, looks=looks) for looks in (1, 2)
+    )
+    assert once
+    assert twice
+    first, second = once.claims[0].difference, twice.claims[0].difference
+    assert first
+    assert second
+    assert first.corrected
+    assert second.corrected
+    assert second.corrected.p == pytest.approx(2 * first.corrected.p)
+    assert (second.low, second.high) == (first.low, first.high)
+    assert second.corrected.low is not None
+    assert first.corrected.low is not None
+    assert second.corrected.low < first.corrected.low
+
+
+def test_a_study_s_looks_are_in_all_of_its_corrections_and_said(tmp_path: Path) -> None:
+    text = (ROOT / "studies/flip.yaml").read_text()
+    (tmp_path / "flip.yaml").write_text(f"{text}\nlooks: 5\n")
+    studies = [read_study(path) for path in (ROOT / "studies/flip.yaml", tmp_path / "flip.yaml")]
+    results = read_results(ROOT / "results/flip/results.csv")
+    once, five = (compare_study(results, study, plan(study)) for study in studies)
+    for before, after in zip(once.pairs, five.pairs, strict=True):
+        assert before.gain.corrected
+        assert after.gain.corrected
+        assert after.gain.corrected.p == pytest.approx(min(1, 5 * before.gain.corrected.p))
+    assert once.head
+    assert five.head
+    assert once.head.sensitivity
+    assert five.head.sensitivity
+    assert (five.head.sensitivity.detectable or 0) > (once.head.sensitivity.detectable or 0)
+    assert five.caveats[-1].startswith("Results are looked at 5 times")
+    assert [run.id for run in plan(studies[0]).runs] == [run.id for run in plan(studies[1]).runs]
 
 
 def test_a_score_that_a_side_never_reaches_is_not_tested() -> None:

@@ -336,6 +336,16 @@ def test_a_front_is_fitted_and_found_anew_in_every_resample() -> None:
 # Noise
 
 
+def test_the_scale_of_huber_s_loss_is_by_the_median_residual() -> None:
+    rng = np.random.default_rng(1)
+    x = np.geomspace(1, 1e4, 31)
+    table = pd.DataFrame({"x": x, "y": 3 * x**-0.2 * np.exp(rng.normal(0, 0.02, 31))})
+    found = fit(table, "power", x=["x"], y="y", options=Options(draws=0))
+    sizes = np.sort(np.abs(np.log(found.predict({"x": x})) - np.log(table["y"])))
+    # Two parameters make one residual small, which leaves 30: the median lies between two of them.
+    assert found.delta == pytest.approx(1.345 * np.median(sizes[1:]) / 0.6745, rel=2e-3)
+
+
 def test_runs_that_went_wrong_do_not_move_a_law() -> None:
     """3 of 30 runs are 20 % worse; by squares the forecast at three times the largest run is several percent off."""
     rng = np.random.default_rng(4)
@@ -348,8 +358,8 @@ def test_runs_that_went_wrong_do_not_move_a_law() -> None:
     }
     off = {loss: abs(float(found.predict(far)[0]) / true - 1) for loss, found in by.items()}
     assert off["huber"] < 0.01 < off["squares"]
-    # Scatter of 0.01, whatever the few that went wrong.
-    assert by["huber"].delta == pytest.approx(1.345 * 0.01, rel=0.3)
+    # By a scatter of 0.01, whatever the few that went wrong; with them it is 0.06.
+    assert 1.345 * 0.01 < (by["huber"].delta or 0) < 1.345 * 0.02
 
 
 def test_a_law_that_few_starts_support_is_not_fitted() -> None:

@@ -36,6 +36,12 @@ HEADER = "echo 'flipscale|NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST'
 """squeue's answer where it knows no job."""
 
 
+@pytest.fixture(autouse=True)
+def long_sent(monkeypatch):
+    """Jobs count as sent more than a minute ago."""
+    monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 0)
+
+
 class Cluster:
     """A fake SLURM that the tests find in their PATH, and what it was asked since `mark`."""
 

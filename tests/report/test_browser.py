@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flipscale.report.writing import Report
+from flipscale.report import Report
 from tests.patience import PATIENCE
 from tests.report.conftest import QUESTION
 
@@ -253,13 +253,25 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(browser: Any, here: Pat
         page.reload()
         page.locator("#chart-cost .main-svg").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 400
-        wide = page.locator("#answer .scroll.wide")
+        wide = page.locator("#cost .scroll.wide")
         assert wide.count() == 1
         hint = "at => getComputedStyle(at, '::before').content"
         assert wide.first.evaluate(hint) == '"Scroll sideways for more columns →"'
         page.set_viewport_size({"width": 4000, "height": 800})
-        page.locator("#answer .scroll:not(.wide)").first.wait_for()
+        page.locator("#cost .scroll:not(.wide)").first.wait_for()
         break
+
+
+@pytest.mark.parametrize("size", [(1400, 850), (400, 850)])
+def test_the_first_screen_has_the_answer_and_its_figure(browser: Any, here: Path, size: tuple[int, int]) -> None:
+    for page in open_page(browser, here / "plots/mask/report.html"):
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        table, figure = (page.locator(f".first {part}").bounding_box() for part in ("table", "img"))
+        for box in (table, figure):
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= size[0]
+            assert box["y"] + box["height"] <= size[1]
+        assert (figure["x"] > table["x"] + table["width"] / 2) == (size[0] == 1400)
 
 
 def test_the_page_names_columns_as_a_reader_knows_them(opened: Any) -> None:

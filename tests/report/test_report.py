@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,7 @@ import pytest
 from flipscale.compare import answer_table
 from flipscale.errors import ResultsError
 from flipscale.plan import plan
-from flipscale.report import gather, write_report
-from flipscale.report.fits import fits
-from flipscale.report.writing import Report
+from flipscale.report import Report, gather, page, write_report
 from flipscale.run import State
 from flipscale.study import read_study
 from tests.commands import flipscale
@@ -125,15 +124,23 @@ def test_figures_go_into_the_page_until_it_would_be_too_large(here: Path, tmp_pa
     )
 
 
-def test_fits_are_shown_with_what_they_have() -> None:
-    assert fits(None) == "<p>No law was fitted to these results.</p>"
-    assert fits({"fits": []}) == fits(None)
-    shown = fits(
+def test_fits_are_shown_with_what_they_have(here: Path) -> None:
+    study = read_study(here / "mask.yaml")
+    evidence = gather(study, plan(study), here / "mask.yaml", here / "results", here / "plots")
+
+    def section(fits: dict[str, object]) -> str:
+        found = re.search(r'<section id="fits".*?</section>', page(replace(evidence, fits=fits)), re.DOTALL)
+        assert found
+        return found[0]
+
+    for nothing in ({}, {"fits": []}):
+        assert "<p>No law was fitted to these results.</p>" in section(nothing)
+    shown = section(
         {
             "fits": [
                 {
                     "law": "power+floor",
-                    "title": "top1 <b> against hours: power+floor",
+                    "title": "top1 <b> against gpu_hours: power+floor",
                     "formula": "y = E + A x^-a",
                     "parameters": {"E": 0.1, "A": 3.25, "a": None},
                     "intervals": {"E": [0.0, 0.2], "A": [1.5, 9.75], "a": None},
@@ -147,7 +154,7 @@ def test_fits_are_shown_with_what_they_have() -> None:
             "not_fitted": {"mask_ratio=0": "too few", "mask_ratio=0.5": "too few"},
         }
     )
-    for said in ("<h3>top1 &lt;b&gt; against hours: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
+    for said in ("<h3>top1 &lt;b&gt; against training time: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
                  "0 to 0.2", "not determined: at the end of its range", "Used: 2 runs", "run3: no top1",
                  "<li>note: 4 points</li>",
                  "<h3>power</h3>", "<li>mask_ratio=0 and another: too few</li>"):  # fmt: skip
@@ -160,3 +167,17 @@ def test_fits_that_are_no_json_are_named(here: Path, tmp_path: Path) -> None:
     study = read_study(here / "mask.yaml")
     with pytest.raises(ResultsError, match=r"fits\.json: not JSON"):
         gather(study, plan(study), here / "mask.yaml", tmp_path, tmp_path)
+
+
+def test_nothing_reaches_a_page_unescaped_and_control_characters_not_at_all(here: Path) -> None:
+    study = read_study(here / "mask.yaml")
+    evidence = gather(study, plan(study), here / "mask.yaml", here / "results", here / "plots")
+    hostile = "a\x00\x1b[31m<script>alert(1)</script>\"'&"
+    failures = tuple(replace(failure, kind=hostile, reason=hostile, log=hostile) for failure in evidence.failures)
+    figures = tuple(replace(figure, name=hostile, about=hostile, file=hostile) for figure in evidence.figures)
+    fits = {"fits": [{"title": hostile, "parameters": {hostile: 1.0}, "used": [hostile], "left_out": {"x": hostile}}]}
+    named = replace(evidence.study, name=hostile, question=hostile)
+    told = page(replace(evidence, study=named, study_text=hostile, failures=failures, figures=figures, fits=fits))
+    assert told.count("<script") == 3
+    assert not re.search("[\x00\x1b]", told)
+    assert told.count("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;") > 10
