@@ -8,7 +8,8 @@ parser.py      the list of verbs, in groups
 studies.py     init, plan
 jobs.py        submit, status, watch, logs, cancel
 tables.py      collect, plot, export, report
-times.py       probe; status --spent
+times.py       status --spent
+probe.py       probe
 why.py         status --why
 comparison.py  compare
 laws.py        fit

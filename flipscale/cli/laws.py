@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
-from flipscale.cli.output import print_json
+from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import Steps, say
 
@@ -62,6 +62,7 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--forecast", metavar="NAME=VALUE|TABLE", action="append", default=[], help=run)
     parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
+    parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
 
 
 def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
@@ -82,7 +83,7 @@ def fit(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict(source))
     else:
-        print(found.text)
+        print(found.text(full=args.full, width=terminal_width()))
     _say_none("not fitted", found.not_fitted)
     if out := args.out or out:
         write_fits(out, found, source, None if args.out else results)

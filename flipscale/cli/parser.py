@@ -10,10 +10,10 @@ from flipscale.cli import (
     completion,
     jobs,
     laws,
+    probe,
     storage,
     studies,
     tables,
-    times,
     training,
     whole,
 )
@@ -29,7 +29,7 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
     "before a study runs": (
         (studies.init, studies.init_arguments),
         (studies.plan, studies.plan_arguments),
-        (times.probe, times.probe_arguments),
+        (probe.probe, probe.probe_arguments),
     ),
     "its runs": (
         (whole.run, whole.run_arguments),
