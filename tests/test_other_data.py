@@ -268,3 +268,36 @@ def test_what_cannot_be_read_here_has_no_digest(tmp_path: Path, monkeypatch: pyt
     command = CommandSet(arguments=["score"], scores={"cider": "higher"})
     assert [digest(data) for data in (folder_set(), idx_set("a", "b"), shard_set(), CAPTIONS)] == [None] * 4
     assert digest(elsewhere) is digest(command) is None
+
+
+# What a comparison says of it
+
+
+def test_a_comparison_says_by_which_evaluation_and_whether_all_runs_were_scored_on_the_same_data(
+    tmp_path: Path,
+) -> None:
+    two = FolderSet(path=str(tmp_path / "two"), classes=None, templates=None, train=None)
+    put_colours(tmp_path / "two", "red", "blue")
+    (tmp_path / "old.yaml").write_text(STUDY.replace("seeds", "score: two.zero_shot_top1\nseeds"))
+    (tmp_path / "new.yaml").write_text((tmp_path / "old.yaml").read_text().replace("lr: 1e-3", "lr: 2e-3"))
+    old, new = ((f"{name}.yaml", "--results", "results") for name in ("old", "new"))
+    results = tmp_path / "results"
+    flipscale("submit", *old, cwd=tmp_path)
+    flipscale("compare", *old, cwd=tmp_path)
+    before = digest(two)
+    entry = {
+        "measure": "two",
+        "what": {"set": {"folder": {}}, "images": 16},
+        "digest": before,
+        "runs": 4,
+    }
+    assert json.loads((results / "old" / "comparison.json").read_text())["scored_by"] == [entry]
+    line = f'Scored on "two" (folder, 16 images at most; data {str(before)[:8]}).'
+    assert (results / "old" / "comparison.md").read_text().count(line) == 1
+
+    exchange(tmp_path / "two", "red", "blue")
+    flipscale("submit", *new, cwd=tmp_path)
+    said = flipscale("compare", "old.yaml", *new, cwd=tmp_path).stdout
+    assert " ".join(said.split()).count("The runs were not all scored on the same data: 4 runs on") == 1
+    pair = json.loads((results / "new" / "against-old.json").read_text())["comparison"]["scored_by"]
+    assert pair == [entry, {**entry, "digest": digest(two)}]

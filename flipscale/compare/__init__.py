@@ -59,7 +59,7 @@ from flipscale.compare.columns import (
     value_words,
     varying_axes,
 )
-from flipscale.compare.comparison import Comparison
+from flipscale.compare.comparison import Comparison, ScoredBy
 from flipscale.compare.curves import first_reach
 from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
@@ -98,6 +98,7 @@ __all__ = [
     "Pair",
     "RunsOfStudy",
     "SameCells",
+    "ScoredBy",
     "SettingChange",
     "Speedup",
     "StudyClaims",

@@ -7,7 +7,7 @@ from statistics import median_low
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import arm_words, cell_words, settings_words
-from flipscale.compare.comparison import Comparison
+from flipscale.compare.comparison import Comparison, ScoredBy
 from flipscale.compare.effects import Deltas
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
 from flipscale.compare.head import SingleRuns, prior_df
@@ -207,6 +207,9 @@ def warnings(comparison: Comparison) -> list[str]:
     """Limits of the answer: runs that only guess, limits of the method, notes on hours, the study's own caveats."""
     noise, head = comparison.noise, comparison.head
     said = [f"{comparison.guessing_note}."] if comparison.guessing_note else []
+    if comparison.is_scored_on_several:
+        each = joined(f"{count(of.runs, 'run')} on {scored_by_words(of)}" for of in comparison.scored_by)
+        said.insert(0, f"The runs were not all scored on the same data: {each}.")
     if head and head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
         p = f"{head.seed_effect_p:.2g}"
         said.append(f"Seeds seem to move all cells alike (p = {p}), so intervals may be too narrow.")
@@ -218,6 +221,21 @@ def warnings(comparison: Comparison) -> list[str]:
         named = joined(name_of(comparison, pair.cell, pair.arm) for pair in noisy)
         said.append(f"Far noisier than other gains, and so judged by their own seeds: {named}.")
     return said
+
+
+def scored_by_words(scored_by: ScoredBy) -> str:
+    """'"two" (folder, 16 images at most, masked; data 3f2a9c1b)'."""
+    what = scored_by.what or {}
+    ((kind, options),) = what.get("set", {"": {}}).items()
+    templates = options.get("templates") or what.get("templates")
+    said = [
+        kind,
+        f"{what['images']:,} images at most" if "images" in what else "",
+        "" if not templates else f"'{templates[0]}'" if len(templates) == 1 else f"{len(templates)} templates",
+        what.get("inference", ""),
+    ]
+    name = f'"{scored_by.measure}"' if scored_by.measure else "the study's own data"
+    return f"{name} ({', '.join(filter(None, said))}; data {scored_by.digest[:8]})".replace("(; ", "(")
 
 
 # All of it
@@ -239,7 +257,13 @@ def everything(comparison: Comparison) -> list[Part]:
         parts.append(_curves_table(comparison, curves))
     if len(curves) < len(comparison.curves):
         parts.append(Listing("Without a curve", tuple(_without_a_curve(comparison))))
-    if notes := [*warnings(comparison), *([PROBED] if comparison.hours_note == PROBED else []), *_images(comparison)]:
+    is_one = comparison.scored_by and not comparison.is_scored_on_several
+    if notes := [
+        *([f"Scored on {joined(map(scored_by_words, comparison.scored_by))}."] if is_one else []),
+        *warnings(comparison),
+        *([PROBED] if comparison.hours_note == PROBED else []),
+        *_images(comparison),
+    ]:
         parts.append(Listing("Notes", tuple(notes)))
     return [*parts, *_by_reason("left out", comparison.left_out), *_by_reason("without a twin", comparison.unpaired)]
 

@@ -47,6 +47,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "unpaired": dict(comparison.unpaired),
         "notes": list(comparison.notes),
         "hours_note": comparison.hours_note,
+        **({"scored_by": [asdict(each) for each in comparison.scored_by]} if comparison.scored_by else {}),
     }
 
 

@@ -11,7 +11,21 @@ from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.stated import StudyClaims
 from flipscale.compare.test_images import ImagesOfPairs
+from flipscale.settings import JsonObject
 from flipscale.stats import Noise
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """An evaluation with the content of its data, and how many runs have their score from it."""
+
+    measure: str
+    """The set and how its images are shown: 'two', 'two.masked'; '' is the study's own data."""
+    what: JsonObject | None
+    """What is measured, see `identity.measures`; None where a trainer scored."""
+    digest: str
+    """That of the data."""
+    runs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +69,8 @@ class Comparison:
     """The effect of other test images on gains, if runs kept which images they got right."""
     hours_note: str = ""
     """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
+    scored_by: tuple[ScoredBy, ...] = ()
+    """Where the run folders are here and say it; the sets of a mean are several."""
     guessing_note: str = ""
     """That its runs score no better than guessing; '' if they do, or if that is unknown."""
     caveats: tuple[str, ...] = ()
@@ -66,6 +82,11 @@ class Comparison:
     """Words for values of settings, as the study has them."""
     notes: tuple[str, ...] = ()
     """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
+
+    @property
+    def is_scored_on_several(self) -> bool:
+        """Whether its runs were scored on different data under one name."""
+        return len({each.measure for each in self.scored_by}) < len(self.scored_by)
 
     @property
     def noise(self) -> Noise[PairKey] | None:

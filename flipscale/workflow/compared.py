@@ -1,11 +1,15 @@
 """The comparison of a study's arms, written for programs and for people."""
 
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flipscale.collect import chance_level, hits_of
 from flipscale.compare import (
     Comparison,
+    ScoredBy,
     comparison_json,
     comparison_markdown,
     measured_scores,
@@ -13,8 +17,31 @@ from flipscale.compare import (
     with_images,
 )
 from flipscale.compare import compare_study as compare_arms
+from flipscale.errors import RunFolderError
+from flipscale.run import RunFolder, standing_scores
+from flipscale.scores import set_and_score
+from flipscale.study.named_sets import members
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.results import study_results, write_analysis
+
+
+def scored_by(studies: Sequence[OpenStudy], score: str) -> tuple[ScoredBy, ...]:
+    """The evaluations that the finished runs of these studies have this score from, as far as their folders say it."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for opened in studies:
+        for run in opened.plan.cells:
+            evaluation = run.settings.evaluation
+            mean = set_and_score(score)[0]
+            columns = members(evaluation, mean) if mean in evaluation.means else [score]
+            try:
+                standing = standing_scores(RunFolder(opened.workspace.run(run.id)), run.settings)
+            except RunFolderError:
+                continue  # `collect` names it.
+            for column in columns:
+                record = standing.get(set_and_score(column)[0])
+                if record is not None and record.digest is not None and record.scores.get(column) is not None:
+                    found[record.measure, json.dumps(record.what), record.digest] += 1
+    return tuple(ScoredBy(measure, json.loads(what), digest, runs) for (measure, what, digest), runs in found.items())
 
 
 @dataclass(frozen=True)
@@ -40,6 +67,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     comparison = with_images(comparison, hits.runs)
     chance = chance_level(opened.plan.runs, opened.workspace.results, results, comparison.score)
     comparison = with_guessing(comparison, results, chance)
+    comparison = replace(comparison, scored_by=scored_by([opened], comparison.score))
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score
     compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))

@@ -1,6 +1,7 @@
 """Study against study: their results."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from flipscale.compare import (
     study_pair_markdown,
     with_hits,
 )
+from flipscale.workflow.compared import scored_by
 from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
 from flipscale.workspace import Workspace
@@ -85,4 +87,6 @@ def _pair(opened: Sequence[OpenStudy], tables: Sequence[pd.DataFrame], score: st
     for number, study in enumerate(opened):
         ids = dict.fromkeys(ids[number] for ids in pair.same.pairs)
         hits |= hits_of(study.workspace.results, ids, pair.comparison.score).runs
-    return with_hits(pair, hits)
+    pair = with_hits(pair, hits)
+    scored = scored_by(opened, pair.comparison.score)
+    return replace(pair, comparison=replace(pair.comparison, scored_by=scored))
