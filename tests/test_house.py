@@ -56,7 +56,6 @@ OWNERS = {
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
     "pandas": {"collect", "fit", "track", "compare", "plot", "export", "report", "workflow"},
     "pyarrow": {"collect"},
-    "orjson": {"collect"},
     "rich": {"launch"},
 }
 
@@ -158,7 +157,7 @@ def test_what_the_seeds_detect_takes_scipy_but_no_pandas(tmp_path: Path) -> None
         ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.compare", "ssl"
     )
     assert "that 3 seeds detect is unknown until seeds exist" in said
-    assert loaded == "['numpy', 'orjson', 'scipy']"
+    assert loaded == "['numpy', 'scipy']"
 
 
 def test_status_loads_neither_a_heavy_package_nor_the_network(tmp_path: Path) -> None:

@@ -8,20 +8,18 @@ import threading
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flipscale import track
 from flipscale.collect import COLUMN_DTYPES, COLUMNS
-from flipscale.collect.curves import write_curves
-from flipscale.collect.points import FACTS, CurvePoints
+from flipscale.collect.curves import POINTS_SCHEMA, write_curves
 from flipscale.errors import FlipscaleError
 from flipscale.run import CodeIdentity, Result, RunFolder
 from flipscale.track import MirrorSource, mirror, settled, ui_command, without_secrets
-from flipscale.track import tables as tables_of_mlflow
 
 pytestmark = [
     pytest.mark.slow,
@@ -103,10 +101,8 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
 
 
 def points_of(curve):
-    names = sorted(curve["metric"].unique())
-    steps, facts, values = (curve[columns].to_numpy() for columns in ("step", list(FACTS), "value"))
-    metric = curve["metric"].map(names.index).to_numpy("int32")
-    return CurvePoints(steps, facts, np.ones(len(curve), "int64"), values, metric, tuple(names))
+    columns = curve.reindex(columns=POINTS_SCHEMA.names).items()
+    return pa.table([pa.array(of.to_numpy(), POINTS_SCHEMA.field(name).type) for name, of in columns], POINTS_SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +119,6 @@ def empty_database(tmp_path_factory):
 def where(tmp_path, empty_database):
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     return {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "artifact_root": tmp_path / "artifacts"}
-
-
-@pytest.fixture
-def by_batches(monkeypatch):
-    """As a server is written to."""
-    monkeypatch.setattr("flipscale.track.tables.why_not", lambda client: "a test")
 
 
 def inputs_of(run):
@@ -232,7 +222,7 @@ def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
     ],
 )
 @pytest.mark.parametrize("calls", [0, 2])
-def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch, by_batches, cut, calls):
+def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch, cut, calls):
     old = (table(row("a-1"), row("a-2")), curve("a-1", 20))
     new = (table(row("a-1", zero_shot_top1=0.7), row("a-2"), row("a-3", samples=2000)), curve("a-1", 20))
     bring(*old, **where)
@@ -286,22 +276,6 @@ def all_there(where, done, study):
         facts = (info, place, tags, run.data.params, run.data.metrics, sorted(used), models)
         found[key.replace(study, "STUDY")] = (*facts, history)
     return found
-
-
-def test_tables_and_batches_give_the_same(where, tmp_path, monkeypatch):
-    tables = (table(row("a-1"), row("a-2", seed=1, zero_shot_top1=0.125)), curve("a-1"))
-    seen = []
-    # Of any version: tests/test_track_tables.py runs this test with the newest MLflow there is.
-    monkeypatch.setattr("flipscale.track.tables.unknown_version", lambda: "")
-    assert tables_of_mlflow.why_not(MlflowClient(where["tracking_uri"])) == ""
-    for name in ("ByTables", "ByBatches"):
-        if name == "ByBatches":
-            monkeypatch.setattr("flipscale.track.tables.why_not", lambda client: "a test")
-        seen.append(all_there(where, bring(*tables, study=name, **where), name))
-    assert len(seen[0]) == 4
-    assert seen[0] == seen[1]
-    assert len(seen[0]["a-1"][-1]["train/loss"]) == 100
-    assert len(seen[0]["a-1"][-2]) == 1  # a model
 
 
 def test_a_tuning_and_its_evaluation_are_under_the_cell_of_what_they_started_from(where):
@@ -427,10 +401,7 @@ def test_all_points_by_choice(where):
     assert len(client.get_metric_history(run_id, "train/loss")) == 100
 
 
-@pytest.mark.parametrize("writes", ["tables", "batches"])
-def test_odd_names_of_metrics_and_long_values_lose_no_point(where, monkeypatch, writes):
-    if writes == "batches":
-        monkeypatch.setattr("flipscale.track.tables.why_not", lambda client: "a test")
+def test_odd_names_of_metrics_and_long_values_lose_no_point(where):
     names = ["a$b", "a_b", "../x", "/x", "a//b", "x" * 300, "ü", "a b", "."]
     points = pd.DataFrame(
         [
@@ -481,10 +452,7 @@ def scored(*scores):
     return table(*rows), curve("a-0")
 
 
-@pytest.mark.parametrize("writes", ["tables", "batches"])
-def test_models_are_ranked_by_a_score_and_found_by_a_parameter(where, monkeypatch, writes):
-    if writes == "batches":
-        monkeypatch.setattr("flipscale.track.tables.why_not", lambda client: "a test")
+def test_models_are_ranked_by_a_score_and_found_by_a_parameter(where):
     evaluations = {f"a-{n}": "1,000 images" for n in range(3)}
     done = bring(*scored(0.5, 0.75, 0.625), evaluations=evaluations, **where)
     client = MlflowClient(where["tracking_uri"])
@@ -558,7 +526,7 @@ def test_source_user_and_commit_are_mlflow_s_own_tags(where, tmp_path):
     assert model.tags["mlflow.source.git.commit"] == "1" * 40
 
 
-def test_a_run_takes_7_calls_and_a_cell_3(where, monkeypatch, by_batches):
+def test_a_run_takes_7_calls_and_a_cell_3(where, monkeypatch):
     calls = []
 
     def counted(name):

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flipscale.cli import main
-from flipscale.collect.points import FACTS, read_points
+from flipscale.collect.curves import read_points
 from flipscale.errors import FlipscaleError
 from flipscale.plan import plan
 from flipscale.run import RunFolder, State
@@ -85,13 +85,8 @@ class Training:
 
     def collected(self):
         """What collecting leaves."""
-        columns = [(run, read_points(RunFolder(self.folders / run.id))[0]) for run in self.runs]
-        curves = pd.concat(
-            pd.DataFrame({name: points.each(name) for name in ("step", *FACTS)}).assign(
-                metric=[points.metrics[n] for n in points.metric], value=points.values, id=run.id
-            )
-            for run, points in columns
-        )
+        points = {run.id: read_points(RunFolder(self.folders / run.id))[0] for run in self.runs}
+        curves = pd.concat(table.to_pandas().assign(id=run_id) for run_id, table in points.items())
         rows = [
             row(run.id, study="mask", seed=0, samples_seen=32000, mask_ratio=run.settings.mask_ratio, started=STARTED)
             for run in self.runs

@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from flipscale.errors import FlipscaleError
-from flipscale.track import MirrorSource, mirror
 from tests.clusters.mlflow_server import free_port, missing, mlflow_server, postgresql
 from tests.parts import need
 from tests.patience import PATIENCE
@@ -61,21 +60,6 @@ def test_a_server_takes_a_study_and_its_artifacts_once(server, tmp_path):
     assert len(runs) == 4
     assert [p.path for p in MlflowClient(server).list_artifacts(runs["study once"].info.run_id)] == ["speedup.svg"]
     assert len(MlflowClient(server).get_metric_history(runs["a-1"].info.run_id, "train/loss")) == 20
-
-
-def test_what_is_noted_as_there_is_asked_of_the_server_in_one_call(server, tmp_path, monkeypatch):
-    where = {"tracking_uri": server, "artifact_root": tmp_path / "artifacts"}
-    done = bring(*tables("a-1", "a-2"), study="noted", **where)
-    source = MirrorSource("noted", tmp_path / "results.csv", baseline=("mask_ratio",))
-    mirror(source, **where)
-    with monkeypatch.context() as patch:
-        patch.setattr("flipscale.track.experiment.MlflowClient", None)  # a call would fail
-        assert mirror(source, **where).unchanged == 2
-    client = MlflowClient(server)
-    study = runs_there({"tracking_uri": server}, done)["study noted"]
-    client.delete_run(study.info.run_id)
-    assert mirror(source, **where).unchanged == 2
-    assert "study noted" in runs_there({"tracking_uri": server}, done)
 
 
 def test_the_database_itself_is_mirrored_to_as_well(database, server, tmp_path):

@@ -9,14 +9,8 @@ that cannot be read is left out by name, never in silence.
 
 collecting.py  bringing both up to date
 columns.py     the columns of results.csv
-edited.py      what is wrong with a table that was edited, by its line
 rows.py        the row of a run folder
-points.py      the points of a run folder
-curves.py      curves.parquet, a few hundred runs at a time
-cache.py       what was read before and has not changed
-quick.py       JSON and decimals by orjson, as Python has them
-reading.py     finished runs read from their folders, many of them by two processes
-update.py      reading what has changed, and writing the tables
+curves.py      the points of a run folder, and curves.parquet
 tables.py      the tables as DataFrames
 hits.py        which test items each run got right
 chance.py      what guessing gives for a score

@@ -31,8 +31,6 @@ from flipscale.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-_IMAGES_OF_RECIPE_1 = 2000
-
 RETRIEVALS = tuple(name for name in SCORES if "_retrieval_" in name)
 
 
@@ -123,21 +121,13 @@ def _declared_of_pairs(
 ) -> float | None:
     """The same for retrieval and the loss."""
     name, plain = set_and_score(score)
-    images = _images(settings, data, results)
+    images = images_scored(settings.evaluation, data)
     choices = pairs_of(data, images)
     if choices is None and isinstance(data, WebDataset | ShardSet):
         choices = _counted(results, name, images)
     if plain == "held_out_loss" and choices is not None:
         choices = min(LOSS_BATCH, choices)
     return None if choices is None else SCORES[plain].chance(choices)
-
-
-def _images(settings: Settings, data: DataSet | EvaluationSet, results: "pd.DataFrame") -> int:
-    """How many images were scored at most, also under recipe 1, which had a default of its own."""
-    old = "recipe" in results and len(results) > 0 and results["recipe"].eq(1).all()
-    if old and settings.evaluation.images is None:
-        return _IMAGES_OF_RECIPE_1
-    return images_scored(settings.evaluation, data)
 
 
 def _counted(results: "pd.DataFrame", name: str, images: int) -> int | None:

@@ -1,17 +1,16 @@
-"""curves.parquet, written and read a few hundred runs at a time: the points of a study need not fit into memory."""
+"""The points of runs: metrics.jsonl in, curves.parquet out, a few hundred runs at a time."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.points import FACTS, CurvePoints, NumberArray, joined
-from flipscale.run import replacing
+from flipscale.run import RunFolder, replacing
 
 RUNS_IN_A_GROUP = 250
 """Runs whose points make one row group: 200 records of 4 metrics each are 200,000 rows, 10 MB."""
@@ -30,120 +29,78 @@ CURVES_SCHEMA = pa.schema(
     ]
 )
 
+POINTS_SCHEMA = pa.schema(
+    [
+        (name, pa.string() if name == "metric" else CURVES_SCHEMA.field(name).type)
+        for name in CURVES_SCHEMA.names
+        if name != "id"
+    ]
+)
+"""The points of one run."""
 
-def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
+_NO_METRICS = {"step", "samples_seen", "seconds", "time", "scores", "evaluation_seconds"}
+
+_MISSING, _MOST, _NONE = float("nan"), sys.float_info.max, np.empty(0)
+
+
+def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
+    """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
+    records, torn = folder.records()
+    facts: list[list[float]] = []
+    counts: list[int] = []
+    names: list[str] = []
+    values: list[float] = []
+    for record in records:
+        if not -(2**63) <= record["step"] < 2**63:
+            torn += 1
+            continue
+        numbers = _finite(record)
+        metrics = {name: value for name, value in numbers.items() if name not in _NO_METRICS}
+        if isinstance(scores := record.get("scores"), dict):
+            metrics |= _finite(scores)
+        facts.append([record["step"], *(numbers.get(name, _MISSING) for name in ("samples_seen", "seconds", "time"))])
+        counts.append(len(metrics))
+        names += metrics
+        values += metrics.values()
+    step, samples, seconds, time = (np.repeat(of, counts) for of in zip(*facts, strict=True)) if facts else [_NONE] * 4
+    columns = [step.astype("int64"), samples, seconds, pa.array(names, pa.string()), np.array(values, "float64"), time]
+    return pa.table(list(map(pa.array, columns)), schema=POINTS_SCHEMA), torn
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the values that are finite numbers."""
+    return {name: value for name, value in values.items() if type(value) in (int, float) and abs(value) <= _MOST}
+
+
+def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
+    remaining = iter(runs)
     with (
         replacing(path) as file,
         # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
         pq.ParquetWriter(
             file, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
         ) as writer,
-        # Another thread writes while the next runs are read: what it calls releases Python's lock.
-        ThreadPoolExecutor(1) as thread,
     ):
-        written: Future[None] | None = None
-        while group := list(itertools.islice(runs, RUNS_IN_A_GROUP)):
-            if written is not None:
-                written.result()
-            written = thread.submit(lambda group: writer.write_table(_table(group)), group)
-        if written is not None:
-            written.result()
+        while group := list(itertools.islice(remaining, RUNS_IN_A_GROUP)):
+            points = pa.concat_tables([table for _, table in group]).combine_chunks()
+            runs_of_points = np.repeat(np.arange(len(group), dtype="int32"), [len(table) for _, table in group])
+            ids = pa.DictionaryArray.from_arrays(runs_of_points, [run_id for run_id, _ in group])
+            metric = points["metric"].combine_chunks().dictionary_encode()
+            names = sorted(metric.dictionary.to_pylist())
+            codes = np.asarray([names.index(name) for name in metric.dictionary.to_pylist()], "int32")
+            metrics = pa.DictionaryArray.from_arrays(codes[metric.indices.to_numpy()], pa.array(names, pa.string()))
+            of_words = {"id": ids, "metric": metrics}
+            columns = [of_words[name] if name in of_words else points[name] for name in CURVES_SCHEMA.names]
+            writer.write_table(pa.table(columns, schema=CURVES_SCHEMA))
 
 
-@contextmanager
-def open_curves(path: Path) -> Iterator["Curves"]:
-    """A curves.parquet to take the points of some of its runs from."""
-    with pq.ParquetFile(path) as file:
-        yield Curves(file)
-
-
-class Curves:
-    """The points of a curves.parquet by run. The row group asked for last is kept, as runs are asked for in order."""
-
-    def __init__(self, file: pq.ParquetFile):
-        self._file = file
-        self._groups: dict[str, list[int]] = {}
-        for group in range(file.metadata.num_row_groups):
-            for run_id in file.read_row_group(group, columns=["id"])["id"].unique().to_pylist():
-                self._groups.setdefault(run_id, []).append(group)
-        self._held = -1
-        self._points: dict[str, CurvePoints] = {}
-
-    def points(self, run_id: str) -> CurvePoints:
-        """The run's points in the order of the file; none if it has none."""
-        parts = [self._of_group(group)[run_id] for group in self._groups.get(run_id, [])]
-        return parts[0] if len(parts) == 1 else joined(parts)
-
-    def _of_group(self, group: int) -> dict[str, CurvePoints]:
-        if group != self._held:
-            self._held, self._points = group, _by_run(self._file.read_row_group(group))
-        return self._points
-
-
-def _by_run(rows: pa.Table) -> dict[str, CurvePoints]:
-    """The points of each run of a row group."""
-    ids, runs = _words(rows["id"])
-    names, metric = _words(rows["metric"])
-    numbers = {name: rows[name].to_numpy() for name in ("step", *FACTS, "value")}
-    facts = np.stack([numbers[name] for name in FACTS], axis=1)
-    order = np.argsort(runs, kind="stable")
-    bounds = np.searchsorted(runs[order], np.arange(len(ids) + 1))
-    found = {}
-    for run, run_id in enumerate(ids):
-        mine = order[bounds[run] : bounds[run + 1]]
-        if len(mine) and mine[-1] - mine[0] + 1 == len(mine):
-            mine = slice(int(mine[0]), int(mine[-1]) + 1)  # type: ignore[assignment]  # a view in place of a copy
-        codes, metrics = _sorted_words(metric[mine], names)
-        steps = numbers["step"][mine]
-        ones = np.ones(len(steps), "int64")
-        found[run_id] = CurvePoints(steps, facts[mine], ones, numbers["value"][mine], codes, metrics)
-    return found
-
-
-def _words(column: pa.ChunkedArray) -> tuple[list[str], NumberArray]:
-    """The words of a column, and which of them each row has."""
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    whole = column.unify_dictionaries().combine_chunks()
-    return whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False)
-
-
-def _sorted_words(codes: NumberArray, words: Sequence[str]) -> tuple[NumberArray, tuple[str, ...]]:
-    """The words that are used, sorted, and which of them each row has."""
-    used = np.flatnonzero(np.bincount(codes, minlength=len(words))).tolist()
-    found = sorted((words[code], code) for code in used)
-    names = tuple(word for word, _ in found)
-    if names == tuple(words):
-        return codes, names
-    place = np.empty(len(words), "int32")
-    place[[code for _, code in found]] = range(len(found))
-    return place[codes], names
-
-
-def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
-    points = joined([points for _, points in group])
-    metric, metrics = _sorted_words(points.metric, points.metrics)
-    runs = np.repeat(np.arange(len(group), dtype="int32"), [len(points) for _, points in group])
-    columns = {
-        "id": _dictionary(runs, [run_id for run_id, _ in group]),
-        "metric": _dictionary(metric, metrics),
-        "value": _array(points.values),
-        **{name: _array(points.each(name)) for name in ("step", *FACTS)},
-    }
-    return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
-
-
-# Made from arrays in memory: `pa.array` and `pa.table` import pandas, which takes as long as reading 150 runs.
-
-
-def _array(numbers: NumberArray) -> pa.Array:
-    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
-
-
-def _dictionary(codes: NumberArray, words: Sequence[str]) -> pa.DictionaryArray:
-    """A column of words: which of them each row has."""
-    texts = [word.encode() for word in words]
-    bounds = np.cumsum([0, *map(len, texts)], dtype="int32")
-    of_words = pa.StringArray.from_buffers(len(texts), pa.py_buffer(bounds), pa.py_buffer(b"".join(texts)))
-    return pa.DictionaryArray.from_arrays(_array(codes), of_words)
+def points_by_run(path: Path) -> Mapping[str, pa.Table]:
+    """The points of a curves.parquet that `write_curves` wrote, by run."""
+    table = pq.read_table(path, schema=CURVES_SCHEMA).unify_dictionaries()
+    ids = table["id"].combine_chunks()
+    codes, names = ids.indices.to_numpy(), ids.dictionary.to_pylist()
+    points = table.drop_columns("id").cast(POINTS_SCHEMA)
+    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
+    ends = [*starts[1:], len(codes)]
+    return {names[codes[start]]: points.slice(start, end - start) for start, end in zip(starts, ends, strict=True)}

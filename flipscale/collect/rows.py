@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from flipscale.cell import write_cell
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
-from flipscale.collect.quick import parsed, texts_of
 from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
 from flipscale.identity import RECIPE, differences
 from flipscale.plain_files import read_json_object
@@ -24,7 +23,6 @@ from flipscale.run import (
     checked,
     is_number,
     read_object,
-    read_result,
     standing_scores,
 )
 from flipscale.scores import SCORES, is_own_score
@@ -43,7 +41,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
 
     The row has the columns of COLUMNS and those of evaluation sets; missing values are None, or absent for a set.
     """
-    result = read_result(os.fspath(folder), parsed)
+    result = folder.result()
     if result is None:
         raise RunFolderError(f"{folder.path / 'result.json'}: disappeared while it was read; collect again.")
     as_planned = _check_same_run(run, folder)
@@ -60,15 +58,6 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     row |= {name: checked(value, "float", name, folder) for name, value in of_sets.items()}
     row |= _means(evaluation, row)
     return row, tuple(name for name in result.scores if name not in columns)
-
-
-def as_texts(row: ResultRow) -> dict[str, str]:
-    """The row as results.csv has it: missing values empty, floats as the shortest decimals that read back the same."""
-    floats = iter(texts_of([value for value in row.values() if type(value) is float]))
-    return {
-        name: next(floats) if type(value) is float else "" if value is None else str(value)
-        for name, value in row.items()
-    }
 
 
 def _means(evaluation: Evaluation, row: ResultRow) -> ResultRow:
@@ -163,7 +152,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> bool:
 
     Parts outside the id may differ: the place of data, and settings added since then, which mean 'as before'.
     """
-    data = read_object(os.fspath(folder), "run.json", parsed)
+    data = read_object(os.fspath(folder), "run.json")
     if data == {"schema": FOLDER_SCHEMA, **asked_as_json(Asked.of(run))}:
         return True  # Nearly always, and the request then need not be read as such.
     if data is None:

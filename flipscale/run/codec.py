@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, cast
 
@@ -43,11 +43,8 @@ missing: submitting again writes them."""
 # Reading
 
 
-def read_object(folder: str, name: str, parse: Callable[[bytes], Any] | None = None) -> JsonObject | None:
-    """The JSON object in a file of a run folder; None if there is no such file. RunFolderError states its fault.
-
-    parse: reads the file's text as `parsed` does, and may be faster.
-    """
+def read_object(folder: str, name: str) -> JsonObject | None:
+    """The JSON object in a file of a run folder; None if there is no such file. RunFolderError states its fault."""
     try:
         text = read_bytes(f"{folder}/{name}")
     except (FileNotFoundError, NotADirectoryError):
@@ -58,7 +55,7 @@ def read_object(folder: str, name: str, parse: Callable[[bytes], Any] | None = N
         return None
     try:
         # error.json is only shown, with halves escaped.
-        data = parse(text) if parse else parsed(text, halves=name == "error.json")
+        data = parsed(text, halves=name == "error.json")
     except ValueError as error:
         what = f"not JSON ({error}). It was not written by flipscale, or the disk was full; delete the file and submit"
         raise RunFolderError(f"{Path(folder, name)}: {what} again.") from error
@@ -147,9 +144,9 @@ def read_job(folder: str) -> Job | None:
         raise RunFolderError(f"{path}: {error}, so it is not flipscale's; delete it and submit again.") from error
 
 
-def read_result(folder: str, parse: Callable[[bytes], Any] | None = None) -> Result | None:
+def read_result(folder: str) -> Result | None:
     """The content of result.json. RunFolderError for a fact that is not a number, for example after an edit."""
-    data = read_object(folder, "result.json", parse)
+    data = read_object(folder, "result.json")
     return None if data is None else result_from_json(data, folder)
 
 

@@ -2,6 +2,9 @@
 
 MLflow cannot change a parameter, and keeps an old point beside a new one at the same step. A changed run is therefore
 written anew and the old one deleted there: it can be restored in MLflow, and never exists twice.
+
+Each run has a model, an entry with its parameters and results, to which its weights are added by choice: MLflow ranks
+models by a score. MLflow reads all points of a model each time, so curves stay with the run.
 """
 
 import fcntl
@@ -9,8 +12,10 @@ import hashlib
 import logging
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,30 +26,40 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
-import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from flipscale.collect import read_results
-from flipscale.collect.curves import open_curves
+from flipscale.collect import read_curves, read_results
 from flipscale.errors import FlipscaleError, missing_package
 from flipscale.guard import plain_file
 from flipscale.run import WEIGHTS_FILE
 from flipscale.track.address import is_server, may_hold, without_secrets
-from flipscale.track.content import MOST_CURVE_POINTS, Content, contents
-from flipscale.track.last_mirror import MIRROR_VERSION
-from flipscale.track.models import delete_lost_models, delete_models_of, output_ids
-from flipscale.track.rows import milliseconds
-from flipscale.track.source import MirrorOptions, MirrorSource, lies_in
-from flipscale.track.writing import THREADS, ByBatches, Writer
+from flipscale.track.content import Content, DataSetUsed, contents
+from flipscale.track.rows import milliseconds, model_name
+from flipscale.track.source import MIRROR_VERSION, Mirrored, MirrorSource, lies_in
 
 _DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
 """Databases that MLflow can be: what an address begins with."""
 
+MLFLOW_BATCH = 1000
+"""Metrics, parameters and tags in one call; MLflow refuses more."""
+
+THREADS, AHEAD = 4, 16
+"""Calls to a server at once, as each waits for the server most of its time, and the most runs that wait for one."""
 
 LIVE = "live"
 """The kind of a run that was written while it ran: collecting writes it anew, as a run (live.py)."""
@@ -53,47 +68,41 @@ CODE_DIFFERS = "flipscale.code_differs"
 """Tag of the study's run: how many of its runs were trained by other code than today's."""
 
 
-@dataclass(frozen=True)
-class UpToDate:
-    """The changes, in runs, and the present content of MLflow."""
-
-    created: int
-    updated: int
-    unchanged: int
-    experiment_id: str
-    study_run: str
-    """The id of the study's run."""
-    digest: str
-    """Its tag `flipscale.digest`."""
-    refused: str = ""
-    """Where MLflow wanted artifacts that were not sent there."""
-
-
 def bring_up_to_date(
-    source: MirrorSource, artifacts: Sequence[Path], tracking_uri: str, artifact_root: Path, options: MirrorOptions
-) -> UpToDate | None:
-    """See `flipscale.track.mirror`. None where there is no row to mirror."""
+    source: MirrorSource,
+    artifacts: Sequence[Path],
+    tracking_uri: str,
+    artifact_root: Path,
+    *,
+    all_points: bool,
+    models: bool,
+    thoroughly: bool,
+) -> tuple[Mirrored, str]:
+    """See `flipscale.track.mirror`. Also returns where MLflow wanted artifacts that were not sent there."""
     results = read_results(source.results)
     if results.empty:
-        return None
-    whole = _digest_of_all(source, artifacts, options)
+        return Mirrored(0, 0, 0, None), ""
+    whole = hashlib.sha256(repr([MIRROR_VERSION, all_points, models, source.facts]).encode())
+    for file in (source.results, source.curves, *artifacts):
+        if file.is_file():
+            whole.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     with open_experiment(source, tracking_uri, artifact_root) as experiment:
         client = experiment.client
         studies = experiment.study_runs()
-        if not options.thoroughly and len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == whole:
-            return UpToDate(0, 0, len(results), experiment.id, studies[0].info.run_id, whole)
+        is_there = len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == whole.hexdigest()
+        if is_there and not thoroughly:
+            return Mirrored(0, 0, len(results), experiment.id), ""
         for study in studies:
             # Until everything is there, it must not say so.
             client.set_tag(study.info.run_id, "flipscale.digest", "")
-        rows = _mirror_rows(experiment, results, options)
+        all_of_it = contents(results, read_curves(source.curves), source, all_points=all_points)
+        done = _mirror_rows(experiment, all_of_it, models=models)
         times = milliseconds(results["started"].min()), milliseconds(results["finished"].max())
         study_run = _mirror_study(experiment, studies, artifacts, times)
-        experiment.delete_lost_runs()
+        experiment.delete_lost()
         # The digest goes last: with it, all of the study is there.
-        client.set_tag(study_run, "flipscale.digest", whole)
-        return UpToDate(
-            rows.created, rows.updated, rows.unchanged, experiment.id, study_run, whole, ", ".join(experiment.refused)
-        )
+        client.set_tag(study_run, "flipscale.digest", whole.hexdigest())
+        return done, ", ".join(experiment.refused)
 
 
 @contextmanager
@@ -162,17 +171,6 @@ def _note_tags(source: MirrorSource) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _MirroredRun:
-    """A run that MLflow has."""
-
-    run_id: str
-    kind: str | None
-    digest: str | None
-    parent: str | None
-    model: str | None
-
-
-@dataclass(frozen=True)
 class Experiment:
     """The study's experiment."""
 
@@ -182,8 +180,10 @@ class Experiment:
     artifact_root: Path
     refused: set[str] = field(default_factory=set)
     """Where MLflow wanted artifacts, outside of its store."""
-    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Names this mirroring, see `delete_lost_runs`."""
+    marks: dict[str, str] = field(default_factory=lambda: {"flipscale.writer": uuid.uuid4().hex})
+    """Tags of each run and model that this mirroring creates, see `delete_lost`."""
+    models: list[str] = field(default_factory=list)
+    """The ids of the models that it created."""
 
     def keeps_at(self, location: str) -> bool:
         """Whether artifacts may go to this location of MLflow's; one that may not is noted."""
@@ -193,163 +193,186 @@ class Experiment:
         return may
 
     @property
-    def marks(self) -> Mapping[str, str]:
-        """Tags of each run that this mirroring creates through MLflow's client."""
-        return {"flipscale.writer": self.writer}
-
-    @property
     def study_key(self) -> str:
         return f"study {self.source.study}"  # a run id has no space
 
-    def study_runs(self) -> Sequence[Run]:
+    def study_runs(self) -> list[Run]:
         """The study's own run; several where two machines made it at once."""
-        found: Sequence[Run] = self.client.search_runs(
-            [self.id], f"tags.`flipscale.id` = '{self.study_key}'", max_results=10
-        )
-        return found
+        return self._search(f"tags.`flipscale.id` = '{self.study_key}'")
 
-    def runs(self) -> dict[str, list[_MirroredRun]]:
+    def runs(self) -> dict[str, list[Run]]:
         """All others by their flipscale id: read once, as one look-up by tag costs 50 ms."""
-        found: dict[str, list[_MirroredRun]] = {}
-        for run in self._all_runs():
-            tags = run.data.tags
-            key = tags.get("flipscale.id")
+        found: dict[str, list[Run]] = {}
+        for run in self._search(""):
+            key = run.data.tags.get("flipscale.id")
             if key and key != self.study_key:
-                kind, digest, model = (tags.get(f"flipscale.{name}") for name in ("kind", "digest", "model"))
-                parent = tags.get("mlflow.parentRunId")
-                found.setdefault(key, []).append(_MirroredRun(run.info.run_id, kind, digest, parent, model))
+                found.setdefault(key, []).append(run)
         return found
 
-    def _all_runs(self) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.id], run_view_type=ViewType.ACTIVE_ONLY, max_results=1000, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+    def _search(self, query: str) -> list[Run]:
+        page = self.client.search_runs([self.id], query, max_results=1000)
+        found = [*page]
+        while page.token:
+            page = self.client.search_runs([self.id], query, max_results=1000, page_token=page.token)
+            found += page
+        return found
 
-    def delete_lost_runs(self) -> None:
-        """Delete the runs that MLflow created for this mirroring although their ids never arrived.
+    def delete_lost(self) -> None:
+        """Delete the runs and models that MLflow created for this mirroring although their ids never arrived.
 
         MLflow's client repeats a call whose answer was lost, and creating a run twice makes two runs. All runs whose
         id arrived are FINISHED by now, so any that is still RUNNING is such a run.
         """
-        query = f"attributes.status = 'RUNNING' and tags.`flipscale.writer` = '{self.writer}'"
-        for run in self.client.search_runs([self.id], query, run_view_type=ViewType.ACTIVE_ONLY):
+        ((tag, writer),) = self.marks.items()
+        for run in self._search(f"attributes.status = 'RUNNING' and tags.`{tag}` = '{writer}'"):
             self.client.delete_run(run.info.run_id)
+        self.delete_models(f"tags.`{tag}` = '{writer}'", but=self.models)
+
+    def delete_models(self, query: str, but: Sequence[str] = ()) -> None:
+        """Delete these models, but for some: MLflow would go on finding those of runs that are deleted."""
+        page = self.client.search_logged_models([self.id], query, max_results=50)
+        found = [*page]
+        while page.token:
+            page = self.client.search_logged_models([self.id], query, max_results=50, page_token=page.token)
+            found += page
+        for model in found:
+            if model.model_id not in but:
+                self.client.delete_logged_model(model.model_id)
 
 
 # What is written
 
 
-def _mirror_rows(experiment: Experiment, results: pd.DataFrame, options: MirrorOptions) -> "_RowMirror":
+def _mirror_rows(experiment: Experiment, all_of_it: Iterable[Content], *, models: bool) -> Mirrored:
     """Write the runs of cells and rows that MLflow lacks or has with other content."""
-    source, client = experiment.source, experiment.client
-    with ExitStack() as stack:
-        writer = stack.enter_context(closing(_writer(experiment)))
-        curves = stack.enter_context(open_curves(source.curves)) if source.curves.exists() else None
-        rows = _RowMirror(client, writer, experiment.runs())
-        for content in contents(results, curves, about=source.about, all_points=options.all_points):
-            rows.bring(content)
-        writer.flush()
-        if writer.models:
-            delete_lost_models(client, experiment.id, experiment.marks, writer.models)
-    # The old ones go last: if this is cut short, runs exist twice until the next time.
-    superfluous = list(rows.superfluous())
-    for run_id in superfluous:
-        client.delete_run(run_id)
-    delete_models_of(client, experiment.id, superfluous)
-    if options.models and source.runs is not None:
-        for key, model in rows.models.items():
-            _mirror_model(experiment, source.runs / key, rows.run_ids[key], model)
-    return rows
+    client, known = experiment.client, experiment.runs()
+    ids: dict[str, str] = {}
+    replaced: list[Run] = []
+    counts = {"created": 0, "updated": 0, "unchanged": 0}
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(THREADS if is_server(client.tracking_uri) else 1) as pool:
+        try:
+            for content in all_of_it:
+                old = known.pop(content.key, [])
+                same = next((run for run in old if run.data.tags.get("flipscale.digest") == content.digest), None)
+                parent = {"mlflow.parentRunId": ids[content.parent]} if content.parent else {}
+                if same is None:
+                    ids[content.key] = _create(experiment, content, parent)
+                    waiting.append(pool.submit(_fill, experiment, ids[content.key], content))
+                    if len(waiting) > AHEAD:
+                        waiting.popleft().result()
+                else:
+                    ids[content.key] = same.info.run_id
+                    _move(client, same, parent.get("mlflow.parentRunId"))
+                replaced += [run for run in old if run is not same]
+                if content.kind == "run":
+                    counts["unchanged" if same else "updated" if old else "created"] += 1
+            for writing in waiting:
+                writing.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    # The old ones go last: if this is cut short, runs exist twice until the next time. Rows that are gone stay.
+    left = [run for runs in known.values() for run in runs if run.data.tags.get("flipscale.kind") in ("cell", LIVE)]
+    for run in [*replaced, *left]:
+        client.delete_run(run.info.run_id)
+        experiment.delete_models(f"source_run_id = '{run.info.run_id}'")
+    if models and experiment.source.runs is not None:
+        for key, run_id in ids.items():
+            _mirror_model(experiment, experiment.source.runs / key, run_id)
+    return Mirrored(counts["created"], counts["updated"], counts["unchanged"], experiment.id)
 
 
-def _writer(experiment: Experiment) -> Writer:
-    """The fastest writer available."""
+def _move(client: MlflowClient, run: Run, parent: str | None) -> None:
+    before = run.data.tags.get("mlflow.parentRunId")
+    if parent and before != parent:
+        client.set_tag(run.info.run_id, "mlflow.parentRunId", parent)
+    elif before and not parent:
+        client.delete_tag(run.info.run_id, "mlflow.parentRunId")
+
+
+def _create(experiment: Experiment, content: Content, parent: dict[str, str]) -> str:
+    tags = {"flipscale.id": content.key, "flipscale.kind": content.kind, **content.tags, **parent, **experiment.marks}
+    run = experiment.client.create_run(experiment.id, start_time=content.started, tags=tags, run_name=content.name)
+    return str(run.info.run_id)
+
+
+def _fill(experiment: Experiment, run_id: str, content: Content) -> None:
+    """Write a run that was created: 6 calls with up to 900 points, 2 for a cell, and one for each 1,000 points more."""
     client = experiment.client
-    if is_server(client.tracking_uri):
-        return ByBatches(client, experiment.id, threads=THREADS, marks=experiment.marks)
-    # A client of a server needs no database, and this import loads one's code.
-    from flipscale.track.tables import by_tables
-
-    return by_tables(client, experiment.id) or ByBatches(client, experiment.id, 1, experiment.marks)
-
-
-@dataclass
-class _RowMirror:
-    """Goes through what MLflow is to have, and writes what it lacks."""
-
-    client: MlflowClient
-    writer: Writer
-    known: dict[str, list[_MirroredRun]]
-    """What MLflow has and has not been matched yet, by key."""
-    run_ids: dict[str, str] = field(default_factory=dict)
-    """Key to the id of its run in MLflow."""
-    models: dict[str, str | None] = field(default_factory=dict)
-    """By the key of each row, which of its weights MLflow has."""
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    _replaced: list[str] = field(default_factory=list)
-
-    def bring(self, content: Content) -> None:
-        """Have MLflow hold this run, under its parent."""
-        parent_id = self.run_ids.get(content.parent or "")
-        old = self.known.pop(content.key, [])
-        same = next((run for run in old if run.digest == content.digest), None)
-        if same is None:
-            self.run_ids[content.key] = self.writer.add(content, parent_id)
-        else:
-            self.run_ids[content.key] = same.run_id
-            self._move(same, parent_id)
-        self._replaced += [run.run_id for run in old if run is not same]
-        if content.kind == "run":
-            self.models[content.key] = same.model if same else None
-            self._count(same is not None, bool(old))
-
-    def _move(self, run: _MirroredRun, parent_id: str | None) -> None:
-        if parent_id and run.parent != parent_id:
-            self.client.set_tag(run.run_id, "mlflow.parentRunId", parent_id)
-        elif run.parent and not parent_id:
-            self.client.delete_tag(run.run_id, "mlflow.parentRunId")
-
-    def _count(self, same: bool, had_one: bool) -> None:
-        if same:
-            self.unchanged += 1
-        elif had_one:
-            self.updated += 1
-        else:
-            self.created += 1
-
-    def superfluous(self) -> Iterable[str]:
-        """Runs that others have replaced, cells without a row, and what was written while runs ran.
-
-        Rows that are gone stay.
-        """
-        yield from self._replaced
-        yield from (run.run_id for runs in self.known.values() for run in runs if run.kind in ("cell", LIVE))
+    model_id = _log_model(experiment, run_id, content) if content.finals else None
+    metrics = []
+    for number, (name, value, time, step) in enumerate(dict.fromkeys(content.points)):
+        of_model = {"model_id": model_id} if model_id is not None and number < content.finals else {}
+        if of_model and (used := content.tested_on.get(name)):
+            of_model |= {"dataset_name": used.name, "dataset_digest": used.digest}
+        metrics.append(Metric(name, value, time, step, **of_model))
+    params = [Param(name, value) for name, value in content.params.items()]
+    last = MLFLOW_BATCH - len(params) - 1
+    for start in range(last, len(metrics), MLFLOW_BATCH):
+        client.log_batch(run_id, metrics[start : start + MLFLOW_BATCH])
+    client.set_terminated(run_id, "FINISHED", content.finished)
+    if model_id is not None:
+        client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    # The digest comes with the last of it: a run that was cut short has none, and is written anew next time.
+    client.log_batch(run_id, metrics[:last], params, [RunTag("flipscale.digest", content.digest)])
 
 
-def _mirror_model(experiment: Experiment, folder: Path, run_id: str, known: str | None) -> None:
+def _log_model(experiment: Experiment, run_id: str, content: Content) -> str:
+    """Make the model of a run, and link it and the data sets to the run."""
+    client = experiment.client
+    kept = ("flipscale.study", "flipscale.cell", "mlflow.source.git.commit")
+    tags = {name: content.tags[name] for name in kept if name in content.tags}
+    model = client.create_logged_model(
+        experiment.id,
+        name=model_name(content.name),
+        source_run_id=run_id,
+        tags={"flipscale.id": content.key, **tags, **experiment.marks},
+        params=dict(content.params),
+        model_type="open_clip",
+    )
+    model_id = str(model.model_id)
+    experiment.models.append(model_id)
+    inputs = [_input(used) for used in content.data_sets]
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException:
+        # Two runs made the same data set at once, which MLflow refuses one of them; by now it is there.
+        client.log_inputs(run_id, inputs)
+    try:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, max(point.step for point in content.points))])
+    except MlflowException:
+        # MLflow refuses an output that is there: the answer to a first call was lost.
+        if model_id not in _output_ids(client, run_id):
+            raise
+    return model_id
+
+
+def _input(used: DataSetUsed) -> DatasetInput:
+    # The kind of source is flipscale: its words are ours.
+    data_set = Dataset(used.name, used.digest, "flipscale", used.about)
+    return DatasetInput(data_set, [InputTag("mlflow.data.context", used.used_for)])
+
+
+def _output_ids(client: MlflowClient, run_id: str) -> list[str]:
+    """The models of a run."""
+    outputs = client.get_run(run_id).outputs
+    return [str(output.model_id) for output in outputs.model_outputs] if outputs else []
+
+
+def _mirror_model(experiment: Experiment, folder: Path, run_id: str) -> None:
     """The run's weights as an artifact of its model, unless they are there; a run that has none is skipped."""
-    weights = folder / WEIGHTS_FILE
+    weights, client = folder / WEIGHTS_FILE, experiment.client
     if not lies_in(weights, [folder]):
         return
     found = weights.stat()
     identity = f"{found.st_size}-{found.st_mtime_ns}"
-    if known == identity:
+    if client.get_run(run_id).data.tags.get("flipscale.model") == identity:
         return
-    client = experiment.client
-    models = [client.get_logged_model(model_id) for model_id in output_ids(client, run_id)]
-    if not all(experiment.keeps_at(str(model.artifact_location)) for model in models):
-        return
-    for model in models:
-        client.log_model_artifact(model.model_id, str(weights))
-    client.set_tag(run_id, "flipscale.model", identity)
+    models = [client.get_logged_model(model_id) for model_id in _output_ids(client, run_id)]
+    if all(experiment.keeps_at(str(model.artifact_location)) for model in models):
+        for model in models:
+            client.log_model_artifact(model.model_id, str(weights))
+        client.set_tag(run_id, "flipscale.model", identity)
 
 
 def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]) -> str:
@@ -359,7 +382,7 @@ def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequenc
         run, tags = old[0], old[0].data.tags
     else:
         tags = {"flipscale.id": experiment.study_key, "flipscale.kind": "study", "flipscale.study": study}
-        tags |= {**_note_tags(experiment.source), **experiment.source.about.source_tags, **experiment.marks}
+        tags |= {**_note_tags(experiment.source), **experiment.source.source_tags, **experiment.marks}
         run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=study)
         tags = {}
     run_id = str(run.info.run_id)
@@ -378,16 +401,6 @@ def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequenc
         client.delete_tag(run_id, CODE_DIFFERS)
     client.set_terminated(run_id, "FINISHED", times[1])
     return run_id
-
-
-def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: MirrorOptions) -> str:
-    """Digest of everything that is mirrored for the study."""
-    facts = [MIRROR_VERSION, MOST_CURVE_POINTS, options.all_points, options.models]
-    digest = hashlib.sha256(repr([*facts, *source.facts]).encode())
-    for file in (source.results, source.curves, *artifacts):
-        if file.is_file():
-            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 # How it is done

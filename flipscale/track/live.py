@@ -9,19 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from flipscale.collect.points import CurvePoints, read_points
+from flipscale.collect.curves import read_points
 from flipscale.plan import Run
 from flipscale.run import RunFolder, State
 from flipscale.scores import is_score
-from flipscale.track.content import MOST_CURVE_POINTS, params_of, point_name
-from flipscale.track.experiment import LIVE, Experiment, open_experiment
+from flipscale.track.content import MOST_CURVE_POINTS, params_of, points_of
+from flipscale.track.experiment import LIVE, MLFLOW_BATCH, Experiment, open_experiment
 from flipscale.track.rows import TableRow, row_of_plan, run_name
 from flipscale.track.source import MirrorSource
-from flipscale.track.writing import MLFLOW_BATCH
 
 _ENDED = {State.FINISHED: "FINISHED", State.FAILED: "FAILED", State.CANCELLED: "KILLED", State.LOST: "FAILED"}
 
@@ -84,7 +82,7 @@ class LiveCurves:
             size = (folder.path / "metrics.jsonl").stat().st_size
         except OSError:
             size = 0
-        points = list(_new_points(read_points(folder)[0], run, sent)) if size != sent.size else []
+        points = list(_new_points(folder, run, sent)) if size != sent.size else []
         if not points and not (ended and sent.mlflow_id):
             return None
         return _News(run, sent, points, size, ended)
@@ -113,11 +111,9 @@ class LiveCurves:
         self._sent[news.run.id] = sent
 
     def _create(self, experiment: Experiment, row: TableRow, started: int) -> str:
-        about = self.source.about
         tags = {"flipscale.id": row.id, "flipscale.kind": LIVE, "flipscale.study": self.source.study}
-        tags |= about.source_tags
-        tags |= {"mlflow.user": user} if (user := about.user(row.id)) else {}
-        name = run_name(row, about.baseline)
+        tags |= self.source.source_tags | self.source.user_tag(row.id)
+        name = run_name(row, self.source.baseline)
         run = experiment.client.create_run(experiment.id, start_time=started, tags=tags, run_name=name)
         return str(run.info.run_id)
 
@@ -140,25 +136,18 @@ def _make_room(experiment: Experiment) -> None:
         experiment.client.set_tag(study.info.run_id, "flipscale.digest", "")
     for runs in experiment.runs().values():
         for run in runs:
-            if run.kind == LIVE:
-                experiment.client.delete_run(run.run_id)
+            if run.data.tags.get("flipscale.kind") == LIVE:
+                experiment.client.delete_run(run.info.run_id)
 
 
-def _new_points(points: CurvePoints, run: Run, sent: _Sent) -> Iterator[Metric]:
+def _new_points(folder: RunFolder, run: Run, sent: _Sent) -> Iterator[Metric]:
     """The points that lie in a hundredth of the schedule that has none yet, and all scores, as collecting has them."""
     reached = dict(sent.parts)
-    columns = (points.each("samples"), points.each("time"), points.each("seconds"), points.values)
-    for code, samples, time, seconds, value in zip(points.metric, *columns, strict=True):
-        if np.isnan(samples):
-            continue
-        metric = points.metrics[code]
-        name, step = point_name(metric), int(samples)
+    for name, value, time, step in points_of(read_points(folder)[0].to_pandas(), 0.0):
         part = _part(step, run)
-        if part <= (sent.parts if is_score(metric) else reached).get(name, -1):
-            continue
-        reached[name] = part
-        when = time if np.isfinite(time) else np.nan_to_num(seconds)
-        yield Metric(name, float(value), round(float(when) * 1000), step)
+        if part > (sent.parts if is_score(name) else reached).get(name, -1):
+            reached[name] = part
+            yield Metric(name, value, time, step)
 
 
 def _part(step: int, run: Run) -> int:

@@ -1,41 +1,14 @@
-"""The results of a study to mirror, and which files may be sent."""
+"""The results of a study to mirror, which files may be sent, and what came of it."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
 
-SOURCE_NAME, SOURCE_TYPE = "mlflow.source.name", "mlflow.source.type"
-"""MLflow's own tags for the source of a run, which its page shows."""
-
-
-@dataclass(frozen=True)
-class About:
-    """What is known about a study's runs beyond its table."""
-
-    baseline: Sequence[str] = ()
-    """Settings that tell the arms of a comparison apart; names begin with them."""
-    runs: Path | None = None
-    """The folder of run folders, for facts that have no column."""
-    evaluations: Mapping[str, str] = field(default_factory=dict)
-    """By the id of a run, what it is evaluated on, in words."""
-    file: str = ""
-    """The name of the study's file."""
-
-    @property
-    def source_tags(self) -> dict[str, str]:
-        """What MLflow's page shows as the source of a run."""
-        return {SOURCE_NAME: self.file, SOURCE_TYPE: "JOB"} if self.file else {}
-
-    def user(self, run_id: str) -> str:
-        """Whose the run's folder is; '' where that is not known."""
-        if self.runs is None:
-            return ""
-        try:
-            return (self.runs / run_id).owner()
-        except (OSError, KeyError, NotImplementedError):
-            return ""
+MIRROR_VERSION = 4
+"""Version of the content written into MLflow: a new one mirrors every run again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +21,7 @@ class MirrorSource:
     """results.csv, with its curves.parquet beside it, if there is one."""
     question: str = ""
     baseline: Sequence[str] = ()
-    """Settings that tell the arms of a comparison apart; with the study's cell they name a cell in MLflow."""
+    """Settings that tell the arms of a comparison apart; names begin with them."""
     files: Sequence[Path] = ()
     """Artifacts of the study's run: figures, study file, comparison."""
     roots: Sequence[Path] = ()
@@ -58,16 +31,14 @@ class MirrorSource:
     code: str = ""
     """The remark on runs whose code differs from today's. It holds nothing that every edit of the code would change, or
     everything would be sent again each time."""
-
     evaluations: Mapping[str, str] = field(default_factory=dict)
     """By the id of a run, what it is evaluated on, in words: MLflow tells data sets apart by it."""
     file: str = ""
-    """The name of the study's file, which MLflow shows as the source of a run."""
+    """The name of the study's file."""
 
     @property
-    def about(self) -> About:
-        """What is known about its runs beyond the table."""
-        return About(self.baseline, self.runs, self.evaluations, self.file)
+    def curves(self) -> Path:
+        return self.results.with_name("curves.parquet")
 
     @property
     def facts(self) -> list[object]:
@@ -75,8 +46,15 @@ class MirrorSource:
         return [self.study, self.question, [*self.baseline], self.code, sorted(self.evaluations.items()), self.file]
 
     @property
-    def curves(self) -> Path:
-        return self.results.with_name("curves.parquet")
+    def source_tags(self) -> dict[str, str]:
+        """What MLflow's page shows as the source of a run."""
+        return {"mlflow.source.name": self.file, "mlflow.source.type": "JOB"} if self.file else {}
+
+    def user_tag(self, run_id: str) -> dict[str, str]:
+        """Whose the run's folder is, for MLflow's page; nothing where that is not known."""
+        with contextlib.suppress(OSError, KeyError, NotImplementedError):
+            return {"mlflow.user": (self.runs / run_id).owner()} if self.runs else {}
+        return {}
 
     def artifacts(self) -> tuple[list[Path], tuple[str, ...]]:
         """The files that may be sent, and remarks on the others."""
@@ -90,15 +68,19 @@ class MirrorSource:
 
 
 @dataclass(frozen=True)
-class MirrorOptions:
-    """How much is sent, and how closely MLflow is looked at."""
+class Mirrored:
+    """The changes of mirroring, in runs; those of cells and of the study are not counted."""
 
-    all_points: bool = False
-    """Every point of the curves, rather than a hundred of each."""
-    models: bool = False
-    """The weights of each run that has some."""
-    thoroughly: bool = False
-    """Look at every run in MLflow, even if the study's own run says that all of them are up to date."""
+    created: int
+    """Runs that MLflow did not have."""
+    updated: int
+    """Runs whose row or curves had changed."""
+    unchanged: int
+    """Runs that were there as they are: no call was made for them."""
+    experiment_id: str | None
+    """The study's experiment; None where there was no row to mirror."""
+    left_out: tuple[str, ...] = ()
+    """Files that are not artifacts, and why."""
 
 
 def lies_in(file: Path, roots: Sequence[Path]) -> bool:
