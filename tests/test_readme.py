@@ -24,7 +24,7 @@ def test_what_is_not_tested_and_how_to_install_stand_in_the_first_screen() -> No
 
 def numberless(line: str) -> str:
     """What a line says up to its first colon or bracket, without its numbers."""
-    return re.sub(r"[\d.,]+", "N", re.split(r"[:(]", line)[0]).strip()
+    return " ".join(re.sub(r"[\d.,]+k?", "N", re.split(r"[:(]", line)[0]).split())
 
 
 @pytest.mark.slow
