@@ -258,7 +258,8 @@ def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[floa
         return "points: gains of one seed, which gives no CI"
     bars = BARS
     if any(gain.corrected for gain in gains):
-        bars += f", thick uncorrected, thin corrected for {comparison.gains_claimed} comparisons"
+        n = comparison.gains_claimed
+        bars += f", thick uncorrected, thin corrected for {f'{n} comparisons' if n else 'the claims of their family'}"
     return f"points: mean gains, filled where significant\nbars: {bars}{beyond_words(gains, limits)}"
 
 

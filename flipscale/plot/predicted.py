@@ -60,8 +60,7 @@ def _panel(data: FigureData, rows: pd.DataFrame, cost: str, predicted: str, meas
         log_axis(ax.yaxis, ends, words)
         ax.set_xlim(*ends)
         ax.set_ylim(*ends)
-        ax.set_aspect("equal")
         ax.set_xlabel(f"predicted{unit}")
 
     marks = "a point is a run" + ("; the plan counts tensors, a CPU's peak memory also holds data" if cpu else "")
-    return Panel(title, rows, draw, f"measured{unit}", marks, size=(7.2, 4.2))
+    return Panel(title, rows, draw, f"measured{unit}", marks, size=(7.2, 4.8))
