@@ -530,7 +530,7 @@ def gain_cell(comparison: Comparison, gain: Estimate | None, *, brief: bool = Tr
     found, number = finding(gain), gain_number(comparison, gain.mean, brief=brief)
     if found.failures:
         theirs, ours = found.failures
-        failed = f"fails {ours}/{gain.n}, base {theirs}/{gain.n}"
+        failed = f"fail {ours}/{gain.n}, base {theirs}/{gain.n}"
         return failed if brief else f"{number} ({failed})"
     if found.interval is None:
         return f"{number} ({COUNTED[found.effect]})"

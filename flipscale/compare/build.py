@@ -134,7 +134,8 @@ def _compared(
     cost, along = table.costs[0], table.costs if curves else ()
     read = curves_of(points.all, points.arms, along, fraction=table.fraction, lower=table.lower, looks=looks)
     found = study_noise(pairs, fraction=table.fraction, lower=table.lower, stated=stated) if pairs else None
-    seeds = Counter((point.series, point.cell, point.arm) for point in points.all)
+    runs = {(point.series, point.cell, point.arm, point.seed) for point in points.all}
+    seeds = Counter(run[:3] for run in runs)  # A table without cells has each seed at several lengths.
     all_pairs = judged(pairs, found, table.margin, looks) if found else ()
     corrected = corrected_curves(read, cost, stated, looks)
     return Comparison(

@@ -246,7 +246,7 @@ def limits_of(points: Sequence[float], ends: Sequence[float]) -> tuple[float, fl
     half = (max(points) - min(points) or 1.0) / 2
     low = max(min([*points, *ends]), min(points) - half)
     high = min(max([*points, *ends]), max(points) + half)
-    margin = 0.04 * (high - low)
+    margin = 0.04 * (high - low) or 1.0
     return low - margin, high + margin
 
 

@@ -290,3 +290,15 @@ def test_fractions_among_percentages_are_noticed():
 
 
 # What cannot be compared
+
+
+def test_a_table_without_cells_counts_each_seed_once() -> None:
+    rows = "\n".join(
+        f"{arm},{seed},{hours},{acc + seed / 10}"
+        for arm, factor in (("no", 1.0), ("half", 0.6))
+        for seed in range(3)
+        for hours, acc in ((factor, 40), (2 * factor, 48), (4 * factor, 53))
+    )
+    table = pd.read_csv(io.StringIO(f"arm,seed,hours,acc\n{rows}"))
+    comparison = compare_table(table, baseline={"arm": "no"}, x="hours", y="acc")
+    assert (comparison.runs, comparison.seeds) == (18, (3, 3))
