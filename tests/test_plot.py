@@ -240,7 +240,7 @@ def test_the_bar_of_a_speedup_ends_on_the_drawn_curve_of_its_arm():
 
 def test_lengths_that_are_far_apart_are_said():
     said = {n: drawn("speedup", study(samples=(16000, n)))[0].texts[0].get_text() for n in (64000, 128000)}
-    assert "schedule lengths are up to 8x apart" in said[128000].replace("\n", " ")
+    assert "schedule lengths are up to a factor of 8 apart" in said[128000].replace("\n", " ")
     assert "apart" not in said[64000]
 
 

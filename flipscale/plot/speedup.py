@@ -38,7 +38,7 @@ def speedup(data: FigureData) -> list[Panel]:
     marks = MEANS + (f"; 95 % CIs are corrected for {claimed} comparisons" if claimed > 1 else "")
     marks += "\ndashed: the score at which speed-ups are read, from the baseline to each arm; filled where significant"
     if (gap := _largest_gap(timed.rows)) > _FAR_APART:
-        marks += f"\nschedule lengths are up to {gap:.3g}x apart; a reading between them is interpolated"
+        marks += f"\nschedule lengths are up to a factor of {gap:.3g} apart; a reading between them is interpolated"
 
     def panel(name: str) -> Panel:
         rows = timed.rows[series == name]

@@ -190,7 +190,7 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
     more = [f"The tables below have {left_out} more."] if left_out else []
     notes = [*notes_of(comparison), *more]
     return {
-        "answer": Markup(as_html([table])),
+        "answer": Markup(as_html([replace(table, title="The answer at a glance")])),
         "why": "",
         "scores": None,
         "notes": notes,

@@ -97,14 +97,6 @@ def test_a_figure_prints_no_interval_that_its_comparison_lacks(name: str, drawn:
     check_words(name, words)
 
 
-def test_the_scores_of_an_ablation_are_those_of_the_comparison() -> None:
-    pairs = comparison("recipe")["pairs"]
-    scores = {fixed(100 * pair[which]) for pair in pairs for which in ("baseline", "score")}
-    printed = set(re.findall(r"^\d\d\.\d$", figure("recipe", "ablations"), re.MULTILINE))
-    assert len(printed) > 10
-    assert printed <= scores
-
-
 def test_exponents_of_the_figure_of_best_sizes_are_those_of_the_fits() -> None:
     fits = json.loads((ROOT / "results/isoflop/fits.json").read_text())["fits"]
     exponents = {
