@@ -100,7 +100,7 @@ class Accuracy:
     within: int
     """Runs within the range that was given."""
     ranged: int
-    """Runs with a range: versions before this one gave none."""
+    """Runs with a range."""
 
 
 def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:

@@ -369,7 +369,7 @@ class Resources:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Resources":
-        """The resources in a JSON object: an older version wrote fewer of them, and a newer one may write more."""
+        """The resources in a JSON object; others in it are passed over."""
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if values.get(name) is not None})
 
     @property

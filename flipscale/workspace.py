@@ -50,10 +50,6 @@ class StudyFiles:
         return self.folder / "plan.json"
 
     @property
-    def earlier(self) -> Path:
-        return self.folder / ".earlier_runs.json"
-
-    @property
     def results(self) -> Path:
         return self.folder / RESULTS_TABLE
 

@@ -77,7 +77,13 @@ def test_a_note_in_a_results_folder_opens_no_file_elsewhere(
     said("plan", "study.yaml")
     (here / "results/study/.study").write_text("../../private\n")
     opened = audited("open")
-    for words in (("gc",), ("gc", "study.yaml"), ("plan", "study.yaml"), ("collect", "study.yaml"), ("ledger",)):
+    for words in (
+        ("gc",),
+        ("gc", "study.yaml"),
+        ("plan", "study.yaml"),
+        ("collect", "study.yaml"),
+        ("status", "--spent"),
+    ):
         assert SECRET not in said(*words), words
     assert not [path for path in opened if path.endswith("private")]
 
@@ -113,7 +119,7 @@ def test_tab_runs_no_name_of_a_run_folder_and_offers_none_to_run(
 ) -> None:
     for folder in (name, "ViT-1"):
         (here / "results/runs" / folder).mkdir(parents=True)
-    script = said("completion", "bash") + (
+    script = said("--completion", "bash") + (
         f"COMP_WORDS=(flipscale logs '{typed}'); COMP_CWORD=2; _shtab_flipscale; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
@@ -374,7 +380,7 @@ def test_an_empty_result_is_unreadable_for_every_verb(here: Path, said: Callable
     archived = "archive", "mask.yaml", "mask.tar.bz2"
     for words in (
         ("status", "mask.yaml"), ("submit", "mask.yaml", "--dry-run"), ("collect", "mask.yaml", "--no-mlflow"),
-        ("ledger",), archived, ("gc", "--remove"), ("train", str(run.path)),
+        ("status", "--spent"), archived, ("gc", "--remove"), ("train", str(run.path)),
     ):  # fmt: skip
         assert f"{run.id}/result.json: not JSON" in said(*words), words
     assert (run.path / "checkpoint.pt").exists()

@@ -146,10 +146,10 @@ def test_collect_twice_is_in_mlflow_once(copy: Path) -> None:
 def test_why_explains_an_id_and_a_difference(ran: Path) -> None:
     runs = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=ran).stdout)["runs"]
     first, second = runs[0]["id"], runs[2]["id"]
-    assert "mask_ratio" not in flipscale("why", first, cwd=ran).stdout
-    said = json.loads(flipscale("why", first, second.rpartition("_")[2], "--json", cwd=ran).stdout)
+    assert "mask_ratio" not in flipscale("status", "--why", first, cwd=ran).stdout
+    said = json.loads(flipscale("status", "--why", first, second.rpartition("_")[2], "--json", cwd=ran).stdout)
     assert said == {"ids": [first, second], "differences": {"mask_ratio": [0.0, 0.5]}}
-    assert "Give more of it" in flipscale("why", "", cwd=ran, code=1).stderr
+    assert "Give more of it" in flipscale("status", "--why", "", cwd=ran, code=1).stderr
 
 
 def test_hours_and_money_are_told_with_their_range(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_hours_and_money_are_told_with_their_range(copy: Path, monkeypatch: pyte
 
 def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:
     (copy / "results" / "mask" / "plan.json").write_text("{")
-    said = flipscale("why", "x", cwd=copy, code=1).stderr
+    said = flipscale("status", "--why", "x", cwd=copy, code=1).stderr
     assert "plan.json" in said
     assert "Delete it; `flipscale plan` writes it again." in said
 
@@ -379,7 +379,7 @@ def test_a_probe_times_the_shapes_of_a_study_and_the_ledger_sums_what_was_spent(
     assert flipscale("status", "study.yaml", cwd=tmp_path).stdout.splitlines()[-1] == clock
     flipscale("submit", "study.yaml", cwd=tmp_path)
     assert flipscale("plan", "study.yaml", cwd=tmp_path).stdout.splitlines()[-1] == "8 of 8 done"
-    ledger = json.loads(flipscale("ledger", "--json", cwd=tmp_path).stdout)
+    ledger = json.loads(flipscale("status", "--spent", "--json", cwd=tmp_path).stdout)
     rows = {(row["arm"], row["state"]): row for row in ledger["rows"]}
     assert {key: row["runs"] for key, row in rows.items()} == {
         ("mask_ratio=0", "finished"): 4,
@@ -388,5 +388,5 @@ def test_a_probe_times_the_shapes_of_a_study_and_the_ledger_sums_what_was_spent(
     }
     assert ledger["totals"][0]["spent"] == pytest.approx(sum(row["spent"] for row in rows.values()))
     assert ledger["predictions"]["runs"] == 8
-    said = flipscale("ledger", "study.yaml", cwd=tmp_path).stdout.splitlines()
+    said = flipscale("status", "study.yaml", "--spent", cwd=tmp_path).stdout.splitlines()
     assert said[-1].startswith("Training took ")

@@ -63,7 +63,7 @@ COST = Cost(
 )
 RESULT = {
     "scores": {"zero_shot_top1": 0.625, "held_out_loss": 1.5},
-    "samples": 1024,
+    "samples_seen": 1024,
     "steps": 16,
     "unique_pairs": 1024,
     "repeats": 1.0,
@@ -76,9 +76,15 @@ RESULT = {
     "versions": {"torch": "2.13"},
 }
 RECORDS = [
-    {"step": 8, "samples": 512, "loss": 4.0, "lr": 1e-6, "seconds": 1.0, "time": 1700000050.0},
-    {"step": 16, "samples": 1024, "loss": 3.5, "lr": 0.0, "seconds": 2.0, "time": 1700000090.0},
-    {"step": 16, "samples": 1024, "scores": {"zero_shot_top1": 0.625}, "evaluation_seconds": 3.0, "time": 1700000095.0},
+    {"step": 8, "samples_seen": 512, "loss": 4.0, "lr": 1e-6, "seconds": 1.0, "time": 1700000050.0},
+    {"step": 16, "samples_seen": 1024, "loss": 3.5, "lr": 0.0, "seconds": 2.0, "time": 1700000090.0},
+    {
+        "step": 16,
+        "samples_seen": 1024,
+        "scores": {"zero_shot_top1": 0.625},
+        "evaluation_seconds": 3.0,
+        "time": 1700000095.0,
+    },
 ]
 
 
@@ -193,11 +199,11 @@ def test_a_child_s_row_counts_what_its_parents_took(tmp_path):
     child = replace(child, cost=replace(COST, train_flops=1.0e21, gpu_hours=0.05))
     masked = replace(masked, cost=replace(COST, train_flops=0, gpu_hours=0.0))
     write_run(tmp_path, parent, {**RESULT, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0})
-    first = {"id": "p", "samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
-    own = {"samples": 128, "train_seconds": 1.0, "cpu_seconds": 0.5, "gpu_hours": 0.25}
+    first = {"id": "p", "samples_seen": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
+    own = {"samples_seen": 128, "train_seconds": 1.0, "cpu_seconds": 0.5, "gpu_hours": 0.25}
     write_run(tmp_path, child, {**RESULT, **own, "parent": first})
-    both = {"id": "c", "samples": 1152, "train_seconds": 9.0, "cpu_seconds": 7.5, "gpu_hours": 2.25}
-    nothing = {"samples": 0, "train_seconds": 0.0, "cpu_seconds": 0.0, "gpu_hours": 0.0}
+    both = {"id": "c", "samples_seen": 1152, "train_seconds": 9.0, "cpu_seconds": 7.5, "gpu_hours": 2.25}
+    nothing = {"samples_seen": 0, "train_seconds": 0.0, "cpu_seconds": 0.0, "gpu_hours": 0.0}
     write_run(tmp_path, masked, {**RESULT, **nothing, "parent": both})
     found = collect([parent, child, masked], tmp_path, tmp_path / "mask").results.set_index("id")
     assert found["parent"].fillna("").tolist() == ["", "p", "c"]
@@ -218,11 +224,11 @@ def test_a_child_s_pairs_are_those_of_its_line(tmp_path):
     write_run(tmp_path, parent)
     unknown = replace(planned("u", mask_ratio=0.5, seed=1), parents=("p",))
     spent = {"train_seconds": 1.0, "cpu_seconds": 1.0, "gpu_hours": 1.0}
-    before = {"id": "p", "samples": 1024, **spent}
-    own = {"samples": 256, "unique_pairs": 256, "repeats": 1.0, "parent": {**before, "unique_pairs": 1024}}
+    before = {"id": "p", "samples_seen": 1024, **spent}
+    own = {"samples_seen": 256, "unique_pairs": 256, "repeats": 1.0, "parent": {**before, "unique_pairs": 1024}}
     write_run(tmp_path, child, {**RESULT, **own})
-    line = {"id": "c", "samples": 1280, "unique_pairs": 1280, **spent}
-    nothing = {"samples": 0, "unique_pairs": None, "repeats": None, "parent": line}
+    line = {"id": "c", "samples_seen": 1280, "unique_pairs": 1280, **spent}
+    nothing = {"samples_seen": 0, "unique_pairs": None, "repeats": None, "parent": line}
     write_run(tmp_path, evaluation, {**RESULT, **nothing})
     write_run(tmp_path, unknown, {**RESULT, **own, "parent": before})
     found = collect([parent, child, evaluation, unknown], tmp_path, tmp_path / "mask").results
@@ -317,7 +323,7 @@ def test_curves_hold_every_point_and_no_missing_value(tmp_path, two_runs):
 
 def test_a_loss_that_is_not_finite_is_no_point(tmp_path):
     run = planned("a-1")
-    record = {"step": 1, "samples": 64, "loss": float("nan"), "lr": 0.1, "seconds": 1.0, "time": 5.0}
+    record = {"step": 1, "samples_seen": 64, "loss": float("nan"), "lr": 0.1, "seconds": 1.0, "time": 5.0}
     write_run(tmp_path, run, records=[record])
     assert collect([run], tmp_path, tmp_path / "mask").curves["metric"].tolist() == ["lr"]
 

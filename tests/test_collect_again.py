@@ -112,7 +112,7 @@ def test_a_file_as_new_as_the_reading_of_it_is_read_again(tmp_path):
 
 def test_a_run_that_went_on_is_read_again(tmp_path, runs):
     with open(tmp_path / "runs/r-4/metrics.jsonl", "a") as file:
-        file.write('{"step": 32, "samples": 2048, "loss": 1.5}\n{"step": 33, "lo')
+        file.write('{"step": 32, "samples_seen": 2048, "loss": 1.5}\n{"step": 33, "lo')
     found, opened = opened_by_collect(runs, tmp_path)
     assert opened == ["r-4"]
     assert found.torn_lines == 1
@@ -296,7 +296,7 @@ def test_points_of_many_row_groups_are_taken_from_before(tmp_path, monkeypatch):
     monkeypatch.setattr("flipscale.collect.curves.RUNS_IN_A_GROUP", 2)
     made = [planned(f"r-{number}", seed=number) for number in range(7)]
     for number, run in enumerate(made):
-        record = {"step": 1, "samples": 64, f"metric{number % 3}": number / 7, "loss": 0.1}
+        record = {"step": 1, "samples_seen": 64, f"metric{number % 3}": number / 7, "loss": 0.1}
         write_run(tmp_path, run, records=[record] * (number != 3))
     settle()
     first = collect(made, tmp_path, tmp_path / "mask")

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from flipscale.collect import chance_level, hits_of, read_results
+from flipscale.collect import chance_level, hits_of
 from flipscale.data.classes import SHAPE_CLASSES, SHAPES, classes_of
 from flipscale.plan import Run, plan
 from flipscale.run import Hits, Result, RunFolder
@@ -63,20 +62,17 @@ def runs_of(**values: Any) -> list[Run]:
     return [Run(f"s{one.seed}", one, (), NO_COST, None, None) for one in settings]  # type: ignore[arg-type]
 
 
-NO_RESULTS = pd.DataFrame()
-
-
 def test_what_a_run_recorded_stands_before_what_is_declared(tmp_path: Path) -> None:
     runs = runs_of(data="fashion")
-    assert chance_level(runs, tmp_path, NO_RESULTS, "zero_shot_top1") == 0.1
+    assert chance_level(runs, tmp_path, "zero_shot_top1") == 0.1
     finish(tmp_path, "s1", {}, chance={"zero_shot_top1": 0.125})
-    assert chance_level(runs, tmp_path, NO_RESULTS, "zero_shot_top1") == 0.125
-    assert chance_level(runs, tmp_path, NO_RESULTS, "zero_shot_top5") == 0.5
+    assert chance_level(runs, tmp_path, "zero_shot_top1") == 0.125
+    assert chance_level(runs, tmp_path, "zero_shot_top5") == 0.5
 
 
 def test_runs_of_different_chance_have_no_level_in_common(tmp_path: Path) -> None:
     runs = [*runs_of(data="fashion"), *runs_of(data="shapes")]
-    assert chance_level(runs, tmp_path, NO_RESULTS, "zero_shot_top1") is None
+    assert chance_level(runs, tmp_path, "zero_shot_top1") is None
 
 
 @pytest.mark.parametrize(
@@ -93,33 +89,13 @@ def test_runs_of_different_chance_have_no_level_in_common(tmp_path: Path) -> Non
     ],
 )
 def test_shapes_have_80_classes_2000_scenes_and_batches_of_64(tmp_path: Path, score: str, chance: float | None) -> None:
-    found = chance_level(runs_of(data="shapes"), tmp_path, NO_RESULTS, score)
+    found = chance_level(runs_of(data="shapes"), tmp_path, score)
     assert found == (None if chance is None else pytest.approx(chance, rel=1e-6))
-
-
-@pytest.mark.parametrize(
-    ("recipe", "recalls", "chance"),
-    [
-        (2, [0.0055, 0.0171], 0.001),  # 171 / 10,000
-        (2, [0.0055, 0.017], None),  # 11 / 2,000 and 34 / 2,000
-        (1, [0.0055, 0.017], 0.005),
-        (1, [0.5, 0.017], None),  # 17 / 1,000
-        (1, [0.0055, 0.33333], None),
-        (1, [], None),
-    ],
-)
-def test_pairs_of_shards_are_counted_by_the_denominator_of_recalls(
-    tmp_path: Path, recipe: int, recalls: list[float], chance: float | None
-) -> None:
-    evaluation = {"data": {"webdataset": "icons/test-{00000..00001}.tar"}}
-    runs = runs_of(data={"webdataset": "icons/train-00000.tar"}, evaluation=evaluation)
-    results = pd.DataFrame({"image_retrieval_r1": recalls}, dtype="float64").assign(recipe=recipe)
-    assert chance_level(runs, tmp_path, results, "image_retrieval_r10") == chance
 
 
 def test_what_a_command_scores_is_not_known(tmp_path: Path) -> None:
     runs = runs_of(data="fashion", trainer={"command": ["mine"]})
-    assert chance_level(runs, tmp_path, NO_RESULTS, "zero_shot_top1") is None
+    assert chance_level(runs, tmp_path, "zero_shot_top1") is None
 
 
 def test_classes_are_counted_without_an_image(tmp_path: Path) -> None:
@@ -140,15 +116,14 @@ def test_classes_are_counted_without_an_image(tmp_path: Path) -> None:
         ("fashion", "zero_shot_top1", 0.1),
         ("isoflop", "zero_shot_top1", 0.1),
         ("recipe", "zero_shot_top1", 0.1),
-        ("icons", "image_retrieval_r10", 0.001),
+        ("icons", "image_retrieval_r10", None),
     ],
 )
-def test_the_chance_of_committed_studies_is_known_without_their_run_folders(
-    study: str, score: str, chance: float
+def test_without_run_folders_chance_is_known_where_the_study_declares_the_choices(
+    study: str, score: str, chance: float | None
 ) -> None:
-    results = read_results(ROOT / "results" / study / "results.csv")
     runs = plan(read_study(ROOT / "studies" / f"{study}.yaml")).runs
-    assert chance_level(runs, ROOT / "nowhere", results, score) == chance
+    assert chance_level(runs, ROOT / "nowhere", score) == chance
 
 
 def test_shapes_have_the_classes_that_are_drawn() -> None:

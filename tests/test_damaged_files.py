@@ -256,7 +256,7 @@ def test_why_and_logs_of_other_runs_go_on(study: Study, capsys: pytest.CaptureFi
     other.parent.mkdir()
     for place in (study.path("run.json"), other, study.path("code.json")):
         for damage in each_damage(place):
-            code = verb("why", finished)
+            code = verb("status", "--why", finished)
             assert (code == 0) != (place.name == "code.json" and "code.json" in capsys.readouterr().err), damage
     for damage in each_damage(study.lost.path / "log.txt"):
         assert verb("logs", lost) == (damage in NO_FILES)
@@ -298,7 +298,7 @@ def test_report_works_for_a_lost_run_without_a_log_and_with_a_damaged_job(study:
 def test_ledger_goes_around_what_is_damaged(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     run = study.folders[0]
     for damage in each_damage(run.path / "result.json"):
-        assert verb("ledger") == 0, damage
+        assert verb("status", "--spent") == 0, damage
         assert f"A run is left out: {run.path.relative_to(Path.cwd())}" in capsys.readouterr().err or damage in HARMLESS
 
 
@@ -338,9 +338,10 @@ def test_no_verb_hands_a_terminal_the_orders_of_a_file(
     Path("bad.yaml").write_text(f"schema: 1\n{key}: 1\nbase: {{data: shapes, {key}: 2}}\n")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for words in (
-        STATUS, (*STATUS, "--json"), DRY_RUN, CANCEL, COLLECT, ("watch", "mask.yaml"), ("why", study.failed.id),
-        ("why", study.folders[0].id), ("logs", study.failed.id), ("ledger",), ("gc",), ("plan", "bad.yaml"),
-        ("compare", "mask.yaml"), ("export", "mask.yaml", "--to", "csv"),
+        STATUS, (*STATUS, "--json"), DRY_RUN, CANCEL, COLLECT, ("watch", "mask.yaml"), ("gc",),
+        ("status", "--why", study.failed.id), ("status", "--why", study.folders[0].id), ("status", "--spent"),
+        ("logs", study.failed.id), ("plan", "bad.yaml"), ("compare", "mask.yaml"),
+        ("export", "mask.yaml", "--to", "csv"),
     ):  # fmt: skip
         verb(*words)
         said = capsys.readouterr()

@@ -32,8 +32,7 @@ LOOKS = (
     "plot",
     "report",
     "export --to csv",
-    "why",
-    "ledger",
+    "status --spent",
 )
 
 

@@ -262,8 +262,8 @@ nothing
 init new.yaml
 init study.yaml
 doctor
-doctor study.yaml
 plan
+plan --check
 plan missing.yaml
 plan wrong.yaml
 plan study.yaml
@@ -276,8 +276,11 @@ status study.yaml
 watch study.yaml
 logs nothing
 cancel study.yaml
-ledger study.yaml
-why study.yaml
+status
+status --spent
+status --why nothing
+ledger
+why
 collect study.yaml --no-mlflow
 compare study.yaml
 compare other.yaml
@@ -285,6 +288,7 @@ compare study.yaml other.yaml
 diff study.yaml other.yaml
 fit study.yaml
 forecast study.yaml
+fit study.yaml --forecast samples=1M
 plot study.yaml --plots missing.yaml
 report study.yaml
 export study.yaml --to csv
@@ -295,6 +299,7 @@ merge runs.tar.bz2
 gc
 train
 completion bash
+--completion bash
 """
 """Commands in a folder with a study whose runs are finished, one that has none, and a wrong one."""
 

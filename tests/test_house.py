@@ -145,9 +145,9 @@ def test_help_and_plan_load_nothing_heavy(arguments: list[str], tmp_path: Path) 
     assert said
 
 
-def test_the_check_of_inputs_takes_numpy_alone(tmp_path: Path) -> None:
+def test_the_check_of_inputs_and_machine_takes_nothing_heavier_than_numpy(tmp_path: Path) -> None:
     said, loaded = heavy_packages_of([*CHECK, "--results", str(tmp_path)])
-    assert loaded == "['numpy']"
+    assert loaded == "['numpy']"  # The machine's part names where MLflow is.
     assert said
 
 

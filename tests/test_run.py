@@ -24,7 +24,6 @@ from flipscale.run import (
     FailureKind,
     Hits,
     Job,
-    Reached,
     Result,
     RunFolder,
     Spent,
@@ -382,37 +381,11 @@ def test_hours_of_older_versions_have_no_range(folder: RunFolder) -> None:
     assert asked.cost.hours == Hours(0.5, 0.5, 0.5)
 
 
-def test_what_older_versions_called_samples_is_read_as_samples_seen(folder: RunFolder) -> None:
-    cost = {"samples" if name == "samples_seen" else name: value for name, value in vars(COST).items()}
-    written = {"schema": 1, "id": folder.id, "settings": {"samples": 650}, "parents": [], "cost": cost}
-    (folder.path / "run.json").write_text(json.dumps(written))
-    measured = {"scores": {}, "samples": 640, "parent": {"id": "parent", "samples": 64}}
-    (folder.path / "result.json").write_text(json.dumps(measured))
-    (folder.path / "failures.jsonl").write_text('{"kind": "timeout", "reason": "", "then": "resumed", "samples": 32}\n')
-    (folder.path / "metrics.jsonl").write_text('{"step": 1, "samples": 32, "loss": 2.0}\n')
-    asked, result = folder.asked(), folder.result()
-    assert asked is not None
-    assert (asked.settings, asked.cost) == ({"samples": 650}, COST)
-    assert result == Result(samples_seen=640, parent=Spent("parent", samples_seen=64))
-    assert [failed.samples_seen for failed in folder.failures()] == [32]
-    assert folder.reached() == Reached(samples_seen=32, loss=2.0)
-    assert folder.records() == ([{"step": 1, "samples_seen": 32, "loss": 2.0}], 0)
-
-
 def test_a_cost_that_an_older_version_did_not_predict_whole_is_not_known(folder: RunFolder) -> None:
     (folder.path / "run.json").write_text('{"schema": 1, "id": "x", "settings": {}, "cost": {"params": 7}}')
     asked = folder.asked()
     assert asked is not None
     assert asked.cost is None
-
-
-def test_that_a_run_was_given_up_is_a_field_and_was_a_sentence(folder: RunFolder) -> None:
-    older = ("resumed (1 of 3)", "given up after 3 times", "given up: it would fail again")
-    lines = [json.dumps({"kind": "node", "reason": "", "then": then}) for then in older]
-    (folder.path / "failures.jsonl").write_text("\n".join(lines) + "\n")
-    folder.note_failure(FailedAttempt(FailureKind.NODE, "", "we stop here", given_up=True))
-    folder.note_failure(FailedAttempt(FailureKind.NODE, "", "given up? No, resumed"))
-    assert [failed.given_up for failed in folder.failures()] == [False, True, True, True, False]
 
 
 def test_a_failure_of_a_kind_that_is_not_known_is_one_of_code(folder: RunFolder) -> None:

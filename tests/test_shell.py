@@ -36,11 +36,24 @@ def test_a_misspelt_command_or_option_names_the_one_that_was_meant(capsys: pytes
     assert "unknown command 'fly'; flipscale --help lists" in usage_error("fly", capsys=capsys)
     gone = usage_error("data", "mosaic", capsys=capsys)
     assert "'data' is no command any more: run python studies/data/icons.py, mosaic.py or digits.py" in gone
+    for verb, heir in (
+        ("why", "status --why"), ("ledger", "status --spent"), ("doctor", "plan --check"), ("diff", "compare OLD NEW"),
+        ("forecast", "fit SOURCE --forecast"), ("completion", "flipscale --completion"),
+    ):  # fmt: skip
+        assert f"'{verb}' is no command any more: " in (said := usage_error(verb, "x", capsys=capsys))
+        assert heir in said
     assert "unknown option '--detatch'; did you mean '--detach'?" in usage_error(
         "submit", "x.yaml", "--detatch", capsys=capsys
     )
     assert "unrecognized arguments: b" in usage_error("plan", "a.yaml", "b", capsys=capsys)
     assert "unrecognized arguments: --nonsense" in usage_error("--nonsense", capsys=capsys)
+
+
+def completion_script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["--completion", shell])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -51,15 +64,13 @@ def test_a_misspelt_command_or_option_names_the_one_that_was_meant(capsys: pytes
         ("plan stu", ["study.yaml"]),
         ("plan sub", ["subfolder"]),
         ("logs ViT", ["ViT-1"]),
-        ("why ", ["ViT-1", "subfolder", "study.yaml"]),
         ("export study.yaml --to ", ["csv", "parquet", "latex"]),
     ],
 )
 def test_bash_completes_commands_options_studies_and_runs(
     words: str, offered: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
+    script = completion_script("bash", capsys)
     (tmp_path / "study.yaml").touch()
     (tmp_path / "studies.txt").touch()
     (tmp_path / "subfolder").mkdir()
@@ -81,8 +92,7 @@ def test_bash_completes_commands_options_studies_and_runs(
 
 
 def test_zsh_gets_a_script_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "zsh"]) == 0
-    script = capsys.readouterr().out
+    script = completion_script("zsh", capsys)
     assert script.startswith("#compdef flipscale")
     assert script.count("_flipscale_study_files") > 5
     assert script.count("_flipscale_runs") > 3

@@ -182,7 +182,8 @@ def test_submit_writes_curves_while_it_waits(tmp_path, monkeypatch, capsys, empt
     small = STUDY.replace("samples: 32000", "samples: 6400").replace("[0, 0.5]", "[0.5]")
     (tmp_path / "small.yaml").write_text(small.replace("baseline: {mask_ratio: 0}\n", "evaluation: {images: 20}\n"))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    assert main(["submit", "small.yaml", "--tracking-uri", uri]) == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert main(["submit", "small.yaml", "--mlflow"]) == 0
     assert "MLflow: curves are sent while runs train" in capsys.readouterr().err
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])

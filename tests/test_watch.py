@@ -138,4 +138,3 @@ def test_watch_of_a_study_that_nobody_runs_says_so_and_ends(tmp_path: Path) -> N
     done = flipscale("watch", "mask.yaml", cwd=tmp_path)
     assert done.stdout.startswith("0 of 8 finished, 8 planned, 0% of the FLOPs")
     assert len(done.stdout.splitlines()) == 1
-    assert "flipscale watch mask.yaml" in flipscale("status", "mask.yaml", "--watch", cwd=tmp_path, code=1).stderr

@@ -10,8 +10,6 @@ import flipscale
 from flipscale import Workspace
 from flipscale.run import State
 from flipscale.words import hours_or_seconds
-from flipscale.workflow.collected import collect_study
-from flipscale.workflow.opened import open_study
 from flipscale.workflow.submitted import unfinished_in_words
 from flipscale.workspace import StudyFiles
 from tests.commands import Process, on_one_core
@@ -70,25 +68,6 @@ def test_run_study_does_all_that_run_does(tmp_path: Path) -> None:
     talk, again = said.stderr.split("submitted 2 runs", 1)[1].split("submitted 0 runs", 1)
     assert "2 of 2 finished" in talk
     assert again.startswith(", left alone 2 finished")
-
-
-def test_a_table_of_an_older_recipe_is_kept_beside_the_new_one(tmp_path, capsys) -> None:
-    file = tmp_path / "mask.yaml"
-    file.write_text(STUDY)
-    opened = open_study(file, Workspace(tmp_path / "results"))
-    table, curves = opened.files.results, opened.files.curves
-    table.parent.mkdir(parents=True)
-    older = "id,mask_ratio\nold,0\n", "id,recipe\nold,1\n", "id,recipe\nold,\n"
-    names = "results.recipe_1.csv", "results.recipe_1_2.csv", "results.recipe_1_3.csv"
-    for rows, name in zip(older, names, strict=True):
-        table.write_text(rows)
-        curves.write_text("curves of " + name)
-        collect_study(opened)
-        assert f"{table} had 1 run of recipe 1 and is kept as {name}" in capsys.readouterr().err
-        assert table.with_name(name).read_text() == rows
-    assert curves.with_name("curves.recipe_1_2.parquet").read_text() == "curves of results.recipe_1_2.csv"
-    collect_study(opened)
-    assert "of recipe" not in capsys.readouterr().err
 
 
 def test_how_runs_ended_is_one_sentence() -> None:

@@ -6,19 +6,19 @@ is a function, and beside it stands the function that adds its arguments.
 entry.py       from the words of a command to its exit code
 parser.py      the list of verbs, in groups
 studies.py     init, plan
-doctor.py      doctor
-why.py         why
 jobs.py        submit, status, watch, logs, cancel
 tables.py      collect, plot, export, report
-times.py       probe, ledger
+times.py       status --spent
+probe.py       probe
+why.py         status --why
 comparison.py  compare
-laws.py        fit, forecast
+laws.py        fit
 whole.py       run
 storage.py     archive, merge, gc
 training.py    train
 arguments.py   arguments that several verbs have
 names.py       runs found by a part of their id
-completion.py  completion
+completion.py  --completion
 output.py      how all of them print
 """
 

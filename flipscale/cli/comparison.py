@@ -10,7 +10,6 @@ from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.words import joined
 from flipscale.workflow.talk import say
-from flipscale.workspace import Workspace
 
 _Found = TypeVar("_Found", contravariant=True)
 
@@ -26,7 +25,6 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
     new = "a second study: compare its runs with those of the first that have equal settings and seed"
     parser.add_argument("new", metavar="NEW", nargs="?", help=new)
-    parser.add_argument("--new-results", type=Path, metavar="DIR", help="where the results of NEW are, if elsewhere")
     score = "the score of a study to compare, written to comparison-SCORE.json and .md; default: the study's score"
     parser.add_argument("--score", help=score)
     table = parser.add_argument_group("for a table, by the names of its columns")
@@ -95,13 +93,8 @@ def _compare_two(args: argparse.Namespace) -> int:
             f"a column that tells them apart: flipscale compare TABLE --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
         )
     _refuse_table_options(args)
-    opened = open_two(args.study, args.new, workspace_of(args), _workspace_of_new(args))
+    opened = open_two(args.study, args.new, workspace_of(args))
     return _print(args, write_study_pair(opened, args.score), study_pair_json, study_pair_text)
-
-
-def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
-    """Where the second study's results are; None where they are with the first's."""
-    return Workspace(args.new_results) if args.new_results else None
 
 
 def _compare_study(args: argparse.Namespace) -> int:

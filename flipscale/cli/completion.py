@@ -1,8 +1,9 @@
-"""Completion of the command line by a shell: completion."""
+"""Completion of the command line by a shell: flipscale --completion."""
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SHELLS = ("bash", "zsh")
 
@@ -18,15 +19,10 @@ _flipscale_runs() {
     [[ ${run##*/} =~ ^[A-Za-z0-9._-]+$ ]] && printf '%s\\n' "${run##*/}"
   done
 }
-_flipscale_runs_and_study_files() {
-  _flipscale_runs "$1"
-  _flipscale_study_files "$1"
-}
 """,
     "zsh": """\
 _flipscale_study_files() { _files -g '*.yaml' }
 _flipscale_runs() { compadd -- ${FLIPSCALE_RESULTS:-results}/runs/*(N:t) }
-_flipscale_runs_and_study_files() { _flipscale_runs; _flipscale_study_files }
 """,
 }
 """What the script calls for studies and runs. Run ids are the names of folders, so no Python starts at a key press.
@@ -39,33 +35,29 @@ _COMPLETED_BY = {
     "STUDY": "_flipscale_study_files",
     "ID": "_flipscale_runs",
     "RUN": "_flipscale_runs",
-    "ID|STUDY": "_flipscale_runs_and_study_files",
 }
 """What completes an argument, by how the help names it. Other arguments that name files are completed as such."""
 
 _FILES = ("FILE", "DIR", "PATH", "TABLE", "STUDY|TABLE", "NAME=VALUE|TABLE")
 
 
-def completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash or zsh")
+class Completion(argparse.Action):
+    """Prints the script, and ends.
 
-
-def completion(args: argparse.Namespace) -> int:
-    """Print a script for bash or zsh that completes commands, options, study files and run ids.
-
-    bash: flipscale completion bash > ~/.local/share/bash-completion/completions/flipscale.
-    zsh: flipscale completion zsh > DIR/_flipscale, with DIR among $fpath.
+    bash: flipscale --completion bash > ~/.local/share/bash-completion/completions/flipscale
+    zsh: flipscale --completion zsh > DIR/_flipscale, with DIR among $fpath
     """
-    import shtab
 
-    top: argparse.ArgumentParser = args.top
-    for argument in _arguments_of(top):
-        if completed_by := _COMPLETED_BY.get(str(argument.metavar)):
-            argument.complete = dict.fromkeys(SHELLS, completed_by)  # type: ignore[attr-defined]
-        elif argument.metavar in _FILES or argument.type is Path:
-            argument.complete = shtab.FILE  # type: ignore[attr-defined]
-    print(shtab.complete(top, args.shell, preamble=_FUNCTIONS[args.shell]))
-    return 0
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: Any, __: object = None) -> None:
+        import shtab
+
+        for argument in _arguments_of(parser):
+            if completed_by := _COMPLETED_BY.get(str(argument.metavar)):
+                argument.complete = dict.fromkeys(SHELLS, completed_by)  # type: ignore[attr-defined]
+            elif argument.metavar in _FILES or argument.type is Path:
+                argument.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, shell, preamble=_FUNCTIONS[shell]))
+        parser.exit()
 
 
 def _arguments_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -42,6 +42,9 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help=where)
     what = "do not check the data, checkpoints and programs that runs need (only local runs are checked)"
     parser.add_argument("--no-check", action="store_true", help=what)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
     large = "start runs even if they are predicted to need over 1.5 times the memory of their device"
     parser.add_argument("--force", action="store_true", help=large)
 
@@ -66,6 +69,7 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_results(parser)
     add_launcher(parser)
+    add_force(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")
     parser.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
     parser.add_argument("--retry-diverged", action="store_true", help="also restart runs whose loss diverged")
@@ -114,39 +118,57 @@ def submit(args: argparse.Namespace) -> int:
 
 
 def _add_live(parser: argparse.ArgumentParser, when: str) -> None:
-    parser.add_argument("--mlflow", action="store_true", help=f"write curves to MLflow {when}")
-    where = "MLflow's address (MLFLOW_TRACKING_URI, or else results/mlflow.db); implies --mlflow"
-    parser.add_argument("--tracking-uri", metavar="URI", help=where)
+    what = f"write curves to MLflow (MLFLOW_TRACKING_URI, or else results/mlflow.db) {when}"
+    parser.add_argument("--mlflow", action="store_true", help=what)
 
 
 def _following(
     args: argparse.Namespace, opened: "OpenStudy"
 ) -> "contextlib.AbstractContextManager[Callable[[StudyProgress], None]]":
     """A context whose function gets every look at the study: it writes live curves to MLflow if asked to."""
-    if not (args.mlflow or args.tracking_uri):
+    if not args.mlflow:
         return contextlib.nullcontext(lambda progress: None)
     from flipscale.workflow.live import live_curves
 
-    return live_curves(opened, args.tracking_uri)
+    return live_curves(opened)
 
 
 def status_arguments(parser: argparse.ArgumentParser) -> None:
-    add_study(parser)
+    what = "the study's YAML file; --spent takes several, or none for all in the results folder"
+    parser.add_argument("study", metavar="STUDY", nargs="*", help=what)
     add_json(parser)
     add_results(parser)
-    parser.add_argument("--watch", action="store_true", help=argparse.SUPPRESS)
+    about = parser.add_mutually_exclusive_group()
+    what = "sum predicted and spent hours by study, arm and state, failed and stopped work included"
+    about.add_argument("--spent", action="store_true", help=what)
+    what = "explain a run's id and which code trained it, or how two runs differ; an id's beginning or hash is enough"
+    about.add_argument("--why", nargs="+", metavar="ID", help=what)
 
 
 def status(args: argparse.Namespace) -> int:
-    """Show the state and progress of every run of a study."""
+    """Show the state and progress of every run of a study, the hours spent, or what a run's id says."""
+    from flipscale.cli.times import print_spent
+    from flipscale.cli.why import print_why
+
+    if args.spent:
+        print_spent(args)
+    elif args.why:
+        print_why(args)
+    elif len(args.study) == 1:
+        args.study = args.study[0]
+        _print_states(args)
+    else:
+        args.parser.error("name one study; --spent takes several")
+    return 0
+
+
+def _print_states(args: argparse.Namespace) -> None:
     from flipscale import launch
     from flipscale.code import code_changes
     from flipscale.workflow.opened import say_folder
     from flipscale.workflow.submitted import say_code
 
     opened = open_study_of(args)
-    if args.watch:
-        raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {opened.arguments}")
     say_folder(opened)
     progress = next(launch.watch(opened.plan.runs, args.results))
     finished = {run.id: run.files for run in progress.runs if "result.json" in run.files}
@@ -166,7 +188,6 @@ def status(args: argparse.Namespace) -> int:
             if clock.seconds:
                 print(clock)
     say_code(opened, code)
-    return 0
 
 
 def _as_json(run: "RunProgress", code: Sequence[str]) -> dict[str, Any]:

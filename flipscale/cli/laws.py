@@ -1,4 +1,4 @@
-"""The verbs `fit` and `forecast`: laws fitted to a study's results or to any table."""
+"""The verb `fit`: laws fitted to a study's results or to any table, and forecasts by them."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
-from flipscale.cli.output import print_json
+from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import Steps, say
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from flipscale.workflow.results import StudyResults
 
 
-def _law_arguments(parser: argparse.ArgumentParser) -> None:
-    """The law to fit, the rows, and the method: the same for `fit` and `forecast`."""
+def fit_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
     parser.add_argument(
@@ -42,53 +41,49 @@ def _law_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bins", default="12", metavar="N|EDGE,...", help=bins)
     parser.add_argument("--weights", metavar="COLUMN", help="inverse variances: how much each row counts")
     parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter at a value")
-    parser.add_argument(
-        "--tie", action="append", default=[], metavar="NAME=OTHER", help="use one value for two parameters"
-    )
     loss = "loss of the residuals (huber)"
     parser.add_argument("--loss", choices=["huber", "squares"], default="huber", help=loss)
     delta = "residual at which the Huber loss turns from a square to a line; default: 1.345 sd, by the median residual"
     parser.add_argument("--delta", type=float, metavar="SIZE", help=delta)
     through = "fit in two steps: x to this loss, and this loss to y"
     parser.add_argument("--through", metavar="COLUMN", help=through)
-    parser.add_argument("--linear", action="store_true", help="residuals in y itself, not in its logarithm")
     add_direction(parser)
-    cluster = "resample rows with equal values of this column together; default: rows of equal x"
-    parser.add_argument("--cluster", metavar="COLUMN", help=cluster)
     parser.add_argument("--draws", type=int, default=1000, metavar="N", help="resamples for intervals (1000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the resamples (0)")
+    parser.add_argument(
+        "--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and fit a law to it"
+    )
+    allocate = "find the best size and samples for this budget, from a law of both: flops=1e21"
+    parser.add_argument("--allocate", action="append", default=[], metavar="flops=FLOPS", help=allocate)
+    out = "also write the fits to this file (a study's default: results/NAME/fits.json)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=out)
+    run = (
+        "predict this run, and say how far to trust it: settings of a study, such as model=ViT-H-14,samples=12.8B, "
+        "columns of a table, or a table of such runs"
+    )
+    parser.add_argument("--forecast", metavar="NAME=VALUE|TABLE", action="append", default=[], help=run)
+    parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
+    parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
 
 
 def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
     parser.add_argument(flag, type=column_names, action="extend", default=[], metavar="COLUMN,...", help=what)
 
 
-def fit_arguments(parser: argparse.ArgumentParser) -> None:
-    _law_arguments(parser)
-    parser.add_argument(
-        "--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and fit a law to it"
-    )
-    curve = "the form of the curve at each budget (akima)"
-    parser.add_argument("--isoflop", default="akima", choices=["akima", "parabola"], help=curve)
-    allocate = "find the best size and samples for this budget, from a law of both: flops=1e21"
-    parser.add_argument("--allocate", action="append", default=[], metavar="flops=FLOPS", help=allocate)
-    out = "also write the fits to this file (a study's default: results/NAME/fits.json)"
-    parser.add_argument("--out", type=Path, metavar="FILE", help=out)
-
-
 def fit(args: argparse.Namespace) -> int:
-    """Fit scaling laws to a study's results, or any table of runs."""
+    """Fit scaling laws to a study's results, or any table of runs; --forecast predicts a larger run by them."""
     from flipscale.workflow.fitted import write_fits
 
     _check_source(args.source)
     _spell_out(args)
+    if args.forecast:
+        return _forecast(args)
     budgets = _budgets(args)
     found, source, out, results = _fitted(args)
     found = replace(found, budgets=budgets)
     if args.json:
         print_json(found.to_dict(source))
     else:
-        print(found.text)
+        print(found.text(full=args.full, width=terminal_width()))
     _say_none("not fitted", found.not_fitted)
     if out := args.out or out:
         write_fits(out, found, source, None if args.out else results)
@@ -159,26 +154,14 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
         say(f"{what}: {line}")
 
 
-def forecast_arguments(parser: argparse.ArgumentParser) -> None:
-    _law_arguments(parser)
-    at = (
-        "the run to forecast: settings of a study, such as model=ViT-H-14,samples=12.8B, columns of a table, or a "
-        "table of such runs"
-    )
-    parser.add_argument("--at", metavar="NAME=VALUE|TABLE", action="append", default=[], help=at)
-    parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
-
-
-def forecast(args: argparse.Namespace) -> int:
-    """Predict the score of a larger run by a law, and say how far to trust the prediction."""
+def _forecast(args: argparse.Namespace) -> int:
+    """Predict runs by a law; exit code 1 where a forecast is refused."""
     from flipscale.collect import is_table
     from flipscale.fit import forecast_json, forecast_text, graded
 
-    _check_source(args.source)
-    if not args.at:
-        raise FlipscaleError("a forecast needs a run: --at model=ViT-H-14,samples=12.8B")
-    _spell_out(args)
-    found = _of_table(args) if is_table(args.source) else _of_study(args, _pairs(args.at, "--at"))
+    if of_fits := [option for option, value in (("--budget", args.budget), ("--allocate", args.allocate)) if value]:
+        raise FlipscaleError(f"{of_fits[0]} is for fits; leave it out of a forecast.")
+    found = _of_table(args) if is_table(args.source) else _of_study(args, _pairs(args.forecast, "--forecast"))
     if args.json:
         print_json({"schema": 1, "forecasts": [forecast_json(forecast) for forecast in found], "forced": args.force})
     else:
@@ -195,7 +178,7 @@ def _of_table(args: argparse.Namespace) -> "list[Forecast]":
 
     table = _table(args)
     if not args.x or not args.y:
-        raise FlipscaleError(_NEEDS.format(source=args.source, verb="forecast"))
+        raise FlipscaleError(_NEEDS.format(source=args.source))
     points, options = _points(args), _options(args)
     if not args.through:
         return forecast_groups(table, args.law, x=args.x, y=args.y, points=points, group=args.group, options=options)
@@ -209,17 +192,20 @@ def _of_table(args: argparse.Namespace) -> "list[Forecast]":
 
 
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
-    """The runs that --at names: one by its columns, or one for each row of a table."""
+    """The runs that --forecast names: one by its columns, or one for each row of a table."""
     from flipscale.collect import is_table, read_table
     from flipscale.fit import column
 
     points: list[dict[str, float]] = []
-    for text in args.at:
+    for text in args.forecast:
         if is_table(text):
             rows = read_table(Path(text))
             columns = {name: column(rows, name) for name in args.x}
             points += [{name: float(values[i]) for name, values in columns.items()} for i in range(len(rows))]
-    at = {name: _number(name, value) for name, value in _pairs([t for t in args.at if not is_table(t)], "--at").items()}
+    at = {
+        name: _number(name, value)
+        for name, value in _pairs([t for t in args.forecast if not is_table(t)], "--forecast").items()
+    }
     return [*points, at] if at else points
 
 
@@ -265,18 +251,14 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
     from flipscale.fit import fit_groups, group_name, in_groups, isoflop, two_step
 
     if not args.x or not y:
-        raise FlipscaleError(_NEEDS.format(source=args.source, verb="fit"))
+        raise FlipscaleError(_NEEDS.format(source=args.source))
     options = _options(args)
     if args.budget:
         fits: list[Fit] = []
         none: dict[str, str] = {}
         for values, part in in_groups(table, args.group):
             try:
-                fits.append(
-                    isoflop(
-                        part, x=args.x[0], y=y, budget=args.budget, method=args.isoflop, group=values, options=options
-                    )
-                )
+                fits.append(isoflop(part, x=args.x[0], y=y, budget=args.budget, group=values, options=options))
             except ResultsError as error:
                 none[group_name(values)] = str(error)
         if not fits:
@@ -290,7 +272,7 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
     return tuple(fits), none
 
 
-_NEEDS = "which columns of {source}? Write: flipscale {verb} {source} --x COLUMN[,COLUMN] --y COLUMN"
+_NEEDS = "which columns of {source}? Write: flipscale fit {source} --x COLUMN[,COLUMN] --y COLUMN"
 
 
 def _results(args: argparse.Namespace) -> "tuple[OpenStudy, StudyResults, str]":
@@ -322,17 +304,13 @@ def _options(args: argparse.Namespace) -> "Options":
     fixed = {name: _number(name, value) for name, value in _pairs(args.fix, "--fix").items()}
     return Options(
         loss=args.loss,
-        linear=args.linear,
         frontier=args.frontier,
         fixed=fixed or None,
-        tied=_pairs(args.tie, "--tie") or None,
         accuracy=None if args.lower_is_better is None else not args.lower_is_better,
-        cluster=args.cluster,
         bins=edges if len(edges) > 1 else int(edges[0]),
         weights=args.weights,
         delta=args.delta,
         draws=args.draws,
-        seed=args.seed,
     )
 
 

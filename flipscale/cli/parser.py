@@ -8,16 +8,14 @@ from flipscale import __version__
 from flipscale.cli import (
     comparison,
     completion,
-    doctor,
     jobs,
     laws,
+    probe,
     storage,
     studies,
     tables,
-    times,
     training,
     whole,
-    why,
 )
 from flipscale.errors import did_you_mean, nearest
 
@@ -30,9 +28,8 @@ VerbWithArguments = tuple[Verb, Callable[[argparse.ArgumentParser], None]]
 VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
     "before a study runs": (
         (studies.init, studies.init_arguments),
-        (doctor.doctor, doctor.doctor_arguments),
         (studies.plan, studies.plan_arguments),
-        (times.probe, times.probe_arguments),
+        (probe.probe, probe.probe_arguments),
     ),
     "its runs": (
         (whole.run, whole.run_arguments),
@@ -41,15 +38,12 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (jobs.watch, jobs.watch_arguments),
         (jobs.logs, jobs.logs_arguments),
         (jobs.cancel, jobs.cancel_arguments),
-        (times.ledger, times.ledger_arguments),
-        (why.why, why.why_arguments),
     ),
     "its results": (
         (tables.collect, tables.collect_arguments),
         (tables.plot, tables.plot_arguments),
         (comparison.compare, comparison.compare_arguments),
         (laws.fit, laws.fit_arguments),
-        (laws.forecast, laws.forecast_arguments),
         (tables.report, tables.report_arguments),
         (tables.export, tables.export_arguments),
     ),
@@ -58,10 +52,7 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (storage.merge, storage.merge_arguments),
         (storage.gc, storage.gc_arguments),
     ),
-    "the rest": (
-        (training.train, training.train_arguments),
-        (completion.completion, completion.completion_arguments),
-    ),
+    "the rest": ((training.train, training.train_arguments),),
 }
 """The verbs of each group of the help."""
 
@@ -69,6 +60,11 @@ GONE = {
     "diff": "flipscale compare OLD NEW says which settings differ and what that does; diff OLD NEW compares the files",
     "data": "run python studies/data/icons.py, mosaic.py or digits.py of a clone",
     "du": "flipscale gc says what takes space",
+    "doctor": "flipscale plan --check looks at this machine, and plan STUDY --check at what a study needs as well",
+    "why": "flipscale status --why ID explains a run's id, and --why ID ID how two runs differ",
+    "ledger": "flipscale status --spent sums predicted and spent hours",
+    "forecast": "flipscale fit SOURCE --forecast NAME=VALUE predicts a larger run",
+    "completion": "flipscale --completion SHELL prints the script",
 }
 """Verbs of earlier versions, and what to do in their place."""
 
@@ -130,6 +126,8 @@ def parser() -> GroupedParser:
         epilog="A first study: flipscale init study.yaml; flipscale run study.yaml",
     )
     top.add_argument("--version", action="version", version=f"flipscale {__version__}")
+    what = "print a script for bash or zsh that completes commands, options, study files and run ids"
+    top.add_argument("--completion", action=completion.Completion, choices=completion.SHELLS, help=what)
     top.set_defaults(command=lambda _: _print_help(top), top=top)
     commands = top.add_subparsers(title="commands", metavar=COMMAND, parser_class=VerbParser)
     for verb, add_arguments in (pair for verbs in VERBS.values() for pair in verbs):

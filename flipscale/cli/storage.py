@@ -105,7 +105,7 @@ def gc(args: argparse.Namespace) -> int:
     It also says what takes space.
     """
     from flipscale.storage import find_unneeded, remove_unneeded, usage
-    from flipscale.workflow.known import check_recipes, known_studies
+    from flipscale.workflow.known import known_studies
 
     taken = usage(args.results)
     say(f"{args.results} holds {', '.join(f'{memory(size)} of {kind}' for kind, size in taken.items()) or 'nothing'}")
@@ -115,7 +115,6 @@ def gc(args: argparse.Namespace) -> int:
             f"{args.results}: lists no study, so every run would count as unneeded. "
             "Name the study files: flipscale gc STUDY..."
         )
-    check_recipes(studies)
     say("keeping what these studies need: " + ", ".join(f"{study.name} ({study.source})" for study in studies))
     show = (lambda cleared: None) if args.json else _print_unneeded
     cleared = remove_unneeded(args.results, studies, show) if args.remove else find_unneeded(args.results, studies)

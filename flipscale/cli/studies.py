@@ -2,23 +2,28 @@
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.cli.arguments import add_json, add_results, add_site, add_study, open_study_of
+from flipscale.cli.arguments import add_json, add_results, add_site, open_study_of
 from flipscale.cli.names import axes_beside_ids, values_beside_id
-from flipscale.cli.output import print_table
+from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
 from flipscale.words import device_hours, hours_or_seconds, rounded
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
     from flipscale.plan import Plan, Run
+    from flipscale.workflow.machine_health import Diagnosis
     from flipscale.workflow.opened import OpenStudy
 
 
+WIDTH = 110
+"""The most characters of a line on this machine."""
+
+
 def init_arguments(parser: argparse.ArgumentParser) -> None:
-    add_results(parser)
     parser.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of study files instead")
 
@@ -46,15 +51,28 @@ def init(args: argparse.Namespace) -> int:
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    add_study(parser)
+    what = "the study's YAML file; without one, --check looks at this machine alone"
+    parser.add_argument("study", metavar="STUDY", nargs="?", help=what)
     add_json(parser)
     add_results(parser)
     add_site(parser)
-    parser.add_argument("--check", action="store_true", help="check the data, checkpoints and programs that runs need")
+    parser.add_argument(
+        "--check", action="store_true", help="check the data, checkpoints and programs that runs need, and this machine"
+    )
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Show every run of a study and what it will cost; trains nothing."""
+    """Show every run of a study and what it will cost; trains nothing.
+
+    With --check it exits with 1 if something that runs need is missing.
+    """
+    if args.study is None:
+        if not args.check:
+            args.parser.error("name a study, or check this machine: flipscale plan --check")
+        found = _machine(args)
+        if args.json:
+            print_json([diagnosis.to_dict() for diagnosis in found])
+        return _code(found)
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
     from flipscale.workflow.opened import cost_in_words, say_warnings, write_plan
@@ -72,9 +90,12 @@ def plan(args: argparse.Namespace) -> int:
     say_to_score(opened, unscored)
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
-        with_check = {"check": checked.to_dict()} if checked else {}
+        with_check: dict[str, object] = {}
+        if checked:
+            machine = _machine(args)
+            with_check = {"check": checked.to_dict() | {"machine": [each.to_dict() for each in machine]}}
         print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
-        return 1 if checked and checked.problems else 0
+        return 1 if checked and (checked.problems or _code(machine)) else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     time = device_hours(planned.device, unit)
     axes = axes_beside_ids(planned.runs, opened.axes)
@@ -90,9 +111,37 @@ def plan(args: argparse.Namespace) -> int:
     if str(clock) and not (unscored.runs and clock.done == clock.runs):
         print(clock)
     if checked:
+        print()
+        code = _code(_machine(args))
         checked.raise_if_any()
         say(str(checked))
+        return code
     return 0
+
+
+def _machine(args: argparse.Namespace) -> "list[Diagnosis]":
+    """What this machine has and lacks, printed line by line unless JSON is asked for."""
+    from flipscale.workflow.machine_health import machine_health
+
+    found = []
+    for diagnosis in machine_health(args.results):
+        found.append(diagnosis)
+        if not args.json:
+            _print_diagnosis(diagnosis)
+    return found
+
+
+def _code(found: "list[Diagnosis]") -> int:
+    return int(any(diagnosis.health == "problem" for diagnosis in found))
+
+
+def _print_diagnosis(diagnosis: "Diagnosis") -> None:
+    """Print what was found and what to do about it, wrapped."""
+    joined = "; " if diagnosis.health == "ok" else ". To do: "
+    text = joined.join(filter(None, (diagnosis.found, diagnosis.advice)))
+    head = f"{diagnosis.health:<8} {diagnosis.subject:<15} "
+    for number, line in enumerate(textwrap.wrap(text, WIDTH - len(head), break_long_words=False) or [""]):
+        print((head if number == 0 else " " * len(head)) + line, flush=True)
 
 
 def _say_power(opened: "OpenStudy") -> None:

@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
-    add_plots(parser)
     where = "where MLflow keeps its runs (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
     parser.add_argument("--tracking-uri", metavar="URI", help=where)
+    parser.add_argument("--no-mlflow", action="store_true", help="write tables only, nothing to MLflow")
+
+
+def collect_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    add_plots(parser, written=False)
+    add_tracking(parser)
     parser.add_argument("--all-points", action="store_true", help="send whole curves to MLflow, not 100 points of each")
     parser.add_argument("--log-models", action="store_true", help="send trained weights to MLflow as well")
     look = "check every run in MLflow, and rewrite those that differ"
     parser.add_argument("--check-mlflow", action="store_true", help=look)
-    parser.add_argument("--no-mlflow", action="store_true", help="write tables only, nothing to MLflow")
+    parser.add_argument("--to", choices=("wandb", "trackio"), help="send the rows and curves to this tracker as well")
 
 
 def tracking_of(args: argparse.Namespace) -> "Tracking | None":
@@ -35,14 +43,6 @@ def tracking_of(args: argparse.Namespace) -> "Tracking | None":
     return Tracking(
         uri=args.tracking_uri, all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow
     )
-
-
-def collect_arguments(parser: argparse.ArgumentParser) -> None:
-    add_study(parser)
-    add_json(parser)
-    add_results(parser)
-    add_tracking(parser)
-    parser.add_argument("--to", choices=("wandb", "trackio"), help="send the rows and curves to this tracker as well")
 
 
 def collect(args: argparse.Namespace) -> int:

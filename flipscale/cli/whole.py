@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from flipscale.cli.arguments import add_results, add_study, price_of, workspace_of
-from flipscale.cli.jobs import add_launcher, launcher_of
+from flipscale.cli.arguments import add_plots, add_results, add_study, price_of, workspace_of
+from flipscale.cli.jobs import add_force, add_launcher, launcher_of
 from flipscale.cli.output import terminal_width
-from flipscale.cli.tables import add_tracking, tracking_of
+from flipscale.cli.tables import add_tracking
 from flipscale.errors import FlipscaleError
 
 
@@ -17,14 +17,16 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the changed study: NAME.yaml, beside the file of the study")
     add_results(parser)
     add_launcher(parser)
+    add_force(parser)
+    add_plots(parser)
     add_tracking(parser)
-    parser.add_argument("--no-fit", action="store_true", help="fit no scaling laws")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do everything in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale.compare import comparison_text
     from flipscale.study import write_changed
+    from flipscale.workflow.collected import Tracking
     from flipscale.workflow.talk import say
     from flipscale.workflow.whole import Guards, run_study
 
@@ -39,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
         workspace_of(args),
         launcher=launcher_of(args),
         guards=Guards(inputs=not args.no_check, memory=not args.force),
-        fit=not args.no_fit,
-        tracking=tracking_of(args),
+        tracking=None if args.no_mlflow else Tracking(uri=args.tracking_uri),
         price=price_of(args),
     )
     files = done.files
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
     print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn from these runs'}")
     print(f"comparison   {done.compared.markdown if done.compared else 'these runs cannot be compared'}")
-    print(f"laws         {done.fits or ('not fitted' if args.no_fit else 'none can be fitted to these runs')}")
+    print(f"laws         {done.fits or 'none can be fitted to these runs'}")
     print(f"report       {files.report}")
     print(f"MLflow       {done.mlflow.look if done.mlflow else 'not written'}")
     return 1 if done.unfinished else 0

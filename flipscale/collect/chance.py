@@ -1,10 +1,7 @@
 """Chance level of a study's score: as its runs recorded it, else as far as its evaluation declares it."""
 
-import math
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flipscale.data.classes import classes_of, pairs_of
 from flipscale.errors import FlipscaleError
@@ -22,24 +19,18 @@ from flipscale.settings import (
     LabelledShards,
     Settings,
     ShardSet,
-    WebDataset,
 )
 from flipscale.study.named_sets import MEAN, members
 from flipscale.study.settings import images_scored
 from flipscale.workspace import Workspace
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 RETRIEVALS = tuple(name for name in SCORES if "_retrieval_" in name)
 
 
-def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame", score: str) -> float | None:
+def chance_level(runs: Sequence[Run], results_root: Path, score: str) -> float | None:
     """Chance level of `score`: a fraction, or nats of a loss. None if it is unknown, or differs among runs.
 
     runs: of the study's plan.
-    results: results.csv's table. If run folders are gone, it shows how many items retrieval chooses from, see
-        `_counted`.
 
     Of runs with the same evaluation only one folder is read.
     """
@@ -47,7 +38,7 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
         return None
     name, plain = set_and_score(score)
     if plain == MEAN:
-        return _chance_of_mean(runs, results_root, results, name)
+        return _chance_of_mean(runs, results_root, name)
     workspace = Workspace(results_root)
     alike: dict[str, list[Run]] = {}
     for run in runs:
@@ -59,18 +50,18 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
     levels = set()
     for group in alike.values():
         recorded = _recorded(group, workspace, score)
-        levels.add(_declared(group[0].settings, results, score) if recorded is None else recorded)
+        levels.add(_declared(group[0].settings, score) if recorded is None else recorded)
     return levels.pop() if len(levels) == 1 else None
 
 
-def _chance_of_mean(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame", mean: str) -> float | None:
+def _chance_of_mean(runs: Sequence[Run], results_root: Path, mean: str) -> float | None:
     """The mean of what guessing gives for each of the scores; None where one of them is not known."""
     wanted = {
         tuple(members(run.settings.evaluation, mean)) if mean in run.settings.evaluation.means else () for run in runs
     }
     if len(wanted) != 1 or not (columns := wanted.pop()):
         return None
-    levels = [chance_level(runs, results_root, results, column) for column in columns]
+    levels = [chance_level(runs, results_root, column) for column in columns]
     known = [level for level in levels if level is not None]
     return sum(known) / len(known) if len(known) == len(levels) else None
 
@@ -98,7 +89,7 @@ def _recorded(runs: Iterable[Run], workspace: Workspace, score: str) -> float | 
     return None
 
 
-def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float | None:
+def _declared(settings: Settings, score: str) -> float | None:
     """The chance level by the declaration, for the scores of flipscale's own evaluation."""
     name, plain = set_and_score(score)
     data = _data(settings, name)
@@ -113,31 +104,13 @@ def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float 
     if plain not in RETRIEVALS and plain != "held_out_loss":
         classes = classes_of(data)
         return None if classes is None else class_chance(plain, classes)
-    return _declared_of_pairs(settings, data, results, score)
+    return _declared_of_pairs(settings, data, score)
 
 
-def _declared_of_pairs(
-    settings: Settings, data: DataSet | EvaluationSet, results: "pd.DataFrame", score: str
-) -> float | None:
+def _declared_of_pairs(settings: Settings, data: DataSet | EvaluationSet, score: str) -> float | None:
     """The same for retrieval and the loss."""
-    name, plain = set_and_score(score)
-    images = images_scored(settings.evaluation, data)
-    choices = pairs_of(data, images)
-    if choices is None and isinstance(data, WebDataset | ShardSet):
-        choices = _counted(results, name, images)
+    plain = set_and_score(score)[1]
+    choices = pairs_of(data, images_scored(settings.evaluation, data))
     if plain == "held_out_loss" and choices is not None:
         choices = min(LOSS_BATCH, choices)
     return None if choices is None else SCORES[plain].chance(choices)
-
-
-def _counted(results: "pd.DataFrame", name: str, images: int) -> int | None:
-    """`images`, where the recalls show that retrieval chose from that many pairs; else None.
-
-    A recall is a whole number of hits divided by the number of queries, which is at most `images`. It is therefore
-    the number of queries if it is the lowest common denominator of the recalls.
-    """
-    columns = [f"{name}.{score}" if name else score for score in RETRIEVALS]
-    values = [float(value) for column in columns if column in results for value in results[column].dropna()]
-    fractions = [Fraction(value).limit_denominator(images) for value in values]
-    are_exact = all(abs(float(found) - value) < 1e-12 for found, value in zip(fractions, values, strict=True))
-    return images if are_exact and math.lcm(*(found.denominator for found in fractions)) == images else None

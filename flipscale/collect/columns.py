@@ -38,7 +38,7 @@ COLUMNS: dict[str, Column] = {
     "recipe": Column(
         "int",
         "",
-        "version of what training does with the same settings (docs/recipes.md); empty: 1",
+        "version of what training does with the same settings (docs/recipes.md)",
     ),
     # Settings: what was asked.
     "model": Column("str", "", "open_clip model, or ViT-w{width}d{depth}-{patch}"),

@@ -40,7 +40,7 @@ def hits_of(results_root: Path, run_ids: Iterable[str], score: str) -> HitsFound
     """Which test items these runs got right by `score`, a column of results.csv as `imagenet_v2.zero_shot_top1`.
 
     One small file a run is read, so a caller names just the runs that it compares. Committed results whose run folders
-    are gone, runs of older versions and scores that are not shares of items have none, and `missing` says why.
+    are gone, and scores that are not shares of items have none, and `missing` says why.
     """
     workspace = Workspace(results_root)
     runs: dict[str, HitsOfRun] = {}

@@ -57,9 +57,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results.csv with the dtypes of COLUMNS; missing values stay missing.
 
-    Missing columns are added empty, and extra columns stay. ResultsError names the line that `collect` cannot have
-    written: a torn row, a run twice, text or infinity for a number. Excel writes semicolons and decimal commas, an
-    editor another encoding, and pandas would guess, or give no line.
+    Missing columns are added empty; extra columns stay.
+    ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
+    number.
     """
     _check_size(path, "Delete it, and make it with `flipscale collect`.")
     (_, header), *rows = _rows(path)

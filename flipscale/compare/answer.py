@@ -14,7 +14,7 @@ from flipscale.compare.head import SingleRuns, prior_df
 from flipscale.compare.hours import PROBED
 from flipscale.compare.parts import Curve, Pair, Speedup
 from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
-from flipscale.fit.words import by_reason
+from flipscale.fit.words import by_reason, fits_table
 from flipscale.scores import is_score, score_label
 from flipscale.sensitivity import sensitivity_words
 from flipscale.stats import ALPHA, WARN_P, Design, Interval, sensitivity_of
@@ -93,6 +93,8 @@ def answer_table(comparison: Comparison) -> tuple[PrintedTable, str]:
         return PrintedTable("Claims", ("claim", "here (95 % CI)", "verdict"), tuple(rows)), count(left, "claim") * bool(
             left
         )
+    if comparison.laws:
+        return fits_table(comparison.laws), count(len(comparison.claims), "row") if comparison.claims else ""
     claims = list(comparison.claims)
     if len(claims) > ROWS and comparison.head:
         base = next(pair.series for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
@@ -114,6 +116,8 @@ def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
     }
     order = ["speedup", "equal", "gain"] if asked(comparison) == "speedup" else list(columns)
     rows = []
+    series = {claim.series for claim in claims}
+    alone = cell_words(next(iter(series))) if len(series) == 1 else ""
     for claim in claims:
         pair = _pair(comparison, claim)
         cells = {
@@ -121,8 +125,9 @@ def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
             "equal": gain_cell(comparison, claim.curve.gain),
             "speedup": speed_cell(claim.curve.speedup),
         }
-        rows.append((name_of(comparison, claim.series, claim.arm), *(cells[name] for name in order)))
-    return PrintedTable("The answer", ("", *(columns[name] for name in order)), tuple(rows)).without_empty()
+        name = name_of(comparison, "" if alone else claim.series, claim.arm)
+        rows.append((name, *(cells[column] for column in order)))
+    return PrintedTable("The answer", (alone, *(columns[name] for name in order)), tuple(rows)).without_empty()
 
 
 def _pair(comparison: Comparison, claim: Claim) -> Pair | None:
@@ -133,17 +138,19 @@ def _pair(comparison: Comparison, claim: Claim) -> Pair | None:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """What the numbers of the screen are, what was compared, and what its seeds detect."""
-    said = []
-    if asked(comparison) == "claims" and comparison.stated:
+    said: list[str] = []
+    if comparison.laws:
+        said += answer_table(comparison)[0].notes
+    elif asked(comparison) == "claims" and comparison.stated:
         units = {"x": "factors (x)", "": "differences"}
         kinds = dict.fromkeys(units.get(judged.unit, judged.unit) for judged in comparison.stated.claims)
         said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm).")
     else:
         over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
         said.append(f"Gains are {_of_score(comparison)} over {over}; parentheses are 95 % CIs{_corrected(comparison)}.")
-    if comparison.curves and not any(curve.speedup for curve in comparison.curves):
+    if comparison.curves and not comparison.laws and not any(curve.speedup for curve in comparison.curves):
         said.append(f"No speed-up: {comparison.curves[0].why}.")
-    elif comparison.curves:
+    elif comparison.curves and not comparison.laws:
         time = cost_words(comparison, comparison.costs[0])
         said.append(f"Speed-ups are in {time}, to the baseline's mean at its last but one length.")
     for arm in comparison.head.arms[:2] if comparison.head else ():
@@ -245,6 +252,9 @@ def everything(comparison: Comparison) -> list[Part]:
     """The answer of every series and arm, then claims, gains, curves, notes, and what was left out."""
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
     parts: list[Part] = [] if comparison.arms else list(comparison.notes)
+    if comparison.laws:
+        parts.append(replace(fits_table(comparison.laws), title="Laws"))
+        comparison = replace(comparison, laws=())
     if comparison.claims:
         parts.append(replace(arms_table(comparison, comparison.claims), notes=tuple(notes_of(comparison))))
     if comparison.stated:
@@ -545,11 +555,11 @@ def failure_words(estimate: Estimate, other: str) -> str:
 
 
 def speed_cell(speedup: Speedup | None) -> str:
-    """'1.17x (1.01, 1.35)' with its corrected CI, '>=4.8x (>3.1)', 'never reaches the score'."""
+    """'1.17x (1.01, 1.35)' with its corrected CI, '>=4.8x (>3.1)', 'never reached'."""
     if speedup is None:
         return "-"
     if speedup.speedup.mean is None:
-        return str(speedup.missed or speedup.speedup.why)
+        return "never reached"
     found = finding(speedup.speedup)
     said = f"{'>=' if found.at_least else ''}{times(found.value)}x"
     return f"{said} {factor_ends(*found.interval)}" if found.interval else f"{said} ({COUNTED[found.effect]})"

@@ -13,7 +13,6 @@ from flipscale.compare.claims import claims_of, corrected_curves
 from flipscale.compare.columns import (
     Baseline,
     arms_of,
-    check_one_recipe,
     labels,
     need,
     pick_score,
@@ -55,8 +54,7 @@ def compare(
     train_seconds or cpu_seconds. `base_cell` heads the answer; it is the largest of the table if left out. Gains of a
     fraction count as level within `margin`. A contrast that is one of the `stated` claims has its estimate. Without
     `curves` only twins are compared. If every run is the baseline the comparison is empty, and its `notes` say so.
-    Raises ResultsError for a missing column, a baseline that no run has, two runs of one cell, arm and seed, or runs of
-    several recipes.
+    Raises ResultsError for a missing column, a baseline that no run has, or two runs of one cell, arm and seed.
     """
     table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
     return _compared(table, points_of(table, twins=table.at is not None), stated, looks, curves=curves)
@@ -74,7 +72,6 @@ def _table_of_results(
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
     rows = results.reset_index(drop=True)
-    check_one_recipe(rows)
     if "cell" not in rows:
         keys = varying_axes(rows, baseline) if axes is None else [a for a in axes if a not in (*baseline, "seed")]
         need(rows, keys)

@@ -10,7 +10,7 @@ from flipscale.cell import read_cell, without, write_cell
 from flipscale.collect import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
-from flipscale.words import count, percent, short
+from flipscale.words import percent, short
 
 Baseline = Mapping[str, object]
 """Column -> value, as the rows of the baseline or of an arm have it."""
@@ -92,20 +92,6 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
             "what is measured (docs/study.md)."
         )
     return measured[0]
-
-
-def check_one_recipe(results: pd.DataFrame) -> None:
-    """Raise ResultsError for runs of several recipes: the same settings give different results in each."""
-    if "recipe" not in results:
-        return
-    # Runs of recipe 1 leave the column empty.
-    counts = results["recipe"].fillna(1).value_counts().sort_index()
-    if len(counts) > 1:
-        found = ", ".join(f"{count(int(runs), 'run')} of recipe {recipe}" for recipe, runs in counts.items())
-        raise ResultsError(
-            f"The table mixes {found}, and the same settings give different results in each (docs/recipes.md). Use "
-            f"the rows of one recipe: results[results['recipe'] == {counts.index[-1]}]."
-        )
 
 
 def varying_axes(results: pd.DataFrame, baseline: Baseline) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline, SettingLabels
@@ -80,6 +81,8 @@ class Comparison:
     """What heads the answer: speedup, gain, law or claims; None by what there is."""
     labels: SettingLabels = field(default_factory=dict)
     """Words for values of settings, as the study has them."""
+    laws: tuple[Mapping[str, Any], ...] = ()
+    """The fitted laws of the study, as fits.json has them; none unless they are its answer."""
     notes: tuple[str, ...] = ()
     """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
 

@@ -15,7 +15,7 @@ from flipscale.collect import SETTING_COLUMNS, HitsOfRun, baseline_of
 from flipscale.compare.answer import comparison_markdown, comparison_text
 from flipscale.compare.as_json import comparison_json
 from flipscale.compare.build import compare, with_images
-from flipscale.compare.columns import check_one_recipe, is_baseline, labels, measured_scores
+from flipscale.compare.columns import is_baseline, labels, measured_scores
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.of_study import base_cell
 from flipscale.errors import ResultsError, did_you_mean
@@ -83,19 +83,16 @@ def compare_runs(first: RunsOfStudy, second: RunsOfStudy, score: str | None = No
     """Compare the finished runs of two studies. score: if left out, the first study's or else the second's, if both
     measured it.
 
-    Raises ResultsError where they have no pair, no score that both measured, or rows of several recipes in one table.
+    Raises ResultsError where they have no pair or no score that both measured.
     """
     score = _score_of_both(first, second, score)
     sides = [replace(side, rows=side.rows[side.rows[score].notna()].reset_index(drop=True)) for side in (first, second)]
-    for side in sides:
-        check_one_recipe(side.rows)
     same = same_cells(sides[0], sides[1])
     if not same.pairs:
         raise ResultsError(_no_pair(same, sides))
     rows = _paired_rows(sides, same)
     comparison = compare(
-        # The recipe is one of the things in which the studies may differ; each of them has one.
-        rows.drop(columns=["recipe"], errors="ignore"),
+        rows,
         baseline={STUDY: first.name},
         score=score,
         base_cell=_base_cell(sides, rows),

@@ -21,8 +21,9 @@ from flipscale.fit.fitting import Options, fit
 from flipscale.fit.isoflop import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.unnamed import STANDS_FOR
-from flipscale.fit.words import allocation_text, by_reason, fit_text
+from flipscale.fit.words import allocation_text, by_reason, fit_text, fits_table
 from flipscale.scores import is_open_ended, lower_is_better
+from flipscale.tables import as_text
 from flipscale.words import count
 
 SIZE, SAMPLES, PAIRS = "flops_per_sample", "samples_seen", "unique_pairs"
@@ -45,12 +46,15 @@ class StudyFits:
     budgets: tuple[float, ...] = ()
     """Budgets of training FLOPs; each law of size and samples gives their best use."""
 
-    @property
-    def text(self) -> str:
-        """All of it for a terminal."""
-        return "\n\n".join(
-            part for fit in self.fits for part in (fit_text(fit), *(allocation_text(a, fit) for a in self._best(fit)))
+    def text(self, *, full: bool = False, width: int = 80) -> str:
+        """For a terminal: a table of all laws, or in `full` each with its checklist; then the best use of budgets."""
+        best = [allocation_text(a, fit) for fit in self.fits for a in self._best(fit)]
+        laws = (
+            [fit_text(fit) for fit in self.fits]
+            if full
+            else [as_text([fits_table(list(map(fit_json, self.fits)))], width)]
         )
+        return "\n\n".join([*laws, *best])
 
     def _best(self, fit: Fit) -> list[Allocation]:
         """The best use of each budget; ResultsError where no law is one of size and samples."""

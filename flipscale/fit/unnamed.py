@@ -41,7 +41,7 @@ def unnamed_settings(
 
 def _may_be_setting(table: pd.DataFrame, name: str) -> bool:
     if is_collected(table) and name in COLUMNS:
-        return name in (*SETTING_COLUMNS, "recipe") and name != "seed"
+        return name in SETTING_COLUMNS and name != "seed"
     if name.lower() in _PROVENANCE or lower_is_better(name) is not None:
         return False
     values = table[name].nunique(dropna=False)

@@ -4,13 +4,15 @@ The checklist is that of a survey of misfitted scaling laws (arXiv 2502.18969): 
 exclusions, definitions, conditioning, and the error on what was held out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flipscale.fit.allocation import Allocation
 from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns, HeldOutSetting
 from flipscale.fit.grade import Doubt, graded
 from flipscale.fit.rows import group_name, meaning
 from flipscale.fit.search import TOLERANCE
+from flipscale.tables import PrintedTable
 
 _NOTE = "note: "
 
@@ -26,6 +28,44 @@ def title(fit: Fit) -> str:
     """'top1 against hours at dataset=c4: power'."""
     group = f" at {group_name(fit.group)}" if fit.group else ""
     return f"{fit.y} against {', '.join(fit.x)}{group}: {fit.law.name}"
+
+
+def fits_table(fits: Sequence[Mapping[str, Any]]) -> PrintedTable:
+    """A law a row: exponents, floor, error on the largest runs, and scatter. `fits` are as fits.json has them."""
+    rows = []
+    for fit in fits:
+        said = {name: _determined(fit, name) for name in fit["parameters"]}
+        exponents = [f"{name} {words}" for name, words in said.items() if name.islower() and name != "c"]
+        held, seeds = fit["held_out"], fit["seed_effect"] or {}
+        larger = "" if held["rms_error"] is None else f" at {number(held['extrapolation'], 2)}x"
+        rows.append(
+            (
+                f"{group_name(fit['group'])}: {fit['law']}",
+                "; ".join(exponents),
+                said.get("E", "-"),
+                f"{number(held['rms_error'], 2)}{larger}",
+                number(fit["spread"], 2),
+                number(seeds.get("sd") or None, 2),
+            )
+        )
+    columns = ("", "exponent (95 % CI)", "floor", "held out", "scatter", "of seeds")
+    notes = [f"{law}: {formula}" for law, formula in dict.fromkeys((fit["law"], fit["formula"]) for fit in fits)]
+    notes.append(
+        "? is not determined. Held out is the root mean square error on the largest runs, so many times larger than "
+        "the rest; scatter is of residuals, and that of seeds moves whole curves."
+    )
+    return PrintedTable("", columns, tuple(rows), tuple(notes), may_be_cut=True).without_empty()
+
+
+def _determined(fit: Mapping[str, Any], name: str) -> str:
+    """'0.34 (0.31, 0.37)', '?' if not determined, or '0 to 0.02' for a floor that may be 0."""
+    value, ends = number(fit["parameters"][name], 2), fit["intervals"].get(name)
+    if name in fit["not_determined"]:
+        return "?"
+    if not ends or None in ends or name in fit["fixed"]:
+        return value
+    low, high = (number(end, 2) for end in ends)
+    return f"0 to {high}" if name == "E" and ends[0] <= 0 else f"{value} ({low}, {high})"
 
 
 def fit_text(fit: Fit) -> str:
@@ -49,7 +89,7 @@ def parameter_words(fit: Fit, name: str) -> tuple[str, str]:
         return value, f"{tied}not determined: {fit.not_determined[name]}"
     if name == "E" and fit.reaches_0 and ends:
         return f"0 to {number(ends[1])}", f"{tied}not told from 0"
-    return value, f"{tied}[{number(ends[0])}, {number(ends[1])}]" if ends else tied.strip()
+    return value, f"{tied}({number(ends[0])}, {number(ends[1])})" if ends else tied.strip()
 
 
 def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:

@@ -181,7 +181,7 @@ def _compared(table: pd.DataFrame, study: Study, planned: Plan, results: Path) -
         comparison = compare_study(table.drop(columns="arm"), study, planned)
     except ResultsError as reason:
         return None, str(reason)
-    chance = chance_level(planned.runs, results, table, comparison.score)
+    chance = chance_level(planned.runs, results, comparison.score)
     return with_guessing(comparison, table, chance), ""
 
 

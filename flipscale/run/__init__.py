@@ -26,7 +26,7 @@ under the same contract.
 folder.py    a run's folder and its state
 records.py   the content of its files, as types
 code.py      which code trained a run, and how two codes differ
-codec.py     the records as JSON, older versions included
+codec.py     the records as JSON
 faults.py    a GPU, a node or the network at fault, by the words of CUDA and NCCL
 lease.py     which process works on a run, and signs of life
 processes.py  processes that files name, and whether they are ours
@@ -49,7 +49,6 @@ from flipscale.run.codec import (
     read_result,
     read_scores,
     result_from_json,
-    with_samples_seen,
 )
 from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
 from flipscale.run.files import (
@@ -191,7 +190,6 @@ __all__ = [
     "timings_from_json",
     "unmeasured",
     "weights_are_needed",
-    "with_samples_seen",
     "write_json",
     "write_probe",
 ]

@@ -1,8 +1,4 @@
-"""Reads and writes the records of a run folder as JSON, and reads those of older versions.
-
-`samples_seen` is how many samples were really seen. Older versions wrote it as `samples`, which is now only the
-schedule length that a study asks for; users' programs may still write it so.
-"""
+"""Reads and writes the records of a run folder as JSON."""
 
 import base64
 import dataclasses
@@ -98,7 +94,7 @@ def asked_in(data: JsonObject, folder: str) -> Asked:
 
 def asked_from_json(data: JsonObject) -> Asked:
     """The request, in the form of run.json and a plan's JSON. ValueError names a faulty entry."""
-    # An older version wrote null, or nothing, for what it did not know.
+    # What is not known is null, or left out.
     said = {name: value for name, value in data.items() if value is not None}
     return record_of(
         Asked,
@@ -121,7 +117,7 @@ def _keep_weights(said: object) -> KeepWeights:
 
 
 def _cost(data: object) -> Cost | None:
-    known = with_samples_seen(data) if isinstance(data, dict) else {}
+    known = data if isinstance(data, dict) else {}
     return record_of(Cost, known) if known.keys() >= _NEEDED_OF_COST else None
 
 
@@ -152,7 +148,6 @@ def read_result(folder: str) -> Result | None:
 
 def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
     """The result of the run of that folder, from the content of its result.json."""
-    data = with_samples_seen(data)
     scores = _object(data, "scores", "names and numbers", folder)
     parent = _object(data, "parent", "what its parents took", folder)
     levels = _object(data, "chance", "scores and numbers", folder)
@@ -165,9 +160,7 @@ def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
         chance={name: level for name, level in chance.items() if level is not None},
         missing_scores=_texts(data, "missing_scores", "scores and reasons", folder),
         digests=_texts(data, "digests", "sets and digests", folder),
-        parent=Spent(**{**_facts(Spent, with_samples_seen(parent), folder), "id": str(parent.get("id"))})
-        if parent
-        else None,
+        parent=Spent(**{**_facts(Spent, parent, folder), "id": str(parent.get("id"))}) if parent else None,
         more={name: value for name, value in data.items() if name not in _RESULT},
     )
 
@@ -301,15 +294,12 @@ def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
         except ValueError:
             continue
         if isinstance(data, dict) and (kind := _kind(data.get("kind"))):
-            found.append(_failed_attempt(kind, with_samples_seen(_flat(data))))
+            found.append(_failed_attempt(kind, _flat(data)))
     return found
 
 
 def _failed_attempt(kind: FailureKind, data: JsonObject) -> FailedAttempt:
-    then = _text(data.get("then"))
-    # Older versions said it only in the sentence.
-    given_up = bool(data["given_up"]) if "given_up" in data else then.startswith("given up")
-    known = {"kind": kind, "reason": _text(data.get("reason")), "then": then, "given_up": given_up}
+    known = {"kind": kind, "reason": _text(data.get("reason")), "then": _text(data.get("then"))}
     return record_of(FailedAttempt, data, leniently=True, **known)
 
 
@@ -341,7 +331,7 @@ def _record(line: bytes) -> JsonObject | None:
         record = parsed(line)
     except ValueError:
         return None
-    return with_samples_seen(record) if isinstance(record, dict) and type(record.get("step")) is int else None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
 def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:
@@ -371,7 +361,7 @@ def _last_record(lines: Sequence[bytes], name: str) -> JsonObject:
             record = parsed(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and _is_usable(record := with_samples_seen(record), name):
+        if isinstance(record, dict) and _is_usable(record, name):
             return record
     return {}
 
@@ -380,13 +370,6 @@ def _is_usable(record: JsonObject, name: str) -> bool:
     if name == "scores":
         return isinstance(record.get("scores"), dict)
     return name in record and type(record.get("samples_seen")) is int and fits(record["samples_seen"], int)
-
-
-def with_samples_seen(data: JsonObject) -> JsonObject:
-    """The object with `samples_seen` under that name, where an older version or a program wrote `samples`."""
-    if "samples_seen" in data or "samples" not in data:
-        return data
-    return {"samples_seen" if name == "samples" else name: value for name, value in data.items()}
 
 
 def _kind(said: object) -> FailureKind | None:

@@ -202,13 +202,13 @@ class RunFolder:
         return read_result(self._path)
 
     def hits(self) -> Mapping[str, Hits]:
-        """Which test items it got right, by score; empty for a run of an older version, or of somebody's program."""
+        """Which test items it got right, by score; empty for a run of somebody's program."""
         later = {name: hits for record in read_scores(self._path) for name, hits in record.hits.items()}
         return {**read_hits(self._path), **later}
 
     def codes(self) -> list[CodeIdentity]:
-        """The code that trained it, oldest first; several if it was resumed with other code, none if an older version
-        trained it. RunFolderError if code.json holds something else."""
+        """The code that trained it, oldest first; several if it was resumed with other code, none if none was
+        recorded. RunFolderError if code.json holds something else."""
         return read_codes(self._path)
 
     def error(self) -> Failure | None:

@@ -29,7 +29,7 @@ class Asked:
     """Ids of the runs whose weights it starts from."""
     resources: Resources = field(default_factory=Resources)
     cost: Cost | None = None
-    """As predicted; None where an older version did not predict all of it."""
+    """As predicted; None where it is not all there."""
     cell: Cell | None = None
     recipe: int | None = None
     """Version of what training does with the same settings."""
@@ -63,7 +63,7 @@ class Asked:
 
     @functools.cached_property
     def settled(self) -> Settings:
-        """The settings; those that an older version did not write are at their defaults. RunFolderError where they are
+        """The settings; those that run.json lacks are at their defaults. RunFolderError where they are
         not settings of a run."""
         try:
             return read_settings(self.settings)
@@ -116,11 +116,11 @@ class Result:
     versions: Mapping[str, str | None] = field(default_factory=dict, hash=False)
     """Versions of the programs that trained it."""
     chance: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Chance level on the same items, by score; older versions did not write it."""
+    """Chance level on the same items, by score; empty if unknown."""
     missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why a score is missing that a user's program should have given, by its column."""
     digests: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The content that it was scored on, by the name of the set; older versions did not write it."""
+    """The content that it was scored on, by the name of the set; empty if unknown."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
     """Further values that a user's own training command wrote."""

@@ -343,7 +343,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 def read_settings(values: Values) -> Settings:
-    """The settings that run.json holds. One that an older flipscale did not write is at its default.
+    """The settings that run.json holds. One that it lacks is at its default.
 
     Raises ValueError for a value that its setting cannot have.
     """

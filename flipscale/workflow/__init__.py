@@ -4,8 +4,7 @@ A step returns its result and reports progress on stderr. Nothing is exported he
 loads much: import from the module.
 
 opened.py    a study together with its file and the place of its results
-plans.py     its plan on disk, and the runs of plans before it
-earlier.py   finished runs of the study as its file was
+plans.py     its plan on disk, and which of its runs are here
 owner.py     the study that a results folder belongs to
 known.py     the studies that a results folder knows
 power.py     the effect that a study's seeds will detect
@@ -19,8 +18,8 @@ drawn.py     figures, and the page
 compared.py  the comparison of arms
 two_studies.py  study against study
 fitted.py    scaling laws
-accounts.py  the ledger
-diagnosis.py, machine_health.py, study_health.py   what `doctor` finds
+accounts.py  the hours spent
+machine_health.py   what this machine has and lacks
 verbs.py     each of them as a function of a study: `from flipscale import plan, fit`
 whole.py     all of it: run_study
 talk.py      messages of the steps

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from flipscale.code import code_changes
 from flipscale.collect import Collected
 from flipscale.collect import collect as collect_runs
 from flipscale.errors import FlipscaleError
-from flipscale.identity import RECIPE, show_setting
+from flipscale.identity import show_setting
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
-from flipscale.workflow.plans import finished_here, rows_in_table, write_plan_file
+from flipscale.workflow.plans import finished_here, ids_in_table, write_plan_file
 from flipscale.workflow.talk import Steps, say
 from flipscale.workflow.to_score import say_other_data
 from flipscale.workspace import StudyFiles
@@ -30,10 +29,8 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     only_news: say nothing where nothing has changed.
     """
     plan, files = opened.finished_plan, opened.files
-    before = rows_in_table(files.results)
-    _keep_older_recipe(files, before)
-    of_today = {run_id for run_id, recipe in before if recipe == RECIPE}
-    elsewhere = of_today - finished_here(opened.workspace, of_today)
+    before = ids_in_table(files.results)
+    elsewhere = before - finished_here(opened.workspace, before)
     asked = {run.id for run in plan.cells}
     stays = bool(elsewhere & asked or (elsewhere and not finished_here(opened.workspace, asked)))
     if elsewhere and not stays:
@@ -45,7 +42,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
         found = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
     note_owner(files.folder, opened.file)
     if found.written:
-        write_plan_file(plan, files, opened.workspace.runs)  # `gc` asks it which runs are needed.
+        write_plan_file(plan, files)  # `gc` asks it which runs are needed.
     elif only_news:
         return found
     for name, problem in found.problems.items():
@@ -72,19 +69,6 @@ def _news(found: Collected) -> str:
     """'24 new', '3 new, 1 changed'."""
     counted = ((found.new, "new"), (found.read - found.new, "changed"))
     return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
-
-
-def _keep_older_recipe(files: StudyFiles, rows: Sequence[tuple[str, int]]) -> None:
-    """Keep a table of an older recipe, and its curves, beside the new ones, as its runs are not in the plan."""
-    table = files.results
-    recipes = Counter(recipe for _, recipe in rows)
-    for recipe, runs in sorted(recipes.items()):
-        if recipe != RECIPE:
-            kept = _keep(files, f"recipe_{recipe}")
-            say(
-                f"{table} had {count(runs, 'run')} of recipe {recipe} and is kept as {kept[0].name}; the new table has "
-                f"runs of recipe {RECIPE} only (docs/recipes.md). `flipscale submit` trains what is missing."
-            )
 
 
 def _how_to_merge(opened: OpenStudy) -> str:

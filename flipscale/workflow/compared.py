@@ -18,6 +18,7 @@ from flipscale.compare import (
 )
 from flipscale.compare import compare_study as compare_arms
 from flipscale.errors import RunFolderError
+from flipscale.plain_files import read_json
 from flipscale.run import RunFolder, standing_scores
 from flipscale.scores import set_and_score
 from flipscale.study.named_sets import members
@@ -65,8 +66,10 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
     comparison = with_images(comparison, hits.runs)
-    chance = chance_level(opened.plan.runs, opened.workspace.results, results, comparison.score)
+    chance = chance_level(opened.plan.runs, opened.workspace.results, comparison.score)
     comparison = with_guessing(comparison, results, chance)
+    if study.answer == "law" and opened.files.fits.exists():
+        comparison = replace(comparison, laws=tuple(read_json(opened.files.fits)["fits"]))
     comparison = replace(comparison, scored_by=scored_by([opened], comparison.score))
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score

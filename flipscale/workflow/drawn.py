@@ -34,7 +34,7 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         labels=study.labels,
         stated=judge_study(results, study, score) if score else None,
     )
-    chance = chance_level(opened.plan.runs, opened.workspace.results, results, data.score)
+    chance = chance_level(opened.plan.runs, opened.workspace.results, data.score)
     data = replace(data, chance=chance, looks=study.looks)
     with Steps("drawing figures") as steps:
         drawn = plot_all(data, files.figures, study.figures, progress=steps)

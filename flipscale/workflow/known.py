@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, FlipscaleError
-from flipscale.identity import RECIPE
 from flipscale.plain_files import read_json_object
 from flipscale.plan import plan
 from flipscale.run import Asked, asked_from_json
@@ -32,18 +31,6 @@ def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = F
 def _is_among(given: Sequence[StudyRuns], folder: Path) -> bool:
     """Whether the results in a folder belong to one of these studies, and not to another file of the same name."""
     return any(study.name == folder.name and may_own(folder, study.source) for study in given)
-
-
-def check_recipes(studies: Sequence[StudyRuns]) -> None:
-    """Raise FlipscaleError for a plan of another recipe: it asks for none of the runs that its study asks for now."""
-    for study in studies:
-        recipes = {asked.recipe for asked in study.runs.values()} - {RECIPE}
-        if recipes:
-            raise FlipscaleError(
-                f"{study.source}: was planned under another recipe than today's {RECIPE}, so it does not list "
-                f"the runs that {study.name} needs now. Give its study file: flipscale gc STUDY.yaml; or plan it "
-                "again."
-            )
 
 
 def runs_of(file: Path) -> StudyRuns:

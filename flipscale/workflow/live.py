@@ -23,12 +23,12 @@ Follower = Callable[[StudyProgress], None]
 
 
 @contextmanager
-def live_curves(opened: OpenStudy, tracking_uri: str | None) -> Iterator[Follower]:
+def live_curves(opened: OpenStudy) -> Iterator[Follower]:
     """A function that takes how a study goes, and has a thread write what is new into MLflow.
 
     If MLflow cannot be reached, that is reported once and tried again. It never holds up or ends what follows a study.
     """
-    uri = track.settled(tracking_uri, opened.workspace.results)
+    uri = track.settled(None, opened.workspace.results)
     say(f"MLflow: curves are sent while runs train; to see them: {track.ui_command(uri)}")
     writer = _Writer(opened, uri)
     thread = threading.Thread(target=writer.write_until_closed, name="live curves", daemon=True)

@@ -13,12 +13,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from flipscale.launch import gpus_here
 from flipscale.track.address import is_server, settled, without_secrets
 from flipscale.words import count, memory
-from flipscale.workflow.diagnosis import Diagnosis, ok, problem, warning
 
 OLDEST_PYTHON = (3, 11)
 
@@ -31,6 +32,43 @@ TORCH_SECONDS, ANSWER_SECONDS = 120, 10
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 _SEES_GPU = "import torch; print(torch.cuda.device_count(), torch.version.cuda)"
+
+
+class Health(StrEnum):
+    """The state of a thing."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Nothing stops, but a person should know."""
+    PROBLEM = "problem"
+    """Runs would fail."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is said of one thing that flipscale needs."""
+
+    health: Health
+    subject: str
+    """What was looked at: 'torch', 'data'."""
+    found: str
+    advice: str = ""
+    """What to do; '' where nothing is to be done."""
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def ok(subject: str, found: str, advice: str = "") -> Diagnosis:
+    return Diagnosis(Health.OK, subject, found, advice)
+
+
+def warning(subject: str, found: str, advice: str = "") -> Diagnosis:
+    return Diagnosis(Health.WARNING, subject, found, advice)
+
+
+def problem(subject: str, found: str, advice: str = "") -> Diagnosis:
+    return Diagnosis(Health.PROBLEM, subject, found, advice)
 
 
 def machine_health(results: Path) -> Iterator[Diagnosis]:

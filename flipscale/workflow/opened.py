@@ -86,7 +86,7 @@ def write_plan(opened: OpenStudy) -> None:
     files = opened.files
     files.folder.mkdir(parents=True, exist_ok=True)
     note_owner(files.folder, opened.file)
-    write_plan_file(opened.plan, files, opened.workspace.runs)
+    write_plan_file(opened.plan, files)
 
 
 def say_folder(opened: OpenStudy) -> None:

@@ -53,8 +53,8 @@ def study_results(opened: OpenStudy) -> StudyResults:
     rows = table[table["id"].isin(runs)].reset_index(drop=True)
     if rows.empty and len(table):
         raise ResultsError(
-            f"{path}: none of its {count(len(table), 'run')} is one of {opened.file} as it is now; `flipscale why "
-            f"{opened.arguments}` says what has changed. `flipscale submit` trains what is missing."
+            f"{path}: none of its {count(len(table), 'run')} is one of {opened.file} as it is now: its "
+            "settings have changed since. `flipscale submit` trains what is missing."
         )
     are_here = here.issuperset(rows["id"])
     missing = [run for run in runs if run not in set(rows["id"])]

@@ -112,20 +112,6 @@ def test_speedup_curve_stays_inside_the_overlap():
 # Pairs
 
 
-def test_runs_of_two_recipes_are_not_compared():
-    """Tables of recipe 1 have no such column, or an empty one."""
-    old = rows(lambda mask, s, seed: 0.5 + 0.01 * seed, samples=(1000, 2000))
-    new = rows(lambda mask, s, seed: 0.6 + 0.01 * seed, samples=(4000,), recipe=2)
-    assert compare(old, baseline=BASELINE).pairs
-    assert compare(new, baseline=BASELINE).pairs
-    with pytest.raises(ResultsError) as caught:
-        compare(pd.concat([old, new], ignore_index=True).astype({"recipe": "Int64"}), baseline=BASELINE)
-    assert str(caught.value) == (
-        "The table mixes 12 runs of recipe 1, 6 runs of recipe 2, and the same settings give different results in each "
-        "(docs/recipes.md). Use the rows of one recipe: results[results['recipe'] == 2]."
-    )
-
-
 def test_twins_share_cell_and_seed():
     table = rows(lambda mask, s, seed: 0.5 + 0.1 * seed + (0.02 if mask else 0), samples=(1000,))
     (pair,) = compare(table, baseline=BASELINE).pairs

@@ -211,9 +211,9 @@ def test_tuning_counts_with_its_parent_in_a_comparison(tmp_path):
     tuned = replace(tuned, cost=replace(COST, train_flops=1.0e21))
     masked = replace(masked, cost=replace(COST, train_flops=2.0e21))
     write_run(tmp_path, base, {**RESULT, "gpu_hours": 4.5})
-    took = {"samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
+    took = {"samples_seen": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
     write_run(tmp_path, masked, {**RESULT, **took})
-    own = {"samples": 128, "train_seconds": 1.0, "cpu_seconds": 0.5, "gpu_hours": 0.25}
+    own = {"samples_seen": 128, "train_seconds": 1.0, "cpu_seconds": 0.5, "gpu_hours": 0.25}
     write_run(tmp_path, tuned, {**RESULT, **own, "parent": {"id": "m", **took}})
     results = collect([base, masked, tuned], tmp_path, tmp_path / "mask").results
     (pair,) = compare(results, baseline={"mask_ratio": 0, "tuning": None}).pairs

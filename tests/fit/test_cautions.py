@@ -84,7 +84,7 @@ def test_every_parameter_is_in_the_formula(name: str) -> None:
 def test_a_forecast_where_the_law_has_no_value_is_an_error(at: str, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     line().to_csv("runs.csv", index=False)
-    assert main(["forecast", "runs.csv", "--law", "power", "--x", "x", "--y", "y", "--at", at, "--draws", "20"]) == 1
+    assert main(["fit", "runs.csv", "--law", "power", "--x", "x", "--y", "y", "--forecast", at, "--draws", "20"]) == 1
     said = capsys.readouterr()
     assert f"The law power has no prediction there: x is {at[2:]}, which has no logarithm." in said.err
     assert "nan" not in said.out

@@ -103,9 +103,9 @@ NUMBERS = ["fit", "runs.csv", "--x", "N", "--y", "loss"]
         ([*NUMBERS, "--law", "isoflop"], "an IsoFLOP fit needs the column of budgets: --budget COLUMN"),
         ([*NUMBERS, "--where", "set=c5"], "No row has set=c5; set is one of c4, rw."),
         ([*NUMBERS, "--fix", "E=x"], "E=x: 'x' is not a number. Write 400M, 4e8 or 0.5."),
-        (["forecast", *NUMBERS[1:]], "a forecast needs a run: --at"),
+        ([*NUMBERS, "--forecast", "N=1B", "--budget", "D"], "--budget is for fits; leave it out of a forecast."),
         (
-            ["forecast", "runs.csv", "--x", "N,D", "--y", "loss", "--at", "N=1B"],
+            ["fit", "runs.csv", "--x", "N,D", "--y", "loss", "--forecast", "N=1B"],
             "The law chinchilla needs D besides N.",
         ),
     ],
@@ -119,8 +119,8 @@ def test_mistakes_are_met_with_a_sentence(
 
 
 def test_a_table_is_forecast_and_counts_are_written_short(runs: Path) -> None:
-    arguments = ["forecast", "runs.csv", "--x", "N,D", "--y", "loss", "--where", "set=c4", "--draws", "20"]
-    data = json.loads(flipscale(*arguments, "--at", "N=3B,D=300B", "--json", cwd=runs).stdout)
+    arguments = ["fit", "runs.csv", "--x", "N,D", "--y", "loss", "--where", "set=c4", "--draws", "20"]
+    data = json.loads(flipscale(*arguments, "--forecast", "N=3B,D=300B", "--json", cwd=runs).stdout)
     (found,) = data["forecasts"]
     assert found["at"] == {"N": 3e9, "D": 3e11}
     assert found["value"] == pytest.approx(1.7 + 400 * 3e9**-0.34 + 410 * 3e11**-0.28, rel=0.02)
@@ -134,8 +134,8 @@ def test_a_refused_forecast_is_an_error_and_shows_its_number_only_if_forced(runs
     table = table[(table["set"] == "c4") & (table["D"] == table["D"].max())].copy()
     table.loc[table["N"] == table["N"].max(), "loss"] += 5
     table.to_csv(runs / "runs.csv", index=False)
-    law = ["forecast", "runs.csv", "--law", "power", "--x", "N", "--y", "loss"]
-    arguments = [*law, "--draws", "20", "--at", "N=3B"]
+    law = ["fit", "runs.csv", "--law", "power", "--x", "N", "--y", "loss"]
+    arguments = [*law, "--draws", "20", "--forecast", "N=3B"]
     refused = flipscale(*arguments, cwd=runs, code=1)
     assert "fitted to all smaller runs, the law misses the largest" in refused.stdout
     assert "forecast: loss" not in refused.stdout
@@ -172,7 +172,7 @@ def test_a_study_of_equal_flops_has_the_law_of_the_best_size(tmp_path: Path) -> 
 
 def test_a_study_is_forecast_at_settings_by_the_cost_of_the_run_they_name() -> None:
     done = flipscale(
-        "forecast", "studies/fashion.yaml", "--at", "model=ViT-w64d4-4,samples=64k,data_size=60k", "--draws", "10",
+        "fit", "studies/fashion.yaml", "--forecast", "model=ViT-w64d4-4,samples=64k,data_size=60k", "--draws", "10",
         "--json", "--force",
     )  # fmt: skip
     found = json.loads(done.stdout)["forecasts"]
@@ -190,12 +190,12 @@ def test_a_study_is_forecast_at_settings_by_the_cost_of_the_run_they_name() -> N
         ("modle=ViT-H-14", "There is no setting 'modle': did you mean 'model'?"),
         ("samples=lots", "samples: 'lots' is not a count; write 400M, 4e8 or 400000000."),
         ("model=ViT-H-15,samples=1M", "ViT-H-15"),
-        ("samples", "--at samples: write NAME=VALUE."),
+        ("samples", "--forecast samples: write NAME=VALUE."),
     ],
 )
 def test_a_run_that_cannot_be_had_is_named(
     at: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert main(["forecast", "studies/fashion.yaml", "--at", at]) == 1
+    assert main(["fit", "studies/fashion.yaml", "--forecast", at]) == 1
     assert says in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_a_table_of_points_is_forecast_and_a_score_through_a_loss(
 ) -> None:
     Path("points.csv").write_text("N,D\n2e9,2e11\n1e9,2e11\n")
     arguments = [
-        "forecast",
+        "fit",
         "runs.csv",
         "--law",
         "product",
@@ -132,7 +132,7 @@ def test_a_table_of_points_is_forecast_and_a_score_through_a_loss(
         "N,D",
         "--draws",
         "20",
-        "--at",
+        "--forecast",
         "points.csv",
         "--json",
         "--force",
@@ -164,9 +164,9 @@ def test_a_name_with_signs_is_quoted_in_an_expression(
 def test_a_product_is_forecast_from_its_parts(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
     table = pd.read_csv("runs.csv").assign(loss=lambda rows: 9 * (rows["N"] * rows["D"]) ** -0.1)
     table.to_csv("runs.csv", index=False)
-    law = ["forecast", "runs.csv", "--law", "power", "--x", "N*D", "--y", "loss", "--draws", "20", "--json", "--force"]
-    assert main([*law, "--at", "N=2e9,D=1e11"]) == 0
+    law = ["fit", "runs.csv", "--law", "power", "--x", "N*D", "--y", "loss", "--draws", "20", "--json", "--force"]
+    assert main([*law, "--forecast", "N=2e9,D=1e11"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["forecasts"]
     assert (found["at"], found["value"]) == ({"N*D": 2e20}, pytest.approx(9 * 2e20**-0.1))
-    assert main([*law, "--at", "N=2e9"]) == 1
+    assert main([*law, "--forecast", "N=2e9"]) == 1
     assert "The law power needs N*D besides" in capsys.readouterr().err

@@ -101,11 +101,14 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
     ("written", "samples"),
     [
         (b"", None),
-        (b'{"step": 1, "samples": 8, "loss": 3.0}\n', 8),
-        (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 2, "sam', 8),
-        (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 2, "samples": "16", "loss": 2.0}\n', 8),
-        (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 1, "samples": 8, "scores": {}}\n', 8),
-        (b'{"step": 1, "samples": 8, "loss": 3.0}\n' * 200 + b'{"step": 2, "samples": 16, "loss": 2.0}\n', 16),
+        (b'{"step": 1, "samples_seen": 8, "loss": 3.0}\n', 8),
+        (b'{"step": 1, "samples_seen": 8, "loss": 3.0}\n{"step": 2, "sam', 8),
+        (b'{"step": 1, "samples_seen": 8, "loss": 3.0}\n{"step": 2, "samples_seen": "16", "loss": 2.0}\n', 8),
+        (b'{"step": 1, "samples_seen": 8, "loss": 3.0}\n{"step": 1, "samples_seen": 8, "scores": {}}\n', 8),
+        (
+            b'{"step": 1, "samples_seen": 8, "loss": 3.0}\n' * 200 + b'{"step": 2, "samples_seen": 16, "loss": 2.0}\n',
+            16,
+        ),
     ],
 )
 def test_progress_is_the_last_whole_record_of_the_loss(tmp_path, written, samples):
@@ -130,7 +133,7 @@ def test_a_resumed_run_is_paced_from_its_checkpoint_not_from_its_last_record(tmp
         seen = watch([run], tmp_path, every=0.02)
         left = []
         for samples in (800, 500, 600):
-            (here.path / "metrics.jsonl").write_text(f'{{"step": 1, "samples": {samples}, "loss": 1.0}}\n')
+            (here.path / "metrics.jsonl").write_text(f'{{"step": 1, "samples_seen": {samples}, "loss": 1.0}}\n')
             left.append(next(seen).left)
     assert left[:2] == [None, None]
     assert left[2] is not None
@@ -142,7 +145,7 @@ def test_time_left_is_known_at_the_first_look_from_the_recorded_speed_and_the_pl
     here = folder(tmp_path, runs[0])
     with here.hold():
         (here.path / "metrics.jsonl").write_text(
-            '{"step": 1, "samples": 500, "loss": 1.0, "images_per_second": 100.0}\n'
+            '{"step": 1, "samples_seen": 500, "loss": 1.0, "images_per_second": 100.0}\n'
         )
         alone = next(watch(runs[:1], tmp_path))
         both = next(watch(runs, tmp_path))
@@ -153,9 +156,9 @@ def test_time_left_is_known_at_the_first_look_from_the_recorded_speed_and_the_pl
 
 
 def test_the_last_scores_of_a_running_run_are_found_far_behind_its_last_loss(tmp_path):
-    losses = b"".join(b'{"step": %d, "samples": %d, "loss": 3.0}\n' % (i, i) for i in range(300))
+    losses = b"".join(b'{"step": %d, "samples_seen": %d, "loss": 3.0}\n' % (i, i) for i in range(300))
     (tmp_path / "metrics.jsonl").write_bytes(
-        b'{"step": 1, "samples": 8, "scores": {"zero_shot_top1": 0.25}}\n' + losses
+        b'{"step": 1, "samples_seen": 8, "scores": {"zero_shot_top1": 0.25}}\n' + losses
     )
     reached = RunFolder(tmp_path).reached(65536, scores=True)
     assert (reached.samples_seen, reached.scores) == (299, {"zero_shot_top1": 0.25})

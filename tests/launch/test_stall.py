@@ -87,7 +87,9 @@ def held(tmp_path):
 
         def age(seconds, doing="training", every=2.0):
             now = time.time() - seconds
-            records = [{"step": 10 * n, "samples": n, "loss": 1.0, "images_per_second": 423.0} for n in range(1, 31)]
+            records = [
+                {"step": 10 * n, "samples_seen": n, "loss": 1.0, "images_per_second": 423.0} for n in range(1, 31)
+            ]
             lines = [
                 json.dumps({**record, "time": now - every * (30 - n)}) for n, record in enumerate(records, start=1)
             ]
@@ -182,7 +184,7 @@ def test_status_gives_the_seconds_since_the_last_step_as_json(tmp_path, capsys):
     here = folder(tmp_path / "results", run)
     here.ask(Asked.of(run))
     with here.hold() as lease:
-        lease.append([{"step": 1, "samples": 32, "loss": 1.0, "images_per_second": 423.0, "time": time.time()}])
+        lease.append([{"step": 1, "samples_seen": 32, "loss": 1.0, "images_per_second": 423.0, "time": time.time()}])
         lease.live(Doing.TRAINING)
         ago = time.time() - 720
         for name in ("life.json", "metrics.jsonl"):

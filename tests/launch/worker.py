@@ -65,7 +65,13 @@ def do(run):
                 run.write_error(FailureKind.CODE, f"Still absent after {LONGEST_WAIT_SECONDS} s: {', '.join(absent)}.")
                 return True
             time.sleep(STEP_SECONDS)
-            record = {"step": step, "samples": step, "loss": 1 / step, "images_per_second": 20.0, "time": time.time()}
+            record = {
+                "step": step,
+                "samples_seen": step,
+                "loss": 1 / step,
+                "images_per_second": 20.0,
+                "time": time.time(),
+            }
             lease.append([record])
             if STOP and not settings["deaf"]:
                 (run.path / "checkpoint.pt").write_text(str(step))

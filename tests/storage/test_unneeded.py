@@ -8,7 +8,6 @@ import socket
 import pytest
 
 from flipscale.cli import main
-from flipscale.identity import RECIPE
 from flipscale.run import Asked, Job, RunFolder, birth, write_json
 from flipscale.storage import StudyRuns, find_unneeded, remove_unneeded
 from tests.storage.conftest import STUDY, Results
@@ -251,15 +250,3 @@ def test_listing_prints_each_thing_with_its_size_and_why(here, capsys):
     assert "could remove 4 runs (" in said
     assert said.rstrip().endswith("add --remove to remove them")
     assert len(list((here.root / "runs").iterdir())) == 8
-
-
-def test_a_plan_of_another_recipe_says_nothing_of_what_is_needed_today(here, capsys):
-    assert main(["plan", str(here.file), "--results", str(here.root)]) == 0
-    planned = here.root / "study" / "plan.json"
-    planned.write_text(planned.read_text().replace(f'"recipe": {RECIPE}', '"recipe": 0'))
-    (here.root / "study" / ".study").unlink()
-    assert gc(here, "--remove") == 1
-    assert f"{planned}: was planned under another recipe than today's {RECIPE}" in capsys.readouterr().err
-    assert len(list((here.root / "runs").iterdir())) == 8
-    assert gc(here, str(here.file), "--remove") == 0
-    assert "removed nothing" in capsys.readouterr().err

@@ -73,8 +73,8 @@ def full_disk(extent: Extent) -> Counts:
 # Files that are cut off
 
 LOOKS: tuple[tuple[str, ...], ...] = (
-    ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("logs", "RUN"), ("gc",), ("ledger",),
-    ("why", "RUN"), ("cancel", "study.yaml"), ("submit", "--dry-run", "study.yaml"),
+    ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("logs", "RUN"), ("gc",), ("status", "--spent"),
+    ("status", "--why", "RUN"), ("cancel", "study.yaml"), ("submit", "--dry-run", "study.yaml"),
 )  # fmt: skip
 """Commands that read run folders. Each truncated file is read by two of them, in turns."""
 
@@ -133,7 +133,7 @@ def clocks(extent: Extent, made: Path) -> Counts:
     jumps = [sign * far for far in (1, 59, 3600, 86_400, 4e7, 1.5e9) for sign in (1, -1)]
     looks = [
         ("status", "study.yaml"),
-        ("ledger",),
+        ("status", "--spent"),
         ("collect", "--no-mlflow", "study.yaml"),
         ("gc",),
         ("cancel", "study.yaml"),
@@ -211,8 +211,9 @@ def many_folders(extent: Extent, made: Path) -> Counts:
         if not number % LINKS:
             first = folder
     looks = [
-        ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("gc",), ("ledger",),
-        ("logs", "other-000001"), ("why", "other-000001"), ("archive", "study.yaml"), ("report", "study.yaml"),
+        ("status", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"), ("gc",), ("status", "--spent"),
+        ("logs", "other-000001"), ("status", "--why", "other-000001"), ("archive", "study.yaml"),
+        ("report", "study.yaml"),
     ]  # fmt: skip
     cases = [Case(f"{' '.join(look)} beside many", functools.partial(_beside, made, look)) for look in looks]
     return count(cases, workers=1, say=extent.say)

@@ -252,9 +252,9 @@ def site(seed: str, made: Path) -> Outcome:
 
 LOOKS: tuple[tuple[str, ...], ...] = (
     ("status", "study.yaml"), ("status", "--json", "study.yaml"), ("collect", "--no-mlflow", "study.yaml"),
-    ("report", "study.yaml"), ("why", "study.yaml"), ("gc",), ("ledger",), ("archive", "study.yaml"),
+    ("report", "study.yaml"), ("gc",), ("status", "--spent"), ("archive", "study.yaml"),
     ("compare", "study.yaml"), ("plan", "study.yaml"), ("cancel", "study.yaml"), ("submit", "--dry-run", "study.yaml"),
-    ("export", "--to", "latex", "study.yaml"), ("logs", "RUN"), ("why", "RUN"), ("fit", "study.yaml"),
+    ("export", "--to", "latex", "study.yaml"), ("logs", "RUN"), ("status", "--why", "RUN"), ("fit", "study.yaml"),
 )  # fmt: skip
 
 
@@ -359,7 +359,7 @@ def rows(seed: str, made: Path) -> Outcome:
             ["compare", str(table), "--baseline", "x=1", "--deltas", "--y", "loss"],
             ["fit", str(table), "--law", "power", "--x", "samples", "--y", "loss", "--draws", "10"],
             ["fit", str(table), "--x", "samples,hours", "--y", "accuracy", "--draws", "10"],
-            ["forecast", str(table), "--x", "samples", "--y", "loss", "--draws", "10", "--at", "samples=1e9"],
+            ["fit", str(table), "--x", "samples", "--y", "loss", "--draws", "10", "--forecast", "samples=1e9"],
         )
         return ran(draw.choice(verbs))
 

@@ -191,7 +191,7 @@ def users(extent: Extent, made: Path) -> Counts:
     looks = [
         ["status", "study.yaml"], ["plan", "study.yaml"], ["collect", "--no-mlflow", "study.yaml"],
         ["compare", "study.yaml"],
-        ["report", "study.yaml"], ["cancel", "study.yaml"], ["gc"], ["ledger"], ["archive", "study.yaml"],
+        ["report", "study.yaml"], ["cancel", "study.yaml"], ["gc"], ["status", "--spent"], ["archive", "study.yaml"],
         ["submit", "study.yaml", "--detach"],
     ]  # fmt: skip
     for shared in (False, True):

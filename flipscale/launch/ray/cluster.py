@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 
 from flipscale.errors import LaunchError
 from flipscale.guard import locked
+from flipscale.run import write_json
 
 RAY_ANSWER_SECONDS = 10.0
 """Time within which a cluster that is there answers."""
@@ -35,9 +37,6 @@ ONE_NODE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps Ray at 127.0.0.1, as on macOS. On Linux it would replace that by a network card's address, and with any address
 but 127.0.0.1 it listens on all interfaces."""
 
-
-_CURRENT = "ray_current_cluster"
-"""The file in which a Ray notes the address of its head when all is up."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -159,15 +158,17 @@ def _host_of(address: str) -> str:
 
 def address_file() -> Path:
     """The file in which `ray start` notes the address of this machine's head."""
-    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / _CURRENT
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
 
 
 def _our_ray() -> str:
     """The dashboard of the Ray that flipscale runs on this machine for this user. Starts it if it is not running."""
     home = _home()
     with locked(home / "lock"):  # Two submits at once start one.
-        with contextlib.suppress(OSError, Unreachable):
-            return _dashboard_of((home / _CURRENT).read_text(encoding="utf-8").strip())
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            url = str(json.loads((home / "running.json").read_text(encoding="utf-8"))["url"])
+            if _is_dashboard(url):
+                return url
         try:
             return _start_here(home)
         except LaunchError:
@@ -176,7 +177,7 @@ def _our_ray() -> str:
 
 
 def _home() -> Path:
-    """The folder of that Ray's own files. Paths of sockets have to be short."""
+    """The folder of that Ray: its own files, and running.json with its address. Paths of sockets have to be short."""
     home = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / f"flip-ray-{os.getuid()}"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if home.stat().st_uid != os.getuid():
@@ -207,14 +208,13 @@ def _start_here(home: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in _ADDRESSES} | ONE_NODE
     # By default Ray would ask for a token as soon as a file has one, and its clients would send none.
     environment.setdefault("RAY_AUTH_MODE", "disabled")
-    up = home / _CURRENT
+    up = home / "ray_current_cluster"  # Ray writes it when all is up.
     up.unlink(missing_ok=True)
     with open(home / "start.log", "wb") as log:
         # A session of its own: Ctrl-C in the submitting terminal is not for it.
         keeper = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    (home / "pid").write_text(f"{keeper.pid}\n", encoding="utf-8")
     print(f"starting Ray on this machine; `kill {keeper.pid}` ends it", file=sys.stderr, flush=True)
     url = f"http://127.0.0.1:{dashboard}"
     until = time.monotonic() + RAY_START_SECONDS
@@ -225,6 +225,7 @@ def _start_here(home: Path) -> str:
             os.killpg(keeper.pid, signal.SIGKILL)
             raise LaunchError(f"Ray did not start on this machine in {RAY_START_SECONDS} s; see {home / 'start.log'}.")
         time.sleep(0.1)
+    write_json(home / "running.json", {"schema": 1, "url": url, "process": keeper.pid})
     return url
 
 

@@ -13,7 +13,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.plain_files import parsed, read_bytes
 from flipscale.run import FailureKind, Result, RunFolder
-from flipscale.run.codec import result_from_json, with_samples_seen
+from flipscale.run.codec import result_from_json
 from flipscale.scores import is_fraction
 from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
 from flipscale.train.failure import Cause, Failed
@@ -21,7 +21,7 @@ from flipscale.train.machine import version
 from flipscale.train.trainers.program.process import Attempts
 
 NUMBERS = (
-    "samples_seen", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
+    "samples_seen", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
     "images_per_second", "attempts", "devices", "gpu_hours", "peak_memory_bytes", "final_loss", "params",
     "corrupt_samples", "started", "finished",
 )  # fmt: skip
@@ -59,7 +59,7 @@ def read_outcome(run: RunFolder, name: str) -> Outcome:
         raise FlipscaleError(
             f"{name} ended with exit code 0, but {path.name} {error.what}; {error.right}."
         ) from error.__cause__
-    return with_samples_seen(outcome)
+    return outcome
 
 
 class _Wrong(Exception):
@@ -128,8 +128,7 @@ def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
     """Raise _Wrong for a program that trained for more or less than was asked for, give or take a batch."""
     settings, _ = asked_of(run)
     steps, batch_size = steps_of(settings), settings.batch_size
-    seen = [(name, steps * batch_size, batch_size) for name in ("samples_seen", "samples")]
-    for name, wanted, slack in (*seen, ("steps", steps, 1)):
+    for name, wanted, slack in (("samples_seen", steps * batch_size, batch_size), ("steps", steps, 1)):
         if (value := outcome.get(name)) is not None and abs(value - wanted) > slack:
             raise _Wrong(
                 f"gives {name} as {value}", f"{wanted} were asked for, give or take a batch: train for that many"

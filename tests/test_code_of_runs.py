@@ -1,13 +1,11 @@
-"""What status, why, the report and MLflow say of the code of finished runs, and of runs of a study as it was."""
+"""What status, the report and MLflow say of the code of finished runs."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from flipscale import identity
 from flipscale.cli import main
 from flipscale.code import CodeToday
 from flipscale.run import Asked, CodeIdentity, Result, RunFolder
@@ -108,11 +106,11 @@ def test_submit_shows_what_is_stale_before_it_does_it(here: Here) -> None:
 def test_why_of_a_run_says_which_code_trained_it(here: Here) -> None:
     opened = here.study()
     first, second = here.finish(opened, OTHER, today(opened))
-    said = here.flipscale("why", first)[0]
+    said = here.flipscale("status", "--why", first)[0]
     assert "\ntrained by flipscale at commit cccccccccc, torch 1.0\n" in said
     assert "\ntoday's code differs: flipscale at commit cccccccccc" in said
-    assert "today's code is the same, as far as is known" in here.flipscale("why", second)[0]
-    found = here.json("why", first)
+    assert "today's code is the same, as far as is known" in here.flipscale("status", "--why", second)[0]
+    found = here.json("status", "--why", first)
     assert found["code"] == [
         {
             "project": "flipscale",
@@ -125,18 +123,14 @@ def test_why_of_a_run_says_which_code_trained_it(here: Here) -> None:
     assert len(found["code_differences"]) == 2  # type: ignore[arg-type]
     RunFolder(opened.workspace.run(first)).set_aside()
     RunFolder(opened.workspace.run(first)).ask(Asked.of(opened.plan.runs[0]))
-    said = here.flipscale("why", first)[0]
+    said = here.flipscale("status", "--why", first)[0]
     assert f"it was retrained; its earlier results are in results/runs/{first}/earlier" in said
     assert "The code that trains it is recorded when its training begins." in said
 
 
-def changes(found: dict[str, object]) -> list[tuple[int, object]]:
-    return [(len(group["ids"]), group["changes"]) for group in found["earlier"]]  # type: ignore[attr-defined]
-
-
 def test_why_of_a_run_puts_long_values_beside_their_names(here: Here) -> None:
     (run_id, *_) = here.finish(here.study())
-    said, _ = here.flipscale("why", run_id)
+    said, _ = here.flipscale("status", "--why", run_id)
     assert "\nmodel        ViT-w16d1-4\n" in said
 
 
@@ -152,89 +146,6 @@ def test_runs_whose_names_differ_in_the_hash_alone_are_told_apart_by_plan_and_st
 def test_names_that_tell_runs_apart_need_no_columns_beside_them(here: Here) -> None:
     here.study()
     assert here.flipscale("status", "mask.yaml")[0].splitlines()[0].split() == ["run", "state", "progress"]
-
-
-def test_why_of_a_study_says_which_settings_have_changed_since(here: Here) -> None:
-    old = here.finish(here.study(320))
-    here.study(640)
-    for times_planned in range(3):
-        found = here.json("why", "mask.yaml")
-        assert (found["planned"], found["finished"]) == (2, 0)
-        assert changes(found) == [
-            (2, {"samples": {"then": ["320"], "today": ["640"]}, "warmup": {"then": ["32"], "today": ["64"]}})
-        ], times_planned
-        main(["plan", "mask.yaml"])  # which replaces the plan.json that had the old ids
-    said = here.flipscale("why", "mask.yaml")[0].splitlines()
-    assert said[0] == "0 of 2 runs of mask.yaml as it is now are finished."
-    where = "an earlier version of it, in results/runs"
-    assert said[1] == f"2 more finished runs belong to {where}. What has changed since:"
-    assert said[3].split() == ["2", "samples", "320", "640"]
-    here.study(320)
-    main(["plan", "mask.yaml"])
-    found = here.json("why", "mask.yaml")
-    assert (found["finished"], found["earlier"]) == (2, [])
-    assert set(old) == {run.id for run in here.study(320).plan.runs}
-
-
-def test_the_parents_of_tunings_add_no_value_to_those_of_today(here: Here) -> None:
-    tuned = STUDY.replace("samples: SAMPLES", "samples: 320, tuning: {samples: TUNING}")
-    file = here.folder / "mask.yaml"
-    file.write_text(tuned.replace("TUNING", "64"))
-    here.finish(open_study("mask.yaml", Workspace(Path("results"))))
-    file.write_text(tuned.replace("TUNING", "96"))
-    assert changes(here.json("why", "mask.yaml")) == [(2, {"tuning": {"then": ["64"], "today": ["96"]}})]
-
-
-def test_why_takes_a_study_alone(here: Here) -> None:
-    first, _ = here.finish(here.study())
-    for both in ((first, "mask.yaml"), ("mask.yaml", first)):
-        assert main(["why", *both]) == 1
-        assert "give two ids, or one study file" in here.capsys.readouterr().err
-
-
-def test_why_of_a_study_names_the_recipe(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = identity.RECIPE
-    here.finish(here.study())
-    for module in ("identity", "plan", "run.records", "workflow.earlier"):
-        monkeypatch.setattr(f"flipscale.{module}.RECIPE", before + 1)
-    found = here.json("why", "mask.yaml")
-    assert found["finished"] == 0
-    assert changes(found) == [(2, {"recipe": {"then": [str(before)], "today": [str(before + 1)]}})]
-
-
-def test_rows_of_a_table_whose_folders_are_gone_are_counted(here: Here) -> None:
-    first, second = here.finish(here.study())
-    here.flipscale("collect", "mask.yaml", "--no-mlflow")
-    shutil.rmtree(here.folder / "results" / "runs" / first)
-    said = (
-        "results/mask/results.csv has 1 row of runs whose folders are not here; 1 of them belong to the file as it "
-        "is now."
-    )
-    assert said in here.flipscale("why", "mask.yaml")[0]
-    here.study(640)
-    found = here.json("why", "mask.yaml")
-    assert found["rows_without_folder"] == [first]
-    assert [group["ids"] for group in found["earlier"]] == [[second]]  # type: ignore[attr-defined]
-
-
-def test_runs_of_another_study_are_not_of_this_one(here: Here) -> None:
-    here.finish(here.study(640, name="other"))
-    here.study(320)
-    assert here.json("why", "mask.yaml")["earlier"] == []
-    # Where the other study's plan is gone, they are taken for this one's, as they differ in two settings alone.
-    (here.folder / "results" / "other" / "plan.json").unlink()
-    assert [number for number, _ in changes(here.json("why", "mask.yaml"))] == [2]
-
-
-def test_values_that_the_plan_has_but_not_together_are_said_so(here: Here) -> None:
-    opened = here.study()
-    here.finish(opened)
-    text = STUDY.replace("SAMPLES", "320").replace(
-        "axes: {mask_ratio: [0, 0.5]}", "axes: {mask_ratio: [0, 0.5], seed: [0, 1]}"
-    )
-    (here.folder / "mask.yaml").write_text(text + "exclude: [mask_ratio == 0.5 and seed == 0]\n")
-    assert changes(here.json("why", "mask.yaml")) == [(1, {})]
-    assert "these values together" in here.flipscale("why", "mask.yaml")[0]
 
 
 def test_the_report_lists_the_code_of_the_runs(here: Here) -> None:

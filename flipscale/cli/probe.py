@@ -1,0 +1,86 @@
+"""How long runs take: probe."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of
+from flipscale.cli.jobs import add_launcher, launcher_of
+from flipscale.cli.output import print_json, print_table
+from flipscale.workflow.talk import say
+
+if TYPE_CHECKING:
+    from flipscale.workflow.opened import OpenStudy
+    from flipscale.workflow.probed import TimedShape
+
+
+def probe_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    add_launcher(parser)
+    parser.add_argument("--detach", action="store_true", help="return at once; the probe goes on without this terminal")
+
+
+def probe(args: argparse.Namespace) -> int:
+    """Time a few steps of each shape of a study where it will run; plan, watch and budgets then use these times."""
+    from flipscale.workflow.probed import finish_probe, shapes_of, start_probe
+    from flipscale.workflow.submitted import refuse_unready
+
+    launcher = launcher_of(args)
+    opened = open_study_of(args, launcher.site_name)
+    if args.on == "local" and not args.no_check:
+        refuse_unready(opened.study, opened.plan.runs)
+    submission = start_probe(opened, launcher)
+    if args.detach:
+        say(f"it goes on without this terminal; see flipscale logs {submission.runs[0].id}")
+        return 0
+    timed = finish_probe(opened, submission)
+    if timed is None:
+        return 1
+    shapes = list(shapes_of(timed))
+    if args.json:
+        print_json(_as_json(timed, shapes))
+    else:
+        head = ("shape", "runs", "samples/s", "ms/step", "range", "s/evaluation", "s to start")
+        print_table(head, [_row(timed, shape) for shape in shapes])
+    return 0
+
+
+def _row(opened: "OpenStudy", shape: "TimedShape") -> tuple[str, ...]:
+    step, evaluation = shape.step, shape.evaluation
+    name, batch = _name(opened, shape), shape.run.settings.batch_size
+    speed = ("", "", "not timed" if shape.run.cost.samples_seen else "")
+    if step is not None:
+        low, high = 1000 * step.seconds / step.spread, 1000 * step.seconds * step.spread
+        speed = (f"{batch / step.seconds:,.0f}", f"{1000 * step.seconds:.3g}", f"{low:.3g} to {high:.3g}")
+    scoring = f"{evaluation.seconds:.2f}" if evaluation else ""
+    start = f"{step.opening_seconds + step.warming_seconds:.2f}" if step else ""
+    return (name, str(shape.runs), *speed, scoring, start)
+
+
+def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
+    """The values that tell the shape from the others: those of the axes that times depend on."""
+    from flipscale.identity import show_setting
+    from flipscale.timing import STEP_SETTINGS
+
+    settings = shape.run.settings
+    named = [*opened.axes, *(["tuning"] if settings.tuning else [])]
+    names = [name for name in (*STEP_SETTINGS, "tuning") if name in named]
+    return ", ".join(f"{name}={show_setting(getattr(settings, name))}" for name in names) or settings.model
+
+
+def _as_json(opened: "OpenStudy", shapes: "list[TimedShape]") -> dict[str, Any]:
+    return {
+        "study": opened.study.name,
+        "site": opened.site,
+        "shapes": [
+            {
+                "name": _name(opened, shape),
+                "runs": shape.runs,
+                "step": shape.step and vars(shape.step),
+                "evaluation": shape.evaluation and vars(shape.evaluation),
+            }
+            for shape in shapes
+        ],
+        "gpu_hours": opened.plan.total.gpu_hours,
+    }
