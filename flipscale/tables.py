@@ -100,7 +100,7 @@ def _markdown(part: Part) -> str:
         return "\n\n".join([*title, "\n".join(f"- {item}" for item in part.items)])
     rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (part.columns, *part.rows)]
     rows.insert(1, " | ".join(["---"] * len(part.columns)))
-    return "\n\n".join([*title, "\n".join(f"| {row} |" for row in rows), *filter(None, [" ".join(part.notes)])])
+    return "\n\n".join([*title, "\n".join(f"| {row} |" for row in rows), *filter(None, part.notes)])
 
 
 def as_html(parts: Sequence[Part]) -> str:

@@ -115,11 +115,13 @@ def audited(event: str) -> list[str]:
 @pytest.mark.parametrize("name", ["$(touch ran)", "`touch ran`", "a;touch ran", "ViT-1'$(touch ran)"])
 @pytest.mark.parametrize("typed", ["", "ViT", "$"])
 def test_tab_runs_no_name_of_a_run_folder_and_offers_none_to_run(
-    here: Path, said: Callable[..., str], name: str, typed: str
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, typed: str
 ) -> None:
     for folder in (name, "ViT-1"):
         (here / "results/runs" / folder).mkdir(parents=True)
-    script = said("--completion", "bash") + (
+    with pytest.raises(SystemExit):
+        main(["--completion", "bash"])
+    script = capsys.readouterr().out + (
         f"COMP_WORDS=(flipscale logs '{typed}'); COMP_CWORD=2; _shtab_flipscale; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)

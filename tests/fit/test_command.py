@@ -51,7 +51,7 @@ def test_a_table_is_fitted_by_its_column_names_a_law_a_group(runs: Path) -> None
         assert fit["checklist"][0].startswith("form: y = E + A N^-a + B D^-b")
     assert json.loads((runs / "fits.json").read_text()) == data
     assert done.stderr == "wrote fits.json (2 fits, 30 runs used, 0 left out)\n"
-    shown = flipscale(*arguments, "--draws", "0", cwd=runs).stdout
+    shown = flipscale(*arguments, "--draws", "0", "--full", cwd=runs).stdout
     assert shown.count("chinchilla") == 2
     assert "held out: the largest run, 3.2 times larger than the rest: N=1e+09, D=1e+11 predicted" in shown
 
