@@ -1,6 +1,7 @@
 """A comparison for people: one screen that answers the study's question, and all of it, as parts for the renderer."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median_low
@@ -61,19 +62,26 @@ def screen(comparison: Comparison, width: int = 80) -> str:
     table = replace(table, title="", notes=(), may_be_cut=True).without_empty()
     said = as_text([*question, table, *notes_of(comparison)], width, "\n").splitlines()
     caught = warnings(comparison)
-    shown = caught[: max(0, min(WARNINGS, LINES - 1 - len(said)))]
-    stated = comparison.stated
-    more = [
-        others,
-        claim_count(stated) if stated and asked(comparison) != "claims" else "",
-        count(len(caught) - len(shown), "note") if len(caught) > len(shown) else "",
-    ]
-    more = [f"and {'; '.join(filter(None, more))}: --full"] if any(more) else []
-    return "\n".join([*said, *(_one_line(words, width) for words in [*(f"! {each}" for each in shown), *more])])
+    told: list[str] = []
+    for number, each in enumerate(caught[:WARNINGS]):
+        left = (
+            LINES - 1 - len(said) - len(told)
+        )  # The last line counts what is not shown; each warning may have a line.
+        told += _at_most(min(2, left - (min(len(caught), WARNINGS) - 1 - number)), f"! {each}", width)
+    hidden = len(caught) - sum(line.startswith("! ") for line in told)
+    if comparison.stated:
+        counts = claim_count(comparison.stated)
+        others = f"{others.split()[0]} of {counts}" if asked(comparison) == "claims" and others else counts
+    more = "; ".join(filter(None, [others, count(hidden, "note") if hidden else ""]))
+    return "\n".join([*said, *told, *(_at_most(1, f"and {more}: --full", width) if more else [])])
 
 
-def _one_line(words: str, width: int) -> str:
-    return words if len(words) <= width else f"{words[: width - 3]}..."
+def _at_most(most: int, words: str, width: int) -> list[str]:
+    """The words in lines of that width; if they are more, the last ends with dots."""
+    lines = textwrap.wrap(words, width, subsequent_indent="  ", break_on_hyphens=False)
+    if len(lines) <= most:
+        return lines
+    return [*lines[: most - 1], f"{lines[most - 1][: width - 3]}..."] if most > 0 else []
 
 
 def asked(comparison: Comparison) -> str:
@@ -148,9 +156,10 @@ def notes_of(comparison: Comparison) -> list[str]:
     else:
         over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
         said.append(f"Gains are {_of_score(comparison)} over {over}; parentheses are 95 % CIs{_corrected(comparison)}.")
-    if comparison.curves and not comparison.laws and not any(curve.speedup for curve in comparison.curves):
-        said.append(f"No speed-up: {comparison.curves[0].why}.")
-    elif comparison.curves and not comparison.laws:
+    curves = () if comparison.laws or asked(comparison) == "claims" else comparison.curves
+    if curves and not any(curve.speedup for curve in curves):
+        said.append(f"No speed-up: {curves[0].why}.")
+    elif curves:
         time = cost_words(comparison, comparison.costs[0])
         said.append(f"Speed-ups are in {time}, to the baseline's mean at its last but one length.")
     for arm in comparison.head.arms[:2] if comparison.head else ():
