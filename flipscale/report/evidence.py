@@ -245,7 +245,8 @@ def _fits(path: Path) -> Mapping[str, Any]:
         return {}
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
-    if not isinstance(found, dict) or any(not isinstance(fit, dict) for fit in found.get("fits") or ()):
+    fits = found.get("fits") if isinstance(found, dict) else None
+    if not isinstance(fits, list) or any(not isinstance(fit, dict) for fit in fits):
         raise ResultsError(
             f"{path}: is not as `flipscale fit` writes it. Make it again with `flipscale fit`, or delete it."
         )

@@ -35,7 +35,7 @@ def test_a_finding_is_judged_by_its_corrected_interval() -> None:
     alone = finding(strong)
     assert (alone.effect, alone.family, alone.seeds) == (Effect.AHEAD, 1, 3)
     assert alone.interval == (strong.low, strong.high)
-    first, second = map(finding, corrected([strong, weak]))
+    first, second = map(finding, corrected([strong, weak], 1))
     assert (first.effect, first.family) == (Effect.AHEAD, 2)
     assert (second.effect, second.significant) == (Effect.NOT_SIGNIFICANT, False)
     assert first.interval is not None

@@ -33,7 +33,7 @@ def of_p(p, mean=1.0, draws=200_000):
 
 def test_holm_s_correction_is_the_textbook_s():
     # p times 4, 3, 2, 1 in order, and never less than the one before.
-    found = corrected([of_p(p) for p in (0.01, 0.04, 0.03, 0.005)])
+    found = corrected([of_p(p) for p in (0.01, 0.04, 0.03, 0.005)], 1)
     assert [e.corrected.p for e in found] == pytest.approx([0.03, 0.06, 0.06, 0.02], rel=1e-2)
     assert [e.corrected.p <= 0.05 for e in found] == [True, False, False, True]
     assert {e.corrected.of for e in found} == {4}
@@ -41,13 +41,13 @@ def test_holm_s_correction_is_the_textbook_s():
 
 def test_a_corrected_interval_leaves_0_out_just_when_the_claim_is_shown():
     for ps in ((0.01, 0.04, 0.03, 0.005), (0.013, 0.02, 0.024, 0.2), (0.04, 0.5), (0.001, 0.002, 0.003)):
-        for e in corrected([of_p(p) for p in ps]):
+        for e in corrected([of_p(p) for p in ps], 1):
             assert (e.corrected.low > 0) == (e.corrected.p <= 0.05)
             assert e.corrected.low <= e.low + 1e-12
 
 
 def test_one_claim_is_not_corrected_and_one_seed_claims_nothing():
-    one, alone = corrected([of_p(0.04), mean_of([1.0])])
+    one, alone = corrected([of_p(0.04), mean_of([1.0])], 1)
     assert (one.corrected.low, one.corrected.high) == pytest.approx((one.low, one.high))
     assert one.corrected.of == 1
     assert alone.corrected is None
@@ -57,7 +57,7 @@ def test_a_ratio_that_is_a_bound_has_an_interval_without_upper_end():
     log_ratios = np.log(1.5) + 0.1 * norm.ppf((np.arange(20_000) + 0.5) / 20_000)
     bound = drawn(np.log(1.5), log_ratios, seeds=3, ratio=True, at_least=True)
     assert bound.interval == (pytest.approx(1.5 * np.exp(-0.196), rel=1e-3), np.inf)
-    (alone,) = corrected([bound])
+    (alone,) = corrected([bound], 1)
     assert (alone.corrected.low, alone.corrected.high) == (bound.low, np.inf)
 
 
