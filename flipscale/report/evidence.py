@@ -239,6 +239,7 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
 
 
 def _fits(path: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any]
     try:
         found = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
