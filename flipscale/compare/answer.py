@@ -62,18 +62,18 @@ def screen(comparison: Comparison, width: int = 80) -> str:
     table = replace(table, title="", notes=(), may_be_cut=True).without_empty()
     said = as_text([*question, table, *notes_of(comparison)], width, "\n").splitlines()
     caught = warnings(comparison)
-    told: list[str] = []
+    warned: list[str] = []
     for number, each in enumerate(caught[:WARNINGS]):
         left = (
-            LINES - 1 - len(said) - len(told)
+            LINES - 1 - len(said) - len(warned)
         )  # The last line counts what is not shown; each warning may have a line.
-        told += _at_most(min(2, left - (min(len(caught), WARNINGS) - 1 - number)), f"! {each}", width)
-    hidden = len(caught) - sum(line.startswith("! ") for line in told)
+        warned += _at_most(min(2, left - (min(len(caught), WARNINGS) - 1 - number)), f"! {each}", width)
+    hidden = len(caught) - sum(line.startswith("! ") for line in warned)
     if comparison.stated:
         counts = claim_count(comparison.stated)
         others = f"{others.split()[0]} of {counts}" if asked(comparison) == "claims" and others else counts
     more = "; ".join(filter(None, [others, count(hidden, "note") if hidden else ""]))
-    return "\n".join([*said, *told, *(_at_most(1, f"and {more}: --full", width) if more else [])])
+    return "\n".join([*said, *warned, *(_at_most(1, f"and {more}: --full", width) if more else [])])
 
 
 def _at_most(most: int, words: str, width: int) -> list[str]:
