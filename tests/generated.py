@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import flipscale
 from flipscale.cli import main
@@ -30,9 +31,9 @@ ROOT = Path(__file__).parents[1]
 
 def help_of(*arguments: str) -> str:
     """What the command line says to --help, at 100 columns."""
-    os.environ["COLUMNS"] = "100"
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+    of_100 = mock.patch.dict(os.environ, COLUMNS="100")
+    with of_100, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         main([*arguments, "--help"])
     return said.getvalue()
 

@@ -68,7 +68,7 @@ def test_run_does_everything_and_ends_by_naming_it(ran: Path) -> None:
     assert len((ran / "results/mask/results.csv").read_text().splitlines()) == 9
     assert (ran / "plots/mask/accuracy_vs_samples.svg").stat().st_size > 0
     assert "8 of 8 runs finished" in (ran / "plots/mask/report.html").read_text()
-    assert "mask_ratio=0.5" in (ran / "results/mask/comparison.md").read_text()
+    assert "mask 50 %" in (ran / "results/mask/comparison.md").read_text()
 
 
 def test_submit_again_starts_nothing(ran: Path) -> None:

@@ -36,10 +36,14 @@ class Terminal:
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
         command = [sys.executable, "-m", "flipscale", *arguments]
         # A session of its own, whose terminal this is: so Ctrl-C comes as it does to a person.
+        # xdist sets the width of its own terminal for its workers.
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | {
+            "TERM": term
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-c", "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
              "os.execv(sys.argv[1], sys.argv[1:])", *command],
-            cwd=cwd, stdin=child, stdout=child, stderr=child, start_new_session=True, env={**os.environ, "TERM": term},
+            cwd=cwd, stdin=child, stdout=child, stderr=child, start_new_session=True, env=environment,
         )  # fmt: skip
         os.close(child)
 

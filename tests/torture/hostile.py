@@ -133,9 +133,9 @@ def _write_data(made: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from flipscale.train import data  # loaded here, once, and not in each worker
+    from flipscale.data.training import open_data  # loaded here, once, and not in each worker
 
-    assert data.open_data is not None
+    assert open_data is not None
     image = io.BytesIO()
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(image, "PNG")
     with tarfile.open(made / "00000.tar", "w") as tar:

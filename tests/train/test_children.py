@@ -239,7 +239,7 @@ def test_a_child_waits_for_a_parent_in_other_hands_and_other_runs_come_first(ask
         # The other process finishes the parent.
         assert (child.result(), child.error()) == (None, None)
         (parent.path / "model.pt").write_bytes((other.path / "model.pt").read_bytes())
-        write_json(parent.path / "result.json", {"schema": 1, "samples": 640})
+        write_json(parent.path / "result.json", {"schema": 1, "samples_seen": 640})
         (parent.path / "lease.json").unlink()
 
     thread = threading.Thread(target=finish)

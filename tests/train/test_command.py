@@ -274,7 +274,7 @@ def test_an_outcome_that_cannot_be_read_is_an_error_that_says_what_is_right(aske
         ({"scores": {"zero_shot_top1": 41.0}}, "scores.zero_shot_top1 as 41.0; write a fraction from 0 to 1, 0.41 for"),
         ({"scores": {"sketch.linear_probe_top1": -0.1}}, "linear_probe_top1 as -0.1; write a fraction from 0 to 1."),
         ({"scores": {}, "train_seconds": -5}, "gives train_seconds as -5; write a number from 0 on, or leave it out"),
-        ({"scores": {}, "samples": 607}, "gives samples as 607; 640 were asked for, give or take a batch"),
+        ({"scores": {}, "samples_seen": 607}, "gives samples_seen as 607; 640 were asked for, give or take a batch"),
         ({"scores": {}, "steps": 22}, "gives steps as 22; 20 were asked for, give or take a batch"),
     ],
 )
@@ -289,7 +289,7 @@ def test_an_outcome_that_cannot_be_right_is_a_failure_of_the_program(asked, outc
 def test_losses_other_scores_and_a_batch_more_or_less_are_taken(asked):
     outcome = {
         "scores": {"held_out_loss": 2.5, "coco.held_out_loss": 3.0, "fid": 12.0},
-        "samples": 608,
+        "samples_seen": 608,
         "steps": 21,
         "final_loss": -0.5,
     }
