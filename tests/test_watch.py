@@ -37,9 +37,9 @@ class Terminal:
         command = [sys.executable, "-m", "flipscale", *arguments]
         # A session of its own, whose terminal this is: so Ctrl-C comes as it does to a person.
         # xdist sets the width of its own terminal for its workers.
-        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")} | {
-            "TERM": term
-        }
+        environment = {**os.environ, "TERM": term}
+        environment.pop("COLUMNS", None)
+        environment.pop("LINES", None)
         self.process = subprocess.Popen(
             [sys.executable, "-c", "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
              "os.execv(sys.argv[1], sys.argv[1:])", *command],
