@@ -180,10 +180,6 @@ class TwoLines:
         found = self._speedup(float(self.base.means[point]), draws)
         return replace(found, at=None if self.base.lengths is None else float(self.base.lengths[point]))
 
-    def at_score(self, score: float) -> Speedup:
-        """The speed-up to a score that is stated."""
-        return self._speedup(self.sign * score, self._fixed(self.sign * score))
-
     def ratio_to(self, name: str, score: float, point: int | None = None) -> "LogRatio | str":
         """The baseline's costs (or samples) to a score over the arm's; at `point` of the baseline, if given."""
         if name == "samples" and not self._has_samples:
