@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -143,9 +144,15 @@ def leaves(data: object, place: str = "") -> Iterator[tuple[str, object]]:
 
 
 def same_json(made: Path, kept: Path, rel: float, without: str = "") -> None:
-    """Compare two files of JSON, their numbers to `rel`; places that end with `without` may differ."""
-    found = dict(leaves(json.loads(made.read_text())))
-    expected = dict(leaves(json.loads(kept.read_text())))
+    """Compare two files of JSON, their numbers to `rel`; places that end with `without` may differ.
+
+    How many starts of a search agree depends on the processor, in numbers and in sentences.
+    """
+
+    def read(file: Path) -> dict[str, object]:
+        return dict(leaves(json.loads(re.sub(r"\d+ of \d+ starts agree", "starts agree", file.read_text()))))
+
+    found, expected = read(made), read(kept)
     assert found.keys() == expected.keys()
     for place, value in expected.items():
         if not (without and place.endswith(without)):
