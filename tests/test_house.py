@@ -33,6 +33,7 @@ FLOORS = [
     {"collect", "storage"},
     {"fit", "sensitivity", "track"},
     {"compare"},
+    {"next_runs"},
     {"plot", "export"},
     {"report"},
     {"workflow"},

@@ -30,6 +30,7 @@ from flipscale.collect.columns import (
     ColumnKind,
     baseline_of,
     columns_as_markdown,
+    is_setting,
     is_table,
     setting_value,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "collect",
     "columns_as_markdown",
     "hits_of",
+    "is_setting",
     "is_table",
     "read_curves",
     "read_results",

@@ -128,6 +128,12 @@ def setting_value(value: object) -> str | int | float | None:
     return show_setting(value)
 
 
+def is_setting(value: object, in_table: object) -> bool:
+    """Whether a table holds this value of a setting: none is missing there."""
+    held = setting_value(value)
+    return bool(held == in_table) or (held is None and in_table != in_table)
+
+
 def baseline_of(study: Study) -> dict[str, str | int | float | None]:
     """The study's baseline as results.csv holds it."""
     return {name: setting_value(value) for name, value in study.baseline.items()}

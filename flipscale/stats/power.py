@@ -47,6 +47,18 @@ class Design:
                 return seeds
         return None
 
+    def seeds_for_level(self, margin: float) -> int | None:
+        """The fewest seeds that show a difference of 0 to be within a margin; None above MOST_SEEDS.
+
+        Two one-sided tests (Schuirmann 1987): both succeed with a chance of POWER.
+        """
+        for seeds in range(2, MOST_SEEDS + 1):
+            df = self.prior_df + seeds - 1
+            limit = t_limit(df, 2 * ALPHA / self.comparisons / self.looks) + t_limit(df, 1 - POWER)
+            if limit * self.sd / math.sqrt(seeds) <= margin:
+                return seeds
+        return None
+
 
 @dataclass(frozen=True)
 class Sensitivity:

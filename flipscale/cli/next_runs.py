@@ -1,0 +1,53 @@
+"""What a study should run next."""
+
+import argparse
+from pathlib import Path
+
+from flipscale.cli.arguments import add_results, add_study, open_study_of
+from flipscale.cli.output import terminal_width
+from flipscale.errors import FlipscaleError
+from flipscale.workflow.talk import say
+
+
+def next_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_results(parser)
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--budget", metavar="HOURS", help="core-hours or GPU-hours that the runs may take")
+    asked.add_argument("--rung", metavar="FLOPS", help="train what the study's law says is best for so many FLOPs")
+    what = "what they should tell: a claim's name, 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of ...'"
+    parser.add_argument("--for", dest="of", metavar="WHAT", help=f"{what} (the undecided claims)")
+    parser.add_argument("--add", action="append", default=[], metavar="AXIS=VALUE,...", help="more values of an axis")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write a study with these runs and those it has")
+
+
+def next(args: argparse.Namespace) -> int:
+    """Say which runs would tell most about a study's open questions for their cost."""
+    from flipscale.next_runs import proposal_parts, rung_parts, study_with, with_grids
+    from flipscale.study.expression import plain_value
+    from flipscale.tables import as_text
+    from flipscale.workflow.proposed import next_rung, next_runs
+
+    text = args.budget or args.rung
+    limit = plain_value(text.split()[0])
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0:
+        raise FlipscaleError(f"{text}: write a number, such as {'10' if args.budget else '1e13'}.")
+    more = {}
+    for added in args.add:
+        name, equals, values = added.partition("=")
+        if not equals:
+            raise FlipscaleError(f"--add {added}: write AXIS=VALUE,VALUE.")
+        more[name] = [plain_value(value) for value in values.split(",")]
+    opened = open_study_of(args)
+    if args.rung:
+        rung = next_rung(opened, float(limit), more)
+        print(as_text(rung_parts(rung), terminal_width()))
+        written = "" if rung.refusal else with_grids(opened.study, [rung.grid()], f"its next rung, {limit:g} FLOPs")
+    else:
+        found = next_runs(opened, float(limit), args.of, more)
+        print(as_text(proposal_parts(found), terminal_width()))
+        written = study_with(found) if found.steps else ""
+    if args.write and written:
+        args.write.write_text(written, encoding="utf-8")
+        say(f"wrote {args.write}")
+    return 0 if written else 1

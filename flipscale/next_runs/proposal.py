@@ -1,0 +1,293 @@
+"""The runs that a study could add, those of them that tell most about what is asked, and a study file with these."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import yaml
+
+from flipscale.collect import is_setting, setting_value
+from flipscale.compare import setting_words
+from flipscale.fit.of_study import SAMPLES, SIZE
+from flipscale.next_runs.choice import Candidate, Quantity, choose
+from flipscale.next_runs.quantities import Asked
+from flipscale.plan import Plan, Run, plan
+from flipscale.settings import Settings, plain
+from flipscale.study import Axis, Study, cells
+from flipscale.study.kinds import Compute
+from flipscale.tables import Part, PrintedTable
+from flipscale.timing import NOT_TIMED, Timings
+from flipscale.words import count
+
+MOST_SEEDS = 20
+"""Further seeds of one cell that are considered: more are a question of patience, not of design."""
+
+ROWS = 8
+"""Rows of the table; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Runs of one cell, or of the cells of one contrast, in the order of choice."""
+
+    asked: Asked
+    runs: tuple[Run, ...]
+    seeds: tuple[int, ...]
+    hours: float
+    after: Quantity
+    """What is asked, once these and all steps before have run."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The runs to add."""
+
+    study: Study
+    steps: tuple[Step, ...]
+    budget: float
+    """Device-hours."""
+    unit: str
+    """core-hours or GPU-hours."""
+    instead: tuple[str, ...]
+    """What would take more than the budget, and what could be asked in its place."""
+
+    @property
+    def runs(self) -> list[Run]:
+        return list({run.id: run for step in self.steps for run in step.runs}.values())
+
+    @property
+    def hours(self) -> float:
+        return sum(step.hours for step in self.steps)
+
+
+def propose(
+    study: Study,
+    asked: Sequence[Asked],
+    finished: Mapping[str, Settings],
+    budget: float,
+    *,
+    more: Mapping[str, Sequence[Any]] = {},
+    timings: Timings = NOT_TIMED,
+) -> Proposal:
+    """The runs that narrow what is asked most for their cost.
+
+    finished: the settings of runs that have finished, by id. more: further values of axes. budget: in device-hours, as
+    `timings` measured them or else as predicted. Candidates are further seeds of each cell, cells of the study that
+    have not run, and twice the longest schedule.
+    """
+    possible = plan(extended(study, more), timings)
+    runs = {run.id: run for run in possible.runs}
+    costs = {run.id: _hours(run, runs, finished) for run in possible.cells}
+    candidates = [
+        candidate
+        for place, each in enumerate(asked)
+        for candidate in (
+            _of_contrast(place, each, possible, finished) if each.contrast else _of_law(place, each, runs, finished)
+        )
+    ]
+    chosen, _ = choose([each.quantity for each in asked], candidates, costs, budget)
+    steps = _steps(asked, chosen, runs, costs)
+    a_seed = {candidate.quantity: sum(costs[run] for run in candidate.runs) for candidate in reversed(candidates)}
+    instead = [
+        words
+        for place, each in enumerate(asked)
+        if (words := _instead(each, a_seed.get(place), possible.hours_unit, budget))
+    ]
+    return Proposal(study, tuple(steps), budget, possible.hours_unit, tuple(instead))
+
+
+def extended(study: Study, more: Mapping[str, Sequence[Any]]) -> Study:
+    """The study with further seeds, twice its longest schedule, and further values of axes, in each of its grids."""
+
+    def longer(axis: Axis) -> Axis:
+        values = [*axis.values, *more.get(axis.name, ())]
+        if axis.name == "samples" and all(isinstance(value, int) for value in values):
+            values.append(2 * max(values))
+        if axis.name == "seed":
+            values += range(max(values) + 1, max(values) + 1 + MOST_SEEDS)
+        return replace(axis, values=tuple(dict.fromkeys(values)))
+
+    given = {axis.name for axis in study.axes}
+    added = tuple(Axis(name, tuple(values)) for name, values in more.items() if name not in given)
+    grids = {name: tuple(map(longer, _with_seeds(axes, study))) + added for name, axes in study.grids.items()}
+    wider = replace(study, grids=grids, axes=tuple(map(longer, _with_seeds(study.axes, study))) + added)
+    return replace(wider, cells=tuple(cells(wider)))
+
+
+def _with_seeds(axes: Sequence[Axis], study: Study) -> tuple[Axis, ...]:
+    if any(axis.name == "seed" for axis in axes):
+        return tuple(axes)
+    return (*axes, Axis("seed", (study.cells[0].seed,)))
+
+
+def _hours(run: Run, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> float:
+    """Device-hours of a run and of the parents that it lacks."""
+    parents = [runs[parent] for parent in run.parents if parent not in finished]
+    return run.cost.gpu_hours + sum(_hours(parent, runs, finished) for parent in parents)
+
+
+def _of_contrast(place: int, asked: Asked, possible: Plan, finished: Mapping[str, Settings]) -> list[Candidate]:
+    """A further seed of all cells of a contrast."""
+    assert asked.contrast is not None
+    wanted = {_seedless(finished[run]) for run in asked.contrast.runs if run in finished}
+    by_seed: dict[int, list[str]] = {}
+    for run in possible.cells:
+        if _seedless(run.settings) in wanted:
+            by_seed.setdefault(run.settings.seed, []).append(run.id)
+    variance = asked.contrast.design.sd**2
+    return [
+        Candidate(place, np.ones(1), variance, missing)
+        for ids in by_seed.values()
+        if len(ids) == len(wanted) and (missing := tuple(run for run in ids if run not in finished))
+    ]
+
+
+def _of_law(place: int, asked: Asked, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> list[Candidate]:
+    """A run of the law's group, at any size and length that its variables cover."""
+    assert asked.fit is not None
+    fit, found = asked.fit, []
+    for run in runs.values():
+        if run.cell is None or run.id in finished or not _in_group(run.settings, fit.group):
+            continue
+        seen = run.cost.samples_seen + sum(runs[parent].cost.samples_seen for parent in run.parents)
+        variables = {SIZE: run.cost.flops_per_sample, SAMPLES: seen}
+        x = np.array([[float(variables[name]) for name in fit.x]])
+        jacobian = fit.law.evaluate(fit.solution.theta, x)[1][0]
+        found.append(Candidate(place, jacobian, fit.spread**2, (run.id,)))
+    return found
+
+
+def _in_group(settings: Settings, group: Mapping[str, object]) -> bool:
+    return all(is_setting(getattr(settings, name), value) for name, value in group.items())
+
+
+def _seedless(settings: Settings) -> str:
+    return repr(replace(settings, seed=0))
+
+
+def _steps(
+    asked: Sequence[Asked], chosen: Sequence[Candidate], runs: Mapping[str, Run], costs: Mapping[str, float]
+) -> list[Step]:
+    """Choices of the same cells together, in the order in which the first of each was chosen."""
+    now = {place: each.quantity for place, each in enumerate(asked)}
+    groups: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
+    for candidate in chosen:
+        cells_of = tuple(sorted({_seedless(runs[run].settings) for run in candidate.runs}))
+        groups.setdefault((candidate.quantity, cells_of), []).append(candidate)
+    steps, paid = [], set[str]()
+    for (place, _), group in groups.items():
+        hours = 0.0
+        for candidate in group:
+            now[place] = now[place].after(candidate.gradient, candidate.variance)
+            hours += sum(costs[run] for run in candidate.runs if run not in paid)
+            paid.update(candidate.runs)
+        of_group = tuple(runs[run] for candidate in group for run in candidate.runs)
+        seeds = tuple(sorted({run.settings.seed for run in of_group}))
+        steps.append(Step(asked[place], of_group, seeds, hours, now[place]))
+    return steps
+
+
+def _instead(asked: Asked, a_seed: float | None, unit: str, budget: float) -> str:
+    """What deciding a contrast takes, where that is more than the budget; '' where the budget is enough.
+
+    a_seed: device-hours of one further seed; None where the study has no further one.
+    """
+    contrast = asked.contrast
+    if contrast is None or a_seed is None:
+        return ""
+
+    def price(seeds: int | None) -> str:
+        if seeds is None:
+            return "more than 1,000 seeds"
+        return f"about {count(seeds, 'seed')}, {max(seeds - contrast.seeds, 0) * a_seed:.2g} {unit} more"
+
+    needed = contrast.design.seeds_for(asked.value)
+    if needed is not None and (needed - contrast.seeds) * a_seed <= budget:
+        return ""
+    said = f"{asked.name}: to show {asked.words(asked.value)}{asked.unit and ' '}{asked.unit} takes {price(needed)}"
+    if contrast.margin is None:
+        return said
+    level = price(contrast.design.seeds_for_level(contrast.margin))
+    return f"{said}; to show both level (within {contrast.margin:g}), {level}"
+
+
+# As people read it
+
+
+def proposal_parts(proposal: Proposal) -> list[Part]:
+    """The runs, what for, their cost, and each interval now and as expected."""
+    parts: list[Part] = []
+    if not proposal.steps:
+        parts.append(f"No run within {proposal.budget:.3g} {proposal.unit} would tell more.")
+    else:
+        rows = [
+            (
+                step.asked.name,
+                _run_words(step, proposal.study),
+                f"{step.hours:.2g}",
+                step.asked.interval(),
+                step.asked.interval(step.after),
+            )
+            for step in proposal.steps
+        ]
+        notes = (f"and {count(len(rows) - ROWS, 'further row')}, in the study file of --write",) if rows[ROWS:] else ()
+        head = ("for", "runs", proposal.unit, "95 % CI now", "expected")
+        parts.append(PrintedTable("", head, tuple(rows[:ROWS]), notes, may_be_cut=True))
+        parts.append(f"{count(len(proposal.runs), 'run')}, {proposal.hours:.2g} {proposal.unit}.")
+    return [*parts, *proposal.instead]
+
+
+def _run_words(step: Step, study: Study) -> str:
+    """'seeds 5 to 9 of its 2 cells', or 'mask 75 %, samples 16k, seeds 5 to 9'."""
+    low, high = step.seeds[0], step.seeds[-1]
+    seeds = f"seed {low}" if low == high else f"seeds {low} to {high}"
+    if step.asked.contrast is not None:
+        return f"{seeds} of its {len({_seedless(run.settings) for run in step.runs})} cells"
+    settings = step.runs[0].settings
+    varied = [axis.name for axis in study.axes if axis.name not in ("seed", *step.asked.group)]
+    return ", ".join([*(setting_words(name, setting_value(getattr(settings, name))) for name in varied), seeds])
+
+
+# As a study file
+
+
+def study_with(proposal: Proposal) -> str:
+    """The text of the study file with these runs beside its own: a grid for each cell that has more seeds."""
+    names = [axis.name for axis in proposal.study.axes if axis.name != "seed"]
+    seeds: dict[str, set[int]] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for run in proposal.runs:
+        at = {name: _plain(getattr(run.settings, name)) for name in names}
+        seeds.setdefault(repr(at), set()).add(run.settings.seed)
+        values[repr(at)] = at
+    added = [{name: [value] for name, value in at.items()} | {"seed": sorted(seeds[key])} for key, at in values.items()]
+    words = f"{count(len(proposal.runs), 'run')} more, {proposal.hours:.2g} {proposal.unit}"
+    return with_grids(proposal.study, added, words)
+
+
+def with_grids(study: Study, added: Sequence[Mapping[str, list[Any]]], words: str) -> str:
+    """The text of the study file with further grids beside its own. words: what they are, for its first line."""
+    data = dict(study.document.data)
+    grids: dict[str, Mapping[str, list[Any]]] = {
+        name: {axis.name: [_plain(value) for value in axis.values] for axis in _with_seeds(axes, study)}
+        for name, axes in study.grids.items()
+    }
+    grids |= {f"next {number}": grid for number, grid in enumerate(added, 1)}
+    axes: dict[str, list[Any]] = {}
+    for grid in grids.values():
+        for name, of_axis in grid.items():
+            axes[name] = [*axes.get(name, []), *(value for value in of_axis if value not in axes.get(name, []))]
+    data.pop("seeds", None)
+    data |= {"axes": axes, "design": {"grids": grids}}
+    dumper = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
+    body = yaml.dump(data, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    return f"# {study.name}.yaml and {words}\n{body}"
+
+
+def _plain(value: object) -> Any:
+    """A value of a setting as a study file holds it."""
+    if isinstance(value, Compute):
+        return str(value)
+    found = plain(value)
+    return {key: item for key, item in found.items() if item is not None} if isinstance(found, dict) else found

@@ -1,0 +1,169 @@
+"""What can be asked of a study: each as a number with its 95 % CI, and what further runs would tell about it.
+
+a claim, a speed-up     a contrast of cells over seeds; a further seed of all of its cells measures it once more
+a law's parameter       runs of any size and length measure the law
+a forecast              the law at a place that no run has
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from flipscale.compare import Curve, Estimate, JudgedClaim, StudyClaims
+from flipscale.errors import ResultsError, did_you_mean
+from flipscale.fit import Fit, Forecast
+from flipscale.next_runs.choice import Quantity
+from flipscale.stats import Array, Design, Moments
+
+NORMAL = 1.96
+"""Standard errors from the estimate to the end of a normal 95 % CI."""
+
+MANY = 1e6
+"""Degrees of freedom of a normal interval."""
+
+PRIOR_WIDTHS = 4.0
+"""A parameter of a law is held to within a quarter of its range (standard deviation) before any run: without that,
+parameters that the runs do not determine make every run look equally good."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A quantity of a study."""
+
+    name: str
+    value: float
+    """On the scale on which its interval is symmetric: the logarithm of a ratio, the link of a law."""
+    half: float
+    """Half the width of its 95 % CI on that scale."""
+    quantity: Quantity
+    words: Callable[[float], str]
+    """A value of that scale as people read it."""
+    unit: str = ""
+    falls: bool = False
+    """Whether a larger value on that scale is a smaller one to people."""
+    contrast: "Contrast | None" = None
+    fit: Fit | None = None
+    """The law, where it is about one."""
+
+    @property
+    def group(self) -> Mapping[str, object]:
+        """The settings that all runs of its law have."""
+        return {} if self.fit is None else self.fit.group
+
+    def interval(self, after: Quantity | None = None) -> str:
+        """The interval now, or with the variance that `after` has."""
+        half = self.half * (1.0 if after is None else math.sqrt(after.variance / self.quantity.variance))
+        ends = self.words(self.value - half), self.words(self.value + half)
+        return " to ".join(ends[:: -1 if self.falls else 1])
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Cells compared seed by seed."""
+
+    runs: frozenset[str]
+    """Ids of the runs that were compared."""
+    seeds: int
+    design: Design
+    margin: float | None = None
+    """Within which sides count as level; None where no claim of level is possible."""
+
+
+def claim_of(judged: JudgedClaim, claims: StudyClaims) -> Asked:
+    """A claim of the study. ResultsError where its runs gave no interval."""
+    name, estimate = judged.claim.name, judged.difference
+    if estimate is None:
+        raise ResultsError(f"The claim {name!r} is {judged.verdict}: {judged.why}.")
+    moments = claims.noise.moments.get(name)
+    if moments is None:
+        return _contrast(name, estimate, judged.runs, judged.unit)
+    return _contrast(name, estimate, judged.runs, judged.unit, moments=moments, margin=claims.margin)
+
+
+def speedup_of(curve: Curve, name: str) -> Asked:
+    """The speed-up of an arm. ResultsError where its curves give none."""
+    if curve.speedup is None or curve.sides is None:
+        raise ResultsError(f"The speed-up of {name}: {curve.why}.")
+    return _contrast(f"speed-up of {name}", curve.speedup.speedup, frozenset().union(*curve.sides), "x")
+
+
+def _contrast(
+    name: str,
+    estimate: Estimate,
+    runs: Iterable[str],
+    unit: str,
+    *,
+    moments: Moments | None = None,
+    margin: float | None = None,
+) -> Asked:
+    """A difference or a ratio over seeds, by its corrected interval. ResultsError where it has none."""
+    corrected = estimate.corrected
+    ends = (corrected.interval if corrected else None) or estimate.interval
+    if estimate.mean is None or ends is None or estimate.interval is None:
+        raise ResultsError(f"{name}: {estimate.why or 'an exact test decides it'}, so it has no interval to narrow.")
+    if not all(map(math.isfinite, (*ends, *estimate.interval))) or (estimate.ratio and min(ends) <= 0):
+        raise ResultsError(f"{name}: one end of its interval is open; a longer or shorter schedule would close it.")
+    value, low, high = (math.log(end) if estimate.ratio else end for end in (estimate.mean, *ends))
+    if moments is None:  # A reading off curves, whose own interval is one of 95 % of its draws.
+        own_low, own_high = (math.log(end) if estimate.ratio else end for end in estimate.interval)
+        error, prior_df = (own_high - own_low) / 2 / NORMAL, MANY
+    else:
+        error, prior_df = moments.error, moments.df - (estimate.n - 1)
+
+    def words(number: float) -> str:
+        return f"{math.exp(number):.3g}x" if estimate.ratio else f"{number:+.2f}"
+
+    sd = error * math.sqrt(estimate.n)
+    family = (corrected.of, corrected.looks) if corrected else (1, 1)
+    contrast = Contrast(frozenset(runs), estimate.n, Design(sd, prior_df, *family), margin)
+    quantity = Quantity(np.array([[error**2]]), np.ones(1))
+    return Asked(name, value, (high - low) / 2, quantity, words, "" if estimate.ratio else unit, contrast=contrast)
+
+
+def law_covariance(fit: Fit) -> Array:
+    """The covariance of a law's parameters by its runs and their scatter, with a wide prior."""
+    jacobian = fit.law.evaluate(fit.solution.theta, fit.rows.x)[1]
+    low, high = fit.law.bounds(fit.rows.x, fit.rows.z)
+    prior = np.diag(PRIOR_WIDTHS**2 / (high - low) ** 2)
+    covariance: Array = np.linalg.inv(jacobian.T @ jacobian / fit.spread**2 + prior)
+    return covariance
+
+
+def parameter_of(fit: Fit, name: str, of: str) -> Asked:
+    """A parameter of a law. ResultsError where the law has none of that name."""
+    if name not in fit.law.parameters:
+        raise ResultsError(f"{fit.law.formula} has no {name!r}: {did_you_mean(name, fit.law.parameters)}.")
+    place = fit.law.parameters.index(name)
+    gradient = np.eye(len(fit.law.parameters))[place]
+    quantity = Quantity(law_covariance(fit), gradient)
+    theta = fit.solution.theta
+
+    def words(value: float) -> str:
+        return f"{fit.law.values(np.where(gradient > 0, value, theta))[name]:.3g}"
+
+    ends = [fit.law.values(np.where(gradient > 0, end, theta))[name] for end in (theta[place], theta[place] + 1e-3)]
+    asked = f"{name} of {fit.law.formula}{of}"
+    return Asked(asked, float(theta[place]), _half(quantity), quantity, words, falls=ends[1] < ends[0], fit=fit)
+
+
+def forecast_of(forecast: Forecast, of: str) -> Asked:
+    """A law at a place without runs."""
+    fit = forecast.fit
+    x = np.array([[forecast.at[name] for name in fit.x]])
+    value, jacobian = fit.law.evaluate(fit.solution.theta, x)
+    quantity = Quantity(law_covariance(fit), jacobian[0])
+    response = fit.rows.response
+
+    def words(link: float) -> str:
+        y = float(response.from_link(np.array([link]))[0])
+        return f"{100 * y:.1f} %" if response.accuracy and not response.percent else f"{y:.4g}"
+
+    falls = response.accuracy and response.link == "logit"
+    name = f"forecast of {fit.y}{of}"
+    return Asked(name, float(value[0]), _half(quantity), quantity, words, falls=falls, fit=fit)
+
+
+def _half(quantity: Quantity) -> float:
+    return NORMAL * math.sqrt(quantity.variance)

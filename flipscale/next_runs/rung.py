@@ -1,0 +1,71 @@
+"""The next rung of a study: the model and samples that its law gives for a budget, with a neighbour each side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from flipscale.fit import Allocation, Forecast, Graded
+from flipscale.tables import Part, PrintedTable
+from flipscale.words import percent, short
+
+NEAR = 2.0
+"""The best size is beyond the models at hand where none is within this factor of it."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a law says of a budget."""
+
+    group: str
+    """The settings of the runs that the law was fitted to, in words."""
+    settings: Mapping[str, object]
+    allocation: Allocation
+    forecast: Forecast
+    graded: Graded
+    sizes: Mapping[str, float]
+    """FLOPs a sample of each model at hand under these settings."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model nearest to the best size, and its neighbours; none where the best size is beyond all."""
+        names = sorted(self.sizes, key=self.sizes.__getitem__)
+        away = np.abs(np.log([self.sizes[name] / self.allocation.size for name in names]))
+        best = int(np.argmin(away))
+        return tuple(names[max(best - 1, 0) : best + 2]) if away[best] < np.log(NEAR) else ()
+
+    @property
+    def refusal(self) -> str:
+        """Why no study is written; '' where it can be."""
+        if self.graded.refused:
+            return f"The law is not good enough for that: {'; '.join(map(str, self.graded.doubts))}."
+        if not self.models:
+            ends = " to ".join(short(end) for end in (min(self.sizes.values()), max(self.sizes.values())))
+            size = short(self.allocation.size)
+            return (
+                f"The best model takes {size} FLOPs a sample, and those at hand {ends}: add some by --add model=NAME."
+            )
+        return ""
+
+    def grid(self) -> dict[str, list[object]]:
+        """The grid of these models at the budget."""
+        fixed = {name: [value] for name, value in self.settings.items()}
+        return fixed | {"model": list(self.models), "samples": [f"{self.allocation.flops:g} FLOPs"]}
+
+
+def rung_parts(rung: Rung) -> list[Part]:
+    """The best use of the budget, the models near it, and why it is refused if it is."""
+    best = rung.allocation
+    ends = best.size_interval
+    interval = f" (95 % CI {short(ends[0])} to {short(ends[1])})" if ends else ", which has no interval"
+    said = (
+        f"Of {best.flops:.3g} FLOPs the law of {rung.group} gives the best model {short(best.size)} FLOPs a "
+        f"sample{interval} and {short(best.samples)} samples; {best.extrapolation:.2g} times the largest run."
+    )
+    accuracy = rung.forecast.fit.rows.response.accuracy
+    values = (rung.forecast.value, rung.forecast.low, rung.forecast.high)
+    shown = [("-" if value is None else percent(value) if accuracy else f"{value:.4g}") for value in values]
+    score = f"{rung.forecast.fit.y} there: {shown[0]} (95 % CI of one run {shown[1]} to {shown[2]})."
+    rows = tuple((name, short(rung.sizes[name]), short(best.flops / rung.sizes[name])) for name in rung.models)
+    table = [PrintedTable("", ("model", "FLOPs a sample", "samples"), rows)] if rows else []
+    return [said, score, *table, *([rung.refusal] if rung.refusal else [])]

@@ -1,0 +1,143 @@
+"""What a study could run next: what is asked of it, and the runs that tell most about that."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flipscale.collect import is_setting
+from flipscale.compare import Comparison, Curve, Verdict, pick_score
+from flipscale.errors import ResultsError, did_you_mean
+from flipscale.fit import Fit, allocate, forecast, graded, group_name, in_groups
+from flipscale.fit import fit as fit_law
+from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, model_sizes, variables_of
+from flipscale.next_runs import Proposal, Rung, propose
+from flipscale.next_runs.quantities import Asked, claim_of, forecast_of, parameter_of, speedup_of
+from flipscale.plan import plan_at
+from flipscale.run import read_timings
+from flipscale.settings import Settings
+from flipscale.study.expression import plain_value
+from flipscale.workflow.compared import compare_study
+from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.results import study_results
+
+HOW = "write 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of SETTING=VALUE,...', or the name of a claim"
+
+
+def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[str, Sequence[Any]]) -> Proposal:
+    """The runs to add to a study for `of`, or else for its undecided claims. ResultsError where nothing is asked."""
+    results = study_results(opened)
+    ids = set(results.table["id"])
+    finished: dict[str, Settings] = {run.id: run.settings for run in opened.plan.runs if run.id in ids}
+    comparison = compare_study(opened).comparison
+    asked = _named(opened, comparison, of) if of else _undecided(comparison)
+    timings = read_timings(opened.workspace.timings).at(opened.site)
+    return propose(opened.study, asked, finished, budget, more=more, timings=timings)
+
+
+def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]) -> Rung:
+    """The best model and samples for a budget of training FLOPs, by the law whose forecast there is best.
+
+    ResultsError where no law of the study is one of size and samples.
+    """
+    results = model_sizes(study_results(opened).table)
+    y, found, why = pick_score(results, opened.study.score), [], []
+    models = dict.fromkeys(
+        [*next(axis.values for axis in opened.study.axes if axis.name == "model"), *more.get("model", ())]
+    )
+    for values, part in in_groups(results, groups_of(results, opened.axes)):
+        try:
+            law: Fit = fit_law(part, x=variables_of(part, y), y=y, group=values)
+            best = allocate(law, flops)
+            there = forecast(
+                part, law.law.name, x=law.x, y=y, at={SIZE: best.size, SAMPLES: best.samples}, group=values
+            )
+        except ResultsError as error:
+            why.append(f"{group_name(values)}: {error}")
+            continue
+        at = {name: value for name, value in _usual(opened).items() if name not in ("model", "samples")} | dict(values)
+        sizes = {
+            model: plan_at(opened.study, at | {"model": model, "samples": 1000}).cells[0].cost.flops_per_sample
+            for model in models
+        }
+        found.append(Rung(group_name(values), at, best, there, graded(there), sizes))
+    if not found:
+        raise ResultsError(" ".join(["No law of this study says how a budget is best spent.", *why]))
+    lower = not found[0].forecast.fit.rows.response.accuracy
+    return (min if lower else max)(found, key=lambda rung: rung.forecast.value)
+
+
+def _undecided(comparison: Comparison) -> list[Asked]:
+    """The undecided claims of a study; of one without claims, the speed-ups of its arms."""
+    found, why = [], []
+    claims = comparison.stated
+    open_ = [judged for judged in claims.claims if judged.verdict is Verdict.UNDECIDED] if claims else []
+    curves = [] if claims else [curve for curve in comparison.curves if curve.x == comparison.costs[0]]
+    for each in (*open_, *curves):
+        try:
+            found.append(speedup_of(each, each.arm) if isinstance(each, Curve) else claim_of(each, claims))
+        except ResultsError as error:
+            why.append(str(error))
+    if not found:
+        raise ResultsError(" ".join(["Nothing is open to further runs.", *why, f"For something else, --for: {HOW}."]))
+    return found
+
+
+def _named(opened: OpenStudy, comparison: Comparison, of: str) -> list[Asked]:
+    word, _, rest = of.partition(" ")
+    if of.startswith("speedup of "):
+        arm = of.removeprefix("speedup of ")
+        curves = {curve.arm: curve for curve in comparison.curves if curve.x == comparison.costs[0]}
+        if arm not in curves:
+            raise ResultsError(f"There is no arm {arm!r}: {did_you_mean(arm, curves)}.")
+        return [speedup_of(curves[arm], arm)]
+    if word == "forecast":
+        return [_forecast(opened, _settings(rest))]
+    claims = {judged.claim.name: judged for judged in (comparison.stated.claims if comparison.stated else ())}
+    if comparison.stated and of in claims:
+        return [claim_of(claims[of], comparison.stated)]
+    if rest.startswith("of "):
+        return [_parameter(opened, word, _settings(rest.removeprefix("of ")))]
+    raise ResultsError(f"--for {of!r}: {did_you_mean(of, claims) + '; or ' if claims else ''}{HOW}.")
+
+
+def _settings(text: str) -> dict[str, Any]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    return {name.strip(): plain_value(value.strip()) for name, _, value in pairs}
+
+
+def _group(opened: OpenStudy, at: Mapping[str, Any]) -> tuple[dict[str, Any], Any, str]:
+    """The one group of runs, with a law of its own, that these settings name: its values, rows and score."""
+    results = model_sizes(study_results(opened).table)
+    groups = list(in_groups(results, groups_of(results, opened.axes)))
+    wanted = _usual(opened) | at
+    chosen = [
+        (dict(values), part)
+        for values, part in groups
+        if all(is_setting(wanted[name], value) for name, value in values.items())
+    ]
+    if len(chosen) != 1:
+        names = "; ".join(group_name(values) for values, _ in groups)
+        raise ResultsError(f"These settings name {len(chosen)} laws of the study, not one; the laws are of {names}.")
+    return *chosen[0], pick_score(results, opened.study.score)
+
+
+def _usual(opened: OpenStudy) -> dict[str, Any]:
+    """The values of the axes at the base, or of the first cell where the base says nothing."""
+    axes = [name for name in opened.axes if name != "seed"]
+    return {name: opened.study.base.get(name, getattr(opened.study.cells[0], name)) for name in axes}
+
+
+def _parameter(opened: OpenStudy, name: str, at: Mapping[str, Any]) -> Asked:
+    values, part, y = _group(opened, at)
+    law: Fit = fit_law(part, x=variables_of(part, y), y=y, group=values)
+    return parameter_of(law, name, f", {group_name(values)}")
+
+
+def _forecast(opened: OpenStudy, at: Mapping[str, Any]) -> Asked:
+    values, part, y = _group(opened, at)
+    planned = plan_at(opened.study, _usual(opened) | at)
+    where = {
+        SIZE: planned.cells[0].cost.flops_per_sample,
+        SAMPLES: sum(run.cost.samples_seen for run in planned.runs),
+    }
+    found = forecast(part, x=variables_of(part, y), y=y, at=where, group=values)
+    return forecast_of(found, " at " + ", ".join(f"{name}={value}" for name, value in at.items()))
