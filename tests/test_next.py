@@ -1,0 +1,166 @@
+"""`next`: the runs that tell most about a study's open questions for their cost."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flipscale.errors import ResultsError
+from flipscale.next_runs import Candidate, Quantity, choose, study_with, with_grids
+from flipscale.next_runs.choice import COST_POWER
+from flipscale.plan import plan
+from flipscale.stats import Design
+from flipscale.study import read_study
+from flipscale.workflow.opened import OpenStudy, open_study
+from flipscale.workflow.proposed import next_rung, next_runs
+from flipscale.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> "Finished":
+    return Finished(tmp_path)
+
+
+class Finished:
+    """Committed studies as a fresh clone has them: a table, and no run folders."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, name: str) -> OpenStudy:
+        (self.folder / name).mkdir(exist_ok=True)
+        shutil.copy(ROOT / f"results/{name}/results.csv", self.folder / name)
+        return open_study(ROOT / f"studies/{name}.yaml", Workspace(self.folder))
+
+
+def one(variance: float) -> Quantity:
+    return Quantity(np.array([[variance]]), np.ones(1))
+
+
+def a_run(name: str, *gradient: float, of: int = 0) -> Candidate:
+    return Candidate(of, np.array(gradient), 1.0, (name,))
+
+
+def test_a_further_seed_lowers_the_variance_of_a_mean_from_1_in_n_to_1_in_n_plus_1() -> None:
+    assert one(1 / 4).after(np.ones(1), 1.0).variance == pytest.approx(1 / 5)
+    _, (after,) = choose(
+        [one(1 / 4)],
+        [a_run(f"seed {n}", 1.0) for n in range(3)],
+        dict.fromkeys("abc", 1.0) | {f"seed {n}": 1.0 for n in range(3)},
+        budget=3.0,
+    )
+    assert after.variance == pytest.approx(1 / 7)
+
+
+def test_at_equal_cost_the_run_is_chosen_after_which_the_variance_is_lowest() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((3, 3))
+    asked = Quantity(root @ root.T, rng.standard_normal(3))
+    runs = [a_run(f"{n}", *rng.standard_normal(3)) for n in range(20)]
+    chosen, _ = choose([asked], runs, {f"{n}": 1.0 for n in range(20)}, budget=1.0)
+    precisions = [np.linalg.inv(asked.covariance) + np.outer(run.gradient, run.gradient) for run in runs]
+    left = [asked.gradient @ np.linalg.inv(precision) @ asked.gradient for precision in precisions]
+    assert [run.runs[0] for run in chosen] == [f"{int(np.argmin(left))}"]
+
+
+def test_a_run_that_costs_more_must_tell_more() -> None:
+    dear, cheap = a_run("dear", 1.0), a_run("cheap", 0.5)
+    gains = [1 - one(1.0).after(run.gradient, 1.0).variance for run in (dear, cheap)]
+    even = (gains[0] / gains[1]) ** (1 / COST_POWER)
+    for factor, first in ((0.95, "dear"), (1.05, "cheap")):
+        chosen, _ = choose([one(1.0)], [dear, cheap], {"dear": factor * even, "cheap": 1.0}, budget=100.0)
+        assert chosen[0].runs == (first,)
+
+
+def test_nothing_beyond_the_budget_is_chosen_and_a_run_of_two_contrasts_is_paid_once() -> None:
+    baseline_and = [Candidate(of, np.ones(1), 1.0, ("baseline", f"arm {of}")) for of in (0, 1)]
+    costs = {"baseline": 2.0, "arm 0": 1.0, "arm 1": 1.0}
+    chosen, _ = choose([one(1.0), one(1.0)], baseline_and, costs, budget=4.0)
+    assert {run for candidate in chosen for run in candidate.runs} == {"baseline", "arm 0", "arm 1"}
+    chosen, _ = choose([one(1.0), one(1.0)], baseline_and, costs, budget=3.9)
+    assert len(chosen) == 1
+
+
+def test_seeds_that_show_two_sides_level_do_so_in_four_of_five_draws() -> None:
+    design = Design(sd=1.0, prior_df=4.0)
+    seeds = design.seeds_for_level(margin=1.0)
+    assert seeds is not None
+    rng = np.random.default_rng(1)
+    # The shrunken variance has the prior's degrees of freedom beside those of the seeds.
+    df = 4 + seeds - 1
+    means = rng.standard_normal(20_000) / math.sqrt(seeds)
+    errors = np.sqrt(rng.chisquare(df, 20_000) / df / seeds)
+    from scipy.stats import t
+
+    shown = np.abs(means) + t.ppf(0.95, df) * errors < 1.0
+    assert 0.76 < shown.mean() < 0.92
+
+
+def test_undecided_claims_of_a_committed_study_get_seeds_within_the_budget(finished: Finished) -> None:
+    opened = finished("flip")
+    found = next_runs(opened, 1.0, None, {})
+    assert 0.9 < found.hours <= 1.0
+    assert {step.asked.name for step in found.steps} <= {claim.name for claim in opened.study.claims}
+    ran = {run.id for run in opened.plan.runs}
+    assert not ran & {run.id for run in found.runs}
+    for step in found.steps:
+        assert step.asked.contrast is not None
+        have, more = step.asked.contrast.seeds, len(step.seeds)
+        assert step.after.variance / step.asked.quantity.variance == pytest.approx(have / (have + more))
+
+
+def test_the_study_that_is_written_has_the_runs_of_the_old_one_and_those_chosen(
+    finished: Finished, tmp_path: Path
+) -> None:
+    opened = finished("flip")
+    found = next_runs(opened, 0.3, "tuning is better than none (mask_ratio=0.75)", {})
+    written = tmp_path / "more.yaml"
+    written.write_text(study_with(found))
+    study = read_study(written)
+    assert {run.id for run in plan(study).runs} == {run.id for run in (*opened.plan.runs, *found.runs)}
+    assert [claim.name for claim in study.claims] == [claim.name for claim in opened.study.claims]
+
+
+@pytest.mark.parametrize(
+    "of", ["speedup of mask_ratio=0.5", "a of mask_ratio=0.5", "forecast mask_ratio=0.5,samples=256k"]
+)
+def test_other_quantities_become_more_certain_too(finished: Finished, of: str) -> None:
+    found = next_runs(finished("flip"), 0.5, of, {"samples": [256_000]})
+    assert found.steps[-1].after.variance < found.steps[-1].asked.quantity.variance
+    assert found.hours <= 0.5
+
+
+def test_what_the_budget_cannot_decide_is_said_with_its_price(finished: Finished) -> None:
+    said = next_runs(finished("flip"), 0.1, "at equal samples a mask of 50 % is worse", {}).instead
+    assert len(said) == 1
+    assert "to show both level (within 1), about" in said[0]
+
+
+def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Finished) -> None:
+    with pytest.raises(ResultsError, match=r"There is no arm 'mask_ratio=0.6': did you mean 'mask_ratio=0.5'"):
+        next_runs(finished("flip"), 1.0, "speedup of mask_ratio=0.6", {})
+    with pytest.raises(ResultsError, match="'forecast SETTING=VALUE"):
+        next_runs(finished("flip"), 1.0, "beauty", {})
+
+
+def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finished, tmp_path: Path) -> None:
+    opened = finished("isoflop")
+    rung = next_rung(opened, 1e13, {})
+    assert rung.refusal == ""
+    assert len(rung.models) in (2, 3)
+    nearest = min(rung.sizes, key=lambda model: abs(math.log(rung.sizes[model] / rung.allocation.size)))
+    assert nearest in rung.models
+    written = tmp_path / "rung.yaml"
+    written.write_text(with_grids(opened.study, [rung.grid()], "its next rung"))
+    added = {run.id: run for run in plan(read_study(written)).runs if run.id not in {r.id for r in opened.plan.runs}}
+    assert {run.settings.model for run in added.values()} == set(rung.models)
+    assert all(0.9e13 < run.cost.train_flops < 1.1e13 for run in added.values())
+    assert {run.settings.seed for run in added.values()} == {0, 1, 2}
+
+
+def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished) -> None:
+    assert "add some by --add model=NAME" in next_rung(finished("isoflop"), 1e15, {}).refusal
