@@ -43,9 +43,9 @@ def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
     counts.add(_rounds(extent, draw, "local", extent.cases(24, 1), LOCAL))
-    counts.add(real_trainer(extent, draw, extent.cases(6, 1)))
-    for name, part, number in (("slurm", slurm, extent.cases(12, 0)), ("ray", ray, extent.cases(5, 0))):
-        if number:
+    parts = (("real trainer", real_trainer, 6), ("slurm", slurm, 12), ("ray", ray, 5))
+    for name, part, full in parts:
+        if number := extent.cases(full, 0):
             counts.add(part(extent, draw, number))
         else:
             counts.notes.append(f"{name} is left to the whole form")
