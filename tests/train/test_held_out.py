@@ -196,21 +196,6 @@ def test_a_tenth_of_few_images_ten_or_one_percent_of_many_may_be_unreadable(coun
     assert tolerated(count) == few
 
 
-def test_images_of_the_linear_probe_that_cannot_be_read_are_counted_too(folder: Path) -> None:
-    for name in ("cat", "barn_owl", "wolf"):
-        for number in range(4):
-            put(folder / "train" / name / f"{number}.png", picture(200))
-    put(folder / "train" / "cat" / "4.png", b"nothing")
-    found = opened("folder", {"path": "animals", "train": "train"}, linear_probe=True)
-    assert found.corrupt == 1
-
-
-def test_a_folder_of_nothing_but_bad_images_is_an_error(root: Path) -> None:
-    put(root / "bad" / "cat" / "0.png", b"nothing")
-    with pytest.raises(DataError, match="bad: 1 of 1 images cannot be read"):
-        opened("folder", {"path": "bad"})
-
-
 def test_a_single_class_is_an_error(root: Path, folder: Path) -> None:
     put(root / "all" / "cat" / "0.png", picture(1))
     with pytest.raises(
@@ -471,14 +456,6 @@ def test_the_images_wanted_keep_all_their_captions(table: Path) -> None:
     assert (len(found.pairs[0]), len(found.pairs[1])) == (2, 3) if found.pairs else False
 
 
-def test_one_image_with_captions_is_an_error(table: Path) -> None:
-    with pytest.raises(DataError, match=r"t.csv: gives one image to score on, .* set evaluation.images to 2 or more"):
-        opened("captions", {"file": "coco/t.csv"}, images=1)
-    tar(table.parent / "0.tar", [("a", {"png": picture(1), "txt": b"a cat"})])
-    with pytest.raises(DataError, match=r"0.tar: gives one image to score on"):
-        opened("webdataset", {"urls": "0.tar"})
-
-
 def test_columns_and_the_folder_of_images_are_named(table: Path) -> None:
     put(table.parent / "elsewhere" / "t.csv", b"caption,image\nan owl,c.png\na dog,b.png\n")
     found = opened("captions", {"file": "elsewhere/t.csv", "image": "image", "caption": "caption", "root": "coco"})
@@ -564,10 +541,3 @@ def test_the_vocabulary_holds_the_tokens_of_captions_and_prompts() -> None:
     assert both.vocabulary.tolist() == [1, 2, 5, 7, 9]
     assert HeldOutItems(pairs=None, retrieval=False, prompts=prompts).vocabulary.tolist() == [1, 2, 7]
     assert HeldOutItems(pairs=None, retrieval=False).vocabulary.tolist() == []
-
-
-def test_runs_of_a_process_share_what_was_decoded(folder: Path) -> None:
-    first, second = (opened("folder", {"path": "animals"}) for _ in range(2))
-    assert first.labelled is not None
-    assert second.labelled is not None
-    assert first.labelled[0] is second.labelled[0]
