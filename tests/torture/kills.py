@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: submitting commands, attendants, trainers, collectors, daemons of SLURM, Ray and MLflow.
+"""SIGKILL at random moments: submitting commands, attendants, trainers, daemons of SLURM and of Ray.
 
 A round is a small study, some kills, and a person who then resubmits lost runs until all are finished. Afterwards each
 run has finished once with the losses of the undisturbed one, no two trainings wrote in turns, and no process is left.
@@ -49,12 +49,6 @@ def torture(extent: Extent) -> Counts:
             counts.add(part(extent, draw, number))
         else:
             counts.notes.append(f"{name} is left to the whole form")
-    if extent.short:
-        counts.notes.append("MLflow and collectors are left to the whole form")
-    else:
-        from tests.torture import mirror
-
-        counts.add(mirror.torture(extent, draw))
     return counts
 
 

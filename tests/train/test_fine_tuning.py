@@ -24,7 +24,6 @@ from flipscale.data.classified import open_classified
 from flipscale.data.pairs import Form
 from flipscale.data.randaugment import OPERATIONS, augment
 from flipscale.data.views import Views
-from flipscale.errors import DataError
 from flipscale.identity import parent_of, run_id, stage
 from flipscale.run import Asked, RunFolder
 from flipscale.settings import KeepWeights, Resources, Settings, plain
@@ -476,20 +475,6 @@ def test_an_image_that_cannot_be_read_is_counted_and_the_next_one_seen(labelled,
     assert labels.tolist() == [0] * 5 + [1] * 7
     assert np.array_equal(images[5], images[6])
     assert found.training.corrupt() == 1
-
-
-def test_parts_of_other_classes_are_an_error(labelled, tmp_path):
-    declared = labelled("folder")
-    (tmp_path / "test" / "dog").rename(tmp_path / "test" / "fox")
-    with pytest.raises(DataError, match=r"its class folders are not those of .*; 'dog' is in one of them only"):
-        opened(declared)
-    declared = labelled("idx")
-    idx(tmp_path / "test-labels.gz", np.array([0, 1, 2, 0]))
-    with pytest.raises(DataError, match="has a label 2, but classes names 2, for the labels 0 to 1"):
-        opened(declared)
-    idx(tmp_path / "train-labels.gz", np.zeros(12))
-    with pytest.raises(DataError, match="has a single class"):
-        opened(declared)
 
 
 def test_drawn_images_of_a_fine_tuning_are_none_of_those_scored_on():
