@@ -182,6 +182,7 @@ SHOWN_FROM = {
     "repeats": "icons",
     "learning_curves": "icons",
     "speedup": "flip",
+    "speedup_over_scores": "flip",
     "isoflop": "isoflop",
 }
 """The committed study that the gallery shows a figure of; of all others it is fashion."""
