@@ -256,7 +256,7 @@ def _label(
 def _stated_words(claim: Claim, *, samples: bool) -> str:
     """'1.97×', '≥ 4.8×', or 'below it' for an arm that does not reach the score."""
     read = claim.curve.speedup
-    estimate = read and (read.samples if samples else read.speedup)
+    estimate = None if read is None else read.samples if samples else read.speedup
     if estimate is None or estimate.mean is None or claim.speedup is None:
         return "below it"
     bound = ("≤ " if samples else "≥ ") if claim.speedup.at_least else ""
