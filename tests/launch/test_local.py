@@ -14,6 +14,7 @@ from flipscale.launch.local import launcher as local_launcher
 from flipscale.run import State, birth, is_alive
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -216,7 +217,7 @@ def test_the_workers_of_another_host_are_not_seen_so_their_waiting_runs_are_lost
     (folder(tmp_path, run).path / "result.json").unlink()
     path = tmp_path / "local" / job.id / "workers.json"
     here = json.loads(path.read_text())
-    alive = {"pid": os.getpid(), "born": birth(os.getpid()), "slots": [], "log": ""}
+    alive = {"pid": os.getpid(), "born": birth(os.getpid()), "slots": []}
     path.write_text(json.dumps({**here, "workers": [alive]}))
     assert states([run], tmp_path) == {"run": State.WAITING}
     path.write_text(json.dumps({**here, "workers": [alive], "host": "elsewhere"}))
@@ -259,7 +260,7 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path, monkeypatch):
     cancel([run], tmp_path)
     assert states([run], tmp_path) == {"run": State.CANCELLED}
     (worker,) = workers(tmp_path, job)
-    assert not is_alive(worker["pid"], worker["born"])
+    wait_until(lambda: not is_alive(worker["pid"], worker["born"]), "the end of its worker")
     assert folder(tmp_path, run).holder().alive is False
 
 

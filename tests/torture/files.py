@@ -110,10 +110,9 @@ def _sizes(size: int, extent: Extent) -> Iterator[int]:
 
 
 def _cut(made: Path, path: Path, size: int, number: int) -> Outcome:
-    with hostile.here(made) as place:
+    with hostile.here(made):
         shutil.copytree(made / "results", "results")
         shutil.copy(made / "study.yaml", "study.yaml")
-        hostile.point_here(place)
         with open(Path("results") / path, "r+b") as file:
             file.truncate(size)
         looks = SLOW_LOOKS if number % 20 == 0 else LOOKS
@@ -160,10 +159,9 @@ def _clock(tell: Callable[[float], float]) -> Iterator[None]:
 
 
 def _look_at(made: Path, look: tuple[str, ...], jump: float) -> Outcome:
-    with hostile.here(made) as place:
+    with hostile.here(made):
         shutil.copytree(made / "results", "results")
         shutil.copy(made / "study.yaml", "study.yaml")
-        hostile.point_here(place)
         with _clock(lambda now: max(0.0, now + jump)):
             return ran(look)
 

@@ -106,10 +106,10 @@ def prepare(work: Path) -> Path:
             lease = {"token": "t", "host": "elsewhere", "pid": 1, "born": "1", "time": 1.7e9, "attempt": 0}
             (folder / "lease.json").write_text(json.dumps({**lease, "job": f"local/{log.name}/0", "node": "n1"}))
             os.utime(folder / "lease.json", (1.7e9, 1.7e9))  # A living holder would keep `cancel` waiting.
-    workers = [{"pid": 2**22 - 1, "born": "1", "slots": ["core-0"], "log": "worker-0.log"}]
+    workers = [{"pid": 2**22 - 1, "born": "1", "slots": ["core-0"]}]
     log.mkdir(parents=True)
-    folders = [str(results / "runs" / run.id) for run in planned.runs]
-    held = {"schema": 1, "host": os.uname().nodename, "command": ["false"], "folders": folders, "workers": workers}
+    runs = [run.id for run in planned.runs]
+    held = {"schema": 1, "host": os.uname().nodename, "runs": runs, "workers": workers}
     (log / "workers.json").write_text(json.dumps(held))
     with contextlib.chdir(made), silenced():
         Path("whole.yaml").write_bytes(_dump(STUDY))
@@ -261,10 +261,9 @@ LOOKS: tuple[tuple[str, ...], ...] = (
 def folder(seed: str, made: Path) -> Outcome:
     """One to three spoilt files of a results folder, read by two random commands."""
     draw = random.Random(seed)
-    with here(made) as place:
+    with here(made):
         shutil.copytree(made / "results", "results")
         shutil.copy(made / "study.yaml", "study.yaml")
-        point_here(place)
         files = sorted(path for path in Path("results").rglob("*") if path.is_file())
         runs = sorted(path for path in Path("results/runs").iterdir())
         extra = [runs[-1] / name for name in ("error.json", "result.json", "probe.json", "code.json", "hits.json")]
@@ -278,14 +277,6 @@ def folder(seed: str, made: Path) -> Outcome:
             if ended.wrong:
                 return Outcome(ended.code, f"{' '.join(words)} with {', '.join(spoilt)}:\n{ended.said}", ended.wrong)
         return ended
-
-
-def point_here(place: Path) -> None:
-    """Make workers.json of the copy name this folder instead of the original one."""
-    workers = next(Path("results/local").glob("*/workers.json"))
-    held = json.loads(workers.read_text())
-    held["folders"] = [str(place / "results" / "runs" / Path(one).name) for one in held["folders"]]
-    workers.write_text(json.dumps(held))
 
 
 def data(seed: str, made: Path) -> Outcome:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from flipscale.launch.attend import Attendant, Breaker
 from flipscale.launch.launcher import Attempt
-from flipscale.launch.local.launcher import LocalQueue
+from flipscale.launch.local.launcher import LocalQueue, worker_log
 from flipscale.launch.workers import ASKED_TO_STOP, Workers
 from flipscale.run import JOB, RunFolder
 
@@ -32,13 +32,14 @@ def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) 
     for lock in locks:
         fcntl.flock(lock, fcntl.LOCK_EX)
     queue = LocalQueue.read(path)
-    assert queue is not None, "it was started on the host that wrote it"
+    assert queue is not None, "it is written before its workers are started"
+    runs = queue.folders(path)
     attendant = Attendant(
-        queue.folders,
+        runs,
         # The machine has no name that a scheduler would know, and is not to be avoided.
         Attempt(os.environ[JOB], number=0, node=""),
-        Workers(partial(_start, command, locks), queue.log(number)),
-        Breaker(path, lambda: None, lambda: queue.folders),
+        Workers(partial(_start, command, locks), worker_log(path, number)),
+        Breaker(path, lambda: None, lambda: runs),
         around_seconds=LOCAL_AROUND_SECONDS,
         elsewhere=False,
     )
