@@ -7,7 +7,7 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,73 +158,33 @@ class SlurmLauncher:
         return f"SLURM no longer knows its job{number}, sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds.
-
-        An array that SLURM has from another folder is left alone, whatever this folder's records say.
-        """
+        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
         tasks = {_task_of(job) for job in jobs}
         arrays, damaged = self._read_all({name for name, _ in tasks})
         try:
-            doomed, foreign = self._to_stop(tasks, arrays)
+            entries = self._queue(arrays, patient=True)
         except LaunchError as error:
             raise LaunchError(
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
                 f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
+        doomed: dict[str | None, list[str]] = {}
+        for name, array in arrays.items():
+            living = {index: entry for index, entry in entries.get(array.job_name, {}).items() if entry.lives}
+            ended = [
+                entry.id
+                for index, entry in living.items()
+                if (name, index) in tasks and all(self._run(run_id).is_over() for run_id in array.tasks[index])
+            ]
+            is_whole = ended and len(ended) == len(living)
+            doomed.setdefault(array.cluster, []).extend([scheduler.array_of(ended[0])] if is_whole else ended)
         for cluster, ids in doomed.items():
             scheduler.cancel(ids, cluster)
-        if foreign:
-            raise LaunchError(
-                f"The runs are marked as cancelled. Left alone: {'; '.join(foreign)}, not from {self.home}. Cancel it "
-                f"in its own results folder, or by its number with scancel."
-            )
         if damaged:
-            what = "The runs are marked as cancelled and end as soon as they start."
             raise LaunchError(
-                f"{what} The jobs of these arrays could not be removed from the queue: {' '.join(damaged)}"
+                "The runs are marked as cancelled and end as soon as they start. The jobs of these arrays could not "
+                f"be removed from the queue: {' '.join(damaged)}"
             )
-
-    def _to_stop(
-        self, tasks: Set[tuple[str, int]], arrays: Mapping[str, JobArray]
-    ) -> tuple[dict[str | None, list[str]], list[str]]:
-        """The arguments of scancel for cancelled tasks of arrays, by cluster, and words on the jobs that are not of
-        this folder."""
-        entries = self._queue(arrays, patient=True)
-        doomed: dict[str | None, list[str]] = {}
-        foreign: list[str] = []
-        for name, array in arrays.items():
-            cancelled = {index for array_name, index in tasks if array_name == name}
-            stops = self._doomed(array, cancelled, entries.get(array.job_name, {}))
-            others = self._sent_elsewhere(array, stops)
-            if mine := [task for task in stops if scheduler.array_of(task) not in others]:
-                doomed.setdefault(array.cluster, []).extend(mine)
-            foreign += [f"job {number}, which was sent from {script}" for number, script in others.items()]
-        return doomed, foreign
-
-    def _sent_elsewhere(self, array: JobArray, tasks: Sequence[str]) -> dict[str, str]:
-        """Those of the arrays of these tasks that SLURM has from another folder, and what script it has of them.
-
-        A site's own sbatch may hand a copy of the script to SLURM, so the logs tell as well.
-        """
-        script, logs = str(array.path(self.home).with_suffix(".sh")), str(array.log(self.home, "")).removesuffix(".log")
-        numbers = dict.fromkeys(map(scheduler.array_of, tasks))
-        files = {number: scheduler.files_of(number, array.cluster) for number in numbers}
-        return {
-            number: paths[0]
-            for number, paths in files.items()
-            if paths and not any(file == script or file.startswith(logs) for file in paths)
-        }
-
-    def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
-        """The arguments of scancel for the cancelled tasks of an array: the array itself if all of it is cancelled."""
-        living = {index: entry for index, entry in entries.items() if entry.lives}
-        doomed = [
-            entry.id
-            for index, entry in living.items()
-            if index in cancelled and all(self._run(run_id).is_over() for run_id in array.tasks[index])
-        ]
-        is_whole = doomed and len(doomed) == len(living)
-        return [scheduler.array_of(doomed[0])] if is_whole else doomed
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun."""

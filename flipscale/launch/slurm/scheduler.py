@@ -239,19 +239,9 @@ def array_of(task: str) -> str:
     return task.partition("_")[0]
 
 
-def files_of(job: str, cluster: str | None = None) -> list[str]:
-    """The batch script of a job or an array, and the files that its tasks write their output to, as SLURM has them;
-    empty where it has forgotten the job."""
-    try:
-        answer = ask("scontrol", *_on(cluster), "show", "job", job, patient=True)
-    except UnknownJob:
-        return []
-    return re.findall(r"^\s*(?:Command|StdOut)=(.+?)\s*$", answer, re.MULTILINE)
-
-
 def submit(script: str) -> tuple[str, str | None] | None:
     """Hand a batch script to sbatch: SLURM's number of the job, and its cluster where sbatch was asked to choose one;
-    None where its answer says that it was taken, and no more. LaunchError if it is refused."""
+    None where its answer names no job. LaunchError if it is refused."""
     answer = ask("sbatch", "--parsable", script)
     ids = re.findall(r"^\s*(\d+)(?:;([\w.-]+))?\s*$", answer, re.MULTILINE)
     return (ids[0][0], ids[0][1] or None) if len(ids) == 1 else None  # Of two numbers, one is somebody else's.
