@@ -91,7 +91,7 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
         assert any("mine: running" in line for line in said)
         os.kill(watching.pid, signal.SIGINT)
         rest = watching.stderr.read()
-    assert "Cancelled 1 run; `flipscale submit` goes on from their checkpoints." in rest
+    assert "Cancelled 1 run; `flipscale submit` goes on from their checkpoints" in rest
     assert states([mine], tmp_path) == {"mine": State.CANCELLED}
     wait_for([theirs], tmp_path, State.FINISHED)
     assert starts(tmp_path, theirs) == 1
