@@ -33,10 +33,6 @@ from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead, 
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
 
-AROUND_SHARE = 1 / 20
-"""Checking takes at most this share of the time, so thousands of runs are checked less often."""
-
-
 _INSTANT_KINDS = (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM)
 """Failures that runs of one submission may share."""
 
@@ -190,18 +186,15 @@ class Attendant:
     def work(self) -> Ending:
         """Work until all runs are done, a signal comes, or the remaining runs have to go elsewhere."""
         self._take_stock()
-        took = 0.0
         while True:
             if self._is_to_stop():
                 self.workers.ask_to_stop()
             else:
-                took = -time.monotonic()
                 self._look_around()
-                took += time.monotonic()
                 self._start_workers()
             if not self.workers:
                 break
-            self._wait(took)
+            self._wait()
             for worker in self.workers.ended():
                 self._judge(worker)
         return self._end()
@@ -243,14 +236,10 @@ class Attendant:
         if not all(self.claims.is_held(run) for run in left):
             self.workers.fill(left)
 
-    def _wait(self, took: float) -> None:
-        """Wait until a worker ends or a signal comes, but not for long: others may have done something to the runs.
-
-        took: seconds that the last look at the run folders took.
-        """
+    def _wait(self) -> None:
+        """Wait until a worker ends or a signal comes, but not for long: others may have done something to the runs."""
         before = self.signal
-        seconds = AROUND_SECONDS if self.around_seconds is None else self.around_seconds
-        self.workers.wait(max(seconds, took / AROUND_SHARE), until=lambda: self.signal != before)
+        self.workers.wait(self.around_seconds or AROUND_SECONDS, until=lambda: self.signal != before)
 
     def _end(self) -> Ending:
         """How the work ended, with the leases of this attempt dropped."""

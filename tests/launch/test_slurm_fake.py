@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
+AGAIN = "started again without a checkpoint"
+
 HEADER = "echo 'flipscale|NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST'"
 """squeue's answer where it knows no job."""
 
@@ -828,8 +830,13 @@ def finished(cluster) -> list[str]:
         ("COMPLETED", "n1", "job 1_0 COMPLETED on n1", []),
         ("CANCELLED by 1000", "None assigned", "job 1_0 CANCELLED", []),
         ("OUT_OF_MEMORY", "n2", "job 1_0 OUT_OF_MEMORY on n2", [("oom", "again with accumulate 2 (1 of 3)")]),
-        ("NODE_FAIL", "n2", "job 1_0 NODE_FAIL on n2", [("node", "resumed, on another node if one takes it (1 of 3)")]),
-        ("TIMEOUT", "n2", "job 1_0 TIMEOUT on n2", [("timeout", "resumed")]),
+        (
+            "NODE_FAIL",
+            "n2",
+            "job 1_0 NODE_FAIL on n2",
+            [("node", f"{AGAIN}, on another node if one takes it (1 of 3)")],
+        ),
+        ("TIMEOUT", "n2", "job 1_0 TIMEOUT on n2", [("timeout", AGAIN)]),
     ],
 )
 def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idle, state, node, says_so, failures):

@@ -45,8 +45,6 @@ class SlurmLauncher:
         # As sbatch itself would choose, whose variables are not passed on to it.
         named = (os.environ.get(name) for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"))
         self.cluster: str | None = self.site.get("cluster") or next(filter(None, named), None)
-        self._asked: scheduler.Configuration | None = None
-        """How the cluster is set up, where it was asked and has answered."""
 
     @property
     def site_name(self) -> str:
@@ -57,7 +55,7 @@ class SlurmLauncher:
 
         taken: dict[str, JobArray] = {}
         sent = 0
-        for array in self._arrays(requests):
+        for array in self._arrays(requests, self._configuration(), self.parents_under_way(requests)):
             # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             yield from self._jobs(array)
             try:
@@ -77,14 +75,18 @@ class SlurmLauncher:
     def preview(self, requests: Sequence[Request]) -> str:
         from flipscale.launch.slurm.batch import script_of, worker_command
 
-        arrays, said = self._arrays(requests, previewing=True), []
-        if not self.site["max_array_size"] and self._asked is None:
+        said = []
+        try:
+            configured, before = self._configuration(), self.parents_under_way(requests)
+        except LaunchError:
+            configured, before = None, {}
+        if not self.site["max_array_size"] and configured is None:
             size = scheduler.Configuration().max_array_size
             said.append(
                 f"# SLURM cannot be asked here, so arrays have at most {size} tasks, SLURM's default. Set "
                 f"max_array_size in the site file if the cluster's MaxArraySize is another.\n"
             )
-        for array in arrays:
+        for array in self._arrays(requests, configured, before):
             first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
             script = array.path(self.home).with_suffix(".sh")
             runs = count(sum(map(len, array.tasks.values())), "run")
@@ -221,16 +223,20 @@ class SlurmLauncher:
             job = None if run.is_over() else run.job()
         return job if job is not None and job.launcher == self.name else None
 
-    def _arrays(self, requests: Sequence[Request], *, previewing: bool = False) -> list[JobArray]:
-        """previewing: whether nothing is to be sent, so that no SLURM need be here."""
-        try:
-            site, size = self._site()
-            before = self.parents_under_way(requests)
-        except LaunchError:
-            if not previewing:
-                raise
-            self._asked = None
-            site, size, before = self.site, self.site["max_array_size"] or scheduler.Configuration().max_array_size, {}
+    def _configuration(self) -> scheduler.Configuration | None:
+        """How the cluster is set up, where there is one to ask and the site leaves that open."""
+        if self.site["max_array_size"] and self.site["memory_per_process"] != PREDICTED:
+            return None
+        return scheduler.configuration(self.cluster) if shutil.which("scontrol") else None
+
+    def _arrays(
+        self, requests: Sequence[Request], configured: scheduler.Configuration | None, before: Mapping[str, str]
+    ) -> list[JobArray]:
+        """The arrays of these runs. before: SLURM's jobs of parents that are under way."""
+        site, usual = self.site, configured or scheduler.Configuration()
+        if site["memory_per_process"] == PREDICTED and not usual.counts_memory:
+            site = {**site, "memory_per_process": None}
+        size = site["max_array_size"] or usual.max_array_size
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         arrays = arrays_of(requests, site, size, submission, command=self.command, under_way=before)
         # A run that takes longer than its partition allows goes on in the next job.
@@ -238,17 +244,6 @@ class SlurmLauncher:
         return [
             replace(array, cluster=self.cluster, time=array.time and int(min(array.time, most))) for array in arrays
         ]
-
-    def _site(self) -> tuple[Site, int]:
-        """The site, and how many tasks an array may have. A cluster that is here is asked what the site leaves open."""
-        size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
-        if size and not is_predicted:
-            return self.site, size
-        self._asked = scheduler.configuration(self.cluster) if shutil.which("scontrol") else None
-        configured = self._asked or scheduler.Configuration()
-        if is_predicted and not configured.counts_memory:
-            return {**self.site, "memory_per_process": None}, size or configured.max_array_size
-        return self.site, size or configured.max_array_size
 
     def _jobs(self, array: JobArray) -> Iterator[Job]:
         now = time.time()
