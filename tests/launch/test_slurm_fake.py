@@ -33,6 +33,7 @@ pytestmark = pytest.mark.slow
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
 AGAIN = "started again without a checkpoint"
+MOVED = f"{AGAIN}, on another node if one takes it"
 
 HEADER = "echo 'flipscale|NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST'"
 """squeue's answer where it knows no job."""
