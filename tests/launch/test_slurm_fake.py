@@ -527,34 +527,6 @@ def test_limits_of_partitions_are_read_as_sinfo_has_them(monkeypatch, limit, sec
     assert scheduler.time_limit(None) == scheduler.time_limit("gpu") == seconds
 
 
-PREEMPTED = "Partition=main QOS=cheap\n PreemptTime=2026-11-30T05:51:05"
-
-
-@pytest.mark.parametrize(
-    ("job", "kind", "partition", "qos", "again"),
-    [
-        (PREEMPTED, "partition_prio", "REQUEUE", "", True),
-        (PREEMPTED, "partition_prio", "CANCEL", "requeue", False),
-        (PREEMPTED.replace("2026-11-30T05:51:05", "None"), "partition_prio", "REQUEUE", "", False),
-        (PREEMPTED, "qos", "REQUEUE", "cancel", False),
-        (PREEMPTED, "qos", "CANCEL", "requeue", True),
-        (PREEMPTED, "qos", "CANCEL", "cluster", True),
-    ],
-)
-def test_slurm_starts_a_pre_empted_job_again_by_the_mode_of_its_partition_or_qos(
-    monkeypatch, job, kind, partition, qos, again
-):
-    """A qos that leaves it to the cluster has the cluster's mode."""
-    answers = {
-        "job": job,
-        "config": f"PreemptMode             = REQUEUE\nPreemptType             = preempt/{kind}\n",
-        "partition": f"PartitionName=main OverTimeLimit=NONE PreemptMode={partition}",
-        "qos": f"{qos}\n",
-    }
-    monkeypatch.setattr(scheduler, "ask", lambda *words: next(text for word, text in answers.items() if word in words))
-    assert scheduler.starts_again_by_itself("7_0") is again
-
-
 def test_no_job_is_lost_within_a_minute_of_its_sbatch(tmp_path, idle, monkeypatch):
     monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 60)
     runs = several(2)

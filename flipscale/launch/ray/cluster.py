@@ -2,12 +2,8 @@
 
 import contextlib
 import os
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
-import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,20 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.errors import LaunchError
-from flipscale.guard import locked
 
 RAY_ANSWER_SECONDS = 10.0
 """Time within which a cluster that is there answers."""
 
-RAY_START_SECONDS = 120
-"""Time within which a local Ray is up; on an idle machine it takes ten seconds."""
-
 _ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Environment variables that Ray prefers over its arguments, although a typed or written value should win."""
-
-ONE_NODE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Keeps Ray at 127.0.0.1, as on macOS. On Linux it would replace that by a network card's address, and with any address
-but 127.0.0.1 it listens on all interfaces."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -67,16 +55,16 @@ class Cluster:
 
     @classmethod
     def find(cls, address: str | None) -> "Cluster":
-        """The cluster of this address, else of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else of this machine.
-
-        One is started on this machine if need be.
-        """
+        """The cluster of this address, else of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else of this machine."""
         address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ""
         if address.startswith(("http://", "https://")):
             return cls(address)
-        if address not in ("", "auto", "local"):
-            return cls(_dashboard_of(address.removeprefix("ray://")))
-        return cls(_dashboard_in(_temporary() / "ray") or _our_ray())
+        if address in ("", "auto", "local") and not (address := _address_here()):
+            raise LaunchError(
+                "No Ray runs on this machine, and neither --address nor RAY_ADDRESS names one. To try it here alone: "
+                "export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0; ray start --head --node-ip-address=127.0.0.1"
+            )
+        return cls(_dashboard_of(address.removeprefix("ray://")))
 
     def submit(self, name: str, entrypoint: str) -> None:
         _chosen.add(_host_of(self.url))
@@ -137,67 +125,12 @@ def _host_of(address: str) -> str:
     return (urllib.parse.urlsplit(f"//{address.partition('://')[2] or address}").hostname or "").lower()
 
 
-def _temporary() -> Path:
-    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-
-
-def _our_ray() -> str:
-    """The dashboard of the Ray that flipscale runs on this machine for this user. Starts it if it is not running."""
-    home = _temporary() / f"flip-ray-{os.getuid()}"  # Paths of sockets have to be short.
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if home.stat().st_uid != os.getuid():
-        raise LaunchError(f"{home} belongs to another user. Set RAY_TMPDIR to a folder of yours with a short path.")
-    with locked(home / "lock"):  # Two submits at once start one.
-        return _dashboard_in(home) or _start_here(home)
-
-
-def _start_here(home: Path) -> str:
-    """Start a Ray on this machine that outlives this process: the URL of its dashboard.
-
-    It listens on 127.0.0.1 alone, as it obeys every process that reaches it. `ray start --block` is the parent of all
-    its processes: a signal to it ends them and, unlike `ray stop`, no other Ray.
-    """
-    names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
-    options = {
-        "node-ip-address": "127.0.0.1",
-        "dashboard-host": "127.0.0.1",
-        **dict(zip(names, _free_ports(len(names)), strict=True)),
-        "min-worker-port": 0,
-        "max-worker-port": 0,
-        "temp-dir": home,
-    }
-    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    environment = {name: value for name, value in os.environ.items() if name not in _ADDRESSES} | ONE_NODE
-    # By default Ray would ask for a token as soon as a file has one, and its clients would send none.
-    environment.setdefault("RAY_AUTH_MODE", "disabled")
-    _address_in(home).unlink(missing_ok=True)
-    with open(home / "start.log", "wb") as log:
-        # A session of its own: Ctrl-C in the submitting terminal is not for it.
-        keeper = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    print(f"starting Ray on this machine; `kill {keeper.pid}` ends it", file=sys.stderr, flush=True)
-    until = time.monotonic() + RAY_START_SECONDS
-    while keeper.poll() is None and time.monotonic() < until:
-        if url := _dashboard_in(home):
-            return url
-        time.sleep(0.1)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(keeper.pid, signal.SIGKILL)
-    raise LaunchError(f"Ray did not start on this machine in {RAY_START_SECONDS} s; see {home / 'start.log'}.")
-
-
-def _address_in(folder: Path) -> Path:
-    """The file in which Ray notes the address of its head when all is up. It stays where a machine goes down."""
-    return folder / "ray_current_cluster"
-
-
-def _dashboard_in(folder: Path) -> str | None:
-    """The dashboard's URL of the Ray whose files are in that folder; None if it is not running."""
-    with contextlib.suppress(FileNotFoundError, Unreachable):
-        return _dashboard_of(_address_in(folder).read_text(encoding="utf-8").strip())
-    return None
+def _address_here() -> str:
+    """The address of the Ray that `ray start` began on this machine. The file stays where one goes down."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    return ""
 
 
 def _dashboard_of(address: str) -> str:
@@ -235,15 +168,6 @@ def _without_addresses() -> Iterator[None]:
         yield
     finally:
         os.environ.update(before)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with contextlib.ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
 
 
 def _first_line(said: object) -> str:
