@@ -98,9 +98,7 @@ class Claims:
     def is_held(self, run: RunFolder) -> bool:
         """Whether another process holds the run and this attempt must not replace it."""
         holder = run.holder()
-        if not holder or not holder.alive:
-            return False
-        return not self.is_of_an_earlier_one(holder)
+        return holder is not None and holder.alive and not self.is_of_an_earlier_one(holder)
 
     def is_mine(self, run: RunFolder) -> bool:
         """Whether a worker of this attempt has the run in hand or died with it: an orderly end leaves no lease."""
@@ -123,10 +121,6 @@ class Claims:
 
     def is_of_an_earlier_one(self, holder: Holder) -> bool:
         return holder.job == self.attempt.job and holder.attempt < self.attempt.number
-
-    def is_elsewhere(self, run: RunFolder) -> bool:
-        """Whether somebody else has the run in hand, when no worker of this attempt is left."""
-        return self.is_held(run) and self.dead_holder(run) is None
 
     @property
     def are_superseded(self) -> bool:
@@ -246,10 +240,11 @@ class Attendant:
         if self.claims.are_superseded:
             return Ending.DONE
         begun = self.claims.begun_since(self.began)
-        self.in_hand = [run for run in begun if not run.is_over() and not self.claims.is_elsewhere(run)]
+        dead = {run.id: holder for run in self.left if (holder := self.claims.dead_holder(run))}
+        self.in_hand = [run for run in begun if not run.is_over() and (run.id in dead or not self.claims.is_held(run))]
         for run in self.left:
-            if dead := self.claims.dead_holder(run):
-                run.release(dead)  # No worker is left. Another host could not know.
+            if run.id in dead:
+                run.release(dead[run.id])  # No worker is left. Another host could not know.
         if self.signal:
             return Ending.STOPPED
         return Ending.AWAY if self.is_away else Ending.DONE

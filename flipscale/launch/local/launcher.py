@@ -21,17 +21,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import are_names, plain_file
 from flipscale.launch.attend import why_stopped
-from flipscale.launch.launcher import STOP_SECONDS, TRAIN, JobState, Request, by_resources, grouped, threads
+from flipscale.launch.launcher import (
+    STOP_SECONDS,
+    TRAIN,
+    JobState,
+    Request,
+    by_resources,
+    grouped,
+    read_record,
+    threads,
+)
 from flipscale.launch.site import Site
 from flipscale.launch.stall import kill_tree
-from flipscale.plain_files import read_json_object, record_of
+from flipscale.plain_files import record_of
 from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, write_json
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
@@ -164,14 +174,15 @@ class LocalQueue:
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none. DamagedFile where workers.json cannot be read."""
-        try:
-            written = read_json_object(path / "workers.json")
+
+        def known(written: Mapping[str, Any]) -> Mapping[str, Any]:
             are_names(written["runs"])
-            return record_of(cls, written, workers=tuple(record_of(LocalWorker, each) for each in written["workers"]))
+            return {"workers": tuple(record_of(LocalWorker, each) for each in written["workers"])}
+
+        try:
+            return read_record(cls, path / "workers.json", known)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no flipscale workers.") from error
 
     def write(self, path: Path) -> None:
         write_json(path / "workers.json", {"schema": 1, **asdict(self)})

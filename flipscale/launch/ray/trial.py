@@ -59,7 +59,7 @@ class Trial(tune.Trainable):
             Workers(partial(_start, trials, task, attempt, log), log),
             Breaker(path.parent, lambda: None, trials.run_folders),
             node_failed=partial(_node_failed, starts),
-            stalled=trials.site.get("stalled"),
+            stalled=trials.site["stalled"],
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None
@@ -110,7 +110,7 @@ def _start(
     trials: Trials, task: Task, attempt: Attempt, log: Path, runs: Sequence[RunFolder], lane: int
 ) -> "TrialWorker":
     environment = {JOB: attempt.job, ATTEMPT: str(attempt.number), NODE: attempt.node}
-    environment[CONNECT] = str(trials.site.get("connect", ""))
+    environment[CONNECT] = str(trials.site["connect"])
     return TrialWorker(trials, task, [run.path for run in runs], log, environment)
 
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.errors import DamagedFile
 from flipscale.guard import are_names
-from flipscale.launch.launcher import Request, by_resources, needs_of
+from flipscale.launch.launcher import Request, by_resources, needs_of, read_record
 from flipscale.launch.pack import bytes_of, filled, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
-from flipscale.plain_files import read_json_object, record_of
+from flipscale.plain_files import record_of
 from flipscale.run import RunFolder, write_json
 from flipscale.settings import Resources
 
@@ -71,13 +70,14 @@ class Trials:
     @classmethod
     def read(cls, path: Path) -> "Trials":
         """The submission of that submission.json. DamagedFile where it is not one."""
-        written = read_json_object(path)
-        try:
-            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in written["tasks"])
+
+        def known(written: Mapping[str, Any]) -> Mapping[str, Any]:
+            each = written["tasks"]
+            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in each)
             are_names(run_id for task in tasks for run_id in task.runs)
-            return record_of(cls, written, tasks=tasks)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedFile(f"{path}: {error}, so it is not a flipscale submission.") from error
+            return {"tasks": tasks}
+
+        return read_record(cls, path, known)
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")

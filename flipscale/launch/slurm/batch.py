@@ -49,7 +49,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
         "reservation": site["reservation"],
-        "export": site.get("export"),
+        "export": site["export"],
         "time": _clock(limit) if (limit := site["time"] or array.time) else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
@@ -255,7 +255,7 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
         # Others would wait long for a process that never came.
         "--kill-on-bad-exit=1",
         # srun would apply the job's --export to the training too, and so drop what the attendant sets for it.
-        *(["--export=ALL"] if site.get("export") else []),
+        *(["--export=ALL"] if site["export"] else []),
         *site["srun"],
     ]
     inside: list[str] = []

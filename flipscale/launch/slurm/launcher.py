@@ -44,7 +44,7 @@ class SlurmLauncher:
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
         # As sbatch itself would choose, whose variables are not passed on to it.
         named = (os.environ.get(name) for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"))
-        self.cluster: str | None = self.site.get("cluster") or next(filter(None, named), None)
+        self.cluster: str | None = self.site["cluster"] or next(filter(None, named), None)
 
     @property
     def site_name(self) -> str:

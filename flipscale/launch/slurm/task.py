@@ -96,7 +96,7 @@ def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendan
         ),
         Breaker(path.parent, partial(_call_off, launcher, submission), partial(launcher.runs_of, submission)),
         node_failed=scheduler.node_is_lost,
-        stalled=array.site.get("stalled"),
+        stalled=array.site["stalled"],
     )
 
 
@@ -208,7 +208,7 @@ def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: i
         JOB: attempt.job,
         ATTEMPT: str(attempt.number),
         NODE: attempt.node,
-        CONNECT: str(array.site.get("connect", "")),
+        CONNECT: str(array.site["connect"]),
     }
     if shape.nodes * shape.tasks_per_node > 1:
         # Process 0 is on this node, whose name in SLURM need not resolve to it.
