@@ -204,29 +204,6 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
 # Faults of a person
 
 
-def test_what_is_wrong_with_all_runs_stops_the_whole_submission(tmp_path):
-    results = tmp_path / "results"
-    runs = [StandInRun(f"run-{number:02}", fail="data") for number in range(12)]
-    send(runs, results, WORKER, throttle=2)
-    ended = end(runs, results)
-    failed = [run for run in runs if ended[run.id] is State.FAILED]
-    assert 3 <= len(failed) <= 5
-    assert set(ended.values()) == {State.FAILED, State.CANCELLED}
-    assert {folder(results, run).error().kind for run in failed} == {"data"}
-    (says,) = {look.job.says for look in StateReader(results).read(runs).values() if look.state is State.CANCELLED}
-    assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
-
-
-def test_a_diverged_run_is_given_up_and_its_neighbour_is_not(tmp_path):
-    results = tmp_path / "results"
-    hot, good = StandInRun("hot", fail="diverged"), StandInRun("good")
-    send([hot, good], results, WORKER)
-    assert end([hot, good], results) == {hot.id: State.FAILED, good.id: State.FINISHED}
-    wait_until(lambda: folder(results, hot).failures())
-    (failure,) = folder(results, hot).failures()
-    assert (failure.kind, failure.then) == ("diverged", "given up: it would diverge again")
-
-
 def test_an_unknown_partition_is_refused_before_anything_is_written_of_jobs(tmp_path):
     (run,) = runs_of(tmp_path)
     with pytest.raises(LaunchError, match=r"0\.sh: SLURM refused it\. .*[Ii]nvalid partition") as refused:

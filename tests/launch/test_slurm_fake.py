@@ -267,13 +267,6 @@ def test_a_preview_sends_nothing_and_writes_nothing(tmp_path, idle):
     assert preview([], results, SlurmLauncher(results, SITE)) == "There is nothing to submit.\n"
 
 
-def test_a_preview_needs_no_cluster(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    text = preview(several(3), tmp_path / "results", SlurmLauncher(tmp_path / "results", SITE, command=WORKER))
-    assert "3 runs in 3 jobs" in text
-    assert "#SBATCH --array=0-2\n" in text
-
-
 def test_children_are_sent_after_the_array_of_their_parents_or_the_job_of_one_under_way(tmp_path, idle):
     costly, parent = StandInRun("costly", seconds=9), StandInRun("parent")
     runs = [costly, parent, StandInRun("child", parents=("parent",))]
@@ -633,16 +626,6 @@ def test_a_submit_that_cannot_ask_about_runs_in_the_queue_says_so(tmp_path, idle
     assert send(runs, tmp_path).skipped == {State.FINISHED: 3}
 
 
-def test_what_a_submit_could_not_ask_about_it_says_beside_what_it_has_sent(tmp_path, idle, no_pauses):
-    runs = several(5)
-    send(runs[:3], tmp_path)
-    idle.replace("squeue", f'echo "{AWAY}" >&2; exit 1')
-    assert send(runs, tmp_path).summary() == (
-        "submitted 2 runs to slurm, left alone 3 waiting as far as is known (SLURM cannot be asked, squeue says: "
-        f"{AWAY})"
-    )
-
-
 @pytest.mark.parametrize("answer", ["", "Submitted batch job 4711", "4711\n$SENT", "$SENT|4711"])
 def test_an_answer_that_names_no_job_is_made_up_for_by_the_name_of_the_array(tmp_path, idle, no_pauses, answer):
     idle.replace("sbatch", f'SENT=$("$REAL" "$@") || exit; printf "%b\\n" "{answer}"')
@@ -780,18 +763,6 @@ def gone(results, run_id):
     return run
 
 
-def test_the_states_are_right_after_slurm_has_forgotten_the_jobs(tmp_path, cluster):
-    runs = [StandInRun("good"), StandInRun("bad", fail="disk"), StandInRun("long", seconds=60)]
-    send(runs, tmp_path)
-    wait_for(runs[:2], tmp_path, State.FINISHED, State.FAILED)
-    until_begun(tmp_path, runs[2])
-    wait_until(lambda: len(finished(cluster)) == 2, "their jobs do not end")
-    fake_slurm.forget(cluster.folder)
-    assert states(runs, tmp_path) == {"good": State.FINISHED, "bad": State.FAILED, "long": State.RUNNING}
-    assert states([gone(tmp_path, "good")], tmp_path) == {"good": State.LOST}
-    assert re.match(r"SLURM no longer knows its job 1_\d, sent 20", says(tmp_path, runs[0]))
-
-
 def finished(cluster) -> list[str]:
     with fake_slurm.state(cluster.folder) as db:
         return [state for (state,) in db.execute("SELECT state FROM tasks WHERE state = 'COMPLETED'")]
@@ -849,16 +820,6 @@ def test_what_cannot_be_cancelled_at_slurm_is_stopped_by_the_job_itself(tmp_path
         cancel([run], tmp_path)
     wait_for([run], tmp_path, State.CANCELLED)
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
-
-
-def test_a_submission_is_stopped_though_its_waiting_jobs_cannot_be_called_off(tmp_path, install):
-    cluster = install(slots=1)
-    cluster.replace("scancel", 'echo "scancel: error: Unable to contact slurm controller" >&2; exit 1')
-    runs = several(6, fail="code", seconds=0)
-    send(runs, tmp_path)
-    ended = Counter(wait_for(runs, tmp_path, State.FAILED, State.CANCELLED).values())
-    assert ended == {State.FAILED: 3, State.CANCELLED: 3}
-    assert not any("Traceback" in log.read_text() for log in (tmp_path / "slurm").glob("*/*.log"))
 
 
 # What a cluster says no to, and what it cannot say
