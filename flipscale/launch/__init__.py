@@ -2,7 +2,7 @@
 
 Success is in the run folder, never in a launcher's answer. Every worker is `python -m flipscale train FOLDER...`, and
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
-`submit`, `states`, `cancel` and the policy for failures (policy.py) are the same for every launcher.
+`submit`, `states`, `cancel` and the policy for failures are the same for every launcher.
 docs/design.md has the list of modules.
 """
 

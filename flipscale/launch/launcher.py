@@ -3,19 +3,19 @@
 import importlib
 import json
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 from flipscale.errors import DamagedFile, LaunchError, did_you_mean
 from flipscale.launch.site import Site
 from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
-from flipscale.settings import Resources
+from flipscale.settings import JsonObject, Resources
 from flipscale.workspace import LAUNCHERS
 
-AnyRecord = TypeVar("AnyRecord")
+AnySubmission = TypeVar("AnySubmission")
 
 
 class NoPlace(LaunchError):
@@ -124,9 +124,7 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
     return cast(Launcher, launcher(results, site, address=address))
 
 
-def read_record(
-    kind: type[AnyRecord], path: Path, known: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-) -> AnyRecord:
+def read_record(kind: type[AnySubmission], path: Path, known: Callable[[JsonObject], JsonObject]) -> AnySubmission:
     """A launcher's record of a submission. DamagedFile where it is none; FileNotFoundError where there is none.
 
     known: fields that need more than a check of their type. It may raise what a value of another kind makes it raise.

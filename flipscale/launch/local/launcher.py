@@ -21,10 +21,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import are_names, plain_file
@@ -43,6 +42,7 @@ from flipscale.launch.site import Site
 from flipscale.launch.stall import kill_tree
 from flipscale.plain_files import record_of
 from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, write_json
+from flipscale.settings import JsonObject
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
 
@@ -175,7 +175,7 @@ class LocalQueue:
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none. DamagedFile where workers.json cannot be read."""
 
-        def known(written: Mapping[str, Any]) -> Mapping[str, Any]:
+        def known(written: JsonObject) -> JsonObject:
             are_names(written["runs"])
             return {"workers": tuple(record_of(LocalWorker, each) for each in written["workers"])}
 

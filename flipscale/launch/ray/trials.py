@@ -16,7 +16,7 @@ from flipscale.launch.pack import bytes_of, filled, lines_of, scoring_tasks, sec
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import record_of
 from flipscale.run import RunFolder, write_json
-from flipscale.settings import Resources
+from flipscale.settings import JsonObject, Resources
 
 NOT_HERE = (
     *("cluster", "partition", "account", "qos", "reservation", "time", "warning", "gpus_per_node", "gres"),
@@ -71,7 +71,7 @@ class Trials:
     def read(cls, path: Path) -> "Trials":
         """The submission of that submission.json. DamagedFile where it is not one."""
 
-        def known(written: Mapping[str, Any]) -> Mapping[str, Any]:
+        def known(written: JsonObject) -> JsonObject:
             each = written["tasks"]
             tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in each)
             are_names(run_id for task in tasks for run_id in task.runs)

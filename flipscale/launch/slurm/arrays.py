@@ -9,7 +9,6 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from flipscale.errors import LaunchError
 from flipscale.guard import are_names
@@ -19,7 +18,7 @@ from flipscale.launch.pack import bytes_of, filled, limit_of, lines_of, scoring_
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
 from flipscale.run import write_json
-from flipscale.settings import Resources
+from flipscale.settings import JsonObject, Resources
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class JobArray:
     def read(cls, path: Path) -> "JobArray":
         """The array of that record. DamagedFile where it is none."""
 
-        def known(written: Mapping[str, Any]) -> Mapping[str, Any]:
+        def known(written: JsonObject) -> JsonObject:
             tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
             are_names(run_id for ids in tasks.values() for run_id in ids)
             if written["name"] != f"{path.parent.name}-{path.stem}" or not str(written["slurm_id"] or 0).isdigit():
