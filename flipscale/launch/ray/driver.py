@@ -37,6 +37,7 @@ from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
 from flipscale.launch.states import StateReader
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
+from flipscale.settings import JsonObject
 
 MAX_FAILURES = 10
 """How often Ray Tune restarts a trial after losing its node or process. A run is given up earlier, by its policy."""
@@ -86,7 +87,7 @@ class TrialQueue(Searcher):
                 return index
         return None
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: JsonObject | None = None, error: bool = False) -> None:
         index = self.out.pop(trial_id, None)
         if index is not None and not error and (result or {}).get("again"):
             self.waiting.insert(0, index)
@@ -178,7 +179,7 @@ def main(path: Path) -> int:
     return 0
 
 
-def _request(trials: Trials, config: Mapping[str, Any]) -> Any:
+def _request(trials: Trials, config: JsonObject) -> Any:
     """The resources of a trial: a bundle for each process, on other nodes than those that failed under its runs."""
     bundles = bundles_of(trials.tasks[config["task"]], trials.site)
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
