@@ -250,7 +250,6 @@ def test_every_value_that_is_of_the_wrong_kind_is_told_at_once(complaints):
         "site.yaml:7: '2 weeks' is not a time; write 90s, 30m, 4h or 2d",
         "site.yaml:8: 0 is too small; write a count of 1 or more",
         f"site.yaml:9: 100 is not a text; {text}",
-        "site.yaml:10: an empty list says nothing; write at least one value, or leave the key out",
         "site.yaml:11: 1.5 is not a whole number; write 1 or 2",
         "site.yaml:12: 'some' is not a count; write 400M, 4e8 or 400000000",
         "site.yaml:13: 32 is not an amount of memory; write 500M, 32G or 1T; or predicted, or null for the cluster's "
@@ -263,7 +262,7 @@ def test_every_value_that_is_of_the_wrong_kind_is_told_at_once(complaints):
         f"site.yaml:19: 7 is not a text; {text}",
         f"site.yaml:20: an empty list is not a text; {text}",
         f"site.yaml:21: 3.12 is not a text; {text}",
-        "site.yaml:22: 'docker' is not a runtime; Choices: pyxis, apptainer, singularity",
+        "site.yaml:22: 'docker' is not a choice of runtime; Choices: pyxis, apptainer, singularity",
         "site.yaml:23: '0s' is not a time; write 90s, 30m, 4h or 2d",
         "site.yaml:23: 0 is too small; write a count of 1 or more",
         "site.yaml:23: '80GB' is not an amount of memory; write 500M, 32G or 1T",
