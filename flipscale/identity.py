@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from flipscale.architecture import own_image_size
-from flipscale.kinds import Record, options_of
+from flipscale.kinds import Declared, options_of
 from flipscale.settings import (
     CommandSet,
     DataSet,
@@ -266,14 +266,14 @@ def _start_name(init: Weights) -> str:
     return init.name or "/".join(init.path.split("/")[-2:])
 
 
-def _options(record: Record) -> JsonObject:
+def _options(record: Declared) -> JsonObject:
     """The options of a record that can change a result and differ from their defaults."""
     options = options_of(type(record))
     values = {name: plain(getattr(record, name)) for name, option in options.items() if not option.place}
     return {name: value for name, value in values.items() if value != options[name].default}
 
 
-def _of_kind(record: Record) -> JsonObject:
+def _of_kind(record: Declared) -> JsonObject:
     """A value of one kind, without its paths and without defaults."""
     return {str(record.kind): _options(record)}
 
@@ -429,11 +429,11 @@ def show_setting(value: object) -> str:
     """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
     if value is None or isinstance(value, (str, int, float)):
         return _show_scalar(value)
-    if isinstance(value, Record) and value.kind:
+    if isinstance(value, Declared) and value.kind:
         named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
         ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
         return f"{kind}({_show_options(options)})" if options else str(kind)
-    if isinstance(value, Record):
+    if isinstance(value, Declared):
         return _show_record(value)
     if isinstance(value, Mapping):
         return f"({_show_options(value)})" if value else "on"
@@ -442,7 +442,7 @@ def show_setting(value: object) -> str:
     return _show_scalar(value)
 
 
-def _show_record(record: Record) -> str:
+def _show_record(record: Declared) -> str:
     """'on' at its defaults, its one value where a value alone stands for that, else its options."""
     options = options_of(type(record))
     differing = {name: value for name, option in options.items() if (value := getattr(record, name)) != option.default}

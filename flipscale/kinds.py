@@ -102,7 +102,7 @@ def _option(each: "dataclasses.Field[Any]") -> Option:
     )
 
 
-class Record:
+class Declared:
     """A frozen dataclass that is written as a mapping of its options; null stands for their defaults."""
 
     kind: ClassVar[str | None] = None
@@ -181,7 +181,7 @@ class OneOf:
         ]
         return {"anyOf": [{"enum": list(choices)}, *full]}
 
-    def _named(self, kinds: Mapping[str, type[Record]], value: Any) -> Any:
+    def _named(self, kinds: Mapping[str, type[Declared]], value: Any) -> Any:
         if isinstance(value, str):
             value = {value: None}
         if not isinstance(value, dict) or len(value) != 1:
@@ -193,7 +193,7 @@ class OneOf:
         return value
 
 
-def kinds_of(union: Any) -> dict[str, type[Record]]:
+def kinds_of(union: Any) -> dict[str, type[Declared]]:
     """The records of a union by their kinds."""
     return {record.kind: record for record in typing.get_args(union)}
 
@@ -202,7 +202,7 @@ _KIND_OF_FILE = {".tar": "webdataset", ".csv": "captions", ".tsv": "captions", "
 """The kind of data set that a file with this ending is declared as."""
 
 
-def _as_a_file(name: str, kinds: Mapping[str, type[Record]]) -> str:
+def _as_a_file(name: str, kinds: Mapping[str, type[Declared]]) -> str:
     """How to write a file of one of these kinds: 'write {webdataset: x.tar}'; '' for any other name."""
     kind = next((kind for ending, kind in _KIND_OF_FILE.items() if name.lower().endswith(ending)), "")
     return f"write {{{kind}: {name}}}" if kind in kinds and kinds[kind].short else ""
@@ -369,7 +369,7 @@ NotNegative = Annotated[float, Within(ge=0)]
 Positive = Annotated[float, Within(gt=0)]
 Share = Annotated[float, Within(ge=0, lt=1)]
 """A part that is not all."""
-Part = Annotated[float, Within(gt=0, le=1)]
+Fraction = Annotated[float, Within(gt=0, le=1)]
 """A part that is not nothing."""
 
 

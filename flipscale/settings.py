@@ -20,15 +20,15 @@ from flipscale.kinds import (
     Among,
     By,
     Count,
+    Declared,
     DurationOrNever,
     Flag,
+    Fraction,
     Listed,
     Named,
     NotNegative,
     OneOf,
-    Part,
     Positive,
-    Record,
     Schedule,
     Share,
     Some,
@@ -83,8 +83,8 @@ def _model(value: Any) -> str:
     return value
 
 
-_FAMILY = {"type": "string", "pattern": r"^ViT-w\d+d\d+-\d+$"}
-ModelName = Annotated[str, By(_model, lambda: {"anyOf": [{"enum": list(known_models())}, _FAMILY]})]
+_FAMILY_NAME = {"type": "string", "pattern": r"^ViT-w\d+d\d+-\d+$"}
+ModelName = Annotated[str, By(_model, lambda: {"anyOf": [{"enum": list(known_models())}, _FAMILY_NAME]})]
 """A model flipscale can build and price: a ViT of open_clip's by its name, or one of the family ViT-w48d3-4."""
 
 ImageSize = Annotated[int, count_from(1, null=True)]
@@ -132,7 +132,7 @@ _LABELLED_NAME = "the set's name in a run's identity; null takes the last two pa
 
 
 @dataclass(frozen=True)
-class Shapes(Record):
+class Shapes(Declared):
     """Images that are drawn, of one or two objects."""
 
     kind: ClassVar[str] = "shapes"
@@ -143,7 +143,7 @@ class Shapes(Record):
 
 
 @dataclass(frozen=True)
-class Fashion(Record):
+class Fashion(Declared):
     """Fashion-MNIST."""
 
     kind: ClassVar[str] = "fashion"
@@ -154,7 +154,7 @@ class Fashion(Record):
 
 
 @dataclass(frozen=True)
-class WebDataset(Record):
+class WebDataset(Declared):
     """Tar shards of images and captions."""
 
     kind: ClassVar[str] = "webdataset"
@@ -179,7 +179,7 @@ DataSet = Shapes | Fashion | WebDataset
 
 
 @dataclass(frozen=True)
-class ShardSet(Record):
+class ShardSet(Declared):
     """Tar shards of images with a class or a caption each."""
 
     kind: ClassVar[str] = "webdataset"
@@ -194,7 +194,7 @@ class ShardSet(Record):
 
 
 @dataclass(frozen=True)
-class FolderSet(Record):
+class FolderSet(Declared):
     """A folder of images for each class."""
 
     kind: ClassVar[str] = "folder"
@@ -209,7 +209,7 @@ class FolderSet(Record):
 
 
 @dataclass(frozen=True)
-class IdxSet(Record):
+class IdxSet(Declared):
     """IDX files of images and labels, as MNIST's."""
 
     kind: ClassVar[str] = "idx"
@@ -223,7 +223,7 @@ class IdxSet(Record):
 
 
 @dataclass(frozen=True)
-class CaptionSet(Record):
+class CaptionSet(Declared):
     """A table of images and captions."""
 
     kind: ClassVar[str] = "captions"
@@ -235,7 +235,7 @@ class CaptionSet(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandSet(Record):
+class CommandSet(Declared):
     """The scores that a user's own program measures of a finished run, or a training command of its own."""
 
     kind: ClassVar[str] = "command"
@@ -259,7 +259,7 @@ EvaluationSet = Shapes | Fashion | ShardSet | FolderSet | IdxSet | CaptionSet | 
 
 
 @dataclass(frozen=True)
-class LabelledFolders(Record):
+class LabelledFolders(Declared):
     """Two folders, each with a folder of images for each class."""
 
     kind: ClassVar[str] = "folder"
@@ -269,7 +269,7 @@ class LabelledFolders(Record):
 
 
 @dataclass(frozen=True)
-class LabelledShards(Record):
+class LabelledShards(Declared):
     """Tar shards of images with the number of their class."""
 
     kind: ClassVar[str] = "webdataset"
@@ -279,7 +279,7 @@ class LabelledShards(Record):
 
 
 @dataclass(frozen=True)
-class LabelledIdx(Record):
+class LabelledIdx(Declared):
     """IDX files of images and labels."""
 
     kind: ClassVar[str] = "idx"
@@ -294,7 +294,7 @@ FineTuningSet = Shapes | Fashion | LabelledFolders | LabelledShards | LabelledId
 
 
 @dataclass(frozen=True)
-class Evaluation(Record):
+class Evaluation(Declared):
     """The scores to measure, and when."""
 
     data: Annotated[DataSet, OneOf("data set")] | None = option(
@@ -303,7 +303,7 @@ class Evaluation(Record):
     images: Count | None = option(
         "most held-out images of each set; null takes all up to 10,000, or 2,000 where images are drawn", None
     )
-    at: Some[Part] = option("fractions of the schedule to evaluate at; the end is always one", [1.0])
+    at: Some[Fraction] = option("fractions of the schedule to evaluate at; the end is always one", [1.0])
     templates: Templates | None = option(_TEMPLATES, None)
     sets: Named[Annotated[EvaluationSet, OneOf("evaluation set")]] = option(
         "more sets to score on, by name; their scores are NAME.score", {}
@@ -323,7 +323,7 @@ class Evaluation(Record):
 
 
 @dataclass(frozen=True)
-class Reconstruction(Record):
+class Reconstruction(Declared):
     """An MAE decoder whose loss is added."""
 
     weight: Positive = option("weight of the reconstruction loss beside the contrastive loss", 1.0)
@@ -332,7 +332,7 @@ class Reconstruction(Record):
 
 
 @dataclass(frozen=True)
-class Tuning(Record):
+class Tuning(Declared):
     """Unmasked training after the schedule. Fields that are None follow from the run's settings."""
 
     short: ClassVar[str] = "samples"
@@ -349,7 +349,7 @@ class Tuning(Record):
 
 
 @dataclass(frozen=True)
-class FineTuning(Record):
+class FineTuning(Declared):
     """End-to-end training of the image tower and a linear head on labelled images. Fields that are None follow from
     the run's settings and from the others here.
 
@@ -368,7 +368,7 @@ class FineTuning(Record):
     weight_decay: NotNegative = option("AdamW's", 0.05)
     beta1: Share = option("AdamW's beta1, for the mean of the gradient", 0.9)
     beta2: Share = option("AdamW's beta2, for the mean of its square", 0.999)
-    layer_decay: Part = option("factor of the learning rate from each block to the one before it", 0.75)
+    layer_decay: Fraction = option("factor of the learning rate from each block to the one before it", 0.75)
     label_smoothing: Share = option("share of the target spread over all classes", 0.1)
     mixup: Annotated[float, Within(ge=0, le=2)] = option("alpha of mixup; 0 mixes none", 0.8)
     cutmix: Annotated[float, Within(ge=0, le=2)] = option(
@@ -378,12 +378,12 @@ class FineTuning(Record):
     randaugment: Annotated[float, Within(ge=0, le=10)] = option(
         "magnitude of RandAugment's two operations per image; 0 does none", 9.0
     )
-    crop: Part | None = option("smallest share of the area of a random crop; null: the middle square", 0.08)
+    crop: Fraction | None = option("smallest share of the area of a random crop; null: the middle square", 0.08)
     flip: Flag = option("whether images are mirrored at random", True)
 
 
 @dataclass(frozen=True)
-class Weights(Record):
+class Weights(Declared):
     """A checkpoint to start from."""
 
     called: ClassVar[str] = "init"
@@ -393,14 +393,14 @@ class Weights(Record):
 
 
 @dataclass(frozen=True)
-class FlipscaleTrainer(Record):
+class FlipscaleTrainer(Declared):
     """flipscale's own training."""
 
     kind: ClassVar[str] = "flipscale"
 
 
 @dataclass(frozen=True)
-class OpenClipTrainer(Record):
+class OpenClipTrainer(Declared):
     """open_clip's own program."""
 
     kind: ClassVar[str] = "open_clip"
@@ -408,7 +408,7 @@ class OpenClipTrainer(Record):
 
 
 @dataclass(frozen=True)
-class CommandTrainer(Record):
+class CommandTrainer(Declared):
     """A program of somebody else."""
 
     kind: ClassVar[str] = "command"
@@ -427,7 +427,7 @@ NORMALIZATIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Record):
+class Settings(Declared):
     """Everything that can change the result of a run."""
 
     model: ModelName = option("open_clip's name of a ViT, or ViT-w48d3-4: width 48, depth 3, patch 4")
@@ -439,7 +439,7 @@ class Settings(Record):
         "the training data: shapes, fashion or webdataset", Shapes(), needs="samples"
     )
     data_size: Count | None = option("unique pairs used, an exact subset; null uses all", None, needs="samples")
-    crop: Part | None = option(
+    crop: Fraction | None = option(
         "smallest share of the area that a random crop keeps (FLIP 0.5, open_clip 0.9); null takes the whole middle "
         "square",
         None,
@@ -512,7 +512,7 @@ class Settings(Record):
 
 
 @dataclass(frozen=True)
-class Budget(Record):
+class Budget(Declared):
     """Limits on what a whole study may cost; None means no limit."""
 
     gpu_hours: Positive | None = option("predicted device-hours the whole study may cost", None)
@@ -536,7 +536,7 @@ NODE_GPUS = 8
 
 
 @dataclass(frozen=True)
-class Resources(Record):
+class Resources(Declared):
     """The resources of one run, and how it is priced. None of them is part of an id."""
 
     gpus: Whole = option("GPUs per run; 0 means cores of a CPU, or the one GPU that a local worker finds", 0)

@@ -18,7 +18,7 @@ import flipscale
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
-from flipscale.kinds import Record, kinds_of, options_of
+from flipscale.kinds import Declared, kinds_of, options_of
 from flipscale.settings import (
     DataSet,
     Evaluation,
@@ -74,7 +74,7 @@ def settings() -> str:
 
 def options() -> str:
     """A table for each data set, evaluation set, trainer and setting that takes options."""
-    tables: dict[str, type[Record]] = {f"data: {{{kind}: ...}}": one for kind, one in kinds_of(DataSet).items()}
+    tables: dict[str, type[Declared]] = {f"data: {{{kind}: ...}}": one for kind, one in kinds_of(DataSet).items()}
     tables["evaluation"] = Evaluation
     tables |= {f"evaluation: {{sets: {{NAME: {{{kind}: ...}}}}}}": one for kind, one in kinds_of(EvaluationSet).items()}
     tables |= {"tuning": Tuning, "fine_tuning": FineTuning}
@@ -165,10 +165,9 @@ def site() -> str:
 
 
 def ray() -> str:
-    from flipscale.launch.ray.trials import NOT_HERE, WHOLE_NODES
+    from flipscale.launch.ray.trials import NOT_HERE
 
-    rows = [f"| `{name}` | {why} |" for name, why in NOT_HERE.items()]
-    return "\n".join(["| not for Ray | as |", "|---|---|", *rows, f"| `pack.whole_nodes` | {WHOLE_NODES} |"]) + "\n"
+    return ", ".join(f"`{name}`" for name in (*NOT_HERE, "pack.whole_nodes")) + ".\n"
 
 
 def failures() -> str:
@@ -190,6 +189,7 @@ SHOWN_FROM = {
     "repeats": "icons",
     "learning_curves": "icons",
     "speedup": "flip",
+    "speedup_over_scores": "flip",
     "isoflop": "isoflop",
 }
 """The committed study that the gallery shows a figure of; of all others it is fashion."""

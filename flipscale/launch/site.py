@@ -15,13 +15,13 @@ from flipscale.kinds import (
     By,
     Complain,
     Count,
+    Declared,
     Duration,
     DurationOrNever,
     Flag,
     Listed,
     NotNegative,
     Path_,
-    Record,
     Seconds,
     Text,
     checked,
@@ -73,7 +73,7 @@ def control_character(text: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Container(Record):
+class Container(Declared):
     """A container that the training runs in."""
 
     short: ClassVar[str] = "image"
@@ -86,7 +86,7 @@ class Container(Record):
 
 
 @dataclass(frozen=True)
-class Pack(Record):
+class Pack(Declared):
     """Which runs share a job or a GPU."""
 
     time: Duration | None = option("runs share a job, one after another, up to this predicted time in total", None)
@@ -96,7 +96,7 @@ class Pack(Record):
 
 
 @dataclass(frozen=True)
-class SitePrice(Record):
+class SitePrice(Declared):
     """The price of time."""
 
     called: ClassVar[str] = "price"
@@ -107,7 +107,7 @@ class SitePrice(Record):
 
 
 @dataclass(frozen=True)
-class SiteFile(Record):
+class SiteFile(Declared):
     """A site file."""
 
     called: ClassVar[str] = "site"

@@ -27,11 +27,11 @@ from flipscale.kinds import (
     By,
     Complain,
     Compute,
+    Declared,
     Faults,
     JsonSchema,
     Number,
     Path_,
-    Record,
     Some,
     Text,
     checked,
@@ -118,7 +118,7 @@ _Target = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrittenClaim(Record):
+class WrittenClaim(Declared):
     """A claim as the file has it; with lists, several claims in one."""
 
     called: ClassVar[str] = "claim"

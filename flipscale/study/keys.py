@@ -9,10 +9,10 @@ from flipscale.kinds import (
     Among,
     By,
     Count,
+    Declared,
     Named,
     Option,
     Positive,
-    Record,
     Some,
     Text,
     Whole,
@@ -64,7 +64,7 @@ _OF_SETS = {"type": "string", "pattern": r"^[A-Za-z]\w*\.[A-Za-z]\w*$"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyFile(Record):
+class StudyKeys(Declared):
     """A study file. Keys of type Any hold settings; reader.py reads them."""
 
     schema: Any = option("version of the study file")
@@ -109,4 +109,4 @@ class StudyFile(Record):
     )
 
 
-TOP: Mapping[str, Option] = options_of(StudyFile)
+TOP: Mapping[str, Option] = options_of(StudyKeys)
