@@ -108,7 +108,17 @@ def _draw_arrow(
     color, significant = arm_style(arm).color, claim.speedup and claim.speedup.significant
     (mark,) = ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, color=color, alpha=alpha)
     mark.set_markerfacecolor(color if significant else "white")
-    number = speed_cell(claim.curve.speedup).partition(" ")[0]
-    at = {"xy": (end, score), "xytext": (0, -6 - below), "textcoords": "offset points", "ha": "center", "va": "top"}
-    box = {"boxstyle": "square,pad=0.05", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
-    ax.annotate(number, **at, bbox=box, color=color, alpha=alpha, fontsize=8, fontweight="bold", zorder=6)
+    ax.annotate(
+        speed_cell(claim.curve.speedup).partition(" ")[0],
+        (end, score),
+        (0, -6 - below),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+        fontweight="bold",
+        color=color,
+        alpha=alpha,
+        zorder=6,
+        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "alpha": 0.7, "linewidth": 0},
+    )
