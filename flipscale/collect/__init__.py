@@ -60,14 +60,9 @@ __all__ = [
 ]
 
 
-_LATER = {
-    **dict.fromkeys(("HitsFound", "HitsOfRun", "hits_of"), "hits"),
-    **dict.fromkeys(("chance_level", "read_curves", "read_results", "read_table", "results"), "tables"),
-}
-
-
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than 10,000 unchanged folders to look at."""
-    if name not in _LATER:
+    tables = ("chance_level", "read_curves", "read_results", "read_table", "results")
+    if name not in ("HitsFound", "HitsOfRun", "hits_of", *tables):
         raise AttributeError(f"module 'flipscale.collect' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"flipscale.collect.{_LATER[name]}"), name)
+    return getattr(importlib.import_module(f"flipscale.collect.{'tables' if name in tables else 'hits'}"), name)
