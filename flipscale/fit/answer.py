@@ -13,10 +13,10 @@ from flipscale.scores import is_fraction
 from flipscale.tables import Listing, Part, PrintedTable, as_text
 from flipscale.words import count, joined, rounded
 
-LINES = 20
+SCREEN_LINES = 20
 """The most lines of the screen."""
 
-NAMED = 3
+SPELLED_OUT = 3
 """The sentence that answers gives each law's exponent for so many laws; of more, the smallest and the largest."""
 
 QUANTITIES = {
@@ -28,49 +28,49 @@ QUANTITIES = {
 }
 """Columns of results.csv with their units."""
 
-Record = Mapping[str, Any]
+LawRecord = Mapping[str, Any]
 Naming = Callable[[Mapping[str, object]], str]
 
 
-def law_screen(records: Sequence[Record], question: str = "", name_of: Naming = group_name, width: int = 80) -> str:
-    """At most LINES lines: the question, and the kind of laws that answers. `name_of` names the settings of a law."""
+def law_screen(records: Sequence[LawRecord], question: str = "", name_of: Naming = group_name, width: int = 80) -> str:
+    """At most SCREEN_LINES lines: the question, and the laws that answer. `name_of` names the settings of a law."""
     family = kinds_of(records)[0]
     text = ""
     for shown in range(len(family), 0, -1):
         left = len(records) - shown
-        parts = [
+        parts: list[Part] = [
             *filter(None, [question]),
             *kind_parts(family, name_of, shown),
             *([f"and {count(left, 'other law')}: --full"] if left else []),
         ]
         text = as_text(parts, width, "\n")
-        if len(text.splitlines()) <= LINES:
+        if len(text.splitlines()) <= SCREEN_LINES:
             break
     return text
 
 
-def kinds_of(records: Sequence[Record]) -> list[list[Record]]:
+def kinds_of(records: Sequence[LawRecord]) -> list[list[LawRecord]]:
     """The laws by their form and columns, the kind that answers first: the best size of a budget where there is one."""
-    kinds: dict[tuple[str, ...], list[Record]] = {}
+    kinds: dict[tuple[str, ...], list[LawRecord]] = {}
     for record in records:
         kinds.setdefault((record["law"], record["y"], *record["x"]), []).append(record)
     return sorted(kinds.values(), key=lambda kind: not kind[0]["optima"])
 
 
-def kind_parts(family: Sequence[Record], name_of: Naming, shown: int | None = None) -> list[Part]:
+def kind_parts(family: Sequence[LawRecord], name_of: Naming, shown: int | None = None) -> list[Part]:
     """A sentence that answers, the laws and their tests a law a row, and what the columns are."""
     names = _names(family, name_of)
     tables = [_laws_table(family[:shown], names), _tests_table(family[:shown], names)]
     return [_sentence(family, names), *tables, _note(family)]
 
 
-def _names(family: Sequence[Record], name_of: Naming) -> list[str]:
+def _names(family: Sequence[LawRecord], name_of: Naming) -> list[str]:
     """The name of each law: the settings in which they differ."""
     keys = [key for key in family[0]["group"] if len({str(record["group"].get(key)) for record in family}) > 1]
     return [name_of({key: record["group"][key] for key in keys}) if keys else "" for record in family]
 
 
-def _exponents(record: Record) -> dict[str, str]:
+def _exponents(record: LawRecord) -> dict[str, str]:
     """Exponent -> the quantity whose power it is."""
     law = LAWS[record["law"]]
     roles = (
@@ -82,7 +82,7 @@ def _exponents(record: Record) -> dict[str, str]:
     return {name: quantities[role] for name, role in roles.items()}
 
 
-def _sentence(family: Sequence[Record], names: Sequence[str]) -> str:
+def _sentence(family: Sequence[LawRecord], names: Sequence[str]) -> str:
     """The answer: how fast what falls or grows, and to which floor."""
     record, law = family[0], LAWS[family[0]["law"]]
     rises = "-" if not (isinstance(law, PowerSum) and law.rising) else ""
@@ -92,7 +92,8 @@ def _sentence(family: Sequence[Record], names: Sequence[str]) -> str:
         subject = "The odds of an error fall"
     else:
         subject = f"{record['y']} {'grows' if not rises else 'falls'}"
-    powers, values = [], []
+    powers: list[str] = []
+    values: list[str] = []
     for name, quantity in _exponents(record).items():
         base = f"({quantity})" if " " in quantity else quantity
         alone = len(family) == 1 and name not in record["not_determined"] and record["parameters"][name] > 0
@@ -112,25 +113,25 @@ def _sentence(family: Sequence[Record], names: Sequence[str]) -> str:
     return f"{said}{floor}{': ' if values else ''}{'; '.join(values)}.{doubt}"
 
 
-def _holds_0(record: Record, name: str) -> bool:
+def _holds_0(record: LawRecord, name: str) -> bool:
     ends = record["intervals"].get(name)
     return bool(ends and None not in ends and ends[0] < 0 < ends[1])
 
 
-def _over(family: Sequence[Record], names: Sequence[str], name: str) -> str:
+def _over(family: Sequence[LawRecord], names: Sequence[str], name: str) -> str:
     """A parameter of each law, or its smallest and its largest of many: '0.36 (-0.1 to 1.2) for no mask and ...'."""
     if len(family) == 1:
         return _value(family[0], name, " to ")
-    said = list(zip(family, names, strict=True))
-    join = joined
-    if len(family) > NAMED:
-        known = [each for each in said if name not in each[0]["not_determined"]] or said
-        known.sort(key=lambda each: each[0]["parameters"][name])
-        said, join = [known[0], known[-1]] if len(known) > 1 else known, " to ".join
-    return join([f"{_value(record, name, ' to ')} for {words}" for record, words in said])
+    each = list(zip(family, names, strict=True))
+    if len(family) > SPELLED_OUT:
+        known = [law for law in each if name not in law[0]["not_determined"]] or each
+        known.sort(key=lambda law: law[0]["parameters"][name])
+        each = [known[0], known[-1]] if len(known) > 1 else known
+    said = [f"{_value(record, name, ' to ')} for {words}" for record, words in each]
+    return joined(said) if len(family) <= SPELLED_OUT else " to ".join(said)
 
 
-def _value(record: Record, name: str, between: str = ", ") -> str:
+def _value(record: LawRecord, name: str, between: str = ", ") -> str:
     """'0.34 (0.31, 0.37)', 'not determined', or '0 to 0.02' for a floor that may be 0."""
     value, ends = number(record["parameters"][name], 2), record["intervals"].get(name)
     if name in record["not_determined"]:
@@ -141,7 +142,7 @@ def _value(record: Record, name: str, between: str = ", ") -> str:
     return f"0 to {high}" if name == "E" and ends[0] <= 0 else f"{value} ({low}{between}{high})"
 
 
-def _laws_table(family: Sequence[Record], names: Sequence[str]) -> PrintedTable:
+def _laws_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTable:
     """Exponents and floor of each law; of laws of the best size, that of the largest budget."""
     rows = []
     for record, name in zip(family, names, strict=False):
@@ -157,7 +158,7 @@ def _laws_table(family: Sequence[Record], names: Sequence[str]) -> PrintedTable:
     return PrintedTable("", columns, tuple(rows), may_be_cut=True).without_empty()
 
 
-def _tests_table(family: Sequence[Record], names: Sequence[str]) -> PrintedTable:
+def _tests_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTable:
     """The error of each law on the largest runs, its next rung by it and by other forms, and scatter."""
     rows = []
     for record, name in zip(family, names, strict=False):
@@ -172,7 +173,7 @@ def _tests_table(family: Sequence[Record], names: Sequence[str]) -> PrintedTable
     return PrintedTable("", columns, tuple(rows), may_be_cut=True).without_empty()
 
 
-def _note(family: Sequence[Record]) -> str:
+def _note(family: Sequence[LawRecord]) -> str:
     """What the columns are."""
     record, law = family[0], LAWS[family[0]["law"]]
     y, x = record["y"], [QUANTITIES.get(column, column) for column in record["x"]]
@@ -182,7 +183,7 @@ def _note(family: Sequence[Record]) -> str:
     err = [f"err = {y.removeprefix('1 - ') if y.startswith('1 - ') else f'1 - {y}'}"] if law.link == "logit" else []
     err = [] if y == "err" else err
     reach = [held for each in family if (held := each["held_out"]["extrapolation"])]
-    ends = dict.fromkeys(number(end, 2) for end in (min(reach), max(reach))) if reach else ()
+    ends = list(dict.fromkeys(number(end, 2) for end in (min(reach), max(reach)))) if reach else []
     test = f" Held out: error on the largest runs, {' to '.join(ends)} times larger than the rest." if ends else ""
     scale = {"log": "log y", "logit": "the logit of err", "linear": "y"}[record["residuals"]]
     forms = "; all forms: with other laws through the same runs" if record["next_rung"]["forms"] else ""
@@ -212,7 +213,7 @@ def _in(column: str, value: float) -> str:
 # All of it
 
 
-def fit_parts(record: Record) -> list[Part]:
+def fit_parts(record: LawRecord) -> list[Part]:
     """A law: cautions, parameters with their intervals, and its checklist."""
     rows = []
     for name, value in record["parameters"].items():

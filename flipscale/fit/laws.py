@@ -229,47 +229,46 @@ _E = Term("E")
 _A = Term("A", {0: "a"})
 _B = Term("B", {1: "b"})
 
-LAWS: dict[str, Law] = {
-    law.name: law
-    for law in (
-        _sum("power", "y = A x^-a", "a straight line on log-log axes", "x", _A),
-        _sum(
-            "product",
-            "y = A N^-a D^-b",
-            "two variables, no floor, no limit of either",
-            "N D",
-            Term("A", {0: "a", 1: "b"}),
-        ),
-        _sum("growth", "y = A x^a", "the same for what grows, as the best size with the budget", "x", _A, rising=True),
-        _sum("power+floor", "y = E + A x^-a", "a power law that ends at a floor", "x", _E, _A),
-        _sum("chinchilla", "y = E + A N^-a + B D^-b", "two variables (arXiv 2203.15556)", "N D", _E, _A, _B),
-        _sum(
-            "odds",
-            "err / (1 - err) = (A G^-a + B S^-b)^c",
-            "an accuracy through its odds: G FLOPs per sample, S samples seen",
-            "G S",
-            _A,
-            _B,
-            link="logit",
-            outer="c",
-        ),
-        _sum(
-            "odds-power",
-            "err / (1 - err) = A x^-a",
-            "an accuracy through its odds, along one variable",
-            "x",
-            _A,
-            link="logit",
-        ),
-        _sum(
-            "odds-product",
-            "err / (1 - err) = A G^-a S^-b",
-            "the odds as a product: what one more of both gives does not depend on the other",
-            "G S",
-            Term("A", {0: "a", 1: "b"}),
-            link="logit",
-        ),
-        Exponential(),
-    )
-}
+_FORMS: tuple[Law, ...] = (
+    _sum("power", "y = A x^-a", "a straight line on log-log axes", "x", _A),
+    _sum(
+        "product",
+        "y = A N^-a D^-b",
+        "two variables, no floor, no limit of either",
+        "N D",
+        Term("A", {0: "a", 1: "b"}),
+    ),
+    _sum("growth", "y = A x^a", "the same for what grows, as the best size with the budget", "x", _A, rising=True),
+    _sum("power+floor", "y = E + A x^-a", "a power law that ends at a floor", "x", _E, _A),
+    _sum("chinchilla", "y = E + A N^-a + B D^-b", "two variables (arXiv 2203.15556)", "N D", _E, _A, _B),
+    _sum(
+        "odds",
+        "err / (1 - err) = (A G^-a + B S^-b)^c",
+        "an accuracy through its odds: G FLOPs per sample, S samples seen",
+        "G S",
+        _A,
+        _B,
+        link="logit",
+        outer="c",
+    ),
+    _sum(
+        "odds-power",
+        "err / (1 - err) = A x^-a",
+        "an accuracy through its odds, along one variable",
+        "x",
+        _A,
+        link="logit",
+    ),
+    _sum(
+        "odds-product",
+        "err / (1 - err) = A G^-a S^-b",
+        "the odds as a product: what one more of both gives does not depend on the other",
+        "G S",
+        Term("A", {0: "a", 1: "b"}),
+        link="logit",
+    ),
+    Exponential(),
+)
+
+LAWS = {law.name: law for law in _FORMS}
 """Every law by its name."""

@@ -20,7 +20,7 @@ from flipscale.fit.uncertainty import LARGE
 from flipscale.scores import lower_is_better
 from flipscale.words import names_by_reason, short
 
-LISTED = 3
+MOST_REASONS = 3
 """The most reasons, or settings, that a sentence lists."""
 
 
@@ -143,8 +143,8 @@ def _finite(value: float) -> float | None:
 
 def notes(fit: Fit) -> list[str]:
     """Cautions that a reader needs before believing a fit."""
-    rows, column, said = fit.rows, fit.y, []
-    if fit.rows.open_settings:
+    rows, said = fit.rows, list[str]()
+    if rows.open_settings:
         named = [
             f"{name} ({', '.join(map(short, values[:3]))}{', ...' if len(values) > 3 else ''})"
             for name, values in rows.open_settings.items()
@@ -167,7 +167,7 @@ def notes(fit: Fit) -> list[str]:
         said.append("parameters trade off against each other: their single values mean little, predictions may still")
     if _rises(fit):
         ends = "has no upper end" if fit.law.is_line else "only falls"
-        said.append(f"{column} rises with size, and this law {ends}: for an accuracy fit 1 - y, or odds")
+        said.append(f"{fit.y} rises with size, and this law {ends}: for an accuracy fit 1 - y, or odds")
     return said
 
 
@@ -225,8 +225,8 @@ def _rows(fit: Fit) -> str:
     reasons = [
         f"{names[0] if len(names) == 1 else len(names)}: {why}" for why, names in names_by_reason(fit.left_out).items()
     ]
-    more = f"; and {len(reasons) - LISTED} other reasons" if len(reasons) > LISTED else ""
-    return f"{used}, {len(fit.left_out)} left out ({'; '.join(reasons[:LISTED])}{more})"
+    more = f"; and {len(reasons) - MOST_REASONS} other reasons" if len(reasons) > MOST_REASONS else ""
+    return f"{used}, {len(fit.left_out)} left out ({'; '.join(reasons[:MOST_REASONS])}{more})"
 
 
 def _intervals(fit: Fit) -> str:
@@ -259,8 +259,8 @@ def held_out_words(held: HeldOutRuns) -> str:
     if held.rms is None:
         return f"no error, as {held.why}"
     many = f"the {len(held.runs)} largest runs" if len(held.runs) > 1 else "the largest run"
-    settings = "; ".join(map(_setting, held.settings[:LISTED]))
-    more = f"; and {len(held.settings) - LISTED} other settings" if len(held.settings) > LISTED else ""
+    settings = "; ".join(map(_setting, held.settings[:MOST_REASONS]))
+    more = f"; and {len(held.settings) - MOST_REASONS} other settings" if len(held.settings) > MOST_REASONS else ""
     return (
         f"{many}, {number(held.extrapolation, 2)} times larger than the rest: {settings}{more}; root mean square error "
         f"{number(held.rms, 2)}"
