@@ -122,6 +122,8 @@ def _over(family: Sequence[LawRecord], names: Sequence[str], name: str) -> str:
     """A parameter of each law, or its smallest and its largest of many: '0.36 (-0.1 to 1.2) for no mask and ...'."""
     if len(family) == 1:
         return _value(family[0], name, " to ")
+    if all(name in record["not_determined"] for record in family):
+        return "not determined"
     each = list(zip(family, names, strict=True))
     if len(family) > SPELLED_OUT:
         known = [law for law in each if name not in law[0]["not_determined"]] or each
