@@ -88,7 +88,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
     if lower_is_better(y) is False if said is None else said:
         names = {1: "odds-power", 2: "odds-product" if few else "odds"}
     else:
-        names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla", 3: "data-limited"}
+        names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla"}
     if len(x) not in names:
         raise ResultsError(f"No law of {y} takes {len(x)} variables; name 1 to {max(names)} columns with --x.")
     return law_named(names[len(x)])
