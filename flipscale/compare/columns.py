@@ -40,7 +40,7 @@ def settings_named(labels: SettingLabels) -> Callable[[Baseline], str]:
     """How settings are named, without those that are none: 'mask 50 %, tuning 1.6k'."""
 
     def name_of(settings: Baseline) -> str:
-        present = {name: value for name, value in settings.items() if short(value) != "null" and not pd.isna(value)}
+        present = {name: value for name, value in settings.items() if short(value) not in ("null", "nan")}
         return arm_words(present, dict.fromkeys(present, math.nan), labels)
 
     return name_of
