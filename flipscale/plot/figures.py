@@ -22,10 +22,10 @@ from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.gains import gains
 from flipscale.plot.lines import accuracy
 from flipscale.plot.masks import mask_ratios, repeats
-from flipscale.plot.page import PANELS_IN_A_ROW, Panel, entries_of, page
+from flipscale.plot.page import PANELS_IN_A_ROW, Panel, inner_legend, page
 from flipscale.plot.predicted import predicted_cost
 from flipscale.plot.scaling import gains_along_axes, scaling_axes
-from flipscale.plot.speedup import speedup
+from flipscale.plot.speedup import speedup, speedup_over_scores
 from flipscale.plot.style import RC
 from flipscale.run import replacing
 
@@ -61,8 +61,7 @@ def draw(name: str, data: FigureData, ax: Axes, panel: str | None = None) -> pd.
     drawn = panels[0 if panel is None else titles.index(panel)]
     drawn.draw(ax)
     ax.set_ylabel(drawn.y_words)
-    if entries := entries_of([ax]):
-        ax.legend(list(entries.values()), list(entries), loc="best")
+    inner_legend(ax)
     return drawn.rows
 
 
@@ -110,6 +109,12 @@ FIGURES: Mapping[str, FigureKind] = {
         speedup,
         "score against training time, speed-up at equal score (FLIP's Fig 1 and 3)",
         "A bar goes from the time in which the baseline reaches a score to the time in which an arm first reaches it.",
+    ),
+    "speedup_over_scores": FigureKind(
+        speedup_over_scores,
+        "speed-up in time, and samples, at every score that an arm and the baseline reach",
+        "Above 1x the arm is faster; a line that falls to the right says that masking pays less at higher scores.",
+        lambda _: 2,
     ),
     "scaling_axes": FigureKind(
         scaling_axes,

@@ -13,8 +13,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from flipscale.data.held_out import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems
-from flipscale.settings import Shapes, plain
-from flipscale.study.settings import EVALUATION
+from flipscale.settings import Evaluation, Shapes, plain
 from flipscale.train import evaluate as evaluation
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import encoders_of, evaluate, hits, open_evaluations, retrieval
@@ -42,26 +41,6 @@ def held_out():
         images=160,
         templates=["a {}", "there is a {} here"],
     )
-
-
-def test_what_a_set_has_twice_is_encoded_once(settings, held_out, monkeypatch):
-    model, encode = build(settings(text_length=32)), Encoders.encode
-    images, tokens = held_out.labelled[0], np.concatenate([held_out.pairs[1][:40]] * 4)
-    pairs = replace(held_out, pairs=(images, tokens), image_of=None)
-    apart = replace(pairs, pairs=(images.copy(), tokens))
-    encoded = []
-    monkeypatch.setattr(
-        Encoders, "encode", lambda self, way, items: encoded.append(len(items)) or encode(self, way, items)
-    )
-    scores = evaluate(model, {"": pairs}, settings()).scores
-    prompts = 80 * 2
-    assert encoded == [160, 40, prompts]
-    encoded.clear()
-    other = evaluate(model, {"": apart}, settings()).scores
-    assert encoded == [160, 40, 160, prompts]
-    assert scores == other
-    texts = evaluation._encode_captions(encoders_of(model.eval(), settings()), tokens)
-    assert torch.allclose(texts, F.normalize(encode_text(model, torch.from_numpy(tokens)), dim=-1), atol=1e-6)
 
 
 @pytest.mark.parametrize(("k", "rate"), [(1, 1 / 3), (2, 2 / 3), (3, 1.0)])
@@ -474,7 +453,7 @@ Path({folder!r}, f"{{group.size}}-{{group.rank}}.json").write_text(json.dumps([f
 
 
 def test_three_processes_score_as_one_does_and_share_the_work(tmp_path):
-    evaluation = plain(EVALUATION.read({"linear_probe": True, "inference": ["masked"]}, (), print))
+    evaluation = plain(Evaluation(linear_probe=True, inference=["masked"]))
     asked = {**SETTINGS, "text_length": 32, "evaluation": evaluation}
     code = SCORED.format(asked=asked, folder=str(tmp_path))
     with socket.socket() as free:
