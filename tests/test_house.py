@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"cell", "errors", "randomness", "scores", "settings", "stats", "tables", "words", "workspace"},
-    {"plain_files"},
+    {"errors", "randomness", "scores", "settings", "stats", "tables", "words", "workspace"},
+    {"cell", "plain_files"},
     {"guard"},
     {"architecture", "devices"},
     {"cost"},

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Claim, Effect, cell_words, series_of
+from flipscale.cell import cell_words
+from flipscale.compare import Claim, Effect, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plot.lines import add_references, in_time_units, mean_line, set_x_axis
 from flipscale.plot.page import MEANS, Panel

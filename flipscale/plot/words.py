@@ -1,7 +1,6 @@
 """Cells as a figure writes them, one axis at a time."""
 
-from flipscale.cell import read_cell
-from flipscale.compare import axis_value_words, cell_words
+from flipscale.cell import axis_value_words, cell_words, read_cell
 
 AXIS_WORDS = {"model": "model size", "data_size": "unique pairs", "samples": "samples seen"}
 
