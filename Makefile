@@ -59,7 +59,7 @@ bench: .venv/.dev .venv/hydra/bin/python  ## measure flipscale beside named peer
 	$(BIN)/python -m bench.hours
 	$(BIN)/python -m bench.memory
 
-torture: .venv/.dev  ## kill, starve and deceive flipscale for up to an hour, and count what is lost, doubled or broken; needs what the tests need
+torture: .venv/.dev  ## kill and starve flipscale for up to an hour, and count what is lost, doubled or broken; needs what the tests need
 	$(BIN)/python -m tests.torture
 
 format: .venv/.dev  ## format the code, and fix what ruff can fix

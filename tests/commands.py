@@ -1,11 +1,8 @@
-"""The command line in processes of its own, which find what it imports in memory already.
+"""The command line in processes forked from one that has loaded what commands import.
 
-An interpreter takes a second and more to load pandas, matplotlib and scipy, and two more to load torch and open_clip;
-tests give some hundred commands, and fifty of them train. Here a command is `python -m flipscale` in a process that is
-forked from one that has loaded them and does nothing else, and so are the workers that it starts on this machine and
-their trainings (tests/forked.py). Tests start interpreters, as users do, where that is what they are about: the
-tutorials, README.md, the wheel, docs/full-scale.md, other locales, local workers (tests/launch), SLURM, Ray, processes
-that train one run together, and measured memory (tests/train).
+An interpreter takes a second and more to load pandas, matplotlib and scipy, and two more to load torch and open_clip.
+Workers and trainings that a command starts are interpreters, as for users. So are commands where tests are about that:
+the tutorials, README.md, the wheel, docs/full-scale.md and other locales.
 
 Figures are drawn as SVG alone: PNG and PDF of each take three quarters of the time. Those tests have them drawn.
 """
@@ -30,9 +27,12 @@ from flipscale.launch.launcher import threads
 
 ROOT = Path(__file__).parents[1]
 
-ROOM = 1000, 50_000
-"""How often the process that is forked from names its module on its command line, and the bytes that are added to its
-environment: a forked process writes its own over both."""
+LOADED = (
+    *("flipscale.cli", "flipscale.workflow", "flipscale.launch.local", "flipscale.collect", "flipscale.compare"),
+    *("flipscale.fit", "flipscale.plot", "flipscale.report", "flipscale.workflow.drawn", "flipscale.cli.tables"),
+    *("flipscale.train", "flipscale.train.trainers.builtin.pretrain", "flipscale.train.trainers.builtin.timing"),
+)
+"""What is imported only when it is needed. MLflow is not among it: few commands use it, and it starts threads."""
 
 
 @contextlib.contextmanager
@@ -90,19 +90,18 @@ def flipscale(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.Co
         return start(*arguments, cwd=cwd).end(code)
 
 
-def is_forked(pid: int) -> bool:
-    """Whether the process is not one that an interpreter was started for: its command line was written over another."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(bytes(ROOM[0]))
+def train(file: str, cwd: Path) -> None:
+    """Train the runs of a study below cwd/results, as a worker does, where no test is about launching."""
+    Process(_train, file, cwd=cwd).end()
 
 
 @functools.cache
 def _server() -> ForkServerContext:
     """The process that has loaded everything, and ends with this one."""
     context = multiprocessing.get_context("forkserver")
-    times, size = ROOM
-    context.set_forkserver_preload(["tests.zygote"] * times)
+    context.set_forkserver_preload(list(LOADED))
     # Libraries read once how many threads they are to use: as many as those of a worker of this machine.
-    with mock.patch.dict(os.environ, {**threads(1), "ROOM": " " * size}), contextlib.chdir(ROOT):
+    with mock.patch.dict(os.environ, threads(1)), contextlib.chdir(ROOT):
         forkserver.ensure_running()
     return context
 
@@ -116,9 +115,7 @@ def _call(
     arguments: Sequence[Any],
 ) -> None:
     """In the forked process: call the function in these surroundings."""
-    # Loaded there already; whoever imports this module does without them.
-    from flipscale.plot import FORMATS
-    from tests.forked import Popen
+    from flipscale.plot import FORMATS  # loaded there already; whoever imports this module does without
 
     for number, path in enumerate(said, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -131,7 +128,6 @@ def _call(
     os.chdir(cwd)
     for name in {*FORMATS} - {"svg"}:
         del FORMATS[name]  # in the one table that all modules share
-    vars(subprocess)["Popen"] = Popen
     function(*arguments)
 
 
@@ -139,3 +135,16 @@ def _command(*arguments: str) -> None:
     """What `python -m flipscale` does."""
     sys.argv = ["flipscale", *arguments]
     runpy.run_module("flipscale", run_name="__main__", alter_sys=True)
+
+
+def _train(file: str) -> None:
+    from flipscale.plan import plan
+    from flipscale.run import Asked, RunFolder
+    from flipscale.study import read_study
+    from flipscale.train import train
+
+    folders = []
+    for run in plan(read_study(file)).runs:
+        folders.append(RunFolder(Path("results/runs") / run.id))
+        folders[-1].ask(Asked.of(run))
+    sys.exit(train([folder.path for folder in folders]))

@@ -30,6 +30,13 @@ RAY = pytest.StashKey[RayCluster | None]()
 LONGEST = ("ray", "second ray", "slurm")
 """Lanes that the end of all tests waits for: the others leave them the cores."""
 
+LONG_FILES = (
+    *("tests/test_tutorials.py", "tests/train/test_processes.py", "tests/train/test_open_clip_command.py"),
+    *("tests/test_cli.py", "tests/test_track.py", "tests/launch/test_local.py", "tests/test_torture.py"),
+    *("tests/launch/test_slurm_fake.py", "tests/train/test_scoring.py", "tests/test_other_data.py"),
+)
+"""Files whose tests take long and use no lane. Begun last, one of them would leave the other cores idle."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden files anew; read the difference")
@@ -85,16 +92,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put lanes that mostly wait first, then files with slow tests: what is left for the end is quick."""
+    """Put lanes that mostly wait first, then long files, then those with slow tests: the end is quick."""
     lanes: dict[str, list[pytest.Item]] = {lane: [] for lane in LANES}
     for item in items:
         (group,) = item.iter_markers("xdist_group")
         lanes.setdefault(group.args[0], []).append(item)
 
-    def is_quick(lane: str) -> bool:
-        return lane not in LANES and not any(item.get_closest_marker("slow") for item in lanes[lane])
+    def rank(lane: str) -> int:
+        if lane in LANES or lane in LONG_FILES:
+            return (*LANES, *LONG_FILES).index(lane)
+        is_slow = any(item.get_closest_marker("slow") for item in lanes[lane])
+        return 100 if is_slow else 101
 
-    items[:] = [item for lane in sorted(lanes, key=is_quick) for item in lanes[lane]]
+    items[:] = [item for lane in sorted(lanes, key=rank) for item in lanes[lane]]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,7 +13,7 @@ from flipscale.cost import cost, memory_bytes
 from flipscale.devices import DEVICES, Price
 from flipscale.errors import PlanError
 from flipscale.launch import JobState, Request
-from flipscale.plan import Plan, check_memory, too_large
+from flipscale.plan import Plan
 from flipscale.run import Job
 from flipscale.settings import CommandTrainer, Resources
 from flipscale.workflow.opened import OpenStudy, open_study
@@ -97,35 +97,10 @@ def test_a_plan_marks_the_runs_that_do_not_fit_and_says_what_would(tmp_path: Pat
     assert "; or gpus: " in warning
 
 
-def test_the_table_of_a_plan_and_a_dry_run_say_what_is_too_large(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = opened(tmp_path, "32, 256")
-    where = [str(study.file), "--results", str(study.workspace.results)]
-    assert main(["plan", *where]) == 0
-    said = capsys.readouterr()
-    small, large = said.out.splitlines()[1:3]
-    assert "too large" not in small
-    assert re.search(r" \d\d\.\d\d too large  about [\d.,]+ \([\d.,]+ to [\d.,]+\)$", large)
-    assert "warning: 1 run of ViT-L-16 at a batch of 256 would need about" in said.err
-    main(["submit", *where, "--dry-run"])
-    assert "would need about" in capsys.readouterr().err
-
-
 def test_a_command_of_ones_own_is_not_judged(tmp_path: Path) -> None:
     plan = opened(tmp_path, "256").plan
     run = replace(plan.runs[0], settings=replace(plan.runs[0].settings, trainer=CommandTrainer(["true"], None)))
     assert run.fits is None
-
-
-def test_runs_of_one_shape_are_told_together(tmp_path: Path) -> None:
-    plan = opened(tmp_path, "256", "seeds: 3\n").plan
-    assert [said[:6] for said in too_large(plan.runs)] == ["3 runs"]
-
-
-def test_a_thousand_gib_are_written_in_full(tmp_path: Path) -> None:
-    (said,) = too_large(opened(tmp_path, "32768").plan.runs)
-    assert re.search(r"would need about \d,\d\d\d GiB, and RTX-4090 has 24\.", said), said
 
 
 def test_where_no_change_alone_fits_devices_and_parts_together_do(tmp_path: Path) -> None:
@@ -203,12 +178,6 @@ def test_submit_of_far_too_much_is_refused_unless_forced(tmp_path: Path, capsys:
     assert "warning: 1 run of ViT-L-16 at a batch of 256 would need" in capsys.readouterr().err
 
 
-def test_what_is_refused_is_far_too_much(tmp_path: Path) -> None:
-    check_memory(opened(tmp_path, "128").plan.runs)
-    with pytest.raises(PlanError, match="Nothing is submitted"):
-        check_memory(opened(tmp_path, "256").plan.runs)
-
-
 # Money
 
 
@@ -225,16 +194,6 @@ def test_a_plan_is_told_in_money_where_a_site_says_its_price(tmp_path: Path) -> 
     assert str(money).endswith(" EUR")
     assert unpriced.money is None
     assert "price" not in unpriced.to_dict()["total"]
-
-
-def test_a_price_of_gpus_is_none_of_cores(tmp_path: Path) -> None:
-    file = tmp_path / "small.yaml"
-    file.write_text("schema: 1\nbase: {data: shapes, model: ViT-w16d1-4, samples: 320, batch_size: 32}\n")
-    study = Workspace(tmp_path / "results", tmp_path / "plots")
-    assert open_study(file, study, price=EUROS).plan.money is None
-    cores = open_study(file, study, price=Price(None, 0.5, "USD")).plan
-    assert cores.money is not None
-    assert cores.money.about == cores.total.gpu_hours / 2
 
 
 def over(plan: Plan) -> str:

@@ -18,6 +18,7 @@ from flipscale.run import Asked, RunFolder, State
 from flipscale.study import read_study
 from flipscale.train import scoring, train
 from flipscale.workspace import Workspace
+from tests import commands
 from tests.commands import flipscale
 from tests.test_other_data import put_colours
 
@@ -108,7 +109,7 @@ seeds: 2
 evaluation: {data: shapes, images: 64}
 """
     )
-    flipscale("submit", "both.yaml", *WHERE, cwd=tmp_path)
+    commands.train("both.yaml", tmp_path)
     flipscale("collect", "both.yaml", *WHERE, "--no-mlflow", cwd=tmp_path)
     flipscale("compare", "both.yaml", *WHERE, cwd=tmp_path)
     (pair,) = json.loads((tmp_path / "results" / "both" / "comparison.json").read_text())["pairs"]
@@ -124,7 +125,7 @@ base: {model: ViT-w16d1-4, samples: 0, init: stock.pt, fine_tuning: {samples: 64
 evaluation: {images: 64}
 """
     )
-    flipscale("submit", "tuned.yaml", *WHERE, cwd=tmp_path)
+    commands.train("tuned.yaml", tmp_path)
     flipscale("collect", "tuned.yaml", *WHERE, "--no-mlflow", cwd=tmp_path)
     (row,) = rows(tmp_path, "tuned")
     assert (row["samples_seen"], bool(row["fine_tune_top1"])) == ("64", True)

@@ -2,21 +2,16 @@
 
 import io
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from flipscale.launch.local import gpus_here
-from flipscale.run import RunFolder
-from tests.commands import flipscale, is_forked, on_one_core, start
+from tests.commands import flipscale, on_one_core, start
 from tests.parts import need
 from tests.patience import wait_until
 
@@ -116,8 +111,9 @@ def test_a_comparison_of_another_score_leaves_the_studys_own(copy: Path) -> None
 
 def test_a_grown_axis_runs_only_the_new_cells(copy: Path) -> None:
     (copy / "mask.yaml").write_text(STUDY.replace("[0, 0.5]", "[0, 0.5, 0.75]"))
-    done = flipscale("submit", "mask.yaml", cwd=copy)
-    assert "submitted 4 runs to local, left alone 8 finished" in done.stderr
+    done = flipscale("submit", "mask.yaml", "--dry-run", cwd=copy)
+    assert done.stdout.count("_m0.75_") == 4
+    assert "_m0.5_" not in done.stdout
 
 
 def test_plot_and_compare_need_only_the_table(copy: Path) -> None:
@@ -246,12 +242,6 @@ def test_shards_are_trained_on_and_evaluated_by_retrieval(tmp_path: Path) -> Non
         assert (result["unique_pairs"], result["repeats"]) == (160, 2.0)
         assert {"image_retrieval_r1", "text_retrieval_r10", "held_out_loss"} <= set(result["scores"])
         assert "zero_shot_top1" not in result["scores"]
-    shutil.rmtree(tmp_path / "results/runs")
-    for shard in (tmp_path / "pairs").iterdir():
-        shard.write_bytes(shard.read_bytes()[:20_000])
-    done = flipscale("submit", "web.yaml", "--no-check", cwd=tmp_path, code=1)
-    assert "failed (data)" in done.stderr
-    assert re.search(r"pairs/0000\d.tar: (not a whole tar file|cut off)", done.stderr)
 
 
 # What users get wrong, and what machines do
@@ -301,15 +291,6 @@ def test_results_of_a_newer_flipscale_are_refused_and_kept(copy: Path) -> None:
     assert path.read_text() == text
 
 
-def test_two_submits_at_once_train_nothing_twice(tmp_path: Path) -> None:
-    (tmp_path / "mask.yaml").write_text(STUDY)
-    for command in [start("submit", "mask.yaml", cwd=tmp_path) for _ in range(2)]:
-        command.end()
-    logs = [path.read_text() for path in sorted((tmp_path / "results/runs").glob("*/log.txt"))]
-    assert [log.count("attempt 1") for log in logs] == [1] * 8
-    assert not any("attempt 2" in log for log in logs)
-
-
 def test_ctrl_c_leaves_a_state_that_submit_goes_on_from(tmp_path: Path) -> None:
     (tmp_path / "mask.yaml").write_text(STUDY.replace("[320, 640]", "[64k]").replace("seeds: 2", "seeds: 1"))
     with on_one_core():
@@ -326,9 +307,6 @@ def test_ctrl_c_leaves_a_state_that_submit_goes_on_from(tmp_path: Path) -> None:
     try:
         says = f"goes on after step {next(iter(stopped.values()))}"
         wait_until(lambda: any(says in path.read_text() for path in runs.glob("*/log.txt")), says)
-        if sys.platform == "linux" and not gpus_here():
-            (held,) = [holder for run in runs.iterdir() if (holder := RunFolder(run).holder())]
-            assert is_forked(held.pid), "each training of these tests loads torch anew"
     finally:
         flipscale("cancel", "mask.yaml", cwd=tmp_path)
     assert json.loads(flipscale("status", "mask.yaml", "--json", cwd=tmp_path).stdout)["counts"] == {"cancelled": 2}
@@ -339,29 +317,6 @@ def torch_step(checkpoint: Path) -> int:
 
     step: int = torch.load(checkpoint, weights_only=True)["progress"]["step"]
     return step
-
-
-@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root can mount a small file system")
-def test_a_full_disk_fails_the_runs_in_words_and_they_go_on_when_there_is_room(tmp_path: Path) -> None:
-    here = tmp_path / "small"
-    here.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", here], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        (here / "mask.yaml").write_text(STUDY.replace("[320, 640]", "[320]").replace("seeds: 2", "seeds: 1"))
-        done = flipscale("submit", "mask.yaml", cwd=here, code=1)
-        assert "failed (disk)" in done.stderr
-        counts = json.loads(flipscale("status", "mask.yaml", "--json", cwd=here).stdout)["counts"]
-        assert counts.get("failed")
-        subprocess.run(["mount", "-o", "remount,size=200m", here], check=True)
-        flipscale("submit", "mask.yaml", cwd=here)
-        assert json.loads(flipscale("status", "mask.yaml", "--json", cwd=here).stdout)["counts"] == {"finished": 2}
-    finally:
-        # Lazily: a worker that has done its work may still be on its way out.
-        subprocess.run(["umount", "--lazy", here], check=True)
 
 
 def test_a_probe_times_the_shapes_of_a_study_and_the_ledger_sums_what_was_spent(tmp_path):

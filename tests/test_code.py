@@ -108,54 +108,6 @@ def test_another_clone_and_a_detached_work_tree_have_the_same_code(repository: P
     assert beside.commit == git(repository, "rev-parse", "HEAD")
 
 
-def test_code_in_a_submodule_counts_as_it_lies_there(repository: Path, tmp_path: Path) -> None:
-    library = tmp_path / "library"
-    shutil.copytree(repository, library)
-    before = source(repository)
-    git(repository, "submodule", "--quiet", "add", str(library), "library")
-    git(repository, "commit", "-qm", "with a library")
-    clean = source(repository)
-    assert clean != before
-    (repository / "library" / "model.py").write_text("width = 1\n")
-    assert source(repository) != clean
-    assert changes(repository) is not None
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no names that are not UTF-8")
-def test_names_that_are_not_utf8_links_and_folders_that_were_renamed_are_read(repository: Path) -> None:
-    clean = source(repository)
-    odd = os.fsencode(repository) + b"/caf\xe9 \n.py"
-    with open(odd, "wb") as file:
-        file.write(b"x = 1\n")
-    (repository / "link.py").symlink_to("nowhere.py")
-    (repository / "folder.py").mkdir()
-    first = source(repository)
-    with open(odd, "wb") as file:
-        file.write(b"x = 2\n")
-    assert len({clean, first, source(repository)}) == 3
-    git(repository, "mv", "model.py", "shape.py")
-    git(repository, "commit", "-qam", "renamed")
-    assert changes(repository) is not None  # the odd name is not committed
-    tree = work_tree(repository)
-    assert tree is not None
-    assert b"shape.py" in tree.source_files
-    assert b"model.py" not in tree.source_files
-
-
-def test_a_conflict_of_a_merge_counts_as_the_file_that_lies_there(repository: Path) -> None:
-    git(repository, "checkout", "-qb", "other")
-    (repository / "model.py").write_text("width = 1\n")
-    git(repository, "commit", "-qam", "one")
-    git(repository, "checkout", "-q", "main")
-    (repository / "model.py").write_text("width = 2\n")
-    git(repository, "commit", "-qam", "two")
-    subprocess.run(["git", "-C", repository, "merge", "-q", "other"], capture_output=True, check=False)
-    conflict = source(repository)
-    (repository / "model.py").write_text("width = 3\n")
-    assert source(repository) != conflict
-    assert changes(repository) is not None
-
-
 def test_a_repository_without_a_commit_has_source_and_no_commit(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (tmp_path / "train.py").write_text("x\n")
@@ -182,28 +134,11 @@ def test_where_git_refuses_is_slow_or_is_not_there_nothing_is_known(
     assert work_tree(repository) is not None
 
 
-def test_in_a_hook_of_another_repository_the_folder_says_which_it_is(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    git(tmp_path, "init", "-q", "other")
-    before = source(repository)
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
-    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other" / ".git" / "index"))
-    assert source(repository) == before
-
-
 def test_asking_git_leaves_the_repository_as_it_was(repository: Path) -> None:
     os.utime(repository / "model.py", (1, 1))  # so that a plain `git status` would refresh the index
     index = (repository / ".git" / "index").read_bytes()
     source(repository)
     assert (repository / ".git" / "index").read_bytes() == index
-
-
-def test_a_diff_of_a_hundred_megabytes_is_read(repository: Path) -> None:
-    with open(repository / "model.py", "wb") as file:
-        for _ in range(100):
-            file.write(b"#" * (1 << 20))
-    assert changes(repository) is not None
 
 
 # Flipscale's own source
@@ -265,23 +200,6 @@ def test_a_package_in_somebodys_repository_is_not_of_that_repository(repository:
 
 
 # Files
-
-
-def test_a_large_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
-    weights, kept = tmp_path / "weights.pt", tmp_path / "kept"
-    weights.write_bytes(b"a" * LARGE_BYTES)
-    first = content_of(weights, kept)
-    (note,) = kept.iterdir()
-    note.write_text(note.read_text().replace(str(first and first.sha256), "kept"))
-    assert content_of(weights, kept) == FileContent(LARGE_BYTES, "kept")  # it was not read again
-    weights.write_bytes(b"b" * LARGE_BYTES)
-    os.utime(weights, (1, 1))
-    second = content_of(weights, kept)
-    assert second is not None
-    assert second.size == LARGE_BYTES
-    assert second.sha256 not in ("kept", first and first.sha256)
-    note.write_text("torn")
-    assert content_of(weights, kept) == second
 
 
 def test_what_cannot_be_read_or_kept_is_missing_and_no_error(tmp_path: Path) -> None:
@@ -398,29 +316,6 @@ def test_the_code_of_an_attempt_counts_only_if_the_next_can_go_on_from_it(
             (folder.path / name).parent.mkdir(exist_ok=True)
             (folder.path / name).write_text(text)
     assert folder.codes() == codes
-
-
-def test_a_thousand_runs_of_one_code_ask_git_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
-) -> None:
-    monkeypatch.chdir(repository)
-    trainer = {"trainer": {"command": {"arguments": ["python", "train.py"]}}}
-    runs = [run_of(f"run-{number}", **trainer) for number in range(1000)]
-    code = CodeToday(Workspace(tmp_path)).of(runs[0].settings)
-    finish(tmp_path, runs[0], code)
-    for run in runs[1:]:
-        shutil.copytree(tmp_path / "runs" / runs[0].id, tmp_path / "runs" / run.id)
-    asked: list[object] = []
-    real = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *args, **given: asked.append(args) or real(*args, **given))
-    found = code_changes(runs, tmp_path)
-    assert (found.finished, found.differing, found.unrecorded) == (1000, {}, ())
-    assert found.codes == ((code, 1000),)
-    assert len(asked) == 5
-    (repository / "model.py").write_text("width = 1\n")
-    other = code_changes(runs, tmp_path)
-    assert len(other.differing) == 1000
-    assert other.summary == "1,000 of 1,000 finished runs were trained by other code than today's"
 
 
 def test_runs_of_older_versions_resumed_runs_and_unreadable_files_are_counted(tmp_path: Path) -> None:

@@ -128,12 +128,6 @@ def test_why_of_a_run_says_which_code_trained_it(here: Here) -> None:
     assert "The code that trains it is recorded when its training begins." in said
 
 
-def test_why_of_a_run_puts_long_values_beside_their_names(here: Here) -> None:
-    (run_id, *_) = here.finish(here.study())
-    said, _ = here.flipscale("status", "--why", run_id)
-    assert "\nmodel        ViT-w16d1-4\n" in said
-
-
 def test_runs_whose_names_differ_in_the_hash_alone_are_told_apart_by_plan_and_status(here: Here) -> None:
     text = STUDY.replace("SAMPLES", "320").replace("mask_ratio: [0, 0.5]", "mask_ratio: [0, 0.5], lr: [1e-3, 2e-3]")
     (here.folder / "rates.yaml").write_text(text)
@@ -141,11 +135,6 @@ def test_runs_whose_names_differ_in_the_hash_alone_are_told_apart_by_plan_and_st
         head, *rows = here.flipscale(command, "rates.yaml")[0].splitlines()[:5]
         assert head.split()[:2] == ["run", "lr"]
         assert [row.split()[1] for row in rows] == ["0.001", "0.002", "0.001", "0.002"]
-
-
-def test_names_that_tell_runs_apart_need_no_columns_beside_them(here: Here) -> None:
-    here.study()
-    assert here.flipscale("status", "mask.yaml")[0].splitlines()[0].split() == ["run", "state", "progress"]
 
 
 def test_the_report_lists_the_code_of_the_runs(here: Here) -> None:

@@ -131,25 +131,6 @@ def test_a_deleted_folder_s_row_goes_and_comes_back(tmp_path, runs):
     assert tables(tmp_path) == cold(runs, tmp_path)
 
 
-def test_folders_that_changed_names_are_foreign_both(tmp_path, runs):
-    (tmp_path / "runs/r-0").rename(tmp_path / "runs/aside")
-    (tmp_path / "runs/r-1").rename(tmp_path / "runs/r-0")
-    (tmp_path / "runs/aside").rename(tmp_path / "runs/r-1")
-    found = collect(runs, tmp_path, tmp_path / "mask")
-    assert set(found.problems) == {"r-0", "r-1"}
-    assert found.states["unreadable"] == 2
-    assert tables(tmp_path) == cold(runs, tmp_path)
-
-
-def test_a_replaced_folder_is_read_again(tmp_path, runs):
-    """A copy of it with all its times, as tar and rsync make one."""
-    shutil.copytree(tmp_path / "runs/r-3", tmp_path / "runs/copy")
-    shutil.rmtree(tmp_path / "runs/r-3")
-    (tmp_path / "runs/copy").rename(tmp_path / "runs/r-3")
-    _, opened = opened_by_collect(runs, tmp_path)
-    assert opened == ["r-3"]
-
-
 def test_a_changed_plan_changes_rows_and_reads_no_points(tmp_path, runs):
     dearer = [runs[0], replace(runs[1], cost=replace(runs[1].cost, gpu_hours=0.5)), *runs[2:]]
     found, opened = opened_by_collect(dearer, tmp_path)
@@ -201,46 +182,6 @@ def test_what_was_read_before_is_not_believed_if_it_was_harmed(tmp_path, runs, h
     assert found.results["zero_shot_top1"].tolist() == [0.0, 0.125, 0.25, 0.375, 0.5, 0.875]
 
 
-def test_problems_and_unknown_scores_are_said_again(tmp_path, runs):
-    (tmp_path / "runs/r-2/result.json").write_text('{"scores"')
-    (tmp_path / "runs/r-3/result.json").write_text(json.dumps({**RESULT, "scores": {"my_score": 1.0}}))
-    settle()
-    first = collect(runs, tmp_path, tmp_path / "mask")
-    second, opened = opened_by_collect(runs, tmp_path)
-    assert (second.written, opened) == (False, [])
-    assert set(first.problems) == {"r-2"}
-    assert first.unknown_scores == ("my_score",)
-    assert (second.problems, second.states, second.unknown_scores) == (
-        first.problems,
-        first.states,
-        first.unknown_scores,
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("result.json", b"\xff\xfe"),
-        ("result.json", b"[" * 100_000),
-        ("result.json", b"[1, 2]"),
-        ("result.json", b'{"scores": [1]}'),
-        ("result.json", b'{"parent": 3}'),
-        ("result.json", b'{"train_seconds": 1' + b"0" * 400 + b"}"),
-        ("result.json", b'{"params": 1e300}'),
-        ("result.json", b'{"device": "a\\nb"}'),
-        ("run.json", b""),
-        ("run.json", b'{"settings": 3}'),
-        ("run.json", b"not mine"),
-    ],
-)
-def test_whatever_a_foreign_file_holds_it_is_named(tmp_path, runs, name, text):
-    (tmp_path / "runs/r-2" / name).write_bytes(text)
-    found = collect(runs, tmp_path, tmp_path / "mask")
-    assert list(found.problems) == ["r-2"]
-    assert (found.rows, found.states["finished"], found.states["unreadable"]) == (5, 5, 1)
-    assert "r-2" in found.problems["r-2"]
-
-
 @pytest.mark.parametrize("name", ["result.json", "run.json", "metrics.jsonl"])
 def test_a_folder_in_place_of_a_file_is_named(tmp_path, runs, name):
     (tmp_path / "runs/r-2" / name).unlink()
@@ -290,29 +231,3 @@ def test_records_of_another_kind_are_read_as_far_as_they_are_points(tmp_path):
             for point in found.to_pylist()
         ]
         assert (points, count) == (right, torn), text
-
-
-def test_points_of_many_row_groups_are_taken_from_before(tmp_path, monkeypatch):
-    monkeypatch.setattr("flipscale.collect.curves.RUNS_IN_A_GROUP", 2)
-    made = [planned(f"r-{number}", seed=number) for number in range(7)]
-    for number, run in enumerate(made):
-        record = {"step": 1, "samples_seen": 64, f"metric{number % 3}": number / 7, "loss": 0.1}
-        write_run(tmp_path, run, records=[record] * (number != 3))
-    settle()
-    first = collect(made, tmp_path, tmp_path / "mask")
-    assert first.curves["metric"].cat.categories.tolist() == ["loss", "metric0", "metric1", "metric2"]
-    assert first.curves["id"].cat.categories.tolist() == [f"r-{number}" for number in range(7)]
-    found, opened = opened_by_collect(made[::-2], tmp_path)
-    assert (found.rows, opened) == (4, [])
-    assert tables(tmp_path) == cold(made[::-2], tmp_path)
-
-
-def test_a_folder_in_place_of_metrics_is_named_each_time_and_the_tables_stay(tmp_path, runs):
-    path = tmp_path / "runs/r-2/metrics.jsonl"
-    path.unlink()
-    path.mkdir()
-    settle()
-    first = collect(runs, tmp_path, tmp_path / "mask")
-    second = collect(runs, tmp_path, tmp_path / "mask")
-    assert (list(first.problems), first.rows, first.written) == (["r-2"], 5, True)
-    assert (second.problems, second.states, second.written) == (first.problems, first.states, False)

@@ -13,7 +13,7 @@ from flipscale.collect import read_results
 from flipscale.compare import compare_study, warnings
 from flipscale.plan import plan
 from flipscale.study import read_study
-from tests.findings import NOT_YET, NOTHING, ROOT, Reading, Verdict, counts, findings, questions, readings
+from tests.findings import NOT_YET, ROOT, Reading, Verdict, counts, findings, questions, readings
 from tests.studies import committed
 
 INF = float("inf")
@@ -81,13 +81,6 @@ def test_the_verdict_is_the_sign_of_the_published_effect_against_the_interval(fo
     assert found.verdict is verdict
 
 
-def test_open_intervals_and_uncorrected_ones_are_said_as_what_they_are():
-    assert reading(3.7, (1.2, INF), "ratio").certainty == "above 1.20"
-    assert reading(3.7, (0.0, 1.3), "ratio").certainty == "below 1.30"
-    assert reading("better", (0.07, 0.29), "exponent", corrected=False).certainty == "+0.07 to +0.29, uncorrected"
-    assert reading(1.0, None).certainty == "no CI"
-
-
 # The document
 
 
@@ -117,35 +110,12 @@ def test_every_committed_study_stands_in_the_document():
         assert f"[{path.parent.name}](../results/{path.parent.name}/comparison.md)" in told
 
 
-def test_a_committed_study_that_answers_none_of_the_questions_says_what_it_asks(tmp_path):
-    root = with_results(tmp_path, "sweep")
-    (root / "studies").mkdir()
-    (root / "studies" / "sweep.yaml").write_text("question: Which learning rate?\n")
-    assert "sweep" not in counts(repository(root))
-    subprocess.run(["git", "add", "."], cwd=root, check=True)
-    assert "[sweep](../results/sweep/comparison.md) answers none of them. It asks: Which learning rate?" in counts(root)
-
-
 def test_without_results_nothing_is_run_and_the_21_rows_stay(tmp_path):
     assert counts(repository(tmp_path)) == "21 questions: not run 21. 0 numbers: none.\n"
     assert {one.verdict for one in questions(tmp_path)} == {Verdict.NOT_RUN}
     rows = findings(tmp_path).splitlines()[2:]
     assert len(rows) == 21
     assert all(NOT_YET in row for row in rows)
-
-
-def test_a_study_is_in_its_row_as_soon_as_it_has_results(tmp_path):
-    root = with_results(tmp_path, "joint", made_up_claim())
-    (row,) = [one for one in questions(root) if one.found]
-    assert (row.name, row.verdict) == ("Model scaling (Fig 4a, Table 8)", "agrees")
-    assert row.miniature.startswith("[joint](../results/joint/comparison.md), 3 seeds: +2.0 points (+1.0 to +3.0)")
-
-
-def test_answers_that_differ_are_counted(tmp_path):
-    no = made_up_claim("not so", difference=0.1, interval=(-1.0, 1.2))
-    root = with_results(tmp_path, "joint", made_up_claim(), no, made_up_claim("the opposite", -2.0, (-3.0, -1.0)))
-    (row,) = [one for one in questions(root) if one.found]
-    assert row.verdict == "agrees in 1, disagrees in 1, undecided in 1"
 
 
 # Which claims are meant
@@ -170,20 +140,6 @@ def test_a_claim_without_a_published_number_has_the_direction_that_its_study_exp
     root = with_results(tmp_path, "s", made_up_claim(published=None, expect="worse"))
     (found,) = readings({"study": "s", "claims": [["model"]]}, root)
     assert (found.effect, found.verdict) == ("expected worse", Verdict.DISAGREES)
-
-
-def test_a_claim_of_being_level_has_the_verdict_of_its_own_test(tmp_path):
-    root = with_results(tmp_path, "s", made_up_claim(published=None, expect="level", verdict="contradicted"))
-    (found,) = readings({"study": "s", "claims": [["model"]]}, root)
-    assert found.verdict is Verdict.DISAGREES
-
-
-def test_a_line_that_finds_nothing_in_a_study_s_results_is_seen(tmp_path):
-    line = {"study": "joint", "claims": [["data_size"]]}
-    assert readings(line, with_results(tmp_path, "joint", made_up_claim())) == []
-    (data,) = [one for one in questions(tmp_path) if one.name.startswith("Data scaling")]
-    assert f"joint: {NOTHING}" in data.miniature
-    assert NOTHING not in findings()  # mend or remove the line in docs/findings.yaml
 
 
 # What stands against the numbers

@@ -15,7 +15,6 @@ from flipscale.plan import plan
 from flipscale.study import read_study
 from flipscale.workflow.opened import cost_in_words
 from tests.commands import flipscale
-from tests.test_cli import STUDY
 
 pytestmark = pytest.mark.slow
 
@@ -86,12 +85,6 @@ def test_a_plan_warns_of_runs_without_scores(tmp_path: Path, more: str, warned: 
     warnings = plan(read_study(tmp_path / "study.yaml")).warnings
     assert len(warnings) == (warned is not None)
     assert (warned or "") in "".join(warnings)
-
-
-def test_a_plan_over_its_budget_warns(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(PLAIN + "budget: {train_flops: 1e6}\n")
-    said = flipscale("plan", "study.yaml", cwd=tmp_path).stderr
-    assert "warning: study would take 1.38e+09 train_flops and its budget is 1,000,000." in said
 
 
 def test_run_says_the_cost_first_and_reports_a_study_without_scores(tmp_path: Path) -> None:
@@ -169,11 +162,3 @@ def test_a_copy_of_studies_and_results_together_can_be_edited(two: Path, monkeyp
     study.write_text(study.read_text().replace("320", "960"))
     flipscale("plan", "copy/a/mask.yaml", cwd=two)
     assert "has the same name" in flipscale("plan", "a/mask.yaml", cwd=two, code=1).stderr
-
-
-def test_a_copy_shares_results_until_it_is_edited(two: Path) -> None:
-    shutil.copy(two / "a/mask.yaml", two / "b/mask.yaml")
-    flipscale("plan", "b/mask.yaml", cwd=two)
-    (two / "b/mask.yaml").write_text(STUDY)
-    assert "has the same name" in flipscale("plan", "b/mask.yaml", cwd=two, code=1).stderr
-    flipscale("plan", "a/mask.yaml", cwd=two)

@@ -16,7 +16,6 @@ from PIL import Image
 from flipscale.cli import entry, main
 from flipscale.data import idx, shards
 from flipscale.data.decode import decode
-from flipscale.data.fashion import check_split
 from flipscale.data.shards import label_of, samples, sources
 from flipscale.data.views import MOST_PIXELS, open_image
 from flipscale.errors import DataError, FlipscaleError, StudyError, missing_package
@@ -24,7 +23,6 @@ from flipscale.storage.archive import open_archive
 from flipscale.study import read_study
 from flipscale.study.expression import ExpressionError, read_expression
 from flipscale.track import without_secrets
-from tests.test_damaged_files import Study as Finished
 
 BASE = "base: {data: shapes, model: ViT-w16d1-4, text_length: 16, samples: 640, batch_size: 32, lr: 1e-3}\n"
 STUDY = f"schema: 1\n{BASE}"
@@ -52,14 +50,6 @@ def test_includes_that_double_eighteen_times_are_a_complaint(tmp_path: Path) -> 
     (tmp_path / "18.yaml").write_text(STUDY)
     (said,) = complaints(tmp_path / "0.yaml")
     assert said.endswith("include leads to more than 100 files; include fewer")
-
-
-def test_of_20_000_unknown_keys_the_first_hundred_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(STUDY + "".join(f"key{number}: 1\n" for number in range(20_000)))
-    said = complaints(path)
-    assert len(said) == 101
-    assert said[-1] == "and 19,900 more; correct these first"
 
 
 def test_a_file_of_one_long_line_is_not_read(tmp_path: Path) -> None:
@@ -151,20 +141,6 @@ def test_an_idx_file_that_lies_is_refused_before_it_is_unpacked(tmp_path: Path) 
             idx.content(idx_file(path, idx.IMAGES, shape, bytes(2_000_000)), idx.IMAGES)
 
 
-def test_an_idx_file_of_another_kind_or_without_its_header_says_what_would_be_right(tmp_path: Path) -> None:
-    path = idx_file(tmp_path / "labels.gz", idx.LABELS, (3,), bytes(3))
-    with pytest.raises(DataError, match=r"begins with 00000801, .* with 00000803; name a file of images"):
-        idx.shape_of(path, idx.IMAGES)
-    idx_file(path, idx.IMAGES, (3, 2), b"")
-    with pytest.raises(DataError, match="ends after 12 bytes, within its header of 16; copy it again"):
-        idx.shape_of(path, idx.IMAGES)
-
-
-def test_fashion_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the train split has no images"):
-        check_split(tmp_path, "train", 0, 0)
-
-
 def test_a_class_of_2_to_the_70_is_none() -> None:
     assert label_of("sample", {"cls": b"7"}) == 7
     for text in (str(2**70).encode(), b"-1"):
@@ -200,23 +176,6 @@ def test_a_missing_package_is_a_sentence_with_the_command(
     assert missing_package("psycopg2").endswith("pip install psycopg2-binary")
 
 
-@pytest.mark.slow
-def test_a_tracking_database_without_its_driver_is_a_sentence_and_the_table_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FLIPSCALE_RESULTS", raising=False)
-    monkeypatch.setitem(sys.modules, "psycopg2", None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://user:hunter2@127.0.0.1:1/x")
-    made_by_hand = Finished(tmp_path)
-    assert main(["collect", "mask.yaml"]) == 0
-    said = capsys.readouterr().err
-    assert "MLflow was not written: The package psycopg2-binary is missing" in said
-    assert "pip install psycopg2-binary" in said
-    assert "hunter2" not in said
-    assert (made_by_hand.results / "mask" / "results.csv").exists()
-
-
 def test_ctrl_c_while_modules_are_loaded_is_no_traceback() -> None:
     script = (
         "import builtins, runpy, sys\nloads = builtins.__import__\n"
@@ -233,22 +192,6 @@ def test_merge_waits_for_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "runs.tar")
     with pytest.raises(FlipscaleError, match="is a pipe, where a plain file is expected"):
         open_archive(tmp_path / "runs.tar").__enter__()
-
-
-def test_plan_prints_where_it_may_not_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY)
-    (tmp_path / "results").write_text("no folder")
-    assert main(["plan", str(tmp_path / "study.yaml"), "--results", str(tmp_path / "results")]) == 0
-    said = capsys.readouterr()
-    assert "ViT-w16d1-4" in said.out
-    assert "plan.json was not written: " in said.err
-
-
-def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY)
-    command = f"{sys.executable} -m flipscale plan study.yaml >&-"
-    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
 
 
 def test_signed_addresses_are_hidden() -> None:

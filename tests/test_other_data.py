@@ -17,7 +17,7 @@ from flipscale.data import digest as digest_module
 from flipscale.data.digest import digest
 from flipscale.settings import CaptionSet, CommandSet, FolderSet, IdxSet, LabelledFolders, Shapes, ShardSet
 from flipscale.workspace import Workspace
-from tests.commands import flipscale
+from tests.commands import flipscale, train
 
 STUDY = """\
 schema: 1
@@ -62,7 +62,7 @@ def test_a_set_that_is_added_after_training_is_scored_and_nothing_is_trained(tmp
     put_colours(tmp_path / "two", "red", "blue")
     (tmp_path / "colour.yaml").write_text(STUDY.replace(", sets: {two: {folder: {path: two}}}", ""))
     where = ("colour.yaml", "--results", "results")
-    flipscale("submit", *where, cwd=tmp_path)
+    train("colour.yaml", tmp_path)
     (tmp_path / "colour.yaml").write_text(STUDY)
     said = flipscale("plan", *where, cwd=tmp_path).stdout
     assert lines(said, "4 of 4") == lines(said, '4 of 4 trained; 4 to score on "two" (about ')
@@ -105,7 +105,7 @@ def test_exchanged_class_folders_are_named_by_plan_collect_and_compare(tmp_path:
     put_colours(tmp_path / "two", "red", "blue")
     (tmp_path / "colour.yaml").write_text(STUDY)
     where = ("colour.yaml", "--results", "results")
-    flipscale("submit", *where, cwd=tmp_path)
+    train("colour.yaml", tmp_path)
     flipscale("collect", *where, "--no-mlflow", cwd=tmp_path)
     commands = (("plan", *where), ("collect", *where, "--no-mlflow"), ("compare", *where))
     for command in commands:
@@ -282,7 +282,7 @@ def test_a_comparison_says_by_which_evaluation_and_whether_all_runs_were_scored_
     (tmp_path / "new.yaml").write_text((tmp_path / "old.yaml").read_text().replace("lr: 1e-3", "lr: 2e-3"))
     old, new = ((f"{name}.yaml", "--results", "results") for name in ("old", "new"))
     results = tmp_path / "results"
-    flipscale("submit", *old, cwd=tmp_path)
+    train("old.yaml", tmp_path)
     flipscale("compare", *old, cwd=tmp_path)
     before = digest(two)
     entry = {
@@ -296,7 +296,7 @@ def test_a_comparison_says_by_which_evaluation_and_whether_all_runs_were_scored_
     assert (results / "old" / "comparison.md").read_text().count(line) == 1
 
     exchange(tmp_path / "two", "red", "blue")
-    flipscale("submit", *new, cwd=tmp_path)
+    train("new.yaml", tmp_path)
     said = flipscale("compare", "old.yaml", *new, cwd=tmp_path).stdout
     assert " ".join(said.split()).count("The runs were not all scored on the same data: 4 runs on") == 1
     pair = json.loads((results / "new" / "against-old.json").read_text())["comparison"]["scored_by"]

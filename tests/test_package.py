@@ -4,9 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
-from collections.abc import Sequence
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -16,18 +14,10 @@ import pytest
 import yaml
 
 import flipscale
-from tests.commands import on_one_core
 
 ROOT = Path(__file__).parent.parent
 
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist")
-
-STUDY = """\
-schema: 1
-base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3}
-axes: {samples: [64, 128], mask_ratio: [0, 0.5]}
-evaluation: {images: 20}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -84,33 +74,3 @@ def test_the_citation_agrees_with_the_package() -> None:
     assert {"cff-version", "message", "title", "authors"} <= set(cited)  # what the format asks for
     assert (cited["version"], cited["license"]) == (flipscale.__version__, "MIT")
     assert cited["authors"] == [{"name": "The flipscale developers"}]
-
-
-@pytest.mark.slow
-def test_a_study_runs_from_the_wheel_without_the_source(wheel: Path, tmp_path: Path) -> None:
-    home, here = tmp_path / "environment", tmp_path / "elsewhere"
-    venv.create(home, symlinks=True)
-    (packages,) = home.glob("lib/python*/site-packages")
-    install = ["install", "--quiet", "--no-deps", "--no-index", wheel]
-    run([sys.executable, "-m", "pip", "--python", home / "bin/python", *install], tmp_path)
-    # Dependencies are borrowed from here. Python does not read .pth files in a folder that a .pth file names, so the
-    # source that is installed here as editable is not found there.
-    (packages / "borrowed.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("site-packages")))
-    here.mkdir()
-    where = run([home / "bin/python", "-c", "import flipscale; print(flipscale.__file__)"], here)
-    assert Path(where.strip()) == packages / "flipscale/__init__.py"
-    command = home / "bin/flipscale"
-    run([command, "init"], here)
-    assert "36 runs" in run([command, "plan", "study.yaml"], here)
-    (here / "one.yaml").write_text(STUDY)
-    with on_one_core():
-        said = run([command, "run", "one.yaml", "--no-mlflow"], here)
-    assert "(4 of 4 runs)" in said
-    assert {path.suffix for path in (here / "plots/one").glob("scaling*")} == {".svg", ".png", ".pdf"}
-    assert "plotly.js" in (here / "plots/one/report.html").read_text(encoding="utf-8")
-
-
-def run(command: Sequence[str | Path], where: Path) -> str:
-    done = subprocess.run(command, cwd=where, env=without_source(), capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

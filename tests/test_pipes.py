@@ -1,6 +1,5 @@
 """Files of data sets, weights and programs that are not plain files, too large, or damaged: no hang, a sentence."""
 
-import json
 import os
 import struct
 from collections.abc import Callable
@@ -10,11 +9,9 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.data import captions, idx, labelled, shards, weights
-from flipscale.data.views import open_image
 from flipscale.errors import DamagedFile, DataError, FlipscaleError
 from flipscale.plot import references
 from flipscale.run import RunFolder
-from flipscale.run.weights import lacks_weights
 from tests.test_damaged_files import DEEP, patience
 
 STUDY = """\
@@ -59,39 +56,6 @@ def test_no_reader_waits_for_a_pipe_or_reads_a_folder(tmp_path: Path, name: str)
         READERS[name](path)
 
 
-def test_an_image_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "owl.png")
-    with patience(), pytest.raises(ValueError, match="it is not a plain file"):
-        open_image(tmp_path / "owl.png")
-
-
-def test_weights_that_are_a_pipe_are_none(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text("{}")
-    os.mkfifo(tmp_path / "model.pt")
-    assert lacks_weights(RunFolder(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        b"[1]", DEEP, b'{"0.tar": 1e400}', b'{"0.tar": NaN}', b'{"0.tar": -1}', b'{"0.tar": true}', b'{"0.tar": "9"}',
-        b'{"0.tar": [1]}', b'{"0.tar": 1.5}', b'{"0.tar": ' + b"9" * 30 + b"}", b'{"0.tar": ' + b"9" * 5000 + b"}",
-        b'{"\\ud83d": 1}', b"\xff\xfe", b"",
-    ],
-)  # fmt: skip
-def test_counts_of_pairs_that_are_none_are_refused(tmp_path: Path, written: bytes) -> None:
-    (tmp_path / "sizes.json").write_bytes(written)
-    with pytest.raises(DataError, match=r"sizes\.json: cannot be read \(.*; write"):
-        read_sizes(tmp_path / "sizes.json")
-
-
-@pytest.mark.parametrize("written", [DEEP, b"[1]", b"\xff", b'{"a": "\\ud83d", "b": "cat"}', b'{"a": 1, "b": 2}'])
-def test_names_of_classes_that_are_none_are_refused(tmp_path: Path, written: bytes) -> None:
-    (tmp_path / "names.json").write_bytes(written)
-    with pytest.raises(DataError, match=r"names\.json: "):
-        READERS["names.json"](tmp_path / "names.json")
-
-
 def test_a_file_of_names_that_claims_too_much_is_not_read(tmp_path: Path) -> None:
     for name in ("names.json", "classes.txt"):
         (tmp_path / name).touch()
@@ -107,17 +71,6 @@ def test_a_caption_nested_too_deeply_is_none(tmp_path: Path) -> None:
     assert shards.captions_of({"json": DEEP}) == []
     with pytest.raises(ValueError, match="nested too deeply"):
         shards.caption_of(DEEP, is_json=True)
-
-
-@pytest.mark.parametrize(
-    "ends", [["a"], [None, 3], [[1]], [{}, 2], [1e400], [True, "b"], [-5]], ids=lambda ends: json.dumps(ends)
-)
-def test_a_safetensors_header_that_lies_is_no_traceback(tmp_path: Path, ends: list[object]) -> None:
-    header = json.dumps({f"w{number}": {"data_offsets": [0, end]} for number, end in enumerate(ends)}).encode()
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
-    with pytest.raises(FlipscaleError, match="is not a checkpoint of open_clip"):
-        weights.check_weights(str(path), "ViT-w16d1-4", 1)
 
 
 def test_a_safetensors_header_is_not_read_whatever_it_claims(tmp_path: Path) -> None:

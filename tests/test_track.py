@@ -208,27 +208,14 @@ def test_a_changed_row_is_written_anew_and_not_twice(where):
     assert [p.value for p in client.get_metric_history(run.info.run_id, "zero_shot_top1") if p.step == 1024] == [0.7]
 
 
-def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
-    figure = tmp_path / "here" / "speedup.svg"
-    figure.parent.mkdir()
-    for text in ("old", "new"):
-        figure.write_text(text)
-        done = bring(table(row("a-1")), curve("a-1"), "mask", **where, files=[figure])
-    parent = runs_there(where, done)["study mask"].info
-    client = MlflowClient(where["tracking_uri"])
-    got = client.download_artifacts(parent.run_id, "speedup.svg", str(tmp_path))
-    assert Path(got).read_text() == "new"
-    assert len(client.search_runs([done.experiment_id])) == 2
-
-
 @pytest.mark.parametrize(
-    "cut",
+    ("cut", "calls"),
     [
-        *("create_run", "log_batch", "set_terminated", "set_tag", "delete_run"),
-        *("create_logged_model", "log_inputs", "log_outputs", "finalize_logged_model", "delete_logged_model"),
+        *(("create_run", 2), ("log_batch", 2), ("set_terminated", 0), ("set_tag", 2), ("delete_run", 0)),
+        *(("create_logged_model", 2), ("log_inputs", 0), ("log_outputs", 0), ("finalize_logged_model", 2)),
+        ("delete_logged_model", 0),
     ],
 )
-@pytest.mark.parametrize("calls", [0, 2])
 def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch, cut, calls):
     old = (table(row("a-1"), row("a-2")), curve("a-1", 20))
     new = (table(row("a-1", zero_shot_top1=0.7), row("a-2"), row("a-3", samples=2000)), curve("a-1", 20))
@@ -503,14 +490,6 @@ def test_scores_of_a_set_are_linked_to_it_and_other_evaluations_are_other_sets(w
     assert of["a-1", "used/train_seconds"] == (None, None)
 
 
-def test_a_run_that_is_written_anew_has_one_model(where):
-    bring(*scored(0.5, 0.75), **where)
-    done = bring(*scored(0.5, 0.875), **where)
-    models = MlflowClient(where["tracking_uri"]).search_logged_models([done.experiment_id])
-    of = {m.tags["flipscale.id"]: {x.key: x.value for x in m.metrics}["zero_shot_top1"] for m in models}
-    assert (len(models), of) == (2, {"a-0": 0.5, "a-1": 0.875})
-
-
 def test_source_user_and_commit_are_mlflow_s_own_tags(where, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "a-1")
     with folder.hold() as lease:
@@ -531,31 +510,6 @@ def test_source_user_and_commit_are_mlflow_s_own_tags(where, tmp_path):
     assert runs["study mask"].data.tags["mlflow.source.name"] == "mask.yaml"
     (model,) = MlflowClient(where["tracking_uri"]).search_logged_models([done.experiment_id])
     assert model.tags["mlflow.source.git.commit"] == "1" * 40
-
-
-def test_a_run_takes_7_calls_and_a_cell_3(where, monkeypatch):
-    calls = []
-
-    def counted(name):
-        right = getattr(MlflowClient, name)
-
-        def call(client, *arguments, **named):
-            calls.append(name)
-            return right(client, *arguments, **named)
-
-        return call
-
-    bring(*scored(0.5), **where)
-    writes = ("create_run", "create_logged_model", "log_inputs", "log_outputs", "log_batch", "set_terminated")
-    for name in (*writes, "finalize_logged_model", "set_tag", "log_metric", "log_param"):
-        monkeypatch.setattr(MlflowClient, name, counted(name))
-    bring(
-        table(row("a-0", mask_ratio=0, seed=0, zero_shot_top1=0.5), row("b-0"), row("b-1", seed=1)),
-        curve("a-0"),
-        **where,
-    )
-    assert len(calls) == 2 * 7 + 3 + 3  # two new runs, the cell that they make, and the study's run
-    assert calls.count("log_batch") == 3
 
 
 def test_weights_by_choice_once_each(where, tmp_path):

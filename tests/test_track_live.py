@@ -46,10 +46,8 @@ def server(tmp_path_factory) -> Iterator[str]:
         yield uri
 
 
-@pytest.fixture(params=["sqlite", "server"])
-def uri(request, tmp_path, empty_database) -> str:
-    if request.param == "server":
-        return request.getfixturevalue("server")
+@pytest.fixture
+def uri(tmp_path, empty_database) -> str:
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     return f"sqlite:///{tmp_path}/mlflow.db"
 
@@ -121,7 +119,9 @@ def test_a_curve_grows_while_its_run_runs(uri, tmp_path):
     assert study.live.send({first.id: State.FINISHED, second.id: State.WAITING}) == 0
 
 
-def test_collecting_leaves_what_it_leaves_without_live_curves(uri, tmp_path):
+@pytest.mark.parametrize("where", ["uri", "server"])
+def test_collecting_leaves_what_it_leaves_without_live_curves(where, request, tmp_path):
+    uri = request.getfixturevalue(where)
     live, alone = Training(tmp_path, uri, "watched"), Training(tmp_path, uri, "alone")
     running = dict.fromkeys((run.id for run in live.runs), State.RUNNING)
     for first, last in ((1, 300), (301, 1000)):

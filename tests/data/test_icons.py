@@ -1,10 +1,7 @@
 import hashlib
 import io
 import json
-import os
-import shutil
 import tarfile
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,44 +49,9 @@ def drawn(size: int = 24, **icon: Any) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def test_an_icon_that_leaves_its_colour_open_is_black_on_white() -> None:
-    picture = drawn(body=SQUARE)
-    assert black(picture[4:20, 4:20])
-    assert white(picture[:4])
-    assert white(picture[:, 20:])
-
-
-def test_a_coloured_icon_keeps_its_colours() -> None:
-    picture = drawn(body='<path fill="#e01010" d="M4 4h16v16H4z"/>')
-    assert picture[12, 12].tolist() == [0xE0, 0x10, 0x10]
-    assert white(picture[:4])
-
-
-def test_a_white_icon_is_drawn_on_black() -> None:
-    picture = drawn(body='<path fill="#fff" d="M4 4h16v16H4z"/>')
-    assert white(picture[4:20, 4:20])
-    assert black(picture[:4])
-
-
 @pytest.mark.parametrize("body", ["", "<g/>", '<path fill="none" d="M4 4h16v16H4z"/>', '<path d="M30 30h9v9z"/>'])
 def test_an_icon_that_shows_nothing_has_no_picture(body: str) -> None:
     assert draw(Icon(body, width=24, height=24), 24) is None
-
-
-def test_a_body_that_is_no_svg_is_an_error() -> None:
-    with pytest.raises(ValueError, match="expected a whitespace"):
-        draw(Icon("<path", width=24, height=24), 24)
-
-
-def test_a_wide_icon_is_fitted_into_the_middle() -> None:
-    picture = drawn(body='<path d="M0 0h24v12H0z"/>', height=12)
-    assert black(picture[6:18])
-    assert white(picture[:6])
-    assert white(picture[18:])
-
-
-def test_the_box_of_an_icon_may_begin_anywhere() -> None:
-    assert black(drawn(body='<path d="M-6 100h24v24H-6z"/>', left=-6, top=100))
 
 
 @pytest.mark.parametrize(
@@ -115,12 +77,6 @@ def test_icons_are_flipped_and_then_turned_clockwise(
     quarters = {(row, column): picture[12 * row :, 12 * column :][:12, :12] for row in (0, 1) for column in (0, 1)}
     assert black(quarters.pop(where))
     assert all(white(quarter) for quarter in quarters.values())
-
-
-def test_a_wide_icon_that_is_turned_is_tall() -> None:
-    picture = drawn(body='<path d="M0 0h24v12H0z"/>', height=12, rotate=1)
-    assert black(picture[:, 6:18])
-    assert white(picture[:, :6])
 
 
 def test_aliases_that_turn_or_flip_are_icons_and_mere_other_names_and_hidden_icons_are_not() -> None:
@@ -162,30 +118,6 @@ def test_captions_keep_the_style_and_drop_the_size() -> None:
         Name("forward 10 filled", "forward", 20),
         Name("house", "home", 16),
     ]
-
-
-def test_numbers_are_no_sizes_in_sets_that_have_none() -> None:
-    names = ["timer-10", "looks-3", "24", "star", "heart", "moon", "bell", "search-02", "baby-24px"]
-    assert [(said.caption, said.concept, said.size) for said in read_names(names)] == [
-        ("timer 10", "timer", None),
-        ("looks 3", "looks", None),
-        ("24", "24", None),
-        ("star", "star", None),
-        ("heart", "heart", None),
-        ("moon", "moon", None),
-        ("bell", "bell", None),
-        ("search", "search", None),
-        ("baby", "baby", 24),
-    ]
-
-
-def test_a_style_is_what_ends_or_begins_many_names_of_a_set() -> None:
-    plain = [f"thing{number}" for number in range(60)]
-    assert read_names([*plain, "text-bold"])[-1] == Name("text bold", "text bold", None)
-    styled = read_names([*plain, *(f"{name}-bold" for name in plain)])
-    assert styled[-1] == Name("thing59 bold", "thing59", None)
-    assert read_names([f"two-tone-{name}" for name in plain])[0] == Name("twotone thing0", "thing0", None)
-    assert read_names([f"{name}-two-tone-bold" for name in plain])[0] == Name("thing0 twotone bold", "thing0", None)
 
 
 LICENCES = {
@@ -306,27 +238,6 @@ def test_a_picture_is_trained_on_once_and_never_if_it_is_held_out(built: Icons) 
     assert len(set(pictures)) == len(pictures)
 
 
-def test_of_one_drawing_in_several_sizes_the_largest_is_taken(built: Icons) -> None:
-    assert {name for prefix, name in names(built.folder, "train") if prefix == "sized"} == {
-        "bell-24-filled",
-        "bell-16-regular",
-        "home-16-regular",
-    }
-
-
-def test_a_pair_is_a_picture_its_caption_and_where_they_come_from(built: Icons) -> None:
-    samples = [sample for sample in contents(built.folder, "train").values() if sample["txt"] == b"bell filled"]
-    assert len(samples) == 1
-    picture = Image.open(io.BytesIO(samples[0]["png"]))
-    assert (picture.size, picture.mode) == ((24, 24), "RGB")
-    assert json.loads(samples[0]["json"]) == {
-        "set": "sized",
-        "name": "bell-24-filled",
-        "concept": "bell",
-        "license": "CC-BY-4.0",
-    }
-
-
 def test_held_out_captions_are_all_different(built: Icons) -> None:
     captions = [sample["txt"] for sample in contents(built.folder, "test").values()]
     assert len(captions) == built.test == 18  # of 19 pictures, two of which are "bell 1"
@@ -373,22 +284,6 @@ def test_the_same_package_gives_the_same_bytes_in_any_order_and_number_of_worker
     assert not (tmp_path / "again.unfinished").exists()
 
 
-def test_the_order_of_pairs_stays_when_a_set_grows(built: Icons, package: Path, tmp_path: Path) -> None:
-    grown = tmp_path / "package"
-    shutil.copytree(package, grown)
-    path = grown / "json" / "sized.json"
-    content = json.loads(path.read_text())
-    content["icons"] |= {f"new{number}-16-filled": {"body": bar(number) + TOP_LEFT} for number in range(9)}
-    path.write_text(json.dumps(content))
-    build_icons(tmp_path / "icons", grown, 24, 1, lambda line: None)
-
-    def order(folder: Path) -> list[bytes]:
-        return [sample["json"] for sample in contents(folder, "train").values() if b'"new' not in sample["json"]]
-
-    assert order(tmp_path / "icons") == order(built.folder)
-    assert len(contents(tmp_path / "icons", "train")) == built.train + 9
-
-
 def lengths(texts: list[str]) -> npt.NDArray[np.int64]:
     """Each text's length, eight times."""
     return np.array([[len(text)] * 8 for text in texts], np.int64)
@@ -429,66 +324,3 @@ def test_a_folder_that_is_there_is_left_alone(package: Path, tmp_path: Path) -> 
     with pytest.raises(DataError, match="exists already; remove it or name another folder"):
         build_icons(tmp_path, package, 24, 1, lambda line: None)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-def test_what_an_interrupted_build_left_is_cleared_away(built: Icons, package: Path, tmp_path: Path) -> None:
-    (tmp_path / "icons.unfinished").mkdir()
-    (tmp_path / "icons.unfinished" / "train-00007.tar").write_bytes(b"half")
-    build_icons(tmp_path / "icons", package, 24, 1, lambda line: None)
-    assert hashes(tmp_path / "icons") == hashes(built.folder)
-
-
-def test_no_folder_appears_when_a_build_fails(package: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "package"
-    shutil.copytree(package, broken)
-    (broken / "json" / "plain.json").write_text('{"prefix": "plain", "ico')
-    with pytest.raises(DataError, match=r"plain.json: cannot be read .*; fetch the package @iconify/json again"):
-        build_icons(tmp_path / "icons", broken, 24, 1, lambda line: None)
-    assert not (tmp_path / "icons").exists()
-
-
-@pytest.mark.parametrize(
-    ("make", "complaint"),
-    [
-        (lambda path: path.mkdir(), "not the package @iconify/json, which has collections.json"),
-        (lambda path: path.write_bytes(b"<html>404</html>"), "not a .tgz file as `npm pack @iconify/json` writes it"),
-        (lambda path: None, "not found; --from takes a folder or .tgz of @iconify/json"),
-    ],
-)
-def test_a_source_that_is_no_package_is_an_error(make: Callable[[Path], None], complaint: str, tmp_path: Path) -> None:
-    make(tmp_path / "source")
-    with pytest.raises(DataError, match=f"source: {complaint}"):
-        build_icons(tmp_path / "icons", tmp_path / "source", 24, 1, lambda line: None)
-
-
-def test_without_npm_the_error_says_how_to_get_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(DataError, match=r"npm is not installed.*`npm pack @iconify/json`.*--from"):
-        build_icons(tmp_path / "icons", None, 24, 1, lambda line: None)
-
-
-def test_the_package_is_fetched_with_npm(
-    built: Icons, package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """npm here is a script that packs the small package as npm would."""
-    program = tmp_path / "bin" / "npm"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\n[ "$1 $2" = "pack @iconify/json" ] || exit 1\n'
-        f"tar -czf iconify-json-2.2.0.tgz -C {package.parent} package\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    build_icons(tmp_path / "icons", None, 24, 1, lambda line: None)
-    assert hashes(tmp_path / "icons") == hashes(built.folder)
-    program.write_text("#!/bin/sh\necho 'npm error code E404' >&2\nexit 1\n")
-    with pytest.raises(DataError, match=r"failed: npm error code E404\. .* --from"):
-        build_icons(tmp_path / "again", None, 24, 1, lambda line: None)
-
-
-@pytest.mark.parametrize(("size", "workers"), [(7, 1), (32, 0)])
-def test_sizes_and_workers_that_make_no_sense_are_an_error(
-    size: int, workers: int, package: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match=f"size is {size} and workers {workers}"):
-        build_icons(tmp_path / "icons", package, size, workers, lambda line: None)

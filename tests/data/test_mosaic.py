@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from mosaic import CLASSES, SPECKLES, build_mosaics, draw, glyphs
+from mosaic import CLASSES, build_mosaics, draw, glyphs
 from shards import TEST_IMAGES
 
 from flipscale.data.held_out import open_held_out
 from flipscale.data.pairs import Form
 from flipscale.data.training import open_data
-from flipscale.errors import DataError
 from flipscale.settings import ShardSet, WebDataset
-from tests.data.scripts import run_script
 
 
 def codes(captions: list[str]) -> npt.NDArray[np.int64]:
@@ -99,13 +97,6 @@ def test_each_cell_of_a_picture_is_a_glyph_of_its_class_drawn_anew() -> None:
     assert (first != other).mean() > 0.4
 
 
-def test_a_twentieth_of_the_pixels_is_turned_over_alike_in_all_places() -> None:
-    kinds = np.arange(400) % 8
-    turned = draw("train", range(400), kinds, 56) != draw("train", range(400), kinds, 56, speckles=0)
-    assert turned.mean() == pytest.approx(SPECKLES, abs=0.001)
-    assert abs(turned.mean(axis=0) - SPECKLES).max() < 0.06
-
-
 def test_captions_are_the_classes_of_the_pictures(mosaic: Path, tmp_path: Path) -> None:
     data = open_data(
         WebDataset(str(mosaic / "train-{00000..00000}.tar"), name=None, decode=None, sizes=None),
@@ -136,12 +127,3 @@ def test_the_same_call_gives_the_same_bytes(mosaic: Path, tmp_path: Path) -> Non
     assert names == ["classes.txt", "test-00000.tar", "train-00000.tar"]
     for name in names:
         assert (mosaic / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
-
-
-def test_complaints_name_what_would_be_right(tmp_path: Path) -> None:
-    done = run_script("mosaic.py", tmp_path / "x", "--size", "30")
-    assert (done.returncode, done.stderr) == (1, "error: size is 30; a mosaic takes a multiple of 4 px.\n")
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there/file").touch()
-    with pytest.raises(DataError, match="exists already"):
-        build_mosaics(tmp_path / "there", 12)

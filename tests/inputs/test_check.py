@@ -1,15 +1,12 @@
 """What runs read is looked at before they start: by `plan --check`, and by a local `submit` by itself."""
 
-import builtins
 import gzip
 import io
 import json
-import os
 import struct
 import sys
 import tarfile
 import zipfile
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -205,40 +202,6 @@ def test_more_shards_than_may_be_counted_are_left_to_the_training(monkeypatch: p
     assert shards.counted(shards.sources("shards/00000.tar::https://host/0.tar"), {}, 4) is None
     monkeypatch.setattr(shards, "MOST_COUNTED_FILES", 5)
     assert shards.counted(found, {}, 4) is None
-
-
-def test_forty_thousand_shards_are_one_listing_and_two_openings(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = 40_000
-    whole = shard("whole.tar")
-    Path("many").mkdir()
-    for number in range(count):
-        os.link(whole, f"many/{number:05}.tar") if number in (0, count - 1) else os.close(
-            os.open(f"many/{number:05}.tar", os.O_CREAT)
-        )
-    study(f'  data: {{webdataset: "many/{{00000..{count - 1}}}.tar"}}\n')
-    read = read_study("study.yaml")
-    runs = plan(read).runs
-    calls: Counter[str] = Counter()
-
-    def counted(where: object, name: str) -> None:
-        real = getattr(where, name)
-
-        def call(*arguments: object, **more: object) -> object:
-            if "many" in str(arguments[0]):
-                calls[name] += 1
-            return real(*arguments, **more)
-
-        monkeypatch.setattr(where, name, call)
-
-    for where, name in ((os, "stat"), (os, "lstat"), (os, "scandir"), (os, "listdir"), (os, "access")):
-        counted(where, name)
-    counted(builtins, "open")
-    counted(io, "open")
-    found = check(read, runs, on_gpu=False)
-    assert found.problems == ()
-    assert found.looked_at["shards"] == count
-    assert calls["scandir"] + calls["listdir"] == 1
-    assert sum(calls.values()) <= 10, calls
 
 
 # Other data

@@ -186,23 +186,6 @@ def test_an_archive_that_was_cut_off_gives_the_runs_before_the_cut_and_names_the
     assert (again.count(MERGED), again.count(PRESENT)) == (1, 7)
 
 
-def test_no_damage_of_bytes_gives_a_wrong_file(here, there, draw):
-    """100 archives with 1 to 3 bytes changed: what is merged is what was packed, or is not merged."""
-    whole, expected = packed(here).read_bytes(), here.files()
-    damaged = here.folder / "damaged.tar.bz2"
-    for _ in range(100):
-        data = bytearray(whole)
-        for _ in range(draw.randint(1, 3)):
-            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
-        damaged.write_bytes(data)
-        (done,) = merged(there, damaged)
-        if there.root.joinpath("runs").exists():
-            for path, content in there.files().items():
-                assert content == expected[path]
-            shutil.rmtree(there.root / "runs")
-        assert done.failed or done.count(MERGED) == 8
-
-
 def test_a_damaged_file_of_a_run_leaves_out_that_run_alone(here, there):
     run = here.plan.runs[3].id
 

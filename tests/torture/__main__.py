@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.torture.counts import Extent, Row, measured, table, write
 
-PARTS = ("hostile", "files", "twos", "kills", "soak")
+PARTS = ("full_disk", "twos", "kills")
 OUT = Path(__file__).parents[2] / "bench" / "results" / "torture.json"
 
 

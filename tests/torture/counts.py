@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-KINDS = ("lost", "doubled", "differing", "orphans", "tracebacks", "hangs", "over_memory")
+KINDS = ("lost", "doubled", "differing", "orphans", "tracebacks", "hangs")
 """lost: runs without an end. doubled: trained twice at once, or finished twice. differing: another result than the
-undisturbed run's. orphans: processes that stay. hangs: cases over their time limit. over_memory: over 2 GB."""
+undisturbed run's. orphans: processes that stay. hangs: cases over their time limit."""
 
 
 @dataclass
@@ -37,10 +37,6 @@ class Counts:
             self.wrong[kind] += number
         self.findings += other.findings
         self.notes += other.notes
-
-    @property
-    def is_clean(self) -> bool:
-        return not any(self.wrong.values())
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def cpu_seconds() -> float:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """A line for each part, as Markdown."""
-    heads = ["part", "cases", *(kind.replace("_", " ") for kind in KINDS), "seconds"]
+    heads = ["part", "cases", *KINDS, "seconds"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
         cells = [row["part"] + _extent_in_words(row), f"{row['cases']:,}"]

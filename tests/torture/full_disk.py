@@ -12,8 +12,10 @@ import ctypes
 import io
 import json
 import os
+import random
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,12 +23,38 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture.checks import losses
+from tests.torture.counts import Counts, Extent
 
 STUDY = """schema: 1
 base: {model: ViT-w16d1-4, image_size: 28, text_length: 16, data: shapes, samples: 160, batch_size: 32, lr: 1e-3}
 axes: {mask_ratio: [0.5]}
 evaluation: {images: 32}
 """
+
+
+def torture(extent: Extent) -> Counts:
+    """No room after the n-th write of training, collecting and reporting; then room again. In full, for every n."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "g++"))), None)
+    if compiler is None or sys.platform != "linux":
+        return Counts(notes=["no full disk: it needs Linux and a C compiler"])
+    shim, source = extent.work / "full_disk.so", Path(__file__).with_name("full_disk.c")
+    subprocess.run([compiler, "-x", "c", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
+    step = 40 if extent.short else max(1, round(1 / extent.share))
+    first = random.Random(extent.seed).randrange(step)
+    command = [sys.executable, "-m", "tests.torture.full_disk", str(extent.work), str(first), "100000", str(step)]
+    environment = {**os.environ, "LD_PRELOAD": str(shim)}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    counts = Counts()
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    for line in lines:
+        if "writes" in line:
+            counts.cases += 1
+            if line["wrong"]:
+                counts.report(line["wrong"], f"no room after {line['writes']} writes: {line['said'][-700:]}")
+    if done.returncode:
+        counts.report("tracebacks", f"full_disk ended with {done.returncode}: {done.stderr[-700:]}")
+    return counts
 
 
 def library() -> Any:

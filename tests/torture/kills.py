@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: submitting commands, attendants, trainers, collectors, daemons of SLURM, Ray and MLflow.
+"""SIGKILL at random moments: submitting commands, attendants, trainers, daemons of SLURM and of Ray.
 
 A round is a small study, some kills, and a person who then resubmits lost runs until all are finished. Afterwards each
 run has finished once with the losses of the undisturbed one, no two trainings wrote in turns, and no process is left.
@@ -43,18 +43,12 @@ def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
     counts.add(_rounds(extent, draw, "local", extent.cases(24, 1), LOCAL))
-    counts.add(real_trainer(extent, draw, extent.cases(6, 1)))
-    for name, part, number in (("slurm", slurm, extent.cases(12, 0)), ("ray", ray, extent.cases(5, 0))):
-        if number:
+    parts = (("real trainer", real_trainer, 6), ("slurm", slurm, 12), ("ray", ray, 5))
+    for name, part, full in parts:
+        if number := extent.cases(full, 0):
             counts.add(part(extent, draw, number))
         else:
             counts.notes.append(f"{name} is left to the whole form")
-    if extent.short:
-        counts.notes.append("MLflow and collectors are left to the whole form")
-    else:
-        from tests.torture import mirror
-
-        counts.add(mirror.torture(extent, draw))
     return counts
 
 

@@ -10,7 +10,6 @@ ROLES = {
     "attendant": (b"flipscale.launch.local.task\0", b"flipscale.launch.slurm.task\0"),
     "driver": (b"flipscale.launch.ray.driver\0",),
     "submitter": (b"tests.torture.submitter\0",),
-    "collector": (b"\0flipscale\0collect\0",),
 }
 """What the command line of each role contains. srun contains its trainer's, so it counts as a trainer."""
 

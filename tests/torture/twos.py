@@ -6,30 +6,48 @@ collect alone writes, and nobody has seen a traceback.
 
 import contextlib
 import functools
+import io
 import multiprocessing
 import os
 import random
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.run_folders import fill, planned_study
+from flipscale.cli import main
 from flipscale.launch import cancel, states, submit
 from flipscale.run import State
 from tests.launch import fake_slurm
 from tests.launch.contract import StandInRun
-from tests.torture import hostile
 from tests.torture.checks import check, check_logs
 from tests.torture.counts import Counts, Extent
 from tests.torture.kills import Study
 from tests.torture.processes import left_over
 from tests.torture.submitter import launcher_of
 from tests.torture.trainer import steps_of
-from tests.torture.verbs import Outcome, judged, ran
 
 SECONDS = 300.0
 """The time limit of a verb, which may wait for others."""
+
+TINY = """schema: 1
+base: {model: ViT-w16d1-4, image_size: 28, text_length: 16, data: shapes, samples: 640, batch_size: 32, lr: 1e-3}
+axes: {mask_ratio: [0, 0.5]}
+baseline: {mask_ratio: 0}
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a process printed, and which of KINDS is wrong with its end; '' if nothing is."""
+
+    said: str
+    wrong: str = ""
+
 
 Do = Callable[[], Outcome]
 
@@ -39,11 +57,40 @@ def torture(extent: Extent) -> Counts:
     draw = random.Random(extent.seed)
     for index in range(extent.cases(12, 1)):
         counts.add(submits(extent, draw, index))
-    made = hostile.prepare(extent.work / "tables")
+    made = prepare(extent.work / "tables")
     for index in range(extent.cases(8, 1)):
         counts.add(tables(extent, made, index))
     counts.add(users(extent, made))
     return counts
+
+
+def prepare(made: Path) -> Path:
+    """A study of which all runs have finished, with its tables and its report."""
+    fill(made / "results", planned_study(made, TINY), records=5)
+    with contextlib.chdir(made):
+        for verb in (["collect", "--no-mlflow"], ["compare"], ["report"]):
+            ended = ran([*verb, "study.yaml"])
+            assert not ended.wrong, ended.said
+    return made
+
+
+def ran(words: Sequence[str]) -> Outcome:
+    """Run a verb of the command line here."""
+    return judged(lambda: main(list(words)))
+
+
+def judged(do: Callable[[], object]) -> Outcome:
+    """Call `do` with captured output. It may raise SystemExit, as argparse does."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            do()
+        except SystemExit:
+            pass
+        except Exception:
+            traceback.print_exc()
+    text = said.getvalue()
+    return Outcome(text, "tracebacks" if "Traceback (most recent call last)" in text else "")
 
 
 def together(does: Sequence[Do]) -> list[Outcome]:
@@ -60,14 +107,14 @@ def together(does: Sequence[Do]) -> list[Outcome]:
         processes.append(process)
     outcomes = []
     for pipe, process in zip(pipes, processes, strict=True):
-        if pipe.poll(SECONDS + 30):
+        if pipe.poll(SECONDS):
             try:
                 outcomes.append(pipe.recv())
             except EOFError:
-                outcomes.append(Outcome("died", "its process ended without a word", "tracebacks"))
+                outcomes.append(Outcome("its process ended without a word", "tracebacks"))
         else:
             process.kill()
-            outcomes.append(Outcome("killed", "it did not end", "hangs"))
+            outcomes.append(Outcome("it did not end", "hangs"))
         process.join()
     return outcomes
 
@@ -75,7 +122,7 @@ def together(does: Sequence[Do]) -> list[Outcome]:
 def _begin(do: Do, begin: Any, pipe: Any) -> None:
     begin.wait()
     outcome = do()
-    pipe.send(Outcome(outcome.code, outcome.said[-3000:], outcome.wrong))
+    pipe.send(Outcome(outcome.said[-3000:], outcome.wrong))
     pipe.close()
 
 
@@ -131,7 +178,7 @@ def _submit(runs: Sequence[StandInRun], results: Path, name: str) -> Outcome:
     def do() -> None:
         print(submit(runs, results, launcher_of(name, results)).summary())
 
-    return judged(do, SECONDS)
+    return judged(do)
 
 
 def _look(runs: Sequence[StandInRun], results: Path) -> Outcome:
@@ -139,14 +186,14 @@ def _look(runs: Sequence[StandInRun], results: Path) -> Outcome:
         for _ in range(20):
             assert set(states(runs, results).values()) <= set(State)
 
-    return judged(do, SECONDS)
+    return judged(do)
 
 
 def _cancel(runs: Sequence[StandInRun], results: Path) -> Outcome:
     def do() -> None:
         cancel(runs, results)
 
-    return judged(do, SECONDS)
+    return judged(do)
 
 
 # Tables and figures
@@ -168,8 +215,8 @@ def tables(extent: Extent, made: Path, index: int) -> Counts:
     elif index % 2:
         table.unlink()  # All of them begin without a table.
     with contextlib.chdir(place):
-        outcomes = together([functools.partial(ran, verb, SECONDS) for verb in verbs for _ in range(2)])
-        outcomes.append(ran(verbs[0], SECONDS))
+        outcomes = together([functools.partial(ran, verb) for verb in verbs for _ in range(2)])
+        outcomes.append(ran(verbs[0]))
     counts = count(outcomes, where)
     if table.read_bytes() != wanted:
         counts.report("differing", f"{where}: results.csv is not what one collect alone writes")
@@ -200,10 +247,6 @@ def users(extent: Extent, made: Path) -> Counts:
         place.chmod(0o755)
         here = place / "study"
         shutil.copytree(made, here)
-        for run in here.glob("results/runs/*"):
-            if not (run / "result.json").exists():
-                shutil.rmtree(run)  # Nothing is left to submit: a second user may not be able to run this Python.
-        (here / "study.yaml").write_text(hostile.TINY.replace("seeds: 2", "seeds: 1"))
         if shared:
             _share(here)
         for look in looks:
@@ -237,4 +280,4 @@ def _with_umask(here: Path, words: Sequence[str], more: Mapping[str, str]) -> Ou
     os.umask(0o002)
     os.environ.update(more)
     with contextlib.chdir(here):
-        return ran(words, SECONDS)
+        return ran(words)

@@ -4,7 +4,6 @@ Processes that they start themselves, for runs of several, are interpreters, as 
 """
 
 import os
-import subprocess
 from unittest import mock
 
 from tests.commands import Process
@@ -52,5 +51,4 @@ class Forked(Process):
 
 def run(code: str) -> None:
     """In the forked process."""
-    vars(subprocess)["Popen"] = subprocess.Popen.__base__  # the one that starts interpreters
     exec(code, {"__name__": "__main__"})

@@ -1,6 +1,5 @@
 import gzip
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -124,11 +123,6 @@ def test_debians_files_are_read_where_they_are_installed(monkeypatch: pytest.Mon
     assert found.labelled[1][:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
 
 
-def test_the_environment_names_the_folder_of_a_site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLIPSCALE_FASHION", str(folder))
-    assert training(None).size == 200
-
-
 def test_files_may_be_unpacked(folder: Path) -> None:
     for path in list(folder.iterdir()):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
@@ -139,39 +133,3 @@ def test_files_may_be_unpacked(folder: Path) -> None:
 def test_a_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: there is no such folder.*set the option folder of fashion in"):
         training(tmp_path / "nowhere")
-
-
-def test_too_large_a_data_size_is_an_error(folder: Path) -> None:
-    with pytest.raises(DataError, match="data_size is 201, but Fashion-MNIST has 200 training images"):
-        training(folder, data_size=201)
-
-
-LABELS = "train-labels-idx1-ubyte.gz"
-
-
-@pytest.mark.parametrize(
-    ("damage", "complaint"),
-    [
-        (lambda path: path.unlink(), f"{LABELS}: there is no such file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:20]), f"{LABELS}: not a whole gzip file"),
-        (lambda path: path.write_bytes(b"no gzip"), f"{LABELS}: not a whole gzip file"),
-        (lambda path: path.write_bytes(gzip.compress(b"")), f"{LABELS}: begins with nothing, .* with 00000801"),
-        (lambda path: path.write_bytes(gzip.compress(b"\0\0\x08\x03" + bytes(12))), f"{LABELS}: begins with 00000803"),
-        (
-            lambda path: path.write_bytes(gzip.compress(struct.pack(">II", 0x801, 200) + bytes(150))),
-            f"{LABELS}: declares 200 = 200 bytes but holds 150",
-        ),
-        (
-            lambda path: path.write_bytes(gzip.compress(idx(np.zeros(150, np.uint8)))),
-            "the train split has 200 images but 150 labels",
-        ),
-        (
-            lambda path: path.write_bytes(gzip.compress(idx(np.full(200, 11, np.uint8)))),
-            "the train split has a label 11; Fashion-MNIST has 0 to 9",
-        ),
-    ],
-)
-def test_a_damaged_file_is_named(folder: Path, damage: Callable[[Path], None], complaint: str) -> None:
-    damage(folder / LABELS)
-    with pytest.raises(DataError, match=complaint):
-        training(folder)

@@ -20,7 +20,6 @@ import pytest
 from PIL import Image
 
 from flipscale.data import library, shuffle
-from flipscale.data.library import Library
 from flipscale.data.pairs import Data, Form
 from flipscale.data.shards import sources
 from flipscale.data.training import open_data
@@ -168,23 +167,6 @@ def test_data_size_is_exact_and_a_bigger_subset_holds_the_smaller(tmp_path: Path
     assert sorted(seen(large, 0, 25, 50).ravel().tolist()) == list(range(1250))
 
 
-def test_only_the_shards_that_data_size_needs_are_scanned(tmp_path: Path) -> None:
-    training(tmp_path, data_size=250)
-    assert len(list((tmp_path / "index").glob("*.npz"))) == 3
-
-
-def test_a_caption_that_occurs_twice_in_a_batch_is_put_into_tokens_once(tmp_path: Path) -> None:
-    given: list[str] = []
-
-    def noting(texts: list[str]) -> npt.NDArray[np.int64]:
-        given.extend(texts)
-        return tokenize(texts)
-
-    _, tokens = training(tmp_path, tokenize=noting).batch(np.array([5, 9, 5]), None)
-    assert given == ["picture 5", "picture 9"]
-    assert tokens[:, 0].tolist() == [5, 9, 5]
-
-
 def test_crops_are_of_the_image_as_it_was_found(tmp_path: Path) -> None:
     random = views(settings_of(seed=3, crop=0.4, flip=True), 96, 6)
     assert random is not None
@@ -304,12 +286,6 @@ def test_a_server_a_command_and_a_disk_give_the_same_pairs(tmp_path: Path, folde
             np.testing.assert_array_equal(tokens, expected[step][1])
 
 
-def test_fetched_shards_are_decoded_once_too(tmp_path: Path, server: str) -> None:
-    here, there = (training(tmp_path, urls=urls, decode="once") for urls in ("00003.tar", f"{server}/00003.tar"))
-    for mine, other in zip(here.batch(np.arange(100), None), there.batch(np.arange(100), None), strict=True):
-        np.testing.assert_array_equal(mine, other)
-
-
 def test_a_shard_is_fetched_once_for_all_runs(tmp_path: Path, folder: Path) -> None:
     calls = tmp_path / "calls"
     urls = f"pipe:echo >>{calls}; cat {folder}/{{00000..00003}}.tar"
@@ -354,12 +330,6 @@ def test_a_limit_under_which_shards_would_be_fetched_again_and_again_is_refused(
         seen(data, 0, 1)
 
 
-def test_a_limit_that_is_no_number_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLIPSCALE_SHARDS_GB", "lots")
-    with pytest.raises(DataError, match="FLIPSCALE_SHARDS_GB: 'lots' is not a number; write how many GB"):
-        Library(tmp_path)
-
-
 def test_a_shard_that_does_not_come_whole_is_fetched_again(tmp_path: Path, folder: Path) -> None:
     once = f"pipe:test -e {tmp_path}/tried || {{ touch {tmp_path}/tried; head -c 5120 {folder}/00000.tar; exit; }}; "
     data = training(tmp_path, urls=f"{once}cat {folder}/00000.tar".replace("{ t", r"\{ t").replace("; }", r"; \}"))
@@ -372,13 +342,6 @@ def test_a_shard_that_never_comes_whole_is_named_by_its_url(tmp_path: Path, fold
     ):
         training(tmp_path, urls=f"pipe:head -c 5120 {folder}/00000.tar")
     assert not list((tmp_path / "shards").glob("*.*[rt]"))
-
-
-def test_a_shard_that_is_not_there_is_an_error_with_its_url(tmp_path: Path, server: str) -> None:
-    with pytest.raises(
-        DataError, match=r"http://127.0.0.1:\d+/00099.tar: cannot be fetched \(exit 22\), not even in 2 more"
-    ):
-        training(tmp_path, urls=f"{server}/00099.tar")
 
 
 def test_a_fetched_shard_that_was_written_anew_is_an_error(

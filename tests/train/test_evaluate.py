@@ -44,26 +44,6 @@ def held_out():
     )
 
 
-def test_what_a_set_has_twice_is_encoded_once(settings, held_out, monkeypatch):
-    model, encode = build(settings(text_length=32)), Encoders.encode
-    images, tokens = held_out.labelled[0], np.concatenate([held_out.pairs[1][:40]] * 4)
-    pairs = replace(held_out, pairs=(images, tokens), image_of=None)
-    apart = replace(pairs, pairs=(images.copy(), tokens))
-    encoded = []
-    monkeypatch.setattr(
-        Encoders, "encode", lambda self, way, items: encoded.append(len(items)) or encode(self, way, items)
-    )
-    scores = evaluate(model, {"": pairs}, settings()).scores
-    prompts = 80 * 2
-    assert encoded == [160, 40, prompts]
-    encoded.clear()
-    other = evaluate(model, {"": apart}, settings()).scores
-    assert encoded == [160, 40, 160, prompts]
-    assert scores == other
-    texts = evaluation._encode_captions(encoders_of(model.eval(), settings()), tokens)
-    assert torch.allclose(texts, F.normalize(encode_text(model, torch.from_numpy(tokens)), dim=-1), atol=1e-6)
-
-
 @pytest.mark.parametrize(("k", "rate"), [(1, 1 / 3), (2, 2 / 3), (3, 1.0)])
 def test_a_hit_is_a_right_column_among_the_k_largest(k, rate):
     assert hit_rate(SIMILARITY, torch.tensor([0, 1, 2]), k) == pytest.approx(rate)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from flipscale.data.classified import open_classified
 from flipscale.data.pairs import Form
 from flipscale.data.randaugment import OPERATIONS, augment
 from flipscale.data.views import Views
-from flipscale.errors import DataError
 from flipscale.identity import parent_of, run_id, stage
 from flipscale.run import Asked, RunFolder
 from flipscale.settings import KeepWeights, Resources, Settings, plain
@@ -202,14 +200,6 @@ def test_neither_evaluation_sets_nor_programs_score_a_fine_tuning(ask, labelled)
 
 
 @pytest.mark.slow
-def test_the_weights_of_a_fine_tuning_stay_as_the_study_says(ask):
-    parent, child = ask(), ask(keep=KeepWeights.NEVER, fine_tuning={**FINE, "samples": 32})
-    assert train([parent.path, child.path]) == 0
-    assert child.result() is not None
-    assert not (child.path / "model.pt").exists()
-
-
-@pytest.mark.slow
 def test_several_processes_fine_tune_as_one_does(ask, tmp_path):
     fine = {**FINE, "samples": 96}
     assert train([ask(data_size=320).path]) == 0
@@ -238,22 +228,6 @@ def test_how_a_batch_is_computed_changes_a_step_by_rounding_only(ask, resources)
     assert float(one.recent) == pytest.approx(float(other.recent), rel=1e-5)
     mine, others = one.objective.state_dict(), other.objective.state_dict()
     assert all(torch.allclose(mine[name], others[name], atol=1e-5) for name in mine)
-
-
-def test_two_processes_see_the_rows_of_one(ask):
-    """The augmented and mixed rows of both halves of a batch are those of the whole."""
-    run = ask(fine_tuning=FINE)
-    whole = training_of(run)
-    data = open_labelled_data(run, whole.settings).training
-    for step in range(4):
-        images, labels = whole.batch(data, step)
-        halves = []
-        for rank in (0, 1):
-            half = training_of(run)
-            half.rows, half.group = 16, SimpleNamespace(rank=rank)
-            halves.append(half.batch(data, step))
-        assert np.array_equal(images, np.concatenate([half[0] for half in halves]))
-        assert np.array_equal(labels, np.concatenate([half[1] for half in halves]))
 
 
 def test_a_plain_loss_is_the_cross_entropy_and_a_mixed_one_is_timms(ask):
@@ -493,18 +467,6 @@ def test_labelled_sets_give_images_with_their_classes(labelled, tmp_path, kind):
     assert cropped.shape == images.shape
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["folder", "webdataset", "idx"])
-def test_each_kind_of_labelled_set_is_fine_tuned_on(ask, labelled, kind):
-    data = labelled(kind)
-    fine = {**FINE, **PLAIN, "samples": 320, "batch_size": 8, "lr": 2e-2, "data": data}
-    parent, child = ask(), ask(fine_tuning=fine)
-    assert train([parent.path, child.path]) == 0
-    assert child.result().scores == {"fine_tune_top1": 1.0}, "dark and light images are told apart"
-    assert child.result().chance == {"fine_tune_top1": 0.5}
-    assert (child.result().unique_pairs, child.result().repeats) == (12, 320 / 12)
-
-
 def test_an_image_that_cannot_be_read_is_counted_and_the_next_one_seen(labelled, tmp_path):
     declared = labelled("folder")
     (tmp_path / "train" / "cat" / "5.png").write_bytes(b"no image")
@@ -513,40 +475,6 @@ def test_an_image_that_cannot_be_read_is_counted_and_the_next_one_seen(labelled,
     assert labels.tolist() == [0] * 5 + [1] * 7
     assert np.array_equal(images[5], images[6])
     assert found.training.corrupt() == 1
-
-
-def test_more_than_a_few_unreadable_images_are_a_fault_of_the_set(tmp_path):
-    folders(tmp_path, "train", 10, 10)
-    folders(tmp_path, "test", 2, 10)
-    for path in (tmp_path / "train").rglob("*.png"):
-        path.write_bytes(b"no image")
-    found = opened({"folder": {"train": f"{tmp_path}/train", "test": f"{tmp_path}/test"}})
-    with pytest.raises(DataError, match=r"train: 11 of 20 training images cannot be read, the last of them number 10"):
-        found.training.batch(np.arange(20), None)
-
-
-def test_parts_of_other_classes_are_an_error(labelled, tmp_path):
-    declared = labelled("folder")
-    (tmp_path / "test" / "dog").rename(tmp_path / "test" / "fox")
-    with pytest.raises(DataError, match=r"its class folders are not those of .*; 'dog' is in one of them only"):
-        opened(declared)
-    declared = labelled("idx")
-    idx(tmp_path / "test-labels.gz", np.array([0, 1, 2, 0]))
-    with pytest.raises(DataError, match="has a label 2, but classes names 2, for the labels 0 to 1"):
-        opened(declared)
-    idx(tmp_path / "train-labels.gz", np.zeros(12))
-    with pytest.raises(DataError, match="has a single class"):
-        opened(declared)
-
-
-def test_shards_without_classes_are_an_error(tmp_path):
-    tar(tmp_path / "test.tar", [(10, 0), (20, 1)])
-    with tarfile.open(tmp_path / "train.tar", "w") as file:
-        info = tarfile.TarInfo("a.png")
-        info.size = len(picture(1))
-        file.addfile(info, BytesIO(picture(1)))
-    with pytest.raises(DataError, match=r"train\.tar: a: has no \.cls, only png"):
-        opened({"webdataset": {"train": f"{tmp_path}/train.tar", "test": f"{tmp_path}/test.tar"}})
 
 
 def test_drawn_images_of_a_fine_tuning_are_none_of_those_scored_on():

@@ -22,9 +22,9 @@ from flipscale.settings import Resources
 from flipscale.train import train
 from flipscale.train.meeting import slurm_variables, step_nodes
 from flipscale.train.processes import Group
-from tests.patience import PATIENCE, wait_until
+from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
-from tests.train.forks import SLOWLY, Forked
+from tests.train.forks import Forked
 
 pytestmark = pytest.mark.slow
 
@@ -169,22 +169,6 @@ def ended(process: Forked) -> tuple[int | None, str]:
 def gone(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or ") Z " in stat.read_text()
-
-
-def test_a_killed_run_of_two_processes_goes_on_as_if_nothing_had_happened(ask):
-    whole, killed = ask("whole"), ask("killed")
-    process = started(killed, before=SLOWLY)
-    wait_for_step(killed, 3, process)
-    (child,) = children(process.pid)
-    process.send_signal(signal.SIGKILL)
-    ended(process)
-    wait_until(lambda: gone(child), "the other process outlives the one that started it")
-    assert killed.state() is State.PLANNED
-    assert train([whole.path, killed.path]) == 0
-    assert losses(killed) == losses(whole)
-    assert (whole.result().attempts, killed.result().attempts) == (1, 2)
-    found, expected = weights(killed), weights(whole)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_signal_to_another_process_than_the_first_stops_all_with_a_checkpoint(ask):

@@ -14,9 +14,10 @@ from PIL import Image
 from flipscale.run import Asked, RunFolder
 from flipscale.settings import Resources
 from flipscale.train import train
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS
 from tests.train.forks import SLOWLY, Forked
+from tests.train.test_processes import children, gone
 
 pytestmark = pytest.mark.slow
 
@@ -68,8 +69,10 @@ def kill_in_the_middle(run: RunFolder) -> None:
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.005)
+    (child,) = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    wait_until(lambda: gone(child), "the other process outlives the one that started it")
 
 
 def test_a_run_of_two_processes_on_streamed_shards_that_is_killed_ends_as_one_that_is_not(
