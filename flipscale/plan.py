@@ -345,9 +345,9 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     for cell in study.cells:
         for settings in lineage(cell):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
-            name, costs, timed = name_and_price(settings)
+            words_of_run, costs, timed = name_and_price(settings)
             if own_id not in names:
-                name += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
+                words_of_run += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
             run = Run(
                 id=own_id,
                 settings=settings,
@@ -356,7 +356,7 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
                 cell=names.get(own_id),
                 resources=_timed_on(resources, timed),
                 timed=timed,
-                name=name or study.name,
+                name=words_of_run or study.name,
             )
             runs.setdefault(own_id, run)
     return Plan(study.name, _keeping_weights(study.keep_weights, tuple(runs.values())), study.budget, study.baseline)
