@@ -18,7 +18,7 @@ from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 from tests.patience import PATIENCE
 
-PARTS = {"ray": "ray", "slurm": "slurm", "second_slurm": "slurm", "browser": "browser", "database": "postgresql"}
+PARTS = {"ray": "ray", "slurm": "slurm", "browser": "browser", "database": "postgresql"}
 """Fixtures that take long to make, and the lane of the tests that use them."""
 
 LANES = ("ray", "second ray", "slurm", "browser", "postgresql")
@@ -157,27 +157,6 @@ def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     """The SLURM cluster, queue empty and nodes idle: afterwards jobs are cancelled, and what was killed is back."""
     yield slurm_cluster
     slurm_cluster.settle()
-
-
-@pytest.fixture(scope="module")
-def second_slurm_cluster() -> Iterator[SlurmCluster]:
-    """A real SLURM that is set up differently (SHAPE=second of slurm.sh), for the tests of a file."""
-    reason = missing()
-    need(not reason, f"a SLURM cluster: {reason}")
-    cluster = SlurmCluster.start(SHAPE="second")
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
-
-
-@pytest.fixture
-def second_slurm(second_slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
-    """The second SLURM, to which SLURM_CONF points; queue empty and nodes idle, and so again afterwards."""
-    for name, value in second_slurm_cluster.env.items():
-        monkeypatch.setenv(name, value)
-    yield second_slurm_cluster
-    second_slurm_cluster.settle()
 
 
 @pytest.fixture

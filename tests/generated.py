@@ -157,10 +157,9 @@ def site() -> str:
 
 
 def ray() -> str:
-    from flipscale.launch.ray.trials import NOT_HERE, WHOLE_NODES
+    from flipscale.launch.ray.trials import NOT_HERE
 
-    rows = [f"| `{name}` | {why} |" for name, why in NOT_HERE.items()]
-    return "\n".join(["| not for Ray | as |", "|---|---|", *rows, f"| `pack.whole_nodes` | {WHOLE_NODES} |"]) + "\n"
+    return ", ".join(f"`{name}`" for name in (*NOT_HERE, "pack.whole_nodes")) + ".\n"
 
 
 def failures() -> str:
@@ -182,6 +181,7 @@ SHOWN_FROM = {
     "repeats": "icons",
     "learning_curves": "icons",
     "speedup": "flip",
+    "speedup_over_scores": "flip",
     "isoflop": "isoflop",
 }
 """The committed study that the gallery shows a figure of; of all others it is fashion."""

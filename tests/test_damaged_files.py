@@ -139,15 +139,8 @@ class Study:
             each.write_job(Job(each.id, "local", SUBMISSION, 0.0, str(self.local.resolve())))
         self.on_ray.write_job(Job(self.on_ray.id, "ray", f"{SUBMISSION}/0", 0.0, "log"))
         self.local.mkdir(parents=True)
-        worker = {"pid": 1, "born": "1", "slots": ["core-0"], "log": "log"}
-        paths = [str(self.lost.path.resolve())]
-        written = {
-            "schema": 1,
-            "host": socket.gethostname(),
-            "command": ["true"],
-            "folders": paths,
-            "workers": [worker],
-        }
+        worker = {"pid": 1, "born": "1", "slots": ["core-0"]}
+        written = {"schema": 1, "host": socket.gethostname(), "runs": [self.lost.id], "workers": [worker]}
         (self.local / "workers.json").write_text(json.dumps(written))
         task = Task((self.on_ray.id,), self.runs[6].resources, 1)
         trials = Trials(SUBMISSION, (task,), "http://127.0.0.1:1", DEFAULTS, "runs", ("true",), str(here))
@@ -438,7 +431,7 @@ def test_a_record_has_the_types_of_its_fields() -> None:
 def test_lists_of_workers_arrays_and_trials_are_read_as_they_were_written(study: Study) -> None:
     queue = LocalQueue.read(study.local)
     assert queue is not None
-    assert [run.id for run in queue.folders] == [study.lost.id]
+    assert queue.runs == (study.lost.id,)
     task = Task((study.on_ray.id,), study.runs[6].resources, 1)
     assert Trials.read(study.path("submission.json")).tasks == (task,)
     array = JobArray("a-0", {0: ("x",)}, Resources(), 1, ("n1",), dict(DEFAULTS), "runs", ("true",), memory=7)

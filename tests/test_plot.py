@@ -238,6 +238,23 @@ def test_the_bar_of_a_speedup_ends_on_the_drawn_curve_of_its_arm():
             assert on_curve == pytest.approx(y, abs=1e-9)
 
 
+def test_the_curve_of_speedups_passes_through_the_stated_one():
+    results, curves = study(samples=(16000, 32000, 64000), masks=(0, 0.5, 0.75))
+    data = figure_data(results.assign(samples_seen=results["samples"]), curves, study="mask")
+    figure = Figure()
+    draw_figure("speedup_over_scores", figure, data)
+    for ax, number in zip(figure.axes, ("speedup", "samples"), strict=True):
+        lines = {line.get_color(): line for line in ax.lines if len(line.get_xdata()) > 2}
+        diamonds = [line for line in ax.lines if line.get_marker() == "d"]
+        stated = [claim.curve.speedup for claim in data.comparison.claims]
+        assert [tuple(line.get_xydata()[0]) for line in diamonds] == [
+            (read.score, getattr(read, number).mean) for read in stated
+        ]
+        assert {
+            tuple(line.get_xydata()[0]) in map(tuple, lines[line.get_color()].get_xydata()) for line in diamonds
+        } == {True}
+
+
 def test_lengths_that_are_far_apart_are_said():
     said = {n: drawn("speedup", study(samples=(16000, n)))[0].texts[0].get_text() for n in (64000, 128000)}
     assert "schedule lengths are up to a factor of 8 apart" in said[128000].replace("\n", " ")

@@ -63,8 +63,8 @@ def workers_json(run: RunFolder, *processes: "subprocess.Popen[bytes]", **more: 
     """A list of a submission to this machine that has the run, and names the processes as its workers."""
     path = run.path.parents[1] / "local" / "list"
     path.mkdir(parents=True)
-    workers = [{"pid": one.pid, "born": birth(one.pid), "slots": ["core-0"], "log": ""} for one in processes]
-    written = {"schema": 1, "host": socket.gethostname(), "folders": [str(run.path)], "workers": workers, **more}
+    workers = [{"pid": one.pid, "born": birth(one.pid), "slots": ["core-0"]} for one in processes]
+    written = {"schema": 1, "host": socket.gethostname(), "runs": [run.id], "workers": workers, **more}
     (path / "workers.json").write_text(json.dumps(written))
     run.write_job(Job("run", "local", "list", time.time(), log=str(path)))
     return path
@@ -80,22 +80,13 @@ def test_cancel_signals_no_process_that_workers_json_names_and_runs_no_command_o
     command = [sys.executable, "-c", f"open({str(ran)!r}, 'w')"]
     left = StandInRun("left")
     folder(run.path.parents[1], left).ask(Asked.of(left))
-    path = workers_json(run, bystander, command=command, folders=[str(run.path), "left"])
+    path = workers_json(run, bystander, command=command, runs=[run.id, "left"])
     lease(run, bystander, birth(bystander.pid))
     with pytest.raises(LaunchError, match="is not a training of yours for this results folder, so no signal was sent"):
         cancel([StandInRun("run")], run.path.parents[1])
     assert bystander.poll() is None
     assert not ran.exists()
     assert not list(path.glob("*.log"))  # Nothing was started.
-
-
-def test_a_worker_that_is_asked_to_stop_is_one_of_its_list(
-    run: RunFolder, bystander: "subprocess.Popen[bytes]"
-) -> None:
-    """All runs are cancelled, so that all workers are to end; nobody holds the run."""
-    workers_json(run, bystander)
-    assert cancel([StandInRun("run")], run.path.parents[1]) == ["run"]
-    assert bystander.poll() is None
 
 
 def test_a_lease_that_does_not_say_when_its_process_was_born_names_no_living_one(

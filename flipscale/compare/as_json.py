@@ -92,8 +92,14 @@ def _curve(curve: Curve) -> dict[str, object]:
         "samples": found and estimate_json(found.samples),
         "speedup_if_straight_in_x": curve.speedup_straight,
         "speedup_curve": [
-            {"score": score, "speedup": speedup.mean, "interval": speedup.interval and ends_json(*speedup.interval)}
-            for score, speedup in curve.speedup_at
+            {
+                "score": at.score,
+                "speedup": at.speedup.mean,
+                "interval": at.speedup.interval and ends_json(*at.speedup.interval),
+                "samples": at.samples and at.samples.mean,
+                "samples_interval": at.samples and at.samples.interval and ends_json(*at.samples.interval),
+            }
+            for at in curve.speedup_at
         ],
         "equal_at": curve.equal_at,
         "gain_at_equal_x": curve.gain and estimate_json(curve.gain),

@@ -1,11 +1,12 @@
 """The roles of a table's columns: the score, the rows of the baseline, and the arm, cell and series of each row."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from flipscale.cell import read_cell, without, write_cell
+from flipscale.cell import SettingLabels, arm_words, read_cell, without, write_cell
 from flipscale.collect import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
@@ -13,6 +14,16 @@ from flipscale.words import short
 
 Baseline = Mapping[str, object]
 """Column -> value, as the rows of the baseline or of an arm have it."""
+
+
+def settings_named(labels: SettingLabels) -> Callable[[Baseline], str]:
+    """How settings are named, without those that are none: 'mask 50 %, tuning 1.6k'."""
+
+    def name_of(settings: Baseline) -> str:
+        present = {name: value for name, value in settings.items() if short(value) not in ("null", "nan")}
+        return arm_words(present, dict.fromkeys(present, math.nan), labels)
+
+    return name_of
 
 
 def settings_words(settings: Baseline) -> str:

@@ -17,7 +17,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import gammaincinv, ndtr
 
 from flipscale.compare.estimates import Estimate, drawn, nothing
-from flipscale.compare.parts import Crossover, Curve, Miss, Sides, Speedup
+from flipscale.compare.parts import Crossover, Curve, Miss, Sides, Speedup, SpeedupAt
 from flipscale.compare.points import Point, different_devices
 from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
 from flipscale.words import short
@@ -31,8 +31,11 @@ MOST_DRAWS = 100_000
 STEPS = 16
 """Places between two points of a curve at which it is computed; straight lines join them."""
 
-LEVELS = 9
-"""Scores at which the curve of speed-ups is read."""
+LEVELS = 17
+"""Scores at which the curve of speed-ups is read, beside that at which the speed-up is stated."""
+
+PLACES = 144
+"""Costs at which the gain at equal cost is computed, to see where it changes its sign."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ class Read:
         """[draws, xs]"""
         at = np.clip(np.searchsorted(self.xs, xs) - 1, 0, len(self.xs) - 2)
         share = (xs - self.xs[at]) / (self.xs[at + 1] - self.xs[at])
-        scores: Array = self.ys[:, at] + share * (self.ys[:, at + 1] - self.ys[:, at])
+        before, scores = (np.take(self.ys, places, axis=1) for places in (at, at + 1))
+        scores -= before
+        scores *= share
+        scores += before
         return scores
 
 
@@ -206,7 +212,7 @@ class TwoLines:
             why = "the shortest schedule passes the score"
             samples = Estimate(len(self.seeds), math.exp(-fewer.log), why=why, ratio=True)
         else:
-            samples = estimate(-fewer.log, None if fewer.draws is None else -fewer.draws)
+            samples = self._as_many(fewer)
         cheap = ratio.log - fewer.log
         draws = None
         if ratio.draws is not None and fewer.draws is not None:
@@ -214,6 +220,11 @@ class TwoLines:
                 draws = ratio.draws - fewer.draws
             draws = np.where(np.isfinite(draws), draws, cheap)
         return Speedup(score, None, speedup, estimate(cheap, draws), samples, missed)
+
+    def _as_many(self, fewer: LogRatio) -> Estimate:
+        """The arm's samples over the baseline's, by the logarithm of the baseline's over the arm's."""
+        draws = None if fewer.draws is None else -fewer.draws
+        return drawn(-fewer.log, draws, len(self.seeds), ratio=True)
 
     @property
     def _has_samples(self) -> bool:
@@ -241,19 +252,26 @@ class TwoLines:
         draws = quotient(drawn_base.reach(targets), reached)
         return LogRatio(log, draws + self.draws[2] if name == "costs" else draws, at_least)
 
-    def levels(self) -> tuple[tuple[float, Estimate], ...]:
-        """The speed-up at scores that both curves pass through, from the lowest to the highest."""
+    def levels(self) -> tuple[SpeedupAt, ...]:
+        """The speed-up, and its samples, at scores that both curves pass through, from the lowest to the highest.
+
+        That at which the speed-up is stated is among them, if both pass through it.
+        """
         base, ours = self.base.means, self.ours.means
         low, high = max(base[0], ours[0]), min(base.max(), ours.max())
         if not low < high:
             return ()
+        stated = float(base[-2])
         found = []
-        for target in np.linspace(low, high, LEVELS).tolist():
+        for target in sorted({*np.linspace(low, high, LEVELS).tolist(), *([stated] if low < stated < high else [])}):
             # At an end of a curve rounding must not put the score beyond it.
-            ratio = self.ratio("costs", target - 1e-12 * abs(target) * (target == high), self._fixed(target))
+            targets = target - 1e-12 * abs(target) * (target == high != stated), self._fixed(target)
+            ratio = self.ratio("costs", *targets)
+            fewer = self.ratio("samples", *targets) if self._has_samples else ""
             if not isinstance(ratio, str):
-                speedup = drawn(ratio.log, ratio.draws, len(self.seeds), ratio=True)
-                found.append((self.sign * target, replace(speedup, draws=None)))
+                speedup = replace(drawn(ratio.log, ratio.draws, len(self.seeds), ratio=True), draws=None)
+                samples = None if isinstance(fewer, str) else replace(self._as_many(fewer), draws=None)
+                found.append(SpeedupAt(self.sign * target, speedup, samples))
         return tuple(found)
 
     def at_equal_cost(self) -> tuple[float | None, Estimate, Crossover | None]:
@@ -264,7 +282,7 @@ class TwoLines:
             ends = short(math.exp(high)), short(math.exp(low))
             why = f"no cost in common: the one curve ends at {ends[0]}, the other begins at {ends[1]}"
             return None, nothing(why), None
-        grid = np.linspace(low, high, LEVELS * STEPS)
+        grid = np.linspace(low, high, PLACES)
         means = _apart(base, ours, grid)
         draws = None if self.draws is None else _apart(*self._drawn["costs"], grid)
         gain = drawn(means[0, -1], None if draws is None else draws[:, -1], len(self.seeds))

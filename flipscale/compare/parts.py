@@ -59,6 +59,16 @@ class Speedup:
 
 
 @dataclass(frozen=True)
+class SpeedupAt:
+    """A point of the curve of speed-ups over scores; its intervals are uncorrected."""
+
+    score: float
+    speedup: Estimate
+    samples: Estimate | None
+    """The arm's samples to the score over the baseline's; None where they are unknown."""
+
+
+@dataclass(frozen=True)
 class Crossover:
     """The cost at which the gain changes its sign; the last one if there are several."""
 
@@ -84,7 +94,7 @@ class Curve:
     """To the baseline's mean at its last but one length."""
     speedup_straight: float | None = None
     """To the baseline's best, along curves that are straight in the cost, as FLIP's 3.7x was read."""
-    speedup_at: tuple[tuple[float, Estimate], ...] = ()
+    speedup_at: tuple[SpeedupAt, ...] = ()
     """By score, from the lowest that both curves pass through to the highest."""
     equal_at: float | None = None
     """The largest cost that both curves cover."""

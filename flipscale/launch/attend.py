@@ -33,10 +33,6 @@ from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead, 
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
 
-AROUND_SHARE = 1 / 20
-"""Checking takes at most this share of the time, so thousands of runs are checked less often."""
-
-
 _INSTANT_KINDS = (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM)
 """Failures that runs of one submission may share."""
 
@@ -102,9 +98,7 @@ class Claims:
     def is_held(self, run: RunFolder) -> bool:
         """Whether another process holds the run and this attempt must not replace it."""
         holder = run.holder()
-        if not holder or not holder.alive:
-            return False
-        return not self.is_of_an_earlier_one(holder)
+        return holder is not None and holder.alive and not self.is_of_an_earlier_one(holder)
 
     def is_mine(self, run: RunFolder) -> bool:
         """Whether a worker of this attempt has the run in hand or died with it: an orderly end leaves no lease."""
@@ -127,10 +121,6 @@ class Claims:
 
     def is_of_an_earlier_one(self, holder: Holder) -> bool:
         return holder.job == self.attempt.job and holder.attempt < self.attempt.number
-
-    def is_elsewhere(self, run: RunFolder) -> bool:
-        """Whether somebody else has the run in hand, when no worker of this attempt is left."""
-        return self.is_held(run) and self.dead_holder(run) is None
 
     @property
     def are_superseded(self) -> bool:
@@ -190,18 +180,15 @@ class Attendant:
     def work(self) -> Ending:
         """Work until all runs are done, a signal comes, or the remaining runs have to go elsewhere."""
         self._take_stock()
-        took = 0.0
         while True:
             if self._is_to_stop():
                 self.workers.ask_to_stop()
             else:
-                took = -time.monotonic()
                 self._look_around()
-                took += time.monotonic()
                 self._start_workers()
             if not self.workers:
                 break
-            self._wait(took)
+            self._wait()
             for worker in self.workers.ended():
                 self._judge(worker)
         return self._end()
@@ -243,24 +230,21 @@ class Attendant:
         if not all(self.claims.is_held(run) for run in left):
             self.workers.fill(left)
 
-    def _wait(self, took: float) -> None:
-        """Wait until a worker ends or a signal comes, but not for long: others may have done something to the runs.
-
-        took: seconds that the last look at the run folders took.
-        """
+    def _wait(self) -> None:
+        """Wait until a worker ends or a signal comes, but not for long: others may have done something to the runs."""
         before = self.signal
-        seconds = AROUND_SECONDS if self.around_seconds is None else self.around_seconds
-        self.workers.wait(max(seconds, took / AROUND_SHARE), until=lambda: self.signal != before)
+        self.workers.wait(self.around_seconds or AROUND_SECONDS, until=lambda: self.signal != before)
 
     def _end(self) -> Ending:
         """How the work ended, with the leases of this attempt dropped."""
         if self.claims.are_superseded:
             return Ending.DONE
         begun = self.claims.begun_since(self.began)
-        self.in_hand = [run for run in begun if not run.is_over() and not self.claims.is_elsewhere(run)]
+        dead = {run.id: holder for run in self.left if (holder := self.claims.dead_holder(run))}
+        self.in_hand = [run for run in begun if not run.is_over() and (run.id in dead or not self.claims.is_held(run))]
         for run in self.left:
-            if dead := self.claims.dead_holder(run):
-                run.release(dead)  # No worker is left. Another host could not know.
+            if run.id in dead:
+                run.release(dead[run.id])  # No worker is left. Another host could not know.
         if self.signal:
             return Ending.STOPPED
         return Ending.AWAY if self.is_away else Ending.DONE

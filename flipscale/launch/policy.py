@@ -4,11 +4,13 @@ A failure after which the run starts again goes to its failures.jsonl; one at wh
 Counting begins anew if a run was given up and submitted again.
 """
 
+import contextlib
 import enum
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flipscale.errors import RunFolderError
 from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
 from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
@@ -100,10 +102,12 @@ def decide(
     samples_seen: int = 0,
     *,
     elsewhere: bool = True,
+    from_start: bool = False,
 ) -> Decision:
     """The answer to a failure of this kind, of a run that was `asked` for and had `earlier` failures.
 
-    `samples_seen` is its progress, by its record; `elsewhere` is whether there are other nodes for it.
+    `samples_seen` is its progress, by its record; `elsewhere` is whether there are other nodes for it; `from_start`
+    whether it has no checkpoint to be resumed from.
     """
     policy = POLICIES[kind]
     seen = [failed.samples_seen for failed in since_given_up(earlier) if failed.kind is kind]
@@ -117,11 +121,15 @@ def decide(
         case Action.HALVE:
             return _halve(asked, times)
         case Action.MOVE if elsewhere:
-            return Decision(True, f"{policy.action.value}{times}", asked.resources, away=True)
+            return Decision(True, f"{_words(Action.MOVE, from_start)}{times}", asked.resources, away=True)
     if kind is FailureKind.TIMEOUT and _is_stuck([*_in_a_row(kind, earlier), samples_seen]):
         says = f"given up: it made no progress in {STUCK} jobs, so the limit is too short"
         return Decision(False, says, asked.resources)
-    return Decision(True, f"{Action.RESUME.value}{times}", asked.resources)
+    return Decision(True, f"{_words(Action.RESUME, from_start)}{times}", asked.resources)
+
+
+def _words(action: Action, from_start: bool) -> str:
+    return action.value.replace("resumed", "started again without a checkpoint") if from_start else action.value
 
 
 def answer_failure(
@@ -133,13 +141,14 @@ def answer_failure(
     elsewhere: bool = True,
     took: float | None = None,
 ) -> Decision:
-    """Decide the answer to a failure of the run, and write both down.
+    """Decide the answer to a failure of the run, and write both down, also into its log.
 
     at: the attempt that failed, if known. took: seconds from its start to the failure, if known.
     """
     asked, earlier = run.asked() or Asked(run.id, {}), run.failures()
     samples_seen = run.reached().samples_seen
-    decision = decide(kind, earlier, asked, samples_seen, elsewhere=elsewhere)
+    from_start = not has_checkpoint(run, asked)
+    decision = decide(kind, earlier, asked, samples_seen, elsewhere=elsewhere, from_start=from_start)
     run.note_failure(
         FailedAttempt(
             kind=kind,
@@ -154,7 +163,15 @@ def answer_failure(
             seconds=took,
         )
     )
+    where = f" on {at.node}" if at and at.node else ""
+    with contextlib.suppress(OSError, RunFolderError):  # The log is for a person; a full disk stops nothing else.
+        run.say(f"attempt {len(earlier) + 1}{where} ended ({kind}): {reason.rstrip('.')}; {decision.says}")
     return decision
+
+
+def has_checkpoint(run: RunFolder, asked: Asked) -> bool:
+    """Whether another attempt need not begin at the start. A user's own program may keep its state where it likes."""
+    return asked.runs_a_command or any((run.path / name).exists() for name in ("checkpoint.pt", "open_clip"))
 
 
 def _halve(asked: Asked, times: str) -> Decision:

@@ -118,7 +118,7 @@ def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float =
 def end_stalled(run: RunFolder, pid: int, why: str) -> None:
     """Have the process on this machine that holds the run write its stacks into the run's log, then kill its tree."""
     log = run.path / "log.txt"
-    _say(run, f"{why} Its stacks follow, then it is killed.")
+    run.say(f"{why} Its stacks follow, then it is killed.")
     size = log.stat().st_size
     for process in tree(pid):
         if process == pid or _is_worker(process):
@@ -153,11 +153,6 @@ def _dump_stacks(run: RunFolder, pid: int) -> None:
         if seen.returncode == 0:
             with open(run.path / "log.txt", "ab", opener=plain_file) as log:
                 log.write(seen.stdout)
-
-
-def _say(run: RunFolder, line: str) -> None:
-    with run.open_log() as log:
-        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
 def _unit(run: RunFolder, doing: Doing) -> float | None:

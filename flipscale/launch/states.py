@@ -34,7 +34,11 @@ class RunState(NamedTuple):
     @property
     def says(self) -> str:
         """A remark on where it is, or why it waits."""
-        return "stopping, as it was cancelled" if self.is_stopping else self.job.says
+        if self.is_stopping:
+            return "stopping, as it was cancelled"
+        if self.state is State.LOST and not self.problem:
+            return ", ".join(filter(None, [self.job.says, "`submit` resumes it"]))
+        return self.job.says
 
 
 class StateReader:

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flipscale.code import CodeChanges, code_changes
@@ -55,59 +55,98 @@ NO_REDO = Redo()
 
 
 @dataclass(frozen=True)
-class Submission:
-    """The result of one submit."""
+class Sorting:
+    """The given runs, by how `submit` handles them."""
 
     runs: tuple[Run, ...]
-    """All it was given, in that order."""
-    jobs: tuple[Job, ...]
-    """The runs it started, in the order in which they go out (order.py)."""
-    skipped: Mapping[State, int]
-    """How many runs it left alone, by their state."""
-    stopping: int = 0
-    """How many of the running ones somebody has cancelled; they are still stopping."""
-    unanswered: str = ""
-    """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
-    scored: int = 0
-    """How many of the runs that it started are trained, and only scored."""
-    redone: int = 0
-    """How many of the runs that it started were finished or had begun before, and begin anew."""
-    followed: int = 0
-    """How many of those nobody named: they start from the weights of one that begins anew."""
-    code: CodeChanges = field(default_factory=CodeChanges)
-    """How the code of the runs that had finished differs from today's."""
-    held_back: Mapping[str, str] = field(default_factory=dict)
+    """All of them."""
+    to_do: Sequence[tuple[Run, JobState]]
+    """Those to start, each with what its last launcher says of it, in the order in which they go out (order.py)."""
+    alone: Sequence[RunState]
+    """The state of those to be left alone."""
+    anew: Sequence[str]
+    """The ids of those to start whose folders are set aside first."""
+    trained: Set[str]
+    """The ids of those that have a result, no job and do not begin anew: they are only scored."""
+    held_back: Mapping[str, str]
     """Runs that would go out and cannot start, as the weights of a finished parent are not here: that parent's id."""
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str]
     """Runs that would go out and are left out, as a file of their folder is damaged: which one, in a sentence."""
-    unsent: tuple[Run, ...] = ()
-    """Runs for which there was no place among the jobs of this user, see `NoPlace`; `wait` sends them later."""
-    to_score: Mapping[str, float | None] = field(default_factory=dict)
+    code: CodeChanges
+    """How the code of the runs that had finished differs from today's."""
+    to_score: Mapping[str, float | None]
     """As it was given to `submit`."""
+
+    @property
+    def skipped(self) -> Mapping[State, int]:
+        """How many runs are left alone, by their state."""
+        return dict(Counter(look.state for look in self.alone))
+
+    @property
+    def unanswered(self) -> str:
+        """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
+        return next(iter(self._silent), "")
+
+    @property
+    def _silent(self) -> list[str]:
+        return [look.job.says for look in self.alone if look.state is State.WAITING and not look.job.answered]
+
+    def check_answered(self) -> None:
+        """LaunchError if nothing can be started because a launcher could not be asked about some of the runs."""
+        if self._silent and not self.to_do:
+            raise LaunchError(
+                f"Nothing was submitted: it is not known whether {count(len(self._silent), 'run')} submitted before "
+                f"will still be done. {self.unanswered.rstrip('.')}. Submit again when that works."
+            )
+
+
+@dataclass(frozen=True)
+class Submission(Sorting):
+    """The result of one submit."""
+
+    jobs: tuple[Job, ...]
+    """The runs it started."""
+
+    @property
+    def redone(self) -> int:
+        """How many of the runs that it started were finished or had begun before, and begin anew."""
+        return len(self.anew)
+
+    @property
+    def scored(self) -> int:
+        """How many of the runs that it started are trained, and only scored."""
+        return sum(job.run_id in self.trained for job in self.jobs)
+
+    @property
+    def unsent(self) -> tuple[Run, ...]:
+        """Runs for which there was no place among the jobs of this user, see `NoPlace`; `wait` sends them later."""
+        sent = {job.run_id for job in self.jobs}
+        return tuple(run for run, _ in self.to_do if run.id not in sent)
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
-        to = f" to {self.jobs[0].launcher}" if self.jobs else ""
         # Of the failed, only diverged runs are left alone.
         more = {State.FAILED: " (diverged; --retry-diverged restarts them)"}
-        if self.stopping:
-            more[State.RUNNING] = (
-                f" ({self.stopping} cancelled but still stopping; submit again when they have stopped)"
-            )
+        if stopping := sum(look.is_stopping for look in self.alone):
+            more[State.RUNNING] = f" ({stopping} cancelled but still stopping; submit again when they have stopped)"
         if self.unanswered:
             more[State.WAITING] = f" as far as is known ({self.unanswered})"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
-        they = "it starts" if self.followed == 1 else "they start"
-        whose = f", {self.followed} as {they} from the weights of another of these" if self.followed else ""
-        anew = f" ({self.redone} of them retrained{whose}; earlier results are kept)" if self.redone else ""
-        anew += f" ({self.scored} of them trained, and only scored)" if self.scored else ""
-        submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
-        held = f", held back {len(self.held_back)} without weights" if self.held_back else ""
+        said = f"submitted {count(len(self.jobs), 'run')}"
+        if self.jobs:
+            said += f" to {self.jobs[0].launcher}"
+        if self.anew:
+            said += f" ({self.redone} of them retrained; earlier results are kept)"
+        if self.scored:
+            said += f" ({self.scored} of them trained, and only scored)"
+        if alone:
+            said += f", left alone {alone}"
+        if self.held_back:
+            said += f", held back {len(self.held_back)} without weights"
         if self.unsent:
-            held += (
-                f", {len(self.unsent)} go out as others end, or with another submit: there is no place for more jobs"
-            )
-        return f"{submitted}{held}" + (f", left out {len(self.problems)} damaged" if self.problems else "")
+            number = len(self.unsent)
+            said += f", {number} go out as others end, or with another submit: there is no place for more jobs"
+        return said + (f", left out {len(self.problems)} damaged" if self.problems else "")
 
     def missing_weights(self, results: Path) -> list[str]:
         """Advice on the runs that are held back, a sentence for each parent."""
@@ -142,35 +181,22 @@ def submit(
     """
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    once = {run.id: run for run in runs}
     with submit_lock(results):
-        sorting = _to_do(once, results, retry_diverged, redo, to_score)
-        to_do, alone = sorting.to_do, sorting.alone
-        unanswered = _unanswered(to_do, alone)
+        sorting = _sort(runs, results, retry_diverged, redo, to_score)
+        sorting.check_answered()
         if check is not None:
-            check([run for run, _ in to_do if run.id not in sorting.trained])
+            check([run for run, _ in sorting.to_do if run.id not in sorting.trained])
         with set_aside(results, sorting.anew):
-            for run_id in sorting.trained - {run.id for run, _ in to_do}:
+            for run_id in sorting.trained - {run.id for run, _ in sorting.to_do}:
                 run_folder(results, run_id).drop_request()
             requests = [
                 _to_be_scored(run, results, to_score[run.id])
                 if run.id in sorting.trained
                 else _asked_again(run, results, where)
-                for run, where in to_do
+                for run, where in sorting.to_do
             ]
             jobs = _as_many_as_fit(requests, launcher)
-    sent = {job.run_id for job in jobs}
-    unsent = tuple(run for run, _ in to_do if run.id not in sent)
-    stopping = sum(look.is_stopping for look in alone)
-    counted = Counter(look.state for look in alone)
-    given = tuple(once.values()), tuple(jobs), dict(counted)
-    held_back = sorting.held_back
-    asked_for = redo.ids | (set(sorting.code.differing) if redo.stale else set())
-    followed = len(set(sorting.anew) - asked_for)
-    left_out = held_back, sorting.problems
-    scored = sum(request.only_scores for request in requests if request.id in sent)
-    redone = len(sorting.anew)
-    return Submission(*given, stopping, unanswered, scored, redone, followed, sorting.code, *left_out, unsent, to_score)
+    return Submission(**vars(sorting), jobs=tuple(jobs))
 
 
 def preview(
@@ -185,8 +211,8 @@ def preview(
     """The text that `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    sorting = _to_do({run.id: run for run in runs}, results, retry_diverged, redo, to_score)
-    _unanswered(sorting.to_do, sorting.alone)
+    sorting = _sort(runs, results, retry_diverged, redo, to_score)
+    sorting.check_answered()
     requests = []
     for run, _ in sorting.to_do:
         folder, asked = run_folder(results, run.id), Asked.of(run)
@@ -251,46 +277,29 @@ def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
     return [job.run_id for cancelled in jobs.values() for job in cancelled]
 
 
-@dataclass(frozen=True)
-class _Sorting:
-    """The given runs, by how they are handled."""
-
-    to_do: Sequence[tuple[Run, JobState]]
-    """Those to start, each with what its last launcher says of it, in the order in which they go out."""
-    alone: Sequence[RunState]
-    """The state of those to be left alone."""
-    anew: Sequence[str]
-    """The ids of those to start whose folders are set aside first."""
-    held_back: Mapping[str, str]
-    problems: Mapping[str, str]
-    """For both see `Submission`."""
-    trained: Set[str]
-    """The ids of those that have a result, no job and do not begin anew."""
-    code: CodeChanges
-    """How the code of finished ones differs from today's."""
-
-
-def _to_do(
-    runs: Mapping[str, Run],
+def _sort(
+    given: Iterable[Run],
     results: Path,
     retry_diverged: bool,
     redo: Redo,
     to_score: Mapping[str, float | None],
-) -> _Sorting:
+) -> Sorting:
     """Sort the runs, each kind in the order in which runs go out."""
+    runs = {run.id: run for run in given}
     ordered = in_turn(runs)
-    run_states = StateReader(results).read(ordered, closely=True)
-    code = changes_of(runs, run_states, results)
-    anew = runs_to_redo(runs, run_states, redo, code)
+    looks = StateReader(results).read(ordered, closely=True)
+    finished = {run_id: look.files for run_id, look in looks.items() if look.state is State.FINISHED}
+    code = code_changes(runs.values(), results, finished)
+    anew = _begins_anew(runs, looks, redo, code)
     to_do, alone = [], []
     problems: dict[str, str] = {}
     trained = {
         run_id
-        for run_id, look in run_states.items()
+        for run_id, look in looks.items()
         if "result.json" in look.files and run_id not in anew and look.state not in ACTIVE
     }
     for run in ordered:
-        look = run_states[run.id]
+        look = looks[run.id]
         if run.id in trained and run.id not in to_score:
             alone.append(look._replace(state=State.FINISHED))
         elif run.id not in {*anew, *trained} and not _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
@@ -300,8 +309,8 @@ def _to_do(
         else:
             to_do.append((run, look.job))
     to_do, held_back = _hold_back(to_do, results, trained)
-    going = {run.id for run, _ in to_do}
-    return _Sorting(to_do, alone, [run_id for run_id in anew if run_id in going], held_back, problems, trained, code)
+    going = [run_id for run_id in anew if run_id in {run.id for run, _ in to_do}]
+    return Sorting(tuple(runs.values()), to_do, alone, going, trained, held_back, problems, code, to_score)
 
 
 def _problem(run: Run, look: RunState, results: Path, problems: Mapping[str, str]) -> str:
@@ -338,17 +347,6 @@ def _hold_back(
 
     held_back = {run_id: parent for run_id in going if (parent := lacking(run_id))}
     return [(run, where) for run, where in to_do if run.id not in held_back], held_back
-
-
-def _unanswered(to_do: Sequence[object], alone: Sequence[RunState]) -> str:
-    """Why a launcher could not be asked about some of the runs. LaunchError if that leaves no run to start."""
-    silent = [look.job.says for look in alone if look.state is State.WAITING and not look.job.answered]
-    if silent and not to_do:
-        raise LaunchError(
-            f"Nothing was submitted: it is not known whether {count(len(silent), 'run')} submitted before will "
-            f"still be done. {silent[0].rstrip('.')}. Submit again when that works."
-        )
-    return silent[0] if silent else ""
 
 
 def _asked_again(run: Run, results: Path, where: JobState) -> Request:
@@ -417,13 +415,7 @@ _BEGUN = frozenset({"result.json", "error.json", "metrics.jsonl", "checkpoint.pt
 """Files that show that a run has begun; it would continue from them."""
 
 
-def changes_of(runs: Mapping[str, Run], run_states: Mapping[str, RunState], results: Path) -> CodeChanges:
-    """How the code of the finished ones among the runs differs from today's."""
-    files = {run_id: look.files for run_id, look in run_states.items() if look.state is State.FINISHED}
-    return code_changes(runs.values(), results, files)
-
-
-def runs_to_redo(runs: Mapping[str, Run], looks: Mapping[str, RunState], redo: Redo, changes: CodeChanges) -> list[str]:
+def _begins_anew(runs: Mapping[str, Run], looks: Mapping[str, RunState], redo: Redo, code: CodeChanges) -> list[str]:
     """The ids of the runs that begin anew: those asked for, and those that started from the weights of one of them.
 
     `runs` has parents before children. LaunchError where one of them is waiting or running.
@@ -431,10 +423,10 @@ def runs_to_redo(runs: Mapping[str, Run], looks: Mapping[str, RunState], redo: R
     anew: dict[str, None] = {}  # in the order of the runs
     for run in runs.values():
         look = looks[run.id]
-        asked = run.id in redo.ids or (redo.stale and run.id in changes.differing)
+        asked = run.id in redo.ids or (redo.stale and run.id in code.differing)
         if not asked and anew.keys().isdisjoint(run.parents):
             continue
-        if look.state in (State.RUNNING, State.WAITING):
+        if look.state in ACTIVE:
             why = "" if asked else " It starts from the weights of a run that is to be retrained."
             raise LaunchError(f"{run.id} is {look.state}; cancel it before you retrain it.{why}")
         if look.files & _BEGUN:

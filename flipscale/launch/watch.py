@@ -8,11 +8,12 @@ from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
 from flipscale.launch.order import clock_seconds, seconds_of_run, workers_here
+from flipscale.launch.policy import has_checkpoint
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
 from flipscale.launch.states import StateReader, run_folder
 from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.plan import Run
-from flipscale.run import State
+from flipscale.run import Asked, State
 from flipscale.words import count
 
 LOOK_SHARE = 4
@@ -83,19 +84,21 @@ class _Watched:
         self.is_timed = all(run.timed for run in runs)
         self.work = {run.id: seconds_of_run(run) for run in runs} if self.is_timed else self.flops
         """The work of each run, by which time is predicted: the seconds of a probe, or else FLOPs."""
-        self.pace = _Pace()
+        self.began = time.monotonic()
+        self._start: tuple[float, float] | None = None
+        """When the pace began to be measured, in seconds of watching, and how much work was done then."""
         self._reader = StateReader(results)
         self._ended: dict[str, RunProgress] = {}
 
     def look(self) -> StudyProgress:
         seen = self._see()
-        self.pace.see(sum(self.work[run.id] * run.done for run in seen))
+        elapsed = time.monotonic() - self.began
         done = sum(self.flops[run.id] * run.done for run in seen)
         return StudyProgress(
             runs=tuple(seen),
             done=done / (sum(self.flops.values()) or 1),
-            elapsed=self.pace.elapsed,
-            left=self._left(seen),
+            elapsed=elapsed,
+            left=self._left(seen, elapsed),
             hours=sum(self.hours.values()),
             is_timed=self.is_timed,
             hours_done=sum(self.hours[run.id] * run.done for run in seen),
@@ -112,13 +115,14 @@ class _Watched:
         self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
         return [seen[run.id] for run in self.runs]
 
-    def _left(self, seen: Sequence[RunProgress]) -> float | None:
+    def _left(self, seen: Sequence[RunProgress], elapsed: float) -> float | None:
         """Seconds until the runs under way are done; None if unknown."""
         on_the_way = [run for run in seen if run.state in ACTIVE]
         running = [run for run in on_the_way if run.state is State.RUNNING]
+        per_second = self._work_per_second(running, elapsed, sum(self.work[run.id] * run.done for run in seen))
         if running and all(run.quiet for run in running):
             return None  # Past speed says nothing about when silent runs will end.
-        if per_second := self._work_per_second(running):
+        if per_second:
             return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second
         return self._probed_seconds_left({run.id for run in on_the_way})
 
@@ -130,44 +134,17 @@ class _Watched:
         workers = workers_here(runs)
         return clock_seconds(runs, workers) if workers else None
 
-    def _work_per_second(self, running: Sequence[RunProgress]) -> float:
-        """How fast the running runs are; 0 if unknown."""
-        speeds = ((run.images_per_second or 0.0) * self.work[run.id] / run.total for run in running if run.total)
-        speed, pace = sum(speeds), self.pace.per_second
-        return (pace or speed) if self.pace.is_certain else (speed or pace)
+    def _work_per_second(self, running: Sequence[RunProgress], elapsed: float, done: float) -> float:
+        """How fast the running runs are; 0 if unknown.
 
-
-class _Pace:
-    """How much work is done a second, since the watching began.
-
-    Only the pace includes evaluations and starts, so it is the better guide later, and the recorded speed at first.
-    """
-
-    def __init__(self) -> None:
-        self.began: float | None = None
-        self.elapsed = 0.0
-        self._at_first = 0.0
-        self._since = 0.0
-        self._done = 0.0
-
-    def see(self, done: float) -> None:
-        """Take note of how much of the study's work is done now."""
-        now = time.monotonic()
-        first = self.began is None
-        self.began = now if self.began is None else self.began
-        self.elapsed, self._done = now - self.began, done
-        if first or done < self._at_first:  # A resumed run begins at its checkpoint, before its last record.
-            self._at_first, self._since = done, self.elapsed
-
-    @property
-    def per_second(self) -> float:
-        """0 before any work was seen to be done."""
-        return (self._done - self._at_first) / (self.elapsed - self._since) if self._done > self._at_first else 0.0
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether it has been observed long enough to be a better guide than a recorded speed."""
-        return self.elapsed - self._since >= PACE_SECONDS
+        Only the pace includes evaluations and starts, so it is the better guide later, and the recorded speed at first.
+        """
+        if self._start is None or done < self._start[1]:  # A resumed run begins at its checkpoint.
+            self._start = elapsed, done
+        since, before = self._start
+        pace = (done - before) / (elapsed - since) if done > before else 0.0
+        speed = sum((run.images_per_second or 0.0) * self.work[run.id] / run.total for run in running if run.total)
+        return (pace or speed) if elapsed - since >= PACE_SECONDS else (speed or pace)
 
 
 def wait(
@@ -204,5 +181,10 @@ def wait(
         voice.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}
         stopped = cancel([run for run in submission.runs if run.id in mine], results)
-        voice.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
+        folders = [run_folder(results, run_id) for run_id in stopped]
+        anew = sum(not has_checkpoint(run, run.asked() or Asked(run.id, {})) for run in folders)
+        without = f"; {anew} had none yet and start{'s' if anew == 1 else ''} again" if anew else ""
+        voice.say(
+            f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints{without}."
+        )
         raise

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,28 @@ _NO_STEP = re.compile(
     re.MULTILINE,
 )
 """Lines of srun where the controller no longer knows the job, as after a crash: none of its processes has started."""
+
+
+_ENDS_WITH_PARENT = """
+import ctypes, os, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl:
+    prctl(1, 15)
+if os.getppid() != int(sys.argv[1]):
+    os._exit(1)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"{sys.argv[2]}: {error.strerror}")
+"""
+
+
+def ends_with_this_process(command: Sequence[str]) -> list[str]:
+    """The command, which the kernel asks to stop (SIGTERM) when the process that starts it is gone, however that ends.
+
+    Other systems than Linux do not.
+    """
+    return [sys.executable, "-I", "-S", "-c", _ENDS_WITH_PARENT, str(os.getpid()), *command]
 
 
 class Process(Protocol):

@@ -25,7 +25,7 @@ from flipscale.plot.masks import mask_ratios, repeats
 from flipscale.plot.page import PANELS_IN_A_ROW, Panel, entries_of, page
 from flipscale.plot.predicted import predicted_cost
 from flipscale.plot.scaling import gains_along_axes, scaling_axes
-from flipscale.plot.speedup import speedup
+from flipscale.plot.speedup import speedup, speedup_over_scores
 from flipscale.plot.style import RC
 from flipscale.run import replacing
 
@@ -110,6 +110,12 @@ FIGURES: Mapping[str, FigureKind] = {
         speedup,
         "score against training time, speed-up at equal score (FLIP's Fig 1 and 3)",
         "A bar goes from the time in which the baseline reaches a score to the time in which an arm first reaches it.",
+    ),
+    "speedup_over_scores": FigureKind(
+        speedup_over_scores,
+        "speed-up in time, and samples, at every score that an arm and the baseline reach",
+        "Above 1x the arm is faster; a line that falls to the right says that masking pays less at higher scores.",
+        lambda _: 2,
     ),
     "scaling_axes": FigureKind(
         scaling_axes,

@@ -1,21 +1,30 @@
-"""Score against training time with the speed-up at equal score, as FLIP's Fig 1 and 3."""
+"""Speed-ups at equal score: over training time, as FLIP's Fig 1 and 3, and over the scores at which they are read."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.cell import cell_words
-from flipscale.compare import Claim, Effect, series_of
+from flipscale.compare import Claim, Effect, Estimate, finding, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plot.lines import add_references, in_time_units, mean_line, set_x_axis
 from flipscale.plot.page import MEANS, Panel
-from flipscale.plot.style import QUIET, arm_style, percent_axis
+from flipscale.plot.style import QUIET, arm_style, log_axis, percent_axis
 from flipscale.scores import score_label
-from flipscale.words import count, ratio_interval, score_value, times
+from flipscale.words import count, ratio_interval, score_value, short, times
 
 _FAR_APART = 4
 """Schedule lengths that are further apart than this factor, between which a reading is far from any run."""
+
+_BEYOND = 1.6
+"""Bands are drawn up to this factor beyond the speed-ups themselves: where curves end they are open."""
+
+_LINE = 0.055
+"""Height of a label, as a share of the panel's."""
 
 
 def speedup(data: FigureData) -> list[Panel]:
@@ -113,3 +122,143 @@ def words_of(claim: Claim, data: FigureData) -> str:
     if found.value >= 1:
         return f"{factor} faster to {score}{ci}"
     return f"{times(1 / found.value)}× slower to {score}{ci}"
+
+
+# Over scores
+
+
+def speedup_over_scores(data: FigureData) -> list[Panel]:
+    """For each series the speed-up of its arms at every score that they and the baseline reach; controls are left out.
+
+    With one series a second panel has the samples to the same scores. Numbers are those of comparison.json, whose
+    `speedup_curve` has the points.
+    """
+    check_arms(data)
+    timed, _ = in_time_units(data)
+    series, number = series_of(timed.rows), data.arm_numbers
+    controls = _controls(timed.rows)
+    shown: dict[str, dict[int, Claim]] = {}
+    for claim in data.comparison.claims:
+        arm = number[claim.arm]
+        if claim.curve.speedup_at and (arm not in controls or controls >= set(number.values()) - {0}):
+            shown.setdefault(claim.series, {})[arm] = claim
+    if not shown:
+        raise Undrawable("no arm and baseline have two schedule lengths and scores in common")
+
+    both = (False, True) if len(shown) == 1 else (False,)
+    drawn = [claim for claims in shown.values() for claim in claims.values()]
+    limits = {samples: _limits([_points_over_scores(claim, samples=samples) for claim in drawn]) for samples in both}
+    size = 10.4, 0.7 + 3.2 * math.ceil(len(both) * len(shown) / 2)
+
+    def panel(name: str, samples: bool) -> Panel:
+        claims = shown[name]
+
+        def draw(ax: Axes) -> None:
+            _draw_over_scores(ax, data, claims, limits[samples], samples=samples)
+
+        rows = timed.rows[(series == name) & timed.rows["arm"].isin([0, *claims])]
+        title = ", ".join(filter(None, [cell_words(name), "samples" if samples else "time" if len(shown) == 1 else ""]))
+        over = "samples, over the baseline's" if samples else "speed-up in time"
+        return Panel(title, rows, draw, over, _OVER_SCORES, size)
+
+    return [panel(name, samples) for name in shown for samples in both]
+
+
+_OVER_SCORES = (
+    "lines: read off curves through means of seeds, bands: uncorrected 95 % CIs, open where a curve begins or ends\n"
+    "diamonds and numbers: at the score where the speed-up is stated, filled where significant"
+)
+
+
+def _limits(lines: Sequence[Sequence[tuple[float, Estimate]]]) -> tuple[float, float]:
+    """An axis that shows 1x, these lines, and the ends of their bands that are not far from them."""
+    values = [1.0, *(estimate.mean or 1.0 for points in lines for _, estimate in points)]
+    low, high = min(values) / _BEYOND, max(values) * _BEYOND
+    ends = [end for points in lines for _, at in points for end in at.interval or () if low < end < high]
+    return 0.95 * min([*values, *ends]), 1.05 * max([*values, *ends])
+
+
+def _draw_over_scores(
+    ax: Axes, data: FigureData, claims: Mapping[int, Claim], limits: tuple[float, float], *, samples: bool
+) -> None:
+    """A line an arm with its band, its diamond and its label, around the line of 1x."""
+    lines = {arm: points for arm, claim in claims.items() if (points := _points_over_scores(claim, samples=samples))}
+    for arm, points in lines.items():
+        style, scores = arm_style(arm).without_markers(), [score for score, _ in points]
+        bands = [at.interval or (math.nan, math.nan) for _, at in points]
+        ax.fill_between(scores, *np.clip(bands, *limits).T, color=style.color, alpha=0.13, linewidth=0)
+        ax.plot(scores, [at.mean or math.nan for _, at in points], zorder=3, **style.keywords())
+    stated = {claim.curve.speedup.score for claim in claims.values() if claim.curve.speedup}
+    for score in stated:
+        ax.axvline(score, color=QUIET, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1.5)
+        words = score_value(score, data.comparison.fraction)
+        ax.annotate(
+            words, (score, 1), (3, -2), ("data", "axes fraction"), "offset points", va="top", color=QUIET, fontsize=7
+        )
+    ax.axhline(1, color=QUIET, linewidth=1, zorder=1.5)
+    log_axis(ax.yaxis, limits, lambda value: f"{short(value)}×")
+    ax.set_ylim(limits)
+    for arm, claim in claims.items():
+        _draw_stated(ax, claim, arm, samples=samples)
+    if data.lower_is_better:
+        ax.invert_xaxis()
+    else:
+        percent_axis(ax.xaxis)
+    ax.set_xlabel(score_label(data.score))
+    _label(ax, data, claims, lines, samples=samples)
+
+
+def _points_over_scores(claim: Claim, *, samples: bool) -> list[tuple[float, Estimate]]:
+    """The scores, and the speed-up or the samples at each."""
+    found = [(at.score, at.samples if samples else at.speedup) for at in claim.curve.speedup_at]
+    return [(score, estimate) for score, estimate in found if estimate]
+
+
+def _draw_stated(ax: Axes, claim: Claim, arm: int, *, samples: bool) -> None:
+    """A diamond at the score at which the speed-up is stated, where it is a number."""
+    found, read = claim.speedup, claim.curve.speedup
+    if found is None or read is None or found.at_least:
+        return
+    estimate = read.samples if samples else read.speedup
+    if estimate.mean is not None:
+        style = replace(arm_style(arm), marker="d", dashes="")
+        (mark,) = ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **style.keywords())
+        mark.set_markerfacecolor(style.color if finding(estimate).significant else "white")
+
+
+def _label(
+    ax: Axes,
+    data: FigureData,
+    claims: Mapping[int, Claim],
+    lines: Mapping[int, Sequence[tuple[float, Estimate]]],
+    *,
+    samples: bool,
+) -> None:
+    """The name and the number of each arm at the right of the panel, joined to the end of its line."""
+    low, high = np.log(ax.get_ylim())
+    places = {arm: (math.log(points[-1][1].mean or 1.0) - low) / (high - low) for arm, points in lines.items()}
+    lowest = -1.0
+    for arm in sorted(places, key=lambda arm: places[arm]):
+        place = lowest = max(places[arm], lowest + _LINE)
+        (score, end), color = lines[arm][-1], arm_style(arm).color
+        ax.annotate(
+            f"{data.arms[arm]}  {_stated_words(claims[arm], samples=samples)}",
+            (score, end.mean or 1.0),
+            (1.05, place),
+            textcoords="axes fraction",
+            va="center",
+            color=color,
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6},
+            annotation_clip=False,
+        )
+
+
+def _stated_words(claim: Claim, *, samples: bool) -> str:
+    """'1.97×', '≥ 4.8×', or 'below it' for an arm that does not reach the score."""
+    read = claim.curve.speedup
+    estimate = None if read is None else read.samples if samples else read.speedup
+    if estimate is None or estimate.mean is None or claim.speedup is None:
+        return "below it"
+    bound = ("≤ " if samples else "≥ ") if claim.speedup.at_least else ""
+    return f"{bound}{times(estimate.mean)}×"

@@ -243,6 +243,11 @@ class RunFolder:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
         return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=plain_file)
 
+    def say(self, line: str) -> None:
+        """Add a line with the time to log.txt."""
+        with self.open_log() as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
     def clear_for_retry(self) -> None:
         """Delete the failure and the job; keep the checkpoint and the records, from which the next attempt goes on."""
         for name in ("error.json", "job.json"):

@@ -150,7 +150,7 @@ def _ray() -> Diagnosis:
     version, address = _version("ray"), os.environ.get("RAY_ADDRESS")
     if version is None:
         return warning("Ray", "not installed", "pip install 'ray[default,tune]'; only --on ray needs it")
-    where = f"RAY_ADDRESS is {without_secrets(address)}" if address else "--on ray starts it here"
+    where = f"RAY_ADDRESS is {without_secrets(address)}" if address else "--address or RAY_ADDRESS names a cluster"
     return ok("Ray", f"{version}; {where}")
 
 

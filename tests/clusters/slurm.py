@@ -26,8 +26,6 @@ def missing() -> str:
 class SlurmCluster:
     """Nodes n1 to n4, partitions main, preempt, preempt0 and short. It stops when this process ends, even by kill -9.
 
-    With SHAPE="second" it is set up otherwise, see slurm.sh: nodes cn1 and cn2, partitions batch and brief.
-
     A keeper process holds it: `slurm.sh run`, which waits for a line or the end of its standard input. The pipe's other
     end is here, so it comes with `stop()` and with the death of this process. The keeper has a session of its own, so
     Ctrl-C does not reach it. As one process starts and stops it, an interrupted start leaves no daemon behind.
@@ -40,9 +38,7 @@ class SlurmCluster:
         self.accounting_port = int(settings["BASEPORT"]) + 19
         self._keeper = keeper
         self._settings = settings
-        second = settings.get("SHAPE") == "second"
-        self.nodes = ("cn1", "cn2") if second else ("n1", "n2", "n3", "n4")
-        self.partition = "batch" if second else "main"
+        self.nodes = ("n1", "n2", "n3", "n4")
 
     @classmethod
     def start(cls, folder: Path | None = None, base_port: int | None = None, **knobs: object) -> "SlurmCluster":
@@ -118,9 +114,7 @@ class SlurmCluster:
 
     def states(self) -> dict[str, str]:
         """The state of each node: idle, mixed, allocated, completing, down; with a * if it does not answer."""
-        return dict(
-            line.split() for line in self.ask("sinfo", "-h", "-N", "-p", self.partition, "-o", "%N %T").splitlines()
-        )
+        return dict(line.split() for line in self.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T").splitlines())
 
     def settle(self) -> None:
         """Bring it back to its first state: controller and nodes up, an empty queue, all nodes idle."""

@@ -26,9 +26,6 @@
 #                       /sys/fs/cgroup/memory is a v1 hierarchy that can be written
 #   SLURMD_TIMEOUT=8    seconds without an answer until a node is DOWN; that is 12 to 18 s after kill-node
 #   CRED_EXPIRE=5       seconds that a requeued job waits at least
-#   SHAPE=first         second: a cluster set up otherwise: 2 nodes, called cn1 and cn2; partitions batch and brief (60 s
-#                       at most); arrays of 101 tasks; no accounting; an RPC limiter, from which root is exempt; and a
-#                       job_submit rule that wants an account and a time limit
 #
 # It needs root, as slurmd starts jobs as their users. `--nodes=2` works, but the resolver does not know n1 and n2, so
 # MASTER_ADDR has to be 127.0.0.1. Other clusters of the machine are not touched.
@@ -43,12 +40,7 @@ folder=$(realpath -m "${FLIPSCALE_SLURM:-$PWD/.cluster/slurm}")
 export SLURM_CONF=$folder/etc/slurm.conf # for the daemons, and for every command of SLURM that is called below
 base_port=${BASEPORT:-16800}
 db_port=${DBPORT:-$((base_port + 16))}
-shape=${SHAPE:-first}
-case $shape in
-    first) prefix=n main=main nodes=${NODES:-4} ;;
-    second) prefix=cn main=batch nodes=${NODES:-2} ACCOUNTING=${ACCOUNTING:-0} ;;
-    *) echo "SHAPE is $shape; write first or second" >&2 && exit 2 ;;
-esac
+nodes=${NODES:-4}
 good='idle|mix|alloc|comp' # states of a node, as sinfo %t shows them; `idle*` does not answer
 accounting=${ACCOUNTING:-1}
 
@@ -133,7 +125,7 @@ is_started() { # though it may lack nodes or its controller
 
 is_up() {
     local states
-    running slurmctld >/dev/null && states=$(timeout 5 sinfo -h -N -p "$main" -o %t 2>/dev/null) || return 1
+    running slurmctld >/dev/null && states=$(timeout 5 sinfo -h -N -p main -o %t 2>/dev/null) || return 1
     [ -n "$states" ] && ! grep -qvxE "$good" <<<"$states"
 }
 
@@ -205,7 +197,6 @@ make_folder() {
         # A fake GPU has to be a character device, or SLURM drains the node.
         ln -sfn /dev/null "$folder/gpu/gpu$number"
     done
-    [ "$shape" = first ] || chmod 711 "$folder" "$folder/etc" "$folder/run" # for other users than root
     [ -s "$folder/etc/munge.key" ] || (umask 077 && head -c 1024 /dev/urandom >"$folder/etc/munge.key")
 }
 
@@ -238,20 +229,11 @@ AccountingStoreFlags=job_comment,job_extra"
         history_settings="AccountingStorageType=accounting_storage/none"
     fi
     echo "AutoDetect=off
-NodeName=$prefix[1-$nodes] Name=gpu File=$folder/gpu/gpu[0-$((${GPUS:-4} - 1))]" >"$folder/etc/gres.conf"
+NodeName=n[1-$nodes] Name=gpu File=$folder/gpu/gpu[0-$((${GPUS:-4} - 1))]" >"$folder/etc/gres.conf"
     write_slurm_conf
 }
 
 partitions() {
-    if [ "$shape" = second ]; then
-        echo "PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE PreemptMode=OFF
-PartitionName=brief Nodes=ALL MaxTime=1 OverTimeLimit=0 PreemptMode=OFF
-EnforcePartLimits=ALL
-MaxArraySize=101
-SlurmctldParameters=rl_enable,rl_bucket_size=3,rl_refill_rate=2,rl_refill_period=1,rl_log_freq=0
-JobSubmitPlugins=lua"
-        return
-    fi
     cat <<END
 # main: nobody is preempted. preempt: a job of main pre-empts one of these, 20 s after warning it. preempt0: at once.
 # short: time limits that a test can wait for, in minutes. SLURM looks every 30 s, so jobs end up to that much later.
@@ -262,30 +244,9 @@ PartitionName=short Nodes=ALL MaxTime=2 DefaultTime=1 OverTimeLimit=0 PriorityTi
 END
 }
 
-write_job_submit_rule() { # slurmctld reads it beside slurm.conf
-    cat >"$folder/etc/job_submit.lua" <<'END'
-function slurm_job_submit(job, partitions, uid)
-    if job.time_limit == slurm.NO_VAL then
-        slurm.log_user("this cluster wants a time limit (--time)")
-        return slurm.ESLURM_INVALID_TIME_LIMIT
-    end
-    if job.account == nil or job.account == "" then
-        slurm.log_user("this cluster wants an account (--account)")
-        return slurm.ESLURM_INVALID_ACCOUNT
-    end
-    return slurm.SUCCESS
-end
-function slurm_job_modify(job, record, partitions, uid)
-    return slurm.SUCCESS
-end
-return slurm.SUCCESS
-END
-}
-
 write_slurm_conf() {
     local host
     host=$(hostname -s)
-    [ "$shape" = first ] || write_job_submit_rule
     cat >"$SLURM_CONF" <<END
 # Written by slurm.sh start.
 # memory limit: $memory
@@ -313,7 +274,7 @@ CredType=cred/munge
 AuthInfo=socket=$folder/run/munge.socket,cred_expire=${CRED_EXPIRE:-5}
 
 # Several slurmd on one host: each node has a port of its own, and SLURM believes what is written here of its size.
-NodeName=$prefix[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((base_port + 21))-$((base_port + 20 + nodes))] \
+NodeName=n[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((base_port + 21))-$((base_port + 20 + nodes))] \
     CPUs=${CPUS:-8} RealMemory=${MEM:-6000} Gres=gpu:${GPUS:-4}
 SlurmdParameters=config_overrides
 GresTypes=gpu
@@ -467,7 +428,7 @@ start_controller() {
     wait_until 600 controller_answers || fail "slurmctld did not come up" slurmctld.err slurmctld.log
     # After a restart the controller does not know a node for up to a few seconds and gives it no job.
     local path node
-    for path in "$folder/spool/$prefix"*; do
+    for path in "$folder/spool/n"*; do
         node=$(basename "$path")
         running "slurmd-$node" >/dev/null || continue
         wait_until 600 node_is_back "$node" || fail "$node did not come back" slurmctld.log
@@ -491,9 +452,9 @@ start_nodes() {
     begin "starting $nodes nodes"
     local number
     for number in $(seq "$nodes"); do
-        launch_slurmd "$prefix$number"
+        launch_slurmd "n$number"
     done
-    wait_until 600 is_up || fail "not all nodes came up" slurmd.err "slurmd-${prefix}1.log" slurmctld.log
+    wait_until 600 is_up || fail "not all nodes came up" slurmd.err "slurmd-n1.log" slurmctld.log
     end up
 }
 
@@ -506,18 +467,18 @@ launch_slurmd() {
 start_node() {
     begin "starting $1"
     running "slurmd-$1" >/dev/null || launch_slurmd "$1"
-    wait_until 600 node_is_good "$1" || fail "$1 is $(sinfo -h -n "$1" -p "$main" -o '%T, %E')" slurmd.err "slurmd-$1.log"
+    wait_until 600 node_is_good "$1" || fail "$1 is $(sinfo -h -n "$1" -p main -o '%T, %E')" slurmd.err "slurmd-$1.log"
     end up
 }
 
 node_is_good() {
     running munged >/dev/null || exit 1
-    timeout 5 sinfo -h -n "$1" -p "$main" -o %t | grep -qxE "$good"
+    timeout 5 sinfo -h -n "$1" -p main -o %t | grep -qxE "$good"
 }
 
 # Also a node that the controller drained: it answers, and a person has to resume it.
 node_is_back() {
-    node_is_good "$1" || timeout 5 sinfo -h -n "$1" -p "$main" -o %t | grep -qxE 'drain|drng'
+    node_is_good "$1" || timeout 5 sinfo -h -n "$1" -p main -o %t | grep -qxE 'drain|drng'
 }
 
 kill_node() {
@@ -529,7 +490,7 @@ kill_node() {
 }
 
 is_node() {
-    [[ $1 =~ ^${prefix}[0-9]+$ && -d $folder/spool/$1 ]] || fail "'$1' is no node; write n1, n2 ... of a cluster in $folder"
+    [[ $1 =~ ^n[0-9]+$ && -d $folder/spool/$1 ]] || fail "'$1' is no node; write n1, n2 ... of a cluster in $folder"
 }
 
 # ---- processes ------------------------------------------------------------------------------------------------------

@@ -104,9 +104,9 @@ def test_gain_at_equal_hours_is_read_where_both_curves_end():
 
 def test_speedup_curve_stays_inside_the_overlap():
     of_75 = flip().curves[1]
-    (lowest, first), *_, (highest, last) = of_75.speedup_at
-    assert (lowest, highest) == (69.5, 72.4)
-    assert last.mean > first.mean > 2.5
+    first, *_, last = of_75.speedup_at
+    assert (first.score, last.score) == (69.5, 72.4)
+    assert last.speedup.mean > first.speedup.mean > 2.5
 
 
 # Pairs

@@ -8,7 +8,7 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 
 from flipscale.compare import Effect, compare, compare_table, comparison_json
-from flipscale.compare.curves import first_reach, read_line
+from flipscale.compare.curves import LEVELS, first_reach, read_line
 from flipscale.compare.parts import Miss
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
@@ -120,10 +120,14 @@ def test_exchanged_arms_give_inverse_speedups_at_one_score_and_gains_of_the_othe
         assert one.gain.mean == pytest.approx(-other.gain.mean)
         assert one.gain.interval == pytest.approx((-other.gain.high, -other.gain.low))
         assert (one.gain.p, one.gain.corrected.p) == pytest.approx((other.gain.p, other.gain.corrected.p))
-    for (score, one), (same, other) in zip(there.curves[0].speedup_at, back.curves[0].speedup_at, strict=True):
-        assert score == pytest.approx(same)
-        assert one.mean == pytest.approx(1 / other.mean)
-        assert one.low == pytest.approx(1 / other.high)
+    scores = [{round(at.score, 9): at for at in of.curves[0].speedup_at} for of in (there, back)]
+    shared = scores[0].keys() & scores[1].keys()  # The score of the statement is that of the baseline.
+    assert len(shared) == LEVELS
+    for one, other in ((scores[0][score], scores[1][score]) for score in shared):
+        assert one.speedup.mean == pytest.approx(1 / other.speedup.mean)
+        assert one.speedup.low == pytest.approx(1 / other.speedup.high)
+        assert one.samples.mean == pytest.approx(1 / other.samples.mean)
+        assert one.samples.low == pytest.approx(1 / other.samples.high)
 
 
 def test_an_arm_whose_shortest_length_passes_the_score_is_at_least_so_much_faster():

@@ -219,7 +219,7 @@ class LauncherContract:
         yield Submits([run])
         wait_for([run], results, State.FINISHED)
         failure, *others = folder(results, run).failures()
-        assert (failure.kind, failure.then) == ("stalled", "resumed (1 of 3)")
+        assert (failure.kind, failure.then) == ("stalled", "started again without a checkpoint (1 of 3)")
         # On a busy machine a later start may take no step for 5 s as well.
         assert starts(results, run) == 2 + len(others)
         assert {other.kind for other in others} <= {"stalled"}

@@ -208,12 +208,6 @@ def written(array: JobArray) -> Path:
     return array.path(home)
 
 
-def test_an_array_that_was_written_before_memory_was_predicted_reads_as_one_that_asks_for_none(asked):
-    path = written(arrays(asked())[0])
-    path.write_text(re.sub(r'"memory": \d+,', "", path.read_text()))
-    assert JobArray.read(path).memory is None
-
-
 def test_children_ask_for_what_they_need_themselves(asked):
     runs = asked(
         "axes: {tuning: [{samples: 4096, batch_size: 2048}]}", model="ViT-w64d2-4", mask_ratio=0.75, samples=640

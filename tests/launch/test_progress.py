@@ -69,7 +69,8 @@ def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path):
         looks.append(progress)
 
     wait(submission, tmp_path, stream, every=0.05, follower=kill_at_the_first_look)
-    assert f"run: lost, its process is gone; its output is in {submission.jobs[0].log}" in stream.getvalue()
+    log = submission.jobs[0].log
+    assert f"run: lost, its process is gone (`submit` resumes it); its output is in {log}" in stream.getvalue()
 
 
 def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
@@ -91,7 +92,7 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
         assert any("mine: running" in line for line in said)
         os.kill(watching.pid, signal.SIGINT)
         rest = watching.stderr.read()
-    assert "Cancelled 1 run; `flipscale submit` goes on from their checkpoints." in rest
+    assert "Cancelled 1 run; `flipscale submit` goes on from their checkpoints" in rest
     assert states([mine], tmp_path) == {"mine": State.CANCELLED}
     wait_for([theirs], tmp_path, State.FINISHED)
     assert starts(tmp_path, theirs) == 1

@@ -137,20 +137,6 @@ def test_a_run_whose_process_still_tidies_up_does_not_begin_anew(tmp_path: Path)
     assert started(redo([run], tmp_path, "a")) == ["a"]
 
 
-def test_how_many_begin_anew_as_their_parent_does_is_said(tmp_path: Path) -> None:
-    parent, other = run_of("parent"), run_of("other")
-    children = [run_of("tuned", "parent"), run_of("masked", "parent")]
-    runs = [parent, *children, other]
-    for run in runs:
-        finish(tmp_path, run)
-    done = redo(runs, tmp_path, "parent", "masked")
-    assert (set(started(done)), done.redone, done.followed) == ({"parent", "tuned", "masked"}, 3, 1)
-    assert done.summary() == (
-        "submitted 3 runs to local (3 of them retrained, 1 as it starts from the weights of another of these; "
-        "earlier results are kept), left alone 1 finished"
-    )
-
-
 def test_a_run_that_has_only_begun_begins_anew_and_one_that_has_not_just_starts(tmp_path: Path) -> None:
     begun, planned = run_of("begun"), run_of("planned")
     folder = RunFolder(tmp_path / "runs" / "begun")

@@ -17,7 +17,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.run import RunFolder, State, is_alive, read_scores
+from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder, State, is_alive, read_scores
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
@@ -102,10 +102,6 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, slurm):
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
     assert folder(results, run).result().attempts == 2
-    (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
-    ended = ("squeue", "--noheader", "--states=all", f"--name={array.job_name}", "--format=%T")
-    wait_until(lambda: slurm.ask(*ended) == "COMPLETED", "the end of its job")
-    assert re.findall(r"attempt (\d+) of job", logs(results)) == ["1", "2"], "a finished job was started once more"
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
     assert_same(run, results, expected)
 
@@ -208,34 +204,31 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
 # Faults of a person
 
 
-def test_what_is_wrong_with_all_runs_stops_the_whole_submission(tmp_path):
-    results = tmp_path / "results"
-    runs = [StandInRun(f"run-{number:02}", fail="data") for number in range(12)]
-    send(runs, results, WORKER, throttle=2)
-    ended = end(runs, results)
-    failed = [run for run in runs if ended[run.id] is State.FAILED]
-    assert 3 <= len(failed) <= 5
-    assert set(ended.values()) == {State.FAILED, State.CANCELLED}
-    assert {folder(results, run).error().kind for run in failed} == {"data"}
-    (says,) = {look.job.says for look in StateReader(results).read(runs).values() if look.state is State.CANCELLED}
-    assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
-
-
-def test_a_diverged_run_is_given_up_and_its_neighbour_is_not(tmp_path):
-    results = tmp_path / "results"
-    hot, good = StandInRun("hot", fail="diverged"), StandInRun("good")
-    send([hot, good], results, WORKER)
-    assert end([hot, good], results) == {hot.id: State.FAILED, good.id: State.FINISHED}
-    wait_until(lambda: folder(results, hot).failures())
-    (failure,) = folder(results, hot).failures()
-    assert (failure.kind, failure.then) == ("diverged", "given up: it would diverge again")
-
-
 def test_an_unknown_partition_is_refused_before_anything_is_written_of_jobs(tmp_path):
     (run,) = runs_of(tmp_path)
-    with pytest.raises(LaunchError, match=r"0\.sh: SLURM refused it\. .*[Ii]nvalid partition"):
-        send([run], tmp_path / "results", partition="nowhere")
+    with pytest.raises(LaunchError, match=r"0\.sh: SLURM refused it\. .*[Ii]nvalid partition") as refused:
+        send([run], tmp_path / "results", partition="nowhere", sbatch=["--comment=mine"])
+    assert "Partitions here: main, preempt, preempt0, short." in str(refused.value)
+    for asked in ("partition=nowhere", "time=0-00:10:00", "comment=mine"):
+        assert asked in str(refused.value)
     assert states([run], tmp_path / "results") == {run.id: State.PLANNED}
+
+
+def test_a_run_under_which_all_nodes_failed_is_sent_all_the_same_without_the_users_secrets(
+    tmp_path, slurm, monkeypatch
+):
+    monkeypatch.setenv("A_SECRET", "token")
+    run = StandInRun("run")
+    folder(tmp_path, run).ask(Asked.of(run))
+    for node in slurm.nodes:
+        folder(tmp_path, run).note_failure(FailedAttempt(FailureKind.NODE, "it was lost", node=node))
+    seen = f"open({str(tmp_path / 'seen')!r}, 'w').write(str('A_SECRET' in os.environ))"
+    code = f"import os, runpy, sys; {seen}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    send([run], tmp_path, (sys.executable, "-c", code, WORKER[1]), export="PATH,HOME,PYTHONPATH,LANG")
+    (array,) = map(JobArray.read, tmp_path.glob("slurm/*/*.json"))
+    assert array.avoid == ()
+    assert end([run], tmp_path) == {"run": State.FINISHED}, logs(tmp_path)
+    assert (tmp_path / "seen").read_text() == "False"
 
 
 def test_a_job_that_somebody_cancels_by_hand_counts_as_cancelled_and_is_submitted_again(tmp_path):

@@ -1,6 +1,5 @@
 """Which runs share a job, and which jobs an array: from requests and a site, with no SLURM."""
 
-import json
 import random
 from dataclasses import replace
 
@@ -71,10 +70,6 @@ def test_by_itself_a_run_is_a_task(request_of, tmp_path):
     assert array.job_name == "flipscale-S-0"
 
 
-def test_nothing_is_no_array():
-    assert arranged([]) == []
-
-
 def test_an_array_has_so_many_tasks_at_most(request_of):
     arrays = arranged([request_of(f"run-{number}") for number in range(7)], size=3)
     assert tasks(arrays) == [
@@ -109,19 +104,6 @@ def test_runs_whose_nodes_failed_are_in_arrays_that_avoid_them(request_of):
         ({0: ("b",), 1: ("d",)}, ("n1", "n2")),
         ({0: ("c",)}, ("n1",)),
     ]
-
-
-def test_an_array_reads_back_as_it_was_written(request_of, tmp_path):
-    (array,) = arranged([request_of("a", "p", bad=["n1"])], under_way={"p": "7_3"}, memory_per_process="4G")
-    array.write(tmp_path / "slurm")
-    assert array.path(tmp_path / "slurm") == tmp_path / "slurm" / "S" / "0.json"
-    assert array.log(tmp_path / "slurm", 12) == tmp_path / "slurm" / "S" / "0_12.log"
-    assert JobArray.read(tmp_path / "slurm" / "S" / "0.json") == array
-
-
-def test_a_submission_may_have_dashes_in_its_name(tmp_path):
-    array = JobArray("20260101-120000-a1b2c3-10", {}, Resources(), 1, (), DEFAULTS, "", ())
-    assert array.path(tmp_path) == tmp_path / "20260101-120000-a1b2c3" / "10.json"
 
 
 # Children
@@ -172,53 +154,6 @@ def test_children_of_other_needs_than_their_parents_follow_them_all_the_same(req
     assert (arrays[1].after, arrays[1].resources) == ("S-0", Resources(gpus=0))
 
 
-def test_grandchildren_follow_children(request_of):
-    arrays = arranged(
-        [request_of("a"), request_of("b"), request_of("b-tuned", "b"), request_of("b-tuned-eval", "b-tuned")]
-    )
-    assert tasks(arrays) == [{0: ("a",), 1: ("b",)}, {1: ("b-tuned",)}, {1: ("b-tuned-eval",)}]
-    assert after(arrays) == [("S-0", None), ("S-1", "S-0"), ("S-2", "S-1")]
-
-
-def test_each_grandchild_follows_its_own_parent(request_of):
-    arrays = arranged(
-        [
-            request_of("a"),
-            request_of("a-0", "a"),
-            request_of("a-1", "a"),
-            request_of("a-0-eval", "a-0"),
-            request_of("a-1-eval", "a-1"),
-        ]
-    )
-    assert {name: (array.name, array.after) for array in arrays for (name,) in array.tasks.values()} == {
-        "a": ("S-0", None),
-        "a-0": ("S-1", "S-0"),
-        "a-1": ("S-2", "S-0"),
-        "a-0-eval": ("S-3", "S-1"),
-        "a-1-eval": ("S-4", "S-2"),
-    }
-
-
-def test_grandchildren_of_several_chunks_follow_their_own(request_of):
-    arrays = arranged(
-        [
-            request_of("a"),
-            request_of("a-0", "a"),
-            request_of("a-0-eval", "a-0"),
-            request_of("b"),
-            request_of("b-0", "b"),
-            request_of("b-0-eval", "b-0"),
-        ],
-        size=1,
-    )
-    assert [list(array.tasks) for array in arrays] == [[0]] * 6
-    found = {name: (array.name, array.after) for array in arrays for (name,) in array.tasks.values()}
-    assert found["a-0"][1] == found["a"][0]
-    assert found["b-0"][1] == found["b"][0]
-    assert found["a-0-eval"][1] == found["a-0"][0]
-    assert found["b-0-eval"][1] == found["b-0"][0]
-
-
 def test_children_of_a_run_that_somebody_else_does_wait_for_its_job(request_of):
     arrays = arranged(
         [
@@ -236,11 +171,6 @@ def test_children_of_a_run_that_somebody_else_does_wait_for_its_job(request_of):
         ({0: ("q-0",)}, None, ("8_0",)),
         ({1: ("p-1-eval",)}, "S-1", ()),
     ]
-
-
-def test_a_parent_that_is_done_is_not_waited_for(request_of):
-    (array,) = arranged([request_of("a"), request_of("b", "done")])
-    assert (dict(array.tasks), array.after, array.after_jobs) == ({0: ("a",), 1: ("b",)}, None, ())
 
 
 # open_clip's program
@@ -283,15 +213,6 @@ def test_a_run_too_long_to_be_packed_stays_alone(request_of):
         pack={"time": 3600},
     )
     assert tasks(arrays) == [{0: ("a", "b")}, {0: ("long",), 1: ("c",)}]
-
-
-def test_a_run_of_unknown_length_stays_alone(request_of):
-    unknown = request_of("unknown")
-    unknown = replace(unknown, asked=replace(unknown.asked, cost=None))
-    assert tasks(arranged([unknown, request_of("a", hours=0.1)], pack={"time": 3600})) == [
-        {0: ("a",)},
-        {0: ("unknown",)},
-    ]
 
 
 def test_the_hours_of_several_gpus_pass_at_once(request_of):
@@ -359,20 +280,7 @@ def test_runs_of_different_needs_or_nodes_are_packed_apart(request_of):
     ]
 
 
-def test_packed_tasks_are_in_chunks_too(request_of):
-    runs = [request_of(f"r{number}", hours=0.5) for number in range(7)]
-    arrays = arranged(runs, pack={"time": 3600}, size=2)
-    assert tasks(arrays) == [{0: ("r0", "r1"), 1: ("r2", "r3")}, {0: ("r4", "r5"), 1: ("r6",)}]
-
-
 # Packed beside each other
-
-
-def test_runs_share_the_devices_of_one(request_of):
-    arrays = arranged([request_of(f"r{number}") for number in range(7)], pack={"share": 3})
-    assert [(dict(array.tasks), array.lanes) for array in arrays] == [
-        ({0: ("r0", "r1", "r2"), 1: ("r3", "r4", "r5"), 2: ("r6",)}, 3)
-    ]
 
 
 def test_in_several_lanes_the_time_passes_at_once(request_of):
@@ -403,22 +311,6 @@ def test_so_many_runs_share_a_gpu_as_fit_with_a_fifth_left(request_of, share, me
     arrays = arranged(runs, pack={"share": share, "device_memory": "80G"})
     assert {array.lanes for array in arrays} == {lanes}
     assert max(len(ids) for array in arrays for ids in array.tasks.values()) == lanes
-
-
-def test_large_runs_and_small_ones_have_different_lanes(request_of):
-    runs = [request_of(f"r{at}", memory=(10 if at % 2 else 30) * GIB) for at in range(6)]
-    arrays = arranged(runs, pack={"share": 4, "device_memory": "80G"})
-    assert [(dict(array.tasks), array.lanes) for array in arrays] == [
-        ({0: ("r0", "r2"), 1: ("r4",)}, 2),
-        ({0: ("r1", "r3", "r5")}, 4),
-    ]
-
-
-def test_the_memory_of_a_gpu_is_nothing_to_runs_without_one(request_of):
-    arrays = arranged(
-        [request_of(f"r{at}", gpus=0, memory=90 * GIB) for at in range(2)], pack={"share": 2, "device_memory": "80G"}
-    )
-    assert [(dict(array.tasks), array.lanes) for array in arrays] == [({0: ("r0", "r1")}, 2)]
 
 
 def test_a_job_of_a_whole_node_has_as_many_runs_as_it_has_gpus_for(request_of):
@@ -521,29 +413,12 @@ def test_of_packed_runs_it_is_what_they_take_together(timed):
     assert array.time == 2 * 1200 + 15 * 60 + DEFAULTS["warning"]
 
 
-def test_lanes_share_what_they_take(timed):
-    runs = [timed(name, 600.0) for name in "abcd"]
-    (array,) = arranged(runs, pack={"time": 3600, "share": 2})
-    assert array.lanes == 2
-    assert array.time == 2 * (1200 + 600) + 15 * 60 + DEFAULTS["warning"]
-
-
 def test_without_a_probe_of_all_of_them_there_is_no_limit(timed, request_of):
     assert [array.time for array in arranged([timed("a", 60.0), request_of("b")])] == [None]
 
 
 def test_what_the_site_says_goes_first(timed):
     assert [array.time for array in arranged([timed("a", 60.0)], time=3600)] == [None]
-
-
-def test_a_limit_is_written_down_with_the_array(timed, tmp_path):
-    (array,) = arranged([timed("a", 60.0)])
-    array.write(tmp_path)
-    assert JobArray.read(array.path(tmp_path)).time == array.time
-    path = array.path(tmp_path)
-    of_an_older_version = {name: value for name, value in json.loads(path.read_text()).items() if name != "time"}
-    path.write_text(json.dumps(of_an_older_version))
-    assert JobArray.read(path).time is None
 
 
 # Whatever the runs and the site

@@ -210,14 +210,6 @@ def test_no_option_can_write_another_line_into_the_script(array):
         script_of(array, Path("/results/slurm"))
 
 
-def test_results_in_a_folder_whose_name_has_a_line_break_are_refused(tmp_path):
-    with pytest.raises(LaunchError, match=r"^--output would be '.*my\\nresults/slurm"):
-        script_of(PLAIN, tmp_path / "my\nresults" / "slurm")
-
-
-# The worker
-
-
 def test_a_worker_is_one_step_of_the_job():
     assert worker_command(PLAIN, [Path("/results/runs/a"), Path("/results/runs/b")]) == [
         "srun",

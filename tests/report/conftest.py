@@ -25,7 +25,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     queue = LocalQueue.read(written.parent)
     assert queue is not None
     # A worker looks for what is left once more before it ends, and would do again what is taken away below.
-    wait_until(lambda: not queue.alive(), "the end of the worker")
+    wait_until(lambda: not queue.lives, "the end of the worker")
     planned = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=here).stdout)["runs"]
     oom, code, lost = (here / "results/runs" / planned[number]["id"] for number in (0, 2, 7))
     for run in (oom, code, lost):

@@ -1,34 +1,47 @@
-"""Hands runs to workers of this machine, and stops them.
+"""Runs on this machine: one worker for each GPU, or for each core without GPUs, and one list of runs for all.
 
-A submission is a list of runs and the workers that share it. Each worker has a GPU or a core of this machine to itself
-by holding its lock.
+A worker is an attendant (task.py), which starts `train` on the whole list and sees it through as on a cluster. `train`
+does runs that no other process holds, so the leases are the queue. Workers have their own sessions and outlive the
+terminal. A second submission waits for the first one's GPUs and cores: each has a lock, which a worker holds for life.
+A submission is a folder, results/local/NAME:
+
+    workers.json     the list of runs, and the workers: pid, birth, GPUs or core
+    worker-K.log     the output of worker K
+    stopped.json     why the whole submission stopped, if it did
 """
 
 import atexit
-import contextlib
 import fcntl
 import os
 import re
 import secrets
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.guard import is_name, plain_file
+from flipscale.guard import are_names, plain_file
 from flipscale.launch.attend import why_stopped
-from flipscale.launch.launcher import STOP_SECONDS, TRAIN, JobState, Request, by_resources, grouped, threads
+from flipscale.launch.launcher import (
+    STOP_SECONDS,
+    TRAIN,
+    JobState,
+    Request,
+    by_resources,
+    grouped,
+    read_record,
+    threads,
+)
 from flipscale.launch.site import Site
 from flipscale.launch.stall import kill_tree
-from flipscale.plain_files import read_json_object, record_of
-from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, is_ours, write_json
+from flipscale.plain_files import record_of
+from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, write_json
 from flipscale.settings import JsonObject
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
@@ -62,117 +75,65 @@ class LocalLauncher:
 
     def _submit(self, requests: Sequence[Request]) -> list[Job]:
         """Start workers for runs that need the same resources."""
-        groups = slots_for(requests[0].resources.gpus)
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        queue = LocalQueue(self.home / name, [request.id for request in requests])
-        queue.path.mkdir(parents=True)
-        queue.start(self.command, groups, min(len(requests), self.workers or len(groups)))
+        groups = slots_for(requests[0].resources.gpus)[: self.workers]
+        path = self.home / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        path.mkdir(parents=True)
+        queue = LocalQueue(socket.gethostname(), tuple(request.id for request in requests))
+        start_workers(path, queue, self.command, groups)
         now = time.time()
-        return [Job(request.id, self.name, name, now, log=str(queue.path)) for request in requests]
+        return [Job(request.id, self.name, path.name, now, log=str(path)) for request in requests]
 
     def preview(self, requests: Sequence[Request]) -> str:
         said = []
         for alike in grouped(requests, by_resources):
-            groups = slots_for(alike[0].resources.gpus)
-            workers = min(len(alike), self.workers or len(groups))
-            said.append(f"# {count(workers, 'worker')} for {count(len(alike), 'run')}\n{shlex.join(self.command)} \\\n")
+            workers = min(len(alike), len(slots_for(alike[0].resources.gpus)[: self.workers]))
+            words = [shlex.join(self.command), *(shlex.quote(str(request.folder.path.resolve())) for request in alike)]
             said.append(
-                " \\\n".join(f"    {shlex.quote(str(request.folder.path.resolve()))}" for request in alike) + "\n"
+                f"# {count(workers, 'worker')} for {count(len(alike), 'run')}\n" + " \\\n    ".join(words) + "\n"
             )
         return "".join(said)
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         """'waiting' while a worker of the submission lives, which takes up the remaining runs."""
-        states = {}
-        for name in {job.id for job in jobs}:
-            if stopped := why_stopped(self.home / name):
-                states[name] = JobState(State.CANCELLED, stopped)
-                continue
-            try:
-                queue = LocalQueue.read(self.home / name)
-                states[name] = JobState(State.WAITING if queue and queue.alive() else None)
-            except DamagedFile as error:
-                states[name] = JobState(None, f"it is not known whether its worker is alive: {error}")
-        return {job.run_id: states[job.id] for job in jobs}
+        looks = {name: self._look(name) for name in {job.id for job in jobs}}
+        return {job.run_id: looks[job.id] for job in jobs}
+
+    def _look(self, name: str) -> JobState:
+        if stopped := why_stopped(self.home / name):
+            return JobState(State.CANCELLED, stopped)
+        try:
+            queue = LocalQueue.read(self.home / name)
+        except DamagedFile as error:
+            return JobState(None, f"it is not known whether its worker is alive: {error}")
+        return JobState(State.WAITING if queue and queue.lives else None)
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Wait until attendants have stopped these runs, which are marked as cancelled, and go on with the others.
+        """Wait until attendants have stopped these runs, which are marked as cancelled; they go on with the others.
 
-        If nothing is left of a list, all its workers are stopped. Workers that do not stop are killed; LaunchError if
-        another host or a foreign process holds a run. No worker is started.
+        Processes that do not stop are killed. LaunchError if another host or a foreign process holds a run.
         """
-        cancelled = {job.run_id for job in jobs}
-        for queue in self._queues_with(cancelled):
-            if not queue.left():
-                _stop(queue, queue.alive())
-        self._end_held(cancelled)
-
-    def _queues_with(self, run_ids: Set[str]) -> "list[LocalQueue]":
-        """The queues at work that have any of these runs on their list.
-
-        There may be several of a run: one that was cancelled and is submitted again is on two lists.
-        """
-        queues = []
-        for path in sorted(self.home.glob("*/workers.json")):
-            # A damaged list names no workers, but the lease of a run names its holder, which is waited for.
-            with contextlib.suppress(DamagedFile):
-                queue = LocalQueue.read(path.parent)
-                if queue and queue.alive() and run_ids & {run.id for run in queue.folders}:
-                    queues.append(queue)
-        return queues
-
-    def _end_held(self, run_ids: Set[str]) -> None:
-        """Wait until no process holds these runs; kill those that take too long; raise for one on another host."""
         end = time.monotonic() + STOP_SECONDS
-        while held := list(self._held(run_ids)):
-            for run_id, holder in held:
-                if self._is_a_strangers(run_id, holder):
+        runs = [RunFolder(self.home.parent / RUNS_FOLDER / job.run_id) for job in jobs]
+        while held := [(run, holder) for run in runs if (holder := _local_holder(run))]:
+            for run, holder in held:
+                is_ours = not holder.is_here or holder.may_be_signalled(run.path)
+                if not is_ours and is_alive(holder.pid, holder.born):  # It may just have ended.
                     raise LaunchError(
-                        f"{run_id} is marked as cancelled. Its lease names process {holder.pid}, which is not a "
+                        f"{run.id} is marked as cancelled. Its lease names process {holder.pid}, which is not a "
                         "training of yours for this results folder, so no signal was sent; its owner has to end "
                         "it."
                     )
                 if time.monotonic() > end and not holder.is_here:
-                    raise LaunchError(f"{run_id} runs on {holder.host} and has not stopped; end it there.")
+                    raise LaunchError(f"{run.id} runs on {holder.host} and has not stopped; end it there.")
                 if time.monotonic() > end:
                     kill_tree(holder.pid)
             time.sleep(0.05)
 
-    def _held(self, run_ids: Set[str]) -> Iterator[tuple[str, Holder]]:
-        """Those of these runs that local workers hold, with their holders."""
-        for run_id in sorted(run_ids):
-            holder = self._run(run_id).holder()
-            if holder and holder.alive and holder.job is not None and holder.job.startswith("local/"):
-                yield run_id, holder
 
-    def _is_a_strangers(self, run_id: str, holder: Holder) -> bool:
-        """Whether the lease names a living process of this machine that is none of ours."""
-        is_ours = not holder.is_here or holder.may_be_signalled(self._run(run_id).path)
-        return not is_ours and is_alive(holder.pid, holder.born)  # It may just have ended.
-
-    def _run(self, run_id: str) -> RunFolder:
-        return RunFolder(self.home.parent / RUNS_FOLDER / run_id)
-
-
-# Stopping
-
-
-def _stop(queue: "LocalQueue", doomed: "Sequence[LocalWorker]") -> None:
-    """Ask these workers of the list to stop, wait until they have, and kill with all that they started those that do
-    not. A process that is not a worker of the list gets no signal, whatever workers.json says."""
-    ours = queue.ours()
-    workers = [worker for worker in doomed if worker in ours]
-    for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGTERM)
-    end = time.monotonic() + STOP_SECONDS
-    while any(worker.lives for worker in workers) and time.monotonic() < end:
-        time.sleep(0.05)
-    for worker in workers:
-        if worker.lives:
-            kill_tree(worker.pid)
-    while any(worker.lives for worker in workers):
-        time.sleep(0.05)
+def _local_holder(run: RunFolder) -> Holder | None:
+    """The living local worker that holds the run."""
+    holder = run.holder()
+    return holder if holder and holder.alive and (holder.job or "").startswith("local/") else None
 
 
 # The list of runs and its workers
@@ -195,23 +156,9 @@ class LocalWorker:
     """`run.birth` of the pid, as pids are used again."""
     slots: tuple[str, ...]
     """The GPUs ("gpu-0") or the core ("core-3") it has to itself."""
-    log: str
-
-    @property
-    def lives(self) -> bool:
-        _started[:] = [process for process in _started if process.poll() is None]
-        return is_alive(self.pid, self.born)
 
 
 @dataclass(frozen=True)
-class _WrittenQueue:
-    """What workers.json holds."""
-
-    host: str
-    folders: tuple[str, ...]
-    workers: tuple[JsonObject, ...]
-
-
 class LocalQueue:
     """A list of runs and the workers that do them, as workers.json holds them.
 
@@ -219,99 +166,83 @@ class LocalQueue:
     they are known by their ids, in the results folder that holds the list.
     """
 
-    def __init__(self, path: Path, run_ids: Sequence[str], workers: Sequence[LocalWorker] = ()):
-        self.path = path
-        runs = path.parents[1] / RUNS_FOLDER
-        self.folders = [RunFolder(runs / run_id) for run_id in run_ids]
-        self.workers = list(workers)
+    host: str
+    runs: tuple[str, ...]
+    """Their ids."""
+    workers: tuple[LocalWorker, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
-        """The submission of that folder; None if there is none, or if its workers are on another host. DamagedFile
-        where workers.json cannot be read."""
+        """The submission of that folder; None if there is none. DamagedFile where workers.json cannot be read."""
+
+        def known(written: JsonObject) -> JsonObject:
+            are_names(written["runs"])
+            return {"workers": tuple(record_of(LocalWorker, each) for each in written["workers"])}
+
         try:
-            data = read_json_object(path / "workers.json")
+            return read_record(cls, path / "workers.json", known)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            written = record_of(_WrittenQueue, data)
-            workers = [record_of(LocalWorker, worker) for worker in written.workers]
-        except ValueError as error:
-            raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no flipscale workers.") from error
-        if written.host != socket.gethostname():
-            return None
-        # Versions before this one wrote whole paths.
-        run_ids = [os.path.basename(folder) for folder in written.folders]
-        return cls(path, list(filter(is_name, run_ids)), workers)
 
-    def alive(self) -> list[LocalWorker]:
-        return [worker for worker in self.workers if worker.lives]
+    def write(self, path: Path) -> None:
+        write_json(path / "workers.json", {"schema": 1, **asdict(self)})
 
-    def ours(self) -> list[LocalWorker]:
-        """The living workers that this submission started, and that may be signalled."""
-        return [worker for number, worker in enumerate(self.workers) if worker.lives and self._is_ours(number, worker)]
+    def folders(self, path: Path) -> list[RunFolder]:
+        return [RunFolder(path.parents[1] / RUNS_FOLDER / run_id) for run_id in self.runs]
 
-    def _is_ours(self, number: int, worker: LocalWorker) -> bool:
-        job = f"local/{self.path.name}/{number}"
-        return is_ours(worker.pid, worker.born, argument=str(self.path), variable=JOB, values=[job])
+    @property
+    def lives(self) -> bool:
+        """Whether any of the workers lives. Those of another host are not seen from here."""
+        _started[:] = [process for process in _started if process.poll() is None]
+        return self.host == socket.gethostname() and any(is_alive(each.pid, each.born) for each in self.workers)
 
-    def left(self) -> list[RunFolder]:
-        """The runs that are not done and not cancelled, held ones included."""
-        return [folder for folder in self.folders if not folder.is_over()]
 
-    def start(self, command: Sequence[str], groups: Sequence[tuple[str, ...]], count: int) -> None:
-        """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json.
+def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups: Sequence[tuple[str, ...]]) -> None:
+    """Start a worker of the queue for each run, at most one on each group of slots, free ones first. Writes
+    workers.json.
 
-        command: what each executes on the runs.
-        """
-        if count <= 0:
-            return
-        self._write()  # It is what a worker reads first.
-        slots = self.path.parent / "slots"
-        slots.mkdir(exist_ok=True)
-        locks = {group: [open_lock(slots, slot) for slot in group] for group in groups}
-        try:
-            free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
-            for group in free_first[:count]:
-                self.workers.append(self._start_one(command, group, locks[group]))
-        finally:
-            for lock in (lock for group in locks.values() for lock in group):
-                os.close(lock)
-            self._write()
+    command: what each executes on the runs.
+    """
+    queue.write(path)  # It is what a worker reads first.
+    folder = path.parent / "slots"
+    folder.mkdir(exist_ok=True)
+    locks = {group: [open_lock(folder, slot) for slot in group] for group in groups}
+    try:
+        free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
+        for number, group in enumerate(free_first[: len(queue.runs)]):
+            worker = _start_worker(path, number, command, group, locks[group])
+            queue = replace(queue, workers=(*queue.workers, worker))
+    finally:
+        for lock in (lock for group in locks.values() for lock in group):
+            os.close(lock)
+        queue.write(path)
 
-    def _start_one(self, command: Sequence[str], group: tuple[str, ...], locks: Sequence[int]) -> LocalWorker:
-        number = len(self.workers)
-        environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}/{number}", ATTEMPT: "0"}
-        if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(self.path), str(number)]
-        log = self.log(number)
-        with open(log, "ab", opener=plain_file) as output:
-            process = subprocess.Popen(
-                [*task, ",".join(map(str, locks)), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-                pass_fds=locks,
-            )
-        _started.append(process)
-        # A worker that is dead already has no birth; '' is none that a living process has.
-        return LocalWorker(process.pid, birth(process.pid) or "", group, str(log))
 
-    def log(self, number: int) -> Path:
-        """The log of the worker of this number and its `train`."""
-        return self.path / f"worker-{number}.log"
+def _start_worker(
+    path: Path, number: int, command: Sequence[str], group: tuple[str, ...], locks: Sequence[int]
+) -> LocalWorker:
+    environment = {**os.environ, **threads(1), JOB: f"local/{path.name}/{number}", ATTEMPT: "0"}
+    if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(path), str(number)]
+    with open(worker_log(path, number), "ab", opener=plain_file) as output:
+        process = subprocess.Popen(
+            [*task, ",".join(map(str, locks)), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            pass_fds=locks,
+        )
+    _started.append(process)
+    # A worker that is dead already has no birth; '' is none that a living process has.
+    return LocalWorker(process.pid, birth(process.pid) or "", group)
 
-    def _write(self) -> None:
-        written = {
-            "schema": 1,
-            "host": socket.gethostname(),
-            "folders": [folder.id for folder in self.folders],
-            "workers": [asdict(worker) for worker in self.workers],
-        }
-        write_json(self.path / "workers.json", written)
+
+def worker_log(path: Path, number: int) -> Path:
+    """The log of the worker of this number and its `train`."""
+    return path / f"worker-{number}.log"
 
 
 # The GPUs and cores of this machine

@@ -5,7 +5,6 @@ submission through beside the other workers. Its children hold the locks too, so
 given out again before the training, which the kernel then asks to stop, has ended.
 """
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -17,28 +16,26 @@ from pathlib import Path
 
 from flipscale.launch.attend import Attendant, Breaker
 from flipscale.launch.launcher import Attempt
-from flipscale.launch.local.launcher import LocalQueue
-from flipscale.launch.workers import ASKED_TO_STOP, Workers
+from flipscale.launch.local.launcher import LocalQueue, worker_log
+from flipscale.launch.workers import ASKED_TO_STOP, Workers, ends_with_this_process
 from flipscale.run import JOB, RunFolder
 
 LOCAL_AROUND_SECONDS = 0.5
 """Seconds between checks of run folders. On a local disk checks are cheap, and `cancel` waits for them."""
-
-_SET_PARENT_DEATH_SIGNAL = 1
-"""prctl's number for it."""
 
 
 def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) -> int:
     for lock in locks:
         fcntl.flock(lock, fcntl.LOCK_EX)
     queue = LocalQueue.read(path)
-    assert queue is not None, "it was started on the host that wrote it"
+    assert queue is not None, "it is written before its workers are started"
+    runs = queue.folders(path)
     attendant = Attendant(
-        queue.folders,
+        runs,
         # The machine has no name that a scheduler would know, and is not to be avoided.
         Attempt(os.environ[JOB], number=0, node=""),
-        Workers(partial(_start, command, locks), queue.log(number)),
-        Breaker(path, lambda: None, lambda: queue.folders),
+        Workers(partial(_start, command, locks), worker_log(path, number)),
+        Breaker(path, lambda: None, lambda: runs),
         around_seconds=LOCAL_AROUND_SECONDS,
         elsewhere=False,
     )
@@ -52,20 +49,11 @@ def _start(
     command: Sequence[str], locks: Sequence[int], runs: Sequence[RunFolder], lane: int
 ) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [*command, *(str(run.path) for run in runs)],
+        ends_with_this_process([*command, *(str(run.path) for run in runs)]),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=locks,
-        preexec_fn=partial(_end_with, os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)),
     )
-
-
-def _end_with(attendant: int, prctl: "ctypes._NamedFuncPointer | None") -> None:
-    """Have the kernel ask this process to stop when its attendant is gone. Other systems than Linux cannot."""
-    if prctl is not None:
-        prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
-    if os.getppid() != attendant:
-        os._exit(1)
 
 
 if __name__ == "__main__":

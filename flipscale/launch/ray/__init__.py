@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster: one Ray job for a submission, and in it one Ray Tune experiment with a trial for each run.
+"""Ray: one Ray job for a submission, and in it one Ray Tune experiment with a trial for each run.
 
 A submission is a folder, results/ray/NAME:
 
@@ -13,12 +13,6 @@ A submission is a folder, results/ray/NAME:
 The driver lives in the cluster, so nobody has to wait for it. Tune's own folder is a scratch one: what happened is in
 the run folders, and all else can be rebuilt from these files by any later process. The launcher alone runs where
 commands are typed; it imports Ray when a cluster is talked to.
-
-launcher.py  the launcher
-trials.py    which runs share a trial, and what it asks Ray for
-cluster.py   which Ray is meant, and what its Jobs API is asked
-driver.py    what the Ray job does: hands runs to Ray Tune
-trial.py     what a trial does: an attendant for its runs, and its processes in the trial's bundles
 """
 
 from flipscale.launch.ray.launcher import RayLauncher

@@ -37,6 +37,7 @@ from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
 from flipscale.launch.states import StateReader
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
+from flipscale.settings import JsonObject
 
 MAX_FAILURES = 10
 """How often Ray Tune restarts a trial after losing its node or process. A run is given up earlier, by its policy."""
@@ -76,17 +77,17 @@ class TrialQueue(Searcher):
 
     def _next_task(self) -> int | None:
         """Take the first task that can begin from those that wait, and drop those of which nothing is left."""
-        here = {run_id for index in (*self.waiting, *self.out.values()) for run_id in self.trials.tasks[index].runs}
+        open_ = {run.id for index in (*self.waiting, *self.out.values()) for run in self.trials.run_folders(index)}
         for index in list(self.waiting):
             left = self.left(index)
-            if left and self._waits(left, here - set(self.trials.tasks[index].runs)):
+            if left and self._waits(left, open_):
                 continue
             self.waiting.remove(index)
             if left:
                 return index
         return None
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: JsonObject | None = None, error: bool = False) -> None:
         index = self.out.pop(trial_id, None)
         if index is not None and not error and (result or {}).get("again"):
             self.waiting.insert(0, index)
@@ -94,16 +95,15 @@ class TrialQueue(Searcher):
 
     def left(self, index: int) -> list[RunFolder]:
         """The runs of a task that are to be done and are still asked of it."""
-        runs = map(self.trials.run, self.trials.tasks[index].runs)
-        return [run for run in runs if not run.is_over() and self.trials.is_ours(run, index)]
+        return [run for run in self.trials.run_folders(index) if not run.is_over() and self.trials.is_ours(run, index)]
 
     def is_over(self) -> bool:
         """Whether nothing is left of any task, nor in anybody's hands."""
         tasks = {*self.waiting, *self.out.values()}
         if not self._is_stopped() and any(self.left(index) for index in tasks):
             return False
-        runs = [self.trials.run(run_id) for index in tasks for run_id in self.trials.tasks[index].runs]
-        return not any(holder.alive for run in runs if (holder := run.holder()))
+        holders = [run.holder() for index in tasks for run in self.trials.run_folders(index)]
+        return not any(holder.alive for holder in holders if holder)
 
     def save(self, checkpoint_path: str) -> None:
         """There is nothing to save."""
@@ -111,15 +111,14 @@ class TrialQueue(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """There is nothing to restore."""
 
-    def _waits(self, runs: Sequence[RunFolder], here: set[str]) -> bool:
-        """Whether a parent of the runs is still under way, here or elsewhere."""
+    def _waits(self, runs: Sequence[RunFolder], open_: set[str]) -> bool:
+        """Whether a parent of the runs is still under way: in one of the tasks that are open, or elsewhere."""
+        mine = {run.id for run in runs}
         parents = {parent for run in runs if not run.is_trained and (asked := run.asked()) for parent in asked.parents}
-        open_ = [run for run in map(self.trials.run, sorted(parents)) if not run.is_over()]
-        if any(run.id in here for run in open_):
-            return True
-        ids = {run.id for run in runs}
-        elsewhere = [run for run in open_ if run.id not in ids]
-        return any(look.state in ACTIVE for look in self.reader.read(elsewhere).values())
+        left = [run for run in map(self.trials.run, sorted(parents - mine)) if not run.is_over()]
+        return any(run.id in open_ for run in left) or any(
+            look.state in ACTIVE for look in self.reader.read(left).values()
+        )
 
     def _is_stopped(self) -> bool:
         return self.path.with_name("stopped.json").exists()
@@ -141,7 +140,7 @@ class Watch(tune.Callback):
             raise SystemExit(0)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        """Keep the last exception of a trial whose restarts are used up."""
+        """Keep the last line of the exception of a trial whose restarts are used up."""
         # `trial.get_error` reads a copy, which may come later.
         said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip() if trial.error_file else ""
         print(said, flush=True)
@@ -156,7 +155,8 @@ def main(path: Path) -> int:
     threading.Thread(target=_beat, args=(path.with_name("driver.json"),), daemon=True).start()
     # To count how many callbacks are its own, Tune would load all of MLflow: a third of this process's CPU time.
     sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]
-    ray.init(log_to_driver=False)
+    # A trial's worker has to live a moment longer than the trial, to write its checkpoint (`trial._popen`).
+    ray.init(log_to_driver=False, runtime_env={"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}})
     queue = TrialQueue(path, trials)
     # What happened is in the run folders, so Tune's own folder is a passing one.
     with tempfile.TemporaryDirectory(prefix="flipscale-tune-") as scratch:
@@ -179,7 +179,7 @@ def main(path: Path) -> int:
     return 0
 
 
-def _request(trials: Trials, config: Mapping[str, Any]) -> Any:
+def _request(trials: Trials, config: JsonObject) -> Any:
     """The resources of a trial: a bundle for each process, on other nodes than those that failed under its runs."""
     bundles = bundles_of(trials.tasks[config["task"]], trials.site)
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

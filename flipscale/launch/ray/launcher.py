@@ -51,7 +51,9 @@ class RayLauncher:
         self.python = self.site["python"] or sys.executable
         self.command = tuple(command or (self.python, *TRAIN[1:]))
         if wrong := keys_not_here(self.site):
-            raise LaunchError(f"This site file is not for --on ray. Leave out {'; '.join(wrong)}.")
+            raise LaunchError(
+                f"This site file is not for --on ray: Ray cannot follow {', '.join(wrong)}. Leave that out."
+            )
 
     @property
     def site_name(self) -> str:

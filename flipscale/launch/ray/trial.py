@@ -12,7 +12,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from flipscale.guard import plain_file
 from flipscale.launch.attend import Attendant, Breaker, Ending
 from flipscale.launch.launcher import Attempt, threads
 from flipscale.launch.ray.trials import RayNode, Task, Trials, bundles_of, job_id
-from flipscale.launch.workers import Workers
+from flipscale.launch.workers import Workers, ends_with_this_process
 from flipscale.plain_files import read_text
 from flipscale.run import ATTEMPT, CONNECT, JOB, NODE, FailureKind, RunFolder
 
@@ -60,7 +59,7 @@ class Trial(tune.Trainable):
             Workers(partial(_start, trials, task, attempt, log), log),
             Breaker(path.parent, lambda: None, trials.run_folders),
             node_failed=partial(_node_failed, starts),
-            stalled=trials.site.get("stalled"),
+            stalled=trials.site["stalled"],
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None
@@ -89,13 +88,13 @@ class Trial(tune.Trainable):
 
 def _own_node() -> RayNode:
     """This node, as Ray describes it. Its name is its address unless somebody gave it one."""
-    here = ray.get_runtime_context().get_node_id()
-    return next(node for node in _nodes() if node["NodeID"] == here)
+    return _node(ray.get_runtime_context().get_node_id())
 
 
-def _nodes() -> list[RayNode]:
-    """All nodes that Ray knows, dead ones included."""
-    return list(ray.nodes())  # type: ignore[no-untyped-call]
+def _node(node_id: str | None) -> RayNode:
+    """The node of this id, dead or alive; empty where Ray knows none."""
+    nodes: list[RayNode] = ray.nodes()  # type: ignore[no-untyped-call]
+    return next((node for node in nodes if node["NodeID"] == node_id), {})
 
 
 def _starts_before(path: Path, node: RayNode) -> int:
@@ -111,7 +110,7 @@ def _start(
     trials: Trials, task: Task, attempt: Attempt, log: Path, runs: Sequence[RunFolder], lane: int
 ) -> "TrialWorker":
     environment = {JOB: attempt.job, ATTEMPT: str(attempt.number), NODE: attempt.node}
-    environment[CONNECT] = str(trials.site.get("connect", ""))
+    environment[CONNECT] = str(trials.site["connect"])
     return TrialWorker(trials, task, [run.path for run in runs], log, environment)
 
 
@@ -120,56 +119,15 @@ def _node_failed(starts: Path, name: str) -> bool:
     earlier = [json.loads(line) for line in read_text(starts).splitlines()][:-1]
     lost = next((start["id"] for start in reversed(earlier) if start["node"] == name), None)
     until = time.monotonic() + DEATH_SECONDS
-    while True:
-        node: RayNode = next((node for node in _nodes() if node["NodeID"] == lost), {})
-        if not node.get("Alive"):
-            return str(node.get("DeathReason", 0)) in _CRASHED
-        if time.monotonic() > until:
-            return False
+    while (node := _node(lost)).get("Alive") and time.monotonic() < until:
         time.sleep(0.5)
+    return not node.get("Alive") and str(node.get("DeathReason", 0)) in _CRASHED
 
 
 # A worker's processes: process 0 beside the attendant, each other one in a bundle of the trial's placement group.
-# Whoever started them may end in any way, as where the driver is killed: the kernel then sends each of them the signal
-# at which `train` writes a checkpoint and ends.
 
 APART_SECONDS = 10.0
 """Seconds that a worker's processes have to end by themselves after one of them has ended."""
-
-FAREWELL_SECONDS = 30.0
-"""How long this process may live after Ray has killed its children. Ray does so as it ends this process itself."""
-
-# Runs between a process of Ray's and a worker: it passes signals on and ends as the worker does. When Ray's processes
-# end, Ray kills their children, which is this one, and the kernel then sends the worker SIGTERM. It is killed itself
-# only in that case: for a worker that was killed it returns 137.
-_BETWEEN = """
-import ctypes, os, signal, sys
-parent, command = int(sys.argv[1]), sys.argv[2:]
-def end_with(parent, signum):
-    try:
-        ctypes.CDLL(None).prctl(1, signum)
-    except AttributeError:
-        pass
-    if os.getppid() != parent:
-        os._exit(1)
-end_with(parent, signal.SIGKILL)
-here, passed_on = os.getpid(), (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
-worker = os.fork()
-if worker == 0:
-    end_with(here, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        print(f"{command[0]}: {error.strerror}", file=sys.stderr, flush=True)
-        os._exit(127)
-for one in passed_on:
-    signal.signal(one, lambda signum, frame: os.kill(worker, signum))
-signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
-code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
-os._exit(code if code >= 0 else 128 - code)
-"""
 
 
 class TrialWorker:
@@ -179,17 +137,22 @@ class TrialWorker:
         bundles = bundles_of(task, trials.site)
         command = _command(trials, folders)
         environment = {**threads(trials.site["cpus_per_process"]), **environment}
-        self.others: list[Any] = []
         if task.resources.devices > 1:
             meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
             environment = {**environment, **meeting}
         self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log)
-        for rank in range(1, len(bundles)):
-            beside = log.with_name(f"{log.stem}-{rank}.log")
-            arguments = (command, {**environment, **_rank(rank, bundles)}, trials.folder, beside)
-            self.others.append(_in_bundle(rank, bundles[rank], *arguments))
+        self.others: list[Any] = [
+            _in_bundle(
+                rank,
+                bundles[rank],
+                command,
+                {**environment, **_rank(rank, bundles)},
+                trials.folder,
+                log.with_name(f"{log.stem}-{rank}.log"),
+            )
+            for rank in range(1, len(bundles))
+        ]
         self._apart_since: float | None = None
-        self._farewell_since: float | None = None
 
     @property
     def returncode(self) -> int:
@@ -198,8 +161,6 @@ class TrialWorker:
     def poll(self) -> int | None:
         """The exit code of process 0, once all have ended. Those that stay behind are ended."""
         code = self.leader.poll()
-        if code == -signal.SIGKILL and self._apart_since is None and self._may_be_farewell():
-            return None
         if not self.others:
             return code
         ended, alive = ray.wait(self.others, num_returns=len(self.others), timeout=0)
@@ -209,23 +170,12 @@ class TrialWorker:
             return code
         self._apart_since = self._apart_since or time.monotonic()
         if time.monotonic() - self._apart_since > APART_SECONDS:
-            self._end_the_rest(code, alive)
+            if code is None:
+                # A killed process counts as lost with its node: the node of another process may have failed.
+                os.killpg(self.leader.pid, signal.SIGKILL)
+            for reference in alive if code is not None else ():
+                ray.cancel(reference)
         return None
-
-    def _may_be_farewell(self) -> bool:
-        """Whether Ray may be about to end this process too, as it killed process 0. Then the worker is writing its
-        checkpoint, and nothing is wrong with it."""
-        self._farewell_since = self._farewell_since or time.monotonic()
-        return time.monotonic() - self._farewell_since < FAREWELL_SECONDS
-
-    def _end_the_rest(self, code: int | None, alive: Sequence[Any]) -> None:
-        """End the processes that stayed behind when one of them ended. code: of process 0, None while it lives."""
-        if code is None:
-            # A killed process counts as lost with its node: the node of another process may have failed.
-            os.killpg(self.leader.pid, signal.SIGKILL)
-            return
-        for reference in alive:
-            ray.cancel(reference)
 
     def send_signal(self, signum: int) -> None:
         """Signal process 0, which agrees with the others on when to stop."""
@@ -240,14 +190,13 @@ def _in_bundle(rank: int, bundle: Mapping[str, float], *arguments: Any) -> Any:
     more = {name: amount for name, amount in bundle.items() if name not in ("CPU", "GPU", "memory")}
     group = get_current_placement_group()
     assert group is not None, "Ray Tune starts a trial in a placement group"
-    place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
     remote = ray.remote(_run_to_its_end).options(
         num_cpus=bundle["CPU"],
         num_gpus=bundle.get("GPU", 0),
         memory=bundle.get("memory", 0),
         resources=more,
         max_retries=0,
-        scheduling_strategy=place,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
     )
     return remote.remote(*arguments)
 
@@ -265,11 +214,11 @@ def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], fold
 
 
 def _popen(command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> "subprocess.Popen[bytes]":
-    """The command in that folder."""
-    between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(os.getpid())]
+    """The command in that folder. It is asked to stop when this process of Ray's ends in any way, as where the driver
+    is killed: it then writes a checkpoint (driver.py keeps Ray from killing it first)."""
     with open(log, "ab", opener=plain_file) as output:
         return subprocess.Popen(
-            [*between, *command],
+            ends_with_this_process(command),
             cwd=folder if Path(folder).is_dir() else None,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,

@@ -5,43 +5,24 @@ one after another. A trial asks for a bundle for each process of its run.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.errors import DamagedFile
 from flipscale.guard import are_names
-from flipscale.launch.launcher import Request, by_resources, needs_of
+from flipscale.launch.launcher import Request, by_resources, needs_of, read_record
 from flipscale.launch.pack import bytes_of, filled, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
-from flipscale.plain_files import read_json_object, record_of
+from flipscale.plain_files import record_of
 from flipscale.run import RunFolder, write_json
-from flipscale.settings import Resources
+from flipscale.settings import JsonObject, Resources
 
-NOT_HERE: Mapping[str, str] = {
-    "cluster": "--address says which cluster",
-    "partition": "Ray has no partitions; --address says which cluster",
-    "account": "Ray keeps no accounts",
-    "qos": "Ray has no qualities of service",
-    "reservation": "Ray has no reservations",
-    "time": "Ray sets no time limits",
-    "warning": "Ray sets no time limits",
-    "gpus_per_node": "Ray places each process where a GPU is free",
-    "gres": "Ray has none; a node's other resources are declared when Ray starts there",
-    "processes_per_node": "Ray places each process where cores are free",
-    "constraint": "Ray has no features; name nodes to leave out under exclude",
-    "max_array_size": "Ray has no job arrays",
-    "sbatch": "there is no sbatch",
-    "srun": "there is no srun",
-    "export": "a driver inherits the environment of its Ray",
-    "container": "start Ray's nodes in the container",
-}
-"""Keys of a site file that a Ray cluster cannot follow, and why."""
-
-WHOLE_NODES = "Ray gives out single GPUs"
-"""Nor can it follow pack.whole_nodes."""
-
+NOT_HERE = (
+    *("cluster", "partition", "account", "qos", "reservation", "time", "warning", "gpus_per_node", "gres"),
+    *("processes_per_node", "constraint", "max_array_size", "sbatch", "srun", "export", "container"),
+)
+"""Keys of a site file that a Ray cluster cannot follow; nor can it follow pack.whole_nodes."""
 
 RayNode = Mapping[str, Any]
 """A node, as Ray describes it."""
@@ -89,19 +70,22 @@ class Trials:
     @classmethod
     def read(cls, path: Path) -> "Trials":
         """The submission of that submission.json. DamagedFile where it is not one."""
-        written = read_json_object(path)
-        try:
-            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in written["tasks"])
+
+        def known(written: JsonObject) -> JsonObject:
+            each = written["tasks"]
+            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in each)
             are_names(run_id for task in tasks for run_id in task.runs)
-            return record_of(cls, written, tasks=tasks)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedFile(f"{path}: {error}, so it is not a flipscale submission.") from error
+            return {"tasks": tasks}
+
+        return read_record(cls, path, known)
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")
 
-    def run_folders(self) -> Iterable[RunFolder]:
-        return (self.run(run_id) for task in self.tasks for run_id in task.runs)
+    def run_folders(self, index: int | None = None) -> list[RunFolder]:
+        """The runs of a task, or of all."""
+        tasks = self.tasks if index is None else [self.tasks[index]]
+        return [self.run(run_id) for task in tasks for run_id in task.runs]
 
     def is_ours(self, run: RunFolder, index: int) -> bool:
         """Whether the run is still asked of this task, and not of another submission."""
@@ -152,8 +136,6 @@ def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
 
 
 def keys_not_here(site: Site) -> list[str]:
-    """Keys of a site file that Ray cannot follow, each as a sentence."""
-    wrong = [f"{key}: {why}" for key, why in NOT_HERE.items() if site[key] != DEFAULTS[key]]
-    if site["pack"]["whole_nodes"]:
-        wrong.append(f"pack.whole_nodes: {WHOLE_NODES}")
-    return wrong
+    """Keys of a site file that Ray cannot follow."""
+    wrong = [key for key in NOT_HERE if site[key] != DEFAULTS[key]]
+    return wrong + (["pack.whole_nodes"] if site["pack"]["whole_nodes"] else [])

@@ -1,4 +1,4 @@
-"""Runs on SLURM: one job array for many runs, sent by one sbatch, and one squeue for all of them.
+"""SLURM: one job array for many runs, sent by one sbatch, and one squeue for all of them.
 
 A submission is a folder, results/slurm/NAME, and each of its arrays in it:
 
@@ -7,15 +7,8 @@ A submission is a folder, results/slurm/NAME, and each of its arrays in it:
     K_TASK.log      the output of the task, over all its attempts
     stopped.json    why the whole submission stopped, if it did
 
-An attendant (task.py) runs in a job, starts `train` with srun and sees its runs through: warnings, requeues, failures.
 A job is found by the name of its array, never by SLURM's number alone: a new cluster counts from 1 again. Any later
 process can therefore rebuild all of it from these files, and nothing depends on accounting.
-
-launcher.py    the launcher
-arrays.py      which runs share a job, and which jobs an array
-batch.py       the batch script, and its way to SLURM
-scheduler.py   questions to SLURM
-task.py        the work of a job
 """
 
 from flipscale.launch.slurm.launcher import SlurmLauncher

@@ -10,16 +10,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flipscale.errors import DamagedFile, LaunchError
+from flipscale.errors import LaunchError
 from flipscale.guard import are_names
-from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
+from flipscale.launch.launcher import Request, by_resources, grouped, needs_of, read_record
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, filled, limit_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
-from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import write_json
-from flipscale.settings import Resources
+from flipscale.settings import JsonObject, Resources
 
 
 @dataclass(frozen=True)
@@ -77,17 +76,15 @@ class JobArray:
     @classmethod
     def read(cls, path: Path) -> "JobArray":
         """The array of that record. DamagedFile where it is none."""
-        written = read_json_object(path)
-        try:
+
+        def known(written: JsonObject) -> JsonObject:
             tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
             are_names(run_id for ids in tasks.values() for run_id in ids)
-            resources = Resources.of(written["resources"])
-            array = record_of(cls, written, tasks=tasks, resources=resources)
-            if array.name != f"{path.parent.name}-{path.stem}" or not str(array.slurm_id or 0).isdigit():
-                raise ValueError(f"it is the record of another array, {array.name!r}")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedFile(f"{path}: {error}, so it is not a flipscale array.") from error
-        return array
+            if written["name"] != f"{path.parent.name}-{path.stem}" or not str(written["slurm_id"] or 0).isdigit():
+                raise ValueError(f"it is the record of another array, {written['name']!r}")
+            return {"tasks": tasks, "resources": Resources.of(written["resources"])}
+
+        return read_record(cls, path, known)
 
 
 def job_name_of(array: str) -> str:

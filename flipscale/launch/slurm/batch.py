@@ -1,5 +1,6 @@
 """The batch script of an array, which submitit writes, and its way to SLURM."""
 
+import contextlib
 import re
 import shlex
 import sys
@@ -48,7 +49,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
         "reservation": site["reservation"],
-        "export": site.get("export"),
+        "export": site["export"],
         "time": _clock(limit) if (limit := site["time"] or array.time) else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
@@ -101,7 +102,7 @@ SIGKILL is followed by one that has its exit code, and sees to what the first le
 
 
 def _refuse_line_breaks(options: BatchOptions) -> None:
-    """A site file has none, but a site that a program passes in may, and so may the path of the results."""
+    """The names of failed nodes are read from run folders, which may be a stranger's."""
     for name, value in options.items():
         if isinstance(value, str) and (character := control_character(value)):
             raise LaunchError(
@@ -134,9 +135,10 @@ def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
 
 
 def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | None]:
+    """SLURM's number of the array, and the cluster where sbatch named one."""
     array.write(home)
-    script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after)
-    script.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths have it
+    script = array.path(home).with_suffix(".sh")
+    script.write_text(script_of(array, home, after), encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
             sent = scheduler.submit(str(script))
@@ -151,36 +153,24 @@ def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | No
                 ) from None
         except LaunchError as error:
             refusal = NoPlace if _NO_PLACE.search(str(error)) else LaunchError
-            raise refusal(_why_refused(array, script, text, str(error))) from None
+            raise refusal(_why_refused(array, script, str(error))) from None
         else:
-            return sent or (_number_that_was_not_named(array, script), None)
+            if sent is None and (number := _number_of(array, scheduler.PAUSES)):
+                return number, None
+            if sent is None:
+                raise LaunchError(
+                    f"{script}: sbatch accepted it but named no job, and squeue lists none of its name; check whether "
+                    f"it appears (squeue --name={array.job_name}), then submit again."
+                )
+            return sent
     raise AssertionError("the last try returns or raises")
-
-
-def _number_that_was_not_named(array: JobArray, script: Path) -> str:
-    """SLURM's number of an array that sbatch took without saying as what."""
-    if number := _number_of(array, patient=True):
-        return number
-    raise LaunchError(
-        f"{script}: sbatch accepted it but named no job, and squeue lists none of its name; check whether it "
-        f"appears (squeue --name={array.job_name}), then submit again."
-    )
-
-
-_ASKED = (
-    "clusters", "partition", "account", "qos", "reservation", "constraint", "exclude", "nodes", "ntasks[a-z-]*",
-    "cpus[a-z-]*", "gres", "mem", "time", "export",
-)  # fmt: skip
-"""What a cluster may refuse: the options that `_why_refused` quotes beside those that the site file adds."""
 
 
 _NO_PLACE = re.compile("submit ?(job)? ?limit|MaxSubmit", re.IGNORECASE)
 """Words of SLURM where a user, an account or a QOS may not have so many jobs at once."""
 
 
-def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
-    names = [*_ASKED, *(re.escape(_option(option)[0]) for option in array.site["sbatch"])]
-    asked = re.findall(rf"^#SBATCH --((?:{'|'.join(names)})(?:=.*)?)$", text, re.MULTILINE)
+def _why_refused(array: JobArray, script: Path, said: str) -> str:
     hint = ""
     if array.memory is not None and "memory" in said.lower():
         hint = (
@@ -193,20 +183,20 @@ def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
         )
     if "invalid partition" in said.lower() and (known := scheduler.partitions(array.cluster)):
         hint += f" Partitions here: {', '.join(known)}."
+    ours = "array|dependency|job-name|kill|open-mode|output|requeue|signal"
+    text = script.read_text(encoding="utf-8", errors="surrogateescape")
+    asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
 
-def _number_of(array: JobArray, *, patient: bool = False) -> str | None:
-    """SLURM's number of the array by its name, which no other has. `patient` looks for a minute until it comes."""
-    for pause in (*(scheduler.PAUSES if patient else ()), None):
-        try:
-            entries = scheduler.queue([array.job_name], array.cluster).get(array.job_name, {})
-        except LaunchError:
-            entries = {}
-        if entries or pause is None:
-            break
-        time.sleep(pause)
-    return next((scheduler.array_of(entry.id) for entry in entries.values()), None)
+def _number_of(array: JobArray, pauses: Sequence[float] = ()) -> str | None:
+    """SLURM's number of the array by its name, which no other has; looked for again after each pause until it comes."""
+    for pause in (*pauses, None):
+        with contextlib.suppress(LaunchError):
+            for entry in scheduler.queue([array.job_name], array.cluster).get(array.job_name, {}).values():
+                return scheduler.array_of(entry.id)
+        time.sleep(pause or 0)
+    return None
 
 
 def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
@@ -265,7 +255,7 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
         # Others would wait long for a process that never came.
         "--kill-on-bad-exit=1",
         # srun would apply the job's --export to the training too, and so drop what the attendant sets for it.
-        *(["--export=ALL"] if site.get("export") else []),
+        *(["--export=ALL"] if site["export"] else []),
         *site["srun"],
     ]
     inside: list[str] = []

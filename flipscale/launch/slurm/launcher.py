@@ -7,7 +7,7 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,9 +44,7 @@ class SlurmLauncher:
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
         # As sbatch itself would choose, whose variables are not passed on to it.
         named = (os.environ.get(name) for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"))
-        self.cluster: str | None = self.site.get("cluster") or next(filter(None, named), None)
-        self._asked: scheduler.Configuration | None = None
-        """How the cluster is set up, where it was asked and has answered."""
+        self.cluster: str | None = self.site["cluster"] or next(filter(None, named), None)
 
     @property
     def site_name(self) -> str:
@@ -57,7 +55,7 @@ class SlurmLauncher:
 
         taken: dict[str, JobArray] = {}
         sent = 0
-        for array in self._arrays(requests):
+        for array in self._arrays(requests, self._configuration(), self.parents_under_way(requests)):
             # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             yield from self._jobs(array)
             try:
@@ -77,14 +75,18 @@ class SlurmLauncher:
     def preview(self, requests: Sequence[Request]) -> str:
         from flipscale.launch.slurm.batch import script_of, worker_command
 
-        arrays, said = self._arrays(requests, previewing=True), []
-        if not self.site["max_array_size"] and self._asked is None:
+        said = []
+        try:
+            configured, before = self._configuration(), self.parents_under_way(requests)
+        except LaunchError:
+            configured, before = None, {}
+        if not self.site["max_array_size"] and configured is None:
             size = scheduler.Configuration().max_array_size
             said.append(
                 f"# SLURM cannot be asked here, so arrays have at most {size} tasks, SLURM's default. Set "
                 f"max_array_size in the site file if the cluster's MaxArraySize is another.\n"
             )
-        for array in arrays:
+        for array in self._arrays(requests, configured, before):
             first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
             script = array.path(self.home).with_suffix(".sh")
             runs = count(sum(map(len, array.tasks.values())), "run")
@@ -158,73 +160,33 @@ class SlurmLauncher:
         return f"SLURM no longer knows its job{number}, sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds.
-
-        An array that SLURM has from another folder is left alone, whatever this folder's records say.
-        """
+        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
         tasks = {_task_of(job) for job in jobs}
         arrays, damaged = self._read_all({name for name, _ in tasks})
         try:
-            doomed, foreign = self._to_stop(tasks, arrays)
+            entries = self._queue(arrays, patient=True)
         except LaunchError as error:
             raise LaunchError(
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
                 f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
+        doomed: dict[str | None, list[str]] = {}
+        for name, array in arrays.items():
+            living = {index: entry for index, entry in entries.get(array.job_name, {}).items() if entry.lives}
+            ended = [
+                entry.id
+                for index, entry in living.items()
+                if (name, index) in tasks and all(self._run(run_id).is_over() for run_id in array.tasks[index])
+            ]
+            is_whole = ended and len(ended) == len(living)
+            doomed.setdefault(array.cluster, []).extend([scheduler.array_of(ended[0])] if is_whole else ended)
         for cluster, ids in doomed.items():
             scheduler.cancel(ids, cluster)
-        if foreign:
-            raise LaunchError(
-                f"The runs are marked as cancelled. Left alone: {'; '.join(foreign)}, not from {self.home}. Cancel it "
-                f"in its own results folder, or by its number with scancel."
-            )
         if damaged:
-            what = "The runs are marked as cancelled and end as soon as they start."
             raise LaunchError(
-                f"{what} The jobs of these arrays could not be removed from the queue: {' '.join(damaged)}"
+                "The runs are marked as cancelled and end as soon as they start. The jobs of these arrays could not "
+                f"be removed from the queue: {' '.join(damaged)}"
             )
-
-    def _to_stop(
-        self, tasks: Set[tuple[str, int]], arrays: Mapping[str, JobArray]
-    ) -> tuple[dict[str | None, list[str]], list[str]]:
-        """The arguments of scancel for cancelled tasks of arrays, by cluster, and words on the jobs that are not of
-        this folder."""
-        entries = self._queue(arrays, patient=True)
-        doomed: dict[str | None, list[str]] = {}
-        foreign: list[str] = []
-        for name, array in arrays.items():
-            cancelled = {index for array_name, index in tasks if array_name == name}
-            stops = self._doomed(array, cancelled, entries.get(array.job_name, {}))
-            others = self._sent_elsewhere(array, stops)
-            if mine := [task for task in stops if scheduler.array_of(task) not in others]:
-                doomed.setdefault(array.cluster, []).extend(mine)
-            foreign += [f"job {number}, which was sent from {script}" for number, script in others.items()]
-        return doomed, foreign
-
-    def _sent_elsewhere(self, array: JobArray, tasks: Sequence[str]) -> dict[str, str]:
-        """Those of the arrays of these tasks that SLURM has from another folder, and what script it has of them.
-
-        A site's own sbatch may hand a copy of the script to SLURM, so the logs tell as well.
-        """
-        script, logs = str(array.path(self.home).with_suffix(".sh")), str(array.log(self.home, "")).removesuffix(".log")
-        numbers = dict.fromkeys(map(scheduler.array_of, tasks))
-        files = {number: scheduler.files_of(number, array.cluster) for number in numbers}
-        return {
-            number: paths[0]
-            for number, paths in files.items()
-            if paths and not any(file == script or file.startswith(logs) for file in paths)
-        }
-
-    def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
-        """The arguments of scancel for the cancelled tasks of an array: the array itself if all of it is cancelled."""
-        living = {index: entry for index, entry in entries.items() if entry.lives}
-        doomed = [
-            entry.id
-            for index, entry in living.items()
-            if index in cancelled and all(self._run(run_id).is_over() for run_id in array.tasks[index])
-        ]
-        is_whole = doomed and len(doomed) == len(living)
-        return [scheduler.array_of(doomed[0])] if is_whole else doomed
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun."""
@@ -261,16 +223,20 @@ class SlurmLauncher:
             job = None if run.is_over() else run.job()
         return job if job is not None and job.launcher == self.name else None
 
-    def _arrays(self, requests: Sequence[Request], *, previewing: bool = False) -> list[JobArray]:
-        """previewing: whether nothing is to be sent, so that no SLURM need be here."""
-        try:
-            site, size = self._site()
-            before = self.parents_under_way(requests)
-        except LaunchError:
-            if not previewing:
-                raise
-            self._asked = None
-            site, size, before = self.site, self.site["max_array_size"] or scheduler.Configuration().max_array_size, {}
+    def _configuration(self) -> scheduler.Configuration | None:
+        """How the cluster is set up, where there is one to ask and the site leaves that open."""
+        if self.site["max_array_size"] and self.site["memory_per_process"] != PREDICTED:
+            return None
+        return scheduler.configuration(self.cluster) if shutil.which("scontrol") else None
+
+    def _arrays(
+        self, requests: Sequence[Request], configured: scheduler.Configuration | None, before: Mapping[str, str]
+    ) -> list[JobArray]:
+        """The arrays of these runs. before: SLURM's jobs of parents that are under way."""
+        site, usual = self.site, configured or scheduler.Configuration()
+        if site["memory_per_process"] == PREDICTED and not usual.counts_memory:
+            site = {**site, "memory_per_process": None}
+        size = site["max_array_size"] or usual.max_array_size
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         arrays = arrays_of(requests, site, size, submission, command=self.command, under_way=before)
         # A run that takes longer than its partition allows goes on in the next job.
@@ -278,17 +244,6 @@ class SlurmLauncher:
         return [
             replace(array, cluster=self.cluster, time=array.time and int(min(array.time, most))) for array in arrays
         ]
-
-    def _site(self) -> tuple[Site, int]:
-        """The site, and how many tasks an array may have. A cluster that is here is asked what the site leaves open."""
-        size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
-        if size and not is_predicted:
-            return self.site, size
-        self._asked = scheduler.configuration(self.cluster) if shutil.which("scontrol") else None
-        configured = self._asked or scheduler.Configuration()
-        if is_predicted and not configured.counts_memory:
-            return {**self.site, "memory_per_process": None}, size or configured.max_array_size
-        return self.site, size or configured.max_array_size
 
     def _jobs(self, array: JobArray) -> Iterator[Job]:
         now = time.time()

@@ -239,19 +239,9 @@ def array_of(task: str) -> str:
     return task.partition("_")[0]
 
 
-def files_of(job: str, cluster: str | None = None) -> list[str]:
-    """The batch script of a job or an array, and the files that its tasks write their output to, as SLURM has them;
-    empty where it has forgotten the job."""
-    try:
-        answer = ask("scontrol", *_on(cluster), "show", "job", job, patient=True)
-    except UnknownJob:
-        return []
-    return re.findall(r"^\s*(?:Command|StdOut)=(.+?)\s*$", answer, re.MULTILINE)
-
-
 def submit(script: str) -> tuple[str, str | None] | None:
     """Hand a batch script to sbatch: SLURM's number of the job, and its cluster where sbatch was asked to choose one;
-    None where its answer says that it was taken, and no more. LaunchError if it is refused."""
+    None where its answer names no job. LaunchError if it is refused."""
     answer = ask("sbatch", "--parsable", script)
     ids = re.findall(r"^\s*(\d+)(?:;([\w.-]+))?\s*$", answer, re.MULTILINE)
     return (ids[0][0], ids[0][1] or None) if len(ids) == 1 else None  # Of two numbers, one is somebody else's.
@@ -274,33 +264,6 @@ def requeue(job: str) -> None:
     # A caller within the job is ended with it as soon as SLURM has the request.
     if done.returncode > 0 and "Job is pending" not in done.stderr:
         raise LaunchError(f"scontrol refused: {_complaint('scontrol', done.stderr)}")
-
-
-def starts_again_by_itself(job: str) -> bool:
-    """Whether SLURM has pre-empted a job with a grace period, and will start it again when it ends.
-
-    Asked for a requeue as well, SLURM keeps the mark of the pre-emption and starts the job a third time, after its run
-    has finished.
-    """
-
-    def field(pattern: str, *command: str) -> str:
-        match = re.search(pattern, ask(*command), re.MULTILINE)
-        return match[1] if match else ""
-
-    show = ("scontrol", "show")
-    try:
-        if not field(r"\bPreemptTime=(\d)", *show, "job", job):
-            return False
-        if "qos" in field(r"^PreemptType\s*=\s*(\S+)", *show, "config"):
-            qos = field(r"\bQOS=(\S+)", *show, "job", job)
-            mode = field(r"(\w+)", "sacctmgr", "--noheader", "--parsable2", "show", "qos", qos, "format=PreemptMode")
-            if mode.lower() in ("", "cluster"):
-                mode = field(r"^PreemptMode\s*=\s*(\S+)", *show, "config")
-        else:
-            mode = field(r"\bPreemptMode=(\S+)", *show, "partition", field(r"\bPartition=(\S+)", *show, "job", job))
-    except LaunchError:
-        return False
-    return "REQUEUE" in mode.upper()
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendan
         ),
         Breaker(path.parent, partial(_call_off, launcher, submission), partial(launcher.runs_of, submission)),
         node_failed=scheduler.node_is_lost,
-        stalled=array.site.get("stalled"),
+        stalled=array.site["stalled"],
     )
 
 
@@ -143,9 +143,6 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
         _say("stopped, as the job was cancelled or SLURM has removed it from its node")
         return
     attendant.note_interruption(kind, reason)
-    if attendant.left and scheduler.starts_again_by_itself(_job_id()):
-        _say(f"{reason} SLURM starts it again.")
-        return
     _requeue(attendant, launcher, reason)
 
 
@@ -211,7 +208,7 @@ def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: i
         JOB: attempt.job,
         ATTEMPT: str(attempt.number),
         NODE: attempt.node,
-        CONNECT: str(array.site.get("connect", "")),
+        CONNECT: str(array.site["connect"]),
     }
     if shape.nodes * shape.tasks_per_node > 1:
         # Process 0 is on this node, whose name in SLURM need not resolve to it.
