@@ -39,6 +39,7 @@ from flipscale.compare.answer import (
     gains_table,
     notes_of,
     screen,
+    speed_cell,
     warnings,
 )
 from flipscale.compare.as_json import comparison_json
@@ -133,6 +134,7 @@ __all__ = [
     "planned_sensitivity",
     "screen",
     "series_of",
+    "speed_cell",
     "study_pair_json",
     "study_pair_markdown",
     "study_pair_text",

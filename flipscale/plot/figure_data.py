@@ -8,6 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from flipscale.cell import SettingLabels, arm_words
+from flipscale.collect import chance_level
 from flipscale.compare import (
     Comparison,
     StudyClaims,
@@ -130,6 +131,7 @@ def figure_data(
     or_loss: bool = False,
     stated: StudyClaims | None = None,
     labels: SettingLabels | None = None,
+    looks: int = LOOKS,
 ) -> FigureData:
     """Prepare a table of results for all figures. Raises ResultsError if no run has a score.
 
@@ -156,6 +158,8 @@ def figure_data(
         references,
         unscored,
         stated,
+        looks,
+        chance_level(results, score),
     )
 
 
