@@ -73,6 +73,9 @@ def test_a_law_of_best_sizes_is_read_at_its_largest_budget() -> None:
     table = pd.DataFrame({"train_flops": c, "flops_per_sample": n, "loss": loss})
     found = isoflop(table, x="flops_per_sample", y="loss", budget="train_flops", options=Options(draws=0))
     text = law_screen([fit_json(found)], width=120)
-    assert text.splitlines()[0].startswith("The compute-optimal model grows as compute^0.5")
+    a = found.parameters["a"]
+    assert text.startswith(
+        f"The compute-optimal model grows as compute^{a:.2g}, and its samples as compute^{1 - a:.2g}"
+    )
     assert "1 TFLOPs" in text
-    assert "1 MFLOPs a sample" in text
+    assert f"{found.optima[-1].size / 1e6:.3g} MFLOPs a sample" in text
