@@ -119,6 +119,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
     assert done.skipped == {
         "accuracy_vs_samples": "samples has one value; it takes runs of two schedule lengths",
         "speedup": "samples has one value; a speed-up is read between runs of two or more schedule lengths",
+        "speedup_over_scores": "no arm and baseline have two schedule lengths and scores in common",
         "scaling_axes": "model, data_size and samples have one value each",
         "scaling_curves": "model, data_size and samples have one value each",
         "gains": "there is only one gain, of one arm in one cell; compare states it",
