@@ -10,12 +10,12 @@ import yaml
 from flipscale.collect import is_setting, setting_value
 from flipscale.compare import setting_words
 from flipscale.fit.of_study import SAMPLES, SIZE
+from flipscale.kinds import Compute
 from flipscale.next_runs.choice import Candidate, Quantity, choose
 from flipscale.next_runs.quantities import Asked
 from flipscale.plan import Plan, Run, plan
 from flipscale.settings import Settings, plain
 from flipscale.study import Axis, Study, cells
-from flipscale.study.kinds import Compute
 from flipscale.tables import Part, PrintedTable
 from flipscale.timing import NOT_TIMED, Timings
 from flipscale.words import count
@@ -24,7 +24,7 @@ MOST_SEEDS = 20
 """Further seeds of one cell that are considered: more are a question of patience, not of design."""
 
 ROWS = 8
-"""Rows of the table; the rest is counted."""
+"""Rows of a table; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -216,26 +216,26 @@ def _instead(asked: Asked, a_seed: float | None, unit: str, budget: float) -> st
 
 
 def proposal_parts(proposal: Proposal) -> list[Part]:
-    """The runs, what for, their cost, and each interval now and as expected."""
-    parts: list[Part] = []
+    """For each question the runs, their cost, and its interval now and as expected; then what the budget cannot do."""
     if not proposal.steps:
-        parts.append(f"No run within {proposal.budget:.3g} {proposal.unit} would tell more.")
-    else:
-        rows = [
+        return [f"No run within {proposal.budget:.3g} {proposal.unit} would tell more.", *proposal.instead]
+    head = ("runs", proposal.unit, "95 % CI now", "expected")
+    tables: list[Part] = []
+    for name in dict.fromkeys(step.asked.name for step in proposal.steps):
+        steps = [step for step in proposal.steps if step.asked.name == name]
+        rows = tuple(
             (
-                step.asked.name,
                 _run_words(step, proposal.study),
                 f"{step.hours:.2g}",
                 step.asked.interval(),
                 step.asked.interval(step.after),
             )
-            for step in proposal.steps
-        ]
-        notes = (f"and {count(len(rows) - ROWS, 'further row')}, in the study file of --write",) if rows[ROWS:] else ()
-        head = ("for", "runs", proposal.unit, "95 % CI now", "expected")
-        parts.append(PrintedTable("", head, tuple(rows[:ROWS]), notes, may_be_cut=True))
-        parts.append(f"{count(len(proposal.runs), 'run')}, {proposal.hours:.2g} {proposal.unit}.")
-    return [*parts, *proposal.instead]
+            for step in steps[:ROWS]
+        )
+        unit = f", {steps[0].asked.unit}" if steps[0].asked.unit else ""
+        more = (f"and {count(len(steps) - ROWS, 'further row')} in the study file",) if steps[ROWS:] else ()
+        tables.append(PrintedTable(f"{name}{unit}", head, rows, more))
+    return [*tables, f"{count(len(proposal.runs), 'run')}, {proposal.hours:.2g} {proposal.unit}.", *proposal.instead]
 
 
 def _run_words(step: Step, study: Study) -> str:
