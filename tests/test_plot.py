@@ -434,7 +434,7 @@ def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path, in_svg_alo
     too_many = "9 arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
     assert {name for name, why in done.skipped.items() if why == too_many} == {
         *("accuracy_vs_samples", "accuracy_vs_flops", "accuracy_vs_hours", "speedup", "scaling_axes", "repeats"),
-        *("gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
+        *("speedup_over_scores", "gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
     }
     assert not set(plot(tmp_path, study(masks=masks[:8], **small)).skipped) - {
         *("ablations", "claims", "repeats", "isoflop")

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median_low
 
+from flipscale.cell import arm_words, cell_words
 from flipscale.compare.claims import Claim
-from flipscale.compare.columns import arm_words, cell_words, settings_named, settings_words
+from flipscale.compare.columns import settings_named, settings_words
 from flipscale.compare.comparison import Comparison, ScoredBy
 from flipscale.compare.effects import Deltas
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding

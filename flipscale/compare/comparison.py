@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flipscale.cell import SettingLabels
 from flipscale.compare.claims import Claim
-from flipscale.compare.columns import Baseline, SettingLabels
+from flipscale.compare.columns import Baseline
 from flipscale.compare.estimates import Estimate
 from flipscale.compare.gains import PairKey, StudyNoise
 from flipscale.compare.head import Head
