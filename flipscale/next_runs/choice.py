@@ -61,7 +61,7 @@ def choose(
     costs: of each run, parents included. A run is paid once, whichever candidates it is part of. budget: the most that
     all of them may cost together.
     """
-    now, chosen = list(quantities), []
+    now, chosen = list(quantities), list[Candidate]()
     left, paid, open_ = budget, set[str](), dict(enumerate(candidates))
     while True:
         best, best_score = None, 0.0

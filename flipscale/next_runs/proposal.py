@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from flipscale.cell import setting_words
 from flipscale.collect import is_setting, setting_value
-from flipscale.compare import setting_words
 from flipscale.fit.of_study import SAMPLES, SIZE
 from flipscale.kinds import Compute
 from flipscale.next_runs.choice import Candidate, Quantity, choose
@@ -246,7 +246,7 @@ def _run_words(step: Step, study: Study) -> str:
         return f"{seeds} of its {len({_seedless(run.settings) for run in step.runs})} cells"
     settings = step.runs[0].settings
     varied = [axis.name for axis in study.axes if axis.name not in ("seed", *step.asked.group)]
-    return ", ".join([*(setting_words(name, setting_value(getattr(settings, name))) for name in varied), seeds])
+    return ", ".join([*(setting_words(name, setting_value(getattr(settings, name)), study.labels) for name in varied), seeds])
 
 
 # As a study file

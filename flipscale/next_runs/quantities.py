@@ -127,8 +127,7 @@ def law_covariance(fit: Fit) -> Array:
     jacobian = fit.law.evaluate(fit.solution.theta, fit.rows.x)[1]
     low, high = fit.law.bounds(fit.rows.x, fit.rows.z)
     prior = np.diag(PRIOR_WIDTHS**2 / (high - low) ** 2)
-    covariance: Array = np.linalg.inv(jacobian.T @ jacobian / fit.spread**2 + prior)
-    return covariance
+    return np.asarray(np.linalg.inv(jacobian.T @ jacobian / fit.spread**2 + prior), dtype=np.float64)
 
 
 def parameter_of(fit: Fit, name: str, of: str) -> Asked:
@@ -158,9 +157,9 @@ def forecast_of(forecast: Forecast, of: str) -> Asked:
 
     def words(link: float) -> str:
         y = float(response.from_link(np.array([link]))[0])
-        return f"{100 * y:.1f} %" if response.accuracy and not response.percent else f"{y:.4g}"
+        return f"{100 * y:.1f} %" if response.accuracy else f"{y:.4g}"
 
-    falls = response.accuracy and response.link == "logit"
+    falls = bool(response.accuracy) and response.link == "logit"
     name = f"forecast of {fit.y}{of}"
     return Asked(name, float(value[0]), _half(quantity), quantity, words, falls=falls, fit=fit)
 

@@ -1,10 +1,11 @@
 """What a study could run next: what is asked of it, and the runs that tell most about that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from flipscale.collect import is_setting
-from flipscale.compare import Comparison, Curve, Verdict, pick_score
+from flipscale.compare import Comparison, Verdict, pick_score
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit import Fit, allocate, forecast, graded, group_name, in_groups
 from flipscale.fit import fit as fit_law
@@ -69,11 +70,15 @@ def _undecided(comparison: Comparison) -> list[Asked]:
     """The undecided claims of a study; of one without claims, the speed-ups of its arms."""
     found, why = [], []
     claims = comparison.stated
-    open_ = [judged for judged in claims.claims if judged.verdict is Verdict.UNDECIDED] if claims else []
-    curves = [] if claims else [curve for curve in comparison.curves if curve.x == comparison.costs[0]]
-    for each in (*open_, *curves):
+    asked: list[Callable[[], Asked]]
+    if claims:
+        asked = [partial(claim_of, one, claims) for one in claims.claims if one.verdict is Verdict.UNDECIDED]
+    else:
+        curves = [curve for curve in comparison.curves if curve.x == comparison.costs[0]]
+        asked = [partial(speedup_of, curve, curve.arm) for curve in curves]
+    for quantity in asked:
         try:
-            found.append(speedup_of(each, each.arm) if isinstance(each, Curve) else claim_of(each, claims))
+            found.append(quantity())
         except ResultsError as error:
             why.append(str(error))
     if not found:
@@ -108,7 +113,7 @@ def _group(opened: OpenStudy, at: Mapping[str, Any]) -> tuple[dict[str, Any], An
     """The one group of runs, with a law of its own, that these settings name: its values, rows and score."""
     results = model_sizes(study_results(opened).table)
     groups = list(in_groups(results, groups_of(results, opened.axes)))
-    wanted = _usual(opened) | at
+    wanted = {**_usual(opened), **at}
     chosen = [
         (dict(values), part)
         for values, part in groups
@@ -134,7 +139,7 @@ def _parameter(opened: OpenStudy, name: str, at: Mapping[str, Any]) -> Asked:
 
 def _forecast(opened: OpenStudy, at: Mapping[str, Any]) -> Asked:
     values, part, y = _group(opened, at)
-    planned = plan_at(opened.study, _usual(opened) | at)
+    planned = plan_at(opened.study, {**_usual(opened), **at})
     where = {
         SIZE: planned.cells[0].cost.flops_per_sample,
         SAMPLES: sum(run.cost.samples_seen for run in planned.runs),
