@@ -246,7 +246,9 @@ def _run_words(step: Step, study: Study) -> str:
         return f"{seeds} of its {len({_seedless(run.settings) for run in step.runs})} cells"
     settings = step.runs[0].settings
     varied = [axis.name for axis in study.axes if axis.name not in ("seed", *step.asked.group)]
-    return ", ".join([*(setting_words(name, setting_value(getattr(settings, name)), study.labels) for name in varied), seeds])
+    return ", ".join(
+        [*(setting_words(name, setting_value(getattr(settings, name)), study.labels) for name in varied), seeds]
+    )
 
 
 # As a study file
