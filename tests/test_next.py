@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from flipscale.next_runs.choice import COST_POWER
 from flipscale.plan import plan
 from flipscale.stats import Design
 from flipscale.study import read_study
+from flipscale.workflow import proposed
+from flipscale.workflow.compared import compare_study
 from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.proposed import next_rung, next_runs
 from flipscale.workspace import Workspace
@@ -20,8 +24,13 @@ from flipscale.workspace import Workspace
 ROOT = Path(__file__).parents[1]
 
 
+COMPARED = cache(lambda name: compare_study(open_study(ROOT / f"studies/{name}.yaml", Workspace(ROOT / "results"))))
+"""The comparison of a committed study, made once for all tests."""
+
+
 @pytest.fixture
-def finished(tmp_path: Path) -> "Finished":
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Finished":
+    monkeypatch.setattr(proposed, "compare_study", lambda opened: COMPARED(opened.study.name))
     return Finished(tmp_path)
 
 
@@ -163,4 +172,8 @@ def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finishe
 
 
 def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished) -> None:
-    assert "add some by --add model=NAME" in next_rung(finished("isoflop"), 1e15, {}).refusal
+    rung = next_rung(finished("isoflop"), 3e12, {})
+    assert rung.refusal == ""
+    smallest = min(rung.sizes, key=rung.sizes.__getitem__)
+    assert "add some by --add model=NAME" in replace(rung, sizes={smallest: rung.sizes[smallest]}).refusal
+    assert next_rung(finished("isoflop"), 1e15, {}).refusal == "The law is not good enough for that: too far."

@@ -25,11 +25,9 @@ HOW = "write 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of SETTI
 
 def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[str, Sequence[Any]]) -> Proposal:
     """The runs to add to a study for `of`, or else for its undecided claims. ResultsError where nothing is asked."""
-    results = study_results(opened)
-    ids = set(results.table["id"])
+    ids = set(study_results(opened).table["id"])
     finished: dict[str, Settings] = {run.id: run.settings for run in opened.plan.runs if run.id in ids}
-    comparison = compare_study(opened).comparison
-    asked = _named(opened, comparison, of) if of else _undecided(comparison)
+    asked = _named(opened, of) if of else _undecided(compare_study(opened).comparison)
     timings = read_timings(opened.workspace.timings).at(opened.site)
     return propose(opened.study, asked, finished, budget, more=more, timings=timings)
 
@@ -86,19 +84,20 @@ def _undecided(comparison: Comparison) -> list[Asked]:
     return found
 
 
-def _named(opened: OpenStudy, comparison: Comparison, of: str) -> list[Asked]:
+def _named(opened: OpenStudy, of: str) -> list[Asked]:
     word, _, rest = of.partition(" ")
+    claims = [claim.name for claim in opened.study.claims]
+    if word == "forecast":
+        return [_forecast(opened, _settings(rest))]
     if of.startswith("speedup of "):
-        arm = of.removeprefix("speedup of ")
+        comparison = compare_study(opened).comparison
         curves = {curve.arm: curve for curve in comparison.curves if curve.x == comparison.costs[0]}
+        arm = of.removeprefix("speedup of ")
         if arm not in curves:
             raise ResultsError(f"There is no arm {arm!r}: {did_you_mean(arm, curves)}.")
         return [speedup_of(curves[arm], arm)]
-    if word == "forecast":
-        return [_forecast(opened, _settings(rest))]
-    claims = {judged.claim.name: judged for judged in (comparison.stated.claims if comparison.stated else ())}
-    if comparison.stated and of in claims:
-        return [claim_of(claims[of], comparison.stated)]
+    if of in claims and (judged := compare_study(opened).comparison.stated):
+        return [claim_of(one, judged) for one in judged.claims if one.claim.name == of]
     if rest.startswith("of "):
         return [_parameter(opened, word, _settings(rest.removeprefix("of ")))]
     raise ResultsError(f"--for {of!r}: {did_you_mean(of, claims) + '; or ' if claims else ''}{HOW}.")
