@@ -77,7 +77,7 @@ def test_status_json_has_every_run_and_the_counts(ran: Path) -> None:
     said = json.loads(flipscale("status", "mask.yaml", "--json", cwd=ran).stdout)
     assert said["counts"] == {"finished": 8}
     assert [sorted(run) for run in said["runs"]] == [
-        ["code_differences", "detail", "failures", "id", "images_per_second", "seconds_since_step", "state"]
+        ["code_differences", "detail", "failures", "id", "images_per_second", "name", "seconds_since_step", "state"]
     ] * 8
     assert {run["state"] for run in said["runs"]} == {"finished"}
 

@@ -163,12 +163,12 @@ def test_every_run_is_there_once_under_a_parent(where, tmp_path):
     assert parent.artifact_uri.startswith((tmp_path / "artifacts" / "mask").as_uri())
     assert [f.path for f in MlflowClient(where["tracking_uri"]).list_artifacts(parent.run_id)] == ["speedup.svg"]
     run = runs["a-1"]
-    assert run.info.run_name == "mask 50 %, 1000, seed 0, a-1"  # the arm first: MLflow's page cuts names off
+    assert run.info.run_name == "mask 50 %, 1000 samples, seed 0, a-1"  # the arm first: MLflow's page cuts names off
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == (1700000000000, 1700000100000)
     assert run.data.params == {"model": "ViT-w48d3-4", "samples": "1000", "mask_ratio": "0.5", "seed": "0"}
     assert run.data.tags["mlflow.parentRunId"] == runs[cell].info.run_id
-    assert runs[cell].info.run_name == "mask 50 %, 1000"
+    assert runs[cell].info.run_name == "mask 50 %, 1000 samples"
     assert runs[cell].data.params == {}  # MLflow's page groups by them, and would count the cell's runs once more
     assert (runs[cell].data.metrics["zero_shot_top1"], runs[cell].data.metrics["variation/seeds"]) == (0.625, 2)
     assert run.data.metrics["zero_shot_top1"] == 0.625
@@ -283,7 +283,7 @@ def test_a_tuning_and_its_evaluation_are_under_the_cell_of_what_they_started_fro
     runs = runs_there(where, bring(table(*rows), curve("a"), **where))
     cells = {run.info.run_id: run for run in runs.values() if run.data.tags["flipscale.kind"] == "cell"}
     of = {key: cells[runs[key].data.tags["mlflow.parentRunId"]].info.run_name for key in ("a", "b", "t", "e")}
-    cell = "mask 50 %, 1000"
+    cell = "mask 50 %, 1000 samples"
     assert of == dict.fromkeys(("a", "b", "t", "e"), cell)
     assert "mlflow.parentRunId" not in runs["other"].data.tags
     metrics = runs["a"].data.tags["mlflow.parentRunId"]
@@ -454,7 +454,7 @@ def test_models_are_ranked_by_a_score_and_found_by_a_parameter(where):
     best = client.search_logged_models([done.experiment_id], order_by=by_score)
     assert [model.tags["flipscale.id"] for model in best] == ["a-1", "a-2", "a-0"]
     first = best[0]
-    assert first.name == "mask 0_25 s1 1000 a-1"  # MLflow takes no dot
+    assert first.name == "mask 25 percent, 1000 samples, seed 1, a-1"  # MLflow takes no % in it
     assert first.params == {"model": "ViT-w48d3-4", "samples": "1000", "mask_ratio": "0.25", "seed": "1"}
     (score,) = [metric for metric in first.metrics if metric.key == "zero_shot_top1"]
     assert (score.value, score.step, score.dataset_name) == (0.75, 1024, "unknown (held out)")
@@ -500,7 +500,7 @@ def test_source_user_and_commit_are_mlflow_s_own_tags(where, tmp_path):
     run = runs["a-1"]
     tags = {name.removeprefix("mlflow."): value for name, value in run.data.tags.items() if name.startswith("mlflow.")}
     assert tags == {
-        "runName": "mask 50 %, 1000, seed 0, a-1",
+        "runName": "mask 50 %, 1000 samples, seed 0, a-1",
         "user": folder.path.owner(),
         "source.name": "mask.yaml",
         "source.type": "JOB",

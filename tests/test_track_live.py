@@ -103,7 +103,7 @@ def test_a_curve_grows_while_its_run_runs(uri, tmp_path):
     assert study.live.send(states) == 1
     client, (run,) = study.there()
     assert (run.info.status, run.data.tags["flipscale.id"]) == ("RUNNING", first.id)
-    assert run.info.run_name.startswith("no mask ")
+    assert run.info.run_name.startswith("no mask, ")
     assert run.data.params["mask_ratio"] == "0.0" or run.data.params["mask_ratio"] == "0"
     loss = client.get_metric_history(run.info.run_id, "train/loss")
     assert len(loss) == 21  # a point in each hundredth of the schedule that was reached
