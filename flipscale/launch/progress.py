@@ -95,8 +95,9 @@ class RunProgress:
             return f"earlier attempts that failed: {often}"
         where = f" on {last.node}" if last.node else ""
         then = last.then
-        if last.kind.may_be_the_nodes and self.node and last.node and last.then.startswith("resumed"):
-            then = "resumed on the same node" if self.node == last.node else f"resumed on another node, {self.node}"
+        if last.kind.may_be_the_nodes and self.node and last.node:
+            how = last.then.partition(",")[0].partition(" (")[0]
+            then = f"{how} on the same node" if self.node == last.node else f"{how} on another node, {self.node}"
         return f"attempts that failed: {often}; the last{where}: {then}"
 
     @property

@@ -835,7 +835,7 @@ def test_a_file_server_whose_clock_differs_makes_no_run_stalled_and_no_work_unse
     assert clock_ahead(tmp_path / "missing") == 0.0
 
 
-@pytest.mark.parametrize(("now", "then"), [("n2", "resumed on another node, n2"), ("n1", "resumed on the same node")])
+@pytest.mark.parametrize(("now", "then"), [("n2", f"{AGAIN} on another node, n2"), ("n1", f"{AGAIN} on the same node")])
 def test_on_another_node_is_said_only_when_it_was_another(tmp_path, now, then):
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
@@ -869,4 +869,4 @@ def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewher
     staying = Attendant([its_folder], Attempt(JOB_ID, 0, "n1"), workers, breaker)
     staying.stay()
     staying.answer(its_folder, FailureKind.NODE, "it was killed")
-    assert its_folder.failures()[0].then == "resumed (1 of 3)"
+    assert its_folder.failures()[0].then == f"{AGAIN} (1 of 3)"

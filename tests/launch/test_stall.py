@@ -240,7 +240,8 @@ def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path, al
     with frozen(here):
         wait_until(lambda: stalls(here))
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert stalls(here) == ["resumed (1 of 3)"]
+    (then,) = stalls(here)
+    assert then.endswith(" (1 of 3)")  # Whether it had a checkpoint by then is a matter of time.
     assert here.failures()[0].reason.startswith("No step for 1")
     log = (here.path / "log.txt").read_text()
     assert re.search(r"Its stacks follow, then it is killed\.\n(.*\n)*?.*File .*loop\.py\", line \d+ in fit", log), log
