@@ -54,7 +54,7 @@ def fits_table(fits: Sequence[Mapping[str, Any]]) -> PrintedTable:
         "? is not determined. Held out is the root mean square error on the largest runs, so many times larger than "
         "the rest; scatter is of residuals, and that of seeds moves whole curves."
     )
-    return PrintedTable("", columns, tuple(rows), tuple(notes), may_be_cut=True).without_empty()
+    return PrintedTable("", columns, tuple(rows), tuple(notes), wraps=True).without_empty()
 
 
 def _determined(fit: Mapping[str, Any], name: str) -> str:

@@ -186,8 +186,9 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
     if comparison is None or not comparison.arms:
         why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
         return {"answer": None, "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
-    table, left_out = answer_table(comparison)
-    more = [f"The tables below have {left_out} more."] if left_out else []
+    table, noun, total = answer_table(comparison)
+    left_out = total - len(table.rows)
+    more = [f"The tables below have {count(left_out, noun)} more."] if left_out else []
     notes = [*notes_of(comparison), *more]
     return {
         "answer": Markup(as_html([replace(table, title="The answer at a glance")])),
