@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from flipscale.architecture import own_image_size
+from flipscale.kinds import Declared, options_of
 from flipscale.settings import (
     CommandSet,
     DataSet,
@@ -30,9 +31,7 @@ from flipscale.settings import (
     plain,
 )
 from flipscale.study import SETTINGS
-from flipscale.study.datasets import DATASET, EVALUATION_SET, FINE_TUNING_SET
-from flipscale.study.kinds import Keys
-from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, TRAINER, TUNING, images_scored
+from flipscale.study.settings import images_scored
 from flipscale.words import exact
 
 RECIPE = 2
@@ -40,13 +39,6 @@ RECIPE = 2
 
 _CANONICAL_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 """What is hashed must stay the same, byte by byte."""
-
-_ONE_OF = (DATASET, EVALUATION_SET, FINE_TUNING_SET, TRAINER)
-_KEYS: Mapping[type | None, Keys] = {
-    **{keys.record: keys for keys in (EVALUATION, TUNING, FINE_TUNING, RECONSTRUCTION, INIT)},
-    **{keys.record: keys for choice in _ONE_OF for keys in choice.options.values()},
-}
-"""The options of each record, with their defaults."""
 
 
 # Runs and those they come from
@@ -274,16 +266,16 @@ def _start_name(init: Weights) -> str:
     return init.name or "/".join(init.path.split("/")[-2:])
 
 
-def _options(record: object) -> JsonObject:
+def _options(record: Declared) -> JsonObject:
     """The options of a record that can change a result and differ from their defaults."""
-    options = _KEYS[type(record)].options
+    options = options_of(type(record))
     values = {name: plain(getattr(record, name)) for name, option in options.items() if not option.place}
     return {name: value for name, value in values.items() if value != options[name].default}
 
 
-def _of_kind(record: Any) -> JsonObject:
+def _of_kind(record: Declared) -> JsonObject:
     """A value of one kind, without its paths and without defaults."""
-    return {record.kind: _options(record)}
+    return {str(record.kind): _options(record)}
 
 
 def _of_fine_tuning(fine_tuning: FineTuning, data: DataSet) -> JsonObject:
@@ -375,7 +367,7 @@ def scored_sets(settings: Settings) -> dict[str, DataSet | EvaluationSet]:
 def evaluation_identity(settings: Settings) -> JsonObject:
     """An evaluation without defaults; the end of the schedule is always evaluated, stated or not."""
     evaluation, data = settings.evaluation, settings.data
-    defaults = {name: option.default for name, option in EVALUATION.options.items()}
+    defaults = {name: option.default for name, option in options_of(Evaluation).items()}
     found = {
         field.name: plain(value)
         for field in fields(evaluation)
@@ -437,11 +429,11 @@ def show_setting(value: object) -> str:
     """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
     if value is None or isinstance(value, (str, int, float)):
         return _show_scalar(value)
-    if hasattr(value, "kind"):
+    if isinstance(value, Declared) and value.kind:
         named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
         ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
         return f"{kind}({_show_options(options)})" if options else str(kind)
-    if type(value) in _KEYS:
+    if isinstance(value, Declared):
         return _show_record(value)
     if isinstance(value, Mapping):
         return f"({_show_options(value)})" if value else "on"
@@ -450,15 +442,13 @@ def show_setting(value: object) -> str:
     return _show_scalar(value)
 
 
-def _show_record(record: object) -> str:
+def _show_record(record: Declared) -> str:
     """'on' at its defaults, its one value where a value alone stands for that, else its options."""
-    keys = _KEYS[type(record)]
-    differing = {
-        name: value for name, option in keys.options.items() if (value := getattr(record, name)) != option.default
-    }
+    options = options_of(type(record))
+    differing = {name: value for name, option in options.items() if (value := getattr(record, name)) != option.default}
     if not differing:
         return "on"
-    if list(differing) == [keys.short]:
+    if list(differing) == [record.short]:
         return show_setting(next(iter(differing.values())))
     return f"({_show_options(differing)})"
 

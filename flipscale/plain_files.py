@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from flipscale.errors import DamagedFile
-from flipscale.settings import JsonObject
 
 AnyPath = str | os.PathLike[str]
 
@@ -136,7 +135,7 @@ def read_json(path: AnyPath, *, most: int = MOST_FILE_BYTES, follow: bool = Fals
         raise DamagedFile(f"{path}: not JSON ({error}).") from error
 
 
-def read_json_object(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> JsonObject:
+def read_json_object(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> dict[str, Any]:
     """The JSON object in a plain file. Raises as `read_json` does, and DamagedFile where it is something else."""
     found = read_json(path, most=most)
     if not isinstance(found, dict):
@@ -234,6 +233,8 @@ def _fitting(kind: Any) -> _Fitting:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return functools.partial(_fitted_union, [_fitting(each) for each in inner])
+    if origin is typing.Annotated:
+        return _fitting(inner[0])
     if origin is tuple:
         return functools.partial(_fitted_list, _fitting(inner[0]))
     if origin is not None:  # a mapping

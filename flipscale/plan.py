@@ -373,7 +373,7 @@ def plan_at(study: Study, at: Values) -> Plan:
             raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
         wrong: list[str] = []
         given = plain_value(value) if isinstance(value, str) else value
-        read = SETTINGS[name].kind.read(given, (), lambda _, what, wrong=wrong: wrong.append(what))  # type: ignore[misc]
+        read = SETTINGS[name].read(given, (), lambda _, what, wrong=wrong: wrong.append(what))  # type: ignore[misc]
         if wrong:
             raise PlanError(f"{name}: {wrong[0]}.")
         axes.append(Axis(name, (read,)))

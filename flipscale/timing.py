@@ -203,7 +203,7 @@ def evaluation_shape(staged: Settings) -> JsonObject:
     # How long one evaluation takes does not depend on when it comes.
     known, evaluation = (
         identity(staged),
-        evaluation_identity(replace(staged, evaluation=replace(staged.evaluation, at=()))),
+        evaluation_identity(replace(staged, evaluation=replace(staged.evaluation, at=[]))),
     )
     shape = {name: known[name] for name in EVALUATION_SETTINGS if name in known}
     if evaluation:

@@ -1,7 +1,7 @@
 """How numbers, counts, times and intervals are written for people. No other module decides this."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from numbers import Real
 
@@ -103,6 +103,23 @@ def joined(parts: Iterable[str]) -> str:
     """'a, b and c'."""
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def names_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Reason -> the names that it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        names.setdefault(why, []).append(name)
+    return names
+
+
+def by_reason(reasons: Mapping[str, str]) -> list[str]:
+    """One line per reason: 'data_size=250 and 8 others: all runs have the same ...'."""
+    more = {1: "", 2: " and another"}
+    return [
+        f"{names[0]}{more.get(len(names), f' and {len(names) - 1} others')}: {why}"
+        for why, names in names_by_reason(reasons).items()
+    ]
 
 
 # Times

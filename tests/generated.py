@@ -18,11 +18,22 @@ import flipscale
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
-from flipscale.study.datasets import DATASET, EVALUATION_SET, FINE_TUNING_SET
+from flipscale.kinds import Declared, kinds_of, options_of
+from flipscale.settings import (
+    DataSet,
+    Evaluation,
+    EvaluationSet,
+    FineTuning,
+    FineTuningSet,
+    Reconstruction,
+    Resources,
+    Trainer,
+    Tuning,
+    Weights,
+)
 from flipscale.study.keys import TOP
-from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
-from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
+from flipscale.study.settings import SETTINGS
 from tests import benchmarks, findings, full_scale, headline, paper, studies
 from tests.torture import counts as torture
 
@@ -63,25 +74,22 @@ def settings() -> str:
 
 def options() -> str:
     """A table for each data set, evaluation set, trainer and setting that takes options."""
-    tables: dict[str, object] = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
-    tables["evaluation"] = EVALUATION
-    tables |= {
-        f"evaluation: {{sets: {{NAME: {{{kind}: ...}}}}}}": keys for kind, keys in EVALUATION_SET.options.items()
-    }
-    tables |= {"tuning": TUNING, "fine_tuning": FINE_TUNING}
-    tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": keys for kind, keys in FINE_TUNING_SET.options.items()}
-    tables |= {"reconstruction": RECONSTRUCTION, "init": INIT}
-    tables |= {f"trainer: {{{kind}: ...}}": keys for kind, keys in TRAINER.options.items()}
-    tables["resources"] = TOP["resources"].kind
+    tables: dict[str, type[Declared]] = {f"data: {{{kind}: ...}}": one for kind, one in kinds_of(DataSet).items()}
+    tables["evaluation"] = Evaluation
+    tables |= {f"evaluation: {{sets: {{NAME: {{{kind}: ...}}}}}}": one for kind, one in kinds_of(EvaluationSet).items()}
+    tables |= {"tuning": Tuning, "fine_tuning": FineTuning}
+    tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": one for kind, one in kinds_of(FineTuningSet).items()}
+    tables |= {"reconstruction": Reconstruction, "init": Weights}
+    tables |= {f"trainer: {{{kind}: ...}}": one for kind, one in kinds_of(Trainer).items()}
+    tables["resources"] = Resources
     parts = []
-    for where, keys in tables.items():
-        if isinstance(keys, Keys):
-            rows = [
-                f"| `{name}` | {'required' if option.required else json.dumps(option.default)} | {option.says} |"
-                for name, option in keys.options.items()
-            ]
-            short = f"In short `{where.replace('...', keys.short.upper())}`." if keys.short and "..." in where else ""
-            parts.append([f"### `{where}`", "", *([short, ""] if short else []), *_table("option", rows), ""])
+    for where, record in tables.items():
+        rows = [
+            f"| `{name}` | {'required' if option.required else json.dumps(option.default)} | {option.says} |"
+            for name, option in options_of(record).items()
+        ]
+        short = f"In short `{where.replace('...', record.short.upper())}`." if record.short and "..." in where else ""
+        parts.append([f"### `{where}`", "", *([short, ""] if short else []), *_table("option", rows), ""])
     return "\n".join(line for part in parts for line in part)
 
 
@@ -143,14 +151,14 @@ def flags() -> str:
 
 
 def site() -> str:
-    from flipscale.launch.site import CONTAINER, PACK, SITE
+    from flipscale.launch.site import Container, Pack, SiteFile
 
     rows = ["| key | option | default | meaning |", "|---|---|---|---|"]
-    for name, option in SITE.options.items():
-        inner = {"container": CONTAINER, "pack": PACK}.get(name)
+    for name, option in options_of(SiteFile).items():
+        inner = {"container": Container, "pack": Pack}.get(name)
         default = "required" if option.required else "see below" if name == "pack" else json.dumps(option.default)
         rows.append(f"| `{name}` | | {default} | {option.says} |")
-        for key, one in inner.options.items() if inner else ():
+        for key, one in options_of(inner).items() if inner else ():
             default = "required" if one.required else json.dumps(one.default)
             rows.append(f"| `{name}` | `{key}` | {default} | {one.says} |")
     return "\n".join(rows) + "\n"

@@ -1,21 +1,15 @@
-"""What run folders say of test images, and what guessing gives, recorded or declared."""
+"""What run folders say of test images, and what tables say of guessing."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flipscale.collect import chance_level, hits_of
-from flipscale.data.classes import SHAPE_CLASSES, SHAPES, classes_of
-from flipscale.plan import Run, plan
+from flipscale.data.classes import SHAPE_CLASSES, SHAPES
 from flipscale.run import Hits, Result, RunFolder
-from flipscale.settings import FolderSet, ShardSet
-from flipscale.study import read_study
-from tests.asked import settings_of
-from tests.launch.contract import NO_COST
-
-ROOT = Path(__file__).parents[1]
 
 
 def finish(results: Path, name: str, hits: dict[str, Hits], **result: Any) -> None:
@@ -57,73 +51,13 @@ def test_runs_are_paired_where_their_items_have_the_same_words_and_number(tmp_pa
 # Chance
 
 
-def runs_of(**values: Any) -> list[Run]:
-    settings = [settings_of(seed=seed, **values) for seed in (0, 1)]
-    return [Run(f"s{one.seed}", one, (), NO_COST, None, None) for one in settings]  # type: ignore[arg-type]
-
-
-def test_what_a_run_recorded_stands_before_what_is_declared(tmp_path: Path) -> None:
-    runs = runs_of(data="fashion")
-    assert chance_level(runs, tmp_path, "zero_shot_top1") == 0.1
-    finish(tmp_path, "s1", {}, chance={"zero_shot_top1": 0.125})
-    assert chance_level(runs, tmp_path, "zero_shot_top1") == 0.125
-    assert chance_level(runs, tmp_path, "zero_shot_top5") == 0.5
-
-
-def test_runs_of_different_chance_have_no_level_in_common(tmp_path: Path) -> None:
-    runs = [*runs_of(data="fashion"), *runs_of(data="shapes")]
-    assert chance_level(runs, tmp_path, "zero_shot_top1") is None
-
-
-@pytest.mark.parametrize(
-    ("score", "chance"),
-    [
-        ("zero_shot_top1", 1 / 80),
-        ("zero_shot_top5", 5 / 80),
-        ("linear_probe_top1", 1 / 80),
-        ("image_retrieval_r10", 0.005),
-        ("held_out_loss", 4.158883),
-        ("final_loss", None),
-        ("train_flops", None),
-        ("elsewhere.zero_shot_top1", None),
-    ],
-)
-def test_shapes_have_80_classes_2000_scenes_and_batches_of_64(tmp_path: Path, score: str, chance: float | None) -> None:
-    found = chance_level(runs_of(data="shapes"), tmp_path, score)
-    assert found == (None if chance is None else pytest.approx(chance, rel=1e-6))
-
-
-def test_what_a_command_scores_is_not_known(tmp_path: Path) -> None:
-    runs = runs_of(data="fashion", trainer={"command": ["mine"]})
-    assert chance_level(runs, tmp_path, "zero_shot_top1") is None
-
-
-def test_classes_are_counted_without_an_image(tmp_path: Path) -> None:
-    for name in ("cat", "dog", "eel"):
-        (tmp_path / "set" / name).mkdir(parents=True)
-    (tmp_path / "names.txt").write_text("cat\ndog\n")
-    assert classes_of(FolderSet(str(tmp_path / "set"), None, None, None)) == 3
-    assert classes_of(FolderSet(str(tmp_path / "gone"), None, None, None)) is None
-    assert classes_of(ShardSet("s.tar", None, str(tmp_path / "names.txt"), None)) == 2
-    assert classes_of(ShardSet("s.tar", None, str(tmp_path / "gone.txt"), None)) is None
-    assert classes_of(ShardSet("s.tar", None, "imagenet", None)) == 1000
-    assert classes_of(ShardSet("s.tar", None, None, None)) is None
-
-
-@pytest.mark.parametrize(
-    ("study", "score", "chance"),
-    [
-        ("fashion", "zero_shot_top1", 0.1),
-        ("isoflop", "zero_shot_top1", 0.1),
-        ("recipe", "zero_shot_top1", 0.1),
-        ("icons", "image_retrieval_r10", None),
-    ],
-)
-def test_without_run_folders_chance_is_known_where_the_study_declares_the_choices(
-    study: str, score: str, chance: float | None
-) -> None:
-    runs = plan(read_study(ROOT / "studies" / f"{study}.yaml")).runs
-    assert chance_level(runs, ROOT / "nowhere", score) == chance
+def test_a_table_says_what_guessing_gives_for_each_score_of_its_runs() -> None:
+    both = "zero_shot_top1=0.125, zero_shot_top5=0.625"
+    table = pd.DataFrame({"chance": [both, both, None], "zero_shot_top1": [0.5, 0.6, None], "zero_shot_top5": 0.9})
+    assert chance_level(table, "zero_shot_top1") == 0.125
+    assert chance_level(table, "zero_shot_top5") is None  # One of its runs does not say.
+    assert chance_level(table.assign(chance=[both, "zero_shot_top1=0.1", None]), "zero_shot_top1") is None
+    assert chance_level(table.drop(columns="chance"), "zero_shot_top1") is None
 
 
 def test_shapes_have_the_classes_that_are_drawn() -> None:

@@ -76,17 +76,12 @@ def test_guessing_gives_a_mean_the_mean_of_what_it_gives_each_set(tmp_path: Path
     run = run_of("a", {"vtab": ["pets", "digits"], "all": ["pets", "vqa.accuracy"]})
     chance = {"pets.mean_per_class": 0.1, "digits.roc_auc": 0.5}
     scored(tmp_path, run, SCORES, chance=chance)
-    assert chance_level([run], tmp_path, "vtab.mean") == pytest.approx(0.3)
-    assert chance_level([run], tmp_path, "all.mean") is None
-    assert chance_level([run], tmp_path, "vqa.accuracy") is None
-    assert chance_level([run], tmp_path, "none.mean") is None
+    table = collect([run], tmp_path, tmp_path / "mask").results
+    levels = {name: chance_level(table, name) for name in ("vtab.mean", "all.mean", "vqa.accuracy")}
+    assert levels == {"vtab.mean": pytest.approx(0.3), "all.mean": None, "vqa.accuracy": None}
     scored(tmp_path, run, SCORES, chance=chance | {"vqa.accuracy": 0.2})
-    assert chance_level([run], tmp_path, "all.mean") == pytest.approx(0.15)
-
-
-@pytest.mark.parametrize(("score", "chance"), [("digits.roc_auc", 0.5), ("digits.zero_shot_top1", 0.5)])
-def test_what_guessing_gives_a_metric_is_known_without_run_folders(tmp_path: Path, score: str, chance: float) -> None:
-    assert chance_level([run_of("a", {})], tmp_path, score) == chance
+    table = collect([run], tmp_path, tmp_path / "mask").results
+    assert chance_level(table, "all.mean") == pytest.approx(0.15)
 
 
 def test_a_result_of_before_has_no_means(tmp_path: Path) -> None:

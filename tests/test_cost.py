@@ -26,8 +26,7 @@ from flipscale.cost import (
 )
 from flipscale.errors import FlipscaleError
 from flipscale.identity import stage
-from flipscale.settings import Reconstruction, Resources
-from flipscale.study.settings import FINE_TUNING
+from flipscale.settings import FineTuning, Reconstruction, Resources
 from tests.asked import settings_of
 
 FAMILY = ("ViT-w16d1-4", "ViT-w48d3-4", "ViT-w64d4-7", "ViT-w128d12-2")
@@ -424,7 +423,7 @@ def test_what_saves_memory_takes_one_forward_pass_more(resource):
 
 def test_a_fine_tuning_costs_the_image_tower_alone_on_all_patches():
     settings = replace(FLIP_L16, mask_ratio=0.5, text_mask_ratio=0.5)
-    fine = FINE_TUNING.read({"samples": 64_000_000}, (), print)
+    fine = FineTuning(64_000_000)
     own, pretraining = (cost(stage(replace(settings, fine_tuning=asked))) for asked in (fine, None))
     unmasked = flops(architecture("ViT-L-16", 224), 0.0, 32)
     assert (own.flops_per_sample, own.text_flops, own.loss_flops) == (unmasked.image, 0, 0)
@@ -436,7 +435,7 @@ def test_a_fine_tuning_costs_the_image_tower_alone_on_all_patches():
 
 
 def test_parts_of_a_batch_take_no_second_forward_pass_in_a_fine_tuning():
-    fine = FINE_TUNING.read({"samples": 64_000_000}, (), print)
+    fine = FineTuning(64_000_000)
     staged = stage(replace(FLIP_L16, fine_tuning=fine))
     whole, parts = (cost(staged, Resources(gpus=8, device="A100", accumulate=parts)) for parts in (1, 4))
     assert whole.gpu_hours == parts.gpu_hours

@@ -70,7 +70,7 @@ def test_a_set_that_is_added_after_training_is_scored_and_nothing_is_trained(tmp
     kept = {path: (run / path).read_bytes() for run in runs for path in ("result.json", "metrics.jsonl", "run.json")}
     said = flipscale("submit", *where, cwd=tmp_path).stderr
     assert "submitted 4 runs to local (4 of them trained, and only scored)" in said
-    assert lines(said, "running") == lines(said, ": running, trained, to be scored")
+    assert lines(said, ": running") == lines(said, ": running, trained, to be scored")
     assert {path: (run / path).read_bytes() for run in runs for path in kept} == kept
     assert not lines(flipscale("plan", *where, cwd=tmp_path).stdout, "to score")
     flipscale("collect", *where, "--no-mlflow", cwd=tmp_path)

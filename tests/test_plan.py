@@ -12,11 +12,11 @@ import pytest
 from flipscale.cell import write_cell
 from flipscale.errors import PlanError
 from flipscale.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
+from flipscale.kinds import kinds_of, options_of
 from flipscale.plan import Plan, Run, Total, plan
-from flipscale.settings import plain
+from flipscale.settings import DataSet, FineTuning, Reconstruction, Shapes, Trainer, Tuning, Weights, plain
 from flipscale.study import SETTINGS, read_study
-from flipscale.study.datasets import DATASET
-from flipscale.study.settings import FINE_TUNING, INIT, RECONSTRUCTION, TRAINER, TUNING, read_settings
+from flipscale.study.settings import read_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -297,14 +297,15 @@ def test_option_that_changes_the_result_makes_another_run(run_of, option: str, s
 
 
 def test_every_option_has_a_case():
-    options = {f"{kind}.{name}" for kind, keys in DATASET.options.items() for name in keys.options}
-    tables = {
-        "reconstruction": RECONSTRUCTION,
-        "tuning": TUNING,
-        "init": INIT,
-        "fine_tuning": FINE_TUNING,
+    records = {
+        **kinds_of(DataSet),
+        **kinds_of(Trainer),
+        "reconstruction": Reconstruction,
+        "tuning": Tuning,
+        "init": Weights,
+        "fine_tuning": FineTuning,
     }
-    options |= {f"{kind}.{name}" for kind, keys in {**tables, **TRAINER.options}.items() for name in keys.options}
+    options = {f"{name}.{option}" for name, record in records.items() for option in options_of(record)}
     places = {"fashion.folder", "webdataset.decode", "webdataset.sizes"}
     assert options - {option for option, *_ in OTHER_OPTIONS} == places, "a new option needs a line above"
 
@@ -549,7 +550,7 @@ def test_cell_tells_data_sets_apart_by_their_options(planned):
         (0.75, "0.75"),
         (None, "null"),
         ("ViT-B-16", "ViT-B-16"),
-        (DATASET.read("shapes", (), print), "shapes"),
+        (Shapes(), "shapes"),
     ],
 )
 def test_value_is_shown_as_a_person_writes_it(value: object, shown: str):

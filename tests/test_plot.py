@@ -213,7 +213,7 @@ def test_the_bar_of_flip_s_figure_1_is_as_long_as_the_speedup_that_is_claimed():
         for mask, epochs, hours, top1 in points
     ]
     figure, _ = drawn("speedup", (table(rows), study()[1]))
-    assert "mask 75 %: 3.0× faster to 71.1 %" in named(figure)
+    assert {"mask 75 %: 3.0x (one seed)", "speed-up to 71.1 % (95 % CI)"} <= set(named(figure))
     (bar,) = (line for line in figure.axes[0].lines if line.get_linestyle() == "--" and line.get_color() == QUIET)
     assert bar.get_ydata() == pytest.approx([0.711, 0.711])
     assert bar.get_xdata() == pytest.approx([93.3 * 256 / 3.0, 93.3 * 256], rel=0.05)
@@ -221,7 +221,8 @@ def test_the_bar_of_flip_s_figure_1_is_as_long_as_the_speedup_that_is_claimed():
 
 def test_a_speedup_says_at_which_score_it_is_read():
     figure, _ = drawn("speedup", study())
-    assert named(figure)[1] == ("mask 50 %: 1.01× faster to 30.4 %\n(95 % CI 1.00 to 1.02, 3 seeds)")
+    assert named(figure)[1:3] == ["mask 50 %: 1.01x (1.00, 1.02)", "speed-up to 30.4 % (95 % CI)"]
+    assert "1.01x" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_the_bar_of_a_speedup_ends_on_the_drawn_curve_of_its_arm():
@@ -229,7 +230,7 @@ def test_the_bar_of_a_speedup_ends_on_the_drawn_curve_of_its_arm():
         figure, _ = drawn("speedup", study(samples=samples, masks=(0, 0.5, 0.75)))
         (ax,) = figure.axes
         assert ax.get_xscale() == "log"
-        ends = [line for line in ax.lines if line.get_marker() == "d"]
+        ends = [line for line in ax.lines if line.get_marker() in ("<", ">")]
         assert len(ends) == 2
         for end in ends:
             (curve,) = (line for line in ax.lines if line.get_color() == end.get_color() and len(line.get_xdata()) > 16)
@@ -266,7 +267,7 @@ def test_controls_are_lighter_and_come_after_the_masks():
     small = results[results["mask_ratio"] == 0].assign(image_size=14)
     both = pd.concat([results.assign(image_size=28), small.assign(id=small["id"] + "-small")], ignore_index=True)
     figure, _ = drawn("speedup", (both, curves), baseline={"mask_ratio": 0, "image_size": 28})
-    assert [name.split(":")[0] for name in named(figure)] == ["no mask", "mask 50 %", "image size 14"]
+    assert [name.split(":")[0] for name in named(figure)][:3] == ["no mask", "mask 50 %", "image size 14"]
     curve = {line.get_label().split(":")[0]: line.get_alpha() for line in figure.axes[0].lines}
     assert (curve["mask 50 %"], curve["no mask"]) == (1, 1)
     assert curve["image size 14"] < 1

@@ -423,3 +423,10 @@ def test_of_many_panels_four_are_shown_and_the_small_print_says_so():
     assert [ax.get_title() for ax in figure.axes] == [f"batch size {i}" for i in (0, 4, 7, 11)]
     assert figure.texts[0].get_text().endswith("\n4 of 12 panels")
     assert len(rows) == 4 * 18
+
+
+def test_cells_of_gains_go_by_numbers_and_not_by_letters() -> None:
+    figure = Figure()
+    draw_figure("gains", figure, figure_data(*study(samples=(8000, 16000, 128000)), study="mask"))
+    heads = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
+    assert heads == ["8k samples", "16k samples", "128k samples"]

@@ -45,8 +45,6 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", choices=["huber", "squares"], default="huber", help=loss)
     delta = "residual at which the Huber loss turns from a square to a line; default: 1.345 sd, by the median residual"
     parser.add_argument("--delta", type=float, metavar="SIZE", help=delta)
-    through = "fit in two steps: x to this loss, and this loss to y"
-    parser.add_argument("--through", metavar="COLUMN", help=through)
     add_direction(parser)
     parser.add_argument("--draws", type=int, default=1000, metavar="N", help="resamples for intervals (1000)")
     parser.add_argument(
@@ -74,7 +72,6 @@ def fit(args: argparse.Namespace) -> int:
     from flipscale.workflow.fitted import write_fits
 
     _check_source(args.source)
-    _spell_out(args)
     if args.forecast:
         return _forecast(args)
     budgets = _budgets(args)
@@ -93,6 +90,7 @@ def fit(args: argparse.Namespace) -> int:
 def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path | None, StudyResults | None]":
     """The laws of the study or table that the arguments name, what that is, where they go, and the study's results."""
     from flipscale.collect import is_table
+    from flipscale.compare.columns import settings_named
     from flipscale.fit.of_study import StudyFits, fit_study
 
     if is_table(args.source):
@@ -105,6 +103,7 @@ def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path 
         with Steps("fitting laws") as steps:
             options = _options(args)
             found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=options, progress=steps)
+    found = replace(found, question=opened.study.question, name_of=settings_named(opened.study.labels))
     return found, {"study": opened.study.name}, opened.files.fits, study
 
 
@@ -130,25 +129,9 @@ def _budgets(args: argparse.Namespace) -> tuple[float, ...]:
     return tuple(value for _, value in found)
 
 
-def _spell_out(args: argparse.Namespace) -> None:
-    """Turn names given as --law that are not laws, such as pareto, isoflop and two-step, into what they stand for."""
-    if args.law in ("pareto", "binned", "frontier"):
-        args.frontier, args.law = "binned" if args.law == "binned" else "pareto", "power"
-    elif args.law in ("isoflop", "IsoFLOP"):
-        if not vars(args).get("budget"):
-            raise FlipscaleError("an IsoFLOP fit needs the column of budgets: --budget COLUMN")
-        args.law = None
-    elif args.law in ("two-step", "two_step"):
-        if not args.through:
-            raise FlipscaleError("a fit in two steps needs the column of the loss between them: --through COLUMN")
-        args.law = None
-    elif args.law and vars(args).get("budget"):
-        raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
-
-
 def _say_none(what: str, none: Mapping[str, str]) -> None:
     """Say which fits are missing, one line per reason."""
-    from flipscale.fit.words import by_reason
+    from flipscale.words import by_reason
 
     for line in by_reason(none):
         say(f"{what}: {line}")
@@ -174,21 +157,13 @@ def _forecast(args: argparse.Namespace) -> int:
 
 
 def _of_table(args: argparse.Namespace) -> "list[Forecast]":
-    from flipscale.fit import forecast_groups, forecast_two_step, in_groups
+    from flipscale.fit import forecast_groups
 
     table = _table(args)
     if not args.x or not args.y:
-        raise FlipscaleError(_NEEDS.format(source=args.source))
+        raise _needs_columns(args.source, table)
     points, options = _points(args), _options(args)
-    if not args.through:
-        return forecast_groups(table, args.law, x=args.x, y=args.y, points=points, group=args.group, options=options)
-    return [
-        replace(found, fit=replace(found.fit, group=values))
-        for values, part in in_groups(table, args.group)
-        for found in forecast_two_step(
-            part, args.law, x=args.x, through=args.through, y=args.y, points=points, options=options
-        )
-    ]
+    return forecast_groups(table, args.law, x=args.x, y=args.y, points=points, group=args.group, options=options)
 
 
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
@@ -218,8 +193,6 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
 
-    if args.through:
-        raise FlipscaleError("--through is for tables; a study's score is forecast from its size directly.")
     opened, of_study, y = _results(args)
     study, results = opened.study, model_sizes(of_study.table)
     asked = {name: plain_value(value) for name, value in at.items()}
@@ -248,11 +221,13 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
 def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tuple[tuple[Fit, ...], dict[str, str]]":
     """The fits that the options ask for, by columns of a table."""
     from flipscale.errors import ResultsError
-    from flipscale.fit import fit_groups, group_name, in_groups, isoflop, two_step
+    from flipscale.fit import fit_groups, group_name, in_groups, isoflop
 
     if not args.x or not y:
-        raise FlipscaleError(_NEEDS.format(source=args.source))
+        raise _needs_columns(args.source, table)
     options = _options(args)
+    if args.budget and args.law:
+        raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
     if args.budget:
         fits: list[Fit] = []
         none: dict[str, str] = {}
@@ -264,15 +239,15 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
         if not fits:
             raise ResultsError("\n".join(none.values()))
         return tuple(fits), none
-    if args.through:
-        parts = in_groups(table, args.group)
-        found = [(v, two_step(p, args.law, x=args.x, through=args.through, y=y, options=options)) for v, p in parts]
-        return tuple(replace(step, group=values) for values, both in found for step in both.steps), {}
     fits, none = fit_groups(table, args.law, x=args.x, y=y, group=args.group, options=options)
     return tuple(fits), none
 
 
-_NEEDS = "which columns of {source}? Write: flipscale fit {source} --x COLUMN[,COLUMN] --y COLUMN"
+def _needs_columns(source: str, table: "pd.DataFrame") -> FlipscaleError:
+    columns = ", ".join(map(str, table.columns))
+    return FlipscaleError(
+        f"which columns of {source}? Write: flipscale fit {source} --x COLUMN[,COLUMN] --y COLUMN. It has: {columns}."
+    )
 
 
 def _results(args: argparse.Namespace) -> "tuple[OpenStudy, StudyResults, str]":

@@ -13,13 +13,11 @@ rows.py        the row of a run folder
 curves.py      the points of a run folder, and curves.parquet
 tables.py      the tables as DataFrames
 hits.py        which test items each run got right
-chance.py      what guessing gives for a score
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
-from flipscale.collect.chance import chance_level
 from flipscale.collect.collecting import Collected, collect
 from flipscale.collect.columns import (
     COLUMN_DTYPES,
@@ -36,7 +34,7 @@ from flipscale.collect.columns import (
 
 if TYPE_CHECKING:
     from flipscale.collect.hits import HitsFound, HitsOfRun, hits_of
-    from flipscale.collect.tables import read_curves, read_results, read_table, results
+    from flipscale.collect.tables import chance_level, read_curves, read_results, read_table, results
 
 __all__ = [
     "COLUMNS",
@@ -64,7 +62,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than 10,000 unchanged folders to look at."""
-    if name not in ("HitsFound", "HitsOfRun", "hits_of", "read_curves", "read_results", "read_table", "results"):
+    tables = ("chance_level", "read_curves", "read_results", "read_table", "results")
+    if name not in ("HitsFound", "HitsOfRun", "hits_of", *tables):
         raise AttributeError(f"module 'flipscale.collect' has no attribute {name!r}")
-    module = "hits" if name in ("HitsFound", "HitsOfRun", "hits_of") else "tables"
-    return getattr(importlib.import_module(f"flipscale.collect.{module}"), name)
+    return getattr(importlib.import_module(f"flipscale.collect.{'tables' if name in tables else 'hits'}"), name)

@@ -47,12 +47,15 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     as_planned = _check_same_run(run, folder)
     if not as_planned or os.path.exists(f"{os.fspath(folder)}/{SCORES_FILE}"):  # noqa: PTH110  of 10,000 runs
         standing = standing_scores(folder, run.settings).values()
-        result = replace(result, scores={name: value for of in standing for name, value in of.scores.items()})
+        scores = {name: value for of in standing for name, value in of.scores.items()}
+        levels = {name: level for of in standing for name, level in of.chance.items()}
+        result = replace(result, scores=scores, chance={**result.chance, **levels})
+    evaluation = run.settings.evaluation
     found = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
+    found["chance"] = _chance(evaluation, result)
     if run.parents:
         found |= _with_parents(found, run, result.parent, planned)
     row = {name: checked(found.get(name), kind, name, folder) for name, kind in _KINDS.items()}
-    evaluation = run.settings.evaluation
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
     of_sets = {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= {name: checked(value, "float", name, folder) for name, value in of_sets.items()}
@@ -60,7 +63,13 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     return row, tuple(name for name in result.scores if name not in columns)
 
 
-def _means(evaluation: Evaluation, row: ResultRow) -> ResultRow:
+def _chance(evaluation: Evaluation, result: Result) -> str | None:
+    """What guessing gives for each score of the run; None where nothing is known of it."""
+    levels = {**result.chance, **_means(evaluation, result.chance)}
+    return write_cell(tuple((name, str(level)) for name, level in levels.items() if level is not None)) or None
+
+
+def _means(evaluation: Evaluation, row: Mapping[str, str | float | None]) -> ResultRow:
     """The means over sets, by column. A mean that lacks one of its scores is missing."""
     found: ResultRow = {}
     for mean in evaluation.means:

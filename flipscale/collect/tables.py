@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flipscale.cell import read_cell
 from flipscale.collect.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, ColumnKind
 from flipscale.collect.curves import CURVES_SCHEMA
 from flipscale.errors import DamagedFile, ResultsError, printable
@@ -89,6 +90,14 @@ def read_results(path: Path) -> pd.DataFrame:
         columns[name] = _parsed(path, lines, texts.get(name, ("",) * len(rows)), name, kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     return pd.DataFrame(columns)
+
+
+def chance_level(results: pd.DataFrame, score: str) -> float | None:
+    """What guessing gives for a score by the column `chance`; None where it is unknown, or differs among runs."""
+    if "chance" not in results:
+        return None
+    levels = {dict(read_cell(text)).get(score) for text in results.loc[results[score].notna(), "chance"].fillna("")}
+    return float(level) if len(levels) == 1 and (level := levels.pop()) else None
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

@@ -36,6 +36,7 @@ from flipscale.compare.answer import (
     gain_words,
     notes_of,
     screen,
+    speed_cell,
     warnings,
 )
 from flipscale.compare.as_json import comparison_json
@@ -119,6 +120,7 @@ __all__ = [
     "screen",
     "series_of",
     "setting_words",
+    "speed_cell",
     "study_pair_json",
     "study_pair_markdown",
     "study_pair_text",

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from flipscale.compare.columns import PROBED, arm_words, cell_words, settings_words
+from flipscale.compare.columns import PROBED, arm_words, cell_words, settings_named, settings_words
 from flipscale.compare.comparison import Claim, Comparison, ScoredBy
 from flipscale.compare.effects import Deltas
 from flipscale.compare.estimates import Curve, Effect, Estimate, Pair, Speedup, finding
 from flipscale.compare.head import SingleRuns, prior_df
 from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
-from flipscale.fit.words import by_reason, fits_table
+from flipscale.fit import kind_parts, kinds_of, law_screen
 from flipscale.scores import is_score, score_label
 from flipscale.sensitivity import sensitivity_words
 from flipscale.stats import ALPHA, WARN_P, Design, Interval, sensitivity_of
 from flipscale.study import Expectation
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
-from flipscale.words import count, device_hours, fixed, joined, score_value, short, signed, times
+from flipscale.words import by_reason, count, device_hours, fixed, joined, score_value, short, signed, times
 
 LINES, ROWS, WARNINGS = 20, 8, 2
 """The most lines, rows and warnings of the screen."""
@@ -55,6 +55,8 @@ def screen(comparison: Comparison, width: int = 80) -> str:
     question = [comparison.question] if comparison.question else []
     if not comparison.arms:
         return as_text([*question, *comparison.notes], width, "\n")
+    if comparison.laws:
+        return law_screen(comparison.laws, comparison.question, settings_named(comparison.labels), width)
     table, noun, total = answer_table(comparison)
     table = replace(table, title="", notes=(), wraps=True).without_empty()
     notes, caught = notes_of(comparison), warnings(comparison)
@@ -94,20 +96,23 @@ def asked(comparison: Comparison) -> str:
 
 
 def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
-    """The answer on the screen: claims, laws, or arms at the size that heads the study; what its rows are, and how many
+    """The answer on the screen: claims, or arms at the size that heads the study; what its rows are, and how many
     there are in all."""
     if comparison.stated and asked(comparison) == "claims":
         judged = comparison.stated.claims
         rows = tuple((each.claim.name, claim_cell(each), each.verdict) for each in judged[:ROWS])
         return PrintedTable("Claims", ("claim", "here (95 % CI)", "verdict"), rows), "claim", len(judged)
-    if comparison.laws:
-        table = fits_table(comparison.laws)
-        return table, "row", len(table.rows) + len(comparison.claims)
     claims = list(comparison.claims)
     if len(claims) > ROWS and comparison.head:
         base = next(pair.series for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
         claims = [claim for claim in claims if claim.series == base]
     return arms_table(comparison, claims[:ROWS]), "other row", len(comparison.claims)
+
+
+def law_answer(comparison: Comparison) -> list[Part]:
+    """The laws of each kind, where they are the study's answer."""
+    kinds = kinds_of(comparison.laws) if comparison.laws else []
+    return [part for kind in kinds for part in kind_parts(kind, settings_named(comparison.labels))]
 
 
 def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
@@ -146,16 +151,14 @@ def _pair(comparison: Comparison, claim: Claim) -> Pair | None:
 def notes_of(comparison: Comparison) -> list[str]:
     """What the numbers of the screen are, what was compared, and what its seeds detect."""
     said: list[str] = []
-    if comparison.laws:
-        said += answer_table(comparison)[0].notes
-    elif asked(comparison) == "claims" and comparison.stated:
+    if asked(comparison) == "claims" and comparison.stated:
         units = {"x": "factors (x)", "": "differences"}
         kinds = dict.fromkeys(units.get(judged.unit, judged.unit) for judged in comparison.stated.claims)
         said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm).")
     else:
         over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
         said.append(f"Gains are {_of_score(comparison)} over {over}; parentheses are 95 % CIs{_corrected(comparison)}.")
-    curves = () if comparison.laws or asked(comparison) == "claims" else comparison.curves
+    curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
         said.append(f"No speed-up: {curves[0].why}.")
     elif curves:
@@ -261,8 +264,7 @@ def everything(comparison: Comparison) -> list[Part]:
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
     parts: list[Part] = [] if comparison.arms else list(comparison.notes)
     if comparison.laws:
-        parts.append(replace(fits_table(comparison.laws), title="Laws"))
-        comparison = replace(comparison, laws=())
+        parts += law_answer(comparison)
     if comparison.claims:
         parts.append(replace(arms_table(comparison, comparison.claims), notes=tuple(notes_of(comparison))))
     if comparison.stated:

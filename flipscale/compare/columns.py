@@ -1,7 +1,8 @@
 """The roles of a table's columns: the score, the rows of the baseline, and the arm, cell and series of each row."""
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -33,6 +34,16 @@ def arm_words(settings: Baseline, baseline: Baseline, labels: SettingLabels | No
         for name, value in (different or settings).items()
     ]
     return ", ".join(words) or "all runs"
+
+
+def settings_named(labels: SettingLabels) -> Callable[[Baseline], str]:
+    """How settings are named, without those that are none: 'mask 50 %, tuning 1.6k'."""
+
+    def name_of(settings: Baseline) -> str:
+        present = {name: value for name, value in settings.items() if short(value) not in ("null", "nan")}
+        return arm_words(present, dict.fromkeys(present, math.nan), labels)
+
+    return name_of
 
 
 def setting_words(name: str, value: object) -> str:

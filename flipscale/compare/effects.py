@@ -16,7 +16,7 @@ from flipscale.compare.estimates import Estimate, mean_of, nothing
 from flipscale.compare.points import plain
 from flipscale.compare.tables import check_baseline, numbers, seeds_of
 from flipscale.errors import ResultsError
-from flipscale.fit import unnamed_settings
+from flipscale.fit import open_settings
 from flipscale.words import short
 
 
@@ -104,7 +104,7 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
     table = table.assign(**{y: numbers(table, y)})
     check_baseline(table, baseline)
     axes = list(baseline)
-    _check_alike(table[table[y].notna()], axes, y)
+    _check_alike(table[table[y].notna()], axes)
     runs, left_out = _runs(table, axes, y)
     reference = tuple(plain(value) for value in baseline.values())
     if not runs.get(reference):
@@ -120,10 +120,10 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
     )
 
 
-def _check_alike(table: pd.DataFrame, axes: Sequence[str], y: str) -> None:
+def _check_alike(table: pd.DataFrame, axes: Sequence[str]) -> None:
     """ResultsError where rows of one cell differ in a setting that the axes leave open."""
     keys = labels(table, axes)
-    for name, values in unnamed_settings(table, [*axes, *({"seed"} & set(table))], taken=[y]).items():
+    for name, values in open_settings(table, axes).items():
         within = table.groupby(keys)[name].nunique(dropna=False)
         if (within > 1).any():
             said = ", ".join(map(short, values[:3])) + (", ..." if len(values) > 3 else "")

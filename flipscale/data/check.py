@@ -23,6 +23,7 @@ from flipscale.data.program import check_program
 from flipscale.data.weights import check_weights
 from flipscale.errors import DataError, FlipscaleError, InputsError
 from flipscale.identity import labelled_set, scored_sets, stage, trains
+from flipscale.kinds import Path_
 from flipscale.plan import Run
 from flipscale.settings import (
     CaptionSet,
@@ -46,7 +47,7 @@ from flipscale.settings import (
     plain,
 )
 from flipscale.study import SETTINGS, Study
-from flipscale.study.document import Path_, Place
+from flipscale.study.document import Place
 
 _NOUNS = {
     "data_sets": ("data set", "data sets"),
@@ -479,9 +480,8 @@ class _Inspection:
     def _place(self, at: Path_, value: object) -> Place:
         """The line on which the study gives a setting this value."""
         name, document = str(at[0]), self.study.document.data
-        kind = SETTINGS[name].kind
         for path, written in _axis_values(document, name):
-            if plain(kind.read(written, (), lambda _, what: None)) == plain(value):
+            if plain(SETTINGS[name].read(written, (), lambda _, what: None)) == plain(value):
                 return self.study.place(*path, *at[1:])
         if name in (document.get("couple") or {}):
             return self.study.place("couple", name)

@@ -17,8 +17,7 @@ from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
 from flipscale.cost import steps_of, training_view
 from flipscale.errors import FlipscaleError
-from flipscale.settings import Resources, Settings, WebDataset
-from flipscale.study.settings import NORMALIZATIONS
+from flipscale.settings import NORMALIZATIONS, Resources, Settings, WebDataset
 
 PROGRAM_RECORDS = 200
 """Approximate number of loss records of a run, as with flipscale's own trainer."""

@@ -4,51 +4,48 @@
     fit_groups(table, "power", x=["flops"], y="error", group=["dataset"])
     isoflop(table, x="N", y="loss", budget="flops")       the best size of each budget, and the law through them
     frontier(table, x="flops", y="error")                 the rows that are best for their cost
-    two_step(table, x=["N", "D"], through="loss", y="error")
     allocate(fit(table, "chinchilla", x=["N", "D"], y="loss"), flops=1e21)
     forecast(table, "odds", x=[...], y="top1", at={...})  graded by its predictions of the largest runs
 
 laws.py          the forms of laws, by name
 rows.py          the rows that a law is fitted to, and why the others are left out
 where.py         conditions that choose among them
-unnamed.py       settings in which these rows differ although no option names them
 search.py        many searches at once, the best of many starts, refits of resamples
 uncertainty.py   resamples of settings, intervals, and the effect that runs of one seed share
 best.py          the best runs for their cost: fronts, bins, and the best size of a budget
-checks.py        objections to a fit
-fitted.py        a Fit and a Forecast, as data
+fitted.py        a Fit and its Options, as data
 fitting.py       all of it, from a table to a Fit
 isoflop.py       the law through the best sizes
-prediction.py    forecasts beyond the data, also in two steps: from size to loss, and from loss to error
-grade.py         how far a forecast can be trusted
+forecasts.py     forecasts beyond the data, and how far they can be trusted
 allocation.py    the best use of a budget
 of_study.py      the laws of a study's own results
-as_json.py       fits and forecasts for programs
-words.py         fits and forecasts for people
+record.py        fits and forecasts as plain data: fits.json
+answer.py        the same for people
 
 Data in, data out: nothing here touches a disk.
 """
 
 from flipscale.fit.allocation import Allocation, allocate
-from flipscale.fit.as_json import allocation_json, fit_json, forecast_json
+from flipscale.fit.answer import allocation_text, fit_text, forecast_text, kind_parts, kinds_of, law_screen
 from flipscale.fit.best import evened, frontier, is_isoflop
-from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns, HeldOutSetting
-from flipscale.fit.fitting import Options, default_law, fit, fit_groups
-from flipscale.fit.grade import Doubt, Grade, Graded, graded
-from flipscale.fit.isoflop import isoflop
-from flipscale.fit.laws import LAWS, Law, law_named
-from flipscale.fit.prediction import (
-    TwoStep,
+from flipscale.fit.fitted import Fit, HeldOutRuns, HeldOutSetting, Options
+from flipscale.fit.fitting import default_law, fit, fit_groups
+from flipscale.fit.forecasts import (
+    Doubt,
+    Forecast,
+    Grade,
+    Graded,
     forecast,
     forecast_groups,
     forecast_points,
-    forecast_two_step,
-    two_step,
+    graded,
+    next_rung,
 )
-from flipscale.fit.rows import column, group_name, in_groups
-from flipscale.fit.unnamed import unnamed_settings
+from flipscale.fit.isoflop import isoflop
+from flipscale.fit.laws import LAWS, Law, law_named
+from flipscale.fit.record import allocation_json, fit_json, forecast_json
+from flipscale.fit.rows import column, group_name, in_groups, open_settings
 from flipscale.fit.where import where
-from flipscale.fit.words import allocation_text, fit_text, forecast_text
 
 __all__ = [
     "LAWS",
@@ -62,7 +59,6 @@ __all__ = [
     "HeldOutSetting",
     "Law",
     "Options",
-    "TwoStep",
     "allocate",
     "allocation_json",
     "allocation_text",
@@ -78,15 +74,17 @@ __all__ = [
     "forecast_json",
     "forecast_points",
     "forecast_text",
-    "forecast_two_step",
     "frontier",
     "graded",
     "group_name",
     "in_groups",
     "is_isoflop",
     "isoflop",
+    "kind_parts",
+    "kinds_of",
     "law_named",
-    "two_step",
-    "unnamed_settings",
+    "law_screen",
+    "next_rung",
+    "open_settings",
     "where",
 ]

@@ -18,7 +18,6 @@ from flipscale.stats import Array
 from flipscale.words import count
 
 Frontier = Literal["pareto", "binned"]
-Method = Literal["akima", "parabola"]
 
 BINS = 12
 """The default number of bins of cost, equally wide in its logarithm."""
@@ -115,14 +114,11 @@ def _enough(size: Array, budget: Array) -> list[bool]:
     return [len(np.unique(size[rows])) >= _CURVE for rows in budgets_of(budget)]
 
 
-def optima(
-    size: Array, y: Array, budget: Array, method: Method, *, lower: bool = True
-) -> tuple[list[Optimum], dict[float, str]]:
+def optima(size: Array, y: Array, budget: Array, *, lower: bool = True) -> tuple[list[Optimum], dict[float, str]]:
     """The best size of every budget, and the budgets that have none, with the reason.
 
-    The curve of log y against log size is Akima's through all points, or a parabola through the best point and its two
-    neighbours. A parabola over the full width is not offered: curves are steeper at small sizes than at large ones, and
-    it gave an exponent of .698 where .602 was right.
+    The curve of log y against log size is Akima's through all points. A parabola over the full width is not offered:
+    curves are steeper at small sizes than at large ones, and it gave an exponent of .698 where .602 was right.
     """
     found: list[Optimum] = []
     none: dict[float, str] = {}
@@ -130,7 +126,7 @@ def optima(
         if len(curve.sizes) < _CURVE:
             none[curve.budget] = f"{count(len(curve.sizes), 'size')}, and a minimum takes {_CURVE}"
             continue
-        best, height = (float(value[0]) for value in curve.lowest(np.log(y)[None], method, lower=lower))
+        best, height = (float(value[0]) for value in curve.lowest(np.log(y)[None], lower=lower))
         if np.isnan(best):
             none[curve.budget] = "the best size tried is the smallest or the largest, so the optimum lies outside"
             continue
@@ -138,12 +134,12 @@ def optima(
     return found, none
 
 
-def best_sizes(size: Array, logs: Array, budget: Array, method: Method, *, lower: bool = True) -> Array:
+def best_sizes(size: Array, logs: Array, budget: Array, *, lower: bool = True) -> Array:
     """The logarithm of the best size [m, budgets] for m measurements of log y [m, n]; NaN where a budget has none."""
     found = np.full((len(logs), len(budgets_of(budget))), np.nan)
     for i, curve in enumerate(_curves(size, budget)):
         if len(curve.sizes) >= _CURVE:
-            found[:, i] = curve.lowest(logs, method, lower=lower)[0]
+            found[:, i] = curve.lowest(logs, lower=lower)[0]
     return found
 
 
@@ -157,13 +153,12 @@ class _Curve:
     places: NDArray[np.intp]
     """Which of the sizes each of the rows has."""
 
-    def lowest(self, logs: Array, method: Method, *, lower: bool) -> tuple[Array, Array]:
+    def lowest(self, logs: Array, *, lower: bool) -> tuple[Array, Array]:
         """log size and log y of the lowest (or highest) point of the curves of log y [m, n]; NaN where it is an end."""
         # Seeds of one size are one point.
         mean = (self.places[:, None] == np.arange(len(self.sizes))) / np.bincount(self.places)
         heights = logs[:, self.rows] @ mean
-        of_curves = _parabola if method == "parabola" else _akima
-        at, height = of_curves(np.log(self.sizes), heights if lower else -heights)
+        at, height = _akima(np.log(self.sizes), heights if lower else -heights)
         return at, height if lower else -height
 
 
@@ -175,22 +170,6 @@ def _curves(size: Array, budget: Array) -> list[_Curve]:
         sizes, places = np.unique(size[rows], return_inverse=True)
         curves.append(_Curve(at, sizes, rows, places.reshape(-1)))
     return curves
-
-
-def _parabola(x: Array, y: Array) -> tuple[Array, Array]:
-    """The lowest points [m] of parabolas through the lowest of y [m, k] and its neighbours; NaN if it has only one."""
-    best = np.argmin(y, axis=1)
-    outside = (best == 0) | (best == len(x) - 1)
-    middle = np.clip(best, 1, len(x) - 2)
-    left, here, right = (np.take_along_axis(y, (middle + step)[:, None], axis=1)[:, 0] for step in (-1, 0, 1))
-    before, after = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
-    down, up = (here - left) / before, (right - here) / after
-    with np.errstate(divide="ignore", invalid="ignore"):
-        a = (up - down) / (before + after)
-        b = down + a * before
-        at = -b / (2 * a)
-    height = here + b * at + a * at * at
-    return np.where(outside, np.nan, x[middle] + at), np.where(outside, np.nan, height)
 
 
 def _akima(x: Array, y: Array) -> tuple[Array, Array]:

@@ -1,9 +1,9 @@
 """A law fitted to some points: its predictions, how far it can be trusted, and what it was fitted to.
 
-as_json.py and words.py present it to programs and to people.
+record.py presents it to programs, answer.py to people.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipscale.errors import ResultsError
-from flipscale.fit.best import Optimum
+from flipscale.fit.best import BINS, Frontier, Optimum
 from flipscale.fit.laws import Law
 from flipscale.fit.rows import Rows, why_not
 from flipscale.fit.search import Loss, Solution
-from flipscale.fit.uncertainty import COVERAGE, SharedSeedEffect, interval, stretch, widened
+from flipscale.fit.uncertainty import COVERAGE, DRAWS, SharedSeedEffect, interval, stretch, widened
 from flipscale.stats import Array
 
 FLOOR_REACHES_0 = 1e-2
@@ -24,8 +24,35 @@ FLOOR_REACHES_0 = 1e-2
 NO_FLOOR = 1e-6
 """A floor below this share of the smallest measurement is 0: how far below depends on the processor."""
 
+STARTS = 24
+"""Searches per fit. From starts drawn from the data nearly all end at one place; the checklist says how many did."""
+
 SPANS = 100.0
 """A parameter is not determined where the ends of its interval differ by more than this factor."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a law is fitted, where the defaults are not wanted."""
+
+    loss: Loss = "huber"
+    linear: bool = False
+    """Residuals in y itself instead of its logarithm."""
+    frontier: Frontier | None = None
+    """Fit the front only, and find it anew in every resample."""
+    bins: int | Sequence[float] = BINS
+    """Bins of cost of a front by bins: how many, or their edges."""
+    fixed: Mapping[str, float] | None = None
+    tied: Mapping[str, str] | None = None
+    accuracy: bool | None = None
+    """Whether higher y is better; None: as its name says."""
+    weights: str | None = None
+    """Column of inverse variances, by which rows are weighted."""
+    delta: float | None = None
+    """Residual at which Huber's loss turns from a square to a line; None: 1.345 standard deviations, by the MAD."""
+    draws: int = DRAWS
+    starts: int = STARTS
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,9 +113,7 @@ class Fit:
 
     law: Law
     rows: Rows
-    loss: Loss
-    linear: bool
-    """Whether residuals were taken in y itself."""
+    options: Options
     solution: Solution
     draws: Array
     """Parameters of the resamples [draws, parameters]."""
@@ -99,28 +124,31 @@ class Fit:
     held_out: HeldOutRuns
     group: Mapping[str, object] = field(default_factory=dict)
     """The values of the columns that this fit's rows share."""
-    frontier: str | None = None
-    """How the rows were reduced to the best: pareto, binned, isoflop (akima), isoflop (parabola)."""
-    fixed: Mapping[str, float] = field(default_factory=dict)
-    tied: Mapping[str, str] = field(default_factory=dict)
     optima: tuple[Optimum, ...] = ()
     """The best size of each budget, through which the law of an IsoFLOP fit goes."""
     among: tuple[str, ...] = ()
     """The runs among which an IsoFLOP fit found these optima."""
     delta: float | None = None
     """Residual at which Huber's loss turns from a square to a line; None for squares."""
-    weights: str | None = None
-    """The column by which rows are weighted."""
     seeds: SharedSeedEffect | None = None
     """The effect of seeds on the whole curve, if settings share them; it was removed before the fit."""
     slope_of_level: Array | None = None
     """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
-    notes: tuple[str, ...] = ()
-    """Cautions that a reader needs before believing it."""
 
     @property
-    def formula(self) -> str:
-        return self.law.formula
+    def frontier(self) -> str | None:
+        """How the rows were reduced to the best: pareto, binned, isoflop (akima)."""
+        return "isoflop (akima)" if self.optima else self.options.frontier
+
+    @property
+    def fixed(self) -> Mapping[str, float]:
+        """The parameters that were held at a value."""
+        return self.options.fixed or {}
+
+    @property
+    def tied(self) -> Mapping[str, str]:
+        """Parameter -> the one it equals."""
+        return self.options.tied or {}
 
     @property
     def x(self) -> tuple[str, ...]:
@@ -214,7 +242,7 @@ class Fit:
         """Measured minus predicted on the scale they were taken on, without the offsets of seeds [n]."""
         predicted = self.law.evaluate(self.solution.theta, self.rows.x)[0]
         z = self.rows.z if self.seeds is None or self.frontier else self.rows.z - self.seeds.offsets
-        if self.linear:
+        if self.options.linear:
             return self.rows.response.from_link(z) - self.rows.response.from_link(predicted)
         return z - predicted
 
@@ -242,7 +270,7 @@ class Fit:
             step = 1e-3 * self.slope_of_level
             slope = np.abs(self._says(x, self.solution.theta + step) - says) / 1e-3
             ends = widened(ends, says, self.freedom, slope * self.seeds.error(new_seed=one_run), self.seeds.freedom)
-        return ends if self.linear else self._ordered(*ends)
+        return ends if self.options.linear else self._ordered(*ends)
 
     def sample(self, x: Array, *, one_run: bool) -> Array:
         """The prediction of every draw at x [n, roles], [draws, n], on the scale of residuals.
@@ -250,7 +278,7 @@ class Fit:
         With `one_run` the residual of a random run of the fitted seeds is added to each.
         """
         z = self.law.evaluate(self.draws, x)[0]
-        z = self.rows.response.from_link(z) if self.linear else z
+        z = self.rows.response.from_link(z) if self.options.linear else z
         if not one_run:
             return z
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free_count, 1))
@@ -260,7 +288,7 @@ class Fit:
         """The interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
         assert self.stretch is not None
         draws, says = self.sample(x, one_run=True), self._says(x)
-        if self.linear:
+        if self.options.linear:
             low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch, coverage)
             return float(low), float(high)
         response = self.rows.response
@@ -272,7 +300,7 @@ class Fit:
     def _says(self, x: Array, theta: Array | None = None) -> Array:
         """The law's prediction at x [n, roles], on the scale of residuals."""
         z = self.law.evaluate(self.solution.theta if theta is None else theta, x)[0]
-        return self.rows.response.from_link(z) if self.linear else z
+        return self.rows.response.from_link(z) if self.options.linear else z
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:
         """Ends on the link scale as ends in the units of y: high odds of an error are a low accuracy."""
@@ -299,29 +327,3 @@ class Fit:
             if why := why_not(self.x, row, self.law):
                 raise ResultsError(f"The law {self.law.name} has no prediction there: {why}.")
         return x
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """A run that was not made, as a law sees it."""
-
-    fit: Fit
-    at: Mapping[str, float]
-    """The variables of that run."""
-    value: float
-    low: float | None
-    """Lower end of the 95 % interval of one run there: of the law, and of runs about it."""
-    high: float | None
-    extrapolation: float
-    """How many times larger it is than the largest run that was fitted."""
-    held_out: HeldOutRuns
-    forms: Mapping[str, float]
-    """The predictions of other forms, fitted to the same rows."""
-    as_good: tuple[str, ...] = ()
-    """The forms among them whose residuals are about as small as the law's own."""
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The lowest and the highest of all forms."""
-        values = [self.value, *self.forms.values()]
-        return min(values), max(values)

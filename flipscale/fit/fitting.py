@@ -1,7 +1,7 @@
 """From a table to a Fit: rows chosen, the best of many starts, resamples, and the largest runs held out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,52 +9,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.best import BINS, Frontier, bins_of, on_frontier
-from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
-from flipscale.fit.fitted import Fit, HeldOutRuns, HeldOutSetting
-from flipscale.fit.laws import Law, law_named
+from flipscale.fit.best import bins_of, on_frontier
+from flipscale.fit.fitted import Fit, HeldOutRuns, HeldOutSetting, Options
+from flipscale.fit.laws import LAWS, Law, law_named
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
-from flipscale.fit.search import Loss, Problem, Solution, solve, with_scale
-from flipscale.fit.uncertainty import COVERAGE, DRAWS, resampled, seed_effect, slope_of_level
-from flipscale.fit.words import by_reason
+from flipscale.fit.search import Problem, Solution, solve, with_scale
+from flipscale.fit.uncertainty import COVERAGE, resampled, seed_effect, slope_of_level
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
-
-STARTS = 24
-"""Searches per fit. From starts drawn from the data nearly all end at one place; the checklist says how many did."""
+from flipscale.words import by_reason
 
 RUNG = 2.0
 """The largest rung, which is held out, consists of the runs within this factor of the largest."""
 
+HELD_OUT_REASON = "held out"
+
+FEW = 8
+"""With fewer points only a power law is fitted unless another is asked for."""
+
 SUPPORT = 0.25
 """The least share of starts that agree on a law: with fewer the runs do not determine it."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a law is fitted, where the defaults are not wanted."""
-
-    loss: Loss = "huber"
-    linear: bool = False
-    """Residuals in y itself instead of its logarithm."""
-    frontier: Frontier | None = None
-    """Fit the front only, and find it anew in every resample."""
-    fixed: Mapping[str, float] | None = None
-    tied: Mapping[str, str] | None = None
-    accuracy: bool | None = None
-    """Whether higher y is better; None: as its name says, or else whether it rises with size."""
-    bins: int | Sequence[float] = BINS
-    """Bins of cost of a binned front: how many, or their edges."""
-    weights: str | None = None
-    """Column of inverse variances: how much each row counts."""
-    delta: float | None = None
-    """Residual at which Huber's loss turns from a square to a line; None: 1.345 standard deviations, by the MAD."""
-    cluster: str | None = None
-    """Column whose equal values are resampled together; None: rows that have equal variables, and the column `seed`
-    says which runs share a seed (uncertainty.py)."""
-    draws: int = DRAWS
-    starts: int = STARTS
-    seed: int = 0
 
 
 def fit(
@@ -74,7 +48,7 @@ def fit(
     """
     options = options or Options()
     form = law_named(law) if law else default_law(table, x, y, options)
-    rows = rows_of(table, form, x, y, accuracy=options.accuracy, cluster=options.cluster, weights=options.weights)
+    rows = rows_of(table, form, x, y, accuracy=options.accuracy, weights=options.weights)
     return fit_rows(form, rows, options, group or {})
 
 
@@ -114,7 +88,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
     if lower_is_better(y) is False if said is None else said:
         names = {1: "odds-power", 2: "odds-product" if few else "odds"}
     else:
-        names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla", 3: "data-limited"}
+        names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla"}
     if len(x) not in names:
         raise ResultsError(f"No law of {y} takes {len(x)} variables; name 1 to {max(names)} columns with --x.")
     return law_named(names[len(x)])
@@ -142,22 +116,16 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     return Fit(
         law=law,
         rows=rows,
-        loss=options.loss,
-        linear=options.linear,
+        options=options,
         solution=solution,
         draws=_draws(problem, solution, whole, options),
         groups=whole.groups,
         freedom=whole.groups - len(problem.free_places),
         held_out=held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked"),
         group=dict(group),
-        frontier=options.frontier,
-        fixed={name: law.values(solution.theta)[name] for name in fixed},
-        tied=dict(tied),
         delta=problem.delta if options.loss == "huber" else None,
-        weights=options.weights,
         seeds=shared,
         slope_of_level=slope_of_level(problem, solution.theta) if shared and options.draws else None,
-        notes=notes(law, rows, solution, shared),
     )
 
 
@@ -213,6 +181,56 @@ def _sharpness(rows: Rows, settings: Sequence[HeldOutSetting]) -> float | None:
     with np.errstate(divide="ignore", invalid="ignore"):
         widths = [float(np.ptp(rows.response.to_link(np.array(pair, dtype=np.float64)))) for pair in ends]
     return max(float("inf") if np.isnan(width) else width for width in widths) / span
+
+
+def check_enough(law: Law, rows: Rows, held: int) -> None:
+    """ResultsError where the points cannot determine the parameters: too few, or all along one line."""
+    if rows.points < len(law.parameters) - held + 1:
+        raise _too_few(law, rows, held)
+    unique = np.unique(rows.x, axis=0)
+    for i, name in enumerate(rows.columns):
+        if len(np.unique(unique[:, i])) < 2:
+            raise ResultsError(
+                f"{name} is {unique[0, i]:.6g} in all {len(rows)} rows, so its effect cannot be seen: vary it, or fit "
+                f"a law without it."
+            )
+    if len(law.roles) > 1 and len(law.parameters) - held > 2:
+        _check_apart(rows, unique)
+
+
+def _too_few(law: Law, rows: Rows, held: int) -> ResultsError:
+    free, points = len(law.parameters) - held, rows.points
+    out = {name: why for name, why in rows.left_out.items() if why != HELD_OUT_REASON}
+    left = f"; {len(out)} left out: {_some(out)}" if out else ""
+    enough = [
+        name
+        for name, other in LAWS.items()
+        if (other.link, len(other.roles)) == (law.link, len(law.roles)) and len(other.parameters) < points
+    ]
+    instead = f" Fit {enough[0]}." if enough else ""
+    return ResultsError(
+        f"Cannot fit {law.name!r} ({free} parameters) to {points} different points: it takes {free + 1} or more"
+        f"{left}.{instead}"
+    )
+
+
+def _check_apart(rows: Rows, unique: Array) -> None:
+    """ResultsError where the variables move together, so that their exponents cannot be told apart."""
+    logs = np.log(unique)
+    logs = logs - logs.mean(axis=0)
+    singular = np.linalg.svd(logs / np.linalg.norm(logs, axis=0), compute_uv=False)
+    if singular[-1] < 1e-3 * singular[0]:
+        raise ResultsError(
+            f"{' and '.join(rows.columns)} move together in all rows (their ratio, or a power of it, is constant), "
+            f"so their exponents cannot be told apart. Vary one while the other stays, or fit a law of one of them."
+        )
+
+
+def _some(left_out: Mapping[str, str]) -> str:
+    counts: dict[str, int] = {}
+    for why in left_out.values():
+        counts[why] = counts.get(why, 0) + 1
+    return ", ".join(f"{n} with {why}" for why, n in list(counts.items())[:3])
 
 
 def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]:

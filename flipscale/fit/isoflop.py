@@ -8,10 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError
-from flipscale.fit.best import Method, best_sizes, budgets_of, optima
-from flipscale.fit.checks import notes
-from flipscale.fit.fitted import Fit
-from flipscale.fit.fitting import Options, held_out_error
+from flipscale.fit.best import best_sizes, budgets_of, optima
+from flipscale.fit.fitted import Fit, Options
+from flipscale.fit.fitting import held_out_error
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import Response, Rows, column, row_names, seeds_of_rows
 from flipscale.fit.search import Problem, refits, solve
@@ -26,7 +25,6 @@ def isoflop(
     x: str,
     y: str,
     budget: str,
-    method: Method = "akima",
     group: Mapping[str, object] | None = None,
     options: Options | None = None,
 ) -> Fit:
@@ -36,15 +34,18 @@ def isoflop(
     interval comes from curves whose runs scatter about the mean of their size as they do; what a seed does to the whole
     curve does not move its lowest point. With one run a size it comes from the best sizes' distance from the law.
     """
-    options = options or Options()
+    asked = options or Options()
+    options = Options("squares", accuracy=asked.accuracy, draws=asked.draws, seed=asked.seed)
     values = {name: column(table, name) for name in (x, y, budget)}
     missing = [next((name for name in values if not values[name][i] > 0), "") for i in range(len(table))]
     keep = np.array([not name for name in missing], dtype=bool)
     size, score, spent = (numbers[keep] for numbers in values.values())
     ids = row_names(table)
     left_out = {name: f"no {column}" for name, column in zip(ids, missing, strict=True) if column}
-    lower = not options.accuracy if options.accuracy is not None else lower_is_better(y) is not False
-    found, none = optima(size, score, spent, method, lower=lower)
+    lower = not options.accuracy if options.accuracy is not None else lower_is_better(y)
+    if lower is None:
+        raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
+    found, none = optima(size, score, spent, lower=lower)
     if len(found) < 2:
         why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
         raise ResultsError(
@@ -58,16 +59,16 @@ def isoflop(
     noise, freedom = _scatter(size, np.log(score), spent, seeds_of_rows(table[keep]))
     if freedom > 1 and options.draws:
         logs = _means(size, np.log(score), spent) + rng.choice(noise, (options.draws, len(size)))
-        sizes = best_sizes(size, logs, spent, method, lower=lower)
+        sizes = best_sizes(size, logs, spent, lower=lower)
         # Budgets whose measured runs have no optimum stay left out, even if a draw gives them one.
-        usable = np.isfinite(best_sizes(size, np.log(score)[None], spent, method, lower=lower)[0])
+        usable = np.isfinite(best_sizes(size, np.log(score)[None], spent, lower=lower)[0])
         draws = _laws(problem, sizes[:, usable], solution.theta)
     else:
         freedom = len(found) - 2
         draws = _about_line(problem, solution.theta, freedom, rng, options.draws)
     rows = Rows(
         columns=(budget,),
-        response=Response(x, "log", True, False),
+        response=Response(x, "log", True),
         ids=tuple(f"{budget} {optimum.budget:.4g}" for optimum in found),
         x=problem.x,
         y=np.array([optimum.size for optimum in found]),
@@ -78,18 +79,15 @@ def isoflop(
     return Fit(
         law=law,
         rows=rows,
-        loss="squares",
-        linear=False,
+        options=options,
         solution=solution,
         draws=draws,
         groups=len(np.unique(np.column_stack([size, spent]), axis=0)),
         freedom=freedom,
-        held_out=held_out_error(law, rows, replace(options, loss="squares", draws=0)),
+        held_out=held_out_error(law, rows, replace(options, draws=0)),
         group=dict(group or {}),
-        frontier=f"isoflop ({method})",
         optima=tuple(found),
         among=tuple(name for name, kept in zip(ids, keep, strict=True) if kept),
-        notes=notes(law, rows, solution),
     )
 
 

@@ -9,9 +9,9 @@ LAWS names them all. Sources: Chinchilla (arXiv 2203.15556) for the sum of two p
 error as an exponential of the loss. The laws of odds are flipscale's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -25,62 +25,6 @@ FAR = 30.0
 
 MOST_EXPONENT = 4.0
 """Bound of an exponent: a power that steep is a step between two points."""
-
-
-class Law(Protocol):
-    """A form. Its parameters are fitted as an unconstrained vector `theta`, and read by a person as `values`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def formula(self) -> str: ...
-
-    @property
-    def about(self) -> str:
-        """Its purpose, in half a sentence."""
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """The role of each variable in the formula, in the order in which columns are given."""
-
-    @property
-    def link(self) -> Link: ...
-
-    @property
-    def parameters(self) -> tuple[str, ...]: ...
-
-    @property
-    def is_line(self) -> bool:
-        """Whether it is straight in the logarithms of its variables, so that its best fit is unique and exact."""
-
-    def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        """The prediction on the link scale [..., n] and its Jacobian [..., n, parameters], for variables x [n, roles].
-
-        theta is [..., parameters]: one vector, or several at once.
-        """
-
-    def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
-        """n starting points [n, parameters] drawn from the data: variables x, and z on the link scale."""
-
-    def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
-        """The lowest and the highest value of each parameter."""
-
-    def values(self, theta: Array) -> dict[str, float]:
-        """The parameters as in the formula."""
-
-    def needs(self, name: str) -> tuple[str, ...]:
-        """The parameters without which this one means nothing, as an exponent for the coefficient of its term."""
-
-    def theta(self, name: str, value: float) -> float:
-        """A parameter's value as it is fitted. Raises ResultsError where the law cannot take it."""
-
-
-def law_named(name: str) -> Law:
-    """The law of that name. Raises ResultsError for an unknown one."""
-    if name in LAWS:
-        return LAWS[name]
-    raise ResultsError(f"There is no law {name!r}: {did_you_mean(name, LAWS)}.")
 
 
 # Sums of powers
@@ -97,12 +41,17 @@ class Term:
 
 @dataclass(frozen=True)
 class PowerSum:
-    """(sum of terms) ^ outer, on a log or logit scale."""
+    """(sum of terms) ^ outer, on a log or logit scale.
+
+    Its parameters are fitted as an unconstrained vector `theta`, and read by a person as `values`.
+    """
 
     name: str
     formula: str
     about: str
+    """Its purpose, in half a sentence."""
     roles: tuple[str, ...]
+    """The role of each variable in the formula, in the order in which columns are given."""
     terms: tuple[Term, ...]
     link: Link = "log"
     outer: str | None = None
@@ -118,9 +67,14 @@ class PowerSum:
 
     @property
     def is_line(self) -> bool:
+        """Whether it is straight in the logarithms of its variables, so that its best fit is unique and exact."""
         return len(self.terms) == 1 and self.outer is None
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
+        """The prediction on the link scale [..., n] and its Jacobian [..., n, parameters], for variables x [n, roles].
+
+        theta is [..., parameters]: one vector, or several at once.
+        """
         logs = np.log(x)
         k = len(self.terms)
         heights = np.repeat(theta[..., None, :k], len(x), axis=-2)
@@ -147,7 +101,10 @@ class PowerSum:
         return outer * inner, jacobian
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
-        """Exponents U(.1, .8); each coefficient so that its term is a share of the value at the centroid."""
+        """n starting points [n, parameters] from variables x, and z on the link scale.
+
+        Exponents U(.1, .8); each coefficient so that its term is a share of the value at the centroid.
+        """
         logs = np.log(x)
         centre, level = logs.mean(axis=0), float(z.mean())
         k = len(self.terms)
@@ -167,6 +124,7 @@ class PowerSum:
         return starts
 
     def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """The lowest and the highest value of each parameter."""
         logs = np.log(x)
         reach = np.abs(logs).max(initial=1.0) * MOST_EXPONENT * max(len(t.exponents) for t in self.terms)
         low: list[float] = []
@@ -185,6 +143,7 @@ class PowerSum:
         return np.array(low), np.array(high)
 
     def values(self, theta: Array) -> dict[str, float]:
+        """The parameters as in the formula."""
         k = len(self.terms)
         return {
             name: float(np.exp(min(value, 700.0)) if i < k else -value if self.rising else value)
@@ -192,10 +151,12 @@ class PowerSum:
         }
 
     def needs(self, name: str) -> tuple[str, ...]:
+        """The parameters without which this one means nothing, as an exponent for the coefficient of its term."""
         exponents = [of for term in self.terms if term.coefficient == name for of in term.exponents.values()]
         return (*exponents, *([self.outer] if self.outer and name != self.outer else []))
 
     def theta(self, name: str, value: float) -> float:
+        """A parameter's value as it is fitted. Raises ResultsError where the law cannot take it."""
         if name not in [term.coefficient for term in self.terms]:
             return -value if self.rising else value
         if value < 0:
@@ -203,74 +164,19 @@ class PowerSum:
         return float(np.log(value)) if value else -1e3
 
 
-# Other forms
+class Exponential:
+    """E - k exp(-g x): an error rate as it follows from a loss. k is fitted as its logarithm."""
 
-
-@dataclass(frozen=True)
-class _OtherForm:
-    """A law of one term, whose exponent or rate is its last parameter."""
-
-    name: str
-    formula: str
-    about: str
-    roles: tuple[str, ...]
-    link: Link
-    parameters: tuple[str, ...]
-    logarithmic: tuple[str, ...]
-    """Parameters that are fitted as their logarithms."""
-    is_line: bool = False
-
-    def values(self, theta: Array) -> dict[str, float]:
-        found = zip(self.parameters, map(float, theta), strict=True)
-        return {name: float(np.exp(value)) if name in self.logarithmic else value for name, value in found}
-
-    def needs(self, name: str) -> tuple[str, ...]:
-        return self.parameters[-1:] if name in self.logarithmic and name != "E" else ()
-
-    def theta(self, name: str, value: float) -> float:
-        if name not in self.logarithmic:
-            return value
-        if value < 0 or (value == 0 and name != "E"):
-            raise ResultsError(f"{name} of the law {self.name} cannot be fixed at {value:g}: it must be above 0.")
-        return float(np.log(value)) if value else -1e3
-
-
-class Shifted(_OtherForm):
-    """E + A (x + B)^-a: a power law that starts late, as a score near chance does."""
+    name = "exponential"
+    formula = "y = E - k exp(-g x)"
+    about = "an error rate from a loss: the second step from size to accuracy (arXiv 2403.08540)"
+    roles = ("loss",)
+    link: Link = "linear"
+    parameters = ("E", "k", "g")
+    is_line = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        floor, scale, shift, power = _columns(theta)
-        log_x = np.log(x[:, 0])
-        moved = np.logaddexp(log_x, shift)
-        height = scale - power * moved
-        z = np.logaddexp(floor, height)
-        share = np.exp(height - z)
-        moves = np.exp(shift - moved)
-        return z, np.stack([1 - share, share, -share * power * moves, -share * moved], axis=-1)
-
-    def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
-        log_x = np.log(x[:, 0])
-        starts = np.empty((n, 4))
-        for i in range(n):
-            share, power = rng.uniform(0.02, 0.9), rng.uniform(0.1, 0.8)
-            shift = rng.uniform(log_x.min() - 2, log_x.max())
-            centre = np.logaddexp(log_x.mean(), shift)
-            starts[i] = z.min() + np.log(1 - share), z.mean() + np.log(share) + power * centre, shift, power
-        return starts
-
-    def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
-        log_x = np.log(x[:, 0])
-        reach = (np.abs(log_x).max() + 5) * MOST_EXPONENT
-        low = [z.min() - FAR, z.min() - FAR - reach, log_x.min() - FAR, 0.0]
-        high = [z.max(), z.max() + FAR + reach, log_x.max() + 5, MOST_EXPONENT]
-        return np.array(low), np.array(high)
-
-
-class Exponential(_OtherForm):
-    """E - k exp(-g x): an error rate as it follows from a loss."""
-
-    def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        top, log_k, rate = _columns(theta)
+        top, log_k, rate = (theta[..., i, None] for i in range(3))
         drop = np.exp(np.clip(log_k - rate * x[:, 0], -700, 700))
         return top - drop, np.stack([np.ones_like(drop), -drop, drop * x[:, 0]], axis=-1)
 
@@ -290,13 +196,29 @@ class Exponential(_OtherForm):
         span = float(np.ptp(z)) + abs(float(z.max()))
         return np.array([z.min() - span, -reach, 0.0]), np.array([z.max() + 5 * span, reach, steepest])
 
+    def values(self, theta: Array) -> dict[str, float]:
+        top, log_k, rate = map(float, theta)
+        return {"E": top, "k": float(np.exp(log_k)), "g": rate}
 
-def _columns(theta: Array) -> Sequence[Array]:
-    """Each parameter of theta [..., parameters], to stand beside points [..., 1]."""
-    return [theta[..., i, None] for i in range(theta.shape[-1])]
+    def needs(self, name: str) -> tuple[str, ...]:
+        return ("g",) if name == "k" else ()
+
+    def theta(self, name: str, value: float) -> float:
+        if name == "k" and value <= 0:
+            raise ResultsError(f"k of the law exponential cannot be fixed at {value:g}: it must be above 0.")
+        return float(np.log(value)) if name == "k" else value
 
 
 # All of them by name
+
+Law = PowerSum | Exponential
+
+
+def law_named(name: str) -> Law:
+    """The law of that name. Raises ResultsError for an unknown one."""
+    if name in LAWS:
+        return LAWS[name]
+    raise ResultsError(f"There is no law {name!r}: {did_you_mean(name, LAWS)}.")
 
 
 def _sum(name: str, formula: str, about: str, roles: str, *terms: Term, **more: object) -> PowerSum:
@@ -307,74 +229,46 @@ _E = Term("E")
 _A = Term("A", {0: "a"})
 _B = Term("B", {1: "b"})
 
-LAWS: dict[str, Law] = {
-    law.name: law
-    for law in (
-        _sum("power", "y = A x^-a", "a straight line on log-log axes", "x", _A),
-        _sum(
-            "product",
-            "y = A N^-a D^-b",
-            "two variables, no floor, no limit of either",
-            "N D",
-            Term("A", {0: "a", 1: "b"}),
-        ),
-        _sum("growth", "y = A x^a", "the same for what grows, as the best size with the budget", "x", _A, rising=True),
-        _sum("power+floor", "y = E + A x^-a", "a power law that ends at a floor", "x", _E, _A),
-        Shifted(
-            "shifted",
-            "y = E + A (x + B)^-a",
-            "a power law with a floor whose start is shifted, for curves that begin at chance",
-            ("x",),
-            "log",
-            ("E", "A", "B", "a"),
-            ("E", "A", "B"),
-        ),
-        _sum("chinchilla", "y = E + A N^-a + B D^-b", "two variables (arXiv 2203.15556)", "N D", _E, _A, _B),
-        _sum(
-            "data-limited",
-            "y = E + A N^-a + B D^-b + K U^-k",
-            "two variables and the unique pairs U that the samples are drawn from",
-            "N D U",
-            _E,
-            _A,
-            _B,
-            Term("K", {2: "k"}),
-        ),
-        _sum(
-            "odds",
-            "err / (1 - err) = (A G^-a + B S^-b)^c",
-            "an accuracy through its odds: G FLOPs per sample, S samples seen",
-            "G S",
-            _A,
-            _B,
-            link="logit",
-            outer="c",
-        ),
-        _sum(
-            "odds-power",
-            "err / (1 - err) = A x^-a",
-            "an accuracy through its odds, along one variable",
-            "x",
-            _A,
-            link="logit",
-        ),
-        _sum(
-            "odds-product",
-            "err / (1 - err) = A G^-a S^-b",
-            "the odds as a product: what one more of both gives does not depend on the other",
-            "G S",
-            Term("A", {0: "a", 1: "b"}),
-            link="logit",
-        ),
-        Exponential(
-            "exponential",
-            "y = E - k exp(-g x)",
-            "an error rate from a loss: the second step from size to accuracy (arXiv 2403.08540)",
-            ("loss",),
-            "linear",
-            ("E", "k", "g"),
-            ("k",),
-        ),
-    )
-}
+_FORMS: tuple[Law, ...] = (
+    _sum("power", "y = A x^-a", "a straight line on log-log axes", "x", _A),
+    _sum(
+        "product",
+        "y = A N^-a D^-b",
+        "two variables, no floor, no limit of either",
+        "N D",
+        Term("A", {0: "a", 1: "b"}),
+    ),
+    _sum("growth", "y = A x^a", "the same for what grows, as the best size with the budget", "x", _A, rising=True),
+    _sum("power+floor", "y = E + A x^-a", "a power law that ends at a floor", "x", _E, _A),
+    _sum("chinchilla", "y = E + A N^-a + B D^-b", "two variables (arXiv 2203.15556)", "N D", _E, _A, _B),
+    _sum(
+        "odds",
+        "err / (1 - err) = (A G^-a + B S^-b)^c",
+        "an accuracy through its odds: G FLOPs per sample, S samples seen",
+        "G S",
+        _A,
+        _B,
+        link="logit",
+        outer="c",
+    ),
+    _sum(
+        "odds-power",
+        "err / (1 - err) = A x^-a",
+        "an accuracy through its odds, along one variable",
+        "x",
+        _A,
+        link="logit",
+    ),
+    _sum(
+        "odds-product",
+        "err / (1 - err) = A G^-a S^-b",
+        "the odds as a product: what one more of both gives does not depend on the other",
+        "G S",
+        Term("A", {0: "a", 1: "b"}),
+        link="logit",
+    ),
+    Exponential(),
+)
+
+LAWS = {law.name: law for law in _FORMS}
 """Every law by its name."""

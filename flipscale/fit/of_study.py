@@ -6,6 +6,7 @@ model, can have equal parameters and differ in cost.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,16 @@ import pandas as pd
 from flipscale.architecture import architecture
 from flipscale.errors import ResultsError
 from flipscale.fit.allocation import FLOPS_PER, Allocation, allocate
-from flipscale.fit.as_json import allocation_json, fit_json
+from flipscale.fit.answer import Naming, allocation_text, fit_parts, law_screen
 from flipscale.fit.best import has_budgets
-from flipscale.fit.fitted import Fit
-from flipscale.fit.fitting import Options, fit
+from flipscale.fit.fitted import Fit, Options
+from flipscale.fit.fitting import fit
 from flipscale.fit.isoflop import isoflop
-from flipscale.fit.rows import column, group_name, in_groups
-from flipscale.fit.unnamed import STANDS_FOR
-from flipscale.fit.words import allocation_text, by_reason, fit_text, fits_table
+from flipscale.fit.record import allocation_json, fit_json
+from flipscale.fit.rows import STANDS_FOR, column, group_name, in_groups
 from flipscale.scores import is_open_ended, lower_is_better
 from flipscale.tables import as_text
-from flipscale.words import count
+from flipscale.words import by_reason, count
 
 SIZE, SAMPLES, PAIRS = "flops_per_sample", "samples_seen", "unique_pairs"
 BUDGET = "train_flops"
@@ -46,15 +46,53 @@ class StudyFits:
     budgets: tuple[float, ...] = ()
     """Budgets of training FLOPs; each law of size and samples gives their best use."""
 
+    question: str = ""
+    """What the study asks."""
+    name_of: Naming = group_name
+    """How a person names the settings of a law."""
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """Each law in JSON's types, as fits.json has it."""
+        return [fit_json(fit) for fit in self.fits]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each parameter of each law, with its 95 % CI, which is missing where it is not determined.
+
+        Errors are in the unit of y, scatter is on the scale that the law is fitted on.
+        """
+        rows = []
+        for record in self.records:
+            ahead = record["next_rung"]
+            for name, value in record["parameters"].items():
+                low, high = record["intervals"][name] or (None, None)
+                rows.append(
+                    {
+                        **record["group"],
+                        "law": record["law"],
+                        "x": ", ".join(record["x"]),
+                        "y": record["y"],
+                        "parameter": name,
+                        "value": value,
+                        "low (95 % CI)": low,
+                        "high (95 % CI)": high,
+                        "not determined": record["not_determined"].get(name, ""),
+                        "held-out error (unit of y)": record["held_out"]["rms_error"],
+                        "next rung (unit of y)": ahead["value"],
+                        f"scatter ({record['residuals']} scale)": record["spread"],
+                    }
+                )
+        return pd.DataFrame(rows)
+
     def text(self, *, full: bool = False, width: int = 80) -> str:
-        """For a terminal: a table of all laws, or in `full` each with its checklist; then the best use of budgets."""
+        """For a terminal: the screen that answers, or in `full` each law with its checklist; then budgets' best use."""
         best = [allocation_text(a, fit) for fit in self.fits for a in self._best(fit)]
-        laws = (
-            [fit_text(fit) for fit in self.fits]
-            if full
-            else [as_text([fits_table(list(map(fit_json, self.fits)))], width)]
-        )
-        return "\n\n".join([*laws, *best])
+        if not full:
+            return "\n\n".join([law_screen(self.records, self.question, self.name_of, width), *best])
+        question = [self.question] if self.question else []
+        laws = [as_text(fit_parts(record), width, "\n") for record in self.records]
+        return "\n\n".join([*question, *laws, *best])
 
     def _best(self, fit: Fit) -> list[Allocation]:
         """The best use of each budget; ResultsError where no law is one of size and samples."""
@@ -68,8 +106,8 @@ class StudyFits:
             "schema": 1,
             **source,
             "fits": [
-                fit_json(fit) | ({"allocations": [allocation_json(a) for a in self._best(fit)]} if self.budgets else {})
-                for fit in self.fits
+                record | ({"allocations": [allocation_json(a) for a in self._best(fit)]} if self.budgets else {})
+                for fit, record in zip(self.fits, self.records, strict=True)
             ],
             "not_fitted": dict(self.not_fitted),
         }

@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.collect import COLUMNS, MOST_NUMBER
+from flipscale.collect import MOST_NUMBER, SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.laws import Law, Link
-from flipscale.fit.unnamed import STANDS_FOR, is_collected, unnamed_settings
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 from flipscale.study.expression import Expression, ExpressionError, read_expression
 from flipscale.words import count
+
+STANDS_FOR = ("model", "image_size", "text_length", "samples")
+"""Settings that FLOPs per sample and samples seen stand for: a law over those need not name them."""
 
 _QUOTED = re.compile(r"""(["'])(.+?)\1""")
 
@@ -31,18 +33,15 @@ class Response:
 
     column: str
     link: Link
-    accuracy: bool
-    """Whether higher is better; a logit scale then has the odds of its error."""
-    percent: bool
-    """Whether it is given in percent."""
+    accuracy: bool | None
+    """Whether higher is better; a logit scale then has the odds of its error. None: nobody said."""
 
     def to_link(self, y: Array) -> Array:
         if self.link == "linear":
             return y
         if self.link == "log":
             return np.log(y)
-        share = y / 100 if self.percent else y
-        error = 1 - share if self.accuracy else share
+        error = 1 - y if self.accuracy else y
         return np.log(error) - np.log1p(-error)
 
     def from_link(self, z: Array) -> Array:
@@ -50,15 +49,15 @@ class Response:
             return z
         if self.link == "log":
             return np.exp(np.minimum(z, 700.0))
-        share = 1 / (1 + np.exp(z if self.accuracy else -z))
-        return 100 * share if self.percent else share
+        return 1 / (1 + np.exp(z if self.accuracy else -z))
 
     def why_not(self, y: float) -> str | None:
         """Why this value has no place on the link scale."""
         if self.link == "log" and y <= 0:
             return f"{self.column} is {y:g}, which has no logarithm"
-        if self.link == "logit" and not 0 < y < (100 if self.percent else 1):
-            return f"{self.column} is {y:g}, which has no odds"
+        if self.link == "logit" and not 0 < y < 1:
+            percent = f"; if it is in percent, write {self.column}/100" if 1 < y <= 100 else ""
+            return f"{self.column} is {y:g}, which has no odds{percent}"
         return None
 
 
@@ -77,17 +76,17 @@ class Rows:
     z: Array
     """The same on the link scale."""
     clusters: NDArray[np.intp]
-    """The seed group of each row [n]: rows with equal variables, or an equal value of the column `cluster`."""
+    """The seed group of each row [n]: rows with equal variables."""
     left_out: Mapping[str, str]
     """The other rows, and why they were left out."""
     seeds: NDArray[np.intp] | None = None
-    """The seed of each row, numbered from 0, -1 where it has none [n]; None without a `seed` or with `cluster`."""
+    """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
     collected: bool = False
     """Whether flipscale collected the table, so that its columns mean what COLUMNS says."""
-    unnamed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
-    """Settings in which rows differ although neither variables nor clusters name them, with their values."""
+    open_settings: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Settings in which rows differ although the variables leave them open, with their values."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -141,41 +140,40 @@ def rows_of(
     y: str,
     *,
     accuracy: bool | None = None,
-    cluster: str | None = None,
     weights: str | None = None,
 ) -> Rows:
     """The rows that a law can be fitted to. Raises ResultsError for a column that is not there or holds no number.
 
-    `accuracy` says whether higher y is better; left out, its name does, or else whether it rises. `cluster` is a
-    column whose equal values belong together; left out, rows with equal variables do, and the column `seed` says which
-    rows share a seed. `weights` is a column of inverse variances.
+    `accuracy` says whether higher y is better; left out, its name does. Rows with equal variables belong together, and
+    the column `seed` says which rows share a seed. `weights` is a column of inverse variances.
     """
     if len(x) != len(law.roles):
         takes = f"{count(len(law.roles), 'column')} for {', '.join(law.roles)}"
         raise ResultsError(f"The law {law.name} takes {takes}; --x names {len(x)}: {', '.join(x) or 'none'}.")
     variables = np.column_stack([column(table, name) for name in x]) if len(table) else np.empty((0, len(x)))
     measured = column(table, y)
-    whole = np.isfinite(measured)
-    response = _response(law.link, y, measured[whole], variables[whole], accuracy)
+    if accuracy is None and (lower := lower_is_better(y)) is not None:
+        accuracy = not lower
+    if accuracy is None and law.link == "logit":
+        raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
+    response = Response(y, law.link, accuracy)
     left_out = _left_out(table, x, variables, law, response, weights)
     ids = row_names(table)
     keep = np.array([name not in left_out for name in ids], dtype=bool)
-    used = tuple(ids[i] for i in np.flatnonzero(keep))
-    _check_units(response, used, variables[keep], measured[keep])
-    groups = variables if cluster is None else pd.factorize(_checked(table, cluster))[0][:, None]
+    variable_columns = [part for name in x for part in columns_in(table, name)]
     return Rows(
         columns=tuple(x),
         response=response,
-        ids=used,
+        ids=tuple(ids[i] for i in np.flatnonzero(keep)),
         x=variables[keep],
         y=measured[keep],
         z=response.to_link(measured[keep]),
-        clusters=np.unique(groups[keep], axis=0, return_inverse=True)[1].reshape(-1),
+        clusters=np.unique(variables[keep], axis=0, return_inverse=True)[1].reshape(-1),
         left_out=left_out,
-        seeds=None if cluster else seeds_of_rows(table[keep]),
+        seeds=seeds_of_rows(table[keep]),
         weights=_share_of_mean(column(table[keep], weights)) if weights else None,
         collected=is_collected(table),
-        unnamed=_unnamed(table[keep], x, [*columns_in(table, y), *filter(None, (cluster, weights))]),
+        open_settings=open_settings(table[keep], variable_columns, taken=STANDS_FOR),
     )
 
 
@@ -197,10 +195,34 @@ def _share_of_mean(values: Array) -> Array:
     return np.asarray(values / values.mean(), dtype=np.float64)
 
 
-def _unnamed(table: pd.DataFrame, by: Sequence[str], taken: Sequence[str]) -> dict[str, tuple[object, ...]]:
-    """Settings of these rows that neither variables nor clusters, which may be arithmetic over columns, name."""
-    columns = [part for name in by for part in columns_in(table, name)]
-    return unnamed_settings(table, columns, taken=[*taken, *(STANDS_FOR if is_collected(table) else ())])
+def is_collected(table: pd.DataFrame) -> bool:
+    """Whether `flipscale collect` wrote the table, so that its columns mean what COLUMNS says."""
+    return {"id", "study", "cell"} <= set(table.columns)
+
+
+def open_settings(
+    table: pd.DataFrame, by: Sequence[str], *, taken: Sequence[str] = ()
+) -> dict[str, tuple[object, ...]]:
+    """Settings, by the names of results.csv, in which rows differ and which the columns `by` leave open: their values.
+
+    A column that those of `by` determine, as the parameters determine a model's name, is not open, nor is one of
+    `taken`.
+    """
+    names = [name for name in SETTING_COLUMNS if name in table and name not in (*by, *taken, "seed")]
+    return {
+        name: tuple(table[name].drop_duplicates())
+        for name in names
+        if table[name].nunique(dropna=False) > 1 and not _settled(table, name, by)
+    }
+
+
+def _settled(table: pd.DataFrame, name: str, by: Sequence[str]) -> bool:
+    """Whether the values of the named columns, which repeat, leave only one value of this one each."""
+    for columns in [[column] for column in by] + ([list(by)] if len(by) > 1 else []):
+        groups = table.groupby(columns, dropna=False)[name]
+        if groups.ngroups < len(table) and groups.nunique(dropna=False).max() == 1:
+            return True
+    return False
 
 
 def row_names(table: pd.DataFrame) -> list[str]:
@@ -288,15 +310,6 @@ def _computed(name: str, wanted: Expression, parts: Mapping[str, Array], row: in
         raise ResultsError(f"{row_names(table)[row]}: {name!r} {error}.") from None
 
 
-def meaning(name: str, *, collected: bool) -> str:
-    """A column's definition: that of results.csv, or the table's own, as another table may use the same names."""
-    known = COLUMNS.get(name)
-    if known is None or not collected:
-        return f"{name}: as in the table"
-    unit = f" ({known.unit})" if known.unit and known.unit not in known.meaning else ""
-    return f"{name}{unit}: {known.meaning}"
-
-
 def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
     """The table in parts of equal values of these columns, in the order in which they first come."""
     if not by:
@@ -336,38 +349,3 @@ def seeds_of_rows(table: pd.DataFrame) -> NDArray[np.intp] | None:
 
 def _why_not_measured(response: Response, value: float) -> str | None:
     return response.why_not(float(value)) if np.isfinite(value) else f"no {response.column}"
-
-
-def _response(link: Link, y: str, measured: Array, x: Array, accuracy: bool | None) -> Response:
-    if accuracy is None:
-        lower = lower_is_better(y)
-        accuracy = None if lower is None else not lower
-    if accuracy is None:
-        usable = np.isfinite(x).all(axis=1) & (x > 0).all(axis=1) if len(x) else np.zeros(0, dtype=bool)
-        size = np.log(x[usable]).sum(axis=1) if usable.any() else np.zeros(0)
-        accuracy = bool(len(size) > 1 and np.ptp(size) > 0 and np.corrcoef(size, measured[usable])[0, 1] > 0)
-    percent = (
-        link == "logit" and bool(len(measured)) and 1 < float(measured.max()) <= 100 and float(measured.min()) >= 0
-    )
-    return Response(y, link, accuracy, percent)
-
-
-def _check_units(response: Response, names: Sequence[str], x: Array, y: Array) -> None:
-    """ResultsError where some scores are in percent and others are fractions.
-
-    A score below 1 % is likely for small runs, but not for one at least as large as a run with a higher score.
-    """
-    score = response.link == "logit" or lower_is_better(response.column) is False
-    small = y <= 1
-    if not (score and small.any() and not small.all()):
-        return
-    size = np.log(np.where(x > 0, x, 1)).sum(axis=1)
-    smallest = int(np.flatnonzero(~small)[np.argmin(size[~small])])
-    suspects = np.flatnonzero(small & (size >= size[smallest]))
-    if len(suspects):
-        row = int(suspects[0])
-        raise ResultsError(
-            f"{response.column} is {y[row]:g} in {names[row]} and {y[smallest]:g} in {names[smallest]}, which is no "
-            f"larger: some rows are fractions and some percent. Write all in one unit, or leave rows out with --where "
-            f"'{response.column}>1'."
-        )

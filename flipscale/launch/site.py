@@ -4,29 +4,34 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 from flipscale.devices import Price
 from flipscale.errors import printable
-from flipscale.settings import NODE_GPUS
-from flipscale.study.document import Complaints, Path_, read_document
-from flipscale.study.kinds import (
+from flipscale.kinds import (
     INVALID,
-    Choice,
+    By,
     Complain,
     Count,
+    Declared,
     Duration,
+    DurationOrNever,
     Flag,
-    JsonSchema,
-    Keys,
-    ListOf,
-    Maybe,
-    Number,
-    Option,
+    Listed,
+    NotNegative,
+    Path_,
+    Seconds,
     Text,
+    checked,
+    option,
+    read,
+    schema_of,
     show,
 )
+from flipscale.settings import NODE_GPUS, plain
+from flipscale.study.document import Complaints, read_document
 
 SITE_SCHEMA = 1
 """Version of the site file."""
@@ -36,39 +41,30 @@ PREDICTED = "predicted"
 """Value of memory_per_process that asks for what the run is predicted to need."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """An amount of memory as SLURM reads it: 500M, 32G, 1T. One may be predicted, if `can_be_predicted`."""
-
-    can_be_predicted: bool = False
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if self.can_be_predicted and value == PREDICTED:
-            return value
-        if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d{0,11}[KMGT]", value):
-            more = f"; or {PREDICTED}, or null for the cluster's default" if self.can_be_predicted else ""
-            complain(at, f"{show(value)} is not an amount of memory; write 500M, 32G or 1T{more}")
-            return INVALID
-        return value
-
-    def schema(self) -> JsonSchema:
-        amount = {"type": "string", "pattern": r"^[1-9]\d{0,11}[KMGT]$"}
-        return {"anyOf": [amount, {"enum": [PREDICTED]}]} if self.can_be_predicted else amount
+def _memory(value: Any, *, predicted: bool = False) -> str:
+    """An amount of memory as SLURM reads it: 500M, 32G, 1T. It may be `predicted`."""
+    if predicted and value == PREDICTED:
+        return PREDICTED
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d{0,11}[KMGT]", value):
+        more = f"; or {PREDICTED}, or null for the cluster's default" if predicted else ""
+        raise ValueError(f"{show(value)} is not an amount of memory; write 500M, 32G or 1T{more}")
+    return value
 
 
-@dataclass(frozen=True)
-class OneLine:
+_AMOUNT = {"type": "string", "pattern": r"^[1-9]\d{0,11}[KMGT]$"}
+Memory = Annotated[str, By(_memory, _AMOUNT)]
+MemoryOrPredicted = Annotated[str, By(partial(_memory, predicted=True), {"anyOf": [_AMOUNT, {"const": PREDICTED}]})]
+
+
+def _one_line(value: Any) -> str:
     """A text of one line, as a batch script takes it for an option: a line break in it would begin another line."""
+    character = control_character(value) if isinstance(value, str) else None
+    if character and printable(value) == value:  # The reader of the file has complained of all others.
+        raise ValueError(f"{value!r:.60} holds the control character {character!r}; write one line of plain text")
+    return checked(Text, value)  # type: ignore[no-any-return]
 
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if isinstance(value, str) and (character := control_character(value)):
-            if printable(value) == value:  # The reader of the file has complained of all others.
-                complain(at, f"{value!r:.60} holds the control character {character!r}; write one line of plain text")
-            return INVALID
-        return Text().read(value, at, complain)
 
-    def schema(self) -> JsonSchema:
-        return Text().schema()
+OneLine = Annotated[str, By(_one_line, lambda: schema_of(Text))]
 
 
 def control_character(text: str) -> str | None:
@@ -76,127 +72,106 @@ def control_character(text: str) -> str | None:
     return next((character for character in text if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")), None)
 
 
-CONTAINER = Keys(
-    "container",
-    {
-        "image": Option(OneLine(), None, "the image the training runs in", True),
-        "runtime": Option(
-            Choice(("pyxis", "apptainer", "singularity"), "runtime"), "pyxis", "what starts it: pyxis, apptainer, ..."
-        ),
-        "mounts": Option(
-            ListOf(OneLine()),
-            [],
-            "folders mounted into it, such as /here or /here:/there; the results folder always is",
-        ),
-        "arguments": Option(ListOf(OneLine()), [], "further arguments of the runtime, such as --nv"),
-    },
-    short="image",
-)
+@dataclass(frozen=True)
+class Container(Declared):
+    """A container that the training runs in."""
 
-PACK = Keys(
-    "pack",
-    {
-        "time": Option(
-            Maybe(Duration()), None, "runs share a job, one after another, up to this predicted time in total"
-        ),
-        "share": Option(Count(), 1, "runs at once on the devices of one run, as far as memory allows"),
-        "device_memory": Option(
-            Maybe(Memory()), None, "memory of one GPU: runs share it as long as a fifth of it stays free"
-        ),
-        "whole_nodes": Option(Flag(), False, "whether a job takes all GPUs of a node, for several runs side by side"),
-    },
-)
+    short: ClassVar[str] = "image"
+    image: OneLine = option("the image the training runs in")
+    runtime: Literal["pyxis", "apptainer", "singularity"] = option("what starts it: pyxis, apptainer, ...", "pyxis")
+    mounts: Listed[OneLine] = option(
+        "folders mounted into it, such as /here or /here:/there; the results folder always is", []
+    )
+    arguments: Listed[OneLine] = option("further arguments of the runtime, such as --nv", [])
 
-PRICE = Keys(
-    "price",
-    {
-        "gpu_hour": Option(Maybe(Number(0)), None, "price of a device-hour of runs with GPUs"),
-        "core_hour": Option(Maybe(Number(0)), None, "price of a core-hour of runs without GPUs"),
-        "currency": Option(OneLine(), "USD", "currency of the prices, such as EUR"),
-    },
-    short="gpu_hour",
-)
 
-SITE = Keys(
-    "site",
-    {
-        "schema": Option(Count(), SITE_SCHEMA, "version of the site file", True),
-        "cluster": Option(
-            Maybe(OneLine()),
-            None,
-            "the cluster, where a site has several; null is SLURM_CLUSTERS, or this machine's own",
-        ),
-        "partition": Option(
-            Maybe(OneLine()), None, "one partition, or several separated by commas; null is the cluster's default"
-        ),
-        "account": Option(Maybe(OneLine()), None, "account that the time is charged to"),
-        "qos": Option(Maybe(OneLine()), None, "quality of service"),
-        "reservation": Option(Maybe(OneLine()), None, "a reservation to run in"),
-        "time": Option(
-            Maybe(Duration()), None, "time limit of a job; a longer run continues in the next. null is the partition's"
-        ),
-        "warning": Option(
-            Duration(seconds=True),
-            120,
-            "how long before its limit a run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
-        ),
-        "gpus_per_node": Option(Count(), NODE_GPUS, "GPUs of a node; a run with more takes several nodes"),
-        "gpu_type": Option(Maybe(OneLine()), None, "type of GPU, as in gres=gpu:TYPE:n"),
-        "gres": Option(ListOf(OneLine()), [], "further generic resources of each node, such as lustre:1"),
-        "processes_per_node": Option(
-            Maybe(Count()), None, "processes per node of a run without GPUs; null puts all on one node"
-        ),
-        "cpus_per_process": Option(Count(), 1, "cores of each process"),
-        "memory_per_process": Option(
-            Maybe(Memory(can_be_predicted=True)),
-            PREDICTED,
-            "main memory of each process, such as 32G; `predicted` is what its run should need, null the "
-            "cluster's default",
-        ),
-        "constraint": Option(Maybe(OneLine()), None, "features that nodes must have"),
-        "exclude": Option(ListOf(OneLine()), [], "nodes to avoid"),
-        "throttle": Option(Maybe(Count()), None, "most jobs of one array that run at the same time"),
-        "max_array_size": Option(Maybe(Count(1)), None, "the cluster's MaxArraySize; null asks the cluster"),
-        "sbatch": Option(ListOf(OneLine()), [], "further options of sbatch, such as --exclusive or --comment=flip"),
-        "srun": Option(ListOf(OneLine()), [], "further options of srun, such as --cpu-bind=cores"),
-        "export": Option(
-            Maybe(OneLine()),
-            None,
-            "what jobs inherit from the environment of the submitter, as in sbatch's --export: NIL, or names "
-            "separated by commas; null is everything",
-        ),
-        "setup": Option(ListOf(Text()), [], "shell lines before the training, such as module load cuda"),
-        "python": Option(
-            Maybe(OneLine()),
-            None,
-            "the Python that trains, inside the container if there is one; null is the one that submits",
-        ),
-        "container": Option(Maybe(CONTAINER), None, "a container that the training runs in"),
-        "stalled": Option(
-            Maybe(Duration(never=True)),
-            None,
-            "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of "
-            "its steps, and at least 10 min. A study's own `stalled` takes precedence",
-        ),
-        "connect": Option(
-            Duration(seconds=True),
-            600,
-            "how long the processes of a run may take to connect: then the node or the network is at fault",
-        ),
-        "price": Option(Maybe(PRICE), None, "price of time, so that plans, budgets and reports include money"),
-        "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
-        "name": Option(
-            Maybe(OneLine()), None, "name under which `flipscale probe` stores its times; null is the file's name"
-        ),
-    },
-)
-"""The keys of a site file, each with its kind and a sentence: the reader and docs/site-file.md share them."""
+@dataclass(frozen=True)
+class Pack(Declared):
+    """Which runs share a job or a GPU."""
+
+    time: Duration | None = option("runs share a job, one after another, up to this predicted time in total", None)
+    share: Count = option("runs at once on the devices of one run, as far as memory allows", 1)
+    device_memory: Memory | None = option("memory of one GPU: runs share it as long as a fifth of it stays free", None)
+    whole_nodes: Flag = option("whether a job takes all GPUs of a node, for several runs side by side", False)
+
+
+@dataclass(frozen=True)
+class SitePrice(Declared):
+    """The price of time."""
+
+    called: ClassVar[str] = "price"
+    short: ClassVar[str] = "gpu_hour"
+    gpu_hour: NotNegative | None = option("price of a device-hour of runs with GPUs", None)
+    core_hour: NotNegative | None = option("price of a core-hour of runs without GPUs", None)
+    currency: OneLine = option("currency of the prices, such as EUR", "USD")
+
+
+@dataclass(frozen=True)
+class SiteFile(Declared):
+    """A site file."""
+
+    called: ClassVar[str] = "site"
+    schema: Count = option("version of the site file")
+    cluster: OneLine | None = option(
+        "the cluster, where a site has several; null is SLURM_CLUSTERS, or this machine's own", None
+    )
+    partition: OneLine | None = option(
+        "one partition, or several separated by commas; null is the cluster's default", None
+    )
+    account: OneLine | None = option("account that the time is charged to", None)
+    qos: OneLine | None = option("quality of service", None)
+    reservation: OneLine | None = option("a reservation to run in", None)
+    time: Duration | None = option(
+        "time limit of a job; a longer run continues in the next. null is the partition's", None
+    )
+    warning: Seconds = option(
+        "how long before its limit a run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
+        120,
+    )
+    gpus_per_node: Count = option("GPUs of a node; a run with more takes several nodes", NODE_GPUS)
+    gpu_type: OneLine | None = option("type of GPU, as in gres=gpu:TYPE:n", None)
+    gres: Listed[OneLine] = option("further generic resources of each node, such as lustre:1", [])
+    processes_per_node: Count | None = option(
+        "processes per node of a run without GPUs; null puts all on one node", None
+    )
+    cpus_per_process: Count = option("cores of each process", 1)
+    memory_per_process: MemoryOrPredicted | None = option(
+        "main memory of each process, such as 32G; `predicted` is what its run should need, null the cluster's default",
+        PREDICTED,
+    )
+    constraint: OneLine | None = option("features that nodes must have", None)
+    exclude: Listed[OneLine] = option("nodes to avoid", [])
+    throttle: Count | None = option("most jobs of one array that run at the same time", None)
+    max_array_size: Count | None = option("the cluster's MaxArraySize; null asks the cluster", None)
+    sbatch: Listed[OneLine] = option("further options of sbatch, such as --exclusive or --comment=flip", [])
+    srun: Listed[OneLine] = option("further options of srun, such as --cpu-bind=cores", [])
+    export: OneLine | None = option(
+        "what jobs inherit from the environment of the submitter, as in sbatch's --export: NIL, or names "
+        "separated by commas; null is everything",
+        None,
+    )
+    setup: Listed[Text] = option("shell lines before the training, such as module load cuda", [])
+    python: OneLine | None = option(
+        "the Python that trains, inside the container if there is one; null is the one that submits", None
+    )
+    container: Container | None = option("a container that the training runs in", None)
+    stalled: DurationOrNever | None = option(
+        "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of its steps, "
+        "and at least 10 min. A study's own `stalled` takes precedence",
+        None,
+    )
+    connect: Seconds = option(
+        "how long the processes of a run may take to connect: then the node or the network is at fault", 600
+    )
+    price: SitePrice | None = option("price of time, so that plans, budgets and reports include money", None)
+    pack: Pack = option("which runs share a job or a GPU", Pack())
+    name: OneLine | None = option("name under which `flipscale probe` stores its times; null is the file's name", None)
 
 
 Site = Mapping[str, Any]
-"""A cluster by the keys of SITE, all of them. Times are in seconds."""
+"""A cluster by the keys of SiteFile, all of them. Times are in seconds."""
 
-DEFAULTS: Site = SITE.read({"schema": SITE_SCHEMA}, (), print)
+DEFAULTS: Site = plain(SiteFile(schema=SITE_SCHEMA))
 """A cluster about which nothing is known: everything is left to what its administrators chose."""
 
 
@@ -213,15 +188,16 @@ def read_site(path: str | Path) -> Site:
     def complain(at: Path_, what: str) -> None:
         complaints.add(document.place(*at), what)
 
-    read = SITE.read(document.data, (), complain)
-    if read is not INVALID:
-        _check(read, complain)
-        read["name"] = read["name"] or Path(path).stem
-        for place in (read, read["container"] or {}):
+    found = read(SiteFile, document.data, (), complain)
+    site = {} if found is INVALID else plain(found)
+    if site:
+        _check(site, complain)
+        site["name"] = site["name"] or Path(path).stem
+        for place in (site, site["container"] or {}):
             # No shell reads these.
             place |= {name: str(Path(place[name]).expanduser()) for name in ("python", "image") if place.get(name)}
     complaints.raise_if_any()
-    return cast(Site, read)
+    return site
 
 
 def price_at(site: Site) -> Price | None:
@@ -247,18 +223,18 @@ def _check(site: Site, complain: Complain) -> None:
 
 def _check_options(site: Site, complain: Complain) -> None:
     """The options that go to SLURM's programs as they are."""
-    for at, option in enumerate(site["sbatch"]):
-        if wrong := _wrong_with_sbatch(option):
+    for at, given in enumerate(site["sbatch"]):
+        if wrong := _wrong_with_sbatch(given):
             complain(("sbatch", at), wrong)
-    for at, option in enumerate(site["srun"]):
-        if not option.startswith("--"):
-            complain(("srun", at), f"{show(option)} is not an option of srun; write --name or --name=value")
+    for at, given in enumerate(site["srun"]):
+        if not given.startswith("--"):
+            complain(("srun", at), f"{show(given)} is not an option of srun; write --name or --name=value")
 
 
-def _wrong_with_sbatch(option: str) -> str | None:
-    written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", option)
+def _wrong_with_sbatch(given: str) -> str | None:
+    written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", given)
     if written is None:
-        return f"{show(option)} is not an option of sbatch; write --name or --name=value"
+        return f"{show(given)} is not an option of sbatch; write --name or --name=value"
     return f"--{written[1]} is not for a site file: {_OURS[written[1]]}" if written[1] in _OURS else None
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from flipscale.collect import chance_level
 from flipscale.compare import (
     Comparison,
     StudyClaims,
@@ -131,6 +132,7 @@ def figure_data(
     or_loss: bool = False,
     stated: StudyClaims | None = None,
     labels: SettingLabels | None = None,
+    looks: int = LOOKS,
 ) -> FigureData:
     """Prepare a table of results for all figures. Raises ResultsError if no run has a score.
 
@@ -157,6 +159,8 @@ def figure_data(
         references,
         unscored,
         stated,
+        looks,
+        chance_level(results, score),
     )
 
 

@@ -22,7 +22,7 @@ from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.gains import gains
 from flipscale.plot.lines import accuracy
 from flipscale.plot.masks import mask_ratios, repeats
-from flipscale.plot.page import PANELS_IN_A_ROW, Panel, entries_of, page
+from flipscale.plot.page import PANELS_IN_A_ROW, Panel, inner_legend, page
 from flipscale.plot.predicted import predicted_cost
 from flipscale.plot.scaling import gains_along_axes, scaling_axes
 from flipscale.plot.speedup import speedup, speedup_over_scores
@@ -61,8 +61,7 @@ def draw(name: str, data: FigureData, ax: Axes, panel: str | None = None) -> pd.
     drawn = panels[0 if panel is None else titles.index(panel)]
     drawn.draw(ax)
     ax.set_ylabel(drawn.y_words)
-    if entries := entries_of([ax]):
-        ax.legend(list(entries.values()), list(entries), loc="best")
+    inner_legend(ax)
     return drawn.rows
 
 

@@ -20,6 +20,7 @@ from flipscale.compare import Comparison, Effect, Pair, arms_of, cell_words, fin
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.page import Panel
 from flipscale.plot.style import QUIET, LineStyle, arm_style
+from flipscale.plot.words import cell_order
 from flipscale.scores import score_label
 from flipscale.words import times
 
@@ -107,7 +108,7 @@ def _height(pairs: list[Pair]) -> int:
 def _rows(pairs: list[Pair], data: FigureData) -> list[_GainRow]:
     """The pairs from the largest gain to the smallest, under their cells if those are several."""
     number = data.arm_numbers
-    cells = list(dict.fromkeys(pair.cell for pair in pairs))
+    cells = sorted({pair.cell for pair in pairs}, key=cell_order)
     rows: list[_GainRow] = []
     for cell in cells:
         if len(cells) > 1:
@@ -255,7 +256,9 @@ def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[floa
     scale = 100 if comparison.fraction else 1
     gains = [drawn_gain(pair, scale) for pair in pairs]
     if not any(gain.uncorrected for gain in gains):
-        return "points: gains of one seed, which gives no CI"
+        failing = any(pair.gain.failures for pair in pairs)
+        why = "a cell where only some runs learn has no CI" if failing else "one seed gives no CI"
+        return f"points: mean gains, filled where significant; {why}"
     bars = BARS
     if any(gain.corrected for gain in gains):
         n = comparison.gains_claimed

@@ -59,6 +59,8 @@ class Panel:
     """Inches, if it needs a size of its own."""
     own_legend: bool = False
     """Whether its lines may differ from its neighbours', so that its legend stands under its title."""
+    inside: bool = False
+    """Whether its legend stands in the panel, where it covers least."""
     chance: float | None = None
     """Chance level on its y axis; None if unknown, or if the axis is not the score's."""
 
@@ -80,7 +82,10 @@ def page(
         panel.draw(ax)
     beyond = _add_chance(axes, panels, is_fraction(data.score))
     lines = 0
-    if total > 1 and panels[0].own_legend:
+    if panels[0].inside:
+        for ax in axes:
+            inner_legend(ax)
+    elif total > 1 and panels[0].own_legend:
         lines = max(map(_own_legend, axes))
         width, height = figure.get_size_inches()
         rows_of_panels = axes[0].get_gridspec().nrows  # type: ignore[union-attr]
@@ -156,6 +161,13 @@ def entries_of(axes: Sequence[Axes]) -> dict[str, Any]:
 def _is_data(mark: Any) -> bool:
     artist = mark[0] if isinstance(mark, Container) else mark
     return bool(artist.get_zorder() > BEHIND)
+
+
+def inner_legend(ax: Axes) -> None:
+    """A legend in the panel, where it covers least."""
+    if entries := entries_of([ax]):
+        look = {"fontsize": 7, "labelspacing": 0.2, "frameon": True, "framealpha": 0.7, "edgecolor": "none"}
+        ax.legend(list(entries.values()), list(entries), loc="best", **look)
 
 
 def _own_legend(ax: Axes) -> int:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Claim, Effect, Estimate, cell_words, finding, series_of
+from flipscale.compare import Claim, Estimate, cell_words, finding, series_of, speed_cell
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plot.lines import add_references, in_time_units, mean_line, set_x_axis
 from flipscale.plot.page import MEANS, Panel
 from flipscale.plot.style import QUIET, arm_style, log_axis, percent_axis
 from flipscale.scores import score_label
-from flipscale.words import count, ratio_interval, score_value, short, times
+from flipscale.words import score_value, short, times
 
 _FAR_APART = 4
 """Schedule lengths that are further apart than this factor, between which a reading is far from any run."""
@@ -30,7 +30,7 @@ def speedup(data: FigureData) -> list[Panel]:
     """A panel per series in which both the baseline and another arm have two schedule lengths.
 
     Curves are those that `compare` reads, on the logarithm of time. A bar goes from where the baseline has a score to
-    where each arm first reaches it, and the legend has the number.
+    where each arm first reaches it, and carries the arm's number; the legend has its interval, as `compare` writes it.
     """
     if "samples" not in data.axes:
         raise one_value("samples", "a speed-up is read between runs of two or more schedule lengths")
@@ -43,9 +43,11 @@ def speedup(data: FigureData) -> list[Panel]:
 
     # All series are compared at once, as `flipscale compare` does: intervals are corrected for all claims.
     comparison = data.comparison
-    claimed = comparison.speedups_claimed
-    marks = MEANS + (f"; 95 % CIs are corrected for {claimed} comparisons" if claimed > 1 else "")
-    marks += "\ndashed: the score at which speed-ups are read, from the baseline to each arm; filled where significant"
+    corrected = f" corrected for {comparison.speedups_claimed}" if comparison.speedups_claimed > 1 else ""
+    marks = (
+        f"{MEANS}\narrows: from the baseline's time to that of an arm at one score, filled where the speed-up is "
+        f"significant (95\u00a0% CIs{corrected})"
+    )
     if (gap := _largest_gap(timed.rows)) > _FAR_APART:
         marks += f"\nschedule lengths are up to a factor of {gap:.3g} apart; a reading between them is interpolated"
 
@@ -58,18 +60,24 @@ def speedup(data: FigureData) -> list[Panel]:
                 percent_axis(ax.yaxis)
             controls = _controls(rows)
             for arm in sorted(set(rows["arm"]), key=lambda arm: (arm in controls, arm)):
-                claim, style = claims.get(arm), arm_style(arm)
-                said = f"{data.arms[arm]}: {words_of(claim, data)}" if claim and claim.curve.speedup else data.arms[arm]
-                of_arm = rows[rows["arm"] == arm]
-                alpha = 0.45 if arm in controls else 1.0
-                mean_line(ax, timed, of_arm, ("time", data.score), "samples", said, style, read=True, alpha=alpha)
-            for arm, claim in claims.items():
-                _draw_bar(ax, claim, rows, arm)
+                of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
+                read = claims[arm].curve.speedup if arm in claims else None
+                named = f"{data.arms[arm]}: {speed_cell(read)}" if read else data.arms[arm]
+                xy = "time", data.score
+                mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=alpha)
             references = add_references(ax, timed, rows, "time")
             set_x_axis(ax.xaxis, "time", pd.concat([rows["time"], references["time"].astype(float)]))
             ax.set_xlabel(words)
+            bars = {arm: bar for arm, claim in claims.items() if (bar := _bar(claim, rows))}
+            # Numbers of neighbours stand in two rows, so that they do not touch.
+            for place, arm in enumerate(sorted(bars, key=lambda arm: bars[arm][0])):
+                to = f"speed-up to {score_value(bars[arm][2], comparison.fraction)} (95 % CI)"
+                ax.plot(bars[arm][:2], [bars[arm][2]] * 2, "--", color=QUIET, linewidth=1, zorder=3.5, label=to)
+                _draw_arrow(
+                    ax, bars[arm], claims[arm], arm, below=10 * (place % 2), alpha=0.45 if arm in controls else 1
+                )
 
-        return Panel(cell_words(name), rows, draw, score_label(data.score), marks, own_legend=True, chance=data.chance)
+        return Panel(cell_words(name), rows, draw, score_label(data.score), marks, inside=True, chance=data.chance)
 
     return [panel(name) for name in names]
 
@@ -93,34 +101,38 @@ def _controls(rows: pd.DataFrame) -> set[int]:
     return {arm for arm in set(rows["arm"]) - {0} if not (rows.loc[rows["arm"] == arm, "mask_ratio"] > base).any()}
 
 
-def _draw_bar(ax: Axes, claim: Claim, rows: pd.DataFrame, arm: int) -> None:
-    """From the time in which the baseline has the score to the arm's, by its speed-up."""
+def _bar(claim: Claim, rows: pd.DataFrame) -> tuple[float, float, float] | None:
+    """The arm's time, the baseline's, and the score at which both are read; None where the arm never reaches it."""
     found, read = claim.speedup, claim.curve.speedup
     if found is None or read is None:
-        return
+        return None
     of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(claim.curve.seeds)]
     start = float(of_base["time"].mean())
-    end = start / found.value
-    ax.plot([end, start], [read.score] * 2, "--", color=QUIET, linewidth=1, zorder=3.5)
-    style = replace(arm_style(arm), marker="d", dashes="")
-    (mark,) = ax.plot([end], [read.score], ms=8, zorder=5, **style.keywords())
-    mark.set_markerfacecolor(style.color if found.significant else "white")
+    return start / found.value, start, read.score
 
 
-def words_of(claim: Claim, data: FigureData) -> str:
-    """The speed-up of an arm with its interval, or why there is none."""
-    found, read = claim.speedup, claim.curve.speedup
-    assert read is not None
-    score = score_value(read.score, data.comparison.fraction)
-    if found is None:
-        return f"never reaches {score}"
-    factor = f"{'at least ' if found.at_least else ''}{times(found.value)}×"
-    ci = f"\n({ratio_interval(*found.interval)}, {count(found.seeds, 'seed')})" if found.interval else ""
-    if found.effect is Effect.NOT_SIGNIFICANT:
-        return f"{factor}, {found.effect}{ci}"
-    if found.value >= 1:
-        return f"{factor} faster to {score}{ci}"
-    return f"{times(1 / found.value)}× slower to {score}{ci}"
+def _draw_arrow(
+    ax: Axes, bar: tuple[float, float, float], claim: Claim, arm: int, *, below: float, alpha: float
+) -> None:
+    """An arrow at the arm's time, and its number some points below."""
+    end, start, score = bar
+    color, significant = arm_style(arm).color, claim.speedup and claim.speedup.significant
+    (mark,) = ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, color=color, alpha=alpha)
+    mark.set_markerfacecolor(color if significant else "white")
+    ax.annotate(
+        speed_cell(claim.curve.speedup).partition(" ")[0],
+        (end, score),
+        (0, -6 - below),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+        fontweight="bold",
+        color=color,
+        alpha=alpha,
+        zorder=6,
+        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "alpha": 0.7, "linewidth": 0},
+    )
 
 
 # Over scores

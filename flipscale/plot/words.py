@@ -1,7 +1,10 @@
 """Cells as a figure writes them, one axis at a time."""
 
+import math
+
 from flipscale.cell import read_cell
 from flipscale.compare import axis_value_words, cell_words
+from flipscale.study.expression import plain_value
 
 AXIS_WORDS = {"model": "model size", "data_size": "unique pairs", "samples": "samples seen"}
 
@@ -9,6 +12,12 @@ AXIS_WORDS = {"model": "model size", "data_size": "unique pairs", "samples": "sa
 def axis_values(cell: str) -> dict[str, str]:
     """The values of a cell by the names of its axes."""
     return {axis: value for axis, value in read_cell(cell) if axis}
+
+
+def cell_order(cell: str) -> list[tuple[float, str]]:
+    """The key by which cells are sorted: numbers by their size, 8k before 16k, and before words."""
+    values = [(value, plain_value(value)) for value in axis_values(cell).values()]
+    return [(number, "") if isinstance(number, int | float) else (math.inf, text) for text, number in values]
 
 
 def value_on_axis(cell: str, axis: str) -> str:

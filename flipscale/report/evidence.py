@@ -109,7 +109,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     arms = _arms(planned, baseline)
     names = _arm_names(words, arms, baseline)
     table = table.assign(arm=[names[arms[run_id]] for run_id in table["id"]])
-    comparison, why = _compared(table, study, planned, results)
+    comparison, why = _compared(table, study, planned)
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
         study=study,
@@ -174,15 +174,14 @@ def _in_use(names: Mapping[str, str], arms: Mapping[str, str]) -> tuple[str, ...
     return tuple(words for arm, words in names.items() if arm in set(arms.values()))
 
 
-def _compared(table: pd.DataFrame, study: Study, planned: Plan, results: Path) -> tuple[Comparison | None, str]:
+def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Comparison | None, str]:
     if table.empty:
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
         comparison = compare_study(table.drop(columns="arm"), study, planned)
     except ResultsError as reason:
         return None, str(reason)
-    chance = chance_level(planned.runs, results, comparison.score)
-    return with_guessing(comparison, table, chance), ""
+    return with_guessing(comparison, table, chance_level(table, comparison.score)), ""
 
 
 def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, float]:

@@ -15,8 +15,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from flipscale.compare import answer_table, claims_table, everything, notes_of, warnings
+from flipscale.compare.columns import settings_named
 from flipscale.devices import Hours, total_hours
-from flipscale.fit.words import by_reason
+from flipscale.fit import kind_parts, kinds_of
 from flipscale.guard import check_folder
 from flipscale.identity import dataset_name
 from flipscale.plan import Plan, Run
@@ -26,7 +27,7 @@ from flipscale.run import State, replacing
 from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.study import Study
 from flipscale.tables import as_html, escaped
-from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
+from flipscale.words import by_reason, count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
 from flipscale.words import hours as hours_words
 from flipscale.workspace import Workspace
 
@@ -186,6 +187,10 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
     if comparison is None or not comparison.arms:
         why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
         return {"answer": None, "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
+    if comparison.laws:
+        sentence, *tables, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
+        answer = Markup(as_html([sentence, *tables]))
+        return {"answer": answer, "why": "", "scores": None, "notes": [note], "warnings": warnings(comparison)}
     table, noun, total = answer_table(comparison)
     left_out = total - len(table.rows)
     more = [f"The tables below have {count(left_out, noun)} more."] if left_out else []

@@ -2,16 +2,14 @@
 
 study.py        Study, Axis: what a study is
 reader.py       a file read into a Study, with every complaint about it
-values.py       values as their kinds read them
+values.py       values with a complaint for each that is wrong
 claims.py       contrasts with an expected direction
 design.py       which cells of the grid are run
 grid.py         the cells of a study: base, axes and couplings worked out
 keys.py         the keys of a study file
-settings.py     the settings of a run, with their kinds and defaults
-datasets.py     the data sets a study can name
+settings.py     the settings of a run as studies and run folders give them
 named_sets.py   the scores of evaluation sets, and means over them
 recipes.py      named settings that a study builds on: FLIP's, open_clip's
-kinds.py        kinds of value: what they read, how they complain, their JSON Schema
 expression.py   couplings and constraints, read safely
 document.py     YAML in which every value knows its line
 changes.py      a study file with other values of some keys

@@ -17,28 +17,33 @@ of its own there, so that a claim can be about the same two curves at two scores
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Annotated, Any, ClassVar
 
 from flipscale.errors import did_you_mean
-from flipscale.scores import is_score
-from flipscale.settings import Settings, plain
-from flipscale.study.document import Path_
-from flipscale.study.kinds import (
+from flipscale.kinds import (
     INVALID,
-    Choice,
+    Among,
+    By,
     Complain,
     Compute,
+    Declared,
+    Faults,
     JsonSchema,
-    Keys,
-    ListOf,
-    Maybe,
     Number,
-    Option,
+    Path_,
+    Some,
     Text,
+    checked,
+    option,
+    read,
     show,
+    some,
 )
+from flipscale.scores import is_score
+from flipscale.settings import Settings, plain
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values
+from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values, samples_for
 from flipscale.study.values import ValueReader
 from flipscale.words import short
 
@@ -54,135 +59,104 @@ _NO_COLUMN = {
 }
 
 
-@dataclass(frozen=True)
-class _Side:
-    """Kind of a side of a claim: settings by name, each with a value or a list of them."""
-
-    several: bool = True
-    """Whether a list of values may stand for several claims."""
-    target: "_NumberOr | None" = None
-    """What else `score` may be than a column."""
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if not isinstance(value, dict):
-            complain(at, f"{show(value)} gives no settings; write them, for example {{mask_ratio: 0.5}}")
-            return INVALID
-        read = {name: self._values(name, item, (*at, name), complain) for name, item in value.items()}
-        return INVALID if any(values is INVALID for values in read.values()) else read
-
-    def _values(self, name: str, value: Any, at: Path_, complain: Complain) -> Any:
-        if name == SCORE:
-            return self._scores(value, at, complain)
-        if name not in SETTINGS or name in _NO_COLUMN:
-            complain(at, _NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
-            return INVALID
-        kind = SETTINGS[name].kind
-        if not isinstance(value, list):
-            read = kind.read(value, at, complain)
-            return INVALID if read is INVALID else (read,)
-        if not self.several:
-            complain(at, "'than' is one contrast; write one value, and one more claim for each further value")
-            return INVALID
-        values = ListOf(kind).read(value, at, complain)
-        return INVALID if values is INVALID else tuple(values)
-
-    def _scores(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if self.target and isinstance(value, dict | float | int):
-            target = self.target.read(value, at, complain)
-            return INVALID if target is INVALID else (target,)
-        names = value if isinstance(value, list) and self.several else [value]
-        if wrong := next((name for name in names if not isinstance(name, str) or not is_score(name)), None):
-            complain(at, f"{show(wrong)} is not a score; write a column of results.csv, such as masked.zero_shot_top1")
-            return INVALID
-        return tuple(names)
-
-    def schema(self) -> JsonSchema:
-        # The kinds of values are under base and axes; written out here as well, they would double the schema.
-        names = {name: {"description": spec.says} for name, spec in SETTINGS.items() if name not in _NO_COLUMN}
-        names[SCORE] = {"description": "a score of these runs, such as masked.zero_shot_top1; the study's if left out"}
-        return {"type": "object", "additionalProperties": False, "properties": names}
-
-
-@dataclass(frozen=True)
-class _NumberOr:
-    """A number, or a cell."""
-
-    cell: _Side
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        return (self.cell if isinstance(value, dict) else Number()).read(value, at, complain)
-
-    def schema(self) -> JsonSchema:
-        return {"anyOf": [Number().schema(), self.cell.schema()]}
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A claim as the file has it; with lists, several claims in one."""
-
-    at: _Choices
-    left: _Choices
-    right: _Choices
-    than: _Choices | None
-    expect: str
-    published: list[float | None] | None
-    family: str
-    score: float | _Choices | None
-
-
-_TARGET = _NumberOr(_Side(several=False))
-
-CLAIM = Keys(
-    "claim",
-    {
-        "at": Option(_Side(), {}, "settings that both sides share; a list of values makes several claims"),
-        "left": Option(_Side(), {}, "settings of the runs that the claim is about; all others are at the base"),
-        "right": Option(
-            _Side(), {}, "settings of the runs that they are compared with; if omitted, the runs at the base"
-        ),
-        "than": Option(
-            Maybe(_Side(several=False, target=_TARGET)),
-            None,
-            "settings that replace those of `at`: the claim is about left - right at `at`, minus that at these, "
-            "or about the ratio of two factors for faster and fewer_samples, where `score` may be one of them",
-        ),
-        "expect": Option(
-            Choice(tuple(Expectation), "expectation"),
-            None,
-            "the expected result of left: better, worse or level; or, along the schedule, faster or fewer_samples",
-            required=True,
-        ),
-        "score": Option(
-            Maybe(_TARGET),
-            None,
-            "for faster and fewer_samples: the score that both sides are read at, or the cell whose mean score it is",
-        ),
-        "family": Option(
-            Text(), "", "the question it answers; claims of one family are corrected for each other, as one if omitted"
-        ),
-        "published": Option(
-            Maybe(ListOf(Maybe(Number()))),
-            None,
-            "left - right as published, in points of accuracy or percent of a loss, positive where left is better, or "
-            "the published factor along the schedule; "
-            "a list if these are several claims",
-        ),
-    },
-    record=_Written,
-)
-
-
-def read_claims(values: ValueReader) -> Mapping[str, _Written]:
-    """The claims of a study file by name, before they are checked against its cells."""
+def _side(value: Any, *, several: bool = True, target: bool = False) -> _Choices:
+    """One side of a claim: settings by name, each with a value or, if `several`, a list of them. With `target`, its
+    `score` may also be the number or the cell at which curves are read."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{show(value)} gives no settings; write them, for example {{mask_ratio: 0.5}}")
+    faults: list[tuple[Path_, str]] = []
     found = {}
-    for name, written in values.mapping("claims").items():
-        read = CLAIM.read(written, ("claims", name), values.complain)
-        if read is not INVALID:
-            found[name] = read
+    for name, item in value.items():
+        try:
+            found[name] = _values(name, item, several, target)
+        except Faults as error:
+            faults += [((name, *path), what) for path, what in error.found]
+    if faults:
+        raise Faults(faults)
     return found
 
 
-def settle_claims(written: Mapping[str, _Written], study: Study, complain: Complain) -> tuple[StatedClaim, ...]:
+def _values(name: str, value: Any, several: bool, target: bool) -> tuple[Any, ...]:
+    """The values of a setting, or of `score`, in a side. Raises Faults."""
+    if name == SCORE:
+        if target and isinstance(value, dict | float | int):
+            return (checked(_Target, value),)
+        return tuple(checked(Some[_Column], value)) if several else (checked(_Column, value),)
+    if name not in SETTINGS or name in _NO_COLUMN:
+        raise Faults([((), _NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")])
+    kind = SETTINGS[name].type
+    if not isinstance(value, list):
+        return (checked(kind, value),)
+    if not several:
+        raise Faults([((), "'than' is one contrast; write one value, and one more claim for each further value")])
+    return tuple(checked(some(kind), value))
+
+
+def _column(value: Any) -> str:
+    if not isinstance(value, str) or not is_score(value):
+        raise ValueError(f"{show(value)} is not a score; write a column of results.csv, such as masked.zero_shot_top1")
+    return value
+
+
+def _schema_of_side() -> JsonSchema:
+    # The kinds of values are under base and axes; written out here as well, they would double the schema.
+    names = {name: {"description": spec.says} for name, spec in SETTINGS.items() if name not in _NO_COLUMN}
+    names[SCORE] = {"description": "a score of these runs, such as masked.zero_shot_top1; the study's if left out"}
+    return {"type": "object", "additionalProperties": False, "properties": names}
+
+
+_Column = Annotated[str, By(_column, {"type": "string"})]
+_Side = Annotated[Mapping[str, tuple[Any, ...]], By(_side, _schema_of_side)]
+_Target = Annotated[
+    float | _Choices,
+    By(
+        lambda value: _side(value, several=False) if isinstance(value, dict) else checked(Number, value),
+        lambda: {"anyOf": [{"type": "number"}, _schema_of_side()]},
+    ),
+]
+"""A number, or a cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenClaim(Declared):
+    """A claim as the file has it; with lists, several claims in one."""
+
+    called: ClassVar[str] = "claim"
+    at: _Side = option("settings that both sides share; a list of values makes several claims", {})
+    left: _Side = option("settings of the runs that the claim is about; all others are at the base", {})
+    right: _Side = option("settings of the runs that they are compared with; if omitted, the runs at the base", {})
+    than: Annotated[_Choices, By(partial(_side, several=False, target=True), _schema_of_side)] | None = option(
+        "settings that replace those of `at`: the claim is about left - right at `at`, minus that at these, "
+        "or about the ratio of two factors for faster and fewer_samples, where `score` may be one of them",
+        None,
+    )
+    expect: Annotated[str, Among(Expectation)] = option(
+        "the expected result of left: better, worse or level; or, along the schedule, faster or fewer_samples"
+    )
+    score: _Target | None = option(
+        "for faster and fewer_samples: the score that both sides are read at, or the cell whose mean score it is", None
+    )
+    family: Text = option(
+        "the question it answers; claims of one family are corrected for each other, as one if omitted", ""
+    )
+    published: Some[Number | None] | None = option(
+        "left - right as published, in points of accuracy or percent of a loss, positive where left is better, or "
+        "the published factor along the schedule; a list if these are several claims",
+        None,
+    )
+
+
+def read_claims(values: ValueReader) -> Mapping[str, WrittenClaim]:
+    """The claims of a study file by name, before they are checked against its cells."""
+    found = {}
+    for name, written in values.mapping("claims").items():
+        claim = read(WrittenClaim, written, ("claims", name), values.complain)
+        if claim is not INVALID:
+            found[name] = claim
+    return found
+
+
+def settle_claims(written: Mapping[str, WrittenClaim], study: Study, complain: Complain) -> tuple[StatedClaim, ...]:
     """The claims, each between cells that the study has; a claim about other cells is a complaint."""
     cells = _StudyCells(study, complain)
     claims: dict[str, StatedClaim] = {}
@@ -194,7 +168,7 @@ def settle_claims(written: Mapping[str, _Written], study: Study, complain: Compl
     return tuple(claims.values())
 
 
-def _each(name: str, written: _Written, cells: "_StudyCells") -> Iterator[StatedClaim]:
+def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[StatedClaim]:
     """The claims that stand under one name: one for each combination of the values that are lists."""
     sides = (written.at, written.left, written.right)
     combinations = list(itertools.product(*map(_combinations, sides)))
@@ -340,7 +314,7 @@ class _StudyCells:
 
 def _has(cell: Settings, wanted: Values) -> bool:
     return all(
-        getattr(cell, name) == (value.samples(vars(cell)) if isinstance(value, Compute) else value)
+        getattr(cell, name) == (samples_for(value, vars(cell)) if isinstance(value, Compute) else value)
         for name, value in wanted.items()
     )
 

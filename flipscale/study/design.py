@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flipscale.errors import did_you_mean
-from flipscale.study.document import Path_
+from flipscale.kinds import Path_, show
 from flipscale.study.keys import DESIGN_ALL
-from flipscale.study.kinds import show
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Values
 from flipscale.study.values import ValueReader

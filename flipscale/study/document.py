@@ -13,10 +13,9 @@ from typing import Any
 import yaml
 
 from flipscale.errors import DamagedFile, StudyError, nearest, printable
+from flipscale.kinds import Path_
 from flipscale.plain_files import read_bytes
-
-Path_ = tuple[str | int, ...]
-"""The path of a value in a document: the keys and list positions that lead to it."""
+from flipscale.settings import JsonObject
 
 MOST_VALUES = 100_000
 """The most values that a document may expand to: beyond it is an alias bomb, not a study."""
@@ -77,7 +76,7 @@ class Complaints:
 class Document:
     """A file's data, and for each path in it the place where its value begins (for a mapping's item: its key)."""
 
-    data: dict[str, Any]
+    data: JsonObject
     places: dict[Path_, Place]
 
     def place(self, *path: str | int) -> Place:
@@ -222,9 +221,9 @@ class _Reader:
         assert isinstance(node, yaml.ScalarNode), "YAML has three kinds of node"
         return self._scalar(node, here)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path_, inside: tuple[int, ...]) -> dict[str, Any]:
-        items: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
+    def _mapping(self, node: yaml.MappingNode, path: Path_, inside: tuple[int, ...]) -> JsonObject:
+        items: JsonObject = {}
+        merged: JsonObject = {}
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
             here = Place(self.file, key_node.start_mark.line + 1)

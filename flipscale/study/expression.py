@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flipscale.errors import did_you_mean
+from flipscale.kinds import number_of
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min,
@@ -46,7 +47,6 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda a, b: a in b,
     ast.NotIn: lambda a, b: a not in b,
 }
-_SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 _COUNT_OR_TEXT = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w.])(?P<digits>\d+(\.\d+)?)(?P<suffix>[kKMBGT])(?!\w)""")
 _LONGEST = 500
 _LARGEST = 1e30
@@ -117,15 +117,6 @@ def plain_value(text: str) -> Any:
     except ExpressionError:
         return text
     return value if isinstance(value, bool | int | float) else text
-
-
-def number_of(digits: str, suffix: str) -> int | float:
-    """12.8 and 'B' as 12800000000: exact, since the digits are scaled as decimals."""
-    whole, _, fraction = digits.partition(".")
-    scale = _SUFFIXES[suffix]
-    parts: int = 10 ** len(fraction)
-    value, remainder = divmod(int(whole + fraction) * scale, parts)
-    return value if not remainder else value + remainder / parts
 
 
 def _written_out(found: re.Match[str]) -> str:

@@ -16,12 +16,12 @@ from flipscale.architecture import (
 )
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
+from flipscale.kinds import Compute, counts, is_broken, show
 from flipscale.settings import NODE_GPUS, FlipscaleTrainer, OpenClipTrainer, Settings, WebDataset
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
-from flipscale.study.kinds import Compute, counts, is_broken, show
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Condition, Coupling, Study, Values
+from flipscale.study.study import Condition, Coupling, Study, Values, samples_for
 
 Unsettled = dict[str, Any]
 """Settings of a cell by name, while they are worked out."""
@@ -128,7 +128,7 @@ class _Grid:
             )
         else:
             try:
-                values["samples"], what = _read("samples", budget.samples(values))
+                values["samples"], what = _read("samples", samples_for(budget, values))
             except FlipscaleError as error:
                 what = str(error)
             what = f"samples {budget}{_at(chosen)}: {what}" if what else ""
@@ -186,12 +186,11 @@ class _Grid:
 
 
 def _read(name: str, value: object) -> tuple[Any, str]:
-    """A coupled value as its setting's kind reads it, and its fault, if any."""
+    """A coupled value as its setting has it, and its fault, if any."""
     problems: list[str] = []
-    kind = SETTINGS[name].kind
-    read = kind.read(value, (), lambda _, what: problems.append(what))
+    read = SETTINGS[name].read(value, (), lambda _, what: problems.append(what))
     what = "".join(problems[:1])
-    if what and counts(kind) and is_broken(value):
+    if what and counts(SETTINGS[name].type) and is_broken(value):
         what += ", or use round, floor or ceil"
     if isinstance(read, Compute):
         what = f"{read} can only be written in base or axes; an expression has to give samples"

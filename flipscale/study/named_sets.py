@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from flipscale.errors import did_you_mean
+from flipscale.kinds import Path_
 from flipscale.scores import INFERENCES, METRICS, SCORES, is_fraction, lower_is_better, metric_score
 from flipscale.settings import CaptionSet, CommandSet, Evaluation, EvaluationSet, IdxSet, LabelledSet, ShardSet
-from flipscale.study.document import Path_
-from flipscale.study.kinds import Complain
 
 MEAN = "mean"
 """The score of a mean over sets: vtab.mean."""
@@ -63,14 +62,6 @@ def members(evaluation: Evaluation, mean: str) -> list[str]:
     ]
 
 
-def check_metric(declared: IdxSet, at: Path_, complain: Complain) -> bool:
-    """Whether the metric suits the number of classes that a set of IDX files names."""
-    wrong = unsuited(declared.metric, len(declared.classes))
-    if wrong:
-        complain((*at, "metric"), wrong)
-    return not wrong
-
-
 def unsuited(metric: str, classes: int) -> str:
     """Why a metric cannot be used with this number of classes; '' where it can."""
     if metric == "roc_auc" and classes != 2:
@@ -80,14 +71,16 @@ def unsuited(metric: str, classes: int) -> str:
     return ""
 
 
-def check_evaluation(evaluation: Evaluation, at: Path_, complain: Complain) -> bool:
-    """Whether the names of programs' scores say which way is better, and means average what the sets give."""
-    found = [*_of_programs(evaluation), *_of_means(evaluation)]
-    taken = [name for name in (*evaluation.sets, *evaluation.means) if name in INFERENCES]
-    found += [((), f"'{name}' names the scores of {name} inference; give the set another name") for name in taken]
-    for path, what in found:
-        complain((*at, *path), what)
-    return not found
+def faults_of_evaluation(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
+    """Names of programs' scores that do not say which way is better, means of what no set gives, unsuited metrics."""
+    yield from _of_programs(evaluation)
+    yield from _of_means(evaluation)
+    for name, declared in evaluation.sets.items():
+        if isinstance(declared, IdxSet) and (wrong := unsuited(declared.metric, len(declared.classes))):
+            yield ("sets", name, "idx", "metric"), wrong
+    for name in (*evaluation.sets, *evaluation.means):
+        if name in INFERENCES:
+            yield (), f"'{name}' names the scores of {name} inference; give the set another name"
 
 
 def _of_programs(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:

@@ -7,19 +7,19 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
+from flipscale.kinds import INVALID, Compute, Path_, show
 from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
 from flipscale.settings import CommandSet, CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
-from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, Path_, merge, read_document
+from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import SCHEMA, TOP
-from flipscale.study.kinds import INVALID, Compute, show
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Axis, Condition, Coupling, Study, Values
+from flipscale.study.study import Axis, Condition, Coupling, Study, Values, samples_for
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.workspace import RESERVED
 
@@ -195,7 +195,7 @@ class _Checker:
         if "evaluation" in data:
             if "evaluation" in base:
                 self.complain(("evaluation",), "'evaluation' is given in base as well; keep one of them")
-            base["evaluation"] = SETTINGS["evaluation"].kind.read(data["evaluation"], ("evaluation",), self.complain)
+            base["evaluation"] = SETTINGS["evaluation"].read(data["evaluation"], ("evaluation",), self.complain)
         return base
 
     def _check_required(self, recipe: Recipe, varied: set[str]) -> None:
@@ -383,7 +383,7 @@ class _Checker:
                 if name not in SETTINGS:
                     self.complain((*path, name), f"unknown setting '{name}'; {setting_meant(name)}")
                     continue
-                read = SETTINGS[name].kind.read(value, (*path, name), self.complain)
+                read = SETTINGS[name].read(value, (*path, name), self.complain)
                 if read is not INVALID:
                     wanted[name] = read
             text = " and ".join(f"{name} == {plain(value)!r}" for name, value in wanted.items())
@@ -441,7 +441,7 @@ def _varied_in_all(grids: Grids) -> set[str]:
 def _all_equal(wanted: Values) -> Callable[[Values], bool]:
     def equal(settings: Values) -> bool:
         return all(
-            settings[name] == (value.samples(settings) if isinstance(value, Compute) else value)
+            settings[name] == (samples_for(value, settings) if isinstance(value, Compute) else value)
             for name, value in wanted.items()
         )
 

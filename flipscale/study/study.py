@@ -3,14 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import SimpleNamespace
 from typing import Any
 
+from flipscale.cost import flops_per_sample
+from flipscale.kinds import Compute
 from flipscale.settings import Budget, Resources, Settings
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
 
 Values = Mapping[str, Any]
 """Settings by name: some of them, or not settled yet."""
+
+
+def samples_for(budget: Compute, settings: Values) -> int:
+    """The samples that these FLOPs pay for with these settings, one at least. Raises FlipscaleError where these have no
+    cost."""
+    return max(1, round(budget.flops / flops_per_sample(SimpleNamespace(**settings))))
 
 
 @dataclass(frozen=True)

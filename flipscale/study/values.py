@@ -3,9 +3,9 @@
 from typing import Any
 
 from flipscale.errors import did_you_mean
-from flipscale.study.document import Complaints, Document, Path_
+from flipscale.kinds import INVALID, Path_, show
+from flipscale.study.document import Complaints, Document
 from flipscale.study.keys import TOP
-from flipscale.study.kinds import INVALID, show
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Values
 
@@ -60,7 +60,7 @@ class ValueReader:
         option = TOP[key]
         if key not in self.document.data:
             return option.default
-        value = option.kind.read(self.document.data[key], (key,), self.complain)
+        value = option.read(self.document.data[key], (key,), self.complain)
         return option.default if value is INVALID else value
 
     def mapping(self, key: str) -> Values:
@@ -83,7 +83,7 @@ class ValueReader:
             if key == "base" and isinstance(value, list) and len(value) > 1:
                 self.complain((key, name), f"{show(value)} is several values; put them under axes: {{{name}: [...]}}")
                 continue
-            setting = SETTINGS[name].kind.read(value, (key, name), self.complain)
+            setting = SETTINGS[name].read(value, (key, name), self.complain)
             if setting is not INVALID:
                 read[name] = setting
         return read
@@ -92,7 +92,7 @@ class ValueReader:
         """The values of an axis; one that is given twice is a complaint, and left out."""
         read: list[Any] = []
         for index, value in enumerate(values):
-            setting = SETTINGS[name].kind.read(value, (*at, index), self.complain)
+            setting = SETTINGS[name].read(value, (*at, index), self.complain)
             if setting is INVALID:
                 continue
             if setting in read:

@@ -2,7 +2,7 @@
 
 The collected tables stay the record; MLflow is a view of them that can be thrown away and mirrored again. A run is
 found again by its tag `flipscale.id`, and its tag `flipscale.digest` identifies its mirrored content, so collecting
-twice changes nothing. Every timestamp comes from the record (docs/design.md, decision 12).
+twice changes nothing. Every timestamp comes from the record (docs/design.md).
 
 source.py       what is mirrored, and which files may be sent
 mirroring.py    whether anything has changed, without MLflow

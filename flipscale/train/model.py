@@ -32,8 +32,7 @@ from flipscale.cost import training_view
 from flipscale.data.pairs import Images, Integers
 from flipscale.data.weights import check_activation, no_such_weights
 from flipscale.errors import FlipscaleError
-from flipscale.settings import Settings
-from flipscale.study.settings import NORMALIZATIONS
+from flipscale.settings import NORMALIZATIONS, Settings
 from flipscale.train.asked import TrainedWeights
 from flipscale.train.attention import shorten
 from flipscale.train.mask import MaskedTower, PatchMask

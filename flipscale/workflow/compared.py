@@ -66,8 +66,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
     comparison = with_images(comparison, hits.runs)
-    chance = chance_level(opened.plan.runs, opened.workspace.results, comparison.score)
-    comparison = with_guessing(comparison, results, chance)
+    comparison = with_guessing(comparison, results, chance_level(results, comparison.score))
     if study.answer == "law" and opened.files.fits.exists():
         comparison = replace(comparison, laws=tuple(read_json(opened.files.fits)["fits"]))
     comparison = replace(comparison, scored_by=scored_by([opened], comparison.score))

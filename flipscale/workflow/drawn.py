@@ -1,10 +1,9 @@
 """Figures and the page from the tables."""
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 
-from flipscale.collect import baseline_of, chance_level, read_curves
+from flipscale.collect import baseline_of, read_curves
 from flipscale.compare import judge_study, measured_scores, pick_score
 from flipscale.errors import ResultsError
 from flipscale.plot import Plotted, figure_data, plot_all, read_references
@@ -33,9 +32,8 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         or_loss=True,
         labels=study.labels,
         stated=judge_study(results, study, score) if score else None,
+        looks=study.looks,
     )
-    chance = chance_level(opened.plan.runs, opened.workspace.results, data.score)
-    data = replace(data, chance=chance, looks=study.looks)
     with Steps("drawing figures") as steps:
         drawn = plot_all(data, files.figures, study.figures, progress=steps)
     asked = study.figures is not None

@@ -5,6 +5,7 @@ A `Workspace` says where results and figures are; without one, in results/ (or F
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,11 +108,13 @@ def fit(study: AnyStudy, workspace: Workspace | None = None, *, law: str | None 
     """Fit scaling laws to the results of a study, and write them to fits.json.
 
         fits = flipscale.fit("studies/quickstart.yaml")
-        print(fits.text)
+        print(fits.text())
+        fits.table                                  # a DataFrame: a row for each parameter of each law, with its CI
 
     law: its name (docs/fits.md); by the kind of score if left out. Raises ResultsError where nothing can be fitted.
     """
     from flipscale.compare import pick_score
+    from flipscale.compare.columns import settings_named
     from flipscale.fit.of_study import fit_study
     from flipscale.workflow.fitted import write_fits
     from flipscale.workflow.results import study_results
@@ -119,6 +122,7 @@ def fit(study: AnyStudy, workspace: Workspace | None = None, *, law: str | None 
     opened = _opened(study, workspace)
     results = study_results(opened)
     found = fit_study(results.table, axes=opened.axes, y=pick_score(results.table, opened.study.score), law=law)
+    found = replace(found, question=opened.study.question, name_of=settings_named(opened.study.labels))
     write_fits(opened.files.fits, found, {"study": opened.study.name}, results)
     return found
 

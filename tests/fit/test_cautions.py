@@ -9,7 +9,7 @@ import pytest
 from flipscale.cli import main
 from flipscale.errors import ResultsError
 from flipscale.fit import LAWS, Options, fit, fit_text
-from flipscale.fit.words import checklist
+from flipscale.fit.record import checklist, notes
 
 POINT_ONLY = Options(draws=0, starts=6)
 
@@ -31,38 +31,38 @@ def test_a_parameter_at_a_bound_is_a_note_above_the_parameters() -> None:
     assert found.parameters["a"] == pytest.approx(4)
     assert found.not_determined == {"a": "at the end of its range", "A": "a is not determined"}
     note = "a at the bound of the search: the rows do not determine it"
-    assert note in found.notes
-    assert f"NOTE: {note}" in "\n".join(fit_text(found).splitlines()[2:5])
+    assert note in notes(found)
+    assert fit_text(found).startswith(f"NOTE: {note}")
 
 
 @pytest.mark.parametrize("law", ["power", "power+floor"])
 def test_an_accuracy_that_rises_with_size_is_noted_under_a_law_of_losses(law: str) -> None:
     x = np.geomspace(1, 1000, 12)
     table = pd.DataFrame({"x": x, "top1": 1 / (1 + 2 * x**-0.4)})
-    assert any("top1 rises with size" in note for note in fit(table, law, x=["x"], y="top1", options=POINT_ONLY).notes)
-    assert fit(table, "odds-power", x=["x"], y="top1", options=POINT_ONLY).notes == ()
+    said = notes(fit(table, law, x=["x"], y="top1", options=POINT_ONLY))
+    assert any("top1 rises with size" in note for note in said)
+    assert notes(fit(table, "odds-power", x=["x"], y="top1", options=POINT_ONLY)) == []
 
 
-def test_rows_that_differ_in_a_column_nobody_named_are_noted() -> None:
-    table = line(set=["a", "b"] * 6, params=np.geomspace(1, 1000, 12).round())
-    (note,) = fit(table, "power", x=["x"], y="y", options=POINT_ONLY).notes
-    assert note.startswith("one law goes through rows that differ in set (a, b), which no option names")
-    assert fit(table[table["set"] == "a"], "power", x=["x"], y="y", options=POINT_ONLY).notes == ()
+def test_rows_that_differ_in_a_setting_nobody_named_are_noted() -> None:
+    table = line(mask_ratio=[0.0, 0.5] * 6, params=np.geomspace(1, 1000, 12).round())
+    (note,) = notes(fit(table, "power", x=["x"], y="y", options=POINT_ONLY))
+    assert note.startswith("one law goes through rows that differ in mask_ratio (0, 0.5), which no option names")
+    assert notes(fit(table[table["mask_ratio"] == 0], "power", x=["x"], y="y", options=POINT_ONLY)) == []
 
 
-def test_a_column_that_the_variables_settle_is_no_setting_of_its_own() -> None:
-    table = pd.concat([line(model=[f"model-{i}" for i in range(12)])] * 2)
-    assert fit(table, "power", x=["x"], y="y", options=POINT_ONLY).notes == ()
+def test_a_column_of_another_table_is_no_setting() -> None:
+    assert notes(fit(line(set=["a", "b"] * 6), "power", x=["x"], y="y", options=POINT_ONLY)) == []
 
 
-def test_percent_and_fractions_in_one_column_are_refused() -> None:
-    top1 = [0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 72, 75, 0.77, 0.8, 0.81, 0.82]
-    with pytest.raises(
-        ResultsError, match=r"top1 is 0\.77 in row 9 and 72 in row 7, which is no larger: some rows are"
-    ):
-        fit(line(top1=top1), x=["x"], y="top1", options=POINT_ONLY)
-    ladder = [0.2, 0.5, 0.9, 2.0, 4, 8, 15, 25, 40, 55, 65, 70]  # all percent: the smallest runs are near chance
-    assert fit(line(top1=ladder), x=["x"], y="top1", options=POINT_ONLY).rows.response.percent
+def test_percent_has_no_odds_and_the_fraction_is_named() -> None:
+    with pytest.raises(ResultsError, match=r"which has no odds; if it is in percent, write top1/100"):
+        fit(line(top1=np.linspace(20, 70, 12)), "odds-power", x=["x"], y="top1", options=POINT_ONLY)
+
+
+def test_odds_of_a_score_whose_direction_nobody_said_are_refused() -> None:
+    with pytest.raises(ResultsError, match=r"Is more of y better\? Write --higher-is-better or --lower-is-better"):
+        fit(line(), "odds-power", x=["x"], y="y", options=POINT_ONLY)
 
 
 def test_a_table_of_others_keeps_its_own_definitions() -> None:

@@ -13,7 +13,6 @@ from flipscale.fit import (
     forecast_json,
     forecast_points,
     forecast_text,
-    forecast_two_step,
     graded,
 )
 
@@ -123,20 +122,6 @@ def test_runs_of_about_one_size_cannot_be_held_out() -> None:
     table = pd.DataFrame({"x": np.linspace(1, 1.9, 12), "loss": np.linspace(2, 1.8, 12)})
     found = forecast(table, "power", x=["x"], y="loss", at={"x": 10}, options=QUICK)
     assert "- the law is not tested: all runs are within a factor of 2 of the largest" in forecast_text(found)
-
-
-def test_a_score_is_forecast_through_a_loss() -> None:
-    n, d = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 3e11, 5)))
-    rng = np.random.default_rng(0)
-    loss = (1.69 + 406.4 * n**-0.34 + 410.7 * d**-0.28) * np.exp(rng.normal(0, 0.002, len(n)))
-    table = pd.DataFrame({"N": n, "D": d, "loss": loss, "err": 0.86 - 4 * np.exp(-0.9 * loss)})
-    at = {"N": 2e10, "D": 6e11}
-    first, second = forecast_two_step(table, x=["N", "D"], through="loss", y="err", points=[at], options=QUICK)
-    expected = 1.69 + 406.4 * 2e10**-0.34 + 410.7 * 6e11**-0.28
-    assert (first.fit.y, second.fit.y) == ("loss", "err")
-    assert first.value == pytest.approx(expected, rel=0.01)
-    assert second.at == {"loss": first.value}
-    assert second.low < 0.86 - 4 * np.exp(-0.9 * expected) < second.high
 
 
 def test_a_variable_that_is_missing_is_named() -> None:

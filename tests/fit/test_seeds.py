@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from flipscale.fit import Options, fit, fit_json, isoflop
+from flipscale.fit.record import checklist, notes
 from flipscale.fit.uncertainty import seed_effect, widened
-from flipscale.fit.words import checklist
 
 QUICK = Options(draws=100, starts=4)
 
@@ -53,11 +53,11 @@ def test_the_interval_of_the_level_knows_the_seeds_and_that_of_the_exponent_does
 
 def test_a_large_effect_is_noted_and_a_small_one_is_not() -> None:
     large = fit(curve(5, 0.08), "power", x=["x"], y="loss", options=QUICK)
-    (note,) = large.notes
+    (note,) = notes(large)
     assert note.startswith("a seed moves the whole curve: SD 0.")
     assert fit_json(large)["seed_effect"] == {"sd": large.seeds.sd, "seeds": 5}
     small = fit(curve(5, 0.0), "power", x=["x"], y="loss", options=QUICK)
-    assert small.notes == ()
+    assert notes(small) == []
     assert any("the effect of 5 shared seeds" in line for line in checklist(small))
 
 

@@ -23,8 +23,8 @@ from flipscale.data.check import Checked, check
 from flipscale.data.shards import SCHEMES
 from flipscale.data.weights import pretrained_tags
 from flipscale.plan import plan
+from flipscale.settings import NORMALIZATIONS
 from flipscale.study import read_study
-from flipscale.study.settings import NORMALIZATIONS
 
 BASE = """\
 schema: 1

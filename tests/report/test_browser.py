@@ -272,6 +272,9 @@ def test_the_first_screen_has_the_answer_and_its_figure(browser: Any, here: Path
             assert box["x"] + box["width"] <= size[0]
             assert box["y"] + box["height"] <= size[1]
         assert (figure["x"] > table["x"] + table["width"] / 2) == (size[0] == 1400)
+        lines = "cells => cells.map(cell => { const range = document.createRange(); range.selectNodeContents(cell); "
+        lines += "return range.getClientRects().length })"
+        assert max(page.locator(".first td").evaluate_all(lines)) == 1  # No interval is broken.
 
 
 def test_the_page_names_columns_as_a_reader_knows_them(opened: Any) -> None:

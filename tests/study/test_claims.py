@@ -145,7 +145,7 @@ def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
             "  a: {left: {mask_ratio: 0.5}}",
             "10: claim lacks 'expect'; add it: the expected result of left: better, worse or level",
         ),
-        ("  a: {left: {mask_ratio: 0.5}, expect: beter}", "10: 'beter' is not an expectation; "),
+        ("  a: {left: {mask_ratio: 0.5}, expect: beter}", "10: 'beter' is not a choice of expect; "),
         ("  a: {lefft: {mask_ratio: 0.5}, expect: better}", "10: unknown key 'lefft' in claim; did you mean 'left'?"),
         (
             "  a: {left: {mask_ratio: 0}, expect: better}",

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from flipscale.run import Asked, RunFolder
-from flipscale.settings import Settings, plain
-from flipscale.study.settings import EVALUATION, read_settings
+from flipscale.settings import Evaluation, Settings, plain
 from flipscale.study.settings import SETTINGS as KNOWN
+from flipscale.study.settings import read_settings
 
 SETTINGS: dict[str, Any] = {
     **{name: plain(setting.default) for name, setting in KNOWN.items()},
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "grad_clip": None,
     "precision": "fp32",
     "seed": 0,
-    "evaluation": {**plain(EVALUATION.read({}, (), print)), "images": 160},
+    "evaluation": {**plain(Evaluation()), "images": 160},
 }
 
 

@@ -13,8 +13,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from flipscale.data.held_out import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems
-from flipscale.settings import Shapes, plain
-from flipscale.study.settings import EVALUATION
+from flipscale.settings import Evaluation, Shapes, plain
 from flipscale.train import evaluate as evaluation
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import encoders_of, evaluate, hits, open_evaluations, retrieval
@@ -454,7 +453,7 @@ Path({folder!r}, f"{{group.size}}-{{group.rank}}.json").write_text(json.dumps([f
 
 
 def test_three_processes_score_as_one_does_and_share_the_work(tmp_path):
-    evaluation = plain(EVALUATION.read({"linear_probe": True, "inference": ["masked"]}, (), print))
+    evaluation = plain(Evaluation(linear_probe=True, inference=["masked"]))
     asked = {**SETTINGS, "text_length": 32, "evaluation": evaluation}
     code = SCORED.format(asked=asked, folder=str(tmp_path))
     with socket.socket() as free:

@@ -25,9 +25,10 @@ from flipscale.data.pairs import Form
 from flipscale.data.randaugment import OPERATIONS, augment
 from flipscale.data.views import Views
 from flipscale.identity import parent_of, run_id, stage
+from flipscale.kinds import read
 from flipscale.run import Asked, RunFolder
-from flipscale.settings import KeepWeights, Resources, Settings, plain
-from flipscale.study.settings import FINE_TUNING, read_settings
+from flipscale.settings import FineTuning, KeepWeights, Resources, Settings, plain
+from flipscale.study.settings import read_settings
 from flipscale.train import train
 from flipscale.train.asked import asked_of
 from flipscale.train.classify import Classifier, layer_of
@@ -69,7 +70,7 @@ def training_of(run: RunFolder, **resources: Any) -> HeadTraining:
 
 
 def fine_tuning(**options: Any) -> Any:
-    return FINE_TUNING.read({**FINE, **options}, (), print)
+    return read(FineTuning, {**FINE, **options}, (), print)
 
 
 # From what was asked to the result
@@ -388,9 +389,9 @@ def form(cache: Path | None = None) -> Form:
 
 def opened(declared: dict[str, Any], images: int = 100, cache: Path | None = None) -> Any:
     problems: list[str] = []
-    read = FINE_TUNING.read({**FINE, "data": declared}, (), lambda _, what: problems.append(what))
+    tuning = read(FineTuning, {**FINE, "data": declared}, (), lambda _, what: problems.append(what))
     assert not problems
-    return open_classified(read.data, form(cache), images=images, samples=640)
+    return open_classified(tuning.data, form(cache), images=images, samples=640)
 
 
 def picture(shade: int) -> bytes:

@@ -16,7 +16,7 @@ from flipscale.train import train
 from tests.patience import wait_until
 from tests.train.conftest import SETTINGS
 
-DOCS = Path(__file__).parents[2] / "docs" / "data.md"
+DOCS = Path(__file__).parents[2] / "docs" / "own-scores.md"
 
 Ask = Callable[..., RunFolder]
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from flipscale.data.pairs import Data, Images, Integers
 from flipscale.data.randaugment import augment
 from flipscale.data.views import views
-from flipscale.settings import Resources, Settings
-from flipscale.study.settings import NORMALIZATIONS
+from flipscale.settings import NORMALIZATIONS, Resources, Settings
 from flipscale.train.asked import TrainedWeights
 from flipscale.train.classify import Classifier, layer_of
 from flipscale.train.mixing import mix_of

@@ -27,8 +27,7 @@ from flipscale.cost import parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
-from flipscale.settings import OpenClipTrainer
-from flipscale.study.settings import NORMALIZATIONS
+from flipscale.settings import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.asked import asked_of, scored_settings, start_of
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.model import build, save, weights
