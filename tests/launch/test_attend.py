@@ -661,7 +661,7 @@ def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_start
     assert (earlier.lanes, later.lanes) == ([0], [0])
     assert folder(tmp_path, run).state() is State.FINISHED
     assert starts(tmp_path, run) == 2
-    assert noted(tmp_path, run) == [("preempted", "resumed")]
+    assert noted(tmp_path, run) == [("preempted", AGAIN)]
 
 
 @pytest.mark.parametrize(
@@ -676,7 +676,7 @@ def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_start
         (
             [],
             "preempted",
-            "resumed",
+            AGAIN,
             "In attempt 1 the job was removed from its node without warning.",
         ),
     ],

@@ -16,7 +16,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import StateReader, states, submit
 from flipscale.launch.launcher import Request, launcher_named
 from flipscale.launch.ray import RayLauncher
-from flipscale.launch.ray.cluster import Answer, Unreachable, check_address
+from flipscale.launch.ray.cluster import Unreachable, check_address
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Result, RunFolder, State
@@ -63,12 +63,6 @@ def test_by_itself_a_run_is_a_trial_and_a_child_another(tmp_path):
     assert [task.runs for task in tasks_of(asked, site())] == [("parent",), ("child",), ("other",)]
 
 
-def test_runs_that_cost_nothing_share_no_trial_unless_the_site_says_so(tmp_path):
-    asked = requests(tmp_path, *(StandInRun(f"run-{number}", seconds=0) for number in range(3)))
-    assert len(tasks_of(asked, site())) == 3
-    assert len(tasks_of(asked, site(pack={"time": 60}))) == 1
-
-
 def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
     runs = [StandInRun(f"run-{number}", seconds=20) for number in range(5)]
     long, child = StandInRun("long", seconds=50), StandInRun("child", seconds=20, parents=("run-0",))
@@ -77,18 +71,6 @@ def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
     assert [task.runs for task in tasks] == [
         ("long",), ("run-0", "child"), ("run-1", "run-2"), ("run-3", "run-4"), ("other",),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("names", "says"),
-    [
-        ("a", "# a Ray job: 1 run in 1 trial of Ray Tune\n# 1 trial asks for 1 x {'CPU': 1}\n"),
-        ("ab", "# a Ray job: 2 runs in 2 trials of Ray Tune\n# 2 trials ask for 1 x {'CPU': 1}\n"),
-    ],
-)
-def test_a_preview_counts_runs_and_trials(names, says, tmp_path):
-    runs = [StandInRun(name) for name in names]
-    assert RayLauncher(tmp_path, site()).preview(requests(tmp_path, *runs)).startswith(says)
 
 
 def test_as_many_runs_share_a_gpu_as_fit_by_their_predicted_memory(tmp_path):
@@ -154,19 +136,6 @@ def test_where_no_ray_can_be_had_no_job_is_written(tmp_path):
     with pytest.raises(LaunchError, match="Nothing answers"):
         submit([StandInRun("run")], tmp_path, RayLauncher(tmp_path, address="http://127.0.0.1:9", command=WORKER))
     assert RunFolder(tmp_path / "runs" / "run").job() is None
-
-
-@pytest.mark.parametrize(
-    ("status", "message", "says"),
-    [
-        ("RUNNING", "", "Ray job NAME runs"),
-        ("PENDING", "Job has not started yet.", "Ray job NAME waits: Job has not started yet."),
-        ("FAILED", "Job failed:\nmore", "Ray job NAME FAILED: Job failed:"),
-        (None, "", "Ray no longer knows its job"),
-    ],
-)
-def test_what_ray_says_of_a_job_fits_a_line(status, message, says):
-    assert str(Answer("NAME", status, message)) == says
 
 
 def test_a_ray_that_only_a_file_names_is_not_asked(tmp_path, monkeypatch):

@@ -162,40 +162,6 @@ def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
 
 
 @pytest.mark.parametrize(
-    ("resources", "keys", "said"),
-    [
-        (Resources(), {}, None),
-        (Resources(), {"gpu_type": "a100"}, None),
-        (Resources(), {"gres": ["lustre:1"]}, "lustre:1"),
-        (Resources(gpus=2), {}, "gpu:2"),
-        (Resources(gpus=2), {"gpu_type": "a100"}, "gpu:a100:2"),
-        (Resources(gpus=16), {"gres": ["lustre:1", "nvme:1"]}, "gpu:8,lustre:1,nvme:1"),
-    ],
-)
-def test_gpus_are_the_first_of_the_generic_resources(resources, keys, said):
-    assert options(replace(PLAIN, resources=resources, site=site(**keys))).get("gres") == said
-
-
-def test_a_run_over_several_nodes_asks_for_them():
-    said = options(replace(PLAIN, resources=Resources(gpus=16), memory=32 * 2**30, site=site(cpus_per_process=6)))
-    asked = {name: said[name] for name in ("nodes", "ntasks-per-node", "cpus-per-task", "mem", "gres")}
-    assert asked == {"nodes": "2", "ntasks-per-node": "8", "cpus-per-task": "6", "mem": "32G", "gres": "gpu:8"}
-
-
-def test_nodes_that_failed_are_excluded_beside_those_of_the_site():
-    assert options(replace(PLAIN, avoid=("n3", "n1"), site=site(exclude=["n1", "n2"])))["exclude"] == "n1,n2,n3"
-    assert options(replace(PLAIN, avoid=("n3",)))["exclude"] == "n3"
-
-
-def test_options_of_the_site_are_given_as_they_are_written():
-    said = options(
-        replace(PLAIN, site=site(sbatch=["--exclusive", "--comment=a=b c", "--gpu-freq=", "--begin=now+1hour"]))
-    )
-    asked = {name: said[name] for name in ("exclusive", "comment", "gpu-freq", "begin")}
-    assert asked == {"exclusive": None, "comment": "'a=b c'", "gpu-freq": "''", "begin": "now+1hour"}
-
-
-@pytest.mark.parametrize(
     "array",
     [
         replace(PLAIN, site=site(partition="gpu\n#SBATCH --uid=0")),

@@ -143,11 +143,6 @@ def test_runs_are_sent_in_as_few_arrays_as_the_cluster_takes(tmp_path, idle):
     assert submission.summary() == "submitted 25 runs to slurm"
 
 
-def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle):
-    send(several(4), tmp_path, max_array_size=2, memory_per_process=None)
-    assert idle.asked() == {"sbatch": 2}
-
-
 def test_memory_is_predicted_where_the_cluster_counts_it_and_else_not_asked_for(tmp_path, idle):
     """Where it is not counted, nodes need not say how much they have, and SLURM refuses any request for memory."""
     from tests.launch.real import runs_of  # It has torch, for which other processes of these tests would wait.
@@ -177,22 +172,6 @@ def test_submitting_again_asks_once_where_runs_wait_and_never_where_all_are_fini
     finish(tmp_path, runs)
     idle.mark()
     assert send(runs, tmp_path).skipped == {State.FINISHED: 25}
-    assert idle.asked() == {}
-
-
-def test_a_look_at_all_runs_is_one_question_and_none_where_all_are_finished(tmp_path, idle):
-    runs = several(25)
-    assert set(states(runs, tmp_path).values()) == {State.PLANNED}
-    assert idle.asked() == {}
-
-    send(runs, tmp_path)
-    idle.mark()
-    assert set(states(runs, tmp_path).values()) == {State.WAITING}
-    assert idle.asked() == {"squeue": 1}
-
-    finish(tmp_path, runs)
-    idle.mark()
-    assert set(states(runs, tmp_path).values()) == {State.FINISHED}
     assert idle.asked() == {}
 
 
@@ -633,14 +612,6 @@ def test_an_answer_that_names_no_job_is_made_up_for_by_the_name_of_the_array(tmp
     assert len(send(runs, tmp_path).jobs) == 3
     assert [array.slurm_id for array in arrays(tmp_path)] == ["1"]
     assert idle.asked() == {"scontrol": 1, "sbatch": 1, "squeue": 1}
-
-
-@pytest.mark.parametrize("answer", ["$SENT", "$SENT;cluster-2", "** 12 jobs of yours wait **\n\n$SENT\n  bye"])
-def test_a_number_alone_on_its_line_is_that_of_the_job(tmp_path, idle, answer):
-    idle.replace("sbatch", f'SENT=$("$REAL" "$@") || exit; printf "%b\\n" "{answer}"')
-    send(several(3), tmp_path)
-    assert [array.slurm_id for array in arrays(tmp_path)] == ["1"]
-    assert idle.asked() == {"scontrol": 1, "sbatch": 1}
 
 
 def test_what_sbatch_took_and_nobody_knows_of_is_not_sent_again(tmp_path, idle, no_pauses):
