@@ -119,6 +119,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
     assert done.skipped == {
         "accuracy_vs_samples": "samples has one value; it takes runs of two schedule lengths",
         "speedup": "samples has one value; a speed-up is read between runs of two or more schedule lengths",
+        "speedup_over_scores": "no arm and baseline have two schedule lengths and scores in common",
         "scaling_axes": "model, data_size and samples have one value each",
         "scaling_curves": "model, data_size and samples have one value each",
         "gains": "there is only one gain, of one arm in one cell; compare states it",
@@ -433,7 +434,7 @@ def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path, in_svg_alo
     too_many = "9 arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
     assert {name for name, why in done.skipped.items() if why == too_many} == {
         *("accuracy_vs_samples", "accuracy_vs_flops", "accuracy_vs_hours", "speedup", "scaling_axes", "repeats"),
-        *("gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
+        *("speedup_over_scores", "gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
     }
     assert not set(plot(tmp_path, study(masks=masks[:8], **small)).skipped) - {
         *("ablations", "claims", "repeats", "isoflop")

@@ -106,7 +106,9 @@ def _sentence(family: Sequence[LawRecord], names: Sequence[str]) -> str:
     else:
         said = f"{subject} as {joined(powers)}"
     if record["x"] == ["train_flops"] and record["y"] == "flops_per_sample" and record["optima"]:
-        said += ", and its samples as " + ("the rest of it" if not values else "compute^(1-a)")
+        said += ", and its samples as " + (
+            f"compute^{number(1 - record['parameters']['a'], 2)}" if not values else "compute^(1-a)"
+        )
     floor = f", to a floor of {_over(family, names, 'E')}" if "E" in record["parameters"] and law.link == "log" else ""
     unknown = any(_holds_0(record, name) for record in family for name in _exponents(record))
     doubt = " Where an interval holds 0, the runs do not say that there is an effect." if unknown else ""
@@ -156,7 +158,7 @@ def _laws_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTab
         cells += [_amount(record["x"][0], best["budget"]), _amount(record["y"], best["size"])] if best else ["-", "-"]
         rows.append((name, *cells, samples))
     exponents = [f"{name}, power of {quantity}" for name, quantity in _exponents(family[0]).items()]
-    columns = ("", *exponents, "floor E", "largest budget", "its best model", "and samples")
+    columns = ("", *exponents, "floor E", "largest budget", "its best model", "samples")
     return PrintedTable("", columns, tuple(rows), wraps=True).without_empty()
 
 

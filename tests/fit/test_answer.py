@@ -10,6 +10,7 @@ import pytest
 from flipscale.compare.columns import settings_named
 from flipscale.fit import Options, fit_groups, fit_json, isoflop, law_screen, next_rung
 from flipscale.fit.of_study import StudyFits
+from flipscale.words import rounded
 
 RESULTS = Path(__file__).parents[2] / "results"
 QUESTION = "Of a budget of training FLOPs, how much should go into the model and how much into samples?"
@@ -73,6 +74,10 @@ def test_a_law_of_best_sizes_is_read_at_its_largest_budget() -> None:
     table = pd.DataFrame({"train_flops": c, "flops_per_sample": n, "loss": loss})
     found = isoflop(table, x="flops_per_sample", y="loss", budget="train_flops", options=Options(draws=0))
     text = law_screen([fit_json(found)], width=120)
-    assert text.splitlines()[0].startswith("The compute-optimal model grows as compute^0.5")
+    a = found.parameters["a"]
+    assert text.startswith(
+        f"The compute-optimal model grows as compute^{a:.2g}, and its samples as compute^{1 - a:.2g}"
+    )
     assert "1 TFLOPs" in text
-    assert "1 MFLOPs a sample" in text
+    size = rounded(found.optima[-1].size)
+    assert f"{size[:-1]} {size[-1]}FLOPs a sample" in text
