@@ -1,14 +1,24 @@
-"""A cell of a study: the axes that tell its runs from others, and how results.csv writes them.
+"""A cell of a study: the axes that tell its runs from others, how results.csv writes them, and in which words.
 
 'model=ViT-B-16, tuning=(samples=1.6k, lr=0.0001)' is the cell (("model", "ViT-B-16"), ("tuning", "(samples=1.6k,
 lr=0.0001)")): a comma inside parentheses belongs to a value.
 """
 
+import contextlib
 import functools
 import re
+from collections.abc import Mapping
+
+from flipscale.words import percent, short
 
 Cell = tuple[tuple[str, str], ...]
 """(axis, value as a person writes it) in the order of the study's axes; empty where a study has one cell."""
+
+SettingLabels = Mapping[str, Mapping[str, str]]
+"""Words for values of settings, as a study has them: {'image_size': {'14': 'small images'}}."""
+
+_SHARES = {"mask_ratio": "mask", "text_mask_ratio": "text mask"}
+"""Settings that are written as a percentage."""
 
 _SEPARATOR = re.compile(r", |[()]")
 
@@ -32,6 +42,62 @@ def read_cell(text: str) -> Cell:
 def without(cell: Cell, axis: str) -> Cell:
     """The cell without one axis."""
     return tuple(part for part in cell if part[0] != axis)
+
+
+def arm_words(
+    settings: Mapping[str, object], baseline: Mapping[str, object], labels: SettingLabels | None = None
+) -> str:
+    """An arm in words: how it differs from the baseline; for the baseline its mask, or all its settings."""
+    different = {name: value for name, value in settings.items() if short(value) != short(baseline[name])}
+    if not different and len(settings) > 1:
+        different = {name: value for name, value in settings.items() if name == "mask_ratio"}
+    words = [setting_words(name, value, labels) for name, value in (different or settings).items()]
+    return ", ".join(words) or "all runs"
+
+
+def cell_words(cell: str) -> str:
+    """A cell in words: 'ViT-B-16, 60k pairs, 32k samples'."""
+    return ", ".join(axis_value_words(axis, value) for axis, value in read_cell(cell))
+
+
+def axis_value_words(axis: str, value: str) -> str:
+    """One axis of a cell in words. A data_size of null is all the data there is."""
+    if axis in ("", "model"):
+        return value
+    if axis == "data_size":
+        return "all data" if value == "null" else f"{value} pairs"
+    return f"{value} samples" if axis == "samples" else f"{axis.replace('_', ' ')} {value}"
+
+
+def run_words(axes: Cell, labels: SettingLabels | None = None) -> str:
+    """The axes of a run in words: as those of a cell, with shares and the labels of the study as of arms."""
+    return ", ".join(
+        setting_words(axis, value, labels)
+        if axis in _SHARES or value in (labels or {}).get(axis, {})
+        else axis_value_words(axis, value)
+        for axis, value in axes
+    )
+
+
+def setting_words(name: str, value: object, labels: SettingLabels | None = None) -> str:
+    """A setting of an arm in words: 'mask 50 %', 'batch size 128', 'tuning 1.6k', or the study's own words for it."""
+    text = short(value)
+    if label := (labels or {}).get(name, {}).get(text):
+        return label
+    if name in _SHARES:
+        with contextlib.suppress(ValueError):
+            share = float(text)
+            return "no mask" if name == "mask_ratio" and share == 0 else f"{_SHARES[name]} {percent(share)}"
+    return f"{name.replace('_', ' ')} {value_words(text)}"
+
+
+def value_words(value: object) -> str:
+    """A value in words; options as '(samples=1.6k, image_size=28)' as 'samples 1.6k, image size 28'."""
+    text = short(value)
+    if text == "null":
+        return "none"
+    options = text.removeprefix("(").removesuffix(")")
+    return re.sub(r"(\w+)=", lambda option: option[1].replace("_", " ") + " ", options)
 
 
 def _parts(text: str) -> list[str]:

@@ -10,17 +10,17 @@ Hours are device-hours, or core-hours on a CPU, as everywhere. The hours of a ru
 An attempt that was killed without a trace leaves only its records, and its start is not counted.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from flipscale.cell import SettingLabels, arm_words
 from flipscale.cost import Cost
 from flipscale.errors import DamagedFile
-from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Result, RunFolder, State, probes_in
+from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Probe, Result, RunFolder, State
 from flipscale.settings import JsonObject
 from flipscale.words import device_hours, short
 
@@ -38,7 +38,7 @@ class LedgerEntry:
     id: str
     study: str
     arm: str
-    """Its values of the settings that differ within a cell, such as 'mask_ratio=0.5'."""
+    """How it differs from the baseline, in words, such as 'mask 50 %'."""
     state: State
     unit: str
     """'core-hours' or 'GPU-hours'."""
@@ -157,38 +157,42 @@ class PlannedStudy:
     asked: Sequence[Asked]
     baseline: JsonObject
     """The settings of its baseline, as JSON."""
+    labels: SettingLabels = field(default_factory=dict)
 
 
-def entries_of(study: PlannedStudy, runs: Path, left_out: Callable[[str], None]) -> list[LedgerEntry]:
+def entries_of(
+    study: PlannedStudy, runs: Path, states: Mapping[str, State], left_out: Callable[[str], None]
+) -> list[LedgerEntry]:
     """An entry for each run of a study. runs: the folder of run folders.
 
+    states: those of its runs, by id.
     left_out: called with the reason for each run that has no entry because its folder is damaged.
     """
-    arms = _arms(study.asked, study.baseline)
+    reference = {name: _text(value) for name, value in study.baseline.items()}
     entries = []
     for each in study.asked:
         try:
-            entries.append(_entry(study.name, arms[each.id], each, RunFolder(runs / each.id)))
+            arm = arm_words({name: _text(each.settings.get(name)) for name in reference}, reference, study.labels)
+            entries.append(_entry(study.name, arm, each, RunFolder(runs / each.id), states[each.id]))
         except DamagedFile as error:
             left_out(str(error))
     return entries
 
 
-def probes_of(runs: Path, studies: Iterable[str], left_out: Callable[[str], None]) -> Iterator[LedgerEntry]:
-    """An entry for each probe of these studies, as `entries_of` has them."""
-    wanted = set(studies)
-    for folder, probe in probes_in(runs):
+def probes_of(
+    probes: Iterable[tuple[RunFolder, Probe]], states: Mapping[str, State], left_out: Callable[[str], None]
+) -> Iterator[LedgerEntry]:
+    """An entry for each of these probes, as `entries_of` has them."""
+    for folder, probe in probes:
         try:
-            asked = folder.asked()
-            if asked is not None and probe.study in wanted:
-                yield _entry(probe.study, PROBE_ARM, asked, folder)
+            if (asked := folder.asked()) is not None:
+                yield _entry(probe.study, PROBE_ARM, asked, folder, states[folder.id])
         except DamagedFile as error:
             left_out(str(error))
 
 
-def _entry(study: str, arm: str, planned: Asked, folder: RunFolder) -> LedgerEntry:
+def _entry(study: str, arm: str, planned: Asked, folder: RunFolder, state: State) -> LedgerEntry:
     glance = folder.glance()
-    state = glance.state(State.WAITING)
     # The prediction made when it was submitted: today's plan may know more.
     asked = folder.asked() or planned
     result = folder.result() or Result()  # Scores that are measured later do not change what training took.
@@ -251,27 +255,9 @@ def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Res
     return trained * min(1.0, reached / result.samples_seen) if result.samples_seen else 0.0
 
 
-# Arms
-
-
-def _arms(asked: Sequence[Asked], baseline: JsonObject) -> dict[str, str]:
-    """The arm of each run, by id: what differs from the baseline's settings."""
-    return {each.id: _arm(each.settings, baseline) for each in asked}
-
-
-def _arm(settings: JsonObject, reference: JsonObject) -> str:
-    differing = [name for name, value in reference.items() if _text(settings.get(name)) != _text(value)]
-    # The baseline itself, and its seeds, are named by what they have.
-    return ", ".join(f"{name}={_words(settings.get(name))}" for name in differing or list(reference)[:1])
-
-
 def _text(value: object) -> str:
-    """A value of JSON as text, in which 1 and 1.0 are one."""
-    return json.dumps(float(value) if type(value) is int else value, sort_keys=True)
-
-
-def _words(value: object) -> str:
+    """A setting's value in JSON as tables write it."""
     if not isinstance(value, dict):
         return short(value)
-    given = [f"{name}={_words(inner)}" for name, inner in value.items() if inner is not None]
+    given = [f"{name}={_text(inner)}" for name, inner in value.items() if inner is not None]
     return f"({', '.join(given)})"

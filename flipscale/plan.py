@@ -7,7 +7,7 @@ from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
-from flipscale.cell import Cell, write_cell
+from flipscale.cell import Cell, arm_words, run_words, write_cell
 from flipscale.cost import (
     Cost,
     cost,
@@ -60,6 +60,8 @@ class Run:
     timed: RunTime | None = None
     """How long it takes where its shape was timed; its cost then has those hours."""
     keep_weights: KeepWeights = KeepWeights.ALWAYS
+    name: str = ""
+    """What distinguishes it from others of its study, in words: 'mask 50 %, 16k samples, seed 1'."""
 
     @property
     def fits(self) -> bool | None:
@@ -307,6 +309,15 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
         return repr([getattr(settings, name) for name in differing])
 
     varied = _varied(study)
+    arm = [name for name in study.baseline if _differs(study, name)]
+    has_seeds = _differs(study, "seed")
+
+    def words(settings: Settings) -> str:
+        values, baseline = ({name: _column(given[name]) for name in arm} for given in (vars(settings), study.baseline))
+        cell = [(axis, show_setting(getattr(settings, axis))) for axis in varied]
+        parts = [arm_words(values, baseline, study.labels) if arm else "", run_words(tuple(cell), study.labels)]
+        return ", ".join(filter(None, parts))
+
     # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
     no_seed = SETTINGS["seed"].default
     seedless: dict[str, tuple[JsonObject, Cell]] = {}
@@ -321,19 +332,22 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
         ids[id(cell)] = own_id = id_of(cell, known | ({"seed": cell.seed} if cell.seed != no_seed else {}))
         names.setdefault(own_id, name)
     resources = _priced_on(study.resources)
-    prices: dict[str, tuple[Cost, RunTime | None]] = {}
+    prices: dict[str, tuple[str, Cost, RunTime | None]] = {}
 
-    def price(settings: Settings) -> tuple[Cost, RunTime | None]:
+    def name_and_price(settings: Settings) -> tuple[str, Cost, RunTime | None]:
         key = apart(settings)  # A seed costs what another does.
         if key not in prices:
-            prices[key] = _priced(settings, resources, measured)
-        return prices[key]
+            prices[key] = words(settings), *_priced(settings, resources, measured)
+        name, costs, timed = prices[key]
+        return ", ".join(filter(None, (name, f"seed {settings.seed}" if has_seeds else ""))), costs, timed
 
     runs: dict[str, Run] = {}
     for cell in study.cells:
         for settings in lineage(cell):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
-            costs, timed = price(settings)
+            words_of_run, costs, timed = name_and_price(settings)
+            if own_id not in names:
+                words_of_run += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
             run = Run(
                 id=own_id,
                 settings=settings,
@@ -342,6 +356,7 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
                 cell=names.get(own_id),
                 resources=_timed_on(resources, timed),
                 timed=timed,
+                name=words_of_run or study.name,
             )
             runs.setdefault(own_id, run)
     return Plan(study.name, _keeping_weights(study.keep_weights, tuple(runs.values())), study.budget, study.baseline)
@@ -425,10 +440,14 @@ def _amount(value: float) -> str:
 def _varied(study: Study) -> list[str]:
     """The axes that distinguish cells, except the baseline's and the seed."""
     axes = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
-    return [
-        name
-        for name in axes
-        if name not in study.baseline
-        and name != "seed"
-        and any(getattr(settings, name) != getattr(study.cells[0], name) for settings in study.cells)
-    ]
+    return [name for name in axes if name not in study.baseline and name != "seed" and _differs(study, name)]
+
+
+def _differs(study: Study, name: str) -> bool:
+    """Whether cells differ in a setting."""
+    return any(getattr(settings, name) != getattr(study.cells[0], name) for settings in study.cells)
+
+
+def _column(value: object) -> object:
+    """A setting's value as a table of results has it, for its words."""
+    return value if isinstance(value, int | float) else show_setting(value)

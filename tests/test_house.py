@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"cell", "errors", "randomness", "scores", "stats", "tables", "words", "workspace"},
-    {"kinds", "plain_files"},
+    {"errors", "randomness", "scores", "stats", "tables", "words", "workspace"},
+    {"cell", "kinds", "plain_files"},
     {"guard"},
     {"architecture", "devices"},
     {"settings"},

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flipscale.ledger import PlannedStudy, accuracy_of, entries_of, grouped_by, probes_of, sum_of
-from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Probe, RunFolder, State, write_probe
+from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Probe, RunFolder, State, probes_in, write_probe
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
 from tests.asked import SMALL
@@ -36,12 +36,18 @@ def asked(tmp_path):
     return ask
 
 
+def entries(study, runs):
+    """The entries of a study, with the states that its files say."""
+    states = {asked.id: RunFolder(runs / asked.id).state() for asked in study.asked}
+    return entries_of(study, runs, states, pytest.fail)
+
+
 @pytest.fixture
 def entry(tmp_path):
     """The entry of one run."""
 
     def entry(asked):
-        (found,) = entries_of(PlannedStudy("mask", [asked], {"mask_ratio": 0}), tmp_path / "runs", pytest.fail)
+        (found,) = entries(PlannedStudy("mask", [asked], {"mask_ratio": 0}), tmp_path / "runs")
         return found
 
     return entry
@@ -69,7 +75,7 @@ def test_a_finished_run_took_its_training_and_its_evaluations(tmp_path, asked, e
     run = asked()
     finish(folder_of(tmp_path, run), gpu_hours=1.25, train_seconds=2 * HOUR, evaluation_seconds=0.5 * HOUR)
     found = entry(run)
-    assert (found.state, found.unit, found.arm) == (State.FINISHED, "core-hours", "mask_ratio=0")
+    assert (found.state, found.unit, found.arm) == (State.FINISHED, "core-hours", "no mask")
     assert (found.predicted, found.training, found.evaluation, found.lost) == (1.0, 1.25, 0.5, 0.0)
     assert found.spent == 1.75
     assert found.ratio == 1.25
@@ -161,13 +167,13 @@ def test_what_was_predicted_is_what_was_said_when_it_was_submitted(tmp_path, ask
 
 
 def arms(tmp_path, baseline, *asked):
-    return [entry.arm for entry in entries_of(PlannedStudy("mask", asked, baseline), tmp_path / "runs", pytest.fail)]
+    return [entry.arm for entry in entries(PlannedStudy("mask", asked, baseline), tmp_path / "runs")]
 
 
 def test_an_arm_is_what_differs_from_the_baseline(tmp_path, asked):
     baseline = {"mask_ratio": 0, "text_mask_ratio": 0.0}
     runs = asked("a"), asked("b", mask_ratio=0.5), asked("c", mask_ratio=0.5, text_mask_ratio=0.5, seed=1)
-    assert arms(tmp_path, baseline, *runs) == ["mask_ratio=0", "mask_ratio=0.5", "mask_ratio=0.5, text_mask_ratio=0.5"]
+    assert arms(tmp_path, baseline, *runs) == ["no mask", "mask 50 %", "mask 50 %, text mask 50 %"]
 
 
 # Sums
@@ -178,19 +184,17 @@ def test_runs_are_summed_by_any_key_and_shared_ones_once(tmp_path, asked):
     for run, hours in zip(runs, (2.0, 1.0, 0.5), strict=True):
         finish(folder_of(tmp_path, run), gpu_hours=hours)
     study = PlannedStudy("mask", runs, {"mask_ratio": 0})
-    entries = entries_of(study, tmp_path / "runs", pytest.fail) + entries_of(
-        replace(study, name="again"), tmp_path / "runs", pytest.fail
-    )
-    sums = grouped_by(entries, lambda entry: (entry.study, entry.arm))
+    both = [*entries(study, tmp_path / "runs"), *entries(replace(study, name="again"), tmp_path / "runs")]
+    sums = grouped_by(both, lambda entry: (entry.study, entry.arm))
     assert {key: (found.runs, found.spent) for key, found in sums.items()} == {
-        ("mask", "mask_ratio=0"): (1, 2.0),
-        ("mask", "mask_ratio=0.5"): (2, 1.5),
-        ("again", "mask_ratio=0"): (1, 2.0),
-        ("again", "mask_ratio=0.5"): (2, 1.5),
+        ("mask", "no mask"): (1, 2.0),
+        ("mask", "mask 50 %"): (2, 1.5),
+        ("again", "no mask"): (1, 2.0),
+        ("again", "mask 50 %"): (2, 1.5),
     }
-    whole = sum_of(entries)
+    whole = sum_of(both)
     assert (whole.runs, whole.predicted, whole.spent, whole.ratio) == (3, 3.0, 3.5, 3.5 / 3)
-    accuracy = accuracy_of(entries)
+    accuracy = accuracy_of(both)
     assert (accuracy.runs, accuracy.median, accuracy.worst, accuracy.within, accuracy.ranged) == (3, 1.0, 2.0, 1, 3)
     assert accuracy_of([]) is None
 
@@ -200,6 +204,5 @@ def test_a_probe_is_spent_and_was_not_predicted(tmp_path, asked):
     folder = folder_of(tmp_path, run)
     write_probe(folder.path, Probe("mask", "local", (run.settled,), ()))
     finish(folder, gpu_hours=0.01)
-    (found,) = probes_of(tmp_path / "runs", ["mask"], pytest.fail)
+    (found,) = probes_of(probes_in(tmp_path / "runs"), {run.id: State.FINISHED}, pytest.fail)
     assert (found.study, found.arm, found.predicted, found.spent) == ("mask", "probe", None, 0.01)
-    assert list(probes_of(tmp_path / "runs", ["other"], pytest.fail)) == []

@@ -85,7 +85,7 @@ def curve(run_id, n=250):
     return pd.DataFrame(points)
 
 
-def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio",), files=(), **how):
+def bring(results, curves, study="mask", *, artifact_root, baseline=None, files=(), **how):
     """Mirror these tables, the curves by a file as collect leaves it."""
     artifact_root.parent.mkdir(exist_ok=True)
     path = artifact_root.parent / "curves.parquet"
@@ -96,7 +96,14 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
         name: how.pop(name) for name in ("runs", "roots", "question", "code", "evaluations", "file") if name in how
     }
     roots = given.pop("roots", [file.parent for file in files])
-    source = MirrorSource(study, path.with_name("results.csv"), baseline=baseline, files=files, roots=roots, **given)
+    source = MirrorSource(
+        study,
+        path.with_name("results.csv"),
+        baseline=baseline or {"mask_ratio": 0.0},
+        files=files,
+        roots=roots,
+        **given,
+    )
     return mirror(source, artifact_root=artifact_root, **how)
 
 
@@ -156,12 +163,12 @@ def test_every_run_is_there_once_under_a_parent(where, tmp_path):
     assert parent.artifact_uri.startswith((tmp_path / "artifacts" / "mask").as_uri())
     assert [f.path for f in MlflowClient(where["tracking_uri"]).list_artifacts(parent.run_id)] == ["speedup.svg"]
     run = runs["a-1"]
-    assert run.info.run_name == "mask 0.5 s0 1000 a-1"  # the arm first: MLflow's page cuts names off
+    assert run.info.run_name == "mask 50 %, 1000, seed 0, a-1"  # the arm first: MLflow's page cuts names off
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == (1700000000000, 1700000100000)
     assert run.data.params == {"model": "ViT-w48d3-4", "samples": "1000", "mask_ratio": "0.5", "seed": "0"}
     assert run.data.tags["mlflow.parentRunId"] == runs[cell].info.run_id
-    assert runs[cell].info.run_name == "mask 0.5 1000"
+    assert runs[cell].info.run_name == "mask 50 %, 1000"
     assert runs[cell].data.params == {}  # MLflow's page groups by them, and would count the cell's runs once more
     assert (runs[cell].data.metrics["zero_shot_top1"], runs[cell].data.metrics["variation/seeds"]) == (0.625, 2)
     assert run.data.metrics["zero_shot_top1"] == 0.625
@@ -276,7 +283,7 @@ def test_a_tuning_and_its_evaluation_are_under_the_cell_of_what_they_started_fro
     runs = runs_there(where, bring(table(*rows), curve("a"), **where))
     cells = {run.info.run_id: run for run in runs.values() if run.data.tags["flipscale.kind"] == "cell"}
     of = {key: cells[runs[key].data.tags["mlflow.parentRunId"]].info.run_name for key in ("a", "b", "t", "e")}
-    cell = "mask 0.5 1000"
+    cell = "mask 50 %, 1000"
     assert of == dict.fromkeys(("a", "b", "t", "e"), cell)
     assert "mlflow.parentRunId" not in runs["other"].data.tags
     metrics = runs["a"].data.tags["mlflow.parentRunId"]
@@ -340,7 +347,7 @@ def test_what_was_deleted_in_mlflow_comes_back_when_it_is_looked_at(where):
 def noted(where, tmp_path):
     """A study that was mirrored, and how to mirror it once more without touching a file of it."""
     bring(table(row("a-1"), row("a-2")), curve("a-1"), **where)
-    source = MirrorSource("mask", tmp_path / "results.csv", baseline=("mask_ratio",))
+    source = MirrorSource("mask", tmp_path / "results.csv", baseline={"mask_ratio": 0.0})
     mirror(source, **where)
     return lambda **more: mirror(source, **where, **more)
 
@@ -349,7 +356,7 @@ def test_what_is_noted_as_there_needs_no_mlflow(noted, where, tmp_path):
     assert (tmp_path / ".mirrored").exists()
     script = (
         "import sys; from pathlib import Path; from flipscale.track import MirrorSource, mirror\n"
-        "source = MirrorSource('mask', Path('results.csv'), baseline=('mask_ratio',))\n"
+        "source = MirrorSource('mask', Path('results.csv'), baseline={'mask_ratio': 0.0})\n"
         f"done = mirror(source, tracking_uri={where['tracking_uri']!r}, artifact_root=Path('artifacts'))\n"
         "print(done.unchanged, done.experiment_id, sorted({'mlflow', 'pandas'} & set(sys.modules)))"
     )
@@ -493,7 +500,7 @@ def test_source_user_and_commit_are_mlflow_s_own_tags(where, tmp_path):
     run = runs["a-1"]
     tags = {name.removeprefix("mlflow."): value for name, value in run.data.tags.items() if name.startswith("mlflow.")}
     assert tags == {
-        "runName": "mask 0.5 s0 1000 a-1",
+        "runName": "mask 50 %, 1000, seed 0, a-1",
         "user": folder.path.owner(),
         "source.name": "mask.yaml",
         "source.type": "JOB",
@@ -556,7 +563,7 @@ def test_a_study_s_name_does_not_lead_out_of_the_artifacts(where, study):
 def test_two_mirrors_at_once_give_one_run(where, tmp_path):
     bring(table(row("a-0")), curve("a-0"), "mask", **where)
     table(row("a-0"), row("a-1")).to_csv(tmp_path / "results.csv", index=False)
-    source = MirrorSource("mask", tmp_path / "results.csv", baseline=("mask_ratio",))
+    source = MirrorSource("mask", tmp_path / "results.csv", baseline={"mask_ratio": 0.0})
     done = []
     threads = [threading.Thread(target=lambda: done.append(mirror(source, **where))) for _ in range(3)]
     for thread in threads:

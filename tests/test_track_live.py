@@ -61,7 +61,7 @@ class Training:
         self.runs = plan(read_study(file)).cells
         self.folders = folder / "results" / "runs"
         self.where = {"tracking_uri": uri, "artifact_root": folder / name / "artifacts"}
-        self.source = MirrorSource(name, folder / "results.csv", baseline=("mask_ratio",))
+        self.source = MirrorSource(name, folder / "results.csv", baseline={"mask_ratio": 0.0})
         self.live = LiveCurves(self.source, self.runs, self.folders, **self.where)
         self.name = name
 

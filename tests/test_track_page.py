@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flipscale.study import read_study
-from flipscale.track import MirrorSource, mirror
+from flipscale.track import MirrorSource, mirror, runs_page
 from tests.clusters.mlflow_server import mlflow_server
 from tests.patience import PATIENCE
 
@@ -26,14 +26,16 @@ PATIENCE_MS = 1000 * PATIENCE
 def test_the_page_shows_cells_and_groups_by_an_axis(tmp_path: Path, browser: Any) -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
     shutil.copytree(ROOT / "results/fashion", tmp_path / "fashion")
-    source = MirrorSource("fashion", tmp_path / "fashion/results.csv", study.question, tuple(study.baseline))
+    source = MirrorSource("fashion", tmp_path / "fashion/results.csv", study.question, study.baseline)
     store = f"sqlite:///{tmp_path}/mlflow.db"
     done = mirror(source, tracking_uri=store, artifact_root=tmp_path / "artifacts")
     with mlflow_server(tmp_path, store) as uri:
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
         page.set_default_timeout(PATIENCE_MS)
-        page.goto(f"{uri}/#/experiments/{done.experiment_id}/runs?compareRunsMode=CHART")
-        page.get_by_text("mask 0.75 ViT-w16d1-4 60k 32k", exact=True).first.wait_for()
+        page.goto(runs_page(uri, done.experiment_id))
+        page.get_by_text("Run Name", exact=True).first.wait_for()
+        page.get_by_text("mask 75 %, ViT-w16d1-4, 60k pairs, 32k samples", exact=True).first.wait_for()
+        page.goto(f"{runs_page(uri, done.experiment_id)}?compareRunsMode=CHART")
         page.get_by_text("train/loss", exact=True).first.wait_for()
         assert page.get_by_text(study.question).count() == 1
         page.get_by_text("Group by", exact=True).first.click()

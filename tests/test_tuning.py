@@ -7,9 +7,8 @@ import pytest
 
 from flipscale.architecture import architecture, models_with_the_towers_of, tower_difference
 from flipscale.capacity import shortage
-from flipscale.cell import write_cell
+from flipscale.cell import setting_words, write_cell
 from flipscale.collect.columns import setting_value
-from flipscale.compare import setting_words
 from flipscale.cost import cost, memory_bytes
 from flipscale.identity import differences, lineage, run_id, scored, stage
 from flipscale.launch.submit import probe_of

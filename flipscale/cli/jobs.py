@@ -18,7 +18,7 @@ from flipscale.cli.arguments import (
     site_file_of,
     workspace_of,
 )
-from flipscale.cli.names import axes_beside_ids, matching_id, run_folder, values_beside_id
+from flipscale.cli.names import matching_run, run_folder
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError, RunFolderError, printable
 from flipscale.plain_files import exists, open_plain
@@ -90,8 +90,8 @@ def submit(args: argparse.Namespace) -> int:
     # The site file is read first: its faults are reported before anything is written.
     launcher = launcher_of(args)
     opened = open_study_of(args, launcher.site_name)
-    ids = [run.id for run in opened.plan.runs]
-    redo = launch.Redo(frozenset(matching_id(name, ids) for name in args.redo), stale=args.stale)
+    names = {run.id: run.name for run in opened.plan.runs}
+    redo = launch.Redo(frozenset(matching_run(text, names) for text in args.redo), stale=args.stale)
     if args.dry_run:
         opened.plan.check_budget()
         say_warnings(opened.plan)
@@ -178,10 +178,8 @@ def _print_states(args: argparse.Namespace) -> None:
         runs = [_as_json(run, code.differing.get(run.id, ())) for run in progress.runs]
         print_json({"runs": runs, "counts": counts})
     else:
-        axes = axes_beside_ids(opened.plan.runs, opened.axes)
-        beside = {run.id: values_beside_id(run, axes) for run in opened.plan.runs}
-        rows = [(run.id, *beside[run.id], str(run.state), run.detail) for run in progress.runs]
-        print_table(("run", *axes, "state", "progress"), rows, numbers=False)
+        rows = [(run.name, str(run.state), run.detail, run.id) for run in progress.runs]
+        print_table(("run", "state", "progress", "id"), rows, numbers=False)
         print(progress)
         if not progress.active:  # Otherwise the line above says it.
             clock = launch.wall_clock(opened.plan, args.results, finished)
@@ -193,6 +191,7 @@ def _print_states(args: argparse.Namespace) -> None:
 def _as_json(run: "RunProgress", code: Sequence[str]) -> dict[str, Any]:
     return {
         "id": run.id,
+        "name": run.name,
         "state": str(run.state),
         "detail": run.detail,
         "failures": [failed_attempt_as_json(failed) for failed in run.failures],
@@ -318,7 +317,8 @@ def cancel(args: argparse.Namespace) -> int:
 
     plan = open_study_of(args).plan
     of_study: list[Run | RunFolder] = [*plan.runs, *launch.open_probes(plan.study, args.results)]
-    wanted = {matching_id(name, [run.id for run in of_study]) for name in args.ids}
+    names = {run.id: getattr(run, "name", "") for run in of_study}
+    wanted = {matching_run(text, names) for text in args.ids}
     runs = [run for run in of_study if not wanted or run.id in wanted]
     cancelled = launch.cancel(runs, args.results)
     if args.json:

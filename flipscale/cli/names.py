@@ -1,16 +1,12 @@
-"""Runs found by their id, its beginning, or its hash, and told apart where ids differ in the hash alone."""
+"""Runs found by their id, its beginning, or its hash, or by their name in a study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flipscale.errors import FlipscaleError, nearest
 from flipscale.run import Asked, RunFolder
 from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
-
-if TYPE_CHECKING:
-    from flipscale.plan import Run
 
 MOST_LISTED = 5
 """At most this many of the runs that a name could mean are listed."""
@@ -44,6 +40,11 @@ def asked_of(workspace: Workspace, name: str) -> Asked:
     return known[run_id]
 
 
+def matching_run(text: str, names: Mapping[str, str]) -> str:
+    """The id of the run with that name, of those by id, or else as `matching_id` has it."""
+    return next((run_id for run_id, name in names.items() if name == text), "") or matching_id(text, list(names))
+
+
 def matching_id(name: str, ids: Sequence[str]) -> str:
     """The one id that is `name`, begins with it, or ends with it (the hash alone is enough)."""
     name = Path(name).name
@@ -59,27 +60,3 @@ def matching_id(name: str, ids: Sequence[str]) -> str:
     near = nearest(name, ids)
     meant = f"did you mean {near!r}? " if near else ""
     raise FlipscaleError(f"no run '{name}'; {meant}`flipscale status STUDY` lists ids.")
-
-
-def axes_beside_ids(runs: "Sequence[Run]", axes: Sequence[str]) -> list[str]:
-    """The axes that tell apart runs whose ids are equal up to the hash: an id does not name every setting."""
-    from flipscale.identity import show_setting
-
-    alike: dict[str, list[Run]] = {}
-    for run in runs:
-        alike.setdefault(run.id.rpartition("_")[0], []).append(run)
-    groups = [group for group in alike.values() if len(group) > 1]
-
-    def tells_apart(axis: str, group: "Sequence[Run]") -> bool:
-        # Most runs of a group have the same object, which takes less time to see than to write it.
-        values = {id(value): value for run in group for value in [getattr(run.settings, axis)]}
-        return len(values) > 1 and len(set(map(show_setting, values.values()))) > 1
-
-    return [axis for axis in axes if any(tells_apart(axis, group) for group in groups)]
-
-
-def values_beside_id(run: "Run", axes: Sequence[str]) -> list[str]:
-    """The values of these axes as a person writes them."""
-    from flipscale.identity import show_setting
-
-    return [show_setting(getattr(run.settings, axis)) for axis in axes]

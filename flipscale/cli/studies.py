@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.cli.arguments import add_json, add_results, add_site, open_study_of
-from flipscale.cli.names import axes_beside_ids, values_beside_id
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
 from flipscale.words import device_hours, hours_or_seconds, rounded
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from flipscale.workflow.machine_health import Diagnosis
     from flipscale.workflow.opened import OpenStudy
 
+
+_COSTS = ("params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device")
+"""The columns of a plan's table that say what a run costs, before its time."""
 
 WIDTH = 110
 """The most characters of a line on this machine."""
@@ -73,10 +75,11 @@ def plan(args: argparse.Namespace) -> int:
         if args.json:
             print_json([diagnosis.to_dict() for diagnosis in found])
         return _code(found)
+    from flipscale.code import code_changes
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
     from flipscale.workflow.opened import cost_in_words, say_warnings, write_plan
-    from flipscale.workflow.submitted import check_runs
+    from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
 
     opened = open_study_of(args)
@@ -88,6 +91,7 @@ def plan(args: argparse.Namespace) -> int:
     say_warnings(planned)
     unscored = to_score(opened)
     say_to_score(opened, unscored)
+    say_code(opened, code_changes(planned.runs, args.results))
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
         with_check: dict[str, object] = {}
@@ -98,10 +102,13 @@ def plan(args: argparse.Namespace) -> int:
         return 1 if checked and (checked.problems or _code(machine)) else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     time = device_hours(planned.device, unit)
-    axes = axes_beside_ids(planned.runs, opened.axes)
-    head = ("run", *axes, "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", time)
-    costs = _cost_rows(planned, factor)
-    rows = [(run.id, *values_beside_id(run, axes), *costs[id(run.cost)]) for run in planned.runs]
+    names, costs = (*_COSTS, time), _cost_rows(planned, factor)
+    varying = [number for number in range(len(names)) if len({row[number] for row in costs.values()}) > 1]
+    first = costs[id(planned.runs[0].cost)]
+    if alike := [f"{name} {first[number]}" for number, name in enumerate(names) if number not in varying]:
+        print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
+    head = ("run", *(names[number] for number in varying), "id")
+    rows = [(run.name, *(costs[id(run.cost)][number] for number in varying), run.id) for run in planned.runs]
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))

@@ -54,7 +54,7 @@ def collect(args: argparse.Namespace) -> int:
     tracking = tracking_of(args)
     mirrored = mirror_study(opened, found, tracking) if tracking else None
     if mirrored and not args.json:
-        say(f"to see it: {mirrored.look}  (then Model training, at the top left)")
+        say(f"to see it: {mirrored.look}")
     if args.to and found.rows:
         from flipscale.track.other_trackers import send
 

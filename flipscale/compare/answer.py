@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from flipscale.compare.columns import PROBED, arm_words, cell_words, settings_named, settings_words
+from flipscale.cell import arm_words, cell_words
+from flipscale.compare.columns import PROBED, settings_named, settings_words
 from flipscale.compare.comparison import Claim, Comparison, ScoredBy
 from flipscale.compare.effects import Deltas
 from flipscale.compare.estimates import Curve, Effect, Estimate, Pair, Speedup, finding

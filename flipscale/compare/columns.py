@@ -1,39 +1,19 @@
 """The roles of a table's columns: the score, the rows of the baseline, and the arm, cell and series of each row."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from flipscale.cell import read_cell, without, write_cell
+from flipscale.cell import SettingLabels, arm_words, read_cell, without, write_cell
 from flipscale.collect import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
-from flipscale.words import joined, percent, short, times
+from flipscale.words import joined, short, times
 
 Baseline = Mapping[str, object]
 """Column -> value, as the rows of the baseline or of an arm have it."""
-
-
-SettingLabels = Mapping[str, Mapping[str, str]]
-"""Words for values of settings, as a study has them: {'image_size': {'14': 'small images'}}."""
-
-_SHARES = {"mask_ratio": "mask", "text_mask_ratio": "text mask"}
-"""Settings that are written as a percentage."""
-
-
-def arm_words(settings: Baseline, baseline: Baseline, labels: SettingLabels | None = None) -> str:
-    """An arm in words: how it differs from the baseline; for the baseline its mask, or all its settings."""
-    different = {name: value for name, value in settings.items() if short(value) != short(baseline[name])}
-    if not different and len(settings) > 1:
-        different = {name: value for name, value in settings.items() if name == "mask_ratio"}
-    words = [
-        (labels or {}).get(name, {}).get(short(value)) or setting_words(name, value)
-        for name, value in (different or settings).items()
-    ]
-    return ", ".join(words) or "all runs"
 
 
 def settings_named(labels: SettingLabels) -> Callable[[Baseline], str]:
@@ -44,36 +24,6 @@ def settings_named(labels: SettingLabels) -> Callable[[Baseline], str]:
         return arm_words(present, dict.fromkeys(present, math.nan), labels)
 
     return name_of
-
-
-def setting_words(name: str, value: object) -> str:
-    """A setting in words: 'mask 50 %', 'batch size 128', 'tuning 1.6k'."""
-    if name in _SHARES and isinstance(value, int | float) and not pd.isna(value):
-        return "no mask" if name == "mask_ratio" and value == 0 else f"{_SHARES[name]} {percent(value)}"
-    return f"{name.replace('_', ' ')} {value_words(value)}"
-
-
-def value_words(value: object) -> str:
-    """A value in words; options as '(samples=1.6k, image_size=28)' as 'samples 1.6k, image size 28'."""
-    text = short(value)
-    if text == "null":
-        return "none"
-    options = text.removeprefix("(").removesuffix(")")
-    return re.sub(r"(\w+)=", lambda option: option[1].replace("_", " ") + " ", options)
-
-
-def cell_words(cell: str) -> str:
-    """A cell in words: 'ViT-B-16, 60k pairs, 32k samples'."""
-    return ", ".join(axis_value_words(axis, value) for axis, value in read_cell(cell))
-
-
-def axis_value_words(axis: str, value: str) -> str:
-    """One axis of a cell in words. A data_size of null is all the data there is."""
-    if axis in ("", "model"):
-        return value
-    if axis == "data_size":
-        return "all data" if value == "null" else f"{value} pairs"
-    return f"{value} samples" if axis == "samples" else f"{axis.replace('_', ' ')} {value}"
 
 
 def settings_words(settings: Baseline) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.compare.columns import Baseline, SettingLabels, arm_words
+from flipscale.cell import SettingLabels, arm_words
+from flipscale.compare.columns import Baseline
 from flipscale.compare.estimates import Curve, Estimate, Finding, Pair, corrected, finding
 from flipscale.compare.gains import ImagesOfPairs, PairKey, StudyNoise
 from flipscale.compare.head import Head

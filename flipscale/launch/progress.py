@@ -39,6 +39,7 @@ class RunProgress:
     total: int
     loss: float | None = None
     images_per_second: float | None = None
+    """The latest reading; the mean of a finished run."""
     says: str = ""
     """Why it failed; or what its launcher says of it: where it is, why it waits, how its job ended."""
     failures: Sequence[FailedAttempt] = ()
@@ -56,6 +57,8 @@ class RunProgress:
     """The failure that ended it, if it has failed."""
     files: frozenset[str] = frozenset()
     """The names of the files in its folder."""
+    name: str = ""
+    """What distinguishes it in its study, as `plan.Run` has it."""
 
     @property
     def done(self) -> float:
@@ -101,8 +104,12 @@ class RunProgress:
         """All there is to say about it except its state."""
         return ", ".join(part.rstrip(".") for part in (self.seen, self.says, self.story) if part)
 
+    def line(self, what: str) -> str:
+        """A line about it, which begins with its name and ends with its id."""
+        return f"{self.name}: {what} ({self.id})" if self.name else f"{self.id}: {what}"
+
     def __str__(self) -> str:
-        return ", ".join(filter(None, [f"{self.id}: {self.state}", self.detail]))
+        return self.line(", ".join(filter(None, [str(self.state), self.detail])))
 
 
 @dataclass(frozen=True)
@@ -162,8 +169,9 @@ def run_progress(
     total: int,
     says: str = "",
     files: Collection[str] = ("metrics.jsonl", "failures.jsonl"),
+    name: str = "",
 ) -> RunProgress:
-    """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more.
+    """How far the run is that will see `total` samples, by the end of its metrics.jsonl and, once finished, its result.
 
     files: the names of files that may be in its folder.
     """
@@ -173,13 +181,14 @@ def run_progress(
     quiet = silent.says if silent and silent.is_quiet else ""
     failures = folder.failures() if "failures.jsonl" in files else []
     reached = _reached(folder, is_running) if "metrics.jsonl" in files else Reached()
+    speed = _mean_speed(folder) if state is State.FINISHED else None
     return RunProgress(
         id=folder.id,
         state=state,
         samples_seen=reached.samples_seen,
         total=total,
         loss=reached.loss,
-        images_per_second=None if quiet else reached.images_per_second,
+        images_per_second=None if quiet else speed or reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else says,
         failures=failures,
         node=_node(folder) if is_running and failures else "",
@@ -188,7 +197,16 @@ def run_progress(
         quiet=quiet,
         failure=error,
         files=frozenset(files),
+        name=name,
     )
+
+
+def _mean_speed(folder: RunFolder) -> float | None:
+    """Images a second over the whole training of a finished run; None where its result does not say."""
+    with contextlib.suppress(RunFolderError):  # `collect` names it.
+        if (result := folder.result()) and result.train_seconds and result.samples_seen:
+            return result.samples_seen / result.train_seconds
+    return None
 
 
 def _node(folder: RunFolder) -> str:
@@ -274,9 +292,9 @@ def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
 def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     """The report on a run that did not end well."""
     if run.state is State.FAILED and (error := folder.error()):
-        return f"{run.id}: failed ({error.kind}): {error.reason}"
+        return run.line(f"failed ({error.kind}): {error.reason}")
     with contextlib.suppress(RunFolderError):  # `says` already reports that.
         if run.state is State.LOST and (job := folder.job()):
             how = f" ({run.says})" if run.says else ""
-            return f"{run.id}: lost, its process is gone{how}; its output is in {job.log}"
+            return run.line(f"lost, its process is gone{how}; its output is in {job.log}")
     return None

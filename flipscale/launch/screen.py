@@ -92,13 +92,13 @@ def screenful(
     why = Counter(run.says for run in waiting if run.says).most_common(1)
     lines += [_line(f"{number} waiting: {says}") for says, number in why]
     lines += [
-        _line(f"{run.id} {run.state}{f': {run.says}' if run.says else ''}", "red") for run in bad[::-1][:MOST_BAD]
+        _line(f"{_name(run)} {run.state}{f': {run.says}' if run.says else ''}", "red") for run in bad[::-1][:MOST_BAD]
     ]
     if len(bad) > MOST_BAD:
         lines.append(_line(f"and {len(bad) - MOST_BAD} more that failed or were lost", "red"))
     if running:
         lines.append(_table(running, shown))
-    lines += [_line(f"finished {_score(run, shown)} {run.id}") for run in lately]
+    lines += [_line(f"finished {_score(run, shown)} {_name(run)}") for run in lately]
     return Group(*lines)
 
 
@@ -129,8 +129,13 @@ def _table(runs: Sequence[RunProgress], score: str | None) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("run", overflow="fold")
     for number, run in enumerate(runs[:MOST_RUNNING]):
-        table.add_row(*(_text(cells[number]) for cells in shown.values()), _text(run.id))
+        table.add_row(*(_text(cells[number]) for cells in shown.values()), _text(_name(run)))
     return table
+
+
+def _name(run: RunProgress) -> str:
+    """The name of a run, and the end of its id, by which `logs` knows it."""
+    return f"{run.name} ({run.id.rpartition('_')[2]})" if run.name else run.id
 
 
 def _best_known(runs: Sequence[RunProgress]) -> str | None:

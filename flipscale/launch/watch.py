@@ -111,7 +111,7 @@ class _Watched:
         for run in self.runs:
             if (look := states.get(run.id)) is not None:
                 folder, total = run_folder(self.results, run.id), run.cost.samples_seen
-                seen[run.id] = run_progress(folder, look.state, total, look.says, look.files)
+                seen[run.id] = run_progress(folder, look.state, total, look.says, look.files, run.name)
         self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
         return [seen[run.id] for run in self.runs]
 

@@ -8,7 +8,8 @@ from functools import partial
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Comparison, arms_of, is_baseline, setting_words, value_words
+from flipscale.cell import setting_words, value_words
+from flipscale.compare import Comparison, arms_of, is_baseline
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.gains import BARS, DrawnGain, beyond_words, draw_gain, drawn_gain, limits_of
 from flipscale.plot.page import Panel

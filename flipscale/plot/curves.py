@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import cell_words, series_of
+from flipscale.cell import cell_words
+from flipscale.compare import series_of
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plot.lines import arm_lines, mean_line
 from flipscale.plot.page import Panel

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import pandas as pd
 
+from flipscale.cell import SettingLabels, arm_words
 from flipscale.collect import chance_level
 from flipscale.compare import (
     Comparison,
     StudyClaims,
-    arm_words,
     arms_of,
     compare,
     is_baseline,
@@ -21,7 +21,6 @@ from flipscale.compare import (
     varying_axes,
 )
 from flipscale.compare import labels as settings_in_words
-from flipscale.compare.columns import SettingLabels
 from flipscale.errors import ResultsError
 from flipscale.plot.words import axis_values
 from flipscale.scores import is_fraction, lower_is_better

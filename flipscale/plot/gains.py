@@ -16,7 +16,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipscale.compare import Comparison, Effect, Pair, arms_of, cell_words, finding, series_of
+from flipscale.cell import cell_words
+from flipscale.compare import Comparison, Effect, Pair, arms_of, finding, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.page import Panel
 from flipscale.plot.style import QUIET, LineStyle, arm_style

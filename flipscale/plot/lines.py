@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from flipscale.compare import cell_words, fair_hours, series_of
+from flipscale.cell import cell_words
+from flipscale.compare import fair_hours, series_of
 from flipscale.compare.curves import STEPS, read_line
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plot.page import Panel

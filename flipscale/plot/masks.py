@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from flipscale.compare import cell_words, is_baseline, series_of
+from flipscale.cell import cell_words
+from flipscale.compare import is_baseline, series_of
 from flipscale.plot.figure_data import MOST_ARMS, FigureData, Undrawable, best_slice, check_arms, one_value
 from flipscale.plot.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plot.lines import arm_lines, mean_line

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Claim, Estimate, cell_words, finding, series_of, speed_cell
+from flipscale.cell import cell_words
+from flipscale.compare import Claim, Estimate, finding, series_of, speed_cell
 from flipscale.plot.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plot.lines import add_references, in_time_units, mean_line, set_x_axis
 from flipscale.plot.page import MEANS, Panel

@@ -2,8 +2,7 @@
 
 import math
 
-from flipscale.cell import read_cell
-from flipscale.compare import axis_value_words, cell_words
+from flipscale.cell import axis_value_words, cell_words, read_cell
 from flipscale.study.expression import plain_value
 
 AXIS_WORDS = {"model": "model size", "data_size": "unique pairs", "samples": "samples seen"}

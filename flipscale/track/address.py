@@ -68,6 +68,16 @@ def without_secrets(text: str, tracking_uri: str = "") -> str:
     return text
 
 
+UI_ADDRESS = "http://127.0.0.1:5000"
+"""Where `mlflow ui` listens unless it is told another port."""
+
+
+def runs_page(tracking_uri: str, experiment_id: str | None) -> str:
+    """The address of an experiment's runs in MLflow's page, which opens on traces without `/runs`."""
+    server = without_secrets(tracking_uri).rstrip("/") if is_server(tracking_uri) else UI_ADDRESS
+    return f"{server}/#/experiments/{experiment_id}/runs"
+
+
 def ui_command(tracking_uri: str) -> str:
     """The command that shows the experiments; for a server, its address to open.
 

@@ -133,7 +133,7 @@ def _cell(rows: Sequence[TableRow], curves: Sequence[Sequence[MetricPoint]], sou
     return Content(
         key=first.cell_key,
         kind="cell",
-        name=cell_name(first, source.baseline),
+        name=cell_name(first, source),
         parent=None,
         started=min(row.milliseconds("started") for row in rows),
         finished=finished,
@@ -187,7 +187,7 @@ def _run(row: TableRow, cell: str | None, curve: pd.DataFrame, source: MirrorSou
     return Content(
         key=row.id,
         kind="run",
-        name=run_name(row, source.baseline),
+        name=run_name(row, source),
         parent=cell,
         started=row.milliseconds("started"),
         finished=finished,

@@ -113,7 +113,7 @@ class LiveCurves:
     def _create(self, experiment: Experiment, row: TableRow, started: int) -> str:
         tags = {"flipscale.id": row.id, "flipscale.kind": LIVE, "flipscale.study": self.source.study}
         tags |= self.source.source_tags | self.source.user_tag(row.id)
-        name = run_name(row, self.source.baseline)
+        name = run_name(row, self.source)
         run = experiment.client.create_run(experiment.id, start_time=started, tags=tags, run_name=name)
         return str(run.info.run_id)
 

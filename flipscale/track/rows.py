@@ -6,17 +6,17 @@ MLflow's table shows the first 20 characters of a name, so a name begins with wh
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from flipscale.cell import read_cell, write_cell
+from flipscale.cell import arm_words, read_cell, run_words, write_cell
 from flipscale.collect import COLUMNS, SETTING_COLUMNS, setting_value
-from flipscale.identity import RECIPE, show_setting
+from flipscale.identity import RECIPE
 from flipscale.plan import Run
 from flipscale.scores import is_score
+from flipscale.track.source import MirrorSource
 
 LONGEST_NAME = 250
 """The most characters of a name that MLflow takes."""
@@ -107,45 +107,20 @@ def milliseconds(seconds: float | None) -> int:
 # Names
 
 
-def cell_name(row: TableRow, baseline: Sequence[str]) -> str:
-    """'mask 0.75 ViT-B-16 400M': the arm, then the values of the axes."""
-    arm = [_arm_word(name, row.known(name)) for name in baseline if name not in _AFTERWARDS]
-    return _name([*arm, *_axes(row)]) or row.text("study")
+def cell_name(row: TableRow, source: MirrorSource) -> str:
+    """'mask 75 %, ViT-B-16, 400M samples': the arm, then the axes."""
+    baseline = {name: value for name, value in source.baseline.items() if name not in _AFTERWARDS}
+    arm = arm_words({name: row.known(name) for name in baseline}, baseline, source.labels) if baseline else ""
+    axes = tuple((axis, value) for axis, value in read_cell(row.text("cell")) if axis not in _AFTERWARDS)
+    return ", ".join(filter(None, (arm, run_words(axes, source.labels))))[:LONGEST_NAME] or row.text("study")
 
 
-def run_name(row: TableRow, baseline: Sequence[str]) -> str:
-    """'mask 0.75 s0 ViT-B-16 400M 0123456789': the arm, the seed, the axes, and the end of the run's id."""
-    arm = [_arm_word(name, row.known(name)) for name in baseline]
-    seed = [f"s{row.text('seed')}"] if row.text("seed") else []
-    return _name([*filter(None, arm), *seed, *_axes(row), row.id[-_HASH:]])
+def run_name(row: TableRow, source: MirrorSource) -> str:
+    """'mask 75 %, ViT-B-16, 400M samples, seed 0, 0123456789': as elsewhere, and the end of the run's id."""
+    name = source.names.get(row.id) or f"{cell_name(row, source)}, seed {row.text('seed')}"
+    return f"{name[: LONGEST_NAME - _HASH - 2]}, {row.id[-_HASH:]}"
 
 
 def model_name(name: str) -> str:
     """The name of a run as MLflow takes it for its model."""
-    return "".join("_" if letter in _NOT_IN_MODEL_NAMES else letter for letter in name)
-
-
-def _name(parts: Sequence[str]) -> str:
-    return " ".join(parts)[:LONGEST_NAME]
-
-
-def _axes(row: TableRow) -> list[str]:
-    """The values of the axes, without their names except for a mask's."""
-    axes = read_cell(row.text("cell"))
-    words = {axis: f"mask {value}" if axis == "mask_ratio" else value for axis, value in axes}
-    return [word for axis, word in words.items() if word != "null" and axis not in _AFTERWARDS]
-
-
-def _arm_word(name: str, value: object) -> str:
-    """A setting of the baseline in few letters; '' for the absence of what is made of a run afterwards."""
-    if name == "mask_ratio":
-        return f"mask {_setting_text(value)}" if value else "no mask"
-    if name in _AFTERWARDS:
-        return "" if value is None else f"{name} {_setting_text(value)}"
-    return f"{name} {_setting_text(value)}"
-
-
-def _setting_text(value: object) -> str:
-    if value is None:
-        return "null"
-    return show_setting(int(value) if isinstance(value, int | np.integer) else value)
+    return "".join("_" if letter in _NOT_IN_MODEL_NAMES else letter for letter in name.replace(" %", " percent"))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flipscale.cell import SettingLabels
 from flipscale.errors import FlipscaleError
 
 MIRROR_VERSION = 4
@@ -20,8 +21,12 @@ class MirrorSource:
     results: Path
     """results.csv, with its curves.parquet beside it, if there is one."""
     question: str = ""
-    baseline: Sequence[str] = ()
-    """Settings that tell the arms of a comparison apart; names begin with them."""
+    baseline: Mapping[str, object] = field(default_factory=dict)
+    """The baseline's settings, as columns hold them: those that tell the arms of a comparison apart."""
+    labels: SettingLabels = field(default_factory=dict)
+    """The study's words for values of settings."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The names of runs, by their ids."""
     files: Sequence[Path] = ()
     """Artifacts of the study's run: figures, study file, comparison."""
     roots: Sequence[Path] = ()
@@ -43,7 +48,8 @@ class MirrorSource:
     @property
     def facts(self) -> list[object]:
         """Everything in it that is not a file, in JSON's types."""
-        return [self.study, self.question, [*self.baseline], self.code, sorted(self.evaluations.items()), self.file]
+        words = [sorted(each.items()) for each in (self.names, self.evaluations)]
+        return [self.study, self.question, self.code, self.file, *words]
 
     @property
     def source_tags(self) -> dict[str, str]:

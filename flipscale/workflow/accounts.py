@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from flipscale.errors import DamagedFile, FlipscaleError
+from flipscale.errors import FlipscaleError
+from flipscale.launch import StateReader
 from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
 from flipscale.plain_files import read_json_object
-from flipscale.run import Asked, asked_from_json
+from flipscale.run import Asked, RunFolder, asked_from_json, probes_in
 from flipscale.settings import plain
 from flipscale.workflow.opened import open_study
 from flipscale.workflow.talk import say
@@ -22,8 +23,13 @@ def ledger_of(workspace: Workspace, files: Sequence[str]) -> list[LedgerEntry]:
         raise FlipscaleError(
             f"No study was planned in {workspace.results}; plan or submit one, or name another folder with --results."
         )
-    entries = [entry for study in studies for entry in entries_of(study, workspace.runs, _say_left_out)]
-    return [*entries, *probes_of(workspace.runs, [study.name for study in studies], _say_left_out)]
+    names = {study.name for study in studies}
+    probes = [(folder, probe) for folder, probe in probes_in(workspace.runs) if probe.study in names]
+    folders = {run.id: RunFolder(workspace.run(run.id)) for study in studies for run in study.asked}
+    looks = StateReader(workspace.results).read([*folders.values(), *(folder for folder, _ in probes)])
+    states = {run_id: look.state for run_id, look in looks.items()}
+    entries = [entry for study in studies for entry in entries_of(study, workspace.runs, states, _say_left_out)]
+    return [*entries, *probes_of(probes, states, _say_left_out)]
 
 
 def _say_left_out(why: str) -> None:
@@ -32,14 +38,19 @@ def _say_left_out(why: str) -> None:
 
 def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
     if files:
-        plans = [open_study(file, workspace).plan for file in files]
-        return [PlannedStudy(each.study, list(map(Asked.of, each.runs)), plain(each.baseline)) for each in plans]
-    found = []
+        opened = [open_study(file, workspace) for file in files]
+        return [
+            PlannedStudy(
+                each.study.name, list(map(Asked.of, each.plan.runs)), plain(each.study.baseline), each.study.labels
+            )
+            for each in opened
+        ]
+    studies = []
     for path in workspace.plans():
         try:
             plan = read_json_object(path)
             asked = [asked_from_json(run) for run in plan["runs"]]
-            found.append(PlannedStudy(str(plan["study"]), asked, dict(plan["baseline"])))
-        except (DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
+            studies.append(PlannedStudy(str(plan["study"]), asked, dict(plan["baseline"])))
+        except (FlipscaleError, ValueError, KeyError, TypeError, AttributeError) as error:
             say(f"{path} is left out: it is not a flipscale plan ({error}); plan the study again.")
-    return found
+    return studies

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flipscale import track
 from flipscale.code import code_changes
-from flipscale.collect import Collected
+from flipscale.collect import Collected, setting_value
 from flipscale.collect import collect as collect_runs
 from flipscale.errors import FlipscaleError
 from flipscale.identity import show_setting
@@ -117,7 +117,7 @@ class Mirroring:
     updated: int
     unchanged: int
     look: str
-    """The command that shows them."""
+    """How to see them: the address of the runs' page, after the command that serves it where no server runs."""
 
 
 def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mirroring | None:
@@ -143,7 +143,9 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
     for left_out in done.left_out:
         say(left_out)
     say(f"MLflow: {count(done.created, 'run')} new, {done.updated} changed, {done.unchanged} unchanged")
-    return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, track.ui_command(uri))
+    page, command = track.runs_page(uri, done.experiment_id), track.ui_command(uri)
+    look = page if page.startswith(command) else f"{command}   # then open {page}"
+    return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, look)
 
 
 def mirror_source(opened: OpenStudy) -> track.MirrorSource:
@@ -155,7 +157,9 @@ def mirror_source(opened: OpenStudy) -> track.MirrorSource:
         study=study.name,
         results=files.results,
         question=study.question,
-        baseline=tuple(study.baseline),
+        baseline={name: setting_value(value) for name, value in study.baseline.items()},
+        labels=study.labels,
+        names={run.id: run.name for run in opened.plan.runs},
         files=[path for path in (opened.file, *tables, *pictures) if path.exists()],
         roots=[opened.file, files.folder, files.figures],
         runs=opened.workspace.runs,

@@ -75,8 +75,9 @@ def submit_study(
     )
     for sentence in submission.missing_weights(results):
         say(sentence)
+    names = {run.id: run.name for run in plan.runs}
     for run_id, problem in submission.problems.items():
-        say(f"{run_id} is left out: {problem}")
+        say(f"{names[run_id]} is left out: {problem}")
     say(submission.summary())
     if redo.stale:
         say_stale(submission.code)

@@ -43,6 +43,7 @@ class StandInRun:
     resources: Resources = field(default_factory=Resources)
     parents: tuple[str, ...] = ()
     cell: None = None
+    name: str = ""
     timed: None = None
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
