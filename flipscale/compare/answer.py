@@ -63,7 +63,7 @@ def screen(comparison: Comparison, width: int = 80) -> str:
     notes, caught = notes_of(comparison), warnings(comparison)
     kept = LINES - 1 - min(len(caught), WARNINGS)  # The last line counts what is not shown; each warning has a line.
     for rows in range(len(table.rows), 0, -1):
-        shown = [*question, replace(table, rows=table.rows[:rows]), *notes]
+        shown: list[Part] = [*question, replace(table, rows=table.rows[:rows]), *notes]
         lines = as_text(shown, width, "\n").splitlines()
         if len(lines) <= kept:
             break
@@ -584,9 +584,9 @@ def gain_words(comparison: Comparison, gain: Estimate) -> str:
 
 def speed_cell(speedup: Speedup | None) -> str:
     """'1.17x (1.01, 1.35)', 'never reached'."""
-    if speedup and speedup.speedup.mean is None:
-        return "never reached"
-    return estimate_words(speedup and speedup.speedup, FACTOR)
+    if speedup is None:
+        return "-"
+    return "never reached" if speedup.speedup.mean is None else estimate_words(speedup.speedup, FACTOR)
 
 
 # Deltas of settings
