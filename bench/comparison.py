@@ -29,8 +29,7 @@ from scipy.special import expit, logit
 from bench.report import leave, machine, table
 from flipscale.compare.curves import TwoLines, two_lines
 from flipscale.compare.estimates import finding
-from flipscale.compare.gains import judged, study_noise, with_failures
-from flipscale.compare.pairs import pairs_of
+from flipscale.compare.gains import judged, pairs_of, study_noise, with_failures
 from flipscale.compare.points import Point
 from flipscale.stats import Array
 

@@ -1,6 +1,6 @@
 """How small a difference the seeds of a study can detect. Loads no pandas.
 
-It follows from how far twins differ from seed to seed, which only finished runs of the study show (compare/planned.py).
+It follows from how far twins differ from seed to seed, which only its finished runs show (compare/of_study.py).
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 SHORTEST = 22
-"""Characters that the first column of a table keeps on a narrow terminal."""
+"""Characters of a line that the first column of a table keeps on a narrow terminal."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class PrintedTable:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     """What its numbers mean, a sentence each."""
-    may_be_cut: bool = False
-    """Whether a narrow terminal may cut the words of the first column."""
+    wraps: bool = False
+    """Whether a narrow terminal wraps the words of the first column."""
 
     def without_empty(self) -> "PrintedTable":
         """The table without columns that say nothing in any row."""
@@ -67,24 +67,17 @@ def _wrapped(sentence: str, width: int | None, indent: str = "") -> str:
 
 
 def _aligned(table: PrintedTable, width: int | None) -> list[str]:
-    """Head and rows. Of a table that is too wide the first column may be cut, as it names what the others tell."""
+    """Head and rows. Of a table that is too wide the words of the first column may take several lines."""
     rows = [table.columns, *table.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    over = sum(widths) + 2 * (len(widths) - 1) - width if width and table.may_be_cut else 0
+    over = sum(widths) + 2 * (len(widths) - 1) - width if width and table.wraps else 0
     if over > 0:
         widths[0] = max(min(widths[0], SHORTEST), widths[0] - over)
-    cut = [(_cut(first, widths[0]), *rest) for first, *rest in rows]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cut]
-
-
-def _cut(words: str, width: int) -> str:
-    """Words without their middle: what tells rows apart stands at either end."""
-    left = (width - 5) // 2
-    return (
-        words
-        if len(words) <= width
-        else f"{words[:left].rstrip()} ... {words[len(words) - (width - 5 - left) :].lstrip()}"
-    )
+    lines = []
+    for first, *rest in rows:
+        name, *more = textwrap.wrap(first, widths[0], subsequent_indent="  ", break_on_hyphens=False) or [""]
+        lines += ["  ".join(map(str.ljust, (name, *rest), widths)).rstrip(), *more]
+    return lines
 
 
 def as_markdown(parts: Sequence[Part]) -> str:

@@ -306,7 +306,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/fits.md#laws": laws,
     "docs/mlflow.md#speed": mirror,
     "docs/times.md#probe": probe,
-    "docs/compare.md#coverage": coverage,
+    "docs/how-computed.md#coverage": coverage,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
     "docs/reliability.md#counts": reliability,

@@ -3,18 +3,15 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median_low
 
 from flipscale.cell import arm_words, cell_words
-from flipscale.compare.claims import Claim
-from flipscale.compare.columns import settings_named, settings_words
-from flipscale.compare.comparison import Comparison, ScoredBy
+from flipscale.compare.columns import PROBED, settings_named, settings_words
+from flipscale.compare.comparison import Claim, Comparison, ScoredBy
 from flipscale.compare.effects import Deltas
-from flipscale.compare.estimates import Effect, Estimate, Finding, finding
+from flipscale.compare.estimates import Curve, Effect, Estimate, Pair, Speedup, finding
 from flipscale.compare.head import SingleRuns, prior_df
-from flipscale.compare.hours import PROBED
-from flipscale.compare.parts import Curve, Pair, Speedup
 from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
 from flipscale.fit import kind_parts, kinds_of, law_screen
 from flipscale.scores import is_score, score_label
@@ -61,22 +58,25 @@ def screen(comparison: Comparison, width: int = 80) -> str:
         return as_text([*question, *comparison.notes], width, "\n")
     if comparison.laws:
         return law_screen(comparison.laws, comparison.question, settings_named(comparison.labels), width)
-    table, others = answer_table(comparison)
-    table = replace(table, title="", notes=(), may_be_cut=True).without_empty()
-    said = as_text([*question, table, *notes_of(comparison)], width, "\n").splitlines()
-    caught = warnings(comparison)
-    warned: list[str] = []
-    for number, each in enumerate(caught[:WARNINGS]):
-        left = (
-            LINES - 1 - len(said) - len(warned)
-        )  # The last line counts what is not shown; each warning may have a line.
-        warned += _at_most(min(2, left - (min(len(caught), WARNINGS) - 1 - number)), f"! {each}", width)
-    hidden = len(caught) - sum(line.startswith("! ") for line in warned)
-    if comparison.stated:
-        counts = claim_count(comparison.stated)
-        others = f"{others.split()[0]} of {counts}" if asked(comparison) == "claims" and others else counts
-    more = "; ".join(filter(None, [others, count(hidden, "note") if hidden else ""]))
-    return "\n".join([*said, *warned, *(_at_most(1, f"and {more}: --full", width) if more else [])])
+    table, noun, total = answer_table(comparison)
+    table = replace(table, title="", notes=(), wraps=True).without_empty()
+    notes, caught = notes_of(comparison), warnings(comparison)
+    kept = LINES - 1 - min(len(caught), WARNINGS)  # The last line counts what is not shown; each warning has a line.
+    for rows in range(len(table.rows), 0, -1):
+        shown: list[Part] = [*question, replace(table, rows=table.rows[:rows]), *notes]
+        lines = as_text(shown, width, "\n").splitlines()
+        if len(lines) <= kept:
+            break
+    for number, warning in enumerate(caught[:WARNINGS]):
+        left = LINES - 1 - len(lines) - (min(len(caught), WARNINGS) - 1 - number)
+        lines += _at_most(min(2, left), f"! {warning}", width)
+    more = [count(total - rows, noun) if rows < total else "", count(max(0, len(caught) - WARNINGS), "note")]
+    if comparison.stated and asked(comparison) == "claims":
+        more[0] = f"{total - rows} more of {claim_count(comparison.stated)}" if rows < total else ""
+    elif comparison.stated:
+        more[0] = claim_count(comparison.stated)
+    more = [words for words in more if words and not words.startswith("0 ")]
+    return "\n".join([*lines, *(_at_most(1, f"and {'; '.join(more)}: --full", width) if more else [])])
 
 
 def _at_most(most: int, words: str, width: int) -> list[str]:
@@ -96,20 +96,18 @@ def asked(comparison: Comparison) -> str:
     return "speedup" if any(curve.speedup for curve in comparison.curves) else "gain"
 
 
-def answer_table(comparison: Comparison) -> tuple[PrintedTable, str]:
-    """The answer on the screen: claims, or arms at the size that heads the study; and what it leaves out."""
+def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
+    """The answer on the screen: claims, or arms at the size that heads the study; what its rows are, and how many
+    there are in all."""
     if comparison.stated and asked(comparison) == "claims":
-        rows = [(judged.claim.name, claim_cell(judged), judged.verdict) for judged in comparison.stated.claims[:ROWS]]
-        left = len(comparison.stated.claims) - len(rows)
-        return PrintedTable("Claims", ("claim", "here (95 % CI)", "verdict"), tuple(rows)), count(left, "claim") * bool(
-            left
-        )
+        judged = comparison.stated.claims
+        rows = tuple((each.claim.name, claim_cell(each), each.verdict) for each in judged[:ROWS])
+        return PrintedTable("Claims", ("claim", "here (95 % CI)", "verdict"), rows), "claim", len(judged)
     claims = list(comparison.claims)
     if len(claims) > ROWS and comparison.head:
         base = next(pair.series for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
         claims = [claim for claim in claims if claim.series == base]
-    left = len(comparison.claims) - len(claims[:ROWS])
-    return arms_table(comparison, claims[:ROWS]), count(left, "other row") if left else ""
+    return arms_table(comparison, claims[:ROWS]), "other row", len(comparison.claims)
 
 
 def law_answer(comparison: Comparison) -> list[Part]:
@@ -136,8 +134,8 @@ def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
     for claim in claims:
         pair = _pair(comparison, claim)
         cells = {
-            "gain": gain_cell(comparison, pair.gain if pair else None),
-            "equal": gain_cell(comparison, claim.curve.gain),
+            "gain": gain_cell(comparison, pair.gain if pair else None, brief=True),
+            "equal": gain_cell(comparison, claim.curve.gain, brief=True),
             "speedup": speed_cell(claim.curve.speedup),
         }
         name = name_of(comparison, "" if alone else claim.series, claim.arm)
@@ -169,7 +167,7 @@ def notes_of(comparison: Comparison) -> list[str]:
         said.append(f"Speed-ups are in {time}, to the baseline's mean at its last but one length.")
     for arm in comparison.head.arms[:2] if comparison.head else ():
         if arm.single_runs:
-            said.append(f"{arm_name(comparison, arm.arm)}: {_single(comparison, arm.single_runs)}")
+            said.append(f"{comparison.arm_name(arm.arm)}: {_single(comparison, arm.single_runs)}")
     few, most = comparison.seeds
     seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
     cells = count(comparison.cells, "cell")
@@ -296,8 +294,16 @@ def gains_table(comparison: Comparison) -> PrintedTable:
     unit = " (%)" if comparison.fraction else ""
     names = list(comparison.pairs[0].ratios)
     costs = [f"{cost_words(comparison, name)} (x)" for name in names]
-    gain = f"gain{f' ({gain_unit(comparison)})' if gain_unit(comparison) else ''}"
-    columns = ("cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gain, "corrected CI", "effect")
+    columns = (
+        "cell",
+        "arm",
+        "seeds",
+        f"baseline{unit}",
+        f"{comparison.score}{unit}",
+        f"gain{_in_points(comparison)}",
+        "corrected CI",
+        "effect",
+    )
     rows = []
     for pair in comparison.pairs:
         found = finding(pair.gain)
@@ -305,11 +311,11 @@ def gains_table(comparison: Comparison) -> PrintedTable:
         rows.append(
             (
                 cell_words(pair.cell or pair.series) or "all",
-                arm_name(comparison, pair.arm),
+                comparison.arm_name(pair.arm),
                 str(len(pair.seeds)),
                 *levels,
-                gain_cell(comparison, replace(pair.gain, corrected=None), brief=False),
-                gain_ends(comparison, found.interval) if pair.gain.corrected and found.interval else "-",
+                gain_cell(comparison, pair.gain, corrected=False),
+                points(comparison).interval(*found.interval) if pair.gain.corrected and found.interval else "-",
                 COUNTED[found.effect],
                 *("-" if (ratio := pair.ratios[name].mean) is None else f"{ratio:.2f}" for name in names),
             )
@@ -336,24 +342,18 @@ def _over_cells(comparison: Comparison) -> list[Part]:
         return []
     axes = list(dict.fromkeys(slope.axis for arm in arms for slope in arm.slopes))
     rows = []
+    small = replace(points(comparison), digits=2)  # Slopes are small.
     for arm in arms:
         effects = [f"{arm.effects[effect]} {words}" for effect, words in COUNTED.items() if effect in arm.effects]
         slopes = dict.fromkeys(axes, "-")
         for slope in arm.slopes:
             bends = " not a line" if slope.bends_p is not None and slope.bends_p < ALPHA else ""
-            slopes[slope.axis] = f"{_precise(comparison, slope.slope, slope.interval)}{bends}"
-        mean = _precise(comparison, arm.mean.mean, arm.mean.interval()) if arm.mean else "-"
-        rows.append((arm_name(comparison, arm.arm), ", ".join(effects), mean, *slopes.values()))
-    unit = f" ({gain_unit(comparison)})" if gain_unit(comparison) else ""
+            slopes[slope.axis] = f"{small.with_interval(slope.slope, slope.interval)}{bends}"
+        mean = small.with_interval(arm.mean.mean, arm.mean.interval()) if arm.mean else "-"
+        rows.append((comparison.arm_name(arm.arm), ", ".join(effects), mean, *slopes.values()))
+    unit = _in_points(comparison)
     along = [f"per doubling of {'model size' if axis == 'model' else axis}{unit}" for axis in axes]
     return [PrintedTable("Over all cells", ("arm", "gains", f"mean{unit}", *along), tuple(rows)).without_empty()]
-
-
-def _precise(comparison: Comparison, value: float, ends: Interval) -> str:
-    """A slope or a mean with two decimals of a point, as slopes are small."""
-    numbers = (value, ends.low, ends.high)
-    number, low, high = (fixed(100 * n, 2, sign=True) if comparison.fraction else f"{n:+.3g}" for n in numbers)
-    return f"{number} ({low}, {high})"
 
 
 def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
@@ -363,7 +363,8 @@ def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTab
         found, cross = curve.speedup, curve.crossover
         assert found is not None
         at = "" if found.at is None else f" ({short(found.at)})"
-        least = "<=" if found.samples.mean is not None and found.missed else ""
+        bound = found.missed and found.samples.mean
+        samples = f"<={FACTOR.number(bound)}" if bound else estimate_words(found.samples, FACTOR)
         equal = "-" if curve.equal_at is None else short(curve.equal_at)
         turns = "none" if cross is None else f"{short(cross.at)}, then {cross.turns}"
         if cross and cross.interval:
@@ -374,17 +375,19 @@ def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTab
                 name_of(comparison, curve.series, curve.arm),
                 cost_words(comparison, curve.x),
                 f"{score_words(comparison, found.score)}{at}",
-                speed_cell(replace(found, speedup=replace(found.speedup, corrected=None))),
-                factor_cell(found.cheaper),
-                f"{least}{factor_cell(found.samples)}",
+                speed_cell(found),
+                estimate_words(found.cheaper, FACTOR),
+                samples,
                 equal,
-                gain_cell(comparison, curve.gain, brief=False),
+                gain_cell(comparison, curve.gain),
                 turns,
             )
         )
     parts = ("cost a sample (x cheaper)", "samples (x as many)")
     columns = ("", "cost", "to score", "speed-up", *parts, "equal cost", "gain there", "crossover")
-    notes = ("Scores are the baseline's mean at its last but one length. CIs are uncorrected.",)
+    several = comparison.speedups_claimed > 1
+    but = f", but those of speed-ups in {cost_words(comparison, comparison.costs[0])}" if several else ""
+    notes = (f"Scores are the baseline's mean at its last but one length. CIs are uncorrected{but}.",)
     return PrintedTable("Along the curves", columns, tuple(rows), notes).without_empty()
 
 
@@ -438,11 +441,12 @@ def claims_table(stated: StudyClaims) -> PrintedTable:
     columns = ("claim", "published", "here (95 % CI)", "corrected CI", "p, corrected", "verdict")
     rows = []
     for judged in stated.claims:
-        published = "-" if judged.claim.published is None else claim_number(judged.claim.published, judged.unit)
+        unit = Unit(judged.unit)
+        published = "-" if judged.claim.published is None else unit.number(judged.claim.published)
         both = judged.difference and judged.difference.corrected
         p = "-" if not both else f"< {SMALLEST_P:.4f}" if both.p < SMALLEST_P else f"{both.p:.2g}"
         verdict = str(judged.verdict) + (f": {judged.why}" if judged.why else "")
-        corrected = _claim_ends(both.interval if both else None, judged.unit)
+        corrected = unit.interval(*both.interval) if both and both.interval else "-"
         rows.append((judged.claim.name, published, claim_cell(judged, corrected=False), corrected, p, verdict))
     return PrintedTable("Claims", columns, tuple(rows), tuple(_claim_notes(stated))).without_empty()
 
@@ -474,41 +478,17 @@ def claim_count(stated: StudyClaims) -> str:
 
 
 def claim_cell(judged: JudgedClaim, *, corrected: bool = True) -> str:
-    """'+2.4 (+0.1, +4.7)', '1.53x (1.07, 2.0)', '-12.0 (fails in 3 of 5, the other side in 0)'."""
-    found = judged.difference
-    if found is None or found.mean is None:
-        return "-"
-    number = f"{'>=' if found.at_least else ''}{claim_number(found.mean, judged.unit)}{'x' * (judged.unit == 'x')}"
-    if found.failures:
-        return f"{number} ({failure_words(found, 'the other side')})"
-    ends = found.corrected.interval if corrected and found.corrected else found.interval
-    level = " 90 % CI" if judged.claim.expect is Expectation.LEVEL and not corrected else ""
-    return number if ends is None else f"{number} {_claim_ends(ends, judged.unit)}{level}"
-
-
-def claim_number(value: float, unit: str) -> str:
-    """A difference or a factor, without its unit."""
-    return times(value) if unit == "x" else fixed(value, sign=True) if unit else signed(value)
-
-
-def _claim_ends(ends: tuple[float, float] | None, unit: str) -> str:
-    if ends is None:
-        return "-"
-    low, high = ends
-    return factor_ends(low, high) if unit == "x" else f"({claim_number(low, unit)}, {claim_number(high, unit)})"
+    """'+2.4 (+0.1, +4.7)', '1.53x (1.07, 2.0)', '-12.0 (fail 3/5, other 0/5)'."""
+    words = estimate_words(judged.difference, Unit(judged.unit), corrected=corrected, other="other")
+    return f"{words} 90 % CI" if judged.claim.expect is Expectation.LEVEL and not corrected else words
 
 
 # Cells of tables
 
 
-def arm_name(comparison: Comparison, arm: str) -> str:
-    """'mask 50 %', or as the study's labels have it."""
-    return arm_words(comparison.arms[arm], comparison.baseline, comparison.labels)
-
-
 def name_of(comparison: Comparison, series: str, arm: str) -> str:
     """'ViT-B-16, mask 50 %', or the arm alone where there is one series."""
-    return ", ".join(filter(None, (cell_words(series), arm_name(comparison, arm))))
+    return ", ".join(filter(None, (cell_words(series), comparison.arm_name(arm))))
 
 
 def cost_words(comparison: Comparison, cost: str) -> str:
@@ -522,76 +502,91 @@ def score_words(comparison: Comparison, score: float) -> str:
     return score_value(score, comparison.fraction)
 
 
-def gain_unit(comparison: Comparison) -> str:
-    return "points" if comparison.fraction else ""
+@dataclass(frozen=True)
+class Unit:
+    """How numbers of a kind, and their intervals, are written."""
+
+    name: str = ""
+    """points, percent, x for a factor; '' for the score's own."""
+    scale: float = 1.0
+    digits: int = 1
+    brief: bool = False
+    """Whether numbers from 10 on are whole."""
+
+    def number(self, value: float) -> str:
+        """'+0.8', '1.17x'."""
+        if self.name == "x":
+            return f"{times(value)}x"
+        scaled = self.scale * value
+        return (
+            fixed(scaled, 0 if self.brief and abs(scaled) >= 9.95 else self.digits, sign=True)
+            if self.name
+            else signed(value)
+        )
+
+    def interval(self, low: float, high: float) -> str:
+        """'(-6.8, +0.8)', '(1.18, 1.64)', '(>1.18)' where it is open."""
+        if self.name != "x":
+            return f"({self.number(low)}, {self.number(high)})"
+        if math.isinf(high):
+            return f"(>{times(low)})" if low > 0 else "(open)"
+        return f"({times(low)}, {times(high)})" if low > 0 else f"(<{times(high)})"
+
+    def with_interval(self, value: float, ends: Interval) -> str:
+        return f"{self.number(value)} {self.interval(ends.low, ends.high)}"
 
 
-def gain_number(comparison: Comparison, gain: float, *, brief: bool = False) -> str:
-    """'+0.8' points of a fraction, '-0.021'; if brief, whole points from 10 on."""
-    digits = 0 if brief and abs(gain) >= 0.0995 else 1
-    return fixed(100 * gain, digits, sign=True) if comparison.fraction else signed(gain)
+FACTOR = Unit("x")
 
 
-def gain_ends(comparison: Comparison, ends: tuple[float, float], *, brief: bool = False) -> str:
-    return f"({', '.join(gain_number(comparison, end, brief=brief) for end in ends)})"
+def points(comparison: Comparison, *, brief: bool = False) -> Unit:
+    """The unit of gains: points of a fraction, or the score's own."""
+    return Unit("points", 100, brief=brief) if comparison.fraction else Unit()
 
 
-def gain_cell(comparison: Comparison, gain: Estimate | None, *, brief: bool = True) -> str:
-    """'-3.2 (-6.8, +0.8)' with its corrected CI; without one, why. The `brief` one says that arms are level."""
-    if gain is None or gain.mean is None:
+def _in_points(comparison: Comparison) -> str:
+    return " (points)" if comparison.fraction else ""
+
+
+def estimate_words(estimate: Estimate | None, unit: Unit, *, corrected: bool = True, other: str = "base") -> str:
+    """'-3.2 (-6.8, +0.8)' with the CI that decides, '>=4.8x (>3.1)', '+1.9 (one seed)'; '-' where there is none."""
+    if estimate is None or estimate.mean is None:
         return "-"
-    found, number = finding(gain), gain_number(comparison, gain.mean, brief=brief)
-    if found.failures:
-        theirs, ours = found.failures
-        failed = f"fail {ours}/{gain.n}, base {theirs}/{gain.n}"
-        return failed if brief else f"{number} ({failed})"
+    number = f"{'>=' if estimate.at_least else ''}{unit.number(estimate.mean)}"
+    if estimate.failures:
+        theirs, ours = estimate.failures
+        return f"{number} (fail {ours}/{estimate.n}, {other} {theirs}/{estimate.n})"
+    found = finding(estimate if corrected else replace(estimate, corrected=None))
     if found.interval is None:
         return f"{number} ({COUNTED[found.effect]})"
-    if comparison.fraction and found.interval[1] - found.interval[0] >= 1:
+    is_exact = unit.name == "x" and {unit.number(end) for end in found.interval} == {number}
+    return number if is_exact else f"{number} {unit.interval(*found.interval)}"
+
+
+def gain_cell(comparison: Comparison, gain: Estimate | None, *, corrected: bool = True, brief: bool = False) -> str:
+    """A gain; the `brief` one of the screen says that arms are level, and of failed runs only their number."""
+    if gain is None or gain.mean is None:
+        return "-"
+    gain = gain if corrected else replace(gain, corrected=None)
+    words, found = estimate_words(gain, points(comparison, brief=brief)), finding(gain)
+    if gain.failures:
+        return words.partition(" ")[2][1:-1] if brief else words
+    if comparison.fraction and found.interval and found.interval[1] - found.interval[0] >= 1:
         return f"no verdict: {count(found.seeds, 'seed')}"
-    level = " level" if brief and found.effect is Effect.LEVEL else ""
-    return f"{number} {gain_ends(comparison, found.interval, brief=brief)}{level}"
+    return f"{words} level" if brief and found.effect is Effect.LEVEL else words
 
 
-def gain_words(comparison: Comparison, gain: Finding) -> str:
-    """'-3.2 points (95 % CI -6.8, +0.8), no significant difference'."""
-    unit = f" {gain_unit(comparison)}".rstrip()
-    ends = f" (95 % CI {gain_ends(comparison, gain.interval)[1:]}" if gain.interval else ""
-    return f"{gain_number(comparison, gain.value)}{unit}{ends}, {gain.effect}"
-
-
-def failure_words(estimate: Estimate, other: str) -> str:
-    """'fails in 1 of 5 runs, the baseline in 3': why there is no CI."""
-    assert estimate.failures is not None
-    theirs, ours = estimate.failures
-    return f"fails in {ours} of {count(estimate.n, 'run')}, {other} in {theirs}"
+def gain_words(comparison: Comparison, gain: Estimate) -> str:
+    """'-3.2 (-6.8, +0.8) points, no significant difference'."""
+    unit = " points" if comparison.fraction else ""
+    return f"{estimate_words(gain, points(comparison))}{unit}, {finding(gain).effect}"
 
 
 def speed_cell(speedup: Speedup | None) -> str:
-    """'1.17x (1.01, 1.35)' with its corrected CI, '>=4.8x (>3.1)', 'never reached'."""
+    """'1.17x (1.01, 1.35)', 'never reached'."""
     if speedup is None:
         return "-"
-    if speedup.speedup.mean is None:
-        return "never reached"
-    found = finding(speedup.speedup)
-    said = f"{'>=' if found.at_least else ''}{times(found.value)}x"
-    return f"{said} {factor_ends(*found.interval)}" if found.interval else f"{said} ({COUNTED[found.effect]})"
-
-
-def factor_cell(factor: Estimate) -> str:
-    """'1.65x (1.40, 2.2)'; without the interval where it is as narrow as the rounding."""
-    if factor.mean is None:
-        return "-"
-    number = f"{'>=' if factor.at_least else ''}{times(factor.mean)}x"
-    ends = factor.interval
-    return number if ends is None or ends[1] - ends[0] < 0.005 * ends[1] else f"{number} {factor_ends(*ends)}"
-
-
-def factor_ends(low: float, high: float) -> str:
-    """'(1.18, 1.64)', '(>1.18)' where it is open."""
-    if math.isinf(high):
-        return f"(>{times(low)})" if low > 0 else "(open)"
-    return f"({times(low)}, {times(high)})" if low > 0 else f"(<{times(high)})"
+    return "never reached" if speedup.speedup.mean is None else estimate_words(speedup.speedup, FACTOR)
 
 
 # Deltas of settings

@@ -6,9 +6,8 @@ from dataclasses import asdict
 
 from flipscale.collect import setting_value
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.estimates import Estimate, finding
+from flipscale.compare.estimates import Curve, Estimate, Pair, finding
 from flipscale.compare.head import Head
-from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict
 from flipscale.study import Contrast
 

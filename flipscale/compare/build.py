@@ -9,10 +9,10 @@ import pandas as pd
 from flipscale import scores
 from flipscale.cell import read_cell
 from flipscale.collect import HitsOfRun
-from flipscale.compare.claims import claims_of, corrected_curves
 from flipscale.compare.columns import (
     Baseline,
     arms_of,
+    fair_hours,
     labels,
     need,
     pick_score,
@@ -20,17 +20,14 @@ from flipscale.compare.columns import (
     settings_words,
     varying_axes,
 )
-from flipscale.compare.comparison import Comparison
+from flipscale.compare.comparison import Comparison, claims_of, corrected_curves
 from flipscale.compare.curves import curves_of
-from flipscale.compare.gains import judged, study_noise, with_failures
+from flipscale.compare.estimates import Pair
+from flipscale.compare.gains import images_of_pairs, judged, pairs_of, study_noise, with_failures
 from flipscale.compare.head import AxisValues, head_of
-from flipscale.compare.hours import fair_hours
-from flipscale.compare.pairs import pairs_of
-from flipscale.compare.parts import Pair
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.stated import StudyClaims
 from flipscale.compare.tables import numbers, prepared
-from flipscale.compare.test_images import images_of_pairs
 from flipscale.study import LOOKS, MARGIN
 
 
@@ -50,7 +47,7 @@ def compare(
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
-    `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see hours.py),
+    `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see fair_hours),
     train_seconds or cpu_seconds. `base_cell` heads the answer; it is the largest of the table if left out. Gains of a
     fraction count as level within `margin`. A contrast that is one of the `stated` claims has its estimate. Without
     `curves` only twins are compared. If every run is the baseline the comparison is empty, and its `notes` say so.

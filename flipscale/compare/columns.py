@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ from flipscale.cell import SettingLabels, arm_words, read_cell, without, write_c
 from flipscale.collect import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
-from flipscale.words import short
+from flipscale.words import joined, short, times
 
 Baseline = Mapping[str, object]
 """Column -> value, as the rows of the baseline or of an arm have it."""
@@ -127,3 +127,53 @@ def need(table: pd.DataFrame, names: Iterable[str]) -> None:
     for name in names:
         if name not in table:
             raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
+
+
+UNLIKE_LOAD = 1.25
+"""Wall time over CPU time of one arm may be this many times another's. Arms that ran side by side are within 1.17 in
+the committed studies; those of the icons study, which ran one after the other, are 1.9 apart."""
+
+FEW_ARMS = 4
+"""With more arms, only those of the least and the most load are named."""
+
+PROBED = "Hours are those of a probe, which timed the shapes of all arms in turns, and not what the runs took."
+
+
+class FairHours(NamedTuple):
+    """A table whose `gpu_hours` are those that claims go by."""
+
+    rows: pd.DataFrame
+    note: str
+    """A sentence on them; '' where there is nothing to say."""
+
+
+def fair_hours(rows: pd.DataFrame, arms: "pd.Series[str]", time: str = "gpu_hours") -> FairHours:
+    """The rows with the hours that claims along `time` go by. arms: the arm of each row; '' is the baseline.
+
+    If a probe has timed the shape of every run, hours are the probe's: shapes were timed in turns, under one load.
+    Otherwise they are the runs' own, with a note if the load differed between arms: on a shared CPU even processor time
+    grows when neighbours compete for caches, and arms that ran one after the other had different neighbours.
+    """
+    if time == "gpu_hours" and {"gpu_hours", "gpu_hours_probed"} <= set(rows):
+        measured = rows["gpu_hours"].notna()
+        if measured.any() and rows["gpu_hours_probed"][measured].notna().all():
+            return FairHours(rows.assign(gpu_hours=rows["gpu_hours_probed"].where(measured)), PROBED)
+    return FairHours(rows, _unlike_load(rows, arms))
+
+
+def _unlike_load(rows: pd.DataFrame, arms: "pd.Series[str]") -> str:
+    """How the load differed between arms; '' where it did not, or where that is unknown, as on a GPU."""
+    if not {"train_seconds", "cpu_seconds", "device"} <= set(rows):
+        return ""
+    on_cpu = rows[(rows["device"] == "cpu") & (rows["cpu_seconds"] > 0)]
+    # With several threads or processes more CPU time is spent than time passes, in all arms alike.
+    load = (on_cpu["train_seconds"] / on_cpu["cpu_seconds"]).groupby(arms[on_cpu.index], sort=True).median().dropna()
+    if len(load) < 2 or load.max() <= UNLIKE_LOAD * load.min():
+        return ""
+    many = len(load) > FEW_ARMS
+    named = load.sort_values().iloc[[0, -1]] if many else load
+    said = joined(f"{times(value)} {f'with {arm}' if arm else 'in the baseline'}" for arm, value in named.items())
+    return (
+        f"The arms ran under unlike load (wall time over CPU time is {'between ' if many else ''}{said}), so gains and "
+        "speed-ups along hours may owe part of it to that; `flipscale probe` times all arms alike."
+    )

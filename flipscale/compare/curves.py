@@ -16,8 +16,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.special import gammaincinv, ndtr
 
-from flipscale.compare.estimates import Estimate, drawn, nothing
-from flipscale.compare.parts import Crossover, Curve, Miss, Sides, Speedup, SpeedupAt
+from flipscale.compare.estimates import Crossover, Curve, Estimate, Miss, Sides, Speedup, SpeedupAt, drawn, nothing
 from flipscale.compare.points import Point, different_devices
 from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
 from flipscale.words import short

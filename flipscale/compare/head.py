@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale.cell import read_cell, without, write_cell
-from flipscale.compare.estimates import Corrected, Effect, finding
+from flipscale.compare.estimates import Corrected, Effect, Pair, finding
 from flipscale.compare.gains import StudyNoise
-from flipscale.compare.parts import Pair
 from flipscale.stats import (
     PRIOR_DF,
     Array,

@@ -15,11 +15,9 @@ import pandas as pd
 
 from flipscale import scores
 from flipscale.collect import setting_value
-from flipscale.compare.columns import is_baseline, need, settings_words
+from flipscale.compare.columns import fair_hours, is_baseline, need, settings_words
 from flipscale.compare.curves import TwoLines, quotient, two_lines
-from flipscale.compare.estimates import Corrected, Estimate, drawn, ends_of, scaled
-from flipscale.compare.hours import fair_hours
-from flipscale.compare.parts import Sides
+from flipscale.compare.estimates import Corrected, Estimate, Sides, drawn, ends_of, scaled
 from flipscale.compare.points import Point
 from flipscale.stats import (
     ALPHA,

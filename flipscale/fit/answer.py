@@ -159,7 +159,7 @@ def _laws_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTab
         rows.append((name, *cells, samples))
     exponents = [f"{name}, power of {quantity}" for name, quantity in _exponents(family[0]).items()]
     columns = ("", *exponents, "floor E", "largest budget", "its best model", "samples")
-    return PrintedTable("", columns, tuple(rows), may_be_cut=True).without_empty()
+    return PrintedTable("", columns, tuple(rows), wraps=True).without_empty()
 
 
 def _tests_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTable:
@@ -174,7 +174,7 @@ def _tests_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTa
         error = "-" if held is None else _in(y, held)
         rows.append((name, error, f"{_in(y, ahead['value'])}{ends}", forms, f"{number(record['spread'], 2)}{seeds}"))
     columns = ("", "held out", "next rung", "all forms", "scatter/seeds")
-    return PrintedTable("", columns, tuple(rows), may_be_cut=True).without_empty()
+    return PrintedTable("", columns, tuple(rows), wraps=True).without_empty()
 
 
 def _note(family: Sequence[LawRecord]) -> str:

@@ -252,5 +252,5 @@ def _gain(comparison: Comparison, pair: Pair, arm: str) -> dict[str, Any]:
         "uncorrected": bars[0],
         "corrected": bars[1],
         "significant": found.significant,
-        "words": f"{gain_words(comparison, found)}, {count(len(pair.seeds), 'seed')}",
+        "words": f"{gain_words(comparison, gain)}, {count(len(pair.seeds), 'seed')}",
     }

@@ -191,8 +191,9 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
         sentence, *tables, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
         answer = Markup(as_html([sentence, *tables]))
         return {"answer": answer, "why": "", "scores": None, "notes": [note], "warnings": warnings(comparison)}
-    table, left_out = answer_table(comparison)
-    more = [f"The tables below have {left_out} more."] if left_out else []
+    table, noun, total = answer_table(comparison)
+    left_out = total - len(table.rows)
+    more = [f"The tables below have {count(left_out, noun)} more."] if left_out else []
     notes = [*notes_of(comparison), *more]
     return {
         "answer": Markup(as_html([replace(table, title="The answer at a glance")])),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.compare import Comparison, arm_name, compare, comparison_markdown, comparison_text, screen
+from flipscale.compare import Comparison, compare, comparison_markdown, comparison_text, screen
 from flipscale.tables import Listing, Part, PrintedTable, as_html, as_markdown, as_text
 
 
@@ -62,7 +62,7 @@ def test_an_interval_wider_than_the_scale_is_no_verdict() -> None:
 
 def test_labels_of_a_study_name_its_arms() -> None:
     comparison = replace(study(), labels={"mask_ratio": {"0.01": "hardly a mask"}})
-    assert arm_name(comparison, "mask_ratio=0.01") == "hardly a mask"
+    assert comparison.arm_name("mask_ratio=0.01") == "hardly a mask"
     assert "hardly a mask" in screen(comparison)
     assert "hardly a mask" in comparison_markdown(comparison)
 
@@ -95,11 +95,35 @@ def test_one_record_is_text_markdown_and_html() -> None:
     assert "<li>one</li>" in page
 
 
-def test_a_narrow_terminal_wraps_sentences_and_cuts_names_but_wraps_no_row() -> None:
-    table = PrintedTable(
-        "", ("arm", "gain"), (("a very long name of an arm " * 3, "+1.9 (+0.2, +3.6)"),), may_be_cut=True
-    )
-    lines = as_text(["Many words. " * 10, table], 60).splitlines()
-    assert max(map(len, lines)) <= 60
-    assert lines[-1].endswith("  +1.9 (+0.2, +3.6)")
-    assert len(lines[-1]) > 50
+def test_a_narrow_terminal_wraps_sentences_and_names_and_no_number() -> None:
+    name = "a very long name of an arm " * 3
+    table = PrintedTable("", ("arm", "gain"), ((name, "+1.9 (+0.2, +3.6)"),), wraps=True)
+    _, _, _, head, first, *more = as_text(["Many words. " * 10, table], 60).splitlines()
+    assert max(map(len, (head, first, *more))) <= 60
+    assert first.endswith("  +1.9 (+0.2, +3.6)")
+    assert " ".join([first.removesuffix("+1.9 (+0.2, +3.6)"), *more]).split() == name.split()
+
+
+def test_a_table_of_gains_and_one_of_speedups_have_units_in_their_columns() -> None:
+    comparison = study()
+    table, speedups = comparison.table, comparison.speedups
+    assert list(table.columns[3:8]) == [
+        "baseline (%)",
+        "zero_shot_top1 (%)",
+        "gain (points)",
+        "low (points)",
+        "high (points)",
+    ]
+    pair = comparison.pairs[0]
+    assert pair.gain.corrected is not None
+    first = table.iloc[0]
+    assert (first["arm"], first["seeds"], first["effect"]) == ("mask 1 %", 3, "behind")
+    assert first["gain (points)"] == pytest.approx(100 * (pair.gain.mean or 0))
+    assert first["low (points)"] == pytest.approx(100 * (pair.gain.corrected.low or 0))
+    assert first["gpu_hours (x)"] == pytest.approx(0.6)
+    read = comparison.claims[0].curve.speedup
+    assert read is not None
+    (stated,) = (row for _, row in speedups.iterrows() if row["stated"])
+    assert (stated["zero_shot_top1 (%)"], stated["speedup (x)"]) == (100 * read.score, read.speedup.mean)
+    assert (stated["low (x)"], stated["high (x)"]) == read.speedup.interval
+    assert speedups["zero_shot_top1 (%)"].is_monotonic_increasing

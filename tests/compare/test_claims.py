@@ -1,14 +1,13 @@
 """What a comparison states about each arm, and how surely."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.compare import Effect, compare_table, leading
-from flipscale.compare.claims import Claim
+from flipscale.compare import Effect, compare_table
+from flipscale.compare.comparison import Claim
 from flipscale.compare.estimates import corrected, drawn, finding, ratio_of
 
 
@@ -62,14 +61,3 @@ def test_a_speed_up_is_claimed_at_the_baselines_mean_at_its_last_but_one_length(
     assert fast.pair.at == 64
     assert fast.gain is not None
     assert fast.gain.value == pytest.approx(fast.pair.gain.mean)
-
-
-def test_the_leading_claim_is_significant_before_it_is_fast() -> None:
-    fast, faster = claims(fast=2.0, faster=2.5)
-    assert leading([fast, faster]) is faster
-    assert faster.curve.speedup is not None
-    unsure = replace(faster.curve.speedup.speedup, corrected=None, p=0.5)
-    doubtful = replace(faster, curve=replace(faster.curve, speedup=replace(faster.curve.speedup, speedup=unsure)))
-    assert leading([fast, doubtful]) is fast
-    assert leading([]) is None
-    assert leading([replace(fast, curve=replace(fast.curve, speedup=None))]) is None

@@ -13,7 +13,7 @@ from flipscale.compare import (
     comparison_text,
     varying_axes,
 )
-from flipscale.compare.parts import Miss
+from flipscale.compare.estimates import Miss
 from flipscale.errors import ResultsError
 from flipscale.words import short
 

@@ -9,7 +9,7 @@ from scipy.interpolate import PchipInterpolator
 
 from flipscale.compare import Effect, compare, compare_table, comparison_json
 from flipscale.compare.curves import LEVELS, first_reach, read_line
-from flipscale.compare.parts import Miss
+from flipscale.compare.estimates import Miss
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 
 from flipscale.compare import comparison_json, warnings
 from flipscale.compare.build import compare
-from flipscale.compare.hours import fair_hours
+from flipscale.compare.columns import fair_hours
 from tests.compare.test_compare import logarithmic, rows
 
 
