@@ -54,7 +54,7 @@ from flipscale.compare.columns import (
 )
 from flipscale.compare.comparison import Claim, Comparison, ScoredBy
 from flipscale.compare.effects import deltas
-from flipscale.compare.estimates import Effect, Estimate, Pair, finding
+from flipscale.compare.estimates import Curve, Effect, Estimate, Pair, finding
 from flipscale.compare.of_study import base_cell, compare_study, judge_study, planned_sensitivity, with_guessing
 from flipscale.compare.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
 from flipscale.compare.study_pair import (
@@ -72,6 +72,7 @@ __all__ = [
     "Baseline",
     "Claim",
     "Comparison",
+    "Curve",
     "Effect",
     "Estimate",
     "JudgedClaim",
