@@ -212,7 +212,7 @@ def _readable() -> list[list[str]]:
     """The floors in the order of docs/design.md: a study's way through the house, then cli and the ground floor."""
     rooms = (
         "study architecture devices cost capacity identity timing plan run data code launch train collect ledger "
-        "storage fit track sensitivity compare plot export report"
+        "storage fit track sensitivity compare next_runs plot export report"
     )
     ground = "workflow cli cell errors kinds randomness scores settings stats tables words workspace guard plain_files"
     return [rooms.split(), ground.split()]

@@ -13,6 +13,7 @@ probe.py       probe
 why.py         status --why
 comparison.py  compare
 laws.py        fit
+next_runs.py   next
 whole.py       run
 storage.py     archive, merge, gc
 training.py    train

@@ -441,7 +441,7 @@ def claims_table(stated: StudyClaims) -> PrintedTable:
     columns = ("claim", "published", "here (95 % CI)", "corrected CI", "p, corrected", "verdict")
     rows = []
     for judged in stated.claims:
-        unit = Unit(judged.unit)
+        unit = PrintedUnit(judged.unit)
         published = "-" if judged.claim.published is None else unit.number(judged.claim.published)
         both = judged.difference and judged.difference.corrected
         p = "-" if not both else f"< {SMALLEST_P:.4f}" if both.p < SMALLEST_P else f"{both.p:.2g}"
@@ -479,7 +479,7 @@ def claim_count(stated: StudyClaims) -> str:
 
 def claim_cell(judged: JudgedClaim, *, corrected: bool = True) -> str:
     """'+2.4 (+0.1, +4.7)', '1.53x (1.07, 2.0)', '-12.0 (fail 3/5, other 0/5)'."""
-    words = estimate_words(judged.difference, Unit(judged.unit), corrected=corrected, other="other")
+    words = estimate_words(judged.difference, PrintedUnit(judged.unit), corrected=corrected, other="other")
     return f"{words} 90 % CI" if judged.claim.expect is Expectation.LEVEL and not corrected else words
 
 
@@ -503,7 +503,7 @@ def score_words(comparison: Comparison, score: float) -> str:
 
 
 @dataclass(frozen=True)
-class Unit:
+class PrintedUnit:
     """How numbers of a kind, and their intervals, are written."""
 
     name: str = ""
@@ -536,19 +536,19 @@ class Unit:
         return f"{self.number(value)} {self.interval(ends.low, ends.high)}"
 
 
-FACTOR = Unit("x")
+FACTOR = PrintedUnit("x")
 
 
-def points(comparison: Comparison, *, brief: bool = False) -> Unit:
+def points(comparison: Comparison, *, brief: bool = False) -> PrintedUnit:
     """The unit of gains: points of a fraction, or the score's own."""
-    return Unit("points", 100, brief=brief) if comparison.fraction else Unit()
+    return PrintedUnit("points", 100, brief=brief) if comparison.fraction else PrintedUnit()
 
 
 def _in_points(comparison: Comparison) -> str:
     return " (points)" if comparison.fraction else ""
 
 
-def estimate_words(estimate: Estimate | None, unit: Unit, *, corrected: bool = True, other: str = "base") -> str:
+def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: bool = True, other: str = "base") -> str:
     """'-3.2 (-6.8, +0.8)' with the CI that decides, '>=4.8x (>3.1)', '+1.9 (one seed)'; '-' where there is none."""
     if estimate is None or estimate.mean is None:
         return "-"

@@ -12,7 +12,7 @@ from flipscale.collect import is_setting, setting_value
 from flipscale.fit.of_study import SAMPLES, SIZE
 from flipscale.kinds import Compute
 from flipscale.next_runs.choice import Candidate, Quantity, choose
-from flipscale.next_runs.quantities import Asked
+from flipscale.next_runs.quantities import Question
 from flipscale.plan import Plan, Run, plan
 from flipscale.settings import Settings, plain
 from flipscale.study import Axis, Study, cells
@@ -20,7 +20,7 @@ from flipscale.tables import Part, PrintedTable
 from flipscale.timing import NOT_TIMED, Timings
 from flipscale.words import count
 
-MOST_SEEDS = 20
+FURTHER_SEEDS = 20
 """Further seeds of one cell that are considered: more are a question of patience, not of design."""
 
 ROWS = 8
@@ -28,10 +28,10 @@ ROWS = 8
 
 
 @dataclass(frozen=True)
-class Step:
+class ChosenRuns:
     """Runs of one cell, or of the cells of one contrast, in the order of choice."""
 
-    asked: Asked
+    asked: Question
     runs: tuple[Run, ...]
     seeds: tuple[int, ...]
     hours: float
@@ -44,7 +44,7 @@ class Proposal:
     """The runs to add."""
 
     study: Study
-    steps: tuple[Step, ...]
+    steps: tuple[ChosenRuns, ...]
     budget: float
     """Device-hours."""
     unit: str
@@ -63,7 +63,7 @@ class Proposal:
 
 def propose(
     study: Study,
-    asked: Sequence[Asked],
+    asked: Sequence[Question],
     finished: Mapping[str, Settings],
     budget: float,
     *,
@@ -105,7 +105,7 @@ def extended(study: Study, more: Mapping[str, Sequence[Any]]) -> Study:
         if axis.name == "samples" and all(isinstance(value, int) for value in values):
             values.append(2 * max(values))
         if axis.name == "seed":
-            values += range(max(values) + 1, max(values) + 1 + MOST_SEEDS)
+            values += range(max(values) + 1, max(values) + 1 + FURTHER_SEEDS)
         return replace(axis, values=tuple(dict.fromkeys(values)))
 
     given = {axis.name for axis in study.axes}
@@ -127,7 +127,7 @@ def _hours(run: Run, runs: Mapping[str, Run], finished: Mapping[str, Settings]) 
     return run.cost.gpu_hours + sum(_hours(parent, runs, finished) for parent in parents)
 
 
-def _of_contrast(place: int, asked: Asked, possible: Plan, finished: Mapping[str, Settings]) -> list[Candidate]:
+def _of_contrast(place: int, asked: Question, possible: Plan, finished: Mapping[str, Settings]) -> list[Candidate]:
     """A further seed of all cells of a contrast."""
     assert asked.contrast is not None
     wanted = {_seedless(finished[run]) for run in asked.contrast.runs if run in finished}
@@ -143,7 +143,7 @@ def _of_contrast(place: int, asked: Asked, possible: Plan, finished: Mapping[str
     ]
 
 
-def _of_law(place: int, asked: Asked, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> list[Candidate]:
+def _of_law(place: int, asked: Question, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> list[Candidate]:
     """A run of the law's group, at any size and length that its variables cover."""
     assert asked.fit is not None
     fit, found = asked.fit, []
@@ -167,8 +167,8 @@ def _seedless(settings: Settings) -> str:
 
 
 def _steps(
-    asked: Sequence[Asked], chosen: Sequence[Candidate], runs: Mapping[str, Run], costs: Mapping[str, float]
-) -> list[Step]:
+    asked: Sequence[Question], chosen: Sequence[Candidate], runs: Mapping[str, Run], costs: Mapping[str, float]
+) -> list[ChosenRuns]:
     """Choices of the same cells together, in the order in which the first of each was chosen."""
     now = {place: each.quantity for place, each in enumerate(asked)}
     groups: dict[tuple[int, tuple[str, ...]], list[Candidate]] = {}
@@ -184,11 +184,11 @@ def _steps(
             paid.update(candidate.runs)
         of_group = tuple(runs[run] for candidate in group for run in candidate.runs)
         seeds = tuple(sorted({run.settings.seed for run in of_group}))
-        steps.append(Step(asked[place], of_group, seeds, hours, now[place]))
+        steps.append(ChosenRuns(asked[place], of_group, seeds, hours, now[place]))
     return steps
 
 
-def _instead(asked: Asked, a_seed: float | None, unit: str, budget: float) -> str:
+def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) -> str:
     """What deciding a contrast takes, where that is more than the budget; '' where the budget is enough.
 
     a_seed: device-hours of one further seed; None where the study has no further one.
@@ -238,7 +238,7 @@ def proposal_parts(proposal: Proposal) -> list[Part]:
     return [*tables, f"{count(len(proposal.runs), 'run')}, {proposal.hours:.2g} {proposal.unit}.", *proposal.instead]
 
 
-def _run_words(step: Step, study: Study) -> str:
+def _run_words(step: ChosenRuns, study: Study) -> str:
     """'seeds 5 to 9 of its 2 cells', or 'mask 75 %, samples 16k, seeds 5 to 9'."""
     low, high = step.seeds[0], step.seeds[-1]
     seeds = f"seed {low}" if low == high else f"seeds {low} to {high}"
@@ -258,7 +258,7 @@ def study_with(proposal: Proposal) -> str:
     """The text of the study file with these runs beside its own: a grid for each cell that has more seeds."""
     names = [axis.name for axis in proposal.study.axes if axis.name != "seed"]
     seeds: dict[str, set[int]] = {}
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[str, Mapping[str, Any]] = {}
     for run in proposal.runs:
         at = {name: _plain(getattr(run.settings, name)) for name in names}
         seeds.setdefault(repr(at), set()).add(run.settings.seed)

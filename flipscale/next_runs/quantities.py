@@ -29,7 +29,7 @@ parameters that the runs do not determine make every run look equally good."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A quantity of a study."""
 
     name: str
@@ -43,7 +43,7 @@ class Asked:
     unit: str = ""
     falls: bool = False
     """Whether a larger value on that scale is a smaller one to people."""
-    contrast: "Contrast | None" = None
+    contrast: "SeedContrast | None" = None
     fit: Fit | None = None
     """The law, where it is about one."""
 
@@ -60,7 +60,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class SeedContrast:
     """Cells compared seed by seed."""
 
     runs: frozenset[str]
@@ -71,7 +71,7 @@ class Contrast:
     """Within which sides count as level; None where no claim of level is possible."""
 
 
-def claim_of(judged: JudgedClaim, claims: StudyClaims) -> Asked:
+def claim_of(judged: JudgedClaim, claims: StudyClaims) -> Question:
     """A claim of the study. ResultsError where its runs gave no interval."""
     name, estimate = judged.claim.name, judged.difference
     if estimate is None:
@@ -82,7 +82,7 @@ def claim_of(judged: JudgedClaim, claims: StudyClaims) -> Asked:
     return _contrast(name, estimate, judged.runs, judged.unit, moments=moments, margin=claims.margin)
 
 
-def speedup_of(curve: Curve, name: str) -> Asked:
+def speedup_of(curve: Curve, name: str) -> Question:
     """The speed-up of an arm. ResultsError where its curves give none."""
     if curve.speedup is None or curve.sides is None:
         raise ResultsError(f"The speed-up of {name}: {curve.why}.")
@@ -97,7 +97,7 @@ def _contrast(
     *,
     moments: Moments | None = None,
     margin: float | None = None,
-) -> Asked:
+) -> Question:
     """A difference or a ratio over seeds, by its corrected interval. ResultsError where it has none."""
     corrected = estimate.corrected
     ends = (corrected.interval if corrected else None) or estimate.interval
@@ -117,9 +117,9 @@ def _contrast(
 
     sd = error * math.sqrt(estimate.n)
     family = (corrected.of, corrected.looks) if corrected else (1, 1)
-    contrast = Contrast(frozenset(runs), estimate.n, Design(sd, prior_df, *family), margin)
+    contrast = SeedContrast(frozenset(runs), estimate.n, Design(sd, prior_df, *family), margin)
     quantity = Quantity(np.array([[error**2]]), np.ones(1))
-    return Asked(name, value, (high - low) / 2, quantity, words, "" if estimate.ratio else unit, contrast=contrast)
+    return Question(name, value, (high - low) / 2, quantity, words, "" if estimate.ratio else unit, contrast=contrast)
 
 
 def law_covariance(fit: Fit) -> Array:
@@ -130,7 +130,7 @@ def law_covariance(fit: Fit) -> Array:
     return np.asarray(np.linalg.inv(jacobian.T @ jacobian / fit.spread**2 + prior), dtype=np.float64)
 
 
-def parameter_of(fit: Fit, name: str, of: str) -> Asked:
+def parameter_of(fit: Fit, name: str, of: str) -> Question:
     """A parameter of a law. ResultsError where the law has none of that name."""
     if name not in fit.law.parameters:
         raise ResultsError(f"{fit.law.formula} has no {name!r}: {did_you_mean(name, fit.law.parameters)}.")
@@ -144,10 +144,10 @@ def parameter_of(fit: Fit, name: str, of: str) -> Asked:
 
     ends = [fit.law.values(np.where(gradient > 0, end, theta))[name] for end in (theta[place], theta[place] + 1e-3)]
     asked = f"{name} of {fit.law.formula}{of}"
-    return Asked(asked, float(theta[place]), _half(quantity), quantity, words, falls=ends[1] < ends[0], fit=fit)
+    return Question(asked, float(theta[place]), _half(quantity), quantity, words, falls=ends[1] < ends[0], fit=fit)
 
 
-def forecast_of(forecast: Forecast, of: str) -> Asked:
+def forecast_of(forecast: Forecast, of: str) -> Question:
     """A law at a place without runs."""
     fit = forecast.fit
     x = np.array([[forecast.at[name] for name in fit.x]])
@@ -161,7 +161,7 @@ def forecast_of(forecast: Forecast, of: str) -> Asked:
 
     falls = bool(response.accuracy) and response.link == "logit"
     name = f"forecast of {fit.y}{of}"
-    return Asked(name, float(value[0]), _half(quantity), quantity, words, falls=falls, fit=fit)
+    return Question(name, float(value[0]), _half(quantity), quantity, words, falls=falls, fit=fit)
 
 
 def _half(quantity: Quantity) -> float:

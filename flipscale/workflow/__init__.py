@@ -18,6 +18,7 @@ drawn.py     figures, and the page
 compared.py  the comparison of arms
 two_studies.py  study against study
 fitted.py    scaling laws
+proposed.py  what to run next
 accounts.py  the hours spent
 machine_health.py   what this machine has and lacks
 verbs.py     each of them as a function of a study: `from flipscale import plan, fit`

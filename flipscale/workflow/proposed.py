@@ -11,7 +11,7 @@ from flipscale.fit import Fit, allocate, forecast, graded, group_name, in_groups
 from flipscale.fit import fit as fit_law
 from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.next_runs import Proposal, Rung, propose
-from flipscale.next_runs.quantities import Asked, claim_of, forecast_of, parameter_of, speedup_of
+from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
 from flipscale.plan import plan_at
 from flipscale.run import read_timings
 from flipscale.settings import Settings
@@ -33,7 +33,7 @@ def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[st
 
 
 def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]) -> Rung:
-    """The best model and samples for a budget of training FLOPs, by the law whose forecast there is best.
+    """The best model and samples for a budget of training FLOPs, by the law whose forecast expected is best.
 
     ResultsError where no law of the study is one of size and samples.
     """
@@ -46,7 +46,7 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
         try:
             law: Fit = fit_law(part, x=variables_of(part, y), y=y, group=values)
             best = allocate(law, flops)
-            there = forecast(
+            expected = forecast(
                 part, law.law.name, x=law.x, y=y, at={SIZE: best.size, SAMPLES: best.samples}, group=values
             )
         except ResultsError as error:
@@ -57,20 +57,20 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
             model: plan_at(opened.study, at | {"model": model, "samples": 1000}).cells[0].cost.flops_per_sample
             for model in models
         }
-        found.append(Rung(group_name(values), at, best, there, graded(there), sizes))
+        found.append(Rung(group_name(values), at, best, expected, graded(expected), sizes))
     if not found:
         raise ResultsError(" ".join(["No law of this study says how a budget is best spent.", *why]))
     lower = not found[0].forecast.fit.rows.response.accuracy
     return (min if lower else max)(found, key=lambda rung: rung.forecast.value)
 
 
-def _undecided(comparison: Comparison) -> list[Asked]:
+def _undecided(comparison: Comparison) -> list[Question]:
     """The undecided claims of a study; of one without claims, the speed-ups of its arms."""
     found, why = [], []
     claims = comparison.stated
-    asked: list[Callable[[], Asked]]
+    asked: list[Callable[[], Question]]
     if claims:
-        asked = [partial(claim_of, one, claims) for one in claims.claims if one.verdict is Verdict.UNDECIDED]
+        asked = [partial(claim_of, claim, claims) for claim in claims.claims if claim.verdict is Verdict.UNDECIDED]
     else:
         curves = [curve for curve in comparison.curves if curve.x == comparison.costs[0]]
         asked = [partial(speedup_of, curve, curve.arm) for curve in curves]
@@ -84,7 +84,7 @@ def _undecided(comparison: Comparison) -> list[Asked]:
     return found
 
 
-def _named(opened: OpenStudy, of: str) -> list[Asked]:
+def _named(opened: OpenStudy, of: str) -> list[Question]:
     word, _, rest = of.partition(" ")
     claims = [claim.name for claim in opened.study.claims]
     if word == "forecast":
@@ -97,18 +97,18 @@ def _named(opened: OpenStudy, of: str) -> list[Asked]:
             raise ResultsError(f"There is no arm {arm!r}: {did_you_mean(arm, curves)}.")
         return [speedup_of(curves[arm], arm)]
     if of in claims and (judged := compare_study(opened).comparison.stated):
-        return [claim_of(one, judged) for one in judged.claims if one.claim.name == of]
+        return [claim_of(claim, judged) for claim in judged.claims if claim.claim.name == of]
     if rest.startswith("of "):
         return [_parameter(opened, word, _settings(rest.removeprefix("of ")))]
     raise ResultsError(f"--for {of!r}: {did_you_mean(of, claims) + '; or ' if claims else ''}{HOW}.")
 
 
-def _settings(text: str) -> dict[str, Any]:
+def _settings(text: str) -> dict[str, object]:
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
     return {name.strip(): plain_value(value.strip()) for name, _, value in pairs}
 
 
-def _group(opened: OpenStudy, at: Mapping[str, Any]) -> tuple[dict[str, Any], Any, str]:
+def _group(opened: OpenStudy, at: Mapping[str, object]) -> tuple[dict[str, object], Any, str]:
     """The one group of runs, with a law of its own, that these settings name: its values, rows and score."""
     results = model_sizes(study_results(opened).table)
     groups = list(in_groups(results, groups_of(results, opened.axes)))
@@ -124,19 +124,19 @@ def _group(opened: OpenStudy, at: Mapping[str, Any]) -> tuple[dict[str, Any], An
     return *chosen[0], pick_score(results, opened.study.score)
 
 
-def _usual(opened: OpenStudy) -> dict[str, Any]:
+def _usual(opened: OpenStudy) -> dict[str, object]:
     """The values of the axes at the base, or of the first cell where the base says nothing."""
     axes = [name for name in opened.axes if name != "seed"]
     return {name: opened.study.base.get(name, getattr(opened.study.cells[0], name)) for name in axes}
 
 
-def _parameter(opened: OpenStudy, name: str, at: Mapping[str, Any]) -> Asked:
+def _parameter(opened: OpenStudy, name: str, at: Mapping[str, object]) -> Question:
     values, part, y = _group(opened, at)
     law: Fit = fit_law(part, x=variables_of(part, y), y=y, group=values)
     return parameter_of(law, name, f", {group_name(values)}")
 
 
-def _forecast(opened: OpenStudy, at: Mapping[str, Any]) -> Asked:
+def _forecast(opened: OpenStudy, at: Mapping[str, object]) -> Question:
     values, part, y = _group(opened, at)
     planned = plan_at(opened.study, {**_usual(opened), **at})
     where = {
