@@ -244,11 +244,15 @@ def _run_words(step: ChosenRuns, study: Study) -> str:
     seeds = f"seed {low}" if low == high else f"seeds {low} to {high}"
     if step.asked.contrast is not None:
         return f"{seeds} of its {len({_seedless(run.settings) for run in step.runs})} cells"
-    settings = step.runs[0].settings
-    varied = [axis.name for axis in study.axes if axis.name not in ("seed", *step.asked.group)]
-    return ", ".join(
-        [*(setting_words(name, setting_value(getattr(settings, name)), study.labels) for name in varied), seeds]
-    )
+    settings, base = step.runs[0].settings, study.base
+    named = [
+        axis.name
+        for axis in study.axes
+        if axis.name not in ("seed", *step.asked.group)
+        and (axis.name == "samples" or base.get(axis.name, ...) != getattr(settings, axis.name))
+    ]
+    words = [setting_words(name, setting_value(getattr(settings, name)), study.labels) for name in named]
+    return ", ".join([*words, seeds])
 
 
 # As a study file

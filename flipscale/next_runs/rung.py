@@ -57,10 +57,10 @@ def rung_parts(rung: Rung) -> list[Part]:
     """The best use of the budget, the models near it, and why it is refused if it is."""
     best = rung.allocation
     ends = best.size_interval
-    interval = f" (95 % CI {short(ends[0])} to {short(ends[1])})" if ends else ", which has no interval"
+    interval = f" (95 % CI {short(ends[0])} to {short(ends[1])})" if ends else " (no CI)"
     said = (
-        f"Of {best.flops:.3g} FLOPs the law of {rung.group} gives the best model {short(best.size)} FLOPs a "
-        f"sample{interval} and {short(best.samples)} samples; {best.extrapolation:.2g} times the largest run."
+        f"The law of {rung.group} spends {best.flops:.3g} FLOPs best on a model of {short(best.size)} FLOPs a sample"
+        f"{interval} and {short(best.samples)} samples, {best.extrapolation:.2g} times the largest run."
     )
     accuracy = rung.forecast.fit.rows.response.accuracy
     values = (rung.forecast.value, rung.forecast.low, rung.forecast.high)
