@@ -337,8 +337,8 @@ def test_a_probe_times_the_shapes_of_a_study_and_the_ledger_sums_what_was_spent(
     ledger = json.loads(flipscale("status", "--spent", "--json", cwd=tmp_path).stdout)
     rows = {(row["arm"], row["state"]): row for row in ledger["rows"]}
     assert {key: row["runs"] for key, row in rows.items()} == {
-        ("mask_ratio=0", "finished"): 4,
-        ("mask_ratio=0.5", "finished"): 4,
+        ("no mask", "finished"): 4,
+        ("mask 50 %", "finished"): 4,
         ("probe", "finished"): 1,
     }
     assert ledger["totals"][0]["spent"] == pytest.approx(sum(row["spent"] for row in rows.values()))

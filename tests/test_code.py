@@ -171,6 +171,7 @@ CHANGES_NO_RESULT = {
     "plain_files",
     "plan",
     "devices",
+    "kinds",
     "launch",
     "timing",
 }

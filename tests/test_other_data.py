@@ -1,5 +1,6 @@
 """Scores belong to the data that they were measured on: a set whose content changed under its name is named."""
 
+import csv
 import gzip
 import io
 import json
@@ -54,6 +55,11 @@ def exchange(root: Path, first: str, second: str) -> None:
     (root / "other").rename(root / second)
 
 
+def column_of(table: Path, name: str) -> list[str]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
 def lines(said: str, word: str) -> list[str]:
     return [line for line in said.splitlines() if word in line]
 
@@ -74,9 +80,7 @@ def test_a_set_that_is_added_after_training_is_scored_and_nothing_is_trained(tmp
     assert {path: (run / path).read_bytes() for run in runs for path in kept} == kept
     assert not lines(flipscale("plan", *where, cwd=tmp_path).stdout, "to score")
     flipscale("collect", *where, "--no-mlflow", cwd=tmp_path)
-    table = (tmp_path / "results" / "colour" / "results.csv").read_text().splitlines()
-    column = table[0].split(",").index("two.zero_shot_top1")
-    first = [row.split(",")[column] for row in table[1:]]
+    first = column_of(tmp_path / "results/colour/results.csv", "two.zero_shot_top1")
     assert all(first)
 
     exchange(tmp_path / "two", "red", "blue")
@@ -84,8 +88,7 @@ def test_a_set_that_is_added_after_training_is_scored_and_nothing_is_trained(tmp
     assert WARNING in said
     assert "submitted 4 runs to local (4 of them trained, and only scored)" in said
     flipscale("collect", *where, "--no-mlflow", cwd=tmp_path)
-    table = (tmp_path / "results" / "colour" / "results.csv").read_text().splitlines()
-    again = [row.split(",")[column] for row in table[1:]]
+    again = column_of(tmp_path / "results/colour/results.csv", "two.zero_shot_top1")
     assert [float(one) + float(other) for one, other in zip(first, again, strict=True)] == [1.0] * 4
 
     shutil.move(tmp_path / "two", tmp_path / "moved")

@@ -36,6 +36,7 @@ FIGURE_NAMES = (
     "accuracy_vs_flops",
     "accuracy_vs_hours",
     "speedup",
+    "speedup_over_scores",
     "scaling_axes",
     "scaling_curves",
     "mask_ratios",

@@ -4,16 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pandas as pd
+
 from flipscale.collect import is_setting
 from flipscale.compare import Comparison, Verdict, pick_score
+from flipscale.compare.columns import settings_named
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit import Fit, allocate, forecast, graded, group_name, in_groups
+from flipscale.fit import Fit, allocate, column, forecast, graded, group_name, in_groups, isoflop
 from flipscale.fit import fit as fit_law
-from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, model_sizes, variables_of
+from flipscale.fit.best import has_budgets
+from flipscale.fit.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.next_runs import Proposal, Rung, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
 from flipscale.plan import plan_at
 from flipscale.run import read_timings
+from flipscale.scores import lower_is_better
 from flipscale.settings import Settings
 from flipscale.study.expression import plain_value
 from flipscale.workflow.compared import compare_study
@@ -44,24 +49,37 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
     )
     for values, part in in_groups(results, groups_of(results, opened.axes)):
         try:
-            law: Fit = fit_law(part, x=variables_of(part, y), y=y, group=values)
-            best = allocate(law, flops)
-            expected = forecast(
-                part, law.law.name, x=law.x, y=y, at={SIZE: best.size, SAMPLES: best.samples}, group=values
-            )
+            law = fit_law(part, x=variables_of(part, y), y=y, group=values)
+            size, ends, source = _best_size(part, law, y, flops)
+            at = {SIZE: size, SAMPLES: flops / size}
+            score = forecast(part, law.law.name, x=law.x, y=y, at=at, group=values)
         except ResultsError as error:
             why.append(f"{group_name(values)}: {error}")
             continue
-        at = {name: value for name, value in _usual(opened).items() if name not in ("model", "samples")} | dict(values)
+        settings = {name: value for name, value in _usual(opened).items() if name not in ("model", "samples")}
+        settings |= values
         sizes = {
-            model: plan_at(opened.study, at | {"model": model, "samples": 1000}).cells[0].cost.flops_per_sample
+            model: plan_at(opened.study, settings | {"model": model, "samples": 1000}).cells[0].cost.flops_per_sample
             for model in models
         }
-        found.append(Rung(group_name(values), at, best, expected, graded(expected), sizes))
+        name = settings_named(opened.study.labels)(values)
+        found.append(Rung(name, settings, flops, size, ends, source, score, graded(score), sizes))
     if not found:
         raise ResultsError(" ".join(["No law of this study says how a budget is best spent.", *why]))
     lower = not found[0].forecast.fit.rows.response.accuracy
     return (min if lower else max)(found, key=lambda rung: rung.forecast.value)
+
+
+def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[float, tuple[float, float] | None, str]:
+    """The best FLOPs a sample for a budget, its CI, and what it was read from: the best sizes of smaller budgets where
+    the runs have budgets, or else the law."""
+    if not has_budgets(column(part, SIZE), column(part, BUDGET)):
+        best = allocate(law, flops)
+        return best.size, best.size_interval, f"the law {law.law.name}"
+    error_of = y if lower_is_better(y) else f"1 - {y}"
+    growth = isoflop(part, x=SIZE, y=error_of, budget=BUDGET)
+    low, high = growth.band({BUDGET: [flops]})
+    return float(growth.predict({BUDGET: [flops]})[0]), (float(low[0]), float(high[0])), "the best sizes of its budgets"
 
 
 def _undecided(comparison: Comparison) -> list[Question]:
