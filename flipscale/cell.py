@@ -96,7 +96,7 @@ def value_words(value: object) -> str:
     text = short(value)
     if text == "null":
         return "none"
-    options = text.removeprefix("(").removesuffix(")")
+    options = text[1:-1] if text.startswith("(") else text
     return re.sub(r"(\w+)=", lambda option: option[1].replace("_", " ") + " ", options)
 
 

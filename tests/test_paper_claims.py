@@ -350,6 +350,6 @@ def test_the_law_of_more_data_is_steeper(tmp_path: Path, capsys: pytest.CaptureF
     """By the second command of the header of scaling_laws: the error's odds as a power of compute, by unique pairs."""
     one = paper_study("scaling_laws")
     assert run_command(one, "fit [^ ]+ --law odds-power", tmp_path) == 0
-    exponents = [float(found) for found in re.findall(r"^  a +(\S+)", capsys.readouterr().out, re.MULTILINE)]
+    exponents = [float(found) for found in re.findall(r"^a +(\S+)", capsys.readouterr().out, re.MULTILINE)]
     assert len(exponents) == 3
     assert exponents == sorted(exponents)
