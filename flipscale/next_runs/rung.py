@@ -9,7 +9,7 @@ from flipscale.fit import Forecast, Graded
 from flipscale.tables import Part, PrintedTable
 from flipscale.words import percent, short
 
-SPANS = 10.0
+WIDEST = 10.0
 """A best size whose CI spans more than this factor is not determined: models differ by less."""
 
 NEAR = 2.0
@@ -47,8 +47,10 @@ class Rung:
     @property
     def refusal(self) -> str:
         """Why no study is written; '' where it can be."""
-        if self.size_interval is None or self.size_interval[1] > SPANS * self.size_interval[0]:
-            return f"The best size is not determined: its 95 % CI spans more than a factor of {SPANS:g}, or has no end."
+        if self.size_interval is None or self.size_interval[1] > WIDEST * self.size_interval[0]:
+            return (
+                f"The best size is not determined: its 95 % CI spans more than a factor of {WIDEST:g}, or has no end."
+            )
         if self.graded.refused:
             return f"The forecast of the score is too poor: {'; '.join(map(str, self.graded.doubts))}."
         if not self.models:
