@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
@@ -388,7 +388,10 @@ def plan_at(study: Study, at: Values) -> Plan:
             raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
         wrong: list[str] = []
         given = plain_value(value) if isinstance(value, str) else value
-        read = SETTINGS[name].read(given, (), lambda _, what, wrong=wrong: wrong.append(what))  # type: ignore[misc]
+        if is_dataclass(given):  # A record of the study's own is read already.
+            read = given
+        else:
+            read = SETTINGS[name].read(given, (), lambda _, what, wrong=wrong: wrong.append(what))  # type: ignore[misc]
         if wrong:
             raise PlanError(f"{name}: {wrong[0]}.")
         axes.append(Axis(name, (read,)))

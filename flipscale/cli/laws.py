@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
 from flipscale.cli.output import print_json, terminal_width
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from flipscale.fit import Fit, Forecast, Options
     from flipscale.fit.of_study import StudyFits
-    from flipscale.study import Study
     from flipscale.workflow.opened import OpenStudy
     from flipscale.workflow.results import StudyResults
 
@@ -186,10 +185,11 @@ def _points(args: argparse.Namespace) -> list[dict[str, float]]:
 
 def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast]":
     """A forecast for each group of the study's axes that `at` leaves open, at the cost of the run that it names."""
+    from flipscale.collect import axis_values, is_setting
     from flipscale.errors import ResultsError
     from flipscale.fit import forecast as forecast_one
     from flipscale.fit import group_name, in_groups
-    from flipscale.fit.of_study import SAMPLES, SIZE, groups_of, model_sizes, variables_of
+    from flipscale.fit.of_study import groups_of, model_sizes, variables_of, variables_of_run
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
 
@@ -199,14 +199,11 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     found: list[Forecast] = []
     none: dict[str, str] = {}
     for values, part in in_groups(results, groups_of(results, opened.axes)):
-        settings = {name: _setting(study, name, value) for name, value in values.items()}
-        if any(name in asked and not _same(settings[name], asked[name]) for name in settings):
+        settings = axis_values(study, values)
+        if any(name in asked and not is_setting(settings[name], asked[name]) for name in settings):
             continue
         planned = plan_at(study, {**settings, **asked})
-        where = {
-            SIZE: planned.cells[0].cost.flops_per_sample,
-            SAMPLES: sum(run.cost.samples_seen for run in planned.runs),  # its own and its parents'
-        }
+        where = variables_of_run(planned.cells[0], {run.id: run for run in planned.runs})
         try:
             x = args.x or variables_of(part, y)
             found.append(forecast_one(part, args.law, x=x, y=y, at=where, group=values, options=_options(args)))
@@ -287,19 +284,6 @@ def _options(args: argparse.Namespace) -> "Options":
         delta=args.delta,
         draws=args.draws,
     )
-
-
-def _setting(study: "Study", name: str, value: Any) -> Any:
-    """The value of an axis that its column in the results writes as `value`."""
-    from flipscale.collect import setting_value
-
-    axis = next(axis for axis in study.axes if axis.name == name)
-    return next((choice for choice in axis.values if _same(setting_value(choice), value)), value)
-
-
-def _same(value: Any, other: Any) -> bool:
-    """Whether two values of a setting are equal; one that is missing is None or NaN."""
-    return bool(value == other) or (value is None and other != other)
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:

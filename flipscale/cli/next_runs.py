@@ -14,7 +14,7 @@ def next_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--budget", metavar="HOURS", help="core-hours or GPU-hours that the runs may take")
-    asked.add_argument("--rung", metavar="FLOPS", help="train what the study's law says is best for so many FLOPs")
+    asked.add_argument("--rung", metavar="FLOPS", help="the model and samples on which these FLOPs are best spent")
     what = "what they should tell: a claim's name, 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of ...'"
     parser.add_argument("--for", dest="of", metavar="WHAT", help=f"{what} (the undecided claims)")
     parser.add_argument("--add", action="append", default=[], metavar="AXIS=VALUE,...", help="more values of an axis")

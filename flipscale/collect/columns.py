@@ -1,5 +1,6 @@
 """Every column of results.csv: the only list of them. Nothing heavy is needed to know it."""
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from flipscale.identity import dataset_name, show_setting
@@ -133,6 +134,15 @@ def is_setting(value: object, in_table: object) -> bool:
     """Whether a table holds this value of a setting: none is missing there."""
     held = setting_value(value)
     return bool(held == in_table) or (held is None and in_table != in_table)
+
+
+def axis_values(study: Study, in_table: Mapping[str, object]) -> dict[str, object]:
+    """The values of axes that a table of the study holds as these."""
+    axes = {axis.name: axis.values for axis in study.axes}
+    return {
+        name: next((choice for choice in axes[name] if is_setting(choice, held)), held)
+        for name, held in in_table.items()
+    }
 
 
 def baseline_of(study: Study) -> dict[str, str | int | float | None]:

@@ -22,6 +22,7 @@ from flipscale.fit.fitting import fit
 from flipscale.fit.isoflop import isoflop
 from flipscale.fit.record import allocation_json, fit_json
 from flipscale.fit.rows import STANDS_FOR, column, group_name, in_groups
+from flipscale.plan import Run
 from flipscale.scores import is_open_ended, lower_is_better
 from flipscale.tables import as_text
 from flipscale.words import by_reason, count
@@ -132,6 +133,18 @@ def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
     """The axes whose values each have a law of their own: all but the seed and those that its variables stand for."""
     inside = (*STANDS_FOR, "seed")
     return [name for name in axes if name in results and name not in inside and results[name].nunique(dropna=False) > 1]
+
+
+def variables_of_run(run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
+    """What a planned run has of FLOPs per sample and samples seen, those of its parents included.
+
+    runs: by id, its parents among them.
+    """
+    line, seen = [run], 0
+    while line:
+        seen += line[-1].cost.samples_seen
+        line.extend(runs[parent] for parent in line.pop().parents)
+    return {SIZE: float(run.cost.flops_per_sample), SAMPLES: float(seen)}
 
 
 def variables_of(results: pd.DataFrame, y: str) -> list[str]:

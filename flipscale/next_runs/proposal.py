@@ -9,7 +9,7 @@ import yaml
 
 from flipscale.cell import setting_words
 from flipscale.collect import is_setting, setting_value
-from flipscale.fit.of_study import SAMPLES, SIZE
+from flipscale.fit.of_study import variables_of_run
 from flipscale.kinds import Compute
 from flipscale.next_runs.choice import Candidate, Quantity, choose
 from flipscale.next_runs.quantities import Question
@@ -150,9 +150,8 @@ def _of_law(place: int, asked: Question, runs: Mapping[str, Run], finished: Mapp
     for run in runs.values():
         if run.cell is None or run.id in finished or not _in_group(run.settings, fit.group):
             continue
-        seen = run.cost.samples_seen + sum(runs[parent].cost.samples_seen for parent in run.parents)
-        variables = {SIZE: run.cost.flops_per_sample, SAMPLES: seen}
-        x = np.array([[float(variables[name]) for name in fit.x]])
+        variables = variables_of_run(run, runs)
+        x = np.array([[variables[name] for name in fit.x]])
         jacobian = fit.law.evaluate(fit.solution.theta, x)[1][0]
         found.append(Candidate(place, jacobian, fit.spread**2, (run.id,)))
     return found
@@ -264,7 +263,7 @@ def study_with(proposal: Proposal) -> str:
     seeds: dict[str, set[int]] = {}
     values: dict[str, Mapping[str, Any]] = {}
     for run in proposal.runs:
-        at = {name: _plain(getattr(run.settings, name)) for name in names}
+        at = {name: getattr(run.settings, name) for name in names}
         seeds.setdefault(repr(at), set()).add(run.settings.seed)
         values[repr(at)] = at
     added = [{name: [value] for name, value in at.items()} | {"seed": sorted(seeds[key])} for key, at in values.items()]
@@ -279,7 +278,8 @@ def with_grids(study: Study, added: Sequence[Mapping[str, list[Any]]], words: st
         name: {axis.name: [_plain(value) for value in axis.values] for axis in _with_seeds(axes, study)}
         for name, axes in study.grids.items()
     }
-    grids |= {f"next {number}": grid for number, grid in enumerate(added, 1)}
+    for number, grid in enumerate(added, 1):
+        grids[f"next {number}"] = {name: [_plain(value) for value in values] for name, values in grid.items()}
     axes: dict[str, list[Any]] = {}
     for grid in grids.values():
         for name, of_axis in grid.items():

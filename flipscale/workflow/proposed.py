@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import is_setting
+from flipscale.collect import axis_values, is_setting
 from flipscale.compare import Comparison, Verdict, pick_score
 from flipscale.compare.columns import settings_named
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit import Fit, allocate, column, forecast, graded, group_name, in_groups, isoflop
 from flipscale.fit import fit as fit_law
 from flipscale.fit.best import has_budgets
-from flipscale.fit.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
+from flipscale.fit.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of, variables_of_run
 from flipscale.next_runs import Proposal, Rung, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
 from flipscale.plan import plan_at
@@ -38,7 +38,7 @@ def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[st
 
 
 def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]) -> Rung:
-    """The best model and samples for a budget of training FLOPs, by the law whose forecast expected is best.
+    """The best model and samples for a budget of training FLOPs, by the law whose forecast of the score is best.
 
     ResultsError where no law of the study is one of size and samples.
     """
@@ -57,7 +57,7 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
             why.append(f"{group_name(values)}: {error}")
             continue
         settings = {name: value for name, value in _usual(opened).items() if name not in ("model", "samples")}
-        settings |= values
+        settings |= axis_values(opened.study, values)
         sizes = {
             model: plan_at(opened.study, settings | {"model": model, "samples": 1000}).cells[0].cost.flops_per_sample
             for model in models
@@ -157,9 +157,6 @@ def _parameter(opened: OpenStudy, name: str, at: Mapping[str, object]) -> Questi
 def _forecast(opened: OpenStudy, at: Mapping[str, object]) -> Question:
     values, part, y = _group(opened, at)
     planned = plan_at(opened.study, {**_usual(opened), **at})
-    where = {
-        SIZE: planned.cells[0].cost.flops_per_sample,
-        SAMPLES: sum(run.cost.samples_seen for run in planned.runs),
-    }
+    where = variables_of_run(planned.cells[0], {run.id: run for run in planned.runs})
     found = forecast(part, x=variables_of(part, y), y=y, at=where, group=values)
     return forecast_of(found, " at " + ", ".join(f"{name}={value}" for name, value in at.items()))
