@@ -180,27 +180,3 @@ def time_unit(longest: float) -> tuple[str, float]:
 def memory(size: float) -> str:
     """A size in bytes: 512 MB, 24 GB."""
     return _scaled(size, 3, ((1e12, " TB"), (1e9, " GB"), (1e6, " MB"), (1e3, " kB")), " B")
-
-
-# Intervals
-
-
-def interval(low: str, high: str, comparisons: int = 1, seeds: int | None = None) -> str:
-    """'95 % CI 1.18 to 1.64, corrected for 14 comparisons, 3 seeds', from its ends in words."""
-    return _interval(f"{low} to {high}", comparisons, seeds)
-
-
-def ratio_interval(low: float, high: float, comparisons: int = 1, seeds: int | None = None) -> str:
-    """The same for a ratio: '95 % CI below 1.64' if it is open at 0, '95 % CI above 1.18' if open at infinity."""
-    if math.isinf(high):
-        return _interval(f"above {times(low)}" if low > 0 else "open on both sides", comparisons, seeds)
-    return _interval(f"{times(low)} to {times(high)}" if low > 0 else f"below {times(high)}", comparisons, seeds)
-
-
-def _interval(ends: str, comparisons: int, seeds: int | None) -> str:
-    parts = [f"95 % CI {ends}"]
-    if comparisons > 1:
-        parts.append(f"corrected for {comparisons} comparisons")
-    if seeds is not None:
-        parts.append(count(seeds, "seed"))
-    return ", ".join(parts)

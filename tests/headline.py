@@ -1,14 +1,13 @@
 """What README says of the headline study, from its results files."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flipscale.collect import read_results
 from flipscale.study import read_study
-from flipscale.words import fixed, ratio_interval, short, times
+from flipscale.words import fixed, short, times
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,8 +55,11 @@ def _told(curve: Mapping[str, Any]) -> str:
     found = curve["speedup"]
     low, high = found["interval_corrected"]
     unsure = "" if found["p_corrected"] <= 0.05 else ", not significant"
-    ci = ratio_interval(low or 0.0, math.inf if high is None else high)
-    return f"{'at least ' if found.get('at_least') else ''}{times(found['value'])}x ({ci}{unsure})"
+    if high is None:
+        ends = f"above {times(low)}" if low else "open on both sides"
+    else:
+        ends = f"{times(low)} to {times(high)}" if low else f"below {times(high)}"
+    return f"{'at least ' if found.get('at_least') else ''}{times(found['value'])}x (95 % CI {ends}{unsure})"
 
 
 def _split(curve: Mapping[str, Any]) -> str:

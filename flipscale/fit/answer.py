@@ -17,7 +17,7 @@ SCREEN_LINES = 20
 """The most lines of the screen."""
 
 SPELLED_OUT = 3
-"""The sentence that answers gives each law's exponent for so many laws; of more, the smallest and the largest."""
+"""The sentence that answers gives the exponents of up to this many laws; of more, the smallest and the largest."""
 
 QUANTITIES = {
     "flops_per_sample": "FLOPs a sample",

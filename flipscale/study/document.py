@@ -240,7 +240,7 @@ class _Reader:
                     else:
                         self.complaints.add(here, "'<<' merges a mapping; give it an alias of one")
                 continue
-            self._check(key, here)
+            key = self._checked(key, here)
             if key in first:
                 self.complaints.add(here, f"'{key}' is given twice, first on line {first[key]}; keep one of them")
                 continue
@@ -249,15 +249,16 @@ class _Reader:
             items[key] = self.value(value_node, (*path, key), inside)
         return {**merged, **items}
 
-    def _check(self, text: str, here: Place) -> None:
-        """Complain about text that UTF-8 cannot hold or that steers a terminal; escapes in quotes can make both."""
-        if printable(text) != text:
+    def _checked(self, text: str, here: Place) -> str:
+        """The text as it can be printed, with a complaint where UTF-8 cannot hold it or where it steers a terminal:
+        escapes in quotes can make both."""
+        if (plain := printable(text)) != text:
             what = "half a character" if re.search("[\ud800-\udfff]", text) else "a control character"
-            self.complaints.add(here, f"{printable(text)!r} holds {what}; name files in UTF-8, and write it plainly")
+            self.complaints.add(here, f"{plain!r} holds {what}; name files in UTF-8, and write it plainly")
+        return plain
 
     def _scalar(self, node: yaml.ScalarNode, here: Place) -> Any:
-        text = _joined(str(node.value))
-        self._check(text, here)
+        text = self._checked(_joined(str(node.value)), here)
         if node.style is not None:
             return text  # quoted text stays text
         kind = node.tag.removeprefix("tag:yaml.org,2002:")

@@ -80,7 +80,7 @@ def test_the_answer_is_the_table_of_compare_s_screen(tmp_path: Path, name: str) 
     report = committed(name, tmp_path)
     page = report.path.read_text()
     answer = page[page.index('id="answer"') : page.index("</table>")]
-    table, _ = answer_table(report.evidence.comparison)
+    table, *_ = answer_table(report.evidence.comparison)
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", answer)]
     assert [tuple(map(html.unescape, row)) for row in rows[1:]] == list(table.rows)
 
