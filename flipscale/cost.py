@@ -31,7 +31,7 @@ from typing import Protocol
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept, resized_side
 from flipscale.devices import Hours, Rate, device, has_fused_attention, pairs_read
 from flipscale.errors import FlipscaleError
-from flipscale.settings import Reconstruction, Resources, Settings, WebDataset
+from flipscale.settings import FlipscaleTrainer, Reconstruction, Resources, Settings, Shapes, WebDataset
 
 NO_RESOURCES = Resources(device="cpu")
 
@@ -73,6 +73,12 @@ class Cost:
     def taking(self, hours: Hours) -> "Cost":
         """The same cost with these hours, for example measured ones."""
         return replace(self, gpu_hours=hours.about, gpu_hours_low=hours.low, gpu_hours_high=hours.high)
+
+    def over(self, samples: int) -> "Cost":
+        """The cost of the same training over this many samples, whole batches of it."""
+        share = samples / self.samples_seen
+        flops, steps = self.flops_per_sample * samples, round(self.steps * share)
+        return replace(self.taking(self.hours * share), samples_seen=samples, steps=steps, train_flops=flops)
 
 
 def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
@@ -215,6 +221,19 @@ def steps_of(settings: Settings) -> int:
     """Steps of the schedule: the samples over the batch size, to the nearest, halves up, and at least one of any."""
     batch = settings.batch_size
     return max(1, (2 * settings.samples + batch) // (2 * batch)) if settings.samples else 0
+
+
+def trunk_steps(settings: Settings) -> int:
+    """The first steps of a run that do not depend on where its schedule ends, so that runs of other lengths share them;
+    0 if there are none. They are all steps at a constant rate, before the cooldown.
+
+    Images that are drawn without a data_size are as many as the schedule sees, so each length has an order of its own.
+    """
+    is_endless = isinstance(settings.data, Shapes) and settings.data_size is None
+    is_child = settings.tuning is not None or settings.fine_tuning is not None
+    if settings.schedule == "cosine" or is_endless or is_child or not isinstance(settings.trainer, FlipscaleTrainer):
+        return 0
+    return max(0, steps_of(settings) - math.ceil(settings.cooldown / settings.batch_size))
 
 
 def scored_steps(settings: Settings) -> set[int]:

@@ -196,7 +196,7 @@ def _entry(study: str, arm: str, planned: Asked, folder: RunFolder, state: State
     # The prediction made when it was submitted: today's plan may know more.
     asked = folder.asked() or planned
     result = folder.result() or Result()  # Scores that are measured later do not change what training took.
-    took = _seconds_of(folder, glance, state, result)
+    took = _seconds_of(folder, glance, state, result, asked)
     hours = (result.devices or asked.resources.devices) / 3600
     predicted, low, high = _predicted(None if arm == PROBE_ARM else asked.cost)
     return LedgerEntry(
@@ -208,7 +208,7 @@ def _entry(study: str, arm: str, planned: Asked, folder: RunFolder, state: State
         predicted=predicted,
         low=low,
         high=high,
-        training=took.training * hours if result.gpu_hours is None else result.gpu_hours,
+        training=took.training * hours if result.own_gpu_hours is None else result.own_gpu_hours,
         evaluation=(result.evaluation_seconds or 0.0) * hours,
         lost=took.lost * hours,
         untimed=took.untimed,
@@ -229,22 +229,27 @@ class _RunSeconds(NamedTuple):
     """Failed attempts without a time."""
 
 
-def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result) -> _RunSeconds:
+def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result, asked: Asked) -> _RunSeconds:
     failures = folder.failures() if "failures.jsonl" in glance.files else []
     failed = [each.seconds for each in failures if each.seconds is not None or each.kind not in STOPPED]
     error = folder.error() if state is State.FAILED else None
     if error is not None and not error.noted:
         failed.append(error.seconds)
-    trained = _recorded_seconds(folder) if result.train_seconds is None else result.train_seconds
+    trained = _recorded_seconds(folder, asked) if result.train_seconds is None else result.train_seconds
+    if result.trunk:
+        trained -= result.trunk.train_seconds or 0.0
     if result == Result() and state is State.RUNNING and glance.holder and glance.holder.taken:
         trained = max(trained, time.time() - glance.holder.taken)
     lost = max(0.0, sum(filter(None, failed)) - _kept_seconds(trained, failures, result))
     return _RunSeconds(trained, lost, failed.count(None))
 
 
-def _recorded_seconds(folder: RunFolder) -> float:
-    """Training seconds up to the last record."""
-    return max((float(record.get("seconds") or 0.0) for record in folder.last_records()), default=0.0)
+def _recorded_seconds(folder: RunFolder, asked: Asked) -> float:
+    """Training seconds up to the last record, those of its trunk left out at its mean pace."""
+    last = max(folder.last_records(), key=lambda record: float(record.get("seconds") or 0.0), default={})
+    seconds, seen = float(last.get("seconds") or 0.0), int(last.get("samples_seen") or 0)
+    on_trunk = asked.trunk.samples if asked.trunk else 0
+    return seconds * max(0, seen - on_trunk) / seen if on_trunk and seen else seconds
 
 
 def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Result) -> float:

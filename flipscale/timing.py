@@ -178,6 +178,10 @@ class RunTime:
         """Wall time of the whole run in a worker that has started."""
         return self.start_seconds + self.train_seconds + self.evaluation_seconds
 
+    def of_share(self, share: float) -> "RunTime":
+        """The time of a run that trains only this share of its steps; it is scored at least at the end."""
+        return replace(self, train_seconds=share * self.train_seconds, gpu_hours=share * self.gpu_hours)
+
 
 def is_timed_by_steps(settings: Settings) -> bool:
     """Whether a few steps show how long the run takes: flipscale trains it, not a program of somebody else.

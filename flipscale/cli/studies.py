@@ -112,6 +112,8 @@ def plan(args: argparse.Namespace) -> int:
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
+    if planned.sharing:
+        print(planned.sharing)
     if unscored.runs:
         print(unscored.words)
     clock = wall_clock(planned, args.results)

@@ -115,6 +115,16 @@ COLUMNS: dict[str, Column] = {
 }
 """Every column of results.csv, in order: the only list of them. docs/results.md is made from it."""
 
+TRUNK_COLUMNS: dict[str, Column] = {
+    "own_samples_seen": Column(
+        "int", "samples", "samples_seen without those of its trunk, in tables with a trunk alone; empty: all of them"
+    ),
+    "own_gpu_hours": Column(
+        "float", "h", "gpu_hours without those of its trunk, in tables with a trunk alone; empty: all of them"
+    ),
+}
+"""Further columns of tables in which a run goes on from the trunk of another: what it trained itself."""
+
 _NAMES = list(COLUMNS)
 
 SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
@@ -153,7 +163,7 @@ def baseline_of(study: Study) -> dict[str, str | int | float | None]:
 def columns_as_markdown() -> str:
     """COLUMNS as a Markdown table, for docs/results.md."""
     lines = ["| column | kind | unit | meaning |", "|---|---|---|---|"]
-    lines += [f"| `{name}` | {c.kind} | {c.unit} | {c.meaning} |" for name, c in COLUMNS.items()]
+    lines += [f"| `{name}` | {c.kind} | {c.unit} | {c.meaning} |" for name, c in (COLUMNS | TRUNK_COLUMNS).items()]
     return "\n".join(lines) + "\n"
 
 

@@ -60,6 +60,9 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     of_sets = {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= {name: checked(value, "float", name, folder) for name, value in of_sets.items()}
     row |= _means(evaluation, row)
+    if result.trunk and result.samples_seen is not None:
+        row["own_samples_seen"] = result.samples_seen - (result.trunk.samples_seen or 0)
+        row["own_gpu_hours"] = result.own_gpu_hours
     return row, tuple(name for name in result.scores if name not in columns)
 
 
@@ -98,8 +101,8 @@ def _asked(run: Run, study: str) -> dict[str, object]:
         "parent": next(iter(run.parents), None),
         "patches": run.patches,
         "flops_per_sample": run.cost.flops_per_sample,
-        "train_flops": run.cost.train_flops,
-        "gpu_hours_predicted": run.cost.gpu_hours,
+        "train_flops": run.whole_cost.train_flops,
+        "gpu_hours_predicted": run.whole_cost.gpu_hours,
         "memory_bytes_predicted": run.cost.memory_bytes,
     }
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flipscale.cell import read_cell
-from flipscale.collect.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, ColumnKind
+from flipscale.collect.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, TRUNK_COLUMNS, ColumnKind
 from flipscale.collect.curves import CURVES_SCHEMA
 from flipscale.errors import DamagedFile, ResultsError, printable
 from flipscale.guard import is_name
@@ -86,7 +86,8 @@ def read_results(path: Path) -> pd.DataFrame:
     texts = dict(zip(header, zip(*(row for _, row in rows), strict=True), strict=True)) if rows else {}
     columns: dict[str, pd.Series[Any]] = {}
     for name in [*COLUMNS, *(name for name in header if name not in COLUMNS)]:
-        kind = COLUMNS[name].kind if name in COLUMNS else "float" if is_score(name) else "str"
+        known = COLUMNS.get(name) or TRUNK_COLUMNS.get(name)
+        kind = known.kind if known else "float" if is_score(name) else "str"
         columns[name] = _parsed(path, lines, texts.get(name, ("",) * len(rows)), name, kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     return pd.DataFrame(columns)

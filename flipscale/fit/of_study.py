@@ -142,7 +142,7 @@ def variables_of_run(run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
     """
     line, seen = [run], 0
     while line:
-        seen += line[-1].cost.samples_seen
+        seen += line[-1].whole_cost.samples_seen
         line.extend(runs[parent] for parent in line.pop().parents)
     return {SIZE: float(run.cost.flops_per_sample), SAMPLES: float(seen)}
 

@@ -48,7 +48,7 @@ class Request:
 
     @property
     def parents(self) -> Sequence[str]:
-        return () if self.only_scores else self.asked.parents
+        return () if self.only_scores else self.asked.after
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _flops_ahead(runs: Mapping[str, Run]) -> dict[str, float]:
     for run in reversed(list(runs.values())):
         # An evaluation costs no training, yet its parent is to come before it.
         ahead[run.id] = ahead.get(run.id, 0) + run.cost.train_flops + 1
-        for parent in run.parents:
+        for parent in run.after:
             ahead[parent] = max(ahead.get(parent, 0), ahead[run.id])
     return ahead
 
@@ -86,7 +86,7 @@ def _parents_first(ordered: Iterable[Run], runs: Mapping[str, Run]) -> list[Run]
     ordered_runs: dict[str, Run] = {}
 
     def add(run: Run) -> None:
-        for parent in run.parents:
+        for parent in run.after:
             if parent in runs and parent not in ordered_runs:
                 add(runs[parent])
         ordered_runs.setdefault(run.id, run)
@@ -168,7 +168,7 @@ def _simulated(runs: Collection[Run], workers: int, end: str) -> float:
     free = [start] * workers
     ended: dict[str, float] = {}
     for run in runs:
-        begins = max([free[0], *(ended[parent] for parent in run.parents if parent in ended)])
+        begins = max([free[0], *(ended[parent] for parent in run.after if parent in ended)])
         ended[run.id] = begins + seconds_of_run(run, end)
         heapq.heapreplace(free, ended[run.id])
     return max(ended.values(), default=0.0)

@@ -59,13 +59,15 @@ class RunProgress:
     """The names of the files in its folder."""
     name: str = ""
     """What distinguishes it in its study, as `plan.Run` has it."""
+    on_trunk: int = 0
+    """The first samples of `total`, which the run of its trunk trains."""
 
     @property
     def done(self) -> float:
         """The share that is done, 0 to 1."""
         if self.state is State.FINISHED or not self.total:  # an evaluation trains nothing
             return float(self.state is State.FINISHED)
-        return min(1.0, self.samples_seen / self.total)
+        return min(1.0, max(0, self.samples_seen - self.on_trunk) / (self.total - self.on_trunk))
 
     @property
     def seen(self) -> str:
@@ -73,6 +75,8 @@ class RunProgress:
         if SCORING_FILE in self.files and self.state is not State.FINISHED:
             return ", ".join(filter(None, ["trained, to be scored", self.quiet]))
         said = [f"{self.samples_seen:,} of {self.total:,} samples"] if self.samples_seen else []
+        if self.on_trunk:
+            said.append(f"the first {self.on_trunk:,} with its trunk")
         if self.loss is not None:
             said.append(f"loss {self.loss:.4f}")
         if self.images_per_second is not None:
@@ -171,9 +175,11 @@ def run_progress(
     says: str = "",
     files: Collection[str] = ("metrics.jsonl", "failures.jsonl"),
     name: str = "",
+    on_trunk: int = 0,
 ) -> RunProgress:
-    """How far the run is that will see `total` samples, by the end of its metrics.jsonl and, once finished, its result.
+    """How far the run is, by the end of its metrics.jsonl and, once finished, its result.
 
+    total: the samples that it will see, `on_trunk` of them with its trunk.
     files: the names of files that may be in its folder.
     """
     is_running = state is State.RUNNING
@@ -199,6 +205,7 @@ def run_progress(
         failure=error,
         files=frozenset(files),
         name=name,
+        on_trunk=on_trunk,
     )
 
 

@@ -424,7 +424,7 @@ def _begins_anew(runs: Mapping[str, Run], looks: Mapping[str, RunState], redo: R
     for run in runs.values():
         look = looks[run.id]
         asked = run.id in redo.ids or (redo.stale and run.id in code.differing)
-        if not asked and anew.keys().isdisjoint(run.parents):
+        if not asked and anew.keys().isdisjoint(run.after):
             continue
         if look.state in ACTIVE:
             why = "" if asked else " It starts from the weights of a run that is to be retrained."

@@ -110,8 +110,9 @@ class _Watched:
         seen = dict(self._ended)
         for run in self.runs:
             if (look := states.get(run.id)) is not None:
-                folder, total = run_folder(self.results, run.id), run.cost.samples_seen
-                seen[run.id] = run_progress(folder, look.state, total, look.says, look.files, run.name)
+                folder, total = run_folder(self.results, run.id), run.whole_cost.samples_seen
+                on_trunk = run.trunk.samples if run.trunk else 0
+                seen[run.id] = run_progress(folder, look.state, total, look.says, look.files, run.name, on_trunk)
         self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
         return [seen[run.id] for run in self.runs]
 
@@ -143,7 +144,11 @@ class _Watched:
             self._start = elapsed, done
         since, before = self._start
         pace = (done - before) / (elapsed - since) if done > before else 0.0
-        speed = sum((run.images_per_second or 0.0) * self.work[run.id] / run.total for run in running if run.total)
+        speed = sum(
+            (run.images_per_second or 0.0) * self.work[run.id] / (run.total - run.on_trunk)
+            for run in running
+            if run.total
+        )
         return (pace or speed) if elapsed - since >= PACE_SECONDS else (speed or pace)
 
 

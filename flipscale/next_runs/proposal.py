@@ -123,7 +123,7 @@ def _with_seeds(axes: Sequence[Axis], study: Study) -> tuple[Axis, ...]:
 
 def _hours(run: Run, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> float:
     """Device-hours of a run and of the parents that it lacks."""
-    parents = [runs[parent] for parent in run.parents if parent not in finished]
+    parents = [runs[parent] for parent in run.after if parent not in finished]
     return run.cost.gpu_hours + sum(_hours(parent, runs, finished) for parent in parents)
 
 

@@ -139,7 +139,8 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
         if run.id in found:
             look = found[run.id]
             folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
-            runs[run.id] = run_progress(folder, look.state, run.cost.samples_seen, look.says, look.files)
+            on_trunk, total = run.trunk.samples if run.trunk else 0, run.whole_cost.samples_seen
+            runs[run.id] = run_progress(folder, look.state, total, look.says, look.files, on_trunk=on_trunk)
         else:
             runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
     return runs
@@ -196,14 +197,14 @@ def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, f
 
 def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | None:
     """The hours of a run itself; `rows` has the hours of the table."""
-    if not run.parents and run.id in rows:
+    if not run.after and run.id in rows:
         return rows[run.id]
     result = None
     with contextlib.suppress(DamagedFile, OSError):  # `collect` names it.
         result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
-    if result and result.gpu_hours is not None:
-        return result.gpu_hours
-    if run.id in rows and all(parent in rows for parent in run.parents):
+    if result and result.own_gpu_hours is not None:
+        return result.own_gpu_hours
+    if run.id in rows and not run.trunk and all(parent in rows for parent in run.parents):
         return rows[run.id] - sum(rows[parent] for parent in run.parents)
     return None
 

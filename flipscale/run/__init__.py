@@ -7,6 +7,7 @@
     life.json       its current activity; touched whenever it makes progress       written by train
     metrics.jsonl   measurements during training: a record a line, append-only     written by train
     checkpoint.pt   the state to resume from                                       written by train
+    trunk.pt        the state at the end of a constant rate, for longer runs       written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
     code.json       the code that trained it; several if it changed on a resume    written by train
     scores.json     scores measured after training, a record a set and measure     written by train
@@ -58,6 +59,7 @@ from flipscale.run.files import (
     RUN_FILES,
     SCORES_FILE,
     SCORING_FILE,
+    TRUNK_FILE,
     WEIGHTS_FILE,
     FileUse,
     as_json,
@@ -126,6 +128,7 @@ __all__ = [
     "SCORES_FILE",
     "SCORING_FILE",
     "STACKS_SIGNAL",
+    "TRUNK_FILE",
     "WEIGHTS_FILE",
     "Asked",
     "CodeIdentity",

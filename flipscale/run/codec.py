@@ -14,6 +14,7 @@ from flipscale.cost import Cost
 from flipscale.errors import DamagedFile, RunFolderError, printable
 from flipscale.guard import is_name
 from flipscale.plain_files import AnyPath, fits, parsed, read_bytes, record_of
+from flipscale.plan import Trunk
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, SCORES_FILE, storable, write_json
 from flipscale.run.records import (
@@ -104,6 +105,7 @@ def asked_from_json(data: JsonObject) -> Asked:
         cost=_cost(said.get("cost", {})),
         cell=read_cell(said["cell"]) if isinstance(said.get("cell"), str) else None,
         keep_weights=_keep_weights(data.get("keep_weights")),
+        trunk=record_of(Trunk, trunk) if (trunk := data.get("trunk")) else None,
     )
 
 
@@ -153,6 +155,7 @@ def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
     levels = _object(data, "chance", "scores and numbers", folder)
     chance = {name: checked(level, "float", f"chance.{name}", folder) for name, level in levels.items()}
     versions = data.get("versions")
+    trunk = _object(data, "trunk", "what the run of its trunk took", folder)
     return Result(
         **_facts(Result, data, folder),
         scores=scores,
@@ -160,9 +163,14 @@ def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
         chance={name: level for name, level in chance.items() if level is not None},
         missing_scores=_texts(data, "missing_scores", "scores and reasons", folder),
         digests=_texts(data, "digests", "sets and digests", folder),
-        parent=Spent(**{**_facts(Spent, parent, folder), "id": str(parent.get("id"))}) if parent else None,
+        parent=_spent(parent, folder),
+        trunk=_spent(trunk, folder),
         more={name: value for name, value in data.items() if name not in _RESULT},
     )
+
+
+def _spent(data: JsonObject, folder: AnyPath) -> Spent | None:
+    return Spent(**{**_facts(Spent, data, folder), "id": str(data.get("id"))}) if data else None
 
 
 def _object(data: JsonObject, name: str, holds: str, folder: AnyPath) -> JsonObject:
@@ -444,16 +452,18 @@ def asked_as_json(asked: Asked) -> JsonObject:
         "recipe": asked.recipe,
         "resources": dict(vars(asked.resources)),
         **({} if asked.seconds is None else {"seconds": asked.seconds}),
+        **({} if asked.trunk is None else {"trunk": dict(vars(asked.trunk))}),
     }
 
 
 def result_as_json(result: Result) -> JsonObject:
-    found = {name: value for name, value in vars(result).items() if name not in ("more", "parent")}
+    found = {name: value for name, value in vars(result).items() if name not in ("more", "parent", "trunk")}
     for name in ("missing_scores", "digests"):
         if not found[name]:
             del found[name]
-    parent = {} if result.parent is None else {"parent": dict(vars(result.parent))}
-    return cast(JsonObject, storable({**found, **parent, **result.more}))
+    before = {"parent": result.parent, "trunk": result.trunk}
+    spent = {name: dict(vars(of)) for name, of in before.items() if of is not None}
+    return cast(JsonObject, storable({**found, **spent, **result.more}))
 
 
 def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:

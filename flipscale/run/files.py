@@ -28,6 +28,9 @@ SCORES_FILE, SCORING_FILE = "scores.json", "scoring.json"
 WEIGHTS_FILE = "model.pt"
 """A run's finished weights, as open_clip loads them."""
 
+TRUNK_FILE = "trunk.pt"
+"""A run's checkpoint from where its constant rate ends: longer runs of the same schedule go on from there."""
+
 
 class FileUse(enum.StrEnum):
     """The purpose of a file of a run folder: it decides whether an archive takes it, and when gc may remove it."""
@@ -51,6 +54,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "life.json": FileUse.JOB,
     "metrics.jsonl": FileUse.METRICS,
     "checkpoint.pt": FileUse.CHECKPOINT,
+    TRUNK_FILE: FileUse.CHECKPOINT,
     WEIGHTS_FILE: FileUse.WEIGHTS,
     "code.json": FileUse.RECORD,
     "hits.json": FileUse.RECORD,

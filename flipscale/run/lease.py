@@ -259,14 +259,16 @@ class Lease:
             with open(path, "ab", opener=plain_file) as file:
                 file.write(b"\n")
 
-    def note_code(self, code: CodeIdentity) -> None:
+    def note_code(self, code: CodeIdentity, trunk: Path | None = None) -> None:
         """Add to code.json which code trains the run from now on, after that of the attempts that it resumes.
 
-        An attempt that left nothing to resume has no part in the result, so its code is dropped.
+        An attempt that left nothing to resume has no part in the result, so its code is dropped. trunk: the folder of
+        the run from whose trunk it goes on where there is nothing to resume.
         """
         self.fence()
+        resumed = self.folder if _has_progress(self.folder) else trunk
         try:
-            before = read_codes(str(self.folder)) if _has_progress(self.folder) else []
+            before = read_codes(str(resumed)) if resumed else []
         except RunFolderError:
             before = []  # An unreadable record is no reason not to train.
         if before[-1:] != [code]:

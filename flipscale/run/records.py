@@ -10,7 +10,7 @@ from flipscale.cell import Cell
 from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE
-from flipscale.plan import Run
+from flipscale.plan import Run, Trunk
 from flipscale.settings import JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study.settings import read_settings
 
@@ -36,6 +36,7 @@ class Asked:
     seconds: float | None = None
     """How long it takes on the clock with start and evaluations, predicted from a probe; None without one."""
     keep_weights: KeepWeights = KeepWeights.ALWAYS
+    trunk: Trunk | None = None
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
@@ -49,7 +50,13 @@ class Asked:
             recipe=RECIPE,
             seconds=None if run.timed is None else run.timed.seconds + run.timed.program_seconds,
             keep_weights=run.keep_weights,
+            trunk=run.trunk,
         )
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The runs that come before it: its parents, and the run of its trunk."""
+        return (*self.parents, self.trunk.run) if self.trunk else self.parents
 
     @property
     def runs_a_command(self) -> bool:
@@ -122,8 +129,16 @@ class Result:
     digests: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The content that it was scored on, by the name of the set; empty if unknown."""
     parent: Spent | None = None
+    trunk: Spent | None = None
+    """The part of these costs that the run of its trunk had."""
     more: JsonObject = field(default_factory=dict, hash=False)
     """Further values that a user's own training command wrote."""
+
+    @property
+    def own_gpu_hours(self) -> float | None:
+        """Device-hours without those of its trunk."""
+        taken_over = self.trunk.gpu_hours if self.trunk else 0.0
+        return None if self.gpu_hours is None or taken_over is None else self.gpu_hours - taken_over
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from flipscale.launch import ACTIVE, RunState, StateReader, submit_lock
 from flipscale.run import (
     EARLIER,
     RUN_FILES,
+    TRUNK_FILE,
     Asked,
     FileUse,
     RunFolder,
@@ -171,10 +172,15 @@ class _Survey:
                 continue
             if use and name_of_temporary(path.name):
                 yield _unneeded("leftover", folder.id, path, "of a process that was killed while it wrote")
-            elif is_finished and use is FileUse.CHECKPOINT:
+            elif is_finished and use is FileUse.CHECKPOINT and not self._is_gone_on_from(folder, path):
                 yield _unneeded("checkpoint", folder.id, path, "the run has finished")
             elif is_finished and use is FileUse.WEIGHTS and (why := self._why_without_weights(folder)):
                 yield _unneeded("weights", folder.id, path, why)
+
+    def _is_gone_on_from(self, folder: RunFolder, path: Path) -> bool:
+        """Whether it is the trunk of a run that has not finished."""
+        trunks = {asked.trunk.run for asked in self._unfinished if asked.trunk}
+        return path.name == TRUNK_FILE and folder.id in trunks
 
     def _why_without_weights(self, folder: RunFolder) -> str:
         """Why nothing needs the weights of this finished run; '' if something does."""
@@ -222,7 +228,7 @@ class _Survey:
             if run_id not in found:
                 found.add(run_id)
                 asked = self.folders[run_id].asked() if run_id in self.folders else None
-                waiting += asked.parents if asked else ()
+                waiting += asked.after if asked else ()
         return found
 
 

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flipscale.architecture import (
@@ -14,7 +14,7 @@ from flipscale.architecture import (
     resized_side,
     tower_difference,
 )
-from flipscale.cost import PRICED
+from flipscale.cost import PRICED, trunk_steps
 from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, counts, is_broken, show
 from flipscale.settings import NODE_GPUS, FlipscaleTrainer, OpenClipTrainer, Settings, WebDataset
@@ -74,7 +74,9 @@ class _Grid:
                 seed = chosen.get("seed", settled["seed"])
                 if (text, seed) not in found:
                     found[text, seed] = Settings(**settled | {"seed": seed})
-        return list(found.values())
+        cells = list(found.values())
+        by_rule = any(coupling.name == "warmup" and coupling.place is None for coupling in self.study.couplings)
+        return _warmed_up_alike(cells) if by_rule and "warmup" not in axes else cells
 
     def _cell(self, chosen: Values, varied: Sequence[str]) -> tuple[str, Unsettled] | None:
         """The settings of a cell, and a text that tells them from those of other cells; None where it has none.
@@ -183,6 +185,21 @@ class _Grid:
                 problem.setting, _place(self.study, problem.setting), f"{problem.what}{at}; {problem.remedy}"
             )
         return not problems
+
+
+def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
+    """The cells, with the warm-up of the shortest length in all that can share a trunk: the setting's own rule depends
+    on the length."""
+
+    def trunk(cell: Settings) -> str:
+        first = replace(cell, tuning=None, fine_tuning=None)
+        return repr(replace(first, samples=1, cooldown=0, warmup=0, seed=0)) if trunk_steps(first) else ""
+
+    trunks = [trunk(cell) for cell in cells]
+    least: dict[str, int] = {}
+    for of, cell in zip(trunks, cells, strict=True):
+        least[of] = min(cell.warmup, least.get(of, cell.warmup))
+    return [replace(cell, warmup=least[of]) if of else cell for of, cell in zip(trunks, cells, strict=True)]
 
 
 def _read(name: str, value: object) -> tuple[Any, str]:

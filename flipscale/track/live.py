@@ -152,4 +152,4 @@ def _new_points(folder: RunFolder, run: Run, sent: _Sent) -> Iterator[Metric]:
 
 def _part(step: int, run: Run) -> int:
     """Which hundredth of the run's schedule a step is in."""
-    return MOST_CURVE_POINTS * step // max(int(run.cost.samples_seen), 1)
+    return MOST_CURVE_POINTS * step // max(int(run.whole_cost.samples_seen), 1)

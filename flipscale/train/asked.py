@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import steps_of
+from flipscale.cost import scored_steps, steps_of, trunk_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE, lineage, scored, stage
-from flipscale.run import WEIGHTS_FILE, Result, RunFolder, Spent
+from flipscale.run import TRUNK_FILE, WEIGHTS_FILE, Result, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 
 
@@ -49,6 +49,26 @@ def parent_of(run: RunFolder) -> RunFolder | None:
     """The run whose weights this one starts from: its folder is beside this one."""
     asked = run.asked()
     return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
+
+
+def trunk_run(run: RunFolder) -> RunFolder | None:
+    """The run whose schedule is this one's up to the end of its constant rate."""
+    asked = run.asked()
+    return RunFolder(run.path.parent / asked.trunk.run) if asked and asked.trunk else None
+
+
+def kept_trunk(run: RunFolder) -> RunFolder | None:
+    """The nearest of the runs before it on its trunk from which it can go on: that run has kept where its constant rate
+    ends, and was scored wherever this one is up to there."""
+    asked, before = run.asked(), trunk_run(run)
+    while asked is not None and before is not None:
+        given = before.asked()
+        if given is not None and (before.path / TRUNK_FILE).is_file():
+            scored_on_it = {step for step in scored_steps(asked.settled) if step <= trunk_steps(given.settled)}
+            if scored_on_it <= scored_steps(given.settled):
+                return before
+        before = trunk_run(before)
+    return None
 
 
 @dataclass(frozen=True)

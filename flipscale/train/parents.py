@@ -1,13 +1,13 @@
-"""Whether the parent of a run can give it weights to start from: now, later, or never."""
+"""Whether what a run starts from is there: a parent's weights now, later or never; a trunk now or later."""
 
 import enum
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flipscale.run import Failure, RunFolder, lacks_weights
+from flipscale.run import TRUNK_FILE, Failure, RunFolder, lacks_weights
 from flipscale.settings import CommandTrainer
-from flipscale.train.asked import asked_of, parent_of
+from flipscale.train.asked import asked_of, parent_of, trunk_run
 
 ATTENDANT_SECONDS = 10.0
 """Seconds within which a living attendant answers a failure."""
@@ -33,11 +33,16 @@ class ParentWeights:
 def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> ParentWeights:
     """Whether the run's parent can give it weights, now or later. A run without a parent needs none.
 
+    A run waits for its trunk as long as somebody trains it. It goes on without one, and then trains that part itself.
+
     still_to_come: whether this process will do that run itself.
     """
     parent = None if run.is_trained else parent_of(run)
     if parent is None:
-        return ParentWeights(When.NOW)
+        trunk = None if run.is_trained or (run.path / "checkpoint.pt").exists() else trunk_run(run)
+        if trunk is None or (trunk.path / TRUNK_FILE).exists() or trunk.is_over():
+            return ParentWeights(When.NOW)
+        return ParentWeights(When.LATER if _is_held(trunk) or still_to_come(trunk) else When.NOW)
     if not (parent.result() or parent.error()) and (_is_held(parent) or still_to_come(parent)):
         return ParentWeights(When.LATER)
     # Looked at again: the process that held it above may have finished it since.

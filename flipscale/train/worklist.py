@@ -25,7 +25,7 @@ from flipscale.run import (
     weights_are_needed,
 )
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
-from flipscale.train.asked import asked_of, parent_of
+from flipscale.train.asked import asked_of, kept_trunk, parent_of, trunk_run
 from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
 from flipscale.train.machine import keep_freed_memory, loading_modules
@@ -150,7 +150,8 @@ class WorkList:
             raise NodeFault(f"the run asks for resources.gpus {resources.gpus}, and torch has none: {without_cuda()}")
         # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
         # command is read when it is started.
-        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings))
+        trunk = kept_trunk(run)
+        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings), trunk and trunk.path)
         if read_probe(run.path) is not None:
             with loading_modules():
                 from flipscale.train.trainers.builtin.timing import time_shapes
@@ -215,13 +216,13 @@ def _drop_weights(run: RunFolder) -> None:
 
 
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    """The runs in their order, but none before its parent. An unreadable one stays where it is."""
+    """The runs in their order, but none before its parent or its trunk. An unreadable one stays where it is."""
     by_path = {run.path.resolve(): run for run in runs}
     found: dict[Path, RunFolder] = {}
 
     def add(run: RunFolder) -> None:
         with contextlib.suppress(RunFolderError, OSError):
-            parent = parent_of(run)
+            parent = parent_of(run) or trunk_run(run)
             if parent is not None and parent.path.resolve() in by_path:
                 add(by_path[parent.path.resolve()])
         found.setdefault(run.path.resolve(), run)

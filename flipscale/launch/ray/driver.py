@@ -114,7 +114,7 @@ class TrialQueue(Searcher):
     def _waits(self, runs: Sequence[RunFolder], open_: set[str]) -> bool:
         """Whether a parent of the runs is still under way: in one of the tasks that are open, or elsewhere."""
         mine = {run.id for run in runs}
-        parents = {parent for run in runs if not run.is_trained and (asked := run.asked()) for parent in asked.parents}
+        parents = {parent for run in runs if not run.is_trained and (asked := run.asked()) for parent in asked.after}
         left = [run for run in map(self.trials.run, sorted(parents - mine)) if not run.is_over()]
         return any(run.id in open_ for run in left) or any(
             look.state in ACTIVE for look in self.reader.read(left).values()

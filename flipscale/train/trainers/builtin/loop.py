@@ -15,15 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from flipscale.cost import scored_steps
+from flipscale.cost import scored_steps, steps_of, trunk_steps
 from flipscale.data.pairs import Data
 from flipscale.devices import LOADERS
 from flipscale.errors import Diverged
-from flipscale.run import Doing, Lease
+from flipscale.run import TRUNK_FILE, Doing, Lease, RunFolder
+from flipscale.settings import JsonObject, Settings
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.processes import Group
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
+from flipscale.train.schedule import learning_rate
 from flipscale.train.trainers.builtin.training import Training
 
 LOSS_RECORDS = 200
@@ -49,10 +51,9 @@ def fit(
     is no longer a number.
     """
     settings, progress, steps = training.settings, training.progress, training.steps
-    record_every = max(1, round(steps / LOSS_RECORDS))
-    score_at = scored_steps(settings)
+    score_at, trunk = scored_steps(settings), trunk_steps(settings)
     clock = _Clock(training, data)
-    talked = time.monotonic()
+    talked, recorded = time.monotonic(), recorded_steps(settings)
     with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
         for images, tokens in batches(data, training, steps):
             stop, due = training.group.agree(int(stopping()), int(writer.is_checkpoint_due))
@@ -63,7 +64,7 @@ def fit(
             lr = training.lr
             training.step(images, tokens)
             writer.live(Doing.TRAINING)
-            if progress.step % record_every == 0 or progress.step in score_at:
+            if progress.step in recorded:
                 record = _record(training, clock, lr)
                 writer.add(record)
                 if time.monotonic() - talked > TALK_SECONDS:
@@ -74,8 +75,41 @@ def fit(
                 writer.live(Doing.EVALUATING)
                 writer.add(_score(training, clock, score))
                 say(f"step {progress.step} of {steps}, {scores_in_words(progress.scores)}")
+            if progress.step == trunk:
+                writer.keep_trunk()
     clock.settle()
     return 0
+
+
+def recorded_steps(settings: Settings) -> set[int]:
+    """The steps after which the loss is recorded: about 200, and those that are scored."""
+    steps = steps_of(settings)
+    return {*range(0, steps + 1, max(1, round(steps / LOSS_RECORDS)))} - {0} | scored_steps(settings)
+
+
+def records_of_trunk(training: Training, trunk: RunFolder) -> list[JsonObject]:
+    """The records that a run which goes on from a trunk would have written had it trained that part itself. Only their
+    times differ: they go by the mean pace of the trunk."""
+    progress, batch_size, reached = training.progress, training.settings.batch_size, training.progress.step
+    scores = {record["step"]: dict(record) for record in trunk.records()[0] if "scores" in record}
+    score_at, records = scored_steps(training.settings), list[JsonObject]()
+    for step in sorted(recorded_steps(training.settings)):
+        if step > reached:
+            break
+        record = StepRecord(
+            step=step,
+            samples_seen=step * batch_size,
+            loss=training.loss_of(progress.recorded_step, step),
+            lr=learning_rate(training.settings, step - 1),
+            logit_scale=float(training.history[step - 1, 1]),
+            images_per_second=reached * batch_size / progress.seconds,
+            seconds=progress.seconds * step / reached,
+        )
+        progress.recorded_step, progress.recorded_seconds = step, record.seconds
+        records.append(record.to_dict())
+        if step in scores and step in score_at:
+            records.append(scores[step])
+    return records
 
 
 def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -172,6 +206,13 @@ class _RunWriter:
         waited = time.monotonic() - self.saved > max(self.checkpoint_seconds, 20 * self.save_seconds)
         return self.lease is not None and self.training.progress.step > self.saved_step and waited
 
+    def keep_trunk(self) -> None:
+        """Keep a checkpoint for runs of other lengths, which go on from here."""
+        self.flush()
+        self.clock.settle()
+        if self.lease is not None:
+            self.training.save(self.lease, TRUNK_FILE)
+
     def checkpoint(self) -> None:
         began = time.monotonic()
         self.flush()
@@ -186,7 +227,7 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
     """Mean loss and speed since the last record. Reading the loss waits for the device."""
     progress, batch_size = training.progress, training.settings.batch_size
     steps = progress.step - progress.recorded_step
-    loss = float(training.recent) / steps
+    loss = training.loss_of(progress.recorded_step, progress.step)
     clock.read()
     if not math.isfinite(loss):
         raise Diverged(
@@ -194,7 +235,6 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
             f"lower lr, lengthen warmup or set grad_clip."
         )
     seconds = progress.seconds - progress.recorded_seconds
-    training.recent.zero_()
     progress.recorded_step, progress.recorded_seconds = progress.step, progress.seconds
     return StepRecord(
         step=progress.step,

@@ -15,20 +15,20 @@ import open_clip
 import torch
 
 from flipscale.data.pairs import Data
-from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
-from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
+from flipscale.train.asked import asked_of, kept_trunk, parent_of, spent_before, unique_pairs_of
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.processes import Group
 from flipscale.train.stop import Stop
-from flipscale.train.trainers.builtin.loop import fit
+from flipscale.train.trainers.builtin.loop import fit, records_of_trunk
 from flipscale.train.trainers.builtin.prepare import Prepared, prepare
-from flipscale.train.trainers.builtin.training import Progress, Training
+from flipscale.train.trainers.builtin.training import Progress, Training, gpu_hours_of
 from flipscale.train.trainers.program.evaluation import programs_of, with_program_scores
 
 
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
-    """Train the run, from its parent's weights if it has a parent. Only process 0 has the lease."""
+    """Train the run, from its parent's weights or its trunk if it has one. Only process 0 has the lease."""
     settings, resources = asked_of(run)
     talk = partial(say, run) if lease else _say_nothing
     memory = PeakMemory(group.device)
@@ -36,11 +36,17 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     training, data = prepared.training, prepared.data
     with group.together():
         resumed = training.resume(run)
+        trunk = None if resumed else kept_trunk(run)
+        if trunk is not None:
+            training.go_on_from(trunk)
     training.begin()
     steps, progress = training.steps, training.progress
+    if trunk is not None and lease is not None:
+        lease.append(records_of_trunk(training, trunk))
     talk(
         f"attempt {progress.attempts}, {_processes(group)}, on {device_name(group.device)}, "
-        + (f"goes on after step {progress.step} of {steps}" if resumed else f"{steps} steps")
+        + (f"goes on after step {progress.step} of {steps}" if progress.step else f"{steps} steps")
+        + (f" with the trunk of {trunk.id}" if trunk else "")
     )
     stopped = fit(
         training,
@@ -69,6 +75,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         chance=training.evaluated.chance,
         digests=training.evaluated.digests,
         parent=spent_before(parent, others),
+        trunk=Spent(**progress.trunk) if progress.trunk else None,
     )
     # Programs that score the run may need the memory.
     del training, data, prepared
@@ -126,10 +133,7 @@ def _result(training: Training, data: Data, peak_memory: int | None, trained: in
 
 def facts(progress: Progress, device: torch.device, processes: int, peak_memory: int | None) -> Result:
     """What it took on these processes, one a device."""
-    # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
-    # programs was seen to be up to twice as long, which would be read as a cost of the run.
-    on_gpu = device.type == "cuda"
-    devices = processes if on_gpu else processes * torch.get_num_threads()
+    devices = processes if device.type == "cuda" else processes * torch.get_num_threads()
     return Result(
         scores=progress.scores,
         train_seconds=progress.seconds,
@@ -138,7 +142,7 @@ def facts(progress: Progress, device: torch.device, processes: int, peak_memory:
         attempts=progress.attempts,
         device=device_name(device),
         devices=devices,
-        gpu_hours=(progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600,
+        gpu_hours=gpu_hours_of(progress, device, processes),
         peak_memory_bytes=peak_memory,
         started=progress.started,
         finished=time.time(),

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from flipscale.data.pairs import Data, Images, Integers
 from flipscale.data.views import views
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plain_files import open_plain
-from flipscale.run import Lease, RunFolder
+from flipscale.run import TRUNK_FILE, Lease, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 from flipscale.train.asked import TrainedWeights
 from flipscale.train.evaluate import Evaluated
@@ -58,6 +59,20 @@ class Progress:
     recorded_seconds: float = 0.0
     corrupt: int = 0
     """Samples that turned out unreadable on the way, in all processes and attempts, without those known before."""
+    trunk: dict[str, Any] = field(default_factory=dict)
+    """The part of this that the run of its trunk took, as `Spent` has it; empty where it trains all itself."""
+
+
+def gpu_hours_of(progress: Progress, device: torch.device, processes: int) -> float:
+    """Device-hours of training, those of its trunk included.
+
+    On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
+    programs was seen to be up to twice as long, which would be read as a cost of the run.
+    """
+    if device.type != "cuda":
+        return progress.cpu_seconds / 3600
+    own_seconds = progress.seconds - progress.trunk.get("train_seconds", 0.0)
+    return float(progress.trunk.get("gpu_hours", 0.0)) + own_seconds * processes / 3600
 
 
 class Training:
@@ -93,11 +108,9 @@ class Training:
         self.progress = Progress(started=time.time())
         # No checkpoint holds it: none is written after the last step, so a resumed run takes that again and is scored.
         self.evaluated = Evaluated({})
-        # The losses' sums since the last record and over the final share stay on the device: reading a loss makes the
-        # host wait for a GPU, so it is read at records only.
-        self.recent = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.final = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.final_steps = max(1, round(FINAL_SHARE * self.steps))
+        # The loss and the logit scale of each step stay on the device: reading one makes the host wait for a GPU, so
+        # they are read at records only. Runs of other lengths, which go on from here, have their records elsewhere.
+        self.history = torch.zeros((self.steps, 2), dtype=torch.float64, device=self.device)
         if resources.activation_checkpointing:
             self.model.set_grad_checkpointing(True)
         if resources.compile:
@@ -125,9 +138,13 @@ class Training:
         """The next step, counted from the first one of the runs before: its pairs and masks follow from it."""
         return self.steps_before + self.progress.step
 
+    def loss_of(self, first: int, last: int) -> float:
+        """The mean loss of these steps, without the last. Reading it waits for the device."""
+        return float(self.history[first:last, 0].sum()) / (last - first)
+
     @property
     def final_loss(self) -> float:
-        return float(self.final) / self.final_steps
+        return self.loss_of(self.steps - max(1, round(FINAL_SHARE * self.steps)), self.steps)
 
     @property
     def first(self) -> int:
@@ -175,9 +192,8 @@ class Training:
         with torch.no_grad():
             # The scale stays between 1 and 100, as in FLIP: above 100 CLIP's training is unstable (arXiv 2103.00020).
             self.model.logit_scale.clamp_(0, math.log(100))
-            self.recent += loss
-            if self.progress.step >= self.steps - self.final_steps:
-                self.final += loss
+            step = self.history[self.progress.step % self.steps]  # A probe goes on after the end.
+            step[0], step[1] = loss, self.model.logit_scale
         self.progress.step += 1
 
     def autocast(self) -> torch.autocast:
@@ -244,16 +260,16 @@ class Training:
         module = self.module
         return module.no_sync() if isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
 
-    def save(self, lease: Lease) -> None:
+    def save(self, lease: Lease, name: str = "checkpoint.pt") -> None:
         state = {
             "model": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
-            "recent": self.recent,
-            "final": self.final,
+            "history": self.history[: self.progress.step].clone(),
+            "gpu_hours": gpu_hours_of(self.progress, self.device, self.group.size),
         }
-        with lease.replace("checkpoint.pt") as file:
+        with lease.replace(name) as file:
             torch.save(state, file)
 
     def resume(self, folder: RunFolder) -> bool:
@@ -263,13 +279,39 @@ class Training:
             os.close(open_plain(path))
         except (FileNotFoundError, NotADirectoryError):
             return False
+        self._load(path)
+        self.progress.attempts += 1
+        return True
+
+    def go_on_from(self, trunk: RunFolder) -> None:
+        """Go on from where the constant rate of another run of the same schedule ends."""
+        state = self._load(trunk.path / TRUNK_FILE)
+        before = self.progress
+        spent = Spent(
+            id=trunk.id,
+            samples_seen=before.step * self.settings.batch_size,
+            train_seconds=before.seconds,
+            cpu_seconds=before.cpu_seconds,
+            gpu_hours=state["gpu_hours"],
+        )
+        self.progress = Progress(
+            started=time.time(),
+            step=before.step,
+            seconds=before.seconds,
+            cpu_seconds=before.cpu_seconds,
+            corrupt=before.corrupt,
+            trunk=vars(spent),
+        )
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        """Take up a checkpoint, and return it. RunFolderError for a file that is none."""
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             self.objective.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress(**state["progress"])
-            self.recent, self.final = state["recent"], state["final"]
+            self.history[: self.progress.step] = state["history"]
         except OSError:
             raise
         except Exception as error:  # Unpickling anything but a checkpoint may raise nearly any error.
@@ -279,8 +321,7 @@ class Training:
                 f"{path}: cannot be resumed from ({type(error).__name__}). Delete it and submit again; the run then "
                 f"starts over."
             ) from error
-        self.progress.attempts += 1
-        return True
+        return dict(state)
 
 
 class _GlobalLoss(ClipLoss):  # type: ignore[misc]

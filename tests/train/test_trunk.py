@@ -1,0 +1,187 @@
+"""Lengths of a constant schedule share its trunk: each run equals the same run trained alone, to the last bit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from flipscale.plan import Plan, Run, plan
+from flipscale.run import TRUNK_FILE, Asked, RunFolder
+from flipscale.study import read_study
+from flipscale.train import train
+from flipscale.train.trainers.builtin.training import Training
+
+pytestmark = pytest.mark.slow
+
+STUDY = """\
+schema: 1
+question: How does the loss fall with the schedule?
+base:
+  model: ViT-w16d1-4
+  image_size: 28
+  text_length: 16
+  data: {shapes: {pairs: 0.3}}
+  data_size: 600
+  crop: 0.5
+  flip: true
+  mask_ratio: 0.5
+  text_mask_ratio: 0.5
+  grad_clip: 1
+  batch_size: 32
+  lr: 1e-3
+  schedule: constant
+axes: {samples: LENGTHS}
+couple: {cooldown: samples // 5}
+evaluation: {images: 40, at: [0.25, 0.5]}
+resources: {processes: PROCESSES}
+"""
+
+STEPS = {"320": 10, "640": 20, "1280": 40}
+
+
+class Killed(BaseException):
+    """The end of a process: nothing handles it."""
+
+
+def planned(folder: Path, *lengths: str, processes: int = 1) -> Plan:
+    folder.mkdir(exist_ok=True)
+    text = STUDY.replace("LENGTHS", f"[{', '.join(lengths)}]").replace("PROCESSES", str(processes))
+    (folder / "lengths.yaml").write_text(text)
+    return plan(read_study(folder / "lengths.yaml"))
+
+
+def ask(results: Path, run: Run) -> RunFolder:
+    folder = RunFolder(results / "runs" / run.id)
+    folder.ask(Asked.of(run))
+    return folder
+
+
+def asked(results: Path, *lengths: str, processes: int = 1) -> list[RunFolder]:
+    return [ask(results, run) for run in planned(results, *lengths, processes=processes).runs]
+
+
+def outcome(run: RunFolder) -> list[object]:
+    """All that a run leaves behind but its times."""
+    weights = torch.load(run.path / "model.pt")["state_dict"]
+    trunk = torch.load(run.path / TRUNK_FILE)
+    timed = ("time", "seconds", "images_per_second", "evaluation_seconds")
+    records = [{name: value for name, value in each.items() if name not in timed} for each in run.records()[0]]
+    result = run.result()
+    measured = [result.scores, result.final_loss, result.samples_seen, result.steps, result.unique_pairs, run.hits()]
+    return [weights, trunk["model"], trunk["optimizer"], trunk["history"], records, *measured]
+
+
+def same(first: object, second: object) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(value, second[name]) for name, value in first.items())
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[object]]:
+    """What each length leaves behind where it is trained alone, by its steps."""
+    found = {}
+    for length, steps in STEPS.items():
+        run = planned(tmp_path_factory.mktemp("warm"), *STEPS).runs[[*STEPS].index(length)]
+        folder = RunFolder(tmp_path_factory.mktemp("alone") / "runs" / run.id)
+        folder.ask(Asked(run.id, Asked.of(run).settings))
+        assert train([folder.path]) == 0
+        assert folder.result().trunk is None
+        found[steps] = outcome(folder)
+    return found
+
+
+def equals_alone(runs: list[RunFolder], alone: dict[int, list[object]]) -> None:
+    for run in runs:
+        assert same(outcome(run), alone[run.result().steps]), run.id
+
+
+def test_each_length_equals_the_same_run_alone_and_the_trunk_is_trained_once(tmp_path, alone, monkeypatch):
+    steps = counted_steps(monkeypatch)
+    runs = asked(tmp_path, *STEPS)
+    assert train([run.path for run in reversed(runs)]) == 0
+    equals_alone(runs, alone)
+    assert len(steps) == 10 + (20 - 8) + (40 - 16)
+    results = [run.result() for run in runs]
+    assert [result.trunk and (result.trunk.id, result.trunk.samples_seen) for result in results] == [
+        None,
+        (runs[0].id, 256),
+        (runs[1].id, 512),
+    ]
+    assert results[2].own_gpu_hours == pytest.approx(results[2].gpu_hours - results[2].trunk.gpu_hours)
+    assert 0 < results[2].own_gpu_hours < results[2].gpu_hours
+
+
+def test_two_processes_share_a_trunk_too(tmp_path):
+    alone = asked(tmp_path / "alone", *STEPS, processes=2)[1]
+    alone.ask(Asked(alone.id, alone.asked().settings, resources=alone.asked().resources))
+    runs = asked(tmp_path / "shared", *STEPS, processes=2)[:2]
+    assert train([run.path for run in (alone, *runs)]) == 0
+    assert runs[1].result().trunk.id == runs[0].id
+    assert same(outcome(runs[1]), outcome(alone))
+
+
+@pytest.mark.parametrize("kept", [0.0, 30.0], ids=["a checkpoint at every step", "no checkpoint"])
+def test_20_kills_in_the_trunk_in_branches_and_between_lose_nothing(tmp_path, alone, monkeypatch, kept):
+    runs = asked(tmp_path, "320", "640")
+    paths = [run.path for run in runs]
+    for after in range(1, 21):
+        with monkeypatch.context() as patched:
+            counted_steps(patched, killed_after=after if kept == 30.0 else 1)
+            try:
+                assert train(paths, checkpoint_seconds=kept) == 0
+            except Killed:
+                continue
+    assert train(paths, checkpoint_seconds=kept) == 0
+    equals_alone(runs, alone)
+    assert runs[1].result().trunk.samples_seen == 256
+
+
+def counted_steps(monkeypatch: pytest.MonkeyPatch, killed_after: int = 10**9) -> list[int]:
+    """The steps that are taken from now on, until the process is killed in place of one."""
+    step, taken = Training.step, []
+
+    def counted(training: Training, *batch: torch.Tensor) -> None:
+        if len(taken) == killed_after:
+            raise Killed
+        taken.append(training.progress.step)
+        step(training, *batch)
+
+    monkeypatch.setattr(Training, "step", counted)
+    return taken
+
+
+def test_a_length_that_is_added_between_or_beyond_goes_on_from_the_nearest_trunk(tmp_path, alone, monkeypatch):
+    first = asked(tmp_path, "320", "1280")
+    assert train([run.path for run in first]) == 0
+    steps = counted_steps(monkeypatch)
+    all_runs = asked(tmp_path, "320", "640", "1280")
+    assert [run.id for run in (all_runs[0], all_runs[2])] == [run.id for run in first]
+    assert train([run.path for run in all_runs]) == 0
+    assert len(steps) == 20 - 8
+    equals_alone(all_runs, alone)
+    longest = asked(tmp_path, *STEPS, "2560")[3]
+    assert train([longest.path]) == 0
+    assert (longest.result().trunk.id, len(steps)) == (all_runs[2].id, 12 + 80 - 32)
+
+
+def test_a_run_without_the_trunk_it_waited_for_trains_that_part_itself(tmp_path, alone):
+    runs = asked(tmp_path, "320", "640")
+    runs[0].write_error("node", "It is gone.")
+    assert train([run.path for run in runs]) == 0
+    assert runs[0].result() is None
+    assert runs[1].result().trunk is None
+    equals_alone(runs[1:], alone)
+
+
+def test_a_run_goes_on_from_a_trunk_further_back_where_the_nearest_is_gone(tmp_path, alone):
+    runs = asked(tmp_path, *STEPS)
+    assert train([run.path for run in runs[:2]]) == 0
+    (runs[1].path / TRUNK_FILE).unlink()
+    assert train([runs[2].path]) == 0
+    assert runs[2].result().trunk.id == runs[0].id
+    equals_alone(runs[2:], alone)
