@@ -96,7 +96,7 @@ def submit(args: argparse.Namespace) -> int:
         opened.plan.check_budget()
         say_warnings(opened.plan)
         runs, retry, unscored = opened.plan.runs, args.retry_diverged, to_score(opened).runs
-        say_remarks(launcher, runs)
+        say_remarks(launcher)
         sent = launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo, to_score=unscored)
         print(sent, end="")
         return 0

@@ -141,7 +141,7 @@ def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | No
     script.write_text(script_of(array, home, after), encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
-            sent = scheduler.submit(str(script))
+            return scheduler.submit(str(script))
         except scheduler.ControllerAway as error:
             time.sleep(pause or 0)
             # A controller that was too busy to answer may have taken it all the same.
@@ -154,15 +154,6 @@ def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | No
         except LaunchError as error:
             refusal = NoPlace if _NO_PLACE.search(str(error)) else LaunchError
             raise refusal(_why_refused(array, script, str(error))) from None
-        else:
-            if sent is None and (number := _number_of(array, scheduler.PAUSES)):
-                return number, None
-            if sent is None:
-                raise LaunchError(
-                    f"{script}: sbatch accepted it but named no job, and squeue lists none of its name; check whether "
-                    f"it appears (squeue --name={array.job_name}), then submit again."
-                )
-            return sent
     raise AssertionError("the last try returns or raises")
 
 
@@ -189,13 +180,11 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
 
-def _number_of(array: JobArray, pauses: Sequence[float] = ()) -> str | None:
-    """SLURM's number of the array by its name, which no other has; looked for again after each pause until it comes."""
-    for pause in (*pauses, None):
-        with contextlib.suppress(LaunchError):
-            for entry in scheduler.queue([array.job_name], array.cluster).get(array.job_name, {}).values():
-                return scheduler.array_of(entry.id)
-        time.sleep(pause or 0)
+def _number_of(array: JobArray) -> str | None:
+    """SLURM's number of the array by its name, which no other has; None if SLURM does not list it."""
+    with contextlib.suppress(LaunchError):
+        for entry in scheduler.queue([array.job_name], array.cluster).get(array.job_name, {}).values():
+            return scheduler.array_of(entry.id)
     return None
 
 
