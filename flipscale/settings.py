@@ -472,8 +472,8 @@ class Settings(Declared):
         "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256", needs="samples"
     )
     warmup: Whole = option(
-        "samples of linear warm-up; if left out FLIP's 51.2M, at most a tenth of the schedule; with a constant schedule "
-        "a tenth of the study's shortest, so that its lengths can share a trunk",
+        "samples of linear warm-up; if left out FLIP's 51.2M, at most a tenth of the schedule, or of the shortest one "
+        "of the study where schedules are constant",
         rule="min(51200000, samples // 10)",
         needs="samples",
     )

@@ -169,8 +169,8 @@ def _look(planned: Plan, folders: Mapping[str, RunFolder]) -> tuple[list[Run], d
 
 
 def _write_rows(path: Path, rows: list[ResultRow]) -> bool:
-    """Write results.csv: the columns of COLUMNS, then those of evaluation sets and trunks by name; missing values are empty.
-    False if it is so already."""
+    """Write results.csv: the columns of COLUMNS, then those of evaluation sets and trunks by name; missing values are
+    empty. False if it is so already."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
     names = [*COLUMNS, *of_sets]
     text = io.StringIO(newline="")
