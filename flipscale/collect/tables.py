@@ -86,8 +86,8 @@ def read_results(path: Path) -> pd.DataFrame:
     texts = dict(zip(header, zip(*(row for _, row in rows), strict=True), strict=True)) if rows else {}
     columns: dict[str, pd.Series[Any]] = {}
     for name in [*COLUMNS, *(name for name in header if name not in COLUMNS)]:
-        known = COLUMNS.get(name) or TRUNK_COLUMNS.get(name)
-        kind = known.kind if known else "float" if is_score(name) else "str"
+        column = COLUMNS.get(name) or TRUNK_COLUMNS.get(name)
+        kind: ColumnKind = column.kind if column else "float" if is_score(name) else "str"
         columns[name] = _parsed(path, lines, texts.get(name, ("",) * len(rows)), name, kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     return pd.DataFrame(columns)

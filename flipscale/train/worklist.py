@@ -151,7 +151,7 @@ class WorkList:
         # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
         # command is read when it is started.
         trunk = kept_trunk(run)
-        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings), trunk and trunk.path)
+        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings), trunk.path if trunk else None)
         if read_probe(run.path) is not None:
             with loading_modules():
                 from flipscale.train.trainers.builtin.timing import time_shapes

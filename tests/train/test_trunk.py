@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from flipscale.collect.rows import row_of
 from flipscale.plan import Plan, Run, plan
 from flipscale.run import TRUNK_FILE, Asked, RunFolder
 from flipscale.study import read_study
@@ -114,6 +115,13 @@ def test_each_length_equals_the_same_run_alone_and_the_trunk_is_trained_once(tmp
     ]
     assert results[2].own_gpu_hours == pytest.approx(results[2].gpu_hours - results[2].trunk.gpu_hours)
     assert 0 < results[2].own_gpu_hours < results[2].gpu_hours
+    study = planned(tmp_path, *STEPS)
+    rows = [row_of(run, study.study, folder, {})[0] for run, folder in zip(study.runs, runs, strict=True)]
+    assert [row["samples_seen"] for row in rows] == [320, 640, 1280]
+    assert [row.get("own_samples_seen") for row in rows] == [None, 640 - 256, 1280 - 512]
+    assert study.total.samples == 320 + 384 + 768
+    each = {row["flops_per_sample"] for row in rows}
+    assert [row["train_flops"] / row["samples_seen"] for row in rows] == [*each] * 3
 
 
 def test_two_processes_share_a_trunk_too(tmp_path):

@@ -72,7 +72,7 @@ def gpu_hours_of(progress: Progress, device: torch.device, processes: int) -> fl
     if device.type != "cuda":
         return progress.cpu_seconds / 3600
     own_seconds = progress.seconds - progress.trunk.get("train_seconds", 0.0)
-    return float(progress.trunk.get("gpu_hours", 0.0)) + own_seconds * processes / 3600
+    return float(progress.trunk.get("gpu_hours", 0.0) + own_seconds * processes / 3600)
 
 
 class Training:
