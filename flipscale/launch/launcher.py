@@ -124,14 +124,14 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
     return cast(Launcher, launcher(results, site, address=address))
 
 
-def read_record(kind: type[AnySubmission], path: Path, known: Callable[[JsonObject], JsonObject]) -> AnySubmission:
+def read_record(kind: type[AnySubmission], path: Path, convert: Callable[[JsonObject], JsonObject]) -> AnySubmission:
     """A launcher's record of a submission. DamagedFile where it is none; FileNotFoundError where there is none.
 
-    known: fields that need more than a check of their type. It may raise what a value of another kind makes it raise.
+    convert: fields that need more than a check of their type. It may raise what a value of another kind makes it raise.
     """
     written = read_json_object(path)
     try:
-        return record_of(kind, written, **known(written))
+        return record_of(kind, written, **convert(written))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFile(f"{path}: {error}, so it is not flipscale's {kind.__name__}.") from error
 

@@ -92,7 +92,8 @@ def _scoring(settings: Settings) -> int:
 def most_memory(requests: Sequence[Request], processes: int) -> int | None:
     """The most memory that one of the runs needs for this many of its processes; None if that of one is unknown."""
     needed = [host_memory(request, processes) for request in requests]
-    return max(known) if len(known := [size for size in needed if size is not None]) == len(needed) and known else None
+    sizes = [size for size in needed if size is not None]
+    return max(sizes) if sizes and len(sizes) == len(needed) else None
 
 
 def images_held(data: DataSet | EvaluationSet, most: int) -> int:

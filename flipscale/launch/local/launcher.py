@@ -27,7 +27,7 @@ from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import are_names, plain_file
-from flipscale.launch.attend import why_stopped
+from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import (
     STOP_SECONDS,
     TRAIN,
@@ -175,12 +175,12 @@ class LocalQueue:
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none. DamagedFile where workers.json cannot be read."""
 
-        def known(written: JsonObject) -> JsonObject:
+        def convert(written: JsonObject) -> JsonObject:
             are_names(written["runs"])
             return {"workers": tuple(record_of(LocalWorker, each) for each in written["workers"])}
 
         try:
-            return read_record(cls, path / "workers.json", known)
+            return read_record(cls, path / "workers.json", convert)
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.guard import is_plain
-from flipscale.launch.attend import why_stopped
+from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
 from flipscale.launch.slurm import scheduler
@@ -50,16 +50,14 @@ class SlurmLauncher:
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send
 
-        taken: dict[str, JobArray] = {}
+        sent_arrays: dict[str, JobArray] = {}
         sent = 0
         for array in self._arrays(requests, self._configuration(), self.parents_under_way(requests)):
             # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             yield from self._jobs(array)
             try:
-                after = taken.get(array.after or "")
-                if after:  # No job waits for one of another cluster.
-                    array = replace(array, cluster=after.cluster)
-                taken[array.name] = send(array, self.home, after.slurm_id if after else None)
+                parents = sent_arrays.get(array.after or "")
+                sent_arrays[array.name] = send(array, self.home, parents.slurm_id if parents else None)
             except LaunchError as error:
                 for run_id in _runs_of(array):
                     (self.results / RUNS_FOLDER / run_id / "job.json").unlink(missing_ok=True)
@@ -251,7 +249,7 @@ class SlurmLauncher:
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
 
     def _queue(self, names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, scheduler.QueueEntry]]:
-        """What SLURM has of these arrays, by the names of their jobs: each is asked of the cluster that took it."""
+        """What SLURM has of these arrays, by the names of their jobs: each is asked of its cluster."""
         names = set(names)
         arrays = self._arrays_named(names)
         asked: dict[str | None, list[str]] = {}
