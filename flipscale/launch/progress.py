@@ -51,8 +51,6 @@ class RunProgress:
     quiet: str = ""
     """'no step for 12 min', where that is long for this run. Its last recorded speed is then left out."""
 
-    node: str = ""
-    """Where it is now, for a running run that had failed before."""
     failure: Failure | None = None
     """The failure that ended it, if it has failed."""
     files: frozenset[str] = frozenset()
@@ -94,11 +92,7 @@ class RunProgress:
         if last.given_up:  # It has been submitted again since, so it is no longer given up.
             return f"earlier attempts that failed: {often}"
         where = f" on {last.node}" if last.node else ""
-        then = last.then
-        if last.kind.may_be_the_nodes and self.node and last.node:
-            how = last.then.partition(",")[0].partition(" (")[0]
-            then = f"{how} on the same node" if self.node == last.node else f"{how} on another node, {self.node}"
-        return f"attempts that failed: {often}; the last{where}: {then}"
+        return f"attempts that failed: {often}; the last{where}: {last.then}"
 
     @property
     def detail(self) -> str:
@@ -184,7 +178,6 @@ def run_progress(
     reached = Reached()
     if "metrics.jsonl" in files:  # Scores are of interest while it runs.
         reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
-    holder = folder.holder() if is_running and failures else None
     speed = _mean_speed(folder) if state is State.FINISHED else None
     return RunProgress(
         id=folder.id,
@@ -195,7 +188,6 @@ def run_progress(
         images_per_second=None if quiet else speed or reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else says,
         failures=failures,
-        node=holder.node if holder else "",
         scores=reached.scores,
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,

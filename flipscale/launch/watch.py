@@ -8,12 +8,11 @@ from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
 from flipscale.launch.order import seconds_of_run
-from flipscale.launch.policy import has_checkpoint
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
 from flipscale.launch.states import StateReader, run_folder
 from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.plan import Run
-from flipscale.run import Asked, State
+from flipscale.run import State
 from flipscale.words import count
 
 LOOK_SHARE = 4
@@ -171,10 +170,5 @@ def wait(
         voice.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}
         stopped = cancel([run for run in submission.runs if run.id in mine], results)
-        folders = [run_folder(results, run_id) for run_id in stopped]
-        anew = sum(not has_checkpoint(run, run.asked() or Asked(run.id, {})) for run in folders)
-        without = f"; {anew} had none yet and start{'s' if anew == 1 else ''} again" if anew else ""
-        voice.say(
-            f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints{without}."
-        )
+        voice.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
         raise

@@ -762,21 +762,6 @@ def test_a_file_server_whose_clock_differs_makes_no_run_stalled_and_no_work_unse
     assert clock_ahead(tmp_path / "missing") == 0.0
 
 
-@pytest.mark.parametrize(("now", "then"), [("n2", f"{AGAIN} on another node, n2"), ("n1", f"{AGAIN} on the same node")])
-def test_on_another_node_is_said_only_when_it_was_another(tmp_path, now, then):
-    run = StandInRun("run")
-    its_folder = folder(tmp_path, run)
-    its_folder.ask(Asked.of(run))
-    attend.answer_failure(its_folder, FailureKind.NODE, "it was lost", at=Attempt(JOB_ID, 0, "n1"))
-    (failed,) = its_folder.failures()
-    assert failed.then == f"{AGAIN}, on another node if one takes it (1 of 3)"
-    with subprocess.Popen(["sleep", "600"]) as process:
-        living_lease(tmp_path, run, process, node=now, attempt=1)
-        progress = run_progress(its_folder, State.RUNNING, 10)
-        process.kill()
-    assert progress.story == f"attempts that failed: 1 node; the last on n1: {then}"
-
-
 def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(tmp_path):
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
