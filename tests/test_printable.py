@@ -12,7 +12,8 @@ from PIL import Image
 
 from flipscale.data.folder import named, read
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
-from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder, asked_from_json
+from flipscale.kinds import record_of
+from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder
 from flipscale.study import read_study
 from flipscale.track import settled
 from tests import commands
@@ -112,7 +113,7 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path):
         settings = asked["settings"]
         sets = SETS if run is folders[1] else {}
         settings = {**settings, "evaluation": {**settings["evaluation"], "sets": sets}}
-        run.ask(asked_from_json({**asked, "settings": settings}))
+        run.ask(record_of(Asked, {**asked, "settings": settings}))
     # One worker does all four: what ended it would end the run behind the bad one with it.
     worker = say("train", *(str(run.path) for run in folders), code=1)
     assert [run.state() for run in folders] == ["finished", "failed", "finished", "finished"]

@@ -27,8 +27,9 @@ from flipscale.launch.launcher import Attempt
 from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, answer_failure
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
-from flipscale.plain_files import parsed, read_bytes, read_json_object
+from flipscale.plain_files import parsed, read_bytes, read_json
 from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead, write_json
+from flipscale.settings import JsonObject
 
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
@@ -78,8 +79,8 @@ class Breaker:
 def why_stopped(folder: Path) -> str | None:
     """The reason that a Breaker wrote into its folder; None if it has not stopped the submission."""
     try:
-        reason = read_json_object(folder / "stopped.json").get("reason")
-    except (FileNotFoundError, NotADirectoryError):
+        reason = read_json(folder / "stopped.json", JsonObject).get("reason")
+    except FileNotFoundError:
         return None
     except DamagedFile as error:
         return f"its submission was stopped, for an unknown reason: {error}"

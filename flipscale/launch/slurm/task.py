@@ -66,7 +66,7 @@ def read_record(path: Path) -> JobArray | None:
     while True:
         try:
             return JobArray.read(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             if time.monotonic() >= until:
                 break
         time.sleep(min(1.0, LATE_SECONDS))
