@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.commands import flipscale, on_one_core, start
+from tests.commands import flipscale, on_one_core, start, train
 from tests.parts import need
 from tests.patience import wait_until
 
@@ -203,7 +203,7 @@ def test_real_photographs_are_learnt(tmp_path: Path) -> None:
     study = STUDY.replace("data: shapes", "data: fashion").replace("[320, 640]", "[4k]").replace("seeds: 2", "seeds: 1")
     study = study.replace("images: 100", "images: 500")
     (tmp_path / "photos.yaml").write_text(study)
-    flipscale("submit", "photos.yaml", cwd=tmp_path)
+    train("photos.yaml", tmp_path)
     for path in (tmp_path / "results/runs").glob("*/result.json"):
         scores = json.loads(path.read_text())["scores"]
         assert scores["zero_shot_top1"] > 0.2  # of ten classes, so chance is 0.1
@@ -236,7 +236,7 @@ def test_shards_are_trained_on_and_evaluated_by_retrieval(tmp_path: Path) -> Non
     write_shards(tmp_path / "pairs", 2, 80)
     write_shards(tmp_path / "held-out", 1, 40)
     (tmp_path / "web.yaml").write_text(WEB_STUDY)
-    flipscale("run", "web.yaml", "--no-mlflow", cwd=tmp_path)
+    train("web.yaml", tmp_path)
     for path in (tmp_path / "results/runs").glob("*/result.json"):
         result = json.loads(path.read_text())
         assert (result["unique_pairs"], result["repeats"]) == (160, 2.0)
@@ -332,7 +332,7 @@ def test_a_probe_times_the_shapes_of_a_study_and_the_ledger_sums_what_was_spent(
     assert re.search(r" core-(hours|seconds), timed at local$", hours)
     assert re.fullmatch(r"(about )?[\d.]+ (s|min).* on 1 worker", clock)
     assert flipscale("status", "study.yaml", cwd=tmp_path).stdout.splitlines()[-1] == clock
-    flipscale("submit", "study.yaml", cwd=tmp_path)
+    train("study.yaml", tmp_path)
     assert flipscale("plan", "study.yaml", cwd=tmp_path).stdout.splitlines()[-1] == "8 of 8 done"
     ledger = json.loads(flipscale("status", "--spent", "--json", cwd=tmp_path).stdout)
     rows = {(row["arm"], row["state"]): row for row in ledger["rows"]}

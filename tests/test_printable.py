@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from PIL import Image
 
 from flipscale.data.folder import named, read
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
-from flipscale.kinds import record_of
+from flipscale.plan import plan
 from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder
 from flipscale.study import read_study
 from flipscale.track import settled
-from tests import commands
+from tests.commands import flipscale
 
 pytestmark = pytest.mark.slow
 
@@ -38,22 +39,20 @@ evaluation: {images: 20}
 SETS = {"odd": {"folder": {"path": "broken", "classes": None, "templates": None}}}
 
 
-def flipscale(
-    *arguments: str, cwd: Path, code: int = 0, environment: dict[str, str] | None = None
-) -> "subprocess.CompletedProcess[str]":
-    if not environment:
-        return commands.flipscale(*arguments, cwd=cwd, code=code)
+def talk_of(code: str, cwd: Path, *arguments: str, ends: int = 0) -> str:
+    """What an interpreter prints and says that runs this code in a locale that is not UTF-8."""
     done = subprocess.run(
-        [sys.executable, "-m", "flipscale", *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
+        env={**os.environ, **NOT_UTF8},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         encoding="utf-8",
         check=False,
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
-    return done
+    assert "Traceback" not in done.stdout
+    assert done.returncode == ends, done.stdout
+    return done.stdout
 
 
 def labelled(root: Path, classes: Sequence[str], content: bytes | None = None) -> Path:
@@ -102,27 +101,31 @@ def test_a_reason_that_an_earlier_flipscale_or_a_program_wrote_can_be_printed(tm
 def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path):
     labelled(tmp_path / "broken", ["a", "b"], content=b"no image")
     (tmp_path / "four.yaml").write_text(STUDY, encoding="utf-8")
-
-    def say(*arguments: str, code: int = 0) -> str:
-        done = flipscale(*arguments, cwd=tmp_path, code=code, environment=NOT_UTF8)
-        return done.stdout + done.stderr
-
-    planned = json.loads(flipscale("plan", "four.yaml", "--json", cwd=tmp_path, environment=NOT_UTF8).stdout)["runs"]
-    folders = [RunFolder(tmp_path / "results/runs" / asked["id"]) for asked in planned]
-    for run, asked in zip(folders, planned, strict=True):
-        settings = asked["settings"]
-        sets = SETS if run is folders[1] else {}
-        settings = {**settings, "evaluation": {**settings["evaluation"], "sets": sets}}
-        run.ask(record_of(Asked, {**asked, "settings": settings}))
+    folders = []
+    for number, asked in enumerate(map(Asked.of, plan(read_study(tmp_path / "four.yaml")).runs)):
+        evaluation = {**asked.settings["evaluation"], "sets": SETS if number == 1 else {}}
+        folders.append(RunFolder(tmp_path / "results/runs" / asked.id))
+        folders[-1].ask(replace(asked, settings={**asked.settings, "evaluation": evaluation}))
     # One worker does all four: what ended it would end the run behind the bad one with it.
-    worker = say("train", *(str(run.path) for run in folders), code=1)
+    train = "from flipscale.cli import main; raise SystemExit(main())"
+    worker = talk_of(train, tmp_path, "train", *(str(run.path) for run in folders), ends=1)
     assert [run.state() for run in folders] == ["finished", "failed", "finished", "finished"]
+    verbs = (
+        "plan four.yaml",
+        "status four.yaml",
+        f"logs {folders[1].id}",
+        "watch four.yaml --plain",
+        "collect four.yaml --no-mlflow",
+        "report four.yaml",
+    )
+    every = "import sys\nfrom flipscale.cli import main\nfor verb in sys.argv[1:]: assert main(verb.split()) == 0, verb"
+    talk = talk_of(every, tmp_path, *verbs)
     said = "broken/a/caf\\xe90.png (is not an image that can be read)"
-    for text in (worker, folders[1].error().reason, say("status", "four.yaml"), say("logs", folders[1].id)):
-        assert said in text
-    assert "1 failed" in say("watch", "four.yaml", "--plain")
-    assert "3 of 4 runs" in say("collect", "four.yaml", "--no-mlflow")
-    say("report", "four.yaml")
+    assert said in worker
+    assert said in folders[1].error().reason
+    assert talk.count(said) >= 2, "status and logs"
+    assert "1 failed" in talk
+    assert "3 of 4 runs" in talk
     page = (tmp_path / "plots/four/report.html").read_text(encoding="utf-8")
     assert "caf\\\\xe90.png" in page or "caf\\xe90.png" in page
     assert "Läuft es?" in page

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import json
 import pickle
 import pydoc
 import subprocess
@@ -41,25 +42,41 @@ def go_from_file_to_page(file: Path, here: Workspace) -> None:
     planned = plan(file, here)
     assert len(planned.runs) == 4
     assert not here.results.exists()
-    assert submit(file, here).counts == "4 of 4 finished"
+    done = flipscale.run_study(file, here, tracking=None)
+    assert (done.rows, done.unfinished, done.mlflow) == (4, 0, None)
+    assert done.comparison is not None
+    assert len(done.comparison.pairs) == 2
+    assert json.loads(done.files.comparison(".json").read_text())["y"] == done.comparison.score
+    assert done.figures
+    assert all(path.exists() for path in (*done.figures, done.files.report))
+    assert len(done.files.results.read_text().splitlines()) == 5
+    assert not (here.results / "mlflow.db").exists()
     warnings.simplefilter("error")  # as in every test, but not in trainings
-    table = results(file, here.results)  # collects, as there is no table yet
+    assert flipscale.run_study(file, here, tracking=None).comparison == done.comparison
+
+    for made in (done.files.results, *done.figures, done.files.report):
+        made.unlink()
+    assert submit(file, here).counts == "4 of 4 finished"
+    table = results(file, here.results)  # collects, as there is no table
     assert sorted(table["mask_ratio"]) == [0, 0, 0.5, 0.5]
-    assert len(compare(file, here).pairs) == 2
+    assert compare(file, here) == done.comparison
     drawn = plot(file, here)
     assert drawn.files
     assert plot(file, here).files == drawn.files
     with pytest.raises(ResultsError, match="No law can be fitted"):
         fit(file, here)
-    page = report(file, here)
-    assert page == here.study("mask").report
-    assert page.exists()
+    assert report(file, here) == done.files.report
+    assert done.files.report.exists()
 
 
 @pytest.mark.slow
 def test_a_study_goes_from_its_file_to_its_page(here: Workspace) -> None:
     with on_one_core():
-        Process(go_from_file_to_page, here.results.parent / "mask.yaml", here).end()
+        said = Process(go_from_file_to_page, here.results.parent / "mask.yaml", here).end()
+    assert said.stdout == ""
+    talk, again = said.stderr.split("submitted 4 runs", 1)[1].split("submitted 0 runs", 1)
+    assert "4 of 4 finished" in talk
+    assert again.startswith(", left alone 4 finished")
 
 
 def test_a_study_that_was_read_stands_for_its_file(here: Workspace) -> None:
@@ -77,21 +94,17 @@ def test_what_is_wrong_is_a_flipscale_error(here: Workspace) -> None:
         results(here.results.parent / "mask.yaml", here.results)
 
 
-@pytest.mark.parametrize("name", ["collect", "compare", "fit", "plan", "plot", "report"])
-def test_a_package_that_is_called_does_what_its_command_does(name: str) -> None:
-    room = getattr(flipscale, name)
-    assert inspect.signature(room) == inspect.signature(getattr(verbs, name))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            f"import flipscale.{name} as a; from flipscale import {name} as b; import flipscale; "
-            f"print(a is b is flipscale.{name}, callable(a), a.__name__)",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
+def test_a_package_that_is_called_does_what_its_command_does() -> None:
+    names = ("collect", "compare", "fit", "plan", "plot", "report")
+    for name in names:
+        assert inspect.signature(getattr(flipscale, name)) == inspect.signature(getattr(verbs, name))
+    code = "".join(
+        f"import flipscale.{name} as a; from flipscale import {name} as b; import flipscale; "
+        f"print(a is b is flipscale.{name}, callable(a), a.__name__)\n"
+        for name in names
     )
-    assert done.stdout == f"True True flipscale.{name}\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "".join(f"True True flipscale.{name}\n" for name in names)
 
 
 def test_results_of_a_study_without_finished_runs_are_refused_and_nothing_is_collected(

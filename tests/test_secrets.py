@@ -1,6 +1,5 @@
 """A study's files and messages hold no secret of its user, and an unreachable server costs nothing."""
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -33,10 +32,9 @@ def test_a_run_leaves_and_says_no_secret_and_ends_well_without_its_server(
         monkeypatch.setenv(name, value)
     uris = [f"{scheme}://me:hunter2-uri@127.0.0.1:1/mlflow?password=hunter2-option" for scheme in SCHEMES]
     said = ""
-    for uri, verb in itertools.product(uris, ("run", "collect")):
-        arguments = ["run", "mask.yaml", "--tracking-uri", uri] if verb == "run" else ["collect", "mask.yaml", "--json"]
+    for verb, uri, option in (("run", uris[0], True), ("collect", uris[0], False), ("collect", uris[1], True)):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        done = flipscale(*arguments, cwd=tmp_path)
+        done = flipscale(verb, "mask.yaml", *(["--tracking-uri", uri] if option else ["--json"]), cwd=tmp_path)
         assert "MLflow was not written: MLflow at" in done.stderr
         said += done.stdout + done.stderr
     assert "hunter2" not in said

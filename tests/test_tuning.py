@@ -11,7 +11,7 @@ from flipscale.cell import setting_words, write_cell
 from flipscale.collect.columns import setting_value
 from flipscale.cost import cost, memory_bytes
 from flipscale.identity import differences, lineage, run_id, scored, stage
-from flipscale.launch.submit import probe_of
+from flipscale.launch.probe import probe_of
 from flipscale.plan import Plan, plan, too_large
 from flipscale.settings import Resources, Settings
 from flipscale.study import read_study

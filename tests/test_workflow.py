@@ -1,27 +1,14 @@
 """A study from a program instead of the command line."""
 
-import json
-import warnings
 from pathlib import Path
 
 import pytest
 
-import flipscale
 from flipscale import Workspace
 from flipscale.run import State
 from flipscale.words import hours_or_seconds
 from flipscale.workflow.submitted import unfinished_in_words
 from flipscale.workspace import StudyFiles
-from tests.commands import Process, on_one_core
-
-STUDY = """\
-schema: 1
-question: Does a program get what the command line prints?
-base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3, samples: 320}
-axes:
-  mask_ratio: [0, 0.5]
-evaluation: {images: 100}
-"""
 
 
 def test_a_workspace_owns_every_path() -> None:
@@ -40,34 +27,6 @@ def test_a_workspace_without_names_is_where_the_command_line_writes(monkeypatch:
     assert Workspace() == Workspace(Path("results"), Path("plots"))
     monkeypatch.setenv("FLIPSCALE_RESULTS", "/elsewhere")
     assert Workspace().results == Path("/elsewhere")
-
-
-def run_twice(file: Path, workspace: Workspace) -> None:
-    done = flipscale.run_study(file, workspace, tracking=None)
-    assert (done.rows, done.unfinished, done.mlflow) == (2, 0, None)
-    assert done.comparison is not None
-    assert done.comparison.pairs
-    assert json.loads(done.files.comparison(".json").read_text())["y"] == done.comparison.score
-    assert done.figures
-    assert all(path.exists() for path in done.figures)
-    assert done.files.report.exists()
-    assert len(done.files.results.read_text().splitlines()) == 3
-    assert not (workspace.results / "mlflow.db").exists()
-    warnings.simplefilter("error")  # as in every test, but not in trainings
-    again = flipscale.run_study(file, workspace, tracking=None)
-    assert again.comparison == done.comparison
-
-
-@pytest.mark.slow
-def test_run_study_does_all_that_run_does(tmp_path: Path) -> None:
-    file = tmp_path / "mask.yaml"
-    file.write_text(STUDY)
-    with on_one_core():
-        said = Process(run_twice, file, Workspace(tmp_path / "results", tmp_path / "plots")).end()
-    assert said.stdout == ""
-    talk, again = said.stderr.split("submitted 2 runs", 1)[1].split("submitted 0 runs", 1)
-    assert "2 of 2 finished" in talk
-    assert again.startswith(", left alone 2 finished")
 
 
 def test_how_runs_ended_is_one_sentence() -> None:

@@ -9,22 +9,11 @@ docs/design.md has the list of modules.
 from flipscale.launch.launcher import JobState, Launcher, Request, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.order import WallClock, wall_clock
+from flipscale.launch.probe import open_probes, probe_of, submit_probe
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.site import Site, price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states
-from flipscale.launch.submit import (
-    NO_REDO,
-    Redo,
-    Submission,
-    cancel,
-    hand_over,
-    open_probes,
-    preview,
-    probe_of,
-    submit,
-    submit_lock,
-    submit_probe,
-)
+from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, hand_over, preview, submit, submit_lock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [

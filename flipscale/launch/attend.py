@@ -3,39 +3,32 @@
 A scheduler knows when a job's time is over, but nothing about runs; `train` knows its runs, but not why it was killed.
 An attendant works between them for as long as the job lives: it passes the scheduler's warning on, distinguishes a run
 that ran out of memory from one whose code is wrong, and restarts or gives up as policy.py says. It needs no torch.
-
-All jobs of a submission share its folder, in which a Breaker notes what stops them all:
-
-    instant.jsonl    the failures soon after a start
-    stopped.json     why the submission stopped, if it did
 """
 
 import contextlib
 import enum
-import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from flipscale.errors import DamagedFile, printable
-from flipscale.guard import plain_file
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt
-from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, answer_failure
+from flipscale.launch.policy import answer_failure
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
+<<<<<<< HEAD
 from flipscale.plain_files import parsed, read_bytes, read_json
 from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead, write_json
 from flipscale.settings import JsonObject
+=======
+from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
+>>>>>>> main
 
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
-
-_INSTANT_KINDS = (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM)
-"""Failures that runs of one submission may share."""
 
 
 class Ending(enum.Enum):
@@ -44,6 +37,7 @@ class Ending(enum.Enum):
     AWAY = "this node failed; the remaining runs continue elsewhere"
 
 
+<<<<<<< HEAD
 class Breaker:
     """Stops a submission whose first runs all fail at once: what they share is wrong, and the rest would fail too."""
 
@@ -87,6 +81,8 @@ def why_stopped(folder: Path) -> str | None:
     return f"its submission was stopped, as {printable(str(reason))}"
 
 
+=======
+>>>>>>> main
 @dataclass(frozen=True)
 class Claims:
     """Which runs an attempt of a job holds, and which are in other hands."""
@@ -314,8 +310,7 @@ class Attendant:
 
     def _fail(self, run: RunFolder, kind: FailureKind, reason: str, *, took: float | None = None) -> None:
         run.write_error(kind, reason, noted=True)
-        if took is not None and took < INSTANT_SECONDS and kind in _INSTANT_KINDS:
-            self.breaker.note(run, kind, reason)
+        self.breaker.note(run, kind, reason, took)
 
     def _take_stock(self) -> None:
         """Note the interruption of runs that an earlier attempt held when it ended without a trace: its node was lost,

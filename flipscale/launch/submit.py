@@ -1,44 +1,33 @@
 """Hands runs to a launcher, hands over runs that a job cannot continue, and stops what waits or runs."""
 
 import contextlib
-import functools
-import json
-import re
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flipscale.code import CodeChanges, code_changes
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import locked
-from flipscale.identity import is_evaluated, scored, stage
 from flipscale.launch.launcher import JobState, Launcher, NoPlace, Request, launcher_named
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.states import RunState, StateReader, run_folder, states
-from flipscale.plan import Plan, Run
+from flipscale.plan import Run
 from flipscale.run import (
     WEIGHTS_FILE,
     Asked,
     FailureKind,
     Job,
-    Probe,
     RunFolder,
     State,
     ask_for_scores,
     asked_scores,
     lacks_weights,
-    probes_in,
-    write_probe,
 )
-from flipscale.settings import JsonObject, Settings
-from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape
 from flipscale.words import count
-from flipscale.workspace import RUNS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -55,8 +44,8 @@ NO_REDO = Redo()
 
 
 @dataclass(frozen=True)
-class Sorting:
-    """The given runs, by how `submit` handles them."""
+class Submission:
+    """How the given runs were sorted, and the jobs that were started for some of them."""
 
     runs: tuple[Run, ...]
     """All of them."""
@@ -68,49 +57,21 @@ class Sorting:
     """The ids of those to start whose folders are set aside first."""
     trained: Set[str]
     """The ids of those that have a result, no job and do not begin anew: they are only scored."""
-    held_back: Mapping[str, str]
-    """Runs that would go out and cannot start, as the weights of a finished parent are not here: that parent's id."""
-    problems: Mapping[str, str]
-    """Runs that would go out and are left out, as a file of their folder is damaged: which one, in a sentence."""
+    left_out: Mapping[str, str]
+    """Why runs that would go out cannot start, by id, in a sentence."""
+    unanswered: str
+    """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
     code: CodeChanges
     """How the code of the runs that had finished differs from today's."""
     to_score: Mapping[str, float | None]
     """As it was given to `submit`."""
+    jobs: tuple[Job, ...] = ()
+    """The runs it started."""
 
     @property
     def skipped(self) -> Mapping[State, int]:
         """How many runs are left alone, by their state."""
         return dict(Counter(look.state for look in self.alone))
-
-    @property
-    def unanswered(self) -> str:
-        """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
-        return next(iter(self._silent), "")
-
-    @property
-    def _silent(self) -> list[str]:
-        return [look.job.says for look in self.alone if look.state is State.WAITING and not look.job.answered]
-
-    def check_answered(self) -> None:
-        """LaunchError if nothing can be started because a launcher could not be asked about some of the runs."""
-        if self._silent and not self.to_do:
-            raise LaunchError(
-                f"Nothing was submitted: it is not known whether {count(len(self._silent), 'run')} submitted before "
-                f"will still be done. {self.unanswered.rstrip('.')}. Submit again when that works."
-            )
-
-
-@dataclass(frozen=True)
-class Submission(Sorting):
-    """The result of one submit."""
-
-    jobs: tuple[Job, ...]
-    """The runs it started."""
-
-    @property
-    def redone(self) -> int:
-        """How many of the runs that it started were finished or had begun before, and begin anew."""
-        return len(self.anew)
 
     @property
     def scored(self) -> int:
@@ -136,26 +97,17 @@ class Submission(Sorting):
         if self.jobs:
             said += f" to {self.jobs[0].launcher}"
         if self.anew:
-            said += f" ({self.redone} of them retrained; earlier results are kept)"
+            said += f" ({len(self.anew)} of them retrained; earlier results are kept)"
         if self.scored:
             said += f" ({self.scored} of them trained, and only scored)"
         if alone:
             said += f", left alone {alone}"
-        if self.held_back:
-            said += f", held back {len(self.held_back)} without weights"
+        if self.left_out:
+            said += f", left out {len(self.left_out)} that cannot start"
         if self.unsent:
             number = len(self.unsent)
             said += f", {number} go out as others end, or with another submit: there is no place for more jobs"
-        return said + (f", left out {len(self.problems)} damaged" if self.problems else "")
-
-    def missing_weights(self, results: Path) -> list[str]:
-        """Advice on the runs that are held back, a sentence for each parent."""
-        return [
-            f"{count(number, 'run')} cannot start: the weights of {parent} are not here, as archives and keep_weights "
-            f"leave them out. Put its {WEIGHTS_FILE} into {run_folder(results, parent).path} and submit again, or "
-            f"train it anew: submit with --redo {parent}."
-            for parent, number in Counter(self.held_back.values()).items()
-        ]
+        return said
 
 
 def submit(
@@ -182,21 +134,20 @@ def submit(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     with submit_lock(results):
-        sorting = _sort(runs, results, retry_diverged, redo, to_score)
-        sorting.check_answered()
+        sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
         if check is not None:
-            check([run for run, _ in sorting.to_do if run.id not in sorting.trained])
-        with set_aside(results, sorting.anew):
-            for run_id in sorting.trained - {run.id for run, _ in sorting.to_do}:
+            check([run for run, _ in sorted_runs.to_do if run.id not in sorted_runs.trained])
+        with set_aside(results, sorted_runs.anew):
+            for run_id in sorted_runs.trained - {run.id for run, _ in sorted_runs.to_do}:
                 run_folder(results, run_id).drop_request()
             requests = [
                 _to_be_scored(run, results, to_score[run.id])
-                if run.id in sorting.trained
-                else _asked_again(run, results, where)
-                for run, where in sorting.to_do
+                if run.id in sorted_runs.trained
+                else _asked_again(run, results, job_state)
+                for run, job_state in sorted_runs.to_do
             ]
             jobs = _as_many_as_fit(requests, launcher)
-    return Submission(**vars(sorting), jobs=tuple(jobs))
+    return replace(sorted_runs, jobs=tuple(jobs))
 
 
 def preview(
@@ -211,18 +162,14 @@ def preview(
     """The text that `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    sorting = _sort(runs, results, retry_diverged, redo, to_score)
-    sorting.check_answered()
+    sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
     requests = []
-    for run, _ in sorting.to_do:
+    for run, _ in sorted_runs.to_do:
         folder, asked = run_folder(results, run.id), Asked.of(run)
         asked = replace(asked, resources=resources_after(asked, folder.failures()))
-        requests.append(Request(folder, asked, run.id in sorting.trained))
-    held = "".join(
-        f"# held back, without the weights of {parent}: {run}\n" for run, parent in sorting.held_back.items()
-    )
-    held += "".join(f"# left out: {run}: {problem}\n" for run, problem in sorting.problems.items())
-    return held + (launcher.preview(requests) if requests else "There is nothing to submit.\n")
+        requests.append(Request(folder, asked, run.id in sorted_runs.trained))
+    left_out = "".join(f"# left out: {run_id}: {why}\n" for run_id, why in sorted_runs.left_out.items())
+    return left_out + (launcher.preview(requests) if requests else "There is nothing to submit.\n")
 
 
 def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -> list[Job]:
@@ -283,70 +230,73 @@ def _sort(
     retry_diverged: bool,
     redo: Redo,
     to_score: Mapping[str, float | None],
-) -> Sorting:
-    """Sort the runs, each kind in the order in which runs go out."""
+) -> Submission:
+    """Sort the runs, each kind in the order in which runs go out; nothing is started yet."""
     runs = {run.id: run for run in given}
-    ordered = in_turn(runs)
-    looks = StateReader(results).read(ordered, closely=True)
+    looks = StateReader(results).read(in_turn(runs), closely=True)
     finished = {run_id: look.files for run_id, look in looks.items() if look.state is State.FINISHED}
     code = code_changes(runs.values(), results, finished)
     anew = _begins_anew(runs, looks, redo, code)
-    to_do, alone = [], []
-    problems: dict[str, str] = {}
     trained = {
         run_id
         for run_id, look in looks.items()
         if "result.json" in look.files and run_id not in anew and look.state not in ACTIVE
     }
-    for run in ordered:
-        look = looks[run.id]
-        if run.id in trained and run.id not in to_score:
+    alone: list[RunState] = []
+    going: dict[str, None] = {}  # in their order
+    for run_id, look in looks.items():
+        if run_id in trained and run_id not in to_score:
             alone.append(look._replace(state=State.FINISHED))
-        elif run.id not in {*anew, *trained} and not _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
-            alone.append(look)
-        elif problem := _problem(run, look, results, problems):
-            problems[run.id] = problem
+        elif run_id in {*anew, *trained} or _is_to_do(run_folder(results, run_id), look.state, retry_diverged):
+            going[run_id] = None
         else:
-            to_do.append((run, look.job))
-    to_do, held_back = _hold_back(to_do, results, trained)
-    going = [run_id for run_id in anew if run_id in {run.id for run, _ in to_do}]
-    return Sorting(tuple(runs.values()), to_do, alone, going, trained, held_back, problems, code, to_score)
+            alone.append(look)
+    left_out: dict[str, str] = {}
+    for run_id in going:  # parents before children
+        parents = () if run_id in trained else runs[run_id].parents
+        reasons = [left_out.get(parent) or _no_weights(parent, results, going) for parent in parents]
+        if why := next(filter(None, [_problem(looks[run_id], run_folder(results, run_id)), *reasons]), ""):
+            left_out[run_id] = why
+    for run_id in left_out:
+        del going[run_id]
+    silent = [look.job.says for look in alone if look.state is State.WAITING and not look.job.answered]
+    if silent and not going:
+        raise LaunchError(
+            f"Nothing was submitted: it is not known whether {count(len(silent), 'run')} submitted before "
+            f"will still be done. {silent[0].rstrip('.')}. Submit again when that works."
+        )
+    return Submission(
+        runs=tuple(runs.values()),
+        to_do=[(runs[run_id], looks[run_id].job) for run_id in going],
+        alone=alone,
+        anew=[run_id for run_id in anew if run_id in going],
+        trained=trained,
+        left_out=left_out,
+        unanswered=silent[0] if silent else "",
+        code=code,
+        to_score=to_score,
+    )
 
 
-def _problem(run: Run, look: RunState, results: Path, problems: Mapping[str, str]) -> str:
-    """The damaged file, or the parent left out because of one, that keeps a run from going out; '' if none does."""
-    if look.problem:
-        return look.problem
-    if parent := next((parent for parent in run.parents if parent in problems), None):
-        return f"it starts from {parent}, which is left out."
+def _problem(look: RunState, folder: RunFolder) -> str:
+    """The damaged file that keeps a run from going out, in a sentence; '' if none does."""
     try:
         if "run.json" in look.files:
-            run_folder(results, run.id).asked()
+            folder.asked()
     except RunFolderError as error:
-        return str(error)
-    return ""
+        return look.problem or str(error)
+    return look.problem
 
 
-def _hold_back(
-    to_do: Sequence[tuple[Run, JobState]], results: Path, trained: Set[str]
-) -> tuple[list[tuple[Run, JobState]], dict[str, str]]:
-    """Those to start that have weights to start from, or will have; and the others, each with the parent that lacks
-    them: it is finished, but its model.pt is not here, as where it came from an archive.
-
-    Without this they would all fail, and the first of them would stop the whole submission.
-    """
-    going = {run.id: run for run, _ in to_do}
-
-    @functools.cache
-    def lacking(run_id: str) -> str | None:
-        if run_id in trained and run_id in going:
-            return None
-        if run_id not in going:
-            return run_id if lacks_weights(run_folder(results, run_id)) else None
-        return next(filter(None, map(lacking, going[run_id].parents)), None)
-
-    held_back = {run_id: parent for run_id in going if (parent := lacking(run_id))}
-    return [(run, where) for run, where in to_do if run.id not in held_back], held_back
+def _no_weights(parent: str, results: Path, going: Collection[str]) -> str:
+    """Why a run cannot start from this parent, as where that came from an archive; '' if it can, or will be able to."""
+    folder = run_folder(results, parent)
+    if parent in going or not lacks_weights(folder):
+        return ""
+    return (
+        f"the weights of {parent} are not here, as archives and keep_weights leave them out. Put its {WEIGHTS_FILE} "
+        f"into {folder.path} and submit again, or train it anew: submit with --redo {parent}."
+    )
 
 
 def _asked_again(run: Run, results: Path, where: JobState) -> Request:
@@ -462,67 +412,3 @@ def _is_held(folder: RunFolder) -> bool:
     """Whether a living process has the run in hand: a worker of this machine may begin before its job is written."""
     holder = folder.holder()
     return holder is not None and holder.alive
-
-
-# A probe: one run folder in which `train` times the shapes of a plan, started by a launcher as runs are
-
-PROBE_HOURS = 0.25
-"""Roughly the hours that a probe takes on each of its devices. Sites that pack short runs into jobs go by it."""
-
-
-def probe_of(plan: Plan, site: str) -> Probe:
-    """The shapes of a plan to time, each once, as its longest run has it, and each evaluation once.
-
-    LaunchError if flipscale trains none of its runs itself.
-    """
-    runs = sorted((run for run in plan.runs if is_timed_by_steps(run.settings)), key=lambda run: -run.cost.samples_seen)
-    if not runs:
-        raise LaunchError(
-            f"{plan.study} cannot be probed: your own program trains its runs, and flipscale does not know how "
-            "long its steps take. Give resources.flops_per_second, or let one run finish and read its hours."
-        )
-    shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs)}
-    evaluations = {_key(evaluation_shape(scored(run.settings))): run for run in runs if is_evaluated(run.settings)}
-    return Probe(plan.study, site, _settings(plan, shapes.values()), _settings(plan, evaluations.values()))
-
-
-def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
-    """Hand a probe of the plan's shapes to the launcher. Its measurements go to timings.json of the results."""
-    probe = probe_of(plan, launcher.site_name)
-    needs_most = max(plan.runs, key=lambda run: run.cost.memory_bytes)
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", plan.study).strip("-")
-    run = Run(
-        id=f"probe_{name}_{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}",
-        settings=needs_most.settings,
-        parents=(),
-        # It trains nothing to the end, so it has no FLOPs or samples to predict.
-        cost=replace(
-            needs_most.cost,
-            samples_seen=0,
-            steps=0,
-            train_flops=0,
-            gpu_hours=PROBE_HOURS * needs_most.resources.devices,
-            gpu_hours_low=None,
-            gpu_hours_high=None,
-        ),
-        cell=None,
-        resources=needs_most.resources,
-    )
-    write_probe(run_folder(results, run.id).path, probe)
-    return submit([run], results, launcher)
-
-
-def open_probes(study: str, results: Path) -> list[RunFolder]:
-    """The probes of a study that are not over."""
-    probes = probes_in(results / RUNS_FOLDER)
-    return [folder for folder, probe in probes if probe.study == study and not folder.is_over()]
-
-
-def _settings(plan: Plan, chosen: Iterable[Run]) -> tuple[Settings, ...]:
-    """The settings of the chosen runs, in the order of the plan."""
-    ids = {run.id for run in chosen}
-    return tuple(run.settings for run in plan.runs if run.id in ids)
-
-
-def _key(shape: JsonObject) -> str:
-    return json.dumps(shape, sort_keys=True)

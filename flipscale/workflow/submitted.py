@@ -73,23 +73,14 @@ def submit_study(
         to_score=unscored.runs,
         check=_all_checks(checks),
     )
-    for sentence in submission.missing_weights(results):
-        say(sentence)
-    names = {run.id: run.name for run in plan.runs}
-    for run_id, problem in submission.problems.items():
-        say(f"{names[run_id]} is left out: {problem}")
+    for why, number in Counter(submission.left_out.values()).items():
+        say(f"{count(number, 'run')} cannot start: {why}")
     say(submission.summary())
     if redo.stale:
         say_stale(submission.code)
     else:
         say_code(opened, submission.code)
     return submission
-
-
-def say_remarks(launcher: Launcher, runs: Sequence[Run]) -> None:
-    """Say what the launcher foresees, if it can: not every launcher does."""
-    for remark in getattr(launcher, "remarks", lambda runs: ())(runs):
-        say(f"warning: {remark}")
 
 
 def _all_checks(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:

@@ -13,7 +13,8 @@ import torch
 
 from flipscale.cost import Cost, memory_bytes
 from flipscale.launch import states, submit
-from flipscale.launch.attend import Attendant, Breaker, Ending
+from flipscale.launch.attend import Attendant, Ending
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import TRAIN, Attempt
 from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State

@@ -119,8 +119,8 @@ def test_a_folder_of_a_newer_flipscale_is_left_out_by_name_and_the_others_go_out
     (folder(tmp_path, run).path / name).write_text('{"schema": 2}')
     submission = submit([run, other], tmp_path, Recorder())
     assert [job.run_id for job in submission.jobs] == ["other"]
-    assert "newer than this flipscale" in submission.problems["run"]
-    assert submission.summary() == "submitted 1 run to local, left out 1 damaged"
+    assert "newer than this flipscale" in submission.left_out["run"]
+    assert submission.summary() == "submitted 1 run to local, left out 1 that cannot start"
 
 
 def test_a_job_json_of_somebody_else_is_named(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from flipscale.errors import LaunchError
-from flipscale.launch import StateReader, states, submit
+from flipscale.launch import states, submit
 from flipscale.launch.launcher import Request, launcher_named
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Unreachable, check_address
@@ -116,20 +116,8 @@ def test_where_ray_cannot_be_asked_a_run_is_lost_only_when_its_driver_shows_no_l
     run = StandInRun("run")
     _, path = sent(tmp_path, run)
     assert states([run], tmp_path) == {"run": State.WAITING}
-    path.with_name("driver.json").write_text("{}")
     os.utime(path, (0, 0))
-    assert states([run], tmp_path) == {"run": State.WAITING}
-    os.utime(path.with_name("driver.json"), (0, 0))
     assert states([run], tmp_path) == {"run": State.LOST}
-
-
-def test_a_run_whose_trial_was_given_up_is_lost_and_says_why(tmp_path):
-    runs = [StandInRun("run"), StandInRun("other")]
-    _, path = sent(tmp_path, *runs)
-    path.with_name("0.failed").write_text("ModuleNotFoundError: No module named 'flipscale'\n")
-    found = StateReader(tmp_path).read(runs)
-    assert (found["run"].state, found["other"].state) == (State.LOST, State.WAITING)
-    assert found["run"].job.says.endswith("gave up its trial: ModuleNotFoundError: No module named 'flipscale'")
 
 
 def test_where_no_ray_can_be_had_no_job_is_written(tmp_path):
@@ -229,7 +217,7 @@ def test_a_driver_ends_when_all_is_cancelled_though_a_trial_waits_for_room(queue
 # Trials that Ray Tune gives up
 
 
-def test_a_trial_whose_restarts_are_used_up_leaves_the_last_line_of_its_exception(queue, tmp_path):
+def test_the_run_of_a_trial_whose_restarts_are_used_up_fails_with_the_last_line_of_its_exception(queue, tmp_path):
     from flipscale.launch.ray.driver import Watch
 
     error = "Failure # 11\nray::Trial()\n\x1b[36mModuleNotFoundError\x1b[0m: No module named 'flipscale'\n"
@@ -240,8 +228,9 @@ def test_a_trial_whose_restarts_are_used_up_leaves_the_last_line_of_its_exceptio
     file.write_text(error)
     Watch(queue).on_trial_error(0, [], SimpleNamespace(config={"task": index}, error_file=str(file)))
     assert index not in queue.waiting
-    failed = queue.path.with_name(f"{index}.failed")
-    assert failed.read_text() == "ModuleNotFoundError: No module named 'flipscale'\n"
+    error = queue.trials.run("parent").error()
+    assert (error.kind, error.noted) == ("node", True)
+    assert error.reason == "Ray Tune gave up its trial: ModuleNotFoundError: No module named 'flipscale'"
 
 
 # Processes

@@ -110,8 +110,8 @@ def test_a_child_alone_begins_anew_from_its_parents_weights_if_they_are_there(tm
     parent, child = (finish(tmp_path, run) for run in runs)
     (parent.path / "model.pt").unlink()
     held = redo(runs, tmp_path, "child")
-    assert (held.jobs, held.held_back, held.redone) == ((), {"child": "parent"}, 0)
-    assert held.missing_weights(tmp_path)[0].endswith("or train it anew: submit with --redo parent.")
+    assert (held.jobs, list(held.left_out), held.anew) == ((), ["child"], [])
+    assert held.left_out["child"].endswith("or train it anew: submit with --redo parent.")
     assert score(child) == 0.5
     assert set(started(redo(runs, tmp_path, "child", "parent"))) == {"child", "parent"}
 
@@ -143,7 +143,7 @@ def test_a_run_that_has_only_begun_begins_anew_and_one_that_has_not_just_starts(
     folder.ask(Asked.of(begun))
     (folder.path / "checkpoint.pt").write_text("")
     done = redo([begun, planned], tmp_path, "begun", "planned")
-    assert (set(started(done)), done.redone) == ({"begun", "planned"}, 1)
+    assert (set(started(done)), len(done.anew)) == ({"begun", "planned"}, 1)
     assert not (folder.path / "checkpoint.pt").exists()
     assert (folder.path / "earlier" / "checkpoint.pt").exists()
 
@@ -207,4 +207,4 @@ def test_stale_runs_are_those_whose_code_differs_from_todays(tmp_path: Path) -> 
     assert (started(said), list(said.code.differing), said.code.unrecorded) == (["planned"], ["other"], ("old",))
     RunFolder(tmp_path / "runs" / "planned").clear_for_retry()
     done = redo(runs, tmp_path, stale=True)
-    assert (set(started(done)), done.redone) == ({"other", "planned"}, 1)
+    assert (set(started(done)), len(done.anew)) == ({"other", "planned"}, 1)

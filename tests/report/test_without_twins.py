@@ -14,7 +14,7 @@ from flipscale.plot import figure_data, plot_all
 from flipscale.report import write_report
 from flipscale.report.charts import chart_data
 from flipscale.study import Study, read_study
-from tests.commands import flipscale
+from tests.commands import flipscale, train
 from tests.report.synthetic import SCORES, write_results
 
 pytestmark = pytest.mark.slow
@@ -126,6 +126,7 @@ def test_run_of_a_single_run_ends_well_and_writes_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one.yaml").write_text(SINGLE)
+    train("one.yaml", tmp_path)
     done = flipscale("run", "one.yaml", "--no-mlflow", cwd=tmp_path)
     assert "The study names no baseline, so there is nothing to compare." in done.stdout
     page = (tmp_path / "plots/one/report.html").read_text()

@@ -407,14 +407,14 @@ def test_children_of_archived_parents_are_held_back_with_what_to_do(here, there,
     parent = there.folder_of(fine_tuned=False)
     assert main(["submit", str(there.file), "--results", str(there.root)]) == 1
     said = capsys.readouterr().err
-    assert "submitted 0 runs, left alone 6 finished, held back 2 without weights" in said
+    assert "submitted 0 runs, left alone 6 finished, left out 2 that cannot start" in said
     assert (
         f"2 runs cannot start: the weights of {parent.id} are not here, as archives and keep_weights leave them out. "
         f"Put its model.pt into {parent.path} and submit again, or train it anew: submit with --redo {parent.id}."
     ) in said
     assert not there.run(tuned.id).exists()
     assert main(["submit", str(there.file), "--results", str(there.root), "--dry-run"]) == 0
-    assert f"# held back, without the weights of {parent.id}: {tuned.id}" in capsys.readouterr().out
+    assert f"# left out: {tuned.id}: the weights of {parent.id} are not here" in capsys.readouterr().out
 
 
 def timed(results: Results, hardware: str, seconds: float, time: float) -> None:

@@ -2,12 +2,10 @@
 
 A submission is a folder, results/ray/NAME:
 
-    submission.json  the runs of each trial, the site, where Ray is
-    driver.json      which process drives it; touched every few seconds while it lives
+    submission.json  the runs of each trial, the site, where Ray is; touched every few seconds while its driver lives
     driver.log       what Ray Tune said
     K.log            what trial K said, over all its attempts; K-RANK.log for its other processes
     K.starts         its attempts, one a line
-    K.failed         why Ray Tune gave the trial up, if it did
     stopped.json     why the whole submission stopped, if it did
 
 The driver lives in the cluster, so nobody has to wait for it. Tune's own folder is a scratch one: what happened is in

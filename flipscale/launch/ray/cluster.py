@@ -56,24 +56,24 @@ class Cluster:
     @classmethod
     def find(cls, address: str | None) -> "Cluster":
         """The cluster of this address, else of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else of this machine."""
-        address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ""
-        if address.startswith(("http://", "https://")):
-            return cls(address)
-        if address in ("", "auto", "local") and not (address := _address_here()):
+        named = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"), _address_here())
+        chosen = next((each for each in named if each not in (None, "", "auto", "local")), None)
+        if chosen is None:
             raise LaunchError(
                 "No Ray runs on this machine, and neither --address nor RAY_ADDRESS names one. To try it here alone: "
                 "export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0; ray start --head --node-ip-address=127.0.0.1"
             )
-        return cls(_dashboard_of(address.removeprefix("ray://")))
+        with _client(chosen) as client:
+            return cls(client.get_address())
 
     def submit(self, name: str, entrypoint: str) -> None:
         _chosen.add(_host_of(self.url))
-        with self._client() as client:
+        with _client(self.url) as client:
             client.submit_job(entrypoint=entrypoint, submission_id=name)
 
     def ask(self, name: str) -> Answer:
         try:
-            with self._client() as client:
+            with _client(self.url) as client:
                 info = client.get_job_info(name)
         except Unreachable:
             raise
@@ -84,23 +84,30 @@ class Cluster:
         return Answer(name, str(info.status.value), info.message or "")
 
     def stop(self, name: str) -> None:
-        with self._client() as client:
+        with _client(self.url) as client:
             client.stop_job(name)
 
-    @contextlib.contextmanager
-    def _client(self) -> Iterator[Any]:
-        """Ray's client. Its errors are LaunchErrors, Unreachable if Ray does not answer."""
-        if not _listens(self.url):
-            raise Unreachable(f"Nothing answers at {self.url}. Is that Ray's dashboard, and is it running?")
-        from ray.job_submission import JobSubmissionClient
 
-        with _without_addresses():
-            try:
-                yield JobSubmissionClient(self.url)
-            except (ConnectionError, OSError) as error:
-                raise Unreachable(f"{self.url}: {_first_line(error)}") from None
-            except RuntimeError as error:
-                raise LaunchError(f"{self.url}: Ray refused: {_first_line(error)}") from None
+@contextlib.contextmanager
+def _client(address: str) -> Iterator[Any]:
+    """Ray's client of its Jobs API. Its errors are LaunchErrors, Unreachable if Ray does not answer."""
+    url = urllib.parse.urlsplit(address if "://" in address else f"//{address}")
+    try:  # Ray's own client waits for minutes where nothing listens.
+        port = url.port or {"https": 443}.get(url.scheme, 80)
+        socket.create_connection((url.hostname or "", port), timeout=RAY_ANSWER_SECONDS).close()
+    except (OSError, ValueError):
+        raise Unreachable(f"Nothing answers at {address}. Is that a Ray cluster, and is it running?") from None
+    from ray.job_submission import JobSubmissionClient
+
+    before = {name: os.environ.pop(name) for name in _ADDRESSES if name in os.environ}
+    try:
+        yield JobSubmissionClient(address)
+    except OSError as error:
+        raise Unreachable(f"{address}: {_first_line(error)}") from None
+    except Exception as error:
+        raise LaunchError(f"{address}: Ray refused: {_first_line(error)}") from None
+    finally:
+        os.environ.update(before)
 
 
 _chosen: set[str] = set()
@@ -131,43 +138,6 @@ def _address_here() -> str:
     with contextlib.suppress(FileNotFoundError):
         return (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
     return ""
-
-
-def _dashboard_of(address: str) -> str:
-    """The dashboard's URL of a cluster by HOST:PORT, of its head or of the dashboard itself."""
-    if not _listens(f"http://{address}"):
-        raise Unreachable(f"Nothing answers at {address}. Is that the head of a Ray cluster, and is it running?")
-    from ray.job_submission import JobSubmissionClient
-
-    said = ""
-    with _without_addresses():
-        for form in (f"http://{address}", address):
-            try:
-                return str(JobSubmissionClient(form).get_address())
-            except Exception as error:
-                said = _first_line(error)
-    raise Unreachable(f"{address}: not a Ray cluster that flipscale understands: {said}")
-
-
-def _listens(url: str) -> bool:
-    """Whether anything accepts connections there: Ray's own clients wait for minutes where nothing does."""
-    try:
-        where = urllib.parse.urlsplit(url)
-        port = where.port or {"https": 443}.get(where.scheme, 80)
-        with socket.create_connection((where.hostname or "", port), timeout=RAY_ANSWER_SECONDS):
-            return bool(where.hostname)
-    except (OSError, ValueError):
-        return False
-
-
-@contextlib.contextmanager
-def _without_addresses() -> Iterator[None]:
-    """The environment without Ray's addresses while the block runs."""
-    before = {name: os.environ.pop(name) for name in _ADDRESSES if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(before)
 
 
 def _first_line(said: object) -> str:

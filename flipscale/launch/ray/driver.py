@@ -6,7 +6,6 @@ its parent is over. It keeps nothing that it could not read again: if it dies, `
 
 import os
 import re
-import socket
 import sys
 import tempfile
 import threading
@@ -30,13 +29,12 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from flipscale.errors import use_utf8
-from flipscale.guard import plain_file
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
 from flipscale.launch.states import StateReader
-from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
+from flipscale.run import HEARTBEAT_SECONDS, FailureKind, RunFolder
 from flipscale.settings import JsonObject
 
 MAX_FAILURES = 10
@@ -125,7 +123,7 @@ class TrialQueue(Searcher):
 
 
 class Watch(tune.Callback):
-    """Ends the driver when nothing is left, though trials wait for room; notes what Ray Tune gave up."""
+    """Ends the driver when nothing is left, though trials wait for room; fails the runs that Ray Tune gave up."""
 
     def __init__(self, queue: TrialQueue):
         self.queue = queue
@@ -140,19 +138,17 @@ class Watch(tune.Callback):
             raise SystemExit(0)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        """Keep the last line of the exception of a trial whose restarts are used up."""
         # `trial.get_error` reads a copy, which may come later.
         said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip() if trial.error_file else ""
         print(said, flush=True)
-        last = re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()[-1:] or ["Tune kept no exception"]
-        path = self.queue.path.with_name(f"{trial.config['task']}.failed")
-        with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=plain_file) as failed:
-            failed.write(last[0].strip()[:500] + "\n")
+        last = re.sub(r"\x1b\[[0-9;]*m", "", said).rpartition("\n")[2] or "it kept no exception"
+        for run in self.queue.left(trial.config["task"]):
+            run.write_error(FailureKind.NODE, f"Ray Tune gave up its trial: {last.strip()[:500]}", noted=True)
 
 
 def main(path: Path) -> int:
     trials = Trials.read(path)
-    threading.Thread(target=_beat, args=(path.with_name("driver.json"),), daemon=True).start()
+    threading.Thread(target=_beat, args=(path,), daemon=True).start()
     # To count how many callbacks are its own, Tune would load all of MLflow: a third of this process's CPU time.
     sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]
     # A trial's worker has to live a moment longer than the trial, to write its checkpoint (`trial._popen`).
@@ -219,10 +215,9 @@ def _fits(nodes: Sequence[Mapping[str, float]], bundles: Sequence[Mapping[str, f
 
 def _beat(path: Path) -> None:
     """Show that the driver lives, to processes that cannot ask Ray."""
-    write_json(path, {"schema": 1, "host": socket.gethostname(), "process": os.getpid(), "time": time.time()})
     while True:
-        time.sleep(HEARTBEAT_SECONDS)
         os.utime(path)
+        time.sleep(HEARTBEAT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.errors import DamagedFile, LaunchError, printable
-from flipscale.launch.attend import why_stopped
+from flipscale.errors import DamagedFile, LaunchError
+from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site, site_name
-from flipscale.launch.workers import SAID_BYTES
 from flipscale.plain_files import is_fresh
-from flipscale.run import LEASE_GRACE_SECONDS, Job, RunFolder, State
+from flipscale.run import LEASE_GRACE_SECONDS, Job, State
 from flipscale.words import count
 
 if TYPE_CHECKING:
@@ -89,19 +88,8 @@ class RayLauncher:
         return "".join(said) + self._entrypoint(trials) + "\n"
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
-        states: dict[str, JobState] = {}
-        for name in {_name_of(job) for job in jobs}:
-            mine = [job for job in jobs if _name_of(job) == name]
-            whole = self._whereabouts(name)
-            failed = {path.stem for path in (self.home / name).glob("*.failed")}
-            for job in mine:
-                index = job.id.rpartition("/")[2]
-                states[job.run_id] = JobState(None, self._given_up(name, index)) if index in failed else whole
-        return states
-
-    def _given_up(self, name: str, index: str) -> str:
-        said = RunFolder(self.home / name).tail(f"{index}.failed", SAID_BYTES).decode(errors="replace")
-        return f"Ray Tune gave up its trial: {printable(said.strip())}"
+        states = {name: self._state_of(name) for name in {_name_of(job) for job in jobs}}
+        return {job.run_id: states[_name_of(job)] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the submissions that have nothing left and whose driver has not begun.
@@ -112,10 +100,7 @@ class RayLauncher:
         from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 
         for name in {_name_of(job) for job in jobs}:
-            try:
-                trials = self._read(name)
-            except DamagedFile:
-                continue  # Its driver and attendants see the marks all the same.
+            trials = self._read(name)
             if trials and all(run.is_over() for run in trials.run_folders()):
                 cluster = Cluster(trials.address)
                 with contextlib.suppress(Unreachable):
@@ -146,23 +131,19 @@ class RayLauncher:
         driver = shlex.join([self.python, "-P", "-u", "-m", "flipscale.launch.ray.driver", str(path)])
         return f"exec {driver} >>{shlex.quote(str(path.with_name('driver.log')))} 2>&1"
 
-    def _whereabouts(self, name: str) -> JobState:
+    def _state_of(self, name: str) -> JobState:
+        """The state of a submission's Ray job."""
         from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 
-        try:
-            trials = self._read(name)
-        except DamagedFile as error:
-            # The address of its cluster cannot be read, so only its driver shows whether it lives.
-            drives = self._drives(name)
-            return JobState(State.WAITING if drives else None, str(error), answered=not drives)
+        trials = self._read(name)
         if trials is None:
-            return JobState(None, "its submission's folder is gone")
+            return JobState(None, f"its record {self.home / name}/submission.json is missing or damaged")
         try:
             check_address(trials.address, self.address)
             answer = Cluster(trials.address).ask(name)
         except Unreachable as error:
             # A Ray that cannot be asked has not said that the job is gone; a driver that shows no life has.
-            if self._drives(name):
+            if is_fresh(trials.path(self.home), LEASE_GRACE_SECONDS):
                 return JobState(State.WAITING, f"Ray cannot be asked: {error}", answered=False)
             return JobState(None, f"its driver shows no sign of life, and Ray cannot be asked: {error}")
         if answer.lives:
@@ -171,18 +152,9 @@ class RayLauncher:
             return JobState(State.CANCELLED, why)
         return JobState(None, str(answer))
 
-    def _drives(self, name: str) -> bool:
-        """Whether the submission's driver has shown life lately, or has had no time to."""
-        for file in ("driver.json", "submission.json"):
-            path = self.home / name / file
-            with contextlib.suppress(FileNotFoundError):
-                return is_fresh(path, LEASE_GRACE_SECONDS)
-        return False
-
     def _read(self, name: str) -> Trials | None:
-        path = self.home / name / "submission.json"
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return Trials.read(path)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedFile):
+            return Trials.read(self.home / name / "submission.json")
         return None
 
 

@@ -54,7 +54,7 @@ class JobArray:
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None
-    """The cluster it is to go to, then the one that took it; None is that of the machine which sends it."""
+    """The cluster it goes to; None is that of the machine which sends it."""
 
     @property
     def job_name(self) -> str:
@@ -77,10 +77,22 @@ class JobArray:
     @classmethod
     def read(cls, path: Path) -> "JobArray":
         """The array of that record. DamagedFile where it is none."""
+<<<<<<< HEAD
         array: JobArray = read_json(path, cls)
         if array.name != f"{path.parent.name}-{path.stem}" or not (array.slurm_id or "0").isdigit():
             raise DamagedFile(f"{path}: is the record of another array, {array.name!r}.")
         return array
+=======
+
+        def convert(written: JsonObject) -> JsonObject:
+            tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
+            are_names(run_id for ids in tasks.values() for run_id in ids)
+            if written["name"] != f"{path.parent.name}-{path.stem}" or not str(written["slurm_id"] or 0).isdigit():
+                raise ValueError(f"it is the record of another array, {written['name']!r}")
+            return {"tasks": tasks, "resources": Resources.of(written["resources"])}
+
+        return read_record(cls, path, convert)
+>>>>>>> main
 
 
 def job_name_of(array: str) -> str:
@@ -250,8 +262,8 @@ class _Arrays:
 
     def _key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""
-        known = self._is_predicted and host_memory(request) is not None
-        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), known)
+        has_memory = self._is_predicted and host_memory(request) is not None
+        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), has_memory)
 
     @property
     def _is_predicted(self) -> bool:

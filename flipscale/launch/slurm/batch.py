@@ -112,13 +112,13 @@ def _refuse_line_breaks(options: BatchOptions) -> None:
 
 
 def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
-    """Write the array's record and script, and hand it to sbatch: the array with SLURM's number and the cluster that
-    took it. LaunchError if it is refused.
+    """Write the array's record and script, and hand it to sbatch: the array with SLURM's number. LaunchError if it is
+    refused.
 
     Nodes that failed under the runs are avoided, unless the cluster refuses that, as where there are no others.
     """
     try:
-        number, cluster = _send(array, home, after)
+        number = _send(array, home, after)
     except scheduler.ControllerAway:
         raise
     except LaunchError as refused:
@@ -126,27 +126,27 @@ def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
             raise
         array = replace(array, avoid=())
         try:
-            number, cluster = _send(array, home, after)
+            number = _send(array, home, after)
         except LaunchError:
             raise refused from None
-    sent = replace(array, slurm_id=number, cluster=cluster or array.cluster)
+    sent = replace(array, slurm_id=number)
     sent.write(home)
     return sent
 
 
-def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | None]:
-    """SLURM's number of the array, and the cluster where sbatch named one."""
+def _send(array: JobArray, home: Path, after: str | None) -> str:
+    """SLURM's number of the array."""
     array.write(home)
     script = array.path(home).with_suffix(".sh")
     script.write_text(script_of(array, home, after), encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
-            sent = scheduler.submit(str(script))
+            return scheduler.submit(str(script))
         except scheduler.ControllerAway as error:
             time.sleep(pause or 0)
             # A controller that was too busy to answer may have taken it all the same.
             if number := _number_of(array):
-                return number, None
+                return number
             if pause is None:
                 raise scheduler.ControllerAway(
                     f"{error}. {script} is not sent; submit again when SLURM answers."
@@ -154,15 +154,6 @@ def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | No
         except LaunchError as error:
             refusal = NoPlace if _NO_PLACE.search(str(error)) else LaunchError
             raise refusal(_why_refused(array, script, str(error))) from None
-        else:
-            if sent is None and (number := _number_of(array, scheduler.PAUSES)):
-                return number, None
-            if sent is None:
-                raise LaunchError(
-                    f"{script}: sbatch accepted it but named no job, and squeue lists none of its name; check whether "
-                    f"it appears (squeue --name={array.job_name}), then submit again."
-                )
-            return sent
     raise AssertionError("the last try returns or raises")
 
 
@@ -181,21 +172,19 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
             f" This array has {count(len(array.tasks), 'job')}. Write a smaller max_array_size into the site file, so "
             "that the runs go out in parts, or let short runs share a job with pack."
         )
-    if "invalid partition" in said.lower() and (known := scheduler.partitions(array.cluster)):
-        hint += f" Partitions here: {', '.join(known)}."
+    if "invalid partition" in said.lower() and (names := scheduler.partitions(array.cluster)):
+        hint += f" Partitions here: {', '.join(names)}."
     ours = "array|dependency|job-name|kill|open-mode|output|requeue|signal"
     text = script.read_text(encoding="utf-8", errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
 
-def _number_of(array: JobArray, pauses: Sequence[float] = ()) -> str | None:
-    """SLURM's number of the array by its name, which no other has; looked for again after each pause until it comes."""
-    for pause in (*pauses, None):
-        with contextlib.suppress(LaunchError):
-            for entry in scheduler.queue([array.job_name], array.cluster).get(array.job_name, {}).values():
-                return scheduler.array_of(entry.id)
-        time.sleep(pause or 0)
+def _number_of(array: JobArray) -> str | None:
+    """SLURM's number of the array by its name, which no other has; None if SLURM does not list it."""
+    with contextlib.suppress(LaunchError):
+        for entry in scheduler.queue([array.job_name], array.cluster).get(array.job_name, {}).values():
+            return scheduler.array_of(entry.id)
     return None
 
 

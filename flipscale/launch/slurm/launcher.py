@@ -11,18 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.data.paths import located
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.guard import is_plain
-from flipscale.launch.attend import why_stopped
+from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
-from flipscale.plan import Run
 from flipscale.run import Job, RunFolder, State
-from flipscale.settings import WebDataset
-from flipscale.words import count, duration
+from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
 
 JUST_SENT_SECONDS = 60.0
@@ -53,16 +50,14 @@ class SlurmLauncher:
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send
 
-        taken: dict[str, JobArray] = {}
+        sent_arrays: dict[str, JobArray] = {}
         sent = 0
         for array in self._arrays(requests, self._configuration(), self.parents_under_way(requests)):
             # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             yield from self._jobs(array)
             try:
-                after = taken.get(array.after or "")
-                if after:  # No job waits for one of another cluster.
-                    array = replace(array, cluster=after.cluster)
-                taken[array.name] = send(array, self.home, after.slurm_id if after else None)
+                parents = sent_arrays.get(array.after or "")
+                sent_arrays[array.name] = send(array, self.home, parents.slurm_id if parents else None)
             except LaunchError as error:
                 for run_id in _runs_of(array):
                     (self.results / RUNS_FOLDER / run_id / "job.json").unlink(missing_ok=True)
@@ -96,32 +91,6 @@ class SlurmLauncher:
             said.append(script_of(array, self.home, f"NUMBER-OF-{array.after}" if array.after else None) + "\n")
         return "".join(said)
 
-    def remarks(self, runs: Sequence[Run]) -> Iterator[str]:
-        """Sentences on what would go wrong with jobs for these runs, as far as it can be known before they are sent."""
-        time_, warning = self.site["time"], self.site["warning"]
-        limit = self._limit()
-        partition = f"partition {self.site['partition']}" if self.site["partition"] else "the default partition"
-        if time_ and time_ > limit:
-            yield (
-                f"{partition} ends jobs after {duration(limit)}, and the site file asks for {duration(time_)}: unless "
-                "the QOS allows it, the jobs are refused or wait forever; lower its time"
-            )
-        elif limit <= warning:
-            yield (
-                f"{partition} ends jobs after {duration(limit)}, no later than the warning before it, "
-                f"{duration(warning)}: no run would begin; lower warning in the site file, or choose another partition"
-            )
-        if self.site["container"]:
-            mounts = [mount.split(":")[-1] for mount in self.site["container"]["mounts"]]
-            inside = [Path(mount) for mount in (*mounts, str(self.results))]
-            urls = {run.settings.data.urls for run in runs if isinstance(run.settings.data, WebDataset)}
-            for path in sorted(str(located(url).absolute()) for url in urls if ":" not in url):
-                if not any(Path(path).is_relative_to(mount) for mount in inside):
-                    yield f"no folder with {path} is in container.mounts; add one, unless the image has it"
-
-    def _limit(self) -> float:
-        return scheduler.time_limit(self.site["partition"], self.cluster)
-
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         tasks = {job.run_id: _task_of(job) for job in jobs}
         names = {name for name, _ in tasks.values()}
@@ -136,7 +105,7 @@ class SlurmLauncher:
             entries = self._with_history(tasks.values(), entries)
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
         return {
-            job.run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
+            job.run_id: _state_of(entries.get(job_name_of(name), {}).get(index), stopped[name])
             or self._unlisted(job, name, index)
             for job in jobs
             for name, index in [tasks[job.run_id]]
@@ -149,20 +118,18 @@ class SlurmLauncher:
         return JobState(None, self._last_seen(job, name, index))
 
     def _last_seen(self, job: Job, name: str, index: int) -> str:
-        """What is known of a job that SLURM has forgotten: its number, when it was sent, where it was, what it said."""
-        array, run = self._read(name), self._run(job.run_id)
+        """What is known of a job that SLURM has forgotten: its number, where it was, what it said."""
+        array = self._arrays_named([name]).get(name)
         number = f" {array.slurm_id}_{index}" if array and array.slurm_id else ""
-        sent = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.submitted))
-        holder = run.holder() or run.last_holder()
+        holder = self._run(job.run_id).last_holder()
         on = f"; it was last on {holder.node}" if holder and holder.node else ""
-        log = self.home / name.rpartition("-")[0] / f"{name.rpartition('-')[2]}_{index}.log"
-        said = f"; its output is in {log}" if is_plain(log) else "; it wrote no log, so it never began"
-        return f"SLURM no longer knows its job{number}, sent {sent}{on}{said}"
+        said = f"; its output is in {job.log}" if is_plain(Path(job.log)) else "; it wrote no log, so it never began"
+        return f"SLURM no longer knows its job{number}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
         tasks = {_task_of(job) for job in jobs}
-        arrays, damaged = self._read_all({name for name, _ in tasks})
+        arrays = self._arrays_named({name for name, _ in tasks})
         try:
             entries = self._queue(arrays, patient=True)
         except LaunchError as error:
@@ -172,21 +139,16 @@ class SlurmLauncher:
             ) from None
         doomed: dict[str | None, list[str]] = {}
         for name, array in arrays.items():
-            living = {index: entry for index, entry in entries.get(array.job_name, {}).items() if entry.lives}
             ended = [
                 entry.id
-                for index, entry in living.items()
-                if (name, index) in tasks and all(self._run(run_id).is_over() for run_id in array.tasks[index])
+                for index, entry in entries.get(array.job_name, {}).items()
+                if entry.lives
+                and (name, index) in tasks
+                and all(self._run(run_id).is_over() for run_id in array.tasks[index])
             ]
-            is_whole = ended and len(ended) == len(living)
-            doomed.setdefault(array.cluster, []).extend([scheduler.array_of(ended[0])] if is_whole else ended)
+            doomed.setdefault(array.cluster, []).extend(ended)
         for cluster, ids in doomed.items():
             scheduler.cancel(ids, cluster)
-        if damaged:
-            raise LaunchError(
-                "The runs are marked as cancelled and end as soon as they start. The jobs of these arrays could not "
-                f"be removed from the queue: {' '.join(damaged)}"
-            )
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun."""
@@ -240,7 +202,9 @@ class SlurmLauncher:
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         arrays = arrays_of(requests, site, size, submission, command=self.command, under_way=before)
         # A run that takes longer than its partition allows goes on in the next job.
-        most = self._limit() if any(array.time for array in arrays) else math.inf
+        most = (
+            scheduler.time_limit(site["partition"], self.cluster) if any(array.time for array in arrays) else math.inf
+        )
         return [
             replace(array, cluster=self.cluster, time=array.time and int(min(array.time, most))) for array in arrays
         ]
@@ -258,9 +222,8 @@ class SlurmLauncher:
         """The answers of squeue, and accounting's for jobs that squeue has forgotten."""
         forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
         # Accounting is asked by number, which only the array's record has.
-        arrays, _ = self._read_all(forgotten)
         ids: dict[str | None, dict[str, str]] = {}
-        for array in arrays.values():
+        for array in self._arrays_named(forgotten).values():
             if array.slurm_id is not None:
                 ids.setdefault(array.cluster, {})[array.job_name] = array.slurm_id
         history: dict[str, dict[int, scheduler.QueueEntry]] = {}
@@ -269,9 +232,9 @@ class SlurmLauncher:
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
 
     def _queue(self, names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, scheduler.QueueEntry]]:
-        """What SLURM has of these arrays, by the names of their jobs: each is asked of the cluster that took it."""
+        """What SLURM has of these arrays, by the names of their jobs: each is asked of its cluster."""
         names = set(names)
-        arrays, _ = self._read_all(names)
+        arrays = self._arrays_named(names)
         asked: dict[str | None, list[str]] = {}
         for name in names:
             asked.setdefault(arrays[name].cluster if name in arrays else None, []).append(job_name_of(name))
@@ -280,28 +243,20 @@ class SlurmLauncher:
             entries |= scheduler.queue(jobs, cluster, patient=patient)
         return entries
 
-    def _read_all(self, names: Iterable[str]) -> tuple[dict[str, JobArray], list[str]]:
-        """The arrays of these names, and what is wrong with those that cannot be read."""
-        arrays, damaged = {}, []
+    def _arrays_named(self, names: Iterable[str]) -> dict[str, JobArray]:
+        """The arrays of these names, by name, except those whose record is missing or damaged."""
+        arrays = {}
         for name in names:
-            try:
-                if (array := self._read(name)) is not None:
-                    arrays[name] = array
-            except DamagedFile as error:
-                damaged.append(str(error))
-        return arrays, damaged
-
-    def _read(self, name: str) -> JobArray | None:
-        submission, _, number = name.rpartition("-")
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return JobArray.read(self.home / submission / f"{number}.json")
-        return None
+            submission, _, number = name.rpartition("-")
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedFile):
+                arrays[name] = JobArray.read(self.home / submission / f"{number}.json")
+        return arrays
 
     def _run(self, run_id: str) -> RunFolder:
         return RunFolder(self.results / RUNS_FOLDER / run_id)
 
 
-def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> JobState | None:
+def _state_of(entry: scheduler.QueueEntry | None, stopped: str | None) -> JobState | None:
     """None where nothing is known of the job any more."""
     if entry and entry.lives:
         return JobState(State.WAITING, str(entry))  # Its job may run and do another run of its task: the lease tells.

@@ -1,7 +1,6 @@
 """Questions to SLURM and its answers: squeue, sacct, scancel, scontrol. Nothing here knows about runs.
 
-Sites put wrappers around these programs, and plug-ins into them, that also print banners and notices. Only the lines of
-the requested form are therefore read.
+Sites put wrappers around these programs that also print notices, so only lines of the requested form are read.
 """
 
 import contextlib
@@ -11,7 +10,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flipscale.errors import LaunchError
@@ -22,9 +21,6 @@ SLURM_SECONDS = 120
 
 PAUSES = (1, 2, 4, 8, 16, 32)
 """Seconds between tries to reach a controller that is away, as one that restarts is."""
-
-_MARK = "flipscale|"
-"""Begins each line that squeue and sinfo are asked for, so that no other is taken for one, though it has bars too."""
 
 _AWAY = ("unable to contact", "timed out", "timeout", "refused", "zero bytes", "connection reset", "try again")
 
@@ -126,13 +122,11 @@ def _complaint(program: str, said: str) -> str:
     return " ".join(errors or lines)
 
 
-def _marked(answer: str, fields: int) -> Iterator[list[str]]:
-    """The fields of each line of an answer that is as it was asked for."""
-    for line in answer.splitlines():
-        _, mark, rest = line.partition(_MARK)
-        values = [field.strip() for field in rest.split("|")]
-        if mark and len(values) == fields:
-            yield values
+def _ask_table(program: str, fields: str, *options: str, patient: bool = False, **environment: str) -> list[list[str]]:
+    """The lines of squeue or sinfo that have these fields, which a bar parts."""
+    answer = ask(program, *options, "--noheader", f"--format={fields}", patient=patient, **environment)
+    rows = [[value.strip() for value in line.split("|")] for line in answer.splitlines()]
+    return [row for row in rows if len(row) == fields.count("|") + 1]
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -175,16 +169,6 @@ def _on(cluster: str | None) -> list[str]:
     return [f"--clusters={cluster}"] if cluster and cluster != os.environ.get("SLURM_CLUSTER_NAME") else []
 
 
-def _squeue(fields: str, *options: str, patient: bool = False) -> list[list[str]]:
-    """The lines of squeue, its header among them. An answer without one is no answer: LaunchError."""
-    # Without the variable a long list of waiting tasks is cut off.
-    answer = ask("squeue", *options, f"--format={_MARK}{fields}", patient=patient, SLURM_BITSTR_LEN="0")
-    lines = list(_marked(answer, fields.count("|") + 1))
-    if not lines:
-        raise LaunchError("squeue answered without its header line, so it has not said which jobs there are")
-    return lines
-
-
 def queue(
     names: Iterable[str], cluster: str | None = None, *, patient: bool = False
 ) -> dict[str, dict[int, QueueEntry]]:
@@ -197,7 +181,9 @@ def queue(
     if not names:
         return entries
     asked = [*_on(cluster), "--states=all", f"--name={','.join(names)}"]
-    for name, array, tasks, state, reason, nodes in _squeue("%j|%F|%K|%T|%r|%N", *asked, patient=patient):
+    # Without the variable a long list of waiting tasks is cut off.
+    rows = _ask_table("squeue", "%j|%F|%K|%T|%r|%N", *asked, patient=patient, SLURM_BITSTR_LEN="0")
+    for name, array, tasks, state, reason, nodes in rows:
         for task in indices(tasks) if name in names and array.isdigit() else ():
             entry = QueueEntry(f"{array}_{task}", state, reason, nodes)
             before = entries.setdefault(name, {}).get(task)
@@ -239,18 +225,19 @@ def array_of(task: str) -> str:
     return task.partition("_")[0]
 
 
-def submit(script: str) -> tuple[str, str | None] | None:
-    """Hand a batch script to sbatch: SLURM's number of the job, and its cluster where sbatch was asked to choose one;
-    None where its answer names no job. LaunchError if it is refused."""
+def submit(script: str) -> str:
+    """Hand a batch script to sbatch: SLURM's number of the job. LaunchError if it is refused."""
     answer = ask("sbatch", "--parsable", script)
-    ids = re.findall(r"^\s*(\d+)(?:;([\w.-]+))?\s*$", answer, re.MULTILINE)
-    return (ids[0][0], ids[0][1] or None) if len(ids) == 1 else None  # Of two numbers, one is somebody else's.
+    sent = re.search(r"^\s*(\d+)(?:;\S+)?\s*$", answer, re.MULTILINE)
+    if sent is None:
+        raise LaunchError(f"sbatch named no job. It said: {answer.strip()}")
+    return sent[1]
 
 
 def cancel(ids: Sequence[str], cluster: str | None = None, *, waiting_only: bool = False) -> None:
     """Stop jobs, arrays or tasks of arrays. Those that SLURM has forgotten are skipped.
 
-    `waiting_only` is what an attendant asks for: it has other things to do than to wait for the controller.
+    waiting_only: as an attendant asks, which does not wait for a controller that is away.
     """
     for first in range(0, len(ids), AT_ONCE):
         only = ["--state=PENDING"] if waiting_only else []
@@ -278,8 +265,8 @@ class Configuration:
 
 
 def configuration(cluster: str | None = None) -> Configuration:
-    """How a cluster was set up; of several, the first."""
-    answer = ask("scontrol", *_on(cluster and cluster.partition(",")[0]), "show", "config", patient=True)
+    """How a cluster was set up."""
+    answer = ask("scontrol", *_on(cluster), "show", "config", patient=True)
     size = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
     if size is None:
         raise LaunchError(
@@ -297,30 +284,27 @@ def configuration(cluster: str | None = None) -> Configuration:
 def node_is_lost(node: str) -> bool:
     """Whether SLURM considers a node lost, or its administrators have taken it out."""
     try:
-        answer = ask("sinfo", "--noheader", f"--nodes={node}", f"--format={_MARK}%T") if node else ""
+        states = _ask_table("sinfo", "%N|%T", f"--nodes={node}") if node else []
     except LaunchError:
         return False
-    states = [state for (state,) in _marked(answer, 1)]
-    return any(word in state for state in states for word in ("down", "fail", "unk", "drain", "*"))
+    return any(word in state for _, state in states for word in ("down", "fail", "unk", "drain", "*"))
 
 
 def partitions(cluster: str | None = None) -> list[str]:
     """The partitions that this user may see; none where SLURM cannot be asked."""
     try:
-        answer = ask("sinfo", *_on(cluster), "--noheader", f"--format={_MARK}%R")
+        return list(dict.fromkeys(name for name, _ in _ask_table("sinfo", "%R|%l", *_on(cluster))))
     except LaunchError:
         return []
-    return list(dict.fromkeys(name for (name,) in _marked(answer, 1)))
 
 
 def time_limit(partition: str | None, cluster: str | None = None) -> float:
     """The longest limit, in seconds, of these partitions, or of the default one; infinite without one, or where SLURM
     cannot be asked."""
     try:
-        answer = ask("sinfo", *_on(cluster), "--noheader", f"--format={_MARK}%P|%l")
+        by_name = {name: _seconds(limit) for name, limit in _ask_table("sinfo", "%P|%l", *_on(cluster))}
     except LaunchError:
         return math.inf
-    by_name = {name: _seconds(limit) for name, limit in _marked(answer, 2)}
     if partition is None:
         return max((limit for name, limit in by_name.items() if name.endswith("*")), default=math.inf)
     limits = {name.removesuffix("*"): limit for name, limit in by_name.items()}
@@ -342,7 +326,7 @@ def is_running(job: str) -> bool | None:
     None where SLURM cannot be asked.
     """
     try:
-        return ["RUNNING"] in _squeue("%T", f"--jobs={job}")
+        return ["RUNNING"] in _ask_table("squeue", "%T", f"--jobs={job}")
     except UnknownJob:
         return False
     except LaunchError:

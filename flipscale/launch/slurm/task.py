@@ -5,6 +5,7 @@ failed node go to a job elsewhere. The job always ends with 0: success is in the
 either way.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError, LaunchError, use_utf8
-from flipscale.launch.attend import Attendant, Breaker, Ending
+from flipscale.launch.attend import Attendant, Ending
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt, Request, threads
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
@@ -30,18 +32,14 @@ EARLY_SECONDS = 90.0
 """SLURM looks at limits once a minute, so a warning may come that much earlier than it was asked for."""
 
 
-LATE_SECONDS, LATE_STARTS = 60.0, 3
-"""How long a node may take to see the array's record, as over a network file system, and how often its job starts again
-before it is given up."""
+LATE_SECONDS = 60.0
+"""How long a node may take to see the array's record, as over a network file system."""
 
 
 def main(path: Path, code: int | None = None) -> int:
     """See the runs of this task through; or handle a script whose setup ended it with `code`, or whose attendant was
     killed."""
     array = read_record(path)
-    if array is None:
-        scheduler.requeue(_job_id())
-        return 0
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
     attendant = _attendant(array, launcher, path)
     if code == 128 + signal.SIGKILL:
@@ -60,21 +58,23 @@ def main(path: Path, code: int | None = None) -> int:
     return 0
 
 
-def read_record(path: Path) -> JobArray | None:
-    """The array's record; None if this node does not see it in time, and its job is to start again."""
+def read_record(path: Path) -> JobArray:
+    """The array's record. LaunchError if this node does not see it in time."""
     until = time.monotonic() + LATE_SECONDS
-    while True:
-        try:
+    while time.monotonic() < until:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return JobArray.read(path)
+<<<<<<< HEAD
         except FileNotFoundError:
             if time.monotonic() >= until:
                 break
+=======
+>>>>>>> main
         time.sleep(min(1.0, LATE_SECONDS))
-    what = f"{path}: {socket.gethostname()} does not see this record, {LATE_SECONDS:.0f} s after the job began"
-    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= LATE_STARTS:
-        raise LaunchError(f"{what}; check that the node mounts the results folder, then submit again.")
-    _say(f"{what}. Asking for a requeue.")
-    return None
+    raise LaunchError(
+        f"{path}: {socket.gethostname()} does not see this record, {LATE_SECONDS:.0f} s after the job began; check "
+        "that the node mounts the results folder, then submit again."
+    )
 
 
 def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendant:
