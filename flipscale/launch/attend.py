@@ -19,13 +19,7 @@ from flipscale.launch.launcher import Attempt
 from flipscale.launch.policy import answer_failure
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
-<<<<<<< HEAD
-from flipscale.plain_files import parsed, read_bytes, read_json
-from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead, write_json
-from flipscale.settings import JsonObject
-=======
 from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
->>>>>>> main
 
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
@@ -37,52 +31,6 @@ class Ending(enum.Enum):
     AWAY = "this node failed; the remaining runs continue elsewhere"
 
 
-<<<<<<< HEAD
-class Breaker:
-    """Stops a submission whose first runs all fail at once: what they share is wrong, and the rest would fail too."""
-
-    def __init__(self, folder: Path, stop: Callable[[], None], runs: Callable[[], Iterable[RunFolder]]):
-        """stop: calls off what has not begun. runs: all runs of the submission."""
-        self.folder, self.stop, self.runs = folder, stop, runs
-
-    def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
-        with open(self.folder / "instant.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
-            file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
-        if len(failed := self._failed()) < INSTANT_FAILURES or self.tripped:
-            return
-        if any((run.path / "result.json").exists() for run in self.runs()):
-            return
-        why = f"its first {len(failed)} runs failed within a minute of their start"
-        last = {"run": run.id, "kind": kind, "reason": reason}
-        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "last": last, "time": time.time()})
-        self.stop()
-
-    def _failed(self) -> set[str]:
-        """The runs that failed instantly, as noted by all jobs of the submission."""
-        failed = set()
-        for line in read_bytes(self.folder / "instant.jsonl").splitlines():
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # another job may be writing the line
-                failed.add(str(parsed(line)["run"]))
-        return failed
-
-    @property
-    def tripped(self) -> bool:
-        return (self.folder / "stopped.json").exists()
-
-
-def why_stopped(folder: Path) -> str | None:
-    """The reason that a Breaker wrote into its folder; None if it has not stopped the submission."""
-    try:
-        reason = read_json(folder / "stopped.json", JsonObject).get("reason")
-    except FileNotFoundError:
-        return None
-    except DamagedFile as error:
-        return f"its submission was stopped, for an unknown reason: {error}"
-    return f"its submission was stopped, as {printable(str(reason))}"
-
-
-=======
->>>>>>> main
 @dataclass(frozen=True)
 class Claims:
     """Which runs an attempt of a job holds, and which are in other hands."""

@@ -121,21 +121,6 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
     return cast(Launcher, launcher(results, site, address=address))
 
 
-<<<<<<< HEAD
-=======
-def read_record(kind: type[AnySubmission], path: Path, convert: Callable[[JsonObject], JsonObject]) -> AnySubmission:
-    """A launcher's record of a submission. DamagedFile where it is none; FileNotFoundError where there is none.
-
-    convert: fields that need more than a check of their type. It may raise what a value of another kind makes it raise.
-    """
-    written = read_json_object(path)
-    try:
-        return record_of(kind, written, **convert(written))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedFile(f"{path}: {error}, so it is not flipscale's {kind.__name__}.") from error
-
-
->>>>>>> main
 def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:
     """The requests in groups of the same key, in the order of their first."""
     groups: dict[Hashable, list[Request]] = {}

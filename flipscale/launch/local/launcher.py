@@ -26,13 +26,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
-<<<<<<< HEAD
 from flipscale.guard import Name, plain_file
-from flipscale.launch.attend import why_stopped
-=======
-from flipscale.guard import are_names, plain_file
 from flipscale.launch.breaker import why_stopped
->>>>>>> main
 from flipscale.launch.launcher import (
     STOP_SECONDS,
     TRAIN,
@@ -177,20 +172,9 @@ class LocalQueue:
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none. DamagedFile where workers.json cannot be read."""
-<<<<<<< HEAD
         try:
             return read_json(path / "workers.json", cls)  # type: ignore[no-any-return]
         except FileNotFoundError:
-=======
-
-        def convert(written: JsonObject) -> JsonObject:
-            are_names(written["runs"])
-            return {"workers": tuple(record_of(LocalWorker, each) for each in written["workers"])}
-
-        try:
-            return read_record(cls, path / "workers.json", convert)
-        except (FileNotFoundError, NotADirectoryError):
->>>>>>> main
             return None
 
     def write(self, path: Path) -> None:

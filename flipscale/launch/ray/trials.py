@@ -70,18 +70,7 @@ class Trials:
     @classmethod
     def read(cls, path: Path) -> "Trials":
         """The submission of that submission.json. DamagedFile where it is not one."""
-<<<<<<< HEAD
         return read_json(path, cls)  # type: ignore[no-any-return]
-=======
-
-        def convert(written: JsonObject) -> JsonObject:
-            each = written["tasks"]
-            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in each)
-            are_names(run_id for task in tasks for run_id in task.runs)
-            return {"tasks": tasks}
-
-        return read_record(cls, path, convert)
->>>>>>> main
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")

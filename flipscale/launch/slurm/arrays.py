@@ -77,22 +77,10 @@ class JobArray:
     @classmethod
     def read(cls, path: Path) -> "JobArray":
         """The array of that record. DamagedFile where it is none."""
-<<<<<<< HEAD
         array: JobArray = read_json(path, cls)
         if array.name != f"{path.parent.name}-{path.stem}" or not (array.slurm_id or "0").isdigit():
             raise DamagedFile(f"{path}: is the record of another array, {array.name!r}.")
         return array
-=======
-
-        def convert(written: JsonObject) -> JsonObject:
-            tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
-            are_names(run_id for ids in tasks.values() for run_id in ids)
-            if written["name"] != f"{path.parent.name}-{path.stem}" or not str(written["slurm_id"] or 0).isdigit():
-                raise ValueError(f"it is the record of another array, {written['name']!r}")
-            return {"tasks": tasks, "resources": Resources.of(written["resources"])}
-
-        return read_record(cls, path, convert)
->>>>>>> main
 
 
 def job_name_of(array: str) -> str:

@@ -62,14 +62,8 @@ def read_record(path: Path) -> JobArray:
     """The array's record. LaunchError if this node does not see it in time."""
     until = time.monotonic() + LATE_SECONDS
     while time.monotonic() < until:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError):
             return JobArray.read(path)
-<<<<<<< HEAD
-        except FileNotFoundError:
-            if time.monotonic() >= until:
-                break
-=======
->>>>>>> main
         time.sleep(min(1.0, LATE_SECONDS))
     raise LaunchError(
         f"{path}: {socket.gethostname()} does not see this record, {LATE_SECONDS:.0f} s after the job began; check "
