@@ -12,8 +12,9 @@ from pathlib import Path
 
 from flipscale.errors import DamagedFile, printable
 from flipscale.guard import plain_file
-from flipscale.plain_files import parsed, read_bytes, read_json_object
+from flipscale.plain_files import parsed, read_bytes, read_json
 from flipscale.run import FailureKind, RunFolder, write_json
+from flipscale.settings import JsonObject
 
 INSTANT_SECONDS = 60.0
 """A failure so soon after a worker's start is an instant one: importing torch and opening data take most of it."""
@@ -63,8 +64,8 @@ class Breaker:
 def why_stopped(folder: Path) -> str | None:
     """The reason that a Breaker wrote into its folder; None if it has not stopped the submission."""
     try:
-        reason = read_json_object(folder / "stopped.json").get("reason")
-    except (FileNotFoundError, NotADirectoryError):
+        reason = read_json(folder / "stopped.json", JsonObject).get("reason")
+    except FileNotFoundError:
         return None
     except DamagedFile as error:
         return f"its submission was stopped, for an unknown reason: {error}"

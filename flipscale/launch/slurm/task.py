@@ -62,7 +62,7 @@ def read_record(path: Path) -> JobArray:
     """The array's record. LaunchError if this node does not see it in time."""
     until = time.monotonic() + LATE_SECONDS
     while time.monotonic() < until:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError):
             return JobArray.read(path)
         time.sleep(min(1.0, LATE_SECONDS))
     raise LaunchError(
