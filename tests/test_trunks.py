@@ -6,7 +6,7 @@ import pytest
 
 from flipscale.launch.order import in_turn
 from flipscale.plan import Plan, plan
-from flipscale.run import Asked, asked_as_json, asked_from_json
+from flipscale.run import Asked, RunFolder
 from flipscale.study import read_study
 
 STUDY = """\
@@ -94,6 +94,9 @@ def test_a_length_that_is_scored_elsewhere_on_the_trunk_goes_on_from_a_shorter_p
 
 def test_run_json_says_from_which_run_it_goes_on(tmp_path):
     first, second, *_ = planned(tmp_path).runs
-    assert asked_from_json(asked_as_json(Asked.of(second))) == Asked.of(second)
-    assert Asked.of(second).after == (first.id,)
-    assert "trunk" not in asked_as_json(Asked.of(first))
+    folders = [RunFolder(tmp_path / "runs" / run.id) for run in (first, second)]
+    for folder, run in zip(folders, (first, second), strict=True):
+        folder.ask(Asked.of(run))
+        assert folder.asked() == Asked.of(run)
+    assert folders[1].asked().after == (first.id,)
+    assert "trunk" not in (folders[0].path / "run.json").read_text()
