@@ -57,37 +57,34 @@ def arm_words(
 
 def cell_words(cell: str) -> str:
     """A cell in words: 'ViT-B-16, 60k pairs, 32k samples'."""
-    return ", ".join(axis_value_words(axis, value) for axis, value in read_cell(cell))
-
-
-def axis_value_words(axis: str, value: str) -> str:
-    """One axis of a cell in words. A data_size of null is all the data there is."""
-    if axis in ("", "model"):
-        return value
-    if axis == "data_size":
-        return "all data" if value == "null" else f"{value} pairs"
-    return f"{value} samples" if axis == "samples" else f"{axis.replace('_', ' ')} {value}"
+    return run_words(read_cell(cell))
 
 
 def run_words(axes: Cell, labels: SettingLabels | None = None) -> str:
-    """The axes of a run in words: as those of a cell, with shares and the labels of the study as of arms."""
-    return ", ".join(
-        setting_words(axis, value, labels)
-        if axis in _SHARES or value in (labels or {}).get(axis, {})
-        else axis_value_words(axis, value)
-        for axis, value in axes
-    )
+    """The axes of a run in words."""
+    return ", ".join(setting_words(axis, value, labels) for axis, value in axes)
 
 
 def setting_words(name: str, value: object, labels: SettingLabels | None = None) -> str:
-    """A setting of an arm in words: 'mask 50 %', 'batch size 128', 'tuning 1.6k', or the study's own words for it."""
+    """A setting in words: 'mask 50 %', '60k pairs', 'batch size 128', or the study's own words for it.
+
+    A data_size of null is all the data there is.
+    """
     text = short(value)
     if label := (labels or {}).get(name, {}).get(text):
         return label
+    if name in ("", "model"):
+        return text
     if name in _SHARES:
         with contextlib.suppress(ValueError):
             share = float(text)
             return "no mask" if name == "mask_ratio" and share == 0 else f"{_SHARES[name]} {percent(share)}"
+    if name == "data_size":
+        return "all data" if text == "null" else f"{text} pairs"
+    if name == "samples":
+        return f"{text} samples"
+    if name == "tuning" and text[0].isdigit():
+        return f"then {text} unmasked"
     return f"{name.replace('_', ' ')} {value_words(text)}"
 
 

@@ -6,7 +6,8 @@ FlipscaleError              something a user can fix; the command line prints it
   InputsError               files and programs that runs need and that are missing or wrong, all at once
   DataError                 training or evaluation data that is missing, corrupt or of the wrong kind
   DamagedFile               a file that is torn, foreign, or no plain file at all
-    RunFolderError          a run folder that is foreign, torn, or written by a newer flipscale
+    RunFolderError          a run folder that is foreign or torn
+      NewerFolder           one that a newer flipscale has written
   LaunchError               a launcher that cannot take the runs
   ResultsError              results that are missing a column, or too few for what was asked
   Diverged                  a training loss that is no longer a number
@@ -56,7 +57,11 @@ class DamagedFile(FlipscaleError):
 
 
 class RunFolderError(DamagedFile):
-    """A run folder that is foreign, torn where it must be whole, or newer than this flipscale."""
+    """A run folder that is foreign, or torn where it must be whole."""
+
+
+class NewerFolder(RunFolderError):
+    """A run folder that a newer flipscale has written."""
 
 
 class LaunchError(FlipscaleError):

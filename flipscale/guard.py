@@ -12,10 +12,12 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 from flipscale.errors import RunFolderError
+from flipscale.kinds import By
 from flipscale.plain_files import kind_of_file, refused_link
 
 
@@ -78,16 +80,29 @@ def within(path: str | os.PathLike[str], folder: Path) -> Path | None:
         return None
 
 
-def are_names(texts: Iterable[object]) -> None:
-    """Raise ValueError unless each text is the name of something in a folder."""
-    for text in texts:
-        if not is_name(text):
-            raise ValueError(f"{text!r} is not a name of a folder")
-
-
 def is_name(text: object) -> bool:
     """Whether a text is the name of something in a folder, and no path that leads elsewhere."""
     return isinstance(text, str) and text not in ("", ".", "..") and "/" not in text and "\0" not in text
+
+
+def _names(text: object) -> object:
+    if not all(map(is_name, str(text).split("/"))):
+        raise ValueError
+    return text
+
+
+Names = Annotated[str, By(_names)]
+"""Names with a slash between them: a path that leads to something in a folder."""
+
+
+def _name(text: object) -> object:
+    if not is_name(text):
+        raise ValueError
+    return text
+
+
+Name = Annotated[str, By(_name)]
+"""The name of something in a folder."""
 
 
 def _not_plain(path: str, mode: int) -> str:

@@ -247,6 +247,35 @@ def checked(kind: Any, value: Any) -> Any:
     return found
 
 
+def record_of(kind: Any, data: object, *, leniently: bool = False) -> Any:
+    """JSON that a program wrote, as a dataclass or another type; keys that this does not know are ignored.
+
+    ValueError names the first fault. `leniently`, an entry of another type counts as missing.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _program_adapter(kind).validate_python((data,))[0]
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+    path, cause = fault["loc"][1:], fault.get("ctx", {}).get("error")
+    if not path:
+        raise ValueError(str(cause or "holds no JSON object"))
+    if leniently and isinstance(data, dict) and path[0] in data:
+        return record_of(kind, {name: value for name, value in data.items() if name != path[0]}, leniently=True)
+    name = repr(".".join(map(str, path)))
+    if fault["type"] == "missing":
+        raise ValueError(f"has no {name}")
+    raise ValueError(f"{name}: {cause}" if str(cause or "") else f"{name} is {show(fault['input'])}")
+
+
+@functools.cache
+def _program_adapter(kind: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(tuple[kind], config={"allow_inf_nan": False})  # A dataclass by itself takes no config.
+
+
 def schema_of(kind: Any) -> JsonSchema:
     """The JSON Schema of a type that has no records inside it."""
     return _adapter(kind).json_schema()
@@ -321,7 +350,7 @@ class By:
     """Marks a type whose values a function reads: it returns one, or raises ValueError with a sentence."""
 
     reads: Callable[[Any], Any]
-    schema: JsonSchema | Callable[[], JsonSchema] = field(hash=False, compare=False)
+    schema: JsonSchema | Callable[[], JsonSchema] = field(default_factory=dict, hash=False, compare=False)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core.core_schema import no_info_plain_validator_function
@@ -373,23 +402,34 @@ Fraction = Annotated[float, Within(gt=0, le=1)]
 """A part that is not nothing."""
 
 
-@dataclass(frozen=True)
-class _Strict:
-    """Marks a type of which no other value is made: 'yes' is not true."""
+class _With:
+    """Adds to the schema that pydantic has of a type."""
+
+    def __init__(self, **schema: Any):
+        self.schema = schema
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return handler(source) | {"strict": True}
+        return handler(source) | self.schema
 
 
-@dataclass(frozen=True)
-class _Filled:
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return handler(source) | {"pattern": r"\S"}
-
-
-Flag = Annotated[bool, _Strict()]
-Text = Annotated[str, _Filled()]
+Flag = Annotated[bool, _With(strict=True)]
+"""No other value is made one: 'yes' is not true."""
+Text = Annotated[str, _With(pattern=r"\S")]
 """A text that is not empty."""
+Integer = Annotated[int, _With(ge=-(2**63), lt=2**63)]
+"""A whole number that a table can hold."""
+
+
+@dataclass(frozen=True)
+class OrElse:
+    """Marks what has another value where that of a file is damaged."""
+
+    value: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import with_default_schema
+
+        return with_default_schema(handler(source), default=self.value, on_error="default")
 
 
 @dataclass(frozen=True)
@@ -520,12 +560,13 @@ def duration(value: Any, *, never: bool = False, seconds: bool = False) -> int |
     return found
 
 
+_SECONDS: JsonSchema = {"type": "integer", "exclusiveMinimum": 0}
 _SPAN: JsonSchema = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
 Duration = Annotated[int, By(duration, _SPAN)]
 DurationOrNever = Annotated[
-    int | str, By(functools.partial(duration, never=True), {"anyOf": [_SPAN, {"const": "never"}]})
+    int | str,
+    By(functools.partial(duration, never=True, seconds=True), {"anyOf": [_SPAN, _SECONDS, {"const": "never"}]}),
 ]
-_SECONDS: JsonSchema = {"type": "integer", "exclusiveMinimum": 0}
 Seconds = Annotated[int, By(functools.partial(duration, seconds=True), {"anyOf": [_SPAN, _SECONDS]})]
 """A duration, or a whole number of seconds."""
 

@@ -6,23 +6,18 @@ its reader for ever, a device never ends, and a file may claim more bytes than t
 """
 
 import contextlib
-import dataclasses
-import enum
-import functools
 import json
 import os
 import re
 import stat
-import sys
 import threading
 import time
-import types
-import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from flipscale.errors import DamagedFile
+from flipscale.kinds import record_of
 
 AnyPath = str | os.PathLike[str]
 
@@ -48,8 +43,10 @@ def open_plain(path: AnyPath, *, follow: bool = False) -> int:
     try:
         how = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
         descriptor = os.open(path, how)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(error.errno, error.strerror, os.fspath(path)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
         if not follow and Path(path).is_symlink():
             raise DamagedFile(refused_link(path)) from error
@@ -127,20 +124,31 @@ def parsed(text: bytes, *, halves: bool = False) -> Any:
     return found
 
 
-def read_json(path: AnyPath, *, most: int = MOST_FILE_BYTES, follow: bool = False) -> Any:
-    """The JSON in a plain file. Raises as `read_bytes` does, and DamagedFile where it is not JSON."""
+def read_json(
+    path: AnyPath, kind: Any = Any, *, most: int = MOST_FILE_BYTES, follow: bool = False, halves: bool = False
+) -> Any:
+    """The JSON in a plain file, as this type: a dataclass, for example. Raises as `read_bytes` does, and DamagedFile
+    where it is not JSON or of another type."""
+    text = read_bytes(path, most=most, follow=follow)
     try:
-        return parsed(read_bytes(path, most=most, follow=follow))
+        data = parsed(text, halves=halves)
     except ValueError as error:
         raise DamagedFile(f"{path}: not JSON ({error}).") from error
+    try:
+        return data if kind is Any else record_of(kind, data)
+    except ValueError as error:
+        raise DamagedFile(f"{path}: {error}.") from error
 
 
-def read_json_object(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> dict[str, Any]:
-    """The JSON object in a plain file. Raises as `read_json` does, and DamagedFile where it is something else."""
-    found = read_json(path, most=most)
-    if not isinstance(found, dict):
-        raise DamagedFile(f"{path}: holds no JSON object.")
-    return found
+Given = ParamSpec("Given")
+Held = TypeVar("Held")
+
+
+def or_none(read: Callable[Given, Held], *given: Given.args, **more: Given.kwargs) -> Held | None:
+    """What a function reads from a file; None where there is none or it is damaged, for callers that go on without."""
+    with contextlib.suppress(OSError, DamagedFile):
+        return read(*given, **more)
+    return None
 
 
 def is_fresh(path: Path, seconds: float) -> bool:
@@ -171,105 +179,3 @@ def file_system_now(folder: Path) -> int:
         return probe.stat().st_mtime_ns
     finally:
         probe.unlink(missing_ok=True)
-
-
-AnyRecord = TypeVar("AnyRecord")
-
-
-def record_of(kind: type[AnyRecord], data: object, /, *, leniently: bool = False, **known: Any) -> AnyRecord:
-    """A dataclass of that type from a JSON object, each field checked against its annotation.
-
-    Lists become tuples, and unknown keys are ignored. ValueError names a field that is missing or holds something else;
-    `leniently`, one that has a default takes that instead. `known` are fields that are read elsewhere.
-    """
-    if not isinstance(data, dict):
-        raise ValueError("holds no JSON object")
-    found = dict(known)
-    for name, needed, fitted in _fields(kind):  # type: ignore[arg-type]  # a type can be hashed
-        if name in known:
-            continue
-        if name not in data:
-            if needed:
-                raise ValueError(f"has no {name!r}")
-            continue
-        fits, value = fitted(data[name])
-        if fits:
-            found[name] = value
-        elif needed or not leniently:
-            raise ValueError(f"{name!r} is {_shortened(data[name])}")
-    return kind(**found)
-
-
-def fits(value: object, kind: Any) -> bool:
-    """Whether a value of JSON is of a type as annotations write it."""
-    return _fitting(kind)(value)[0]
-
-
-_Fitting = Callable[[Any], tuple[bool, Any]]
-"""Whether a value of JSON is of a type, and the value as that type has it."""
-
-
-class _Field(NamedTuple):
-    name: str
-    needed: bool
-    """Whether it has no default."""
-    fitted: _Fitting
-
-
-@functools.cache
-def _fields(kind: type) -> list[_Field]:
-    """The fields of a dataclass. Annotations are analysed once, as that takes longer than checking a value."""
-    return [
-        _Field(
-            field.name,
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-            _fitting(field.type),
-        )
-        for field in dataclasses.fields(kind)
-    ]
-
-
-def _fitting(kind: Any) -> _Fitting:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return functools.partial(_fitted_union, [_fitting(each) for each in inner])
-    if origin is typing.Annotated:
-        return _fitting(inner[0])
-    if origin is tuple:
-        return functools.partial(_fitted_list, _fitting(inner[0]))
-    if origin is not None:  # a mapping
-        return functools.partial(_fitted_mapping, _fitting(inner[1]))
-    if kind in (int, float):
-        return functools.partial(_fitted_number, kind)
-    if kind is Any:
-        return lambda value: (True, value)
-    if issubclass(kind, enum.Enum):
-        return lambda value: next(((True, member) for member in kind if member.value == value), (False, None))
-    return lambda value: (isinstance(value, kind), value)
-
-
-def _fitted_union(kinds: list[_Fitting], value: Any) -> tuple[bool, Any]:
-    return next((found for fitted in kinds if (found := fitted(value))[0]), (False, None))
-
-
-def _fitted_list(fitted: _Fitting, value: Any) -> tuple[bool, Any]:
-    items = [fitted(item) for item in value] if isinstance(value, list | tuple) else [(False, None)]
-    return all(fit for fit, _ in items), tuple(item for _, item in items)
-
-
-def _fitted_mapping(fitted: _Fitting, value: Any) -> tuple[bool, Any]:
-    return isinstance(value, dict) and all(fitted(item)[0] for item in value.values()), value
-
-
-def _fitted_number(kind: type, value: Any) -> tuple[bool, Any]:
-    """Whether it is a finite number, whole if `kind` is int; a bool is not a number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        return False, None
-    if kind is float:
-        return True, float(value)
-    return value == round(value), round(value)
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -39,6 +39,7 @@ from flipscale.kinds import (
     command_words,
     count_from,
     option,
+    options_of,
     schema_of,
     show,
 )
@@ -584,10 +585,15 @@ class Resources(Declared):
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Resources":
-        """The resources in a JSON object; others in it are passed over."""
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if values.get(name) is not None})
+        """The resources in a JSON object; others in it are passed over. ValueError for one that cannot be."""
+        known = {name: values[name] for name in options_of(cls) if values.get(name) is not None}
+        return checked(cls, known)  # type: ignore[no-any-return]
 
     @property
     def devices(self) -> int:
         """How many devices share the batch of one run, where it is trained on what it asks for."""
         return self.processes_on(gpu=True)
+
+
+ResourcesRead = Annotated[Resources, By(Resources.of)]
+"""Resources as a record of flipscale's own has them."""

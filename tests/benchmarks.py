@@ -141,6 +141,7 @@ BENCHMARKS = (
     Benchmark("times of a probe", "probe", "the runs themselves", _probe),
     Benchmark("CIs of comparisons", "comparison", TRUTH, _beyond),
     Benchmark("CIs of laws", "coverage", TRUTH, _limits),
+    Benchmark("choice of `next`", "next", "even grid, random cells, largest runs", _limits),
 )
 
 

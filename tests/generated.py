@@ -248,6 +248,11 @@ def outside_of_laws() -> str:
     return "\n".join(rows or ["No design."]) + "\n"
 
 
+def chosen() -> str:
+    lines = bench_lines("next")
+    return "\n".join(lines[: lines.index("", 2)]) + "\n"
+
+
 def bench_facts(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((ROOT / f"bench/results/{name}.json").read_text())
     return facts
@@ -309,6 +314,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/how-computed.md#coverage": coverage,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
+    "docs/next.md#chosen": chosen,
     "docs/reliability.md#counts": reliability,
     "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,

@@ -30,7 +30,7 @@ def headline(root: Path = ROOT) -> str:
         [
             f"**FLIP's Fig 1 in miniature** ([studies/flip.yaml](studies/flip.yaml): {len(table)} runs on "
             f"Fashion-MNIST, {seeds} seeds,",
-            f"{fixed(hours)} core-hours of training; [comparison](results/flip/comparison.md)):",
+            f"{fixed(hours)} core-hours of training by a probe; [comparison](results/flip/comparison.md)):",
             "",
             "![Accuracy against training time with and without masks](plots/flip/speedup.png)",
             "",

@@ -288,7 +288,7 @@ def test_what_a_run_wrote_down_is_read_again(tmp_path: Path) -> None:
     finish(tmp_path, run, CodeIdentity(), CodeIdentity(), code, code, CODE)
     assert folder.codes() == [CodeIdentity(), code, CODE]
     (folder.path / "code.json").write_text('{"codes": [{"source": 1}]}')
-    with pytest.raises(RunFolderError, match=r"code.json: holds no code identities .* Delete it"):
+    with pytest.raises(RunFolderError, match=r"code.json: .* Delete it"):
         folder.codes()
     finish(tmp_path, run, CODE)  # which it does not keep from training
     assert folder.codes() == [CODE]

@@ -18,7 +18,8 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"errors", "randomness", "scores", "stats", "tables", "words", "workspace"},
-    {"cell", "kinds", "plain_files"},
+    {"cell", "kinds"},
+    {"plain_files"},
     {"guard"},
     {"architecture", "devices"},
     {"settings"},

@@ -84,7 +84,7 @@ def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
     from flipscale.workflow.opened import say_warnings
-    from flipscale.workflow.submitted import say_remarks, submit_study, wait_for
+    from flipscale.workflow.submitted import submit_study, wait_for
     from flipscale.workflow.to_score import to_score
 
     # The site file is read first: its faults are reported before anything is written.
@@ -96,7 +96,6 @@ def submit(args: argparse.Namespace) -> int:
         opened.plan.check_budget()
         say_warnings(opened.plan)
         runs, retry, unscored = opened.plan.runs, args.retry_diverged, to_score(opened).runs
-        say_remarks(launcher)
         sent = launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo, to_score=unscored)
         print(sent, end="")
         return 0

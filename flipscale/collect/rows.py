@@ -1,15 +1,14 @@
 """A finished run's row: its folder in, the values of its columns out, and its faults in words."""
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from flipscale.cell import write_cell
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
-from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
+from flipscale.errors import FlipscaleError, NewerFolder, RunFolderError
 from flipscale.identity import RECIPE, differences
-from flipscale.plain_files import read_json_object
 from flipscale.plan import Run
 from flipscale.run import (
     FOLDER_SCHEMA,
@@ -19,10 +18,9 @@ from flipscale.run import (
     RunFolder,
     Spent,
     asked_as_json,
-    asked_in,
-    checked,
     is_number,
     read_object,
+    record_in,
     standing_scores,
 )
 from flipscale.scores import SCORES, is_own_score
@@ -55,12 +53,15 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     found["chance"] = _chance(evaluation, result)
     if run.parents:
         found |= _with_parents(found, run, result.parent, planned)
-    row = {name: checked(found.get(name), kind, name, folder) for name, kind in _KINDS.items()}
+    row: ResultRow = {name: _value(found.get(name), kind) for name, kind in _KINDS.items()}
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
-    of_sets = {name: value for name, value in result.scores.items() if name in columns and name not in row}
-    row |= {name: checked(value, "float", name, folder) for name, value in of_sets.items()}
+    row |= {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= _means(evaluation, row)
     return row, tuple(name for name in result.scores if name not in columns)
+
+
+def _value(value: Any, kind: str) -> Any:
+    return float(value) if kind == "float" and value is not None else value
 
 
 def _chance(evaluation: Evaluation, result: Result) -> str | None:
@@ -169,7 +170,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> bool:
             f"{folder.path}: has result.json and no run.json, so it is not known what was asked for. Delete the "
             "folder and submit again."
         )
-    asked = asked_in(data, os.fspath(folder))
+    asked: Asked = record_in(Asked, data, folder, "run.json")
     if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
     if asked.settings == plain(run.settings):
@@ -188,17 +189,9 @@ def _check_same_run(run: Run, folder: RunFolder) -> bool:
 
 def why_unreadable(folder: RunFolder, error: Exception) -> str:
     """The remark on a folder that raised `error` when read; raises it again if a newer flipscale wrote it."""
-    if isinstance(error, DamagedFile):
-        if _is_newer(folder):
-            raise error
+    if isinstance(error, NewerFolder):
+        raise error
+    if isinstance(error, FlipscaleError):
         return str(error)
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"{folder.path}: cannot be read ({reason}). Fix or delete it, and submit again."
-
-
-def _is_newer(folder: RunFolder) -> bool:
-    for name in ("run.json", "result.json", "job.json"):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedFile, TypeError):
-            if read_json_object(folder.path / name).get("schema", FOLDER_SCHEMA) > FOLDER_SCHEMA:
-                return True
-    return False

@@ -19,7 +19,18 @@ from flipscale.sensitivity import sensitivity_words
 from flipscale.stats import ALPHA, WARN_P, Design, Interval, sensitivity_of
 from flipscale.study import Expectation
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
-from flipscale.words import by_reason, count, device_hours, fixed, joined, score_value, short, signed, times
+from flipscale.words import (
+    by_reason,
+    count,
+    device_hours,
+    fixed,
+    joined,
+    margin_words,
+    score_value,
+    short,
+    signed,
+    times,
+)
 
 LINES, ROWS, WARNINGS = 20, 8, 2
 """The most lines, rows and warnings of the screen."""
@@ -103,11 +114,16 @@ def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
         judged = comparison.stated.claims
         rows = tuple((each.claim.name, claim_cell(each), each.verdict) for each in judged[:ROWS])
         return PrintedTable("Claims", ("claim", "here (95 % CI)", "verdict"), rows), "claim", len(judged)
+    return arms_table(comparison, shown_claims(comparison)), "other row", len(comparison.claims)
+
+
+def shown_claims(comparison: Comparison) -> list[Claim]:
+    """The rows of the screen: all, or those of the size that heads the study."""
     claims = list(comparison.claims)
     if len(claims) > ROWS and comparison.head:
         base = next(pair.series for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
         claims = [claim for claim in claims if claim.series == base]
-    return arms_table(comparison, claims[:ROWS]), "other row", len(comparison.claims)
+    return claims[:ROWS]
 
 
 def law_answer(comparison: Comparison) -> list[Part]:
@@ -155,16 +171,18 @@ def notes_of(comparison: Comparison) -> list[str]:
     if asked(comparison) == "claims" and comparison.stated:
         units = {"x": "factors (x)", "": "differences"}
         kinds = dict.fromkeys(units.get(judged.unit, judged.unit) for judged in comparison.stated.claims)
-        said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm).")
+        failed = any(judged.difference and judged.difference.failures for judged in comparison.stated.claims)
+        fails = "; fail: runs of both sides that did not take off" if failed else ""
+        said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm){fails}.")
     else:
-        over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
-        said.append(f"Gains are {_of_score(comparison)} over {over}; parentheses are 95 % CIs{_corrected(comparison)}.")
+        said.append(f"Gains are {_of_score(comparison)}; parentheses are 95 % CIs{_corrected(comparison)}.")
+        if comparison.margin and any(finding(pair.gain).effect is Effect.LEVEL for pair in comparison.pairs):
+            said.append(f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0.")
     curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
         said.append(f"No speed-up: {curves[0].why}.")
     elif curves:
-        time = cost_words(comparison, comparison.costs[0])
-        said.append(f"Speed-ups are in {time}, to the baseline's mean at its last but one length.")
+        said.append(_of_curves(comparison))
     for arm in comparison.head.arms[:2] if comparison.head else ():
         if arm.single_runs:
             said.append(f"{comparison.arm_name(arm.arm)}: {_single(comparison, arm.single_runs)}")
@@ -184,14 +202,35 @@ def _single(comparison: Comparison, runs: SingleRuns) -> str:
 
 
 def _of_score(comparison: Comparison) -> str:
+    """'points of zero-shot accuracy, top 1, over no mask (73.1 %)', with its score where all rows have one."""
     score = score_label(comparison.score) if is_score(comparison.score) else comparison.score
-    return f"points of {score}" if comparison.fraction else f"in {score}, above 0 where better"
+    pairs = filter(None, (_pair(comparison, claim) for claim in shown_claims(comparison)))
+    bases = {score_words(comparison, pair.baseline_score) for pair in pairs}
+    over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
+    over += f" ({next(iter(bases))})" if len(bases) == 1 else ""
+    return f"points of {score}, over {over}" if comparison.fraction else f"in {score} over {over}, above 0 where better"
+
+
+def _of_curves(comparison: Comparison) -> str:
+    """To which score speed-ups are read, and at which costs gains at equal cost."""
+    time = cost_words(comparison, comparison.costs[0])
+    curves = [claim.curve for claim in shown_claims(comparison)]
+    lengths = {curve.speedup.at for curve in curves if curve.speedup and curve.speedup.at}
+    at = f"{short(lengths.pop())} {comparison.at}" if len(lengths) == 1 else "its last but one length"
+    said = f"Speed-ups are in {time}, to the baseline's mean after {at}"
+    if not (equal := sorted(curve.equal_at for curve in curves if curve.equal_at)):
+        return f"{said}."
+    most = " to ".join(dict.fromkeys(f"{end:.2g}" for end in (equal[0], equal[-1])))
+    return f"{said}; equal {time}: the most that both arms have, {most}."
 
 
 def _corrected(comparison: Comparison) -> str:
-    """', corrected for 14 gains and 6 speed-ups (Holm), at equal cost uncorrected'."""
+    """', corrected for 12 gains, 6 speed-ups and 8 claims (Holm), at equal cost uncorrected'."""
     families = ((comparison.gains_claimed, "gain"), (comparison.speedups_claimed, "speed-up"))
     several = [count(claims, noun) for claims, noun in families if claims > 1]
+    if comparison.stated and comparison.repeats_claims:
+        is_alone = len(comparison.stated.families) == 1
+        several.append(count(len(comparison.stated.claims), "claim") if is_alone else "the claims of a family")
     equal = any(curve.gain and curve.gain.interval for curve in comparison.curves)
     but = ", at equal cost uncorrected" if equal else ""
     return f", corrected for {joined(several)} (Holm){but}" if several else ""
@@ -231,7 +270,7 @@ def warnings(comparison: Comparison) -> list[str]:
         said.insert(0, f"The runs were not all scored on the same data: {each}.")
     if head and head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
         p = f"{head.seed_effect_p:.2g}"
-        said.append(f"Seeds seem to move all cells alike (p = {p}), so intervals may be too narrow.")
+        said.append(f"Seeds move all cells alike (p = {p}); CIs may be too narrow.")
     if comparison.hours_note not in ("", PROBED):
         said.append(comparison.hours_note)
     said += comparison.caveats
@@ -387,7 +426,7 @@ def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTab
     columns = ("", "cost", "to score", "speed-up", *parts, "equal cost", "gain there", "crossover")
     several = comparison.speedups_claimed > 1
     but = f", but those of speed-ups in {cost_words(comparison, comparison.costs[0])}" if several else ""
-    notes = (f"Scores are the baseline's mean at its last but one length. CIs are uncorrected{but}.",)
+    notes = (f"Scores are the baseline's mean after its last but one length. CIs are uncorrected{but}.",)
     return PrintedTable("Along the curves", columns, tuple(rows), notes).without_empty()
 
 

@@ -17,7 +17,7 @@ Baseline = Mapping[str, object]
 
 
 def settings_named(labels: SettingLabels) -> Callable[[Baseline], str]:
-    """How settings are named, without those that are none: 'mask 50 %, tuning 1.6k'."""
+    """How settings are named, without those that are none: 'mask 50 %, then 1.6k unmasked'."""
 
     def name_of(settings: Baseline) -> str:
         present = {name: value for name, value in settings.items() if short(value) not in ("null", "nan")}

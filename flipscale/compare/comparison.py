@@ -234,6 +234,11 @@ class Comparison:
         """Speed-ups that no claim decides, each corrected for their number."""
         return sum(_in_no_claim(claim.curve.speedup.speedup) for claim in self.claims if claim.curve.speedup)
 
+    @property
+    def repeats_claims(self) -> bool:
+        """Whether a gain at equal samples is that of a claim, corrected in the claim's family."""
+        return any(pair.gain.corrected is not None and pair.gain.corrected.claim for pair in self.pairs)
+
 
 def _in_no_claim(estimate: Estimate) -> bool:
     return estimate.corrected is not None and not estimate.corrected.claim

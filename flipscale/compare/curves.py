@@ -22,13 +22,10 @@ from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
 from flipscale.words import short
 
 CURVE_DRAWS = 10_000
-"""Draws behind an interval at 5 %."""
-
-DRAWS_BEYOND = 50
-"""The fewest draws beyond an end of an interval that is corrected for a family."""
+"""For one comparison, so that an end of its 95 % interval has 250 draws beyond it."""
 
 MOST_DRAWS = 100_000
-"""The most draws behind an interval; a family of over 50 has fewer than DRAWS_BEYOND beyond an end."""
+"""For the smaller levels of more comparisons."""
 
 STEPS = 16
 """Places between two points of a curve at which it is computed; straight lines join them."""
@@ -128,7 +125,7 @@ class TwoLines:
     lower: bool
     sides: Sides
     comparisons: int = 1
-    """In their family: intervals at Holm's levels need more draws than those at 5 %."""
+    """In their family: the ends of intervals at Holm's levels then rest on as many draws as those of one at 5 %."""
 
     @property
     def sign(self) -> int:
@@ -151,7 +148,7 @@ class TwoLines:
             ]
         )
         of_seed, of_run, df = _variances(residuals)
-        many = max(CURVE_DRAWS, min(40 * DRAWS_BEYOND * self.comparisons, MOST_DRAWS))
+        many = min(CURVE_DRAWS * self.comparisons, MOST_DRAWS)
         shared, wide = _normals("seed", 2, many)
         # One chi-squared a draw turns normal steps into Student's t.
         stretch = np.sqrt(df / (2 * gammaincinv(df / 2, np.clip(ndtr(wide), 1e-12, 1 - 1e-12))))
@@ -410,18 +407,21 @@ def curves_of(
             ]
     family = looks * sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in found)
     return [
-        replace(curve, why=lines) if isinstance(lines, str) else _read(curve, lines, family) for curve, lines in found
+        replace(curve, why=lines)
+        if isinstance(lines, str)
+        else _read(curve, lines, family if curve.x == costs[0] else 1)
+        for curve, lines in found
     ]
 
 
-def _read(asked: Curve, lines: TwoLines, family: int) -> Curve:
-    """The speed-up is judged in its family; what is read off along the curves is not corrected."""
+def _read(asked: Curve, lines: TwoLines, comparisons: int) -> Curve:
+    """The speed-up is one of so many comparisons; what else is read off the curves is not corrected."""
     equal_at, gain, crossover = lines.at_equal_cost()
     return replace(
         asked,
         seeds=lines.seeds,
         sides=lines.sides,
-        speedup=replace(lines, comparisons=family).at_target(),
+        speedup=replace(lines, comparisons=comparisons).at_target(),
         speedup_straight=lines.straight(),
         speedup_at=lines.levels(),
         equal_at=equal_at,

@@ -31,9 +31,8 @@ from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
 from flipscale.data.views import view
 from flipscale.errors import DamagedFile, DataError
 from flipscale.guard import locked
-from flipscale.plain_files import read_json, record_of
+from flipscale.plain_files import read_json
 from flipscale.run import show_life
-from flipscale.settings import JsonObject
 
 _DECODED_FORMAT = 2
 """Goes into the hash: a change to how images or captions are read must not find what was read before it."""
@@ -54,7 +53,7 @@ class _DecodedIndex:
     """What index.json holds."""
 
     pairs: int
-    corrupt: tuple[JsonObject, ...]
+    corrupt: tuple[Flaw, ...]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def load(folder: Path, form: Form) -> Shard | None:
     """The decoded shard, mapped into memory; None if it is not there or not whole."""
     image_size, text_length = form.image_size, form.text_length
     try:
-        index = record_of(_DecodedIndex, read_json(folder / "index.json"))
+        index = read_json(folder / "index.json", _DecodedIndex)
         count = index.pairs
         vocabulary = np.fromfile(folder / "vocabulary", np.int64)
         if not count:
@@ -90,10 +89,9 @@ def load(folder: Path, form: Form) -> Shard | None:
         else:
             images = np.memmap(folder / "images", np.uint8, "r", shape=(count, 3, image_size, image_size))
             tokens = np.memmap(folder / "tokens", np.int64, "r", shape=(count, text_length))
-        corrupt = tuple(record_of(Flaw, flaw) for flaw in index.corrupt)
     except (OSError, DamagedFile, ValueError):  # ValueError: a file is shorter than the index says.
         return None
-    return Shard(images, tokens, vocabulary, corrupt)
+    return Shard(images, tokens, vocabulary, index.corrupt)
 
 
 def build(folder: Path, library: Library, source: ShardSource, form: Form, *, pairs: int) -> Shard:

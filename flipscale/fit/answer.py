@@ -173,7 +173,8 @@ def _tests_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTa
         seeds = f" / {number(record['seed_effect']['sd'], 2)}" if record["seed_effect"] else ""
         error = "-" if held is None else _in(y, held)
         rows.append((name, error, f"{_in(y, ahead['value'])}{ends}", forms, f"{number(record['spread'], 2)}{seeds}"))
-    columns = ("", "held out", "next rung", "all forms", "scatter/seeds")
+    scatter = "runs / seeds" if any(record["seed_effect"] for record in family) else "scatter"
+    columns = ("", "error held out", "next rung", "all forms", scatter)
     return PrintedTable("", columns, tuple(rows), wraps=True).without_empty()
 
 
@@ -188,12 +189,14 @@ def _note(family: Sequence[LawRecord]) -> str:
     err = [] if y == "err" else err
     reach = [held for each in family if (held := each["held_out"]["extrapolation"])]
     ends = list(dict.fromkeys(number(end, 2) for end in (min(reach), max(reach)))) if reach else []
-    test = f" Held out: error on the largest runs, {' to '.join(ends)} times larger than the rest." if ends else ""
+    none = ", or - where it determines no law" if len(reach) < len(family) else ""
+    test = f" Error held out: on the largest runs, {' to '.join(ends)} times the rest{none}." if ends else ""
     scale = {"log": "log y", "logit": "the logit of err", "linear": "y"}[record["residuals"]]
+    scatter = "Runs / seeds: their scatter" if any(each["seed_effect"] for each in family) else "Scatter of runs"
     forms = "; all forms: with other laws through the same runs" if record["next_rung"]["forms"] else ""
     return (
         f"{', '.join([law.formula, *roles, *err])}; parentheses: 95 % CIs.{test} Next rung: {NEXT:g} times the {x[-1]} "
-        f"of the largest run{f', in {unit}' if unit else ''}{forms}. Scatter of runs / of seeds' curves in {scale}."
+        f"of the largest run{f', in {unit}' if unit else ''}{forms}. {scatter} in {scale}."
     )
 
 

@@ -3,87 +3,32 @@
 A scheduler knows when a job's time is over, but nothing about runs; `train` knows its runs, but not why it was killed.
 An attendant works between them for as long as the job lives: it passes the scheduler's warning on, distinguishes a run
 that ran out of memory from one whose code is wrong, and restarts or gives up as policy.py says. It needs no torch.
-
-All jobs of a submission share its folder, in which a Breaker notes what stops them all:
-
-    instant.jsonl    the failures soon after a start
-    stopped.json     why the submission stopped, if it did
 """
 
 import contextlib
 import enum
-import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from flipscale.errors import DamagedFile, printable
-from flipscale.guard import plain_file
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt
-from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, answer_failure
+from flipscale.launch.policy import answer_failure
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
-from flipscale.plain_files import parsed, read_bytes, read_json_object
-from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead, write_json
+from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
 
 AROUND_SECONDS = 2.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
-
-_INSTANT_KINDS = (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM)
-"""Failures that runs of one submission may share."""
 
 
 class Ending(enum.Enum):
     DONE = "nothing is left to do here"
     STOPPED = "a signal came; the remaining runs continue in another attempt"
     AWAY = "this node failed; the remaining runs continue elsewhere"
-
-
-class Breaker:
-    """Stops a submission whose first runs all fail at once: what they share is wrong, and the rest would fail too."""
-
-    def __init__(self, folder: Path, stop: Callable[[], None], runs: Callable[[], Iterable[RunFolder]]):
-        """stop: calls off what has not begun. runs: all runs of the submission."""
-        self.folder, self.stop, self.runs = folder, stop, runs
-
-    def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
-        with open(self.folder / "instant.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
-            file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
-        if len(failed := self._failed()) < INSTANT_FAILURES or self.tripped:
-            return
-        if any((run.path / "result.json").exists() for run in self.runs()):
-            return
-        why = f"its first {len(failed)} runs failed within a minute of their start"
-        last = {"run": run.id, "kind": kind, "reason": reason}
-        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "last": last, "time": time.time()})
-        self.stop()
-
-    def _failed(self) -> set[str]:
-        """The runs that failed instantly, as noted by all jobs of the submission."""
-        failed = set()
-        for line in read_bytes(self.folder / "instant.jsonl").splitlines():
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # another job may be writing the line
-                failed.add(str(parsed(line)["run"]))
-        return failed
-
-    @property
-    def tripped(self) -> bool:
-        return (self.folder / "stopped.json").exists()
-
-
-def why_stopped(folder: Path) -> str | None:
-    """The reason that a Breaker wrote into its folder; None if it has not stopped the submission."""
-    try:
-        reason = read_json_object(folder / "stopped.json").get("reason")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except DamagedFile as error:
-        return f"its submission was stopped, for an unknown reason: {error}"
-    return f"its submission was stopped, as {printable(str(reason))}"
 
 
 @dataclass(frozen=True)
@@ -313,8 +258,7 @@ class Attendant:
 
     def _fail(self, run: RunFolder, kind: FailureKind, reason: str, *, took: float | None = None) -> None:
         run.write_error(kind, reason, noted=True)
-        if took is not None and took < INSTANT_SECONDS and kind in _INSTANT_KINDS:
-            self.breaker.note(run, kind, reason)
+        self.breaker.note(run, kind, reason, took)
 
     def _take_stock(self) -> None:
         """Note the interruption of runs that an earlier attempt held when it ended without a trace: its node was lost,

@@ -6,16 +6,13 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, cast
+from typing import Literal, Protocol, cast
 
-from flipscale.errors import DamagedFile, LaunchError, did_you_mean
+from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import Site
-from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import Resources
 from flipscale.workspace import LAUNCHERS
-
-AnySubmission = TypeVar("AnySubmission")
 
 
 class NoPlace(LaunchError):
@@ -122,18 +119,6 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
     if not hasattr(launcher, "address"):
         raise LaunchError("An address names a Ray cluster; give it together with --on ray, or leave it out.")
     return cast(Launcher, launcher(results, site, address=address))
-
-
-def read_record(kind: type[AnySubmission], path: Path, known: Callable[[JsonObject], JsonObject]) -> AnySubmission:
-    """A launcher's record of a submission. DamagedFile where it is none; FileNotFoundError where there is none.
-
-    known: fields that need more than a check of their type. It may raise what a value of another kind makes it raise.
-    """
-    written = read_json_object(path)
-    try:
-        return record_of(kind, written, **known(written))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedFile(f"{path}: {error}, so it is not flipscale's {kind.__name__}.") from error
 
 
 def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:

@@ -4,34 +4,12 @@ The plan predicts the memory of a device (`cost.memory_bytes`). On a CPU that is
 holds the program, the images, and weights on their way to or from a checkpoint.
 """
 
-import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from flipscale.cost import training_view
-from flipscale.data import captions
-from flipscale.data.classes import FASHION_TEST_IMAGES
-from flipscale.data.idx import IMAGES, shape_of
-from flipscale.data.labelled import class_folders
-from flipscale.data.paths import EXTENSIONS, located
-from flipscale.data.shards import declared_counts, sources
-from flipscale.errors import DataError
 from flipscale.identity import labelled_test_images, stage
 from flipscale.launch.launcher import Request
-from flipscale.settings import (
-    CaptionSet,
-    CommandSet,
-    DataSet,
-    EvaluationSet,
-    Fashion,
-    FolderSet,
-    IdxSet,
-    Settings,
-    Shapes,
-    ShardSet,
-    WebDataset,
-)
+from flipscale.settings import Settings, WebDataset
 from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20
@@ -78,13 +56,14 @@ def host_memory(request: Request, processes: int = 1) -> int | None:
 
 
 def _scoring(settings: Settings) -> int:
-    """Bytes of the sets that a run is scored on, and of their similarities."""
+    """Bytes of the sets that a run is scored on, each with as many images as are scored at most, and of their
+    similarities."""
     evaluation = settings.evaluation
     # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
-    sets = [images_held(data, images_scored(evaluation, data)) for data in evaluation.sets.values()]
+    sets = [images_scored(evaluation, data) for data in evaluation.sets.values()]
     held_out = evaluation.data is not None or not isinstance(settings.data, WebDataset)  # shards hold none out
     main = evaluation.data or settings.data
-    main_set = images_held(main, images_scored(evaluation, main)) if held_out else 0
+    main_set = images_scored(evaluation, main) if held_out else 0
     scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
     return int(3 * scored * settings.image_size**2 + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
 
@@ -92,38 +71,5 @@ def _scoring(settings: Settings) -> int:
 def most_memory(requests: Sequence[Request], processes: int) -> int | None:
     """The most memory that one of the runs needs for this many of its processes; None if that of one is unknown."""
     needed = [host_memory(request, processes) for request in requests]
-    return max(known) if len(known := [size for size in needed if size is not None]) == len(needed) and known else None
-
-
-def images_held(data: DataSet | EvaluationSet, most: int) -> int:
-    """How many images of a set are scored, where `most` are at most: `most` itself if its files are not here, or if
-    only reading them whole would tell."""
-    try:
-        match data:
-            case Fashion():
-                held = FASHION_TEST_IMAGES
-            case IdxSet():
-                held = shape_of(located(data.images), IMAGES)[0]
-            case FolderSet():
-                held = _files_in(class_folders(data.path)[0])
-            case CaptionSet():
-                held = _images_in(located(data.file), data.image, data.caption)
-            case ShardSet() | WebDataset():
-                shards = sources(data.urls)
-                counts = declared_counts(shards, data.sizes if isinstance(data, WebDataset) else None)
-                held = sum(counts.values()) if len(counts) == len(shards) else most
-            case Shapes() | CommandSet():
-                held = most
-    except (DataError, OSError):
-        held = most
-    return min(held, most)
-
-
-@functools.cache  # All runs of a study are scored on the same sets.
-def _files_in(folder: Path) -> int:
-    return sum(name.rpartition(".")[2].lower() in EXTENSIONS for _, _, names in os.walk(folder) for name in names)
-
-
-@functools.cache
-def _images_in(table: Path, image: str, caption: str) -> int:
-    return len({name for _, name, _ in captions.rows(table, image, caption)})
+    sizes = [size for size in needed if size is not None]
+    return max(sizes) if sizes and len(sizes) == len(needed) else None

@@ -136,8 +136,7 @@ def wall_clock(plan: Plan, results: Path, finished: Collection[str] | None = Non
         finished = {run.id for run in plan.runs if run_folder(results, run.id).is_trained}
     left = [run for run in plan.runs if run.id not in finished and run.cost.train_flops]
     workers = min(workers_here(plan.runs), max(1, len(left)))
-    ordered = _in_turn(left) if workers else []
-    about, low, high = (_simulated(ordered, workers, end) for end in ("about", "low", "high"))
+    about, low, high = (clock_seconds(left if workers else [], workers, end) for end in ("about", "low", "high"))
     timed = all(run.timed for run in left)
     return WallClock(len(finished), len(plan.runs), workers, about, low, high, timed)
 
@@ -155,19 +154,10 @@ def clock_seconds(runs: Collection[Run], workers: int, end: str = "about") -> fl
 
     end: of the range of predicted hours 'about', 'low' or 'high'.
     """
-    return _simulated(_in_turn(runs), workers, end)
-
-
-def _in_turn(runs: Collection[Run]) -> list[Run]:
-    return in_turn({run.id: run for run in runs})
-
-
-def _simulated(runs: Collection[Run], workers: int, end: str) -> float:
-    """Wall time of these runs, in their order."""
     start = max((run.timed.program_seconds for run in runs if run.timed), default=0.0)
     free = [start] * workers
     ended: dict[str, float] = {}
-    for run in runs:
+    for run in in_turn({run.id: run for run in runs}):
         begins = max([free[0], *(ended[parent] for parent in run.parents if parent in ended)])
         ended[run.id] = begins + seconds_of_run(run, end)
         heapq.heapreplace(free, ended[run.id])

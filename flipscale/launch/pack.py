@@ -83,10 +83,10 @@ def limit_of(tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
     longest = 0.0
     for task in tasks:
         seconds = [request.asked.seconds for request in task]
-        known = [each for each in seconds if each is not None]
-        if not known or len(known) < len(seconds):
+        timed = [each for each in seconds if each is not None]
+        if not timed or len(timed) < len(seconds):
             return None
-        longest = max(longest, sum(known) / lanes + (max(known) if lanes > 1 else 0))
+        longest = max(longest, sum(timed) / lanes + (max(timed) if lanes > 1 else 0))
     return 60 * math.ceil((LIMIT_ROOM * longest + LIMIT_LEAST) / 60)
 
 

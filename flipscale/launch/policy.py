@@ -20,12 +20,6 @@ from flipscale.words import count
 STUCK = 3
 """A run that was stopped by its time limit this often in a row without progress would never finish."""
 
-INSTANT_SECONDS = 60.0
-"""A failure so soon after a worker's start is an instant one: importing torch and opening data take most of it."""
-
-INSTANT_FAILURES = 3
-"""If this number of runs fail instantly before any has finished, they share a cause: the whole submission stops."""
-
 
 class Action(enum.Enum):
     RESUME = "resumed"

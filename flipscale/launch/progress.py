@@ -51,8 +51,6 @@ class RunProgress:
     quiet: str = ""
     """'no step for 12 min', where that is long for this run. Its last recorded speed is then left out."""
 
-    node: str = ""
-    """Where it is now, for a running run that had failed before."""
     failure: Failure | None = None
     """The failure that ended it, if it has failed."""
     files: frozenset[str] = frozenset()
@@ -94,11 +92,7 @@ class RunProgress:
         if last.given_up:  # It has been submitted again since, so it is no longer given up.
             return f"earlier attempts that failed: {often}"
         where = f" on {last.node}" if last.node else ""
-        then = last.then
-        if last.kind.may_be_the_nodes and self.node and last.node:
-            how = last.then.partition(",")[0].partition(" (")[0]
-            then = f"{how} on the same node" if self.node == last.node else f"{how} on another node, {self.node}"
-        return f"attempts that failed: {often}; the last{where}: {then}"
+        return f"attempts that failed: {often}; the last{where}: {last.then}"
 
     @property
     def detail(self) -> str:
@@ -124,8 +118,8 @@ class StudyProgress:
     """Seconds since the watching began."""
     left: float | None
     """Seconds that the active runs will still take, by the times of a probe or else by their FLOPs: at the speed that
-    the running ones have recorded, or at the pace since the watching began once that has been seen for a while. Before
-    either is known, a probe of this machine gives it; None without one."""
+    the running ones have recorded, or at the pace since the watching began once that has been seen for a while. None
+    before either is known."""
     hours: float = 0.0
     """Device-hours of all runs, as a probe or else the cost model has them."""
     is_timed: bool = False
@@ -181,7 +175,9 @@ def run_progress(
     error = folder.error() if state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""
     failures = folder.failures() if "failures.jsonl" in files else []
-    reached = _reached(folder, is_running) if "metrics.jsonl" in files else Reached()
+    reached = Reached()
+    if "metrics.jsonl" in files:  # Scores are of interest while it runs.
+        reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
     speed = _mean_speed(folder) if state is State.FINISHED else None
     return RunProgress(
         id=folder.id,
@@ -192,7 +188,6 @@ def run_progress(
         images_per_second=None if quiet else speed or reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else says,
         failures=failures,
-        node=_node(folder) if is_running and failures else "",
         scores=reached.scores,
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,
@@ -208,16 +203,6 @@ def _mean_speed(folder: RunFolder) -> float | None:
         if (result := folder.result()) and result.train_seconds and result.samples_seen:
             return result.samples_seen / result.train_seconds
     return None
-
-
-def _node(folder: RunFolder) -> str:
-    holder = folder.holder()
-    return holder.node if holder else ""
-
-
-def _reached(folder: RunFolder, is_running: bool) -> Reached:
-    """How far metrics.jsonl says the run is; scores are of interest while it runs."""
-    return folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
 
 
 def rewritable(stream: TextIO) -> bool:

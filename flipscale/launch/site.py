@@ -188,8 +188,8 @@ def read_site(path: str | Path) -> Site:
     def complain(at: Path_, what: str) -> None:
         complaints.add(document.place(*at), what)
 
-    found = read(SiteFile, document.data, (), complain)
-    site = {} if found is INVALID else plain(found)
+    declared = read(SiteFile, document.data, (), complain)
+    site = {} if declared is INVALID else plain(declared)
     if site:
         _check(site, complain)
         site["name"] = site["name"] or Path(path).stem

@@ -2,18 +2,17 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
-from flipscale.launch.order import clock_seconds, seconds_of_run, workers_here
-from flipscale.launch.policy import has_checkpoint
+from flipscale.launch.order import seconds_of_run
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
 from flipscale.launch.states import StateReader, run_folder
 from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.plan import Run
-from flipscale.run import Asked, State
+from flipscale.run import State
 from flipscale.words import count
 
 LOOK_SHARE = 4
@@ -48,7 +47,7 @@ def watch(
         time.sleep(max(every, min(LONGEST_REST_SECONDS, LOOK_SHARE * took)))
 
 
-class _Rest:
+class _Unsent:
     """The runs of a submission for which there was no place, sent as others end."""
 
     def __init__(self, submission: Submission, results: Path, launcher: Launcher | None):
@@ -122,17 +121,7 @@ class _Watched:
         per_second = self._work_per_second(running, elapsed, sum(self.work[run.id] * run.done for run in seen))
         if running and all(run.quiet for run in running):
             return None  # Past speed says nothing about when silent runs will end.
-        if per_second:
-            return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second
-        return self._probed_seconds_left({run.id for run in on_the_way})
-
-    def _probed_seconds_left(self, run_ids: Set[str]) -> float | None:
-        """The seconds that a probe of this machine predicts for these runs, which have recorded no speed yet."""
-        runs = [run for run in self.runs if run.id in run_ids]
-        if not runs or any(run.timed is None or run.timed.place.site != "local" for run in runs):
-            return None
-        workers = workers_here(runs)
-        return clock_seconds(runs, workers) if workers else None
+        return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second if per_second else None
 
     def _work_per_second(self, running: Sequence[RunProgress], elapsed: float, done: float) -> float:
         """How fast the running runs are; 0 if unknown.
@@ -166,7 +155,7 @@ def wait(
     """
     voice = Voice(stream or sys.stderr)
     try:
-        for progress in watch(submission.runs, results, every=every, more=_Rest(submission, results, launcher).send):
+        for progress in watch(submission.runs, results, every=every, more=_Unsent(submission, results, launcher).send):
             voice.follow(progress, results)
             if follower is not None:
                 follower(progress)
@@ -181,10 +170,5 @@ def wait(
         voice.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}
         stopped = cancel([run for run in submission.runs if run.id in mine], results)
-        folders = [run_folder(results, run_id) for run_id in stopped]
-        anew = sum(not has_checkpoint(run, run.asked() or Asked(run.id, {})) for run in folders)
-        without = f"; {anew} had none yet and start{'s' if anew == 1 else ''} again" if anew else ""
-        voice.say(
-            f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints{without}."
-        )
+        voice.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
         raise

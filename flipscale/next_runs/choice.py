@@ -2,8 +2,8 @@
 
 A quantity g . theta is linear in parameters theta, known with covariance P, near their estimate. A run measures
 j . theta with variance s2, after which the variance g P g of the quantity is lower by (g P j)^2 / (s2 + j P j):
-V-optimality (Atkinson, Donev and Tobias 2007, Optimum Experimental Designs). That gain is divided by cost^0.7, the
-power with the smallest errors of forecasts on drawn laws in a simulation of 100 laws (bench/next.py measures it).
+V-optimality (Atkinson, Donev and Tobias 2007, Optimum Experimental Designs). That gain is divided by cost^0.7:
+by the cost itself only the cheapest runs would be chosen. bench/next.py holds the choice against other designs.
 """
 
 from collections.abc import Mapping, Sequence

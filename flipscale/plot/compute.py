@@ -57,7 +57,7 @@ def error_vs_compute(data: FigureData, law: str = "power") -> list[Panel]:
 
     marks = (
         "points: means over seeds, filled on the front of their arm; grey steps: the front of all arms\n"
-        "lines: A C⁻ᵃ through the runs on the front of an arm; bands and brackets: 95 % CIs"
+        "lines: A C⁻ᵃ through the runs on the front of an arm; bands and parentheses: 95 % CIs"
     )
     return [Panel("", rows, draw, _words(data), marks, chance=data.chance_of_error)]
 
@@ -111,19 +111,20 @@ def isoflop(data: FigureData) -> list[Panel]:
     everything = pd.concat([_means(by_arm[arm]) for arm in fits])
     errors = [*(everything["error"] - everything["sd"]), *(everything["error"] + everything["sd"])]
     lowest, highest = min(error for error in errors if error > 0), max(errors)
+    shown = {arm: found.optima[:: max(1, -(-len(found.optima) // _MOST_BUDGETS))] for arm, found in fits.items()}
+    budgets = sorted({_budget(best.budget) for optima in shown.values() for best in optima})
 
-    def curves(arm: int, found: Fit) -> Panel:
+    def curves(arm: int) -> Panel:
         rows = by_arm[arm]
         spent = evened(rows["train_flops"].to_numpy(dtype=float))
 
         def draw(ax: Axes) -> None:
-            optima = found.optima[:: max(1, -(-len(found.optima) // _MOST_BUDGETS))]
-            for i, best in enumerate(optima):
+            for best in shown[arm]:
                 means = _means(rows[np.isclose(spent, best.budget, rtol=1e-9)]).sort_values(size)
-                style = ramp_style(i, len(optima))
+                style = ramp_style(budgets.index(_budget(best.budget)), len(budgets))
                 bars = means["sd"] if means["sd"].any() else None
                 look = {"capsize": 2, "elinewidth": 0.8, "zorder": 3, **style.keywords()}
-                words = f"{power(float(f'{best.budget:.2g}'))} FLOPs"
+                words = f"{power(_budget(best.budget))} FLOPs"
                 ax.errorbar(means[size], means["error"], bars, label=words, **look)
                 ax.plot([best.size], [best.y], "*", color=style.color, ms=12, markeredgecolor="white", zorder=5)
             log_axis(ax.xaxis, ax.dataLim.intervalx, power)
@@ -133,7 +134,7 @@ def isoflop(data: FigureData) -> list[Panel]:
 
         marks = (
             "points: means over seeds, bars: ± 1 sd, stars: the best size of each budget\n"
-            "right: A Cᵃ through the stars; bands and brackets: 95 % CIs"
+            "right: A Cᵃ through the stars; bands and parentheses: 95 % CIs"
         )
         if len(fits) < len(arms):
             marks += f"\n{len(fits)} of {len(arms)} arms"
@@ -153,9 +154,14 @@ def isoflop(data: FigureData) -> list[Panel]:
         log_axis(ax.yaxis, ax.dataLim.intervaly, power)
         ax.set_xlabel("training FLOPs, C")
 
-    panels = [curves(arm, found) for arm, found in fits.items()]
+    panels = [curves(arm) for arm in fits]
     drawn = data.rows[data.rows["arm"].isin(list(fits))]
     return [*panels, Panel("the best size", drawn, law, "best FLOPs a sample, A Cᵃ", own_legend=True)]
+
+
+def _budget(flops: float) -> float:
+    """The budget as a legend has it; those of two arms that differ by rounding have one colour."""
+    return float(f"{flops:.2g}")
 
 
 def with_error(data: FigureData) -> FigureData:
@@ -191,9 +197,9 @@ def _steady(values: Iterable[float]) -> list[float]:
 
 
 def _named(arm: str, found: Fit) -> str:
-    """An arm with its exponent and, in brackets, its 95 % CI."""
+    """An arm with its exponent and, in parentheses, its 95 % CI."""
     ends = found.intervals.get("a")
-    ci = f" [{fixed(ends[0], 2)}, {fixed(ends[1], 2)}]" if ends else ""
+    ci = f" ({fixed(ends[0], 2)}, {fixed(ends[1], 2)})" if ends else ""
     return f"{arm}: a = {fixed(found.parameters['a'], 2)}{ci}"
 
 

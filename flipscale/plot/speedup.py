@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from flipscale.cell import cell_words
 from flipscale.compare import Claim, Estimate, finding, series_of, speed_cell
@@ -15,7 +16,7 @@ from flipscale.plot.lines import add_references, in_time_units, mean_line, set_x
 from flipscale.plot.page import MEANS, Panel
 from flipscale.plot.style import QUIET, arm_style, log_axis, percent_axis
 from flipscale.scores import score_label
-from flipscale.words import score_value, short, times
+from flipscale.words import score_value, short
 
 _FAR_APART = 4
 """Schedule lengths that are further apart than this factor, between which a reading is far from any run."""
@@ -132,7 +133,7 @@ def _draw_arrow(
         color=color,
         alpha=alpha,
         zorder=6,
-        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "alpha": 0.7, "linewidth": 0},
+        path_effects=[withStroke(linewidth=2, foreground="white")],
     )
 
 
@@ -178,7 +179,7 @@ def speedup_over_scores(data: FigureData) -> list[Panel]:
 
 _OVER_SCORES = (
     "lines: read off curves through means of seeds, bands: uncorrected 95 % CIs, open where a curve begins or ends\n"
-    "diamonds and numbers: at the score where the speed-up is stated, filled where significant"
+    "diamonds: at the score where the speed-up is stated, filled where significant"
 )
 
 
@@ -217,7 +218,7 @@ def _draw_over_scores(
     else:
         percent_axis(ax.xaxis)
     ax.set_xlabel(score_label(data.score))
-    _label(ax, data, claims, lines, samples=samples)
+    _label(ax, data, lines)
 
 
 def _points_over_scores(claim: Claim, *, samples: bool) -> list[tuple[float, Estimate]]:
@@ -238,15 +239,8 @@ def _draw_stated(ax: Axes, claim: Claim, arm: int, *, samples: bool) -> None:
         mark.set_markerfacecolor(style.color if finding(estimate).significant else "white")
 
 
-def _label(
-    ax: Axes,
-    data: FigureData,
-    claims: Mapping[int, Claim],
-    lines: Mapping[int, Sequence[tuple[float, Estimate]]],
-    *,
-    samples: bool,
-) -> None:
-    """The name and the number of each arm at the right of the panel, joined to the end of its line."""
+def _label(ax: Axes, data: FigureData, lines: Mapping[int, Sequence[tuple[float, Estimate]]]) -> None:
+    """The name of each arm at the right of the panel, joined to the end of its line."""
     low, high = np.log(ax.get_ylim())
     places = {arm: (math.log(points[-1][1].mean or 1.0) - low) / (high - low) for arm, points in lines.items()}
     lowest = -1.0
@@ -254,7 +248,7 @@ def _label(
         place = lowest = max(places[arm], lowest + _LINE)
         (score, end), color = lines[arm][-1], arm_style(arm).color
         ax.annotate(
-            f"{data.arms[arm]}  {_stated_words(claims[arm], samples=samples)}",
+            data.arms[arm],
             (score, end.mean or 1.0),
             (1.05, place),
             textcoords="axes fraction",
@@ -264,13 +258,3 @@ def _label(
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6},
             annotation_clip=False,
         )
-
-
-def _stated_words(claim: Claim, *, samples: bool) -> str:
-    """'1.97×', '≥ 4.8×', or 'below it' for an arm that does not reach the score."""
-    read = claim.curve.speedup
-    estimate = None if read is None else read.samples if samples else read.speedup
-    if estimate is None or estimate.mean is None or claim.speedup is None:
-        return "below it"
-    bound = ("≤ " if samples else "≥ ") if claim.speedup.at_least else ""
-    return f"{bound}{times(estimate.mean)}×"

@@ -2,7 +2,7 @@
 
 import math
 
-from flipscale.cell import axis_value_words, cell_words, read_cell
+from flipscale.cell import cell_words, read_cell, setting_words
 from flipscale.study.expression import plain_value
 
 AXIS_WORDS = {"model": "model size", "data_size": "unique pairs", "samples": "samples seen"}
@@ -21,7 +21,7 @@ def cell_order(cell: str) -> list[tuple[float, str]]:
 
 def value_on_axis(cell: str, axis: str) -> str:
     """The value of a cell on one axis, in words."""
-    return axis_value_words(axis, axis_values(cell).get(axis, "null"))
+    return setting_words(axis, axis_values(cell).get(axis, "null"))
 
 
 def at_words(cell: str) -> str:

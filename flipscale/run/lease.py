@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.errors import DamagedFile, LeaseLost, RunFolderError
+from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.guard import check_folder, locked, plain_file
-from flipscale.plain_files import is_fresh, read_bytes, read_json_object, record_of
+from flipscale.kinds import record_of
+from flipscale.plain_files import is_fresh, or_none, read_bytes, read_json
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
     codes_as_json,
@@ -42,6 +43,7 @@ from flipscale.run.files import (
 )
 from flipscale.run.processes import birth, is_alive, is_ours
 from flipscale.run.records import Hits, Measured, MetricsRecord, Result
+from flipscale.settings import JsonObject
 
 HEARTBEAT_SECONDS = 5.0
 """A living process touches its lease this often."""
@@ -85,6 +87,13 @@ class Doing(enum.StrEnum):
     PROGRAM = "program"
     """Somebody else's program trains; it shows life only by its records and its output."""
     EVALUATING = "evaluating"
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """life.json."""
+
+    doing: Doing
 
 
 class Life(NamedTuple):
@@ -132,30 +141,26 @@ class Holder:
 def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
     """The holder of the run of this folder; or its last holder, with the name LAST_HOLDER."""
     path = folder / name
-    try:
-        written = {name: value for name, value in read_json_object(path).items() if value is not None}
-        written["taken"] = written.pop("time", 0.0)
-        holder = record_of(Holder, written, leniently=True, alive=False)
-        if holder.pid < 1:  # Signalling it would signal a group of processes.
-            return None
-        return replace(holder, alive=_lives(holder, path))
-    # A file that names no process is no more a lease than a torn one: nobody would ever drop it.
-    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError):
+    if (written := or_none(read_json, path, JsonObject)) is None:
         return None
+    known = {name: value for name, value in written.items() if value is not None}
+    try:
+        holder = record_of(Holder, {**known, "taken": known.get("time", 0.0), "alive": False}, leniently=True)
+        # Signalling process 0 would signal a group of processes.
+        return replace(holder, alive=_lives(holder, path)) if holder.pid > 0 else None
+    except (FileNotFoundError, ValueError):
+        return None  # A file that names no process is no lease: nobody would ever drop it.
 
 
 def life_of(folder: Path) -> Life | None:
     """The last sign of life of the holder of this folder's run; None if it gives none."""
-    path = folder / "life.json"
-    try:
-        doing = Doing(read_json_object(path)["doing"])
-        times = [path.stat().st_mtime]
-    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError, KeyError):
+    if (shown := or_none(read_json, folder / "life.json", _Shown)) is None:
         return None
-    for name in ("metrics.jsonl", "checkpoint.pt"):
+    times = [0.0]
+    for name in ("life.json", "metrics.jsonl", "checkpoint.pt"):
         with contextlib.suppress(FileNotFoundError):
             times.append((folder / name).stat().st_mtime)
-    return Life(doing, max(times))
+    return Life(shown.doing, max(times))
 
 
 class Lease:
@@ -265,10 +270,8 @@ class Lease:
         An attempt that left nothing to resume has no part in the result, so its code is dropped.
         """
         self.fence()
-        try:
-            before = read_codes(str(self.folder)) if _has_progress(self.folder) else []
-        except RunFolderError:
-            before = []  # An unreadable record is no reason not to train.
+        before = or_none(read_codes, str(self.folder)) if _has_progress(self.folder) else None
+        before = before or []  # An unreadable record is no reason not to train.
         if before[-1:] != [code]:
             write_record(self.folder / "code.json", codes_as_json([*before, code]))
 
@@ -301,10 +304,7 @@ class Lease:
             yield file
 
     def _mine(self) -> bool:
-        try:
-            return bool(read_json_object(self._file)["token"] == self.token)
-        except (FileNotFoundError, DamagedFile, KeyError):
-            return False
+        return (or_none(read_json, self._file, JsonObject) or {}).get("token") == self.token
 
     def _beat(self) -> None:
         while not self._done.wait(HEARTBEAT_SECONDS):

@@ -1,41 +1,47 @@
 """The records of a run folder, as types."""
 
+import base64
 import enum
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from flipscale.cell import Cell
+from flipscale.cell import Cell, read_cell
 from flipscale.cost import Cost
-from flipscale.errors import RunFolderError
+from flipscale.errors import RunFolderError, printable
+from flipscale.guard import Names
 from flipscale.identity import RECIPE
+from flipscale.kinds import By, Integer, OrElse
 from flipscale.plan import Run
-from flipscale.settings import JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.settings import JsonObject, KeepWeights, Resources, ResourcesRead, Settings, plain
 from flipscale.study.settings import read_settings
 
 MetricsRecord = Mapping[str, Any]
 """A line of metrics.jsonl: `step`, and whatever a trainer has measured there, by name."""
+
+Words = Annotated[str, By(str)]
+"""A text; anything else is written as one."""
 
 
 @dataclass(frozen=True)
 class Asked:
     """The request for a run: run.json."""
 
-    id: str
+    id: Annotated[str, By(lambda value: printable(str(value)))]
     settings: JsonObject = field(hash=False)
     """As run.json has them; `settled` has their types."""
     parents: tuple[str, ...] = ()
     """Ids of the runs whose weights it starts from."""
-    resources: Resources = field(default_factory=Resources)
-    cost: Cost | None = None
+    resources: ResourcesRead = field(default_factory=Resources)
+    cost: Annotated[Cost | None, OrElse(None)] = None
     """As predicted; None where it is not all there."""
-    cell: Cell | None = None
+    cell: Annotated[Cell | None, By(lambda text: read_cell(text) if isinstance(text, str) else None)] = None
     recipe: int | None = None
     """Version of what training does with the same settings."""
     seconds: float | None = None
     """How long it takes on the clock with start and evaluations, predicted from a probe; None without one."""
-    keep_weights: KeepWeights = KeepWeights.ALWAYS
+    keep_weights: Annotated[KeepWeights, OrElse(KeepWeights.ALWAYS)] = KeepWeights.ALWAYS
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
@@ -75,16 +81,25 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class PlanFile:
+    """A plan, as plan.json has it for those who read it again."""
+
+    study: str
+    runs: tuple[Asked, ...]
+    baseline: JsonObject = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
 class Spent:
     """The cost of a run's parents before it began. A value that one of them did not measure is None."""
 
-    id: str
+    id: Words
     """The id of the parent itself."""
-    samples_seen: int | None = None
+    samples_seen: Integer | None = None
     train_seconds: float | None = None
     cpu_seconds: float | None = None
     gpu_hours: float | None = None
-    unique_pairs: int | None = None
+    unique_pairs: Integer | None = None
     """Different pairs that they saw and the run itself did not."""
 
 
@@ -94,32 +109,32 @@ class Result:
     number."""
 
     scores: Mapping[str, float | None] = field(default_factory=dict, hash=False)
-    samples_seen: int | None = None
-    steps: int | None = None
-    unique_pairs: int | None = None
+    samples_seen: Integer | None = None
+    steps: Integer | None = None
+    unique_pairs: Integer | None = None
     repeats: float | None = None
     train_seconds: float | None = None
     cpu_seconds: float | None = None
     evaluation_seconds: float | None = None
     images_per_second: float | None = None
-    attempts: int | None = None
+    attempts: Integer | None = None
     device: str | None = None
-    devices: int | None = None
+    devices: Integer | None = None
     gpu_hours: float | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Integer | None = None
     final_loss: float | None = None
-    params: int | None = None
-    corrupt_samples: int | None = None
-    corrupt_evaluation_images: int | None = None
+    params: Integer | None = None
+    corrupt_samples: Integer | None = None
+    corrupt_evaluation_images: Integer | None = None
     started: float | None = None
     finished: float | None = None
-    versions: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+    versions: Mapping[str, Words | None] = field(default_factory=dict, hash=False)
     """Versions of the programs that trained it."""
-    chance: Mapping[str, float] = field(default_factory=dict, hash=False)
+    chance: Mapping[str, float | None] = field(default_factory=dict, hash=False)
     """Chance level on the same items, by score; empty if unknown."""
-    missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
+    missing_scores: Mapping[str, Words] = field(default_factory=dict, hash=False)
     """Why a score is missing that a user's program should have given, by its column."""
-    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
+    digests: Mapping[str, Words] = field(default_factory=dict, hash=False)
     """The content that it was scored on, by the name of the set; empty if unknown."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
@@ -137,8 +152,12 @@ class Hits:
     items: str
     """The test set in words: two runs with the same words and count were scored on the same items, in one order."""
     count: int
-    bits: bytes
+    bits: Annotated[bytes, By(functools.partial(base64.b64decode, validate=True))]
     """One bit an item, 1 for a hit, in the order of numpy.packbits: the first item is the highest bit of a byte."""
+
+    def __post_init__(self) -> None:
+        if len(self.bits) != (right := -(-self.count // 8)):
+            raise ValueError(f"has {len(self.bits)} bytes for {self.count} items, where {right} are right")
 
 
 @dataclass(frozen=True)
@@ -185,8 +204,8 @@ class FailureKind(enum.StrEnum):
 class Failure:
     """Why a run failed: error.json."""
 
-    kind: FailureKind
-    reason: str
+    kind: Annotated[FailureKind, OrElse(FailureKind.CODE)] = FailureKind.CODE
+    reason: Words = ""
     """A sentence."""
     time: float | None = None
     """Unix time."""
@@ -205,17 +224,17 @@ class FailedAttempt:
     """The failure of an attempt and the answer to it: a line of failures.jsonl."""
 
     kind: FailureKind
-    reason: str
-    then: str = ""
+    reason: Words = ""
+    then: Words = ""
     """The answer to it, for a person."""
     given_up: bool = False
     """Whether that was to give the run up."""
-    samples_seen: int = 0
+    samples_seen: Integer = 0
     """How far the run was, by its record."""
     job: str | None = None
-    attempt: int | None = None
+    attempt: Integer | None = None
     node: str | None = None
-    accumulate: int | None = None
+    accumulate: Integer | None = None
     """Parts of a batch that the next attempt computes one after another, where that was changed."""
     time: float | None = None
     """Unix time."""
@@ -230,7 +249,7 @@ class Job:
     run_id: str
     launcher: str
     """The launcher's name in LAUNCHERS."""
-    id: str
+    id: Names
     """The launcher's key of the job. Several jobs may share an id if they share workers."""
     submitted: float
     """Unix time."""
@@ -244,7 +263,7 @@ class Job:
 class Reached:
     """The progress of a run, by the last records of its metrics.jsonl. Values that were not recorded yet are None."""
 
-    samples_seen: int = 0
+    samples_seen: Integer = 0
     loss: float | None = None
     images_per_second: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)

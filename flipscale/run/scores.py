@@ -6,17 +6,19 @@ of the same definition, whose data had another content. scoring.json is the requ
 is not over.
 """
 
+import functools
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
-from flipscale.errors import RunFolderError
 from flipscale.identity import measures, trains
-from flipscale.run.codec import read_object, read_scores, write_record
+from flipscale.kinds import By
+from flipscale.run.codec import read_record, read_scores, write_record
 from flipscale.run.files import SCORING_FILE
 from flipscale.run.folder import RunFolder
 from flipscale.run.records import Measured
 from flipscale.scores import set_and_score
-from flipscale.settings import Evaluation, Resources, Settings, plain
+from flipscale.settings import Evaluation, Resources, ResourcesRead, Settings, plain
 from flipscale.study.settings import read_setting
 
 
@@ -74,6 +76,14 @@ def set_of(measure: str, settings: Settings) -> str:
     return of_set if shown in settings.evaluation.inference else measure
 
 
+@dataclass(frozen=True)
+class _ScoresAsked:
+    """scoring.json."""
+
+    evaluation: Annotated[Evaluation, By(functools.partial(read_setting, "evaluation"))]
+    resources: ResourcesRead
+
+
 def ask_for_scores(run: RunFolder, evaluation: Evaluation, resources: Resources | None = None) -> None:
     """Write scoring.json: the run is not over until its weights have the scores of this evaluation."""
     written = {"evaluation": plain(evaluation), "resources": plain(resources or Resources())}
@@ -84,12 +94,8 @@ def asked_scores(run: RunFolder) -> tuple[Settings, Resources]:
     """A run's settings with the evaluation that scoring.json asks for, and what to score it on; those of run.json if
     there is none. The resources are those of today's study: what trained the run may be another machine.
     """
-    asked, data = run.asked(), read_object(str(run.path), SCORING_FILE)
+    asked, wanted = run.asked(), read_record(_ScoresAsked, run, SCORING_FILE)
     assert asked is not None
-    if data is None:
+    if wanted is None:
         return asked.settled, asked.resources
-    try:
-        evaluation = read_setting("evaluation", data["evaluation"])
-        return replace(asked.settled, evaluation=evaluation), Resources.of(data["resources"])
-    except (KeyError, ValueError) as error:
-        raise RunFolderError(f"{run.path / SCORING_FILE}: {error}; delete it and submit again.") from error
+    return replace(asked.settled, evaluation=wanted.evaluation), wanted.resources

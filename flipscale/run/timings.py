@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import locked
-from flipscale.plain_files import read_json, record_of
-from flipscale.run.codec import read_object
+from flipscale.kinds import By, record_of
+from flipscale.plain_files import or_none, read_json
+from flipscale.run.codec import read_record
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.folder import RunFolder
 from flipscale.settings import JsonObject, Settings, plain
@@ -23,6 +23,8 @@ from flipscale.study.settings import read_settings
 from flipscale.timing import EvaluationTime, StepTime, Timings
 
 PROBE_FILE = "probe.json"
+
+_SettingsRead = Annotated[Settings, By(read_settings)]
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class Probe:
     """Whose shapes they are."""
     site: str
     """Where they are timed, as `Launcher.site_name` says it."""
-    shapes: tuple[Settings, ...] = field(hash=False)
+    shapes: tuple[_SettingsRead, ...] = field(hash=False)
     """The settings of one run of each shape, in the form of run.json."""
-    evaluations: tuple[Settings, ...] = field(hash=False)
+    evaluations: tuple[_SettingsRead, ...] = field(hash=False)
     """The settings of one run of each evaluation."""
 
 
@@ -48,25 +50,13 @@ def write_probe(folder: Path, probe: Probe) -> None:
 
 def read_probe(folder: Path) -> Probe | None:
     """The content of probe.json; None if the folder is that of a training. RunFolderError if it cannot be read."""
-    data = read_object(str(folder), PROBE_FILE)
-    if data is None:
-        return None
-    try:
-        shapes, evaluations = (tuple(map(read_settings, data[name])) for name in ("shapes", "evaluations"))
-        return Probe(str(data["study"]), str(data["site"]), shapes, evaluations)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(
-            f"{folder / PROBE_FILE}: holds no probe ({error}); delete the folder, and probe again."
-        ) from error
+    return read_record(Probe, folder, PROBE_FILE)  # type: ignore[no-any-return]
 
 
 def probes_in(runs: Path) -> Iterator[tuple[RunFolder, Probe]]:
     """The probes among the run folders in `runs`, by name; one whose file is damaged is skipped."""
     for path in sorted(runs.glob(f"probe_*/{PROBE_FILE}")):
-        probe = None
-        with contextlib.suppress(RunFolderError):
-            probe = read_probe(path.parent)
-        if probe is not None:
+        if (probe := or_none(read_probe, path.parent)) is not None:
             yield RunFolder(path.parent), probe
 
 
@@ -88,10 +78,7 @@ def read_timings(path: Path) -> Timings:
 
 def all_timings(path: Path) -> Timings:
     """The measurements of probes of this results folder, on any machine: for tables of finished runs."""
-    try:
-        return timings_from_json(read_json(path))
-    except (FileNotFoundError, NotADirectoryError, DamagedFile):
-        return Timings()
+    return timings_from_json(or_none(read_json, path))
 
 
 def add_timings(path: Path, new: Timings) -> None:
@@ -131,4 +118,4 @@ def _records(kind: type[_Record], data: JsonObject, name: str) -> Iterator[_Reco
     entries = data.get(name)
     for entry in entries if isinstance(entries, list) else ():
         with contextlib.suppress(ValueError):
-            yield record_of(kind, entry, leniently=True)
+            yield record_of(kind, entry)

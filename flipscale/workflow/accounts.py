@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from flipscale.errors import FlipscaleError
 from flipscale.launch import StateReader
 from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
-from flipscale.plain_files import read_json_object
-from flipscale.run import Asked, RunFolder, asked_from_json, probes_in
+from flipscale.plain_files import read_json
+from flipscale.run import Asked, PlanFile, RunFolder, probes_in
 from flipscale.settings import plain
 from flipscale.workflow.opened import open_study
 from flipscale.workflow.talk import say
@@ -48,9 +48,8 @@ def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
     studies = []
     for path in workspace.plans():
         try:
-            plan = read_json_object(path)
-            asked = [asked_from_json(run) for run in plan["runs"]]
-            studies.append(PlannedStudy(str(plan["study"]), asked, dict(plan["baseline"])))
-        except (FlipscaleError, ValueError, KeyError, TypeError, AttributeError) as error:
-            say(f"{path} is left out: it is not a flipscale plan ({error}); plan the study again.")
+            plan: PlanFile = read_json(path, PlanFile)
+            studies.append(PlannedStudy(plan.study, plan.runs, plan.baseline))
+        except FlipscaleError as error:
+            say(f"{error} The study is left out; plan it again.")
     return studies

@@ -55,7 +55,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     of_plan = f"{found.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
     if stays:
         lacking = f"the folders of {count(len(elsewhere), 'run')} are not here"
-        say(f"left alone {found.files[0]}: {lacking}.{_how_to_merge(opened)}")
+        say(f"kept {found.files[0]} as it is: {lacking}.{_how_to_merge(opened)}")
     elif found.written:
         say(f"wrote {found.files[0]} ({of_plan}, {_news(found)})")
     else:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from flipscale.errors import DamagedFile, FlipscaleError
-from flipscale.plain_files import read_json_object
+from flipscale.plain_files import read_json
 from flipscale.plan import plan
-from flipscale.run import Asked, asked_from_json
+from flipscale.run import Asked, PlanFile
 from flipscale.storage import StudyRuns
 from flipscale.study import read_study
 from flipscale.workflow.owner import may_own
@@ -41,10 +40,5 @@ def runs_of(file: Path) -> StudyRuns:
 
 def read_plan(planned: Path) -> dict[str, Asked]:
     """The runs that plan.json asks for, by id. FlipscaleError if it is not a plan."""
-    try:
-        listed = read_json_object(planned)["runs"]
-        return {asked.id: asked for asked in map(asked_from_json, listed)}
-    except DamagedFile as error:
-        raise FlipscaleError(f"{error} Delete it; `flipscale plan` writes it again.") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FlipscaleError(f"{planned}: is not a plan. Delete it; `flipscale plan` writes it again.") from error
+    plan_file: PlanFile = read_json(planned, PlanFile)
+    return {asked.id: asked for asked in plan_file.runs}

@@ -83,12 +83,6 @@ def submit_study(
     return submission
 
 
-def say_remarks(launcher: Launcher) -> None:
-    """Say what the launcher foresees, if it can: not every launcher does."""
-    for remark in getattr(launcher, "remarks", tuple)():
-        say(f"warning: {remark}")
-
-
 def _all_checks(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:
     def check_all(runs: Sequence[Run]) -> None:
         for check_one in checks:

@@ -79,7 +79,7 @@ ray_start() { # NAME ARGUMENT...
     [[ $name != head ]] || no_agent=
     # No usage statistics, no token, no search for other clusters, and a dead machine is noticed in seconds. Worker ports
     # of 0 are free ones: nodes that share an address would otherwise hand out the same.
-    FLIPSCALE_RAY_NODE=$folder/$name/ NO_AGENT=$no_agent RAYLET=$(raylet_of "$name") RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
+    FLIPSCALE_RAY_NODE=$folder/$name/ NO_AGENT=$no_agent RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
         PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} \
         RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3 \
         RAY_DISABLE_IMPORT_WARNING=1 RAY_enable_metrics_collection=0 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 \
@@ -89,11 +89,6 @@ ray_start() { # NAME ARGUMENT...
         echo "$name did not come up; look into $folder/log/$name.log" >&2
         return 1
     }
-}
-
-# How a node's raylet was started with the settings of today.
-raylet_of() {
-    echo "$folder/log/$1-${CPUS:-4}-${GPUS:-4}.json"
 }
 
 start_node() {
@@ -111,15 +106,9 @@ start_node() {
 
 # A raylet that starts now and then does not register with the head, and waits for ever: another one does.
 start_again() {
-    local raylet
-    raylet=$(raylet_of "$1")
     for _ in 1 2 3; do
-        if [[ -f $raylet ]]; then
-            "$python" -I -S "$here/tests/clusters/ray_again.py" "$raylet" "http://$dashboard" 200 "$folder/log/$1.log" && return
-        else
-            start_node "$1" || return
-            nodes_alive 200 3 >/dev/null && return
-        fi
+        start_node "$1" || return
+        nodes_alive 200 3 >/dev/null && return
         kill_all "$1/"
     done
     echo "$1 did not come up in 10 minutes; look into $folder/log and $folder/tmp" >&2
@@ -183,7 +172,7 @@ start() {
         mkdir -p "$folder"
         # On a busy machine a raylet may give up on its agents. All of it starts again, as the head may be without one.
         for again in yes yes no; do
-            rm -rf "$folder/tmp" "$folder"/log/*.json
+            rm -rf "$folder/tmp"
             # One after the other: two that start at once on one machine may wait for each other until they give up.
             start_node head && start_node w1 && start_node w2 && wait_for_nodes 2 && break
             stop

@@ -9,10 +9,8 @@
   more while it idles: all modules of the dashboard but jobs and nodes, the server of Ray Client, and, if NO_AGENT names
   no_agent.py, the dashboard agent of the node.
 - A process of Ray's loads Ray once, where it would do so twice (quick_worker.py).
-- The file that RAYLET names says afterwards how the raylet was started, for ray_again.py.
 """
 
-import json
 import os
 import shlex
 import subprocess
@@ -29,7 +27,7 @@ NODE_SECONDS = 600
 QUICK_WORKER = Path(__file__).with_name("quick_worker.py")
 
 
-def patient(look: Callable[..., Any], raylets: Sequence[tuple[list[str], Any]]) -> Callable[..., Any]:
+def patient(look: Callable[..., Any], raylets: Sequence[Any]) -> Callable[..., Any]:
     """`look` again while it finds nothing and the raylets live."""
     until = time.monotonic() + NODE_SECONDS
 
@@ -38,7 +36,7 @@ def patient(look: Callable[..., Any], raylets: Sequence[tuple[list[str], Any]]) 
             try:
                 return look(*node)
             except RuntimeError:
-                if time.monotonic() > until or any(raylet.poll() is not None for _, raylet in raylets):
+                if time.monotonic() > until or any(raylet.poll() is not None for raylet in raylets):
                     raise
                 time.sleep(0.1)
 
@@ -62,7 +60,7 @@ def changed(word: str) -> str:
 def main() -> None:
     sys.modules["ray.serve"] = None  # type: ignore[assignment]
     start = services.start_ray_process
-    raylets: list[tuple[list[str], Any]] = []
+    raylets: list[Any] = []
 
     def start_ray_process(command: list[str], process_type: str, **options: Any) -> Any:
         if process_type == ray_constants.PROCESS_TYPE_DASHBOARD:
@@ -71,7 +69,7 @@ def main() -> None:
             command = list(map(changed, command))
         started = start(command, process_type, **options)
         if process_type == ray_constants.PROCESS_TYPE_RAYLET:
-            raylets.append((command, started.process))
+            raylets.append(started.process)
         return started
 
     ray_constants.ENABLE_RAY_CLUSTER = True
@@ -83,9 +81,6 @@ def main() -> None:
     from ray.scripts.scripts import cli
 
     cli(standalone_mode=False)
-    for command, raylet in raylets:
-        environment = [word for word in Path(f"/proc/{raylet.pid}/environ").read_text().split("\0") if word]
-        Path(os.environ["RAYLET"]).write_text(json.dumps({"command": command, "environment": environment}))
 
 
 if __name__ == "__main__":

@@ -55,12 +55,11 @@ CREATE TABLE IF NOT EXISTS tasks(task INTEGER PRIMARY KEY, job, place, raw, stat
 CREATE INDEX IF NOT EXISTS by_job ON tasks(job, place);
 CREATE INDEX IF NOT EXISTS by_raw ON tasks(raw);
 CREATE INDEX IF NOT EXISTS by_state ON tasks(state);
-CREATE TABLE IF NOT EXISTS earlier(job, place, i, T, exit, N);
 CREATE TABLE IF NOT EXISTS down(node);
 """
 # options: what sbatch was told, and "at_once" and "dependency" as understood. place: the index in the array, if any.
 # raw: the task's own id, NULL while it is in the array's one record. step: the pid of its srun. ends_as: the state it
-# is being ended for. hidden: SLURM speaks of it no more. i, T, exit, N: as _lines has them.
+# is being ended for. hidden: SLURM speaks of it no more.
 
 
 # For tests
@@ -186,9 +185,7 @@ def scancel(folder, options, words):
         for task in (task for one in words for task in _find(db, one)):
             if task["state"] not in OPEN or options.get("state", task["state"]).upper() != task["state"]:
                 continue
-            if "signal" in options:
-                _signal(task, options["signal"], to_batch="batch" in options)
-            elif task["state"] == "RUNNING":
+            if task["state"] == "RUNNING":
                 _end(db, task, "CANCELLED", CANCEL_SECONDS)
             else:
                 # SLURM takes it out of the array's record without a trace; an empty record is shown as cancelled.
@@ -205,20 +202,6 @@ def scontrol(folder, options, words):
             print(f"MaxArraySize            = {_config(folder)['max_array_size']}")
             print("SelectTypeParameters    = CR_CORE_MEMORY")
             print("SLURM_VERSION           = 24.11.5")
-        case ["show", "job", one]:
-            with state(folder) as db:
-                tasks = _find(db, one)
-            if not tasks:
-                sys.exit("slurm_load_jobs error: Invalid job id specified")
-            for task in tasks:
-                array = "" if task["place"] is None else f" ArrayJobId={task['job']} ArrayTaskId={task['place']}"
-                print(f"JobId={task['raw'] or task['job']}{array} JobName={task['name']}")
-                print(f"   JobState={_shown(task)} Reason={task['reason']}")
-                print(f"   Requeue=1 Restarts={task['restarts']} ExitCode={task['exit']}")
-                print(f"   NodeList={task['node']}")
-                told = _parsed(task["options"])
-                output = told.get("output", "slurm.out").replace("%a", str(task["place"]))
-                print(f"   Command={told['script']}\n   StdOut={output}\n")
         case ["requeue", ids]:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Who asks from within the job has been heard all the same.
             with state(folder) as db:
@@ -234,8 +217,6 @@ def scontrol(folder, options, words):
                         elif task["state"] not in OPEN:
                             _wait_again(db, task, "REQUEUED")
                 _ensure_scheduler(folder)
-        case ["update", *_]:
-            pass
         case _:
             sys.exit(f"invalid keyword: {words}")
 
@@ -282,12 +263,9 @@ def sacct(folder, options, words):
         sys.exit("Slurm accounting storage is disabled")
     with state(folder) as db:
         tasks = [task for one in options["jobs"].split(",") for task in _find(db, one)]
-        earlier = db.execute("SELECT * FROM earlier").fetchall() if "D" in options else []
-    asked = {(task["job"], task["place"]) for task in tasks}
-    earlier = [row for row in earlier if (row["job"], row["place"]) in asked]
-    for row in [*earlier, *_lines(tasks)]:
+    for row in _lines(tasks):
         fields = {
-            "JobName": dict(row).get("j", ""),
+            "JobName": row["j"],
             "JobID": row["i"],
             "State": row["T"],
             "ExitCode": row["exit"],
@@ -484,8 +462,6 @@ def _end(db, task, ends_as, grace):
 
 
 def _wait_again(db, task, ended_as):
-    row = (task["job"], task["place"], _name(task), ended_as, task["exit"], task["node"])
-    db.execute("INSERT INTO earlier VALUES(?, ?, ?, ?, ?, ?)", row)
     again = {"state": "PENDING", "reason": "BeginTime", "node": "", "exit": "0:0", "ends_as": None}
     _set(db, task, **again, restarts=task["restarts"] + 1, not_before=time.time() + AGAIN[ended_as])
 

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from flipscale.launch import attend
-from flipscale.launch.attend import Attendant, Breaker, Ending
+from flipscale.launch import attend, breaker
+from flipscale.launch.attend import Attendant, Ending
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import run_progress
@@ -36,7 +37,7 @@ from flipscale.run import (
     lease,
 )
 from flipscale.settings import Resources
-from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
+from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
@@ -175,27 +176,6 @@ def leave_a_lease(results, run, *, attempt=0, node="n1", job=JOB_ID, taken=0.0):
 
 
 # Seeing runs through
-
-
-def test_nothing_is_started_where_nothing_is_left(tmp_path, attended):
-    done, cancelled, failed = StandInRun("done"), StandInRun("cancelled"), StandInRun("failed")
-    for run in (done, cancelled, failed):
-        folder(tmp_path, run).ask(Asked.of(run))
-    (folder(tmp_path, done).path / "result.json").write_text('{"schema": 1}')
-    cancel(tmp_path, cancelled)
-    folder(tmp_path, failed).write_error(FailureKind.CODE, "It was so.", noted=True)
-    job = attended([done, cancelled, failed])
-    assert job.end() is Ending.DONE
-    assert job.lanes == []
-
-
-def test_two_lanes_share_the_list_and_every_run_is_started_once(tmp_path, attended):
-    runs = [StandInRun(f"run-{number}", until=begun("run-0", "run-1")) for number in range(6)]
-    job = attended(runs, lanes=2)
-    assert job.end() is Ending.DONE
-    assert [starts(tmp_path, run) for run in runs] == [1] * 6
-    assert sorted(job.lanes) == [0, 1]
-    assert len({folder(tmp_path, run).result().more["pid"] for run in runs}) == 2
 
 
 def test_runs_in_other_hands_are_left_alone(tmp_path, attended):
@@ -544,7 +524,7 @@ def test_only_failures_that_the_runs_may_share_stop_a_submission(tmp_path, atten
 
 
 def test_runs_that_fail_later_than_at_once_do_not_stop_their_submission(tmp_path, attended, monkeypatch):
-    monkeypatch.setattr(attend, "INSTANT_SECONDS", 0.0)
+    monkeypatch.setattr(breaker, "INSTANT_SECONDS", 0.0)
     runs = [StandInRun(f"run-{number}", fail="code", seconds=0) for number in range(3)]
     submission = Submission(tmp_path, attended, runs)
     submission.do(*runs)
@@ -552,24 +532,6 @@ def test_runs_that_fail_later_than_at_once_do_not_stop_their_submission(tmp_path
 
 
 # Cancelled
-
-
-def test_a_cancelled_run_in_hand_is_stopped_with_a_checkpoint_and_the_others_go_on(tmp_path, attended):
-    long, other, never = StandInRun("long", seconds=60), StandInRun("other"), StandInRun("never")
-    job = attended([long, other, never])
-    until_begun(tmp_path, long)
-    cancel(tmp_path, never)
-    cancel(tmp_path, long)
-    assert job.end() is Ending.DONE
-    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
-    assert [folder(tmp_path, run).state() for run in (long, other, never)] == [
-        State.CANCELLED,
-        State.FINISHED,
-        State.CANCELLED,
-    ]
-    assert [starts(tmp_path, run) for run in (long, other, never)] == [1, 1, 0]
-    assert noted(tmp_path, long) == []
-    assert len(job.lanes) == 2
 
 
 # Signals, and attempts after them
@@ -597,22 +559,6 @@ def test_a_signal_stops_the_worker_with_a_checkpoint_and_the_next_attempt_goes_o
     assert len(folder(tmp_path, run).failures()) == 1, "the interruption is written down once"
 
 
-def test_the_first_signal_is_what_counts(tmp_path):
-    attendant = Attended(tmp_path, []).attendant
-    attendant.note(signal.SIGUSR2)
-    attendant.note(signal.SIGTERM)
-    assert attendant.signal == signal.SIGUSR2
-
-
-def test_nothing_is_started_after_a_signal(tmp_path, attended):
-    job = Attended(tmp_path, [StandInRun("run")])
-    job.attendant.note(signal.SIGTERM)
-    assert job.attendant.work() is Ending.STOPPED
-    assert job.lanes == []
-    job.attendant.note_interruption(FailureKind.PREEMPTED, "Its job was pre-empted.")
-    assert noted(tmp_path, StandInRun("run")) == []
-
-
 def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
     run = StandInRun("run", seconds=60)
     # It notes its start, and comes no further.
@@ -636,13 +582,6 @@ def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
     assert job.attendant.left == []
 
 
-def test_a_worker_that_got_the_signal_first_tells_the_attendant_of_it(tmp_path, attended):
-    job = attended([StandInRun("run")], worker("sys.exit(143)"))
-    assert job.end() is Ending.STOPPED
-    assert job.attendant.signal == signal.SIGTERM
-    assert len(job.lanes) == 1
-
-
 def test_a_worker_that_does_not_stop_is_terminated(tmp_path, attended):
     run = StandInRun("run", seconds=60)
     code = "signal.signal(signal.SIGUSR2, signal.SIG_IGN); lease.append([{'step': 1, 'start': 1}]); signal.pause()"
@@ -650,18 +589,6 @@ def test_a_worker_that_does_not_stop_is_terminated(tmp_path, attended):
     until_begun(tmp_path, run)
     job.attendant.note(signal.SIGUSR2)
     assert job.end() is Ending.STOPPED
-
-
-def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_starting_anything(tmp_path, attended):
-    run = StandInRun("run", first_seconds=60)
-    earlier = attended([run], node="n1")
-    until_begun(tmp_path, run)
-    later = attended([run], attempt=1, node="n2")
-    assert (earlier.end(), later.end()) == (Ending.DONE, Ending.DONE)
-    assert (earlier.lanes, later.lanes) == ([0], [0])
-    assert folder(tmp_path, run).state() is State.FINISHED
-    assert starts(tmp_path, run) == 2
-    assert noted(tmp_path, run) == [("preempted", AGAIN)]
 
 
 @pytest.mark.parametrize(
@@ -833,21 +760,6 @@ def test_a_file_server_whose_clock_differs_makes_no_run_stalled_and_no_work_unse
     monkeypatch.setattr(files.time, "time", lambda: later)
     assert -hour - 60 < clock_ahead(tmp_path) < -hour + 60
     assert clock_ahead(tmp_path / "missing") == 0.0
-
-
-@pytest.mark.parametrize(("now", "then"), [("n2", f"{AGAIN} on another node, n2"), ("n1", f"{AGAIN} on the same node")])
-def test_on_another_node_is_said_only_when_it_was_another(tmp_path, now, then):
-    run = StandInRun("run")
-    its_folder = folder(tmp_path, run)
-    its_folder.ask(Asked.of(run))
-    attend.answer_failure(its_folder, FailureKind.NODE, "it was lost", at=Attempt(JOB_ID, 0, "n1"))
-    (failed,) = its_folder.failures()
-    assert failed.then == f"{AGAIN}, on another node if one takes it (1 of 3)"
-    with subprocess.Popen(["sleep", "600"]) as process:
-        living_lease(tmp_path, run, process, node=now, attempt=1)
-        progress = run_progress(its_folder, State.RUNNING, 10)
-        process.kill()
-    assert progress.story == f"attempts that failed: 1 node; the last on n1: {then}"
 
 
 def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(tmp_path):

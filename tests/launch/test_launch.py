@@ -129,4 +129,4 @@ def test_a_job_json_of_somebody_else_is_named(tmp_path):
     (folder(tmp_path, run).path / "job.json").write_text(json.dumps({"pbs": 17}))
     look = StateReader(tmp_path).read([run])["run"]
     assert look.state is State.LOST
-    assert "job.json: has no 'launcher', so it is not flipscale's; delete it and submit again." in look.says
+    assert "job.json: has no 'launcher'. Delete it and submit again." in look.says

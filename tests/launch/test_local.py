@@ -11,10 +11,9 @@ from flipscale.errors import LaunchError
 from flipscale.launch import cancel, states, submit
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.local import launcher as local_launcher
-from flipscale.run import State, birth, is_alive
+from flipscale.run import State, birth
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
-from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -167,15 +166,6 @@ def test_the_core_of_a_killed_worker_is_not_given_out_before_its_training_has_en
 # The queue
 
 
-def test_the_costliest_run_goes_first(tmp_path, cores):
-    cores(1)
-    runs = [StandInRun("short", seconds=0.1), StandInRun("long", seconds=0.3), StandInRun("middle", seconds=0.2)]
-    assert [job.run_id for job in hand_out(runs, tmp_path).jobs] == ["long", "middle", "short"]
-    wait_for(runs, tmp_path, State.FINISHED)
-    ended = {run.id: folder(tmp_path, run).result().more["ended"] for run in runs}
-    assert sorted(ended, key=ended.get) == ["long", "middle", "short"]
-
-
 def test_a_second_submission_waits_for_the_cores_of_the_first(tmp_path, cores):
     cores(1)
     first, second = StandInRun("first", seconds=0.5), StandInRun("second")
@@ -214,18 +204,6 @@ def test_the_only_worker_goes_on_where_a_run_of_its_list_is_cancelled(tmp_path, 
     wait_for([short], tmp_path, State.FINISHED)
     assert states([long], tmp_path) == {"long": State.CANCELLED}
     assert starts(tmp_path, long) == 1
-
-
-def test_a_worker_that_does_not_stop_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(local_launcher, "STOP_SECONDS", 0.2)
-    run = StandInRun("run", seconds=60, deaf=True)
-    (job,) = hand_out([run], tmp_path).jobs
-    wait_for([run], tmp_path, State.RUNNING)
-    cancel([run], tmp_path)
-    assert states([run], tmp_path) == {"run": State.CANCELLED}
-    (worker,) = workers(tmp_path, job)
-    wait_until(lambda: not is_alive(worker["pid"], worker["born"]), "the end of its worker")
-    assert folder(tmp_path, run).holder().alive is False
 
 
 def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_others(tmp_path, cores, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request
-from flipscale.launch.memory import PROGRAM, PROGRAM_WITH_CUDA, host_memory, images_held
+from flipscale.launch.memory import PROGRAM, PROGRAM_WITH_CUDA, host_memory
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.launch.slurm.batch import script_of
@@ -136,40 +136,6 @@ def test_each_process_of_a_fine_tuning_holds_its_test_images(asked):
     )
     added = 9_900 * 3 * 112**2
     assert host_memory(many, 4) - host_memory(few, 4) == pytest.approx(4 * added, abs=128 * MIB)
-
-
-def test_a_set_counts_the_images_it_holds_and_where_it_is_not_here_its_cap(asked, tmp_path):
-    """10,000 images may be scored; the folder has 3, the table 2, the shards by their sizes.json 5."""
-    for name in (
-        "pets/cat/a.jpg",
-        "pets/cat/b.PNG",
-        "pets/dog/c.jpg",
-        "pets/dog/notes.txt",
-        "held/0.tar",
-        "held/1.tar",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "held/sizes.json").write_text('{"0.tar": 2, "1.tar": 3}')
-    (tmp_path / "table.csv").write_text("filepath,title\na.jpg,one\nb.jpg,two\na.jpg,three\n")
-    held = {
-        "pets": {"folder": {"path": f"{tmp_path}/pets"}},
-        "pairs": {"captions": {"file": f"{tmp_path}/table.csv"}},
-        "shards": {"webdataset": {"urls": f"{tmp_path}/held/{{0..1}}.tar", "classes": ["a", "b"]}},
-    }
-    away = {"pets": {"folder": {"path": f"{tmp_path}/none"}}}
-    base = {"image_size": 112, "model": "ViT-w16d1-28"}
-    none, some, cap = (asked(**base, evaluation={"images": 10_000, "sets": sets})[0] for sets in ({}, held, away))
-    assert host_memory(some) - host_memory(none) <= 128 * MIB
-    assert host_memory(cap) - host_memory(none) == pytest.approx(10_000 * 3 * 112**2, abs=128 * MIB)
-    (request,) = asked(**base, evaluation={"images": 10_000, "sets": held})
-    sets = request.asked.settled.evaluation.sets
-    assert {name: images_held(declared, 10_000) for name, declared in sets.items()} == {
-        "pets": 3,
-        "pairs": 2,
-        "shards": 5,
-    }
-    assert images_held(sets["shards"], 4) == 4
 
 
 def test_shards_have_no_images_of_their_own_to_be_scored_on(asked):

@@ -8,19 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from flipscale.errors import LaunchError
 from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import Asked, Doing, Result, RunFolder, State, read_scores
+from flipscale.run import Doing, RunFolder, State
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
@@ -37,7 +35,6 @@ from tests.launch.real import (
     is_signalled,
     logs,
     runs_of,
-    to_be_scored,
 )
 from tests.patience import wait_until
 
@@ -174,61 +171,7 @@ def test_a_run_goes_on_exactly_after_the_loss_of_its_node_of_its_process_and_of_
     assert_same(run, results, expected)
 
 
-def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_ended(tmp_path, ray):
-    """Tune keeps the process of a trial that has ended, and starts the next one in it though its node has died."""
-    results, kills = tmp_path / "results", 20
-    # This process holds the parent of each run but the first one, which is over only when a node has died.
-    gates = [folder(results, StandInRun(f"gate-{kill}")) for kill in range(kills)]
-    runs = [StandInRun("run-0", until=(str(tmp_path / "0"),))]
-    runs += [
-        StandInRun(f"run-{n}", until=(str(tmp_path / f"{n}"),), parents=(f"gate-{n - 1}",)) for n in range(1, kills + 1)
-    ]
-    with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as beside:
-        for gate in gates:
-            gate.ask(Asked.of(StandInRun(gate.id)))
-        leases = [held.enter_context(gate.hold()) for gate in gates]
-        send(runs, results, WORKER)
-        started = None
-        for kill in range(kills):
-            run = folder(results, runs[kill])
-            holder = wait_until(lambda run=run: (holder := run.holder()) and holder.alive and holder)
-            (tmp_path / f"{kill}").touch()
-            wait_until(run.result)
-            if started:
-                started.result()
-            time.sleep(kill % 5 / 4)  # Tune hears of the end in the meantime, or does not.
-            ray.kill_node(holder.node)
-            started = beside.submit(ray.start_node, holder.node)
-            leases[kill].write_result(Result())
-        (tmp_path / f"{kills}").touch()
-        assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert {failure.kind for run in runs for failure in folder(results, run).failures()} <= {"node"}
-
-
 # Failures by kind
-
-PLAIN = (
-    sys.executable,
-    "-c",
-    "import sys, torch; from pathlib import Path; from flipscale.train import train\n"
-    "torch.backends.mkldnn.set_flags(False)\n"
-    "raise SystemExit(train(list(map(Path, sys.argv[1:]))))",
-)
-"""`flipscale train` without oneDNN, which says of a lack of memory that it "could not create a primitive"."""
-
-
-def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path, alone):
-    results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
-    send([run], results, PLAIN, setup=["ulimit -d 1400000"])
-    expected = alone([run])
-    # Between `train`, which says that it failed, and the attendant, which starts it again, it counts as failed.
-    wait_until(lambda: states([run], results)[run.id] is State.FINISHED, every=0.5)
-    here = folder(results, run)
-    failures = here.failures()
-    assert {failure.kind for failure in failures} == {"oom"}
-    assert here.asked().resources.accumulate == failures[-1].accumulate == 2 ** len(failures)
-    assert_close(run, results, expected, losses_within=1e-4, weights_within=1e-4)
 
 
 def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path, ray):
@@ -292,35 +235,3 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     wait_until(lambda: all(folder(tmp_path / "results", run).result() for run in runs), "two results", every=0.2)
     assert "2 of 2 finished" in flipscale("status", "small.yaml").stdout
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
-
-
-@pytest.mark.second_ray
-def test_a_probe_times_shapes_in_a_trial(tmp_path, ray, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS")
-    # Or else Ray looks for the head at the address of a network card.
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
-    command = [sys.executable, "-m", "flipscale", "probe", "small.yaml", "--on", "ray", "--address", ray.head, "--json"]
-    probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert probed.returncode == 0, probed.stderr
-    found = json.loads(probed.stdout)
-    assert found["site"] == "ray"
-    assert [shape["step"]["seconds"] > 0 for shape in found["shapes"]] == [True, True]
-
-
-def test_where_no_ray_answers_nothing_is_written_of_jobs(tmp_path):
-    run = StandInRun("run")
-    with pytest.raises(LaunchError, match=r"Nothing answers at 127\.0\.0\.1:9\. Is that a Ray cluster"):
-        submit([run], tmp_path, RayLauncher(tmp_path, address="127.0.0.1:9", command=WORKER))
-    assert states([run], tmp_path) == {"run": State.PLANNED}
-
-
-@pytest.mark.second_ray
-def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained(tmp_path, alone):
-    runs, results = to_be_scored(tmp_path, alone)
-    kept = [folder(results, run).result() for run in runs]
-    submit(runs, results, RayLauncher(results, DEFAULTS), to_score=dict.fromkeys((run.id for run in runs), 1.0))
-    assert len({job.id for run in runs if (job := folder(results, run).job())}) == 1
-    wait_for(runs, results, State.FINISHED)
-    assert [[record.measure for record in read_scores(folder(results, run).path)] for run in runs] == [["", "more"]] * 2
-    assert [folder(results, run).result() for run in runs] == kept

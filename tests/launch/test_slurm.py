@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder, State, is_alive, read_scores
+from flipscale.run import Asked, FailedAttempt, FailureKind, State, is_alive, read_scores
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
@@ -285,56 +284,6 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
 
 
 # Children and packing
-
-BOTH = (
-    sys.executable,
-    "-c",
-    "import os, sys, time; from pathlib import Path; from flipscale.train import train\n"
-    "folders = list(map(Path, sys.argv[1:])); results = folders[0].parents[1]\n"
-    "(results / f'worker-{os.getpid()}').touch()\n"
-    "until = time.monotonic() + 600\n"
-    "while len(list(results.glob('worker-*'))) < 2:\n"
-    "    if time.monotonic() > until: raise SystemExit('the other worker did not come')\n"
-    "    time.sleep(0.01)\n"
-    "raise SystemExit(train(folders))",
-)
-"""`flipscale train` by two workers of a job that begin together: neither does all before the other has come."""
-
-
-def test_children_start_when_their_parents_are_done_and_in_an_array_of_their_own(tmp_path):
-    """Three generations of two."""
-    results = tmp_path / "results"
-    names = [f"{generation}-{number}" for generation in range(3) for number in range(2)]
-    parents = [()] * 2 + [(name,) for name in names[:4]]
-    runs = [StandInRun(name, parents=of) for name, of in zip(names, parents, strict=True)]
-    send(runs, results, WORKER)
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    arrays = [json.loads(path.read_text()) for path in sorted(results.glob("slurm/*/*.json"))]
-    assert [(len(array["tasks"]), array["after"] and array["after"][-1]) for array in arrays] == [
-        (2, None), (2, "0"), (2, "1"),
-    ]  # fmt: skip
-    for run in runs:
-        for parent in run.parents:
-            (start,) = (record["step"] for record in folder(results, run).records()[0] if "start" in record)
-            assert start > RunFolder(results / "runs" / parent).result().more["ended"]
-
-
-def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
-    results = tmp_path / "results"
-    *python, at_once = AT_ONCE["command"]["arguments"]
-    named = f"import os, time; time.sleep(0.3); print('worker', os.getppid(), 'has it'); {at_once}"
-    runs = runs_of(tmp_path, "seeds: 8", trainer={"command": {"arguments": [*python, named]}})
-    send(runs, results, BOTH, pack={**DEFAULTS["pack"], "time": 600, "share": 2})
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    (array,) = [json.loads(path.read_text()) for path in results.glob("slurm/*/*.json")]
-    assert (list(map(len, array["tasks"].values())), array["lanes"]) == ([8], 2)
-    processes = set()
-    for run in runs:
-        log = (folder(results, run).path / "log.txt").read_text()
-        assert log.count(" attempt 1: ") == log.count(" finished, ") == 1
-        (worker,) = re.findall(r"^worker (\d+) has it$", log, re.MULTILINE)
-        processes.add(worker)
-    assert len(processes) == 2
 
 
 def test_runs_beside_each_other_on_a_node_have_their_own_gpus(tmp_path):

@@ -13,14 +13,14 @@ import pytest
 from rich.console import Console
 
 from flipscale.cli import main
-from flipscale.launch import submit, wait, watch
+from flipscale.launch import submit, watch
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.screen import screenful
 from flipscale.launch.stall import Silence, is_stopped, kill_tree, limit, silence, tree, why_stalled
 from flipscale.run import Asked, Doing, RunFolder, State, is_alive
 from flipscale.run.processes import birth
 from flipscale.settings import Resources
-from tests.launch.contract import StandInRun, folder, wait_for
+from tests.launch.contract import StandInRun, folder
 from tests.launch.real import SLOWLY, assert_same, end, frozen, logs, runs_of
 from tests.patience import wait_until
 
@@ -285,37 +285,3 @@ def test_a_program_that_hangs_is_killed_resumed_and_spied_on_where_py_spy_is_the
     log = (here.path / "log.txt").read_text()
     assert re.search(r"stacks of \d+, as py-spy sees them", log)
     assert "in run_program" in log
-
-
-def test_a_run_that_hangs_for_ever_is_given_up_and_nothing_of_it_lives_on(tmp_path):
-    results = tmp_path / "results"
-    run = hanging(tmp_path, times=9, stalled="5s")
-    submission = submit([run], results, LocalLauncher(results))
-    assert wait(submission, results, io.StringIO()).count(State.FAILED) == 1
-    here = folder(results, run)
-    assert (here.path / "starts").read_text() == "...."
-    assert stalls(here)[:3] == [f"resumed ({time} of 3)" for time in (1, 2, 3)]
-    error = here.error()
-    assert (error.kind, error.noted) == ("stalled", True)
-    assert "given up after 3 times" in error.reason.lower()
-    known = json.loads((here.path / "program.json").read_text())
-    assert not is_alive(known["pid"], known["born"])
-
-
-def test_an_evaluation_that_takes_longer_than_the_limit_is_no_stall(tmp_path):
-    slow = (
-        sys.executable,
-        "-c",
-        "import sys, time; from pathlib import Path; from flipscale.train import train\n"
-        "from flipscale.train.trainers.builtin import loop\n"
-        "whole = loop._score\n"
-        "def slowly(*arguments): time.sleep(20); return whole(*arguments)\n"
-        "loop._score = slowly\n"
-        "raise SystemExit(train(list(map(Path, sys.argv[1:]))))",
-    )
-    results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, "resources: {stalled: 15s}")
-    submit([run], results, LocalLauncher(results, command=slow))
-    wait_for([run], results, State.RUNNING, State.FINISHED)
-    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert folder(results, run).failures() == []

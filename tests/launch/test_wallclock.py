@@ -89,17 +89,6 @@ def test_status_looks_at_each_folder_once_and_says_the_time(tmp_path, monkeypatc
     assert re.fullmatch(r".* of training on \d+ workers?", capsys.readouterr().out.splitlines()[-1])
 
 
-@pytest.mark.usefixtures("two_cores")
-def test_who_watches_knows_the_time_left_before_any_run_has_said_how_fast_it_is(tmp_path):
-    runs = [run_of("a", 10), run_of("b", 20)]
-    for run in runs:
-        folder(tmp_path, run).path.mkdir(parents=True)
-    with folder(tmp_path, runs[0]).hold(), folder(tmp_path, runs[1]).hold():
-        assert next(watch(runs, tmp_path)).left == pytest.approx(20)
-        untimed = [replace(run, timed=None) for run in runs]
-        assert next(watch(untimed, tmp_path)).left is None
-
-
 def test_the_time_left_follows_from_a_probes_seconds_and_not_from_flops(tmp_path):
     """One of two runs of equal FLOPs takes twice as long."""
     fast, slow = (

@@ -26,8 +26,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.guard import are_names, plain_file
-from flipscale.launch.attend import why_stopped
+from flipscale.guard import Name, plain_file
+from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import (
     STOP_SECONDS,
     TRAIN,
@@ -35,14 +35,12 @@ from flipscale.launch.launcher import (
     Request,
     by_resources,
     grouped,
-    read_record,
     threads,
 )
 from flipscale.launch.site import Site
 from flipscale.launch.stall import kill_tree
-from flipscale.plain_files import record_of
+from flipscale.plain_files import read_json
 from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, write_json
-from flipscale.settings import JsonObject
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
 
@@ -167,21 +165,16 @@ class LocalQueue:
     """
 
     host: str
-    runs: tuple[str, ...]
+    runs: tuple[Name, ...]
     """Their ids."""
     workers: tuple[LocalWorker, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none. DamagedFile where workers.json cannot be read."""
-
-        def known(written: JsonObject) -> JsonObject:
-            are_names(written["runs"])
-            return {"workers": tuple(record_of(LocalWorker, each) for each in written["workers"])}
-
         try:
-            return read_record(cls, path / "workers.json", known)
-        except (FileNotFoundError, NotADirectoryError):
+            return read_json(path / "workers.json", cls)  # type: ignore[no-any-return]
+        except FileNotFoundError:
             return None
 
     def write(self, path: Path) -> None:

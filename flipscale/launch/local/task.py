@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from flipscale.launch.attend import Attendant, Breaker
+from flipscale.launch.attend import Attendant
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt
 from flipscale.launch.local.launcher import LocalQueue, worker_log
 from flipscale.launch.workers import ASKED_TO_STOP, Workers, ends_with_this_process

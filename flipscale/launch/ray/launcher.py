@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.launch.attend import why_stopped
+from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site, site_name

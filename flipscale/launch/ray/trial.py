@@ -25,7 +25,8 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from flipscale.guard import plain_file
-from flipscale.launch.attend import Attendant, Breaker, Ending
+from flipscale.launch.attend import Attendant, Ending
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt, threads
 from flipscale.launch.ray.trials import RayNode, Task, Trials, bundles_of, job_id
 from flipscale.launch.workers import Workers, ends_with_this_process

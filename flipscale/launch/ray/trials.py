@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.guard import are_names
-from flipscale.launch.launcher import Request, by_resources, needs_of, read_record
+from flipscale.guard import Name
+from flipscale.launch.launcher import Request, by_resources, needs_of
 from flipscale.launch.pack import bytes_of, filled, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
-from flipscale.plain_files import record_of
+from flipscale.plain_files import read_json
 from flipscale.run import RunFolder, write_json
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import ResourcesRead
 
 NOT_HERE = (
     *("cluster", "partition", "account", "qos", "reservation", "time", "warning", "gpus_per_node", "gres"),
@@ -32,9 +32,9 @@ RayNode = Mapping[str, Any]
 class Task:
     """The runs of one trial, one after another, of one shape."""
 
-    runs: tuple[str, ...]
+    runs: tuple[Name, ...]
     """Their ids, parents before children."""
-    resources: Resources
+    resources: ResourcesRead
     """The needs of each run."""
     share: int
     """Runs at once on the GPUs of one."""
@@ -70,14 +70,7 @@ class Trials:
     @classmethod
     def read(cls, path: Path) -> "Trials":
         """The submission of that submission.json. DamagedFile where it is not one."""
-
-        def known(written: JsonObject) -> JsonObject:
-            each = written["tasks"]
-            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in each)
-            are_names(run_id for task in tasks for run_id in task.runs)
-            return {"tasks": tasks}
-
-        return read_record(cls, path, known)
+        return read_json(path, cls)  # type: ignore[no-any-return]
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")

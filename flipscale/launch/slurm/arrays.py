@@ -10,15 +10,16 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flipscale.errors import LaunchError
-from flipscale.guard import are_names
-from flipscale.launch.launcher import Request, by_resources, grouped, needs_of, read_record
+from flipscale.errors import DamagedFile, LaunchError
+from flipscale.guard import Name
+from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, filled, limit_of, lines_of, scoring_tasks, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
+from flipscale.plain_files import read_json
 from flipscale.run import write_json
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import Resources, ResourcesRead
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class JobArray:
 
     name: str
     """SUBMISSION-NUMBER, which no other array has."""
-    tasks: Mapping[int, tuple[str, ...]]
+    tasks: Mapping[int, tuple[Name, ...]]
     """The ids of the runs of each task, by its index."""
-    resources: Resources
+    resources: ResourcesRead
     """The needs of each run."""
     lanes: int
     """Runs at once in a task, at most."""
@@ -53,7 +54,7 @@ class JobArray:
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None
-    """The cluster it is to go to, then the one that took it; None is that of the machine which sends it."""
+    """The cluster it goes to; None is that of the machine which sends it."""
 
     @property
     def job_name(self) -> str:
@@ -76,15 +77,10 @@ class JobArray:
     @classmethod
     def read(cls, path: Path) -> "JobArray":
         """The array of that record. DamagedFile where it is none."""
-
-        def known(written: JsonObject) -> JsonObject:
-            tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
-            are_names(run_id for ids in tasks.values() for run_id in ids)
-            if written["name"] != f"{path.parent.name}-{path.stem}" or not str(written["slurm_id"] or 0).isdigit():
-                raise ValueError(f"it is the record of another array, {written['name']!r}")
-            return {"tasks": tasks, "resources": Resources.of(written["resources"])}
-
-        return read_record(cls, path, known)
+        array: JobArray = read_json(path, cls)
+        if array.name != f"{path.parent.name}-{path.stem}" or not (array.slurm_id or "0").isdigit():
+            raise DamagedFile(f"{path}: is the record of another array, {array.name!r}.")
+        return array
 
 
 def job_name_of(array: str) -> str:
@@ -254,8 +250,8 @@ class _Arrays:
 
     def _key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""
-        known = self._is_predicted and host_memory(request) is not None
-        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), known)
+        has_memory = self._is_predicted and host_memory(request) is not None
+        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), has_memory)
 
     @property
     def _is_predicted(self) -> bool:

@@ -112,13 +112,13 @@ def _refuse_line_breaks(options: BatchOptions) -> None:
 
 
 def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
-    """Write the array's record and script, and hand it to sbatch: the array with SLURM's number and the cluster that
-    took it. LaunchError if it is refused.
+    """Write the array's record and script, and hand it to sbatch: the array with SLURM's number. LaunchError if it is
+    refused.
 
     Nodes that failed under the runs are avoided, unless the cluster refuses that, as where there are no others.
     """
     try:
-        number, cluster = _send(array, home, after)
+        number = _send(array, home, after)
     except scheduler.ControllerAway:
         raise
     except LaunchError as refused:
@@ -126,16 +126,16 @@ def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
             raise
         array = replace(array, avoid=())
         try:
-            number, cluster = _send(array, home, after)
+            number = _send(array, home, after)
         except LaunchError:
             raise refused from None
-    sent = replace(array, slurm_id=number, cluster=cluster or array.cluster)
+    sent = replace(array, slurm_id=number)
     sent.write(home)
     return sent
 
 
-def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | None]:
-    """SLURM's number of the array, and the cluster where sbatch named one."""
+def _send(array: JobArray, home: Path, after: str | None) -> str:
+    """SLURM's number of the array."""
     array.write(home)
     script = array.path(home).with_suffix(".sh")
     script.write_text(script_of(array, home, after), encoding="utf-8", errors="surrogateescape")  # as paths have it
@@ -146,7 +146,7 @@ def _send(array: JobArray, home: Path, after: str | None) -> tuple[str, str | No
             time.sleep(pause or 0)
             # A controller that was too busy to answer may have taken it all the same.
             if number := _number_of(array):
-                return number, None
+                return number
             if pause is None:
                 raise scheduler.ControllerAway(
                     f"{error}. {script} is not sent; submit again when SLURM answers."
@@ -172,8 +172,8 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
             f" This array has {count(len(array.tasks), 'job')}. Write a smaller max_array_size into the site file, so "
             "that the runs go out in parts, or let short runs share a job with pack."
         )
-    if "invalid partition" in said.lower() and (known := scheduler.partitions(array.cluster)):
-        hint += f" Partitions here: {', '.join(known)}."
+    if "invalid partition" in said.lower() and (names := scheduler.partitions(array.cluster)):
+        hint += f" Partitions here: {', '.join(names)}."
     ours = "array|dependency|job-name|kill|open-mode|output|requeue|signal"
     text = script.read_text(encoding="utf-8", errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.guard import is_plain
-from flipscale.launch.attend import why_stopped
+from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
 from flipscale.run import Job, RunFolder, State
-from flipscale.words import count, duration
+from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
 
 JUST_SENT_SECONDS = 60.0
@@ -50,16 +50,14 @@ class SlurmLauncher:
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send
 
-        taken: dict[str, JobArray] = {}
+        sent_arrays: dict[str, JobArray] = {}
         sent = 0
         for array in self._arrays(requests, self._configuration(), self.parents_under_way(requests)):
             # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             yield from self._jobs(array)
             try:
-                after = taken.get(array.after or "")
-                if after:  # No job waits for one of another cluster.
-                    array = replace(array, cluster=after.cluster)
-                taken[array.name] = send(array, self.home, after.slurm_id if after else None)
+                parents = sent_arrays.get(array.after or "")
+                sent_arrays[array.name] = send(array, self.home, parents.slurm_id if parents else None)
             except LaunchError as error:
                 for run_id in _runs_of(array):
                     (self.results / RUNS_FOLDER / run_id / "job.json").unlink(missing_ok=True)
@@ -92,25 +90,6 @@ class SlurmLauncher:
             said.append(f"# in the first of them: {shlex.join(worker_command(array, first))}\n")
             said.append(script_of(array, self.home, f"NUMBER-OF-{array.after}" if array.after else None) + "\n")
         return "".join(said)
-
-    def remarks(self) -> Iterator[str]:
-        """Sentences on what would go wrong with jobs, as far as it can be known before they are sent."""
-        time_, warning = self.site["time"], self.site["warning"]
-        limit = self._limit()
-        partition = f"partition {self.site['partition']}" if self.site["partition"] else "the default partition"
-        if time_ and time_ > limit:
-            yield (
-                f"{partition} ends jobs after {duration(limit)}, and the site file asks for {duration(time_)}: unless "
-                "the QOS allows it, the jobs are refused or wait forever; lower its time"
-            )
-        elif limit <= warning:
-            yield (
-                f"{partition} ends jobs after {duration(limit)}, no later than the warning before it, "
-                f"{duration(warning)}: no run would begin; lower warning in the site file, or choose another partition"
-            )
-
-    def _limit(self) -> float:
-        return scheduler.time_limit(self.site["partition"], self.cluster)
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         tasks = {job.run_id: _task_of(job) for job in jobs}
@@ -160,14 +139,14 @@ class SlurmLauncher:
             ) from None
         doomed: dict[str | None, list[str]] = {}
         for name, array in arrays.items():
-            living = {index: entry for index, entry in entries.get(array.job_name, {}).items() if entry.lives}
             ended = [
                 entry.id
-                for index, entry in living.items()
-                if (name, index) in tasks and all(self._run(run_id).is_over() for run_id in array.tasks[index])
+                for index, entry in entries.get(array.job_name, {}).items()
+                if entry.lives
+                and (name, index) in tasks
+                and all(self._run(run_id).is_over() for run_id in array.tasks[index])
             ]
-            is_whole = ended and len(ended) == len(living)
-            doomed.setdefault(array.cluster, []).extend([scheduler.array_of(ended[0])] if is_whole else ended)
+            doomed.setdefault(array.cluster, []).extend(ended)
         for cluster, ids in doomed.items():
             scheduler.cancel(ids, cluster)
 
@@ -223,7 +202,9 @@ class SlurmLauncher:
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         arrays = arrays_of(requests, site, size, submission, command=self.command, under_way=before)
         # A run that takes longer than its partition allows goes on in the next job.
-        most = self._limit() if any(array.time for array in arrays) else math.inf
+        most = (
+            scheduler.time_limit(site["partition"], self.cluster) if any(array.time for array in arrays) else math.inf
+        )
         return [
             replace(array, cluster=self.cluster, time=array.time and int(min(array.time, most))) for array in arrays
         ]
@@ -251,7 +232,7 @@ class SlurmLauncher:
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
 
     def _queue(self, names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, scheduler.QueueEntry]]:
-        """What SLURM has of these arrays, by the names of their jobs: each is asked of the cluster that took it."""
+        """What SLURM has of these arrays, by the names of their jobs: each is asked of its cluster."""
         names = set(names)
         arrays = self._arrays_named(names)
         asked: dict[str | None, list[str]] = {}

@@ -225,14 +225,13 @@ def array_of(task: str) -> str:
     return task.partition("_")[0]
 
 
-def submit(script: str) -> tuple[str, str | None]:
-    """Hand a batch script to sbatch: SLURM's number of the job, and its cluster where sbatch was asked to choose one.
-    LaunchError if it is refused."""
+def submit(script: str) -> str:
+    """Hand a batch script to sbatch: SLURM's number of the job. LaunchError if it is refused."""
     answer = ask("sbatch", "--parsable", script)
-    sent = re.search(r"^\s*(\d+)(?:;([\w.-]+))?\s*$", answer, re.MULTILINE)
+    sent = re.search(r"^\s*(\d+)(?:;\S+)?\s*$", answer, re.MULTILINE)
     if sent is None:
         raise LaunchError(f"sbatch named no job. It said: {answer.strip()}")
-    return sent[1], sent[2]
+    return sent[1]
 
 
 def cancel(ids: Sequence[str], cluster: str | None = None, *, waiting_only: bool = False) -> None:
@@ -266,8 +265,8 @@ class Configuration:
 
 
 def configuration(cluster: str | None = None) -> Configuration:
-    """How a cluster was set up; of several, the first."""
-    answer = ask("scontrol", *_on(cluster and cluster.partition(",")[0]), "show", "config", patient=True)
+    """How a cluster was set up."""
+    answer = ask("scontrol", *_on(cluster), "show", "config", patient=True)
     size = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
     if size is None:
         raise LaunchError(

@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError, LaunchError, use_utf8
-from flipscale.launch.attend import Attendant, Breaker, Ending
+from flipscale.launch.attend import Attendant, Ending
+from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt, Request, threads
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
@@ -61,7 +62,7 @@ def read_record(path: Path) -> JobArray:
     """The array's record. LaunchError if this node does not see it in time."""
     until = time.monotonic() + LATE_SECONDS
     while time.monotonic() < until:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError):
             return JobArray.read(path)
         time.sleep(min(1.0, LATE_SECONDS))
     raise LaunchError(

@@ -7,8 +7,8 @@ import time
 
 from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.data.open_clip_flags import ProgramJob
-from flipscale.errors import DamagedFile, DataError, Diverged
-from flipscale.plain_files import fits, parsed, read_bytes, read_json_object
+from flipscale.errors import DataError, Diverged
+from flipscale.plain_files import or_none, parsed, read_bytes, read_json
 from flipscale.run import Lease, write_json
 from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.records import ScoreRecord, StepRecord
@@ -30,14 +30,10 @@ class ProgramOutput:
         self.say = say
         self.epoch = done
         self.step = done * job.steps_per_epoch
-        self.times: dict[str, list[float]] = {}
-        with contextlib.suppress(FileNotFoundError, DamagedFile):
-            found = read_json_object(job.folder / "times.json")
-            self.times = {
-                epoch: times for epoch, times in found.items() if fits(times, tuple[float, ...]) and len(times) == 2
-            }
+        self.times: dict[str, tuple[float, float]]
+        self.times = or_none(read_json, job.folder / "times.json", dict[str, tuple[float, float]]) or {}
         # The first part of an epoch that is done again is not counted, as with flipscale's own trainer.
-        self.seconds, self.cpu_seconds = self.times.get(str(done), [0.0, 0.0])
+        self.seconds, self.cpu_seconds = self.times.get(str(done), (0.0, 0.0))
         self.mark, self.cpu_mark = 0.0, 0.0
         self.recorded_step, self.recorded_seconds = self.step, self.seconds
         self.unreadable = 0
@@ -90,7 +86,7 @@ class ProgramOutput:
             self.say(f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
         if in_epoch == job.steps_per_epoch:
             self.cpu_seconds += max(0.0, usage(program.pid)[0] - self.cpu_mark)
-            self.times[str(self.epoch + 1)] = [self.seconds, self.cpu_seconds]
+            self.times[str(self.epoch + 1)] = self.seconds, self.cpu_seconds
             self.lease.fence()
             write_json(job.folder / "times.json", self.times)
 
@@ -101,9 +97,10 @@ class ProgramOutput:
     def read_results(self) -> None:
         """The program's own latest evaluation, if `arguments` ask for one: the last line of its results.jsonl."""
         path = self.job.checkpoints / "results.jsonl"
+        lines = or_none(read_bytes, path) or b""
         found: object = None
-        with contextlib.suppress(FileNotFoundError, DamagedFile, ValueError):
-            found = parsed(read_bytes(path).rstrip().rpartition(b"\n")[2])
+        with contextlib.suppress(ValueError):
+            found = parsed(lines.rstrip().rpartition(b"\n")[2])
         if isinstance(found, dict):
             scores = {
                 f"open_clip.{re.sub(r'[^A-Za-z0-9_]', '_', name)}": value

@@ -25,9 +25,9 @@ from PIL import Image
 from flipscale.data.open_clip_flags import Shards
 from flipscale.data.pairs import Data
 from flipscale.data.shards import ShardSource, check_own, sources
-from flipscale.errors import DamagedFile, DataError
+from flipscale.errors import DataError
 from flipscale.guard import locked
-from flipscale.plain_files import read_json, record_of
+from flipscale.plain_files import or_none, read_json
 from flipscale.run import RunFolder
 from flipscale.settings import Settings, WebDataset, plain
 from flipscale.train.sources import open_training_data
@@ -108,10 +108,7 @@ def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
 
 def _index_of(folder: Path) -> _WrittenIndex | None:
     """What was written into the folder; None if it is not there or not whole."""
-    try:
-        return record_of(_WrittenIndex, read_json(folder / "index.json"))
-    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError):
-        return None
+    return or_none(read_json, folder / "index.json", _WrittenIndex)
 
 
 def _content(settings: Settings, data: Data) -> list[Any]:

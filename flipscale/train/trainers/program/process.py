@@ -22,7 +22,7 @@ import psutil
 
 from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.errors import DamagedFile
-from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
+from flipscale.plain_files import or_none, parsed, read_bytes, read_json
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
@@ -51,13 +51,23 @@ Say = Callable[[str], None]
 
 @dataclass
 class Attempts:
-    """The record of a run's program over all its attempts; program.json while it trains."""
+    """The record of a run's program over all its attempts."""
 
     started: float
     attempts: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class _Note:
+    """program.json: the process that ran last, and all attempts."""
+
+    host: str
+    pid: int
+    born: str | None
+    attempts: Attempts
 
 
 @dataclass(frozen=True)
@@ -289,21 +299,16 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
 
 def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     """The record of the attempts so far; a new one before the first."""
-    try:
-        return record_of(Attempts, read_json_object(run.path / note).get("attempts"))
-    except (FileNotFoundError, DamagedFile, ValueError):
-        return Attempts(started=time.time())
+    known = or_none(read_json, run.path / note, _Note)
+    return known.attempts if known else Attempts(started=time.time())
 
 
 def _end_leftover(note: Path, say: Say) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
-    try:
-        known = read_json_object(note)
-        host, pid, born = known["host"], int(known["pid"]), str(known["born"])
-    except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, OverflowError):
+    known = or_none(read_json, note, _Note)
+    if known is None or known.host != socket.gethostname() or not is_alive(known.pid, known.born):
         return
-    if host != socket.gethostname() or not is_alive(pid, born):
-        return
+    pid, born = known.pid, known.born
     if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(note.parent.resolve())]):
         say(f"{note.name} names process {pid}, which was not started for this run: it is left alone")
     else:
@@ -315,15 +320,9 @@ def _end_leftover(note: Path, say: Say) -> None:
 
 
 def _write(lease: Lease, note: str, attempts: Attempts, program: Program) -> None:
-    known = {
-        "schema": 1,
-        "host": socket.gethostname(),
-        "pid": program.pid,
-        "born": program.born,
-        "attempts": asdict(attempts),
-    }
+    known = _Note(socket.gethostname(), program.pid, program.born, attempts)
     with lease.replace(note) as file:
-        file.write(json.dumps(known, indent=1).encode())
+        file.write(json.dumps({"schema": 1, **asdict(known)}, indent=1).encode())
 
 
 def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
