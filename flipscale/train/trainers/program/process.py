@@ -16,13 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
 from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.errors import DamagedFile
-from flipscale.plain_files import or_none, parsed, read_bytes, read_json
+from flipscale.plain_files import or_none, read_json
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
@@ -352,21 +352,26 @@ def usage(session: int) -> tuple[float, int]:
     return seconds, memory
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """error.json, as the program writes it."""
+
+    kind: Any
+    reason: Any
+
+
 def declared_failure(run: RunFolder) -> Cause | None:
     """The failure that the program itself wrote into error.json."""
     try:
-        error = parsed(read_bytes(run.path / "error.json"), halves=True)
-        kind = FailureKind(error["kind"]) if error["kind"] in DECLARABLE_KINDS else FailureKind.CODE
-        return Cause(kind, str(error["reason"]))
+        said: _Declared = read_json(run.path / "error.json", _Declared, halves=True)
+        return Cause(FailureKind(said.kind) if said.kind in DECLARABLE_KINDS else FailureKind.CODE, str(said.reason))
     except FileNotFoundError:
         return None
-    except (DamagedFile, ValueError, KeyError, TypeError) as error:
-        what = f"is not JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
-        if isinstance(error, DamagedFile):
-            what = f"cannot be read ({error})"
+    except DamagedFile as error:
         return Cause(
             FailureKind.CODE,
-            f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '
+            f"The program failed, and its error.json cannot be read ({error}); have it write "
+            f'{{"kind": "diverged", "reason": "..."}}, '
             f"where the kind is {', '.join(DECLARABLE_KINDS[:-1])} or {DECLARABLE_KINDS[-1]}. All of its output is in "
             "its log (flipscale logs ID).",
         )
