@@ -139,8 +139,8 @@ def end_stalled(run: RunFolder, pid: int, why: str) -> None:
 
 def _is_worker(pid: int) -> bool:
     """Whether it is another process of the same run, which writes its stacks as the first does."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return b"\0-m\0flipscale\0train\0" in file.read()
+    with contextlib.suppress(psutil.Error):
+        return " -m flipscale train " in " ".join(psutil.Process(pid).cmdline())
     return False
 
 

@@ -113,7 +113,7 @@ class Submission:
 def submit(
     runs: Iterable[Run],
     results: Path,
-    launcher: str | Launcher,
+    launcher: Launcher,
     *,
     retry_diverged: bool = False,
     redo: Redo = NO_REDO,
@@ -131,8 +131,6 @@ def submit(
         too, and are not trained.
     check: is shown the runs to train before anything is written; what it raises leaves all as it was.
     """
-    if isinstance(launcher, str):
-        launcher = launcher_named(launcher, results)
     with submit_lock(results):
         sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
         if check is not None:
@@ -153,15 +151,13 @@ def submit(
 def preview(
     runs: Iterable[Run],
     results: Path,
-    launcher: str | Launcher,
+    launcher: Launcher,
     *,
     retry_diverged: bool = False,
     redo: Redo = NO_REDO,
     to_score: Mapping[str, float | None] = {},
 ) -> str:
     """The text that `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
-    if isinstance(launcher, str):
-        launcher = launcher_named(launcher, results)
     sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
     requests = []
     for run, _ in sorted_runs.to_do:

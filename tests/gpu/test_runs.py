@@ -16,6 +16,7 @@ from flipscale.launch import states, submit
 from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import TRAIN, Attempt
+from flipscale.launch.local import LocalLauncher
 from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
 from flipscale.settings import Resources, Settings
@@ -121,7 +122,7 @@ class StandInRun:
 
 def test_the_local_launcher_gives_a_run_the_gpu(tmp_path):
     runs = [StandInRun("run")]
-    submit(runs, tmp_path, "local")
+    submit(runs, tmp_path, LocalLauncher(tmp_path))
     until = time.monotonic() + PATIENCE
     while (state := states(runs, tmp_path)["run"]) not in (State.FINISHED, State.FAILED):
         assert time.monotonic() < until, state
