@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import psutil
 
 from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.errors import DamagedFile
+from flipscale.kinds import OrElse
 from flipscale.plain_files import or_none, read_json
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
@@ -67,7 +68,7 @@ class _Note:
     host: str
     pid: int
     born: str | None
-    attempts: Attempts
+    attempts: Annotated[Attempts | None, OrElse(None)] = None
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
 def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     """The record of the attempts so far; a new one before the first."""
     known = or_none(read_json, run.path / note, _Note)
-    return known.attempts if known else Attempts(started=time.time())
+    return (known and known.attempts) or Attempts(started=time.time())
 
 
 def _end_leftover(note: Path, say: Say) -> None:
