@@ -2,7 +2,7 @@
 
 An interpreter takes a second and more to load pandas, matplotlib and scipy, and two more to load torch and open_clip.
 Workers and trainings that a command starts are interpreters, as for users. So are commands where tests are about that:
-the tutorials, README.md, the wheel, docs/full-scale.md and other locales.
+the wheel, docs/full-scale.md and other locales.
 
 Figures are drawn as SVG alone: PNG and PDF of each take three quarters of the time. Those tests have them drawn.
 """

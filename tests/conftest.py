@@ -31,9 +31,10 @@ LONGEST = ("ray", "second ray", "slurm")
 """Lanes that the end of all tests waits for: the others leave them the cores."""
 
 LONG_FILES = (
-    *("tests/test_tutorials.py", "tests/train/test_processes.py", "tests/train/test_open_clip_command.py"),
-    *("tests/test_cli.py", "tests/test_track.py", "tests/launch/test_local.py", "tests/test_torture.py"),
-    *("tests/launch/test_slurm_fake.py", "tests/train/test_scoring.py", "tests/test_other_data.py"),
+    *("tests/test_cli.py", "tests/test_golden.py", "tests/test_tutorials.py", "tests/train/test_processes.py"),
+    *("tests/test_fresh_clone.py", "tests/launch/test_local.py", "tests/launch/test_slurm_fake.py"),
+    *("tests/train/test_open_clip_command.py", "tests/train/test_scoring.py", "tests/test_torture.py"),
+    *("tests/train/test_loop.py", "tests/test_track.py", "tests/test_first_use.py", "tests/test_other_data.py"),
 )
 """Files whose tests take long and use no lane. Begun last, one of them would leave the other cores idle."""
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
 
 import pandas as pd
 import pytest
@@ -16,8 +15,6 @@ from flipscale.run import RunFolder, State
 from flipscale.study import read_study
 from flipscale.track import MirrorSource
 from flipscale.track.live import LiveCurves
-from tests.clusters.mlflow_server import missing, mlflow_server, postgresql
-from tests.parts import need
 from tests.test_track import all_there, bring, empty_database, row, table
 
 __all__ = ["empty_database"]  # a fixture
@@ -36,14 +33,6 @@ baseline: {mask_ratio: 0}
 """
 
 STARTED = 1_700_000_000.0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[str]:
-    """A server on PostgreSQL."""
-    need(not missing(), missing())
-    with postgresql() as database, mlflow_server(tmp_path_factory.mktemp("server"), database) as uri:
-        yield uri
 
 
 @pytest.fixture
@@ -119,9 +108,12 @@ def test_a_curve_grows_while_its_run_runs(uri, tmp_path):
     assert study.live.send({first.id: State.FINISHED, second.id: State.WAITING}) == 0
 
 
-@pytest.mark.parametrize("where", ["uri", "server"])
-def test_collecting_leaves_what_it_leaves_without_live_curves(where, request, tmp_path):
-    uri = request.getfixturevalue(where)
+def test_collecting_leaves_what_it_leaves_without_live_curves(uri, tmp_path):
+    collect_beside_live_curves(uri, tmp_path)
+
+
+def collect_beside_live_curves(uri, tmp_path):
+    """Collect what was watched, and what was not; both must be the same in MLflow. Servers have a test of this too."""
     live, alone = Training(tmp_path, uri, "watched"), Training(tmp_path, uri, "alone")
     running = dict.fromkeys((run.id for run in live.runs), State.RUNNING)
     for first, last in ((1, 300), (301, 1000)):

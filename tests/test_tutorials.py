@@ -6,37 +6,26 @@ runs, figures are drawn as SVG alone, and commands find a machine of one core. S
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from flipscale.collect import read_results
 from tests.clusters.ray import RayCluster
-from tests.commands import on_one_core
+from tests.commands import flipscale
 from tests.launch import fake_slurm
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
-
-FLIPSCALE = """\
-import runpy
-import sys
-
-if sys.argv[1] in ("plot", "report", "run"):
-    from flipscale.plot import FORMATS
-
-    for name in {*FORMATS} - {"svg"}:
-        del FORMATS[name]
-runpy.run_module("flipscale", run_name="__main__", alter_sys=True)
-"""
-"""The program `flipscale`, which draws no PNG and PDF: they take three quarters of the time of drawing."""
 
 BLOCK = re.compile(r"(?:<!-- not run: (.+?) -->\n\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -74,30 +63,33 @@ def small(text: str, seeds: int | None = None) -> str:
 
 def follow(page: str, folder: Path, environment: Mapping[str, str], seeds: int | None = None) -> str:
     """Do all that the page says, in the folder; what the commands print."""
-    programs = folder.parent / "programs"
-    programs.mkdir()
-    (programs / "in_svg.py").write_text(FLIPSCALE)
-    for name, arguments in {"python": "", "flipscale": f"{programs / 'in_svg.py'} "}.items():
-        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments}"$@"\n')
-        (programs / name).chmod(0o755)
-    environment = {**environment, "PATH": f"{programs}:{environment['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = {**environment, "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
     for name in ("FLIPSCALE_RESULTS", "FLIPSCALE_SITE", "FLIPSCALE_DATA"):
         environment.pop(name, None)
-    said, exports = [], [""]
+    said = []
     for block in blocks(page):
         if block.file:
             (folder / block.file).write_text(small(block.text, seeds), encoding="utf-8")
         elif block.language == "bash" and not block.why_not:
-            script = "\n".join(["set -e", *exports, block.text])
-            with on_one_core():
-                done = subprocess.run(
-                    ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-                )
-            said.append(done.stdout + done.stderr)
-            assert done.returncode == 0, f"{block.text}\n{said[-1]}"
-            assert "Traceback" not in said[-1], said[-1]
-            exports += [line for line in block.text.splitlines() if line.startswith("export ")]
+            said += [what_is_said(line, folder, environment) for line in block.text.splitlines()]
     return "".join(said)
+
+
+def what_is_said(line: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run a line of a shell there."""
+    program, *arguments = shlex.split(line)
+    if program == "export":
+        name, _, value = arguments[0].partition("=")
+        environment[name] = value.replace("$PWD", str(folder))
+        return ""
+    if program == "flipscale":
+        with mock.patch.dict(os.environ, environment, clear=True):
+            done = flipscale(*arguments, cwd=folder)
+    else:
+        command = ["bash", "-c", line]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
