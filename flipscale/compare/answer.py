@@ -81,13 +81,11 @@ def screen(comparison: Comparison, width: int = 80) -> str:
     for number, warning in enumerate(caught[:WARNINGS]):
         left = LINES - 1 - len(lines) - (min(len(caught), WARNINGS) - 1 - number)
         lines += _at_most(min(2, left), f"! {warning}", width)
-    more = [count(total - rows, noun) if rows < total else "", count(max(0, len(caught) - WARNINGS), "note")]
-    if comparison.stated and asked(comparison) == "claims":
-        more[0] = f"{total - rows} more of {claim_count(comparison.stated)}" if rows < total else ""
-    elif comparison.stated:
+    more = [count(total - rows, noun) if rows < total else "", count(max(0, len(caught) - WARNINGS), "more note")]
+    if comparison.stated and (rows < total or asked(comparison) != "claims"):
         more[0] = claim_count(comparison.stated)
     more = [words for words in more if words and not words.startswith("0 ")]
-    return "\n".join([*lines, *(_at_most(1, f"and {'; '.join(more)}: --full", width) if more else [])])
+    return "\n".join([*lines, *(_at_most(1, f"more in --full: {'; '.join(more)}", width) if more else [])])
 
 
 def _at_most(most: int, words: str, width: int) -> list[str]:
@@ -113,7 +111,9 @@ def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
     if comparison.stated and asked(comparison) == "claims":
         judged = comparison.stated.claims
         rows = tuple((each.claim.name, claim_cell(each), each.verdict) for each in judged[:ROWS])
-        return PrintedTable("Claims", ("claim", "here (95 % CI)", "verdict"), rows), "claim", len(judged)
+        has_ci = any(each.difference and finding(each.difference).interval for each in judged[:ROWS])
+        here = "here (95 % CI)" if has_ci else "here"
+        return PrintedTable("Claims", ("claim", here, "verdict"), rows), "claim", len(judged)
     return arms_table(comparison, shown_claims(comparison)), "other row", len(comparison.claims)
 
 
@@ -180,7 +180,7 @@ def notes_of(comparison: Comparison) -> list[str]:
             said.append(f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0.")
     curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
-        said.append(f"No speed-up: {curves[0].why}.")
+        said.append(f"Speed-ups are not read: {curves[0].why}.")
     elif curves:
         said.append(_of_curves(comparison))
     for arm in comparison.head.arms[:2] if comparison.head else ():
@@ -188,8 +188,9 @@ def notes_of(comparison: Comparison) -> list[str]:
             said.append(f"{comparison.arm_name(arm.arm)}: {_single(comparison, arm.single_runs)}")
     few, most = comparison.seeds
     seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
-    cells = count(comparison.cells, "cell")
-    compared = f"{count(comparison.runs, 'run')}: {count(len(comparison.arms) + 1, 'arm')} in {cells}, {seeds} each."
+    arms, cells = count(len(comparison.arms) + 1, "arm"), count(comparison.cells, "cell")
+    most_cells = f"up to {cells}" if comparison.cells > 1 else cells
+    compared = f"{count(comparison.runs, 'run')}, {seeds} each: {arms} in {most_cells}."
     return [*said, " ".join([compared, *power_words(comparison)])]
 
 
@@ -225,14 +226,14 @@ def _of_curves(comparison: Comparison) -> str:
 
 
 def _corrected(comparison: Comparison) -> str:
-    """', corrected for 12 gains, 6 speed-ups and 8 claims (Holm), at equal cost uncorrected'."""
+    """', corrected for 12 gains, 6 speed-ups and 8 claims (Holm); at equal cost they are not corrected'."""
     families = ((comparison.gains_claimed, "gain"), (comparison.speedups_claimed, "speed-up"))
     several = [count(claims, noun) for claims, noun in families if claims > 1]
     if comparison.stated and comparison.repeats_claims:
         is_alone = len(comparison.stated.families) == 1
         several.append(count(len(comparison.stated.claims), "claim") if is_alone else "the claims of a family")
     equal = any(curve.gain and curve.gain.interval for curve in comparison.curves)
-    but = ", at equal cost uncorrected" if equal else ""
+    but = "; at equal cost they are not corrected" if equal else ""
     return f", corrected for {joined(several)} (Holm){but}" if several else ""
 
 

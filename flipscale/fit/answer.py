@@ -189,7 +189,7 @@ def _note(family: Sequence[LawRecord]) -> str:
     err = [] if y == "err" else err
     reach = [held for each in family if (held := each["held_out"]["extrapolation"])]
     ends = list(dict.fromkeys(number(end, 2) for end in (min(reach), max(reach)))) if reach else []
-    none = ", or - where it determines no law" if len(reach) < len(family) else ""
+    none = ", or - where those cannot be fitted" if len(reach) < len(family) else ""
     test = f" Error held out: on the largest runs, {' to '.join(ends)} times the rest{none}." if ends else ""
     scale = {"log": "log y", "logit": "the logit of err", "linear": "y"}[record["residuals"]]
     scatter = "Runs / seeds: their scatter" if any(each["seed_effect"] for each in family) else "Scatter of runs"

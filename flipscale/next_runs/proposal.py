@@ -218,7 +218,7 @@ def proposal_parts(proposal: Proposal) -> list[Part]:
     """For each question the runs, their cost, and its interval now and as expected; then what the budget cannot do."""
     if not proposal.steps:
         return [f"No run within {proposal.budget:.3g} {proposal.unit} would tell more.", *proposal.instead]
-    head = ("runs", proposal.unit, "95 % CI now", "expected")
+    head = ("runs", proposal.unit, "95 % CI now", "expected CI")
     tables: list[Part] = []
     for name in dict.fromkeys(step.asked.name for step in proposal.steps):
         steps = [step for step in proposal.steps if step.asked.name == name]
@@ -234,7 +234,9 @@ def proposal_parts(proposal: Proposal) -> list[Part]:
         unit = f", {steps[0].asked.unit}" if steps[0].asked.unit else ""
         more = (f"and {count(len(steps) - ROWS, 'further row')} in the study file",) if steps[ROWS:] else ()
         tables.append(PrintedTable(f"{name}{unit}", head, rows, more))
-    return [*tables, f"{count(len(proposal.runs), 'run')}, {proposal.hours:.2g} {proposal.unit}.", *proposal.instead]
+    once = ", those of several rows once" if sum(len(step.runs) for step in proposal.steps) > len(proposal.runs) else ""
+    total = f"{count(len(proposal.runs), 'run')}{once}, {proposal.hours:.2g} {proposal.unit}."
+    return [*tables, total, *proposal.instead]
 
 
 def _run_words(step: ChosenRuns, study: Study) -> str:

@@ -61,7 +61,7 @@ def claims(data: FigureData) -> list[Panel]:
         ax.set_xlim(low, high)
         ax.xaxis.set_major_locator(MaxNLocator(7))
         unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
-        ax.set_xlabel(f"{score_label(family.score)}\nfirst side less the other{unit}; above 0 the first is better")
+        ax.set_xlabel(f"{score_label(family.score)}\nfirst side minus the other{unit}; above 0 the first is better")
         ax.set_ylim(sum(heights), 0)
         ax.set_yticks(middles, names, fontsize=8)
         ax.tick_params(axis="y", length=0, pad=9)
@@ -86,10 +86,9 @@ def _marks(family: StudyClaims) -> str:
     level = f"; 90 % for level, within {family.margin:g} {unit}".rstrip() if several else ""
     sizes = [str(size) for size in family.families.values()]
     corrected = f"{sizes[0]} comparisons" if len(sizes) == 1 else f"the claims of a family ({joined(sizes)})"
-    return (
-        f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for {corrected} (Holm), which decide\n"
-        f"{claim_count(family)}"
-    )
+    bars = f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for {corrected} (Holm)\n"
+    has_ci = any(judged.difference and judged.difference.interval for judged in family.claims)
+    return f"{bars if has_ci else ''}{claim_count(family)}"
 
 
 def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, float]:

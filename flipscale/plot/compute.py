@@ -136,6 +136,8 @@ def isoflop(data: FigureData) -> list[Panel]:
             "points: means over seeds, bars: ± 1 sd, stars: the best size of each budget\n"
             "right: A Cᵃ through the stars; bands and parentheses: 95 % CIs"
         )
+        if any(len(_spent(by_arm[arm])) > len(found.optima) for arm, found in fits.items()):
+            marks += "\nbudgets without a best size between others are left out"
         if len(fits) < len(arms):
             marks += f"\n{len(fits)} of {len(arms)} arms"
         return Panel(data.arms[arm], rows, draw, _words(data), marks, own_legend=True, chance=data.chance_of_error)
@@ -157,6 +159,10 @@ def isoflop(data: FigureData) -> list[Panel]:
     panels = [curves(arm) for arm in fits]
     drawn = data.rows[data.rows["arm"].isin(list(fits))]
     return [*panels, Panel("the best size", drawn, law, "best FLOPs a sample, A Cᵃ", own_legend=True)]
+
+
+def _spent(rows: pd.DataFrame) -> set[float]:
+    return set(evened(rows["train_flops"].to_numpy(dtype=float)))
 
 
 def _budget(flops: float) -> float:

@@ -23,7 +23,7 @@ from flipscale.plot.page import Panel
 from flipscale.plot.style import QUIET, LineStyle, arm_style
 from flipscale.plot.words import cell_order
 from flipscale.scores import score_label
-from flipscale.words import times
+from flipscale.words import joined, times
 
 MOST_GAIN_ROWS = 48
 """Rows, with the headings of their cells, that fit one page."""
@@ -263,7 +263,8 @@ def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[floa
     bars = BARS
     if any(gain.corrected for gain in gains):
         n = comparison.gains_claimed
-        bars += f", thick uncorrected, thin corrected for {f'{n} comparisons' if n else 'the claims of their family'}"
+        families = [f"{n} gains"] * bool(n) + ["the claims of a family"] * comparison.repeats_claims
+        bars += f", thick uncorrected, thin corrected for {joined(families)}"
     return f"points: mean gains, filled where significant\nbars: {bars}{beyond_words(gains, limits)}"
 
 

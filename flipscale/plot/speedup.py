@@ -179,7 +179,7 @@ def speedup_over_scores(data: FigureData) -> list[Panel]:
 
 _OVER_SCORES = (
     "lines: read off curves through means of seeds, bands: uncorrected 95 % CIs, open where a curve begins or ends\n"
-    "diamonds: at the score where the speed-up is stated, filled where significant"
+    "diamonds: at the score where the speed-up is stated, filled where it is significant after correction"
 )
 
 

@@ -100,9 +100,9 @@ def test_a_figure_prints_no_interval_that_its_comparison_lacks(name: str, drawn:
 def test_exponents_of_the_figure_of_best_sizes_are_those_of_the_fits() -> None:
     fits = json.loads((ROOT / "results/isoflop/fits.json").read_text())["fits"]
     exponents = {
-        f"a = {fixed(fit['parameters']['a'], 2)} [{', '.join(fixed(end, 2) for end in fit['intervals']['a'])}]"
+        f"a = {fixed(fit['parameters']['a'], 2)} ({', '.join(fixed(end, 2) for end in fit['intervals']['a'])})"
         for fit in fits
         if fit["law"] == "growth"
     }
     assert len(exponents) == 2
-    assert set(re.findall(r"a = [^\]]*\]", figure("isoflop", "isoflop"))) == exponents
+    assert set(re.findall(r"a = [^)]*\)", figure("isoflop", "isoflop"))) == exponents
