@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flipscale.data.program import named_files, runs_in_this_environment
-from flipscale.errors import DamagedFile, printable
-from flipscale.plain_files import open_plain, read_bytes, read_json
+from flipscale.errors import printable
+from flipscale.plain_files import open_plain, or_none, read_bytes, read_json
 from flipscale.plan import Run
 from flipscale.run import CodeIdentity, FileContent, RunFolder, write_json
 from flipscale.settings import CommandTrainer, OpenClipTrainer, Settings
@@ -117,9 +117,7 @@ def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Contain
         if run.id not in files if files is not None else "result.json" not in folder.glance().files:
             continue
         finished += 1
-        codes: list[CodeIdentity] = []
-        with contextlib.suppress(DamagedFile, OSError):
-            codes = folder.codes()
+        codes = or_none(folder.codes)
         if not codes:
             unrecorded.append(run.id)
             continue
@@ -237,27 +235,36 @@ def _versions() -> Mapping[str, str]:
 # Files
 
 
+@dataclass(frozen=True)
+class _KeptDigest:
+    """The digest of a large file, and what the file was like when it was taken."""
+
+    key: list[int]
+    sha256: str
+
+
 def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileContent | None:
     """Size and SHA-256 of a file; None if there is no such file, or it cannot be read.
 
     kept: the folder in which the digests of large files are kept; it need not exist, nor be writable.
     most: a file of more bytes is known by its size alone.
     """
+    if (descriptor := or_none(open_plain, file, follow=True)) is None:
+        return None
     try:
-        with os.fdopen(open_plain(file, follow=True), "rb") as opened:
+        with os.fdopen(descriptor, "rb") as opened:
             before = os.fstat(opened.fileno())
             if most is not None and before.st_size > most:
                 return FileContent(before.st_size)
             key = [before.st_size, before.st_mtime_ns, before.st_ino]
             note = kept / f"{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:32]}.json"
             if before.st_size >= LARGE_BYTES:
-                with contextlib.suppress(OSError, DamagedFile, KeyError, TypeError):
-                    noted = read_json(note)
-                    if noted["key"] == key:
-                        return FileContent(before.st_size, str(noted["sha256"]))
+                noted: _KeptDigest | None = or_none(read_json, note, _KeptDigest)
+                if noted and noted.key == key:
+                    return FileContent(before.st_size, noted.sha256)
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
             after = os.fstat(opened.fileno())
-    except (OSError, DamagedFile):
+    except OSError:
         return None
     # The digest of a file that was written to meanwhile is not kept.
     if before.st_size >= LARGE_BYTES and [after.st_size, after.st_mtime_ns, after.st_ino] == key:
@@ -312,9 +319,8 @@ class WorkTree:
         """
         file = Path(os.fsdecode(self.top), os.fsdecode(path))
         kind = "sha256" if len(next(iter(self.index.values()), b"")) == 64 else "sha1"
-        try:
-            content = os.fsencode(file.readlink()) if file.is_symlink() else read_bytes(file)
-        except (OSError, DamagedFile):
+        content = or_none(lambda: os.fsencode(file.readlink()) if file.is_symlink() else read_bytes(file))
+        if content is None:
             return None
         return hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest().encode()
 

@@ -37,9 +37,9 @@ _FILE_KINDS = {
 
 
 def open_plain(path: AnyPath, *, follow: bool = False) -> int:
-    """A descriptor to read a plain file, for `os.fdopen` or `os.read`. FileNotFoundError where there is none, and
-    DamagedFile for anything else: a link too, unless `follow`, as for a file that a person has named. One in a results
-    folder might lead to any file of the user's."""
+    """A descriptor to read a plain file, for `os.fdopen` or `os.read`. FileNotFoundError where there is none. A link is
+    damage too, unless `follow`, as for a file that a person has named: one in a results folder might lead to any file
+    of the user's."""
     try:
         how = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
         descriptor = os.open(path, how)
@@ -80,8 +80,7 @@ def exists(path: Path) -> bool:
 
 
 def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None = None, follow: bool = False) -> bytes:
-    """What a plain file holds, or its last `tail` bytes. FileNotFoundError where there is none; DamagedFile where it
-    cannot be read or holds more than `most` bytes."""
+    """What a plain file holds, or its last `tail` bytes; at most `most`. FileNotFoundError where there is none."""
     descriptor = open_plain(path, follow=follow)
     try:
         size = os.fstat(descriptor).st_size
@@ -127,8 +126,7 @@ def parsed(text: bytes, *, halves: bool = False) -> Any:
 def read_json(
     path: AnyPath, kind: Any = Any, *, most: int = MOST_FILE_BYTES, follow: bool = False, halves: bool = False
 ) -> Any:
-    """The JSON in a plain file, as this type: a dataclass, for example. Raises as `read_bytes` does, and DamagedFile
-    where it is not JSON or of another type."""
+    """The JSON in a plain file, as this type: a dataclass, for example. FileNotFoundError where there is none."""
     text = read_bytes(path, most=most, follow=follow)
     try:
         data = parsed(text, halves=halves)

@@ -143,7 +143,7 @@ def test_a_program_that_was_left_over_is_ended_only_if_it_was_started_for_the_ru
 
 def test_a_job_id_is_no_path(run: RunFolder) -> None:
     run.write_job(Job("run", "local", "../../home", time.time(), log=""))
-    with pytest.raises(RunFolderError, match="is not a job's id"):
+    with pytest.raises(RunFolderError, match="'id' is "):
         run.job()
 
 

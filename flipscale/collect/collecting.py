@@ -6,20 +6,19 @@ Rows are always made anew; points, which take most of the time, are read again o
 file may be deleted at any time. A damaged one counts as missing: then everything is read again.
 """
 
-import contextlib
 import csv
 import functools
 import io
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flipscale.collect.columns import COLUMNS, ResultRow
 from flipscale.collect.rows import row_of, why_unreadable
 from flipscale.errors import DamagedFile, RunFolderError
-from flipscale.plain_files import file_system_now, read_bytes, read_json
+from flipscale.plain_files import file_system_now, or_none, read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.run import RunFolder, State, replacing, write_json
 from flipscale.workspace import CURVES_TABLE, RESULTS_TABLE, RUNS_FOLDER
@@ -112,7 +111,8 @@ def collect(
         states |= {State.FINISHED: len(finished), "unreadable": len(problems)}
         return Collected(files, kept_rows, states, 0, problems, (), 0, 0, written=False)
     out.mkdir(parents=True, exist_ok=True)
-    now, (curves, before) = file_system_now(out), _read_stamps(out)
+    now, known = file_system_now(out), or_none(read_json, out / STAMPS_FILE, _Stamps) or _Stamps()
+    curves, before = known.curves, known.runs
     by_id = {run.id: run for run in planned.runs}
     rows: dict[str, ResultRow] = {}
     stamps: dict[str, _RunStamp] = {}
@@ -176,9 +176,8 @@ def _write_rows(path: Path, rows: list[ResultRow]) -> bool:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([names, *([row.get(name) for name in names] for row in rows)])
     data = text.getvalue().encode()
-    with contextlib.suppress(OSError, DamagedFile):
-        if read_bytes(path) == data:
-            return False
+    if or_none(read_bytes, path) == data:
+        return False
     with replacing(path) as file:
         file.write(data)
     return True
@@ -240,10 +239,9 @@ def _is_settled(stamp: _RunStamp, now_ns: int) -> bool:
     return all(time + (_TICK_NS if time % 1_000_000_000 else _COARSE_NS) <= now_ns for time in latest)
 
 
-def _read_stamps(out: Path) -> tuple[Stamp, dict[str, _RunStamp]]:
+@dataclass(frozen=True)
+class _Stamps:
     """The stamp of curves.parquet as it was written, and those of the runs in it."""
-    with contextlib.suppress(OSError, DamagedFile, ValueError, TypeError, KeyError, AttributeError):
-        data = read_json(out / STAMPS_FILE)
-        runs = {name: _RunStamp(list(files), int(torn), str(why)) for name, (files, torn, why) in data["runs"].items()}
-        return list(data["curves"]), runs
-    return [], {}
+
+    curves: Stamp = field(default_factory=list)
+    runs: dict[str, _RunStamp] = field(default_factory=dict)

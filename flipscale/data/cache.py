@@ -29,9 +29,9 @@ from flipscale.data.library import Library
 from flipscale.data.pairs import Form, Images, Integers
 from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
 from flipscale.data.views import view
-from flipscale.errors import DamagedFile, DataError
+from flipscale.errors import DataError
 from flipscale.guard import locked
-from flipscale.plain_files import read_json
+from flipscale.plain_files import or_none, read_json
 from flipscale.run import show_life
 
 _DECODED_FORMAT = 2
@@ -80,16 +80,18 @@ def folder_of(cache: Path, shard: ShardSource, form: Form) -> Path:
 def load(folder: Path, form: Form) -> Shard | None:
     """The decoded shard, mapped into memory; None if it is not there or not whole."""
     image_size, text_length = form.image_size, form.text_length
+    index: _DecodedIndex | None = or_none(read_json, folder / "index.json", _DecodedIndex)
+    if index is None:
+        return None
+    count = index.pairs
     try:
-        index = read_json(folder / "index.json", _DecodedIndex)
-        count = index.pairs
         vocabulary = np.fromfile(folder / "vocabulary", np.int64)
         if not count:
             images, tokens = np.empty((0, 3, image_size, image_size), np.uint8), np.empty((0, text_length), np.int64)
         else:
             images = np.memmap(folder / "images", np.uint8, "r", shape=(count, 3, image_size, image_size))
             tokens = np.memmap(folder / "tokens", np.int64, "r", shape=(count, text_length))
-    except (OSError, DamagedFile, ValueError):  # ValueError: a file is shorter than the index says.
+    except (OSError, ValueError):  # ValueError: a file is shorter than the index says.
         return None
     return Shard(images, tokens, vocabulary, index.corrupt)
 

@@ -1,6 +1,5 @@
 """The content of a study's report: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
-import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -16,10 +15,11 @@ from flipscale.compare import Baseline, Comparison, arms_of, compare_study, with
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
 from flipscale.launch import RunProgress, StateReader, run_progress
-from flipscale.plain_files import read_bytes, read_json
+from flipscale.plain_files import or_none, read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
 from flipscale.run import RunFolder, State
+from flipscale.settings import JsonObject
 from flipscale.study import Study
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
@@ -199,9 +199,7 @@ def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | Non
     """The hours of a run itself; `rows` has the hours of the table."""
     if not run.after and run.id in rows:
         return rows[run.id]
-    result = None
-    with contextlib.suppress(DamagedFile, OSError):  # `collect` names it.
-        result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
+    result = or_none(RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result)  # `collect` names a damaged one.
     if result and result.own_gpu_hours is not None:
         return result.own_gpu_hours
     if run.id in rows and not run.trunk and all(parent in rows for parent in run.parents):
@@ -229,29 +227,24 @@ def _kind(run: RunProgress) -> str:
 def _log_of(folder: RunFolder, results: Path) -> bytes:
     """The end of its log, or else of its job's. job.json may name any file: one outside the results folder, or a link,
     is not a log."""
-    try:
-        text = folder.tail("log.txt", LOG_BYTES)
-        job = None if text else folder.job()
-        log = within(job.log, results) if job and is_plain(job.log) else None
-        return RunFolder(log.parent).tail(log.name, LOG_BYTES) if log and log.suffix == ".log" else text
-    except DamagedFile:
-        return b""  # Whose job it was is then the reason.
+    text = folder.tail("log.txt", LOG_BYTES)
+    job = None if text else or_none(folder.job)
+    log = within(job.log, results) if job and is_plain(job.log) else None
+    return RunFolder(log.parent).tail(log.name, LOG_BYTES) if log and log.suffix == ".log" else text
+
+
+@dataclass(frozen=True)
+class _FitsFile:
+    fits: list[JsonObject]
 
 
 def _fits(path: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any]
     try:
-        found = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
+        return {"fits": read_json(path, _FitsFile).fits}
+    except FileNotFoundError:
         return {}
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
-    fits = found.get("fits") if isinstance(found, dict) else None
-    if not isinstance(fits, list) or any(not isinstance(fit, dict) for fit in fits):
-        raise ResultsError(
-            f"{path}: is not as `flipscale fit` writes it. Make it again with `flipscale fit`, or delete it."
-        )
-    return found
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
@@ -260,9 +253,7 @@ def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
     drawn = []
     room = FIGURE_BYTES
     for name in [*(name for name in FIGURES if name in files), *(name for name in files if name not in FIGURES)]:
-        try:
-            data = read_bytes(files[name])
-        except DamagedFile:
+        if (data := or_none(read_bytes, files[name])) is None:
             continue  # `plot` draws it anew.
         fits = len(data) <= room
         room -= len(data) if fits else 0

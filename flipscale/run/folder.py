@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import check_folder, locked, plain_file
-from flipscale.plain_files import open_plain, read_bytes
+from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
     asked_as_json,
@@ -131,10 +131,7 @@ class RunFolder:
     @property
     def is_cancelled(self) -> bool:
         """Whether a person has cancelled its job."""
-        try:
-            job = self.job()
-        except RunFolderError:
-            return False  # An unreadable job.json cancels nothing.
+        job = or_none(self.job)  # A damaged job.json cancels nothing.
         return job is not None and job.cancelled is not None
 
     def holder(self) -> Holder | None:
@@ -193,10 +190,7 @@ class RunFolder:
 
     def tail(self, name: str, size: int) -> bytes:
         """The last `size` bytes of a file; b'' if there is no such file, or it cannot be read."""
-        try:
-            return read_bytes(f"{self._path}/{name}", tail=size)
-        except (FileNotFoundError, DamagedFile):
-            return b""
+        return or_none(read_bytes, f"{self._path}/{name}", tail=size) or b""
 
     def result(self) -> Result | None:
         return read_result(self._path)
@@ -229,10 +223,7 @@ class RunFolder:
 
     def failures(self) -> list[FailedAttempt]:
         """Failures of earlier attempts, oldest first."""
-        try:
-            return read_failed_attempts(_lines(self.path / "failures.jsonl"))
-        except DamagedFile:
-            return []
+        return read_failed_attempts(or_none(_lines, self.path / "failures.jsonl") or [])
 
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl, for a failure after which the run may go on; error.json is for one that ends it."""
@@ -277,7 +268,7 @@ class RunFolder:
         what another host has just written."""
         try:
             os.close(open_plain(f"{self._path}/{name}"))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return False
         except DamagedFile:
             pass
@@ -354,5 +345,5 @@ def is_finished(files: Iterable[str]) -> bool:
 def _lines(path: Path) -> list[bytes]:
     try:
         return read_bytes(path, most=MOST_METRICS_BYTES).splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []

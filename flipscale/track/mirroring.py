@@ -5,19 +5,29 @@
 The file may be deleted at any time: MLflow is then asked.
 """
 
-import contextlib
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale.collect.collecting import file_stamp
-from flipscale.errors import DamagedFile
-from flipscale.plain_files import read_json
+from flipscale.plain_files import or_none, read_json
 from flipscale.run import write_json
 from flipscale.track.address import is_server
 from flipscale.track.source import MIRROR_VERSION, Mirrored, MirrorSource
 
 LAST_MIRROR_FILE = ".mirrored"
+
+
+@dataclass(frozen=True)
+class _LastMirror:
+    """What was mirrored last, and how the database was then."""
+
+    sent: str
+    """The digest of what was sent."""
+    database: list[int]
+    rows: int
+    experiment: str
 
 
 def mirror(
@@ -46,10 +56,9 @@ def mirror(
     sent, database = hashlib.sha256(facts.encode()).hexdigest(), Path(tracking_uri.removeprefix("sqlite:///"))
     note = source.results.with_name(LAST_MIRROR_FILE)
     if not thoroughly and tracking_uri.startswith("sqlite:///"):
-        with contextlib.suppress(OSError, DamagedFile, ValueError, TypeError, KeyError):
-            known = read_json(note)
-            if (known["sent"], known["database"]) == (sent, file_stamp(database)):
-                return Mirrored(0, 0, int(known["rows"]), str(known["experiment"]), left_out)
+        known: _LastMirror | None = or_none(read_json, note, _LastMirror)
+        if known and (known.sent, known.database) == (sent, file_stamp(database)):
+            return Mirrored(0, 0, known.rows, known.experiment, left_out)
     from flipscale.track.experiment import bring_up_to_date
 
     done, refused = bring_up_to_date(
@@ -57,8 +66,7 @@ def mirror(
     )
     if done.experiment_id is not None:
         rows = done.created + done.updated + done.unchanged
-        state = {"database": file_stamp(database), "rows": rows, "experiment": done.experiment_id}
-        write_json(note, {"sent": sent, **state})
+        write_json(note, vars(_LastMirror(sent, file_stamp(database), rows, done.experiment_id)))
     if refused:
         outside = "its server" if is_server(tracking_uri) else artifact_root
         left_out += (f"MLflow got no artifacts: it keeps them at {refused}, outside of {outside}",)

@@ -9,8 +9,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from flipscale.errors import DamagedFile, FlipscaleError
-from flipscale.plain_files import read_bytes
+from flipscale.errors import FlipscaleError
+from flipscale.plain_files import or_none, read_bytes
 from flipscale.run import replacing
 from flipscale.study.document import MOST_STUDY_BYTES
 
@@ -49,16 +49,11 @@ def note_owner(folder: Path, file: Path) -> None:
 
 def _noted(folder: Path) -> tuple[str, str]:
     """The absolute path of the study file that the results are of, and its digest; '' for what is not noted."""
-    try:
-        lines = read_bytes(folder / NOTE, most=MOST_NOTE_BYTES).decode(errors="surrogateescape").splitlines()
-    except (OSError, DamagedFile):
-        return "", ""
-    path, digest, *_ = *lines, "", ""
+    note = or_none(read_bytes, folder / NOTE, most=MOST_NOTE_BYTES) or b""
+    path, digest, *_ = *note.decode(errors="surrogateescape").splitlines(), "", ""
     return os.path.normpath(folder.resolve() / path) if path else "", digest
 
 
 def _digest(file: Path) -> str:
-    try:
-        return hashlib.sha256(read_bytes(file, most=MOST_STUDY_BYTES, follow=True)).hexdigest()
-    except (OSError, DamagedFile):
-        return ""
+    content = or_none(read_bytes, file, most=MOST_STUDY_BYTES, follow=True)
+    return "" if content is None else hashlib.sha256(content).hexdigest()

@@ -1,14 +1,12 @@
 """The plan of a study on disk: results/NAME/plan.json, and which of its runs are here."""
 
-import contextlib
 import csv
 import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from flipscale.errors import DamagedFile
-from flipscale.plain_files import read_bytes, read_text
+from flipscale.plain_files import or_none, read_bytes, read_text
 from flipscale.plan import Plan
 from flipscale.run import as_json, replacing
 from flipscale.workspace import StudyFiles, Workspace
@@ -17,11 +15,9 @@ from flipscale.workspace import StudyFiles, Workspace
 def write_plan_file(plan: Plan, files: StudyFiles) -> None:
     """Write plan.json if it has changed."""
     text = as_json(plan.to_dict(lazily=True), rows="runs").encode() + b"\n"
-    with contextlib.suppress(FileNotFoundError, DamagedFile):
-        if read_bytes(files.plan) == text:
-            return
-    with replacing(files.plan) as file:
-        file.write(text)
+    if or_none(read_bytes, files.plan) != text:
+        with replacing(files.plan) as file:
+            file.write(text)
 
 
 def finished_here(workspace: Workspace, ids: Iterable[str]) -> set[str]:
@@ -32,8 +28,8 @@ def finished_here(workspace: Workspace, ids: Iterable[str]) -> set[str]:
 def ids_in_table(table: Path) -> set[str]:
     """The ids of the rows of a results.csv; none where it cannot be read."""
     try:
-        rows = csv.reader(io.StringIO(read_text(table), newline=""))
+        rows = csv.reader(io.StringIO(or_none(read_text, table) or "", newline=""))
         place = next(rows, []).index("id")
         return {row[place] for row in rows if len(row) > place}
-    except (OSError, DamagedFile, ValueError, csv.Error):
+    except (ValueError, csv.Error):
         return set()

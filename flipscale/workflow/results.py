@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collect import read_results
-from flipscale.errors import DamagedFile, ResultsError
-from flipscale.plain_files import parsed, read_json, read_text
+from flipscale.errors import ResultsError
+from flipscale.plain_files import or_none, parsed, read_json, read_text
 from flipscale.run import as_json, replacing, write_json
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
@@ -92,11 +92,9 @@ def write_analysis(
 
 def _say_the_same(path: Path, data: Mapping[str, Any], texts: Mapping[Path, str]) -> bool:
     """Whether these files have these numbers, but for rounding, and the words around them."""
-    try:
-        words = all(_PRINTED.sub("", read_text(file)) == _PRINTED.sub("", text) for file, text in texts.items())
-        return words and agree(read_json(path), parsed(as_json(data).encode()))
-    except DamagedFile:
-        return False
+    before = {file: or_none(read_text, file) or "" for file in texts}
+    words = all(_PRINTED.sub("", before[file]) == _PRINTED.sub("", text) for file, text in texts.items())
+    return words and agree(or_none(read_json, path), parsed(as_json(data).encode()))
 
 
 _PRINTED = re.compile(r"[\d.+-]+")

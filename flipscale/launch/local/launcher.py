@@ -171,7 +171,7 @@ class LocalQueue:
 
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
-        """The submission of that folder; None if there is none. DamagedFile where workers.json cannot be read."""
+        """The submission of that folder; None if there is none."""
         try:
             return read_json(path / "workers.json", cls)  # type: ignore[no-any-return]
         except FileNotFoundError:

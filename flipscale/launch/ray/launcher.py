@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.errors import DamagedFile, LaunchError
+from flipscale.errors import LaunchError
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site, site_name
-from flipscale.plain_files import is_fresh
+from flipscale.plain_files import is_fresh, or_none
 from flipscale.run import LEASE_GRACE_SECONDS, Job, State
 from flipscale.words import count
 
@@ -153,9 +153,7 @@ class RayLauncher:
         return JobState(None, str(answer))
 
     def _read(self, name: str) -> Trials | None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedFile):
-            return Trials.read(self.home / name / "submission.json")
-        return None
+        return or_none(Trials.read, self.home / name / "submission.json")
 
 
 def _name_of(job: Job) -> str:

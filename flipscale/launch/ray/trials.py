@@ -69,7 +69,7 @@ class Trials:
 
     @classmethod
     def read(cls, path: Path) -> "Trials":
-        """The submission of that submission.json. DamagedFile where it is not one."""
+        """The submission of that submission.json."""
         return read_json(path, cls)  # type: ignore[no-any-return]
 
     def run(self, run_id: str) -> RunFolder:

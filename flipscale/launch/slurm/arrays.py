@@ -76,7 +76,7 @@ class JobArray:
 
     @classmethod
     def read(cls, path: Path) -> "JobArray":
-        """The array of that record. DamagedFile where it is none."""
+        """The array of that record."""
         array: JobArray = read_json(path, cls)
         if array.name != f"{path.parent.name}-{path.stem}" or not (array.slurm_id or "0").isdigit():
             raise DamagedFile(f"{path}: is the record of another array, {array.name!r}.")

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.errors import DamagedFile, LaunchError, RunFolderError
+from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import is_plain
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, JobState, Request
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
+from flipscale.plain_files import or_none
 from flipscale.run import Job, RunFolder, State
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
@@ -248,8 +249,8 @@ class SlurmLauncher:
         arrays = {}
         for name in names:
             submission, _, number = name.rpartition("-")
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedFile):
-                arrays[name] = JobArray.read(self.home / submission / f"{number}.json")
+            if array := or_none(JobArray.read, self.home / submission / f"{number}.json"):
+                arrays[name] = array
         return arrays
 
     def _run(self, run_id: str) -> RunFolder:

@@ -11,7 +11,7 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.errors import DamagedFile, FlipscaleError
-from flipscale.plain_files import parsed, read_bytes
+from flipscale.plain_files import read_json
 from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json
 from flipscale.scores import is_fraction
@@ -72,14 +72,12 @@ class _Wrong(Exception):
 
 def _parsed(path: Path) -> Outcome:
     try:
-        outcome: Any = parsed(read_bytes(path))
+        outcome: Outcome = read_json(path, Outcome)
     except FileNotFoundError:
         raise _Wrong("is missing") from None
-    except ValueError as error:
-        raise _Wrong(f"is not JSON ({error})") from error
     except DamagedFile as error:
         raise _Wrong(f"cannot be read ({error})") from error
-    if not isinstance(outcome, dict) or not isinstance(outcome.get("scores"), dict):
+    if not isinstance(outcome.get("scores"), dict):
         raise _Wrong('holds no object "scores"')
     if not isinstance(outcome.get("versions", {}), dict):
         raise _Wrong('holds "versions" that are not an object')

@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated, Any
 
 import psutil
 
 from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.errors import DamagedFile
-from flipscale.plain_files import or_none, parsed, read_bytes, read_json
+from flipscale.kinds import OrElse
+from flipscale.plain_files import or_none, read_json
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
@@ -67,7 +68,7 @@ class _Note:
     host: str
     pid: int
     born: str | None
-    attempts: Attempts
+    attempts: Annotated[Attempts | None, OrElse(None)] = None
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
 def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     """The record of the attempts so far; a new one before the first."""
     known = or_none(read_json, run.path / note, _Note)
-    return known.attempts if known else Attempts(started=time.time())
+    return (known and known.attempts) or Attempts(started=time.time())
 
 
 def _end_leftover(note: Path, say: Say) -> None:
@@ -352,21 +353,26 @@ def usage(session: int) -> tuple[float, int]:
     return seconds, memory
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """error.json, as the program writes it."""
+
+    kind: Any
+    reason: Any
+
+
 def declared_failure(run: RunFolder) -> Cause | None:
     """The failure that the program itself wrote into error.json."""
     try:
-        error = parsed(read_bytes(run.path / "error.json"), halves=True)
-        kind = FailureKind(error["kind"]) if error["kind"] in DECLARABLE_KINDS else FailureKind.CODE
-        return Cause(kind, str(error["reason"]))
+        said: _Declared = read_json(run.path / "error.json", _Declared, halves=True)
+        return Cause(FailureKind(said.kind) if said.kind in DECLARABLE_KINDS else FailureKind.CODE, str(said.reason))
     except FileNotFoundError:
         return None
-    except (DamagedFile, ValueError, KeyError, TypeError) as error:
-        what = f"is not JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
-        if isinstance(error, DamagedFile):
-            what = f"cannot be read ({error})"
+    except DamagedFile as error:
         return Cause(
             FailureKind.CODE,
-            f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '
+            f"The program failed, and its error.json cannot be read ({error}); have it write "
+            f'{{"kind": "diverged", "reason": "..."}}, '
             f"where the kind is {', '.join(DECLARABLE_KINDS[:-1])} or {DECLARABLE_KINDS[-1]}. All of its output is in "
             "its log (flipscale logs ID).",
         )
