@@ -431,9 +431,9 @@ def _on_trunks(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     def add(run: Run) -> None:
         if trunk := trunks.get(run.id):
             add(by_id[trunk.run])
-            own = run.cost.samples_seen - trunk.samples
-            timed = run.timed and run.timed.of_share(own / run.cost.samples_seen)
-            run = replace(run, trunk=trunk, cost=run.cost.over(own), timed=timed)
+            left = run.cost.samples_seen - trunk.samples
+            timed = run.timed and run.timed.of_share(left / run.cost.samples_seen)
+            run = replace(run, trunk=trunk, cost=run.cost.over(left), timed=timed)
         ordered.setdefault(run.id, run)
 
     for run in runs:
