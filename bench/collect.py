@@ -64,7 +64,7 @@ def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
     tables = folder / "results" / "study"
     folders = sorted((folder / "results" / "runs").iterdir())
     facts: dict[str, Any] = {"all read": [], "none changed": [], "one in a hundred changed": [], "identical": []}
-    time.sleep(0.1)  # so that each file is older than its reading, see flipscale/collect/collecting.py
+    time.sleep(0.1)  # so that each file is older than its reading, see flipscale/collecting/run_folders.py
     for repeat in range(repeats):
         shutil.rmtree(tables, ignore_errors=True)
         facts["all read"].append(collect(folder))

@@ -27,10 +27,10 @@ import numpy as np
 from scipy.special import expit, logit
 
 from bench.report import leave, machine, table
-from flipscale.compare.curves import TwoLines, two_lines
-from flipscale.compare.estimates import finding
-from flipscale.compare.gains import judged, pairs_of, study_noise, with_failures
-from flipscale.compare.points import Point
+from flipscale.comparing.curves import TwoLines, two_lines
+from flipscale.comparing.estimates import finding
+from flipscale.comparing.gains import judged, pairs_of, study_noise, with_failures
+from flipscale.comparing.points import Point
 from flipscale.stats import Array
 
 LEAST, MUCH, MOST_ERROR = 0.93, 0.98, 0.065

@@ -13,9 +13,9 @@ import pandas as pd
 
 from bench.scatter import Spread, even, falling, gamma, wild
 from flipscale.errors import ResultsError
-from flipscale.fit import LAWS, Options, isoflop
-from flipscale.fit.fitting import fit_rows
-from flipscale.fit.rows import rows_of
+from flipscale.fitting import LAWS, Options, isoflop
+from flipscale.fitting.rows import rows_of
+from flipscale.fitting.table import fit_rows
 from flipscale.stats import Array
 
 BEYOND = (3.0, 10.0)

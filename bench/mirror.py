@@ -87,7 +87,7 @@ PLACES: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
 
 def collected(folder: Path, runs: int) -> Any:
     """What is mirrored: a study's runs, collected."""
-    from flipscale.collect import collect
+    from flipscale.collecting import collect
     from flipscale.track import MirrorSource
 
     planned = run_folders.write_study(folder, runs)
@@ -102,7 +102,7 @@ def measure(uri: str, source: Any, folder: Path, points: int, repeats: int) -> d
 
     from mlflow import MlflowClient
 
-    from flipscale.collect import read_curves, read_results
+    from flipscale.collecting import read_curves, read_results
     from flipscale.track import mirror
     from flipscale.track.content import contents
 

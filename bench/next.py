@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.report import leave, limit, machine, table
-from flipscale.fit import LAWS
+from flipscale.fitting import LAWS
 from flipscale.next_runs import Candidate, Quantity, choose
 from flipscale.stats import Array
 

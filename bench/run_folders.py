@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipscale.plan import Plan, Run, plan
+from flipscale.planning import Plan, Run, plan
 from flipscale.run import FOLDER_SCHEMA, Asked, RunFolder, write_json
 from flipscale.scores import SCORES
 from flipscale.study import read_study

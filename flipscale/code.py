@@ -18,7 +18,7 @@ from pathlib import Path
 from flipscale.data.program import named_files, runs_in_this_environment
 from flipscale.errors import printable
 from flipscale.plain_files import open_plain, or_none, read_bytes, read_json
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import CodeIdentity, FileContent, RunFolder, write_json
 from flipscale.settings import CommandTrainer, OpenClipTrainer, Settings
 from flipscale.words import count

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from flipscale.cell import read_cell
-from flipscale.compare import arms_of, labels, pick_score
+from flipscale.comparing import arms_of, labels, pick_score
 from flipscale.scores import is_fraction, lower_is_better
 
 FORMS = ("csv", "parquet", "latex")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flipscale.cell import Cell
-from flipscale.collect import baseline_of, setting_value
-from flipscale.plan import Plan
+from flipscale.collecting import baseline_of, setting_value
+from flipscale.planning import Plan
 from flipscale.settings import Settings
 from flipscale.stats import Design, Sensitivity, sensitivity_of
 from flipscale.study import Study

@@ -28,8 +28,9 @@ from flipscale.launch.launcher import threads
 ROOT = Path(__file__).parents[1]
 
 LOADED = (
-    *("flipscale.cli", "flipscale.workflow", "flipscale.launch.local", "flipscale.collect", "flipscale.compare"),
-    *("flipscale.fit", "flipscale.plot", "flipscale.report", "flipscale.workflow.drawn", "flipscale.cli.tables"),
+    *("flipscale.cli", "flipscale.workflow", "flipscale.launch.local", "flipscale.collecting", "flipscale.comparing"),
+    *("flipscale.fitting", "flipscale.plotting", "flipscale.reporting"),
+    *("flipscale.workflow.drawn", "flipscale.cli.tables"),
     *("flipscale.train", "flipscale.train.trainers.builtin.pretrain", "flipscale.train.trainers.builtin.timing"),
 )
 """What is imported only when it is needed. MLflow is not among it: few commands use it, and it starts threads."""
@@ -115,7 +116,7 @@ def _call(
     arguments: Sequence[Any],
 ) -> None:
     """In the forked process: call the function in these surroundings."""
-    from flipscale.plot import FORMATS  # loaded there already; whoever imports this module does without
+    from flipscale.plotting import FORMATS  # loaded there already; whoever imports this module does without
 
     for number, path in enumerate(said, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -138,7 +139,7 @@ def _command(*arguments: str) -> None:
 
 
 def _train(file: str) -> None:
-    from flipscale.plan import plan
+    from flipscale.planning import plan
     from flipscale.run import Asked, RunFolder
     from flipscale.study import read_study
     from flipscale.train import train

@@ -211,6 +211,6 @@ def browser() -> Iterator[object]:
 @pytest.fixture
 def in_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of drawings: a PNG and a PDF of each figure take three quarters of the time."""
-    from flipscale.plot import figures  # Tests that draw nothing do without matplotlib.
+    from flipscale.plotting import figures  # Tests that draw nothing do without matplotlib.
 
     monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})

@@ -9,7 +9,7 @@ from flipscale.identity import stage
 from flipscale.launch import price_at, read_site
 from flipscale.launch.launcher import Request
 from flipscale.launch.memory import most_memory
-from flipscale.plan import Plan, Run, plan
+from flipscale.planning import Plan, Run, plan
 from flipscale.run import Asked, RunFolder
 from flipscale.study import read_study
 from flipscale.words import exact, hours, percent

@@ -16,7 +16,7 @@ from unittest import mock
 
 import flipscale
 from flipscale.cli import main
-from flipscale.collect import columns_as_markdown
+from flipscale.collecting import columns_as_markdown
 from flipscale.identity import show_setting
 from flipscale.kinds import Declared, kinds_of, options_of
 from flipscale.settings import (
@@ -197,7 +197,7 @@ SHOWN_FROM = {
 
 def gallery() -> str:
     """Every figure, with the command that made it, the call that draws it on an Axes, and how to read it."""
-    from flipscale.plot import FIGURES
+    from flipscale.plotting import FIGURES
 
     parts = []
     for name, kind in FIGURES.items():
@@ -211,13 +211,13 @@ def gallery() -> str:
 
 
 def references() -> str:
-    from flipscale.plot import REFERENCE_COLUMNS
+    from flipscale.plotting import REFERENCE_COLUMNS
 
     return "\n".join(["| column | meaning |", "|---|---|", *(f"| `{n}` | {m} |" for n, m in REFERENCE_COLUMNS.items())])
 
 
 def laws() -> str:
-    from flipscale.fit import LAWS
+    from flipscale.fitting import LAWS
 
     rows = ["| law | form | variables | residuals of | for |", "|---|---|---|---|---|"]
     scales = {"log": "log y", "logit": "logit of the error", "linear": "y"}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flipscale.collect import read_results
+from flipscale.collecting import read_results
 from flipscale.study import read_study
 from flipscale.words import fixed, short, times
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import COLUMN_DTYPES, COLUMNS
+from flipscale.collecting import COLUMN_DTYPES, COLUMNS
 from flipscale.words import short
 
 GROWTH = 0.22 / (0.13 + 0.22)

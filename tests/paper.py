@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale.devices import total_hours
-from flipscale.plan import Plan, Run, plan
+from flipscale.planning import Plan, Run, plan
 from flipscale.study import Study, read_study
-from flipscale.workflow.opened import cost_in_words
+from flipscale.workflow.study import cost_in_words
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "studies" / "paper"

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from flipscale.collect import read_results
+from flipscale.collecting import read_results
 from flipscale.study import read_study
 
 ROOT = Path(__file__).parents[1]

@@ -13,10 +13,10 @@ from flipscale.cost import cost, memory_bytes
 from flipscale.devices import DEVICES, Price
 from flipscale.errors import PlanError
 from flipscale.launch import JobState, Request
-from flipscale.plan import Plan
+from flipscale.planning import Plan
 from flipscale.run import Job
 from flipscale.settings import CommandTrainer, Resources
-from flipscale.workflow.opened import OpenStudy, open_study
+from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workflow.submitted import submit_study
 from flipscale.workspace import Workspace
 from tests.asked import settings_of

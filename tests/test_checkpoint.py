@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from flipscale.architecture import architecture
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.run import Asked, RunFolder, State
 from flipscale.study import read_study
 from flipscale.train import scoring, train

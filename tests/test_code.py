@@ -15,7 +15,7 @@ import flipscale.code as code_module
 from flipscale.code import LARGE_BYTES, TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
 from flipscale.data.program import named_files
 from flipscale.errors import RunFolderError
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import CodeIdentity, FileContent, Result, RunFolder
 from flipscale.settings import Resources
 from flipscale.workspace import Workspace
@@ -169,7 +169,7 @@ CHANGES_NO_RESULT = {
     "workspace",
     "cell",
     "plain_files",
-    "plan",
+    "planning",
     "devices",
     "kinds",
     "launch",

@@ -11,7 +11,7 @@ from flipscale.cli import main
 from flipscale.code import CodeToday
 from flipscale.run import Asked, CodeIdentity, Result, RunFolder
 from flipscale.track import MirrorSource
-from flipscale.workflow.opened import OpenStudy, open_study, write_plan
+from flipscale.workflow.study import OpenStudy, open_study, write_plan
 from flipscale.workspace import Workspace
 
 STUDY = """\

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flipscale import collect as collect_room
-from flipscale.collect import COLUMNS, SETTING_COLUMNS, columns_as_markdown, read_curves, read_results
+from flipscale import collecting as collect_room
+from flipscale.collecting import COLUMNS, SETTING_COLUMNS, columns_as_markdown, read_curves, read_results
 from flipscale.cost import Cost
 from flipscale.errors import ResultsError, RunFolderError
-from flipscale.plan import Plan, Run
+from flipscale.planning import Plan, Run
 from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
 from flipscale.settings import Resources, plain

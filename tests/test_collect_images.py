@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.collect import chance_level, hits_of
+from flipscale.collecting import chance_level, hits_of
 from flipscale.data.classes import SHAPE_CLASSES, SHAPES
 from flipscale.run import Hits, Result, RunFolder
 

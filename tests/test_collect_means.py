@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flipscale.collect import chance_level
+from flipscale.collecting import chance_level
 from flipscale.identity import run_id
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.scores import is_score
 from tests.test_collect import RESULT, SETTINGS_OF_A, collect, planned, write_run
 

@@ -21,10 +21,10 @@ from flipscale.launch.ray.trials import Task, Trials
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.plain_files import is_fresh, parsed, read_bytes, read_json
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import LEASE_GRACE_SECONDS, Asked, FailedAttempt, FailureKind, Job, Reached, Result, RunFolder, State
 from flipscale.settings import Resources
-from flipscale.workflow.opened import open_study, write_plan
+from flipscale.workflow.study import open_study, write_plan
 from flipscale.workspace import Workspace
 from tests.patience import PATIENCE
 

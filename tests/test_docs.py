@@ -8,7 +8,7 @@ import pytest
 import flipscale
 from flipscale.architecture import architecture
 from flipscale.identity import stage
-from flipscale.plan import Plan, plan
+from flipscale.planning import Plan, plan
 from flipscale.study import read_study
 from tests import generated
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import flipscale
-from flipscale.collect import COLUMN_DTYPES, COLUMNS, read_results, setting_value
+from flipscale.collecting import COLUMN_DTYPES, COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
 from flipscale.export import exported, latex_table
 from tests import commands

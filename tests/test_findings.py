@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flipscale.collect import read_results
-from flipscale.compare import compare_study, warnings
-from flipscale.plan import plan
+from flipscale.collecting import read_results
+from flipscale.comparing import compare_study, warnings
+from flipscale.planning import plan
 from flipscale.study import read_study
 from tests.findings import NOT_YET, ROOT, Reading, Verdict, counts, findings, questions, readings
 from tests.studies import committed

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import flipscale as package
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.study import read_study
-from flipscale.workflow.opened import cost_in_words
+from flipscale.workflow.study import cost_in_words
 from tests.commands import flipscale
 
 pytestmark = pytest.mark.slow

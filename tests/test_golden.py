@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flipscale.cli import main
-from flipscale.plan import plan
-from flipscale.plot import FIGURES
+from flipscale.planning import plan
+from flipscale.plotting import FIGURES
 from flipscale.run import RunFolder, State
 from flipscale.study import read_study
 from tests.commands import flipscale

@@ -27,17 +27,17 @@ FLOORS = [
     {"capacity", "study"},
     {"identity"},
     {"timing"},
-    {"plan"},
+    {"planning"},
     {"run"},
     {"data"},
     {"code"},
     {"launch", "ledger", "train"},
-    {"collect", "storage"},
-    {"fit", "sensitivity", "track"},
-    {"compare"},
+    {"collecting", "storage"},
+    {"fitting", "sensitivity", "track"},
+    {"comparing"},
     {"next_runs"},
-    {"plot", "export"},
-    {"report"},
+    {"plotting", "export"},
+    {"reporting"},
     {"workflow"},
     {"cli"},
 ]
@@ -53,12 +53,12 @@ OWNERS = {
     "submitit": {"launch"},
     "ray": {"launch"},
     "mlflow": {"track"},
-    "matplotlib": {"plot"},
-    "jinja2": {"report"},
-    "scipy": {"stats", "fit", "compare"},
+    "matplotlib": {"plotting"},
+    "jinja2": {"reporting"},
+    "scipy": {"stats", "fitting", "comparing"},
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
-    "pandas": {"collect", "fit", "track", "compare", "plot", "export", "report", "workflow"},
-    "pyarrow": {"collect"},
+    "pandas": {"collecting", "fitting", "track", "comparing", "plotting", "export", "reporting", "workflow"},
+    "pyarrow": {"collecting"},
     "rich": {"launch"},
     "pydantic": {"kinds"},
     "pydantic_core": {"kinds"},
@@ -160,7 +160,7 @@ def test_the_check_of_inputs_and_machine_takes_nothing_heavier_than_numpy(tmp_pa
 def test_what_the_seeds_detect_takes_scipy_but_no_pandas(tmp_path: Path) -> None:
     """Every user waits for it: pandas and the package compare take longer to load than all else that `plan` does."""
     said, loaded = heavy_packages_of(
-        ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.compare", "ssl"
+        ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.comparing", "ssl"
     )
     assert "that 3 seeds detect is unknown until seeds exist" in said
     assert loaded == f"['numpy', {READS}, 'scipy']"
@@ -212,8 +212,8 @@ def test_the_tree_of_the_design_lists_every_room_in_order() -> None:
 def _readable() -> list[list[str]]:
     """The floors in the order of docs/design.md: a study's way through the house, then cli and the ground floor."""
     rooms = (
-        "study architecture devices cost capacity identity timing plan run data code launch train collect ledger "
-        "storage fit track sensitivity compare next_runs plot export report"
+        "study architecture devices cost capacity identity timing planning run data code launch train collecting "
+        "ledger storage fitting track sensitivity comparing next_runs plotting export reporting"
     )
     ground = "workflow cli cell errors kinds randomness scores settings stats tables words workspace guard plain_files"
     return [rooms.split(), ground.split()]
@@ -271,7 +271,7 @@ def test_the_house_in_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(dictionaries.values()) <= MOST_ANY_DICTIONARIES
 
 
-LAZY = {"flipscale/collect/__init__.py": ["__getattr__"]}
+LAZY = {"flipscale/collecting/__init__.py": ["__getattr__"]}
 """Faces that load a part on first use (docs/design.md): pandas takes longer than a look at 10,000 unchanged folders."""
 
 

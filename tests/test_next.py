@@ -12,13 +12,13 @@ import pytest
 from flipscale.errors import ResultsError
 from flipscale.next_runs import Candidate, Quantity, choose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.stats import Design
 from flipscale.study import read_study
 from flipscale.workflow import proposed
 from flipscale.workflow.compared import compare_study
-from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.proposed import next_rung, next_runs
+from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]

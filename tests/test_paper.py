@@ -14,7 +14,7 @@ from flipscale.architecture import architecture
 from flipscale.cli import main
 from flipscale.cost import cost, flops, parameters
 from flipscale.identity import stage
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.settings import Resources
 from flipscale.study.schema import study_schema
 from tests import paper

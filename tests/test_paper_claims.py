@@ -14,13 +14,13 @@ import pytest
 
 from flipscale.cell import write_cell
 from flipscale.cli import main
-from flipscale.collect import baseline_of, setting_value
-from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS
-from flipscale.compare.of_study import judge_study
-from flipscale.compare.stated import Verdict
+from flipscale.collecting import baseline_of, setting_value
+from flipscale.collecting.columns import COLUMNS, SETTING_COLUMNS
+from flipscale.comparing.of_study import judge_study
+from flipscale.comparing.stated import Verdict
 from flipscale.identity import dataset_name
-from flipscale.plan import Run
-from flipscale.plot import draw, figure_data, read_references
+from flipscale.planning import Run
+from flipscale.plotting import draw, figure_data, read_references
 from flipscale.scores import INFERENCES, is_fraction
 from flipscale.settings import Settings
 from flipscale.study.study import Contrast, Values

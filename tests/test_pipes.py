@@ -10,7 +10,7 @@ import pytest
 from flipscale.cli import main
 from flipscale.data import captions, idx, labelled, shards, weights
 from flipscale.errors import DamagedFile, DataError, FlipscaleError
-from flipscale.plot import references
+from flipscale.plotting import references
 from flipscale.run import RunFolder
 from tests.test_damaged_files import DEEP, patience
 

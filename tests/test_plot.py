@@ -9,10 +9,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.collect import COLUMN_DTYPES, COLUMNS
+from flipscale.collecting import COLUMN_DTYPES, COLUMNS
 from flipscale.errors import ResultsError
-from flipscale.plot import FIGURES, Undrawable, draw_figure, figure_data, plot_all, small_print
-from flipscale.plot.style import QUIET, arm_style
+from flipscale.plotting import FIGURES, Undrawable, draw_figure, figure_data, plot_all, small_print
+from flipscale.plotting.style import QUIET, arm_style
 from flipscale.words import short
 
 pytestmark = pytest.mark.slow

@@ -16,9 +16,9 @@ from matplotlib import _layoutgrid as layout_grid
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.collect import baseline_of, read_curves, read_results
-from flipscale.plot import draw_figure, figure_data
-from flipscale.plot.style import RC
+from flipscale.collecting import baseline_of, read_curves, read_results
+from flipscale.plotting import draw_figure, figure_data
+from flipscale.plotting.style import RC
 from flipscale.study import read_study
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +27,8 @@ MOSAIC = ROOT / "results/mosaic/results.csv"
 DRAW = """
 import sys
 from pathlib import Path
-from flipscale.collect import read_curves, read_results
-from flipscale.plot import FORMATS, figure_data, plot_all
+from flipscale.collecting import read_curves, read_results
+from flipscale.plotting import FORMATS, figure_data, plot_all
 pdf, _ = FORMATS.pop("pdf"), FORMATS.pop("png")  # A PNG shows no ids.
 study, out = Path(sys.argv[1]), Path(sys.argv[2])
 results = read_results(study / "results.csv")

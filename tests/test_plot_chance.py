@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.plot import FigureData, Plotted, draw_figure, figure_data
-from flipscale.plot.page import draw_chance
+from flipscale.plotting import FigureData, Plotted, draw_figure, figure_data
+from flipscale.plotting.page import draw_chance
 from flipscale.workflow import drawn
-from flipscale.workflow.opened import open_study
+from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace
 from tests.made_up import isoflop_runs
 from tests.test_plot import named, study

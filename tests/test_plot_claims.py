@@ -9,11 +9,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.compare import judge_claims
-from flipscale.plan import plan
-from flipscale.plot import Undrawable, draw, figure_data
-from flipscale.plot.claims import VERDICT_STYLES
-from flipscale.report import write_report
+from flipscale.comparing import judge_claims
+from flipscale.planning import plan
+from flipscale.plotting import Undrawable, draw, figure_data
+from flipscale.plotting.claims import VERDICT_STYLES
+from flipscale.reporting import write_report
 from flipscale.study import MARGIN, Contrast, Expectation, StatedClaim, read_study
 
 ROOT = Path(__file__).parents[1]

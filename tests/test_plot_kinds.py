@@ -16,11 +16,11 @@ from matplotlib.text import Text
 
 from flipscale import cost
 from flipscale.architecture import architecture
-from flipscale.collect import read_curves, read_results
-from flipscale.compare import comparison_json, judge_claims
+from flipscale.collecting import read_curves, read_results
+from flipscale.comparing import comparison_json, judge_claims
 from flipscale.errors import ResultsError
-from flipscale.plot import FIGURES, RC, Undrawable, draw, draw_figure, figure_data, plot_all, read_references
-from flipscale.plot.style import REFERENCE
+from flipscale.plotting import FIGURES, RC, Undrawable, draw, draw_figure, figure_data, plot_all, read_references
+from flipscale.plotting.style import REFERENCE
 from flipscale.study import MARGIN, read_study
 from tests.made_up import GROWTH, isoflop_runs
 from tests.test_plot import drawn, named, study

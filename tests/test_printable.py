@@ -13,7 +13,7 @@ from PIL import Image
 
 from flipscale.data.folder import named, read
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder
 from flipscale.study import read_study
 from flipscale.track import settled

@@ -8,7 +8,7 @@ import pytest
 
 from flipscale.architecture import architecture
 from flipscale.cli import main
-from flipscale.collect import COLUMNS
+from flipscale.collecting import COLUMNS
 
 FOLDER = Path(__file__).parents[1] / "studies" / "references"
 FLIP, FOLLOW_UPS = FOLDER / "flip.csv", FOLDER / "follow_ups.csv"

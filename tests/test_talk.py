@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from flipscale.workflow.talk import CLEAR, Steps
+from flipscale.workflow.messages import CLEAR, Steps
 
 
 class Terminal(io.StringIO):

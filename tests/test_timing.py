@@ -8,7 +8,7 @@ import pytest
 from flipscale.cost import scored_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import stage
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.run import Probe, add_timings, cpu_name, read_probe, read_timings, write_probe
 from flipscale.settings import Resources
 from flipscale.study import read_study

@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flipscale import track
-from flipscale.collect import COLUMN_DTYPES, COLUMNS
-from flipscale.collect.curves import POINTS_SCHEMA, write_curves
+from flipscale.collecting import COLUMN_DTYPES, COLUMNS
+from flipscale.collecting.curves import POINTS_SCHEMA, write_curves
 from flipscale.errors import FlipscaleError
 from flipscale.run import CodeIdentity, Result, RunFolder
 from flipscale.track import MirrorSource, mirror, settled, ui_command, without_secrets

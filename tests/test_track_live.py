@@ -8,9 +8,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flipscale.cli import main
-from flipscale.collect.curves import read_points
+from flipscale.collecting.curves import read_points
 from flipscale.errors import FlipscaleError
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.run import RunFolder, State
 from flipscale.study import read_study
 from flipscale.track import MirrorSource

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.launch.order import in_turn
-from flipscale.plan import Plan, plan
+from flipscale.planning import Plan, plan
 from flipscale.run import Asked, RunFolder
 from flipscale.study import read_study
 

@@ -18,8 +18,8 @@ from flipscale.errors import DamagedFile, FlipscaleError, LaunchError, RunFolder
 from flipscale.guard import locked, plain_file
 from flipscale.launch import cancel, submit_lock
 from flipscale.plain_files import read_bytes
-from flipscale.plan import plan
-from flipscale.report import write_report
+from flipscale.planning import plan
+from flipscale.reporting import write_report
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, RunFolder, State, birth, is_alive, replacing
 from flipscale.storage import remove_unneeded
 from flipscale.study import read_study

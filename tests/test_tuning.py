@@ -8,11 +8,11 @@ import pytest
 from flipscale.architecture import architecture, models_with_the_towers_of, tower_difference
 from flipscale.capacity import shortage
 from flipscale.cell import setting_words, write_cell
-from flipscale.collect.columns import setting_value
+from flipscale.collecting.columns import setting_value
 from flipscale.cost import cost, memory_bytes
 from flipscale.identity import differences, lineage, run_id, scored, stage
 from flipscale.launch.probe import probe_of
-from flipscale.plan import Plan, plan, too_large
+from flipscale.planning import Plan, plan, too_large
 from flipscale.settings import Resources, Settings
 from flipscale.study import read_study
 from flipscale.study.settings import read_settings

@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 
-from flipscale.collect import read_results
+from flipscale.collecting import read_results
 from tests.clusters.ray import RayCluster
 from tests.commands import flipscale
 from tests.launch import fake_slurm

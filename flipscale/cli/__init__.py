@@ -14,7 +14,7 @@ why.py         status --why
 comparison.py  compare
 laws.py        fit
 next_runs.py   next
-whole.py       run
+run.py         run
 storage.py     archive, merge, gc
 training.py    train
 arguments.py   arguments that several verbs have

@@ -9,7 +9,7 @@ from flipscale.workspace import USUAL_PLOTS, Workspace, usual_results
 
 if TYPE_CHECKING:
     from flipscale.devices import Price
-    from flipscale.workflow.opened import OpenStudy
+    from flipscale.workflow.study import OpenStudy
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def open_study_of(args: argparse.Namespace, site: str | None = None) -> "OpenStu
 
     site: where its runs go.
     """
-    from flipscale.workflow.opened import open_study
+    from flipscale.workflow.study import open_study
 
     return open_study(args.study, workspace_of(args), site, price=price_of(args))
 

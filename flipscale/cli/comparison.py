@@ -9,7 +9,7 @@ from flipscale.cli.arguments import add_direction, add_json, add_results, add_wh
 from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.words import joined
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 
 _Found = TypeVar("_Found", contravariant=True)
 
@@ -56,7 +56,7 @@ def compare(args: argparse.Namespace) -> int:
 
     Two studies are compared run by run: runs of equal settings and seed are paired, whatever else differs.
     """
-    from flipscale.collect import is_table
+    from flipscale.collecting import is_table
 
     if args.new is not None:
         return _compare_two(args)
@@ -83,8 +83,8 @@ def _refuse_table_options(args: argparse.Namespace) -> None:
 
 
 def _compare_two(args: argparse.Namespace) -> int:
-    from flipscale.collect import is_table
-    from flipscale.compare import study_pair_json, study_pair_text
+    from flipscale.collecting import is_table
+    from flipscale.comparing import study_pair_json, study_pair_text
     from flipscale.workflow.two_studies import open_two, write_study_pair
 
     if tables := [name for name in (args.study, args.new) if is_table(name)]:
@@ -98,7 +98,7 @@ def _compare_two(args: argparse.Namespace) -> int:
 
 
 def _compare_study(args: argparse.Namespace) -> int:
-    from flipscale.compare import comparison_json, comparison_text
+    from flipscale.comparing import comparison_json, comparison_text
     from flipscale.workflow.compared import compare_study
     from flipscale.workflow.to_score import say_other_data
 
@@ -109,9 +109,9 @@ def _compare_study(args: argparse.Namespace) -> int:
 
 
 def _compare_table(args: argparse.Namespace) -> int:
-    from flipscale.collect import read_table
-    from flipscale.compare import baseline_from, columns_from, compare_table, comparison_json, comparison_text
-    from flipscale.fit import where
+    from flipscale.collecting import read_table
+    from flipscale.comparing import baseline_from, columns_from, compare_table, comparison_json, comparison_text
+    from flipscale.fitting import where
 
     table = where(read_table(Path(args.study)), args.where)
     comparison = compare_table(
@@ -129,9 +129,9 @@ def _compare_table(args: argparse.Namespace) -> int:
 
 
 def _deltas(args: argparse.Namespace) -> int:
-    from flipscale.collect import read_table
-    from flipscale.compare import baseline_from, deltas, deltas_text
-    from flipscale.fit import where
+    from flipscale.collecting import read_table
+    from flipscale.comparing import baseline_from, deltas, deltas_text
+    from flipscale.fitting import where
 
     table = where(read_table(Path(args.study)), args.where)
     found = deltas(table, baseline=baseline_from(table, args.baseline), y=args.y, lower_is_better=args.lower_is_better)

@@ -23,12 +23,12 @@ from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError, RunFolderError, printable
 from flipscale.plain_files import exists, open_plain
 from flipscale.run import RunFolder, State, failed_attempt_as_json
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
     from flipscale.launch import Launcher, RunProgress, StudyProgress
-    from flipscale.plan import Run
-    from flipscale.workflow.opened import OpenStudy
+    from flipscale.planning import Run
+    from flipscale.workflow.study import OpenStudy
 
 WATCH_SECONDS = 2.0
 
@@ -83,7 +83,7 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
-    from flipscale.workflow.opened import say_warnings
+    from flipscale.workflow.study import say_warnings
     from flipscale.workflow.submitted import submit_study, wait_for
     from flipscale.workflow.to_score import to_score
 
@@ -164,7 +164,7 @@ def status(args: argparse.Namespace) -> int:
 def _print_states(args: argparse.Namespace) -> None:
     from flipscale import launch
     from flipscale.code import code_changes
-    from flipscale.workflow.opened import say_folder
+    from flipscale.workflow.study import say_folder
     from flipscale.workflow.submitted import say_code
 
     opened = open_study_of(args)

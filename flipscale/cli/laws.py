@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
 from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
-from flipscale.workflow.talk import Steps, say
+from flipscale.workflow.messages import Steps, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flipscale.fit import Fit, Forecast, Options
-    from flipscale.fit.of_study import StudyFits
-    from flipscale.workflow.opened import OpenStudy
+    from flipscale.fitting import Fit, Forecast, Options
+    from flipscale.fitting.of_study import StudyFits
     from flipscale.workflow.results import StudyResults
+    from flipscale.workflow.study import OpenStudy
 
 
 def fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +88,9 @@ def fit(args: argparse.Namespace) -> int:
 
 def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path | None, StudyResults | None]":
     """The laws of the study or table that the arguments name, what that is, where they go, and the study's results."""
-    from flipscale.collect import is_table
-    from flipscale.compare.columns import settings_named
-    from flipscale.fit.of_study import StudyFits, fit_study
+    from flipscale.collecting import is_table
+    from flipscale.comparing.columns import settings_named
+    from flipscale.fitting.of_study import StudyFits, fit_study
 
     if is_table(args.source):
         return StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None, None
@@ -108,7 +108,7 @@ def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path 
 
 def _check_source(source: str) -> None:
     """Raise FlipscaleError for a name of neither a study nor a table: errors about the content would not help."""
-    from flipscale.collect import is_table
+    from flipscale.collecting import is_table
 
     if not is_table(source) and Path(source).suffix.lower() not in (".yaml", ".yml"):
         raise FlipscaleError(
@@ -138,8 +138,8 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 
 def _forecast(args: argparse.Namespace) -> int:
     """Predict runs by a law; exit code 1 where a forecast is refused."""
-    from flipscale.collect import is_table
-    from flipscale.fit import forecast_json, forecast_text, graded
+    from flipscale.collecting import is_table
+    from flipscale.fitting import forecast_json, forecast_text, graded
 
     if of_fits := [option for option, value in (("--budget", args.budget), ("--allocate", args.allocate)) if value]:
         raise FlipscaleError(f"{of_fits[0]} is for fits; leave it out of a forecast.")
@@ -156,7 +156,7 @@ def _forecast(args: argparse.Namespace) -> int:
 
 
 def _of_table(args: argparse.Namespace) -> "list[Forecast]":
-    from flipscale.fit import forecast_groups
+    from flipscale.fitting import forecast_groups
 
     table = _table(args)
     if not args.x or not args.y:
@@ -167,8 +167,8 @@ def _of_table(args: argparse.Namespace) -> "list[Forecast]":
 
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
     """The runs that --forecast names: one by its columns, or one for each row of a table."""
-    from flipscale.collect import is_table, read_table
-    from flipscale.fit import column
+    from flipscale.collecting import is_table, read_table
+    from flipscale.fitting import column
 
     points: list[dict[str, float]] = []
     for text in args.forecast:
@@ -185,12 +185,12 @@ def _points(args: argparse.Namespace) -> list[dict[str, float]]:
 
 def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast]":
     """A forecast for each group of the study's axes that `at` leaves open, at the cost of the run that it names."""
-    from flipscale.collect import axis_values, is_setting
+    from flipscale.collecting import axis_values, is_setting
     from flipscale.errors import ResultsError
-    from flipscale.fit import forecast as forecast_one
-    from flipscale.fit import group_name, in_groups
-    from flipscale.fit.of_study import groups_of, model_sizes, variables_of, variables_of_run
-    from flipscale.plan import plan_at
+    from flipscale.fitting import forecast as forecast_one
+    from flipscale.fitting import group_name, in_groups
+    from flipscale.fitting.of_study import groups_of, model_sizes, variables_of, variables_of_run
+    from flipscale.planning import plan_at
     from flipscale.study.expression import plain_value
 
     opened, of_study, y = _results(args)
@@ -218,7 +218,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
 def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tuple[tuple[Fit, ...], dict[str, str]]":
     """The fits that the options ask for, by columns of a table."""
     from flipscale.errors import ResultsError
-    from flipscale.fit import fit_groups, group_name, in_groups, isoflop
+    from flipscale.fitting import fit_groups, group_name, in_groups, isoflop
 
     if not args.x or not y:
         raise _needs_columns(args.source, table)
@@ -249,10 +249,10 @@ def _needs_columns(source: str, table: "pd.DataFrame") -> FlipscaleError:
 
 def _results(args: argparse.Namespace) -> "tuple[OpenStudy, StudyResults, str]":
     """The study, its results, and which score is meant."""
-    from flipscale.compare import pick_score
-    from flipscale.fit import where
-    from flipscale.workflow.opened import open_study
+    from flipscale.comparing import pick_score
+    from flipscale.fitting import where
     from flipscale.workflow.results import study_results
+    from flipscale.workflow.study import open_study
 
     opened = open_study(args.source, workspace_of(args))
     found = study_results(opened)
@@ -261,14 +261,14 @@ def _results(args: argparse.Namespace) -> "tuple[OpenStudy, StudyResults, str]":
 
 
 def _table(args: argparse.Namespace) -> "pd.DataFrame":
-    from flipscale.collect import read_table
-    from flipscale.fit import where
+    from flipscale.collecting import read_table
+    from flipscale.fitting import where
 
     return where(read_table(Path(args.source)), args.where)
 
 
 def _options(args: argparse.Namespace) -> "Options":
-    from flipscale.fit import Options
+    from flipscale.fitting import Options
 
     edges = [_number("--bins", text) for text in args.bins.split(",")]
     if min(edges) <= 0 or (len(edges) == 1 and edges[0] % 1) or (args.delta is not None and not args.delta > 0):

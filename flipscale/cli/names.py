@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flipscale.errors import FlipscaleError, nearest
 from flipscale.run import Asked, RunFolder
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 from flipscale.workspace import Workspace
 
 MOST_LISTED = 5
@@ -19,7 +19,7 @@ def run_folder(workspace: Workspace, name: str) -> RunFolder:
 
 def asked_of(workspace: Workspace, name: str) -> Asked:
     """The request for a run: from its folder, or from the plan of any study that was submitted or planned here."""
-    from flipscale.workflow.known import read_plan
+    from flipscale.workflow.submitted_plans import read_plan
 
     known: dict[str, Asked] = {}
     damaged: dict[str, FlipscaleError] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from flipscale.cli.arguments import add_results, add_study, open_study_of
 from flipscale.cli.output import terminal_width
 from flipscale.errors import FlipscaleError
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 
 
 def next_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""How the command line prints data; its messages go through `flipscale.workflow.talk`."""
+"""How the command line prints data; its messages go through `flipscale.workflow.messages`."""
 
 import json
 import shutil

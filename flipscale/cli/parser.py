@@ -12,11 +12,11 @@ from flipscale.cli import (
     laws,
     next_runs,
     probe,
+    run,
     storage,
     studies,
     tables,
     training,
-    whole,
 )
 from flipscale.errors import did_you_mean, nearest
 
@@ -33,7 +33,7 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
         (probe.probe, probe.probe_arguments),
     ),
     "its runs": (
-        (whole.run, whole.run_arguments),
+        (run.run, run.run_arguments),
         (jobs.submit, jobs.submit_arguments),
         (jobs.status, jobs.status_arguments),
         (jobs.watch, jobs.watch_arguments),

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of
 from flipscale.cli.jobs import add_launcher, launcher_of
 from flipscale.cli.output import print_json, print_table
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
-    from flipscale.workflow.opened import OpenStudy
     from flipscale.workflow.probed import TimedShape
+    from flipscale.workflow.study import OpenStudy
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from flipscale.cli.arguments import add_json, add_results, add_study, open_study
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
 from flipscale.words import count, memory
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
     from flipscale.storage import Cleared, Merged, StudyRuns
@@ -105,7 +105,7 @@ def gc(args: argparse.Namespace) -> int:
     It also says what takes space.
     """
     from flipscale.storage import find_unneeded, remove_unneeded, usage
-    from flipscale.workflow.known import known_studies
+    from flipscale.workflow.submitted_plans import known_studies
 
     taken = usage(args.results)
     say(f"{args.results} holds {', '.join(f'{memory(size)} of {kind}' for kind, size in taken.items()) or 'nothing'}")

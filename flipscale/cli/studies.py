@@ -10,12 +10,12 @@ from flipscale.cli.arguments import add_json, add_results, add_site, open_study_
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
 from flipscale.words import device_hours, hours_or_seconds, rounded
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
-    from flipscale.plan import Plan, Run
+    from flipscale.planning import Plan, Run
     from flipscale.workflow.machine_health import Diagnosis
-    from flipscale.workflow.opened import OpenStudy
+    from flipscale.workflow.study import OpenStudy
 
 
 _COSTS = ("params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device")
@@ -78,7 +78,7 @@ def plan(args: argparse.Namespace) -> int:
     from flipscale.code import code_changes
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
-    from flipscale.workflow.opened import cost_in_words, say_warnings, write_plan
+    from flipscale.workflow.study import cost_in_words, say_warnings, write_plan
     from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
 

@@ -9,7 +9,7 @@ from flipscale.cli.arguments import add_json, add_plots, add_results, add_site, 
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
 from flipscale.words import count
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
     from flipscale.workflow.collected import Tracking
@@ -113,7 +113,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(args: argparse.Namespace) -> int:
     """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
-    from flipscale.collect import baseline_of
+    from flipscale.collecting import baseline_of
     from flipscale.export import exported
     from flipscale.run import replacing
     from flipscale.workflow.results import study_results

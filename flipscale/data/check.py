@@ -24,7 +24,7 @@ from flipscale.data.weights import check_weights
 from flipscale.errors import DataError, FlipscaleError, InputsError
 from flipscale.identity import labelled_set, scored_sets, stage, trains
 from flipscale.kinds import Path_
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.settings import (
     CaptionSet,
     CommandSet,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from flipscale.errors import LaunchError
 from flipscale.launch.local.launcher import slots_for
 from flipscale.launch.states import run_folder
-from flipscale.plan import Plan, Run
+from flipscale.planning import Plan, Run
 from flipscale.words import count, duration
 
 

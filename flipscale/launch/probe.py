@@ -13,7 +13,7 @@ from flipscale.identity import is_evaluated, scored, stage
 from flipscale.launch.launcher import Launcher
 from flipscale.launch.states import run_folder
 from flipscale.launch.submit import Submission, submit
-from flipscale.plan import Plan, Run
+from flipscale.planning import Plan, Run
 from flipscale.run import Probe, RunFolder, probes_in, write_probe
 from flipscale.settings import JsonObject, Settings
 from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape

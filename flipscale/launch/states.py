@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flipscale.launch.launcher import JobState, launcher_named
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import Job, RunFolder, State
 
 

@@ -15,7 +15,7 @@ from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.states import RunState, StateReader, run_folder, states
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import (
     WEIGHTS_FILE,
     Asked,

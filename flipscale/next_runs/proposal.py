@@ -8,12 +8,12 @@ import numpy as np
 import yaml
 
 from flipscale.cell import setting_words
-from flipscale.collect import is_setting, setting_value
-from flipscale.fit.of_study import variables_of_run
+from flipscale.collecting import is_setting, setting_value
+from flipscale.fitting.of_study import variables_of_run
 from flipscale.kinds import Compute
 from flipscale.next_runs.choice import Candidate, Quantity, choose
 from flipscale.next_runs.quantities import Question
-from flipscale.plan import Plan, Run, plan
+from flipscale.planning import Plan, Run, plan
 from flipscale.settings import Settings, plain
 from flipscale.study import Axis, Study, cells
 from flipscale.tables import Part, PrintedTable

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.compare import Curve, Estimate, JudgedClaim, StudyClaims
+from flipscale.comparing import Curve, Estimate, JudgedClaim, StudyClaims
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit import Fit, Forecast
+from flipscale.fitting import Fit, Forecast
 from flipscale.next_runs.choice import Quantity
 from flipscale.stats import Array, Design, Moments
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.fit import Forecast, Graded
+from flipscale.fitting import Forecast, Graded
 from flipscale.tables import Part, PrintedTable
 from flipscale.words import percent, short
 

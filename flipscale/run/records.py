@@ -13,7 +13,7 @@ from flipscale.errors import RunFolderError, printable
 from flipscale.guard import Names
 from flipscale.identity import RECIPE
 from flipscale.kinds import By, Integer, OrElse
-from flipscale.plan import Run, Trunk
+from flipscale.planning import Run, Trunk
 from flipscale.settings import JsonObject, KeepWeights, Resources, ResourcesRead, Settings, plain
 from flipscale.study.settings import read_settings
 

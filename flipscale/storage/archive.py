@@ -28,7 +28,7 @@ from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE, run_id
 from flipscale.plain_files import open_plain, read_bytes
-from flipscale.plan import Plan
+from flipscale.planning import Plan
 from flipscale.run import (
     ARCHIVED_FILES,
     RunFolder,

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipscale.collect import SETTING_COLUMNS
+from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import RunFolderError
 from flipscale.run import RunFolder
 from flipscale.scores import is_score

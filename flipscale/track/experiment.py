@@ -43,7 +43,7 @@ from requests.exceptions import RequestException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from flipscale.collect import read_curves, read_results
+from flipscale.collecting import read_curves, read_results
 from flipscale.errors import FlipscaleError, missing_package
 from flipscale.guard import plain_file
 from flipscale.run import WEIGHTS_FILE

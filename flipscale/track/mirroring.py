@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.collect.collecting import file_stamp
+from flipscale.collecting.run_folders import file_stamp
 from flipscale.plain_files import or_none, read_json
 from flipscale.run import write_json
 from flipscale.track.address import is_server

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import SETTING_COLUMNS
+from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import FlipscaleError
 
 TRACKERS: dict[str, dict[str, Any]] = {

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from flipscale.cell import arm_words, read_cell, run_words, write_cell
-from flipscale.collect import COLUMNS, SETTING_COLUMNS, setting_value
+from flipscale.collecting import COLUMNS, SETTING_COLUMNS, setting_value
 from flipscale.identity import RECIPE
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.scores import is_score
 from flipscale.track.source import MirrorSource
 

@@ -3,10 +3,10 @@
 A step returns its result and reports progress on stderr. Nothing is exported here, as planning loads little and drawing
 loads much: import from the module.
 
-opened.py    a study together with its file and the place of its results
+study.py     a study together with its file and the place of its results
 plans.py     its plan on disk, and which of its runs are here
 owner.py     the study that a results folder belongs to
-known.py     the studies that a results folder knows
+submitted_plans.py  the studies that a results folder knows
 power.py     the effect that a study's seeds will detect
 probed.py    a probe of a study
 submitted.py from the plan to finished runs
@@ -22,6 +22,6 @@ proposed.py  what to run next
 accounts.py  the hours spent
 machine_health.py   what this machine has and lacks
 verbs.py     each of them as a function of a study: `from flipscale import plan, fit`
-whole.py     all of it: run_study
-talk.py      messages of the steps
+run.py       all of it: run_study
+messages.py  messages of the steps
 """

@@ -8,8 +8,8 @@ from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
 from flipscale.plain_files import read_json
 from flipscale.run import Asked, PlanFile, RunFolder, probes_in
 from flipscale.settings import plain
-from flipscale.workflow.opened import open_study
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
+from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace
 
 

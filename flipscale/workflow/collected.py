@@ -8,15 +8,15 @@ from pathlib import Path
 
 from flipscale import track
 from flipscale.code import code_changes
-from flipscale.collect import Collected, setting_value
-from flipscale.collect import collect as collect_runs
+from flipscale.collecting import Collected, setting_value
+from flipscale.collecting import collect as collect_runs
 from flipscale.errors import FlipscaleError
 from flipscale.identity import show_setting
 from flipscale.words import count
-from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.plans import finished_here, ids_in_table, write_plan_file
-from flipscale.workflow.talk import Steps, say
+from flipscale.workflow.study import OpenStudy
 from flipscale.workflow.to_score import say_other_data
 from flipscale.workspace import StudyFiles
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flipscale.collect import chance_level, hits_of
-from flipscale.compare import (
+from flipscale.collecting import chance_level, hits_of
+from flipscale.comparing import (
     Comparison,
     ScoredBy,
     comparison_json,
@@ -16,14 +16,14 @@ from flipscale.compare import (
     with_guessing,
     with_images,
 )
-from flipscale.compare import compare_study as compare_arms
+from flipscale.comparing import compare_study as compare_arms
 from flipscale.errors import RunFolderError
 from flipscale.plain_files import read_json
 from flipscale.run import RunFolder, standing_scores
 from flipscale.scores import set_and_score
 from flipscale.study.named_sets import members
-from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.results import study_results, write_analysis
+from flipscale.workflow.study import OpenStudy
 
 
 def scored_by(studies: Sequence[OpenStudy], score: str) -> tuple[ScoredBy, ...]:

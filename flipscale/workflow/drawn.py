@@ -3,15 +3,15 @@
 import contextlib
 from pathlib import Path
 
-from flipscale.collect import baseline_of, read_curves
-from flipscale.compare import judge_study, measured_scores, pick_score
+from flipscale.collecting import baseline_of, read_curves
+from flipscale.comparing import judge_study, measured_scores, pick_score
 from flipscale.errors import ResultsError
-from flipscale.plot import Plotted, figure_data, plot_all, read_references
-from flipscale.report import Report, write_report
+from flipscale.plotting import Plotted, figure_data, plot_all, read_references
+from flipscale.reporting import Report, write_report
 from flipscale.words import count
-from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.results import study_results
-from flipscale.workflow.talk import Steps, say
+from flipscale.workflow.study import OpenStudy
 
 
 def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:

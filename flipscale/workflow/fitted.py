@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from flipscale.compare import pick_score
+from flipscale.comparing import pick_score
 from flipscale.errors import ResultsError
-from flipscale.fit.of_study import StudyFits
-from flipscale.fit.of_study import fit_study as fit_results
+from flipscale.fitting.of_study import StudyFits
+from flipscale.fitting.of_study import fit_study as fit_results
 from flipscale.words import count
-from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.messages import Steps
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
-from flipscale.workflow.talk import Steps
+from flipscale.workflow.study import OpenStudy
 
 
 def fit_study(opened: OpenStudy) -> Path | None:

@@ -10,8 +10,8 @@ from flipscale.errors import FlipscaleError
 from flipscale.launch import StudyProgress
 from flipscale.run import State
 from flipscale.workflow.collected import mirror_source
-from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
+from flipscale.workflow.study import OpenStudy
 
 if TYPE_CHECKING:
     from flipscale.track.live import LiveCurves

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flipscale.plain_files import or_none, read_bytes, read_text
-from flipscale.plan import Plan
+from flipscale.planning import Plan
 from flipscale.run import as_json, replacing
 from flipscale.workspace import StudyFiles, Workspace
 

@@ -2,8 +2,8 @@
 
 from flipscale.errors import ResultsError
 from flipscale.sensitivity import PlannedSensitivity, planned_pairs, planned_words, unknown_words
-from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
+from flipscale.workflow.study import OpenStudy
 
 
 def say_power(opened: OpenStudy) -> None:
@@ -15,8 +15,8 @@ def say_power(opened: OpenStudy) -> None:
 
 def _by_results(opened: OpenStudy) -> PlannedSensitivity | None:
     """Kept apart because it loads pandas and all of compare."""
-    from flipscale.collect import read_results
-    from flipscale.compare import planned_sensitivity
+    from flipscale.collecting import read_results
+    from flipscale.comparing import planned_sensitivity
 
     try:
         results = read_results(opened.files.results)

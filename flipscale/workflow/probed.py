@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from flipscale import launch
 from flipscale.identity import stage
 from flipscale.launch import Launcher, Submission
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import State, read_timings
 from flipscale.timing import EvaluationTime, StepTime, evaluation_shape, step_shape
-from flipscale.workflow.opened import OpenStudy, cost_in_words, write_plan
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
+from flipscale.workflow.study import OpenStudy, cost_in_words, write_plan
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,24 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import axis_values, is_setting
-from flipscale.compare import Comparison, Verdict, pick_score
-from flipscale.compare.columns import settings_named
+from flipscale.collecting import axis_values, is_setting
+from flipscale.comparing import Comparison, Verdict, pick_score
+from flipscale.comparing.columns import settings_named
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit import Fit, allocate, column, forecast, graded, group_name, in_groups, isoflop
-from flipscale.fit import fit as fit_law
-from flipscale.fit.best import has_budgets
-from flipscale.fit.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of, variables_of_run
+from flipscale.fitting import Fit, allocate, column, forecast, graded, group_name, in_groups, isoflop
+from flipscale.fitting import fit as fit_law
+from flipscale.fitting.best import has_budgets
+from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of, variables_of_run
 from flipscale.next_runs import Proposal, Rung, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
-from flipscale.plan import plan_at
+from flipscale.planning import plan_at
 from flipscale.run import read_timings
 from flipscale.scores import lower_is_better
 from flipscale.settings import Settings
 from flipscale.study.expression import plain_value
 from flipscale.workflow.compared import compare_study
-from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.results import study_results
+from flipscale.workflow.study import OpenStudy
 
 HOW = "write 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of SETTING=VALUE,...', or the name of a claim"
 

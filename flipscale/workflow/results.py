@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import read_results
+from flipscale.collecting import read_results
 from flipscale.errors import ResultsError
 from flipscale.plain_files import or_none, parsed, read_json, read_text
 from flipscale.run import as_json, replacing, write_json
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
-from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.messages import say
 from flipscale.workflow.plans import finished_here
-from flipscale.workflow.talk import say
+from flipscale.workflow.study import OpenStudy
 
 NAMED = 3
 """The most missing runs that a message names."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from flipscale import launch
 from flipscale.code import CodeChanges
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
-from flipscale.plan import Run, check_memory, far_too_large
+from flipscale.planning import Run, check_memory, far_too_large
 from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count
-from flipscale.workflow.opened import OpenStudy, cost_in_words, say_warnings, write_plan
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
+from flipscale.workflow.study import OpenStudy, cost_in_words, say_warnings, write_plan
 from flipscale.workflow.to_score import say_to_score, to_score
 
 if TYPE_CHECKING:

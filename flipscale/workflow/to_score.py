@@ -9,12 +9,12 @@ from statistics import median
 from flipscale.cost import scored_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import measures, scored, scored_sets, stage, trains
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import RunFolder, lacks_weights, read_scores, read_timings, set_of, unmeasured
 from flipscale.timing import Timings, evaluation_shape
 from flipscale.words import count, duration
-from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.talk import say
+from flipscale.workflow.messages import say
+from flipscale.workflow.study import OpenStudy
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from flipscale.collect import HitsOfRun, hits_of
-from flipscale.compare import (
+from flipscale.collecting import HitsOfRun, hits_of
+from flipscale.comparing import (
     RunsOfStudy,
     StudyPair,
     compare_runs,
@@ -16,8 +16,8 @@ from flipscale.compare import (
     with_hits,
 )
 from flipscale.workflow.compared import scored_by
-from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
+from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
 
 StudyFile = str | Path

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from flipscale.launch import Launcher, launcher_named
 from flipscale.launch.local import LocalLauncher
-from flipscale.plan import Plan
+from flipscale.planning import Plan
 from flipscale.study import Study
-from flipscale.workflow.opened import OpenStudy, open_study
+from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flipscale.compare import Comparison
-    from flipscale.fit.of_study import StudyFits
+    from flipscale.comparing import Comparison
+    from flipscale.fitting.of_study import StudyFits
     from flipscale.launch import StudyProgress
-    from flipscale.plot import Plotted
+    from flipscale.plotting import Plotted
 
 AnyStudy = str | os.PathLike[str] | Study
 """A study: its YAML file, or what `read_study` made of it."""
@@ -95,7 +95,7 @@ def results(study: AnyStudy, root: str | os.PathLike[str] | None = None) -> "pd.
 
     Raises ResultsError where no run has finished.
     """
-    from flipscale.collect import results as table_of
+    from flipscale.collecting import results as table_of
     from flipscale.workflow.results import study_results
 
     if isinstance(study, Study) or Path(study).suffix in (".yaml", ".yml"):
@@ -113,9 +113,9 @@ def fit(study: AnyStudy, workspace: Workspace | None = None, *, law: str | None 
 
     law: its name (docs/fits.md); by the kind of score if left out. Raises ResultsError where nothing can be fitted.
     """
-    from flipscale.compare import pick_score
-    from flipscale.compare.columns import settings_named
-    from flipscale.fit.of_study import fit_study
+    from flipscale.comparing import pick_score
+    from flipscale.comparing.columns import settings_named
+    from flipscale.fitting.of_study import fit_study
     from flipscale.workflow.fitted import write_fits
     from flipscale.workflow.results import study_results
 
@@ -131,7 +131,7 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
     """Compare the arms of a study with its baseline, and write comparison.json and comparison.md.
 
         comparison = flipscale.compare("studies/quickstart.yaml")
-        print(flipscale.compare.comparison_text(comparison))
+        print(flipscale.comparing.comparison_text(comparison))
 
     score: the study's own if left out. Raises ResultsError where the results allow no comparison.
     """

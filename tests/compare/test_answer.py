@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.compare import Comparison, compare, comparison_markdown, comparison_text, screen
+from flipscale.comparing import Comparison, compare, comparison_markdown, comparison_text, screen
 from flipscale.tables import Listing, Part, PrintedTable, as_html, as_markdown, as_text
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.compare import Effect, compare_table
-from flipscale.compare.comparison import Claim
-from flipscale.compare.estimates import corrected, drawn, finding, ratio_of
+from flipscale.comparing import Effect, compare_table
+from flipscale.comparing.comparison import Claim
+from flipscale.comparing.estimates import corrected, drawn, finding, ratio_of
 
 
 def law(cost: float) -> float:

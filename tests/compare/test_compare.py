@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from flipscale.compare import (
+from flipscale.comparing import (
     compare,
     compare_table,
     comparison_json,
     comparison_text,
     varying_axes,
 )
-from flipscale.compare.estimates import Miss
+from flipscale.comparing.estimates import Miss
 from flipscale.errors import ResultsError
 from flipscale.words import short
 

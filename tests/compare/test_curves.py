@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from flipscale.compare import Effect, compare, compare_table, comparison_json
-from flipscale.compare.curves import LEVELS, first_reach, read_line
-from flipscale.compare.estimates import Miss
+from flipscale.comparing import Effect, compare, compare_table, comparison_json
+from flipscale.comparing.curves import LEVELS, first_reach, read_line
+from flipscale.comparing.estimates import Miss
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.collect import HitsOfRun
-from flipscale.compare import (
+from flipscale.collecting import HitsOfRun
+from flipscale.comparing import (
     Comparison,
     Effect,
     Pair,
@@ -17,7 +17,7 @@ from flipscale.compare import (
     with_guessing,
     with_images,
 )
-from flipscale.compare.estimates import finding
+from flipscale.comparing.estimates import finding
 
 FASHION = Path(__file__).parents[1] / "recipe_1" / "fashion.csv"
 BASE = "model=ViT-w48d3-4, data_size=60k, samples=32k"

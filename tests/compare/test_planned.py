@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flipscale.compare import compare_study, planned_sensitivity
-from flipscale.plan import plan
+from flipscale.comparing import compare_study, planned_sensitivity
+from flipscale.planning import plan
 from flipscale.study import read_study
-from flipscale.workflow.opened import open_study
 from flipscale.workflow.power import say_power
+from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def test_a_plan_promises_what_the_comparison_of_its_runs_says() -> None:
 
 def test_plan_reads_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
-    monkeypatch.setattr("flipscale.compare.curves.two_lines", None)
+    monkeypatch.setattr("flipscale.comparing.curves.two_lines", None)
     assert planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv")) is not None
 
 

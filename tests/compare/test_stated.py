@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from flipscale.collect import read_results
-from flipscale.compare import JudgedClaim, StudyClaims, Verdict, claim_count, compare, judge_claims, judge_study
-from flipscale.compare.as_json import claims_json
-from flipscale.compare.curves import curves_of
-from flipscale.compare.estimates import Estimate, ends_of
-from flipscale.compare.of_study import compare_study
-from flipscale.compare.points import Point
-from flipscale.plan import plan
+from flipscale.collecting import read_results
+from flipscale.comparing import JudgedClaim, StudyClaims, Verdict, claim_count, compare, judge_claims, judge_study
+from flipscale.comparing.as_json import claims_json
+from flipscale.comparing.curves import curves_of
+from flipscale.comparing.estimates import Estimate, ends_of
+from flipscale.comparing.of_study import compare_study
+from flipscale.comparing.points import Point
+from flipscale.planning import plan
 from flipscale.stats import holm
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
 

@@ -9,9 +9,9 @@ import pytest
 
 import flipscale
 from flipscale.cli import main
-from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
+from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.study import read_study
 from flipscale.workspace import Workspace
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.compare.columns import settings_named
-from flipscale.fit import Options, fit_groups, fit_json, isoflop, law_screen, next_rung
-from flipscale.fit.of_study import StudyFits
+from flipscale.comparing.columns import settings_named
+from flipscale.fitting import Options, fit_groups, fit_json, isoflop, law_screen, next_rung
+from flipscale.fitting.of_study import StudyFits
 from flipscale.words import rounded
 
 RESULTS = Path(__file__).parents[2] / "results"

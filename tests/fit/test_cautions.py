@@ -8,8 +8,8 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.errors import ResultsError
-from flipscale.fit import LAWS, Options, fit, fit_text
-from flipscale.fit.record import checklist, notes
+from flipscale.fitting import LAWS, Options, fit, fit_text
+from flipscale.fitting.record import checklist, notes
 
 POINT_ONLY = Options(draws=0, starts=6)
 

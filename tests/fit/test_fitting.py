@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fit import Options, fit, fit_groups, fit_json, fit_text, frontier, isoflop
-from flipscale.fit.best import bins_of, budgets_of, evened, has_budgets, is_isoflop, on_frontier
-from flipscale.fit.record import checklist
-from flipscale.fit.rows import column
-from flipscale.fit.search import Problem, solve
-from flipscale.fit.uncertainty import interval, resamples, stretch
+from flipscale.fitting import Options, fit, fit_groups, fit_json, fit_text, frontier, isoflop
+from flipscale.fitting.best import bins_of, budgets_of, evened, has_budgets, is_isoflop, on_frontier
+from flipscale.fitting.record import checklist
+from flipscale.fitting.rows import column
+from flipscale.fitting.search import Problem, solve
+from flipscale.fitting.uncertainty import interval, resamples, stretch
 
 POINT_ONLY = Options(draws=0, starts=6)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fit import LAWS, Options, fit, law_named
+from flipscale.fitting import LAWS, Options, fit, law_named
 from flipscale.stats import Array
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fit.of_study import fit_study, model_sizes
+from flipscale.fitting.of_study import fit_study, model_sizes
 
 
 def test_no_law_is_fitted_to_a_score_without_an_upper_end() -> None:

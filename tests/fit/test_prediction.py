@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fit import (
+from flipscale.fitting import (
     Doubt,
     Grade,
     Options,

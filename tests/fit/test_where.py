@@ -12,7 +12,7 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.errors import ResultsError
-from flipscale.fit import where
+from flipscale.fitting import where
 
 TABLE = pd.DataFrame(
     {"set": ["c4", "c4", "rw", "pile", None], "N": [1e6, 4e8, 8e8, 2e9, 4e9], "D": [1.0, 2, 3, 4, np.nan]}

@@ -22,7 +22,7 @@ from flipscale.data import shards
 from flipscale.data.check import Checked, check
 from flipscale.data.shards import SCHEMES
 from flipscale.data.weights import pretrained_tags
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.settings import NORMALIZATIONS
 from flipscale.study import read_study
 

@@ -18,7 +18,7 @@ import pytest
 from flipscale.launch import states
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.stall import is_stopped
-from flipscale.plan import Run, plan
+from flipscale.planning import Run, plan
 from flipscale.run import Asked, RunFolder, State, is_alive
 from flipscale.settings import Resources
 from flipscale.study import read_study

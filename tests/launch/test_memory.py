@@ -12,7 +12,7 @@ from flipscale.launch.memory import PROGRAM, PROGRAM_WITH_CUDA, host_memory
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.launch.slurm.batch import script_of
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import Asked, RunFolder
 from tests.launch.real import runs_of
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, resources_after, since_given_up
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.run import Asked, FailedAttempt, FailureKind
 from flipscale.settings import Resources
 from flipscale.study import read_study

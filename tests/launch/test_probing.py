@@ -10,7 +10,7 @@ from flipscale.launch.local import LocalLauncher
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.run import RunFolder, State, read_probe
 from flipscale.study import read_study
 from tests.launch.test_launch import Recorder

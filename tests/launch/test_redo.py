@@ -10,7 +10,7 @@ import pytest
 from flipscale.code import CodeToday
 from flipscale.errors import LaunchError
 from flipscale.launch import JobState, Redo, Request, Submission, preview, states, submit
-from flipscale.plan import Run
+from flipscale.planning import Run
 from flipscale.run import Asked, CodeIdentity, Job, Result, RunFolder, State
 from flipscale.settings import Resources
 from flipscale.workspace import Workspace

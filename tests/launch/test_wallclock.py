@@ -9,7 +9,7 @@ import pytest
 from flipscale.cli import main
 from flipscale.launch import WallClock, wall_clock, watch
 from flipscale.launch.order import clock_seconds
-from flipscale.plan import Plan, Run
+from flipscale.planning import Plan, Run
 from flipscale.run import RunFolder
 from flipscale.settings import Budget, Resources
 from flipscale.timing import RunTime, TimingPlace

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.launch.local.launcher import LocalQueue
-from flipscale.report import Report, write_report
+from flipscale.reporting import Report, write_report
 from tests.commands import flipscale
 from tests.patience import wait_until
 from tests.report.synthetic import write_study

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collect import COLUMN_DTYPES, COLUMNS, SETTING_COLUMNS, setting_value
-from flipscale.plan import Plan, Run, plan
+from flipscale.collecting import COLUMN_DTYPES, COLUMNS, SETTING_COLUMNS, setting_value
+from flipscale.planning import Plan, Run, plan
 from flipscale.study import Study, read_study
 
 STUDY = """\

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.compare import answer_table
+from flipscale.comparing import answer_table
 from flipscale.errors import ResultsError
-from flipscale.plan import plan
-from flipscale.report import Report, gather, page, write_report
+from flipscale.planning import plan
+from flipscale.reporting import Report, gather, page, write_report
 from flipscale.run import State
 from flipscale.study import read_study
 from tests.commands import flipscale

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from flipscale.cli import main
-from flipscale.collect import read_results
-from flipscale.compare import compare, comparison_json, comparison_markdown, comparison_text
-from flipscale.plan import Plan, plan
-from flipscale.plot import figure_data, plot_all
-from flipscale.report import write_report
-from flipscale.report.charts import chart_data
+from flipscale.collecting import read_results
+from flipscale.comparing import compare, comparison_json, comparison_markdown, comparison_text
+from flipscale.planning import Plan, plan
+from flipscale.plotting import figure_data, plot_all
+from flipscale.reporting import write_report
+from flipscale.reporting.charts import chart_data
 from flipscale.study import Study, read_study
 from tests.commands import flipscale, train
 from tests.report.synthetic import SCORES, write_results

@@ -25,7 +25,7 @@ from flipscale.storage import MergeOutcome, merge, write_archive
 from flipscale.storage.archive import ARCHIVE_SCHEMA, CONTENTS
 from flipscale.storage.merge import STAGING
 from flipscale.timing import Timings
-from flipscale.workflow.opened import open_study
+from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace
 from tests.storage.conftest import Results
 from tests.test_timing import evaluation_time, step_time

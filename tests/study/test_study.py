@@ -13,9 +13,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import flipscale.study
-from flipscale import collect
+from flipscale import collecting
 from flipscale.errors import StudyError
-from flipscale.plan import plan, plan_at
+from flipscale.planning import plan, plan_at
 from flipscale.settings import Budget, Shapes, plain
 from flipscale.study import SETTINGS, cells, grid, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
@@ -629,13 +629,13 @@ def test_template_needs_no_download():
 
 def test_settings_are_columns_of_the_results():
     # An evaluation is not a number to plot; its scores are.
-    assert [*collect.SETTING_COLUMNS, "evaluation"] == list(SETTINGS)
+    assert [*collecting.SETTING_COLUMNS, "evaluation"] == list(SETTINGS)
 
 
 def test_figures_are_those_that_can_be_drawn():
-    from flipscale import plot
+    from flipscale import plotting
 
-    assert list(FIGURE_NAMES) == list(plot.FIGURES)
+    assert list(FIGURE_NAMES) == list(plotting.FIGURES)
 
 
 def test_weights_kept_are_all_those_at_the_end_of_a_line_or_none(read):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flipscale.identity import stage
-from flipscale.plan import plan
+from flipscale.planning import plan
 from flipscale.run import Asked, Probe, RunFolder, State, cpu_name, read_timings, write_probe
 from flipscale.settings import Resources, plain
 from flipscale.study import read_study

@@ -14,7 +14,7 @@ from PIL import Image
 
 import flipscale.train.sources
 import flipscale.train.trainers.builtin.pretrain
-from flipscale.collect import hits_of
+from flipscale.collecting import hits_of
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.identity import RECIPE
 from flipscale.run import Asked, FailureKind, RunFolder, State, birth, write_json

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flipscale.collect.rows import row_of
-from flipscale.plan import Plan, Run, plan
+from flipscale.collecting.rows import row_of
+from flipscale.planning import Plan, Run, plan
 from flipscale.run import TRUNK_FILE, Asked, RunFolder
 from flipscale.study import read_study
 from flipscale.train import train

@@ -1,0 +1,72 @@
+"""One row per finished run: run folders in, results.csv and curves.parquet out.
+
+    results.csv      one row per finished run, in the order of the plan; its columns are COLUMNS, missing ones empty
+    curves.parquet   every point of every finished run's metrics.jsonl: id, step, samples, seconds, metric, value, time
+
+The same run folders give byte-identical files, whether all are read or only those that have changed since the last
+time: nothing here reads a clock, and floats are written as their shortest decimal that reads back the same. A folder
+that cannot be read is left out by name, never in silence.
+
+run_folders.py bringing both up to date
+columns.py     the columns of results.csv
+rows.py        the row of a run folder
+curves.py      the points of a run folder, and curves.parquet
+tables.py      the tables as DataFrames
+hits.py        which test items each run got right
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from flipscale.collecting.columns import (
+    COLUMN_DTYPES,
+    COLUMNS,
+    MOST_NUMBER,
+    SETTING_COLUMNS,
+    Column,
+    ColumnKind,
+    axis_values,
+    baseline_of,
+    columns_as_markdown,
+    is_setting,
+    is_table,
+    setting_value,
+)
+from flipscale.collecting.run_folders import Collected, collect
+
+if TYPE_CHECKING:
+    from flipscale.collecting.hits import HitsFound, HitsOfRun, hits_of
+    from flipscale.collecting.tables import chance_level, read_curves, read_results, read_table, results
+
+__all__ = [
+    "COLUMNS",
+    "COLUMN_DTYPES",
+    "MOST_NUMBER",
+    "SETTING_COLUMNS",
+    "Collected",
+    "Column",
+    "ColumnKind",
+    "HitsFound",
+    "HitsOfRun",
+    "axis_values",
+    "baseline_of",
+    "chance_level",
+    "collect",
+    "columns_as_markdown",
+    "hits_of",
+    "is_setting",
+    "is_table",
+    "read_curves",
+    "read_results",
+    "read_table",
+    "results",
+    "setting_value",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Tables load on first use: pandas takes longer to import than 10,000 unchanged folders to look at."""
+    tables = ("chance_level", "read_curves", "read_results", "read_table", "results")
+    if name not in ("HitsFound", "HitsOfRun", "hits_of", *tables):
+        raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"flipscale.collecting.{'tables' if name in tables else 'hits'}"), name)

@@ -1,0 +1,274 @@
+"""The tables as DataFrames, as the stages after collect receive them."""
+
+import csv
+import math
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flipscale.cell import read_cell
+from flipscale.collecting.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, TRUNK_COLUMNS, ColumnKind
+from flipscale.collecting.curves import CURVES_SCHEMA
+from flipscale.errors import DamagedFile, ResultsError, printable
+from flipscale.guard import is_name
+from flipscale.plain_files import open_plain
+from flipscale.scores import is_fraction, is_own_score, is_score
+from flipscale.study import read_study
+from flipscale.workspace import RESULTS_TABLE, Workspace, usual_results
+
+
+def results(study: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """The table of a study, one row per finished run, by the study's file or by the folder or file of its results.
+
+        flipscale.results("studies/quickstart.yaml")
+        flipscale.results("results/quickstart")
+
+    `root` is the results root of a study's file; by default FLIPSCALE_RESULTS or results/. The columns are COLUMNS, and
+    missing values are missing. Raises ResultsError where nothing was collected yet.
+    """
+    path = Path(study)
+    if path.suffix in (".yaml", ".yml"):
+        path = Workspace(Path(root) if root else usual_results()).study(read_study(path).name).folder
+    return read_results(path / RESULTS_TABLE if path.suffix != ".csv" else path)
+
+
+_AMOUNTS = {name for name, column in COLUMNS.items() if column.unit in ("s", "h", "1/s", "FLOPs")}
+"""Columns of what was spent, which is never below 0."""
+
+LARGEST_TABLE = 2**30
+"""Bytes of a table of a million runs. Reading a larger file would take all memory, or hours if it is sparse."""
+
+
+MOST_LINE_CHARACTERS = 2**20
+"""The most characters of a line of a table."""
+
+MAKE_AGAIN = "Make the table again with `flipscale collect`."
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""Characters that control a terminal. `collect` leaves out runs that have any."""
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """The table of results.csv with the dtypes of COLUMNS; missing values stay missing.
+
+    Missing columns are added empty; extra columns stay.
+    ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
+    number.
+    """
+    _check_size(path, "Delete it, and make it with `flipscale collect`.")
+    (_, header), *rows = _rows(path)
+    if not header:
+        raise ResultsError(f"{path}: is empty. {MAKE_AGAIN}")
+    if "id" not in header:
+        why = "has no column 'id', so it is not a table of results"
+        raise ResultsError(f"{path}:1: {'; '.join(filter(None, [why, _other_separator(header)]))}. {MAKE_AGAIN}")
+    if twice := next((name for name in header if name and header.count(name) > 1), None):
+        raise ResultsError(f"{path}:1: has two columns {twice!r}, so delete one of them.")
+    known = set()
+    for line, row in rows:
+        if len(row) != len(header):
+            why = "so it was cut off" if len(row) < len(header) else "so a comma is not in quotes, or a cell was added"
+            raise ResultsError(f"{path}:{line}: has {len(row)} of {len(header)} cells, {why}. {MAKE_AGAIN}")
+        cells = dict(zip(header, row, strict=True))
+        if not is_name(cells["id"]):
+            raise ResultsError(f"{path}:{line}: {cells['id'][:60]!r} is not the id of a run. {MAKE_AGAIN}")
+        if (key := (cells["id"], cells.get("study"))) in known:
+            raise ResultsError(f"{path}:{line}: has the run {cells['id']} again; delete the line.")
+        known.add(key)
+    lines = [line for line, _ in rows]
+    texts = dict(zip(header, zip(*(row for _, row in rows), strict=True), strict=True)) if rows else {}
+    columns: dict[str, pd.Series[Any]] = {}
+    for name in [*COLUMNS, *(name for name in header if name not in COLUMNS)]:
+        column = COLUMNS.get(name) or TRUNK_COLUMNS.get(name)
+        kind: ColumnKind = column.kind if column else "float" if is_score(name) else "str"
+        columns[name] = _parsed(path, lines, texts.get(name, ("",) * len(rows)), name, kind)
+    columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
+    return pd.DataFrame(columns)
+
+
+def chance_level(results: pd.DataFrame, score: str) -> float | None:
+    """What guessing gives for a score by the column `chance`; None where it is unknown, or differs among runs."""
+    if "chance" not in results:
+        return None
+    levels = {dict(read_cell(text)).get(score) for text in results.loc[results[score].notna(), "chance"].fillna("")}
+    return float(level) if len(levels) == 1 and (level := levels.pop()) else None
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The header and rows of a CSV file, each with the line that it ends on; lines without any cell are left out.
+
+    ResultsError where it cannot be read as CSV in UTF-8, or is not a plain file.
+    """
+    number = whole = 0
+
+    def lines(file: TextIO) -> Iterator[str]:
+        nonlocal number
+        while line := file.readline(MOST_LINE_CHARACTERS):
+            number += 1
+            if len(line) == MOST_LINE_CHARACTERS:
+                raise csv.Error(f"it has more than {MOST_LINE_CHARACTERS:,} characters")
+            if found := _CONTROL.search(line):
+                raise csv.Error("it has a NUL byte" if found[0] == "\0" else f"it has the character {found[0]!r}")
+            yield line
+
+    rows = []
+    try:
+        with os.fdopen(open_plain(path), encoding="utf-8-sig", newline="") as file:
+            for row in csv.reader(lines(file), strict=True):
+                whole = number
+                rows += [(number, row)] if row else []
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ResultsError(f"{path}: there is no such file. Make it with `flipscale collect`.") from error
+    except DamagedFile as error:
+        raise ResultsError(f"{error} {MAKE_AGAIN}") from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8, or make it again.") from error
+    except csv.Error as error:
+        # A quotation mark that is never closed takes in all the lines that follow.
+        raise ResultsError(f"{path}:{whole + 1}: is not CSV ({error}). {MAKE_AGAIN}") from error
+    return rows or [(1, [])]
+
+
+def _other_separator(header: Sequence[str]) -> str:
+    """What to say of a table whose columns seem to be separated by something other than commas; '' if they do not."""
+    for letter, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and letter in header[0]:
+            return (
+                f"its cells are separated by {name}, as a spreadsheet may write them, where commas are expected, and "
+                f"points in numbers"
+            )
+    return ""
+
+
+def _parsed(path: Path, lines: Sequence[int], texts: Sequence[str], name: str, kind: ColumnKind) -> "pd.Series[Any]":
+    """A column from its cells. An empty cell is the only missing value: a model or a study may be called NA."""
+    if kind == "str":
+        return pd.Series([text or None for text in texts], dtype="str")
+    # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
+    least, most, due = -MOST_NUMBER, MOST_NUMBER, "a number"
+    if kind == "int":
+        due = "a whole number"
+    elif name in _AMOUNTS:
+        least, due = 0, "a number from 0"
+    elif is_own_score(name) and is_fraction(name):
+        least, most, due = -1e-9, 1 + 1e-9, "a fraction from 0 to 1"
+    values: list[int | float | None] = []
+    for line, text in zip(lines, texts, strict=True):
+        try:
+            value = None if not text else _whole_number(text) if kind == "int" else float(text)
+            # Only NaN is unequal to itself; it is missing.
+            if value is not None and value == value and not least <= value <= most:
+                raise ValueError
+        except ValueError:
+            raise ResultsError(
+                f"{path}:{line}: {name} is {text[:60]!r}, where {due} is expected (empty if missing). Correct it, or "
+                f"make the table again with `flipscale collect`."
+            ) from None
+        values.append(value)
+    return pd.Series(values, dtype=COLUMN_DTYPES[kind])
+
+
+def _whole_number(text: str) -> int | None:
+    """A number of an integer column; None for 'nan'. ValueError for anything else.
+
+    '1000.0' is 1000: pandas writes it so in a column with a missing number.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        number = float(text)
+        if math.isnan(number):
+            return None
+        if not number.is_integer():  # False for infinity, too
+            raise
+        value = int(number)
+    if not -(2**63) <= value < 2**63:  # the numbers of an Int64
+        raise ValueError("too large")
+    return value
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Somebody's table: a .csv or .tsv file, which may be .gz, a .parquet file, or `-` for CSV on stdin.
+
+    Raises ResultsError if it cannot be read or has no rows.
+    """
+    name = path.name.lower()
+    _check_size(path, "Leave out unneeded rows or columns.")
+    try:
+        if name != "-":
+            os.close(open_plain(path, follow=True))
+        if name.endswith(".parquet"):
+            table = pd.read_parquet(path, engine="pyarrow")
+        else:
+            separator = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
+            table = pd.read_csv(sys.stdin if name == "-" else path, sep=separator, skipinitialspace=True)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ResultsError(f"{path}: there is no such file.") from error
+    except DamagedFile as error:
+        raise ResultsError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
+    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+        raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
+    table = _printable_table(table)
+    if separated := _other_separator([*map(str, table.columns)]):
+        raise ResultsError(f"{path}: {separated}; save it that way, or name it .tsv if it has tabs.")
+    if table.empty:
+        raise ResultsError(f"{path}: has no rows.")
+    return table
+
+
+def _printable_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without characters that control a terminal, in names and in texts."""
+    table.columns = pd.Index([_printable(column) for column in table.columns])
+    for place, kind in enumerate(table.dtypes):
+        if pd.api.types.is_string_dtype(kind):
+            table.isetitem(place, table.iloc[:, place].map(_printable).array)
+    return table
+
+
+def _printable(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
+
+
+def _check_size(path: Path, then: str) -> None:
+    if path.is_file() and (size := path.stat().st_size) > LARGEST_TABLE:
+        raise ResultsError(f"{path}: {size / 2**30:,.0f} GiB is too large for a table of runs (1 GiB at most). {then}")
+
+
+def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:
+    """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures.
+
+    `metrics` selects the rows of these metrics: a study of 10,000 runs has millions of others.
+    """
+    try:
+        os.close(open_plain(path))
+        present = pq.read_schema(path).names
+        lacking = [name for name in CURVES_SCHEMA.names if name not in present]
+        wanted = None if metrics is None or lacking else [("metric", "in", list(metrics))]
+        table = pq.read_table(path, filters=wanted)
+        table = table if lacking else table.select(CURVES_SCHEMA.names).cast(CURVES_SCHEMA)
+    except (FileNotFoundError, NotADirectoryError):
+        return _frame(CURVES_SCHEMA.empty_table())
+    except DamagedFile as error:
+        raise ResultsError(f"{error} {MAKE_AGAIN}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
+    if lacking:
+        raise ResultsError(f"{path}: has no column {lacking[0]!r}. Make it with `flipscale collect`.")
+    return _frame(table)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    # Each part of the file has its own list of words; runs are in the order of the plan, metrics by name.
+    curves: pd.DataFrame = table.unify_dictionaries().to_pandas()
+    if isinstance(curves["metric"].dtype, pd.CategoricalDtype):
+        curves["metric"] = curves["metric"].cat.reorder_categories(sorted(curves["metric"].cat.categories))
+    return curves

@@ -1,0 +1,670 @@
+"""A comparison for people: one screen that answers the study's question, and all of it, as parts for the renderer."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median_low
+
+from flipscale.cell import arm_words, cell_words
+from flipscale.comparing.columns import PROBED, settings_named, settings_words
+from flipscale.comparing.comparison import Claim, Comparison, ScoredBy
+from flipscale.comparing.effects import Deltas
+from flipscale.comparing.estimates import Curve, Effect, Estimate, Pair, Speedup, finding
+from flipscale.comparing.head import SingleRuns, prior_df
+from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict
+from flipscale.fitting import kind_parts, kinds_of, law_screen
+from flipscale.scores import is_score, score_label
+from flipscale.sensitivity import sensitivity_words
+from flipscale.stats import ALPHA, WARN_P, Design, Interval, sensitivity_of
+from flipscale.study import Expectation
+from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
+from flipscale.words import (
+    by_reason,
+    count,
+    device_hours,
+    fixed,
+    joined,
+    margin_words,
+    score_value,
+    short,
+    signed,
+    times,
+)
+
+LINES, ROWS, WARNINGS = 20, 8, 2
+"""The most lines, rows and warnings of the screen."""
+
+LISTED = 8
+"""The most reasons that a list of runs gives."""
+
+SMALLEST_P = 1e-4
+"""Smaller p values are written as less than this."""
+
+COUNTED = {
+    Effect.AHEAD: "better",
+    Effect.BEHIND: "worse",
+    Effect.LEVEL: "level",
+    Effect.NOT_SIGNIFICANT: "undecided",
+    Effect.ONE_SEED: "one seed",
+    Effect.NO_CI: "no CI",
+}
+"""The class in which a gain is counted."""
+
+
+def comparison_text(comparison: Comparison, *, full: bool = False, width: int = 80) -> str:
+    """For a terminal: the screen, or all of it."""
+    return as_text(everything(comparison), width) if full else screen(comparison, width)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """All of it as Markdown."""
+    return as_markdown(everything(comparison)) + "\n"
+
+
+def screen(comparison: Comparison, width: int = 80) -> str:
+    """At most LINES lines: the question, an arm or claim a line, what was compared, what its seeds detect, warnings."""
+    question = [comparison.question] if comparison.question else []
+    if not comparison.arms:
+        return as_text([*question, *comparison.notes], width, "\n")
+    if comparison.laws:
+        return law_screen(comparison.laws, comparison.question, settings_named(comparison.labels), width)
+    table, noun, total = answer_table(comparison)
+    table = replace(table, title="", notes=(), wraps=True).without_empty()
+    notes, caught = notes_of(comparison), warnings(comparison)
+    kept = LINES - 1 - min(len(caught), WARNINGS)  # The last line counts what is not shown; each warning has a line.
+    for rows in range(len(table.rows), 0, -1):
+        shown: list[Part] = [*question, replace(table, rows=table.rows[:rows]), *notes]
+        lines = as_text(shown, width, "\n").splitlines()
+        if len(lines) <= kept:
+            break
+    for number, warning in enumerate(caught[:WARNINGS]):
+        left = LINES - 1 - len(lines) - (min(len(caught), WARNINGS) - 1 - number)
+        lines += _at_most(min(2, left), f"! {warning}", width)
+    more = [count(total - rows, noun) if rows < total else "", count(max(0, len(caught) - WARNINGS), "more note")]
+    if comparison.stated and (rows < total or asked(comparison) != "claims"):
+        more[0] = claim_count(comparison.stated)
+    more = [words for words in more if words and not words.startswith("0 ")]
+    return "\n".join([*lines, *(_at_most(1, f"more in --full: {'; '.join(more)}", width) if more else [])])
+
+
+def _at_most(most: int, words: str, width: int) -> list[str]:
+    """The words in lines of that width; if they are more, the last ends with dots."""
+    lines = textwrap.wrap(words, width, subsequent_indent="  ", break_on_hyphens=False)
+    if len(lines) <= most:
+        return lines
+    return [*lines[: most - 1], f"{lines[most - 1][: width - 3]}..."] if most > 0 else []
+
+
+def asked(comparison: Comparison) -> str:
+    """What the study asks for: claims, a speedup, a gain or a law; where it does not say, what its results allow."""
+    if comparison.answer:
+        return comparison.answer
+    if comparison.stated:
+        return "claims"
+    return "speedup" if any(curve.speedup for curve in comparison.curves) else "gain"
+
+
+def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
+    """The answer on the screen: claims, or arms at the size that heads the study; what its rows are, and how many
+    there are in all."""
+    if comparison.stated and asked(comparison) == "claims":
+        judged = comparison.stated.claims
+        rows = tuple((each.claim.name, claim_cell(each), each.verdict) for each in judged[:ROWS])
+        has_ci = any(each.difference and finding(each.difference).interval for each in judged[:ROWS])
+        here = "here (95 % CI)" if has_ci else "here"
+        return PrintedTable("Claims", ("claim", here, "verdict"), rows), "claim", len(judged)
+    return arms_table(comparison, shown_claims(comparison)), "other row", len(comparison.claims)
+
+
+def shown_claims(comparison: Comparison) -> list[Claim]:
+    """The rows of the screen: all, or those of the size that heads the study."""
+    claims = list(comparison.claims)
+    if len(claims) > ROWS and comparison.head:
+        base = next(pair.series for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
+        claims = [claim for claim in claims if claim.series == base]
+    return claims[:ROWS]
+
+
+def law_answer(comparison: Comparison) -> list[Part]:
+    """The laws of each kind, where they are the study's answer."""
+    kinds = kinds_of(comparison.laws) if comparison.laws else []
+    return [part for kind in kinds for part in kind_parts(kind, settings_named(comparison.labels))]
+
+
+def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
+    """An arm a row: its gain at equal samples and at equal time, and its time to the same score."""
+    lengths = {pair.at for claim in claims if (pair := _pair(comparison, claim))}
+    length = short(next(iter(lengths))) if len(lengths) == 1 and None not in lengths else "equal"
+    scores = {claim.curve.speedup.score for claim in claims if claim.curve.speedup}
+    to = f" to {score_words(comparison, next(iter(scores)))}" if len(scores) == 1 else ""
+    columns = {
+        "gain": f"{length} {comparison.at}" if comparison.at else "gain",
+        "equal": f"equal {cost_words(comparison, comparison.costs[0])}",
+        "speedup": f"speed-up{to}",
+    }
+    order = ["speedup", "equal", "gain"] if asked(comparison) == "speedup" else list(columns)
+    rows = []
+    series = {claim.series for claim in claims}
+    alone = cell_words(next(iter(series))) if len(series) == 1 else ""
+    for claim in claims:
+        pair = _pair(comparison, claim)
+        cells = {
+            "gain": gain_cell(comparison, pair.gain if pair else None, brief=True),
+            "equal": gain_cell(comparison, claim.curve.gain, brief=True),
+            "speedup": speed_cell(claim.curve.speedup),
+        }
+        name = name_of(comparison, "" if alone else claim.series, claim.arm)
+        rows.append((name, *(cells[column] for column in order)))
+    return PrintedTable("The answer", (alone, *(columns[name] for name in order)), tuple(rows)).without_empty()
+
+
+def _pair(comparison: Comparison, claim: Claim) -> Pair | None:
+    """The twins of a row: those of the cell that heads the study, or else of the longest schedule."""
+    at_base = [arm.base for arm in comparison.head.arms if arm.base] if comparison.head else []
+    return next((pair for pair in at_base if (pair.series, pair.arm) == (claim.series, claim.arm)), claim.pair)
+
+
+def notes_of(comparison: Comparison) -> list[str]:
+    """What the numbers of the screen are, what was compared, and what its seeds detect."""
+    said: list[str] = []
+    if asked(comparison) == "claims" and comparison.stated:
+        units = {"x": "factors (x)", "": "differences"}
+        kinds = dict.fromkeys(units.get(judged.unit, judged.unit) for judged in comparison.stated.claims)
+        failed = any(judged.difference and judged.difference.failures for judged in comparison.stated.claims)
+        fails = "; fail: runs of both sides that did not take off" if failed else ""
+        said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm){fails}.")
+    else:
+        said.append(f"Gains are {_of_score(comparison)}; parentheses are 95 % CIs{_corrected(comparison)}.")
+        if comparison.margin and any(finding(pair.gain).effect is Effect.LEVEL for pair in comparison.pairs):
+            said.append(f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0.")
+    curves = () if asked(comparison) == "claims" else comparison.curves
+    if curves and not any(curve.speedup for curve in curves):
+        said.append(f"Speed-ups are not read: {curves[0].why}.")
+    elif curves:
+        said.append(_of_curves(comparison))
+    for arm in comparison.head.arms[:2] if comparison.head else ():
+        if arm.single_runs:
+            said.append(f"{comparison.arm_name(arm.arm)}: {_single(comparison, arm.single_runs)}")
+    few, most = comparison.seeds
+    seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
+    arms, cells = count(len(comparison.arms) + 1, "arm"), count(comparison.cells, "cell")
+    most_cells = f"up to {cells}" if comparison.cells > 1 else cells
+    compared = f"{count(comparison.runs, 'run')}, {seeds} each: {arms} in {most_cells}."
+    return [*said, " ".join([compared, *power_words(comparison)])]
+
+
+def _single(comparison: Comparison, runs: SingleRuns) -> str:
+    """'better in 22 and worse in 3 of 25 cells of one seed, mean 65.97 against 64.32.'"""
+    means = (runs.score, runs.baseline)
+    score, base = (fixed(100 * mean, 2) if comparison.fraction else f"{mean:.4g}" for mean in means)
+    counts = f"better in {runs.better} and worse in {runs.worse} of {count(runs.cells, 'cell')} of one seed"
+    return f"{counts}, mean {score} against {base}."
+
+
+def _of_score(comparison: Comparison) -> str:
+    """'points of zero-shot accuracy, top 1, over no mask (73.1 %)', with its score where all rows have one."""
+    score = score_label(comparison.score) if is_score(comparison.score) else comparison.score
+    pairs = filter(None, (_pair(comparison, claim) for claim in shown_claims(comparison)))
+    bases = {score_words(comparison, pair.baseline_score) for pair in pairs}
+    over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
+    over += f" ({next(iter(bases))})" if len(bases) == 1 else ""
+    return f"points of {score}, over {over}" if comparison.fraction else f"in {score} over {over}, above 0 where better"
+
+
+def _of_curves(comparison: Comparison) -> str:
+    """To which score speed-ups are read, and at which costs gains at equal cost."""
+    time = cost_words(comparison, comparison.costs[0])
+    curves = [claim.curve for claim in shown_claims(comparison)]
+    lengths = {curve.speedup.at for curve in curves if curve.speedup and curve.speedup.at}
+    at = f"{short(lengths.pop())} {comparison.at}" if len(lengths) == 1 else "its last but one length"
+    said = f"Speed-ups are in {time}, to the baseline's mean after {at}"
+    if not (equal := sorted(curve.equal_at for curve in curves if curve.equal_at)):
+        return f"{said}."
+    most = " to ".join(dict.fromkeys(f"{end:.2g}" for end in (equal[0], equal[-1])))
+    return f"{said}; equal {time}: the most that both arms have, {most}."
+
+
+def _corrected(comparison: Comparison) -> str:
+    """', corrected for 12 gains, 6 speed-ups and 8 claims (Holm); at equal cost they are not corrected'."""
+    families = ((comparison.gains_claimed, "gain"), (comparison.speedups_claimed, "speed-up"))
+    several = [count(claims, noun) for claims, noun in families if claims > 1]
+    if comparison.stated and comparison.repeats_claims:
+        is_alone = len(comparison.stated.families) == 1
+        several.append(count(len(comparison.stated.claims), "claim") if is_alone else "the claims of a family")
+    equal = any(curve.gain and curve.gain.interval for curve in comparison.curves)
+    but = "; at equal cost they are not corrected" if equal else ""
+    return f", corrected for {joined(several)} (Holm){but}" if several else ""
+
+
+def power_words(comparison: Comparison) -> list[str]:
+    """What the seeds detect, by the noise of the answer: of the median claim, or of gains at the cell that heads it."""
+    stated, head = comparison.stated, comparison.head
+    if stated and asked(comparison) == "claims":
+        known = {name: moments for name, moments in stated.noise.moments.items() if moments}
+        claims = [judged for judged in stated.claims if judged.claim.name in known and judged.unit != "x"]
+        if not claims:
+            return []
+        middle = median_low(sorted(known[judged.claim.name].error for judged in claims))
+        judged = next(judged for judged in claims if known[judged.claim.name].error == middle)
+        moments, seeds = known[judged.claim.name], len(judged.seeds)
+        family = stated.families.get(judged.claim.family, 1)
+        scale = 100 if judged.unit == "points" else 1
+        design = Design(moments.error * seeds**0.5 / scale, prior_df(moments, seeds), family)
+        words = sensitivity_words(sensitivity_of(design, seeds, stated.margin / scale), judged.unit == "points")
+        return [f"In the median claim {words}"]
+    if head is None:
+        return []
+    if head.sensitivity is None and any(len(pair.seeds) > 1 for pair in comparison.pairs):
+        return ["Some runs of this cell do not take off, so nothing says which difference its seeds detect."]
+    if head.sensitivity is None:
+        return ["One seed does not say how far runs scatter; 3 seeds would."]
+    return [sensitivity_words(head.sensitivity, comparison.fraction)]
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """Limits of the answer: runs that only guess, limits of the method, notes on hours, the study's own caveats."""
+    noise, head = comparison.noise, comparison.head
+    said = [f"{comparison.guessing_note}."] if comparison.guessing_note else []
+    if comparison.is_scored_on_several:
+        each = joined(f"{count(of.runs, 'run')} on {scored_by_words(of)}" for of in comparison.scored_by)
+        said.insert(0, f"The runs were not all scored on the same data: {each}.")
+    if head and head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
+        p = f"{head.seed_effect_p:.2g}"
+        said.append(f"Seeds move all cells alike (p = {p}); CIs may be too narrow.")
+    if comparison.hours_note not in ("", PROBED):
+        said.append(comparison.hours_note)
+    said += comparison.caveats
+    if noise and noise.noisy:
+        noisy = [pair for pair in comparison.pairs if (pair.series, pair.cell, pair.arm) in noise.noisy]
+        named = joined(name_of(comparison, pair.cell, pair.arm) for pair in noisy)
+        said.append(f"Far noisier than other gains, and so judged by their own seeds: {named}.")
+    return said
+
+
+def scored_by_words(scored_by: ScoredBy) -> str:
+    """'"two" (folder, 16 images at most, masked; data 3f2a9c1b)'."""
+    what = scored_by.what or {}
+    ((kind, options),) = what.get("set", {"": {}}).items()
+    templates = options.get("templates") or what.get("templates")
+    said = [
+        kind,
+        f"{what['images']:,} images at most" if "images" in what else "",
+        "" if not templates else f"'{templates[0]}'" if len(templates) == 1 else f"{len(templates)} templates",
+        what.get("inference", ""),
+    ]
+    name = f'"{scored_by.measure}"' if scored_by.measure else "the study's own data"
+    return f"{name} ({', '.join(filter(None, said))}; data {scored_by.digest[:8]})".replace("(; ", "(")
+
+
+# All of it
+
+
+def everything(comparison: Comparison) -> list[Part]:
+    """The answer of every series and arm, then claims, gains, curves, notes, and what was left out."""
+    # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
+    parts: list[Part] = [] if comparison.arms else list(comparison.notes)
+    if comparison.laws:
+        parts += law_answer(comparison)
+    if comparison.claims:
+        parts.append(replace(arms_table(comparison, comparison.claims), notes=tuple(notes_of(comparison))))
+    if comparison.stated:
+        parts.append(claims_table(comparison.stated))
+    if comparison.pairs:
+        parts.append(gains_table(comparison))
+        parts += _over_cells(comparison)
+    curves = [curve for curve in comparison.curves if curve.speedup is not None]
+    if curves:
+        parts.append(_curves_table(comparison, curves))
+    if len(curves) < len(comparison.curves):
+        parts.append(Listing("Without a curve", tuple(_without_a_curve(comparison))))
+    is_one = comparison.scored_by and not comparison.is_scored_on_several
+    if notes := [
+        *([f"Scored on {joined(map(scored_by_words, comparison.scored_by))}."] if is_one else []),
+        *warnings(comparison),
+        *([PROBED] if comparison.hours_note == PROBED else []),
+        *_images(comparison),
+    ]:
+        parts.append(Listing("Notes", tuple(notes)))
+    return [*parts, *_by_reason("left out", comparison.left_out), *_by_reason("without a twin", comparison.unpaired)]
+
+
+def gains_table(comparison: Comparison) -> PrintedTable:
+    """Every cell and arm at equal samples, without the columns that no gain has."""
+    unit = " (%)" if comparison.fraction else ""
+    names = list(comparison.pairs[0].ratios)
+    costs = [f"{cost_words(comparison, name)} (x)" for name in names]
+    columns = (
+        "cell",
+        "arm",
+        "seeds",
+        f"baseline{unit}",
+        f"{comparison.score}{unit}",
+        f"gain{_in_points(comparison)}",
+        "corrected CI",
+        "effect",
+    )
+    rows = []
+    for pair in comparison.pairs:
+        found = finding(pair.gain)
+        levels = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
+        rows.append(
+            (
+                cell_words(pair.cell or pair.series) or "all",
+                comparison.arm_name(pair.arm),
+                str(len(pair.seeds)),
+                *levels,
+                gain_cell(comparison, pair.gain, corrected=False),
+                points(comparison).interval(*found.interval) if pair.gain.corrected and found.interval else "-",
+                COUNTED[found.effect],
+                *("-" if (ratio := pair.ratios[name].mean) is None else f"{ratio:.2f}" for name in names),
+            )
+        )
+    title = f"At equal {comparison.at}" if comparison.at else "Arm by arm"
+    return PrintedTable(title, (*columns, *costs), tuple(rows), (_noise_words(comparison),)).without_empty()
+
+
+def _noise_words(comparison: Comparison) -> str:
+    noise = comparison.noise
+    by = (
+        "the cell's own seeds"
+        if noise is None or noise.prior_sd is None
+        else f"variances shrunk towards that of the median of {noise.cells} gains"
+    )
+    return f"Gains are raw mean differences (95 % CI: Student t by {by}){_corrected(comparison)}."
+
+
+def _over_cells(comparison: Comparison) -> list[Part]:
+    """Each arm over all cells: how often it is better or worse, its mean, and how its gain changes along axes."""
+    assert comparison.head is not None
+    arms = [arm for arm in comparison.head.arms if sum(arm.effects.values()) > 1]
+    if not arms:
+        return []
+    axes = list(dict.fromkeys(slope.axis for arm in arms for slope in arm.slopes))
+    rows = []
+    small = replace(points(comparison), digits=2)  # Slopes are small.
+    for arm in arms:
+        effects = [f"{arm.effects[effect]} {words}" for effect, words in COUNTED.items() if effect in arm.effects]
+        slopes = dict.fromkeys(axes, "-")
+        for slope in arm.slopes:
+            bends = " not a line" if slope.bends_p is not None and slope.bends_p < ALPHA else ""
+            slopes[slope.axis] = f"{small.with_interval(slope.slope, slope.interval)}{bends}"
+        mean = small.with_interval(arm.mean.mean, arm.mean.interval()) if arm.mean else "-"
+        rows.append((comparison.arm_name(arm.arm), ", ".join(effects), mean, *slopes.values()))
+    unit = _in_points(comparison)
+    along = [f"per doubling of {'model size' if axis == 'model' else axis}{unit}" for axis in axes]
+    return [PrintedTable("Over all cells", ("arm", "gains", f"mean{unit}", *along), tuple(rows)).without_empty()]
+
+
+def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
+    """A row per curve: the speed-up with its parts, the gain at the largest cost that both cover, and the crossover."""
+    rows = []
+    for curve in curves:
+        found, cross = curve.speedup, curve.crossover
+        assert found is not None
+        at = "" if found.at is None else f" ({short(found.at)})"
+        bound = found.missed and found.samples.mean
+        samples = f"<={FACTOR.number(bound)}" if bound else estimate_words(found.samples, FACTOR)
+        equal = "-" if curve.equal_at is None else short(curve.equal_at)
+        turns = "none" if cross is None else f"{short(cross.at)}, then {cross.turns}"
+        if cross and cross.interval:
+            ends = [short(end) if 0 < end < math.inf else "..." for end in cross.interval]
+            turns += f" ({ends[0]}, {ends[1]})"
+        rows.append(
+            (
+                name_of(comparison, curve.series, curve.arm),
+                cost_words(comparison, curve.x),
+                f"{score_words(comparison, found.score)}{at}",
+                speed_cell(found),
+                estimate_words(found.cheaper, FACTOR),
+                samples,
+                equal,
+                gain_cell(comparison, curve.gain),
+                turns,
+            )
+        )
+    parts = ("cost a sample (x cheaper)", "samples (x as many)")
+    columns = ("", "cost", "to score", "speed-up", *parts, "equal cost", "gain there", "crossover")
+    several = comparison.speedups_claimed > 1
+    but = f", but those of speed-ups in {cost_words(comparison, comparison.costs[0])}" if several else ""
+    notes = (f"Scores are the baseline's mean after its last but one length. CIs are uncorrected{but}.",)
+    return PrintedTable("Along the curves", columns, tuple(rows), notes).without_empty()
+
+
+def _without_a_curve(comparison: Comparison) -> list[str]:
+    """One line per reason: the costs it holds for, and how many curves are missing for it."""
+    missing: dict[tuple[str, str], list[Curve]] = {}
+    for curve in comparison.curves:
+        if curve.speedup is None:
+            missing.setdefault((cost_words(comparison, curve.x), curve.why or ""), []).append(curve)
+    lines: dict[str, list[str]] = {}
+    for (cost, why), curves in missing.items():
+        whose = joined(dict.fromkeys(name_of(comparison, curve.series, curve.arm) for curve in curves[:LISTED]))
+        more = f" and {len(curves) - LISTED} more" if len(curves) > LISTED else ""
+        lines.setdefault(f"{why} ({whose}{more})", []).append(cost)
+    return [f"{joined(costs)}: {why}" for why, costs in lines.items()]
+
+
+def _images(comparison: Comparison) -> list[str]:
+    """The effect of other test images at the cell that heads the answer, beside that of other seeds."""
+    noise, head = comparison.gain_noise, comparison.head
+    pairs = [arm.base for arm in head.arms if arm.base] if noise and head else []
+    found = [
+        (sampling, moments.error)
+        for pair in pairs
+        if noise and (moments := noise.moments(pair)) and (sampling := comparison.images.get((pair.cell, pair.arm)))
+    ]
+    if not found:
+        return []
+    sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
+    both, alone = fixed(100 * sampling.with_seeds(seeds), 2), fixed(100 * seeds, 2)
+    return [
+        f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
+        f"error is up to {both} points, where other seeds alone give {alone}."
+    ]
+
+
+def _by_reason(title: str, runs: Mapping[str, str]) -> list[Part]:
+    """'3 runs left out:' and one line per reason; nothing without runs."""
+    if not runs:
+        return []
+    reasons = by_reason(runs)
+    more = [f"and {len(reasons) - LISTED} lines more: `compare --json` has all of them"] * (len(reasons) > LISTED)
+    return [Listing(f"{count(len(runs), 'run')} {title}", (*reasons[:LISTED], *more))]
+
+
+# Claims
+
+
+def claims_table(stated: StudyClaims) -> PrintedTable:
+    """Every claim of a study with the published number, both intervals, p and verdict."""
+    columns = ("claim", "published", "here (95 % CI)", "corrected CI", "p, corrected", "verdict")
+    rows = []
+    for judged in stated.claims:
+        unit = PrintedUnit(judged.unit)
+        published = "-" if judged.claim.published is None else unit.number(judged.claim.published)
+        both = judged.difference and judged.difference.corrected
+        p = "-" if not both else f"< {SMALLEST_P:.4f}" if both.p < SMALLEST_P else f"{both.p:.2g}"
+        verdict = str(judged.verdict) + (f": {judged.why}" if judged.why else "")
+        corrected = unit.interval(*both.interval) if both and both.interval else "-"
+        rows.append((judged.claim.name, published, claim_cell(judged, corrected=False), corrected, p, verdict))
+    return PrintedTable("Claims", columns, tuple(rows), tuple(_claim_notes(stated))).without_empty()
+
+
+def _claim_notes(stated: StudyClaims) -> list[str]:
+    said = [f"{claim_count(stated)}."]
+    units = {judged.unit for judged in stated.claims}
+    if differences := sorted(units - {"x", ""}):
+        said.append(f"Differences are in {joined(differences)}, positive where the first side named is better.")
+    if "x" in units:
+        said.append("A factor (x) is what the other side takes to the claim's score over what the first side takes.")
+    families = joined(f"{name} ({n})" if name else f"{n} claims" for name, n in stated.families.items())
+    if len(stated.claims) > 1 and families:
+        said.append(f"Verdicts go by the corrected CI and p (Holm, within a family: {families}).")
+    if any(judged.claim.expect is Expectation.LEVEL for judged in stated.claims):
+        said.append(f"Level means that the 90 % CI lies within {stated.margin:g} of 0, the study's margin.")
+    if stated.noise.noisy:
+        said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")
+    if any(judged.difference and judged.difference.failures for judged in stated.claims):
+        said.append("Where only some runs of a cell take off, an exact test of its pairs decides, without a CI.")
+    return said
+
+
+def claim_count(stated: StudyClaims) -> str:
+    """'29 claims: 12 hold, 2 contradicted, 15 undecided'."""
+    words = {Verdict.HOLDS: "hold"}
+    counts = [f"{stated.count(verdict)} {words.get(verdict, verdict)}" for verdict in Verdict if stated.count(verdict)]
+    return f"{count(len(stated.claims), 'claim')}: {', '.join(counts)}"
+
+
+def claim_cell(judged: JudgedClaim, *, corrected: bool = True) -> str:
+    """'+2.4 (+0.1, +4.7)', '1.53x (1.07, 2.0)', '-12.0 (fail 3/5, other 0/5)'."""
+    words = estimate_words(judged.difference, PrintedUnit(judged.unit), corrected=corrected, other="other")
+    return f"{words} 90 % CI" if judged.claim.expect is Expectation.LEVEL and not corrected else words
+
+
+# Cells of tables
+
+
+def name_of(comparison: Comparison, series: str, arm: str) -> str:
+    """'ViT-B-16, mask 50 %', or the arm alone where there is one series."""
+    return ", ".join(filter(None, (cell_words(series), comparison.arm_name(arm))))
+
+
+def cost_words(comparison: Comparison, cost: str) -> str:
+    """A cost as people call it: core-hours on a CPU, GPU-hours on a GPU."""
+    hours = device_hours("cpu" if comparison.on_cpu else "cuda")
+    return {"gpu_hours": hours, "train_flops": "FLOPs", "peak_memory_bytes": "memory"}.get(cost, cost)
+
+
+def score_words(comparison: Comparison, score: float) -> str:
+    """A score as a reader knows it: a fraction in percent."""
+    return score_value(score, comparison.fraction)
+
+
+@dataclass(frozen=True)
+class PrintedUnit:
+    """How numbers of a kind, and their intervals, are written."""
+
+    name: str = ""
+    """points, percent, x for a factor; '' for the score's own."""
+    scale: float = 1.0
+    digits: int = 1
+    brief: bool = False
+    """Whether numbers from 10 on are whole."""
+
+    def number(self, value: float) -> str:
+        """'+0.8', '1.17x'."""
+        if self.name == "x":
+            return f"{times(value)}x"
+        scaled = self.scale * value
+        return (
+            fixed(scaled, 0 if self.brief and abs(scaled) >= 9.95 else self.digits, sign=True)
+            if self.name
+            else signed(value)
+        )
+
+    def interval(self, low: float, high: float) -> str:
+        """'(-6.8, +0.8)', '(1.18, 1.64)', '(>1.18)' where it is open."""
+        if self.name != "x":
+            return f"({self.number(low)}, {self.number(high)})"
+        if math.isinf(high):
+            return f"(>{times(low)})" if low > 0 else "(open)"
+        return f"({times(low)}, {times(high)})" if low > 0 else f"(<{times(high)})"
+
+    def with_interval(self, value: float, ends: Interval) -> str:
+        return f"{self.number(value)} {self.interval(ends.low, ends.high)}"
+
+
+FACTOR = PrintedUnit("x")
+
+
+def points(comparison: Comparison, *, brief: bool = False) -> PrintedUnit:
+    """The unit of gains: points of a fraction, or the score's own."""
+    return PrintedUnit("points", 100, brief=brief) if comparison.fraction else PrintedUnit()
+
+
+def _in_points(comparison: Comparison) -> str:
+    return " (points)" if comparison.fraction else ""
+
+
+def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: bool = True, other: str = "base") -> str:
+    """'-3.2 (-6.8, +0.8)' with the CI that decides, '>=4.8x (>3.1)', '+1.9 (one seed)'; '-' where there is none."""
+    if estimate is None or estimate.mean is None:
+        return "-"
+    number = f"{'>=' if estimate.at_least else ''}{unit.number(estimate.mean)}"
+    if estimate.failures:
+        theirs, ours = estimate.failures
+        return f"{number} (fail {ours}/{estimate.n}, {other} {theirs}/{estimate.n})"
+    found = finding(estimate if corrected else replace(estimate, corrected=None))
+    if found.interval is None:
+        return f"{number} ({COUNTED[found.effect]})"
+    is_exact = unit.name == "x" and {unit.number(end) for end in found.interval} == {number}
+    return number if is_exact else f"{number} {unit.interval(*found.interval)}"
+
+
+def gain_cell(comparison: Comparison, gain: Estimate | None, *, corrected: bool = True, brief: bool = False) -> str:
+    """A gain; the `brief` one of the screen says that arms are level, and of failed runs only their number."""
+    if gain is None or gain.mean is None:
+        return "-"
+    gain = gain if corrected else replace(gain, corrected=None)
+    words, found = estimate_words(gain, points(comparison, brief=brief)), finding(gain)
+    if gain.failures:
+        return words.partition(" ")[2][1:-1] if brief else words
+    if comparison.fraction and found.interval and found.interval[1] - found.interval[0] >= 1:
+        return f"no verdict: {count(found.seeds, 'seed')}"
+    return f"{words} level" if brief and found.effect is Effect.LEVEL else words
+
+
+def gain_words(comparison: Comparison, gain: Estimate) -> str:
+    """'-3.2 (-6.8, +0.8) points, no significant difference'."""
+    unit = " points" if comparison.fraction else ""
+    return f"{estimate_words(gain, points(comparison))}{unit}, {finding(gain).effect}"
+
+
+def speed_cell(speedup: Speedup | None) -> str:
+    """'1.17x (1.01, 1.35)', 'never reached'."""
+    if speedup is None:
+        return "-"
+    return "never reached" if speedup.speedup.mean is None else estimate_words(speedup.speedup, FACTOR)
+
+
+# Deltas of settings
+
+
+def deltas_text(deltas: Deltas, *, full: bool = True, width: int = 80) -> str:
+    """A table of cells, for a terminal; in `full`, also their steps on top of others, and interactions not known."""
+    cells = [
+        (cell.name, f"{cell.score:.4g}", _delta(cell.delta), *map(_delta, (cell.singles, cell.interaction)))
+        if len(cell.changed) > 1
+        else (cell.name, f"{cell.score:.4g}", _delta(cell.delta), "", "")
+        for cell in deltas.cells
+    ]
+    steps = [
+        (f"{step.axis}={short(step.value)}", step.onto, _delta(step.delta))
+        for cell in deltas.cells
+        for step in cell.steps
+        if step.delta.mean is not None
+    ]
+    absent = [
+        f"{cell.name}: no interaction, as {cell.interaction.why}"
+        for cell in deltas.cells
+        if len(cell.changed) > 1 and cell.interaction.mean is None
+    ]
+    title = f"{deltas.y} is {deltas.reference:.4g} at {settings_words(deltas.baseline)}. From there"
+    note = "Parentheses are uncorrected 95 % CIs over seeds; a number without is of one seed."
+    columns = ("cell", deltas.y, "delta", "sum of singles", "interaction")
+    parts: list[Part] = [PrintedTable(title, columns, tuple(cells), (note,))]
+    if steps and full:
+        parts.append(PrintedTable("One more setting on top of others", ("setting", "on top of", "delta"), tuple(steps)))
+    if absent and full:
+        parts.append(Listing("", tuple(sorted(absent))))
+    return as_text([*parts, *_by_reason("left out", deltas.left_out)], width)
+
+
+def _delta(estimate: Estimate) -> str:
+    """The mean and its interval, rounded to 10 decimals first: a sum of decimals ends in float dust."""
+    if estimate.mean is None:
+        return "-"
+    mean, *ends = (signed(round(value, 10)) for value in (estimate.mean, *(estimate.interval or [])))
+    return f"{mean} ({', '.join(ends)})" if ends else mean

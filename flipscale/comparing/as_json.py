@@ -1,0 +1,193 @@
+"""A comparison for programs, in JSON's types; docs/compare.md lists the keys."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from flipscale.collecting import setting_value
+from flipscale.comparing.comparison import Comparison
+from flipscale.comparing.estimates import Curve, Estimate, Pair, finding
+from flipscale.comparing.head import Head
+from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict
+from flipscale.study import Contrast
+
+
+def comparison_json(comparison: Comparison) -> dict[str, object]:
+    """The whole comparison: `pairs` at equal samples, `series` along the curves; answer.py has the words."""
+    noise = comparison.noise
+    return {
+        "baseline": dict(comparison.baseline),
+        "x": list(comparison.costs),
+        "y": comparison.score,
+        "lower_is_better": comparison.lower_is_better,
+        "fraction": comparison.fraction,
+        "at": comparison.at,
+        "head": comparison.head and _head(comparison.head),
+        "claims": comparison.stated and claims_json(comparison.stated),
+        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
+        "series": [
+            {
+                "name": ", ".join(filter(None, (claim.series, claim.arm))),
+                "series": claim.series,
+                "arm": dict(comparison.arms[claim.arm]),
+                "costs": {
+                    curve.x: _curve(curve)
+                    for curve in comparison.curves
+                    if (curve.series, curve.arm) == (claim.series, claim.arm)
+                },
+            }
+            for claim in comparison.claims
+        ],
+        "noise": noise
+        and {"cells": noise.cells, "prior_sd": noise.prior_sd, "noisy": [" ".join(key) for key in _keys(noise.noisy)]},
+        "margin": comparison.margin,
+        "corrected": {"method": "Holm", "gains": comparison.gains_claimed, "speedups": comparison.speedups_claimed},
+        "left_out": dict(comparison.left_out),
+        "unpaired": dict(comparison.unpaired),
+        "notes": list(comparison.notes),
+        "hours_note": comparison.hours_note,
+        **({"scored_by": [asdict(each) for each in comparison.scored_by]} if comparison.scored_by else {}),
+    }
+
+
+def _keys(noisy: object) -> list[tuple[str, ...]]:
+    assert isinstance(noisy, tuple)
+    return [tuple(part for part in key if part) for key in noisy]
+
+
+def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
+    """A pair, and `images` if its runs kept which test images they got right."""
+    images = comparison.images.get((pair.cell, pair.arm))
+    return {
+        "cell": pair.cell,
+        "series": pair.series,
+        "at": pair.at,
+        "arm": pair.arm,
+        "seeds": list(pair.seeds),
+        "baseline": pair.baseline_score,
+        "score": pair.score,
+        "gain": {**estimate_json(pair.gain), "values": list(pair.gain.values), "df": pair.gain.df},
+        "effect": finding(pair.gain).effect.name.lower(),
+        "ids": [list(ids) for ids in pair.ids],
+        "ratios": {name: _ratio(ratio) for name, ratio in pair.ratios.items()},
+        **({} if images is None else {"images": asdict(images)}),
+    }
+
+
+def _ratio(ratio: Estimate) -> dict[str, object]:
+    return {"value": ratio.mean, "values": list(ratio.values), "why": ratio.why}
+
+
+def _curve(curve: Curve) -> dict[str, object]:
+    """Readings along one cost."""
+    found, crossover = curve.speedup, curve.crossover
+    return {
+        "seeds": list(curve.seeds),
+        "why": curve.why,
+        "target": found and found.score,
+        "target_at": found and found.at,
+        "speedup": found and estimate_json(found.speedup),
+        "cheaper_a_sample": found and estimate_json(found.cheaper),
+        "samples": found and estimate_json(found.samples),
+        "speedup_if_straight_in_x": curve.speedup_straight,
+        "speedup_curve": [
+            {
+                "score": at.score,
+                "speedup": at.speedup.mean,
+                "interval": at.speedup.interval and ends_json(*at.speedup.interval),
+                "samples": at.samples and at.samples.mean,
+                "samples_interval": at.samples and at.samples.interval and ends_json(*at.samples.interval),
+            }
+            for at in curve.speedup_at
+        ],
+        "equal_at": curve.equal_at,
+        "gain_at_equal_x": curve.gain and estimate_json(curve.gain),
+        "crossover": crossover
+        and {
+            "x": crossover.at,
+            "interval": crossover.interval and ends_json(crossover.interval[0] or None, crossover.interval[1]),
+            "beyond_it": crossover.turns,
+        },
+    }
+
+
+def _head(head: Head) -> dict[str, object]:
+    return {
+        "base_cell": head.base_cell,
+        "is_base": head.is_base,
+        "arms": [
+            {
+                "arm": arm.arm,
+                "effects": {effect.name.lower(): n for effect, n in arm.effects.items()},
+                "slopes": [asdict(slope) for slope in arm.slopes],
+                "mean": arm.mean and {"value": arm.mean.mean, "interval": asdict(arm.mean.interval())},
+                **({} if arm.single_runs is None else {"single_runs": asdict(arm.single_runs)}),
+            }
+            for arm in head.arms
+        ],
+        "sensitivity": head.sensitivity and asdict(head.sensitivity),
+        "seed_effect_p": head.seed_effect_p,
+    }
+
+
+def claims_json(stated: StudyClaims) -> dict[str, object]:
+    """The claims for programs; docs/compare.md lists the keys."""
+    return {
+        "score": stated.score,
+        "margin": stated.margin,
+        "families": stated.families,
+        "counts": {str(verdict): stated.count(verdict) for verdict in Verdict},
+        "noise": {"prior_sd": stated.noise.prior_sd, "noisy": list(map(str, stated.noise.noisy))},
+        "claims": [_claim_json(judged) for judged in stated.claims],
+    }
+
+
+def _claim_json(judged: JudgedClaim) -> dict[str, object]:
+    claim, found = judged.claim, judged.difference
+    scores = [_plain(score) if isinstance(score, Mapping) else score for score in (claim.score, claim.than_score)]
+    return {
+        "claim": claim.name,
+        "family": claim.family,
+        **_contrast_json(claim.contrast),
+        "than": claim.than and _contrast_json(claim.than),
+        "expect": str(claim.expect),
+        "score": scores[0],
+        **({} if scores[1] is None else {"than_score": scores[1]}),
+        "published": claim.published,
+        "verdict": str(judged.verdict),
+        "unit": judged.unit,
+        "difference": found and estimate_json(found),
+        "seeds": list(judged.seeds),
+        "runs": list(judged.runs),
+        "why": judged.why,
+    }
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: setting_value(value) for name, value in values.items()}
+
+
+def _contrast_json(contrast: Contrast) -> dict[str, Mapping[str, object]]:
+    return {"left": _plain(contrast.left), "right": _plain(contrast.right)}
+
+
+def estimate_json(estimate: Estimate) -> dict[str, object]:
+    """An estimate with its intervals; null is an open end, or what there is not."""
+    both = estimate.corrected
+    return {
+        "value": estimate.mean,
+        "interval": estimate.interval and ends_json(*estimate.interval),
+        "p": estimate.p,
+        "interval_corrected": ends_json(both.low, both.high) if both and both.low is not None else None,
+        "p_corrected": both and both.p,
+        "comparisons": both and both.of,
+        **({"failures": list(estimate.failures)} if estimate.failures else {}),
+        **({"at_least": True} if estimate.at_least else {}),
+        **({"p_level": estimate.p_level} if estimate.p_level is not None else {}),
+        "why": estimate.why,
+    }
+
+
+def ends_json(*ends: float | None) -> list[float | None]:
+    """An interval in JSON, which has no infinity."""
+    return [end if end is not None and math.isfinite(end) else None for end in ends]

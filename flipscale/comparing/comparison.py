@@ -1,0 +1,244 @@
+"""A comparison as data: what it claims about each series and arm, and all it rests on, also as DataFrames.
+
+Only this module decides what is claimed. as_json.py and answer.py present it to programs and to people.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from flipscale.cell import SettingLabels, arm_words
+from flipscale.comparing.columns import Baseline
+from flipscale.comparing.estimates import Curve, Estimate, Finding, Pair, corrected, finding
+from flipscale.comparing.gains import ImagesOfPairs, PairKey, StudyNoise
+from flipscale.comparing.head import Head
+from flipscale.comparing.stated import TIME, StudyClaims
+from flipscale.settings import JsonObject
+from flipscale.stats import Noise
+from flipscale.study import Expectation
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is stated about one arm in one series."""
+
+    series: str
+    arm: str
+    curve: Curve
+    """Along the first cost."""
+    pair: Pair | None
+    """The twins of its longest schedule; None where no run has one."""
+
+    @property
+    def gain(self) -> Finding | None:
+        """The gain of those twins."""
+        return finding(self.pair.gain) if self.pair else None
+
+    @property
+    def speedup(self) -> Finding | None:
+        """To the baseline's mean at its last but one length; None where there is none."""
+        found = self.curve.speedup
+        return None if found is None or found.speedup.mean is None else finding(found.speedup)
+
+
+def corrected_curves(curves: Sequence[Curve], cost: str, stated: StudyClaims | None, looks: int) -> tuple[Curve, ...]:
+    """Curves whose speed-ups along the first cost are those of claims, or corrected for all others: one family."""
+    decided = [_of_claims(curve, stated) if stated and curve.x == TIME == cost else curve for curve in curves]
+    speedups = [curve.speedup.speedup if curve.speedup and curve.x == cost else None for curve in decided]
+    judged = iter(corrected([found for found in speedups if found and not found.corrected], looks))
+    return tuple(
+        replace(curve, speedup=replace(curve.speedup, speedup=next(judged)))
+        if curve.speedup and found and not found.corrected
+        else curve
+        for curve, found in zip(decided, speedups, strict=True)
+    )
+
+
+def _of_claims(curve: Curve, stated: StudyClaims) -> Curve:
+    """The curve with the speed-up, and the samples, of claims about the same reading."""
+    found = curve.speedup
+    if found is None or curve.sides is None:
+        return curve
+    faster, fewer = (
+        stated.factor(expect, curve.sides, found.at) for expect in (Expectation.FASTER, Expectation.FEWER_SAMPLES)
+    )
+    if fewer and fewer.low is not None and fewer.high is not None and fewer.high < math.inf:
+        found = replace(found, samples=replace(found.samples, low=1 / fewer.high, high=1 / fewer.low))
+    return replace(curve, speedup=replace(found, speedup=faster or found.speedup))
+
+
+def claims_of(pairs: Sequence[Pair], curves: Sequence[Curve], cost: str) -> tuple[Claim, ...]:
+    """The claims of corrected pairs and curves, one for each series and arm."""
+    longest: dict[tuple[str, str], Pair] = {}
+    for pair in pairs:
+        before = longest.get((pair.series, pair.arm))
+        if before is None or (pair.at or 0) > (before.at or 0):
+            longest[pair.series, pair.arm] = pair
+    return tuple(
+        Claim(curve.series, curve.arm, curve, longest.get((curve.series, curve.arm)))
+        for curve in curves
+        if curve.x == cost
+    )
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """An evaluation with the content of its data, and how many runs have their score from it."""
+
+    measure: str
+    """The set and how its images are shown: 'two', 'two.masked'; '' is the study's own data."""
+    what: JsonObject | None
+    """What is measured, see `identity.measures`; None where a trainer scored."""
+    digest: str
+    """That of the data."""
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Everything that masking did to one score in one study, or what one column of any table did to another."""
+
+    baseline: Baseline
+    score: str
+    lower_is_better: bool
+    fraction: bool
+    """Whether the score is a fraction, shown in percent."""
+    at: str | None
+    """The column of schedule lengths, which twins share: `samples` in a study. None where it is unknown."""
+    costs: tuple[str, ...]
+    """Columns of cost; claims are along the first."""
+    arms: Mapping[str, Baseline]
+    """Each arm, and its values of the baseline's columns."""
+    pairs: tuple[Pair, ...]
+    curves: tuple[Curve, ...]
+    claims: tuple[Claim, ...]
+    """The claims about each series and arm, with their intervals."""
+    runs: int
+    cells: int
+    seeds: tuple[int, int]
+    """The fewest and the most runs of a cell and arm."""
+    on_cpu: bool
+    """Whether its hours are core-hours."""
+    left_out: Mapping[str, str]
+    """Runs that were not compared at all, and why."""
+    unpaired: Mapping[str, str]
+    """Runs without a twin: they are on the curves, not in the pairs."""
+    stated: StudyClaims | None = None
+    """The claims that the study states, judged; None where it states none."""
+    gain_noise: StudyNoise | None
+    """How far gains at equal samples scatter over seeds; None without pairs."""
+    margin: float | None
+    """Gains within it, in the score's own unit, count as level. None makes no such claim."""
+    head: Head | None
+    """None without pairs."""
+    images: ImagesOfPairs = field(default_factory=dict)
+    """The effect of other test images on gains, if runs kept which images they got right."""
+    hours_note: str = ""
+    """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
+    scored_by: tuple[ScoredBy, ...] = ()
+    """Where the run folders are here and say it; the sets of a mean are several."""
+    guessing_note: str = ""
+    """That its runs score no better than guessing; '' if they do, or if that is unknown."""
+    caveats: tuple[str, ...] = ()
+    """What the study says against its own numbers."""
+    question: str = ""
+    answer: str | None = None
+    """What heads the answer: speedup, gain, law or claims; None by what there is."""
+    labels: SettingLabels = field(default_factory=dict)
+    """Words for values of settings, as the study has them."""
+    laws: tuple[Mapping[str, Any], ...] = ()
+    """The fitted laws of the study, as fits.json has them; none unless they are its answer."""
+    notes: tuple[str, ...] = ()
+    """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each cell and arm at equal samples: its gain with the CI and p that decide, and cost ratios."""
+        scale, percent, points = (100, " (%)", " (points)") if self.fraction else (1, "", "")
+        rows = []
+        for pair in self.pairs:
+            found = finding(pair.gain)
+            low, high = found.interval or (math.nan, math.nan)
+            rows.append(
+                {
+                    "cell": pair.cell,
+                    "arm": self.arm_name(pair.arm),
+                    "seeds": len(pair.seeds),
+                    f"baseline{percent}": scale * pair.baseline_score,
+                    f"{self.score}{percent}": scale * pair.score,
+                    f"gain{points}": scale * found.value,
+                    f"low{points}": scale * low,
+                    f"high{points}": scale * high,
+                    "p": found.p,
+                    "effect": str(found.effect),
+                    **{f"{name} (x)": ratio.mean for name, ratio in pair.ratios.items()},
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @property
+    def speedups(self) -> pd.DataFrame:
+        """A row for each arm and score that it and the baseline reach, along the first cost, with uncorrected 95 % CIs.
+
+        `stated` is the score at which the speed-up is stated; that row has the CI that decides.
+        """
+        scale, percent = (100, " (%)") if self.fraction else (1, "")
+        rows = []
+        for claim in self.claims:
+            read = claim.curve.speedup
+            for at in claim.curve.speedup_at:
+                stated = read is not None and at.score == read.score
+                ends = finding(read.speedup).interval if read and stated else at.speedup.interval
+                few, many = (at.samples and at.samples.interval) or (math.nan, math.nan)
+                low, high = ends or (math.nan, math.nan)
+                rows.append(
+                    {
+                        "series": claim.series,
+                        "arm": self.arm_name(claim.arm),
+                        f"{self.score}{percent}": scale * at.score,
+                        "speedup (x)": at.speedup.mean,
+                        "low (x)": low,
+                        "high (x)": high,
+                        "samples (x)": at.samples and at.samples.mean,
+                        "samples low (x)": few,
+                        "samples high (x)": many,
+                        "stated": stated,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def arm_name(self, arm: str) -> str:
+        """'mask 50 %', or as the study's labels have it."""
+        return arm_words(self.arms[arm], self.baseline, self.labels)
+
+    @property
+    def is_scored_on_several(self) -> bool:
+        """Whether its runs were scored on different data under one name."""
+        return len({each.measure for each in self.scored_by}) < len(self.scored_by)
+
+    @property
+    def noise(self) -> Noise[PairKey] | None:
+        """How far gains at equal samples scatter over seeds; None without pairs."""
+        return None if self.gain_noise is None else self.gain_noise.noise
+
+    @property
+    def gains_claimed(self) -> int:
+        """Gains at equal samples that no claim decides, each corrected for their number."""
+        return sum(_in_no_claim(pair.gain) for pair in self.pairs)
+
+    @property
+    def speedups_claimed(self) -> int:
+        """Speed-ups that no claim decides, each corrected for their number."""
+        return sum(_in_no_claim(claim.curve.speedup.speedup) for claim in self.claims if claim.curve.speedup)
+
+    @property
+    def repeats_claims(self) -> bool:
+        """Whether a gain at equal samples is that of a claim, corrected in the claim's family."""
+        return any(pair.gain.corrected is not None and pair.gain.corrected.claim for pair in self.pairs)
+
+
+def _in_no_claim(estimate: Estimate) -> bool:
+    return estimate.corrected is not None and not estimate.corrected.claim

@@ -1,0 +1,517 @@
+"""Along the schedule: the cost of one arm for the score of another, and scores for the same cost.
+
+A curve goes through the means over seeds of the runs of one series and arm, schedule by schedule: a monotone cubic
+(scipy's PCHIP) against the logarithm of the cost. Nothing is read outside its points. Intervals come from a parametric
+bootstrap: in each draw the points of both curves move by one variance that all runs of a seed share, and by another of
+single runs (docs/how-computed.md).
+"""
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.special import gammaincinv, ndtr
+
+from flipscale.comparing.estimates import Crossover, Curve, Estimate, Miss, Sides, Speedup, SpeedupAt, drawn, nothing
+from flipscale.comparing.points import Point, different_devices
+from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
+from flipscale.words import short
+
+CURVE_DRAWS = 10_000
+"""For one comparison, so that an end of its 95 % interval has 250 draws beyond it."""
+
+MOST_DRAWS = 100_000
+"""For the smaller levels of more comparisons."""
+
+STEPS = 16
+"""Places between two points of a curve at which it is computed; straight lines join them."""
+
+LEVELS = 17
+"""Scores at which the curve of speed-ups is read, beside that at which the speed-up is stated."""
+
+PLACES = 144
+"""Costs at which the gain at equal cost is computed, to see where it changes its sign."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The mean curve of one arm, in the order of costs."""
+
+    name: str
+    """The id of one of its runs."""
+    costs: Array
+    """Mean cost of each schedule [points]."""
+    lengths: Array | None
+    """Schedule lengths [points]; None where they are unknown."""
+    samples: Array | None
+    """Samples seen, those of parents included [points]; None where they are unknown or do not rise."""
+    scores: Array
+    """Of each run, signed so that more is better [points, seeds]."""
+    log_costs: Array
+    """Logarithm of each run's cost [points, seeds]."""
+
+    @property
+    def means(self) -> Array:
+        """Mean over seeds [points]."""
+        means: Array = self.scores.mean(axis=1)
+        return means
+
+
+@dataclass(frozen=True)
+class Read:
+    """A curve along the logarithm of costs or of samples, or draws of it, at STEPS places between its points."""
+
+    xs: Array
+    """[places]"""
+    ys: Array
+    """[draws, places]"""
+
+    def reach(self, targets: Array) -> Array:
+        """Where each draw first reaches its target [draws]; -inf where it begins above, inf where it stays below."""
+        above = self.ys >= targets[:, None]
+        first = np.argmax(above, axis=1)
+        rows = np.arange(len(self.ys))
+        before = np.maximum(first - 1, 0)
+        y0, y1 = self.ys[rows, before], self.ys[rows, first]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self.xs[before] + (self.xs[first] - self.xs[before]) * (targets - y0) / (y1 - y0)
+        found = np.where(first == 0, np.where(self.ys[:, 0] > targets, -np.inf, self.xs[0]), found)
+        reached: Array = np.where(above.any(axis=1), found, np.inf)
+        return reached
+
+    def scores_at(self, xs: Array) -> Array:
+        """[draws, xs]"""
+        at = np.clip(np.searchsorted(self.xs, xs) - 1, 0, len(self.xs) - 2)
+        share = (xs - self.xs[at]) / (self.xs[at + 1] - self.xs[at])
+        before, scores = (np.take(self.ys, places, axis=1) for places in (at, at + 1))
+        scores -= before
+        scores *= share
+        scores += before
+        return scores
+
+
+def read_line(xs: Array, ys: Array) -> Read:
+    """The monotone cubic through points at xs [points] of several draws [draws, points]."""
+    # Costs that are equal are a little apart here, as no curve is vertical.
+    xs = np.maximum.accumulate(xs + 1e-9 * np.arange(len(xs)))
+    inner = np.arange(STEPS) / STEPS
+    places = np.append((xs[:-1, None] + np.diff(xs)[:, None] * inner).ravel(), xs[-1])
+    return Read(places, PchipInterpolator(xs, ys, axis=1)(places))
+
+
+@dataclass(frozen=True)
+class LogRatio:
+    """The logarithm of what the baseline takes to a score over what the arm takes."""
+
+    log: float
+    draws: Array | None
+    """In the order of draws, so that ratios of one comparison can be divided by each other."""
+    at_least: bool
+    """Whether the arm's shortest schedule is better already."""
+
+
+@dataclass(frozen=True)
+class TwoLines:
+    """The curves of a baseline and of an arm, at the seeds that both have."""
+
+    base: Line
+    ours: Line
+    seeds: tuple[int, ...]
+    fraction: bool
+    lower: bool
+    sides: Sides
+    comparisons: int = 1
+    """In their family: the ends of intervals at Holm's levels then rest on as many draws as those of one at 5 %."""
+
+    @property
+    def sign(self) -> int:
+        return -1 if self.lower else 1
+
+    @cached_property
+    def draws(self) -> tuple[Array, Array, Array] | None:
+        """Draws of the means of both curves [draws, points], and of the logarithm of their ratio of costs [draws].
+
+        None with one seed, and where only some runs of a point take off, which no bootstrap of normal noise shows.
+        """
+        n = len(self.seeds)
+        if n < 2 or (self.fraction and any(_takes_off_in_part(line.scores) for line in (self.base, self.ours))):
+            return None
+        units = [self._units(line) for line in (self.base, self.ours)]
+        residuals = np.concatenate(
+            [
+                (line.scores - line.means[:, None]) / unit[:, None]
+                for line, unit in zip((self.base, self.ours), units, strict=True)
+            ]
+        )
+        of_seed, of_run, df = _variances(residuals)
+        many = min(CURVE_DRAWS * self.comparisons, MOST_DRAWS)
+        shared, wide = _normals("seed", 2, many)
+        # One chi-squared a draw turns normal steps into Student's t.
+        stretch = np.sqrt(df / (2 * gammaincinv(df / 2, np.clip(ndtr(wide), 1e-12, 1 - 1e-12))))
+        curves, costs = [], []
+        for line, unit in zip((self.base, self.ours), units, strict=True):
+            of_points = np.array(_normals(line.name, len(line.costs) + 1, many))
+            steps = math.sqrt(of_seed / n) * shared + math.sqrt(of_run / n) * of_points[:-1]
+            curves.append(line.means + (unit[:, None] * steps * stretch).T)
+            costs.append(_cost_error(line) * of_points[-1])
+        return curves[0], curves[1], costs[0] - costs[1]
+
+    def _units(self, line: Line) -> Array:
+        levels = self.sign * line.means
+        units = np.array([noise_unit(level, fraction=self.fraction, lower=self.lower) for level in levels])
+        floored: Array = np.maximum(units, 1e-9)
+        return floored
+
+    def _lines(self, name: str, base: Array, ours: Array) -> tuple[Read, Read]:
+        """Both curves, or draws of them, along the logarithm of `costs` or `samples`."""
+        xs = [np.log(getattr(line, name)) for line in (self.base, self.ours)]
+        return read_line(xs[0], base), read_line(xs[1], ours)
+
+    @cached_property
+    def _drawn(self) -> dict[str, tuple[Read, Read]]:
+        if self.draws is None:
+            return {}
+        names = ["costs", "samples"] if self._has_samples else ["costs"]
+        return {name: self._lines(name, *self.draws[:2]) for name in names}
+
+    def at_target(self) -> Speedup:
+        """The speed-up to the baseline's mean at its last but one length."""
+        point = len(self.base.costs) - 2
+        draws = None if self.draws is None else self.draws[0][:, point]
+        found = self._speedup(float(self.base.means[point]), draws)
+        return replace(found, at=None if self.base.lengths is None else float(self.base.lengths[point]))
+
+    def ratio_to(self, name: str, score: float, point: int | None = None) -> "LogRatio | str":
+        """The baseline's costs (or samples) to a score over the arm's; at `point` of the baseline, if given."""
+        if name == "samples" and not self._has_samples:
+            return "the runs have no number of samples"
+        if point is None:
+            return self.ratio(name, self.sign * score, self._fixed(self.sign * score))
+        return self.ratio(name, float(self.base.means[point]), None if self.draws is None else self.draws[0][:, point])
+
+    def _fixed(self, target: float) -> Array | None:
+        return None if self.draws is None else np.full(len(self.draws[0]), target)
+
+    def _speedup(self, target: float, targets: Array | None) -> Speedup:
+        score = self.sign * target
+        ratio = self.ratio("costs", target, targets)
+        if isinstance(ratio, str):
+            return Speedup(score, None, nothing(ratio), nothing(ratio), nothing(ratio), Miss.BELOW)
+        estimate = partial(drawn, seeds=len(self.seeds), ratio=True)
+        speedup = estimate(ratio.log, ratio.draws, at_least=ratio.at_least)
+        missed = Miss.ABOVE if ratio.at_least else None
+        fewer = self.ratio("samples", target, targets) if self._has_samples else "the runs have no number of samples"
+        if isinstance(fewer, str):
+            return Speedup(score, None, speedup, nothing(fewer), nothing(fewer), missed)
+        if fewer.at_least:  # An upper bound, of which draws would show one end alone.
+            why = "the shortest schedule passes the score"
+            samples = Estimate(len(self.seeds), math.exp(-fewer.log), why=why, ratio=True)
+        else:
+            samples = self._as_many(fewer)
+        cheap = ratio.log - fewer.log
+        draws = None
+        if ratio.draws is not None and fewer.draws is not None:
+            with np.errstate(invalid="ignore"):
+                draws = ratio.draws - fewer.draws
+            draws = np.where(np.isfinite(draws), draws, cheap)
+        return Speedup(score, None, speedup, estimate(cheap, draws), samples, missed)
+
+    def _as_many(self, fewer: LogRatio) -> Estimate:
+        """The arm's samples over the baseline's, by the logarithm of the baseline's over the arm's."""
+        draws = None if fewer.draws is None else -fewer.draws
+        return drawn(-fewer.log, draws, len(self.seeds), ratio=True)
+
+    @property
+    def _has_samples(self) -> bool:
+        return self.base.samples is not None and self.ours.samples is not None
+
+    def ratio(self, name: str, target: float, targets: Array | None) -> "LogRatio | str":
+        """The baseline's costs (or samples) to a signed score over the arm's, or why there are none.
+
+        targets: the score in each draw, where it is a point of the baseline and moves with it.
+        """
+        lines = self._lines(name, self.base.means[None], self.ours.means[None])
+        base, ours = (float(line.reach(np.array([target]))[0]) for line in lines)
+        if math.isinf(base):
+            return f"the baseline's curve does not pass through {self.sign * target:.4g}"
+        if ours == math.inf:
+            return str(Miss.BELOW)
+        at_least = ours == -math.inf
+        log = base - (float(lines[1].xs[0]) if at_least else ours)
+        if targets is None or self.draws is None:
+            return LogRatio(log, None, at_least)
+        drawn_base, drawn_ours = self._drawn[name]
+        reached = drawn_ours.reach(targets)
+        if at_least:
+            reached = np.where(reached == -np.inf, drawn_ours.xs[0], reached)
+        draws = quotient(drawn_base.reach(targets), reached)
+        return LogRatio(log, draws + self.draws[2] if name == "costs" else draws, at_least)
+
+    def levels(self) -> tuple[SpeedupAt, ...]:
+        """The speed-up, and its samples, at scores that both curves pass through, from the lowest to the highest.
+
+        That at which the speed-up is stated is among them, if both pass through it.
+        """
+        base, ours = self.base.means, self.ours.means
+        low, high = max(base[0], ours[0]), min(base.max(), ours.max())
+        if not low < high:
+            return ()
+        stated = float(base[-2])
+        found = []
+        for target in sorted({*np.linspace(low, high, LEVELS).tolist(), *([stated] if low < stated < high else [])}):
+            # At an end of a curve rounding must not put the score beyond it.
+            targets = target - 1e-12 * abs(target) * (target == high != stated), self._fixed(target)
+            ratio = self.ratio("costs", *targets)
+            fewer = self.ratio("samples", *targets) if self._has_samples else ""
+            if not isinstance(ratio, str):
+                speedup = replace(drawn(ratio.log, ratio.draws, len(self.seeds), ratio=True), draws=None)
+                samples = None if isinstance(fewer, str) else replace(self._as_many(fewer), draws=None)
+                found.append(SpeedupAt(self.sign * target, speedup, samples))
+        return tuple(found)
+
+    def at_equal_cost(self) -> tuple[float | None, Estimate, Crossover | None]:
+        """The largest cost that both curves cover, the gain there, and where the gain changes its sign."""
+        base, ours = self._lines("costs", self.base.means[None], self.ours.means[None])
+        low, high = max(base.xs[0], ours.xs[0]), min(base.xs[-1], ours.xs[-1])
+        if high < low:
+            ends = short(math.exp(high)), short(math.exp(low))
+            why = f"no cost in common: the one curve ends at {ends[0]}, the other begins at {ends[1]}"
+            return None, nothing(why), None
+        grid = np.linspace(low, high, PLACES)
+        means = _apart(base, ours, grid)
+        draws = None if self.draws is None else _apart(*self._drawn["costs"], grid)
+        gain = drawn(means[0, -1], None if draws is None else draws[:, -1], len(self.seeds))
+        return math.exp(high), replace(gain, draws=None), _crossover(grid, means, draws)
+
+    def straight(self) -> float | None:
+        """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
+        best = int(np.argmax(self.base.means))
+        reached = first_reach(self.ours.costs.tolist(), self.ours.means.tolist(), float(self.base.means[best]))
+        return None if reached is None else float(self.base.costs[best] / reached)
+
+
+def quotient(over: Array, under: Array) -> Array:
+    """Draws of the logarithm of a quotient, by those of its parts."""
+    with np.errstate(invalid="ignore"):
+        draws: Array = over - under
+    # A draw in which neither curve passes through the score says nothing: half are counted on either side.
+    lost = np.isnan(draws)
+    draws[lost] = np.where(np.arange(int(lost.sum())) % 2, np.inf, -np.inf)
+    return draws
+
+
+def _apart(base: Read, ours: Read, grid: Array) -> Array:
+    apart: Array = ours.scores_at(grid) - base.scores_at(grid)
+    return apart
+
+
+def _crossover(grid: Array, means: Array, draws: Array | None) -> Crossover | None:
+    """Where the gain changes its sign, the last time; None where the mean curves do not cross."""
+    signs = np.sign(means[0])
+    beyond = float(signs[-1])
+    at = float(_last_change(grid, means, beyond)[0])
+    if not beyond or math.isinf(at):
+        return None
+    turns = "ahead" if beyond > 0 else "behind"
+    if draws is None:
+        return Crossover(math.exp(at), turns, None)
+    found = np.sort(_last_change(grid, draws, beyond))
+    k = int(0.025 * len(found))
+    low, high = float(found[k]), float(found[-k - 1])
+    ends = 0.0 if low == -math.inf else math.exp(low), math.inf if high == math.inf else math.exp(high)
+    return Crossover(math.exp(at), turns, ends)
+
+
+def _last_change(grid: Array, apart: Array, beyond: float) -> Array:
+    """The last place at which each draw's gain turns to the sign `beyond`, or an infinity where it never does."""
+    ahead = beyond * apart > 0
+    turns = ahead[:, 1:] & ~ahead[:, :-1]
+    last = turns.shape[1] - 1 - np.argmax(turns[:, ::-1], axis=1)
+    rows = np.arange(len(apart))
+    before, after = apart[rows, last], apart[rows, last + 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = grid[last] + (grid[last + 1] - grid[last]) * before / (before - after)
+    found: Array = np.where(turns.any(axis=1), at, np.where(ahead[:, -1], -np.inf, np.inf))
+    return found
+
+
+def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> float | None:
+    """The x at which the polyline first reaches the target; None where that is before its first point, or never."""
+    if ys[0] > target:
+        return None
+    for x0, y0, x1, y1 in zip(xs, ys, xs[1:], ys[1:], strict=False):
+        if y0 == target:
+            return float(x0)
+        if y1 >= target:
+            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
+    return float(xs[-1]) if ys[-1] == target else None
+
+
+# Noise
+
+
+def _takes_off_in_part(scores: Array) -> bool:
+    """Whether only some runs of a point [points, seeds] take off, at a length where others are half as good as any."""
+    return any(failed_runs(runs, runs) is not None for runs in scores if runs.max() >= TAKES_OFF * scores.max())
+
+
+def _variances(residuals: Array) -> tuple[float, float, float]:
+    """The variance that runs of a seed share, that of single runs, and its degrees of freedom, by residuals from the
+    mean of each point [points, seeds]."""
+    points, seeds = residuals.shape
+    by_seed = residuals.mean(axis=0)
+    rest = float(((residuals - by_seed) ** 2).sum()) / ((points - 1) * (seeds - 1))
+    of_seed = max(0.0, float(by_seed.var(ddof=1)) - rest / points)
+    return of_seed, rest, float((points - 1) * (seeds - 1))
+
+
+def _cost_error(line: Line) -> float:
+    """Standard error of the logarithm of a curve's costs: their scatter over seeds, common to its points."""
+    seeds = line.log_costs.shape[1]
+    return math.sqrt(float(line.log_costs.var(axis=1, ddof=1).mean()) / seeds)
+
+
+def _normals(name: str, columns: int, draws: int) -> Array:
+    """Standard normal draws [columns, draws], the same for one name each time: a curve moves alike wherever it is."""
+    return np.random.default_rng(zlib.crc32(name.encode())).standard_normal((columns, draws))
+
+
+# Which runs make the curves
+
+
+Runs = Mapping[int, Mapping[str, Point]]
+"""Seed -> schedule -> its run."""
+
+
+def curves_of(
+    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], *, fraction: bool, lower: bool, looks: int = 1
+) -> list[Curve]:
+    """A curve for each series, arm that the series has, and cost; verdicts are about those along the first."""
+    found: list[tuple[Curve, TwoLines | str]] = []
+    for series in dict.fromkeys(point.series for point in points):
+        of_series = [point for point in points if point.series == series]
+        base = [point for point in of_series if not point.arm]
+        for arm in arms:
+            ours = [point for point in of_series if point.arm == arm]
+            found += [
+                (
+                    Curve(series=series, arm=arm, x=cost),
+                    two_lines(base, ours, cost, fraction=fraction, lower=lower),
+                )
+                for cost in costs
+                if ours
+            ]
+    family = looks * sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in found)
+    return [
+        replace(curve, why=lines)
+        if isinstance(lines, str)
+        else _read(curve, lines, family if curve.x == costs[0] else 1)
+        for curve, lines in found
+    ]
+
+
+def _read(asked: Curve, lines: TwoLines, comparisons: int) -> Curve:
+    """The speed-up is one of so many comparisons; what else is read off the curves is not corrected."""
+    equal_at, gain, crossover = lines.at_equal_cost()
+    return replace(
+        asked,
+        seeds=lines.seeds,
+        sides=lines.sides,
+        speedup=replace(lines, comparisons=comparisons).at_target(),
+        speedup_straight=lines.straight(),
+        speedup_at=lines.levels(),
+        equal_at=equal_at,
+        gain=gain,
+        crossover=crossover,
+    )
+
+
+def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, *, fraction: bool, lower: bool) -> TwoLines | str:
+    """The curves of two groups of runs along a cost, or why there are none."""
+    base, ours = ([point for point in runs if not math.isnan(point.costs[x])] for runs in (base, ours))
+    runs = [_by_seed(base), _by_seed(ours)]
+    seeds = sorted(set(runs[0]) & set(runs[1]))
+    why = different_devices([*base, *ours], x) or _unpaired(runs, seeds, x)
+    if why:
+        return why
+    seeds, shared = _complete(runs, seeds)
+    if min(map(len, shared)) < 2:
+        several = min(max(map(len, of_arm.values())) for of_arm in runs) > 1
+        return (
+            "the seeds have no two schedule lengths in common"
+            if several
+            else "one schedule length here, and a curve takes two"
+        )
+    if any(point.costs[x] <= 0 for point in (*base, *ours)):
+        return "a cost of 0 has no logarithm"
+    sign = -1 if lower else 1
+    lines = [_line(of_arm, at, seeds, x, sign) for of_arm, at in zip(runs, shared, strict=True)]
+    sides = [frozenset(point.id for point in runs if point.seed in seeds) for runs in (base, ours)]
+    return TwoLines(lines[0], lines[1], tuple(seeds), fraction, lower, (sides[0], sides[1]))
+
+
+def _line(runs: Runs, shared: Sequence[str], seeds: Sequence[int], x: str, sign: int) -> Line:
+    grid = [[runs[seed][at] for seed in seeds] for at in shared]
+    grid.sort(key=lambda of_length: float(np.mean([point.costs[x] for point in of_length])))
+    first = grid[0][0]
+    costs = np.array([[point.costs[x] for point in of_length] for of_length in grid], dtype=np.float64)
+    return Line(
+        name=first.id,
+        costs=costs.mean(axis=1),
+        lengths=_rising([of_length[0].at for of_length in grid]),
+        samples=_rising([of_length[0].seen for of_length in grid]),
+        scores=sign * np.array([[point.y for point in of_length] for of_length in grid], dtype=np.float64),
+        log_costs=np.log(costs),
+    )
+
+
+def _rising(values: Sequence[float | None]) -> Array | None:
+    """Positive numbers that rise, or None."""
+    known = [value for value in values if value is not None and value > 0]
+    rises = len(known) == len(values) and bool((np.diff(known) > 0).all())
+    return np.array(known, dtype=np.float64) if rises else None
+
+
+def _by_seed(points: Sequence[Point]) -> dict[int, dict[str, Point]]:
+    """The runs by seed and schedule. A cell names its schedule; without cells, the rank by cost does."""
+    of_seed: dict[int, list[Point]] = {}
+    for point in points:
+        of_seed.setdefault(point.seed, []).append(point)
+    return {
+        seed: {
+            f"{i}" if point.at is None and not point.cell else point.cell: point
+            for i, point in enumerate(sorted(runs, key=lambda point: next(iter(point.costs.values()))))
+        }
+        for seed, runs in of_seed.items()
+    }
+
+
+def _unpaired(runs: Sequence[Runs], seeds: Sequence[int], x: str) -> str | None:
+    if not seeds:
+        return f"no seed has {x} of both the baseline and this arm" if runs[0] else f"the baseline has no {x} here"
+    for of_arm in runs:
+        bare = any(not point.cell and point.at is None for points in of_arm.values() for point in points.values())
+        if bare and len({len(of_arm[seed]) for seed in seeds}) > 1:
+            return "the seeds have different numbers of points, and no column that twins share says which go together"
+    return None
+
+
+def _complete(runs: Sequence[Runs], seeds: list[int]) -> tuple[list[int], list[list[str]]]:
+    """The seeds that make both curves, and the schedules of each arm that all of them have.
+
+    All seeds, if what they share is a curve; else those that have the most schedules.
+    """
+
+    def shared(of_seeds: Sequence[int]) -> list[list[str]]:
+        return [[at for at in of_arm[of_seeds[0]] if all(at in of_arm[seed] for seed in of_seeds)] for of_arm in runs]
+
+    if min(map(len, shared(seeds))) < 2:
+        lengths = {seed: sum(len(of_arm[seed]) for of_arm in runs) for seed in seeds}
+        longest = [seed for seed in seeds if lengths[seed] == max(lengths.values())]
+        if min(map(len, shared(longest))) >= 2:
+            seeds = longest
+    return seeds, shared(seeds)

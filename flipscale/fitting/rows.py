@@ -1,0 +1,351 @@
+"""Which rows of a table a law is fitted to, and why each of the others is left out.
+
+Numbers become floats before anything is multiplied: 6 N D of 70 billion parameters and 1.4 trillion tokens does not fit
+an int64, which wraps around silently.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flipscale.collecting import MOST_NUMBER, SETTING_COLUMNS
+from flipscale.errors import ResultsError, did_you_mean
+from flipscale.fitting.laws import Law, Link
+from flipscale.scores import lower_is_better
+from flipscale.stats import Array
+from flipscale.study.expression import Expression, ExpressionError, read_expression
+from flipscale.words import count
+
+STANDS_FOR = ("model", "image_size", "text_length", "samples")
+"""Settings that FLOPs per sample and samples seen stand for: a law over those need not name them."""
+
+_QUOTED = re.compile(r"""(["'])(.+?)\1""")
+
+
+@dataclass(frozen=True)
+class Response:
+    """How the measured column is converted to a law's link scale and back."""
+
+    column: str
+    link: Link
+    accuracy: bool | None
+    """Whether higher is better; a logit scale then has the odds of its error. None: nobody said."""
+
+    def to_link(self, y: Array) -> Array:
+        if self.link == "linear":
+            return y
+        if self.link == "log":
+            return np.log(y)
+        error = 1 - y if self.accuracy else y
+        return np.log(error) - np.log1p(-error)
+
+    def from_link(self, z: Array) -> Array:
+        if self.link == "linear":
+            return z
+        if self.link == "log":
+            return np.exp(np.minimum(z, 700.0))
+        return 1 / (1 + np.exp(z if self.accuracy else -z))
+
+    def why_not(self, y: float) -> str | None:
+        """Why this value has no place on the link scale."""
+        if self.link == "log" and y <= 0:
+            return f"{self.column} is {y:g}, which has no logarithm"
+        if self.link == "logit" and not 0 < y < 1:
+            percent = f"; if it is in percent, write {self.column}/100" if 1 < y <= 100 else ""
+            return f"{self.column} is {y:g}, which has no odds{percent}"
+        return None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The points of a fit."""
+
+    columns: tuple[str, ...]
+    """The variables, in the order of the law's roles."""
+    response: Response
+    ids: tuple[str, ...]
+    x: Array
+    """Variables [n, roles]."""
+    y: Array
+    """Measurements [n]."""
+    z: Array
+    """The same on the link scale."""
+    clusters: NDArray[np.intp]
+    """The seed group of each row [n]: rows with equal variables."""
+    left_out: Mapping[str, str]
+    """The other rows, and why they were left out."""
+    seeds: NDArray[np.intp] | None = None
+    """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
+    weights: Array | None = None
+    """How much each row counts, 1 on average [n]; None: equally."""
+    collected: bool = False
+    """Whether flipscale collected the table, so that its columns mean what COLUMNS says."""
+    open_settings: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Settings in which rows differ although the variables leave them open, with their values."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def points(self) -> int:
+        """Different settings of the variables."""
+        return len(np.unique(self.x, axis=0))
+
+    @property
+    def groups(self) -> int:
+        """Seed groups."""
+        return len(np.unique(self.clusters))
+
+    @property
+    def size(self) -> Array:
+        """How large each run is [n]."""
+        return self.size_of(self.x)
+
+    def size_of(self, x: Array) -> Array:
+        """How large runs at x [n, roles] are: the product of the variables, as FLOPs per sample times samples.
+
+        A loss counts inversely.
+        """
+        sizes = np.ones(len(x))
+        for name, values in zip(self.columns, x.T, strict=True):
+            sizes = sizes / values if lower_is_better(name) else sizes * values
+        return sizes
+
+    def only(self, keep: NDArray[np.bool_], why: str) -> "Rows":
+        """These rows without some, for a reason."""
+        out = {name: why for name, kept in zip(self.ids, keep, strict=True) if not kept}
+        ids = tuple(name for name, kept in zip(self.ids, keep, strict=True) if kept)
+        return replace(
+            self,
+            ids=ids,
+            x=self.x[keep],
+            y=self.y[keep],
+            z=self.z[keep],
+            clusters=self.clusters[keep],
+            seeds=None if self.seeds is None else self.seeds[keep],
+            weights=None if self.weights is None else self.weights[keep],
+            left_out={**self.left_out, **out},
+        )
+
+
+def rows_of(
+    table: pd.DataFrame,
+    law: Law,
+    x: Sequence[str],
+    y: str,
+    *,
+    accuracy: bool | None = None,
+    weights: str | None = None,
+) -> Rows:
+    """The rows that a law can be fitted to. Raises ResultsError for a column that is not there or holds no number.
+
+    `accuracy` says whether higher y is better; left out, its name does. Rows with equal variables belong together, and
+    the column `seed` says which rows share a seed. `weights` is a column of inverse variances.
+    """
+    if len(x) != len(law.roles):
+        takes = f"{count(len(law.roles), 'column')} for {', '.join(law.roles)}"
+        raise ResultsError(f"The law {law.name} takes {takes}; --x names {len(x)}: {', '.join(x) or 'none'}.")
+    variables = np.column_stack([column(table, name) for name in x]) if len(table) else np.empty((0, len(x)))
+    measured = column(table, y)
+    if accuracy is None and (lower := lower_is_better(y)) is not None:
+        accuracy = not lower
+    if accuracy is None and law.link == "logit":
+        raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
+    response = Response(y, law.link, accuracy)
+    left_out = _left_out(table, x, variables, law, response, weights)
+    ids = row_names(table)
+    keep = np.array([name not in left_out for name in ids], dtype=bool)
+    variable_columns = [part for name in x for part in columns_in(table, name)]
+    return Rows(
+        columns=tuple(x),
+        response=response,
+        ids=tuple(ids[i] for i in np.flatnonzero(keep)),
+        x=variables[keep],
+        y=measured[keep],
+        z=response.to_link(measured[keep]),
+        clusters=np.unique(variables[keep], axis=0, return_inverse=True)[1].reshape(-1),
+        left_out=left_out,
+        seeds=seeds_of_rows(table[keep]),
+        weights=_share_of_mean(column(table[keep], weights)) if weights else None,
+        collected=is_collected(table),
+        open_settings=open_settings(table[keep], variable_columns, taken=STANDS_FOR),
+    )
+
+
+def _left_out(
+    table: pd.DataFrame, x: Sequence[str], variables: Array, law: Law, response: Response, weights: str | None
+) -> dict[str, str]:
+    """The rows that cannot take part, and why."""
+    measured = column(table, response.column)
+    weighed = np.ones(len(table)) if weights is None else column(table, weights)
+    found = {}
+    for i, name in enumerate(row_names(table)):
+        why = why_not(x, variables[i], law) or _why_not_measured(response, measured[i])
+        if why or not weighed[i] > 0:
+            found[name] = why or f"no weight: {weights} is {weighed[i]:g}"
+    return found
+
+
+def _share_of_mean(values: Array) -> Array:
+    return np.asarray(values / values.mean(), dtype=np.float64)
+
+
+def is_collected(table: pd.DataFrame) -> bool:
+    """Whether `flipscale collect` wrote the table, so that its columns mean what COLUMNS says."""
+    return {"id", "study", "cell"} <= set(table.columns)
+
+
+def open_settings(
+    table: pd.DataFrame, by: Sequence[str], *, taken: Sequence[str] = ()
+) -> dict[str, tuple[object, ...]]:
+    """Settings, by the names of results.csv, in which rows differ and which the columns `by` leave open: their values.
+
+    A column that those of `by` determine, as the parameters determine a model's name, is not open, nor is one of
+    `taken`.
+    """
+    names = [name for name in SETTING_COLUMNS if name in table and name not in (*by, *taken, "seed")]
+    return {
+        name: tuple(table[name].drop_duplicates())
+        for name in names
+        if table[name].nunique(dropna=False) > 1 and not _settled(table, name, by)
+    }
+
+
+def _settled(table: pd.DataFrame, name: str, by: Sequence[str]) -> bool:
+    """Whether the values of the named columns, which repeat, leave only one value of this one each."""
+    for columns in [[column] for column in by] + ([list(by)] if len(by) > 1 else []):
+        groups = table.groupby(columns, dropna=False)[name]
+        if groups.ngroups < len(table) and groups.nunique(dropna=False).max() == 1:
+            return True
+    return False
+
+
+def row_names(table: pd.DataFrame) -> list[str]:
+    """The name of each row: its id if ids tell rows apart, else its number in the table, from 1."""
+    if "id" in table and table["id"].notna().all() and not table["id"].duplicated().any():
+        return [str(name) for name in table["id"]]
+    return [f"row {i + 1}" if isinstance(i, int | np.integer) else str(i) for i in table.index]
+
+
+def column(table: pd.DataFrame, name: str) -> Array:
+    """A column as floats [n], NaN where it is empty: by its name, or arithmetic over columns as in `6*N*D`, `1-top1`.
+
+    Raises ResultsError for one that is not there, or that holds text.
+    """
+    if name in table:
+        try:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+        except OverflowError:
+            raise ResultsError(f"{name}: holds a whole number of more than 308 digits, which is too large.") from None
+        wrong = np.flatnonzero(numbers.isna() & table[name].notna())
+        if len(wrong):
+            at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
+            raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
+        return _computable(table, name, np.asarray(numbers, dtype=np.float64))
+    wanted, columns = _arithmetic(table, name)
+    parts = {part: column(table, columns[part]) for part in wanted.names}
+    values = np.array([_computed(name, wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+    return _computable(table, name, values)
+
+
+def _computable(table: pd.DataFrame, name: str, values: Array) -> Array:
+    """The values. ResultsError where one is too large."""
+    wrong = np.flatnonzero(np.isfinite(values) & (np.abs(values) > MOST_NUMBER))
+    if len(wrong):
+        raise ResultsError(
+            f"{row_names(table)[wrong[0]]}: {name} is {values[wrong[0]]:g}, but the largest number allowed is "
+            f"{MOST_NUMBER:g}; leave it empty if it is missing."
+        )
+    return values
+
+
+def columns_in(table: pd.DataFrame, name: str) -> list[str]:
+    """The columns that a name or arithmetic over columns refers to. Raises ResultsError as `column` does."""
+    if name in table:
+        return [name]
+    wanted, columns = _arithmetic(table, name)
+    return sorted(columns[part] for part in wanted.names)
+
+
+def _arithmetic(table: pd.DataFrame, name: str) -> tuple[Expression, dict[str, str]]:
+    """Arithmetic over columns, and the column of each name in it; one whose name has signs is quoted."""
+    unknown = ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
+    columns = {str(other): str(other) for other in table.columns if str(other).isidentifier()}
+
+    def stand_in(quoted: re.Match[str]) -> str:
+        if quoted[2] not in table:
+            raise ResultsError(
+                f"The table has no column {quoted[2]!r}: {did_you_mean(quoted[2], map(str, table.columns))}."
+            )
+        columns[f"_quoted_{quoted.start()}"] = quoted[2]
+        return f"_quoted_{quoted.start()}"
+
+    text = _QUOTED.sub(stand_in, name)
+    try:
+        wanted = read_expression(
+            text, list(columns), example="a column's name, or arithmetic over columns such as 6*N*D"
+        )
+    except ExpressionError as error:
+        if re.fullmatch(r"[\w .@/-]*", name):
+            raise unknown from None
+        raise ResultsError(f"The column {name!r} {error}.") from None
+    if not wanted.names:
+        raise unknown
+    return wanted, columns
+
+
+def _computed(name: str, wanted: Expression, parts: Mapping[str, Array], row: int, table: pd.DataFrame) -> float:
+    """The arithmetic of one row; NaN where a part is missing."""
+    values = {part: float(numbers[row]) for part, numbers in parts.items()}
+    if not all(map(np.isfinite, values.values())):
+        return float("nan")
+    try:
+        return float(wanted(values))
+    except ExpressionError as error:
+        raise ResultsError(f"{row_names(table)[row]}: {name!r} {error}.") from None
+
+
+def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    """The table in parts of equal values of these columns, in the order in which they first come."""
+    if not by:
+        return [({}, table)]
+    for name in by:
+        _checked(table, name)
+    parts = table.groupby(list(by), sort=False, dropna=False)
+    return [(dict(zip(by, key, strict=True)), part) for key, part in parts]
+
+
+def group_name(values: Mapping[str, object]) -> str:
+    """'dataset=c4, mask_ratio=0.5'; a missing value is null, and no group is 'all runs'."""
+    shown = {name: "null" if value is None or value != value else value for name, value in values.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items()) or "all runs"
+
+
+def _checked(table: pd.DataFrame, name: str) -> "pd.Series[Any]":
+    if name not in table:
+        raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
+    return table[name]
+
+
+def why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
+    """Why a law cannot take these variables; None where it can."""
+    for name, value in zip(names, values, strict=True):
+        if not np.isfinite(value):
+            return f"no {name}"
+        if value <= 0 and law.link != "linear":
+            return f"{name} is {value:g}, which has no logarithm"
+    return None
+
+
+def seeds_of_rows(table: pd.DataFrame) -> NDArray[np.intp] | None:
+    """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
+    return pd.factorize(table["seed"])[0].astype(np.intp) if "seed" in table else None
+
+
+def _why_not_measured(response: Response, value: float) -> str | None:
+    return response.why_not(float(value)) if np.isfinite(value) else f"no {response.column}"

@@ -1,0 +1,204 @@
+"""Intervals that cover as often as they claim: resamples of settings, and the effect of seeds that settings share.
+
+Rows that differ only in their seed are one setting, and settings are drawn with all of their runs: two seeds of one are
+not independent evidence for the form of a law. The percentiles of a bootstrap over few settings are too narrow, as
+normal tails are against Student's (T. C. Hesterberg 2015, The American Statistician 69:371). Each end is therefore as
+far from the estimate as its percentile is from the median of the draws, times t / z.
+
+A seed sets initialisation, data order and masks. If all settings use the same seeds, a lucky one lifts the whole curve.
+That moves the level but not the exponents: the mean over S seeds is known to sd / sqrt(S), with Student's t of S - 1
+degrees of freedom. Resampling settings does not see this effect, and there are too few seeds to resample. It is removed
+before the fit and added to the ends of intervals. bench/coverage.py measures how often these then cover the truth.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from flipscale.fitting.search import Problem, refits
+from flipscale.stats import Array
+
+DRAWS = 1000
+"""Resamples: with 100 the ends of a 95 % interval are themselves uncertain by a fifth of its width."""
+
+COVERAGE = 0.95
+"""The share of intervals that should cover the truth."""
+
+LARGE = 0.03
+"""A standard deviation of the seeds' effect, on the link scale, above which a fit notes it."""
+
+_STEP = 1e-3  # on the link scale: above the tolerance of a search, and small enough for a law to be linear
+_INFORMED = 1e-6  # least share of the information of all points that a resample has in every direction
+_SWEEPS = 50  # at most, of the fit by settings and seeds; balanced tables take one
+
+
+# Resamples
+
+
+def resampled(
+    problem: Problem,
+    theta: Array,
+    clusters: NDArray[np.intp],
+    draws: int,
+    seed: int,
+    front: Callable[[NDArray[np.intp]], NDArray[np.intp]] | None = None,
+) -> Array:
+    """The parameters of resamples [draws, parameters] of a problem with this solution, whose settings are `clusters`.
+
+    With `front` a law goes through a front, which is found anew: it gives the places of the best among drawn rows. A
+    resample that does not determine the parameters is drawn anew, up to as often as there are draws.
+    """
+    drawn = resamples(clusters, 2 * draws, seed)
+    if front is not None:
+        rows_of = (np.repeat(np.arange(len(row)), row) for row in drawn)
+        drawn = np.array([np.bincount(rows[front(rows)], minlength=drawn.shape[1]) for rows in rows_of])
+    counts = drawn.astype(np.float64)
+    return refits(problem, theta, counts[_determine(problem, theta, counts)][:draws])
+
+
+def resamples(clusters: NDArray[np.intp], n: int, seed: int = 0) -> NDArray[np.intp]:
+    """How often each of n resamples contains each row [n, rows]: each draws as many groups as there are, with repeats.
+
+    `clusters` is the group of each row, numbered from 0; a group is drawn with all of its rows.
+    """
+    groups = int(clusters.max(initial=-1)) + 1
+    drawn = np.random.default_rng(seed).integers(0, groups, (n, groups)) + groups * np.arange(n)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * groups).reshape(n, groups)[:, clusters]
+
+
+def _determine(problem: Problem, theta: Array, counts: Array) -> NDArray[np.bool_]:
+    """Which resamples determine all parameters [m].
+
+    In the direction that it knows least about, a resample has that share of the information of all points which is the
+    smallest eigenvalue of Q' diag(counts) Q, with Q from the QR decomposition of the Jacobian. It is 0 where a resample
+    has too few different points, or only points on one line.
+    """
+    basis = np.linalg.qr(problem.residuals(theta[problem.free_places])[1])[0]
+    shares = (basis.T * counts[:, None]) @ basis
+    return np.asarray(np.linalg.eigvalsh(shares)[:, 0] > _INFORMED)
+
+
+# Intervals
+
+
+def stretch(freedom: int, coverage: float = COVERAGE) -> float | None:
+    """By how much the ends of a percentile interval are moved out: t / z; None with too few groups for an interval.
+
+    `freedom` is the number of groups minus that of fitted parameters.
+    """
+    return None if freedom < 2 else float(stdtrit(freedom, (1 + coverage) / 2) / ndtri((1 + coverage) / 2))
+
+
+def interval(draws: Array, estimate: Array | float, by: float, coverage: float = COVERAGE) -> tuple[Array, Array]:
+    """The ends of the interval of each column of draws [n, ...] about its estimate, stretched `by` this factor."""
+    low, middle, high = np.quantile(draws, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2], axis=0)
+    return estimate - by * (middle - low), estimate + by * (high - middle)
+
+
+def widened(
+    ends: tuple[Array, Array], estimate: Array | float, freedom: int, error: Array | float, seeds_freedom: int
+) -> tuple[Array, Array]:
+    """The ends of intervals about their estimates with an independent error on top, that of the seeds' mean.
+
+    `ends` stand on a Student t with `freedom`, `error` has `seeds_freedom`. The new ends are as many standard errors
+    away as the mean of both t, weighted by the variances (W. G. Cochran and G. M. Cox 1957, Experimental Designs,
+    section 4.14), each end by itself.
+    """
+    tail = (1 + COVERAGE) / 2
+    by_settings, by_seeds = float(stdtrit(freedom, tail)), float(stdtrit(seeds_freedom, tail))
+
+    def half(width: Array) -> Array:
+        settings, seeds = (width / by_settings) ** 2, np.asarray(error, dtype=np.float64) ** 2
+        total = np.maximum(settings + seeds, 1e-300)
+        return np.asarray((settings * by_settings + seeds * by_seeds) / np.sqrt(total))
+
+    low, high = ends
+    return estimate - half(np.asarray(estimate - low)), estimate + half(np.asarray(high - estimate))
+
+
+# Seeds that settings share
+
+
+@dataclass(frozen=True)
+class SharedSeedEffect:
+    """The effect of seeds that most settings share, on the scale that a law is fitted on."""
+
+    offsets: Array
+    """The effect of each row's seed [n]; 0 on average over the seeds."""
+    seeds: int
+    """Seeds that most settings share."""
+    deviation: float
+    """Standard deviation of the offsets over these seeds, noise of single runs included."""
+    sd: float
+    """The deviation without that noise: the effect of a seed itself."""
+
+    @property
+    def freedom(self) -> int:
+        return self.seeds - 1
+
+    def error(self, *, new_seed: bool) -> float:
+        """Standard error of the mean of all seeds, or of what a new seed adds, on the scale of the offsets."""
+        return self.deviation * float(np.sqrt(1 / self.seeds + new_seed))
+
+
+def seed_effect(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp] | None) -> SharedSeedEffect | None:
+    """The effect of the seeds of rows [n] that are shared; None where fewer than two seeds are at half of all settings.
+
+    z is fitted by a setting and a seed, by medians (Tukey's polish): one diverged run moves no other.
+    """
+    if seeds is None or not len(z):
+        return None
+    cells = _cells(z, settings, seeds)
+    shared = np.isfinite(cells).sum(axis=0) * 2 >= len(cells)
+    cells = cells[:, shared]
+    crossed = np.isfinite(cells).sum(axis=1) > 1
+    freedom = int(np.isfinite(cells[crossed]).sum()) - int(crossed.sum()) - cells.shape[1] + 1
+    if cells.shape[1] < 2 or freedom < 1:
+        return None
+    offsets, rest = _two_ways(cells[crossed])
+    deviation = float(np.std(offsets, ddof=1))
+    # A median of normal noise has pi / 2 times the variance of a mean.
+    of_median = np.pi / 2 * float(np.nansum(rest**2)) / freedom / float(np.isfinite(cells).sum(axis=0).mean())
+    of_seed = np.zeros(len(shared))
+    of_seed[shared] = offsets
+    return SharedSeedEffect(
+        offsets=np.where(seeds >= 0, of_seed[np.maximum(seeds, 0)], 0.0),
+        seeds=len(offsets),
+        deviation=deviation,
+        sd=float(np.sqrt(max(deviation**2 - of_median, 0.0))),
+    )
+
+
+def slope_of_level(problem: Problem, theta: Array) -> Array:
+    """How much each parameter moves for each unit by which all measurements move up [parameters]."""
+    moved = replace(problem, z=problem.z + np.array([[0.0], [_STEP]]))
+    found = refits(moved, theta, np.ones((2, len(problem.x))))
+    slope: Array = (found[1] - found[0]) / _STEP
+    return slope
+
+
+def _cells(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp]) -> Array:
+    """The mean of each setting and seed [settings, seeds], NaN if a setting lacks the seed."""
+    kinds = np.unique(settings, return_inverse=True)[1].reshape(-1)
+    shape = (int(kinds.max()) + 1, max(int(seeds.max()) + 1, 1))
+    total, n = np.zeros(shape), np.zeros(shape)
+    known = seeds >= 0
+    np.add.at(total, (kinds[known], seeds[known]), z[known])
+    np.add.at(n, (kinds[known], seeds[known]), 1)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def _two_ways(cells: Array) -> tuple[Array, Array]:
+    """The offset of each column, 0 on average, and the residual of each cell after its row and its column."""
+    rest, offsets = cells.copy(), np.zeros(cells.shape[1])
+    for _ in range(_SWEEPS):
+        rest -= np.nanmedian(rest, axis=1)[:, None]
+        step = np.nanmedian(rest, axis=0)
+        rest -= step
+        offsets += step
+        if np.abs(step).max() <= 1e-12 * (1 + np.abs(offsets).max()):
+            break
+    return offsets - offsets.mean(), rest

@@ -1,0 +1,121 @@
+"""The claims of a study, one row each: the difference with both intervals, the verdict, and what was published."""
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from flipscale.comparing import Estimate, JudgedClaim, StudyClaims, Verdict, claim_count
+from flipscale.plotting.figure_data import FigureData, Undrawable
+from flipscale.plotting.gains import draw_bars
+from flipscale.plotting.page import Panel
+from flipscale.plotting.style import LineStyle, arm_style
+from flipscale.scores import score_label
+from flipscale.study import Expectation
+from flipscale.words import joined
+
+MOST_CLAIMS = 60
+"""Claims that fit one page."""
+
+_NAME_LINE, _GAP = 0.15, 0.1  # inches: a line of a name, and the gap between rows
+_NAME_CHARACTERS = 58  # of a claim's name in one line
+
+VERDICT_STYLES = {
+    Verdict.HOLDS: LineStyle(arm_style(3).color, "o", ""),
+    Verdict.CONTRADICTED: LineStyle(arm_style(2).color, "X", ""),
+    Verdict.UNDECIDED: LineStyle("#777777", "D", ""),
+}
+"""Verdicts differ in shape and in colour."""
+
+_PUBLISHED = LineStyle("#000000", "|", "")
+
+
+def claims(data: FigureData) -> list[Panel]:
+    """One panel of all claims."""
+    family, rows = data.stated, data.rows
+    if family is None:
+        raise Undrawable("the study states no claims")
+    # A factor along the schedule has another axis; compare states it.
+    tested = [(judged, judged.difference) for judged in family.claims if judged.difference and judged.unit != "x"]
+    if not tested:
+        raise Undrawable(f"no claim about a difference can be judged: {family.claims[0].why or 'all are factors'}")
+    if len(tested) > MOST_CLAIMS:
+        raise Undrawable(f"{len(tested)} claims are more than the {MOST_CLAIMS} that a page holds; compare lists them")
+    names = [_wrapped(judged.claim.name) for judged, _ in tested]
+    heights = [_GAP + _NAME_LINE * (name.count("\n") + 1) for name in names]
+    middles = [end - height / 2 for end, height in zip(itertools.accumulate(heights), heights, strict=True)]
+
+    def draw(ax: Axes) -> None:
+        low, high = _limits(tested)
+        for y, (judged, difference) in zip(middles, tested, strict=True):
+            _draw(ax, y, judged, difference, (low, high))
+        for y, (judged, _) in zip(middles, tested, strict=True):
+            if (published := judged.claim.published) is not None:
+                look = _PUBLISHED.keywords()
+                ax.plot([published], [y], ms=12, markeredgewidth=1.5, zorder=5, label="published", **look)
+        ax.axvline(0, color="#444444", linewidth=1, zorder=2)
+        if any(judged.claim.expect is Expectation.LEVEL for judged, _ in tested):
+            ax.axvspan(-family.margin, family.margin, color="#f0f0f0", zorder=0)
+        ax.set_xlim(low, high)
+        ax.xaxis.set_major_locator(MaxNLocator(7))
+        unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
+        ax.set_xlabel(f"{score_label(family.score)}\nfirst side minus the other{unit}; above 0 the first is better")
+        ax.set_ylim(sum(heights), 0)
+        ax.set_yticks(middles, names, fontsize=8)
+        ax.tick_params(axis="y", length=0, pad=9)
+        ax.grid(visible=False, axis="y")
+        ax.spines["left"].set_visible(False)
+
+    widest = max(len(line) for name in names for line in name.split("\n"))
+    size = 4.6 + 0.062 * widest, sum(heights) + 1.4
+    runs = {run for judged, _ in tested for run in judged.runs}
+    return [Panel("", rows[rows["id"].isin(runs)], draw, "", _marks(family), size)]
+
+
+def _wrapped(name: str) -> str:
+    """A claim's name in lines that fit. A part in parentheses, as a list of claims adds, begins a new line."""
+    parts = [name] if len(name) <= _NAME_CHARACTERS else name.replace(" (", "\n(").split("\n")
+    return "\n".join(textwrap.fill(part.replace(" %", "\u00a0%"), _NAME_CHARACTERS) for part in parts)
+
+
+def _marks(family: StudyClaims) -> str:
+    several = any(judged.claim.expect is Expectation.LEVEL for judged in family.claims)
+    unit = next((judged.unit for judged in family.claims if judged.unit != "x"), "")
+    level = f"; 90 % for level, within {family.margin:g} {unit}".rstrip() if several else ""
+    sizes = [str(size) for size in family.families.values()]
+    corrected = f"{sizes[0]} comparisons" if len(sizes) == 1 else f"the claims of a family ({joined(sizes)})"
+    bars = f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for {corrected} (Holm)\n"
+    has_ci = any(judged.difference and judged.difference.interval for judged in family.claims)
+    return f"{bars if has_ci else ''}{claim_count(family)}"
+
+
+def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, float]:
+    """An axis that shows 0, the uncorrected intervals, the published values, and longer corrected intervals in part."""
+    core = [0.0]
+    for judged, difference in tested:
+        core += [difference.mean or 0.0, *(difference.interval or ())]
+        core += [] if judged.claim.published is None else [judged.claim.published]
+    more = 0.15 * (max(core) - min(core))
+    ends = [end for _, difference in tested for end in _corrected(difference) or ()]
+    low = max(min(ends, default=0.0), min(core) - more)
+    high = min(max(ends, default=0.0), max(core) + more)
+    low, high = min(low, *core), max(high, *core)
+    margin = 0.03 * (high - low)
+    return low - margin, high + margin
+
+
+def _corrected(difference: Estimate) -> tuple[float, float] | None:
+    both = difference.corrected
+    return None if both is None or both.low is None or both.high is None else (both.low, both.high)
+
+
+def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: tuple[float, float]) -> None:
+    """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
+    style = VERDICT_STYLES[judged.verdict]
+    draw_bars(ax, _corrected(difference), difference.interval, y, style.color, frame, across=True)
+    mean = difference.mean or 0.0
+    (mark,) = ax.plot([mean], [y], zorder=4, ms=6.5, label=str(judged.verdict), **style.keywords())
+    mark.set_markeredgecolor("white")
+    mark.set_markeredgewidth(0.5)

@@ -1,0 +1,316 @@
+"""The gain of every arm over the baseline at equal samples: a row per arm, with its interval, its seeds and its time.
+
+Curves need a colour per arm and two schedule lengths; this figure needs neither, so it suits a study of many arms.
+In every figure of gains a thin bar is the interval that the verdict of `compare` uses, a thick one is uncorrected. A
+mark is filled where the effect is significant and open where it is not, so that a figure in grey shows the same.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from flipscale.cell import cell_words
+from flipscale.comparing import Comparison, Effect, Pair, arms_of, finding, series_of
+from flipscale.plotting.figure_data import FigureData, Undrawable
+from flipscale.plotting.page import Panel
+from flipscale.plotting.style import QUIET, LineStyle, arm_style
+from flipscale.plotting.words import cell_order
+from flipscale.scores import score_label
+from flipscale.words import joined, times
+
+MOST_GAIN_ROWS = 48
+"""Rows, with the headings of their cells, that fit one page."""
+
+_ROW = 0.21  # inches
+_ARM_CHARACTERS = 56  # of an arm's words in one line
+_SEEDS = arm_style(0).color
+_GAIN = LineStyle(arm_style(1).color, "o")
+
+
+class _GainRow(NamedTuple):
+    """One line of the figure: a pair, or the cell that heads the pairs below it."""
+
+    words: str
+    pair: Pair | None
+
+
+def gains(data: FigureData) -> list[Panel]:
+    """One panel of all arms, with a group for each cell; if a page cannot hold all, those of the longest schedule."""
+    _check_rows(data)
+    comparison = data.comparison
+    pairs, at = _fitting(comparison)
+    rows = _rows(pairs, data)
+    lines = max(row.words.count("\n") + 1 for row in rows)
+    widest = max(len(line) * (1 if row.pair else 1.15) for row in rows for line in row.words.split("\n"))
+
+    scale = 100 if comparison.fraction else 1
+    limits = gain_limits(pairs, scale)
+
+    def draw(ax: Axes) -> None:
+        for y, row in enumerate(rows):
+            if row.pair:
+                draw_gain(ax, drawn_gain(row.pair, scale), y, _GAIN, limits, across=True)
+                _draw_seeds(ax, y, row.pair, scale)
+        ax.axvline(0, color="#444444", linewidth=1, zorder=2)
+        ax.set_xlim(limits)
+        ax.set_xlabel(_axis_words(comparison, data, at))
+        _write(ax, rows)
+
+    rings = "rings: seeds; " if any(pair.gain.n > 1 for pair in pairs) else ""
+    marks = f"{gain_marks(comparison, pairs, limits)}\n{rings}time: over the baseline's"
+    size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35 + 0.13 * marks.count("\n")
+    return [Panel("", _runs_of(pairs, data), draw, "", marks, size)]
+
+
+def _check_rows(data: FigureData) -> None:
+    """Raises Undrawable where even the longest schedules are more than a page holds, before comparing them."""
+    arms = data.rows[data.rows["arm"] != 0]
+    if "samples" in data.rows:
+        arms = arms[arms["samples"] == arms.groupby(series_of(arms))["samples"].transform("max")]
+    n = len(arms.drop_duplicates(["cell", "arm"]))
+    if n > MOST_GAIN_ROWS:
+        raise Undrawable(_too_many(n))
+
+
+def _too_many(gains: int) -> str:
+    return f"{gains} gains do not fit the {MOST_GAIN_ROWS} rows of a page; make studies of fewer"
+
+
+def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
+    """The pairs that one page holds, and at which schedules they are read, in words."""
+    pairs = list(comparison.pairs)
+    if not pairs:
+        raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
+    if len(pairs) == 1:
+        raise Undrawable("there is only one gain, of one arm in one cell; compare states it")
+    if _height(pairs) <= MOST_GAIN_ROWS:
+        return pairs, "at equal samples"
+    longest: dict[str, float] = {}
+    for pair in pairs:
+        longest[pair.series] = max(longest.get(pair.series, 0), pair.at or 0)
+    pairs = [pair for pair in pairs if (pair.at or 0) == longest[pair.series]]
+    if _height(pairs) > MOST_GAIN_ROWS:
+        raise Undrawable(_too_many(len(pairs)))
+    return pairs, "at the longest schedule of each series"
+
+
+def _height(pairs: list[Pair]) -> int:
+    cells = len({pair.cell for pair in pairs})
+    return len(pairs) + (cells if cells > 1 else 0)
+
+
+def _rows(pairs: list[Pair], data: FigureData) -> list[_GainRow]:
+    """The pairs from the largest gain to the smallest, under their cells if those are several."""
+    number = data.arm_numbers
+    cells = sorted({pair.cell for pair in pairs}, key=cell_order)
+    rows: list[_GainRow] = []
+    for cell in cells:
+        if len(cells) > 1:
+            rows.append(_GainRow(cell_words(cell) or "no cell", None))
+        of_cell = sorted((pair for pair in pairs if pair.cell == cell), key=lambda pair: -(pair.gain.mean or 0.0))
+        rows += [_GainRow(textwrap.fill(data.arms[number[pair.arm]], _ARM_CHARACTERS), pair) for pair in of_cell]
+    return rows
+
+
+def draw_gains(
+    ax: Axes, data: FigureData, pairs: list[Pair], x_of_cell: Mapping[str, float], limits: tuple[float, float]
+) -> None:
+    """A line per arm of its gains with their intervals, shifted a little so that bars do not cover those of others."""
+    scale = 100 if data.comparison.fraction else 1
+    arms = sorted({data.arm_numbers[pair.arm] for pair in pairs})
+    span = np.log(max(x_of_cell.values()) / min(x_of_cell.values()))
+    shifts = np.exp(0.012 * span * (np.arange(len(arms)) - (len(arms) - 1) / 2))
+    for arm, shift in zip(arms, shifts, strict=True):
+        of_arm = [pair for pair in pairs if data.arm_numbers[pair.arm] == arm]
+        of_arm.sort(key=lambda pair: x_of_cell[pair.cell])
+        xs = [x_of_cell[pair.cell] * shift for pair in of_arm]
+        found = [drawn_gain(pair, scale) for pair in of_arm]
+        style = arm_style(arm)
+        for x, gain in zip(xs, found, strict=True):
+            draw_gain(ax, gain, x, style, limits, across=False)
+        means = [gain.mean for gain in found]
+        ax.plot(xs, means, label=data.arms[arm], zorder=2.8, **style.without_markers().keywords())
+    ax.set_ylim(limits)
+
+
+def _draw_seeds(ax: Axes, y: int, pair: Pair, scale: float) -> None:
+    """The gain of each seed, below the mean."""
+    if pair.gain.n > 1:
+        seeds = [scale * value for value in pair.gain.values]
+        (rings,) = ax.plot(seeds, [y + 0.27] * len(seeds), "o", zorder=5, ms=2.8, color=_SEEDS)
+        rings.set_markerfacecolor("white")
+        rings.set_markeredgewidth(0.6)
+
+
+def _write(ax: Axes, rows: list[_GainRow]) -> None:
+    """The arms' words left of the rows, their time right of them, and the cells above theirs."""
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_yticks([y for y, row in enumerate(rows) if row.pair], [row.words for row in rows if row.pair], fontsize=8)
+    ax.tick_params(axis="y", length=0, pad=9)
+    ax.grid(visible=False, axis="y")
+    ax.spines["left"].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    beside = partial(ax.text, transform=ax.get_yaxis_transform(), fontsize=8)
+    if any(row.pair and row.pair.ratios["gpu_hours"].mean for row in rows):
+        beside(1.03, -0.8, "training\ntime", color=QUIET, va="bottom", linespacing=1)
+    for y, row in enumerate(rows):
+        if row.pair is None:
+            beside(-0.03, y, row.words, fontweight="bold", ha="right", va="center_baseline")
+            ax.axhline(y - 0.5, color="#cccccc", linewidth=0.8)
+        elif (ratio := row.pair.ratios["gpu_hours"].mean) is not None:
+            beside(1.03, y, f"{times(ratio)}×", va="center_baseline")
+
+
+def _axis_words(comparison: Comparison, data: FigureData, at: str) -> str:
+    gain = "how far below" if comparison.lower_is_better else "points over" if comparison.fraction else "gain over"
+    return f"{score_label(data.score)}\n" + textwrap.fill(f"{gain} the baseline ({data.arms[0]}) {at}", 54)
+
+
+def _runs_of(pairs: list[Pair], data: FigureData) -> pd.DataFrame:
+    """The runs of these pairs and their twins."""
+    arms = arms_of(data.rows, data.baseline)
+    wanted = {(pair.cell, arm, seed) for pair in pairs for arm in ("", pair.arm) for seed in pair.seeds}
+    seeds = data.rows["seed"].fillna(0) if "seed" in data.rows else pd.Series(0, index=data.rows.index)
+    keys = zip(data.rows["cell"].fillna(""), arms, seeds, strict=True)
+    return data.rows[[key in wanted for key in keys]]
+
+
+# Gains with both intervals
+
+BARS = "95 % CIs"
+"""The meaning of a gain's bars, in small print."""
+
+_THICK, _THIN = 2.6, 0.9  # points
+
+
+@dataclass(frozen=True)
+class DrawnGain:
+    """A gain in the unit of its axis: points, or that of the score."""
+
+    mean: float
+    significant: bool
+    uncorrected: tuple[float, float] | None
+    """95 % CI of this gain alone; None with one seed."""
+    corrected: tuple[float, float] | None
+    """95 % CI that decides whether it is significant; None where there is one comparison, or one seed."""
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The ends of its bars."""
+        return (*(self.uncorrected or ()), *(self.corrected or ()))
+
+    def beside(self, level: float, *, lower_is_better: bool) -> "DrawnGain":
+        """The same on an axis of scores, with the mean at this score."""
+        sign = -1 if lower_is_better else 1
+
+        def moved(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+            if ends is None:
+                return None
+            low, high = sorted(level + sign * (end - self.mean) for end in ends)
+            return low, high
+
+        return DrawnGain(level, self.significant, moved(self.uncorrected), moved(self.corrected))
+
+
+def drawn_gain(pair: Pair, scale: float) -> DrawnGain:
+    """The gain of a pair, in points where `scale` is 100."""
+    gain = pair.gain
+    assert gain.mean is not None
+    both = gain.corrected
+    return DrawnGain(
+        scale * gain.mean,
+        finding(gain).effect in (Effect.AHEAD, Effect.BEHIND),
+        None if gain.low is None or gain.high is None else (scale * gain.low, scale * gain.high),
+        None
+        if both is None or both.of < 2 or both.low is None or both.high is None
+        else (scale * both.low, scale * both.high),
+    )
+
+
+def gain_limits(pairs: Sequence[Pair], scale: float) -> tuple[float, float]:
+    """An axis for gains: the seeds and 0, and bars as `limits_of` shows them."""
+    seeds = [0.0, *(scale * value for pair in pairs for value in pair.gain.values)]
+    return limits_of(seeds, [end for pair in pairs for end in drawn_gain(pair, scale).ends])
+
+
+def limits_of(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
+    """An axis that shows these points, and bars up to half the points' range beyond them.
+
+    Two seeds can give an interval that is ten times as wide as everything else.
+    """
+    half = (max(points) - min(points) or 1.0) / 2
+    low = max(min([*points, *ends]), min(points) - half)
+    high = min(max([*points, *ends]), max(points) + half)
+    margin = 0.04 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[float, float]) -> str:
+    """The meaning of points and bars of gains, for the small print."""
+    scale = 100 if comparison.fraction else 1
+    gains = [drawn_gain(pair, scale) for pair in pairs]
+    if not any(gain.uncorrected for gain in gains):
+        failing = any(pair.gain.failures for pair in pairs)
+        why = "a cell where only some runs learn has no CI" if failing else "one seed gives no CI"
+        return f"points: mean gains, filled where significant; {why}"
+    bars = BARS
+    if any(gain.corrected for gain in gains):
+        n = comparison.gains_claimed
+        families = [f"{n} gains"] * bool(n) + ["the claims of a family"] * comparison.repeats_claims
+        bars += f", thick uncorrected, thin corrected for {joined(families)}"
+    return f"points: mean gains, filled where significant\nbars: {bars}{beyond_words(gains, limits)}"
+
+
+def beyond_words(gains: Sequence[DrawnGain], limits: tuple[float, float]) -> str:
+    """The meaning of arrows at the frame; '' if no bar reaches beyond it."""
+    beyond = any(not limits[0] <= end <= limits[1] for gain in gains for end in gain.ends)
+    return "\narrows: the CI goes on beyond the frame" if beyond else ""
+
+
+def draw_gain(
+    ax: Axes, gain: DrawnGain, place: float, style: LineStyle, limits: tuple[float, float], *, across: bool
+) -> None:
+    """Draw a gain and its bars at a place of the other axis; `across` lays the bars along x."""
+    draw_bars(ax, gain.corrected, gain.uncorrected, place, style.color, limits, across=across)
+    face = style.color if gain.significant else "white"
+    at = ([gain.mean], [place]) if across else ([place], [gain.mean])
+    (mark,) = ax.plot(*at, style.marker or "o", ms=5.5, clip_on=False, zorder=4, color=style.color)
+    mark.set_markerfacecolor(face)
+    mark.set_markeredgewidth(1.2)
+
+
+def draw_bars(
+    ax: Axes,
+    thin: Sequence[float] | None,
+    thick: Sequence[float] | None,
+    place: float,
+    color: str,
+    limits: tuple[float, float],
+    *,
+    across: bool,
+) -> None:
+    """Draw two intervals [low, high] as bars at a place of the other axis. An arrow marks an end past the limits."""
+    low, high = limits
+
+    def plot(values: Sequence[float], *form: str, **look: Any) -> None:
+        places = [place] * len(values)
+        ax.plot(
+            *((values, places) if across else (places, values)), *form, color=color, clip_on=False, zorder=3, **look
+        )
+
+    for ends, width in ((thin, _THIN), (thick, _THICK)):
+        if ends is not None and ends[0] < high and ends[1] > low:
+            plot([max(ends[0], low), min(ends[1], high)], linewidth=width, solid_capstyle="butt")
+    every = [*(thin or ()), *(thick or ())]
+    before, after = "<>" if across else "v^"
+    if any(end < low for end in every):
+        plot([low], before, ms=4.5)
+    if any(end > high for end in every):
+        plot([high], after, ms=4.5)

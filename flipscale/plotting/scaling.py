@@ -1,0 +1,158 @@
+"""Along each scaling axis (model, data_size, samples), the others held fixed: scores, and what masking gains."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from flipscale.comparing import series_of
+from flipscale.plotting.figure_data import SCALES, FigureData, Undrawable, best_slice, check_arms, model_flops
+from flipscale.plotting.gains import draw_gains, gain_limits, gain_marks
+from flipscale.plotting.lines import add_references, arm_lines
+from flipscale.plotting.page import Panel
+from flipscale.plotting.style import count_axis, spread
+from flipscale.plotting.words import AXIS_WORDS, at_words
+from flipscale.scores import score_label
+from flipscale.words import short
+
+_MOST_NAMES = 5  # model names that stand beside each other under a panel
+
+
+def scaling_axes(data: FigureData) -> list[Panel]:
+    """A panel per scaling axis with a line per arm, as FLIP's Fig 4 at the end of each run."""
+    check_arms(data)
+
+    def panel(along: _Slice) -> Panel:
+        axis, rows = along
+
+        def draw(ax: Axes) -> None:
+            arm_lines(ax, data, rows, _x_of(axis), along=axis)
+            references = None
+            if axis != "model":
+                references = add_references(ax, data, rows, axis)[axis].astype(float)
+            set_scale(ax, axis, rows, references)
+
+        return Panel(_title(axis, rows), rows, draw, score_label(data.score), chance=data.chance)
+
+    return [panel(along) for along in _slices(data)]
+
+
+def gains_along_axes(data: FigureData) -> list[Panel]:
+    """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
+    check_arms(data)
+    slices = _slices(data)
+    cells = {cell for along in slices for cell in along.rows["cell"]}
+    comparison = data.comparison
+    pairs = [pair for pair in comparison.pairs if pair.cell in cells]
+    if not pairs:
+        raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
+    limits = gain_limits(pairs, 100 if comparison.fraction else 1)
+    words = "gain over the baseline" + (", points" if comparison.fraction else "")
+    marks = gain_marks(comparison, pairs, limits)
+
+    def panel(along: _Slice) -> Panel:
+        axis, rows = along
+        x_of_cell = dict(zip(rows["cell"], rows[_x_of(axis)].astype(float), strict=True))
+        in_panel = [pair for pair in pairs if pair.cell in x_of_cell]
+
+        def draw(ax: Axes) -> None:
+            set_scale(ax, axis, rows, None)
+            ax.axhline(0, color="#000000", linewidth=1, zorder=2)
+            draw_gains(ax, data, in_panel, x_of_cell, limits)
+
+        return Panel(_title(axis, rows), rows, draw, f"{score_label(data.score)}\n{words}", marks)
+
+    return [panel(along) for along in slices]
+
+
+class _Slice(NamedTuple):
+    """Runs that differ in one scaling axis alone, apart from their arms and seeds."""
+
+    axis: str
+    rows: pd.DataFrame
+
+
+def _slices(data: FigureData) -> list[_Slice]:
+    """A slice for each scaling axis.
+
+    If an axis never varies alone, as the model at equal FLOPs, each of its values has a slice of the other axes: the
+    curves of all models stand beside each other.
+    """
+    axes = _axes(data)
+    if set(axes) == set(data.scales):
+        return [_slice(axis, best_slice(data, axis)) for axis in axes]
+    slices = []
+    for axis in axes:
+        fixed = series_of(data.rows, axis)
+        groups = [data.rows[fixed == cell] for cell in fixed.drop_duplicates()]
+        slices += [_slice(axis, rows) for rows in groups if rows[axis].nunique() > 1]
+    return slices
+
+
+def _slice(axis: str, rows: pd.DataFrame) -> _Slice:
+    return _Slice(axis, rows.assign(model_flops=model_flops(rows)) if axis == "model" else rows)
+
+
+def _axes(data: FigureData) -> list[str]:
+    if not data.scales:
+        raise Undrawable("model, data_size and samples have one value each")
+    axes = [axis for axis in data.scales if best_slice(data, axis)[axis].nunique() > 1]
+    if not axes:
+        raise Undrawable(f"no two runs differ in {' or '.join(SCALES)} alone")
+    return axes
+
+
+def _x_of(axis: str) -> str:
+    return "model_flops" if axis == "model" else axis
+
+
+def _title(axis: str, rows: pd.DataFrame) -> str:
+    return AXIS_WORDS[axis] + at_words(series_of(rows, axis).iloc[0])
+
+
+def set_scale(ax: Axes, axis: str, rows: pd.DataFrame, references: "pd.Series[float] | None") -> None:
+    """The x axis of a scaling axis: models by name, counts at their values."""
+    if axis == "model":
+        _model_ticks(ax, rows)
+        return
+    values = rows[axis].astype(float)
+    count_axis(ax.xaxis, values if references is None else pd.concat([values, references]))
+    ax.set_xlabel(AXIS_WORDS[axis])
+
+
+def _model_ticks(ax: Axes, rows: pd.DataFrame) -> None:
+    """A log axis of FLOPs with the names of models under their ticks, as far as there is room."""
+    size = rows.groupby("model")["model_flops"].first().sort_values()
+    ax.set_xscale("log")
+    ticks = [float(n) for n in size]
+    before, names, after = common_ends([str(model) for model in size.index])
+    named = spread([np.log(tick) for tick in ticks], 0.13)
+    # Names are long, so under a crowded panel every second one is lower.
+    crowded = len(named) > _MOST_NAMES or (max(map(len, names)) > 8 and len(named) > 3)
+    drop = "\n\n" if crowded else ""
+    words = [f"{drop * (n % 2)}{names[i]}\n{short(float(f'{ticks[i]:.2g}'))}" for n, i in enumerate(named)]
+    ax.set_xticks([ticks[i] for i in named], words, fontsize=8)
+    ax.set_xticks([], minor=True)
+    ax.margins(x=0.1)
+    ax.set_xlabel(f"model{f' {before}…{after}' if before or after else ''}, FLOPs a sample unmasked")
+
+
+def common_ends(names: list[str]) -> tuple[str, list[str], str]:
+    """The common beginning and end of all names, in whole parts between hyphens, and the rest of each."""
+    parts = [name.split("-") for name in names]
+    if len(names) < 2:
+        return "", names, ""
+    first = _alike(parts, 0)
+    last = _alike([part[::-1] for part in parts], first)
+    left = ["-".join(part[first : len(part) - last]) for part in parts]
+    before, after = parts[0][:first], parts[0][len(parts[0]) - last :]
+    return "".join(f"{part}-" for part in before), left, "".join(f"-{part}" for part in after)
+
+
+def _alike(names: list[list[str]], used: int) -> int:
+    """How many parts all names begin with, so that each has one left besides them and the `used` ones."""
+    number = 0
+    while all(len(parts) > used + number + 1 and parts[number] == names[0][number] for parts in names):
+        number += 1
+    return number

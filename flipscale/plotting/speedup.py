@@ -1,0 +1,260 @@
+"""Speed-ups at equal score: over training time, as FLIP's Fig 1 and 3, and over the scores at which they are read."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+
+from flipscale.cell import cell_words
+from flipscale.comparing import Claim, Estimate, finding, series_of, speed_cell
+from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
+from flipscale.plotting.lines import add_references, in_time_units, mean_line, set_x_axis
+from flipscale.plotting.page import MEANS, Panel
+from flipscale.plotting.style import QUIET, arm_style, log_axis, percent_axis
+from flipscale.scores import score_label
+from flipscale.words import score_value, short
+
+_FAR_APART = 4
+"""Schedule lengths that are further apart than this factor, between which a reading is far from any run."""
+
+_BEYOND = 1.6
+"""Bands are drawn up to this factor beyond the speed-ups themselves: where curves end they are open."""
+
+_LINE = 0.055
+"""Height of a label, as a share of the panel's."""
+
+
+def speedup(data: FigureData) -> list[Panel]:
+    """A panel per series in which both the baseline and another arm have two schedule lengths.
+
+    Curves are those that `compare` reads, on the logarithm of time. A bar goes from where the baseline has a score to
+    where each arm first reaches it, and carries the arm's number; the legend has its interval, as `compare` writes it.
+    """
+    if "samples" not in data.axes:
+        raise one_value("samples", "a speed-up is read between runs of two or more schedule lengths")
+    check_arms(data)
+    timed, words = in_time_units(data)
+    series = series_of(timed.rows)
+    names = [name for name in dict.fromkeys(series) if _has_curves(timed.rows[series == name])]
+    if not names:
+        raise Undrawable("no series has two schedule lengths of both the baseline and another arm")
+
+    # All series are compared at once, as `flipscale compare` does: intervals are corrected for all claims.
+    comparison = data.comparison
+    corrected = f" corrected for {comparison.speedups_claimed}" if comparison.speedups_claimed > 1 else ""
+    marks = (
+        f"{MEANS}\narrows: from the baseline's time to that of an arm at one score, filled where the speed-up is "
+        f"significant (95\u00a0% CIs{corrected})"
+    )
+    if (gap := _largest_gap(timed.rows)) > _FAR_APART:
+        marks += f"\nschedule lengths are up to a factor of {gap:.3g} apart; a reading between them is interpolated"
+
+    def panel(name: str) -> Panel:
+        rows = timed.rows[series == name]
+        claims = {data.arm_numbers[claim.arm]: claim for claim in comparison.claims if claim.series == name}
+
+        def draw(ax: Axes) -> None:
+            if not data.lower_is_better:
+                percent_axis(ax.yaxis)
+            controls = _controls(rows)
+            for arm in sorted(set(rows["arm"]), key=lambda arm: (arm in controls, arm)):
+                of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
+                read = claims[arm].curve.speedup if arm in claims else None
+                named = f"{data.arms[arm]}: {speed_cell(read)}" if read else data.arms[arm]
+                xy = "time", data.score
+                mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=alpha)
+            references = add_references(ax, timed, rows, "time")
+            set_x_axis(ax.xaxis, "time", pd.concat([rows["time"], references["time"].astype(float)]))
+            ax.set_xlabel(words)
+            bars = {arm: bar for arm, claim in claims.items() if (bar := _bar(claim, rows))}
+            # Numbers of neighbours stand in two rows, so that they do not touch.
+            for place, arm in enumerate(sorted(bars, key=lambda arm: bars[arm][0])):
+                to = f"speed-up to {score_value(bars[arm][2], comparison.fraction)} (95 % CI)"
+                ax.plot(bars[arm][:2], [bars[arm][2]] * 2, "--", color=QUIET, linewidth=1, zorder=3.5, label=to)
+                _draw_arrow(
+                    ax, bars[arm], claims[arm], arm, below=10 * (place % 2), alpha=0.45 if arm in controls else 1
+                )
+
+        return Panel(cell_words(name), rows, draw, score_label(data.score), marks, inside=True, chance=data.chance)
+
+    return [panel(name) for name in names]
+
+
+def _has_curves(rows: pd.DataFrame) -> bool:
+    lengths = rows.groupby("arm")["samples"].nunique()
+    return bool(lengths.get(0, 0) > 1 and (lengths.drop(0) > 1).any())
+
+
+def _largest_gap(rows: pd.DataFrame) -> float:
+    """The largest factor between two schedule lengths of one arm and series that follow each other."""
+    lengths = rows.assign(series=series_of(rows))[["series", "arm", "samples"]].drop_duplicates().sort_values("samples")
+    return float((lengths["samples"] / lengths.groupby(["series", "arm"])["samples"].shift()).max())
+
+
+def _controls(rows: pd.DataFrame) -> set[int]:
+    """The arms that mask no more than the baseline, where others do."""
+    if "mask_ratio" not in rows or rows["mask_ratio"].nunique() < 2:
+        return set()
+    base = rows.loc[rows["arm"] == 0, "mask_ratio"].max()
+    return {arm for arm in set(rows["arm"]) - {0} if not (rows.loc[rows["arm"] == arm, "mask_ratio"] > base).any()}
+
+
+def _bar(claim: Claim, rows: pd.DataFrame) -> tuple[float, float, float] | None:
+    """The arm's time, the baseline's, and the score at which both are read; None where the arm never reaches it."""
+    found, read = claim.speedup, claim.curve.speedup
+    if found is None or read is None:
+        return None
+    of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(claim.curve.seeds)]
+    start = float(of_base["time"].mean())
+    return start / found.value, start, read.score
+
+
+def _draw_arrow(
+    ax: Axes, bar: tuple[float, float, float], claim: Claim, arm: int, *, below: float, alpha: float
+) -> None:
+    """An arrow at the arm's time, and its number some points below."""
+    end, start, score = bar
+    color, significant = arm_style(arm).color, claim.speedup and claim.speedup.significant
+    (mark,) = ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, color=color, alpha=alpha)
+    mark.set_markerfacecolor(color if significant else "white")
+    ax.annotate(
+        speed_cell(claim.curve.speedup).partition(" ")[0],
+        (end, score),
+        (0, -6 - below),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+        fontweight="bold",
+        color=color,
+        alpha=alpha,
+        zorder=6,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
+    )
+
+
+# Over scores
+
+
+def speedup_over_scores(data: FigureData) -> list[Panel]:
+    """For each series the speed-up of its arms at every score that they and the baseline reach; controls are left out.
+
+    With one series a second panel has the samples to the same scores. Numbers are those of comparison.json, whose
+    `speedup_curve` has the points.
+    """
+    check_arms(data)
+    timed, _ = in_time_units(data)
+    series, number = series_of(timed.rows), data.arm_numbers
+    controls = _controls(timed.rows)
+    shown: dict[str, dict[int, Claim]] = {}
+    for claim in data.comparison.claims:
+        arm = number[claim.arm]
+        if claim.curve.speedup_at and (arm not in controls or controls >= set(number.values()) - {0}):
+            shown.setdefault(claim.series, {})[arm] = claim
+    if not shown:
+        raise Undrawable("no arm and baseline have two schedule lengths and scores in common")
+
+    both = (False, True) if len(shown) == 1 else (False,)
+    drawn = [claim for claims in shown.values() for claim in claims.values()]
+    limits = {samples: _limits([_points_over_scores(claim, samples=samples) for claim in drawn]) for samples in both}
+    size = 10.4, 0.7 + 3.2 * math.ceil(len(both) * len(shown) / 2)
+
+    def panel(name: str, samples: bool) -> Panel:
+        claims = shown[name]
+
+        def draw(ax: Axes) -> None:
+            _draw_over_scores(ax, data, claims, limits[samples], samples=samples)
+
+        rows = timed.rows[(series == name) & timed.rows["arm"].isin([0, *claims])]
+        title = ", ".join(filter(None, [cell_words(name), "samples" if samples else "time" if len(shown) == 1 else ""]))
+        over = "samples, over the baseline's" if samples else "speed-up in time"
+        return Panel(title, rows, draw, over, _OVER_SCORES, size)
+
+    return [panel(name, samples) for name in shown for samples in both]
+
+
+_OVER_SCORES = (
+    "lines: read off curves through means of seeds, bands: uncorrected 95 % CIs, open where a curve begins or ends\n"
+    "diamonds: at the score where the speed-up is stated, filled where it is significant after correction"
+)
+
+
+def _limits(lines: Sequence[Sequence[tuple[float, Estimate]]]) -> tuple[float, float]:
+    """An axis that shows 1x, these lines, and the ends of their bands that are not far from them."""
+    values = [1.0, *(estimate.mean or 1.0 for points in lines for _, estimate in points)]
+    low, high = min(values) / _BEYOND, max(values) * _BEYOND
+    ends = [end for points in lines for _, at in points for end in at.interval or () if low < end < high]
+    return 0.95 * min([*values, *ends]), 1.05 * max([*values, *ends])
+
+
+def _draw_over_scores(
+    ax: Axes, data: FigureData, claims: Mapping[int, Claim], limits: tuple[float, float], *, samples: bool
+) -> None:
+    """A line an arm with its band, its diamond and its label, around the line of 1x."""
+    lines = {arm: points for arm, claim in claims.items() if (points := _points_over_scores(claim, samples=samples))}
+    for arm, points in lines.items():
+        style, scores = arm_style(arm).without_markers(), [score for score, _ in points]
+        bands = [at.interval or (math.nan, math.nan) for _, at in points]
+        ax.fill_between(scores, *np.clip(bands, *limits).T, color=style.color, alpha=0.13, linewidth=0)
+        ax.plot(scores, [at.mean or math.nan for _, at in points], zorder=3, **style.keywords())
+    stated = {claim.curve.speedup.score for claim in claims.values() if claim.curve.speedup}
+    for score in stated:
+        ax.axvline(score, color=QUIET, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1.5)
+        words = score_value(score, data.comparison.fraction)
+        ax.annotate(
+            words, (score, 1), (3, -2), ("data", "axes fraction"), "offset points", va="top", color=QUIET, fontsize=7
+        )
+    ax.axhline(1, color=QUIET, linewidth=1, zorder=1.5)
+    log_axis(ax.yaxis, limits, lambda value: f"{short(value)}×")
+    ax.set_ylim(limits)
+    for arm, claim in claims.items():
+        _draw_stated(ax, claim, arm, samples=samples)
+    if data.lower_is_better:
+        ax.invert_xaxis()
+    else:
+        percent_axis(ax.xaxis)
+    ax.set_xlabel(score_label(data.score))
+    _label(ax, data, lines)
+
+
+def _points_over_scores(claim: Claim, *, samples: bool) -> list[tuple[float, Estimate]]:
+    """The scores, and the speed-up or the samples at each."""
+    found = [(at.score, at.samples if samples else at.speedup) for at in claim.curve.speedup_at]
+    return [(score, estimate) for score, estimate in found if estimate]
+
+
+def _draw_stated(ax: Axes, claim: Claim, arm: int, *, samples: bool) -> None:
+    """A diamond at the score at which the speed-up is stated, where it is a number."""
+    found, read = claim.speedup, claim.curve.speedup
+    if found is None or read is None or found.at_least:
+        return
+    estimate = read.samples if samples else read.speedup
+    if estimate.mean is not None:
+        style = replace(arm_style(arm), marker="d", dashes="")
+        (mark,) = ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **style.keywords())
+        mark.set_markerfacecolor(style.color if finding(estimate).significant else "white")
+
+
+def _label(ax: Axes, data: FigureData, lines: Mapping[int, Sequence[tuple[float, Estimate]]]) -> None:
+    """The name of each arm at the right of the panel, joined to the end of its line."""
+    low, high = np.log(ax.get_ylim())
+    places = {arm: (math.log(points[-1][1].mean or 1.0) - low) / (high - low) for arm, points in lines.items()}
+    lowest = -1.0
+    for arm in sorted(places, key=lambda arm: places[arm]):
+        place = lowest = max(places[arm], lowest + _LINE)
+        (score, end), color = lines[arm][-1], arm_style(arm).color
+        ax.annotate(
+            data.arms[arm],
+            (score, end.mean or 1.0),
+            (1.05, place),
+            textcoords="axes fraction",
+            va="center",
+            color=color,
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6},
+            annotation_clip=False,
+        )

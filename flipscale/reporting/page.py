@@ -1,0 +1,343 @@
+"""From the evidence to the page, by the template page.html: the question, the answer, then the evidence."""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from flipscale.comparing import answer_table, claims_table, everything, notes_of, warnings
+from flipscale.comparing.columns import settings_named
+from flipscale.devices import Hours, total_hours
+from flipscale.fitting import kind_parts, kinds_of
+from flipscale.guard import check_folder
+from flipscale.identity import dataset_name
+from flipscale.planning import Plan, Run
+from flipscale.reporting.charts import LOSS, chart_data, in_order, scores_of, training_time_unit
+from flipscale.reporting.evidence import Evidence, FailedRun, axes_of, gather
+from flipscale.run import State, replacing
+from flipscale.scores import is_fraction, lower_is_better, score_label
+from flipscale.study import Study
+from flipscale.tables import as_html, escaped
+from flipscale.words import by_reason, count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
+from flipscale.words import hours as hours_words
+from flipscale.workspace import Workspace
+
+FEW_VALUES = 6
+"""Up to this many values of an axis are listed."""
+
+FEW_KINDS = 5
+"""With up to this many kinds and reasons, failures are unfolded; with more, only their counts are shown at first."""
+
+ANSWERING = ("speedup", "gains", "claims", "accuracy_vs_hours", "accuracy_vs_samples", "training_loss")
+"""The first of these figures that was drawn stands beside the answer."""
+
+MOST_CODES = 10
+"""The most versions of the code that are listed."""
+
+MOST_MEANS = 400
+"""The most rows that the table of means lists."""
+
+COLUMN_WORDS = {
+    "gpu_hours": "training time",
+    "gpu_hours_predicted": "predicted training time",
+    "train_flops": "training FLOPs",
+    "peak_memory_bytes": "peak memory",
+    "flops_per_sample": "FLOPs per sample",
+    "samples_seen": "samples seen",
+    "unique_pairs": "unique pairs",
+}
+"""Column of results.csv, and what the page calls it."""
+
+_COLUMN_NAME = re.compile(rf"\b(?:{'|'.join(sorted(COLUMN_WORDS, key=len, reverse=True))})\b")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The files that were written."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    evidence: Evidence
+
+
+def write_report(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Report:
+    """Write plots/NAME/report.html from the files in `results` and `plots`; the page names missing ones."""
+    evidence = gather(study, planned, study_file, results, plots)
+    data = page(evidence).encode()
+    path = Workspace(results, plots).study(study.name).report
+    check_folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(data)
+    return Report(path, len(data), evidence)
+
+
+def page(evidence: Evidence) -> str:
+    """The whole page. Equal evidence gives equal bytes. What is no Markup is escaped."""
+    style, script, plotly = (_file(name) for name in ("page.css", "page.js", "plotly-basic.min.js"))
+    # The browser runs these two scripts and no other, and loads nothing from anywhere.
+    hashes = " ".join(f"'sha256-{_sha256(code)}'" for code in (plotly, script))
+    comparison, fits = evidence.comparison, evidence.fits
+    figures = {figure.name: figure for figure in evidence.figures if figure.svg is not None}
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_as_text
+    )
+    environment.filters |= {
+        "base64": lambda data: base64.b64encode(data).decode(),
+        "by_reason": by_reason,
+        "count": count,
+        "parameters": _parameters,
+        "readable": readable,
+    }
+    return environment.from_string(_file("page.html")).render(
+        policy=Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"),
+        style=Markup(style),
+        script=Markup(script),
+        plotly=Markup(plotly),
+        data=Markup(chart_data(evidence)),
+        sections={
+            "answer": "Answer",
+            "claims": "Claims" if comparison and comparison.stated else "",
+            "figures": "Figures",
+            "comparison": "Comparison with the baseline",
+            "fits": "Fits",
+            "runs": "Runs",
+            "failures": "Failures",
+            "cost": "Cost",
+            "drawn": "Figures as drawn",
+            "study": "The study file",
+        },
+        evidence=evidence,
+        study=evidence.study,
+        comparison=comparison,
+        code=evidence.code,
+        fits=fits,
+        answering=next((figures[name] for name in ANSWERING if name in figures), None),
+        asked=_asked(evidence),
+        newest=_newest(evidence),
+        missing=0 if evidence.results.empty else len(evidence.planned.cells) - len(evidence.results),
+        claims=Markup(as_html([claims_table(comparison.stated)]) if comparison and comparison.stated else ""),
+        compared=Markup(as_html(everything(replace(comparison, stated=None))) if comparison else ""),
+        example=f"{scores[0]}>0.5" if (scores := scores_of(evidence)) else "gpu_hours_predicted>1",
+        failures=_failures(evidence),
+        retried=int((evidence.results["attempts"].fillna(1) > 1).sum()) if "attempts" in evidence.results else 0,
+        too_large=", ".join(figure.file for figure in evidence.figures if figure.svg is None),
+        FEW_KINDS=FEW_KINDS,
+        MOST_CODES=MOST_CODES,
+        **_answer(evidence),
+        **_means(evidence),
+        **_cost(evidence),
+    )
+
+
+def _file(name: str) -> str:
+    return files("flipscale.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _as_text(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(escaped(value))
+
+
+def readable(words: str) -> str:
+    """The words with the names of columns as a reader knows them."""
+    return _COLUMN_NAME.sub(lambda found: COLUMN_WORDS[found[0]], words)
+
+
+def _asked(evidence: Evidence) -> str:
+    """The varied settings, in one sentence."""
+    cells = evidence.planned.cells
+    names = dict.fromkeys([*axes_of(evidence), *evidence.study.baseline])
+    varied = []
+    for name in names:
+        values = in_order([getattr(run.settings, name) for run in cells])
+        if len(values) > 1:
+            some = ", ".join(values) if len(values) <= FEW_VALUES else f"{len(values)} values"
+            varied.append(f"{name} ({some})")
+    seeds = len({run.settings.seed for run in cells})
+    along = f" vary {joined(varied)}," if varied else ""
+    data = ", ".join(dict.fromkeys(dataset_name(run.settings.data) for run in cells))
+    seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
+    return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
+
+
+def _newest(evidence: Evidence) -> str:
+    finished = evidence.results.get("finished")
+    if finished is None or not finished.notna().any():
+        return ""
+    return f"{pd.to_datetime(float(finished.max()), unit='s'):%Y-%m-%d}"
+
+
+def _answer(evidence: Evidence) -> dict[str, Any]:
+    """What `compare` shows on its screen; without a comparison, why there is none, and the scores."""
+    comparison = evidence.comparison
+    if comparison is None or not comparison.arms:
+        why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
+        return {"answer": None, "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
+    if comparison.laws:
+        sentence, *tables, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
+        answer = Markup(as_html([sentence, *tables]))
+        return {"answer": answer, "why": "", "scores": None, "notes": [note], "warnings": warnings(comparison)}
+    table, noun, total = answer_table(comparison)
+    left_out = total - len(table.rows)
+    more = [f"The tables below have {count(left_out, noun)} more."] if left_out else []
+    notes = [*notes_of(comparison), *more]
+    return {
+        "answer": Markup(as_html([replace(table, title="The answer at a glance")])),
+        "why": "",
+        "scores": None,
+        "notes": notes,
+        "warnings": warnings(comparison),
+    }
+
+
+def _scores(evidence: Evidence) -> tuple[str, str] | None:
+    """A score and its best and worst cell, by their means over seeds."""
+    scores = scores_of(evidence)
+    if not scores:
+        return None
+    score = scores[0]
+    rows = evidence.results[evidence.results[score].notna()].assign(cell=lambda rows: rows["cell"].fillna(""))
+    cells = rows.groupby(["cell", "arm"], sort=False)[score].agg(["mean", "count"]).astype({"mean": float})
+    name = score_label(score).capitalize()
+    if score == LOSS:
+        low, high = cells["mean"].min(), cells["mean"].max()
+        span = f"{low:.4g}" if len(cells) == 1 else f"{low:.4g} to {high:.4g} in {len(cells)} cells"
+        masked = evidence.results["mask_ratio"].nunique() > 1
+        unlike = " Losses at different mask ratios are not comparable: masked runs see fewer patches." if masked else ""
+        return name, f"{span}.{unlike}"
+    ordered = cells.sort_values("mean", ascending=bool(lower_is_better(score)), kind="stable")
+
+    def said(number: int) -> str:
+        (cell, arm), (mean, n) = ordered.index[number], ordered.iloc[number]
+        several = evidence.results["arm"].nunique() > 1
+        where = ", ".join(filter(None, (cell, arm if several else "")))
+        runs = f"mean of {n:.0f} runs" if n > 1 else "one run"
+        return f"{score_value(mean, is_fraction(score))} ({f'{where}; {runs}' if where else runs})"
+
+    if len(ordered) == 1:
+        return name, f"{said(0)}."
+    return name, f"best {said(0)}, worst {said(-1)}, of {len(ordered)} cells."
+
+
+def _means(evidence: Evidence) -> dict[str, Any]:
+    """The table of means over seeds: caption, head and rows."""
+    scores = scores_of(evidence)
+    if not scores:
+        return {"means": None, "more_means": 0}
+    rows = evidence.results.assign(cell=evidence.results["cell"].fillna(""))
+    unit, factor = training_time_unit(evidence)
+    score, percent = scores[0], is_fraction(scores[0])
+    scale, digits = (100, 1) if percent else (1, 4)
+    listed = []
+    for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
+        values = group[score].dropna().astype(float)
+        listed.append(
+            [
+                cell or "all",
+                arm,
+                len(group),
+                fixed(scale * values.mean(), digits) if len(values) else "",
+                fixed(scale * values.std(), digits) if len(values) > 1 else "",
+                short(group["samples"].mean()),
+                short(group["train_flops"].mean()),
+                f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
+            ]
+        )
+    head = ["cell", "arm", "runs", f"{score}{' %' if percent else ''}", "sd", "samples", "FLOPs", unit]
+    table = f"Means of {score_label(score)}", head, listed[:MOST_MEANS]
+    return {"means": table, "more_means": max(0, len(listed) - MOST_MEANS)}
+
+
+def _parameters(fit: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each parameter of a law of fits.json."""
+    intervals, why = fit.get("intervals") or {}, fit.get("not_determined") or {}
+
+    def number(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, int | float) else ""
+
+    def interval(name: str) -> str:
+        if why.get(name):
+            return f"not determined: {why[name]}"
+        ends = intervals.get(name)
+        return f"{number(ends[0])} to {number(ends[1])}" if ends else ""
+
+    return [[name, number(value), interval(name)] for name, value in fit["parameters"].items()]
+
+
+def _failures(evidence: Evidence) -> dict[tuple[str, str], list[tuple[int, FailedRun]]]:
+    """The failures by kind and reason, each with its number."""
+    alike: dict[tuple[str, str], list[tuple[int, FailedRun]]] = {}
+    for number, failure in enumerate(evidence.failures):
+        alike.setdefault((failure.kind, failure.reason), []).append((number, failure))
+    return alike
+
+
+def _cost(evidence: Evidence) -> dict[str, Any]:
+    """Predicted and measured cost, in the unit that suits them, and the line of facts at the top."""
+    planned, spent = evidence.planned, sum(evidence.own_hours.values())
+    unit, factor = hours_or_seconds(max(planned.total.gpu_hours, spent))
+    unit = device_hours(planned.device, unit)
+    groups: dict[str, list[Run]] = {}
+    for run in planned.runs:
+        groups.setdefault(evidence.arms.get(run.id, "(parents of others)"), []).append(run)
+    order = [arm for arm in (*evidence.arm_names, "(parents of others)") if arm in groups]
+    unfinished = [run for run in planned.runs if evidence.runs[run.id].state is not State.FINISHED]
+    under_way = sum(run.cost.gpu_hours * evidence.runs[run.id].done for run in unfinished)
+    money = ""
+    if planned.price is not None and planned.money is not None:
+        paid = planned.price.of(Hours(spent, spent, spent), planned.device)
+        measured = f"; the measured runs cost {paid.about:,.2f} {paid.currency}" if paid and spent else ""
+        money = f"{planned.money}{measured}"
+    counts = Counter(run.state for run in evidence.runs.values())
+    facts = [
+        f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
+        *(f"{counts[state]:,} {state}" for state in State if state is not State.FINISHED and counts[state]),
+        f"{hours_words(spent * factor)} {unit} measured" if spent else "",
+        f"{planned.total.hours * factor} {unit} predicted",
+        f"{planned.money} predicted" if planned.money else "",
+        f"newest run finished {_newest(evidence)}" if _newest(evidence) else "",
+    ]
+    return {
+        "facts": " · ".join(filter(None, facts)),
+        "unit": unit,
+        "costs": [
+            *(_cost_row(arm, groups[arm], evidence, factor) for arm in order),
+            _cost_row("all", planned.runs, evidence, factor),
+        ],
+        "unfinished": len(unfinished),
+        "under_way": hours_words(under_way * factor) if under_way else "",
+        "money": money,
+        "limits": ", ".join(
+            f"{key} {value:g}" for key, value in vars(evidence.study.budget).items() if value is not None
+        ),
+    }
+
+
+def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> list[object]:
+    """`factor` is the number of the table's units in an hour."""
+    hours = evidence.own_hours
+    measured = [run for run in runs if run.id in hours]
+    spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
+    return [
+        name,
+        len(runs),
+        short(sum(run.cost.train_flops for run in runs)),
+        total_hours(run.cost.hours for run in runs) * factor,
+        f"{hours_words(spent * factor)} ({count(len(measured), 'run')})" if measured else "",
+        total_hours(run.cost.hours for run in measured) * factor if measured else "",
+        f"{times(spent / foreseen)}" if foreseen else "",
+    ]

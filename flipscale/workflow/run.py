@@ -1,0 +1,135 @@
+"""All of a study in one call: plan, check, submit, wait, collect, fit, plot, compare, report, MLflow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from flipscale.collecting import Collected
+from flipscale.comparing import Comparison
+from flipscale.devices import Price
+from flipscale.errors import FlipscaleError, ResultsError
+from flipscale.launch import Launcher, launcher_named
+from flipscale.launch.local import LocalLauncher
+from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
+from flipscale.workflow.compared import Compared, compare_study
+from flipscale.workflow.drawn import draw_study, drawn_in_words, report_study
+from flipscale.workflow.fitted import fit_study
+from flipscale.workflow.messages import Steps, say
+from flipscale.workflow.study import OpenStudy, open_study
+from flipscale.workflow.submitted import submit_study, wait_for
+from flipscale.workspace import StudyFiles, Workspace
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """The results of `run_study`."""
+
+    opened: OpenStudy
+    rows: int
+    """Rows of the results table: finished runs."""
+    unfinished: int
+    """Runs of the plan that have not finished."""
+    figures: tuple[Path, ...] | None
+    """The files that were drawn; None where these runs allow no figure at all."""
+    compared: Compared | None
+    """None where these runs cannot be compared, as without a baseline among them."""
+    fits: Path | None
+    """None where no law can be fitted to these runs."""
+    mlflow: Mirroring | None
+    """None where MLflow was not written."""
+
+    @property
+    def files(self) -> StudyFiles:
+        """The paths of the study's tables, figures and page."""
+        return self.opened.files
+
+    @property
+    def comparison(self) -> Comparison | None:
+        return self.compared.comparison if self.compared else None
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What is checked before anything starts."""
+
+    inputs: bool = True
+    """The data, checkpoints and programs that runs read, where they run on this machine."""
+    memory: bool = True
+    """Whether runs are predicted to need far more memory than their device has."""
+
+
+def run_study(
+    file: str | Path,
+    workspace: Workspace | None = None,
+    *,
+    launcher: str | Launcher = "local",
+    guards: Guards = Guards(),
+    fit: bool = True,
+    tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
+    price: Price | None = None,
+) -> StudyOutcome:
+    """Do all of a study: plan, submit, wait, collect, fit, plot, compare, report. Finished runs are not retrained.
+
+        import flipscale
+        flipscale.run_study("studies/quickstart.yaml").comparison
+
+    workspace: where results and figures go; results/ (or FLIPSCALE_RESULTS) and plots/ if left out.
+    launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
+    guards: checks that must pass before anything starts.
+    fit: fit scaling laws. If False, fits.json stays only if it was fitted to the same results.
+    tracking: how to mirror to MLflow; None writes nothing there.
+    price: the price of time, for the plan, its budget and the report.
+
+    Raises FlipscaleError if nothing can be started or no run has finished. Failed runs are counted in `unfinished`.
+    """
+    workspace = workspace or Workspace()
+    if isinstance(launcher, str):
+        launcher = launcher_named(launcher, workspace.results)
+    opened = open_study(file, workspace, launcher.site_name, price=price)
+    check_inputs = guards.inputs and isinstance(launcher, LocalLauncher)
+    submission = submit_study(opened, launcher, check_inputs=check_inputs, force=not guards.memory)
+    unfinished = wait_for(opened, submission, launcher)
+    found = collect_study(opened)
+    if not found.rows:
+        raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")
+    fits = fit_study(opened) if fit else _fits_of(found, opened.files.fits)
+    drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
+    if drawn:
+        say(drawn_in_words(drawn, opened.files.figures))
+    with Steps("comparing arms"):
+        compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
+    if not compared:
+        for suffix in (".json", ".md"):
+            opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
+    report = report_study(opened)
+    say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
+    mirrored = mirror_study(opened, found, tracking) if tracking else None
+    return StudyOutcome(
+        opened,
+        rows=found.rows,
+        unfinished=unfinished,
+        figures=drawn.files if drawn else None,
+        compared=compared,
+        fits=fits,
+        mlflow=mirrored,
+    )
+
+
+def _fits_of(found: Collected, fits: Path) -> Path | None:
+    """The laws that were fitted to these results before; None where there are none."""
+    if found.written:
+        fits.unlink(missing_ok=True)  # would be taken for those of these runs
+    return fits if fits.exists() else None
+
+
+_StepResult = TypeVar("_StepResult")
+
+
+def _unless_impossible(step: Callable[[], _StepResult], without: str) -> _StepResult | None:
+    """The result of a step; None if the table does not allow it, with the reason on stderr."""
+    try:
+        return step()
+    except ResultsError as error:
+        say(f"{without}: {error}")
+        return None

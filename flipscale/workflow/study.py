@@ -1,0 +1,126 @@
+"""A study that somebody works with: what its file says, its plan, and where its results and figures are."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from flipscale.devices import Price
+from flipscale.guard import check_folder
+from flipscale.planning import Plan
+from flipscale.planning import plan as plan_study
+from flipscale.run import all_timings, read_timings
+from flipscale.study import Study, read_study
+from flipscale.words import count, device_hours, hours_or_seconds
+from flipscale.workflow.messages import say
+from flipscale.workflow.owner import check_owner, note_owner
+from flipscale.workflow.plans import write_plan_file
+from flipscale.workspace import StudyFiles, Workspace, usual_results
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study, the file it was read from, and the workspace that its results are in."""
+
+    file: Path
+    study: Study
+    workspace: Workspace = field(default_factory=Workspace)
+    site: str | None = None
+    """The site of its runs (`Launcher.site_name`); None if unknown."""
+    price: Price | None = None
+    """The price of time at the site of its runs, if known."""
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Every run of the study with its cost: by what a probe has timed at its site, or else where one ran last."""
+        timings = read_timings(self.workspace.timings).at(self.site)
+        return replace(plan_study(self.study, timings), price=self.price)
+
+    @cached_property
+    def finished_plan(self) -> Plan:
+        """The plan for tables of finished runs, with the times of the place, this machine or another, at which a probe
+        has timed most of the runs (the latest of several). An archive therefore gives the same table everywhere."""
+        timings = all_timings(self.workspace.timings)
+        best = plan_study(self.study)
+        for place in timings.places():
+            planned = plan_study(self.study, timings.measured_at(place))
+            if _timed_runs(planned) > _timed_runs(best):
+                best = planned
+            if _timed_runs(best) == len(best.runs):
+                break
+        return best
+
+    @property
+    def files(self) -> StudyFiles:
+        return self.workspace.study(self.study.name)
+
+    @property
+    def axes(self) -> list[str]:
+        return [axis.name for axis in self.study.axes]
+
+    @property
+    def arguments(self) -> str:
+        """The arguments with which another command looks at the same runs."""
+        if self.workspace.results == usual_results():
+            return str(self.file)
+        return f"{self.file} --results {self.workspace.results}"
+
+
+def open_study(
+    file: str | Path, workspace: Workspace, site: str | None = None, *, price: Price | None = None
+) -> OpenStudy:
+    """Read a study. FlipscaleError where another study's results are in its folder.
+
+    site: where its runs go, as `Launcher.site_name` names it. price: what time costs there, by its site file.
+    """
+    opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
+    for folder in (workspace.runs, opened.files.folder):
+        check_folder(folder)
+    check_owner(opened.files.folder, opened.file)
+    return opened
+
+
+def write_plan(opened: OpenStudy) -> None:
+    """Write plan.json, and say where."""
+    say_folder(opened)
+    files = opened.files
+    files.folder.mkdir(parents=True, exist_ok=True)
+    note_owner(files.folder, opened.file)
+    write_plan_file(opened.plan, files)
+
+
+def say_folder(opened: OpenStudy) -> None:
+    """Name the results folder in use: from another working directory it is another one."""
+    folder = opened.files.folder.resolve()
+    new = "" if folder.exists() else " (new; --results or FLIPSCALE_RESULTS names another)"
+    say(f"results folder: {folder}{new}")
+
+
+def cost_in_words(plan: Plan) -> str:
+    """The cost of a plan, in a line."""
+    total = plan.total
+    runs = count(total.runs, "run")
+    money = f", {plan.money}" if plan.money else ""
+    unit, factor = hours_or_seconds(total.gpu_hours)
+    time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {time}{money}"
+
+
+def _timed_runs(plan: Plan) -> int:
+    return sum(run.timed is not None for run in plan.runs)
+
+
+def _timed_in_words(plan: Plan) -> str:
+    """', timed at local': which runs a probe has timed, and where; '' where it has none."""
+    timed = [run.timed for run in plan.runs if run.timed is not None]
+    if not timed:
+        return ""
+    which = "" if len(timed) == len(plan.runs) else f" for {len(timed)} of them"
+    return f", timed{which} at {timed[0].place.site}"
+
+
+def say_warnings(plan: Plan, *, but: Collection[str] = ()) -> None:
+    """Report warnings before anything starts, except those that are reported elsewhere."""
+    for warning in plan.warnings:
+        if warning not in but:
+            say(f"warning: {warning}")
