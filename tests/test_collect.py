@@ -7,6 +7,7 @@ import pytest
 
 from flipscale import collecting as collect_room
 from flipscale.collecting import COLUMNS, SETTING_COLUMNS, columns_as_markdown, read_curves, read_results
+from flipscale.collecting.columns import TRUNK_COLUMNS
 from flipscale.cost import Cost
 from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning import Plan, Run
@@ -164,7 +165,7 @@ def test_csv_columns_are_the_documented_table(tmp_path, two_runs):
     header = (tmp_path / "mask" / "results.csv").read_text().splitlines()[0]
     assert header.split(",") == list(COLUMNS)
     documented = [line.split("`")[1] for line in columns_as_markdown().splitlines()[2:]]
-    assert documented == list(COLUMNS)
+    assert documented == [*COLUMNS, *TRUNK_COLUMNS]
 
 
 def test_settings_and_scores_are_the_contract_s():
