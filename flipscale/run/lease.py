@@ -271,11 +271,13 @@ class Lease:
         the run from whose trunk it goes on where there is nothing to resume.
         """
         self.fence()
-        resumed = self.folder if _has_progress(self.folder) else trunk
-        before = or_none(read_codes, str(resumed)) if resumed else None
-        before = before or []  # An unreadable record is no reason not to train.
-        if before[-1:] != [code]:
-            write_record(self.folder / "code.json", codes_as_json([*before, code]))
+        resumes = _has_progress(self.folder)
+        source = self.folder if resumes else trunk
+        # An unreadable record is no reason not to train.
+        before = (or_none(read_codes, str(source)) if source else None) or []
+        codes = before if before[-1:] == [code] else [*before, code]
+        if not resumes or codes != before:
+            write_record(self.folder / "code.json", codes_as_json(codes))
 
     def write_hits(self, hits: Mapping[str, Hits]) -> None:
         """Write hits.json; before the result, whose presence means that everything else is there."""

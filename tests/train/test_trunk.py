@@ -105,6 +105,7 @@ def test_each_length_equals_the_same_run_alone_and_the_trunk_is_trained_once(tmp
     steps = counted_steps(monkeypatch)
     runs = asked(tmp_path, *STEPS)
     assert train([run.path for run in reversed(runs)]) == 0
+    assert all(len(run.codes()) == 1 for run in runs)
     equals_alone(runs, alone)
     assert len(steps) == 10 + (20 - 8) + (40 - 16)
     results = [run.result() for run in runs]
