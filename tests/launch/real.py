@@ -94,6 +94,20 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     return plan(read_study(path)).runs
 
 
+def lengths_of(place: Path) -> tuple[Run, ...]:
+    """Three lengths of a constant schedule, the longer ones of which go on from the trunk of the shorter."""
+    more = "axes: {samples: [640, 1280, 2560]}\ncouple: {cooldown: samples // 5}"
+    return runs_of(place, more, data={"shapes": {"pairs": 0.3}}, data_size=600, schedule="constant")
+
+
+def assert_shared(runs: Sequence[Run], results: Path, expected: Path) -> None:
+    """Each length went on from the next shorter one, and came out as it did elsewhere, bit by bit."""
+    for run in runs:
+        assert_same(run, results, expected)
+    trunks = [folder(results, run).result().trunk for run in runs]
+    assert [trunk and trunk.id for trunk in trunks] == [None, runs[0].id, runs[1].id]
+
+
 def to_be_scored(place: Path, alone: "Alone") -> tuple[Sequence[Run], Path]:
     """Two runs that are trained, to be scored by two processes on a set that came after; and their results folder."""
     trained = runs_of(place, "axes: {mask_ratio: [0, 0.5]}")

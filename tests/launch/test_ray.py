@@ -30,9 +30,11 @@ from tests.launch.real import (
     STUDY_OF_24,
     assert_close,
     assert_same,
+    assert_shared,
     end,
     frozen,
     is_signalled,
+    lengths_of,
     logs,
     runs_of,
 )
@@ -209,6 +211,17 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
             assert folder(results, run).result().started > ended
     assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
     assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
+
+
+@pytest.mark.second_ray
+def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone, ray):
+    results = tmp_path / "results"
+    runs = lengths_of(tmp_path)
+    send(runs, results, SLOWLY_OFTEN)
+    with frozen(folder(results, runs[1])) as (_, lease):
+        os.kill(lease.pid, 9)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    assert_shared(runs, results, alone(runs))
 
 
 # The command line

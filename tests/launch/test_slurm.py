@@ -25,9 +25,11 @@ from tests.launch.real import (
     SLOWLY_OFTEN,
     assert_close,
     assert_same,
+    assert_shared,
     end,
     frozen,
     is_signalled,
+    lengths_of,
     logs,
     runs_of,
     to_be_scored,
@@ -337,6 +339,16 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
             assert folder(results, run).records()[0][0]["time"] > ended
     kinds = {failure.kind for run in runs for failure in folder(results, run).failures()}
     assert kinds == {"node"}
+
+
+def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone):
+    results = tmp_path / "results"
+    runs = lengths_of(tmp_path)
+    send(runs, results, SLOWLY_OFTEN)
+    with frozen(folder(results, runs[1])) as (_, lease):
+        os.kill(lease.pid, 9)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    assert_shared(runs, results, alone(runs))
 
 
 def test_the_command_line_sends_a_study_and_returns(tmp_path):
