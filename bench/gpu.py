@@ -46,7 +46,7 @@ from bench.report import leave, machine, machine_words, table
 from flipscale.architecture import architecture
 from flipscale.cost import Cost, cost, memory_bytes, memory_of
 from flipscale.devices import DEVICES, device_named, pairs_read
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.settings import Resources, Settings, WebDataset, plain
 from flipscale.train.encoding import GPU_BATCH
 from flipscale.train.evaluate import encoders_of
@@ -247,7 +247,7 @@ def loader_fed(group: Group, one: Configuration = FED, pairs: int = 2048) -> dic
         steps = pairs // one.batch_size
         settings = replace(settings, data=data, data_size=pairs, samples=8 * pairs, warmup=0)
         run = RunFolder(Path(folder, "results", "runs", "fed"))
-        run.ask(Asked("fed", plain(settings)))
+        run.ask(RunRequest("fed", plain(settings)))
         training = Training(settings, group, one.resources)
         feed = batches(open_training_data(run, settings), training, 3 * steps)
         for _, batch in zip(range(steps), feed, strict=False):
@@ -293,7 +293,7 @@ def resuming(group: Group, one: Configuration = MASKS[0]) -> dict[str, Any]:
     """Seconds to write a checkpoint, and to build the model and go on from it."""
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder, "runs", "run"))
-        run.ask(Asked("run", {}))
+        run.ask(RunRequest("run", {}))
         training = Training(one.settings, group, one.resources)
         training.step(*(part.to(group.device) for part in _batch(one)))
         began = _now(group.device)

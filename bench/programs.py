@@ -27,7 +27,7 @@ from flipscale.cost import steps_of
 from flipscale.data.open_clip_flags import command, settle
 from flipscale.errors import FlipscaleError
 from flipscale.identity import stage
-from flipscale.run import Asked, RunFolder, write_json
+from flipscale.run import RunFolder, RunRequest, write_json
 from flipscale.settings import Resources, Settings, WebDataset, plain
 from flipscale.study.settings import read_settings
 from flipscale.train.sources import open_training_data
@@ -122,7 +122,7 @@ def prepare(work: Path, settings: Settings, decode: str = "once", text_length: i
     decode: "once" or "always", as a webdataset's option in a study. text_length: open_clip's, if not the settings'.
     """
     run = RunFolder(work / "runs" / "prepare")
-    run.ask(Asked("prepare", plain(settings)))
+    run.ask(RunRequest("prepare", plain(settings)))
     shards = shards_of(run, settings)
     data = WebDataset(shards.urls, name=None, decode=decode, sizes=None)
     # Both see all pairs of the shards, so there is nothing to leave out.
@@ -174,7 +174,7 @@ def measure(program: str, prepared: Prepared, mask_ratio: float, skip: int, work
 
 
 def _flipscale(folder: Path, settings: Settings) -> tuple[str, list[str]]:
-    RunFolder(folder).ask(Asked(folder.name, plain(settings)))
+    RunFolder(folder).ask(RunRequest(folder.name, plain(settings)))
     return "flipscale", ["train", str(folder)]
 
 

@@ -26,7 +26,7 @@ from bench.report import leave, machine, table
 from flipscale.launch import submit
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Cluster
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from tests.clusters.ray import RayCluster
 from tests.launch.contract import WORKER, StandInRun
 from tests.patience import rest
@@ -110,7 +110,7 @@ def plain(folder: Path, runs: int, url: str) -> float:
     paths = []
     for number in range(runs):
         run = StandInRun(f"run-{number}", seconds=0)
-        RunFolder(folder / "runs" / run.id).ask(Asked.of(run), flush=False)
+        RunFolder(folder / "runs" / run.id).ask(RunRequest.of(run), flush=False)
         paths.append(str(folder / "runs" / run.id))
     seconds = _job(f"plain-{folder.name}-{os.getpid()}", paths, WORKER, url)
     assert all((Path(path) / "result.json").exists() for path in paths)

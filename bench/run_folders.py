@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.planning import Plan, Run, plan
-from flipscale.run import FOLDER_SCHEMA, Asked, RunFolder, write_json
+from flipscale.run import FOLDER_SCHEMA, RunFolder, RunRequest, write_json
 from flipscale.scores import SCORES
 from flipscale.study import read_study
 
@@ -67,7 +67,7 @@ def fill(
         folder = results / "runs" / run.id
         folder.mkdir(parents=True)
         draw = random.Random(run.id)
-        RunFolder(folder).ask(Asked.of(run), flush=False)
+        RunFolder(folder).ask(RunRequest.of(run), flush=False)
         names = (*SCORES, *(f"{of}.{name}" for of in SETS for name in SCORES))
         scores = {name: score(run, name, draw) for name in names}
         began = STARTED + 60 * number

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from flipscale.cell import SettingLabels, arm_words
 from flipscale.cost import Cost
 from flipscale.errors import DamagedFile
-from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Probe, Result, RunFolder, State
+from flipscale.run import FailedAttempt, FailureKind, Glance, Probe, Result, RunFolder, RunRequest, State
 from flipscale.settings import JsonObject
 from flipscale.words import device_hours, short
 
@@ -154,7 +154,7 @@ class PlannedStudy:
     """The runs that a study asks for."""
 
     name: str
-    asked: Sequence[Asked]
+    asked: Sequence[RunRequest]
     baseline: JsonObject
     """The settings of its baseline, as JSON."""
     labels: SettingLabels = field(default_factory=dict)
@@ -191,7 +191,7 @@ def probes_of(
             left_out(str(error))
 
 
-def _entry(study: str, arm: str, planned: Asked, folder: RunFolder, state: State) -> LedgerEntry:
+def _entry(study: str, arm: str, planned: RunRequest, folder: RunFolder, state: State) -> LedgerEntry:
     glance = folder.glance()
     # The prediction made when it was submitted: today's plan may know more.
     asked = folder.asked() or planned
@@ -229,7 +229,7 @@ class _RunSeconds(NamedTuple):
     """Failed attempts without a time."""
 
 
-def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result, asked: Asked) -> _RunSeconds:
+def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result, asked: RunRequest) -> _RunSeconds:
     failures = folder.failures() if "failures.jsonl" in glance.files else []
     failed = [each.seconds for each in failures if each.seconds is not None or each.kind not in STOPPED]
     error = folder.error() if state is State.FAILED else None
@@ -244,7 +244,7 @@ def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result,
     return _RunSeconds(trained, lost, failed.count(None))
 
 
-def _recorded_seconds(folder: RunFolder, asked: Asked) -> float:
+def _recorded_seconds(folder: RunFolder, asked: RunRequest) -> float:
     """Training seconds up to the last record, those of its trunk left out at its mean pace."""
     last = max(folder.last_records(), key=lambda record: float(record.get("seconds") or 0.0), default={})
     seconds, seen = float(last.get("seconds") or 0.0), int(last.get("samples_seen") or 0)

@@ -140,12 +140,12 @@ def _command(*arguments: str) -> None:
 
 def _train(file: str) -> None:
     from flipscale.planning import plan
-    from flipscale.run import Asked, RunFolder
+    from flipscale.run import RunFolder, RunRequest
     from flipscale.study import read_study
     from flipscale.train import train
 
     folders = []
     for run in plan(read_study(file)).runs:
         folders.append(RunFolder(Path("results/runs") / run.id))
-        folders[-1].ask(Asked.of(run))
+        folders[-1].ask(RunRequest.of(run))
     sys.exit(train([folder.path for folder in folders]))

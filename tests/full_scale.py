@@ -10,7 +10,7 @@ from flipscale.launch import price_at, read_site
 from flipscale.launch.launcher import Request
 from flipscale.launch.memory import most_memory
 from flipscale.planning import Plan, Run, plan
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.study import read_study
 from flipscale.words import exact, hours, percent
 
@@ -109,7 +109,7 @@ def _rate(run: Run) -> float:
 def needed_memory(folder: Path) -> str:
     """How much main memory the page's jobs ask for."""
     planned, _, per_node = _planned(folder)
-    requests = [Request(RunFolder(folder / run.id), Asked.of(run)) for run in planned.runs]
+    requests = [Request(RunFolder(folder / run.id), RunRequest.of(run)) for run in planned.runs]
     one, node = (most_memory(requests, processes) for processes in (1, per_node))
     assert one is not None
     assert node is not None

@@ -14,7 +14,7 @@ from PIL import Image
 
 from flipscale.architecture import architecture
 from flipscale.planning import plan
-from flipscale.run import Asked, RunFolder, State
+from flipscale.run import RunFolder, RunRequest, State
 from flipscale.study import read_study
 from flipscale.train import scoring, train
 from flipscale.workspace import Workspace
@@ -146,7 +146,7 @@ def test_a_checkpoint_whose_scoring_was_killed_goes_on(
 
     (run,) = plan(read_study("weights.yaml")).runs
     folder = RunFolder(tmp_path / "results" / "runs" / run.id)
-    folder.ask(Asked.of(run))
+    folder.ask(RunRequest.of(run))
     with monkeypatch.context() as patched:
         patched.setattr(scoring, "evaluate", die)
         with pytest.raises(Killed):

@@ -9,7 +9,7 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.code import CodeToday
-from flipscale.run import Asked, CodeIdentity, Result, RunFolder
+from flipscale.run import CodeIdentity, Result, RunFolder, RunRequest
 from flipscale.track import MirrorSource
 from flipscale.workflow.study import OpenStudy, open_study, write_plan
 from flipscale.workspace import Workspace
@@ -38,7 +38,7 @@ class Here:
         write_plan(opened)
         for number, run in enumerate(opened.plan.runs):
             folder = RunFolder(opened.workspace.run(run.id))
-            folder.ask(Asked.of(run))
+            folder.ask(RunRequest.of(run))
             with folder.hold() as lease:
                 assert lease is not None
                 for code in codes[number : number + 1]:
@@ -123,7 +123,7 @@ def test_why_of_a_run_says_which_code_trained_it(here: Here) -> None:
     ]
     assert len(found["code_differences"]) == 2  # type: ignore[arg-type]
     RunFolder(opened.workspace.run(first)).set_aside()
-    RunFolder(opened.workspace.run(first)).ask(Asked.of(opened.plan.runs[0]))
+    RunFolder(opened.workspace.run(first)).ask(RunRequest.of(opened.plan.runs[0]))
     said = here.flipscale("status", "--why", first)[0]
     assert f"it was retrained; its earlier results are in results/runs/{first}/earlier" in said
     assert "The code that trains it is recorded when its training begins." in said

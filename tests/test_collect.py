@@ -11,7 +11,7 @@ from flipscale.collecting.columns import TRUNK_COLUMNS
 from flipscale.cost import Cost
 from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning import Plan, Run
-from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
+from flipscale.run import FailureKind, Job, Lease, RunFolder, RunRequest
 from flipscale.scores import SCORES
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
@@ -99,7 +99,7 @@ def collect(runs, root: Path, out: Path):
 
 def write_run(root: Path, run, result=RESULT, records=RECORDS) -> RunFolder:
     folder = RunFolder(root / "runs" / run.id)
-    folder.ask(Asked(run.id, plain(run.settings), cost=run.cost, recipe=1))
+    folder.ask(RunRequest(run.id, plain(run.settings), cost=run.cost, recipe=1))
     with folder.hold() as lease:
         assert isinstance(lease, Lease)
         lease.append(records)

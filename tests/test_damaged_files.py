@@ -22,7 +22,17 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.plain_files import is_fresh, parsed, read_bytes, read_json
 from flipscale.planning import Run
-from flipscale.run import LEASE_GRACE_SECONDS, Asked, FailedAttempt, FailureKind, Job, Reached, Result, RunFolder, State
+from flipscale.run import (
+    LEASE_GRACE_SECONDS,
+    FailedAttempt,
+    FailureKind,
+    Job,
+    Reached,
+    Result,
+    RunFolder,
+    RunRequest,
+    State,
+)
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study, write_plan
 from flipscale.workspace import Workspace
@@ -125,7 +135,7 @@ class Study:
         self.runs: tuple[Run, ...] = tuple(opened.plan.runs)
         self.folders = [RunFolder(self.results / "runs" / run.id) for run in self.runs]
         for run, each in zip(self.runs, self.folders, strict=True):
-            each.ask(Asked.of(run))
+            each.ask(RunRequest.of(run))
         for score, each in enumerate(self.folders[:4]):
             with each.hold() as lease:
                 assert lease is not None

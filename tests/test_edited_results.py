@@ -12,7 +12,7 @@ import pytest
 from flipscale.cli import main
 from flipscale.collecting import read_curves, read_results
 from flipscale.errors import ResultsError
-from flipscale.run import Asked, Result, RunFolder
+from flipscale.run import Result, RunFolder, RunRequest
 from flipscale.workflow.study import open_study, write_plan
 from flipscale.workspace import Workspace
 from tests.test_damaged_files import DAMAGE, NO_FILES, STUDY, patience
@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_plan(opened)
     for number, run in enumerate(opened.plan.runs):
         folder = RunFolder(here / "results" / "runs" / run.id)
-        folder.ask(Asked.of(run))
+        folder.ask(RunRequest.of(run))
         with folder.hold() as lease:
             assert lease is not None
             lease.append([{"step": step, "samples_seen": 32 * step, "loss": 1.0} for step in range(1, 5)])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flipscale.ledger import PlannedStudy, accuracy_of, entries_of, grouped_by, probes_of, sum_of
-from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Probe, RunFolder, State, probes_in, write_probe
+from flipscale.run import FailedAttempt, FailureKind, Job, Probe, RunFolder, RunRequest, State, probes_in, write_probe
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
 from tests.asked import SMALL
@@ -22,7 +22,7 @@ def asked(tmp_path):
 
     def ask(name="run", *, hours=1.0, cell=(("samples", "1600"),), write=True, resources=None, **settings):
         cost = replace(NO_COST, gpu_hours=hours, gpu_hours_low=hours / 1.5, gpu_hours_high=hours * 1.5)
-        found = Asked(
+        found = RunRequest(
             name,
             plain(read_settings({**SMALL, **settings})),
             resources=resources or Resources(device="cpu"),

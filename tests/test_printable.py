@@ -14,7 +14,7 @@ from PIL import Image
 from flipscale.data.folder import named, read
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
 from flipscale.planning import plan
-from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder
+from flipscale.run import FailedAttempt, FailureKind, Result, RunFolder, RunRequest
 from flipscale.study import read_study
 from flipscale.track import settled
 from tests.commands import flipscale
@@ -76,7 +76,7 @@ def test_bytes_of_a_name_and_halves_of_characters_are_escaped():
 
 def test_a_run_folder_keeps_any_text_and_gives_what_can_be_printed(tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.ask(Asked("run", {}))
+    run.ask(RunRequest("run", {}))
     with run.open_log() as log:
         log.write(f"read {ODD}\n")
     run.write_error(FailureKind.DATA, f"no {ODD}")
@@ -102,7 +102,7 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path):
     labelled(tmp_path / "broken", ["a", "b"], content=b"no image")
     (tmp_path / "four.yaml").write_text(STUDY, encoding="utf-8")
     folders = []
-    for number, asked in enumerate(map(Asked.of, plan(read_study(tmp_path / "four.yaml")).runs)):
+    for number, asked in enumerate(map(RunRequest.of, plan(read_study(tmp_path / "four.yaml")).runs)):
         evaluation = {**asked.settings["evaluation"], "sets": SETS if number == 1 else {}}
         folders.append(RunFolder(tmp_path / "results/runs" / asked.id))
         folders[-1].ask(replace(asked, settings={**asked.settings, "evaluation": evaluation}))

@@ -18,7 +18,6 @@ import pytest
 from flipscale.devices import Hours
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.run import (
-    Asked,
     FailedAttempt,
     Failure,
     FailureKind,
@@ -26,6 +25,7 @@ from flipscale.run import (
     Job,
     Result,
     RunFolder,
+    RunRequest,
     Spent,
     State,
     lacks_weights,
@@ -34,7 +34,7 @@ from flipscale.run import (
     write_json,
 )
 from flipscale.settings import KeepWeights, Resources
-from flipscale.train.asked import spent_before
+from flipscale.train.requests import spent_before
 from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE
 
@@ -44,7 +44,7 @@ JOB_OF_IT = Job("ViT-w16d1-4_shapes_1k_m0_s0_0123456789", "local", "1", 0.0, "")
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "ViT-w16d1-4_shapes_1k_m0_s0_0123456789")
-    folder.ask(Asked(folder.id, {"seed": 0}))
+    folder.ask(RunRequest(folder.id, {"seed": 0}))
     return folder
 
 
@@ -65,7 +65,7 @@ def test_state_follows_from_the_files(folder: RunFolder) -> None:
 
 
 def test_what_was_asked_again_is_what_stands(folder: RunFolder) -> None:
-    folder.ask(Asked(folder.id, {"seed": 0, "data": {"fashion": {"folder": "there"}}}))
+    folder.ask(RunRequest(folder.id, {"seed": 0, "data": {"fashion": {"folder": "there"}}}))
     asked = folder.asked()
     assert asked is not None
     assert asked.settings["data"] == {"fashion": {"folder": "there"}}
@@ -348,7 +348,7 @@ COST = replace(NO_COST, params=7, samples_seen=640, steps=20, gpu_hours=0.5)
 
 def test_what_is_written_is_what_is_read(folder: RunFolder) -> None:
     cell = (("model", "ViT-B-16"), ("tuning", "(samples=1.6k, lr=0.0001)"))
-    asked = Asked(folder.id, {"seed": 0}, ("parent",), Resources(gpus=8), COST, cell, recipe=1)
+    asked = RunRequest(folder.id, {"seed": 0}, ("parent",), Resources(gpus=8), COST, cell, recipe=1)
     folder.ask(asked)
     folder.write_job(replace(JOB_OF_IT, cancelled=1.0))
     result = Result({"zero_shot_top1": 0.5}, samples_seen=640, device="cpu", parent=Spent("parent", samples_seen=64))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.run import Asked, Result, RunFolder
+from flipscale.run import Result, RunFolder, RunRequest
 from tests.launch.contract import StandInRun
 from tests.patience import wait_until
 from tests.torture import kills, trainer
@@ -32,7 +32,7 @@ def wrong_of(counts: Counts) -> dict[str, int]:
 def finished(tmp_path: Path) -> RunFolder:
     """A run that the trainer of the torture has done."""
     run = RunFolder(tmp_path / "results" / "runs" / "run")
-    run.ask(Asked.of(StandInRun("run", seconds=0.2)))
+    run.ask(RunRequest.of(StandInRun("run", seconds=0.2)))
     trainer.main([str(run.path)])
     assert wrong_of(check_finished(run)) == {}
     return run
@@ -62,7 +62,7 @@ def test_a_run_that_is_lost_and_one_with_other_losses_are_reported(finished: Run
 
 def test_a_run_of_the_real_trainer_that_differs_is_reported(finished: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "other" / "runs" / "run")
-    other.ask(Asked.of(StandInRun("run")))
+    other.ask(RunRequest.of(StandInRun("run")))
     with other.hold() as lease:
         assert lease is not None
         lease.append([{"step": 1, "loss": 1.0}])
@@ -87,7 +87,7 @@ def test_a_process_that_stays_and_a_log_with_a_traceback_are_reported(finished: 
 def test_kills_find_the_processes_of_a_study_by_what_they_do(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(trainer.__file__)), str(tmp_path / "runs" / "run")]
     run = RunFolder(tmp_path / "runs" / "run")
-    run.ask(Asked.of(StandInRun("run", seconds=600)))
+    run.ask(RunRequest.of(StandInRun("run", seconds=600)))
     with subprocess.Popen(command) as process:
         wait_until(lambda: run.records()[0])
         wait_until(lambda: with_folder(tmp_path) == {process.pid: "trainer"})

@@ -6,7 +6,7 @@ import pytest
 
 from flipscale.launch.order import in_turn
 from flipscale.planning import Plan, plan
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.study import read_study
 
 STUDY = """\
@@ -96,7 +96,7 @@ def test_run_json_says_from_which_run_it_goes_on(tmp_path):
     first, second, *_ = planned(tmp_path).runs
     folders = [RunFolder(tmp_path / "runs" / run.id) for run in (first, second)]
     for folder, run in zip(folders, (first, second), strict=True):
-        folder.ask(Asked.of(run))
-        assert folder.asked() == Asked.of(run)
+        folder.ask(RunRequest.of(run))
+        assert folder.asked() == RunRequest.of(run)
     assert folders[1].asked().after == (first.id,)
     assert "trunk" not in (folders[0].path / "run.json").read_text()

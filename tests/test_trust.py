@@ -20,7 +20,7 @@ from flipscale.launch import cancel, submit_lock
 from flipscale.plain_files import read_bytes
 from flipscale.planning import plan
 from flipscale.reporting import write_report
-from flipscale.run import Asked, FailedAttempt, FailureKind, Job, RunFolder, State, birth, is_alive, replacing
+from flipscale.run import FailedAttempt, FailureKind, Job, RunFolder, RunRequest, State, birth, is_alive, replacing
 from flipscale.storage import remove_unneeded
 from flipscale.study import read_study
 from tests.launch.contract import StandInRun, folder
@@ -49,7 +49,7 @@ def secret(tmp_path: Path) -> Path:
 def run(tmp_path: Path) -> RunFolder:
     stand_in = StandInRun("run")
     found = folder(tmp_path / "results", stand_in)
-    found.ask(Asked.of(stand_in))
+    found.ask(RunRequest.of(stand_in))
     return found
 
 
@@ -79,7 +79,7 @@ def test_cancel_signals_no_process_that_workers_json_names_and_runs_no_command_o
     ran = run.path.parents[1] / "ran"
     command = [sys.executable, "-c", f"open({str(ran)!r}, 'w')"]
     left = StandInRun("left")
-    folder(run.path.parents[1], left).ask(Asked.of(left))
+    folder(run.path.parents[1], left).ask(RunRequest.of(left))
     path = workers_json(run, bystander, command=command, runs=[run.id, "left"])
     lease(run, bystander, birth(bystander.pid))
     with pytest.raises(LaunchError, match="is not a training of yours for this results folder, so no signal was sent"):
@@ -208,7 +208,7 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path, run: RunFolder) 
     linked = RunFolder(run.path)
     assert (linked.state(), linked.glance().files) == (State.LOST, frozenset())
     assert "is a link" in linked.glance().problem
-    for use in (lambda: linked.ask(Asked.of(StandInRun("run"))), lambda: linked.hold().__enter__()):
+    for use in (lambda: linked.ask(RunRequest.of(StandInRun("run"))), lambda: linked.hold().__enter__()):
         with pytest.raises(RunFolderError, match="is a link"):
             use()
     assert [path.name for path in elsewhere.iterdir()] == ["run.json"]
@@ -260,7 +260,7 @@ def strangers(tmp_path: Path) -> tuple[Path, Path]:
     study.write_text(STUDY.replace("PROGRAM", f"{sys.executable}, {program}"))
     results = place / "results"
     for one in plan(read_study(study)).runs:
-        RunFolder(results / "runs" / one.id).ask(Asked.of(one))
+        RunFolder(results / "runs" / one.id).ask(RunRequest.of(one))
     return study, results
 
 

@@ -222,12 +222,12 @@ def _watch(args: argparse.Namespace, opened: "OpenStudy", follower: "Callable[[S
     looks = _followed(launch.watch(plan.runs, args.results, every=WATCH_SECONDS), follower)
     progress = next(looks)
     if args.plain or not launch.rewritable(sys.stdout):
-        voice = launch.Voice(sys.stdout, plain=True)
-        if progress.active:  # If no run is active, the voice ends with this line.
-            voice.say(str(progress))
-        voice.follow(progress, args.results)
+        lines = launch.ProgressLines(sys.stdout, plain=True)
+        if progress.active:  # If no run is active, this is the last line.
+            lines.say(str(progress))
+        lines.follow(progress, args.results)
         for progress in looks:
-            voice.follow(progress, args.results)
+            lines.follow(progress, args.results)
         return 0
     try:
         with Screen(sys.stdout, study.name, unit=plan.hours_unit, score=study.score) as screen:

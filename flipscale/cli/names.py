@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError, nearest
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.workflow.messages import say
 from flipscale.workspace import Workspace
 
@@ -17,11 +17,11 @@ def run_folder(workspace: Workspace, name: str) -> RunFolder:
     return RunFolder(runs / matching_id(name, sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []))
 
 
-def asked_of(workspace: Workspace, name: str) -> Asked:
+def request_of(workspace: Workspace, name: str) -> RunRequest:
     """The request for a run: from its folder, or from the plan of any study that was submitted or planned here."""
     from flipscale.workflow.submitted_plans import read_plan
 
-    known: dict[str, Asked] = {}
+    known: dict[str, RunRequest] = {}
     damaged: dict[str, FlipscaleError] = {}
     for path in workspace.plans():
         try:

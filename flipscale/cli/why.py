@@ -4,11 +4,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 from flipscale.cli.arguments import workspace_of
-from flipscale.cli.names import asked_of
+from flipscale.cli.names import request_of
 from flipscale.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from flipscale.run import Asked, CodeIdentity
+    from flipscale.run import CodeIdentity, RunRequest
     from flipscale.settings import Settings
     from flipscale.workspace import Workspace
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def print_why(args: argparse.Namespace) -> None:
     """Explain the id of a run, and which code trained it; or how two runs differ."""
     workspace = workspace_of(args)
-    asked = [asked_of(workspace, name) for name in args.why]
+    asked = [request_of(workspace, name) for name in args.why]
     if len(asked) == 1:
         _print_identity(asked[0], workspace, as_json=args.json)
     elif len(asked) == 2:
@@ -25,7 +25,7 @@ def print_why(args: argparse.Namespace) -> None:
         args.parser.error("--why explains one run, or how two differ")
 
 
-def _print_identity(asked: "Asked", workspace: "Workspace", *, as_json: bool) -> None:
+def _print_identity(asked: "RunRequest", workspace: "Workspace", *, as_json: bool) -> None:
     from flipscale.code import CodeToday
     from flipscale.identity import identity, show_setting
     from flipscale.run import EARLIER, RunFolder, code_as_json

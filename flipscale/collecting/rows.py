@@ -13,14 +13,14 @@ from flipscale.planning import Run
 from flipscale.run import (
     FOLDER_SCHEMA,
     SCORES_FILE,
-    Asked,
     Result,
     RunFolder,
+    RunRequest,
     Spent,
-    asked_as_json,
     is_number,
     read_object,
     record_in,
+    request_as_json,
     standing_scores,
 )
 from flipscale.scores import SCORES, is_own_score
@@ -166,14 +166,14 @@ def _check_same_run(run: Run, folder: RunFolder) -> bool:
     Parts outside the id may differ: the place of data, and settings added since then, which mean 'as before'.
     """
     data = read_object(os.fspath(folder), "run.json")
-    if data == {"schema": FOLDER_SCHEMA, **asked_as_json(Asked.of(run))}:
+    if data == {"schema": FOLDER_SCHEMA, **request_as_json(RunRequest.of(run))}:
         return True  # Nearly always, and the request then need not be read as such.
     if data is None:
         raise RunFolderError(
             f"{folder.path}: has result.json and no run.json, so it is not known what was asked for. Delete the "
             "folder and submit again."
         )
-    asked: Asked = record_in(Asked, data, folder, "run.json")
+    asked: RunRequest = record_in(RunRequest, data, folder, "run.json")
     if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
     if asked.settings == plain(run.settings):

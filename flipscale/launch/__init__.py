@@ -10,7 +10,7 @@ from flipscale.launch.launcher import JobState, Launcher, Request, launcher_name
 from flipscale.launch.local import gpus_here
 from flipscale.launch.order import WallClock, wall_clock
 from flipscale.launch.probe import open_probes, probe_of, submit_probe
-from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
+from flipscale.launch.progress import ACTIVE, ProgressLines, RunProgress, StudyProgress, rewritable, run_progress
 from flipscale.launch.site import Site, price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states
 from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, hand_over, preview, submit, submit_lock
@@ -21,6 +21,7 @@ __all__ = [
     "NO_REDO",
     "JobState",
     "Launcher",
+    "ProgressLines",
     "Redo",
     "Request",
     "RunProgress",
@@ -29,7 +30,6 @@ __all__ = [
     "StateReader",
     "StudyProgress",
     "Submission",
-    "Voice",
     "WallClock",
     "cancel",
     "gpus_here",

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, cast
 
 from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import Site
-from flipscale.run import Asked, FailureKind, Job, RunFolder, State
+from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from flipscale.workspace import LAUNCHERS
 
@@ -31,7 +31,7 @@ class Request:
     """A run that is to be started: its folder, and what run.json says in it."""
 
     folder: RunFolder
-    asked: Asked
+    asked: RunRequest
     only_scores: bool = False
     """Whether it is trained, and its weights are to be scored."""
 

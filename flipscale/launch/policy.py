@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from flipscale.errors import RunFolderError
 from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
-from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
+from flipscale.run import FailedAttempt, FailureKind, RunFolder, RunRequest
 from flipscale.settings import Resources
 from flipscale.words import count
 
@@ -92,7 +92,7 @@ class Decision:
 def decide(
     kind: FailureKind,
     earlier: Sequence[FailedAttempt],
-    asked: Asked,
+    asked: RunRequest,
     samples_seen: int = 0,
     *,
     elsewhere: bool = True,
@@ -139,7 +139,7 @@ def answer_failure(
 
     at: the attempt that failed, if known. took: seconds from its start to the failure, if known.
     """
-    asked, earlier = run.asked() or Asked(run.id, {}), run.failures()
+    asked, earlier = run.asked() or RunRequest(run.id, {}), run.failures()
     samples_seen = run.reached().samples_seen
     from_start = not has_checkpoint(run, asked)
     decision = decide(kind, earlier, asked, samples_seen, elsewhere=elsewhere, from_start=from_start)
@@ -163,12 +163,12 @@ def answer_failure(
     return decision
 
 
-def has_checkpoint(run: RunFolder, asked: Asked) -> bool:
+def has_checkpoint(run: RunFolder, asked: RunRequest) -> bool:
     """Whether another attempt need not begin at the start. A user's own program may keep its state where it likes."""
     return asked.runs_a_command or any((run.path / name).exists() for name in ("checkpoint.pt", "open_clip"))
 
 
-def _halve(asked: Asked, times: str) -> Decision:
+def _halve(asked: RunRequest, times: str) -> Decision:
     """At most half as large a micro-batch, if there is one."""
     halved = _parts_of(_rows(asked), at_least=2 * asked.resources.accumulate)
     if halved is None:
@@ -207,7 +207,7 @@ def nodes_to_avoid(failures: Sequence[FailedAttempt]) -> list[str]:
     return sorted({failed.node for failed in of_nodes if failed.node})
 
 
-def resources_after(asked: Asked, failures: Sequence[FailedAttempt]) -> Resources:
+def resources_after(asked: RunRequest, failures: Sequence[FailedAttempt]) -> Resources:
     """The resources of a run that was submitted anew: a change that made it fit into memory before stays."""
     needed = max((failed.accumulate or 1 for failed in failures), default=1)
     parts = asked.resources.accumulate
@@ -216,7 +216,7 @@ def resources_after(asked: Asked, failures: Sequence[FailedAttempt]) -> Resource
     return replace(asked.resources, accumulate=_parts_of(_rows(asked), at_least=needed) or parts)
 
 
-def _rows(asked: Asked) -> int | None:
+def _rows(asked: RunRequest) -> int | None:
     """The pairs of a batch that each process of the run computes; None where nothing says how large a batch is."""
     if "batch_size" not in asked.settings:
         return None

@@ -16,7 +16,7 @@ from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, RunFold
 from flipscale.words import count, duration
 from flipscale.workspace import RUNS_FOLDER
 
-VOICE_SECONDS = 10.0
+LINES_EVERY_SECONDS = 10.0
 """Seconds between lines on progress if lines cannot be rewritten; starts and ends are reported at once."""
 
 RUNNING_TAIL_BYTES = 65536
@@ -217,7 +217,7 @@ def rewritable(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-class Voice:
+class ProgressLines:
     """Says what changed, line by line, and how it goes: in a last line that a terminal rewrites, else now and then."""
 
     def __init__(self, stream: TextIO, *, plain: bool = False):
@@ -233,7 +233,7 @@ class Voice:
             self.say(str(progress))
         elif self.terminal:
             self._rewrite(progress)
-        elif time.monotonic() - self.spoke >= VOICE_SECONDS:
+        elif time.monotonic() - self.spoke >= LINES_EVERY_SECONDS:
             self._say_all(progress)
 
     def say(self, line: str) -> None:

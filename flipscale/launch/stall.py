@@ -19,7 +19,7 @@ from itertools import pairwise
 import psutil
 
 from flipscale.guard import plain_file
-from flipscale.run import STACKS_SIGNAL, Asked, Doing, RunFolder
+from flipscale.run import STACKS_SIGNAL, Doing, RunFolder, RunRequest
 from flipscale.words import duration
 
 FLOOR_SECONDS = 600.0
@@ -84,7 +84,7 @@ def silence(run: RunFolder, *, ahead: float = 0.0) -> Silence | None:
     return Silence(life.doing, seconds, _unit(run, life.doing) if seconds > 1 else None)
 
 
-def limit(silent: Silence, asked: Asked, site: int | str | None = None) -> float | None:
+def limit(silent: Silence, asked: RunRequest, site: int | str | None = None) -> float | None:
     """Seconds of silence after which the run is stalled; None if it never is.
 
     site: what its site says, which counts where its study says nothing.
@@ -107,7 +107,7 @@ def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float =
     silent = silence(run, ahead=ahead)
     if silent is None:
         return None
-    most = limit(silent, run.asked() or Asked(run.id, {}), site)
+    most = limit(silent, run.asked() or RunRequest(run.id, {}), site)
     if most is None or silent.seconds <= most:
         return None
     usual = f", where one takes {silent.unit:.2g} s" if silent.unit else ""

@@ -18,10 +18,10 @@ from flipscale.launch.states import RunState, StateReader, run_folder, states
 from flipscale.planning import Run
 from flipscale.run import (
     WEIGHTS_FILE,
-    Asked,
     FailureKind,
     Job,
     RunFolder,
+    RunRequest,
     State,
     ask_for_scores,
     asked_scores,
@@ -161,7 +161,7 @@ def preview(
     sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
     requests = []
     for run, _ in sorted_runs.to_do:
-        folder, asked = run_folder(results, run.id), Asked.of(run)
+        folder, asked = run_folder(results, run.id), RunRequest.of(run)
         asked = replace(asked, resources=resources_after(asked, folder.failures()))
         requests.append(Request(folder, asked, run.id in sorted_runs.trained))
     left_out = "".join(f"# left out: {run_id}: {why}\n" for run_id, why in sorted_runs.left_out.items())
@@ -297,7 +297,7 @@ def _no_weights(parent: str, results: Path, going: Collection[str]) -> str:
 
 def _asked_again(run: Run, results: Path, where: JobState) -> Request:
     """The run, asked for in its folder. Its last failure goes to its failures, and a change of resources stays."""
-    folder, asked = run_folder(results, run.id), Asked.of(run)
+    folder, asked = run_folder(results, run.id), RunRequest.of(run)
     error = folder.error()
     if error is not None and not error.noted:
         answer_failure(folder, error.kind, error.reason, took=error.seconds)
@@ -312,7 +312,7 @@ def _asked_again(run: Run, results: Path, where: JobState) -> Request:
 
 def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
     """A trained run, asked for scores in its folder. Its time is no limit: it is packed by its cost."""
-    folder, asked = run_folder(results, run.id), Asked.of(run)
+    folder, asked = run_folder(results, run.id), RunRequest.of(run)
     hours = (seconds or 0) * asked.resources.devices / 3600
     cost = None if seconds is None else replace(run.cost, gpu_hours=hours)
     ask_for_scores(folder, run.settings.evaluation, run.resources)

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
 from flipscale.launch.order import seconds_of_run
-from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
+from flipscale.launch.progress import ACTIVE, PACE_SECONDS, ProgressLines, RunProgress, StudyProgress, run_progress
 from flipscale.launch.states import StateReader, run_folder
 from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.planning import Run
@@ -158,22 +158,22 @@ def wait(
     KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs still
     stop. A cluster's runs go on.
     """
-    voice = Voice(stream or sys.stderr)
+    lines = ProgressLines(stream or sys.stderr)
     try:
         for progress in watch(submission.runs, results, every=every, more=_Unsent(submission, results, launcher).send):
-            voice.follow(progress, results)
+            lines.follow(progress, results)
             if follower is not None:
                 follower(progress)
         return progress
     except KeyboardInterrupt:
         if not submission.jobs:
-            voice.say("Nothing was started here, so nothing is stopped; `flipscale cancel` stops what others started.")
+            lines.say("Nothing was started here, so nothing is stopped; `flipscale cancel` stops what others started.")
             raise
         if not launcher_named(submission.jobs[0].launcher, results).ends_with_the_watcher:
-            voice.say("The runs go on; `flipscale status` looks at them again, `flipscale cancel` stops them.")
+            lines.say("The runs go on; `flipscale status` looks at them again, `flipscale cancel` stops them.")
             raise
-        voice.say("Stopping. Each run writes a checkpoint first.")
+        lines.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}
         stopped = cancel([run for run in submission.runs if run.id in mine], results)
-        voice.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
+        lines.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
         raise

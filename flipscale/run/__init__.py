@@ -39,7 +39,6 @@ weights.py   whether finished weights are here, and needed
 
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.codec import (
-    asked_as_json,
     code_as_json,
     failed_attempt_as_json,
     is_number,
@@ -47,6 +46,7 @@ from flipscale.run.codec import (
     read_result,
     read_scores,
     record_in,
+    request_as_json,
     result_from_json,
 )
 from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
@@ -83,7 +83,6 @@ from flipscale.run.lease import (
 )
 from flipscale.run.processes import birth, is_alive, is_ours, is_pid
 from flipscale.run.records import (
-    Asked,
     FailedAttempt,
     Failure,
     FailureKind,
@@ -94,6 +93,7 @@ from flipscale.run.records import (
     PlanFile,
     Reached,
     Result,
+    RunRequest,
     Spent,
 )
 from flipscale.run.scores import ask_for_scores, asked_scores, set_of, standing_scores, unmeasured
@@ -129,7 +129,6 @@ __all__ = [
     "STACKS_SIGNAL",
     "TRUNK_FILE",
     "WEIGHTS_FILE",
-    "Asked",
     "CodeIdentity",
     "Doing",
     "FailedAttempt",
@@ -152,13 +151,13 @@ __all__ = [
     "Reached",
     "Result",
     "RunFolder",
+    "RunRequest",
     "Spent",
     "State",
     "add_timings",
     "all_timings",
     "as_json",
     "ask_for_scores",
-    "asked_as_json",
     "asked_scores",
     "birth",
     "clock_ahead",
@@ -183,6 +182,7 @@ __all__ = [
     "read_timings",
     "record_in",
     "replacing",
+    "request_as_json",
     "result_from_json",
     "set_of",
     "show_life",

@@ -17,7 +17,6 @@ from flipscale.plain_files import AnyPath, parsed, read_json
 from flipscale.run.code import CodeIdentity
 from flipscale.run.files import FOLDER_SCHEMA, SCORES_FILE, storable, write_json
 from flipscale.run.records import (
-    Asked,
     FailedAttempt,
     Failure,
     FailureKind,
@@ -27,6 +26,7 @@ from flipscale.run.records import (
     MetricsRecord,
     Reached,
     Result,
+    RunRequest,
 )
 from flipscale.settings import JsonObject, KeepWeights
 
@@ -92,8 +92,8 @@ def _check_schema(schema: object, path: str) -> None:
         )
 
 
-def read_asked(folder: str) -> Asked | None:
-    return read_record(Asked, folder, "run.json")  # type: ignore[no-any-return]
+def read_request(folder: str) -> RunRequest | None:
+    return read_record(RunRequest, folder, "run.json")  # type: ignore[no-any-return]
 
 
 def read_job(folder: str) -> Job | None:
@@ -241,7 +241,7 @@ def write_record(path: Path, data: JsonObject, *, flush: bool = True) -> None:
     write_json(path, {"schema": FOLDER_SCHEMA, **data}, flush=flush)
 
 
-def asked_as_json(asked: Asked) -> JsonObject:
+def request_as_json(asked: RunRequest) -> JsonObject:
     kept = {} if asked.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(asked.keep_weights)}
     return kept | {
         "id": asked.id,

@@ -16,11 +16,9 @@ from flipscale.guard import check_folder, locked, plain_file
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
-    asked_as_json,
     failed_attempt_as_line,
     failure_as_json,
     job_as_json,
-    read_asked,
     read_codes,
     read_failed_attempts,
     read_failure,
@@ -29,13 +27,25 @@ from flipscale.run.codec import (
     read_last_records,
     read_reached,
     read_records,
+    read_request,
     read_result,
     read_scores,
+    request_as_json,
     write_record,
 )
 from flipscale.run.files import EARLIER, SCORING_FILE
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
-from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
+from flipscale.run.records import (
+    FailedAttempt,
+    Failure,
+    FailureKind,
+    Hits,
+    Job,
+    MetricsRecord,
+    Reached,
+    Result,
+    RunRequest,
+)
 
 MOST_METRICS_BYTES = 2**30
 """The most bytes of a metrics.jsonl (5 million records), or of another file of lines."""
@@ -79,7 +89,7 @@ class RunFolder:
 
     # What was asked
 
-    def ask(self, asked: Asked, *, flush: bool = True) -> None:
+    def ask(self, asked: RunRequest, *, flush: bool = True) -> None:
         """Write run.json for a run that is to be started or restarted.
 
         What it asks of training never changes, or it would have another id; the place of its data and how a batch is
@@ -87,15 +97,15 @@ class RunFolder:
         caller with thousands of runs flushes once, at the end.
         """
         check_folder(self._path)
-        before, now = self.asked(), asked_as_json(asked)
-        if before is None or asked_as_json(before) != now:
+        before, now = self.asked(), request_as_json(asked)
+        if before is None or request_as_json(before) != now:
             self.path.mkdir(parents=True, exist_ok=True)
             if before is None and self._aside.exists():
                 self._finish_setting_aside()
             write_record(self.path / "run.json", now, flush=flush)
 
-    def asked(self) -> Asked | None:
-        return read_asked(self._path)
+    def asked(self) -> RunRequest | None:
+        return read_request(self._path)
 
     def set_aside(self) -> None:
         """Move all of the folder into its `earlier`, so that the run starts over. No process may hold the run.

@@ -25,7 +25,7 @@ Words = Annotated[str, By(str)]
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """The request for a run: run.json."""
 
     id: Annotated[str, By(lambda value: printable(str(value)))]
@@ -45,7 +45,7 @@ class Asked:
     trunk: Trunk | None = None
 
     @classmethod
-    def of(cls, run: Run) -> "Asked":
+    def of(cls, run: Run) -> "RunRequest":
         return cls(
             id=run.id,
             settings=plain(run.settings),
@@ -92,7 +92,7 @@ class PlanFile:
     """A plan, as plan.json has it for those who read it again."""
 
     study: str
-    runs: tuple[Asked, ...]
+    runs: tuple[RunRequest, ...]
     baseline: JsonObject = field(default_factory=dict, hash=False)
 
 

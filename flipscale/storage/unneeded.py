@@ -19,9 +19,9 @@ from flipscale.run import (
     EARLIER,
     RUN_FILES,
     TRUNK_FILE,
-    Asked,
     FileUse,
     RunFolder,
+    RunRequest,
     State,
     is_probe,
     name_of_temporary,
@@ -44,7 +44,7 @@ class StudyRuns:
 
     name: str
     source: Path
-    runs: Mapping[str, Asked]
+    runs: Mapping[str, RunRequest]
     """By id, parents too."""
 
 
@@ -194,7 +194,7 @@ class _Survey:
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
 
     @cached_property
-    def _unfinished(self) -> list[Asked]:
+    def _unfinished(self) -> list[RunRequest]:
         """The runs that are asked for or active, and have not finished."""
         to_come = [
             asked

@@ -6,11 +6,11 @@ is taken.
 
 worklist.py     the runs of one call, one after the other
 parents.py      whether the parent of a run can give it weights yet
-crew.py         the processes at hand
+process_pool.py the processes at hand
 meeting.py      how they meet, each with its device
 processes.py    how they agree
 trainers/       flipscale's own, open_clip's program, a command
-asked.py        the request for a run, and the time and samples spent before it
+requests.py     the request for a run, and the time and samples spent before it
 sources.py      its data and evaluation sets, opened
 data/           training pairs and held-out sets
 model.py        the model; attention.py, mask.py, text.py, objective.py, reconstruction.py are parts of it

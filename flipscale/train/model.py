@@ -33,9 +33,9 @@ from flipscale.data.pairs import Images, Integers
 from flipscale.data.weights import check_activation, no_such_weights
 from flipscale.errors import FlipscaleError
 from flipscale.settings import NORMALIZATIONS, Settings
-from flipscale.train.asked import TrainedWeights
 from flipscale.train.attention import shorten
 from flipscale.train.mask import MaskedTower, PatchMask
+from flipscale.train.requests import TrainedWeights
 from flipscale.train.resize import resize
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 

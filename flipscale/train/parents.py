@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flipscale.run import TRUNK_FILE, Failure, RunFolder, lacks_weights
 from flipscale.settings import CommandTrainer
-from flipscale.train.asked import asked_of, parent_of, trunk_run
+from flipscale.train.requests import parent_of, request_of, trunk_run
 
 ATTENDANT_SECONDS = 10.0
 """Seconds within which a living attendant answers a failure."""
@@ -82,7 +82,7 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     if not lacks_weights(parent):
         return ParentWeights(When.NOW)
     again = f"delete its result.json, run flipscale train {parent.path}, then submit this run again"
-    if isinstance(asked_of(run)[0].trainer, CommandTrainer):
+    if isinstance(request_of(run)[0].trainer, CommandTrainer):
         why = (
             f"Its parent {parent.id} is trained by a command, which wrote no model.pt, but a tuning, a "
             f"fine-tuning or another evaluation needs it. Have it write one (docs/trainers.md), then {again}."

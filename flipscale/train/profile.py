@@ -15,10 +15,10 @@ from flipscale.devices import DEVICES, device_named
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
 from flipscale.settings import FlipscaleTrainer, Settings
-from flipscale.train.asked import asked_of, steps_before
 from flipscale.train.machine import PeakMemory, device_name, keep_freed_memory
 from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
+from flipscale.train.requests import request_of, steps_before
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin.loop import batches
 from flipscale.train.trainers.builtin.training import Training, rows_of
@@ -39,7 +39,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     run = RunFolder(folder)
     if run.asked() is None:
         raise RunFolderError(f"{folder}: there is no run.json, so nothing was asked for; submit the study first.")
-    settings, resources = asked_of(run)
+    settings, resources = request_of(run)
     if settings.fine_tuning is not None or not isinstance(settings.trainer, FlipscaleTrainer):
         raise FlipscaleError(f"{run.id} was not pre-trained by flipscale's trainer, so there is nothing to profile.")
     keep_freed_memory()

@@ -31,12 +31,12 @@ from flipscale.run import (
 )
 from flipscale.scores import set_and_score
 from flipscale.settings import CommandSet, Settings
-from flipscale.train.asked import TrainedWeights
 from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import device_name, version
 from flipscale.train.model import build, save
 from flipscale.train.processes import Group
+from flipscale.train.requests import TrainedWeights
 from flipscale.train.sources import evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.evaluation import with_program_scores

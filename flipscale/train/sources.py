@@ -14,10 +14,10 @@ from flipscale.errors import DataError
 from flipscale.identity import labelled_set, labelled_test_images
 from flipscale.run import RunFolder
 from flipscale.settings import OpenClipTrainer, Settings
-from flipscale.train.asked import steps_before
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
 from flipscale.train.model import tokenize
+from flipscale.train.requests import steps_before
 from flipscale.workspace import Workspace
 
 

@@ -25,13 +25,13 @@ from flipscale.run import (
     weights_are_needed,
 )
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
-from flipscale.train.asked import asked_of, kept_trunk, parent_of, trunk_run
-from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
 from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.meeting import without_cuda
 from flipscale.train.parents import When, weights_for
+from flipscale.train.process_pool import ProcessPool, follow
 from flipscale.train.processes import Group
+from flipscale.train.requests import kept_trunk, parent_of, request_of, trunk_run
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
 from flipscale.workspace import Workspace
 
@@ -55,10 +55,10 @@ def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SEC
     that its attendant handles, and is started again.
     """
     keep_freed_memory()
-    with noting_signals() as stop, contextlib.closing(Crew(folders)) as crew:
-        if crew.group.rank:
-            return follow(crew.group, stop)
-        worklist = WorkList(folders, stop, crew, checkpoint_seconds)
+    with noting_signals() as stop, contextlib.closing(ProcessPool(folders)) as pool:
+        if pool.group.rank:
+            return follow(pool.group, stop)
+        worklist = WorkList(folders, stop, pool, checkpoint_seconds)
         worklist.work()
     if stop.signal:
         return 128 + stop.signal
@@ -72,7 +72,7 @@ class _Took(enum.Enum):
 class WorkList:
     """The runs of one call of `train`."""
 
-    def __init__(self, folders: Sequence[Path], stop: Stop, crew: Crew, checkpoint_seconds: float):
+    def __init__(self, folders: Sequence[Path], stop: Stop, pool: ProcessPool, checkpoint_seconds: float):
         self.runs = _parents_first([RunFolder(folder) for folder in folders])
         self.listed = {run.path.resolve() for run in self.runs}
         self.failed: set[Path] = set()
@@ -80,7 +80,7 @@ class WorkList:
         self.to_answer = False
         """Whether a run failed here and its attendant must answer before anything else begins."""
         self.stop = stop
-        self.crew = crew
+        self.pool = pool
         self.checkpoint_seconds = checkpoint_seconds
 
     def work(self) -> None:
@@ -90,7 +90,7 @@ class WorkList:
                 time.sleep(PARENT_SECONDS)
             found = set()
             for run in self.runs:
-                if self.stop.signal or self.crew.is_lost or self.to_answer:
+                if self.stop.signal or self.pool.is_lost or self.to_answer:
                     return
                 if run.path not in self.failed:
                     found.add(self._take(run))
@@ -128,7 +128,7 @@ class WorkList:
                     self._do(run, lease)
                 _drop_weights(run)
             except LeaseLost:
-                self.crew.group.separate()
+                self.pool.group.separate()
                 raise
             except Exception as error:
                 self._record(run, lease, self._end(error))
@@ -145,7 +145,7 @@ class WorkList:
             score_weights(run, lease, self._group_for(run, asked_scores(run)[1]), self.stop)
             return
         lease.mend_records()
-        settings, resources = asked_of(run)
+        settings, resources = request_of(run)
         if resources.gpus and not torch.cuda.is_available() and not isinstance(settings.trainer, CommandTrainer):
             raise NodeFault(f"the run asks for resources.gpus {resources.gpus}, and torch has none: {without_cuda()}")
         # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
@@ -159,7 +159,7 @@ class WorkList:
         elif not settings.samples:
             with loading_modules():
                 from flipscale.train.scoring import take_weights
-            take_weights(run, lease, self.crew.group.device)
+            take_weights(run, lease, self.pool.group.device)
             self._do(run, lease)  # What is left is to score them.
         elif isinstance(settings.trainer, CommandTrainer):
             from flipscale.train.trainers.program.command import run_command
@@ -176,7 +176,7 @@ class WorkList:
 
     def _group_for(self, run: RunFolder, resources: Resources) -> Group:
         """The processes that do the run together, to which it is handed out."""
-        group = self.crew.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
+        group = self.pool.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
         group.hand_out(str(run.path.resolve()))
         return group
 
@@ -192,16 +192,16 @@ class WorkList:
 
     def _end(self, error: Exception) -> Cause:
         """Why a run failed, after which the other processes either go on to the next one, or are ended."""
-        group = self.crew.group
+        group = self.pool.group
         failure = group.cause(error)
         group.report(failure)
         if not isinstance(error, Failed | Diverged):
             group.separate()
         if isinstance(error, RuntimeError) and group.is_broken:
-            self.crew.broken = True
+            self.pool.broken = True
             print("The GPU no longer works in this process; the remaining runs need another process.", file=sys.stderr)
-        if group.apart and not self.crew.joined:
-            self.crew.close()
+        if group.apart and not self.pool.joined:
+            self.pool.close()
         return failure
 
 

@@ -6,7 +6,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.launch import StateReader
 from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
 from flipscale.plain_files import read_json
-from flipscale.run import Asked, PlanFile, RunFolder, probes_in
+from flipscale.run import PlanFile, RunFolder, RunRequest, probes_in
 from flipscale.settings import plain
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import open_study
@@ -41,7 +41,7 @@ def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
         opened = [open_study(file, workspace) for file in files]
         return [
             PlannedStudy(
-                each.study.name, list(map(Asked.of, each.plan.runs)), plain(each.study.baseline), each.study.labels
+                each.study.name, list(map(RunRequest.of, each.plan.runs)), plain(each.study.baseline), each.study.labels
             )
             for each in opened
         ]

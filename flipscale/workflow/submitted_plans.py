@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flipscale.plain_files import read_json
 from flipscale.planning import plan
-from flipscale.run import Asked, PlanFile
+from flipscale.run import PlanFile, RunRequest
 from flipscale.storage import StudyRuns
 from flipscale.study import read_study
 from flipscale.workflow.owner import may_own
@@ -35,10 +35,10 @@ def _is_among(given: Sequence[StudyRuns], folder: Path) -> bool:
 def runs_of(file: Path) -> StudyRuns:
     """The runs of a study file. FlipscaleError where it cannot be read."""
     study = read_study(file)
-    return StudyRuns(study.name, file, {run.id: Asked.of(run) for run in plan(study).runs})
+    return StudyRuns(study.name, file, {run.id: RunRequest.of(run) for run in plan(study).runs})
 
 
-def read_plan(planned: Path) -> dict[str, Asked]:
+def read_plan(planned: Path) -> dict[str, RunRequest]:
     """The runs that plan.json asks for, by id. FlipscaleError if it is not a plan."""
     plan_file: PlanFile = read_json(planned, PlanFile)
     return {asked.id: asked for asked in plan_file.runs}

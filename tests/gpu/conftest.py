@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.settings import Resources, Settings
 from flipscale.study.settings import read_settings
 from tests.parts import need_gpu
@@ -30,7 +30,7 @@ def ask(tmp_path: Path) -> Callable[..., RunFolder]:
 
     def ask(name: str = "run", resources: dict[str, Any] | None = None, **changes: Any) -> RunFolder:
         folder = RunFolder(tmp_path / "runs" / name)
-        folder.ask(Asked(name, {**SETTINGS, **changes}, resources=Resources(**{"gpus": 1, **(resources or {})})))
+        folder.ask(RunRequest(name, {**SETTINGS, **changes}, resources=Resources(**{"gpus": 1, **(resources or {})})))
         return folder
 
     return ask

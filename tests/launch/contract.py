@@ -19,7 +19,7 @@ from typing import Any
 
 from flipscale.cost import Cost
 from flipscale.launch import Launcher, Redo, Submission, cancel, states, submit, wait
-from flipscale.run import Asked, RunFolder, State
+from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import KeepWeights, Resources
 from tests.patience import PATIENCE, rest, wait_until
 
@@ -127,7 +127,7 @@ class LauncherContract:
         submission = yield Submits(runs)
         jobs = {job.run_id: job for job in submission.jobs}
         assert jobs.keys() >= {run.id for run in runs}
-        assert [folder(results, run).asked() for run in runs] == list(map(Asked.of, runs))
+        assert [folder(results, run).asked() for run in runs] == list(map(RunRequest.of, runs))
         assert [folder(results, run).job() for run in runs] == [jobs[run.id] for run in runs]
         wait_for(runs, results, State.FINISHED)
         assert [starts(results, run) for run in runs] == [1] * 6

@@ -19,7 +19,7 @@ from flipscale.launch import states
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.stall import is_stopped
 from flipscale.planning import Run, plan
-from flipscale.run import Asked, RunFolder, State, is_alive
+from flipscale.run import RunFolder, RunRequest, State, is_alive
 from flipscale.settings import Resources
 from flipscale.study import read_study
 from tests.launch.contract import folder
@@ -135,7 +135,7 @@ class Alone:
             fcntl.flock(lock, fcntl.LOCK_EX)
             left = [run for run in runs if not folder(self.results, run).result()]
             for run in left:
-                folder(self.results, run).ask(replace(Asked.of(run), resources=Resources()))
+                folder(self.results, run).ask(replace(RunRequest.of(run), resources=Resources()))
             if left:
                 _train_here([folder(self.results, run).path for run in left])
         return self.results

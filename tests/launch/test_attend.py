@@ -26,10 +26,10 @@ from flipscale.run import (
     ATTEMPT,
     JOB,
     NODE,
-    Asked,
     FailedAttempt,
     FailureKind,
     Job,
+    RunRequest,
     State,
     birth,
     clock_ahead,
@@ -85,7 +85,7 @@ class Attended(threading.Thread):
         self.folders = [folder(results, run) for run in runs]
         for run, its_folder in zip(runs, self.folders, strict=True):
             if its_folder.asked() is None:
-                its_folder.ask(Asked.of(run))
+                its_folder.ask(RunRequest.of(run))
         self.command = command
         self.environment = {**os.environ, JOB: job, ATTEMPT: str(attempt), NODE: node}
         self.log = results / "job.log"
@@ -281,7 +281,7 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
         ("oom", "again with accumulate 8 (3 of 3)"),
         ("oom", "given up after 3 times; give it more memory (memory_per_process in a site file), or a smaller batch"),
     ]
-    assert folder(tmp_path, run).asked() == replace(Asked.of(run), resources=Resources(gpus=1, accumulate=8))
+    assert folder(tmp_path, run).asked() == replace(RunRequest.of(run), resources=Resources(gpus=1, accumulate=8))
     error = folder(tmp_path, run).error()
     assert (error.kind, error.noted) == ("oom", True)
     assert error.reason == (
@@ -452,7 +452,7 @@ def test_a_worker_that_does_nothing_of_what_is_left_is_not_started_for_ever(tmp_
 
 def test_a_cancelled_run_in_the_list_does_not_have_idle_workers_started_for_ever(tmp_path, attended):
     cancelled, run = StandInRun("cancelled"), StandInRun("run")
-    folder(tmp_path, cancelled).ask(Asked.of(cancelled))
+    folder(tmp_path, cancelled).ask(RunRequest.of(cancelled))
     cancel(tmp_path, cancelled)
     job = attended([cancelled, run], ("true",))
     job.join(1.5)
@@ -686,7 +686,7 @@ def living_lease(results, run, process, **more):
 def test_an_array_that_was_sent_twice_leaves_the_lease_of_its_living_twin_alone(tmp_path, attended, node):
     """sbatch's answer was lost, so it was asked again: two jobs do the same runs under one name."""
     run = StandInRun("run")
-    folder(tmp_path, run).ask(Asked.of(run))
+    folder(tmp_path, run).ask(RunRequest.of(run))
     with subprocess.Popen(["sleep", "600"]) as twin:
         host = socket.gethostname() if node == "n1" else "elsewhere"
         living_lease(tmp_path, run, twin, node=node, host=host)
@@ -699,7 +699,7 @@ def test_an_array_that_was_sent_twice_leaves_the_lease_of_its_living_twin_alone(
 
 def test_only_the_lease_that_was_judged_dead_is_released(tmp_path):
     run = StandInRun("run")
-    folder(tmp_path, run).ask(Asked.of(run))
+    folder(tmp_path, run).ask(RunRequest.of(run))
     with subprocess.Popen(["sleep", "600"]) as process:
         living_lease(tmp_path, run, process, token="dead", born="1")
         dead = folder(tmp_path, run).holder()
@@ -716,7 +716,7 @@ def test_only_the_lease_that_was_judged_dead_is_released(tmp_path):
 
 def test_a_lease_of_another_host_that_is_stale_by_our_clock_alone_is_left_alone(tmp_path, monkeypatch):
     run = folder(tmp_path, StandInRun("run"))
-    run.ask(Asked.of(StandInRun("run")))
+    run.ask(RunRequest.of(StandInRun("run")))
     path = run.path / "lease.json"
     path.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1, "born": "1"}))
     behind = [time.time() - 600]
@@ -744,7 +744,7 @@ def test_a_file_server_whose_clock_differs_makes_no_run_stalled_and_no_work_unse
     """Its clock is an hour behind: to this machine every file is an hour old."""
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
-    its_folder.ask(Asked.of(run))
+    its_folder.ask(RunRequest.of(run))
     hour = 3600.0
     (its_folder.path / "life.json").write_text(json.dumps({"doing": "training"}))
     (its_folder.path / "metrics.jsonl").write_text("")
@@ -765,7 +765,7 @@ def test_a_file_server_whose_clock_differs_makes_no_run_stalled_and_no_work_unse
 def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(tmp_path):
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
-    its_folder.ask(Asked.of(run))
+    its_folder.ask(RunRequest.of(run))
     attend.answer_failure(its_folder, FailureKind.CODE, "KeyError: 'urls'")
     assert its_folder.failures()[-1].given_up
     progress = run_progress(its_folder, State.FINISHED, 10)
@@ -775,7 +775,7 @@ def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(
 def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewhere(tmp_path):
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
-    its_folder.ask(Asked.of(run))
+    its_folder.ask(RunRequest.of(run))
     breaker = Breaker(tmp_path, lambda: None, lambda: [its_folder])
     workers = Workers(lambda runs, lane: None, tmp_path / "job.log")
     staying = Attendant([its_folder], Attempt(JOB_ID, 0, "n1"), workers, breaker)

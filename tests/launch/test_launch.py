@@ -7,7 +7,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import JobState, Request, StateReader, launcher_named, states, submit
 from flipscale.launch.launcher import by_resources, grouped
 from flipscale.launch.submit import hand_over
-from flipscale.run import Asked, FailureKind, Job, RunFolder, State, ask_for_scores
+from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, ask_for_scores
 from flipscale.settings import Resources
 from tests.launch.contract import StandInRun, folder
 from tests.launch.real import runs_of
@@ -47,7 +47,7 @@ def test_the_costliest_run_is_asked_for_first_whatever_it_needs(tmp_path):
     ]
     submit(runs, tmp_path, launcher)
     assert launcher.submitted == [("b", Resources(gpus=8)), ("c", Resources(gpus=1)), ("a", Resources(gpus=1))]
-    requests = [Request(folder(tmp_path, run), Asked.of(run)) for run in runs]
+    requests = [Request(folder(tmp_path, run), RunRequest.of(run)) for run in runs]
     assert [[one.id for one in alike] for alike in grouped(requests, by_resources)] == [["a", "c"], ["b"]]
 
 
@@ -55,7 +55,7 @@ def test_a_job_hands_over_what_is_scored_with_the_resources_of_the_request_and_n
     launcher = Recorder()
     (run,) = runs_of(tmp_path)
     here = folder(tmp_path, run)
-    here.ask(replace(Asked.of(run), resources=Resources(processes=8)))
+    here.ask(replace(RunRequest.of(run), resources=Resources(processes=8)))
     (here.path / "result.json").write_text("{}")
     ask_for_scores(here, run.settings.evaluation, Resources(processes=2))
     hand_over([here], tmp_path, launcher)

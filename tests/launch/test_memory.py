@@ -13,7 +13,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.launch.slurm.batch import script_of
 from flipscale.planning import Run
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from tests.launch.real import runs_of
 
 MIB, GIB = 2**20, 2**30
@@ -34,7 +34,7 @@ def asked(tmp_path):
 
 
 def request_of(run: Run, place: Path) -> Request:
-    return Request(RunFolder(place / "runs" / run.id), Asked.of(run))
+    return Request(RunFolder(place / "runs" / run.id), RunRequest.of(run))
 
 
 def arrays(requests, *, memory="predicted", **keys) -> list[JobArray]:

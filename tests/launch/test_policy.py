@@ -6,7 +6,7 @@ import pytest
 
 from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, resources_after, since_given_up
 from flipscale.planning import plan
-from flipscale.run import Asked, FailedAttempt, FailureKind
+from flipscale.run import FailedAttempt, FailureKind, RunRequest
 from flipscale.settings import Resources
 from flipscale.study import read_study
 
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def asked(batch_size=32, resources=Resources()):  # noqa: B008  it cannot be changed
-    return Asked("run", {**SETTINGS, "batch_size": batch_size}, resources=resources)
+    return RunRequest("run", {**SETTINGS, "batch_size": batch_size}, resources=resources)
 
 
 def failed(kind, then="resumed", **more):
@@ -226,14 +226,14 @@ def test_a_micro_batch_of_one_row_cannot_be_made_smaller(batch_size, resources):
 
 
 def test_a_batch_that_nothing_is_known_of_can_be_split_into_any_number():
-    unknown = Asked("run", {}, resources=Resources(accumulate=3))
+    unknown = RunRequest("run", {}, resources=Resources(accumulate=3))
     assert decide(FailureKind.OOM, [], unknown).resources == Resources(accumulate=6)
-    assert decide(FailureKind.OOM, [], Asked("run", {})).resources == Resources(accumulate=2)
+    assert decide(FailureKind.OOM, [], RunRequest("run", {})).resources == Resources(accumulate=2)
 
 
 def test_the_batch_of_a_tuning_is_its_own(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
-    pretraining, tuning = (Asked.of(run) for run in plan(read_study(tmp_path / "study.yaml")).runs)
+    pretraining, tuning = (RunRequest.of(run) for run in plan(read_study(tmp_path / "study.yaml")).runs)
     by_two = [failed("oom", "again with accumulate 2 (1 of 3)")]
     found = []
     for run in (pretraining, tuning):
@@ -334,4 +334,4 @@ def test_asking_anew_changes_nothing_of_what_was_asked():
     resources_after(run, [failed("oom", accumulate=2)])
     decide(FailureKind.OOM, [], run)
     assert run == asked(32, Resources(gpus=1))
-    assert resources_after(Asked("run", {}), []) == Resources()
+    assert resources_after(RunRequest("run", {}), []) == Resources()

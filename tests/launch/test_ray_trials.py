@@ -19,7 +19,7 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Unreachable, check_address
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
-from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Result, RunFolder, State
+from flipscale.run import FailedAttempt, FailureKind, Job, Result, RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, StandInRun
 from tests.patience import wait_until
@@ -33,7 +33,7 @@ def site(**keys):
 
 
 def requests(results, *runs):
-    return [Request(RunFolder(results / "runs" / run.id), Asked.of(run)) for run in runs]
+    return [Request(RunFolder(results / "runs" / run.id), RunRequest.of(run)) for run in runs]
 
 
 # What a run asks for
@@ -107,7 +107,7 @@ def sent(results, *runs, url="http://127.0.0.1:9"):
     trials.write(results / "ray")
     for index, run in enumerate(runs):
         folder = RunFolder(results / "runs" / run.id)
-        folder.ask(Asked.of(run))
+        folder.ask(RunRequest.of(run))
         folder.write_job(Job(run.id, "ray", job_id("NAME", index), 0.0, log=""))
     return trials, trials.path(results / "ray")
 
@@ -278,6 +278,6 @@ def test_the_cluster_files_of_the_documents_are_such_as_ray_takes(cluster):
 
 
 def test_open_clips_program_gets_one_bundle_with_all_gpus_and_cores(tmp_path):
-    asked = Asked("run", {"trainer": "open_clip"}, (), Resources(gpus=8))
+    asked = RunRequest("run", {"trainer": "open_clip"}, (), Resources(gpus=8))
     (task,) = tasks_of([Request(RunFolder(tmp_path / "run"), asked)], site(cpus_per_process=12))
     assert bundles_of(task, site(cpus_per_process=12)) == [{"CPU": 96, "GPU": 8}]

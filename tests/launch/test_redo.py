@@ -11,7 +11,7 @@ from flipscale.code import CodeToday
 from flipscale.errors import LaunchError
 from flipscale.launch import JobState, Redo, Request, Submission, preview, states, submit
 from flipscale.planning import Run
-from flipscale.run import Asked, CodeIdentity, Job, Result, RunFolder, State
+from flipscale.run import CodeIdentity, Job, Result, RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from flipscale.workspace import Workspace
 from tests.asked import settings_of
@@ -50,7 +50,7 @@ def run_of(name: str, *parents: str) -> Run:
 
 def finish(results: Path, run: Run, *codes: CodeIdentity, score: float = 0.5) -> RunFolder:
     folder = RunFolder(results / "runs" / run.id)
-    folder.ask(Asked.of(run))
+    folder.ask(RunRequest.of(run))
     with folder.hold() as lease:
         assert lease is not None
         for code in codes:
@@ -88,7 +88,7 @@ def test_a_run_begins_anew_and_what_it_gave_is_kept_each_time(tmp_path: Path) ->
     )
     assert (score(folder), folder.records()[0]) == (None, [])
     assert not (folder.path / "model.pt").exists()
-    assert folder.asked() == Asked.of(run)
+    assert folder.asked() == RunRequest.of(run)
     (folder.path / "job.json").unlink()
     finish(tmp_path, run, score=0.2)
     redo([run, other], tmp_path, "a")
@@ -120,7 +120,7 @@ def test_a_run_in_hand_does_not_begin_anew(tmp_path: Path) -> None:
     runs = [run_of("parent"), run_of("child", "parent")]
     finish(tmp_path, runs[0])
     folder = RunFolder(tmp_path / "runs" / "child")
-    folder.ask(Asked.of(runs[1]))
+    folder.ask(RunRequest.of(runs[1]))
     with folder.hold():
         for name in ("child", "parent"):
             with pytest.raises(LaunchError, match="child is running; cancel it before you retrain it"):
@@ -140,7 +140,7 @@ def test_a_run_whose_process_still_tidies_up_does_not_begin_anew(tmp_path: Path)
 def test_a_run_that_has_only_begun_begins_anew_and_one_that_has_not_just_starts(tmp_path: Path) -> None:
     begun, planned = run_of("begun"), run_of("planned")
     folder = RunFolder(tmp_path / "runs" / "begun")
-    folder.ask(Asked.of(begun))
+    folder.ask(RunRequest.of(begun))
     (folder.path / "checkpoint.pt").write_text("")
     done = redo([begun, planned], tmp_path, "begun", "planned")
     assert (set(started(done)), len(done.anew)) == ({"begun", "planned"}, 1)

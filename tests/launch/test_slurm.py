@@ -16,7 +16,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.run import Asked, FailedAttempt, FailureKind, State, is_alive, read_scores
+from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
@@ -220,7 +220,7 @@ def test_a_run_under_which_all_nodes_failed_is_sent_all_the_same_without_the_use
 ):
     monkeypatch.setenv("A_SECRET", "token")
     run = StandInRun("run")
-    folder(tmp_path, run).ask(Asked.of(run))
+    folder(tmp_path, run).ask(RunRequest.of(run))
     for node in slurm.nodes:
         folder(tmp_path, run).note_failure(FailedAttempt(FailureKind.NODE, "it was lost", node=node))
     seen = f"open({str(tmp_path / 'seen')!r}, 'w').write(str('A_SECRET' in os.environ))"

@@ -10,7 +10,7 @@ from flipscale.launch.launcher import Request
 from flipscale.launch.pack import bytes_of
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray, Shape, arrays_of, shape_of
-from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
+from flipscale.run import FailedAttempt, FailureKind, RunFolder, RunRequest
 from flipscale.settings import Resources
 from tests.launch.contract import NO_COST
 
@@ -27,7 +27,7 @@ def request_of(tmp_path):
         for node in bad:
             folder.note_failure(FailedAttempt(FailureKind.NODE, "", "resumed on another node", node=node))
         cost = replace(NO_COST, gpu_hours=hours, memory_bytes=memory or 0)
-        return Request(folder, Asked(run_id, {}, parents, Resources(**{"gpus": 1, **resources}), cost))
+        return Request(folder, RunRequest(run_id, {}, parents, Resources(**{"gpus": 1, **resources}), cost))
 
     return request_of
 

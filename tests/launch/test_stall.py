@@ -17,7 +17,7 @@ from flipscale.launch import submit, watch
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.screen import screenful
 from flipscale.launch.stall import Silence, is_stopped, kill_tree, limit, silence, tree, why_stalled
-from flipscale.run import Asked, Doing, RunFolder, State, is_alive
+from flipscale.run import Doing, RunFolder, RunRequest, State, is_alive
 from flipscale.run.processes import birth
 from flipscale.settings import Resources
 from tests.launch.contract import StandInRun, folder
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 def asked(stalled=None, trainer="flipscale"):
-    return Asked("run", {"trainer": {trainer: {}}}, resources=Resources(stalled=stalled))
+    return RunRequest("run", {"trainer": {trainer: {}}}, resources=Resources(stalled=stalled))
 
 
 def silent(doing, seconds=0.0, unit=None):
@@ -182,7 +182,7 @@ def test_a_long_step_of_a_slow_run_is_not_called_silence(held, tmp_path):
 def test_status_gives_the_seconds_since_the_last_step_as_json(tmp_path, capsys):
     (run,) = runs_of(tmp_path)
     here = folder(tmp_path / "results", run)
-    here.ask(Asked.of(run))
+    here.ask(RunRequest.of(run))
     with here.hold() as lease:
         lease.append([{"step": 1, "samples_seen": 32, "loss": 1.0, "images_per_second": 423.0, "time": time.time()}])
         lease.live(Doing.TRAINING)

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from flipscale.cli import main
-from flipscale.run import Asked, Job, RunFolder, birth, write_json
+from flipscale.run import Job, RunFolder, RunRequest, birth, write_json
 from flipscale.storage import StudyRuns, find_unneeded, remove_unneeded
 from tests.storage.conftest import STUDY, Results
 
@@ -16,7 +16,7 @@ from tests.storage.conftest import STUDY, Results
 def asked_by(results: Results, text: str | None = None) -> StudyRuns:
     """What a study asks for: the results' own, or one of another text."""
     plan = Results(results.folder.parent / "other", text).plan if text else results.plan
-    return StudyRuns("study", results.file, {run.id: Asked.of(run) for run in plan.runs})
+    return StudyRuns("study", results.file, {run.id: RunRequest.of(run) for run in plan.runs})
 
 
 def listed(results: Results, *studies: StudyRuns) -> dict[str, list[str]]:

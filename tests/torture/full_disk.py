@@ -64,14 +64,14 @@ def library() -> Any:
 def main(words: Sequence[str]) -> int:
     place, (first, last, step) = Path(words[0]), map(int, words[1:])
     from flipscale.planning import plan
-    from flipscale.run import Asked, RunFolder
+    from flipscale.run import RunFolder, RunRequest
     from flipscale.study import read_study
     from flipscale.train import worklist  # noqa: F401  # loaded once, for all that are forked
     from flipscale.train.trainers.builtin import pretrain  # noqa: F401
 
     (place / "study.yaml").write_text(STUDY)
     (run,) = plan(read_study(place / "study.yaml")).runs
-    asked = Asked.of(run)
+    asked = RunRequest.of(run)
 
     def folder_of(base: Path) -> RunFolder:
         return RunFolder(base / "results" / "runs" / run.id)

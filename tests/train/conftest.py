@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.settings import Evaluation, Settings, plain
 from flipscale.study.settings import SETTINGS as KNOWN
 from flipscale.study.settings import read_settings
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Callable[..., RunFolder]:
 
     def ask(name: str = "run", **changes: Any) -> RunFolder:
         folder = RunFolder(tmp_path / "runs" / name)
-        folder.ask(Asked(name, {**SETTINGS, **changes}))
+        folder.ask(RunRequest(name, {**SETTINGS, **changes}))
         return folder
 
     return ask

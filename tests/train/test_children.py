@@ -16,12 +16,12 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.identity import parent_of, run_id
-from flipscale.run import Asked, FailureKind, Job, RunFolder, State, birth, write_json
+from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, birth, write_json
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
-from flipscale.train.asked import asked_of, steps_before, unique_pairs_of
 from flipscale.train.processes import Group
+from flipscale.train.requests import request_of, steps_before, unique_pairs_of
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin import pretrain
 from flipscale.train.trainers.builtin.loop import batches
@@ -44,7 +44,7 @@ def ask(tmp_path: Path) -> Ask:
         parent = parent_of(settings)
         run = RunFolder(tmp_path / "runs" / run_id(settings))
         parents = [] if parent is None else [run_id(parent)]
-        run.ask(Asked(run.id, plain(settings), tuple(parents)))
+        run.ask(RunRequest(run.id, plain(settings), tuple(parents)))
         return run
 
     return asked
@@ -107,7 +107,7 @@ def test_a_tuning_on_endless_data_sees_new_pairs_only(ask):
     parent, tuning, repeated = ask(), ask(tuning=TUNING), ask(data_size=640, tuning=TUNING)
 
     def seen(run: RunFolder) -> list[int]:
-        settings, _ = asked_of(run)
+        settings, _ = request_of(run)
         first = steps_before(run, settings.batch_size)
         data = open_training_data(run, settings)
         steps = range(first, first + steps_of(settings))
@@ -135,7 +135,7 @@ def batches_of(run: RunFolder) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def training_of(run: RunFolder) -> Training:
-    settings, _ = asked_of(run)
+    settings, _ = request_of(run)
     return Training(settings, Group(), Resources(), steps_before=steps_before(run, settings.batch_size))
 
 

@@ -26,15 +26,15 @@ from flipscale.data.randaugment import OPERATIONS, augment
 from flipscale.data.views import Views
 from flipscale.identity import parent_of, run_id, stage
 from flipscale.kinds import read
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.settings import FineTuning, KeepWeights, Resources, Settings, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
-from flipscale.train.asked import asked_of
 from flipscale.train.classify import Classifier, layer_of
 from flipscale.train.mixing import Mix, mix_of
 from flipscale.train.model import build
 from flipscale.train.processes import Group
+from flipscale.train.requests import request_of
 from flipscale.train.sources import open_labelled_data
 from flipscale.train.trainers.builtin.fine_tuning import HeadTraining, layer_wise
 from flipscale.train.trainers.builtin.loop import batches
@@ -58,14 +58,14 @@ def ask(tmp_path: Path) -> Ask:
         run = RunFolder(tmp_path / "runs" / run_id(settings))
         parents = () if parent is None else (run_id(parent),)
         used = resources or Resources()
-        run.ask(Asked(run.id, plain(settings), parents, resources=used, keep_weights=keep))
+        run.ask(RunRequest(run.id, plain(settings), parents, resources=used, keep_weights=keep))
         return run
 
     return asked
 
 
 def training_of(run: RunFolder, **resources: Any) -> HeadTraining:
-    settings, _ = asked_of(run)
+    settings, _ = request_of(run)
     return HeadTraining(settings, Group(), Resources(**resources), None, 80)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flipscale.run import Asked
+from flipscale.run import RunRequest
 from flipscale.settings import KeepWeights
 from flipscale.train import train
 from tests.train.conftest import SETTINGS
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("keep", KeepWeights)
 def test_weights_of_a_finished_run_stay_unless_they_are_never_kept(run, keep):
     folder = run(samples=64)
-    folder.ask(Asked("run", {**SETTINGS, "samples": 64}, keep_weights=keep))
+    folder.ask(RunRequest("run", {**SETTINGS, "samples": 64}, keep_weights=keep))
     assert folder.asked().keep_weights is keep
     assert train([folder.path]) == 0
     assert folder.result() is not None
@@ -22,7 +22,7 @@ def test_weights_of_a_finished_run_stay_unless_they_are_never_kept(run, keep):
 
 def test_weights_of_a_run_that_failed_are_left_alone(run):
     folder = run()
-    folder.ask(Asked("run", {**SETTINGS, "lr": 1e30, "warmup": 0}, keep_weights=KeepWeights.NEVER))
+    folder.ask(RunRequest("run", {**SETTINGS, "lr": 1e30, "warmup": 0}, keep_weights=KeepWeights.NEVER))
     (folder.path / "model.pt").write_bytes(b"of an attempt before")
     assert train([folder.path]) == 1
     assert (folder.path / "model.pt").exists()

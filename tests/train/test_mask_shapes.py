@@ -16,11 +16,11 @@ from flipscale.run import RunFolder
 from flipscale.settings import Resources, Shapes
 from flipscale.train import evaluate as evaluation
 from flipscale.train import train
-from flipscale.train.asked import asked_of
 from flipscale.train.mask import masked_view
 from flipscale.train.model import build, pixels
 from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
+from flipscale.train.requests import request_of
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin.loop import batches
 from flipscale.train.trainers.builtin.training import Training
@@ -55,7 +55,7 @@ def test_batches_of_a_resized_run_are_small_and_come_from_the_crop(run, changes,
     found, twin = (next(batches_of(folder)) for folder in folders)
     assert (found[0].shape, twin[0].shape) == ((32, 3, size, size), (32, 3, 28, 28))
     assert torch.equal(found[1], twin[1])
-    settings, _ = asked_of(folders[0])
+    settings, _ = request_of(folders[0])
     data = open_data(settings.data, Form(28, 8, tokenize), data_size=None, samples=640)
     whole, _ = data.batch(data.order(0, 0, 32), None)
     shown = views(settings, 0, 32)
@@ -69,7 +69,7 @@ def test_batches_of_a_resized_run_are_small_and_come_from_the_crop(run, changes,
 
 
 def batches_of(folder: RunFolder):
-    settings, _ = asked_of(folder)
+    settings, _ = request_of(folder)
     data = open_training_data(folder, settings)
     return batches(data, Training(settings, Group(), Resources(), data.vocabulary), 20)
 

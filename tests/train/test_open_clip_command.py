@@ -33,12 +33,12 @@ from flipscale.data.open_clip_flags import (
     wishes,
 )
 from flipscale.errors import DataError, FlipscaleError
-from flipscale.run import Asked, RunFolder, State
+from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import Resources, Settings
 from flipscale.train import train
-from flipscale.train.asked import asked_of, start_of
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
+from flipscale.train.requests import request_of, start_of
 from flipscale.train.schedule import learning_rate
 from flipscale.train.sources import evaluations_of, open_training_data
 from flipscale.train.stop import Stop
@@ -128,7 +128,7 @@ def test_a_run_ends_with_scores_and_weights_that_load_everywhere(asked, monkeypa
     records = [record for record in folder.records()[0] if "loss" in record]
     assert [record["step"] for record in records] == list(range(1, 21))
     assert [record["samples_seen"] for record in records] == list(range(32, 641, 32))
-    settings, _ = asked_of(folder)
+    settings, _ = request_of(folder)
     rates = [learning_rate(settings, step) for step in range(20)]
     assert [record["lr"] for record in records] == pytest.approx(rates)
     assert records[0]["logit_scale"] == pytest.approx(math.log(1 / 0.07), abs=0.01)
@@ -228,7 +228,7 @@ def test_a_stopped_run_goes_on_after_its_last_whole_epoch(asked):
 
 def test_written_shards_hold_what_flipscales_own_trainer_sees(asked):
     folder = asked(data_size=1100)
-    settings, _ = asked_of(folder)
+    settings, _ = request_of(folder)
     shards = shards_of(folder, settings)
     assert (shards.count, shards.pairs, shards.corrupt) == (2, 1100, 0)
     data = open_training_data(folder, settings)
@@ -248,7 +248,7 @@ def test_written_shards_hold_what_flipscales_own_trainer_sees(asked):
 
 def test_shards_are_written_once_and_found_again_by_runs_of_the_same_pairs(asked):
     first, second, third = asked("first"), asked("second", mask_ratio=0.0, seed=1), asked("third", text_length=12)
-    urls = [shards_of(folder, asked_of(folder)[0]).urls for folder in (first, second, third)]
+    urls = [shards_of(folder, request_of(folder)[0]).urls for folder in (first, second, third)]
     assert urls[0] == urls[1]
     assert urls[2] != urls[0]
 
@@ -256,10 +256,10 @@ def test_shards_are_written_once_and_found_again_by_runs_of_the_same_pairs(asked
 @pytest.mark.parametrize("text", ["", '{"pairs": 640', '{"pairs": "640", "shards": 1, "corrupt": 0}'])
 def test_shards_whose_index_is_damaged_are_written_again(asked, text):
     folder = asked()
-    written = shards_of(folder, asked_of(folder)[0])
+    written = shards_of(folder, request_of(folder)[0])
     index = Path(written.urls).parent / "index.json"
     index.write_text(text)
-    assert shards_of(folder, asked_of(folder)[0]) == written
+    assert shards_of(folder, request_of(folder)[0]) == written
     assert json.loads(index.read_text())["pairs"] == written.pairs
 
 
@@ -268,14 +268,14 @@ def test_own_shards_whose_captions_the_program_does_not_read_are_refused(asked, 
     urls = write_shards(tmp_path / "shards", shards=1, pairs=4, caption="json")
     folder = asked(data={"webdataset": {"urls": urls, "name": None, "decode": None}}, crop=0.9)
     with pytest.raises(DataError, match=r"00\.tar: none of its first samples .* write the captions into \.txt files"):
-        shards_of(folder, asked_of(folder)[0])
+        shards_of(folder, request_of(folder)[0])
 
 
 def test_own_shards_are_given_as_they_are_from_flipscale_data_on(asked, tmp_path, monkeypatch):
     write_shards(tmp_path / "shards", shards=2, pairs=4)
     monkeypatch.setenv("FLIPSCALE_DATA", str(tmp_path))
     folder = asked(data={"webdataset": {"urls": "shards/{00..01}.tar", "name": None, "decode": None}}, crop=0.9)
-    assert shards_of(folder, asked_of(folder)[0]) == Shards(f"{tmp_path}/shards/{{00..01}}.tar", 2, 8)
+    assert shards_of(folder, request_of(folder)[0]) == Shards(f"{tmp_path}/shards/{{00..01}}.tar", 2, 8)
 
 
 def test_a_url_that_would_end_the_quotes_of_its_command_is_refused_and_one_of_s3_is_quoted(tmp_path, monkeypatch):
@@ -290,7 +290,7 @@ def test_a_url_that_would_end_the_quotes_of_its_command_is_refused_and_one_of_s3
 
 def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_from(asked, tmp_path):
     folder = asked()
-    settings, _ = asked_of(folder)
+    settings, _ = request_of(folder)
     job = settle(settings, Resources(), "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
     write_model(job, folder)
     theirs = open_clip.create_model(f"local-dir:{tmp_path / 'open_clip' / 'model'}", force_patch_dropout=0.5)
@@ -303,13 +303,13 @@ def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_
 
 def test_a_tuning_starts_from_the_weights_of_its_parent(asked, run, tmp_path):
     parent = asked("parent")
-    trained = build(replace(asked_of(parent)[0], seed=9))
+    trained = build(replace(request_of(parent)[0], seed=9))
     with open(parent.path / "model.pt", "wb") as file:
         torch.save({"state_dict": weights(trained)}, file)
     tuning = {"samples": 64, "lr": 1e-5, "warmup": 0, "batch_size": 32, "mask_ratio": 0.0}
     child = RunFolder(parent.path.parent / "child")
-    child.ask(Asked("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
-    settings, _ = asked_of(child)
+    child.ask(RunRequest("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
+    settings, _ = request_of(child)
     job = settle(settings, Resources(), "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
     write_model(job, child)
     state = torch.load(tmp_path / "open_clip" / "model" / "open_clip_pytorch_model.bin")
@@ -324,14 +324,14 @@ def test_a_tuning_at_another_size_is_trained_by_the_program_at_that_size(asked):
     need_webdataset()
     small = {"model": "ViT-w16d1-7", "image_size": 14, "text_length": 8}
     parent = asked("parent", **small)
-    before = build(replace(asked_of(parent)[0], seed=9))
+    before = build(replace(request_of(parent)[0], seed=9))
     with open(parent.path / "model.pt", "wb") as file:
         torch.save({"state_dict": weights(before)}, file)
     tuning = {"samples": 64, "lr": 1e-9, "image_size": 56, "text_length": 16, "model": "ViT-w16d1-14"}
     child = RunFolder(parent.path.parent / "child")
-    child.ask(Asked("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
+    child.ask(RunRequest("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
     assert finish(child)
-    settings, _ = asked_of(child)
+    settings, _ = request_of(child)
     start = build(settings, start=start_of(child)).state_dict()
     trained = torch.load(child.path / "model.pt")["state_dict"]
     assert trained["visual.positional_embedding"].shape == (17, 16)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
-from flipscale.run import Asked, RunFolder, State
+from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from flipscale.train import train
 from flipscale.train.meeting import slurm_variables, step_nodes
@@ -52,7 +52,7 @@ Ask = Callable[..., RunFolder]
 
 def asked(folder: Path, name: str, resources: dict[str, Any], **changes: Any) -> RunFolder:
     run = RunFolder(folder / "runs" / name)
-    run.ask(Asked(name, {**SETTINGS, **changes}, resources=Resources(**resources)))
+    run.ask(RunRequest(name, {**SETTINGS, **changes}, resources=Resources(**resources)))
     return run
 
 

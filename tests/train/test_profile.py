@@ -3,7 +3,7 @@ import re
 import pytest
 
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.settings import Resources, plain
 from flipscale.train.profile import STAGES, profile
 
@@ -45,7 +45,7 @@ def test_a_profile_names_every_stage_and_leaves_the_folder_as_it_is(run, changes
 
 def test_a_profile_is_of_one_micro_batch(tmp_path, settings):
     folder = RunFolder(tmp_path / "runs" / "split")
-    folder.ask(Asked("split", plain(settings()), resources=Resources(processes=2, accumulate=4)))
+    folder.ask(RunRequest("split", plain(settings()), resources=Resources(processes=2, accumulate=4)))
     assert profile(folder.path, steps=1).startswith("split: 1 steps of 4 pairs, of the batch of 32, fp32, on cpu\n")
 
 

@@ -11,8 +11,8 @@ from timm.layers.patch_embed import resample_patch_embed
 
 from flipscale.architecture import architecture
 from flipscale.settings import Settings
-from flipscale.train.asked import TrainedWeights
 from flipscale.train.model import build, save, weights
+from flipscale.train.requests import TrainedWeights
 
 pytestmark = pytest.mark.slow
 

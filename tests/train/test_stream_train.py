@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.settings import Resources
 from flipscale.train import train
 from tests.patience import PATIENCE, wait_until
@@ -56,7 +56,7 @@ def asked(folder: Path, name: str, urls: str) -> RunFolder:
         "flip": True,
     }
     run = RunFolder(folder / "runs" / name)
-    run.ask(Asked(name, settings, resources=Resources(processes=2)))
+    run.ask(RunRequest(name, settings, resources=Resources(processes=2)))
     return run
 
 

@@ -9,7 +9,7 @@ import torch
 
 from flipscale.identity import stage
 from flipscale.planning import plan
-from flipscale.run import Asked, Probe, RunFolder, State, cpu_name, read_timings, write_probe
+from flipscale.run import Probe, RunFolder, RunRequest, State, cpu_name, read_timings, write_probe
 from flipscale.settings import Resources, plain
 from flipscale.study import read_study
 from flipscale.timing import evaluation_shape, step_shape
@@ -34,7 +34,7 @@ def probe(tmp_path):
         folder = RunFolder(tmp_path / "runs" / "probe_mask_1")
         evaluated = shapes[:1] if evaluations is None else evaluations
         write_probe(folder.path, Probe("mask", "local", tuple(shapes), tuple(evaluated)))
-        folder.ask(Asked(folder.id, plain(shapes[0]), resources=resources))
+        folder.ask(RunRequest(folder.id, plain(shapes[0]), resources=resources))
         return folder
 
     return ask

@@ -17,7 +17,7 @@ import flipscale.train.trainers.builtin.pretrain
 from flipscale.collecting import hits_of
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.identity import RECIPE
-from flipscale.run import Asked, FailureKind, RunFolder, State, birth, write_json
+from flipscale.run import FailureKind, RunFolder, RunRequest, State, birth, write_json
 from flipscale.train import train
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
@@ -107,7 +107,7 @@ def test_realised_samples_are_whole_batches(run):
 
 def test_a_run_of_another_recipe_is_not_trained_under_its_old_id(tmp_path):
     folder = RunFolder(tmp_path / "runs" / "old")
-    folder.ask(Asked("old", SETTINGS, recipe=RECIPE - 1))
+    folder.ask(RunRequest("old", SETTINGS, recipe=RECIPE - 1))
     assert train([folder.path]) == 1
     assert f"was asked for under recipe {RECIPE - 1}, and this flipscale trains by recipe {RECIPE}" in (
         folder.error().reason

@@ -7,7 +7,7 @@ import torch
 
 from flipscale.collecting.rows import row_of
 from flipscale.planning import Plan, Run, plan
-from flipscale.run import TRUNK_FILE, Asked, RunFolder
+from flipscale.run import TRUNK_FILE, RunFolder, RunRequest
 from flipscale.study import read_study
 from flipscale.train import train
 from flipscale.train.trainers.builtin.training import Training
@@ -53,7 +53,7 @@ def planned(folder: Path, *lengths: str, processes: int = 1) -> Plan:
 
 def ask(results: Path, run: Run) -> RunFolder:
     folder = RunFolder(results / "runs" / run.id)
-    folder.ask(Asked.of(run))
+    folder.ask(RunRequest.of(run))
     return folder
 
 
@@ -89,7 +89,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[object]]:
     for length, steps in STEPS.items():
         run = planned(tmp_path_factory.mktemp("warm"), *STEPS).runs[[*STEPS].index(length)]
         folder = RunFolder(tmp_path_factory.mktemp("alone") / "runs" / run.id)
-        folder.ask(Asked(run.id, Asked.of(run).settings))
+        folder.ask(RunRequest(run.id, RunRequest.of(run).settings))
         assert train([folder.path]) == 0
         assert folder.result().trunk is None
         found[steps] = outcome(folder)
@@ -127,7 +127,7 @@ def test_each_length_equals_the_same_run_alone_and_the_trunk_is_trained_once(tmp
 
 def test_two_processes_share_a_trunk_too(tmp_path):
     alone = asked(tmp_path / "alone", *STEPS, processes=2)[1]
-    alone.ask(Asked(alone.id, alone.asked().settings, resources=alone.asked().resources))
+    alone.ask(RunRequest(alone.id, alone.asked().settings, resources=alone.asked().resources))
     runs = asked(tmp_path / "shared", *STEPS, processes=2)[:2]
     assert train([run.path for run in (alone, *runs)]) == 0
     assert runs[1].result().trunk.id == runs[0].id

@@ -12,14 +12,14 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.identity import parent_of, run_id
-from flipscale.run import Asked, RunFolder
+from flipscale.run import RunFolder, RunRequest
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
-from flipscale.train.asked import asked_of, scored_settings, start_of
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, encode_text, pixels, weights
 from flipscale.train.processes import Group
+from flipscale.train.requests import request_of, scored_settings, start_of
 from flipscale.train.sources import evaluations_of, open_training_data
 from flipscale.train.trainers.builtin.loop import batches
 from flipscale.train.trainers.builtin.training import Training
@@ -42,7 +42,7 @@ def ask(tmp_path: Path) -> Ask:
         settings = read_settings({**SETTINGS, **SMALL, **changes})
         parent = parent_of(settings)
         run = RunFolder(tmp_path / "runs" / run_id(settings))
-        run.ask(Asked(run.id, plain(settings), () if parent is None else (run_id(parent),)))
+        run.ask(RunRequest(run.id, plain(settings), () if parent is None else (run_id(parent),)))
         return run
 
     return asked
@@ -88,7 +88,7 @@ def test_a_small_run_is_tuned_and_scored_at_full_size(ask: Ask, monkeypatch: pyt
 
 def test_pairs_come_at_the_size_and_length_of_the_tuning(ask: Ask) -> None:
     child = ask(tuning=TUNING)
-    settings, _ = asked_of(child)
+    settings, _ = request_of(child)
     training = Training(settings, Group(), Resources())
     images, tokens = next(batches(open_training_data(child, settings), training, 1))
     assert (images.shape, tokens.shape) == ((32, 3, 28, 28), (32, 16))
@@ -103,7 +103,7 @@ def test_a_tuned_run_has_other_patches_and_loads_in_open_clip_by_its_configurati
     config = architecture("ViT-w16d1-14", 28).open_clip_config
     stock = open_clip.create_model("ViT-B-16", str(child.path / "model.pt"), **config, load_weights=True).eval()
     assert stock.visual.conv1.weight.shape == (16, 3, 14, 14)
-    settings, _ = asked_of(child)
+    settings, _ = request_of(child)
     model = build(replace(settings, tuning=None), start=child.path / "model.pt").eval()
     images = pixels(torch.randint(0, 255, (2, 3, 28, 28), dtype=torch.uint8), torch.device("cpu"))
     tokens = open_clip.tokenize(["a big red star"] * 2, context_length=32)
@@ -115,7 +115,7 @@ def test_a_tuned_run_has_other_patches_and_loads_in_open_clip_by_its_configurati
 def test_a_tuning_of_the_same_sizes_starts_from_the_weights_as_they_are(ask: Ask) -> None:
     parent, child = ask(), ask(tuning={**TUNING, "image_size": 14, "text_length": None})
     assert train([parent.path]) == 0
-    found = weights(build(asked_of(child)[0], start=start_of(child)))
+    found = weights(build(request_of(child)[0], start=start_of(child)))
     assert all(torch.equal(found[name], value) for name, value in state_of(parent).items())
 
 
@@ -123,7 +123,7 @@ def test_a_masked_tuning_of_other_patches_goes_on_after_a_stop(ask: Ask) -> None
     """Its checkpoint has its own shapes, so the parent's weights are resized once only."""
     parent, child = ask(), ask(tuning={**TUNING, "model": "ViT-w16d1-4", "mask_ratio": 0.25, "lr": 1e-3})
     assert train([parent.path]) == 0
-    settings, _ = asked_of(child)
+    settings, _ = request_of(child)
     once, again = (Training(settings, Group(), Resources(), start=start_of(child)) for _ in range(2))
     images, tokens = next(batches(open_training_data(child, settings), once, 1))
     once.step(images, tokens)

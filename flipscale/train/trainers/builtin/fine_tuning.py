@@ -13,11 +13,11 @@ from flipscale.data.pairs import Data, Images, Integers
 from flipscale.data.randaugment import augment
 from flipscale.data.views import views
 from flipscale.settings import NORMALIZATIONS, Resources, Settings
-from flipscale.train.asked import TrainedWeights
 from flipscale.train.classify import Classifier, layer_of
 from flipscale.train.mixing import mix_of
 from flipscale.train.model import build
 from flipscale.train.processes import Group
+from flipscale.train.requests import TrainedWeights
 from flipscale.train.trainers.builtin.training import LR_SCALE, Training, is_decayed
 
 

@@ -15,11 +15,11 @@ from flipscale.data.pairs import Data, HeldOutItems
 from flipscale.identity import labelled_set, labelled_test_images, show_setting
 from flipscale.run import RunFolder
 from flipscale.settings import Resources, Settings
-from flipscale.train.asked import scored_settings, start_of, steps_before
 from flipscale.train.classify import score_classifier
 from flipscale.train.evaluate import Evaluated, evaluate
 from flipscale.train.model import save
 from flipscale.train.processes import Group
+from flipscale.train.requests import scored_settings, start_of, steps_before
 from flipscale.train.sources import (
     corrupt_images,
     evaluations_of,

@@ -16,10 +16,10 @@ import torch
 
 from flipscale.data.pairs import Data
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
-from flipscale.train.asked import asked_of, kept_trunk, parent_of, spent_before, unique_pairs_of
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.processes import Group
+from flipscale.train.requests import kept_trunk, parent_of, request_of, spent_before, unique_pairs_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit, records_of_trunk
 from flipscale.train.trainers.builtin.prepare import Prepared, prepare
@@ -29,7 +29,7 @@ from flipscale.train.trainers.program.evaluation import programs_of, with_progra
 
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
     """Train the run, from its parent's weights or its trunk if it has one. Only process 0 has the lease."""
-    settings, resources = asked_of(run)
+    settings, resources = request_of(run)
     talk = partial(say, run) if lease else _say_nothing
     memory = PeakMemory(group.device)
     prepared = prepare(run, settings, resources, group, leads=lease is not None)

@@ -27,13 +27,13 @@ from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plain_files import open_plain
 from flipscale.run import TRUNK_FILE, Lease, RunFolder, Spent
 from flipscale.settings import Resources, Settings
-from flipscale.train.asked import TrainedWeights
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import FORWARD_DTYPES, allow_tf32
 from flipscale.train.model import build
 from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
+from flipscale.train.requests import TrainedWeights
 from flipscale.train.schedule import learning_rate
 
 FINAL_SHARE = 0.05
@@ -90,7 +90,7 @@ class Training:
         """settings: of the stage that is trained, see `flipscale.identity.stage`. vocabulary, start: see `build`.
 
         steps_before: how many steps of this batch the runs took that this one goes on from, see
-            `flipscale.train.asked.steps_before`. Pairs, their order and the masks go on from there.
+            `flipscale.train.requests.steps_before`. Pairs, their order and the masks go on from there.
         """
         self.settings = settings
         self.group = group

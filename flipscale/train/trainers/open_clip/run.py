@@ -28,10 +28,10 @@ from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command
 from flipscale.errors import DataError
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings import NORMALIZATIONS, OpenClipTrainer
-from flipscale.train.asked import asked_of, scored_settings, start_of
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.model import build, save, weights
 from flipscale.train.records import ScoreRecord, scores_in_words
+from flipscale.train.requests import request_of, scored_settings, start_of
 from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.open_clip.output import ProgramOutput
@@ -46,7 +46,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
 
     Raises FlipscaleError for what the program cannot do, before it starts, and Failed, by kind, for what fails in it.
     """
-    settings, resources = asked_of(run)
+    settings, resources = request_of(run)
     assert isinstance(settings.trainer, OpenClipTrainer)
     arguments = settings.trainer.arguments
     wished = wishes(arguments)

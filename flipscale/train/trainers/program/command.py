@@ -18,7 +18,7 @@ program may write a whole result.json instead.
 
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import CommandTrainer
-from flipscale.train.asked import asked_of
+from flipscale.train.requests import request_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.evaluation import programs_of, with_program_scores
 from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
@@ -31,7 +31,7 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     Raises Failed, by kind, if the program ends otherwise, and FlipscaleError if it cannot be started or leaves no
     outcome.
     """
-    settings, _ = asked_of(run)
+    settings, _ = request_of(run)
     trainer = settings.trainer
     assert isinstance(trainer, CommandTrainer)
     command = trainer.arguments

@@ -25,8 +25,8 @@ from flipscale.plain_files import parsed as parsed_json
 from flipscale.run import Doing, FailureKind, Lease, Result, RunFolder
 from flipscale.scores import is_fraction
 from flipscale.settings import CommandSet, Settings
-from flipscale.train.asked import asked_of
 from flipscale.train.failure import Cause, Failed
+from flipscale.train.requests import request_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.process import Program, ProgramStart, Say, run_program, with_folder
 
@@ -61,7 +61,7 @@ def with_program_scores(
     Raises Failed, by kind, for a program that fails, and FlipscaleError for one that cannot be started or whose answer
     cannot be right. Both name the set.
     """
-    for name, program in (programs_of(asked_of(run)[0]) if programs is None else programs).items():
+    for name, program in (programs_of(request_of(run)[0]) if programs is None else programs).items():
         lease.live(Doing.EVALUATING)
         began = time.perf_counter()
         try:

@@ -15,9 +15,9 @@ from flipscale.plain_files import read_json
 from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json
 from flipscale.scores import is_fraction
-from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import version
+from flipscale.train.requests import parent_of, request_of, spent_before, unique_pairs_of
 from flipscale.train.trainers.program.process import Attempts
 
 NUMBERS = (
@@ -124,7 +124,7 @@ def _right_range(name: str, value: float) -> str | None:
 
 def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
     """Raise _Wrong for a program that trained for more or less than was asked for, give or take a batch."""
-    settings, _ = asked_of(run)
+    settings, _ = request_of(run)
     steps, batch_size = steps_of(settings), settings.batch_size
     for name, wanted, slack in (("samples_seen", steps * batch_size, batch_size), ("steps", steps, 1)):
         if (value := outcome.get(name)) is not None and abs(value - wanted) > slack:
@@ -136,7 +136,7 @@ def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
 def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
     """The outcome, completed by what flipscale measured and by what was asked for."""
     result = {**_measured(run, attempts), **outcome}
-    data_size = asked_of(run)[0].data_size
+    data_size = request_of(run)[0].data_size
     if data_size is not None and "unique_pairs" not in outcome:
         result["unique_pairs"] = min(data_size, result["samples_seen"])
     if result["unique_pairs"] and result["repeats"] is None:
@@ -155,7 +155,7 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
 
 def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
     """What flipscale knows of a run without its program's word: the values for what an outcome leaves out."""
-    settings, resources = asked_of(run)
+    settings, resources = request_of(run)
     on_gpu = torch.cuda.is_available()
     steps = steps_of(settings)
     return {

@@ -13,7 +13,7 @@ from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.stop import Stop, stacks_in_log
 
 
-class Crew:
+class ProcessPool:
     """The processes at hand: those this one was started with, or as many as a run asks for, started when it comes."""
 
     def __init__(self, folders: Sequence[Path]):

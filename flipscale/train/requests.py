@@ -11,7 +11,7 @@ from flipscale.run import TRUNK_FILE, WEIGHTS_FILE, Result, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 
 
-def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
+def request_of(run: RunFolder) -> tuple[Settings, Resources]:
     """The settings of what the run itself trains, and the resources it may use.
 
     Raises RunFolderError for a run of another recipe: its result would be of this one, under an id of that one.
