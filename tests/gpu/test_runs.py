@@ -114,7 +114,10 @@ class StandInRun:
 
     id: str
     parents: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    trunk: None = None
     cost: Cost = NO_COST
+    whole_cost: Cost = NO_COST
     cell: None = None
     settings: Settings = field(default_factory=lambda: read_settings(SETTINGS), hash=False)
     resources: Resources = field(default_factory=lambda: Resources(gpus=1))

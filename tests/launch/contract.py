@@ -45,7 +45,16 @@ class StandInRun:
     cell: None = None
     name: str = ""
     timed: None = None
+    trunk: None = None
     keep_weights: KeepWeights = KeepWeights.ALWAYS
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        return self.parents
+
+    @property
+    def whole_cost(self) -> Cost:
+        return self.cost
 
     @property
     def cost(self) -> Cost:
