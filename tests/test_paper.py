@@ -81,7 +81,7 @@ def test_the_words_make_the_models_larger_than_those_of_table_9(model: str, ours
 def test_rows_of_80m_and_400m_pairs_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(paper.FOLDER / "scaling_laws.yaml"), "--results", str(tmp_path)]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert [sum(f"data size {size}," in row for row in rows) for size in ("80M", "400M", "2B")] == [9, 9, 11]
+    assert [sum(f"{size} pairs," in row for row in rows) for size in ("80M", "400M", "2B")] == [9, 9, 11]
 
 
 def test_tunings_at_64k_need_the_memory_that_the_documents_state() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from flipscale.errors import StudyError, nearest, printable
+from flipscale.errors import DamagedFile, StudyError, nearest, printable
 from flipscale.kinds import Path_
 from flipscale.plain_files import read_bytes
 from flipscale.settings import JsonObject
@@ -116,6 +116,8 @@ def _text_of(path: Path, noun: str, hint: str | None) -> str:
     except FileNotFoundError:
         start = hint or _beside(path) or f"`flipscale init {name}` writes one to start from"
         raise StudyError([f"{name}: there is no such file; {start}"]) from None
+    except DamagedFile as error:
+        raise StudyError([str(error)]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise StudyError([f"{name}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None

@@ -230,8 +230,8 @@ def test_a_file_that_is_not_there_is_empty_or_is_no_site_is_refused(complaints, 
 
 
 def test_what_is_no_stall_is_told_what_would_be_right(complaints):
-    assert complaints("schema: 1\nstalled: 30\n") == [
-        "site.yaml:2: 30 is not a time; write 90s, 30m, 4h or 2d, or never"
+    assert complaints("schema: 1\nstalled: often\n") == [
+        "site.yaml:2: 'often' is not a time; write 90s, 30m, 4h or 2d, or never"
     ]
 
 
