@@ -116,6 +116,7 @@ def test_undecided_claims_of_a_committed_study_get_seeds_within_the_budget(finis
     assert {step.asked.name for step in found.steps} <= {claim.name for claim in opened.study.claims}
     ran = {run.id for run in opened.plan.runs}
     assert not ran & {run.id for run in found.runs}
+    assert found.hours == pytest.approx(sum(run.cost.gpu_hours for run in found.runs))
     for step in found.steps:
         assert step.asked.contrast is not None
         have, more = step.asked.contrast.seeds, len(step.seeds)

@@ -43,7 +43,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Runs that measure something together: one, or a seed of every cell of a contrast."""
+    """Runs that measure something together: one, or a seed of every cell of a contrast, with those they start from."""
 
     quantity: int
     """The place of the quantity that they tell about."""
@@ -58,7 +58,7 @@ def choose(
 ) -> tuple[list[Candidate], list[Quantity]]:
     """The candidates to run, in the order of choice, and the quantities after them.
 
-    costs: of each run, parents included. A run is paid once, whichever candidates it is part of. budget: the most that
+    costs: of each run. A run is paid once, whichever candidates it is part of. budget: the most that
     all of them may cost together.
     """
     now, chosen = list(quantities), list[Candidate]()

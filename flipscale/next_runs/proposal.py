@@ -78,9 +78,9 @@ def propose(
     """
     possible = plan(extended(study, more), timings)
     runs = {run.id: run for run in possible.runs}
-    costs = {run.id: _hours(run, runs, finished) for run in possible.cells}
+    costs = {run.id: run.cost.gpu_hours for run in possible.runs}
     candidates = [
-        candidate
+        replace(candidate, runs=_with_missing(candidate.runs, runs, finished))
         for place, each in enumerate(asked)
         for candidate in (
             _of_contrast(place, each, possible, finished) if each.contrast else _of_law(place, each, runs, finished)
@@ -121,10 +121,12 @@ def _with_seeds(axes: Sequence[Axis], study: Study) -> tuple[Axis, ...]:
     return (*axes, Axis("seed", (study.cells[0].seed,)))
 
 
-def _hours(run: Run, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> float:
-    """Device-hours of a run and of the parents that it lacks."""
-    parents = [runs[parent] for parent in run.after if parent not in finished]
-    return run.cost.gpu_hours + sum(_hours(parent, runs, finished) for parent in parents)
+def _with_missing(ids: Sequence[str], runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> tuple[str, ...]:
+    """These runs, and those they start from that have not finished."""
+    found = dict.fromkeys(ids)
+    for before in (runs[run].after for run in ids):
+        found |= dict.fromkeys(_with_missing([run for run in before if run not in finished], runs, finished))
+    return tuple(found)
 
 
 def _of_contrast(place: int, asked: Question, possible: Plan, finished: Mapping[str, Settings]) -> list[Candidate]:
@@ -188,7 +190,7 @@ def _steps(
 
 
 def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) -> str:
-    """What deciding a contrast takes, where that is more than the budget; '' where the budget is enough.
+    """What deciding a contrast takes; '' where the budget and the further seeds are enough.
 
     a_seed: device-hours of one further seed; None where the study has no further one.
     """
@@ -202,7 +204,8 @@ def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) ->
         return f"about {count(seeds, 'seed')}, {max(seeds - contrast.seeds, 0) * a_seed:.2g} {unit} more"
 
     needed = contrast.design.seeds_for(asked.value)
-    if needed is not None and (needed - contrast.seeds) * a_seed <= budget:
+    further = None if needed is None else needed - contrast.seeds
+    if further is not None and further <= FURTHER_SEEDS and further * a_seed <= budget:
         return ""
     said = f"{asked.name}: to show {asked.words(asked.value)}{asked.unit and ' '}{asked.unit} takes {price(needed)}"
     if contrast.margin is None:
@@ -240,11 +243,11 @@ def proposal_parts(proposal: Proposal) -> list[Part]:
 
 
 def _run_words(step: ChosenRuns, study: Study) -> str:
-    """'seeds 5 to 9 of its 2 cells', or 'mask 75 %, samples 16k, seeds 5 to 9'."""
+    """'seeds 5 to 9 of 2 cells', or 'mask 75 %, samples 16k, seeds 5 to 9'."""
     low, high = step.seeds[0], step.seeds[-1]
     seeds = f"seed {low}" if low == high else f"seeds {low} to {high}"
     if step.asked.contrast is not None:
-        return f"{seeds} of its {len({_seedless(run.settings) for run in step.runs})} cells"
+        return f"{seeds} of {count(len({_seedless(run.settings) for run in step.runs}), 'cell')}"
     settings, base = step.runs[0].settings, study.base
     named = [
         axis.name
