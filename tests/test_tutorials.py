@@ -113,7 +113,7 @@ def test_the_first_study(here: Path) -> None:
     said = follow("first-study.md", here, os.environ)
     assert rows(here, "mask") == 16
     assert "left alone 12 finished" in said
-    assert "12 runs: 2 arms in 2 cells, 3 seeds each." in said
+    assert "12 runs, 3 seeds each: 2 arms in up to 2 cells." in said
     assert (here / "table.tex").read_text(encoding="utf-8").startswith("%")
     assert (here / "plots/mask/report.html").exists()
 
