@@ -55,7 +55,13 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> 
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == there
-    wanted = {"py.typed", "study/template.yaml", "reporting/page.css", "reporting/page.js", "reporting/plotly-basic.min.js"}
+    wanted = {
+        "py.typed",
+        "study/template.yaml",
+        "reporting/page.css",
+        "reporting/page.js",
+        "reporting/plotly-basic.min.js",
+    }
     assert {f"flipscale/{name}" for name in wanted | {"reporting/LICENSE.plotly"}} <= packed
 
 
