@@ -76,7 +76,7 @@ def _parsed(path: Path) -> Outcome:
     except FileNotFoundError:
         raise _Wrong("is missing") from None
     except DamagedFile as error:
-        raise _Wrong(f"cannot be read ({error})") from error
+        raise _Wrong(f"cannot be read ({str(error).rstrip('.')})") from error
     if not isinstance(outcome.get("scores"), dict):
         raise _Wrong('holds no object "scores"')
     if not isinstance(outcome.get("versions", {}), dict):

@@ -371,7 +371,7 @@ def declared_failure(run: RunFolder) -> Cause | None:
     except DamagedFile as error:
         return Cause(
             FailureKind.CODE,
-            f"The program failed, and its error.json cannot be read ({error}); have it write "
+            f"The program failed, and its error.json cannot be read ({str(error).rstrip('.')}); have it write "
             f'{{"kind": "diverged", "reason": "..."}}, '
             f"where the kind is {', '.join(DECLARABLE_KINDS[:-1])} or {DECLARABLE_KINDS[-1]}. All of its output is in "
             "its log (flipscale logs ID).",
