@@ -329,7 +329,7 @@ def test_gains_are_the_paired_ones_with_their_intervals_seeds_and_times():
     assert seeds.get_xdata() == pytest.approx([-2, -2, -1.7])
     assert figure.texts[0].get_text().splitlines()[1:] == [
         "points: mean gains, filled where significant",
-        "bars: 95 % CIs, thick uncorrected, thin corrected for 2 comparisons",
+        "bars: 95 % CIs, thick uncorrected, thin corrected for 2 gains",
         "rings: seeds; time: over the baseline's",
     ]
     assert len(rows) == 9
@@ -355,7 +355,7 @@ def test_a_gain_is_filled_where_it_is_significant_and_open_where_not():
 def test_gains_along_an_axis_have_the_correction_of_all_cells():
     results, curves = study(models=tuple(PARAMS))
     figure, _ = drawn("gains_along_axes", (results, curves))
-    assert "thin corrected for 6 comparisons" in figure.texts[0].get_text()  # 2 models by 3 schedules; it shows 4
+    assert "thin corrected for 6 gains" in figure.texts[0].get_text()  # 2 models by 3 schedules; it shows 4
 
 
 def test_where_models_never_share_a_schedule_each_has_a_panel():
@@ -447,5 +447,5 @@ def test_arms_differ_without_colour():
 
 
 def test_plot_needs_no_pyplot():
-    code = "import sys, flipscale.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, flipscale.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

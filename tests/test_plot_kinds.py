@@ -278,7 +278,7 @@ def test_the_law_through_the_front_is_recovered():
     results, _ = study(masks=(0,), samples=(1000, 4000, 16000, 64000, 256000), seeds=(0, 1))
     results["zero_shot_top1"] = 1 - 8 * results["train_flops"] ** -0.13
     figure, _ = drawn("error_vs_compute", (results, study()[1]))
-    assert named(figure)[0] == "no mask: a = 0.13 [0.13, 0.13]"
+    assert named(figure)[0] == "no mask: a = 0.13 (0.13, 0.13)"
 
 
 def test_the_best_size_grows_as_the_law_has_it():
