@@ -415,7 +415,7 @@ def curves_of(
 
 
 def _read(asked: Curve, lines: TwoLines, comparisons: int) -> Curve:
-    """The speed-up is one of so many comparisons; what else is read off the curves is not corrected."""
+    """comparisons: in the family of the speed-up. The other readings are not corrected."""
     equal_at, gain, crossover = lines.at_equal_cost()
     return replace(
         asked,
