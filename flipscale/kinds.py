@@ -32,6 +32,8 @@ Complain = Callable[[Path_, str], None]
 JsonSchema = dict[str, Any]
 """A JSON Schema, or a part of one."""
 
+Item = TypeVar("Item")
+
 INVALID = object()
 """The value of what was complained about."""
 
@@ -247,7 +249,7 @@ def checked(kind: Any, value: Any) -> Any:
     return found
 
 
-def record_of(kind: Any, data: object, *, leniently: bool = False) -> Any:
+def record_of(kind: type[Item], data: object, *, leniently: bool = False) -> Item:
     """JSON that a program wrote, as a dataclass or another type; keys that this does not know are ignored.
 
     ValueError names the first fault. `leniently`, an entry of another type counts as missing.
@@ -255,7 +257,8 @@ def record_of(kind: Any, data: object, *, leniently: bool = False) -> Any:
     from pydantic import ValidationError
 
     try:
-        return _program_adapter(kind).validate_python((data,))[0]
+        made: Item = _program_adapter(kind).validate_python((data,))[0]  # type: ignore[arg-type]  # a type can be hashed
+        return made
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
     path, cause = fault["loc"][1:], fault.get("ctx", {}).get("error")
@@ -449,7 +452,6 @@ class _Listed:
         return {"anyOf": [several["items"], several]}
 
 
-Item = TypeVar("Item")
 Some = Annotated[list[Item], _Listed(1)]
 Listed = Annotated[list[Item], _Listed(0)]
 """A list that may be empty."""

@@ -20,6 +20,7 @@ from flipscale.errors import DamagedFile
 from flipscale.kinds import record_of
 
 AnyPath = str | os.PathLike[str]
+Held = TypeVar("Held")
 
 MOST_FILE_BYTES = 2**29
 """The most bytes of a file that is read whole, unless its reader sets another limit."""
@@ -124,8 +125,8 @@ def parsed(text: bytes, *, halves: bool = False) -> Any:
 
 
 def read_json(
-    path: AnyPath, kind: Any = Any, *, most: int = MOST_FILE_BYTES, follow: bool = False, halves: bool = False
-) -> Any:
+    path: AnyPath, kind: type[Held], *, most: int = MOST_FILE_BYTES, follow: bool = False, halves: bool = False
+) -> Held:
     """The JSON in a plain file, as this type: a dataclass, for example. FileNotFoundError where there is none."""
     text = read_bytes(path, most=most, follow=follow)
     try:
@@ -133,13 +134,12 @@ def read_json(
     except ValueError as error:
         raise DamagedFile(f"{path}: not JSON ({error}).") from error
     try:
-        return data if kind is Any else record_of(kind, data)
+        return record_of(kind, data)
     except ValueError as error:
         raise DamagedFile(f"{path}: {error}.") from error
 
 
 Given = ParamSpec("Given")
-Held = TypeVar("Held")
 
 
 def or_none(read: Callable[Given, Held], *given: Given.args, **more: Given.kwargs) -> Held | None:

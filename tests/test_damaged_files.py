@@ -399,7 +399,7 @@ def test_what_is_no_plain_file_is_said_and_not_waited_for(tmp_path: Path) -> Non
     for name, put in NO_FILES.items():
         put(path)
         with patience(), pytest.raises(DamagedFile) as raised:
-            read_json(path)
+            read_json(path, dict)
         said[name] = str(raised.value).removeprefix(f"{path}: ")
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     assert said == {
@@ -417,7 +417,7 @@ def test_a_file_that_claims_too_much_is_not_read(tmp_path: Path) -> None:
     path.touch()
     os.truncate(path, 2**40)
     with pytest.raises(DamagedFile, match="holds 1,099,511,627,776 bytes, where at most"):
-        read_json(path)
+        read_json(path, dict)
     assert read_bytes(path, tail=3) == b"\0\0\0"
 
 

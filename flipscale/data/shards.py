@@ -248,7 +248,7 @@ def _counts(sizes: Mapping[str, int], shards: Iterable[ShardSource]) -> dict[Sha
 def _read_sizes(path: Path) -> dict[str, int] | None:
     """The counts in a file, by the names of shards; None if there is no such file."""
     try:
-        return record_of(dict[str, Whole], parsed(read_bytes(path, follow=True)))  # type: ignore[no-any-return]
+        return record_of(dict[str, Whole], parsed(read_bytes(path, follow=True)))
     except FileNotFoundError:
         return None
     except ValueError as error:

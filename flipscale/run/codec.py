@@ -13,7 +13,7 @@ from flipscale.cell import write_cell
 from flipscale.errors import DamagedFile, NewerFolder, RunFolderError
 from flipscale.guard import is_plain
 from flipscale.kinds import record_of
-from flipscale.plain_files import AnyPath, parsed, read_json
+from flipscale.plain_files import AnyPath, Held, parsed, read_json
 from flipscale.run.code import CodeIdentity
 from flipscale.run.files import FOLDER_SCHEMA, SCORES_FILE, storable, write_json
 from flipscale.run.records import (
@@ -48,14 +48,6 @@ _REMEDY = {
 
 def read_object(folder: AnyPath, name: str) -> JsonObject | None:
     """The JSON object in a file of a run folder; None if there is no such file. RunFolderError states its fault."""
-    return read_record(JsonObject, folder, name)  # type: ignore[no-any-return]
-
-
-def read_record(kind: Any, folder: AnyPath, name: str, *, leniently: bool = False, **known: Any) -> Any:
-    """The record in a file of a run folder, as `read_object` reads it. `known` are entries that the file need not have.
-
-    What is not known is null, or left out.
-    """
     path = f"{os.fspath(folder)}/{name}"
     try:
         # error.json is only shown, with halves escaped.
@@ -67,13 +59,19 @@ def read_record(kind: Any, folder: AnyPath, name: str, *, leniently: bool = Fals
             return None
         raise RunFolderError(f"{error} {_remedy(name)}") from error
     _check_schema(data.get("schema", FOLDER_SCHEMA), path)
-    return data if kind is JsonObject else record_in(kind, {**data, **known}, folder, name, leniently=leniently)
+    return data
 
 
-def record_in(kind: Any, data: JsonObject, folder: AnyPath, name: str, *, leniently: bool = False) -> Any:
-    """The record in the content of a file of a run folder."""
+def read_record(kind: type[Held], folder: AnyPath, name: str, **known: Any) -> Held | None:
+    """The record in a file of a run folder, as `read_object` reads it. known: entries that the file need not have."""
+    data = read_object(folder, name)
+    return None if data is None else record_in(kind, {**data, **known}, folder, name)
+
+
+def record_in(kind: type[Held], data: JsonObject, folder: AnyPath, name: str) -> Held:
+    """The record in the content of a file of a run folder, in which unknown values are null or left out."""
     try:
-        return record_of(kind, {key: value for key, value in data.items() if value is not None}, leniently=leniently)
+        return record_of(kind, {key: value for key, value in data.items() if value is not None})
     except ValueError as error:
         raise RunFolderError(f"{Path(folder, name)}: {error}. {_remedy(name)}") from error
 
@@ -93,12 +91,12 @@ def _check_schema(schema: object, path: str) -> None:
 
 
 def read_request(folder: str) -> RunRequest | None:
-    return read_record(RunRequest, folder, "run.json")  # type: ignore[no-any-return]
+    return read_record(RunRequest, folder, "run.json")
 
 
 def read_job(folder: str) -> Job | None:
     run_id = os.path.basename(folder) or Path(folder).name
-    return read_record(Job, folder, "job.json", run_id=run_id)  # type: ignore[no-any-return]
+    return read_record(Job, folder, "job.json", run_id=run_id)
 
 
 def read_result(folder: str) -> Result | None:
@@ -114,7 +112,7 @@ def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
         known = storable({name: value for name, value in data.items() if name in _RESULT})
     except RecursionError:
         raise RunFolderError(f"{Path(folder, 'result.json')}: nested too deeply. {_remedy('result.json')}") from None
-    return record_in(Result, {**known, "more": more}, folder, "result.json")  # type: ignore[no-any-return]
+    return record_in(Result, {**known, "more": more}, folder, "result.json")
 
 
 _RESULT = {"schema", *(field.name for field in dataclasses.fields(Result))}
@@ -219,7 +217,7 @@ def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:
     evaluation = _last_with("scores", lines).get("scores") if scores else None
     known = storable(evaluation) if isinstance(evaluation, dict) else {}
     numbers = {name: value for name, value in known.items() if is_number(value)}
-    return record_of(Reached, {**_last_with("loss", lines), "scores": numbers}, leniently=True)  # type: ignore[no-any-return]
+    return record_of(Reached, {**_last_with("loss", lines), "scores": numbers}, leniently=True)
 
 
 def _last_with(name: str, lines: Sequence[bytes]) -> JsonObject:

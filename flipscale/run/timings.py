@@ -50,7 +50,7 @@ def write_probe(folder: Path, probe: Probe) -> None:
 
 def read_probe(folder: Path) -> Probe | None:
     """The content of probe.json; None if the folder is that of a training. RunFolderError if it cannot be read."""
-    return read_record(Probe, folder, PROBE_FILE)  # type: ignore[no-any-return]
+    return read_record(Probe, folder, PROBE_FILE)
 
 
 def probes_in(runs: Path) -> Iterator[tuple[RunFolder, Probe]]:
@@ -78,7 +78,7 @@ def read_timings(path: Path) -> Timings:
 
 def all_timings(path: Path) -> Timings:
     """The measurements of probes of this results folder, on any machine: for tables of finished runs."""
-    return timings_from_json(or_none(read_json, path))
+    return timings_from_json(or_none(read_json, path, JsonObject))
 
 
 def add_timings(path: Path, new: Timings) -> None:

@@ -21,6 +21,7 @@ from flipscale.errors import RunFolderError
 from flipscale.plain_files import read_json
 from flipscale.run import RunFolder, standing_scores
 from flipscale.scores import set_and_score
+from flipscale.settings import JsonObject
 from flipscale.study.named_sets import members
 from flipscale.workflow.results import study_results, write_analysis
 from flipscale.workflow.study import OpenStudy
@@ -68,7 +69,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     comparison = with_images(comparison, hits.runs)
     comparison = with_guessing(comparison, results, chance_level(results, comparison.score))
     if study.answer == "law" and opened.files.fits.exists():
-        comparison = replace(comparison, laws=tuple(read_json(opened.files.fits)["fits"]))
+        comparison = replace(comparison, laws=tuple(read_json(opened.files.fits, JsonObject)["fits"]))
     comparison = replace(comparison, scored_by=scored_by([opened], comparison.score))
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score

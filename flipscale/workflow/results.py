@@ -13,6 +13,7 @@ from flipscale.collecting import read_results
 from flipscale.errors import ResultsError
 from flipscale.plain_files import or_none, parsed, read_json, read_text
 from flipscale.run import as_json, replacing, write_json
+from flipscale.settings import JsonObject
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.messages import say
@@ -94,7 +95,7 @@ def _say_the_same(path: Path, data: Mapping[str, Any], texts: Mapping[Path, str]
     """Whether these files have these numbers, but for rounding, and the words around them."""
     before = {file: or_none(read_text, file) or "" for file in texts}
     words = all(_PRINTED.sub("", before[file]) == _PRINTED.sub("", text) for file, text in texts.items())
-    return words and agree(or_none(read_json, path), parsed(as_json(data).encode()))
+    return words and agree(or_none(read_json, path, JsonObject), parsed(as_json(data).encode()))
 
 
 _PRINTED = re.compile(r"[\d.+-]+")

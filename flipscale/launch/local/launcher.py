@@ -173,7 +173,7 @@ class LocalQueue:
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none."""
         try:
-            return read_json(path / "workers.json", cls)  # type: ignore[no-any-return]
+            return read_json(path / "workers.json", cls)
         except FileNotFoundError:
             return None
 

@@ -70,7 +70,7 @@ class Trials:
     @classmethod
     def read(cls, path: Path) -> "Trials":
         """The submission of that submission.json."""
-        return read_json(path, cls)  # type: ignore[no-any-return]
+        return read_json(path, cls)
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")
