@@ -10,6 +10,7 @@ from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.cell import Cell, arm_words, run_words, write_cell
 from flipscale.cost import (
     Cost,
+    averaged_steps,
     cost,
     is_limited_by_reading,
     is_on_accelerator,
@@ -446,7 +447,8 @@ def _shares(run: Run, other: Run) -> bool:
     """Whether a run can go on from where the other's constant rate ends."""
     shared = trunk_steps(other.settings)
     scored = {step for step in scored_steps(run.settings) if step <= shared}
-    return shared < run.cost.steps and scored <= scored_steps(other.settings)
+    averaged_from = run.cost.steps - averaged_steps(run.settings)
+    return shared < run.cost.steps and shared <= averaged_from and scored <= scored_steps(other.settings)
 
 
 def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:

@@ -107,6 +107,29 @@ def test_shapes_and_shares_of_the_cooldown_are_branches_of_one_trunk(tmp_path):
     assert sum(run.trunk is None for run in found.runs) == 1
 
 
+def test_means_of_weights_are_branches_as_long_as_their_steps_lie_beyond_the_trunk(tmp_path):
+    uncooled = {"couple: {cooldown: samples // 5}\n": ""}
+    runs = planned(tmp_path, schedule="schedule: constant, average: 0.1", **uncooled).runs
+    assert [run.trunk and run.trunk.samples for run in runs] == [None, 16_000, 32_000, 64_000]
+    # The last 60 % of 32k samples begin at 12.8k, where 16k has passed; those of 64k begin at 25.6k.
+    runs = planned(tmp_path, schedule="schedule: constant, average: 0.6", **uncooled).runs
+    assert [run.trunk and run.trunk.samples for run in runs] == [None, None, 16_000, 32_000]
+
+
+def test_cooled_and_uncooled_runs_share_a_trunk(tmp_path):
+    base, axes = "schedule: constant, average: 0.1", "axes: {cooldown: [0, 20 %], samples: [16k, 32k]}\n"
+    found = planned(
+        tmp_path, schedule=base, **{f"axes: {{samples: {DOUBLED}}}\ncouple: {{cooldown: samples // 5}}\n": axes}
+    )
+    trunks = {(run.settings.samples, run.settings.cooldown): run.trunk and run.trunk.samples for run in found.runs}
+    assert trunks == {
+        (16_000, 3200): None,
+        (16_000, 0): 12_800,
+        (32_000, 6400): 16_000,
+        (32_000, 0): 25_600,
+    }
+
+
 def test_a_cooldown_given_as_a_share_is_the_run_that_the_count_gives(tmp_path):
     of_count = planned(tmp_path)
     of_share = planned(
