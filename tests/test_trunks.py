@@ -1,12 +1,13 @@
 """Which runs share a trunk, what that saves, and what it leaves as it was: planned, without torch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flipscale.errors import StudyError
 from flipscale.launch.order import in_turn
-from flipscale.planning import Plan, plan
+from flipscale.planning import KeptTrunks, Plan, Trunk, plan
 from flipscale.run import RunFolder, RunRequest
 from flipscale.study import read_study
 
@@ -161,6 +162,22 @@ def test_a_share_that_cannot_be_is_refused(tmp_path, base, couple, complaint):
     with pytest.raises(StudyError) as error:
         read_study(tmp_path / "study.yaml")
     assert complaint in str(error.value)
+
+
+def test_a_run_goes_on_from_the_trunk_of_another_study_unless_it_was_asked_for_before(tmp_path):
+    (shorter,) = planned(tmp_path, "[16k]", schedule="schedule: constant, warmup: 1.6k").runs
+    (tmp_path / "longer.yaml").write_text((tmp_path / "study.yaml").read_text().replace("[16k]", "[32k, 64k]"))
+    study, kept = read_study(tmp_path / "longer.yaml"), {shorter.id: (shorter.settings, shorter.resources)}
+    first, second = plan(study, trunks=KeptTrunks(kept)).runs
+    assert (first.trunk, first.after) == (Trunk(shorter.id, 12_800), (shorter.id,))
+    assert (second.trunk, first.cost.samples_seen) == (Trunk(first.id, 25_600), 32_000 - 12_800)
+    found = plan(study, trunks=KeptTrunks(kept))
+    assert found.sharing.startswith("1 trunk, 2 branches, 1 trunk of other studies: 40 % saved; ")
+    # It has begun alone, and is not to be said to have a trunk.
+    assert plan(study, trunks=KeptTrunks(kept, {first.id: None})).runs == plan(study).runs
+    # Two processes add up in another order than one.
+    kept[shorter.id] = (shorter.settings, replace(shorter.resources, processes=2))
+    assert plan(study, trunks=KeptTrunks(kept)).runs == plan(study).runs
 
 
 def test_run_json_says_from_which_run_it_goes_on(tmp_path):

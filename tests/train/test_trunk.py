@@ -15,6 +15,8 @@ from flipscale.run import TRUNK_FILE, RunFolder, RunRequest, State
 from flipscale.study import read_study
 from flipscale.train import train
 from flipscale.train.trainers.builtin.training import Training
+from flipscale.workflow.study import open_study
+from flipscale.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -232,6 +234,21 @@ def test_a_length_that_is_added_between_or_beyond_goes_on_from_the_nearest_trunk
     longest = asked(tmp_path, *STEPS, "2560")[3]
     assert train([longest.path]) == 0
     assert (longest.result().trunk.id, len(steps)) == (all_runs[2].id, 12 + 80 - 32)
+
+
+def test_a_run_goes_on_from_the_trunk_of_another_study_in_the_same_results_folder(tmp_path, alone):
+    first = asked(tmp_path, "320")[0]
+    assert train([first.path]) == 0
+    planned(tmp_path / "other", "640")
+    file = tmp_path / "other" / "lengths.yaml"
+    file.write_text(file.read_text().replace("  lr: 1e-3", "  lr: 1e-3\n  warmup: 32"))
+    opened = open_study(file, Workspace(tmp_path))
+    (run,) = (ask(tmp_path, each) for each in opened.plan.runs)
+    assert train([run.path]) == 0
+    assert (run.result().trunk.id, run.result().trunk.samples_seen) == (first.id, 256)
+    equals_alone([run], alone)
+    # Its plan stays when it has finished.
+    assert open_study(file, Workspace(tmp_path)).plan == opened.plan
 
 
 def test_a_run_without_the_trunk_it_waited_for_trains_that_part_itself(tmp_path, alone):
