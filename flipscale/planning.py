@@ -190,11 +190,12 @@ class Plan:
         if not shared:
             return ""
         others = len(branches - {run.id for run in self.runs})
-        theirs = f", {count(others, 'trunk')} of other studies" if others else ""
+        own = len(branches) - others
+        theirs = f" ({others} of other studies)" if others else ""
         saved = sum(run.whole_cost.train_flops - run.cost.train_flops for run in self.runs)
         warmups = sorted({run.settings.warmup for run in self.runs if run.id in branches})
         return (
-            f"{count(len(branches) - len(shared), 'trunk')}, {len(branches) - others:,} branches{theirs}: "
+            f"{count(len(branches) - len(shared), 'trunk')}{theirs}, {own:,} {'branch' if own == 1 else 'branches'}: "
             f"{percent(saved / (self.total.train_flops + saved), 2)} saved; all lengths of a trunk warm up over "
             f"{' or '.join(map(show_setting, warmups))} samples"
         )
@@ -443,7 +444,7 @@ def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:
             alike.setdefault(key, []).append((name, settings))
     trunks: dict[str, Trunk] = {}
     for group in alike.values():
-        group.sort(key=lambda each: (trunk_steps(each[1]), each[0] in by_id, steps_of(each[1]), each[0]))
+        group.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in found.runs, steps_of(each[1]), each[0]))
         for number, (name, settings) in enumerate(group):
             fitting = [
                 other

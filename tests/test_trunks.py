@@ -172,12 +172,23 @@ def test_a_run_goes_on_from_the_trunk_of_another_study_unless_it_was_asked_for_b
     assert (first.trunk, first.after) == (Trunk(shorter.id, 12_800), (shorter.id,))
     assert (second.trunk, first.cost.samples_seen) == (Trunk(first.id, 25_600), 32_000 - 12_800)
     found = plan(study, trunks=KeptTrunks(kept))
-    assert found.sharing.startswith("1 trunk, 2 branches, 1 trunk of other studies: 40 % saved; ")
+    assert found.sharing.startswith("1 trunk (1 of other studies), 2 branches: 40 % saved; ")
     # It has begun alone, and is not to be said to have a trunk.
     assert plan(study, trunks=KeptTrunks(kept, {first.id: None})).runs == plan(study).runs
     # Two processes add up in another order than one.
     kept[shorter.id] = (shorter.settings, replace(shorter.resources, processes=2))
     assert plan(study, trunks=KeptTrunks(kept)).runs == plan(study).runs
+
+
+@pytest.mark.parametrize(("first", "second"), [("linear", "1-sqrt"), ("1-sqrt", "linear")])
+def test_another_shape_goes_on_from_the_trunk_that_is_there(tmp_path, first, second):
+    schedule = f"schedule: constant, cooldown_shape: {first}"
+    (done,) = planned(tmp_path, "[16k]", schedule=schedule).runs
+    axes = f"axes: {{cooldown_shape: [{first}, {second}], samples: [16k]}}"
+    planned(tmp_path, "[16k]", **{"axes: {samples: [16k]}": axes})
+    kept = KeptTrunks({done.id: (done.settings, done.resources)}, {done.id: None})
+    runs = plan(read_study(tmp_path / "study.yaml"), trunks=kept).runs
+    assert {run.settings.cooldown_shape: run.trunk for run in runs} == {first: None, second: Trunk(done.id, 12_800)}
 
 
 def test_run_json_says_from_which_run_it_goes_on(tmp_path):
