@@ -190,12 +190,12 @@ class Plan:
         if not shared:
             return ""
         others = len(branches - {run.id for run in self.runs})
-        own = len(branches) - others
+        going_on = len(branches) - others
         theirs = f" ({others} of other studies)" if others else ""
         saved = sum(run.whole_cost.train_flops - run.cost.train_flops for run in self.runs)
         warmups = sorted({run.settings.warmup for run in self.runs if run.id in branches})
         return (
-            f"{count(len(branches) - len(shared), 'trunk')}{theirs}, {own:,} {'branch' if own == 1 else 'branches'}: "
+            f"{count(len(branches) - len(shared), 'trunk')}{theirs}, {going_on:,} branch{'es' * (going_on != 1)}: "
             f"{percent(saved / (self.total.train_flops + saved), 2)} saved; all lengths of a trunk warm up over "
             f"{' or '.join(map(show_setting, warmups))} samples"
         )
