@@ -548,6 +548,20 @@ _OF_FLOPS = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+)?\s*FLOPs
 Schedule = Annotated[int, By(schedule, {"anyOf": [*count_from(0).schema["anyOf"], _OF_FLOPS]})]
 
 
+def part(value: Any) -> int | float:
+    """A part of a run's samples: a count, or a share of them, written 60 % or 0.6."""
+    written = re.fullmatch(r"\s*(\d{1,2}(?:\.\d{1,50})?)\s*%\s*", value) if isinstance(value, str) else None
+    share = float(written[1]) / 100 if written else value
+    if isinstance(share, float) and 0 < share < 1:
+        return share
+    return whole(value)  # type: ignore[no-any-return]
+
+
+_PERCENT: JsonSchema = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
+_BELOW_1: JsonSchema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+Part = Annotated[Any, By(part, {"anyOf": [*count_from(1).schema["anyOf"], _PERCENT, _BELOW_1]})]
+
+
 def duration(value: Any, *, never: bool = False, seconds: bool = False) -> int | str:
     """A time span in seconds, written 90s, 30m, 4h or 2d; with `never`, that word too; with `seconds`, a whole number
     of them."""

@@ -70,6 +70,7 @@ COLUMNS: dict[str, Column] = {
     "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
     "precision": Column("str", "", "fp32, bf16 or fp16"),
     "init": Column("str", "", "checkpoint started from; empty: random weights"),
+    "stages": Column("str", "", "the stages of the schedule and what each changes; empty: one"),
     "tuning": Column(
         "str", "", "options of the tuning after the schedule, and what model and sizes it changes; empty: none"
     ),
@@ -117,13 +118,15 @@ COLUMNS: dict[str, Column] = {
 
 TRUNK_COLUMNS: dict[str, Column] = {
     "own_samples_seen": Column(
-        "int", "samples", "samples_seen without those of its trunk, in tables with a trunk alone; empty: all of them"
+        "int",
+        "samples",
+        "samples_seen that it trained itself, in tables with trunks or stages alone; empty: all of them",
     ),
     "own_gpu_hours": Column(
-        "float", "h", "gpu_hours without those of its trunk, in tables with a trunk alone; empty: all of them"
+        "float", "h", "gpu_hours that it took itself, in tables with trunks or stages alone; empty: all of them"
     ),
 }
-"""Further columns of tables in which a run goes on from the trunk of another: what it trained itself."""
+"""Further columns of tables in which a run goes on from another: what it trained itself."""
 
 _NAMES = list(COLUMNS)
 

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from flipscale.cost import flops_per_sample
+from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute
-from flipscale.settings import Budget, Resources, Settings
+from flipscale.settings import Budget, Resources, Settings, Stage
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
 
@@ -18,8 +19,13 @@ Values = Mapping[str, Any]
 
 def samples_for(budget: Compute, settings: Values) -> int:
     """The samples that these FLOPs pay for with these settings, one at least. Raises FlipscaleError where these have no
-    cost."""
-    return max(1, round(budget.flops / flops_per_sample(SimpleNamespace(**settings))))
+    cost, and for stages whose lengths are counts."""
+    of_each = 0.0
+    for each in settings.get("stages") or [Stage(1.0)]:
+        if not isinstance(each.samples, float):
+            raise FlipscaleError("the stages have counts of samples; write shares such as 60 %")
+        of_each += each.samples * flops_per_sample(SimpleNamespace(**settings | each.changes))
+    return max(1, round(budget.flops / of_each))
 
 
 @dataclass(frozen=True)
