@@ -8,7 +8,7 @@ from typing import Any
 
 from flipscale.cost import flops_per_sample
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute
+from flipscale.kinds import Compute, PartOfRun
 from flipscale.settings import Budget, Resources, Settings, Stage
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
@@ -17,15 +17,19 @@ Values = Mapping[str, Any]
 """Settings by name: some of them, or not settled yet."""
 
 
-def samples_for(budget: Compute, settings: Values) -> int:
-    """The samples that these FLOPs pay for with these settings, one at least. Raises FlipscaleError where these have no
-    cost, and for stages whose lengths are counts."""
-    of_each = 0.0
-    for each in settings.get("stages") or [Stage(1.0)]:
-        if not isinstance(each.samples, float):
-            raise FlipscaleError("the stages have counts of samples; write shares such as 60 %")
-        of_each += each.samples * flops_per_sample(SimpleNamespace(**settings | each.changes))
-    return max(1, round(budget.flops / of_each))
+def samples_for(value: Any, settings: Values) -> Any:
+    """The samples that FLOPs pay for with these settings, one at least, or that are a share of theirs; any other value
+    as it is. Raises FlipscaleError where the settings have no cost, and for FLOPs of stages that have counts."""
+    if isinstance(value, PartOfRun):
+        return round(value.share * settings["samples"])
+    if isinstance(value, Compute):
+        flops = 0.0
+        for each in settings.get("stages") or [Stage(1.0)]:
+            if not isinstance(each.samples, float):
+                raise FlipscaleError("the stages have counts of samples; write shares such as 60 %")
+            flops += each.samples * flops_per_sample(SimpleNamespace(**settings | each.changes))
+        return max(1, round(value.flops / flops))
+    return value
 
 
 @dataclass(frozen=True)
