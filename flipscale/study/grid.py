@@ -439,7 +439,8 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
     masks = [("mask_ratio", values["mask_ratio"], values["mask_shape"], shape.image.side)]
     for part in _parts(values):
         with contextlib.suppress(FlipscaleError):  # _wrong_part_shape says it.
-            given = values | (part.of.changes if isinstance(part.of, Stage) else {"mask_ratio": part.of.mask_ratio})
+            own = part.of.changes if isinstance(part.of, Stage) else {"mask_ratio": part.of.mask_ratio}
+            given = {**values, **own}
             masks.append((part.setting, given["mask_ratio"], given["mask_shape"], part.shape(values).image.side))
     for name, ratio, mask_shape, side in masks:
         if not ratio or mask_shape != "resize":
