@@ -98,8 +98,11 @@ def _as_stage(tuning: Tuning, settings: Settings) -> Stage:
 
 
 def goes_on(settings: Settings) -> bool:
-    """Whether a run goes on with its parent's schedule and optimizer, not just with its weights."""
-    return settings.fine_tuning is None and len(stages := stages_of(settings)) > 1 and not stages[-1].restart
+    """Whether flipscale's trainer goes on with the schedule and optimizer of a run's parent, not just with its
+    weights."""
+    if settings.stages is None or settings.fine_tuning is not None:
+        return False
+    return len(settings.stages) > 1 and not settings.stages[-1].restart and settings.trainer == FlipscaleTrainer()
 
 
 @dataclass(frozen=True)
