@@ -123,11 +123,11 @@ def course_of(settings: Settings) -> Course:
     """The schedule of which the run itself trains a part."""
     if settings.fine_tuning is not None:
         return WHOLE
-    *before, own = stages_of(settings)
-    opening = _opening([*before, own])
+    *before, last = stages_of(settings)
+    opening = _opening([*before, last])
     begins, seen = (sum(each.samples for each in some) for some in (before[:opening], before))
-    end = settings.samples if settings.tuning is None else seen + own.samples
-    return WHOLE if (begins, end) == (seen, seen + own.samples) else Course(seen - begins, end - begins)
+    end = settings.samples if settings.tuning is None else seen + last.samples
+    return WHOLE if (begins, end) == (seen, seen + last.samples) else Course(seen - begins, end - begins)
 
 
 def _opening(stages: Sequence[Stage]) -> int:
@@ -142,15 +142,15 @@ def stage(settings: Settings) -> Settings:
     if settings.stages is None and settings.tuning is None:
         return settings
     stages = stages_of(settings)
-    own, opening = stages[-1], stages[_opening(stages)]
+    last, opening = stages[-1], stages[_opening(stages)]
     lasting = ("lr", "warmup", "schedule") if opening.restart else ("warmup", "schedule")
-    given = {name: value for name, value in opening.changes.items() if name in lasting} | own.changes
-    found = replace(settings, **given, samples=own.samples, stages=None)
+    given = {name: value for name, value in opening.changes.items() if name in lasting} | last.changes
+    found = replace(settings, **given, samples=last.samples, stages=None)
     return replace(
         found,
         # The decoder learns from what a mask leaves out; without one there is nothing to reconstruct.
         reconstruction=settings.reconstruction if found.mask_ratio else None,
-        cooldown=min(settings.cooldown, (course_of(settings).end or own.samples) - found.warmup),
+        cooldown=min(settings.cooldown, (course_of(settings).end or last.samples) - found.warmup),
     )
 
 
@@ -302,9 +302,9 @@ def _of_stages(settings: Settings) -> JsonObject:
     views = [replace(each, samples=settings.samples) for each in _views(settings)]
     first, *others = map(identity, views)
     stages = []
-    for own, known in zip(stages_of(settings), (first, *others), strict=True):
+    for each, known in zip(stages_of(settings), (first, *others), strict=True):
         differing = {name: known.get(name) for name in {**first, **known} if known.get(name) != first.get(name)}
-        stages.append({"samples": own.samples} | ({"restart": True} if own.restart else {}) | differing)
+        stages.append({"samples": each.samples} | ({"restart": True} if each.restart else {}) | differing)
     return identity(replace(views[0], fine_tuning=settings.fine_tuning)) | {"stages": stages}
 
 

@@ -572,7 +572,7 @@ _PERCENT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
 SamplesOfRun = Annotated[int, By(part_of_run, {"anyOf": [*count_from(0).schema["anyOf"], _PERCENT]})]
 
 
-def part(value: Any) -> int | float:
+def stage_length(value: Any) -> int | float:
     """A part of a run's samples: a count, or a share of them, written 60 % or 0.6."""
     found = value if isinstance(value, float) else part_of_run(value)
     share = found.share if isinstance(found, PartOfRun) else found
@@ -580,7 +580,7 @@ def part(value: Any) -> int | float:
 
 
 _BELOW_1: JsonSchema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-Part = Annotated[Any, By(part, {"anyOf": [*count_from(1).schema["anyOf"], _PERCENT, _BELOW_1]})]
+StageLength = Annotated[Any, By(stage_length, {"anyOf": [*count_from(1).schema["anyOf"], _PERCENT, _BELOW_1]})]
 
 
 def duration(value: Any, *, never: bool = False, seconds: bool = False) -> int | str:

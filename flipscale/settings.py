@@ -29,12 +29,12 @@ from flipscale.kinds import (
     Named,
     NotNegative,
     OneOf,
-    Part,
     Positive,
     SamplesOfRun,
     Schedule,
     Share,
     Some,
+    StageLength,
     Text,
     Whole,
     Within,
@@ -97,9 +97,9 @@ TextLength = Annotated[int, count_from(3, null=True)]
 Batch = Annotated[int, count_from(2)]
 """Pairs per step: contrast takes two."""
 
-MaskShape = Literal["random", "grid", "block", "gaussian", "resize"]
-TextMask = Literal["prioritised", "random", "block"]
-Course = Literal["cosine", "constant"]
+MaskShapeName = Literal["random", "grid", "block", "gaussian", "resize"]
+TextMaskName = Literal["prioritised", "random", "block"]
+CourseName = Literal["cosine", "constant"]
 
 PROMPTS = ("imagenet_simple", "openai_imagenet")
 
@@ -361,7 +361,7 @@ class Stage(Declared):
     """A part of the schedule. Options that are None are the run's."""
 
     short: ClassVar[str] = "samples"
-    samples: Part = option("its length: a count, or a share of the run's samples, such as 60 %")
+    samples: StageLength = option("its length: a count, or a share of the run's samples, such as 60 %")
     restart: Flag = option(
         "whether a new schedule begins here, with its own warm-up and a fresh optimizer; lr, warmup and schedule then "
         "hold for the stages after it too",
@@ -371,15 +371,15 @@ class Stage(Declared):
     image_size: Count | None = option("side of the image in pixels; null is the run's, or that of model", None)
     text_length: Annotated[int, count_from(3)] | None = option("tokens of text", None)
     mask_ratio: Share | None = option("share of image patches dropped", None)
-    mask_shape: MaskShape | None = option("which patches are kept", None)
+    mask_shape: MaskShapeName | None = option("which patches are kept", None)
     text_mask_ratio: Share | None = option("share of text tokens dropped", None)
-    text_mask: TextMask | None = option("which tokens are dropped", None)
+    text_mask: TextMaskName | None = option("which tokens are dropped", None)
     crop: Fraction | None = option("smallest share of the area that a random crop keeps", None)
     flip: Flag | None = option("whether images are mirrored at random", None)
     batch_size: Batch | None = option("pairs per step", None)
     lr: Positive | None = option("peak learning rate", None)
     warmup: Whole | None = option("samples of linear warm-up, of the first stage or one with restart", None)
-    schedule: Course | None = option("course of the learning rate, of the first stage or one with restart", None)
+    schedule: CourseName | None = option("course of the learning rate, of the first stage or one with restart", None)
 
     @property
     def changes(self) -> JsonObject:
@@ -505,7 +505,7 @@ class Settings(Declared):
         "length of the schedule, in samples seen; or in training FLOPs, such as 1e15 FLOPs; 0 scores init as it is"
     )
     mask_ratio: Share = option("share of image patches dropped in training; none are at evaluation", 0.0)
-    mask_shape: MaskShape = option(
+    mask_shape: MaskShapeName = option(
         "which patches are kept; gaussian: the middle more often; resize: all of a smaller image",
         "random",
         needs="mask_ratio",
@@ -513,7 +513,7 @@ class Settings(Declared):
     text_mask_ratio: Share = option(
         "share of text tokens dropped in training; none are at evaluation", 0.0, needs="samples"
     )
-    text_mask: TextMask = option(
+    text_mask: TextMaskName = option(
         "which tokens are dropped: padding first, any, or all but a block", "prioritised", needs="text_mask_ratio"
     )
     reconstruction: Reconstruction | None = option(
@@ -529,7 +529,7 @@ class Settings(Declared):
         rule="min(51200000, samples // 10)",
         needs="samples",
     )
-    schedule: Course = option(
+    schedule: CourseName = option(
         "course of the learning rate after warm-up: half a cosine, or constant", "cosine", needs="samples"
     )
     cooldown: SamplesOfRun = option(

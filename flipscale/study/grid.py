@@ -353,9 +353,9 @@ def _wrong_part(part: _Part, values: Values) -> Iterator[_Problem]:
 
 def _wrong_part_shape(part: _Part, values: Values, shape: Architecture) -> Iterator[_Problem]:
     """A stage at another image size, with other patches, or on longer texts."""
-    own, model = part.of, values["model"]
-    if own.model is not None and (difference := tower_difference(own.model, model)):
-        what = f"{part.named('model')} {own.model} has other towers than {model}: {difference}"
+    model = values["model"]
+    if part.of.model is not None and (difference := tower_difference(part.of.model, model)):
+        what = f"{part.named('model')} {part.of.model} has other towers than {model}: {difference}"
         yield _Problem(part.at("model"), what, _right_model(part, model))
     try:
         part.shape(values)
@@ -363,8 +363,8 @@ def _wrong_part_shape(part: _Part, values: Values, shape: Architecture) -> Itera
         what, _, remedy = str(error).partition("; ")
         yield _Problem(part.at("image_size"), f"{part.setting}: {what}", remedy)
     context = shape.text.context_length
-    if (own.text_length or 0) > context:
-        what = f"{part.named('text_length')} {own.text_length} is more than {model} reads"
+    if (part.of.text_length or 0) > context:
+        what = f"{part.named('text_length')} {part.of.text_length} is more than {model} reads"
         yield _Problem(part.at("text_length"), what, f"write {context} or less")
 
 
@@ -439,8 +439,8 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
     masks = [("mask_ratio", values["mask_ratio"], values["mask_shape"], shape.image.side)]
     for part in _parts(values):
         with contextlib.suppress(FlipscaleError):  # _wrong_part_shape says it.
-            own = part.of.changes if isinstance(part.of, Stage) else {"mask_ratio": part.of.mask_ratio}
-            given = {**values, **own}
+            changed = part.of.changes if isinstance(part.of, Stage) else {"mask_ratio": part.of.mask_ratio}
+            given = {**values, **changed}
             masks.append((part.setting, given["mask_ratio"], given["mask_shape"], part.shape(values).image.side))
     for name, ratio, mask_shape, side in masks:
         if not ratio or mask_shape != "resize":

@@ -57,11 +57,11 @@ def kept_step(run: RunFolder) -> int:
     end where its schedule goes on. 0: none."""
     asked = run.asked()
     assert asked is not None
-    whole, own, part = asked.settled, stage(asked.settled), course_of(asked.settled)
-    is_open = own.schedule == "constant" and not own.cooldown and own.fine_tuning is None
+    whole, staged, part = asked.settled, stage(asked.settled), course_of(asked.settled)
+    is_open = staged.schedule == "constant" and not staged.cooldown and staged.fine_tuning is None
     if part.end is not None:
-        is_open |= part.before + own.samples < part.end
-    return trunk_steps(whole) or (steps_of(own) if is_open else 0)
+        is_open |= part.before + staged.samples < part.end
+    return trunk_steps(whole) or (steps_of(staged) if is_open else 0)
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:

@@ -315,15 +315,15 @@ class Training:
         """
 
         def take(state: dict[str, Any]) -> None:
-            weights, own = state["model"], self.optimizer.state_dict()
+            weights, here = state["model"], self.optimizer.state_dict()
             moments = {name: state["optimizer"]["state"][number] for number, name in enumerate(state["parameters"])}
             tables = ("token_embedding.weight", "model.positional_embedding", "text.positional_embedding")
             new = () if parent.settings.text_length == self.settings.text_length else tables
             for number, name in enumerate(self._parameters):
                 is_alike = name in moments and weights[name].shape == self.objective.get_parameter(name).shape
                 if is_alike and not name.endswith(new):
-                    own["state"][number] = moments[name]
-            self.optimizer.load_state_dict(own)
+                    here["state"][number] = moments[name]
+            self.optimizer.load_state_dict(here)
             self.scaler.load_state_dict(state["scaler"])
             decoder = {name: value for name, value in weights.items() if not name.startswith("model.")}
             if decoder.keys() <= self.objective.state_dict().keys():
