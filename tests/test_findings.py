@@ -15,7 +15,7 @@ from flipscale.collecting import read_results
 from flipscale.comparing import compare_study, warnings
 from flipscale.planning import plan
 from flipscale.study import read_study
-from tests.findings import NOT_YET, ROOT, Question, Reading, Verdict, details, index, questions, readings
+from tests.findings import NOT_YET, ROOT, Question, Reading, Verdict, crossing, details, index, questions, readings
 from tests.studies import committed
 
 INF = float("inf")
@@ -153,6 +153,26 @@ def test_without_results_nothing_is_run_and_the_21_rows_stay(tmp_path):
     root = repository(tmp_path)
     assert {one.verdict for one in questions(root)} == {"not run"}
     assert details(root).count(f"{NOT_YET}.") >= 21
+
+
+def test_the_repeats_where_a_mask_starts_to_pay_are_where_the_difference_changes_its_sign():
+    gaps = {1000: [-2.0, -3.0], 2000: [-1.0, -1.0], 4000: [1.0, 3.0], 8000: [2.0, 4.0]}
+    rows = [
+        {
+            "seed": seed,
+            "data_size": size,
+            "samples": 8000,
+            "mask_ratio": mask,
+            "held_out_loss": 5 + mask * 2 * gap[seed],
+        }
+        for size, gap in gaps.items()
+        for seed in (0, 1)
+        for mask in (0.0, 0.5)
+    ]
+    found, low, high = crossing(pd.DataFrame(rows), 0.5)
+    # One seed crosses half way between 4 and 2 repeats, one a quarter of the way.
+    assert found == pytest.approx(2 ** (2 - 0.375))
+    assert (low, high) == pytest.approx((2 ** (1.625 - 12.7062 * 0.125), 2 ** (1.625 + 12.7062 * 0.125)), rel=1e-4)
 
 
 # Which claims are meant
