@@ -1,15 +1,20 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from flipscale.cost import trunk_steps
 from flipscale.devices import Price
+from flipscale.errors import DamagedFile
 from flipscale.guard import check_folder
-from flipscale.planning import Plan
+from flipscale.identity import RECIPE
+from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
 from flipscale.planning import plan as plan_study
-from flipscale.run import all_timings, read_timings
+from flipscale.run import TRUNK_FILE, RunFolder, all_timings, read_timings
+from flipscale.settings import Resources, Settings
 from flipscale.study import Study, read_study
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
@@ -34,7 +39,8 @@ class OpenStudy:
     def plan(self) -> Plan:
         """Every run of the study with its cost: by what a probe has timed at its site, or else where one ran last."""
         timings = read_timings(self.workspace.timings).at(self.site)
-        return replace(plan_study(self.study, timings), price=self.price)
+        trunks = kept_trunks(self.workspace) if any(map(trunk_steps, self.study.cells)) else NO_TRUNKS
+        return replace(plan_study(self.study, timings, trunks), price=self.price)
 
     @cached_property
     def finished_plan(self) -> Plan:
@@ -64,6 +70,21 @@ class OpenStudy:
         if self.workspace.results == usual_results():
             return str(self.file)
         return f"{self.file} --results {self.workspace.results}"
+
+
+def kept_trunks(workspace: Workspace) -> KeptTrunks:
+    """The trunks that finished runs have kept. A damaged folder has none, which `status` of its study says."""
+    runs: dict[str, tuple[Settings, Resources]] = {}
+    begun: dict[str, str | None] = {}
+    for path in workspace.runs.iterdir() if workspace.runs.is_dir() else ():
+        folder = RunFolder(path)
+        with contextlib.suppress(DamagedFile, OSError):
+            if (asked := folder.asked()) is None:
+                continue
+            begun[folder.id] = asked.trunk.run if asked.trunk else None
+            if folder.is_finished() and (path / TRUNK_FILE).is_file() and asked.recipe in (None, RECIPE):
+                runs[folder.id] = asked.settled, asked.resources
+    return KeptTrunks(runs, begun)
 
 
 def open_study(
