@@ -45,7 +45,9 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
         (run.path / name).unlink(missing_ok=True)
     part, parent = course(run), parent_of(run)
     stage = {"settings": plain(settings), "before": part.before, "end": part.end or settings.samples}
-    environment = {"FLIPSCALE_STAGE": json.dumps(stage), "FLIPSCALE_PARENT": parent and str(parent.path.resolve())}
+    environment = {"FLIPSCALE_STAGE": json.dumps(stage)}
+    if parent is not None:
+        environment["FLIPSCALE_PARENT"] = str(parent.path.resolve())
     ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop, say)
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
