@@ -126,11 +126,11 @@ def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:
         lost=_sum(once, "lost"),
         untimed=sum(entry.untimed for entry in once),
         ratio=_sum(finished, "training") / foreseen if foreseen else None,
-        samples=sum(entry.samples for entry in once),
-        flops=sum(entry.flops for entry in once),
-        planned_samples=sum(entry.planned_samples for entry in once),
-        planned_flops=sum(entry.planned_flops for entry in once),
+        **{name: sum(getattr(entry, name) for entry in once) for name in _SUMMED},
     )
+
+
+_SUMMED = ("samples", "flops", "planned_samples", "planned_flops")
 
 
 def _sum(entries: Iterable[LedgerEntry], name: str) -> float:
