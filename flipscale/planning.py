@@ -1,13 +1,14 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
-from flipscale.cell import Cell, arm_words, run_words, write_cell
+from flipscale.cell import Cell, arm_words, run_words, setting_words, write_cell
 from flipscale.cost import (
     Cost,
     cost,
@@ -36,7 +37,7 @@ from flipscale.identity import (
     trains,
 )
 from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
-from flipscale.study import SETTINGS, Axis, Study, cells
+from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.settings import images_scored
@@ -140,16 +141,35 @@ class Total:
 
 
 @dataclass(frozen=True)
+class SweptRun:
+    """A run that tries a value of a setting for an arm."""
+
+    run: Run
+    arm: Arm
+    value: float
+    """As the study names it: of the setting, or a factor of the study's own rule."""
+    setting: float
+    """The setting itself."""
+    words: str
+    """The arm in words; '' for the only one."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """The runs of a study, parents before children, and what they cost together."""
 
     study: str
     runs: tuple[Run, ...]
+    """Those whose settings are known: while a sweep has still to choose one, the sweep's."""
     budget: Budget
     baseline: Values = field(default_factory=dict)
     """The settings that make a run the baseline, with their values, as the study names them."""
     price: Price | None = None
     """The price of time at the site where it will run, if the site has one."""
+    swept: tuple[SweptRun, ...] = ()
+    """Those of the runs that choose a setting for the others; no cell asks for them."""
+    following: tuple[Run, ...] = ()
+    """The runs that follow once the sweep has chosen, with one of its values in place of that."""
 
     @property
     def cells(self) -> tuple[Run, ...]:
@@ -168,12 +188,13 @@ class Plan:
 
     @cached_property
     def total(self) -> Total:
-        """The cost of all runs."""
-        hours = total_hours(run.cost.hours for run in self.runs)
+        """The cost of all runs, those that follow a sweep included."""
+        runs = (*self.runs, *self.following)
+        hours = total_hours(run.cost.hours for run in runs)
         return Total(
-            runs=len(self.runs),
-            samples=sum(run.cost.samples_seen for run in self.runs),
-            train_flops=sum(run.cost.train_flops for run in self.runs),
+            runs=len(runs),
+            samples=sum(run.cost.samples_seen for run in runs),
+            train_flops=sum(run.cost.train_flops for run in runs),
             gpu_hours=hours.about,
             gpu_hours_low=hours.low,
             gpu_hours_high=hours.high,
@@ -182,12 +203,13 @@ class Plan:
     @property
     def sharing(self) -> str:
         """The lengths that share a trunk, in words: '1 trunk, 4 branches: 37 % saved'; '' where none do."""
-        shared = {run.id: run.trunk for run in self.runs if run.trunk}
+        runs = (*self.runs, *self.following)
+        shared = {run.id: run.trunk for run in runs if run.trunk}
         branches = shared.keys() | {trunk.run for trunk in shared.values()}
         if not shared:
             return ""
-        saved = sum(run.whole_cost.train_flops - run.cost.train_flops for run in self.runs)
-        warmups = sorted({run.settings.warmup for run in self.runs if run.id in branches})
+        saved = sum(run.whole_cost.train_flops - run.cost.train_flops for run in runs)
+        warmups = sorted({run.settings.warmup for run in runs if run.id in branches})
         return (
             f"{count(len(branches) - len(shared), 'trunk')}, {len(branches):,} branches: "
             f"{percent(saved / (self.total.train_flops + saved), 2)} saved; all lengths of a trunk warm up over "
@@ -204,7 +226,7 @@ class Plan:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
         slow = [*self._in_fp32(), *self._limited_by_reading()]
-        return [*of_budget, *too_large(self.runs), *self._resized(), *slow, *self._without_scores()]
+        return [*of_budget, *too_large((*self.runs, *self.following)), *self._resized(), *slow, *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -280,7 +302,7 @@ class Plan:
         ]
 
     def _without_scores(self) -> list[str]:
-        cells = self.cells
+        cells = self.cells or self.following
         unscored = [run for run in cells if not is_evaluated(run.settings)]
         if not unscored:
             return []
@@ -303,6 +325,7 @@ class Plan:
             "study": self.study,
             "baseline": plain(self.baseline),
             "runs": runs if lazily else list(runs),
+            **({"following": len(self.following)} if self.following else {}),
             "total": total,
         }
 
@@ -337,7 +360,7 @@ def check_memory(runs: Iterable[Run]) -> None:
 
 
 def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
-    """Every run of a study, once each, in the order of its axes.
+    """Every run of a study, once each, in the order of its axes; those of its sweep come first.
 
     measured: what probes have timed at one place (`Timings.at`). A run whose shape was timed gets its hours from that;
     the hours of the others are predicted.
@@ -353,9 +376,9 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     arm = [name for name in study.baseline if _differs(study, name)]
     has_seeds = _differs(study, "seed")
 
-    def words(settings: Settings) -> str:
+    def words(settings: Settings, but: Collection[str] = ()) -> str:
         values, baseline = ({name: _column(given[name]) for name in arm} for given in (vars(settings), study.baseline))
-        cell = [(axis, show_setting(getattr(settings, axis))) for axis in varied]
+        cell = [(axis, show_setting(getattr(settings, axis))) for axis in varied if axis not in but]
         parts = [arm_words(values, baseline, study.labels) if arm else "", run_words(tuple(cell), study.labels)]
         return ", ".join(filter(None, parts))
 
@@ -383,11 +406,12 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
         return ", ".join(filter(None, (name, f"seed {settings.seed}" if has_seeds else ""))), costs, timed
 
     runs: dict[str, Run] = {}
-    for cell in study.cells:
+    swept = list(swept_cells(study))
+    for cell in (*(each.settings for each in swept), *study.cells):
         for settings in lineage(cell):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
             words_of_run, costs, timed = name_and_price(settings)
-            if own_id not in names:
+            if own_id not in names and settings is not cell:
                 words_of_run += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
             run = Run(
                 id=own_id,
@@ -400,8 +424,28 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
                 name=words_of_run or study.name,
             )
             runs.setdefault(own_id, run)
-    kept = _keeping_weights(study.keep_weights, tuple(runs.values()))
-    return Plan(study.name, _on_trunks(kept), study.budget, study.baseline)
+    ordered = _on_trunks(_keeping_weights(study.keep_weights, tuple(runs.values())))
+    found = Plan(study.name, ordered, study.budget, study.baseline)
+    return replace(found, **_swept(study, swept, ordered, words)) if study.sweep else found
+
+
+def _swept(
+    study: Study, swept: Sequence[SweptCell], runs: Sequence[Run], words: Callable[[Settings, Collection[str]], str]
+) -> dict[str, Any]:
+    """The parts of a plan that its sweep decides: the sweep's runs with their names, and those that follow them."""
+    assert study.sweep is not None
+    over, seeds = study.sweep.over, study.sweep.seeds
+    by_id = {run.id: run for run in runs}
+    tried = {}
+    for cell in swept:
+        run, setting = by_id[run_id(cell.settings)], getattr(cell.settings, over)
+        parts = words(cell.settings, ()), setting_words(over, setting), f"seed {cell.settings.seed}"
+        named = replace(run, name=", ".join(filter(None, parts)))
+        tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, study.sweep.at))
+    named_runs = [tried[run.id].run if run.id in tried else run for run in runs]
+    known = [run for run in named_runs if not study.awaits_choice or run.settings.seed in seeds]
+    following = tuple(run for run in runs if study.awaits_choice and run.settings.seed not in seeds)
+    return {"runs": tuple(known), "following": following, "swept": tuple(tried.values())}
 
 
 def _on_trunks(runs: tuple[Run, ...]) -> tuple[Run, ...]:

@@ -6,15 +6,18 @@ from functools import cached_property
 from pathlib import Path
 
 from flipscale.devices import Price
+from flipscale.errors import ResultsError
 from flipscale.guard import check_folder
 from flipscale.planning import Plan
 from flipscale.planning import plan as plan_study
 from flipscale.run import all_timings, read_timings
 from flipscale.study import Study, read_study
+from flipscale.sweeps import SweepOutcome
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
 from flipscale.workflow.owner import check_owner, note_owner
 from flipscale.workflow.plans import write_plan_file
+from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import StudyFiles, Workspace, usual_results
 
 
@@ -29,6 +32,8 @@ class OpenStudy:
     """The site of its runs (`Launcher.site_name`); None if unknown."""
     price: Price | None = None
     """The price of time at the site of its runs, if known."""
+    sweep: SweepOutcome | None = None
+    """What chooses a setting for its arms; the study has the choice once all of its runs have ended."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -73,11 +78,39 @@ def open_study(
 
     site: where its runs go, as `Launcher.site_name` names it. price: what time costs there, by its site file.
     """
-    opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
+    study, sweep = with_sweep(read_study(file), workspace)
+    opened = OpenStudy(Path(file), study, workspace, site, price, sweep)
     for folder in (workspace.runs, opened.files.folder):
         check_folder(folder)
     check_owner(opened.files.folder, opened.file)
     return opened
+
+
+def reopened(opened: OpenStudy) -> OpenStudy:
+    """The study with what its sweep has chosen since."""
+    return open_study(opened.file, opened.workspace, opened.site, price=opened.price)
+
+
+def sweep_words(opened: OpenStudy) -> str:
+    """Where the sweep stands, in a sentence or two; '' for a study without one."""
+    sweep, following = opened.sweep, count(len(opened.plan.following), "run")
+    if sweep is None:
+        return ""
+    if not opened.study.awaits_choice:
+        return sweep.words
+    over, runs = sweep.sweep.over, count(len(opened.plan.swept), "run")
+    if sweep.due:
+        added = sum(map(len, opened.study.further.values()))
+        more = f", {count(added, 'value')} added at an edge" if added else ""
+        ended = f"{len(opened.plan.swept) - sweep.due} of {runs} of the sweep have ended{more}"
+        return f"{ended}; {following} follow with the {over} that it chooses."
+    return f"The sweep chose no {over}, so {following} do not start. {'. '.join(sweep.refusals)}."
+
+
+def check_choice(opened: OpenStudy) -> None:
+    """Raise ResultsError where the sweep has not chosen yet, so that no run of the study itself can have finished."""
+    if opened.study.awaits_choice:
+        raise ResultsError(sweep_words(opened))
 
 
 def write_plan(opened: OpenStudy) -> None:
@@ -100,6 +133,8 @@ def cost_in_words(plan: Plan) -> str:
     """The cost of a plan, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
+    if plan.following:
+        runs += f" ({len(plan.following)} of them after the sweep)"
     money = f", {plan.money}" if plan.money else ""
     unit, factor = hours_or_seconds(total.gpu_hours)
     time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"
