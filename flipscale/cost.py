@@ -236,6 +236,11 @@ def trunk_steps(settings: Settings) -> int:
     return max(0, steps_of(settings) - math.ceil(settings.cooldown / settings.batch_size))
 
 
+def of_any_length(settings: Settings) -> Settings:
+    """The settings without those in which runs of one trunk may differ."""
+    return replace(settings, samples=1, cooldown=0, cooldown_shape="linear")
+
+
 def scored_steps(settings: Settings) -> set[int]:
     """The steps after which a run is evaluated: at the fractions of its schedule that it asks for, and at the end."""
     steps = steps_of(settings)

@@ -128,6 +128,7 @@ def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
         warmup=fine_tuning.samples // 10 if fine_tuning.warmup is None else fine_tuning.warmup,
         schedule="cosine",
         cooldown=0,
+        cooldown_shape="linear",
         weight_decay=fine_tuning.weight_decay,
         beta1=fine_tuning.beta1,
         beta2=fine_tuning.beta2,

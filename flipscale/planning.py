@@ -14,6 +14,7 @@ from flipscale.cost import (
     cost,
     is_limited_by_reading,
     is_on_accelerator,
+    of_any_length,
     rate_of,
     scored_steps,
     scoring_hours,
@@ -456,8 +457,8 @@ def _on_trunks(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     alike: dict[str, list[Run]] = {}
     for run in runs:
         if trunk_steps(run.settings):
-            of_length = {"samples": 0, "cooldown": 0}
-            key = repr([identity(run.settings) | of_length, replace(run.settings.evaluation, at=[])])
+            shared = of_any_length(run.settings)
+            key = repr([identity(shared), replace(shared.evaluation, at=[])])
             alike.setdefault(key, []).append(run)
     trunks: dict[str, Trunk] = {}
     for group in alike.values():

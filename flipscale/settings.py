@@ -29,6 +29,7 @@ from flipscale.kinds import (
     NotNegative,
     OneOf,
     Positive,
+    SamplesOfRun,
     Schedule,
     Share,
     Some,
@@ -481,7 +482,17 @@ class Settings(Declared):
     schedule: Literal["cosine", "constant"] = option(
         "course of the learning rate after warm-up: half a cosine, or constant", "cosine", needs="samples"
     )
-    cooldown: Whole = option("samples at the end of a constant schedule over which lr falls to 0", 0, needs="schedule")
+    cooldown: SamplesOfRun = option(
+        "samples at the end of a constant schedule over which lr falls to 0; or a share of the run's samples, such as "
+        "20 %",
+        0,
+        needs="schedule",
+    )
+    cooldown_shape: Literal["linear", "1-sqrt", "cosine"] = option(
+        "how lr falls there: in a straight line, as 1 - sqrt(x), which falls faster at first, or as half a cosine",
+        "linear",
+        needs="cooldown",
+    )
     weight_decay: NotNegative = option(
         "AdamW's weight decay, on weights that are not biases, norms, positions or temperature", 0.2, needs="samples"
     )

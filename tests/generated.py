@@ -322,10 +322,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#memory": full_scale_memory,
-    "docs/findings.md#counts": findings.counts,
-    "docs/findings.md#findings": findings.findings,
-    "docs/findings.md#caveats": findings.caveats,
-    "docs/findings.md#numbers": findings.numbers,
+    "docs/findings.md#trade": findings.trade,
+    "docs/findings.md#questions": findings.index,
+    "docs/findings-details.md#details": findings.details,
+    "docs/findings-details.md#caveats": findings.caveats,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

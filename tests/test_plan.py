@@ -125,6 +125,7 @@ SAME = [
     ("warmup", "1600"),
     ("schedule", "cosine"),
     ("cooldown", "1k"),
+    ("cooldown_shape", "cosine"),
     ("weight_decay", "0.2"),
     ("beta1", "0.9"),
     ("beta2", "0.95"),
@@ -164,6 +165,7 @@ OTHER = [
     ("warmup", "0"),
     ("schedule", "constant"),
     ("cooldown", "1k"),
+    ("cooldown_shape", "1-sqrt"),
     ("weight_decay", "0.1"),
     ("beta1", "0.8"),
     ("beta2", "0.999"),
@@ -183,6 +185,7 @@ NEEDS = {
     "reconstruction": {"mask_ratio": "0.5"},
     "text_mask": {"text_mask_ratio": "0.5"},
     "cooldown": {"schedule": "constant"},
+    "cooldown_shape": {"schedule": "constant", "cooldown": "1k"},
 }
 """What must be set for a setting to have an effect. Without it the run is the same, as SAME says of some of them."""
 
@@ -207,7 +210,7 @@ def test_setting_that_changes_the_result_makes_another_run(run_of, name: str, va
 
 OF_TRAINING = [
     *("data", "data_size", "crop", "flip", "text_mask_ratio", "text_mask", "batch_size", "lr", "warmup", "schedule"),
-    *("cooldown", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
+    *("cooldown", "cooldown_shape", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
 ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.errors import StudyError
 from flipscale.launch.order import in_turn
 from flipscale.planning import Plan, plan
 from flipscale.run import RunFolder, RunRequest
@@ -90,6 +91,53 @@ def test_a_length_that_is_scored_elsewhere_on_the_trunk_goes_on_from_a_shorter_p
     scored = {"couple:": "evaluation: {at: [0.3]}\ncouple:"}
     # 9,600 of 32k samples lie on the trunk of 16k, which was scored at 4,800.
     assert [bool(run.trunk) for run in planned(tmp_path, **scored).runs] == [False, False, True, True]
+
+
+def test_shapes_and_shares_of_the_cooldown_are_branches_of_one_trunk(tmp_path):
+    axes = "axes: {cooldown: [20 %, 0.4k], cooldown_shape: [linear, 1-sqrt, cosine], samples: [16k, 32k]}"
+    found = planned(tmp_path, **{f"axes: {{samples: {DOUBLED}}}\ncouple: {{cooldown: samples // 5}}": axes})
+    assert sorted({(run.settings.samples, run.settings.cooldown) for run in found.runs}) == [
+        (16_000, 400),
+        (16_000, 3200),
+        (32_000, 400),
+        (32_000, 6400),
+    ]
+    assert found.sharing.startswith("1 trunk, 12 branches: ")
+    # The first run trains 12.8k samples at a constant rate, and no other does these again.
+    assert sum(run.trunk is None for run in found.runs) == 1
+
+
+def test_a_cooldown_given_as_a_share_is_the_run_that_the_count_gives(tmp_path):
+    of_count = planned(tmp_path)
+    of_share = planned(
+        tmp_path, schedule="schedule: constant, cooldown: 20 %", **{"couple: {cooldown: samples // 5}\n": ""}
+    )
+    assert [run.id for run in of_share.runs] == [run.id for run in of_count.runs]
+    assert [run.settings.cooldown for run in of_share.runs] == [3200, 6400, 12_800, 25_600]
+
+
+@pytest.mark.parametrize(
+    ("base", "couple", "complaint"),
+    [
+        ("cooldown: 0.2", "", "0.2 is no count; write 20 % for a share of the run's samples"),
+        ("cooldown: 120 %", "", "'120 %' is not a count"),
+        (
+            "cooldown: 20 %",
+            "couple: {samples: batch_size * 100}",
+            "cooldown 20 % depend on samples, which follows from",
+        ),
+        ("cooldown: 95 %", "", "warmup and cooldown, 1600 + 15200, are longer than the schedule of 16000 samples"),
+        ("lr: 1", "baseline: {cooldown: 20 %}", "20 % are a different number of samples in each cell"),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused(tmp_path, base, couple, complaint):
+    samples = "" if "samples:" in couple else ", samples: 16k"
+    (tmp_path / "study.yaml").write_text(
+        f"schema: 1\nbase: {{model: ViT-w16d1-4, batch_size: 32, schedule: constant, {base}{samples}}}\n{couple}\n"
+    )
+    with pytest.raises(StudyError) as error:
+        read_study(tmp_path / "study.yaml")
+    assert complaint in str(error.value)
 
 
 def test_run_json_says_from_which_run_it_goes_on(tmp_path):

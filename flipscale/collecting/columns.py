@@ -28,6 +28,8 @@ class Column(NamedTuple):
     kind: ColumnKind
     unit: str
     meaning: str
+    default: str = ""
+    """What a table without the column has in it, as text: one that has nothing else in it is written without."""
 
 
 COLUMNS: dict[str, Column] = {
@@ -63,6 +65,7 @@ COLUMNS: dict[str, Column] = {
     "warmup": Column("int", "samples", "linear warm-up"),
     "schedule": Column("str", "", "course of the learning rate: cosine or constant"),
     "cooldown": Column("int", "samples", "fall of a constant learning rate at the end"),
+    "cooldown_shape": Column("str", "", "how it falls there: linear, 1-sqrt or cosine; no column: linear", "linear"),
     "weight_decay": Column("float", "", "AdamW weight decay"),
     "beta1": Column("float", "", "AdamW decay of the mean gradient"),
     "beta2": Column("float", "", "AdamW decay of the mean squared gradient"),

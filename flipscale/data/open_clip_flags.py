@@ -248,6 +248,8 @@ def refuse(settings: Settings, resources: Resources, device: str) -> None:
         "and evaluation": settings.mask_ratio and settings.mask_shape == "resize",
         "write reconstruction: null, as it has no decoder": settings.reconstruction is not None,
         "write flip: false, as it mirrors no images": settings.flip,
+        "write cooldown_shape: linear, as its cooldown has no other": settings.cooldown
+        and settings.cooldown_shape != "linear",
         "write evaluation: {at: [1.0]}, as it is scored at its end only": set(settings.evaluation.at) - {1.0},
         "write precision: bf16 or fp32, as fp16 needs a GPU": settings.precision == "fp16" and device == "cpu",
         "write resources: {processes: 1}, as it cannot train with several on a CPU (its DistributedDataParallel is "

@@ -31,6 +31,7 @@ from flipscale.kinds import (
     Faults,
     JsonSchema,
     Number,
+    PartOfRun,
     Path_,
     Some,
     Text,
@@ -230,7 +231,7 @@ def _combinations(side: _Choices) -> Iterator[Values]:
 
 def _word(value: object) -> str:
     """A value as it names one claim of several: no two values are written alike."""
-    found = str(value) if isinstance(value, Compute) else plain(value)
+    found = str(value) if isinstance(value, Compute | PartOfRun) else plain(value)
     if not isinstance(found, Mapping):
         return short(found)
     return f"({', '.join(f'{name}={_word(item)}' for name, item in found.items() if item is not None)})"
@@ -313,10 +314,7 @@ class _StudyCells:
 
 
 def _has(cell: Settings, wanted: Values) -> bool:
-    return all(
-        getattr(cell, name) == (samples_for(value, vars(cell)) if isinstance(value, Compute) else value)
-        for name, value in wanted.items()
-    )
+    return all(getattr(cell, name) == samples_for(value, vars(cell)) for name, value in wanted.items())
 
 
 def _words(values: Values) -> str:

@@ -14,9 +14,9 @@ from flipscale.architecture import (
     resized_side,
     tower_difference,
 )
-from flipscale.cost import PRICED, trunk_steps
+from flipscale.cost import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, counts, is_broken, show
+from flipscale.kinds import Compute, PartOfRun, counts, is_broken, show
 from flipscale.settings import NODE_GPUS, FlipscaleTrainer, OpenClipTrainer, Settings, WebDataset
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
@@ -116,27 +116,29 @@ class _Grid:
             self.complaints.add(place, what)
 
     def _afford(self, values: Unsettled, chosen: Values) -> bool:
-        """Fill in the samples that a schedule given in FLOPs pays for. Returns whether that worked.
+        """Fill in the samples that a schedule given in FLOPs pays for, and those of a cooldown given as a share.
+        Returns whether that worked.
 
         It comes before all else, as couplings and conditions depend on samples.
         """
-        budget = values["samples"]
-        if not isinstance(budget, Compute):
-            return True
-        unknown = [name for name in PRICED if name in self._coupled and name not in chosen]
-        if unknown:
-            what = (
-                f"samples {budget} depend on {unknown[0]}, which follows from others; give {unknown[0]} in base or axes"
-            )
-        else:
-            try:
-                values["samples"], what = _read("samples", samples_for(budget, values))
-            except FlipscaleError as error:
-                what = str(error)
-            what = f"samples {budget}{_at(chosen)}: {what}" if what else ""
-        if what:
-            self._complain_once("samples", _place(self.study, "samples"), what)
-        return not what
+        for name, needed in (("samples", PRICED), ("cooldown", ("samples",))):
+            amount = values[name]
+            if not isinstance(amount, Compute | PartOfRun):
+                continue
+            unknown = [other for other in needed if other in self._coupled and other not in chosen]
+            if unknown:
+                which = unknown[0]
+                what = f"{name} {amount} depend on {which}, which follows from others; give {which} in base or axes"
+            else:
+                try:
+                    values[name], what = _read(name, samples_for(amount, values))
+                except FlipscaleError as error:
+                    what = str(error)
+                what = f"{name} {amount}{_at(chosen)}: {what}" if what else ""
+            if what:
+                self._complain_once(name, _place(self.study, name), what)
+                return False
+        return True
 
     def _meets(self, values: Values, conditions: list[Condition], chosen: Values) -> bool:
         for condition in conditions:
@@ -193,7 +195,7 @@ def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
 
     def trunk(cell: Settings) -> str:
         first = replace(cell, tuning=None, fine_tuning=None)
-        return repr(replace(first, samples=1, cooldown=0, warmup=0, seed=0)) if trunk_steps(first) else ""
+        return repr(replace(of_any_length(first), warmup=0, seed=0)) if trunk_steps(first) else ""
 
     trunks = [trunk(cell) for cell in cells]
     least: dict[str, int] = {}
@@ -209,7 +211,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
     what = "".join(problems[:1])
     if what and counts(SETTINGS[name].type) and is_broken(value):
         what += ", or use round, floor or ceil"
-    if isinstance(read, Compute):
+    if isinstance(read, Compute | PartOfRun):
         what = f"{read} can only be written in base or axes; an expression has to give samples"
     return read, what
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
-from flipscale.kinds import INVALID, Compute, Path_, counts, show
+from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, counts, show
 from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
 from flipscale.settings import CommandSet, CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
@@ -496,7 +496,8 @@ class _Checker:
                     wanted[name] = read
             text = " and ".join(f"{name} == {plain(value)!r}" for name, value in wanted.items())
             of_flops = PRICED if any(isinstance(value, Compute) for value in wanted.values()) else ()
-            return Expression(text, frozenset({*wanted, *of_flops}), _all_equal(wanted))
+            of_run = ["samples"] if any(isinstance(value, PartOfRun) for value in wanted.values()) else ()
+            return Expression(text, frozenset({*wanted, *of_flops, *of_run}), _all_equal(wanted))
         try:
             expression = read_expression(condition, SETTINGS, CONDITION)
         except ExpressionError as error:
@@ -514,12 +515,13 @@ class _Checker:
         if "evaluation" in baseline:
             what = "'evaluation' has no column in the results, so it cannot mark the baseline; name another setting"
             self.complain(("baseline", "evaluation"), what)
-        if isinstance(baseline.get("samples"), Compute):
-            what = (
-                f"{baseline['samples']} are a different number of samples in each cell; name a setting that marks "
-                "the runs to compare with"
-            )
-            self.complain(("baseline", "samples"), what)
+        for name, value in baseline.items():
+            if isinstance(value, Compute | PartOfRun):
+                what = (
+                    f"{value} are a different number of samples in each cell; name a setting that marks the runs to "
+                    "compare with"
+                )
+                self.complain(("baseline", name), what)
         return baseline
 
     def _checked_baseline(self, study: Study, found: Sequence[Settings]) -> Study:
@@ -548,9 +550,6 @@ def _varied_in_all(grids: Grids) -> set[str]:
 
 def _all_equal(wanted: Values) -> Callable[[Values], bool]:
     def equal(settings: Values) -> bool:
-        return all(
-            settings[name] == (samples_for(value, settings) if isinstance(value, Compute) else value)
-            for name, value in wanted.items()
-        )
+        return all(settings[name] == samples_for(value, settings) for name, value in wanted.items())
 
     return equal

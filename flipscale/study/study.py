@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from flipscale.cost import flops_per_sample
-from flipscale.kinds import Compute
+from flipscale.kinds import Compute, PartOfRun
 from flipscale.settings import Budget, Resources, Settings
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
@@ -16,10 +16,14 @@ Values = Mapping[str, Any]
 """Settings by name: some of them, or not settled yet."""
 
 
-def samples_for(budget: Compute, settings: Values) -> int:
-    """The samples that these FLOPs pay for with these settings, one at least. Raises FlipscaleError where these have no
-    cost."""
-    return max(1, round(budget.flops / flops_per_sample(SimpleNamespace(**settings))))
+def samples_for(value: Any, settings: Values) -> Any:
+    """The samples that FLOPs pay for with these settings, one at least, or that are a share of theirs; any other value
+    as it is. Raises FlipscaleError where the settings have no cost."""
+    if isinstance(value, PartOfRun):
+        return round(value.share * settings["samples"])
+    if isinstance(value, Compute):
+        return max(1, round(value.flops / flops_per_sample(SimpleNamespace(**settings))))
+    return value
 
 
 @dataclass(frozen=True)
