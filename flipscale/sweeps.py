@@ -22,7 +22,7 @@ ERRORS = 2.0
 LEARNED = 1e-3
 """The least part of the way from guessing to a perfect score that counts as learned, whatever the noise."""
 
-FEW_ARMS = 8
+NAMED_ARMS = 8
 """Up to this many arms a sentence names each with its value."""
 
 
@@ -207,7 +207,7 @@ class SweepOutcome:
         over, by = self.sweep.over, score_label(self.sweep.by).removesuffix(" (lower is better)")
         unit = "" if self.sweep.rule is None else " times the study's rule"
         values = {arm.words: f"{value:.3g}" for arm in self.arms if (value := arm.chosen) is not None}
-        if len(values) > FEW_ARMS:
+        if len(values) > NAMED_ARMS:
             numbers = sorted(map(float, values.values()))
             named = f"{numbers[0]:g} to {numbers[-1]:g}{unit} for {count(len(values), 'arm')}"
         else:

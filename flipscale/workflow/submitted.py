@@ -22,7 +22,9 @@ from flipscale.workflow.tuned import write_sweep
 if TYPE_CHECKING:
     from flipscale.data.check import Checked
 
+
 Follower = Callable[[launch.StudyProgress], None]
+"""What gets each look at a study while its runs are followed."""
 
 
 def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> "Checked":
