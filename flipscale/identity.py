@@ -10,6 +10,7 @@ from typing import Any
 
 from flipscale.architecture import own_image_size
 from flipscale.kinds import Declared, options_of
+from flipscale.scores import AVERAGED
 from flipscale.settings import (
     CommandSet,
     DataSet,
@@ -129,6 +130,7 @@ def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
         schedule="cosine",
         cooldown=0,
         cooldown_shape="linear",
+        average=0.0,
         weight_decay=fine_tuning.weight_decay,
         beta1=fine_tuning.beta1,
         beta2=fine_tuning.beta2,
@@ -328,7 +330,8 @@ def scored(settings: Settings) -> Settings:
 
 def measures(settings: Settings) -> dict[str, JsonObject]:
     """What the evaluation of a run measures, as JSON without places: '' is its own data's held-out part, 'v2' a set,
-    'v2.masked' that set under masks. A score belongs to a run, one of these and the content of the set's data.
+    'v2.masked' that set under masks, 'v2.averaged' that set by the mean of the last weights. A score belongs to a run,
+    one of these and the content of the set's data.
 
     A head's score is part of its training, and a training command scores as it likes: both have none.
     """
@@ -348,6 +351,8 @@ def measures(settings: Settings) -> dict[str, JsonObject]:
         found[name] = _canonical(what | common)
         for shown in inferences(settings):
             found[measure_of(name, shown)] = _canonical(what | common | {"inference": shown})
+        if settings.average:
+            found[measure_of(name, AVERAGED)] = _canonical(what | common | {"inference": AVERAGED})
     return found
 
 

@@ -1,7 +1,7 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.cell import Cell, arm_words, run_words, setting_words, write_cell
 from flipscale.cost import (
     Cost,
+    averaged_steps,
     cost,
     is_limited_by_reading,
     is_on_accelerator,
@@ -18,6 +19,7 @@ from flipscale.cost import (
     rate_of,
     scored_steps,
     scoring_hours,
+    steps_of,
     training_view,
     trunk_steps,
 )
@@ -209,10 +211,13 @@ class Plan:
         branches = shared.keys() | {trunk.run for trunk in shared.values()}
         if not shared:
             return ""
+        others = len(branches - {run.id for run in runs})
+        own = len(branches) - others
+        theirs = f" ({others} of other studies)" if others else ""
         saved = sum(run.whole_cost.train_flops - run.cost.train_flops for run in runs)
         warmups = sorted({run.settings.warmup for run in runs if run.id in branches})
         return (
-            f"{count(len(branches) - len(shared), 'trunk')}, {len(branches):,} branches: "
+            f"{count(len(branches) - len(shared), 'trunk')}{theirs}, {own:,} {'branch' if own == 1 else 'branches'}: "
             f"{percent(saved / (self.total.train_flops + saved), 2)} saved; all lengths of a trunk warm up over "
             f"{' or '.join(map(show_setting, warmups))} samples"
         )
@@ -360,11 +365,28 @@ def check_memory(runs: Iterable[Run]) -> None:
         raise PlanError(" ".join([*found, "Nothing is submitted; change resources, or add --force to submit anyway."]))
 
 
-def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
+@dataclass(frozen=True)
+class KeptTrunks:
+    """The trunks that finished runs, of any study, have kept in a results folder."""
+
+    runs: Mapping[str, tuple[Settings, Resources]] = field(default_factory=dict)
+    """Those runs, by id."""
+    begun: Mapping[str, str | None] = field(default_factory=dict)
+    """By the ids of the runs that were asked for before: which run each of them goes on from."""
+
+    def is_open(self, run: str, trunk: str) -> bool:
+        """Whether a run may go on from this trunk: it was not asked for before, or to go on from there."""
+        return self.begun.get(run, trunk) == trunk
+
+
+NO_TRUNKS = KeptTrunks()
+
+
+def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TRUNKS) -> Plan:
     """Every run of a study, once each, in the order of its axes; those of its sweep come first.
 
     measured: what probes have timed at one place (`Timings.at`). A run whose shape was timed gets its hours from that;
-    the hours of the others are predicted.
+    the hours of the others are predicted. trunks: what runs of other studies have kept, from which runs go on too.
     """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
     differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "fine_tuning"} - {"seed"})
@@ -425,7 +447,7 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
                 name=words_of_run or study.name,
             )
             runs.setdefault(own_id, run)
-    ordered = _on_trunks(_keeping_weights(study.keep_weights, tuple(runs.values())))
+    ordered = _on_trunks(_keeping_weights(study.keep_weights, tuple(runs.values())), trunks)
     found = Plan(study.name, ordered, study.budget, study.baseline)
     return replace(found, **_swept(study, swept, ordered, words)) if study.sweep else found
 
@@ -449,33 +471,41 @@ def _swept(
     return {"runs": tuple(known), "following": following, "swept": tuple(tried.values())}
 
 
-def _on_trunks(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:
     """The runs, each of which goes on from the longest run of the same schedule that is constant no longer than itself.
 
     A run is scored at fractions of its own schedule. Those that lie in its trunk must be fractions of the other's too.
     """
-    alike: dict[str, list[Run]] = {}
-    for run in runs:
-        if trunk_steps(run.settings):
-            shared = of_any_length(run.settings)
-            key = repr([identity(shared), replace(shared.evaluation, at=[])])
-            alike.setdefault(key, []).append(run)
+    by_id = {run.id: run for run in runs}
+    others = [(name, *known) for name, known in found.runs.items() if name not in by_id]
+    alike: dict[str, list[tuple[str, Settings]]] = {}
+    for name, settings, resources in [*others, *((run.id, run.settings, run.resources) for run in runs)]:
+        if trunk_steps(settings):
+            shared = of_any_length(settings)
+            # Other processes and parts round sums otherwise.
+            split = resources.devices, resources.accumulate
+            key = repr([identity(shared), replace(shared.evaluation, at=[]), split])
+            alike.setdefault(key, []).append((name, settings))
     trunks: dict[str, Trunk] = {}
     for group in alike.values():
-        group.sort(key=lambda run: (trunk_steps(run.settings), run.cost.steps, run.id))
-        for number, run in enumerate(group):
-            fitting = [other for other in group[:number] if _shares(run, other)]
-            if fitting:
-                longest = max(fitting, key=lambda other: trunk_steps(other.settings))
-                trunks[run.id] = Trunk(longest.id, trunk_steps(longest.settings) * run.settings.batch_size)
+        group.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in found.runs, steps_of(each[1]), each[0]))
+        for number, (name, settings) in enumerate(group):
+            fitting = [
+                other
+                for other in group[:number]
+                if _shares(settings, other[1]) and (other[0] in by_id or found.is_open(name, other[0]))
+            ]
+            if name in by_id and fitting:
+                trunk, its = max(fitting, key=lambda other: trunk_steps(other[1]))
+                trunks[name] = Trunk(trunk, trunk_steps(its) * settings.batch_size)
     if not trunks:
         return runs
-    by_id = {run.id: run for run in runs}
     ordered: dict[str, Run] = {}
 
     def add(run: Run) -> None:
         if trunk := trunks.get(run.id):
-            add(by_id[trunk.run])
+            if trunk.run in by_id:
+                add(by_id[trunk.run])
             left = run.cost.samples_seen - trunk.samples
             timed = run.timed and run.timed.of_share(left / run.cost.samples_seen)
             run = replace(run, trunk=trunk, cost=run.cost.over(left), timed=timed)
@@ -486,11 +516,11 @@ def _on_trunks(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     return tuple(ordered.values())
 
 
-def _shares(run: Run, other: Run) -> bool:
-    """Whether a run can go on from where the other's constant rate ends."""
-    shared = trunk_steps(other.settings)
-    scored = {step for step in scored_steps(run.settings) if step <= shared}
-    return shared < run.cost.steps and scored <= scored_steps(other.settings)
+def _shares(settings: Settings, other: Settings) -> bool:
+    """Whether a run with these settings can go on from where the other's constant rate ends."""
+    shared, steps = trunk_steps(other), steps_of(settings)
+    scored = {step for step in scored_steps(settings) if step <= shared}
+    return shared < steps and shared <= steps - averaged_steps(settings) and scored <= scored_steps(other)
 
 
 def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:

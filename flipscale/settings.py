@@ -493,6 +493,12 @@ class Settings(Declared):
         "linear",
         needs="cooldown",
     )
+    average: Share = option(
+        "share of the schedule's steps, its last ones, whose mean weights are kept in averaged.pt and scored as "
+        "averaged.SCORE; 0: none",
+        0.0,
+        needs="samples",
+    )
     weight_decay: NotNegative = option(
         "AdamW's weight decay, on weights that are not biases, norms, positions or temperature", 0.2, needs="samples"
     )

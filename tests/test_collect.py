@@ -38,6 +38,7 @@ SETTINGS_OF_A = {
     "schedule": "cosine",
     "cooldown": 0,
     "cooldown_shape": "linear",
+    "average": 0.0,
     "weight_decay": 0.2,
     "beta1": 0.9,
     "beta2": 0.95,

@@ -126,6 +126,7 @@ SAME = [
     ("schedule", "cosine"),
     ("cooldown", "1k"),
     ("cooldown_shape", "cosine"),
+    ("average", "0"),
     ("weight_decay", "0.2"),
     ("beta1", "0.9"),
     ("beta2", "0.95"),
@@ -166,6 +167,7 @@ OTHER = [
     ("schedule", "constant"),
     ("cooldown", "1k"),
     ("cooldown_shape", "1-sqrt"),
+    ("average", "0.1"),
     ("weight_decay", "0.1"),
     ("beta1", "0.8"),
     ("beta2", "0.999"),
@@ -210,7 +212,7 @@ def test_setting_that_changes_the_result_makes_another_run(run_of, name: str, va
 
 OF_TRAINING = [
     *("data", "data_size", "crop", "flip", "text_mask_ratio", "text_mask", "batch_size", "lr", "warmup", "schedule"),
-    *("cooldown", "cooldown_shape", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
+    *("cooldown", "cooldown_shape", "average", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
 ]
 
 

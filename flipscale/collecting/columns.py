@@ -66,6 +66,9 @@ COLUMNS: dict[str, Column] = {
     "schedule": Column("str", "", "course of the learning rate: cosine or constant"),
     "cooldown": Column("int", "samples", "fall of a constant learning rate at the end"),
     "cooldown_shape": Column("str", "", "how it falls there: linear, 1-sqrt or cosine; no column: linear", "linear"),
+    "average": Column(
+        "float", "fraction", "share of the last steps whose mean weights are scored; no column: none", "0.0"
+    ),
     "weight_decay": Column("float", "", "AdamW weight decay"),
     "beta1": Column("float", "", "AdamW decay of the mean gradient"),
     "beta2": Column("float", "", "AdamW decay of the mean squared gradient"),

@@ -250,6 +250,7 @@ def refuse(settings: Settings, resources: Resources, device: str) -> None:
         "write flip: false, as it mirrors no images": settings.flip,
         "write cooldown_shape: linear, as its cooldown has no other": settings.cooldown
         and settings.cooldown_shape != "linear",
+        "write average: 0, as it keeps no mean of weights": settings.average > 0,
         "write evaluation: {at: [1.0]}, as it is scored at its end only": set(settings.evaluation.at) - {1.0},
         "write precision: bf16 or fp32, as fp16 needs a GPU": settings.precision == "fp16" and device == "cpu",
         "write resources: {processes: 1}, as it cannot train with several on a CPU (its DistributedDataParallel is "

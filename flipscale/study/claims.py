@@ -33,6 +33,7 @@ from flipscale.kinds import (
     Number,
     PartOfRun,
     Path_,
+    Positive,
     Some,
     Text,
     checked,
@@ -137,6 +138,7 @@ class WrittenClaim(Declared):
     score: _Target | None = option(
         "for faster and fewer_samples: the score that both sides are read at, or the cell whose mean score it is", None
     )
+    margin: Positive | None = option("for level: sides closer than this are level; null: the study's margin", None)
     family: Text = option(
         "the question it answers; claims of one family are corrected for each other, as one if omitted", ""
     )
@@ -212,7 +214,7 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
                 return
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, contrast, other, expect, value, written.family, *targets)
+        yield StatedClaim(title, contrast, other, expect, value, written.family, *targets, written.margin)
 
 
 def _target(name: str, score: "float | _Choices | None", cells: "_StudyCells") -> float | Values | None:

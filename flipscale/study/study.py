@@ -102,6 +102,8 @@ class StatedClaim:
     """Along the schedule: the score that both sides are read at, or the cell whose mean it is."""
     than_score: float | Values | None = None
     """That of `than`, if it has another."""
+    margin: float | None = None
+    """Sides closer than this are level, in points or percent of a loss; None: the study's margin."""
 
 
 Arm = tuple[str, ...]

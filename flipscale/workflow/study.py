@@ -1,16 +1,20 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from flipscale.cost import trunk_steps
 from flipscale.devices import Price
-from flipscale.errors import ResultsError
+from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder
-from flipscale.planning import Plan
+from flipscale.identity import RECIPE
+from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
 from flipscale.planning import plan as plan_study
-from flipscale.run import all_timings, read_timings
+from flipscale.run import TRUNK_FILE, RunFolder, all_timings, read_timings
+from flipscale.settings import Resources, Settings
 from flipscale.study import Study, read_study
 from flipscale.sweeps import SweepOutcome
 from flipscale.words import count, device_hours, hours_or_seconds
@@ -39,7 +43,8 @@ class OpenStudy:
     def plan(self) -> Plan:
         """Every run of the study with its cost: by what a probe has timed at its site, or else where one ran last."""
         timings = read_timings(self.workspace.timings).at(self.site)
-        return replace(plan_study(self.study, timings), price=self.price)
+        trunks = kept_trunks(self.workspace) if any(map(trunk_steps, self.study.cells)) else NO_TRUNKS
+        return replace(plan_study(self.study, timings, trunks), price=self.price)
 
     @cached_property
     def finished_plan(self) -> Plan:
@@ -71,6 +76,21 @@ class OpenStudy:
         return f"{self.file} --results {self.workspace.results}"
 
 
+def kept_trunks(workspace: Workspace) -> KeptTrunks:
+    """The trunks that finished runs have kept. A damaged folder has none, which `status` of its study says."""
+    runs: dict[str, tuple[Settings, Resources]] = {}
+    begun: dict[str, str | None] = {}
+    for path in workspace.runs.iterdir() if workspace.runs.is_dir() else ():
+        folder = RunFolder(path)
+        with contextlib.suppress(DamagedFile, OSError):
+            if (asked := folder.asked()) is None:
+                continue
+            begun[folder.id] = asked.trunk.run if asked.trunk else None
+            if folder.is_finished() and (path / TRUNK_FILE).is_file() and asked.recipe in (None, RECIPE):
+                runs[folder.id] = asked.settled, asked.resources
+    return KeptTrunks(runs, begun)
+
+
 def open_study(
     file: str | Path, workspace: Workspace, site: str | None = None, *, price: Price | None = None
 ) -> OpenStudy:
@@ -78,12 +98,12 @@ def open_study(
 
     site: where its runs go, as `Launcher.site_name` names it. price: what time costs there, by its site file.
     """
-    study, sweep = with_sweep(read_study(file), workspace)
-    opened = OpenStudy(Path(file), study, workspace, site, price, sweep)
+    opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
     for folder in (workspace.runs, opened.files.folder):
         check_folder(folder)
     check_owner(opened.files.folder, opened.file)
-    return opened
+    study, sweep = with_sweep(opened.study, workspace)
+    return replace(opened, study=study, sweep=sweep)
 
 
 def reopened(opened: OpenStudy) -> OpenStudy:

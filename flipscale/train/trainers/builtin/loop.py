@@ -20,6 +20,7 @@ from flipscale.data.pairs import Data
 from flipscale.devices import LOADERS
 from flipscale.errors import Diverged
 from flipscale.run import TRUNK_FILE, Doing, Lease, RunFolder
+from flipscale.scores import is_averaged
 from flipscale.settings import JsonObject, Settings
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
@@ -108,7 +109,9 @@ def records_of_trunk(training: Training, trunk: RunFolder) -> list[JsonObject]:
         progress.recorded_step, progress.recorded_seconds = step, record.seconds
         records.append(record.to_dict())
         if step in scores and step in score_at:
-            records.append(scores[step])
+            # A trunk that ends there has the scores of its mean weights too.
+            measured = {name: value for name, value in scores[step]["scores"].items() if not is_averaged(name)}
+            records.append({**scores[step], "scores": measured})
     return records
 
 

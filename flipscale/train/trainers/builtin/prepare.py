@@ -84,7 +84,11 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
 
 
 def _score(training: Training, evaluations: Mapping[str, HeldOutItems], settings: Settings, group: Group) -> Evaluated:
-    return evaluate(training.model, evaluations, settings, group)
+    found = evaluate(training.model, evaluations, settings, group)
+    if not (settings.average and training.progress.step == training.steps):
+        return found
+    with training.averaged():
+        return found.beside(evaluate(training.model, evaluations, settings, group, averaged=True))
 
 
 def _pairs_before(training: Training, data: Data) -> int:

@@ -15,7 +15,7 @@ import open_clip
 import torch
 
 from flipscale.data.pairs import Data
-from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
+from flipscale.run import AVERAGED_FILE, WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.processes import Group
@@ -83,11 +83,14 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
 
 
 def _write_weights(prepared: Prepared, lease: Lease) -> None:
-    """Write model.pt and hits.json; and a checkpoint where the user's own programs are to score the weights: if one of
-    them fails or is stopped, nothing is trained again."""
+    """Write model.pt, averaged.pt and hits.json; and a checkpoint where the user's own programs are to score the
+    weights: if one of them fails or is stopped, nothing is trained again."""
     training = prepared.training
     with lease.replace(WEIGHTS_FILE) as file:
         prepared.save(file)
+    if training.settings.average:
+        with training.averaged(), lease.replace(AVERAGED_FILE) as file:
+            prepared.save(file)
     if prepared.score is not None and not training.evaluated.scores:
         # An earlier attempt had done all but those programs, and its checkpoint is of the last step.
         lease.live(Doing.EVALUATING)

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from flipscale.cost import steps_of
+from flipscale.cost import averaged_steps, steps_of
 from flipscale.data.pairs import Data, Images, Integers
 from flipscale.data.views import views
 from flipscale.errors import FlipscaleError, RunFolderError
@@ -111,6 +111,9 @@ class Training:
         # The loss and the logit scale of each step stay on the device: reading one makes the host wait for a GPU, so
         # they are read at records only. Runs of other lengths, which go on from here, have their records elsewhere.
         self.history = torch.zeros((self.steps, 2), dtype=torch.float64, device=self.device)
+        # Each process has all weights, and so their sum.
+        self.averaged_from = self.steps - averaged_steps(settings)
+        self.sums = [torch.zeros_like(each) for each in self.model.parameters()] if settings.average else []
         if resources.activation_checkpointing:
             self.model.set_grad_checkpointing(True)
         if resources.compile:
@@ -194,7 +197,21 @@ class Training:
             self.model.logit_scale.clamp_(0, math.log(100))
             step = self.history[self.progress.step % self.steps]  # A probe goes on after the end.
             step[0], step[1] = loss, self.model.logit_scale
-        self.progress.step += 1
+            self.progress.step += 1
+            if self.sums and self.progress.step > self.averaged_from:
+                torch._foreach_add_(self.sums, list(self.model.parameters()))
+
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def averaged(self) -> Iterator[None]:
+        """The model has the mean of its weights after the last steps, until the block ends."""
+        weights = list(self.model.parameters())
+        last = [each.clone() for each in weights]
+        for each, total in zip(weights, self.sums, strict=True):
+            each.copy_(total / (self.progress.step - self.averaged_from))
+        yield
+        for each, value in zip(weights, last, strict=True):
+            each.copy_(value)
 
     def autocast(self) -> torch.autocast:
         dtype = FORWARD_DTYPES.get(self.settings.precision)
@@ -269,6 +286,8 @@ class Training:
             "history": self.history[: self.progress.step].clone(),
             "gpu_hours": gpu_hours_of(self.progress, self.device, self.group.size),
         }
+        if self.sums and name != TRUNK_FILE:
+            state["sums"] = self.sums  # A run that goes on from a trunk begins its sum later.
         with lease.replace(name) as file:
             torch.save(state, file)
 
@@ -312,6 +331,7 @@ class Training:
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress(**state["progress"])
             self.history[: self.progress.step] = state["history"]
+            self.sums = state.get("sums", self.sums)
         except OSError:
             raise
         except Exception as error:  # Unpickling anything but a checkpoint may raise nearly any error.
