@@ -230,7 +230,7 @@ def trunk_steps(settings: Settings) -> int:
     Images that are drawn without a data_size are as many as the schedule sees, so each length has an order of its own.
     """
     is_endless = isinstance(settings.data, Shapes) and settings.data_size is None
-    is_child = settings.tuning is not None or settings.fine_tuning is not None
+    is_child = any(part is not None for part in (settings.stages, settings.tuning, settings.fine_tuning))
     if settings.schedule == "cosine" or is_endless or is_child or not isinstance(settings.trainer, FlipscaleTrainer):
         return 0
     return max(0, steps_of(settings) - math.ceil(settings.cooldown / settings.batch_size))

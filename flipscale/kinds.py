@@ -572,6 +572,17 @@ _PERCENT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
 SamplesOfRun = Annotated[int, By(part_of_run, {"anyOf": [*count_from(0).schema["anyOf"], _PERCENT]})]
 
 
+def stage_length(value: Any) -> int | float:
+    """A part of a run's samples: a count, or a share of them, written 60 % or 0.6."""
+    found = value if isinstance(value, float) else part_of_run(value)
+    share = found.share if isinstance(found, PartOfRun) else found
+    return share if isinstance(share, float) and 0 < share < 1 else whole(value)
+
+
+_BELOW_1: JsonSchema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+StageLength = Annotated[Any, By(stage_length, {"anyOf": [*count_from(1).schema["anyOf"], _PERCENT, _BELOW_1]})]
+
+
 def duration(value: Any, *, never: bool = False, seconds: bool = False) -> int | str:
     """A time span in seconds, written 90s, 30m, 4h or 2d; with `never`, that word too; with `seconds`, a whole number
     of them."""

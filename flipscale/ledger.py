@@ -126,11 +126,11 @@ def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:
         lost=_sum(once, "lost"),
         untimed=sum(entry.untimed for entry in once),
         ratio=_sum(finished, "training") / foreseen if foreseen else None,
-        **{name: sum(getattr(entry, name) for entry in once) for name in _AMOUNTS},
+        **{name: sum(getattr(entry, name) for entry in once) for name in _SUMMED},
     )
 
 
-_AMOUNTS = ("samples", "flops", "planned_samples", "planned_flops")
+_SUMMED = ("samples", "flops", "planned_samples", "planned_flops")
 
 
 def _sum(entries: Iterable[LedgerEntry], name: str) -> float:
@@ -274,8 +274,8 @@ def _recorded(folder: RunFolder, asked: RunRequest) -> tuple[float, int]:
     last = max(folder.last_records(), key=lambda record: float(record.get("seconds") or 0.0), default={})
     seconds, seen = float(last.get("seconds") or 0.0), int(last.get("samples_seen") or 0)
     on_trunk = asked.trunk.samples if asked.trunk else 0
-    own = max(0, seen - on_trunk)
-    return (seconds * own / seen if on_trunk and seen else seconds), own
+    trained = max(0, seen - on_trunk)
+    return (seconds * trained / seen if on_trunk and seen else seconds), trained
 
 
 def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Result) -> float:

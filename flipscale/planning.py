@@ -39,7 +39,7 @@ from flipscale.identity import (
     stage,
     trains,
 )
-from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.settings import STAGED, Budget, JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -205,22 +205,35 @@ class Plan:
 
     @property
     def sharing(self) -> str:
-        """The lengths that share a trunk, in words: '1 trunk, 4 branches: 37 % saved'; '' where none do."""
-        runs = (*self.runs, *self.following)
-        shared = {run.id: run.trunk for run in runs if run.trunk}
-        branches = shared.keys() | {trunk.run for trunk in shared.values()}
+        """What cells train together, in words: '1 trunk, 4 branches: 37 % saved'; '' where they share nothing."""
+        by_id = {run.id: run for run in (*self.runs, *self.following)}
+        tried = {each.run.id for each in self.swept}
+        branches: dict[str, list[Run]] = {}
+        whole = 0
+        for cell in (run for run in by_id.values() if run.cell is not None or run.id in tried):
+            run, root = cell, cell.id
+            whole += run.whole_cost.train_flops
+            while run.after:
+                root = run.after[0]
+                if root not in by_id:
+                    break
+                whole += by_id[root].whole_cost.train_flops if root in run.parents else 0
+                run = by_id[root]
+            branches.setdefault(root, []).append(cell)
+        shared = {root: cells for root, cells in branches.items() if len(cells) > (root in by_id)}
         if not shared:
             return ""
-        others = len(branches - {run.id for run in runs})
-        own = len(branches) - others
-        theirs = f" ({others} of other studies)" if others else ""
-        saved = sum(run.whole_cost.train_flops - run.cost.train_flops for run in runs)
-        warmups = sorted({run.settings.warmup for run in runs if run.id in branches})
-        return (
-            f"{count(len(branches) - len(shared), 'trunk')}{theirs}, {own:,} {'branch' if own == 1 else 'branches'}: "
-            f"{percent(saved / (self.total.train_flops + saved), 2)} saved; all lengths of a trunk warm up over "
-            f"{' or '.join(map(show_setting, warmups))} samples"
+        others = len(shared.keys() - by_id.keys())
+        number = sum(map(len, shared.values()))
+        said = (
+            f"{count(len(shared), 'trunk')}{f' ({others} of other studies)' if others else ''}, "
+            f"{number:,} {'branch' if number == 1 else 'branches'}: "
+            f"{percent(1 - self.total.train_flops / whole, 2)} saved"
         )
+        lengths = {run.id: run.trunk.run for run in by_id.values() if run.trunk}
+        warmups = sorted({run.settings.warmup for run in by_id.values() if run.id in {*lengths, *lengths.values()}})
+        words = " or ".join(map(show_setting, warmups))
+        return f"{said}; all lengths of a trunk warm up over {words} samples" if lengths else said
 
     @property
     def money(self) -> Money | None:
@@ -389,7 +402,10 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
     the hours of the others are predicted. trunks: what runs of other studies have kept, from which runs go on too.
     """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
-    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "fine_tuning"} - {"seed"})
+    of_parents = {"tuning", "fine_tuning", "stages"}
+    if any(cell.stages is not None for cell in study.cells):
+        of_parents |= {*STAGED, "samples", "cooldown", "reconstruction"}
+    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), *of_parents} - {"seed"})
 
     def apart(settings: Settings) -> str:
         # A setting that no axis and no coupling gives is the same in all cells.
@@ -431,10 +447,12 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
     runs: dict[str, Run] = {}
     swept = list(swept_cells(study))
     for cell in (*(each.settings for each in swept), *study.cells):
-        for settings in lineage(cell):
+        for number, settings in enumerate(lineage(cell), 1):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
             words_of_run, costs, timed = name_and_price(settings)
-            if own_id not in names and settings is not cell:
+            if cell.stages is not None and number < len(cell.stages):
+                words_of_run = f"{name_and_price(cell)[0] or study.name}, stage {number} of {len(cell.stages)}"
+            elif own_id not in names and settings is not cell:
                 words_of_run += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
             run = Run(
                 id=own_id,

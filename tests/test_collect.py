@@ -46,6 +46,7 @@ SETTINGS_OF_A = {
     "grad_clip": None,
     "precision": "fp32",
     "init": None,
+    "stages": None,
     "tuning": None,
     "fine_tuning": None,
     "trainer": {"flipscale": {}},
@@ -165,7 +166,7 @@ def test_a_childs_hours_of_a_probe_count_its_parents(tmp_path):
 def test_csv_columns_are_the_documented_table(tmp_path, two_runs):
     collect(two_runs, tmp_path, tmp_path / "mask")
     header = (tmp_path / "mask" / "results.csv").read_text().splitlines()[0]
-    assert header.split(",") == [name for name, column in COLUMNS.items() if not column.default]
+    assert header.split(",") == [name for name, column in COLUMNS.items() if column.default is None]
 
 
 def test_a_column_of_a_later_setting_is_written_where_a_run_has_another_value_and_read_at_its_default(tmp_path):

@@ -14,7 +14,7 @@ from flipscale.errors import PlanError
 from flipscale.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
 from flipscale.kinds import kinds_of, options_of
 from flipscale.planning import Plan, Run, Total, plan
-from flipscale.settings import DataSet, FineTuning, Reconstruction, Shapes, Trainer, Tuning, Weights, plain
+from flipscale.settings import DataSet, FineTuning, Reconstruction, Shapes, Stage, Trainer, Tuning, Weights, plain
 from flipscale.study import SETTINGS, read_study
 from flipscale.study.settings import read_settings
 
@@ -134,6 +134,7 @@ SAME = [
     ("grad_clip", "null"),
     ("precision", "fp32"),
     ("init", "null"),
+    ("stages", "null"),
     ("tuning", "null"),
     ("fine_tuning", "null"),
     ("trainer", "flipscale"),
@@ -175,6 +176,7 @@ OTHER = [
     ("grad_clip", "1"),
     ("precision", "bf16"),
     ("init", "base.pt"),
+    ("stages", "[50 %, {samples: 50 %, mask_ratio: 0.5}]"),
     ("tuning", "1k"),
     ("fine_tuning", "2k"),
     ("trainer", "open_clip"),
@@ -256,6 +258,26 @@ OTHER_OPTIONS = [
     ("reconstruction.weight", "reconstruction", "{depth: 1}", "{depth: 1, weight: 2}"),
     ("reconstruction.width", "reconstruction", "{depth: 1}", "{depth: 1, width: 32}"),
     ("reconstruction.depth", "reconstruction", "{depth: 1}", "{depth: 2}"),
+    ("stage.samples", "stages", "[50 %, {samples: 50 %, flip: true}]", "[60 %, {samples: 40 %, flip: true}]"),
+    *(
+        (f"stage.{name}", "stages", "[50 %, 50 %]", f"[50 %, {{samples: 50 %, {name}: {value}}}]")
+        for name, value in {
+            "restart": "true",
+            "model": "ViT-w32d2-7",
+            "image_size": "56",
+            "text_length": "16",
+            "mask_ratio": "0.5",
+            "mask_shape": "grid, mask_ratio: 0.5",
+            "text_mask_ratio": "0.5",
+            "text_mask": "random, text_mask_ratio: 0.5",
+            "crop": "0.5",
+            "flip": "true",
+            "batch_size": "32",
+            "lr": "1e-3",
+            "warmup": "64, restart: true",
+            "schedule": "constant, restart: true",
+        }.items()
+    ),
     ("tuning.samples", "tuning", "1k", "2k"),
     ("tuning.lr", "tuning", "1k", "{samples: 1k, lr: 1e-4}"),
     ("tuning.warmup", "tuning", "1k", "{samples: 1k, warmup: 0}"),
@@ -306,6 +328,7 @@ def test_every_option_has_a_case():
         **kinds_of(DataSet),
         **kinds_of(Trainer),
         "reconstruction": Reconstruction,
+        "stage": Stage,
         "tuning": Tuning,
         "init": Weights,
         "fine_tuning": FineTuning,

@@ -28,7 +28,7 @@ class Column(NamedTuple):
     kind: ColumnKind
     unit: str
     meaning: str
-    default: str = ""
+    default: str | None = None
     """What a table without the column has in it, as text: one that has nothing else in it is written without."""
 
 
@@ -76,6 +76,7 @@ COLUMNS: dict[str, Column] = {
     "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
     "precision": Column("str", "", "fp32, bf16 or fp16"),
     "init": Column("str", "", "checkpoint started from; empty: random weights"),
+    "stages": Column("str", "", "the stages of the schedule and what each changes; empty or no column: one", ""),
     "tuning": Column(
         "str", "", "options of the tuning after the schedule, and what model and sizes it changes; empty: none"
     ),
@@ -123,13 +124,15 @@ COLUMNS: dict[str, Column] = {
 
 TRUNK_COLUMNS: dict[str, Column] = {
     "own_samples_seen": Column(
-        "int", "samples", "samples_seen without those of its trunk, in tables with a trunk alone; empty: all of them"
+        "int",
+        "samples",
+        "samples_seen that it trained itself, in tables with trunks or stages alone; empty: all of them",
     ),
     "own_gpu_hours": Column(
-        "float", "h", "gpu_hours without those of its trunk, in tables with a trunk alone; empty: all of them"
+        "float", "h", "gpu_hours that it took itself, in tables with trunks or stages alone; empty: all of them"
     ),
 }
-"""Further columns of tables in which a run goes on from the trunk of another: what it trained itself."""
+"""Further columns of tables in which a run goes on from another: what it trained itself."""
 
 _NAMES = list(COLUMNS)
 

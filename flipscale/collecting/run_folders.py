@@ -175,7 +175,7 @@ def _write_rows(path: Path, rows: list[ResultRow]) -> bool:
     of_all = (
         name
         for name, column in COLUMNS.items()
-        if not column.default or {str(row[name]) for row in rows} - {column.default}
+        if column.default is None or {"" if row[name] is None else str(row[name]) for row in rows} - {column.default}
     )
     names = [*of_all, *of_sets]
     text = io.StringIO(newline="")

@@ -88,7 +88,7 @@ def read_results(path: Path) -> pd.DataFrame:
     for name in [*COLUMNS, *(name for name in header if name not in COLUMNS)]:
         column = COLUMNS.get(name) or TRUNK_COLUMNS.get(name)
         kind: ColumnKind = column.kind if column else "float" if is_score(name) else "str"
-        default = column.default if column else ""
+        default = (column.default if column else None) or ""
         columns[name] = _parsed(path, lines, texts.get(name, (default,) * len(rows)), name, kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     return pd.DataFrame(columns)

@@ -214,7 +214,7 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
                 return
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, contrast, other, expect, value, written.family, *targets, written.margin)
+        yield StatedClaim(title, contrast, other, expect, value, written.family, targets[0], targets[1], written.margin)
 
 
 def _target(name: str, score: "float | _Choices | None", cells: "_StudyCells") -> float | Values | None:

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from flipscale.cost import flops_per_sample
+from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, PartOfRun
-from flipscale.settings import Budget, Resources, Settings
+from flipscale.settings import Budget, Resources, Settings, Stage
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
 
@@ -18,11 +19,16 @@ Values = Mapping[str, Any]
 
 def samples_for(value: Any, settings: Values) -> Any:
     """The samples that FLOPs pay for with these settings, one at least, or that are a share of theirs; any other value
-    as it is. Raises FlipscaleError where the settings have no cost."""
+    as it is. Raises FlipscaleError where the settings have no cost, and for FLOPs of stages that have counts."""
     if isinstance(value, PartOfRun):
         return round(value.share * settings["samples"])
     if isinstance(value, Compute):
-        return max(1, round(value.flops / flops_per_sample(SimpleNamespace(**settings))))
+        flops = 0.0
+        for each in settings.get("stages") or [Stage(1.0)]:
+            if not isinstance(each.samples, float):
+                raise FlipscaleError("the stages have counts of samples; write shares such as 60 %")
+            flops += each.samples * flops_per_sample(SimpleNamespace(**settings | each.changes))
+        return max(1, round(value.flops / flops))
     return value
 
 

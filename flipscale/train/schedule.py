@@ -4,11 +4,14 @@ import math
 from collections.abc import Callable
 
 from flipscale.cost import steps_of
+from flipscale.identity import WHOLE, Course
 from flipscale.settings import Settings
 
 
-def learning_rate(settings: Settings, step: int) -> float:
+def learning_rate(settings: Settings, step: int, course: Course = WHOLE) -> float:
     """The learning rate of step `step` (0 is the first): linear warm-up to `lr`, then the settings' `schedule`.
+
+    course: the schedule, where it began before this run or goes on after it.
 
     cosine: half a cosine down to 0, open_clip's `cosine_lr`. The last warm-up step and the first after it are at `lr`.
     constant: `lr` until the last `cooldown` samples, over which it falls as `cooldown_shape` says, or to the
@@ -19,7 +22,7 @@ def learning_rate(settings: Settings, step: int) -> float:
     All are at `lr` in the first step of the cooldown and would reach 0 one step after the last, as x is 1 there.
     """
     peak, batch, warmup = settings.lr, settings.batch_size, settings.warmup
-    seen, end = step * batch, steps_of(settings) * batch
+    seen, end = course.before + step * batch, course.end or steps_of(settings) * batch
     if seen < warmup:
         return peak * min(1.0, (seen + batch) / warmup)
     if settings.schedule == "constant":

@@ -19,7 +19,15 @@ from flipscale.run import AVERAGED_FILE, WEIGHTS_FILE, Doing, Lease, Result, Run
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.processes import Group
-from flipscale.train.requests import kept_trunk, parent_of, request_of, spent_before, unique_pairs_of
+from flipscale.train.requests import (
+    gone_on_with,
+    kept_step,
+    kept_trunk,
+    parent_of,
+    request_of,
+    spent_before,
+    unique_pairs_of,
+)
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit, records_of_trunk
 from flipscale.train.trainers.builtin.prepare import Prepared, prepare
@@ -39,6 +47,8 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         trunk = None if resumed else kept_trunk(run)
         if trunk is not None:
             training.go_on_from(trunk)
+        elif not resumed and (before := gone_on_with(run)):
+            training.go_on_with(before)
     training.begin()
     steps, progress = training.steps, training.progress
     if trunk is not None and lease is not None:
@@ -56,6 +66,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         stopping=lambda: stop.signal or 0,
         say=talk,
         checkpoint_seconds=checkpoint_seconds,
+        kept_step=kept_step(run),
     )
     peak_memory = group.agree(memory.read() or 0)[0] or None
     group.part()
