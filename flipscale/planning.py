@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
@@ -467,26 +466,26 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
             runs.setdefault(own_id, run)
     ordered = _on_trunks(_keeping_weights(study.keep_weights, tuple(runs.values())), trunks)
     found = Plan(study.name, ordered, study.budget, study.baseline)
-    return replace(found, **_swept(study, swept, ordered, words)) if study.sweep else found
+    return _with_sweep(found, study, swept, words) if study.sweep else found
 
 
-def _swept(
-    study: Study, swept: Sequence[SweptCell], runs: Sequence[Run], words: Callable[[Settings, Collection[str]], str]
-) -> dict[str, Any]:
-    """The parts of a plan that its sweep decides: the sweep's runs with their names, and those that follow them."""
+def _with_sweep(
+    planned: Plan, study: Study, swept: Sequence[SweptCell], words: Callable[[Settings, Collection[str]], str]
+) -> Plan:
+    """The plan with its sweep's runs, by names that say what they try, apart from those that follow them."""
     assert study.sweep is not None
     over, seeds = study.sweep.over, study.sweep.seeds
-    by_id = {run.id: run for run in runs}
+    by_id = {run.id: run for run in planned.runs}
     tried = {}
     for cell in swept:
         run, setting = by_id[run_id(cell.settings)], getattr(cell.settings, over)
         parts = words(cell.settings, ()), setting_words(over, setting), f"seed {cell.settings.seed}"
         named = replace(run, name=", ".join(filter(None, parts)))
         tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, study.sweep.at))
-    named_runs = [tried[run.id].run if run.id in tried else run for run in runs]
+    named_runs = [tried[run.id].run if run.id in tried else run for run in planned.runs]
     known = [run for run in named_runs if not study.awaits_choice or run.settings.seed in seeds]
-    following = tuple(run for run in runs if study.awaits_choice and run.settings.seed not in seeds)
-    return {"runs": tuple(known), "following": following, "swept": tuple(tried.values())}
+    following = tuple(run for run in planned.runs if study.awaits_choice and run.settings.seed not in seeds)
+    return replace(planned, runs=tuple(known), following=following, swept=tuple(tried.values()))
 
 
 def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:

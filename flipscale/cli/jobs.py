@@ -101,14 +101,29 @@ def submit(args: argparse.Namespace) -> int:
         print(sent, end="")
         return 0
     check_inputs = args.on == "local" and not args.no_check
-    how: dict[str, Any] = {"check_inputs": check_inputs, "retry_diverged": args.retry_diverged, "force": args.force}
     if args.detach:
-        if submit_study(opened, launcher, redo=redo, **how).jobs:
+        submission = submit_study(
+            opened,
+            launcher,
+            check_inputs=check_inputs,
+            retry_diverged=args.retry_diverged,
+            force=args.force,
+            redo=redo,
+        )
+        if submission.jobs:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
         if opened.study.awaits_choice:
             say(sweep_words(opened))
         return 0
-    _, unfinished = train_study(opened, launcher, redo=redo, follow=partial(_following, args), **how)
+    _, unfinished = train_study(
+        opened,
+        launcher,
+        check_inputs=check_inputs,
+        retry_diverged=args.retry_diverged,
+        force=args.force,
+        redo=redo,
+        follow=partial(_following, args),
+    )
     return 1 if unfinished else 0
 
 
