@@ -146,7 +146,7 @@ def scoring_hours(settings: Settings, resources: Resources, images: int) -> Hour
     """
     shape, rate = architecture(settings.model, settings.image_size), rate_of(settings, resources)
     each = flops(shape, 0.0, min(settings.text_length, shape.text.context_length))
-    encoding = len(scored_steps(settings)) * (each.image_forward + each.text_forward) / rate.flops_per_second
+    encoding = evaluations_of(settings) * (each.image_forward + each.text_forward) / rate.flops_per_second
     reading = resources.devices / pairs_read(shape.image.image_size)
     return Hours.within(images * (encoding + reading) / 3600, rate.spread)
 
@@ -244,6 +244,11 @@ def of_any_length(settings: Settings) -> Settings:
 def averaged_steps(settings: Settings) -> int:
     """After how many steps, the last ones, the weights are taken into their mean; 0 where there is none."""
     return max(1, math.floor(settings.average * steps_of(settings) + 0.5)) if settings.average else 0
+
+
+def evaluations_of(settings: Settings) -> int:
+    """How often weights of a run are scored while it trains: at its scored steps, and their mean at the end."""
+    return len(scored_steps(settings)) + bool(settings.average)
 
 
 def scored_steps(settings: Settings) -> set[int]:
