@@ -116,7 +116,7 @@ def arm(losses: Sequence[float | None], *, error: float = 0.0, chance: float = G
     tried = [
         TriedValue(value, value, {f"run-{value}": (100, loss)}, 1) for value, loss in zip(values, losses, strict=True)
     ]
-    return TunedArm((), "", tuple(tried), chance, error, replace(RULE, **rule))
+    return TunedArm(((),), "", tuple(tried), chance, error, replace(RULE, **rule))
 
 
 RULE = Sweep("lr", (1, 2, 4, 8), None, (100,), "held_out_loss", "parabola", tie=0, extend=0, at={}, arm=())
@@ -251,6 +251,16 @@ def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     page = report_study(opened).path.read_text()
     assert "Settings chosen for each arm" in page
     assert "The expected best of so many values" in page
+
+
+def test_the_sizes_of_an_arm_share_a_value_by_one_parabola_with_an_intercept_for_each(study) -> None:
+    def loss(run: Settings) -> float:
+        return bowl(run) + (1 if run.samples == 640 else 0) + (0.3 if run.lr == 1e-3 and run.samples == 640 else 0)
+
+    opened = study.run(AtOnce(loss), ("at: {samples: 640}", "pool: budgets"))
+    assert len(opened.plan.swept) == 2 * 2 * 4 * 2
+    assert {(run.settings.mask_ratio, run.settings.lr) for run in opened.plan.cells} == {(0, 0.003), (0.5, 0.00251)}
+    assert [arm.words for arm in opened.sweep.arms] == ["no mask", "mask 50 %"]
 
 
 def test_a_killed_sweep_goes_on_and_trains_nothing_twice(study) -> None:

@@ -100,6 +100,9 @@ def _resolved(path: Path) -> Path | None:
         return None
 
 
+SIZES = ("model", "data_size", "samples")
+"""The settings that make a cell larger than another."""
+
 LEAST_VALUES = 3
 """The fewest values of a sweep that can show a best one between others; five nearly always do."""
 
@@ -376,6 +379,7 @@ class _Checker:
             tune.extend,
             chosen_at,
             arm,
+            tuple(name for name in arm if tune.pool and name in SIZES),
         )
 
     def _at(self, tune: Tune) -> Values:

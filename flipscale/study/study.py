@@ -139,6 +139,8 @@ class Sweep:
     """Where an arm has several cells: the settings of the one that tries values for all."""
     arm: tuple[str, ...]
     """The settings that tell arms apart."""
+    pooled: tuple[str, ...] = ()
+    """Those of them whose values share a choice."""
 
 
 @dataclass(frozen=True)
