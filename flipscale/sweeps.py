@@ -195,7 +195,7 @@ class SweepOutcome:
 
     def extensions(self, further: Mapping[Arm, tuple[float, ...]]) -> dict[Arm, tuple[float, ...]]:
         """`further` with the next value of each arm whose best is at an edge, as far as the study allows it."""
-        found = {}
+        found: dict[Arm, tuple[float, ...]] = {}
         for arm in self.arms:
             added = further.get(arm.arms[0], ())
             if not arm.due and arm.beyond is not None and len(added) < self.sweep.extend:

@@ -20,7 +20,7 @@ from flipscale.study.keys import SCHEMA, TOP, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Axis, Condition, Coupling, Study, Sweep, Values, samples_for
+from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, samples_for
 from flipscale.study.sweep import arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.words import count
@@ -99,9 +99,6 @@ def _resolved(path: Path) -> Path | None:
     except (OSError, RuntimeError, ValueError):  # a link in a loop, a NUL byte
         return None
 
-
-SIZES = ("model", "data_size", "samples")
-"""The settings that make a cell larger than another."""
 
 LEAST_VALUES = 3
 """The fewest values of a sweep that can show a best one between others; five nearly always do."""

@@ -112,6 +112,9 @@ class StatedClaim:
     """Sides closer than this are level, in points or percent of a loss; None: the study's margin."""
 
 
+SIZES = ("model", "data_size", "samples")
+"""The settings that make a cell larger than another."""
+
 Arm = tuple[str, ...]
 """The settings that tell an arm of a sweep from others, as Python writes them."""
 
