@@ -1,13 +1,13 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
-from flipscale.cell import Cell, arm_words, run_words, write_cell
+from flipscale.cell import Cell, arm_words, run_words, setting_words, write_cell
 from flipscale.cost import (
     Cost,
     averaged_steps,
@@ -39,7 +39,7 @@ from flipscale.identity import (
     trains,
 )
 from flipscale.settings import STAGED, Budget, JsonObject, KeepWeights, Resources, Settings, plain
-from flipscale.study import SETTINGS, Axis, Study, cells
+from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.settings import images_scored
@@ -143,16 +143,35 @@ class Total:
 
 
 @dataclass(frozen=True)
+class SweptRun:
+    """A run that tries a value of a setting for an arm."""
+
+    run: Run
+    arm: Arm
+    value: float
+    """As the study names it: of the setting, or a factor of the study's own rule."""
+    setting: float
+    """The setting itself."""
+    words: str
+    """The arm in words; '' for the only one."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """The runs of a study, parents before children, and what they cost together."""
 
     study: str
     runs: tuple[Run, ...]
+    """Those whose settings are known: while a sweep has still to choose one, the sweep's."""
     budget: Budget
     baseline: Values = field(default_factory=dict)
     """The settings that make a run the baseline, with their values, as the study names them."""
     price: Price | None = None
     """The price of time at the site where it will run, if the site has one."""
+    swept: tuple[SweptRun, ...] = ()
+    """Those of the runs that choose a setting for the others; no cell asks for them."""
+    following: tuple[Run, ...] = ()
+    """The runs that follow once the sweep has chosen, with one of its values in place of that."""
 
     @property
     def cells(self) -> tuple[Run, ...]:
@@ -171,12 +190,13 @@ class Plan:
 
     @cached_property
     def total(self) -> Total:
-        """The cost of all runs."""
-        hours = total_hours(run.cost.hours for run in self.runs)
+        """The cost of all runs, those that follow a sweep included."""
+        runs = (*self.runs, *self.following)
+        hours = total_hours(run.cost.hours for run in runs)
         return Total(
-            runs=len(self.runs),
-            samples=sum(run.cost.samples_seen for run in self.runs),
-            train_flops=sum(run.cost.train_flops for run in self.runs),
+            runs=len(runs),
+            samples=sum(run.cost.samples_seen for run in runs),
+            train_flops=sum(run.cost.train_flops for run in runs),
             gpu_hours=hours.about,
             gpu_hours_low=hours.low,
             gpu_hours_high=hours.high,
@@ -185,10 +205,11 @@ class Plan:
     @property
     def sharing(self) -> str:
         """What cells train together, in words: '1 trunk, 4 branches: 37 % saved'; '' where they share nothing."""
-        by_id = {run.id: run for run in self.runs}
+        by_id = {run.id: run for run in (*self.runs, *self.following)}
+        tried = {each.run.id for each in self.swept}
         branches: dict[str, list[Run]] = {}
         whole = 0
-        for cell in self.cells:
+        for cell in (run for run in by_id.values() if run.cell is not None or run.id in tried):
             run, root = cell, cell.id
             whole += run.whole_cost.train_flops
             while run.after:
@@ -208,8 +229,8 @@ class Plan:
             f"{number:,} {'branch' if number == 1 else 'branches'}: "
             f"{percent(1 - self.total.train_flops / whole, 2)} saved"
         )
-        lengths = {run.id: run.trunk.run for run in self.runs if run.trunk}
-        warmups = sorted({run.settings.warmup for run in self.runs if run.id in {*lengths, *lengths.values()}})
+        lengths = {run.id: run.trunk.run for run in by_id.values() if run.trunk}
+        warmups = sorted({run.settings.warmup for run in by_id.values() if run.id in {*lengths, *lengths.values()}})
         words = " or ".join(map(show_setting, warmups))
         return f"{said}; all lengths of a trunk warm up over {words} samples" if lengths else said
 
@@ -223,7 +244,7 @@ class Plan:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
         slow = [*self._in_fp32(), *self._limited_by_reading()]
-        return [*of_budget, *too_large(self.runs), *self._resized(), *slow, *self._without_scores()]
+        return [*of_budget, *too_large((*self.runs, *self.following)), *self._resized(), *slow, *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -299,7 +320,7 @@ class Plan:
         ]
 
     def _without_scores(self) -> list[str]:
-        cells = self.cells
+        cells = self.cells or self.following
         unscored = [run for run in cells if not is_evaluated(run.settings)]
         if not unscored:
             return []
@@ -322,6 +343,7 @@ class Plan:
             "study": self.study,
             "baseline": plain(self.baseline),
             "runs": runs if lazily else list(runs),
+            **({"following": len(self.following)} if self.following else {}),
             "total": total,
         }
 
@@ -373,7 +395,7 @@ NO_TRUNKS = KeptTrunks()
 
 
 def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TRUNKS) -> Plan:
-    """Every run of a study, once each, in the order of its axes.
+    """Every run of a study, once each, in the order of its axes; those of its sweep come first.
 
     measured: what probes have timed at one place (`Timings.at`). A run whose shape was timed gets its hours from that;
     the hours of the others are predicted. trunks: what runs of other studies have kept, from which runs go on too.
@@ -392,9 +414,9 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
     arm = [name for name in study.baseline if _differs(study, name)]
     has_seeds = _differs(study, "seed")
 
-    def words(settings: Settings) -> str:
+    def words(settings: Settings, but: Collection[str] = ()) -> str:
         values, baseline = ({name: _column(given[name]) for name in arm} for given in (vars(settings), study.baseline))
-        cell = [(axis, show_setting(getattr(settings, axis))) for axis in varied]
+        cell = [(axis, show_setting(getattr(settings, axis))) for axis in varied if axis not in but]
         parts = [arm_words(values, baseline, study.labels) if arm else "", run_words(tuple(cell), study.labels)]
         return ", ".join(filter(None, parts))
 
@@ -422,13 +444,14 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
         return ", ".join(filter(None, (name, f"seed {settings.seed}" if has_seeds else ""))), costs, timed
 
     runs: dict[str, Run] = {}
-    for cell in study.cells:
+    swept = list(swept_cells(study))
+    for cell in (*(each.settings for each in swept), *study.cells):
         for number, settings in enumerate(lineage(cell), 1):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
             words_of_run, costs, timed = name_and_price(settings)
             if cell.stages is not None and number < len(cell.stages):
                 words_of_run = f"{name_and_price(cell)[0] or study.name}, stage {number} of {len(cell.stages)}"
-            elif own_id not in names:
+            elif own_id not in names and settings is not cell:
                 words_of_run += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
             run = Run(
                 id=own_id,
@@ -441,8 +464,28 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
                 name=words_of_run or study.name,
             )
             runs.setdefault(own_id, run)
-    kept = _keeping_weights(study.keep_weights, tuple(runs.values()))
-    return Plan(study.name, _on_trunks(kept, trunks), study.budget, study.baseline)
+    ordered = _on_trunks(_keeping_weights(study.keep_weights, tuple(runs.values())), trunks)
+    found = Plan(study.name, ordered, study.budget, study.baseline)
+    return _with_sweep(found, study, swept, words) if study.sweep else found
+
+
+def _with_sweep(
+    planned: Plan, study: Study, swept: Sequence[SweptCell], words: Callable[[Settings, Collection[str]], str]
+) -> Plan:
+    """The plan with its sweep's runs, by names that say what they try, apart from those that follow them."""
+    assert study.sweep is not None
+    over, seeds = study.sweep.over, study.sweep.seeds
+    by_id = {run.id: run for run in planned.runs}
+    tried = {}
+    for cell in swept:
+        run, setting = by_id[run_id(cell.settings)], getattr(cell.settings, over)
+        parts = words(cell.settings, ()), setting_words(over, setting), f"seed {cell.settings.seed}"
+        named = replace(run, name=", ".join(filter(None, parts)))
+        tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, study.sweep.at))
+    named_runs = [tried[run.id].run if run.id in tried else run for run in planned.runs]
+    known = [run for run in named_runs if not study.awaits_choice or run.settings.seed in seeds]
+    following = tuple(run for run in planned.runs if study.awaits_choice and run.settings.seed not in seeds)
+    return replace(planned, runs=tuple(known), following=following, swept=tuple(tried.values()))
 
 
 def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:

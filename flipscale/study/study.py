@@ -112,6 +112,35 @@ class StatedClaim:
     """Sides closer than this are level, in points or percent of a loss; None: the study's margin."""
 
 
+Arm = tuple[str, ...]
+"""The settings that tell an arm of a sweep from others, as Python writes them."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a study chooses a setting for each arm, on other seeds than those that it compares."""
+
+    over: str
+    """The setting."""
+    values: tuple[float, ...]
+    """What is tried, ascending: values of the setting, or factors of what `rule` gives."""
+    rule: Expression | None
+    """The study's own rule for the setting; None where `values` are the setting's own."""
+    seeds: tuple[int, ...]
+    by: str
+    """The score that chooses."""
+    pick: str
+    """parabola or grid."""
+    tie: float
+    """Of values that differ less from the best, the lowest is taken: points of accuracy, or percent of a loss."""
+    extend: int
+    """The most values that may be added to an arm whose best is at an edge."""
+    at: Values
+    """Where an arm has several cells: the settings of the one that tries values for all."""
+    arm: tuple[str, ...]
+    """The settings that tell arms apart."""
+
+
 @dataclass(frozen=True)
 class Study:
     """A question as data, as `read_study` reads it."""
@@ -146,6 +175,16 @@ class Study:
     """Setting -> value -> its words."""
     keep_weights: str = "all"
     """Which finished weights stay: all, last or none."""
+    sweep: Sweep | None = None
+    further: Mapping[Arm, tuple[float, ...]] = field(default_factory=dict)
+    """Values that the sweep added to arms whose best was at an edge."""
+    chosen: Mapping[Arm, float] | None = None
+    """What the sweep chose; None while that is unknown."""
+
+    @property
+    def awaits_choice(self) -> bool:
+        """Whether its cells still lack a setting that its sweep will choose."""
+        return self.sweep is not None and self.chosen is None
 
     def place(self, *path: str | int) -> Place:
         """The file and line of the value at `path`."""

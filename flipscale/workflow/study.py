@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flipscale.cost import trunk_steps
 from flipscale.devices import Price
-from flipscale.errors import DamagedFile
+from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder
 from flipscale.identity import RECIPE
 from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
@@ -16,10 +16,12 @@ from flipscale.planning import plan as plan_study
 from flipscale.run import TRUNK_FILE, RunFolder, all_timings, read_timings
 from flipscale.settings import Resources, Settings
 from flipscale.study import Study, read_study
+from flipscale.sweeps import SweepOutcome
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
 from flipscale.workflow.owner import check_owner, note_owner
 from flipscale.workflow.plans import write_plan_file
+from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import StudyFiles, Workspace, usual_results
 
 
@@ -34,6 +36,8 @@ class OpenStudy:
     """The site of its runs (`Launcher.site_name`); None if unknown."""
     price: Price | None = None
     """The price of time at the site of its runs, if known."""
+    sweep: SweepOutcome | None = None
+    """What chooses a setting for its arms; the study has the choice once all of its runs have ended."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -98,7 +102,35 @@ def open_study(
     for folder in (workspace.runs, opened.files.folder):
         check_folder(folder)
     check_owner(opened.files.folder, opened.file)
-    return opened
+    study, sweep = with_sweep(opened.study, workspace)
+    return replace(opened, study=study, sweep=sweep)
+
+
+def reopened(opened: OpenStudy) -> OpenStudy:
+    """The study with what its sweep has chosen since."""
+    return open_study(opened.file, opened.workspace, opened.site, price=opened.price)
+
+
+def sweep_words(opened: OpenStudy) -> str:
+    """Where the sweep stands, in a sentence or two; '' for a study without one."""
+    sweep, following = opened.sweep, count(len(opened.plan.following), "run")
+    if sweep is None:
+        return ""
+    if not opened.study.awaits_choice:
+        return sweep.words
+    over, runs = sweep.sweep.over, count(len(opened.plan.swept), "run")
+    if sweep.due:
+        added = sum(map(len, opened.study.further.values()))
+        more = f", {count(added, 'value')} added at an edge" if added else ""
+        ended = f"{len(opened.plan.swept) - sweep.due} of {runs} of the sweep have ended{more}"
+        return f"{ended}; {following} follow with the {over} that it chooses."
+    return f"The sweep chose no {over}, so {following} do not start. {'. '.join(sweep.refusals)}."
+
+
+def check_choice(opened: OpenStudy) -> None:
+    """Raise ResultsError where the sweep has not chosen yet, so that no run of the study itself can have finished."""
+    if opened.study.awaits_choice:
+        raise ResultsError(sweep_words(opened))
 
 
 def write_plan(opened: OpenStudy) -> None:
@@ -121,6 +153,8 @@ def cost_in_words(plan: Plan) -> str:
     """The cost of a plan, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
+    if plan.following:
+        runs += f" ({len(plan.following)} of them after the sweep)"
     money = f", {plan.money}" if plan.money else ""
     unit, factor = hours_or_seconds(total.gpu_hours)
     time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"

@@ -28,8 +28,8 @@ def in_base(line: str) -> str:
 
 LISTS = {
     "<KEYS>": (
-        "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, design, baseline, "
-        "evaluation, score, budget, resources, keep_weights, claims, margin, looks, ..."
+        "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, tune, design, baseline, "
+        "evaluation, score, budget, resources, keep_weights, claims, margin, ..."
     ),
     "<SETTINGS>": (
         "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
