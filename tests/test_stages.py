@@ -133,6 +133,12 @@ def test_a_prefix_that_does_not_depend_on_what_follows_is_the_plain_run(last: di
     assert parent.stages is None
 
 
+def test_the_mean_of_the_last_weights_is_the_last_stages() -> None:
+    averaged = staged(800, 800, average=0.5)
+    assert run_id(parent_of(averaged)) == run_id(parent_of(staged(800, 800)))
+    assert [stage(run).average for run in lineage(averaged)] == [0.0, 0.5]
+
+
 def test_a_cosine_over_another_length_has_another_prefix() -> None:
     assert run_id(parent_of(staged(800, 800))) != run_id(parent_of(staged(800, 1600, samples=2400)))
 
