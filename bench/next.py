@@ -14,11 +14,12 @@ times as wide.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.report import leave, limit, machine, table
+from bench.report import leave, limit, machine, out_path, table
 from flipscale.fitting import LAWS
 from flipscale.next_runs import Candidate, Quantity, choose
 from flipscale.stats import Array
@@ -177,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--laws", type=int, default=400, help="of each form (400)")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit does not hold")
-    parser.add_argument("--out", metavar="NAME", help="write bench/results/NAME.json")
+    parser.add_argument("--out", metavar="NAME", help="write bench/results/NAME.json and its figure")
     asked = parser.parse_args(arguments)
     rows = []
     for form in FORMS:
@@ -202,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     ]
     facts = {"benchmark": "next", "machine": machine(), "laws": asked.laws, "rows": rows, "limits": limits}
     leave(asked.out, facts, _as_markdown(facts))
+    if asked.out:
+        draw(facts, out_path(asked.out).with_suffix(".svg"))
     if asked.check and any(one["verdict"] == "DOES NOT HOLD" for one in limits):
         raise SystemExit(1)
     return facts
@@ -228,6 +231,30 @@ def _as_markdown(facts: Mapping[str, Any]) -> str:
         + "\n"
         + table(("what", "limit", "measured", "verdict"), limits)
     )
+
+
+def draw(facts: Mapping[str, Any], path: Path) -> None:
+    """The error of each design over that of `next`, a row for each law, prior and share of the cost."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = facts["rows"]
+    with mpl.rc_context({"font.size": 8, "svg.hashsalt": "next", "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(7, 3), layout="constrained")
+        FigureCanvasAgg(figure)
+        ax = figure.subplots()
+        colors = ("#0072B2", "#999999", "#E69F00", "#009E73")
+        for name, marker, color in zip(DESIGNS, "os^D", colors, strict=True):
+            errors = [row["rms"][name] / row["rms"]["next"] for row in rows]
+            ax.plot(errors, range(len(rows)), marker, color=color, markersize=5, label=name)
+        names = [f"{row['form']}, {row['prior']} prior, {100 * row['share']:g} % of the cost" for row in rows]
+        ax.set_yticks(range(len(rows)), names)
+        ax.invert_yaxis()
+        ax.set_xlabel(f"error of the forecast over that of next (root mean square, {facts['laws']} drawn laws)")
+        ax.grid(axis="x", color="#e4e4e4")
+        ax.legend(frameon=False, ncols=len(DESIGNS), loc="lower center", bbox_to_anchor=(0.4, 1))
+        figure.savefig(path, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,16 @@ def setting_words(name: str, value: object, labels: SettingLabels | None = None)
         return f"{text} samples"
     if name == "tuning" and text[0].isdigit():
         return f"then {text} unmasked"
+    if name == "stages" and text != "null":
+        return "stages " + ", then ".join(map(_stage_words, re.findall(r"\([^()]*\)|\S+", text)))
     return f"{name.replace('_', ' ')} {value_words(text)}"
+
+
+def _stage_words(text: str) -> str:
+    """'(samples=0.6, image_size=14)' as '60 % image size 14'."""
+    (_, length), *others = [option.rpartition("=")[::2] for option in text.strip("()").split(", ")]
+    length = percent(float(length)) if length.startswith("0.") else length
+    return ", ".join([length, *(setting_words(*option).removesuffix(" true") for option in others)]).replace(",", "", 1)
 
 
 def value_words(value: object) -> str:

@@ -146,7 +146,7 @@ def scoring_hours(settings: Settings, resources: Resources, images: int) -> Hour
     """
     shape, rate = architecture(settings.model, settings.image_size), rate_of(settings, resources)
     each = flops(shape, 0.0, min(settings.text_length, shape.text.context_length))
-    encoding = len(scored_steps(settings)) * (each.image_forward + each.text_forward) / rate.flops_per_second
+    encoding = evaluations_of(settings) * (each.image_forward + each.text_forward) / rate.flops_per_second
     reading = resources.devices / pairs_read(shape.image.image_size)
     return Hours.within(images * (encoding + reading) / 3600, rate.spread)
 
@@ -230,10 +230,25 @@ def trunk_steps(settings: Settings) -> int:
     Images that are drawn without a data_size are as many as the schedule sees, so each length has an order of its own.
     """
     is_endless = isinstance(settings.data, Shapes) and settings.data_size is None
-    is_child = settings.tuning is not None or settings.fine_tuning is not None
+    is_child = any(part is not None for part in (settings.stages, settings.tuning, settings.fine_tuning))
     if settings.schedule == "cosine" or is_endless or is_child or not isinstance(settings.trainer, FlipscaleTrainer):
         return 0
     return max(0, steps_of(settings) - math.ceil(settings.cooldown / settings.batch_size))
+
+
+def of_any_length(settings: Settings) -> Settings:
+    """The settings without those in which runs of one trunk may differ."""
+    return replace(settings, samples=1, cooldown=0, cooldown_shape="linear", average=0.0)
+
+
+def averaged_steps(settings: Settings) -> int:
+    """After how many steps, the last ones, the weights are taken into their mean; 0 where there is none."""
+    return max(1, math.floor(settings.average * steps_of(settings) + 0.5)) if settings.average else 0
+
+
+def evaluations_of(settings: Settings) -> int:
+    """How often weights of a run are scored while it trains: at its scored steps, and their mean at the end."""
+    return len(scored_steps(settings)) + bool(settings.average)
 
 
 def scored_steps(settings: Settings) -> set[int]:
@@ -431,10 +446,10 @@ def is_on_accelerator(resources: Resources) -> bool:
 
 def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> DeviceMemory:
     """The tensors of one of the devices that share a batch. They are
-    - for each parameter, in bytes: 4 for the fp32 weight, 8 for AdamW's moments, 4 for the gradient, and with autocast
-      2 for the copy that the backward pass needs. When the forward pass ends gradients are there only where several
-      processes keep them in buckets (DistributedDataParallel) or earlier parts of the batch have added to them. On a
-      CPU they always count, as activations leave only scattered holes free;
+    - for each parameter, in bytes: 4 for the fp32 weight, 8 for AdamW's moments, 4 for the gradient, with `average` 4
+      for the sum of weights, and with autocast 2 for the copy that the backward pass needs. When the forward pass ends
+      gradients are there only where several processes keep them in buckets (DistributedDataParallel) or earlier parts
+      of the batch have added to them. On a CPU they always count, as activations leave only scattered holes free;
     - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
       the backward pass, see `activation_bytes`;
     - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
@@ -458,13 +473,13 @@ def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> Device
     )
     model = image_parameters(shape) if is_fine_tuning else parameters(shape)
     weights = model + (decoder.parameters(shape.image) if decoder else 0)
-    copies = 0 if precision == "fp32" else 2
+    copies = (0 if precision == "fp32" else 2) + (4 if settings.average else 0)
     gradients = 4 * ((devices > 1 or resources.accumulate > 1) if on_accelerator else 1 + (devices > 1))
     return DeviceMemory(
         weights=(12 + copies + gradients) * weights,
         activations=activations,
         similarities=0 if is_fine_tuning else 4 * (2 * 2 * batch * shape.embed_dim + 2 * 3 * share * batch),
-        after=16 * weights,
+        after=(20 if settings.average else 16) * weights,
     )
 
 

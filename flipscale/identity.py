@@ -4,12 +4,14 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from flipscale.architecture import own_image_size
 from flipscale.kinds import Declared, options_of
+from flipscale.scores import AVERAGED
 from flipscale.settings import (
     CommandSet,
     DataSet,
@@ -25,9 +27,11 @@ from flipscale.settings import (
     LabelledIdx,
     LabelledShards,
     Settings,
+    Stage,
     Tuning,
     WebDataset,
     Weights,
+    lengths,
     plain,
 )
 from flipscale.study import SETTINGS
@@ -50,7 +54,20 @@ def parent_of(settings: Settings) -> Settings | None:
         return replace(settings, fine_tuning=None)
     if settings.tuning is not None:
         return replace(settings, tuning=None)
-    return None
+    *before, last = stages_of(settings)
+    if not before:
+        return None
+    # The mean of the last weights is the whole run's.
+    reached, parent = sum(each.samples for each in before), replace(settings, stages=before, average=0.0)
+    staged = stage(parent)
+    if last.restart:
+        parent = replace(parent, samples=reached)
+    elif staged.schedule == "constant" and reached <= settings.samples - staged.cooldown:
+        # Nothing in it depends on where the schedule ends.
+        parent = replace(parent, samples=reached, cooldown=0)
+    else:
+        return parent
+    return stage(parent) if len(before) == 1 else parent
 
 
 def lineage(settings: Settings) -> list[Settings]:
@@ -61,49 +78,93 @@ def lineage(settings: Settings) -> list[Settings]:
     return line
 
 
-def stage(settings: Settings) -> Settings:
-    """The settings of what the run itself trains: for a tuning, its own in place of its parent's.
+def stages_of(settings: Settings) -> list[Stage]:
+    """The stages of a run, each with a count of samples; a tuning is the last of them."""
+    found = [Stage(settings.samples)]
+    if settings.stages is not None:
+        counts = lengths(settings.stages, settings.samples)
+        found = [replace(each, samples=count) for each, count in zip(settings.stages, counts, strict=True)]
+    return [*found, _as_stage(settings.tuning, settings)] if settings.tuning else found
 
-    FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
-    fifth of its samples; both are the defaults.
-    """
-    tuning = settings.tuning
-    if tuning is not None:
-        settings = replace(settings, **_shape_of(tuning, settings))
-    if settings.fine_tuning is not None:
-        return _fine_tuning_stage(settings, settings.fine_tuning)
-    if tuning is None:
-        return settings
-    warmup = tuning.samples // 5 if tuning.warmup is None else tuning.warmup
-    return replace(
-        settings,
+
+def _as_stage(tuning: Tuning, settings: Settings) -> Stage:
+    """FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
+    fifth of its samples; both are the defaults."""
+    return Stage(
         samples=tuning.samples,
+        restart=True,
         lr=tuning.lr or settings.lr / 100,
-        warmup=warmup,
-        batch_size=tuning.batch_size or settings.batch_size,
-        mask_ratio=tuning.mask_ratio,
-        # The decoder learns from what a mask leaves out; without one there is nothing to reconstruct.
-        reconstruction=settings.reconstruction if tuning.mask_ratio else None,
-        cooldown=min(settings.cooldown, tuning.samples - warmup),
+        warmup=tuning.samples // 5 if tuning.warmup is None else tuning.warmup,
+        **{name: getattr(tuning, name) for name in ("batch_size", "mask_ratio", *_SHAPE)},
     )
 
 
-def _shape_of(tuning: Tuning, settings: Settings) -> JsonObject:
-    """The model, image size and text length of a tuning, by the names of these settings.
+def goes_on(settings: Settings) -> bool:
+    """Whether flipscale's trainer goes on with the schedule and optimizer of a run's parent, not just with its
+    weights."""
+    if settings.stages is None or settings.fine_tuning is not None:
+        return False
+    return len(settings.stages) > 1 and not settings.stages[-1].restart and settings.trainer == FlipscaleTrainer()
 
-    A tuning that names a model has the image size of that model, unless it says another.
-    """
-    own_size = settings.image_size if tuning.model is None else own_image_size(tuning.model)
-    return {
-        "model": tuning.model or settings.model,
-        "image_size": tuning.image_size or own_size,
-        "text_length": tuning.text_length or settings.text_length,
-    }
+
+@dataclass(frozen=True)
+class Course:
+    """Where a run is in a schedule that its parent began, or that others go on with, in samples."""
+
+    before: int = 0
+    """Those of its parents."""
+    end: int | None = None
+    """All of the schedule; None: the whole batches of the run itself."""
+
+
+WHOLE = Course()
+"""That of a run which trains all of its schedule."""
+
+
+def course_of(settings: Settings) -> Course:
+    """The schedule of which the run itself trains a part."""
+    if settings.fine_tuning is not None:
+        return WHOLE
+    *before, last = stages_of(settings)
+    opening = _opening([*before, last])
+    begins, seen = (sum(each.samples for each in some) for some in (before[:opening], before))
+    end = settings.samples if settings.tuning is None else seen + last.samples
+    return WHOLE if (begins, end) == (seen, seen + last.samples) else Course(seen - begins, end - begins)
+
+
+def _opening(stages: Sequence[Stage]) -> int:
+    """The number of the stage where the schedule of the last one begins."""
+    return max((number for number, each in enumerate(stages) if each.restart), default=0)
+
+
+def stage(settings: Settings) -> Settings:
+    """The settings of what the run itself trains: those of its last stage, tuning or fine-tuning."""
+    if settings.fine_tuning is not None:
+        return _fine_tuning_stage(settings, settings.fine_tuning)
+    if settings.stages is None and settings.tuning is None:
+        return settings
+    stages = stages_of(settings)
+    last, opening = stages[-1], stages[_opening(stages)]
+    lasting = ("lr", "warmup", "schedule") if opening.restart else ("warmup", "schedule")
+    given = {name: value for name, value in opening.changes.items() if name in lasting} | last.changes
+    found = replace(settings, **given, samples=last.samples, stages=None)
+    return replace(
+        found,
+        # The decoder learns from what a mask leaves out; without one there is nothing to reconstruct.
+        reconstruction=settings.reconstruction if found.mask_ratio else None,
+        cooldown=min(settings.cooldown, (course_of(settings).end or last.samples) - found.warmup),
+    )
+
+
+_SHAPE = ("model", "image_size", "text_length")
 
 
 def _changed_shape(tuning: Tuning, settings: Settings) -> JsonObject:
-    """The part of `_shape_of` that differs from the run's own."""
-    return {name: value for name, value in _shape_of(tuning, settings).items() if value != getattr(settings, name)}
+    """The model, image size and text length of a tuning, where these are not the run's own."""
+    changes = _as_stage(tuning, settings).changes
+    return {
+        name: changes[name] for name in _SHAPE if changes.get(name, getattr(settings, name)) != getattr(settings, name)
+    }
 
 
 def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
@@ -128,6 +189,8 @@ def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
         warmup=fine_tuning.samples // 10 if fine_tuning.warmup is None else fine_tuning.warmup,
         schedule="cosine",
         cooldown=0,
+        cooldown_shape="linear",
+        average=0.0,
         weight_decay=fine_tuning.weight_decay,
         beta1=fine_tuning.beta1,
         beta2=fine_tuning.beta2,
@@ -171,23 +234,26 @@ def run_id(settings: Settings) -> str:
 def id_of(settings: Settings, known: JsonObject) -> str:
     """The name of the run with these settings, whose identity is `known`."""
     digest = hashlib.sha256(_CANONICAL_JSON.encode({"recipe": RECIPE, **known}).encode()).hexdigest()
+    first, *_ = views = _views(settings)
+    trained = sum(each.samples for each in views)
     readable = (
-        settings.model,
+        first.model,
         dataset_name(settings.data) if trains(settings) else _start_name(settings.init) if settings.init else "random",
-        show_setting(settings.samples),
-        f"m{settings.mask_ratio:g}",
-        *([_tuning_words(settings.tuning, settings)] if settings.tuning else []),
+        show_setting(first.samples) + (f"-of-{show_setting(settings.samples)}" if trained < settings.samples else ""),
+        f"m{first.mask_ratio:g}",
+        *(_then(each, {name: getattr(each, name) for name in _SHAPE}, before) for before, each in pairwise(views)),
+        *([_then(settings.tuning, _changed_shape(settings.tuning, settings), first)] if settings.tuning else []),
         *([f"f{show_setting(settings.fine_tuning.samples)}"] if settings.fine_tuning else []),
         f"s{settings.seed}",
     )
     return "_".join(map(_word, readable)) + f"_{digest[:10]}"
 
 
-def _tuning_words(tuning: Tuning, settings: Settings) -> str:
-    """The tuning in an id: 't1.6k', 't1.6k-28px' at another image size."""
+def _then(part: Settings | Tuning, shape: JsonObject, before: Settings) -> str:
+    """A stage or tuning in an id: 't1.6k', 't1.6k-28px' at another image size."""
     units = {"model": "", "image_size": "px", "text_length": "tokens"}
-    changed = [f"{value}{units[name]}" for name, value in _changed_shape(tuning, settings).items()]
-    return "-".join([f"t{show_setting(tuning.samples)}", *changed])
+    changed = [f"{value}{units[name]}" for name, value in shape.items() if value != getattr(before, name)]
+    return "-".join([f"t{show_setting(part.samples)}", *changed])
 
 
 @functools.cache
@@ -220,8 +286,11 @@ def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]
 def identity(settings: Settings) -> JsonObject:
     """The settings that make an id, as JSON: those that differ from their defaults, and neither paths nor evaluation.
 
-    Leaving out defaults is what keeps old ids when a setting is added whose default means 'as before'.
+    Leaving out defaults is what keeps old ids when a setting is added whose default means 'as before'. Stages are known
+    by what they train, however a study says it: as the first of them, and what differs from it in each.
     """
+    if settings.stages is not None:
+        return _of_stages(settings)
     found: JsonObject = {}
     for name, setting in SETTINGS.items():
         if name == "evaluation" or (setting.needs and not _takes_part(setting.needs, settings)):
@@ -230,6 +299,25 @@ def identity(settings: Settings) -> JsonObject:
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
             found[name] = _canonical(value)
     return found
+
+
+def _of_stages(settings: Settings) -> JsonObject:
+    views = [replace(each, samples=settings.samples) for each in _views(settings)]
+    first, *others = map(identity, views)
+    stages = []
+    for each, known in zip(stages_of(settings), (first, *others), strict=True):
+        differing = {name: known.get(name) for name in {**first, **known} if known.get(name) != first.get(name)}
+        stages.append({"samples": each.samples} | ({"restart": True} if each.restart else {}) | differing)
+    return identity(replace(views[0], fine_tuning=settings.fine_tuning)) | {"stages": stages}
+
+
+def _views(settings: Settings) -> list[Settings]:
+    """The settings of each stage; the run's where it has none."""
+    if settings.stages is None:
+        return [settings]
+    numbers = range(1, len(settings.stages) + 1)
+    counted = stages_of(settings)
+    return [stage(replace(settings, stages=counted[:number], fine_tuning=None)) for number in numbers]
 
 
 def _takes_part(name: str, settings: Settings) -> bool:
@@ -304,8 +392,7 @@ def _last_two(path: str) -> str:
 
 def _of_tuning(tuning: Tuning, settings: Settings) -> JsonObject:
     """A tuning with the model and sizes that it changes: ids from before tunings could change them stay valid."""
-    shape = _shape_of(tuning, settings)
-    others = {name: value for name, value in plain(tuning).items() if name not in shape}
+    others = {name: value for name, value in plain(tuning).items() if name not in _SHAPE}
     return others | _changed_shape(tuning, settings)
 
 
@@ -327,7 +414,8 @@ def scored(settings: Settings) -> Settings:
 
 def measures(settings: Settings) -> dict[str, JsonObject]:
     """What the evaluation of a run measures, as JSON without places: '' is its own data's held-out part, 'v2' a set,
-    'v2.masked' that set under masks. A score belongs to a run, one of these and the content of the set's data.
+    'v2.masked' that set under masks, 'v2.averaged' that set by the mean of the last weights. A score belongs to a run,
+    one of these and the content of the set's data.
 
     A head's score is part of its training, and a training command scores as it likes: both have none.
     """
@@ -347,6 +435,8 @@ def measures(settings: Settings) -> dict[str, JsonObject]:
         found[name] = _canonical(what | common)
         for shown in inferences(settings):
             found[measure_of(name, shown)] = _canonical(what | common | {"inference": shown})
+        if settings.average:
+            found[measure_of(name, AVERAGED)] = _canonical(what | common | {"inference": AVERAGED})
     return found
 
 

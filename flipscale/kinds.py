@@ -548,6 +548,41 @@ _OF_FLOPS = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+)?\s*FLOPs
 Schedule = Annotated[int, By(schedule, {"anyOf": [*count_from(0).schema["anyOf"], _OF_FLOPS]})]
 
 
+@dataclass(frozen=True)
+class PartOfRun:
+    """A share of a run's own samples, written 20 %: each cell has as many samples as that is."""
+
+    share: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.share:.12g} %"
+
+
+def part_of_run(value: Any) -> int | PartOfRun:
+    """A count of samples, or a share of the run's, written 20 %."""
+    written = re.fullmatch(r"\s*(\d{1,3}(?:\.\d{1,50})?)\s*%\s*", value) if isinstance(value, str) else None
+    if written and float(written[1]) <= 100:
+        return PartOfRun(float(written[1]) / 100)
+    if isinstance(value, float) and 0 < value < 1:
+        raise ValueError(f"{show(value)} is no count; write {PartOfRun(value)} for a share of the run's samples")
+    return whole(value, 0)  # type: ignore[no-any-return]
+
+
+_PERCENT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
+SamplesOfRun = Annotated[int, By(part_of_run, {"anyOf": [*count_from(0).schema["anyOf"], _PERCENT]})]
+
+
+def stage_length(value: Any) -> int | float:
+    """A part of a run's samples: a count, or a share of them, written 60 % or 0.6."""
+    found = value if isinstance(value, float) else part_of_run(value)
+    share = found.share if isinstance(found, PartOfRun) else found
+    return share if isinstance(share, float) and 0 < share < 1 else whole(value)
+
+
+_BELOW_1: JsonSchema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+StageLength = Annotated[Any, By(stage_length, {"anyOf": [*count_from(1).schema["anyOf"], _PERCENT, _BELOW_1]})]
+
+
 def duration(value: Any, *, never: bool = False, seconds: bool = False) -> int | str:
     """A time span in seconds, written 90s, 30m, 4h or 2d; with `never`, that word too; with `seconds`, a whole number
     of them."""

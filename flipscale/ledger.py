@@ -52,6 +52,12 @@ class LedgerEntry:
     lost: float
     untimed: int
     """Failed attempts whose time is unknown."""
+    samples: int
+    """Samples that it trained itself so far, without those of its trunk."""
+    flops: int
+    planned_samples: int
+    """Of all that it trains itself, as `predicted`; 0 without a prediction."""
+    planned_flops: int
 
     @property
     def spent(self) -> float:
@@ -82,6 +88,10 @@ class LedgerSum:
     untimed: int
     ratio: float | None
     """Measured over predicted training time of the finished runs; None without any."""
+    samples: int
+    flops: int
+    planned_samples: int
+    planned_flops: int
 
     @property
     def spent(self) -> float:
@@ -116,7 +126,11 @@ def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:
         lost=_sum(once, "lost"),
         untimed=sum(entry.untimed for entry in once),
         ratio=_sum(finished, "training") / foreseen if foreseen else None,
+        **{name: sum(getattr(entry, name) for entry in once) for name in _SUMMED},
     )
+
+
+_SUMMED = ("samples", "flops", "planned_samples", "planned_flops")
 
 
 def _sum(entries: Iterable[LedgerEntry], name: str) -> float:
@@ -198,7 +212,8 @@ def _entry(study: str, arm: str, planned: RunRequest, folder: RunFolder, state: 
     result = folder.result() or Result()  # Scores that are measured later do not change what training took.
     took = _seconds_of(folder, glance, state, result, asked)
     hours = (result.devices or asked.resources.devices) / 3600
-    predicted, low, high = _predicted(None if arm == PROBE_ARM else asked.cost)
+    cost = None if arm == PROBE_ARM else asked.cost
+    predicted, low, high = _predicted(cost)
     return LedgerEntry(
         id=folder.id,
         study=study,
@@ -212,6 +227,10 @@ def _entry(study: str, arm: str, planned: RunRequest, folder: RunFolder, state: 
         evaluation=(result.evaluation_seconds or 0.0) * hours,
         lost=took.lost * hours,
         untimed=took.untimed,
+        samples=took.samples if cost else 0,
+        flops=took.samples * cost.flops_per_sample if cost else 0,
+        planned_samples=cost.samples_seen if cost else 0,
+        planned_flops=cost.train_flops if cost else 0,
     )
 
 
@@ -227,6 +246,8 @@ class _RunSeconds(NamedTuple):
     lost: float
     untimed: int
     """Failed attempts without a time."""
+    samples: int
+    """What it trained itself."""
 
 
 def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result, asked: RunRequest) -> _RunSeconds:
@@ -235,21 +256,26 @@ def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result,
     error = folder.error() if state is State.FAILED else None
     if error is not None and not error.noted:
         failed.append(error.seconds)
-    trained = _recorded_seconds(folder, asked) if result.train_seconds is None else result.train_seconds
+    if result.train_seconds is None:
+        trained, samples = _recorded(folder, asked)
+    else:
+        trained, samples = result.train_seconds, result.samples_seen or 0
     if result.trunk:
         trained -= result.trunk.train_seconds or 0.0
+        samples -= result.trunk.samples_seen or 0
     if result == Result() and state is State.RUNNING and glance.holder and glance.holder.taken:
         trained = max(trained, time.time() - glance.holder.taken)
     lost = max(0.0, sum(filter(None, failed)) - _kept_seconds(trained, failures, result))
-    return _RunSeconds(trained, lost, failed.count(None))
+    return _RunSeconds(trained, lost, failed.count(None), samples)
 
 
-def _recorded_seconds(folder: RunFolder, asked: RunRequest) -> float:
-    """Training seconds up to the last record, those of its trunk left out at its mean pace."""
+def _recorded(folder: RunFolder, asked: RunRequest) -> tuple[float, int]:
+    """Training seconds and samples up to the last record, those of its trunk left out at its mean pace."""
     last = max(folder.last_records(), key=lambda record: float(record.get("seconds") or 0.0), default={})
     seconds, seen = float(last.get("seconds") or 0.0), int(last.get("samples_seen") or 0)
     on_trunk = asked.trunk.samples if asked.trunk else 0
-    return seconds * max(0, seen - on_trunk) / seen if on_trunk and seen else seconds
+    trained = max(0, seen - on_trunk)
+    return (seconds * trained / seen if on_trunk and seen else seconds), trained
 
 
 def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Result) -> float:

@@ -1,21 +1,24 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
-from flipscale.cell import Cell, arm_words, run_words, write_cell
+from flipscale.cell import Cell, arm_words, run_words, setting_words, write_cell
 from flipscale.cost import (
     Cost,
+    averaged_steps,
     cost,
     is_limited_by_reading,
     is_on_accelerator,
+    of_any_length,
     rate_of,
     scored_steps,
     scoring_hours,
+    steps_of,
     training_view,
     trunk_steps,
 )
@@ -35,8 +38,8 @@ from flipscale.identity import (
     stage,
     trains,
 )
-from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
-from flipscale.study import SETTINGS, Axis, Study, cells
+from flipscale.settings import STAGED, Budget, JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.settings import images_scored
@@ -140,16 +143,35 @@ class Total:
 
 
 @dataclass(frozen=True)
+class SweptRun:
+    """A run that tries a value of a setting for an arm."""
+
+    run: Run
+    arm: Arm
+    value: float
+    """As the study names it: of the setting, or a factor of the study's own rule."""
+    setting: float
+    """The setting itself."""
+    words: str
+    """The arm in words; '' for the only one."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """The runs of a study, parents before children, and what they cost together."""
 
     study: str
     runs: tuple[Run, ...]
+    """Those whose settings are known: while a sweep has still to choose one, the sweep's."""
     budget: Budget
     baseline: Values = field(default_factory=dict)
     """The settings that make a run the baseline, with their values, as the study names them."""
     price: Price | None = None
     """The price of time at the site where it will run, if the site has one."""
+    swept: tuple[SweptRun, ...] = ()
+    """Those of the runs that choose a setting for the others; no cell asks for them."""
+    following: tuple[Run, ...] = ()
+    """The runs that follow once the sweep has chosen, with one of its values in place of that."""
 
     @property
     def cells(self) -> tuple[Run, ...]:
@@ -168,12 +190,13 @@ class Plan:
 
     @cached_property
     def total(self) -> Total:
-        """The cost of all runs."""
-        hours = total_hours(run.cost.hours for run in self.runs)
+        """The cost of all runs, those that follow a sweep included."""
+        runs = (*self.runs, *self.following)
+        hours = total_hours(run.cost.hours for run in runs)
         return Total(
-            runs=len(self.runs),
-            samples=sum(run.cost.samples_seen for run in self.runs),
-            train_flops=sum(run.cost.train_flops for run in self.runs),
+            runs=len(runs),
+            samples=sum(run.cost.samples_seen for run in runs),
+            train_flops=sum(run.cost.train_flops for run in runs),
             gpu_hours=hours.about,
             gpu_hours_low=hours.low,
             gpu_hours_high=hours.high,
@@ -181,18 +204,35 @@ class Plan:
 
     @property
     def sharing(self) -> str:
-        """The lengths that share a trunk, in words: '1 trunk, 4 branches: 37 % saved'; '' where none do."""
-        shared = {run.id: run.trunk for run in self.runs if run.trunk}
-        branches = shared.keys() | {trunk.run for trunk in shared.values()}
+        """What cells train together, in words: '1 trunk, 4 branches: 37 % saved'; '' where they share nothing."""
+        by_id = {run.id: run for run in (*self.runs, *self.following)}
+        tried = {each.run.id for each in self.swept}
+        branches: dict[str, list[Run]] = {}
+        whole = 0
+        for cell in (run for run in by_id.values() if run.cell is not None or run.id in tried):
+            run, root = cell, cell.id
+            whole += run.whole_cost.train_flops
+            while run.after:
+                root = run.after[0]
+                if root not in by_id:
+                    break
+                whole += by_id[root].whole_cost.train_flops if root in run.parents else 0
+                run = by_id[root]
+            branches.setdefault(root, []).append(cell)
+        shared = {root: cells for root, cells in branches.items() if len(cells) > (root in by_id)}
         if not shared:
             return ""
-        saved = sum(run.whole_cost.train_flops - run.cost.train_flops for run in self.runs)
-        warmups = sorted({run.settings.warmup for run in self.runs if run.id in branches})
-        return (
-            f"{count(len(branches) - len(shared), 'trunk')}, {len(branches):,} branches: "
-            f"{percent(saved / (self.total.train_flops + saved), 2)} saved; all lengths of a trunk warm up over "
-            f"{' or '.join(map(show_setting, warmups))} samples"
+        others = len(shared.keys() - by_id.keys())
+        number = sum(map(len, shared.values()))
+        said = (
+            f"{count(len(shared), 'trunk')}{f' ({others} of other studies)' if others else ''}, "
+            f"{number:,} {'branch' if number == 1 else 'branches'}: "
+            f"{percent(1 - self.total.train_flops / whole, 2)} saved"
         )
+        lengths = {run.id: run.trunk.run for run in by_id.values() if run.trunk}
+        warmups = sorted({run.settings.warmup for run in by_id.values() if run.id in {*lengths, *lengths.values()}})
+        words = " or ".join(map(show_setting, warmups))
+        return f"{said}; all lengths of a trunk warm up over {words} samples" if lengths else said
 
     @property
     def money(self) -> Money | None:
@@ -204,7 +244,7 @@ class Plan:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
         slow = [*self._in_fp32(), *self._limited_by_reading()]
-        return [*of_budget, *too_large(self.runs), *self._resized(), *slow, *self._without_scores()]
+        return [*of_budget, *too_large((*self.runs, *self.following)), *self._resized(), *slow, *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -280,7 +320,7 @@ class Plan:
         ]
 
     def _without_scores(self) -> list[str]:
-        cells = self.cells
+        cells = self.cells or self.following
         unscored = [run for run in cells if not is_evaluated(run.settings)]
         if not unscored:
             return []
@@ -303,6 +343,7 @@ class Plan:
             "study": self.study,
             "baseline": plain(self.baseline),
             "runs": runs if lazily else list(runs),
+            **({"following": len(self.following)} if self.following else {}),
             "total": total,
         }
 
@@ -336,14 +377,34 @@ def check_memory(runs: Iterable[Run]) -> None:
         raise PlanError(" ".join([*found, "Nothing is submitted; change resources, or add --force to submit anyway."]))
 
 
-def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
-    """Every run of a study, once each, in the order of its axes.
+@dataclass(frozen=True)
+class KeptTrunks:
+    """The trunks that finished runs, of any study, have kept in a results folder."""
+
+    runs: Mapping[str, tuple[Settings, Resources]] = field(default_factory=dict)
+    """Those runs, by id."""
+    begun: Mapping[str, str | None] = field(default_factory=dict)
+    """By the ids of the runs that were asked for before: which run each of them goes on from."""
+
+    def is_open(self, run: str, trunk: str) -> bool:
+        """Whether a run may go on from this trunk: it was not asked for before, or to go on from there."""
+        return self.begun.get(run, trunk) == trunk
+
+
+NO_TRUNKS = KeptTrunks()
+
+
+def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TRUNKS) -> Plan:
+    """Every run of a study, once each, in the order of its axes; those of its sweep come first.
 
     measured: what probes have timed at one place (`Timings.at`). A run whose shape was timed gets its hours from that;
-    the hours of the others are predicted.
+    the hours of the others are predicted. trunks: what runs of other studies have kept, from which runs go on too.
     """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
-    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "fine_tuning"} - {"seed"})
+    of_parents = {"tuning", "fine_tuning", "stages"}
+    if any(cell.stages is not None for cell in study.cells):
+        of_parents |= {*STAGED, "samples", "cooldown", "reconstruction"}
+    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), *of_parents} - {"seed"})
 
     def apart(settings: Settings) -> str:
         # A setting that no axis and no coupling gives is the same in all cells.
@@ -353,9 +414,9 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     arm = [name for name in study.baseline if _differs(study, name)]
     has_seeds = _differs(study, "seed")
 
-    def words(settings: Settings) -> str:
+    def words(settings: Settings, but: Collection[str] = ()) -> str:
         values, baseline = ({name: _column(given[name]) for name in arm} for given in (vars(settings), study.baseline))
-        cell = [(axis, show_setting(getattr(settings, axis))) for axis in varied]
+        cell = [(axis, show_setting(getattr(settings, axis))) for axis in varied if axis not in but]
         parts = [arm_words(values, baseline, study.labels) if arm else "", run_words(tuple(cell), study.labels)]
         return ", ".join(filter(None, parts))
 
@@ -383,11 +444,14 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
         return ", ".join(filter(None, (name, f"seed {settings.seed}" if has_seeds else ""))), costs, timed
 
     runs: dict[str, Run] = {}
-    for cell in study.cells:
-        for settings in lineage(cell):
+    swept = list(swept_cells(study))
+    for cell in (*(each.settings for each in swept), *study.cells):
+        for number, settings in enumerate(lineage(cell), 1):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
             words_of_run, costs, timed = name_and_price(settings)
-            if own_id not in names:
+            if cell.stages is not None and number < len(cell.stages):
+                words_of_run = f"{name_and_price(cell)[0] or study.name}, stage {number} of {len(cell.stages)}"
+            elif own_id not in names and settings is not cell:
                 words_of_run += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
             run = Run(
                 id=own_id,
@@ -400,37 +464,65 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
                 name=words_of_run or study.name,
             )
             runs.setdefault(own_id, run)
-    kept = _keeping_weights(study.keep_weights, tuple(runs.values()))
-    return Plan(study.name, _on_trunks(kept), study.budget, study.baseline)
+    ordered = _on_trunks(_keeping_weights(study.keep_weights, tuple(runs.values())), trunks)
+    found = Plan(study.name, ordered, study.budget, study.baseline)
+    return _with_sweep(found, study, swept, words) if study.sweep else found
 
 
-def _on_trunks(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+def _with_sweep(
+    planned: Plan, study: Study, swept: Sequence[SweptCell], words: Callable[[Settings, Collection[str]], str]
+) -> Plan:
+    """The plan with its sweep's runs, by names that say what they try, apart from those that follow them."""
+    assert study.sweep is not None
+    over, seeds = study.sweep.over, study.sweep.seeds
+    by_id = {run.id: run for run in planned.runs}
+    tried = {}
+    for cell in swept:
+        run, setting = by_id[run_id(cell.settings)], getattr(cell.settings, over)
+        parts = words(cell.settings, ()), setting_words(over, setting), f"seed {cell.settings.seed}"
+        named = replace(run, name=", ".join(filter(None, parts)))
+        tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, study.sweep.at))
+    named_runs = [tried[run.id].run if run.id in tried else run for run in planned.runs]
+    known = [run for run in named_runs if not study.awaits_choice or run.settings.seed in seeds]
+    following = tuple(run for run in planned.runs if study.awaits_choice and run.settings.seed not in seeds)
+    return replace(planned, runs=tuple(known), following=following, swept=tuple(tried.values()))
+
+
+def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:
     """The runs, each of which goes on from the longest run of the same schedule that is constant no longer than itself.
 
     A run is scored at fractions of its own schedule. Those that lie in its trunk must be fractions of the other's too.
     """
-    alike: dict[str, list[Run]] = {}
-    for run in runs:
-        if trunk_steps(run.settings):
-            of_length = {"samples": 0, "cooldown": 0}
-            key = repr([identity(run.settings) | of_length, replace(run.settings.evaluation, at=[])])
-            alike.setdefault(key, []).append(run)
+    by_id = {run.id: run for run in runs}
+    others = [(name, *known) for name, known in found.runs.items() if name not in by_id]
+    alike: dict[str, list[tuple[str, Settings]]] = {}
+    for name, settings, resources in [*others, *((run.id, run.settings, run.resources) for run in runs)]:
+        if trunk_steps(settings):
+            shared = of_any_length(settings)
+            # Other processes and parts round sums otherwise.
+            split = resources.devices, resources.accumulate
+            key = repr([identity(shared), replace(shared.evaluation, at=[]), split])
+            alike.setdefault(key, []).append((name, settings))
     trunks: dict[str, Trunk] = {}
     for group in alike.values():
-        group.sort(key=lambda run: (trunk_steps(run.settings), run.cost.steps, run.id))
-        for number, run in enumerate(group):
-            fitting = [other for other in group[:number] if _shares(run, other)]
-            if fitting:
-                longest = max(fitting, key=lambda other: trunk_steps(other.settings))
-                trunks[run.id] = Trunk(longest.id, trunk_steps(longest.settings) * run.settings.batch_size)
+        group.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in found.runs, steps_of(each[1]), each[0]))
+        for number, (name, settings) in enumerate(group):
+            fitting = [
+                other
+                for other in group[:number]
+                if _shares(settings, other[1]) and (other[0] in by_id or found.is_open(name, other[0]))
+            ]
+            if name in by_id and fitting:
+                trunk, its = max(fitting, key=lambda other: trunk_steps(other[1]))
+                trunks[name] = Trunk(trunk, trunk_steps(its) * settings.batch_size)
     if not trunks:
         return runs
-    by_id = {run.id: run for run in runs}
     ordered: dict[str, Run] = {}
 
     def add(run: Run) -> None:
         if trunk := trunks.get(run.id):
-            add(by_id[trunk.run])
+            if trunk.run in by_id:
+                add(by_id[trunk.run])
             left = run.cost.samples_seen - trunk.samples
             timed = run.timed and run.timed.of_share(left / run.cost.samples_seen)
             run = replace(run, trunk=trunk, cost=run.cost.over(left), timed=timed)
@@ -441,11 +533,11 @@ def _on_trunks(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     return tuple(ordered.values())
 
 
-def _shares(run: Run, other: Run) -> bool:
-    """Whether a run can go on from where the other's constant rate ends."""
-    shared = trunk_steps(other.settings)
-    scored = {step for step in scored_steps(run.settings) if step <= shared}
-    return shared < run.cost.steps and scored <= scored_steps(other.settings)
+def _shares(settings: Settings, other: Settings) -> bool:
+    """Whether a run with these settings can go on from where the other's constant rate ends."""
+    shared, steps = trunk_steps(other), steps_of(settings)
+    scored = {step for step in scored_steps(settings) if step <= shared}
+    return shared < steps and shared <= steps - averaged_steps(settings) and scored <= scored_steps(other)
 
 
 def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:

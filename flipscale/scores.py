@@ -18,6 +18,14 @@ INFERENCES = ("masked", "ensemble")
 """How masked runs may be shown images besides whole ones: as few patches as in training, or the mean of several masks
 that cover all (FLIP, arXiv 2212.00794, table 1d). The scores are named like those of a set, `masked.zero_shot_top1`."""
 
+AVERAGED = "averaged"
+"""The same for the mean of the weights of a run's last steps, where it has one: `averaged.zero_shot_top1`."""
+
+
+def is_averaged(name: str) -> bool:
+    """Whether a score is one of averaged weights: `averaged.zero_shot_top1`, `imagenet_v2.averaged.zero_shot_top1`."""
+    return set_and_score(name)[0].rpartition(".")[2] == AVERAGED
+
 
 @dataclass(frozen=True)
 class Score:

@@ -9,7 +9,8 @@ mapping with that kind as its only key.
 """
 
 import enum
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -29,9 +30,11 @@ from flipscale.kinds import (
     NotNegative,
     OneOf,
     Positive,
+    SamplesOfRun,
     Schedule,
     Share,
     Some,
+    StageLength,
     Text,
     Whole,
     Within,
@@ -93,6 +96,10 @@ TextLength = Annotated[int, count_from(3, null=True)]
 
 Batch = Annotated[int, count_from(2)]
 """Pairs per step: contrast takes two."""
+
+MaskShapeName = Literal["random", "grid", "block", "gaussian", "resize"]
+TextMaskName = Literal["prioritised", "random", "block"]
+CourseName = Literal["cosine", "constant"]
 
 PROMPTS = ("imagenet_simple", "openai_imagenet")
 
@@ -350,6 +357,50 @@ class Tuning(Declared):
 
 
 @dataclass(frozen=True)
+class Stage(Declared):
+    """A part of the schedule. Options that are None are the run's."""
+
+    short: ClassVar[str] = "samples"
+    samples: StageLength = option("its length: a count, or a share of the run's samples, such as 60 %")
+    restart: Flag = option(
+        "whether a new schedule begins here, with its own warm-up and a fresh optimizer; lr, warmup and schedule then "
+        "hold for the stages after it too",
+        False,
+    )
+    model: ModelName | None = option("model with the same towers and other patches", None)
+    image_size: Count | None = option("side of the image in pixels; null is the run's, or that of model", None)
+    text_length: Annotated[int, count_from(3)] | None = option("tokens of text", None)
+    mask_ratio: Share | None = option("share of image patches dropped", None)
+    mask_shape: MaskShapeName | None = option("which patches are kept", None)
+    text_mask_ratio: Share | None = option("share of text tokens dropped", None)
+    text_mask: TextMaskName | None = option("which tokens are dropped", None)
+    crop: Fraction | None = option("smallest share of the area that a random crop keeps", None)
+    flip: Flag | None = option("whether images are mirrored at random", None)
+    batch_size: Batch | None = option("pairs per step", None)
+    lr: Positive | None = option("peak learning rate", None)
+    warmup: Whole | None = option("samples of linear warm-up, of the first stage or one with restart", None)
+    schedule: CourseName | None = option("course of the learning rate, of the first stage or one with restart", None)
+
+    @property
+    def changes(self) -> JsonObject:
+        """The settings that it gives. One that names a model has the image size of that model, unless it gives one."""
+        own_size = self.image_size or (self.model and own_image_size(self.model))
+        given = vars(self) | {"image_size": own_size}
+        return {name: value for name, value in given.items() if name in STAGED and value is not None}
+
+
+STAGED = tuple(name for name in options_of(Stage) if name not in ("samples", "restart"))
+"""The settings that a stage may change."""
+
+
+def lengths(stages: Sequence[Stage], samples: int) -> list[int]:
+    """The samples of each stage of a run of this many. They add up to those of the run where the shares do."""
+    parts = [each.samples * samples if isinstance(each.samples, float) else each.samples for each in stages]
+    ends = [round(end) for end in itertools.accumulate(parts)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@dataclass(frozen=True)
 class FineTuning(Declared):
     """End-to-end training of the image tower and a linear head on labelled images. Fields that are None follow from
     the run's settings and from the others here.
@@ -454,7 +505,7 @@ class Settings(Declared):
         "length of the schedule, in samples seen; or in training FLOPs, such as 1e15 FLOPs; 0 scores init as it is"
     )
     mask_ratio: Share = option("share of image patches dropped in training; none are at evaluation", 0.0)
-    mask_shape: Literal["random", "grid", "block", "gaussian", "resize"] = option(
+    mask_shape: MaskShapeName = option(
         "which patches are kept; gaussian: the middle more often; resize: all of a smaller image",
         "random",
         needs="mask_ratio",
@@ -462,7 +513,7 @@ class Settings(Declared):
     text_mask_ratio: Share = option(
         "share of text tokens dropped in training; none are at evaluation", 0.0, needs="samples"
     )
-    text_mask: Literal["prioritised", "random", "block"] = option(
+    text_mask: TextMaskName = option(
         "which tokens are dropped: padding first, any, or all but a block", "prioritised", needs="text_mask_ratio"
     )
     reconstruction: Reconstruction | None = option(
@@ -478,10 +529,26 @@ class Settings(Declared):
         rule="min(51200000, samples // 10)",
         needs="samples",
     )
-    schedule: Literal["cosine", "constant"] = option(
+    schedule: CourseName = option(
         "course of the learning rate after warm-up: half a cosine, or constant", "cosine", needs="samples"
     )
-    cooldown: Whole = option("samples at the end of a constant schedule over which lr falls to 0", 0, needs="schedule")
+    cooldown: SamplesOfRun = option(
+        "samples at the end of a constant schedule over which lr falls to 0; or a share of the run's samples, such as "
+        "20 %",
+        0,
+        needs="schedule",
+    )
+    cooldown_shape: Literal["linear", "1-sqrt", "cosine"] = option(
+        "how lr falls there: in a straight line, as 1 - sqrt(x), which falls faster at first, or as half a cosine",
+        "linear",
+        needs="cooldown",
+    )
+    average: Share = option(
+        "share of the schedule's steps, its last ones, whose mean weights are kept in averaged.pt and scored as "
+        "averaged.SCORE; 0: none",
+        0.0,
+        needs="samples",
+    )
     weight_decay: NotNegative = option(
         "AdamW's weight decay, on weights that are not biases, norms, positions or temperature", 0.2, needs="samples"
     )
@@ -493,6 +560,11 @@ class Settings(Declared):
         "precision of the forward pass; weights are always fp32", "fp32"
     )
     init: Weights | None = option("open_clip checkpoint to start from; null starts from random weights", None)
+    stages: Some[Stage] | None = option(
+        "parts of the schedule with other settings, such as [{samples: 80 %, image_size: 112}, {samples: 20 %}]; null: "
+        "one",
+        None,
+    )
     tuning: Tuning | None = option(
         "unmasked tuning after the schedule, a run of its own, such as {samples: 128M} or, on larger images, "
         "{samples: 128M, image_size: 224}; null: none",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from flipscale.cost import scored_steps, steps_of
+from flipscale.cost import evaluations_of, steps_of
 from flipscale.devices import Hours
 from flipscale.identity import evaluation_identity, identity, inferences, is_evaluated, scored, stage
 from flipscale.settings import FlipscaleTrainer, JsonObject, Resources, Settings
@@ -249,7 +249,7 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
     steps = steps_of(staged)
     train_seconds = timed.warming_seconds + timed.seconds * steps
     cpu_seconds = timed.warming_cpu_seconds + timed.cpu_seconds * steps
-    scoring = each * len(scored_steps(staged))
+    scoring = each * evaluations_of(staged)
     return RunTime(
         place=timed.place,
         start_seconds=timed.opening_seconds,

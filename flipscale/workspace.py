@@ -62,6 +62,11 @@ class StudyFiles:
         return self.folder / "fits.json"
 
     @property
+    def tune(self) -> Path:
+        """What its sweep found, if it has one."""
+        return self.folder / "tune.json"
+
+    @property
     def archive(self) -> Path:
         """The finished runs of the study in one file."""
         return self.folder / "runs.tar.bz2"

@@ -1,4 +1,4 @@
-"""docs/findings.md from docs/findings.yaml and the files that `compare` and `fit` wrote: `make docs` fills the table.
+"""docs/findings.md and docs/findings-details.md from docs/findings.yaml and the files that `compare` and `fit` wrote.
 
 findings.yaml has an entry for each question: what the paper and its follow-ups found, where a miniature's answer
 stands (`readings`), and one sentence on why they agree or not. Numbers and verdicts are read, never typed. A study
@@ -19,34 +19,51 @@ A reading names a study and one of
 number that nothing was published about. A claim brings its own.
 """
 
+import contextlib
+import functools
+import io
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import yaml
+from scipy import stats
 
-from flipscale.words import count, fixed, short, times
+from flipscale.cli import main
+from flipscale.collecting import read_results
+from flipscale.words import fixed, short, times
 from tests.studies import committed
 
 ROOT = Path(__file__).parents[1]
-NOT_YET = "not run in miniature yet"
+NOT_YET = "Not run in miniature"
 NOTHING = "has nothing that findings.yaml asks for"
 
 
 UNITS = {"points": " points", "slope": " points per doubling", "ratio": "x", "exponent": ""}
 
 
+LEVEL = 0.5
+"""A published difference of fewer points, of one run each, is read as none."""
+
+MARGIN = 1.0
+"""Points within which a difference counts as none: the margin of every committed study."""
+
+
 class Verdict(StrEnum):
     AGREES = "agrees"
-    DISAGREES = "disagrees"
+    OTHER_SIZE = "same sign, other size"
+    SAME_SIGN = "same sign"
+    OTHER_SIGN = "other sign"
+    NOT_LEVEL = "not level"
     UNDECIDED = "undecided"
     NOTHING_PUBLISHED = "nothing published"
-    NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -67,23 +84,31 @@ class Reading:
     """Whether the interval is corrected for all comparisons of the study."""
     expected: bool = False
     """Whether that is what the study expects, as the paper has no number."""
-    level: Verdict | None = None
-    """What a claim of being level came to."""
     at_least: bool = False
     """Whether the value is a lower bound."""
 
     @property
     def verdict(self) -> Verdict:
-        """The sign of the paper's effect against the interval: the one rule."""
-        null = 1.0 if self.unit == "ratio" else 0.0
-        if self.level is not None:
-            return self.level
+        """The published effect against the interval: the one rule, which docs/findings.md states."""
         if self.published == "none":
             return Verdict.NOTHING_PUBLISHED
-        paper = {"better": 1, "worse": -1}.get(str(self.published)) or _sign(float(self.published) - null)
-        if self.interval is None or self.interval[0] <= null <= self.interval[1]:
+        if self.interval is None:
             return Verdict.UNDECIDED
-        return Verdict.AGREES if _sign(self.interval[0] - null) == paper else Verdict.DISAGREES
+        low, high = self.interval
+        size = self.published if isinstance(self.published, float | int) else None
+        if self.published == "level" or (self.unit == "points" and size is not None and abs(size) < LEVEL):
+            if low > MARGIN or high < -MARGIN:
+                return Verdict.NOT_LEVEL
+            return Verdict.AGREES if low >= -MARGIN and high <= MARGIN else Verdict.UNDECIDED
+        null = 1.0 if self.unit == "ratio" else 0.0
+        if low <= null <= high:
+            return Verdict.UNDECIDED
+        paper = {"better": 1, "worse": -1}[str(self.published)] if size is None else _sign(size - null)
+        if _sign(low - null) != paper:
+            return Verdict.OTHER_SIGN
+        if size is None:
+            return Verdict.SAME_SIGN
+        return Verdict.AGREES if low <= size <= high else Verdict.OTHER_SIZE
 
     @property
     def certainty(self) -> str:
@@ -158,13 +183,10 @@ def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Readin
             seeds=len(claim["seeds"]),
             published=line.get("published", claim["published"] or _DIRECTION.get(claim["expect"], claim["expect"])),
             expected="published" not in line and not claim["published"],
-            level=_LEVEL[claim["verdict"]] if claim["expect"] == "level" else None,
         )
 
 
 _DIRECTION = {"faster": "better", "fewer_samples": "better"}
-
-_LEVEL = {"holds": Verdict.AGREES, "contradicted": Verdict.DISAGREES, "undecided": Verdict.UNDECIDED}
 
 
 def _gain(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:
@@ -272,25 +294,14 @@ class Question:
 
     @property
     def verdict(self) -> str:
-        """One word where all readings say it, else how often which is said."""
-        counts = Counter(reading.verdict for reading in self.found)
-        counts.pop(Verdict.NOTHING_PUBLISHED, None)
-        if not counts:
-            return Verdict.NOT_RUN
-        if len(counts) == 1:
-            return next(iter(counts))
-        return ", ".join(f"{verdict} in {counts[verdict]}" for verdict in Verdict if counts[verdict])
-
-    @property
-    def miniature(self) -> str:
-        """'recipe, 5 seeds: -4.4 (-5.5 to -3.3), ... points', a line each study."""
-        lines = []
-        for study in dict.fromkeys(reading.study for reading in self.found):
-            of_study = [reading for reading in self.found if reading.study == study]
-            seeds = next((f", {count(reading.seeds, 'seed')}" for reading in of_study if reading.seeds), "")
-            said = ", ".join(f"{reading.number} ({reading.certainty})" for reading in of_study)
-            lines.append(f"[{study}](../results/{study}/comparison.md){seeds}: {said}")
-        return "<br>".join([*lines, *self.missing]) or NOT_YET
+        """The verdicts of its numbers, each with the studies that say it where they say several."""
+        studies: dict[Verdict, dict[str, None]] = {}
+        for reading in self.found:
+            studies.setdefault(reading.verdict, {})[reading.study] = None
+        studies.pop(Verdict.NOTHING_PUBLISHED, None)
+        if len(studies) < 2:
+            return next(iter(studies), "not run")
+        return "; ".join(f"{verdict} ({', '.join(studies[verdict])})" for verdict in Verdict if verdict in studies)
 
 
 def questions(root: Path = ROOT) -> list[Question]:
@@ -316,25 +327,135 @@ def _question(entry: Mapping[str, Any], root: Path) -> Question:
     )
 
 
-def findings(root: Path = ROOT) -> str:
-    """The table: a row each question."""
-    rows = [
-        _row(number, one.name, one.paper, one.follow_ups, one.miniature, one.verdict, one.why)
-        for number, one in enumerate(questions(root), 1)
-    ]
-    head = ("", "question", "the paper", "follow-ups", "the miniature (95 % CI)", "verdict", "why")
-    return "\n".join([_row(*head), "|---:|---|---|---|---|---|---|", *rows]) + "\n"
+MASKS = ("mask_ratio=0.5", "mask_ratio=0.75")
+
+SEEN = {"60k": "half of the pairs once", "4k": "pairs 8 times", "1k": "pairs 32 times", "250": "pairs 128 times"}
+"""What 32k samples show, by fashion's numbers of pairs."""
 
 
-def numbers(root: Path = ROOT) -> str:
-    """Every reading: a row each."""
+def trade(root: Path = ROOT) -> str:
+    """What a mask costs and buys, the miniature beside the paper: a row each kind of number.
+
+    Both are read to the unmasked score of the last but one length. The paper's are Fig 3 and Table 1b.
+    """
+    flip, fashion, augmentation = (_comparison(name, root) for name in ("flip", "fashion", "augmentation"))
+    paper, nothing = _figure_3(), ("", "")
+    rows: list[tuple[str, Sequence[str], Sequence[str]]] = []
+    for words, here, there in (("", "", "tuning_samples=0"), (", both tuned", ", tuning=1.6k", "tuning_samples=128M")):
+        ours = [_curve(flip, f"{arm}{here}", "gpu_hours") for arm in MASKS]
+        theirs = [_curve(paper, f"{there}, {arm}", "hours") for arm in MASKS]
+        for what, name in (("cost of a sample", "cheaper_a_sample"), ("samples", "samples"), ("speed-up", "speedup")):
+            if name == "cheaper_a_sample":
+                cells = [[f"1/{times(each[name]['value'])}" for each in curves] for curves in (ours, theirs)]
+            else:
+                cells = [[_factor(each[name]) for each in ours], [f"{times(each[name]['value'])}x" for each in theirs]]
+            rows.append((f"{what}{words}", *cells))
+    small = _curve(flip, "image_size=14", "gpu_hours")
+    rows.append(("speed-up of small images with as few patches, no mask", ("", _factor(small["speedup"])), nothing))
+    ends = [_curve(fashion, f"model=ViT-w48d3-4, data_size=60k, {arm}", "gpu_hours")["speedup"] for arm in MASKS]
+    rows.append(("speed-up with 49 patches (fashion)", [_factor(each) for each in ends], nothing))
+    rows.append(("gain, half of the pairs seen once", _gains(flip, "samples=32k"), nothing))
+    rows.append(("gain, pairs seen 6.4 times", nothing, ("-0.1 points", "-2.8 points")))
+    for pairs, seen in SEEN.items():
+        cell = f"model=ViT-w48d3-4, data_size={pairs}, samples=32k"
+        rows.append((f"gain with 49 patches, {seen} (fashion)", _gains(fashion, cell), nothing))
+    rows.append(
+        ("the same with crops and mirroring (augmentation)", _gains(augmentation, "crop=0.5, flip=true"), nothing)
+    )
+    icons = read_results(root / "results/icons/results.csv")
+    repeats = [_repeats(crossing(icons, mask)) for mask in (0.5, 0.75)]
+    rows.append(("repeats from which held-out loss is lower (icons)", repeats, nothing))
+    head = ("at equal accuracy, then equal samples", "mask 50 %: here", "the paper", "mask 75 %: here", "the paper")
+    cells = [_row(what, half, paper_half, most, paper_most) for what, (half, most), (paper_half, paper_most) in rows]
+    return "\n".join([_row(*head), "|---|---:|---:|---:|---:|", *cells]) + "\n"
+
+
+def _comparison(name: str, root: Path) -> dict[str, Any]:
+    return dict(json.loads((root / "results" / name / "comparison.json").read_text()))
+
+
+@functools.cache
+def _figure_3() -> dict[str, Any]:
+    """What `compare` says of the runs of FLIP's Fig 3."""
+    said = io.StringIO()
+    asked = ["--where", "table=Fig 3", "--baseline", "mask_ratio=0", "--x", "hours", "--series", "tuning_samples"]
+    with contextlib.redirect_stdout(said):
+        main(
+            ["compare", str(ROOT / "studies/references/flip.csv"), "--y", "score", *asked, "--at", "samples", "--json"]
+        )
+    return dict(json.loads(said.getvalue()))
+
+
+def _curve(data: Mapping[str, Any], name: str, x: str) -> dict[str, Any]:
+    """The accuracy of an arm against its cost."""
+    return next(dict(series["costs"][x]) for series in data["series"] if series["name"] == name)
+
+
+def _factor(found: Mapping[str, Any]) -> str:
+    """'1.97x (1.30 to 2.5)'; why there is none."""
+    if found["value"] is None:
+        return str(found["why"])
+    interval = _ends(found["interval_corrected"] or found["interval"])
+    of = Reading("", "", found["value"], interval, "ratio", None, "none", at_least=bool(found.get("at_least")))
+    return f"{of.number} ({of.certainty})"
+
+
+def _gains(data: Mapping[str, Any], cell: str) -> list[str]:
+    found = [_gain({"study": "", "gain": arm, "cell": cell, "published": "none"}, data) for arm in MASKS]
+    return [f"{of.number} ({of.certainty})" for (of,) in found]
+
+
+def crossing(table: pd.DataFrame, mask: float) -> tuple[float, float, float]:
+    """How often pairs are seen where a mask and none have the same held-out loss, with its 95 % CI.
+
+    Of each seed between the two sizes where the sign changes, in a straight line over the logarithm of repeats; then
+    Student's t over the seeds.
+    """
+    losses = table.pivot_table(index="seed", columns=["mask_ratio", "data_size"], values="held_out_loss")
+    gaps = losses[mask] - losses[0.0]
+    repeats = np.log2(table["samples"].max() / gaps.columns.to_numpy(float))
+    at = [np.interp(0, gaps.loc[seed], repeats) for seed in gaps.index]
+    half = float(stats.t.ppf(0.975, len(at) - 1) * np.std(at, ddof=1) / len(at) ** 0.5)
+    middle = float(np.mean(at))
+    return 2**middle, 2 ** (middle - half), 2 ** (middle + half)
+
+
+def _repeats(found: tuple[float, float, float]) -> str:
+    return "{} times ({} to {})".format(*map(fixed, found))
+
+
+def index(root: Path = ROOT) -> str:
+    """The questions, a line each, with the paper's effect and the verdict."""
     rows = [
-        _row(number, of.study, of.what, of.number, of.certainty, of.seeds or "", of.effect, of.verdict)
-        for number, one in enumerate(questions(root), 1)
-        for of in one.found
+        _row(f"[{number} {of.name}](findings-details.md#{_slug(number, of)})", of.paper, of.verdict)
+        for number, of in enumerate(questions(root), 1)
     ]
-    head = ("", "study", "what", "miniature", "95 % CI", "seeds", "published", "verdict")
-    return "\n".join([_row(*head), "|---:|---|---|---:|---|---:|---|---|", *rows]) + "\n"
+    return "\n".join([_row("question", "the paper", "the miniature"), "|---|---|---|", *rows]) + "\n"
+
+
+def _slug(number: int, of: Question) -> str:
+    """The anchor of a question's heading, as GitHub and mkdocs make it."""
+    return re.sub(r"[^\w -]", "", f"{number} {of.name}".lower()).replace(" ", "-")
+
+
+def details(root: Path = ROOT) -> str:
+    """Every question with its numbers."""
+    parts = []
+    for number, of in enumerate(questions(root), 1):
+        follow_ups = "" if of.follow_ups == "none found" else f" Later work: {of.follow_ups}."
+        parts += [f"### {number} {of.name}", f"The paper: {of.paper}.{follow_ups}", of.why]
+        rows = [
+            _row(_link(each.study), each.what, each.number, each.certainty, each.seeds or "", each.effect, each.verdict)
+            for each in of.found
+        ]
+        head = ("study", "what", "miniature", "95 % CI", "seeds", "published", "verdict")
+        parts.append("\n".join([_row(*head), "|---|---|---:|---|---:|---|---|", *rows]) if rows else f"{NOT_YET}.")
+        parts += [f"{missing}." for missing in of.missing]
+    return "\n\n".join([*parts, *_others(questions(root), root)]) + "\n"
+
+
+def _link(study: str) -> str:
+    return f"[{study}](../results/{study}/comparison.md)"
 
 
 def caveats(root: Path = ROOT) -> str:
@@ -352,23 +473,11 @@ def _row(*cells: object) -> str:
     return f"| {' | '.join(' '.join(str(cell).split()) for cell in cells)} |"
 
 
-def counts(root: Path = ROOT) -> str:
-    """How many questions and numbers have which verdict, and which studies ask something else."""
-    of_rows = questions(root)
-    said = Counter("mixed" if " in " in one.verdict else one.verdict for one in of_rows)
-    of_readings = Counter(reading.verdict for one in of_rows for reading in one.found)
-    rows = ", ".join(f"{word} {said[word]}" for word in (*Verdict, "mixed") if said[word])
-    each = ", ".join(f"{word} {of_readings[word]}" for word in Verdict if of_readings[word]) or "none"
-    text = f"{len(of_rows)} questions: {rows}. {sum(of_readings.values())} numbers: {each}."
-    return "\n\n".join([text, *_others(of_rows, root)]) + "\n"
-
-
 def _others(of_rows: list[Question], root: Path) -> list[str]:
     """A line each committed study that no question reads: what it asks instead."""
     read = {reading.study for one in of_rows for reading in one.found}
     names = sorted({path.parent.name for path in committed(root=root)} - read)
     asked = [_study(name, root)["question"] for name in names]
     return [
-        f"[{name}](../results/{name}/comparison.md) answers none of them. It asks: {question}"
-        for name, question in zip(names, asked, strict=True)
+        f"{_link(name)} answers none of them. It asks: {question}" for name, question in zip(names, asked, strict=True)
     ]

@@ -31,7 +31,7 @@ from flipscale.settings import (
     Tuning,
     Weights,
 )
-from flipscale.study.keys import TOP
+from flipscale.study.keys import TOP, Tune
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import SETTINGS
 from tests import benchmarks, findings, full_scale, headline, paper, studies
@@ -81,7 +81,7 @@ def options() -> str:
     tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": one for kind, one in kinds_of(FineTuningSet).items()}
     tables |= {"reconstruction": Reconstruction, "init": Weights}
     tables |= {f"trainer: {{{kind}: ...}}": one for kind, one in kinds_of(Trainer).items()}
-    tables["resources"] = Resources
+    tables |= {"resources": Resources, "tune": Tune}
     parts = []
     for where, record in tables.items():
         rows = [
@@ -202,6 +202,9 @@ def gallery() -> str:
     parts = []
     for name, kind in FIGURES.items():
         study = SHOWN_FROM.get(name, "fashion")
+        if name == "tune":  # No committed study has a sweep of its own.
+            parts.append(f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}: [shown there](tune.md).\n")
+            continue
         parts.append(
             f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. {kind.how_to_read}\n\n"
             f"![{kind.about}](../plots/{study}/{name}.png)\n\n"
@@ -319,10 +322,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#memory": full_scale_memory,
-    "docs/findings.md#counts": findings.counts,
-    "docs/findings.md#findings": findings.findings,
-    "docs/findings.md#caveats": findings.caveats,
-    "docs/findings.md#numbers": findings.numbers,
+    "docs/findings.md#trade": findings.trade,
+    "docs/findings.md#questions": findings.index,
+    "docs/findings-details.md#details": findings.details,
+    "docs/findings-details.md#caveats": findings.caveats,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

@@ -37,6 +37,8 @@ SETTINGS_OF_A = {
     "warmup": 100,
     "schedule": "cosine",
     "cooldown": 0,
+    "cooldown_shape": "linear",
+    "average": 0.0,
     "weight_decay": 0.2,
     "beta1": 0.9,
     "beta2": 0.95,
@@ -44,6 +46,7 @@ SETTINGS_OF_A = {
     "grad_clip": None,
     "precision": "fp32",
     "init": None,
+    "stages": None,
     "tuning": None,
     "fine_tuning": None,
     "trainer": {"flipscale": {}},
@@ -163,7 +166,17 @@ def test_a_childs_hours_of_a_probe_count_its_parents(tmp_path):
 def test_csv_columns_are_the_documented_table(tmp_path, two_runs):
     collect(two_runs, tmp_path, tmp_path / "mask")
     header = (tmp_path / "mask" / "results.csv").read_text().splitlines()[0]
-    assert header.split(",") == list(COLUMNS)
+    assert header.split(",") == [name for name, column in COLUMNS.items() if column.default is None]
+
+
+def test_a_column_of_a_later_setting_is_written_where_a_run_has_another_value_and_read_at_its_default(tmp_path):
+    shapes = [("a-1", "linear"), ("b-1", "1-sqrt")]
+    runs = [planned(name, schedule="constant", cooldown=100, cooldown_shape=shape) for name, shape in shapes]
+    write_run(tmp_path, runs[0])
+    assert collect(runs, tmp_path, tmp_path / "mask").results["cooldown_shape"].tolist() == ["linear"]
+    assert "cooldown_shape" not in (tmp_path / "mask" / "results.csv").read_text()
+    write_run(tmp_path, runs[1])
+    assert collect(runs, tmp_path, tmp_path / "mask").results["cooldown_shape"].tolist() == ["linear", "1-sqrt"]
     documented = [line.split("`")[1] for line in columns_as_markdown().splitlines()[2:]]
     assert documented == [*COLUMNS, *TRUNK_COLUMNS]
 

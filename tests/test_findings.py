@@ -3,17 +3,19 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from flipscale.architecture import architecture
 from flipscale.collecting import read_results
 from flipscale.comparing import compare_study, warnings
 from flipscale.planning import plan
 from flipscale.study import read_study
-from tests.findings import NOT_YET, ROOT, Reading, Verdict, counts, findings, questions, readings
+from tests.findings import NOT_YET, ROOT, Question, Reading, Verdict, crossing, details, index, questions, readings
 from tests.studies import committed
 
 INF = float("inf")
@@ -62,34 +64,71 @@ def repository(root: Path) -> Path:
     ("found", "verdict"),
     [
         (reading(1.0, (0.1, 2.0)), Verdict.AGREES),
-        (reading(1.0, (-2.0, -0.1)), Verdict.DISAGREES),
+        (reading(-0.6, (-5.0, -0.1)), Verdict.AGREES),
+        (reading(1.0, (1.1, 2.0)), Verdict.OTHER_SIZE),
+        (reading(3.7, (1.2, INF), "ratio"), Verdict.AGREES),
+        (reading(3.7, (1.2, 2.0), "ratio"), Verdict.OTHER_SIZE),
+        (reading("worse", (-5.0, -0.1)), Verdict.SAME_SIGN),
+        (reading("better", (-5.0, -0.1)), Verdict.OTHER_SIGN),
+        (reading(1.0, (-2.0, -0.1)), Verdict.OTHER_SIGN),
+        (reading(3.7, (0.6, 0.9), "ratio"), Verdict.OTHER_SIGN),
         (reading(1.0, (-0.1, 2.0)), Verdict.UNDECIDED),
         (reading(1.0, (0.0, 2.0)), Verdict.UNDECIDED),
-        (reading(-0.1, (-5.0, -0.1)), Verdict.AGREES),
-        (reading(-0.1, (0.1, 5.0)), Verdict.DISAGREES),
-        (reading("worse", (-5.0, -0.1)), Verdict.AGREES),
-        (reading("better", (-5.0, -0.1)), Verdict.DISAGREES),
-        (reading(1.0, None), Verdict.UNDECIDED),
-        (reading(3.7, (1.2, INF), "ratio"), Verdict.AGREES),
-        (reading(3.7, (0.6, 0.9), "ratio"), Verdict.DISAGREES),
         (reading(3.7, (0.0, 1.3), "ratio"), Verdict.UNDECIDED),
+        (reading(1.0, None), Verdict.UNDECIDED),
         (reading("none", (1.0, 2.0)), Verdict.NOTHING_PUBLISHED),
-        (reading("level", (-0.3, 0.4), level=Verdict.AGREES), Verdict.AGREES),
     ],
 )
-def test_the_verdict_is_the_sign_of_the_published_effect_against_the_interval(found, verdict):
+def test_the_verdict_is_the_sign_and_size_of_the_published_effect_against_the_interval(found, verdict):
     assert found.verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("published", "interval", "verdict"),
+    [
+        (-0.1, (-0.9, 0.4), Verdict.AGREES),
+        (0.4, (-1.0, -0.2), Verdict.AGREES),
+        ("level", (-0.3, 0.4), Verdict.AGREES),
+        (-0.1, (-5.0, -1.1), Verdict.NOT_LEVEL),
+        (-0.1, (-5.0, -0.9), Verdict.UNDECIDED),
+        (-0.1, (-1.1, 0.4), Verdict.UNDECIDED),
+    ],
+)
+def test_a_published_difference_under_half_a_point_is_judged_as_level_within_one_point(published, interval, verdict):
+    assert reading(published, interval).verdict is verdict
+
+
+def test_a_question_says_which_studies_say_what():
+    found = (reading(1.0, (0.1, 2.0)), reading(1.0, None), replace(reading(1.0, None), study="other"))
+    question = Question("", "", "", "", found, ())
+    assert question.verdict == "agrees (made_up); undecided (made_up, other)"
+    assert replace(question, found=found[:1]).verdict == "agrees"
 
 
 # The document
 
 
 def test_there_are_21_questions_each_with_a_reason():
-    text = (ROOT / "docs" / "findings.md").read_text()
-    table = text.partition("<!-- findings -->")[2].partition("<!-- end -->")[0]
-    rows = re.findall(r"^\| (\d+) \|", table, re.MULTILINE)
-    assert [int(number) for number in rows] == list(range(1, 22))
+    assert len(index().splitlines()) == 2 + 21
+    numbers = re.findall(r"^### (\d+) ", details(), re.MULTILINE)
+    assert [int(number) for number in numbers] == list(range(1, 22))
     assert all(one.why.endswith(".") for one in questions())
+
+
+def test_the_page_is_at_most_450_words_without_its_questions():
+    words = (ROOT / "docs" / "findings.md").read_text().partition("## The questions")[0].split()
+    assert len([word for word in words if re.search(r"\w", word)]) <= 450
+
+
+def test_attention_is_two_fifths_of_block_operations_here_and_three_percent_in_the_paper():
+    said = (ROOT / "docs" / "findings.md").read_text()
+    shares = []
+    for model, size in (("ViT-w48d3-2", 28), ("ViT-L-16", 224)):
+        tower = architecture(model, size).image
+        attention, rest = 4 * (tower.patches + 1), 8 * tower.width + 4 * tower.mlp_width
+        shares.append(f"{100 * attention / (attention + rest):.0f} %")
+    assert shares == ["41 %", "3 %"]
+    assert "Attention is 41 % of the block operations of flip's model, and 3 % of ViT-L/16's" in " ".join(said.split())
 
 
 def test_every_claim_of_a_committed_study_stands_in_the_document():
@@ -105,17 +144,35 @@ def test_every_claim_of_a_committed_study_stands_in_the_document():
 
 
 def test_every_committed_study_stands_in_the_document():
-    told = findings() + counts()
+    page = details()
     for path in committed():
-        assert f"[{path.parent.name}](../results/{path.parent.name}/comparison.md)" in told
+        assert f"[{path.parent.name}](../results/{path.parent.name}/comparison.md)" in page
 
 
 def test_without_results_nothing_is_run_and_the_21_rows_stay(tmp_path):
-    assert counts(repository(tmp_path)) == "21 questions: not run 21. 0 numbers: none.\n"
-    assert {one.verdict for one in questions(tmp_path)} == {Verdict.NOT_RUN}
-    rows = findings(tmp_path).splitlines()[2:]
-    assert len(rows) == 21
-    assert all(NOT_YET in row for row in rows)
+    root = repository(tmp_path)
+    assert {one.verdict for one in questions(root)} == {"not run"}
+    assert details(root).count(f"{NOT_YET}.") >= 21
+
+
+def test_the_repeats_where_a_mask_starts_to_pay_are_where_the_difference_changes_its_sign():
+    gaps = {1000: [-2.0, -3.0], 2000: [-1.0, -1.0], 4000: [1.0, 3.0], 8000: [2.0, 4.0]}
+    rows = [
+        {
+            "seed": seed,
+            "data_size": size,
+            "samples": 8000,
+            "mask_ratio": mask,
+            "held_out_loss": 5 + mask * 2 * gap[seed],
+        }
+        for size, gap in gaps.items()
+        for seed in (0, 1)
+        for mask in (0.0, 0.5)
+    ]
+    found, low, high = crossing(pd.DataFrame(rows), 0.5)
+    # One seed crosses half way between 4 and 2 repeats, one a quarter of the way.
+    assert found == pytest.approx(2 ** (2 - 0.375))
+    assert (low, high) == pytest.approx((2 ** (1.625 - 12.7062 * 0.125), 2 ** (1.625 + 12.7062 * 0.125)), rel=1e-4)
 
 
 # Which claims are meant
@@ -139,7 +196,7 @@ def test_claims_are_found_by_the_settings_that_their_sides_differ_in(tmp_path):
 def test_a_claim_without_a_published_number_has_the_direction_that_its_study_expects(tmp_path):
     root = with_results(tmp_path, "s", made_up_claim(published=None, expect="worse"))
     (found,) = readings({"study": "s", "claims": [["model"]]}, root)
-    assert (found.effect, found.verdict) == ("expected worse", Verdict.DISAGREES)
+    assert (found.effect, found.verdict) == ("expected worse", Verdict.OTHER_SIGN)
 
 
 # What stands against the numbers
@@ -184,7 +241,7 @@ def test_claims_that_git_has_after_results_are_not_called_stated_beforehand(name
 
 
 def test_caveats_stand_where_the_claims_are_read():
-    said = " ".join((ROOT / "docs/findings.md").read_text().split())
+    said = " ".join((ROOT / "docs/findings-details.md").read_text().split())
     readme = " ".join((ROOT / "README.md").read_text().split())
     for path in committed():
         study = read_study(ROOT / f"studies/{path.parent.name}.yaml")

@@ -33,7 +33,7 @@ FLOORS = [
     {"code"},
     {"launch", "ledger", "train"},
     {"collecting", "storage"},
-    {"fitting", "sensitivity", "track"},
+    {"fitting", "sensitivity", "sweeps", "track"},
     {"comparing"},
     {"next_runs"},
     {"plotting", "export"},
@@ -213,7 +213,7 @@ def _readable() -> list[list[str]]:
     """The floors in the order of docs/design.md: a study's way through the house, then cli and the ground floor."""
     rooms = (
         "study architecture devices cost capacity identity timing planning run data code launch train collecting "
-        "ledger storage fitting track sensitivity comparing next_runs plotting export reporting"
+        "ledger storage fitting track sensitivity sweeps comparing next_runs plotting export reporting"
     )
     ground = "workflow cli cell errors kinds randomness scores settings stats tables words workspace guard plain_files"
     return [rooms.split(), ground.split()]

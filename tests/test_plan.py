@@ -14,7 +14,7 @@ from flipscale.errors import PlanError
 from flipscale.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
 from flipscale.kinds import kinds_of, options_of
 from flipscale.planning import Plan, Run, Total, plan
-from flipscale.settings import DataSet, FineTuning, Reconstruction, Shapes, Trainer, Tuning, Weights, plain
+from flipscale.settings import DataSet, FineTuning, Reconstruction, Shapes, Stage, Trainer, Tuning, Weights, plain
 from flipscale.study import SETTINGS, read_study
 from flipscale.study.settings import read_settings
 
@@ -125,6 +125,8 @@ SAME = [
     ("warmup", "1600"),
     ("schedule", "cosine"),
     ("cooldown", "1k"),
+    ("cooldown_shape", "cosine"),
+    ("average", "0"),
     ("weight_decay", "0.2"),
     ("beta1", "0.9"),
     ("beta2", "0.95"),
@@ -132,6 +134,7 @@ SAME = [
     ("grad_clip", "null"),
     ("precision", "fp32"),
     ("init", "null"),
+    ("stages", "null"),
     ("tuning", "null"),
     ("fine_tuning", "null"),
     ("trainer", "flipscale"),
@@ -164,6 +167,8 @@ OTHER = [
     ("warmup", "0"),
     ("schedule", "constant"),
     ("cooldown", "1k"),
+    ("cooldown_shape", "1-sqrt"),
+    ("average", "0.1"),
     ("weight_decay", "0.1"),
     ("beta1", "0.8"),
     ("beta2", "0.999"),
@@ -171,6 +176,7 @@ OTHER = [
     ("grad_clip", "1"),
     ("precision", "bf16"),
     ("init", "base.pt"),
+    ("stages", "[50 %, {samples: 50 %, mask_ratio: 0.5}]"),
     ("tuning", "1k"),
     ("fine_tuning", "2k"),
     ("trainer", "open_clip"),
@@ -183,6 +189,7 @@ NEEDS = {
     "reconstruction": {"mask_ratio": "0.5"},
     "text_mask": {"text_mask_ratio": "0.5"},
     "cooldown": {"schedule": "constant"},
+    "cooldown_shape": {"schedule": "constant", "cooldown": "1k"},
 }
 """What must be set for a setting to have an effect. Without it the run is the same, as SAME says of some of them."""
 
@@ -207,7 +214,7 @@ def test_setting_that_changes_the_result_makes_another_run(run_of, name: str, va
 
 OF_TRAINING = [
     *("data", "data_size", "crop", "flip", "text_mask_ratio", "text_mask", "batch_size", "lr", "warmup", "schedule"),
-    *("cooldown", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
+    *("cooldown", "cooldown_shape", "average", "weight_decay", "beta1", "beta2", "eps", "grad_clip"),
 ]
 
 
@@ -251,6 +258,26 @@ OTHER_OPTIONS = [
     ("reconstruction.weight", "reconstruction", "{depth: 1}", "{depth: 1, weight: 2}"),
     ("reconstruction.width", "reconstruction", "{depth: 1}", "{depth: 1, width: 32}"),
     ("reconstruction.depth", "reconstruction", "{depth: 1}", "{depth: 2}"),
+    ("stage.samples", "stages", "[50 %, {samples: 50 %, flip: true}]", "[60 %, {samples: 40 %, flip: true}]"),
+    *(
+        (f"stage.{name}", "stages", "[50 %, 50 %]", f"[50 %, {{samples: 50 %, {name}: {value}}}]")
+        for name, value in {
+            "restart": "true",
+            "model": "ViT-w32d2-7",
+            "image_size": "56",
+            "text_length": "16",
+            "mask_ratio": "0.5",
+            "mask_shape": "grid, mask_ratio: 0.5",
+            "text_mask_ratio": "0.5",
+            "text_mask": "random, text_mask_ratio: 0.5",
+            "crop": "0.5",
+            "flip": "true",
+            "batch_size": "32",
+            "lr": "1e-3",
+            "warmup": "64, restart: true",
+            "schedule": "constant, restart: true",
+        }.items()
+    ),
     ("tuning.samples", "tuning", "1k", "2k"),
     ("tuning.lr", "tuning", "1k", "{samples: 1k, lr: 1e-4}"),
     ("tuning.warmup", "tuning", "1k", "{samples: 1k, warmup: 0}"),
@@ -301,6 +328,7 @@ def test_every_option_has_a_case():
         **kinds_of(DataSet),
         **kinds_of(Trainer),
         "reconstruction": Reconstruction,
+        "stage": Stage,
         "tuning": Tuning,
         "init": Weights,
         "fine_tuning": FineTuning,

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +84,8 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
-    from flipscale.workflow.study import say_warnings
-    from flipscale.workflow.submitted import submit_study, wait_for
+    from flipscale.workflow.study import say_warnings, sweep_words
+    from flipscale.workflow.submitted import submit_study, train_study
     from flipscale.workflow.to_score import to_score
 
     # The site file is read first: its faults are reported before anything is written.
@@ -100,20 +101,30 @@ def submit(args: argparse.Namespace) -> int:
         print(sent, end="")
         return 0
     check_inputs = args.on == "local" and not args.no_check
-    submission = submit_study(
+    if args.detach:
+        submission = submit_study(
+            opened,
+            launcher,
+            check_inputs=check_inputs,
+            retry_diverged=args.retry_diverged,
+            force=args.force,
+            redo=redo,
+        )
+        if submission.jobs:
+            say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
+        if opened.study.awaits_choice:
+            say(sweep_words(opened))
+        return 0
+    _, unfinished = train_study(
         opened,
         launcher,
         check_inputs=check_inputs,
         retry_diverged=args.retry_diverged,
         force=args.force,
         redo=redo,
+        follow=partial(_following, args),
     )
-    if args.detach:
-        if submission.jobs:
-            say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
-        return 0
-    with _following(args, opened) as follower:
-        return 1 if wait_for(opened, submission, launcher, follower) else 0
+    return 1 if unfinished else 0
 
 
 def _add_live(parser: argparse.ArgumentParser, when: str) -> None:
@@ -164,7 +175,7 @@ def status(args: argparse.Namespace) -> int:
 def _print_states(args: argparse.Namespace) -> None:
     from flipscale import launch
     from flipscale.code import code_changes
-    from flipscale.workflow.study import say_folder
+    from flipscale.workflow.study import say_folder, sweep_words
     from flipscale.workflow.submitted import say_code
 
     opened = open_study_of(args)
@@ -180,6 +191,8 @@ def _print_states(args: argparse.Namespace) -> None:
         rows = [(run.name, str(run.state), run.detail, run.id) for run in progress.runs]
         print_table(("run", "state", "progress", "id"), rows, numbers=False)
         print(progress)
+        if opened.sweep:
+            print(sweep_words(opened))
         if not progress.active:  # Otherwise the line above says it.
             clock = launch.wall_clock(opened.plan, args.results, finished)
             if clock.seconds:

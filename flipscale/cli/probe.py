@@ -64,8 +64,8 @@ def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
     from flipscale.timing import STEP_SETTINGS
 
     settings = shape.run.settings
-    named = [*opened.axes, *(["tuning"] if settings.tuning else [])]
-    names = [name for name in (*STEP_SETTINGS, "tuning") if name in named]
+    parts = [name for name in ("stages", "tuning") if getattr(settings, name)]
+    names = [name for name in (*STEP_SETTINGS, "stages", "tuning") if name in (*opened.axes, *parts)]
     return ", ".join(f"{name}={show_setting(getattr(settings, name))}" for name in names) or settings.model
 
 

@@ -78,7 +78,7 @@ def plan(args: argparse.Namespace) -> int:
     from flipscale.code import code_changes
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
-    from flipscale.workflow.study import cost_in_words, say_warnings, write_plan
+    from flipscale.workflow.study import cost_in_words, say_warnings, sweep_words, write_plan
     from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
 
@@ -112,6 +112,8 @@ def plan(args: argparse.Namespace) -> int:
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
+    if opened.sweep:
+        print(sweep_words(opened))
     if planned.sharing:
         print(planned.sharing)
     if unscored.runs:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from flipscale.cli.arguments import workspace_of
 from flipscale.cli.output import print_json, print_table
-from flipscale.words import count, hours, hours_or_seconds, times
+from flipscale.words import count, exact, hours, hours_or_seconds, percent, times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,14 @@ def _sum_as_json(found: "LedgerSum") -> dict[str, Any]:
 def _said(totals: "dict[tuple[str, ...], LedgerSum]", accuracy: "Accuracy | None") -> list[str]:
     """Notes below a table: how good predictions were, and the hours that are not counted."""
     said = []
+    if planned := sum(found.planned_samples for found in totals.values()):
+        samples, flops, planned_flops = (
+            sum(getattr(found, name) for found in totals.values()) for name in ("samples", "flops", "planned_flops")
+        )
+        said.append(
+            f"Trained {exact(samples)} of {exact(planned)} planned samples ({percent(samples / planned, 3)}), "
+            f"{flops:.3g} of {planned_flops:.3g} FLOPs; samples of a trunk count once."
+        )
     if accuracy is not None:
         within = f", {accuracy.within} of {accuracy.ranged} within the range given" if accuracy.ranged else ""
         said.append(

@@ -28,6 +28,8 @@ class Column(NamedTuple):
     kind: ColumnKind
     unit: str
     meaning: str
+    default: str | None = None
+    """What a table without the column has in it, as text: one that has nothing else in it is written without."""
 
 
 COLUMNS: dict[str, Column] = {
@@ -63,6 +65,10 @@ COLUMNS: dict[str, Column] = {
     "warmup": Column("int", "samples", "linear warm-up"),
     "schedule": Column("str", "", "course of the learning rate: cosine or constant"),
     "cooldown": Column("int", "samples", "fall of a constant learning rate at the end"),
+    "cooldown_shape": Column("str", "", "how it falls there: linear, 1-sqrt or cosine; no column: linear", "linear"),
+    "average": Column(
+        "float", "fraction", "share of the last steps whose mean weights are scored; no column: none", "0.0"
+    ),
     "weight_decay": Column("float", "", "AdamW weight decay"),
     "beta1": Column("float", "", "AdamW decay of the mean gradient"),
     "beta2": Column("float", "", "AdamW decay of the mean squared gradient"),
@@ -70,6 +76,7 @@ COLUMNS: dict[str, Column] = {
     "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
     "precision": Column("str", "", "fp32, bf16 or fp16"),
     "init": Column("str", "", "checkpoint started from; empty: random weights"),
+    "stages": Column("str", "", "the stages of the schedule and what each changes; empty or no column: one", ""),
     "tuning": Column(
         "str", "", "options of the tuning after the schedule, and what model and sizes it changes; empty: none"
     ),
@@ -117,13 +124,15 @@ COLUMNS: dict[str, Column] = {
 
 TRUNK_COLUMNS: dict[str, Column] = {
     "own_samples_seen": Column(
-        "int", "samples", "samples_seen without those of its trunk, in tables with a trunk alone; empty: all of them"
+        "int",
+        "samples",
+        "samples_seen that it trained itself, in tables with trunks or stages alone; empty: all of them",
     ),
     "own_gpu_hours": Column(
-        "float", "h", "gpu_hours without those of its trunk, in tables with a trunk alone; empty: all of them"
+        "float", "h", "gpu_hours that it took itself, in tables with trunks or stages alone; empty: all of them"
     ),
 }
-"""Further columns of tables in which a run goes on from the trunk of another: what it trained itself."""
+"""Further columns of tables in which a run goes on from another: what it trained itself."""
 
 _NAMES = list(COLUMNS)
 

@@ -57,8 +57,8 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
     row |= {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= _means(evaluation, row)
-    if result.trunk and result.samples_seen is not None:
-        row["own_samples_seen"] = result.samples_seen - (result.trunk.samples_seen or 0)
+    if (result.trunk or run.settings.stages) and result.samples_seen is not None:
+        row["own_samples_seen"] = result.samples_seen - (result.trunk.samples_seen or 0 if result.trunk else 0)
         row["own_gpu_hours"] = result.own_gpu_hours
     return row, tuple(name for name in result.scores if name not in columns)
 
@@ -128,8 +128,9 @@ def _with_parents(
     sums |= {name: found[name] for name in ("train_flops", "gpu_hours_predicted", "gpu_hours_probed")}
     device = found.get("device")
     for ancestor in _ancestors(run, planned):
-        sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.cost.train_flops)
-        sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], ancestor and ancestor.cost.gpu_hours)
+        sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.whole_cost.train_flops)
+        hours = ancestor and ancestor.whole_cost.gpu_hours
+        sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], hours)
         sums["gpu_hours_probed"] = _sum(sums["gpu_hours_probed"], _probed(ancestor, str(device)))
     # An evaluation sees no pairs, which its result says by its samples.
     own_pairs = 0 if found.get("samples_seen") == 0 else found.get("unique_pairs")

@@ -172,7 +172,12 @@ def _write_rows(path: Path, rows: list[ResultRow]) -> bool:
     """Write results.csv: the columns of COLUMNS, then those of evaluation sets and trunks by name; missing values are
     empty. False if it is so already."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
-    names = [*COLUMNS, *of_sets]
+    of_all = (
+        name
+        for name, column in COLUMNS.items()
+        if column.default is None or {"" if row[name] is None else str(row[name]) for row in rows} - {column.default}
+    )
+    names = [*of_all, *of_sets]
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([names, *([row.get(name) for name in names] for row in rows)])
     data = text.getvalue().encode()

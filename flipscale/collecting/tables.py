@@ -60,7 +60,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results.csv with the dtypes of COLUMNS; missing values stay missing.
 
-    Missing columns are added empty; extra columns stay.
+    Missing columns are added, empty or at their default; extra columns stay.
     ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
     number.
     """
@@ -90,7 +90,8 @@ def read_results(path: Path) -> pd.DataFrame:
     for name in [*COLUMNS, *(name for name in header if name not in COLUMNS)]:
         column = COLUMNS.get(name) or TRUNK_COLUMNS.get(name)
         kind: ColumnKind = column.kind if column else "float" if is_score(name) else "str"
-        columns[name] = _parsed(path, lines, texts.get(name, ("",) * len(rows)), name, kind)
+        default = (column.default if column else None) or ""
+        columns[name] = _parsed(path, lines, texts.get(name, (default,) * len(rows)), name, kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     return pd.DataFrame(columns)
 

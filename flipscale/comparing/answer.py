@@ -501,8 +501,11 @@ def _claim_notes(stated: StudyClaims) -> list[str]:
     families = joined(f"{name} ({n})" if name else f"{n} claims" for name, n in stated.families.items())
     if len(stated.claims) > 1 and families:
         said.append(f"Verdicts go by the corrected CI and p (Holm, within a family: {families}).")
-    if any(judged.claim.expect is Expectation.LEVEL for judged in stated.claims):
-        said.append(f"Level means that the 90 % CI lies within {stated.margin:g} of 0, the study's margin.")
+    level = [judged.claim for judged in stated.claims if judged.claim.expect is Expectation.LEVEL]
+    if level:
+        margins = " or ".join(f"{margin:g}" for margin in sorted({claim.margin or stated.margin for claim in level}))
+        whose = "the claim's" if any(claim.margin for claim in level) else "the study's"
+        said.append(f"Level means that the 90 % CI lies within {margins} of 0, {whose} margin.")
     if stated.noise.noisy:
         said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")
     if any(judged.difference and judged.difference.failures for judged in stated.claims):

@@ -151,6 +151,7 @@ def _claim_json(judged: JudgedClaim) -> dict[str, object]:
         **_contrast_json(claim.contrast),
         "than": claim.than and _contrast_json(claim.than),
         "expect": str(claim.expect),
+        **({} if claim.margin is None else {"margin": claim.margin}),
         "score": scores[0],
         **({} if scores[1] is None else {"than_score": scores[1]}),
         "published": claim.published,

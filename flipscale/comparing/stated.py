@@ -166,7 +166,9 @@ def judge_claims(
         ),
     )
     estimates = {
-        claim.name: _estimate(claim, found[claim.name], noise, margin) for claim in claims if claim.name in found
+        claim.name: _estimate(claim, found[claim.name], noise, claim.margin or margin)
+        for claim in claims
+        if claim.name in found
     }
     judged: dict[str, Judged | None] = {}
     for family in dict.fromkeys(claim.family for claim in claims):
@@ -183,7 +185,7 @@ def judge_claims(
                 estimates.get(claim.name),
                 judged.get(claim.name),
                 noise,
-                margin,
+                claim.margin or margin,
                 looks,
             )
             for claim in claims

@@ -65,6 +65,8 @@ class ProgramJob:
     epochs: int
     steps_per_epoch: int
     workers: int
+    parents: int = 0
+    """How many runs it goes on from."""
 
     @property
     def steps(self) -> int:
@@ -116,8 +118,8 @@ def _switch(flag: str, on: object) -> list[str]:
     return [flag] if on else []
 
 
-_TUNING_SEED = 1 << 20
-"""Added to the seed of a tuning, which would otherwise begin with the same shards as its parent."""
+_PARENT_SEED = 1 << 20
+"""Added to the seed for each parent: a stage or tuning would otherwise begin with the same shards as its parent."""
 
 
 # fmt: off
@@ -127,13 +129,13 @@ FLAGS = (
          "the model's, for images of image_size, with a context of text_length tokens; the words are those of "
          "open_clip's own tokenizer",
          lambda job: ["--model", f"local-dir:{job.folder / 'model'}"]),
-    ClipFlag("`init`, a tuning's parent, else `seed`", (),
+    ClipFlag("`init`, the parent of a stage or tuning, else `seed`", (),
          "weights beside that configuration, those that flipscale's own trainer would start from, resized where "
-         "`tuning` names another model, image size or text length", lambda job: []),
+         "it has another model, image size or text length", lambda job: []),
     ClipFlag("`seed`", ("--seed",),
-         "seed of the order of shards and of the masks; a tuning's differs from its parent's; the last shuffle "
-             "depends on the clock",
-         lambda job: ["--seed", job.settings.seed + (_TUNING_SEED if job.settings.tuning else 0)]),
+         "seed of the order of shards and of the masks; that of a stage or tuning differs from its parent's; the last "
+             "shuffle depends on the clock",
+         lambda job: ["--seed", job.settings.seed + _PARENT_SEED * job.parents]),
     ClipFlag("`data`, `data_size`", ("--train-data", "--dataset-type"),
          "the shards of a webdataset as they are where `crop` is set; else shards that flipscale writes into its "
          "cache, with the images and the captions that its own trainer sees",
@@ -248,6 +250,9 @@ def refuse(settings: Settings, resources: Resources, device: str) -> None:
         "and evaluation": settings.mask_ratio and settings.mask_shape == "resize",
         "write reconstruction: null, as it has no decoder": settings.reconstruction is not None,
         "write flip: false, as it mirrors no images": settings.flip,
+        "write cooldown_shape: linear, as its cooldown has no other": settings.cooldown
+        and settings.cooldown_shape != "linear",
+        "write average: 0, as it keeps no mean of weights": settings.average > 0,
         "write evaluation: {at: [1.0]}, as it is scored at its end only": set(settings.evaluation.at) - {1.0},
         "write precision: bf16 or fp32, as fp16 needs a GPU": settings.precision == "fp16" and device == "cpu",
         "write resources: {processes: 1}, as it cannot train with several on a CPU (its DistributedDataParallel is "

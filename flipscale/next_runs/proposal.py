@@ -10,7 +10,7 @@ import yaml
 from flipscale.cell import setting_words
 from flipscale.collecting import is_setting, setting_value
 from flipscale.fitting.of_study import variables_of_run
-from flipscale.kinds import Compute
+from flipscale.kinds import Compute, PartOfRun
 from flipscale.next_runs.choice import Candidate, Quantity, choose
 from flipscale.next_runs.quantities import Question
 from flipscale.planning import Plan, Run, plan
@@ -298,7 +298,7 @@ def with_grids(study: Study, added: Sequence[Mapping[str, list[Any]]], words: st
 
 def _plain(value: object) -> Any:
     """A value of a setting as a study file holds it."""
-    if isinstance(value, Compute):
+    if isinstance(value, Compute | PartOfRun):
         return str(value)
     found = plain(value)
     return {key: item for key, item in found.items() if item is not None} if isinstance(found, dict) else found

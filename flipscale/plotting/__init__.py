@@ -20,6 +20,7 @@ masks.py        the effect of the mask ratio
 gains.py        the gain of every arm over the baseline, and gains with both their intervals
 ablations.py    the effect of each part of the recipe
 compute.py      error against FLOPs with laws, and the best size of each budget
+tune.py         the sweep that chose a setting
 predicted.py    measured against predicted costs
 figure_data.py  the results as figures read them
 page.py         panels on a page, with legends and small print

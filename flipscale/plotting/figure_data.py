@@ -25,6 +25,7 @@ from flipscale.errors import ResultsError
 from flipscale.plotting.words import axis_values
 from flipscale.scores import is_fraction, lower_is_better
 from flipscale.study import LOOKS
+from flipscale.sweeps import SweepOutcome
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
@@ -77,6 +78,8 @@ class FigureData:
     """Looks at the results, for which intervals are corrected."""
     chance: float | None = None
     """Chance level of the score; None if unknown."""
+    sweep: SweepOutcome | None = None
+    """The sweep that chose a setting of the study."""
 
     @property
     def chance_of_error(self) -> float | None:

@@ -27,6 +27,7 @@ from flipscale.plotting.predicted import predicted_cost
 from flipscale.plotting.scaling import gains_along_axes, scaling_axes
 from flipscale.plotting.speedup import speedup, speedup_over_scores
 from flipscale.plotting.style import RC
+from flipscale.plotting.tune import tune
 from flipscale.run import replacing
 
 
@@ -170,6 +171,12 @@ FIGURES: Mapping[str, FigureKind] = {
         isoflop,
         "error against model size at equal training FLOPs, and the best size of each budget",
         "Each valley is one budget; its star is the size that spends it best. The last panel shows how it grows.",
+    ),
+    "tune": FigureKind(
+        tune,
+        "the sweep that chose a setting for each arm, on seeds of its own",
+        "A star well between the tried values is an optimum; the shallower the curve, the less the choice matters.",
+        needs_score=False,
     ),
     "learning_curves": FigureKind(
         learning_curves,

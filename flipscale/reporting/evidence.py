@@ -21,6 +21,7 @@ from flipscale.plotting import FIGURES, figure_data
 from flipscale.run import RunFolder, State
 from flipscale.settings import JsonObject
 from flipscale.study import Study
+from flipscale.sweeps import SweepOutcome
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
@@ -90,6 +91,8 @@ class Evidence:
     fits: Mapping[str, Any]
     """What fits.json says; empty without the file."""
     figures: tuple[DrawnFigure, ...]
+    sweep: SweepOutcome | None = None
+    """What chose a setting for each arm."""
 
     @property
     def kinds_of_failure(self) -> Counter[str]:

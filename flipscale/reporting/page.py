@@ -26,6 +26,7 @@ from flipscale.reporting.evidence import Evidence, FailedRun, axes_of, gather
 from flipscale.run import State, replacing
 from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.study import Study
+from flipscale.sweeps import SweepOutcome, sweep_parts
 from flipscale.tables import as_html, escaped
 from flipscale.words import by_reason, count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
 from flipscale.words import hours as hours_words
@@ -70,9 +71,11 @@ class Report:
     evidence: Evidence
 
 
-def write_report(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Report:
+def write_report(
+    study: Study, planned: Plan, study_file: Path, results: Path, plots: Path, sweep: SweepOutcome | None = None
+) -> Report:
     """Write plots/NAME/report.html from the files in `results` and `plots`; the page names missing ones."""
-    evidence = gather(study, planned, study_file, results, plots)
+    evidence = replace(gather(study, planned, study_file, results, plots), sweep=sweep)
     data = page(evidence).encode()
     path = Workspace(results, plots).study(study.name).report
     check_folder(path.parent)
@@ -110,6 +113,7 @@ def page(evidence: Evidence) -> str:
             "claims": "Claims" if comparison and comparison.stated else "",
             "figures": "Figures",
             "comparison": "Comparison with the baseline",
+            "tune": "Settings chosen for each arm" if evidence.sweep else "",
             "fits": "Fits",
             "runs": "Runs",
             "failures": "Failures",
@@ -127,6 +131,7 @@ def page(evidence: Evidence) -> str:
         newest=_newest(evidence),
         missing=0 if evidence.results.empty else len(evidence.planned.cells) - len(evidence.results),
         claims=Markup(as_html([claims_table(comparison.stated)]) if comparison and comparison.stated else ""),
+        tuned=Markup(as_html(sweep_parts(evidence.sweep)) if evidence.sweep else ""),
         compared=Markup(as_html(everything(replace(comparison, stated=None))) if comparison else ""),
         example=f"{scores[0]}>0.5" if (scores := scores_of(evidence)) else "gpu_hours_predicted>1",
         failures=_failures(evidence),

@@ -9,6 +9,7 @@
     checkpoint.pt   the state to resume from                                       written by train
     trunk.pt        the state at the end of a constant rate, for longer runs       written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
+    averaged.pt     the mean of the last weights, likewise                         written by train
     code.json       the code that trained it; several if it changed on a resume    written by train
     scores.json     scores measured after training, a record a set and measure     written by train
     scoring.json    a request for more of them; until it is done, the run is not   written by launch
@@ -52,6 +53,7 @@ from flipscale.run.codec import (
 from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
 from flipscale.run.files import (
     ARCHIVED_FILES,
+    AVERAGED_FILE,
     EARLIER,
     FOLDER_SCHEMA,
     RUN_FILES,
@@ -115,6 +117,7 @@ from flipscale.run.weights import lacks_weights, weights_are_needed
 __all__ = [
     "ARCHIVED_FILES",
     "ATTEMPT",
+    "AVERAGED_FILE",
     "CONNECT",
     "EARLIER",
     "FOLDER_SCHEMA",

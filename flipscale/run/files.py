@@ -28,6 +28,9 @@ SCORES_FILE, SCORING_FILE = "scores.json", "scoring.json"
 WEIGHTS_FILE = "model.pt"
 """A run's finished weights, as open_clip loads them."""
 
+AVERAGED_FILE = "averaged.pt"
+"""The mean of the weights of its last steps, in the same form, for a run with `average`."""
+
 TRUNK_FILE = "trunk.pt"
 """A run's checkpoint from where its constant rate ends: longer runs of the same schedule go on from there."""
 
@@ -56,6 +59,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "checkpoint.pt": FileUse.CHECKPOINT,
     TRUNK_FILE: FileUse.CHECKPOINT,
     WEIGHTS_FILE: FileUse.WEIGHTS,
+    AVERAGED_FILE: FileUse.WEIGHTS,
     "code.json": FileUse.RECORD,
     "hits.json": FileUse.RECORD,
     SCORES_FILE: FileUse.RECORD,

@@ -17,7 +17,7 @@ from flipscale.run.codec import read_record, read_scores, write_record
 from flipscale.run.files import SCORING_FILE
 from flipscale.run.folder import RunFolder
 from flipscale.run.records import Measured
-from flipscale.scores import set_and_score
+from flipscale.scores import AVERAGED, set_and_score
 from flipscale.settings import Evaluation, Resources, ResourcesRead, Settings, plain
 from flipscale.study.settings import read_setting
 
@@ -73,7 +73,7 @@ def unmeasured(run: RunFolder, settings: Settings, digests: Mapping[str, str]) -
 def set_of(measure: str, settings: Settings) -> str:
     """The name of the set of a measure."""
     of_set, _, shown = measure.rpartition(".")
-    return of_set if shown in settings.evaluation.inference else measure
+    return of_set if shown in (*settings.evaluation.inference, AVERAGED) else measure
 
 
 @dataclass(frozen=True)

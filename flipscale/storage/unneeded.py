@@ -178,9 +178,8 @@ class _Survey:
                 yield _unneeded("weights", folder.id, path, why)
 
     def _is_gone_on_from(self, folder: RunFolder, path: Path) -> bool:
-        """Whether it is the trunk of a run that has not finished."""
-        trunks = {asked.trunk.run for asked in self._unfinished if asked.trunk}
-        return path.name == TRUNK_FILE and folder.id in trunks
+        """Whether a run that has not finished goes on from it."""
+        return path.name == TRUNK_FILE and any(folder.id in asked.after for asked in self._unfinished)
 
     def _why_without_weights(self, folder: RunFolder) -> str:
         """Why nothing needs the weights of this finished run; '' if something does."""

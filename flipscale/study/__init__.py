@@ -6,6 +6,7 @@ values.py       values with a complaint for each that is wrong
 claims.py       contrasts with an expected direction
 design.py       which cells of the grid are run
 grid.py         the cells of a study: base, axes and couplings worked out
+sweep.py        the cells of the sweep that chooses a setting, and the study with its choice
 keys.py         the keys of a study file
 settings.py     the settings of a run as studies and run folders give them
 named_sets.py   the scores of evaluation sets, and means over them
@@ -20,18 +21,24 @@ from flipscale.study.changes import write_changed
 from flipscale.study.grid import cells
 from flipscale.study.reader import read_study
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import LOOKS, MARGIN, Axis, Contrast, Expectation, StatedClaim, Study
+from flipscale.study.study import LOOKS, MARGIN, Arm, Axis, Contrast, Expectation, StatedClaim, Study, Sweep
+from flipscale.study.sweep import SweptCell, swept_cells, with_choice
 
 __all__ = [
     "LOOKS",
     "MARGIN",
     "SETTINGS",
+    "Arm",
     "Axis",
     "Contrast",
     "Expectation",
     "StatedClaim",
     "Study",
+    "Sweep",
+    "SweptCell",
     "cells",
     "read_study",
+    "swept_cells",
+    "with_choice",
     "write_changed",
 ]

@@ -31,7 +31,9 @@ from flipscale.kinds import (
     Faults,
     JsonSchema,
     Number,
+    PartOfRun,
     Path_,
+    Positive,
     Some,
     Text,
     checked,
@@ -136,6 +138,7 @@ class WrittenClaim(Declared):
     score: _Target | None = option(
         "for faster and fewer_samples: the score that both sides are read at, or the cell whose mean score it is", None
     )
+    margin: Positive | None = option("for level: sides closer than this are level; null: the study's margin", None)
     family: Text = option(
         "the question it answers; claims of one family are corrected for each other, as one if omitted", ""
     )
@@ -211,7 +214,7 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
                 return
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, contrast, other, expect, value, written.family, *targets)
+        yield StatedClaim(title, contrast, other, expect, value, written.family, targets[0], targets[1], written.margin)
 
 
 def _target(name: str, score: "float | _Choices | None", cells: "_StudyCells") -> float | Values | None:
@@ -230,7 +233,7 @@ def _combinations(side: _Choices) -> Iterator[Values]:
 
 def _word(value: object) -> str:
     """A value as it names one claim of several: no two values are written alike."""
-    found = str(value) if isinstance(value, Compute) else plain(value)
+    found = str(value) if isinstance(value, Compute | PartOfRun) else plain(value)
     if not isinstance(found, Mapping):
         return short(found)
     return f"({', '.join(f'{name}={_word(item)}' for name, item in found.items() if item is not None)})"
@@ -313,10 +316,7 @@ class _StudyCells:
 
 
 def _has(cell: Settings, wanted: Values) -> bool:
-    return all(
-        getattr(cell, name) == (samples_for(value, vars(cell)) if isinstance(value, Compute) else value)
-        for name, value in wanted.items()
-    )
+    return all(getattr(cell, name) == samples_for(value, vars(cell)) for name, value in wanted.items())
 
 
 def _words(values: Values) -> str:

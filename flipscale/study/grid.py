@@ -14,10 +14,19 @@ from flipscale.architecture import (
     resized_side,
     tower_difference,
 )
-from flipscale.cost import PRICED, trunk_steps
+from flipscale.cost import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, counts, is_broken, show
-from flipscale.settings import NODE_GPUS, FlipscaleTrainer, OpenClipTrainer, Settings, WebDataset
+from flipscale.kinds import Compute, PartOfRun, counts, is_broken, show
+from flipscale.settings import (
+    NODE_GPUS,
+    FlipscaleTrainer,
+    OpenClipTrainer,
+    Settings,
+    Stage,
+    Tuning,
+    WebDataset,
+    lengths,
+)
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
 from flipscale.study.settings import SETTINGS
@@ -116,27 +125,29 @@ class _Grid:
             self.complaints.add(place, what)
 
     def _afford(self, values: Unsettled, chosen: Values) -> bool:
-        """Fill in the samples that a schedule given in FLOPs pays for. Returns whether that worked.
+        """Fill in the samples that a schedule given in FLOPs pays for, and those of a cooldown given as a share.
+        Returns whether that worked.
 
         It comes before all else, as couplings and conditions depend on samples.
         """
-        budget = values["samples"]
-        if not isinstance(budget, Compute):
-            return True
-        unknown = [name for name in PRICED if name in self._coupled and name not in chosen]
-        if unknown:
-            what = (
-                f"samples {budget} depend on {unknown[0]}, which follows from others; give {unknown[0]} in base or axes"
-            )
-        else:
-            try:
-                values["samples"], what = _read("samples", samples_for(budget, values))
-            except FlipscaleError as error:
-                what = str(error)
-            what = f"samples {budget}{_at(chosen)}: {what}" if what else ""
-        if what:
-            self._complain_once("samples", _place(self.study, "samples"), what)
-        return not what
+        for name, needed in (("samples", PRICED), ("cooldown", ("samples",))):
+            amount = values[name]
+            if not isinstance(amount, Compute | PartOfRun):
+                continue
+            unknown = [other for other in needed if other in self._coupled and other not in chosen]
+            if unknown:
+                which = unknown[0]
+                what = f"{name} {amount} depend on {which}, which follows from others; give {which} in base or axes"
+            else:
+                try:
+                    values[name], what = _read(name, samples_for(amount, values))
+                except FlipscaleError as error:
+                    what = str(error)
+                what = f"{name} {amount}{_at(chosen)}: {what}" if what else ""
+            if what:
+                self._complain_once(name, _place(self.study, name), what)
+                return False
+        return True
 
     def _meets(self, values: Values, conditions: list[Condition], chosen: Values) -> bool:
         for condition in conditions:
@@ -192,8 +203,8 @@ def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
     on the length."""
 
     def trunk(cell: Settings) -> str:
-        first = replace(cell, tuning=None, fine_tuning=None)
-        return repr(replace(first, samples=1, cooldown=0, warmup=0, seed=0)) if trunk_steps(first) else ""
+        first = replace(cell, stages=None, tuning=None, fine_tuning=None)
+        return repr(replace(of_any_length(first), warmup=0, seed=0)) if trunk_steps(first) else ""
 
     trunks = [trunk(cell) for cell in cells]
     least: dict[str, int] = {}
@@ -209,7 +220,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
     what = "".join(problems[:1])
     if what and counts(SETTINGS[name].type) and is_broken(value):
         what += ", or use round, floor or ceil"
-    if isinstance(read, Compute):
+    if isinstance(read, Compute | PartOfRun):
         what = f"{read} can only be written in base or axes; an expression has to give samples"
     return read, what
 
@@ -225,8 +236,10 @@ class _Problem:
 
 def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Problem]:
     yield from _wrong_lengths(values, shape)
-    yield from _wrong_tuning(values)
-    yield from _wrong_tuned_shape(values, shape)
+    yield from _wrong_stages(values)
+    for part in _parts(values):
+        yield from _wrong_part(part, values)
+        yield from _wrong_part_shape(part, values, shape)
     yield from _wrong_fine_tuning(values)
     yield from _indivisible(study, values)
     yield from _over_nodes(study, values)
@@ -266,50 +279,100 @@ def _wrong_lengths(values: Values, shape: Architecture) -> Iterator[_Problem]:
         yield _Problem("cooldown", what, "shorten one")
 
 
-def _wrong_tuning(values: Values) -> Iterator[_Problem]:
-    tuning = values["tuning"]
-    if tuning is None:
+@dataclass(frozen=True)
+class _Part:
+    """A stage of a run, or its tuning."""
+
+    setting: str
+    number: int
+    """Of a stage, from 1 on."""
+    of: Stage | Tuning
+    samples: int
+
+    def named(self, option: str) -> str:
+        return f"tuning.{option}" if self.setting == "tuning" else f"{option} of stage {self.number}"
+
+    def at(self, option: str) -> str:
+        """The setting or option to blame."""
+        return f"tuning.{option}" if self.setting == "tuning" else self.setting
+
+    def shape(self, values: Values) -> Architecture:
+        """The shape of its model. FlipscaleError for an image size that its patches do not divide."""
+        own_size = None if self.of.model else values["image_size"]
+        return architecture(self.of.model or values["model"], self.of.image_size or own_size)
+
+
+def _parts(values: Values) -> Iterator[_Part]:
+    stages = values["stages"] or []
+    for number, (each, samples) in enumerate(zip(stages, lengths(stages, values["samples"]), strict=True)):
+        yield _Part("stages", number + 1, each, samples)
+    if values["tuning"] is not None:
+        yield _Part("tuning", 0, values["tuning"], values["tuning"].samples)
+
+
+def _wrong_stages(values: Values) -> Iterator[_Problem]:
+    """Stages that are not those of one run."""
+    stages, samples = values["stages"], values["samples"]
+    if stages is None:
         return
-    batch = tuning.batch_size or values["batch_size"]
-    if tuning.samples < batch:
-        what = f"tuning.samples {tuning.samples} is less than one batch of {batch}"
-        yield _Problem("tuning", what, "write more samples")
-    if (tuning.warmup or 0) > tuning.samples:
-        what = f"tuning.warmup {tuning.warmup} is longer than the tuning of {tuning.samples} samples"
+    counts = lengths(stages, samples)
+    if sum(counts) != samples:
+        what = f"the stages have {sum(counts)} samples together, and the run has {samples}"
+        yield _Problem("stages", what, "let them add up to samples, or to 100 %")
+    if stages[0].restart:
+        yield _Problem("stages", "restart of stage 1 has nothing to begin again", "leave it out")
+    for number, each in enumerate(stages[1:], 2):
+        given = [name for name in ("warmup", "schedule") if getattr(each, name) is not None]
+        if given and not each.restart:
+            what = f"{given[0]} of stage {number} belongs to a new schedule"
+            yield _Problem("stages", what, "add restart: true, or leave it out")
+        if isinstance(values["trainer"], OpenClipTrainer) and not each.restart:
+            what = f"open_clip's program cannot go on with a schedule and an optimizer, as stage {number} does"
+            yield _Problem("stages", what, "add restart: true, or use flipscale's own trainer")
+    if values["tuning"] is not None:
+        yield _Problem("tuning", "a tuning is a last stage with restart: true", "write it as one of the stages")
+    opens = [number for number, each in enumerate(stages) if each.restart or not number]
+    for start, end in zip(opens, [*opens[1:], len(stages)], strict=True):
+        warmup = values["warmup"] if stages[start].warmup is None else stages[start].warmup
+        if warmup > (scheduled := sum(counts[start:end])):
+            what = (
+                f"warmup {warmup} is longer than the schedule of {scheduled} samples that begins with stage {start + 1}"
+            )
+            yield _Problem("stages", what, "give that stage a shorter warmup")
+
+
+def _wrong_part(part: _Part, values: Values) -> Iterator[_Problem]:
+    batch = part.of.batch_size or values["batch_size"]
+    if part.samples < batch:
+        what = f"{part.named('samples')} {part.samples} is less than one batch of {batch}"
+        yield _Problem(part.setting, what, "write more samples")
+    if part.setting == "tuning" and (part.of.warmup or 0) > part.samples:
+        what = f"tuning.warmup {part.of.warmup} is longer than the tuning of {part.samples} samples"
         yield _Problem("tuning", what, "shorten it")
 
 
-def _wrong_tuned_shape(values: Values, shape: Architecture) -> Iterator[_Problem]:
-    """A tuning at another image size, with other patches, or on longer texts."""
-    tuning, model = values["tuning"], values["model"]
-    if tuning is None:
-        return
-    if tuning.model is not None and (difference := tower_difference(tuning.model, model)):
-        what = f"tuning.model {tuning.model} has other towers than {model}: {difference}"
-        yield _Problem("tuning.model", what, _right_tuning_model(model))
+def _wrong_part_shape(part: _Part, values: Values, shape: Architecture) -> Iterator[_Problem]:
+    """A stage at another image size, with other patches, or on longer texts."""
+    model = values["model"]
+    if part.of.model is not None and (difference := tower_difference(part.of.model, model)):
+        what = f"{part.named('model')} {part.of.model} has other towers than {model}: {difference}"
+        yield _Problem(part.at("model"), what, _right_model(part, model))
     try:
-        _tuned_shape(values)
+        part.shape(values)
     except FlipscaleError as error:
         what, _, remedy = str(error).partition("; ")
-        yield _Problem("tuning.image_size", f"tuning: {what}", remedy)
+        yield _Problem(part.at("image_size"), f"{part.setting}: {what}", remedy)
     context = shape.text.context_length
-    if (tuning.text_length or 0) > context:
-        what = f"tuning.text_length {tuning.text_length} is more than {model} reads"
-        yield _Problem("tuning.text_length", what, f"write {context} or less")
+    if (part.of.text_length or 0) > context:
+        what = f"{part.named('text_length')} {part.of.text_length} is more than {model} reads"
+        yield _Problem(part.at("text_length"), what, f"write {context} or less")
 
 
-def _tuned_shape(values: Values) -> Architecture:
-    """The shape of the model that is tuned. FlipscaleError for an image size that its patches do not divide."""
-    tuning = values["tuning"]
-    own_size = None if tuning.model else values["image_size"]
-    return architecture(tuning.model or values["model"], tuning.image_size or own_size)
-
-
-def _right_tuning_model(model: str) -> str:
-    """What to do about a tuning that names a model with other towers than this one."""
+def _right_model(part: _Part, model: str) -> str:
+    """What to do about a part that names a model with other towers than this one."""
     models = models_with_the_towers_of(model)
     if not models:
-        return "leave tuning.model out, as no other model has these towers"
+        return f"leave {part.named('model')} out, as no other model has these towers"
     return f"write one that differs in its patches alone: {', '.join(models)}"
 
 
@@ -331,13 +394,13 @@ def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
 def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
     """Batches that processes cannot share."""
     processes, parts = study.resources.devices, study.resources.accumulate
-    share, tuning, fine_tuning = processes * parts, values["tuning"], values["fine_tuning"]
-    batches = {
-        "batch_size": values["samples"] and values["batch_size"],
-        "tuning": tuning and tuning.batch_size,
-        "fine_tuning": fine_tuning and fine_tuning.batch_size,
-    }
-    for name, batch in batches.items():
+    share, fine_tuning = processes * parts, values["fine_tuning"]
+    batches = [
+        ("batch_size", values["samples"] and values["batch_size"]),
+        *((part.setting, part.of.batch_size) for part in _parts(values)),
+        ("fine_tuning", fine_tuning and fine_tuning.batch_size),
+    ]
+    for name, batch in batches:
         if batch is not None and batch % share > 0:
             what = f"a batch of {batch} does not divide into {processes} processes x {parts} parts, set in resources"
             yield _Problem(name, what, f"write a multiple of {share}")
@@ -373,17 +436,19 @@ def _without_mask(values: Values) -> Iterator[_Problem]:
 
 def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
     """Settings that do not go with images that are resized instead of masked."""
-    if values["mask_shape"] != "resize":
-        return
-    if values["mask_ratio"] and values["reconstruction"] is not None:
-        what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
-        yield _Problem("reconstruction", what, "exclude this combination")
-    resized = {"mask_ratio": (values["mask_ratio"], shape.image.side)}
-    if values["tuning"] is not None:
-        with contextlib.suppress(FlipscaleError):  # _wrong_tuned_shape says it.
-            resized["tuning"] = values["tuning"].mask_ratio, _tuned_shape(values).image.side
-    for name, (ratio, side) in resized.items():
-        if ratio and resized_side(side, ratio) == side:
+    masks = [("mask_ratio", values["mask_ratio"], values["mask_shape"], shape.image.side)]
+    for part in _parts(values):
+        with contextlib.suppress(FlipscaleError):  # _wrong_part_shape says it.
+            changed = part.of.changes if isinstance(part.of, Stage) else {"mask_ratio": part.of.mask_ratio}
+            given = {**values, **changed}
+            masks.append((part.setting, given["mask_ratio"], given["mask_shape"], part.shape(values).image.side))
+    for name, ratio, mask_shape, side in masks:
+        if not ratio or mask_shape != "resize":
+            continue
+        if values["reconstruction"] is not None:
+            what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
+            yield _Problem("reconstruction", what, "exclude this combination")
+        if resized_side(side, ratio) == side:
             what = f"a mask_ratio of {ratio:g} resizes no image of {side} x {side} patches, with mask_shape resize"
             yield _Problem(name, what, f"write {math.ceil(100 / side) / 100:g} or more" if side > 1 else "write 0")
 

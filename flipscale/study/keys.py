@@ -11,6 +11,7 @@ from flipscale.kinds import (
     Count,
     Declared,
     Named,
+    NotNegative,
     Option,
     Positive,
     Some,
@@ -47,6 +48,7 @@ FIGURE_NAMES = (
     "repeats",
     "error_vs_compute",
     "isoflop",
+    "tune",
     "learning_curves",
     "training_loss",
     "predicted_cost",
@@ -62,6 +64,28 @@ def _score(value: Any) -> str:
 
 
 _OF_SETS = {"type": "string", "pattern": r"^[A-Za-z]\w*\.[A-Za-z]\w*$"}
+ScoreName = Annotated[str, By(_score, {"anyOf": [{"enum": list(SCORES)}, _OF_SETS]})]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(Declared):
+    """A setting that is chosen for each arm before the study's own runs start."""
+
+    over: Any = option(
+        "the setting, and the values to try: {lr: [1e-3, 2e-3, 4e-3, 8e-3]}, or factors of the study's "
+        "own rule, {lr: 'x[0.5, 1, 2, 4]'}"
+    )
+    seeds: Some[Whole] = option("the seeds of these runs, a list: none of the study's own")
+    by: ScoreName = option("the score that chooses, by its mean over the seeds", "held_out_loss")
+    pick: Literal["parabola", "grid"] = option(
+        "parabola: the vertex through the best value and its neighbours, over log2 of the value; grid: the best value",
+        "parabola",
+    )
+    tie: NotNegative = option(
+        "with pick: grid, of values this close to the best the lowest: points of accuracy, or percent of a loss", 0.0
+    )
+    extend: Whole = option("the most values that may be added to an arm whose best is the lowest or highest tried", 0)
+    at: Any = option("the cell of each arm that tries the values for all: {samples: 128k}; without it, each does", {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +104,11 @@ class StudyKeys(Declared):
     where: Any = option("conditions that every cell must meet", None)
     exclude: Any = option("conditions that no cell may meet, or settings it may not have together", None)
     seeds: Some[Whole] | None = option("how many seeds each cell is run with, or a list of them", None)
+    tune: Tune | None = option("a setting that is chosen for each arm, on other seeds than those compared", None)
     design: Any = option("which cells of the grid are run: full, one_at_a_time, or named grids", "full")
     baseline: Any = option("settings that mark the runs that the others are compared with", {})
     evaluation: Any = option("what is measured, and when", {})
-    score: Annotated[str, By(_score, {"anyOf": [{"enum": list(SCORES)}, _OF_SETS]})] | None = option(
-        "the score of curves and comparisons; a set's score is NAME.score", None
-    )
+    score: ScoreName | None = option("the score of curves and comparisons; a set's score is NAME.score", None)
     budget: Budget = option("limits that `submit` refuses to exceed", Budget())
     resources: Resources = option("what one run needs, and how it is priced", Resources())
     keep_weights: Literal["all", "last", "none"] = option(

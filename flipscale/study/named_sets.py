@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from flipscale.errors import did_you_mean
 from flipscale.kinds import Path_
-from flipscale.scores import INFERENCES, METRICS, SCORES, is_fraction, lower_is_better, metric_score
+from flipscale.scores import AVERAGED, INFERENCES, METRICS, SCORES, is_fraction, lower_is_better, metric_score
 from flipscale.settings import CaptionSet, CommandSet, Evaluation, EvaluationSet, IdxSet, LabelledSet, ShardSet
 
 MEAN = "mean"
@@ -79,8 +79,9 @@ def faults_of_evaluation(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
         if isinstance(declared, IdxSet) and (wrong := unsuited(declared.metric, len(declared.classes))):
             yield ("sets", name, "idx", "metric"), wrong
     for name in (*evaluation.sets, *evaluation.means):
-        if name in INFERENCES:
-            yield (), f"'{name}' names the scores of {name} inference; give the set another name"
+        if name in (*INFERENCES, AVERAGED):
+            of = f"{name} weights" if name == AVERAGED else f"{name} inference"
+            yield (), f"'{name}' names the scores of {of}; give the set another name"
 
 
 def _of_programs(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:

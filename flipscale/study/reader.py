@@ -1,5 +1,6 @@
 """Reads a study file and checks it: every complaint says file:line and what would be right, and all come at once."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,20 +8,22 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
-from flipscale.kinds import INVALID, Compute, Path_, show
+from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, counts, show
 from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
 from flipscale.settings import CommandSet, CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, merge, read_document
-from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
+from flipscale.study.expression import CONDITION, Expression, ExpressionError, plain_value, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
-from flipscale.study.keys import SCHEMA, TOP
+from flipscale.study.keys import SCHEMA, TOP, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Axis, Condition, Coupling, Study, Values, samples_for
+from flipscale.study.study import Axis, Condition, Coupling, Study, Sweep, Values, samples_for
+from flipscale.study.sweep import arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
+from flipscale.words import count
 from flipscale.workspace import RESERVED
 
 MOST_FILES = 100
@@ -97,6 +100,11 @@ def _resolved(path: Path) -> Path | None:
         return None
 
 
+LEAST_VALUES = 3
+"""The fewest values of a sweep that can show a best one between others; five nearly always do."""
+
+_OVER, _FACTORS = "{lr: [1e-3, 2e-3, 4e-3, 8e-3]}", "{lr: 'x[0.5, 1, 2, 4]'}"
+
 _DEFAULTS = {name: spec.default for name, spec in SETTINGS.items() if not spec.required and not spec.rule}
 """The settings that a study need not give, and that no rule gives."""
 
@@ -120,22 +128,27 @@ class _Checker:
         axes = self._axes(self.values.top("seeds"))
         grids = read_design(self.values, base, axes)
         varied = _varied_in_all(grids)
+        tune = self.values.top("tune")
         # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.values.mapping("couple")}
+        sweep = self._sweep(tune, axes, grids, base) if tune else None
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
         trained = {"samples", "tuning"} & {axis.name for grid in grids.values() for axis in grid} or base.get("tuning")
         if base.get("samples") == 0 and not trained:
             base = {"batch_size": LOSS_BATCH} | base
-        self._check_required(recipe, {*varied, *base})
+        self._check_required(recipe, {*varied, *base, *(tune.over if tune and isinstance(tune.over, dict) else ())})
         if score is not None and "evaluation" not in {*axes, *self._meant()}:
             self._check_score(score, base, said)
+        if tune and "evaluation" not in {*axes, *self._meant()}:
+            self._check_score(tune.by, base, said, ("tune", "by"))
         claims = read_claims(self.values)
+        couplings, sweep = self._couplings(base, axes, varied, recipe, sweep)
         study = Study(
             name=name,
             question=self.values.top("question"),
             base=_DEFAULTS | base,
             axes=tuple(axes.values()),
-            couplings=self._couplings(base, axes, varied, recipe),
+            couplings=couplings,
             conditions=self._conditions(),
             grids=grids,
             baseline=self._baseline(axes),
@@ -150,12 +163,15 @@ class _Checker:
             answer=self.values.top("answer"),
             labels=self._labels(),
             keep_weights=self.values.top("keep_weights"),
+            sweep=sweep,
         )
         if self.complaints.found:
             return None
         # The grid is worked out here as well, so that faults that only show in a cell are reported with all others.
         found = cells(study, self.complaints)
         study = replace(study, cells=tuple(found))
+        if sweep and not self.complaints.found:
+            self._check_sweep(study, sweep)
         self._check_trainer_scores(study)
         if not self.complaints.found:
             study = replace(study, claims=settle_claims(claims, study, self.complain))
@@ -209,34 +225,34 @@ class _Checker:
             if spec.required and name not in given:
                 self.complain(("base",), f"no '{name}' in base, axes or couple; add it to base: {spec.says}")
 
-    def _check_score(self, score: str, base: Values, said: set[str]) -> None:
+    def _check_score(self, score: str, base: Values, said: set[str], at: Path_ = ("score",)) -> None:
         """Complain about a score that the study cannot give: reported before anything trains, not after.
 
-        said: the settings that the study gives a value anywhere.
+        said: the settings that the study gives a value anywhere. at: where the study names the score.
         """
         evaluation = base.get("evaluation", SETTINGS["evaluation"].default)
         if evaluation is INVALID:
             return
-        self._check_declared_score(score, evaluation)
+        self._check_declared_score(score, evaluation, at)
         if not said - set(base) & {"data", "trainer", "fine_tuning"}:
-            self._check_own_score(score, evaluation, base)
+            self._check_own_score(score, evaluation, base, at)
 
-    def _check_declared_score(self, score: str, evaluation: Any) -> None:
+    def _check_declared_score(self, score: str, evaluation: Any, at: Path_) -> None:
         """Complain about a score that this evaluation does not give."""
         of_set, name = set_and_score(score)
         named = [*evaluation.sets, *evaluation.means]
         if of_set and of_set not in named:
             what = f"'{score}' is a score of the set '{of_set}', and evaluation.sets has none of that name"
-            self.complain(("score",), f"{what}; {did_you_mean(of_set, named) if named else 'add it there'}")
+            self.complain(at, f"{what}; {did_you_mean(of_set, named) if named else 'add it there'}")
         elif of_set and name not in scores_of(evaluation, of_set):
             near = did_you_mean(name, scores_of(evaluation, of_set))
             if has_only_captions(evaluation, of_set) and name not in PAIRED:
                 near = f"it names no classes, so its samples have captions; add classes: FILE for labels. {near}"
-            self.complain(("score",), f"'{of_set}' gives no score '{name}'; {near}")
+            self.complain(at, f"'{of_set}' gives no score '{name}'; {near}")
         elif name == "linear_probe_top1" and not evaluation.linear_probe:
-            self.complain(("score",), "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
+            self.complain(at, "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
 
-    def _check_own_score(self, score: str, evaluation: Any, base: Values) -> None:
+    def _check_own_score(self, score: str, evaluation: Any, base: Values, at: Path_) -> None:
         """Complain about a score of the study's own evaluation where it has none: tar shards have no held-out part.
 
         base: where data, trainer and fine_tuning are given, if they are.
@@ -250,10 +266,10 @@ class _Checker:
         instead = f"write score: {of_sets[0]}, or give" if of_sets else "give"
         if evaluation.data is None:
             what = f"'{score}' is measured on the study's own evaluation data, and tar shards have no held-out part"
-            self.complain(("score",), f"{what}; {instead} evaluation: {{data: ...}}")
+            self.complain(at, f"{what}; {instead} evaluation: {{data: ...}}")
         elif isinstance(evaluation.data, WebDataset) and score not in PAIRED:
             what = f"'{score}' needs classes, and evaluation.data has captions"
-            self.complain(("score",), f"{what}; {instead} a set with classes under evaluation.sets")
+            self.complain(at, f"{what}; {instead} a set with classes under evaluation.sets")
 
     def _check_trainer_scores(self, study: Study) -> None:
         """Complain about sets that a training command scores in a study without one."""
@@ -304,12 +320,93 @@ class _Checker:
                 axes["seed"] = Axis("seed", tuple(numbers))
         return axes
 
+    def _sweep(self, tune: Tune, axes: Mapping[str, Axis], grids: Grids, base: Values) -> Sweep | None:
+        """The sweep that chooses a setting, without the study's own rule for it; None after complaints."""
+        at = ("tune", "over")
+        if not isinstance(tune.over, dict) or len(tune.over) != 1:
+            self.complain(at, f"{show(tune.over)} is not one setting with its values; write over: {_OVER}")
+            return None
+        ((over, given),) = tune.over.items()
+        if over not in SETTINGS:
+            self.complain((*at, over), f"unknown setting '{over}'; {setting_meant(over)}")
+            return None
+        kept = len(self.complaints.found)
+        varied = dict.fromkeys(axis.name for grid in grids.values() for axis in grid)
+        factors = re.fullmatch(r"\s*x\s*\[(.*)\]\s*", given) if isinstance(given, str) else None
+        listed = [plain_value(text.strip()) for text in factors[1].split(",")] if factors else given
+        values = set()
+        for number, value in enumerate(listed if isinstance(listed, list) else ()):
+            path = (*at, over) if factors else (*at, over, number)
+            found = value if factors else SETTINGS[over].read(value, path, self.complain)
+            if isinstance(found, int | float) and not isinstance(found, bool) and found > 0:
+                values.add(found)
+            elif found is not INVALID:
+                self.complain(path, f"{show(value)} is not a number above 0, and values are compared by their log2")
+        if over in {*axes, *varied}:
+            self.complain(at, f"'{over}' is also an axis; remove it from axes, or from tune")
+        for key in ("base", "couple"):
+            if not factors and over in self.values.mapping(key):
+                self.complain(
+                    (key, over), f"'{over}' is chosen by tune; remove it here, or tune factors of it: {_FACTORS}"
+                )
+        if len(self.complaints.found) == kept and len(values) < LEAST_VALUES:
+            what = f"{count(len(values), 'value')} cannot show a best one between others; write {LEAST_VALUES} or more"
+            self.complain((*at, over), f"{what}: {_OVER}")
+        if tune.pick == "parabola" and counts(SETTINGS[over].type):
+            self.complain(("tune", "pick"), f"a parabola's best {over} is not a whole number; write pick: grid")
+        compared = {value for axes in grids.values() for axis in axes if axis.name == "seed" for value in axis.values}
+        compared = compared or {base.get("seed", SETTINGS["seed"].default)}
+        if both := sorted(compared & set(tune.seeds)):
+            what = f"seed {both[0]} is also compared, and a choice made on it would flatter its arm"
+            self.complain(("tune", "seeds"), f"{what}; write other seeds, such as [100, 101]")
+        chosen_at = {}
+        for name, value in self._at(tune).items():
+            chosen_at[name] = SETTINGS[name].read(value, ("tune", "at", name), self.complain)
+        if len(self.complaints.found) > kept:
+            return None
+        arm = tuple(name for name in varied if name != "seed" and name not in chosen_at)
+        return Sweep(
+            over,
+            tuple(sorted(values)),
+            None,
+            tuple(dict.fromkeys(tune.seeds)),
+            tune.by,
+            tune.pick,
+            tune.tie,
+            tune.extend,
+            chosen_at,
+            arm,
+        )
+
+    def _at(self, tune: Tune) -> Values:
+        """The settings under tune.at that exist."""
+        if not isinstance(tune.at, dict):
+            self.complain(("tune", "at"), f"{show(tune.at)} gives no settings; write at: {{samples: 128k}}")
+            return {}
+        for name in tune.at:
+            if name not in SETTINGS:
+                self.complain(("tune", "at", name), f"unknown setting '{name}'; {setting_meant(name)}")
+        return {name: value for name, value in tune.at.items() if name in SETTINGS}
+
+    def _check_sweep(self, study: Study, sweep: Sweep) -> None:
+        """Complain about values that a cell cannot have, and about arms that `at` leaves without a cell."""
+        for value in sweep.values:
+            cells(with_rule(study, lambda _, value=value: value), self.complaints)  # type: ignore[misc]
+        swept = {cell.arm for cell in swept_cells(study)}
+        for cell in study.cells:
+            if (arm := arm_of(sweep, vars(cell))) not in swept:
+                named = ", ".join(f"{name} {value}" for name, value in zip(sweep.arm, arm, strict=True)) or "the study"
+                wanted = ", ".join(f"{name} {show(value)}" for name, value in sweep.at.items())
+                self.complain(("tune", "at"), f"no cell of {named} has {wanted}; add it, or tune at another one")
+                return
+
     def _couplings(
-        self, base: Values, axes: Mapping[str, Axis], varied: set[str], recipe: Recipe
-    ) -> tuple[Coupling, ...]:
+        self, base: Values, axes: Mapping[str, Axis], varied: set[str], recipe: Recipe, sweep: Sweep | None
+    ) -> tuple[tuple[Coupling, ...], Sweep | None]:
         """The study's couplings, and the rules of its recipe and of settings, where the study says nothing itself.
 
-        Each comes after those that it needs.
+        Each comes after those that it needs. The setting that a sweep chooses has a value in the middle of what it
+        tries; the sweep gets the rule that its factors multiply.
         """
         rules = {name: spec.rule for name, spec in SETTINGS.items() if spec.rule} | dict(recipe.couple)
         found = {
@@ -334,7 +431,18 @@ class _Checker:
                     self.complain(at, f"{show(source)} {error}")
                 else:
                     found[name] = Coupling(name, expression, self.document.place(*at))
-        return self._in_order(found)
+        if sweep:
+            over, place = sweep.over, self.document.place("tune", "over", sweep.over)
+            if isinstance(self.document.data["tune"]["over"][over], str):
+                rule = found[over].expression if over in found else None
+                if over in base:
+                    rule = Expression(show(base[over]), frozenset(), lambda _, value=base[over]: value)  # type: ignore[misc]
+                if rule is None:
+                    self.complain(("tune", "over", over), f"factors need a rule; give {over} in base or couple")
+                sweep = replace(sweep, rule=rule)
+            middle = sweep.values[(len(sweep.values) - 1) // 2]
+            found[over] = Coupling(over, tuned_rule(sweep, lambda _: middle), place)
+        return self._in_order(found), sweep
 
     def _in_order(self, couplings: dict[str, Coupling]) -> tuple[Coupling, ...]:
         ordered: list[Coupling] = []
@@ -388,7 +496,8 @@ class _Checker:
                     wanted[name] = read
             text = " and ".join(f"{name} == {plain(value)!r}" for name, value in wanted.items())
             of_flops = PRICED if any(isinstance(value, Compute) for value in wanted.values()) else ()
-            return Expression(text, frozenset({*wanted, *of_flops}), _all_equal(wanted))
+            of_run = ["samples"] if any(isinstance(value, PartOfRun) for value in wanted.values()) else ()
+            return Expression(text, frozenset({*wanted, *of_flops, *of_run}), _all_equal(wanted))
         try:
             expression = read_expression(condition, SETTINGS, CONDITION)
         except ExpressionError as error:
@@ -406,12 +515,13 @@ class _Checker:
         if "evaluation" in baseline:
             what = "'evaluation' has no column in the results, so it cannot mark the baseline; name another setting"
             self.complain(("baseline", "evaluation"), what)
-        if isinstance(baseline.get("samples"), Compute):
-            what = (
-                f"{baseline['samples']} are a different number of samples in each cell; name a setting that marks "
-                "the runs to compare with"
-            )
-            self.complain(("baseline", "samples"), what)
+        for name, value in baseline.items():
+            if isinstance(value, Compute | PartOfRun):
+                what = (
+                    f"{value} are a different number of samples in each cell; name a setting that marks the runs to "
+                    "compare with"
+                )
+                self.complain(("baseline", name), what)
         return baseline
 
     def _checked_baseline(self, study: Study, found: Sequence[Settings]) -> Study:
@@ -440,9 +550,6 @@ def _varied_in_all(grids: Grids) -> set[str]:
 
 def _all_equal(wanted: Values) -> Callable[[Values], bool]:
     def equal(settings: Values) -> bool:
-        return all(
-            settings[name] == (samples_for(value, settings) if isinstance(value, Compute) else value)
-            for name, value in wanted.items()
-        )
+        return all(settings[name] == samples_for(value, settings) for name, value in wanted.items())
 
     return equal

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from flipscale.cost import flops_per_sample
-from flipscale.kinds import Compute
-from flipscale.settings import Budget, Resources, Settings
+from flipscale.errors import FlipscaleError
+from flipscale.kinds import Compute, PartOfRun
+from flipscale.settings import Budget, Resources, Settings, Stage
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
 
@@ -16,10 +17,19 @@ Values = Mapping[str, Any]
 """Settings by name: some of them, or not settled yet."""
 
 
-def samples_for(budget: Compute, settings: Values) -> int:
-    """The samples that these FLOPs pay for with these settings, one at least. Raises FlipscaleError where these have no
-    cost."""
-    return max(1, round(budget.flops / flops_per_sample(SimpleNamespace(**settings))))
+def samples_for(value: Any, settings: Values) -> Any:
+    """The samples that FLOPs pay for with these settings, one at least, or that are a share of theirs; any other value
+    as it is. Raises FlipscaleError where the settings have no cost, and for FLOPs of stages that have counts."""
+    if isinstance(value, PartOfRun):
+        return round(value.share * settings["samples"])
+    if isinstance(value, Compute):
+        flops = 0.0
+        for each in settings.get("stages") or [Stage(1.0)]:
+            if not isinstance(each.samples, float):
+                raise FlipscaleError("the stages have counts of samples; write shares such as 60 %")
+            flops += each.samples * flops_per_sample(SimpleNamespace(**settings | each.changes))
+        return max(1, round(value.flops / flops))
+    return value
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,37 @@ class StatedClaim:
     """Along the schedule: the score that both sides are read at, or the cell whose mean it is."""
     than_score: float | Values | None = None
     """That of `than`, if it has another."""
+    margin: float | None = None
+    """Sides closer than this are level, in points or percent of a loss; None: the study's margin."""
+
+
+Arm = tuple[str, ...]
+"""The settings that tell an arm of a sweep from others, as Python writes them."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a study chooses a setting for each arm, on other seeds than those that it compares."""
+
+    over: str
+    """The setting."""
+    values: tuple[float, ...]
+    """What is tried, ascending: values of the setting, or factors of what `rule` gives."""
+    rule: Expression | None
+    """The study's own rule for the setting; None where `values` are the setting's own."""
+    seeds: tuple[int, ...]
+    by: str
+    """The score that chooses."""
+    pick: str
+    """parabola or grid."""
+    tie: float
+    """Of values that differ less from the best, the lowest is taken: points of accuracy, or percent of a loss."""
+    extend: int
+    """The most values that may be added to an arm whose best is at an edge."""
+    at: Values
+    """Where an arm has several cells: the settings of the one that tries values for all."""
+    arm: tuple[str, ...]
+    """The settings that tell arms apart."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +175,16 @@ class Study:
     """Setting -> value -> its words."""
     keep_weights: str = "all"
     """Which finished weights stay: all, last or none."""
+    sweep: Sweep | None = None
+    further: Mapping[Arm, tuple[float, ...]] = field(default_factory=dict)
+    """Values that the sweep added to arms whose best was at an edge."""
+    chosen: Mapping[Arm, float] | None = None
+    """What the sweep chose; None while that is unknown."""
+
+    @property
+    def awaits_choice(self) -> bool:
+        """Whether its cells still lack a setting that its sweep will choose."""
+        return self.sweep is not None and self.chosen is None
 
     def place(self, *path: str | int) -> Place:
         """The file and line of the value at `path`."""

@@ -80,7 +80,7 @@ class ValueReader:
             if name not in SETTINGS:
                 self.complain((key, name), f"unknown setting '{name}'; {setting_meant(name)}")
                 continue
-            if key == "base" and isinstance(value, list) and len(value) > 1:
+            if key == "base" and isinstance(value, list) and len(value) > 1 and name != "stages":
                 self.complain((key, name), f"{show(value)} is several values; put them under axes: {{{name}: [...]}}")
                 continue
             setting = SETTINGS[name].read(value, (key, name), self.complain)

@@ -30,7 +30,7 @@ from flipscale.data.views import view_stored
 from flipscale.errors import DataError, Diverged
 from flipscale.identity import inferences, measure_of, show_setting
 from flipscale.run import Hits, show_life
-from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
+from flipscale.scores import AVERAGED, LOSS_BATCH, SCORES, class_chance, metric_score
 from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.study.settings import images_scored
 from flipscale.train.encoding import Encode, Encoders
@@ -68,6 +68,10 @@ class Evaluated:
     """Which items each score that is a fraction got right."""
     digests: dict[str, str] = field(default_factory=dict)
     """The content of each set, by its name."""
+
+    def beside(self, other: "Evaluated") -> "Evaluated":
+        """These results and those of another evaluation."""
+        return Evaluated(**{name: {**of, **getattr(other, name)} for name, of in vars(self).items()})
 
 
 def open_evaluations(settings: Settings, form: Form, only: Collection[str] | None = None) -> dict[str, HeldOutItems]:
@@ -156,8 +160,12 @@ def evaluate(
     settings: Settings,
     group: Group | None = None,
     only: Collection[str] | None = None,
+    *,
+    averaged: bool = False,
 ) -> Evaluated:
     """Score `model`. It comes back in the mode it was given in.
+
+    averaged: its weights are the mean of a run's last ones, which is scored on whole images.
 
     settings: as `identity.scored` gives them. only: the measures to take (`identity.measures`); None for all.
     group: the processes that have the model; all of them call this, and process 0 has the evaluations and the scores.
@@ -173,11 +181,12 @@ def evaluate(
             encoders.follow()
         for name, held_out in evaluations.items():
             scale = model.logit_scale.exp()
-            for shown in ("", *inferences(settings)):
+            for shown in [AVERAGED] if averaged else ("", *inferences(settings)):
                 measure = measure_of(name, shown)
                 if only is not None and measure not in only:
                     continue
-                for measured in _scores(encoders, held_out, _View(settings, shown), scale, classifiers):
+                view = _View(settings, "" if averaged else shown)
+                for measured in _scores(encoders, held_out, view, scale, classifiers):
                     score = f"{measure}.{measured.score}" if measure else measured.score
                     evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
                     if measured.hits is not None:

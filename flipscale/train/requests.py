@@ -6,7 +6,7 @@ from typing import Any
 
 from flipscale.cost import scored_steps, steps_of, trunk_steps
 from flipscale.errors import RunFolderError
-from flipscale.identity import RECIPE, lineage, scored, stage
+from flipscale.identity import RECIPE, Course, course_of, goes_on, lineage, scored, stage
 from flipscale.run import TRUNK_FILE, WEIGHTS_FILE, Result, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 
@@ -45,10 +45,36 @@ def steps_before(run: RunFolder, batch_size: int) -> int:
     return sum(steps_of(settings) * settings.batch_size for settings in before) // batch_size
 
 
+def course(run: RunFolder) -> Course:
+    """The schedule of which the run itself trains a part."""
+    asked = run.asked()
+    assert asked is not None
+    return course_of(asked.settled)
+
+
+def kept_step(run: RunFolder) -> int:
+    """The step after which the run's state is kept for those that go on from it: where a constant rate ends, or at its
+    end where its schedule goes on. 0: none."""
+    asked = run.asked()
+    assert asked is not None
+    whole, staged, part = asked.settled, stage(asked.settled), course_of(asked.settled)
+    is_open = staged.schedule == "constant" and not staged.cooldown and staged.fine_tuning is None
+    if part.end is not None:
+        is_open |= part.before + staged.samples < part.end
+    return trunk_steps(whole) or (steps_of(staged) if is_open else 0)
+
+
 def parent_of(run: RunFolder) -> RunFolder | None:
     """The run whose weights this one starts from: its folder is beside this one."""
     asked = run.asked()
     return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
+
+
+def parents_of(run: RunFolder) -> int:
+    """How many runs this one goes on from, one after the other."""
+    asked = run.asked()
+    assert asked is not None
+    return len(lineage(asked.settled)) - 1
 
 
 def trunk_run(run: RunFolder) -> RunFolder | None:
@@ -88,6 +114,12 @@ def start_of(run: RunFolder) -> TrainedWeights | None:
     assert asked is not None
     *_, before, _ = lineage(asked.settled)
     return TrainedWeights(parent.path / WEIGHTS_FILE, stage(before))
+
+
+def gone_on_with(run: RunFolder) -> TrainedWeights | None:
+    """The weights of the run's parent, where the run goes on with its schedule and optimizer too."""
+    asked = run.asked()
+    return start_of(run) if asked and goes_on(asked.settled) else None
 
 
 def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:

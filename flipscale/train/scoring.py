@@ -17,6 +17,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.identity import measures, scored, stage
 from flipscale.run import (
+    AVERAGED_FILE,
     SCORING_FILE,
     WEIGHTS_FILE,
     Doing,
@@ -29,7 +30,7 @@ from flipscale.run import (
     set_of,
     unmeasured,
 )
-from flipscale.scores import set_and_score
+from flipscale.scores import AVERAGED, set_and_score
 from flipscale.settings import CommandSet, Settings
 from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
 from flipscale.train.failure import say
@@ -49,15 +50,20 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
     """
     settings, _ = asked_scores(run)
     staged = scored(settings)
-    model: CLIP | None = None
+    files = [name for name in (WEIGHTS_FILE, AVERAGED_FILE) if (run.path / name).is_file()]
+    models: dict[str, CLIP] = {}
 
     def on_set(name: str, only: Collection[str]) -> Evaluated:
-        nonlocal model
         with group.together():
             evaluations = evaluations_of(run, staged, {name}) if lease else {}
-            if model is None:
-                model = build(staged, start=TrainedWeights(run.path / WEIGHTS_FILE, staged)).to(group.device)
-        return evaluate(model, evaluations, staged, group, only)
+            for file in files:
+                if file not in models:
+                    models[file] = build(staged, start=TrainedWeights(run.path / file, staged)).to(group.device)
+        found = Evaluated({})
+        for file, model in models.items():
+            averaged = file == AVERAGED_FILE
+            found = found.beside(evaluate(model, evaluations, staged, group, only, averaged=averaged))
+        return found
 
     if lease is None:
         while group.said():
@@ -65,9 +71,11 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
         return
     digests = digests_once(settings)
     wanted = unmeasured(run, settings, digests)
-    if wanted and not (run.path / WEIGHTS_FILE).is_file():
-        say(run, f"not scored, as its {WEIGHTS_FILE} is not here")
-        wanted = {}
+    for file in {WEIGHTS_FILE, AVERAGED_FILE}.difference(files):
+        of_file = {measure for measure in wanted if _weights_of(measure) == file}
+        if of_file:
+            say(run, f"not scored, as its {file} is not here")
+        wanted = {measure: changed for measure, changed in wanted.items() if measure not in of_file}
     programs = {name: of for name, of in settings.evaluation.sets.items() if isinstance(of, CommandSet)}
     names = dict.fromkeys(set_of(measure, settings) for measure in wanted)
     for name in sorted(names, key=programs.__contains__):  # Programs come last, when the other processes have left.
@@ -79,7 +87,7 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
         group.said("" if name in programs else "another set")
         if name in programs:
             group.part()
-            model = None
+            models.clear()
             answer = with_program_scores(Result(), run, lease, stop, partial(say, run), {name: programs[name]})
             if answer is None:
                 break
@@ -97,6 +105,11 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
         lease.fence()
         (run.path / SCORING_FILE).unlink(missing_ok=True)
     group.said("")
+
+
+def _weights_of(measure: str) -> str:
+    """The file of the weights that a measure is of."""
+    return AVERAGED_FILE if measure.rpartition(".")[2] == AVERAGED else WEIGHTS_FILE
 
 
 def take_weights(run: RunFolder, lease: Lease, device: torch.device) -> None:

@@ -14,6 +14,7 @@ import torch
 from flipscale.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import (
+    AVERAGED_FILE,
     JOB,
     WEIGHTS_FILE,
     FailureKind,
@@ -212,7 +213,8 @@ def _drop_weights(run: RunFolder) -> None:
         return
     # Runs that already started from it are not counted here: gc removes what the last of them leaves.
     if not weights_are_needed(asked.keep_weights, started_from=asked.keep_weights is KeepWeights.FOR_CHILDREN):
-        (run.path / WEIGHTS_FILE).unlink(missing_ok=True)
+        for name in (WEIGHTS_FILE, AVERAGED_FILE):
+            (run.path / name).unlink(missing_ok=True)
 
 
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:

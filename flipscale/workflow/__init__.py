@@ -4,6 +4,7 @@ A step returns its result and reports progress on stderr. Nothing is exported he
 loads much: import from the module.
 
 study.py     a study together with its file and the place of its results
+tuned.py     what its sweep has chosen
 plans.py     its plan on disk, and which of its runs are here
 owner.py     the study that a results folder belongs to
 submitted_plans.py  the studies that a results folder knows

@@ -16,8 +16,9 @@ from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.plans import finished_here, ids_in_table, write_plan_file
-from flipscale.workflow.study import OpenStudy
+from flipscale.workflow.study import OpenStudy, check_choice
 from flipscale.workflow.to_score import say_other_data
+from flipscale.workflow.tuned import write_sweep
 from flipscale.workspace import StudyFiles
 
 
@@ -28,6 +29,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
 
     only_news: say nothing where nothing has changed.
     """
+    check_choice(opened)
     plan, files = opened.finished_plan, opened.files
     before = ids_in_table(files.results)
     elsewhere = before - finished_here(opened.workspace, before)
@@ -41,6 +43,8 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
         rows = len(before) if stays else None
         found = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
     note_owner(files.folder, opened.file)
+    if opened.sweep:
+        write_sweep(opened.sweep, files.tune)
     if found.written:
         write_plan_file(plan, files)  # `gc` asks it which runs are needed.
     elif only_news:
@@ -151,7 +155,7 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
 def mirror_source(opened: OpenStudy) -> track.MirrorSource:
     """What is mirrored of a study."""
     study, files = opened.study, opened.files
-    tables = [files.results, files.comparison(".md"), files.comparison(".json"), files.fits]
+    tables = [files.results, files.tune, files.comparison(".md"), files.comparison(".json"), files.fits]
     pictures: Sequence[Path] = [*sorted(files.figures.glob("*.png")), *sorted(files.figures.glob("*.html"))]
     return track.MirrorSource(
         study=study.name,

@@ -1,12 +1,13 @@
 """Figures and the page from the tables."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from flipscale.collecting import baseline_of, read_curves
 from flipscale.comparing import judge_study, measured_scores, pick_score
 from flipscale.errors import ResultsError
-from flipscale.plotting import Plotted, figure_data, plot_all, read_references
+from flipscale.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all, read_references
 from flipscale.reporting import Report, write_report
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
@@ -20,6 +21,8 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
     references: a file of others' results to show beside.
     """
     study, files = opened.study, opened.files
+    if study.awaits_choice and opened.sweep and any(tried.runs for arm in opened.sweep.arms for tried in arm.tried):
+        return draw_sweep(opened)
     results = study_results(opened).table
     score = pick_score(results, study.score) if measured_scores(results) else None
     data = figure_data(
@@ -34,6 +37,8 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         stated=judge_study(results, study, score) if score else None,
         looks=study.looks,
     )
+    if opened.sweep:
+        data = replace(data, sweep=opened.sweep)
     with Steps("drawing figures") as steps:
         drawn = plot_all(data, files.figures, study.figures, progress=steps)
     asked = study.figures is not None
@@ -45,12 +50,21 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
     return drawn
 
 
+def draw_sweep(opened: OpenStudy) -> Plotted:
+    """Draw what a study's sweep has found so far, where nothing else of the study has run."""
+    assert opened.sweep is not None
+    score = opened.sweep.sweep.by
+    data = FigureData(NO_CURVES, NO_CURVES, opened.study.name, {}, score, (), (), sweep=opened.sweep)
+    return plot_all(data, opened.files.figures, ["tune"])
+
+
 def report_study(opened: OpenStudy) -> Report:
     """Write the study's page. Runs that have finished since are collected first; without any, the page says so."""
     with contextlib.suppress(ResultsError):
         study_results(opened)
     with Steps("writing the report"):
-        return write_report(opened.study, opened.plan, opened.file, opened.workspace.results, opened.workspace.plots)
+        roots = opened.workspace.results, opened.workspace.plots
+        return write_report(opened.study, opened.plan, opened.file, *roots, opened.sweep)
 
 
 def drawn_in_words(drawn: Plotted, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Curves in MLflow while a study runs, written in a thread beside whatever follows the study."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,13 @@ from flipscale.run import State
 from flipscale.workflow.collected import mirror_source
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import OpenStudy
+from flipscale.workflow.submitted import Follower
 
 if TYPE_CHECKING:
     from flipscale.track.live import LiveCurves
 
 LIVE_SECONDS = 5.0
 """Seconds between sending new points: one call to a server carries several."""
-
-Follower = Callable[[StudyProgress], None]
 
 
 @contextmanager

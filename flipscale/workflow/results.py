@@ -18,7 +18,7 @@ from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.messages import say
 from flipscale.workflow.plans import finished_here
-from flipscale.workflow.study import OpenStudy
+from flipscale.workflow.study import OpenStudy, check_choice
 
 NAMED = 3
 """The most missing runs that a message names."""
@@ -46,6 +46,7 @@ def study_results(opened: OpenStudy) -> StudyResults:
     A table without folders counts for the runs that the study asks for; those that it lacks are named. ResultsError
     where it has none.
     """
+    check_choice(opened)
     path, runs = opened.files.results, [run.id for run in opened.plan.cells]
     here = finished_here(opened.workspace, runs)
     if here:

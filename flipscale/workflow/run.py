@@ -17,7 +17,7 @@ from flipscale.workflow.drawn import draw_study, drawn_in_words, report_study
 from flipscale.workflow.fitted import fit_study
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.study import OpenStudy, open_study
-from flipscale.workflow.submitted import submit_study, wait_for
+from flipscale.workflow.submitted import train_study
 from flipscale.workspace import StudyFiles, Workspace
 
 
@@ -88,8 +88,7 @@ def run_study(
         launcher = launcher_named(launcher, workspace.results)
     opened = open_study(file, workspace, launcher.site_name, price=price)
     check_inputs = guards.inputs and isinstance(launcher, LocalLauncher)
-    submission = submit_study(opened, launcher, check_inputs=check_inputs, force=not guards.memory)
-    unfinished = wait_for(opened, submission, launcher)
+    opened, unfinished = train_study(opened, launcher, check_inputs=check_inputs, force=not guards.memory)
     found = collect_study(opened)
     if not found.rows:
         raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")

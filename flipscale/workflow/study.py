@@ -1,20 +1,27 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from flipscale.cost import trunk_steps
 from flipscale.devices import Price
+from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder
-from flipscale.planning import Plan
+from flipscale.identity import RECIPE
+from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
 from flipscale.planning import plan as plan_study
-from flipscale.run import all_timings, read_timings
+from flipscale.run import TRUNK_FILE, RunFolder, all_timings, read_timings
+from flipscale.settings import Resources, Settings
 from flipscale.study import Study, read_study
+from flipscale.sweeps import SweepOutcome
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
 from flipscale.workflow.owner import check_owner, note_owner
 from flipscale.workflow.plans import write_plan_file
+from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import StudyFiles, Workspace, usual_results
 
 
@@ -29,12 +36,15 @@ class OpenStudy:
     """The site of its runs (`Launcher.site_name`); None if unknown."""
     price: Price | None = None
     """The price of time at the site of its runs, if known."""
+    sweep: SweepOutcome | None = None
+    """What chooses a setting for its arms; the study has the choice once all of its runs have ended."""
 
     @cached_property
     def plan(self) -> Plan:
         """Every run of the study with its cost: by what a probe has timed at its site, or else where one ran last."""
         timings = read_timings(self.workspace.timings).at(self.site)
-        return replace(plan_study(self.study, timings), price=self.price)
+        trunks = kept_trunks(self.workspace) if any(map(trunk_steps, self.study.cells)) else NO_TRUNKS
+        return replace(plan_study(self.study, timings, trunks), price=self.price)
 
     @cached_property
     def finished_plan(self) -> Plan:
@@ -66,6 +76,21 @@ class OpenStudy:
         return f"{self.file} --results {self.workspace.results}"
 
 
+def kept_trunks(workspace: Workspace) -> KeptTrunks:
+    """The trunks that finished runs have kept. A damaged folder has none, which `status` of its study says."""
+    runs: dict[str, tuple[Settings, Resources]] = {}
+    begun: dict[str, str | None] = {}
+    for path in workspace.runs.iterdir() if workspace.runs.is_dir() else ():
+        folder = RunFolder(path)
+        with contextlib.suppress(DamagedFile, OSError):
+            if (asked := folder.asked()) is None:
+                continue
+            begun[folder.id] = asked.trunk.run if asked.trunk else None
+            if folder.is_finished() and (path / TRUNK_FILE).is_file() and asked.recipe in (None, RECIPE):
+                runs[folder.id] = asked.settled, asked.resources
+    return KeptTrunks(runs, begun)
+
+
 def open_study(
     file: str | Path, workspace: Workspace, site: str | None = None, *, price: Price | None = None
 ) -> OpenStudy:
@@ -77,7 +102,35 @@ def open_study(
     for folder in (workspace.runs, opened.files.folder):
         check_folder(folder)
     check_owner(opened.files.folder, opened.file)
-    return opened
+    study, sweep = with_sweep(opened.study, workspace)
+    return replace(opened, study=study, sweep=sweep)
+
+
+def reopened(opened: OpenStudy) -> OpenStudy:
+    """The study with what its sweep has chosen since."""
+    return open_study(opened.file, opened.workspace, opened.site, price=opened.price)
+
+
+def sweep_words(opened: OpenStudy) -> str:
+    """Where the sweep stands, in a sentence or two; '' for a study without one."""
+    sweep, following = opened.sweep, count(len(opened.plan.following), "run")
+    if sweep is None:
+        return ""
+    if not opened.study.awaits_choice:
+        return sweep.words
+    over, runs = sweep.sweep.over, count(len(opened.plan.swept), "run")
+    if sweep.due:
+        added = sum(map(len, opened.study.further.values()))
+        more = f", {count(added, 'value')} added at an edge" if added else ""
+        ended = f"{len(opened.plan.swept) - sweep.due} of {runs} of the sweep have ended{more}"
+        return f"{ended}; {following} follow with the {over} that it chooses."
+    return f"The sweep chose no {over}, so {following} do not start. {'. '.join(sweep.refusals)}."
+
+
+def check_choice(opened: OpenStudy) -> None:
+    """Raise ResultsError where the sweep has not chosen yet, so that no run of the study itself can have finished."""
+    if opened.study.awaits_choice:
+        raise ResultsError(sweep_words(opened))
 
 
 def write_plan(opened: OpenStudy) -> None:
@@ -100,6 +153,8 @@ def cost_in_words(plan: Plan) -> str:
     """The cost of a plan, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
+    if plan.following:
+        runs += f" ({len(plan.following)} of them after the sweep)"
     money = f", {plan.money}" if plan.money else ""
     unit, factor = hours_or_seconds(total.gpu_hours)
     time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"

@@ -2,22 +2,29 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from flipscale import launch
 from flipscale.code import CodeChanges
+from flipscale.errors import FlipscaleError
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
 from flipscale.planning import Run, check_memory, far_too_large
 from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy, cost_in_words, say_warnings, write_plan
+from flipscale.workflow.study import OpenStudy, cost_in_words, reopened, say_warnings, sweep_words, write_plan
 from flipscale.workflow.to_score import say_to_score, to_score
+from flipscale.workflow.tuned import write_sweep
 
 if TYPE_CHECKING:
     from flipscale.data.check import Checked
+
+
+Follower = Callable[[launch.StudyProgress], None]
+"""What gets each look at a study while its runs are followed."""
 
 
 def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> "Checked":
@@ -83,6 +90,49 @@ def submit_study(
     return submission
 
 
+def train_study(
+    opened: OpenStudy,
+    launcher: Launcher,
+    *,
+    check_inputs: bool,
+    retry_diverged: bool = False,
+    redo: Redo = NO_REDO,
+    force: bool = False,
+    follow: Callable[[OpenStudy], AbstractContextManager[Follower]] = lambda _: nullcontext(lambda _: None),
+) -> tuple[OpenStudy, int]:
+    """Submit the study's runs and wait for them; first those of its sweep, and then the others with what it chose.
+
+    Returns the study with that choice, and how many runs have not finished. FlipscaleError where the sweep chooses
+    nothing; nothing of what follows it is then started. follow: gives, for the study as it is, what gets each look.
+    """
+    while True:
+        submission = submit_study(
+            opened, launcher, check_inputs=check_inputs, retry_diverged=retry_diverged, redo=redo, force=force
+        )
+        with follow(opened) as follower:
+            unfinished = wait_for(opened, submission, launcher, follower)
+        before, opened = opened, reopened(opened)
+        if opened.sweep:
+            write_sweep(opened.sweep, opened.files.tune)
+        if not before.study.awaits_choice:
+            return opened, unfinished
+        assert opened.sweep is not None
+        if opened.study.awaits_choice and opened.study.further == before.study.further:
+            raise FlipscaleError(_without_choice(opened))
+        say(sweep_words(opened))
+        retry_diverged, redo = False, NO_REDO
+
+
+def _without_choice(opened: OpenStudy) -> str:
+    """Why what follows the sweep does not start; the figure of a sweep that has ended is drawn."""
+    from flipscale.workflow.drawn import draw_sweep  # It loads matplotlib, which `submit` does without.
+
+    assert opened.sweep is not None
+    if opened.sweep.due:
+        return f"{sweep_words(opened)} The others did not finish: flipscale status {opened.arguments}"
+    return f"{sweep_words(opened)} See {draw_sweep(opened).files[0]}."
+
+
 def _all_checks(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:
     def check_all(runs: Sequence[Run]) -> None:
         for check_one in checks:
@@ -114,7 +164,7 @@ def wait_for(
     opened: OpenStudy,
     submission: Submission,
     launcher: Launcher,
-    follower: Callable[[launch.StudyProgress], None] | None = None,
+    follower: Follower | None = None,
 ) -> int:
     """Follow the runs until none waits or runs, and send those for which there was no place; how many of the plan have
     not finished."""

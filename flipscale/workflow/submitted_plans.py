@@ -9,6 +9,7 @@ from flipscale.run import PlanFile, RunRequest
 from flipscale.storage import StudyRuns
 from flipscale.study import read_study
 from flipscale.workflow.owner import may_own
+from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import Workspace
 
 
@@ -17,7 +18,7 @@ def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = F
 
     A study counts as its plan.json is, unless its file is among those given.
     """
-    given = [runs_of(file) for file in files]
+    given = [runs_of(file, workspace) for file in files]
     if only:
         return given
     return given + [
@@ -32,9 +33,9 @@ def _is_among(given: Sequence[StudyRuns], folder: Path) -> bool:
     return any(study.name == folder.name and may_own(folder, study.source) for study in given)
 
 
-def runs_of(file: Path) -> StudyRuns:
+def runs_of(file: Path, workspace: Workspace) -> StudyRuns:
     """The runs of a study file. FlipscaleError where it cannot be read."""
-    study = read_study(file)
+    study, _ = with_sweep(read_study(file), workspace)
     return StudyRuns(study.name, file, {run.id: RunRequest.of(run) for run in plan(study).runs})
 
 

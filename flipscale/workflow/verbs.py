@@ -59,15 +59,17 @@ def submit(
     Raises FlipscaleError where nothing can be started. The result counts failed runs.
     """
     from flipscale import launch
-    from flipscale.workflow.submitted import submit_study, wait_for
+    from flipscale.workflow.submitted import submit_study, train_study
 
     workspace = workspace or Workspace()
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
     opened = _opened(study, workspace, launcher.site_name)
-    submission = submit_study(opened, launcher, check_inputs=check and isinstance(launcher, LocalLauncher))
+    check_inputs = check and isinstance(launcher, LocalLauncher)
     if wait:
-        wait_for(opened, submission, launcher)
+        opened, _ = train_study(opened, launcher, check_inputs=check_inputs)
+    else:
+        submit_study(opened, launcher, check_inputs=check_inputs)
     return next(launch.watch(opened.plan.runs, workspace.results))
 
 

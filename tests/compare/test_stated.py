@@ -139,6 +139,12 @@ def test_a_wider_margin_is_what_makes_a_difference_level() -> None:
     assert verdicts(results, claim(0.5, 0, LEVEL), margin=3) == [Verdict.HOLDS]
 
 
+def test_a_claims_own_margin_stands_for_the_studys() -> None:
+    results = table({0: BASE, 0.5: shifted(-1.5)})
+    stated = [replace(claim(0.5, 0, LEVEL), margin=margin) for margin in (None, 3)]
+    assert verdicts(results, *stated, margin=1) == [Verdict.CONTRADICTED, Verdict.HOLDS]
+
+
 def test_level_goes_by_two_one_sided_tests_and_a_90_percent_interval() -> None:
     values = table({0: BASE, 0.5: shifted(0.4, noise=0.004)})
     family = judge_claims(values, [claim(0.5, 0, LEVEL)], score="zero_shot_top1", margin=1)

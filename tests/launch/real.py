@@ -22,6 +22,8 @@ from flipscale.planning import Run, plan
 from flipscale.run import RunFolder, RunRequest, State, is_alive
 from flipscale.settings import Resources
 from flipscale.study import read_study
+from flipscale.workflow.study import open_study
+from flipscale.workspace import Workspace
 from tests.launch.contract import folder
 from tests.patience import PATIENCE, rest, wait_until
 
@@ -240,3 +242,46 @@ def assert_close(run: Run, results: Path, expected: Path, *, losses_within: floa
     ours, theirs = weights(here), weights(there)
     assert ours.keys() == theirs.keys()
     assert all(float((ours[name] - theirs[name]).abs().max()) <= weights_within for name in theirs)
+
+
+_BOWL = """
+import json, math, sys
+run = json.load(open(sys.argv[1] + "/run.json"))["settings"]
+best = 0.003 if run["mask_ratio"] == 0 else 0.0024
+loss = 2 + 0.2 * math.log2(run["lr"] / best) ** 2 + 0.001 * (run["seed"] % 10)
+scores = {"held_out_loss": loss, "zero_shot_top1": 1 / loss}
+json.dump({"scores": scores}, open(sys.argv[1] + "/outcome.json", "w"))
+"""
+
+
+def tuned_study(place: Path) -> Path:
+    """A study with `tune:` whose loss is a parabola: best at 0.003 without a mask, at 0.0024 with one."""
+    base = {**BASE, "trainer": {"command": {"arguments": [sys.executable, "-c", _BOWL]}}}
+    del base["lr"], base["mask_ratio"], base["evaluation"]
+    place.mkdir(parents=True, exist_ok=True)
+    file = place / "tuned.yaml"
+    file.write_text(f"""\
+schema: 1
+question: Does a mask cost accuracy, each arm at its own rate?
+base: {json.dumps(base)}
+axes: {{mask_ratio: [0, 0.5]}}
+seeds: 2
+score: zero_shot_top1
+tune:
+  over: {{lr: [1e-3, 2e-3, 4e-3, 8e-3]}}
+  seeds: [100]
+""")
+    return file
+
+
+def assert_tuned(file: Path, results: Path) -> None:
+    """The sweep and then the compared runs of `tuned_study` have finished, with the best rate of each arm."""
+    opened = open_study(file, Workspace(results))
+    assert set(states(opened.plan.runs, results).values()) == {State.FINISHED}
+    assert [(run.settings.mask_ratio, run.settings.lr) for run in opened.plan.cells] == [
+        (0, 0.003),
+        (0, 0.003),
+        (0.5, 0.0024),
+        (0.5, 0.0024),
+    ]
+    assert len(opened.plan.runs) == 12

@@ -20,6 +20,9 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import Doing, RunFolder, State
 from flipscale.settings import Resources
+from flipscale.workflow.study import open_study
+from flipscale.workflow.submitted import train_study
+from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     AT_ONCE,
@@ -31,12 +34,14 @@ from tests.launch.real import (
     assert_close,
     assert_same,
     assert_shared,
+    assert_tuned,
     end,
     frozen,
     is_signalled,
     lengths_of,
     logs,
     runs_of,
+    tuned_study,
 )
 from tests.patience import wait_until
 
@@ -211,6 +216,13 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
             assert folder(results, run).result().started > ended
     assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
     assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
+
+
+def test_the_comparison_follows_the_sweep(tmp_path):
+    file, results = tuned_study(tmp_path), tmp_path / "results"
+    opened = open_study(file, Workspace(results))
+    assert train_study(opened, RayLauncher(results, DEFAULTS), check_inputs=False)[1] == 0, logs(results)
+    assert_tuned(file, results)
 
 
 @pytest.mark.second_ray

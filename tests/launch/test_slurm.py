@@ -18,6 +18,9 @@ from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
+from flipscale.workflow.study import open_study
+from flipscale.workflow.submitted import train_study
+from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     AT_ONCE,
@@ -26,6 +29,7 @@ from tests.launch.real import (
     assert_close,
     assert_same,
     assert_shared,
+    assert_tuned,
     end,
     frozen,
     is_signalled,
@@ -33,6 +37,7 @@ from tests.launch.real import (
     logs,
     runs_of,
     to_be_scored,
+    tuned_study,
 )
 from tests.patience import PATIENCE, wait_until
 from tests.torture.checks import check, writers
@@ -339,6 +344,13 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
             assert folder(results, run).records()[0][0]["time"] > ended
     kinds = {failure.kind for run in runs for failure in folder(results, run).failures()}
     assert kinds == {"node"}
+
+
+def test_the_comparison_follows_the_sweep(tmp_path):
+    file, results = tuned_study(tmp_path), tmp_path / "results"
+    opened = open_study(file, Workspace(results))
+    assert train_study(opened, SlurmLauncher(results, SITE), check_inputs=False)[1] == 0, logs(results)
+    assert_tuned(file, results)
 
 
 def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone):

@@ -28,12 +28,12 @@ def in_base(line: str) -> str:
 
 LISTS = {
     "<KEYS>": (
-        "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, design, baseline, "
-        "evaluation, score, budget, resources, keep_weights, claims, margin, looks, ..."
+        "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, tune, design, baseline, "
+        "evaluation, score, budget, resources, keep_weights, claims, margin, ..."
     ),
     "<SETTINGS>": (
         "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
-        "text_mask_ratio, text_mask, reconstruction, batch_size, lr, warmup, schedule, cooldown, weight_decay, ..."
+        "text_mask_ratio, text_mask, reconstruction, batch_size, lr, warmup, schedule, cooldown, cooldown_shape, ..."
     ),
     "<SCORES>": (
         "zero_shot_top1, zero_shot_top5, image_retrieval_r1, image_retrieval_r5, image_retrieval_r10, "

@@ -433,6 +433,12 @@ def test_workers_are_at_most_the_shards_and_divide_the_batches(settings, most, s
         ),
         ({"reconstruction": {"weight": 1.0, "width": None, "depth": 2}}, {}, "write reconstruction: null"),
         ({"flip": True}, {}, "write flip: false"),
+        (
+            {"schedule": "constant", "cooldown": 160, "cooldown_shape": "1-sqrt"},
+            {},
+            "write cooldown_shape: linear, as its cooldown has no other",
+        ),
+        ({"average": 0.1}, {}, "write average: 0, as it keeps no mean of weights"),
         ({"precision": "fp16"}, {}, "write precision: bf16 or fp32"),
         ({}, {"processes": 2}, "write resources: {processes: 1}"),
         ({"batch_size": 33}, {"accumulate": 2}, "write a batch_size that 1 processes and accumulate: 2 divide, not 33"),

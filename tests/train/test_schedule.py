@@ -43,6 +43,20 @@ def test_a_cooldown_of_samples_that_are_no_whole_steps_falls_in_one_line_to_the_
 
 
 @pytest.mark.parametrize(
+    ("shape", "lr"),
+    [
+        ("linear", [1.0, 0.75, 0.5, 0.25]),
+        ("1-sqrt", [1.0, 1 - math.sqrt(0.25), 1 - math.sqrt(0.5), 1 - math.sqrt(0.75)]),
+        ("cosine", [1.0, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]),
+    ],
+)
+def test_a_cooldown_begins_at_the_peak_and_would_reach_0_one_step_after_its_last(settings, shape, lr):
+    ours = rates(settings, 10, warmup=0, schedule="constant", cooldown=4 * 32, cooldown_shape=shape)
+    assert ours[:6] == [1e-3] * 6
+    assert ours[6:] == pytest.approx([1e-3 * factor for factor in lr])
+
+
+@pytest.mark.parametrize(
     ("step", "lr"), [(0, 0.5), (1, 1.0), (2, 1.0), (11, 0.5), (19, 0.5 * (1 + math.cos(math.pi * 17 / 18)))]
 )
 def test_the_learning_rate_warms_up_over_64_samples_and_falls_to_0(settings, step, lr):

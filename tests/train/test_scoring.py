@@ -62,7 +62,8 @@ def test_training_is_bit_equal_with_and_without_evaluation(run, tmp_path: Path) 
 def test_scores_measured_later_are_those_of_training_and_nothing_is_trained(run, tmp_path: Path) -> None:
     put_colours(tmp_path / "two", "red", "blue")
     more = {**two(tmp_path), "inference": ["masked", "ensemble"]}
-    at_once, later = run("at_once", evaluation={**SETTINGS["evaluation"], **more}), run("later")
+    at_once = run("at_once", evaluation={**SETTINGS["evaluation"], **more}, average=0.2)
+    later = run("later", average=0.2)
     assert train([at_once.path, later.path]) == 0
     files = {
         name: (later.path / name).read_bytes() for name in ("result.json", "metrics.jsonl", "run.json", "code.json")
@@ -123,6 +124,17 @@ def test_a_request_ends_without_weights_and_where_nothing_is_missing(run, tmp_pa
     assert train([folder.path]) == 0
     assert folder.state() is State.FINISHED
     assert "not scored, as its model.pt is not here" in (folder.path / "log.txt").read_text()
+
+
+def test_the_last_weights_are_scored_where_their_mean_is_gone(run, tmp_path: Path) -> None:
+    put_colours(tmp_path / "two", "red", "blue")
+    folder = run(average=0.2)
+    assert train([folder.path]) == 0
+    (folder.path / "averaged.pt").unlink()
+    ask_for_scores(folder, evaluation(**two(tmp_path)))
+    assert train([folder.path]) == 0
+    assert [record.measure for record in read_scores(folder.path)] == ["two"]
+    assert "not scored, as its averaged.pt is not here" in (folder.path / "log.txt").read_text()
 
 
 class Killed(BaseException):

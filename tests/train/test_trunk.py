@@ -1,16 +1,22 @@
 """Lengths of a constant schedule share its trunk: each run equals the same run trained alone, to the last bit."""
 
 from pathlib import Path
+from typing import Any
 
+import open_clip
 import pytest
 import torch
 
+from flipscale.architecture import architecture
 from flipscale.collecting.rows import row_of
+from flipscale.ledger import PlannedStudy, entries_of, sum_of
 from flipscale.planning import Plan, Run, plan
-from flipscale.run import TRUNK_FILE, RunFolder, RunRequest
+from flipscale.run import TRUNK_FILE, RunFolder, RunRequest, State
 from flipscale.study import read_study
 from flipscale.train import train
 from flipscale.train.trainers.builtin.training import Training
+from flipscale.workflow.study import open_study
+from flipscale.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -31,22 +37,27 @@ base:
   batch_size: 32
   lr: 1e-3
   schedule: constant
+  average: 0.2
+  COOLDOWN
 axes: {samples: LENGTHS}
-couple: {cooldown: samples // 5}
 evaluation: {images: 40, at: [0.25, 0.5]}
 resources: {processes: PROCESSES}
 """
 
 STEPS = {"320": 10, "640": 20, "1280": 40}
 
+COOLDOWNS = {shape: f"cooldown: 20 %\n  cooldown_shape: {shape}" for shape in ("1-sqrt", "linear", "cosine")}
+UNCOOLED = "cooldown: 0"
+
 
 class Killed(BaseException):
     """The end of a process: nothing handles it."""
 
 
-def planned(folder: Path, *lengths: str, processes: int = 1) -> Plan:
+def planned(folder: Path, *lengths: str, processes: int = 1, cooldown: str = COOLDOWNS["1-sqrt"]) -> Plan:
     folder.mkdir(exist_ok=True)
     text = STUDY.replace("LENGTHS", f"[{', '.join(lengths)}]").replace("PROCESSES", str(processes))
+    text = text.replace("COOLDOWN", cooldown)
     (folder / "lengths.yaml").write_text(text)
     return plan(read_study(folder / "lengths.yaml"))
 
@@ -57,13 +68,13 @@ def ask(results: Path, run: Run) -> RunFolder:
     return folder
 
 
-def asked(results: Path, *lengths: str, processes: int = 1) -> list[RunFolder]:
-    return [ask(results, run) for run in planned(results, *lengths, processes=processes).runs]
+def asked(results: Path, *lengths: str, **options: Any) -> list[RunFolder]:
+    return [ask(results, run) for run in planned(results, *lengths, **options).runs]
 
 
 def outcome(run: RunFolder) -> list[object]:
     """All that a run leaves behind but its times."""
-    weights = torch.load(run.path / "model.pt")["state_dict"]
+    weights = [torch.load(run.path / name)["state_dict"] for name in ("model.pt", "averaged.pt")]
     trunk = torch.load(run.path / TRUNK_FILE)
     timed = ("time", "seconds", "images_per_second", "evaluation_seconds")
     records = [{name: value for name, value in each.items() if name not in timed} for each in run.records()[0]]
@@ -85,9 +96,13 @@ def same(first: object, second: object) -> bool:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[object]]:
     """What each length leaves behind where it is trained alone, by its steps."""
+    return trained_alone(tmp_path_factory, COOLDOWNS["1-sqrt"])
+
+
+def trained_alone(tmp_path_factory: pytest.TempPathFactory, cooldown: str) -> dict[int, list[object]]:
     found = {}
     for length, steps in STEPS.items():
-        run = planned(tmp_path_factory.mktemp("warm"), *STEPS).runs[[*STEPS].index(length)]
+        run = planned(tmp_path_factory.mktemp("warm"), *STEPS, cooldown=cooldown).runs[[*STEPS].index(length)]
         folder = RunFolder(tmp_path_factory.mktemp("alone") / "runs" / run.id)
         folder.ask(RunRequest(run.id, RunRequest.of(run).settings))
         assert train([folder.path]) == 0
@@ -121,8 +136,51 @@ def test_each_length_equals_the_same_run_alone_and_the_trunk_is_trained_once(tmp
     assert [row["samples_seen"] for row in rows] == [320, 640, 1280]
     assert [row.get("own_samples_seen") for row in rows] == [None, 640 - 256, 1280 - 512]
     assert study.total.samples == 320 + 384 + 768
+    ledger = PlannedStudy("lengths", [RunRequest.of(run) for run in study.runs], {})
+    states = dict.fromkeys((run.id for run in runs), State.FINISHED)
+    spent = sum_of(entries_of(ledger, tmp_path / "runs", states, pytest.fail))
+    assert (spent.samples, spent.flops) == (study.total.samples, study.total.train_flops)
+    assert (spent.planned_samples, spent.planned_flops) == (spent.samples, spent.flops)
     each = {row["flops_per_sample"] for row in rows}
     assert [row["train_flops"] / row["samples_seen"] for row in rows] == [*each] * 3
+
+
+@pytest.mark.parametrize(
+    ("cooldown", "trunks"),
+    [(COOLDOWNS["linear"], [256, 512]), (COOLDOWNS["cosine"], [256, 512]), (UNCOOLED, [320, 640])],
+    ids=["linear", "cosine", "uncooled"],
+)
+def test_other_cooldowns_and_uncooled_runs_equal_the_same_run_alone(tmp_path, tmp_path_factory, cooldown, trunks):
+    runs = asked(tmp_path, *STEPS, cooldown=cooldown)
+    assert train([run.path for run in runs]) == 0
+    assert [run.result().trunk.samples_seen for run in runs[1:]] == trunks
+    equals_alone(runs, trained_alone(tmp_path_factory, cooldown))
+
+
+def test_averaged_weights_are_the_plain_mean_of_the_last_steps_and_are_scored_beside_the_last(tmp_path, monkeypatch):
+    (run,) = asked(tmp_path, "640")
+    taken, step = [], Training.step
+
+    def noted(training: Training, *batch: torch.Tensor) -> None:
+        step(training, *batch)
+        taken.append(training.model.visual.proj.detach().clone())
+
+    monkeypatch.setattr(Training, "step", noted)
+    assert train([run.path]) == 0
+    averaged = torch.load(run.path / "averaged.pt")["state_dict"]
+    assert torch.allclose(averaged["visual.proj"], torch.stack(taken[-4:]).mean(dim=0), rtol=0, atol=1e-7)
+    assert torch.equal(torch.load(run.path / "model.pt")["state_dict"]["visual.proj"], taken[-1])
+    scores = run.result().scores
+    assert {name for name in scores if not name.startswith("averaged.")} == {
+        name.removeprefix("averaged.") for name in scores if name.startswith("averaged.")
+    }
+    assert scores["averaged.held_out_loss"] != scores["held_out_loss"]
+    # The weights came back for model.pt, and the run's checkpoints on the way have no such scores.
+    halfway = next(each["scores"] for each in run.records()[0] if "scores" in each)
+    assert not any(name.startswith("averaged.") for name in halfway)
+    shape = architecture("ViT-w16d1-4").open_clip_config
+    model = open_clip.create_model("ViT-B-32", str(run.path / "averaged.pt"), load_weights=True, **shape)
+    assert torch.equal(model.visual.proj, averaged["visual.proj"])
 
 
 def test_two_processes_share_a_trunk_too(tmp_path):
@@ -176,6 +234,21 @@ def test_a_length_that_is_added_between_or_beyond_goes_on_from_the_nearest_trunk
     longest = asked(tmp_path, *STEPS, "2560")[3]
     assert train([longest.path]) == 0
     assert (longest.result().trunk.id, len(steps)) == (all_runs[2].id, 12 + 80 - 32)
+
+
+def test_a_run_goes_on_from_the_trunk_of_another_study_in_the_same_results_folder(tmp_path, alone):
+    first = asked(tmp_path, "320")[0]
+    assert train([first.path]) == 0
+    planned(tmp_path / "other", "640")
+    file = tmp_path / "other" / "lengths.yaml"
+    file.write_text(file.read_text().replace("  lr: 1e-3", "  lr: 1e-3\n  warmup: 32"))
+    opened = open_study(file, Workspace(tmp_path))
+    (run,) = (ask(tmp_path, each) for each in opened.plan.runs)
+    assert train([run.path]) == 0
+    assert (run.result().trunk.id, run.result().trunk.samples_seen) == (first.id, 256)
+    equals_alone([run], alone)
+    # Its plan stays when it has finished.
+    assert open_study(file, Workspace(tmp_path)).plan == opened.plan
 
 
 def test_a_run_without_the_trunk_it_waited_for_trains_that_part_itself(tmp_path, alone):

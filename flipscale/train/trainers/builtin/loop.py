@@ -15,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from flipscale.cost import scored_steps, steps_of, trunk_steps
+from flipscale.cost import scored_steps, steps_of
 from flipscale.data.pairs import Data
 from flipscale.devices import LOADERS
 from flipscale.errors import Diverged
 from flipscale.run import TRUNK_FILE, Doing, Lease, RunFolder
+from flipscale.scores import is_averaged
 from flipscale.settings import JsonObject, Settings
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
@@ -41,6 +42,7 @@ def fit(
     stopping: Callable[[], int],
     say: Callable[[str], None],
     checkpoint_seconds: float,
+    kept_step: int = 0,
 ) -> int:
     """Train to the end of the schedule: 0; or until `stopping` gives something else: that, with a checkpoint written.
 
@@ -48,10 +50,10 @@ def fit(
     and one of each evaluation. In them `loss` is the mean since the record before, and `logit_scale` is the parameter
     itself, a logarithm. `score` evaluates the model at the fractions of the schedule in settings.evaluation.at
     and at the end, or is None on all processes; its time is not training time. Raises Diverged when the loss or a score
-    is no longer a number.
+    is no longer a number. After `kept_step` the state is kept for runs that go on from there.
     """
     settings, progress, steps = training.settings, training.progress, training.steps
-    score_at, trunk = scored_steps(settings), trunk_steps(settings)
+    score_at = scored_steps(settings)
     clock = _Clock(training, data)
     talked, recorded = time.monotonic(), recorded_steps(settings)
     with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
@@ -75,7 +77,7 @@ def fit(
                 writer.live(Doing.EVALUATING)
                 writer.add(_score(training, clock, score))
                 say(f"step {progress.step} of {steps}, {scores_in_words(progress.scores)}")
-            if progress.step == trunk:
+            if progress.step == kept_step:
                 writer.keep_trunk()
     clock.settle()
     return 0
@@ -108,7 +110,9 @@ def records_of_trunk(training: Training, trunk: RunFolder) -> list[JsonObject]:
         progress.recorded_step, progress.recorded_seconds = step, record.seconds
         records.append(record.to_dict())
         if step in scores and step in score_at:
-            records.append(scores[step])
+            # A trunk that ends there has the scores of its mean weights too.
+            measured = {name: value for name, value in scores[step]["scores"].items() if not is_averaged(name)}
+            records.append({**scores[step], "scores": measured})
     return records
 
 
@@ -207,7 +211,7 @@ class _RunWriter:
         return self.lease is not None and self.training.progress.step > self.saved_step and waited
 
     def keep_trunk(self) -> None:
-        """Keep a checkpoint for runs of other lengths, which go on from here."""
+        """Keep a checkpoint for runs that go on from here."""
         self.flush()
         self.clock.settle()
         if self.lease is not None:

@@ -19,7 +19,7 @@ from flipscale.train.classify import score_classifier
 from flipscale.train.evaluate import Evaluated, evaluate
 from flipscale.train.model import save
 from flipscale.train.processes import Group
-from flipscale.train.requests import scored_settings, start_of, steps_before
+from flipscale.train.requests import course, scored_settings, start_of, steps_before
 from flipscale.train.sources import (
     corrupt_images,
     evaluations_of,
@@ -70,7 +70,7 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
     known_corrupt = data.corrupt()
     with group.together():
         before = steps_before(run, settings.batch_size)
-        training = Training(settings, group, resources, words, start_of(run), steps_before=before)
+        training = Training(settings, group, resources, words, start_of(run), steps_before=before, course=course(run))
     return Prepared(
         training=training,
         data=data,
@@ -84,7 +84,11 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
 
 
 def _score(training: Training, evaluations: Mapping[str, HeldOutItems], settings: Settings, group: Group) -> Evaluated:
-    return evaluate(training.model, evaluations, settings, group)
+    found = evaluate(training.model, evaluations, settings, group)
+    if not (settings.average and training.progress.step == training.steps):
+        return found
+    with training.averaged():
+        return found.beside(evaluate(training.model, evaluations, settings, group, averaged=True))
 
 
 def _pairs_before(training: Training, data: Data) -> int:

@@ -15,11 +15,19 @@ import open_clip
 import torch
 
 from flipscale.data.pairs import Data
-from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
+from flipscale.run import AVERAGED_FILE, WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.processes import Group
-from flipscale.train.requests import kept_trunk, parent_of, request_of, spent_before, unique_pairs_of
+from flipscale.train.requests import (
+    gone_on_with,
+    kept_step,
+    kept_trunk,
+    parent_of,
+    request_of,
+    spent_before,
+    unique_pairs_of,
+)
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit, records_of_trunk
 from flipscale.train.trainers.builtin.prepare import Prepared, prepare
@@ -39,6 +47,8 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         trunk = None if resumed else kept_trunk(run)
         if trunk is not None:
             training.go_on_from(trunk)
+        elif not resumed and (before := gone_on_with(run)):
+            training.go_on_with(before)
     training.begin()
     steps, progress = training.steps, training.progress
     if trunk is not None and lease is not None:
@@ -56,6 +66,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         stopping=lambda: stop.signal or 0,
         say=talk,
         checkpoint_seconds=checkpoint_seconds,
+        kept_step=kept_step(run),
     )
     peak_memory = group.agree(memory.read() or 0)[0] or None
     group.part()
@@ -83,11 +94,14 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
 
 
 def _write_weights(prepared: Prepared, lease: Lease) -> None:
-    """Write model.pt and hits.json; and a checkpoint where the user's own programs are to score the weights: if one of
-    them fails or is stopped, nothing is trained again."""
+    """Write model.pt, averaged.pt and hits.json; and a checkpoint where the user's own programs are to score the
+    weights: if one of them fails or is stopped, nothing is trained again."""
     training = prepared.training
     with lease.replace(WEIGHTS_FILE) as file:
         prepared.save(file)
+    if training.settings.average:
+        with training.averaged(), lease.replace(AVERAGED_FILE) as file:
+            prepared.save(file)
     if prepared.score is not None and not training.evaluated.scores:
         # An earlier attempt had done all but those programs, and its checkpoint is of the last step.
         lease.live(Doing.EVALUATING)

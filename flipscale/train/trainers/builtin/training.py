@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from flipscale.cost import steps_of
+from flipscale.cost import averaged_steps, steps_of
 from flipscale.data.pairs import Data, Images, Integers
 from flipscale.data.views import views
 from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.identity import WHOLE, Course
 from flipscale.plain_files import open_plain
 from flipscale.run import TRUNK_FILE, Lease, RunFolder, Spent
 from flipscale.settings import Resources, Settings
@@ -86,17 +87,20 @@ class Training:
         vocabulary: Integers | None = None,
         start: TrainedWeights | None = None,
         steps_before: int = 0,
+        course: Course = WHOLE,
     ):
         """settings: of the stage that is trained, see `flipscale.identity.stage`. vocabulary, start: see `build`.
 
         steps_before: how many steps of this batch the runs took that this one goes on from, see
             `flipscale.train.requests.steps_before`. Pairs, their order and the masks go on from there.
+        course: the schedule of which it trains a part.
         """
         self.settings = settings
         self.group = group
         self.device = group.device
         self.steps = steps_of(settings)
         self.steps_before = steps_before
+        self.course = course
         self.parts = resources.accumulate
         self.rows = rows_of(settings, group.size, self.parts)
         check_precision(settings.precision, self.device)
@@ -111,6 +115,9 @@ class Training:
         # The loss and the logit scale of each step stay on the device: reading one makes the host wait for a GPU, so
         # they are read at records only. Runs of other lengths, which go on from here, have their records elsewhere.
         self.history = torch.zeros((self.steps, 2), dtype=torch.float64, device=self.device)
+        # Each process has all weights, and so their sum.
+        self.averaged_from = self.steps - averaged_steps(settings)
+        self.sums = [torch.zeros_like(each) for each in self.model.parameters()] if settings.average else []
         if resources.activation_checkpointing:
             self.model.set_grad_checkpointing(True)
         if resources.compile:
@@ -131,7 +138,7 @@ class Training:
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
-        return learning_rate(self.settings, self.progress.step)
+        return learning_rate(self.settings, self.progress.step, self.course)
 
     @property
     def drawn_step(self) -> int:
@@ -194,7 +201,21 @@ class Training:
             self.model.logit_scale.clamp_(0, math.log(100))
             step = self.history[self.progress.step % self.steps]  # A probe goes on after the end.
             step[0], step[1] = loss, self.model.logit_scale
-        self.progress.step += 1
+            self.progress.step += 1
+            if self.sums and self.progress.step > self.averaged_from:
+                torch._foreach_add_(self.sums, list(self.model.parameters()))
+
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def averaged(self) -> Iterator[None]:
+        """The model has the mean of its weights after the last steps, until the block ends."""
+        weights = list(self.model.parameters())
+        last = [each.clone() for each in weights]
+        for each, total in zip(weights, self.sums, strict=True):
+            each.copy_(total / (self.progress.step - self.averaged_from))
+        yield
+        for each, value in zip(weights, last, strict=True):
+            each.copy_(value)
 
     def autocast(self) -> torch.autocast:
         dtype = FORWARD_DTYPES.get(self.settings.precision)
@@ -263,12 +284,15 @@ class Training:
     def save(self, lease: Lease, name: str = "checkpoint.pt") -> None:
         state = {
             "model": self.objective.state_dict(),
+            "parameters": self._parameters,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
             "history": self.history[: self.progress.step].clone(),
             "gpu_hours": gpu_hours_of(self.progress, self.device, self.group.size),
         }
+        if self.sums and name != TRUNK_FILE:
+            state["sums"] = self.sums  # A run that goes on from a trunk begins its sum later.
         with lease.replace(name) as file:
             torch.save(state, file)
 
@@ -279,13 +303,13 @@ class Training:
             os.close(open_plain(path))
         except (FileNotFoundError, NotADirectoryError):
             return False
-        self._load(path)
+        self._load(path, self._take_all)
         self.progress.attempts += 1
         return True
 
     def go_on_from(self, trunk: RunFolder) -> None:
         """Go on from where the constant rate of another run of the same schedule ends."""
-        state = self._load(trunk.path / TRUNK_FILE)
+        state = self._load(trunk.path / TRUNK_FILE, self._take_all)
         before = self.progress
         spent = Spent(
             id=trunk.id,
@@ -303,15 +327,48 @@ class Training:
             trunk=vars(spent),
         )
 
-    def _load(self, path: Path) -> dict[str, Any]:
-        """Take up a checkpoint, and return it. RunFolderError for a file that is none."""
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            self.objective.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+    def go_on_with(self, parent: TrainedWeights) -> None:
+        """Take up the optimizer's state of a run whose weights are here and whose schedule goes on.
+
+        What has another shape begins without one, and so do the words and positions of texts of another length.
+        """
+
+        def take(state: dict[str, Any]) -> None:
+            weights, here = state["model"], self.optimizer.state_dict()
+            moments = {name: state["optimizer"]["state"][number] for number, name in enumerate(state["parameters"])}
+            tables = ("token_embedding.weight", "model.positional_embedding", "text.positional_embedding")
+            new = () if parent.settings.text_length == self.settings.text_length else tables
+            for number, name in enumerate(self._parameters):
+                is_alike = name in moments and weights[name].shape == self.objective.get_parameter(name).shape
+                if is_alike and not name.endswith(new):
+                    here["state"][number] = moments[name]
+            self.optimizer.load_state_dict(here)
             self.scaler.load_state_dict(state["scaler"])
-            self.progress = Progress(**state["progress"])
-            self.history[: self.progress.step] = state["history"]
+            decoder = {name: value for name, value in weights.items() if not name.startswith("model.")}
+            if decoder.keys() <= self.objective.state_dict().keys():
+                self.objective.load_state_dict(decoder, strict=False)
+
+        self._load(parent.path.with_name(TRUNK_FILE), take)
+
+    @property
+    def _parameters(self) -> list[str]:
+        """The names of what is trained, in the order of the optimizer."""
+        names = {id(parameter): name for name, parameter in self.objective.named_parameters()}
+        return [names[id(parameter)] for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _take_all(self, state: dict[str, Any]) -> None:
+        self.objective.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        self.history[: self.progress.step] = state["history"]
+        self.sums = state.get("sums", self.sums)
+
+    def _load(self, path: Path, take: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Read a checkpoint, take it up, and return it. RunFolderError for a file that is none."""
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            take(state)
         except OSError:
             raise
         except Exception as error:  # Unpickling anything but a checkpoint may raise nearly any error.
@@ -321,7 +378,7 @@ class Training:
                 f"{path}: cannot be resumed from ({type(error).__name__}). Delete it and submit again; the run then "
                 f"starts over."
             ) from error
-        return dict(state)
+        return state
 
 
 class _GlobalLoss(ClipLoss):  # type: ignore[misc]

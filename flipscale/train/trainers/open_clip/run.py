@@ -17,6 +17,7 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from open_clip import CLIP
@@ -31,7 +32,7 @@ from flipscale.settings import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.model import build, save, weights
 from flipscale.train.records import ScoreRecord, scores_in_words
-from flipscale.train.requests import request_of, scored_settings, start_of
+from flipscale.train.requests import parents_of, request_of, scored_settings, start_of
 from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.open_clip.output import ProgramOutput
@@ -54,6 +55,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     refuse(settings, resources, device)
     check_webdataset()
     job = settle(settings, resources, device, run.path.resolve() / "open_clip", shards_of(run, settings), wished)
+    job = replace(job, parents=parents_of(run))
     done = _epochs_done(job)
     if done < job.epochs:
         say(

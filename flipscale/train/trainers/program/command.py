@@ -12,13 +12,18 @@ with FLIPSCALE_RUN set to the folder. It
     may write model.pt      weights as open_clip loads them, if runs are to start from this one
     may write error.json    {"kind": "diverged", "reason": "..."} before it exits with another code
 
+FLIPSCALE_STAGE holds what it is to train where the run has stages or a tuning, as JSON: its "settings", and where it is
+in its schedule, "before" and "end" in samples. FLIPSCALE_PARENT is the folder of the run that it goes on from.
+
 Its output goes to log.txt. flipscale adds its own measurements and writes result.json, whose presence means finished; a
 program may write a whole result.json instead.
 """
 
+import json
+
 from flipscale.run import Lease, RunFolder
-from flipscale.settings import CommandTrainer
-from flipscale.train.requests import request_of
+from flipscale.settings import CommandTrainer, plain
+from flipscale.train.requests import course, parent_of, request_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.evaluation import programs_of, with_program_scores
 from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
@@ -38,7 +43,12 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     # What an earlier attempt left behind must not pass for the outcome of this one.
     for name in ("outcome.json", "hits.json"):
         (run.path / name).unlink(missing_ok=True)
-    ended = run_program(ProgramStart(with_folder(command, run)), run, lease, stop, say)
+    part, parent = course(run), parent_of(run)
+    stage = {"settings": plain(settings), "before": part.before, "end": part.end or settings.samples}
+    environment = {"FLIPSCALE_STAGE": json.dumps(stage)}
+    if parent is not None:
+        environment["FLIPSCALE_PARENT"] = str(parent.path.resolve())
+    ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop, say)
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
         say(f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")

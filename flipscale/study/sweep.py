@@ -1,0 +1,84 @@
+"""The sweep of a study that chooses a setting for each arm on seeds of its own: its cells, and the study with a choice.
+
+An arm is a cell without its seed and the settings of `at`. Each tries the same values, as they are or as factors of
+what the study's own rule gives.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from flipscale.architecture import architecture
+from flipscale.settings import Settings
+from flipscale.study.expression import Expression
+from flipscale.study.grid import cells
+from flipscale.study.study import Arm, Axis, Study, Sweep, Values
+
+
+class SweptCell(NamedTuple):
+    """A cell that tries a value for an arm."""
+
+    arm: Arm
+    value: float
+    """Of the setting, or a factor of it."""
+    settings: Settings
+
+
+def arm_of(sweep: Sweep, settings: Values) -> Arm:
+    """The arm of a cell, whether its image size is settled or not."""
+    shape = architecture(settings["model"], settings["image_size"])
+    settled = {"image_size": shape.image.image_size, "text_length": shape.text.context_length}
+    return tuple(
+        repr(settled[name] if name in settled and settings[name] is None else settings[name]) for name in sweep.arm
+    )
+
+
+def tuned_rule(sweep: Sweep, value_of: Callable[[Arm], float | None]) -> Expression:
+    """The rule of the setting that is chosen, where each arm has this value or factor; null for None."""
+    rule = sweep.rule
+
+    def evaluate(settings: Values) -> float | None:
+        value = value_of(arm_of(sweep, settings))
+        return value if rule is None or value is None else value * rule(settings)
+
+    names = frozenset({*sweep.arm, "model", "image_size", *(rule.names if rule else ())})
+    return Expression(f"tune.over.{sweep.over}", names, evaluate)
+
+
+def with_rule(study: Study, value_of: Callable[[Arm], float | None]) -> Study:
+    """The study with that rule, whose cells are still as they were."""
+    assert study.sweep is not None
+    rule = tuned_rule(study.sweep, value_of)
+    return replace(
+        study,
+        couplings=tuple(
+            replace(each, expression=rule) if each.name == study.sweep.over else each for each in study.couplings
+        ),
+    )
+
+
+def with_values(study: Study, value_of: Callable[[Arm], float | None]) -> Study:
+    """The study in whose cells each arm has this value, or this factor of the study's own rule."""
+    tuned = with_rule(study, value_of)
+    return replace(tuned, cells=tuple(cells(tuned)))
+
+
+def with_choice(study: Study, chosen: Mapping[Arm, float]) -> Study:
+    """The study with what its sweep chose for each arm."""
+    return replace(with_values(study, chosen.get), chosen=chosen)
+
+
+def swept_cells(study: Study) -> Iterator[SweptCell]:
+    """Each value of each arm on the seeds of the sweep; none for a study without one."""
+    sweep = study.sweep
+    if sweep is None:
+        return
+    seeds = Axis("seed", sweep.seeds)
+    grids = {name: (*(axis for axis in axes if axis.name != "seed"), seeds) for name, axes in study.grids.items()}
+    further = study.further
+    for value in sorted({*sweep.values, *(value for values in further.values() for value in values)}):
+        for cell in with_values(replace(study, grids=grids), lambda _, value=value: value).cells:  # type: ignore[misc]
+            arm = arm_of(sweep, vars(cell))
+            is_at = all(getattr(cell, name) == wanted for name, wanted in sweep.at.items())
+            if is_at and (value in sweep.values or value in further.get(arm, ())):
+                yield SweptCell(arm, value, cell)
