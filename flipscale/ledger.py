@@ -20,8 +20,10 @@ from typing import NamedTuple
 from flipscale.cell import SettingLabels, arm_words
 from flipscale.cost import Cost
 from flipscale.errors import DamagedFile
+from flipscale.identity import show_setting
 from flipscale.run import FailedAttempt, FailureKind, Glance, Probe, Result, RunFolder, RunRequest, State
 from flipscale.settings import JsonObject
+from flipscale.study.settings import read_setting
 from flipscale.words import device_hours, short
 
 PROBE_ARM = "probe"
@@ -182,11 +184,11 @@ def entries_of(
     states: those of its runs, by id.
     left_out: called with the reason for each run that has no entry because its folder is damaged.
     """
-    reference = {name: _text(value) for name, value in study.baseline.items()}
+    reference = {name: _text(name, value) for name, value in study.baseline.items()}
     entries = []
     for each in study.asked:
         try:
-            arm = arm_words({name: _text(each.settings.get(name)) for name in reference}, reference, study.labels)
+            arm = arm_words({name: _text(name, each.settings.get(name)) for name in reference}, reference, study.labels)
             entries.append(_entry(study.name, arm, each, RunFolder(runs / each.id), states[each.id]))
         except DamagedFile as error:
             left_out(str(error))
@@ -286,9 +288,6 @@ def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Res
     return trained * min(1.0, reached / result.samples_seen) if result.samples_seen else 0.0
 
 
-def _text(value: object) -> str:
+def _text(name: str, value: object) -> str:
     """A setting's value in JSON as tables write it."""
-    if not isinstance(value, dict):
-        return short(value)
-    given = [f"{name}={_text(inner)}" for name, inner in value.items() if inner is not None]
-    return f"({', '.join(given)})"
+    return short(show_setting(read_setting(name, value)))

@@ -27,6 +27,7 @@ from flipscale.settings import (
     FineTuningSet,
     Reconstruction,
     Resources,
+    Stage,
     Trainer,
     Tuning,
     Weights,
@@ -77,7 +78,7 @@ def options() -> str:
     tables: dict[str, type[Declared]] = {f"data: {{{kind}: ...}}": one for kind, one in kinds_of(DataSet).items()}
     tables["evaluation"] = Evaluation
     tables |= {f"evaluation: {{sets: {{NAME: {{{kind}: ...}}}}}}": one for kind, one in kinds_of(EvaluationSet).items()}
-    tables |= {"tuning": Tuning, "fine_tuning": FineTuning}
+    tables |= {"stages": Stage, "tuning": Tuning, "fine_tuning": FineTuning}
     tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": one for kind, one in kinds_of(FineTuningSet).items()}
     tables |= {"reconstruction": Reconstruction, "init": Weights}
     tables |= {f"trainer: {{{kind}: ...}}": one for kind, one in kinds_of(Trainer).items()}

@@ -1,5 +1,7 @@
 """A run in stages equals itself however often it is killed, and one whose stages change nothing is the plain run."""
 
+import json
+import sys
 from pathlib import Path
 
 import open_clip
@@ -188,6 +190,26 @@ def test_a_stage_that_restarts_needs_the_weights_alone(tmp_path):
     assert not (first.path / TRUNK_FILE).exists()
     rates = [[record["lr"] for record in run.records()[0] if "lr" in record] for run in (first, second)]
     assert rates[0][-1] < 1e-4 < rates[1][0] == 1e-3
+
+
+def test_a_command_gets_its_stage_and_its_parents_folder(tmp_path):
+    program = (
+        "import json, os, sys; "
+        "keep = {name: os.environ.get(name) for name in ('FLIPSCALE_STAGE', 'FLIPSCALE_PARENT')}; "
+        "open(sys.argv[1] + '/model.pt', 'w').close(); "
+        "open(sys.argv[1] + '/outcome.json', 'w').write(json.dumps({'scores': {}})); "
+        "open(sys.argv[1] + '/kept.json', 'w').write(json.dumps(keep))"
+    )
+    trainer = json.dumps({"command": {"arguments": [sys.executable, "-c", program]}})
+    runs = asked(tmp_path, "[{samples: 50 %, image_size: 12}, 50 %]", lr=f"1e-3\n  trainer: {trainer}")
+    assert train([run.path for run in runs]) == 0
+    first, second = (json.loads((run.path / "kept.json").read_text()) for run in runs)
+    assert (first["FLIPSCALE_PARENT"], second["FLIPSCALE_PARENT"]) == (None, str(runs[0].path))
+    stages = [json.loads(each["FLIPSCALE_STAGE"]) for each in (first, second)]
+    assert [(each["before"], each["end"], each["settings"]["image_size"]) for each in stages] == [
+        (0, 640, 12),
+        (320, 640, 28),
+    ]
 
 
 def test_a_prefix_that_is_finished_is_not_trained_again(tmp_path, monkeypatch):
