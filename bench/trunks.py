@@ -77,11 +77,11 @@ class Design:
         return np.asarray(math.sqrt(0.5) * (rng.standard_normal((*shape[:-1], 1)) + steps))
 
 
-DESIGNS = (
-    *(Design("law", seeds) for seeds in (3, 5)),
-    *(Design("law", seeds, 4, 4) for seeds in (3, 5)),
-    *(Design("speed-up", seeds) for seeds in (3, 5)),
-    *(Design("gains", seeds, 3, 4) for seeds in (3, 5)),
+SEEDS = (3, 5)
+DESIGNS = tuple(
+    replace(kind, seeds=seeds)
+    for kind in (Design("law", 0), Design("law", 0, 4, 4), Design("speed-up", 0), Design("gains", 0, 3, 4))
+    for seeds in SEEDS
 )
 
 
@@ -232,18 +232,20 @@ def _width(ends: tuple[float, float, float]) -> float:
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            f"{row['quantity']}: {row['design']}",
-            f"{row['cover']:.3f}",
-            f"{row['otherwise']:.3f}",
-            f"{row['narrow']:.2f}",
-        ]
-        for row in facts["read"]
-    ]
-    head = ["95 % CI", "covers", "as if none shared a trunk", "width then"]
+    """A row for each quantity, with a cell for each number of seeds."""
+    rows: dict[str, list[str]] = {}
+    for row in facts["read"]:
+        kind = row["design"].rpartition(", ")[0]
+        cells = rows.setdefault(row["quantity"] if row["quantity"] in kind else f"{kind}: {row['quantity']}", [])
+        cells.append(f"{row['cover']:.3f} ({row['otherwise']:.2f}, {row['narrow']:.2f}x)")
     below = [f"- {what}" for what in facts["below_limit"]]
-    return "\n".join([table(head, rows), "Below the limit:", "", *(below or ["- none"])])
+    many = [
+        f"{facts[name]} studies (standard error {100 * math.sqrt(0.05 * 0.95 / facts[name]):.1f} % at 95)"
+        for name in ("studies", "also")
+    ]
+    head = ["95 % CI of", *(f"{seeds} seeds" for seeds in SEEDS)]
+    cells_of = [[name, *cells] for name, cells in rows.items()]
+    return "\n".join([table(head, cells_of), f"Of {many[0]}; in brackets of {many[1]}.", *below])
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
