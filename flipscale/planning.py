@@ -474,14 +474,14 @@ def _with_sweep(
 ) -> Plan:
     """The plan with its sweep's runs, by names that say what they try, apart from those that follow them."""
     assert study.sweep is not None
-    over, seeds = study.sweep.over, study.sweep.seeds
+    over, seeds, shared = study.sweep.over, study.sweep.seeds, (*study.sweep.at, *study.sweep.pooled)
     by_id = {run.id: run for run in planned.runs}
     tried = {}
     for cell in swept:
         run, setting = by_id[run_id(cell.settings)], getattr(cell.settings, over)
         parts = words(cell.settings, ()), setting_words(over, setting), f"seed {cell.settings.seed}"
         named = replace(run, name=", ".join(filter(None, parts)))
-        tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, study.sweep.at))
+        tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, shared))
     named_runs = [tried[run.id].run if run.id in tried else run for run in planned.runs]
     known = [run for run in named_runs if not study.awaits_choice or run.settings.seed in seeds]
     following = tuple(run for run in planned.runs if study.awaits_choice and run.settings.seed not in seeds)

@@ -50,9 +50,9 @@ class TriedValue:
 
 @dataclass(frozen=True)
 class TunedArm:
-    """An arm with all that was tried for it."""
+    """An arm, or the sizes of one that share a choice, with all that was tried."""
 
-    arm: Arm
+    arms: tuple[Arm, ...]
     words: str
     """The arm in words; '' for the only one."""
     tried: tuple[TriedValue, ...]
@@ -184,8 +184,9 @@ class SweepOutcome:
     @property
     def chosen(self) -> dict[Arm, float] | None:
         """The best value of each arm; None while one lacks it."""
-        found = {arm.arm: value for arm in self.arms if (value := arm.chosen) is not None}
-        return found if len(found) == len(self.arms) else None
+        if any(arm.chosen is None for arm in self.arms):
+            return None
+        return {each: value for arm in self.arms if (value := arm.chosen) is not None for each in arm.arms}
 
     @property
     def refusals(self) -> list[str]:
@@ -194,11 +195,11 @@ class SweepOutcome:
 
     def extensions(self, further: Mapping[Arm, tuple[float, ...]]) -> dict[Arm, tuple[float, ...]]:
         """`further` with the next value of each arm whose best is at an edge, as far as the study allows it."""
-        found = {}
+        found: dict[Arm, tuple[float, ...]] = {}
         for arm in self.arms:
-            added = further.get(arm.arm, ())
+            added = further.get(arm.arms[0], ())
             if not arm.due and arm.beyond is not None and len(added) < self.sweep.extend:
-                found[arm.arm] = (*added, arm.beyond)
+                found |= dict.fromkeys(arm.arms, (*added, arm.beyond))
         return {**further, **found}
 
     @property
@@ -224,21 +225,30 @@ def outcome(planned: Plan, sweep: Sweep, scores: Mapping[str, float | None], cha
     scores: of ended runs by id; None where training diverged. chance: what guessing gives.
     """
     arms: dict[Arm, dict[float, TriedValue]] = {}
-    words = {}
+    members: dict[Arm, dict[Arm, str]] = {}
+    alike: dict[tuple[Arm, float], list[float]] = {}
     for each in planned.swept:
-        words[each.arm] = each.words
-        tried = arms.setdefault(each.arm, {}).setdefault(each.value, TriedValue(each.value, each.setting, {}, 0))
+        apart = tuple(value for name, value in zip(sweep.arm, each.arm, strict=True) if name not in sweep.pooled)
+        members.setdefault(apart, {})[each.arm] = each.words
+        tried = arms.setdefault(apart, {}).setdefault(each.value, TriedValue(each.value, each.setting, {}, 0))
         ended = {each.run.id: (each.run.settings.seed, scores[each.run.id])} if each.run.id in scores else {}
-        arms[each.arm][each.value] = replace(tried, runs={**tried.runs, **ended}, due=tried.due + 1)
-    several = [value.scores for tried in arms.values() for value in tried.values() if len(value.scores) > 1]
-    df = sum(len(scores) - 1 for scores in several)
-    pooled = sum((len(scores) - 1) * variance(scores) for scores in several) / df if df else 0.0
-    error = math.sqrt(pooled / len(sweep.seeds))
+        arms[apart][each.value] = replace(tried, runs={**tried.runs, **ended}, due=tried.due + 1)
+        if (score := scores.get(each.run.id)) is not None:
+            alike.setdefault((each.arm, each.value), []).append(score)
+    df = sum(len(seeds) - 1 for seeds in alike.values())
+    pooled = sum((len(seeds) - 1) * variance(seeds) for seeds in alike.values() if len(seeds) > 1) / df if df else 0.0
     return SweepOutcome(
         sweep,
         tuple(
-            TunedArm(arm, words[arm], tuple(tried[value] for value in sorted(tried)), chance, error, sweep)
-            for arm, tried in arms.items()
+            TunedArm(
+                tuple(members[apart]),
+                next(iter(members[apart].values())),
+                tuple(tried[value] for value in sorted(tried)),
+                chance,
+                math.sqrt(pooled / (len(sweep.seeds) * len(members[apart]))),
+                sweep,
+            )
+            for apart, tried in arms.items()
         ),
     )
 

@@ -11,6 +11,7 @@ import pytest
 
 from flipscale import Workspace
 from flipscale.errors import FlipscaleError, ResultsError, StudyError
+from flipscale.fitting import optimum_law
 from flipscale.launch import Request
 from flipscale.launch.launcher import JobState
 from flipscale.planning import plan
@@ -20,7 +21,7 @@ from flipscale.study import Sweep, read_study
 from flipscale.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
-from flipscale.workflow.study import open_study, reopened, sweep_words
+from flipscale.workflow.study import open_study, reopened, sweep_words, swept_table
 from flipscale.workflow.submitted import train_study
 
 STUDY = """\
@@ -116,7 +117,7 @@ def arm(losses: Sequence[float | None], *, error: float = 0.0, chance: float = G
     tried = [
         TriedValue(value, value, {f"run-{value}": (100, loss)}, 1) for value, loss in zip(values, losses, strict=True)
     ]
-    return TunedArm((), "", tuple(tried), chance, error, replace(RULE, **rule))
+    return TunedArm(((),), "", tuple(tried), chance, error, replace(RULE, **rule))
 
 
 RULE = Sweep("lr", (1, 2, 4, 8), None, (100,), "held_out_loss", "parabola", tie=0, extend=0, at={}, arm=())
@@ -251,6 +252,27 @@ def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     page = report_study(opened).path.read_text()
     assert "Settings chosen for each arm" in page
     assert "The expected best of so many values" in page
+
+
+def test_the_sizes_of_an_arm_share_a_value_by_one_parabola_with_an_intercept_for_each(study) -> None:
+    def loss(run: Settings) -> float:
+        return bowl(run) + (1 if run.samples == 640 else 0) + (0.3 if run.lr == 1e-3 and run.samples == 640 else 0)
+
+    opened = study.run(AtOnce(loss), ("at: {samples: 640}", "pool: budgets"))
+    assert len(opened.plan.swept) == 2 * 2 * 4 * 2
+    assert {(run.settings.mask_ratio, run.settings.lr) for run in opened.plan.cells} == {(0, 0.003), (0.5, 0.00251)}
+    assert [arm.words for arm in opened.sweep.arms] == ["no mask", "mask 50 %"]
+
+
+def test_the_best_values_of_a_sweep_follow_a_law(study) -> None:
+    lengths = ("samples: [640, 1280]", "samples: [640, 1280, 2560, 5120]")
+    opened = study.run(
+        AtOnce(lambda run: 2 + 0.2 * math.log2(run.lr / (0.0025 * (run.samples / 640) ** 0.25)) ** 2),
+        lengths,
+        ("  at: {samples: 640}\n", ""),
+    )
+    law = optimum_law(swept_table(opened), "lr", x=["samples"], y="held_out_loss")
+    assert law.exponents == pytest.approx((0.25,), abs=0.002)
 
 
 def test_a_killed_sweep_goes_on_and_trains_nothing_twice(study) -> None:

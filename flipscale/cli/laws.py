@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,8 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
         "columns of a table, or a table of such runs"
     )
     parser.add_argument("--forecast", metavar="NAME=VALUE|TABLE", action="append", default=[], help=run)
+    optimum = "find the best value of this setting, such as lr, in each sweep of it, and fit a power law of --x to them"
+    parser.add_argument("--optimum", metavar="SETTING", help=optimum)
     parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
     parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
 
@@ -73,6 +75,8 @@ def fit(args: argparse.Namespace) -> int:
     _check_source(args.source)
     if args.forecast:
         return _forecast(args)
+    if args.optimum:
+        return _optimum(args)
     budgets = _budgets(args)
     found, source, out, results = _fitted(args)
     found = replace(found, budgets=budgets)
@@ -153,6 +157,34 @@ def _forecast(args: argparse.Namespace) -> int:
         say(f"{len(refused)} of {len(found)} refused; --force shows them anyway")
         return 1
     return 0
+
+
+def _optimum(args: argparse.Namespace) -> int:
+    """Print the law of a setting's best value for each group, with its line for a study."""
+    from flipscale.collecting import is_table
+    from flipscale.fitting import in_groups, optimum_law
+    from flipscale.tables import as_text
+
+    table, y = (_table(args), args.y) if is_table(args.source) else _swept_table(args)
+    if not args.x or not y:
+        raise _needs_columns(args.source, table)
+    laws = [optimum_law(part, args.optimum, x=args.x, y=y, group=at) for at, part in in_groups(table, args.group)]
+    if args.json:
+        print_json({"schema": 1, "laws": [asdict(law) | {"couple": law.rule} for law in laws]})
+    else:
+        print("\n\n".join(as_text(law.parts(), terminal_width(), "\n") for law in laws))
+    return 0
+
+
+def _swept_table(args: argparse.Namespace) -> "tuple[pd.DataFrame, str]":
+    """The runs of a study's sweep and the score that chooses; of a study without `tune`, its results and its score."""
+    from flipscale.workflow.study import open_study, swept_table
+
+    opened = open_study(args.source, workspace_of(args))
+    if opened.sweep:
+        return swept_table(opened), opened.sweep.sweep.by
+    _, results, y = _results(args)
+    return results.table, y
 
 
 def _of_table(args: argparse.Namespace) -> "list[Forecast]":

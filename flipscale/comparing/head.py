@@ -22,9 +22,7 @@ from flipscale.stats import (
     sensitivity_of,
     slope_of,
 )
-
-SIZES = ("model", "data_size", "samples")
-"""The axes along which a cell is larger than another."""
+from flipscale.study import SIZES
 
 AxisValues = Mapping[str, Mapping[str, float]]
 """Cell -> axis -> its value as a number; a model's is its FLOPs per sample."""

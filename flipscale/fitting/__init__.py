@@ -16,6 +16,7 @@ best.py          the best runs for their cost: fronts, bins, and the best size o
 fitted.py        a Fit and its Options, as data
 table.py         all of it, from a table to a Fit
 isoflop.py       the law through the best sizes
+optimum.py       the law of the best value of a setting
 forecasts.py     forecasts beyond the data, and how far they can be trusted
 allocation.py    the best use of a budget
 of_study.py      the laws of a study's own results
@@ -42,6 +43,7 @@ from flipscale.fitting.forecasts import (
 )
 from flipscale.fitting.isoflop import isoflop
 from flipscale.fitting.laws import LAWS, Law, law_named
+from flipscale.fitting.optimum import OptimumLaw, optimum_law
 from flipscale.fitting.record import allocation_json, fit_json, forecast_json
 from flipscale.fitting.rows import column, group_name, in_groups, open_settings
 from flipscale.fitting.table import default_law, fit, fit_groups
@@ -58,6 +60,7 @@ __all__ = [
     "HeldOutRuns",
     "HeldOutSetting",
     "Law",
+    "OptimumLaw",
     "Options",
     "allocate",
     "allocation_json",
@@ -86,5 +89,6 @@ __all__ = [
     "law_screen",
     "next_rung",
     "open_settings",
+    "optimum_law",
     "where",
 ]

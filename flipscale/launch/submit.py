@@ -17,7 +17,6 @@ from flipscale.launch.progress import ACTIVE
 from flipscale.launch.states import RunState, StateReader, run_folder, states
 from flipscale.planning import Run
 from flipscale.run import (
-    WEIGHTS_FILE,
     FailureKind,
     Job,
     RunFolder,
@@ -25,7 +24,7 @@ from flipscale.run import (
     State,
     ask_for_scores,
     asked_scores,
-    lacks_weights,
+    lacking_for,
 )
 from flipscale.words import count
 
@@ -250,7 +249,7 @@ def _sort(
     left_out: dict[str, str] = {}
     for run_id in going:  # parents before children
         parents = () if run_id in trained else runs[run_id].parents
-        reasons = [left_out.get(parent) or _no_weights(parent, results, going) for parent in parents]
+        reasons = [left_out.get(parent) or _no_weights(runs[run_id], parent, results, going) for parent in parents]
         if why := next(filter(None, [_problem(looks[run_id], run_folder(results, run_id)), *reasons]), ""):
             left_out[run_id] = why
     for run_id in left_out:
@@ -284,13 +283,12 @@ def _problem(look: RunState, folder: RunFolder) -> str:
     return look.problem
 
 
-def _no_weights(parent: str, results: Path, going: Collection[str]) -> str:
+def _no_weights(run: Run, parent: str, results: Path, going: Collection[str]) -> str:
     """Why a run cannot start from this parent, as where that came from an archive; '' if it can, or will be able to."""
     folder = run_folder(results, parent)
-    if parent in going or not lacks_weights(folder):
-        return ""
-    return (
-        f"the weights of {parent} are not here, as archives and keep_weights leave them out. Put its {WEIGHTS_FILE} "
+    lacking = "" if parent in going else lacking_for(run.settings, folder)
+    return lacking and (
+        f"the weights of {parent} are not here, as archives and keep_weights leave them out. Put its {lacking} "
         f"into {folder.path} and submit again, or train it anew: submit with --redo {parent}."
     )
 

@@ -112,7 +112,7 @@ from flipscale.run.timings import (
     timings_from_json,
     write_probe,
 )
-from flipscale.run.weights import lacks_weights, weights_are_needed
+from flipscale.run.weights import lacking_for, lacks_weights, weights_are_needed
 
 __all__ = [
     "ARCHIVED_FILES",
@@ -174,6 +174,7 @@ __all__ = [
     "is_ours",
     "is_pid",
     "is_probe",
+    "lacking_for",
     "lacks_weights",
     "name_of_temporary",
     "node_name",

@@ -85,6 +85,10 @@ class Tune(Declared):
         "with pick: grid, of values this close to the best the lowest: points of accuracy, or percent of a loss", 0.0
     )
     extend: Whole = option("the most values that may be added to an arm whose best is the lowest or highest tried", 0)
+    pool: Literal["budgets"] | None = option(
+        "budgets: all models, data sizes and lengths of an arm share a value, by a parabola with an intercept for each",
+        None,
+    )
     at: Any = option("the cell of each arm that tries the values for all: {samples: 128k}; without it, each does", {})
 
 

@@ -20,7 +20,7 @@ from flipscale.study.keys import SCHEMA, TOP, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Axis, Condition, Coupling, Study, Sweep, Values, samples_for
+from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, samples_for
 from flipscale.study.sweep import arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.words import count
@@ -376,6 +376,7 @@ class _Checker:
             tune.extend,
             chosen_at,
             arm,
+            tuple(name for name in arm if tune.pool and name in SIZES),
         )
 
     def _at(self, tune: Tune) -> Values:

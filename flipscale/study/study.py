@@ -112,6 +112,9 @@ class StatedClaim:
     """Sides closer than this are level, in points or percent of a loss; None: the study's margin."""
 
 
+SIZES = ("model", "data_size", "samples")
+"""The settings that make a cell larger than another."""
+
 Arm = tuple[str, ...]
 """The settings that tell an arm of a sweep from others, as Python writes them."""
 
@@ -139,6 +142,8 @@ class Sweep:
     """Where an arm has several cells: the settings of the one that tries values for all."""
     arm: tuple[str, ...]
     """The settings that tell arms apart."""
+    pooled: tuple[str, ...] = ()
+    """Those of them whose values share a choice."""
 
 
 @dataclass(frozen=True)

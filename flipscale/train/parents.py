@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flipscale.run import TRUNK_FILE, WEIGHTS_FILE, Failure, RunFolder, lacks_weights
+from flipscale.run import TRUNK_FILE, Failure, RunFolder, lacking_for
 from flipscale.settings import CommandTrainer
-from flipscale.train.requests import gone_on_with, parent_of, request_of, trunk_run
+from flipscale.train.requests import parent_of, request_of, trunk_run
 
 ATTENDANT_SECONDS = 10.0
 """Seconds within which a living attendant answers a failure."""
@@ -79,9 +79,9 @@ def _may_be_resumed(error: Failure) -> bool:
 
 def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     """A finished parent has weights, unless a program trained it and wrote none, or somebody deleted them."""
-    lacking = "" if (parent.path / TRUNK_FILE).exists() or not gone_on_with(run) else TRUNK_FILE
-    lacking = WEIGHTS_FILE if lacks_weights(parent) else lacking
-    if not lacking:
+    asked = run.asked()
+    assert asked is not None
+    if not (lacking := lacking_for(asked.settled, parent)):
         return ParentWeights(When.NOW)
     again = f"delete its result.json, run flipscale train {parent.path}, then submit this run again"
     if isinstance(request_of(run)[0].trainer, CommandTrainer):

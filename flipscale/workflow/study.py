@@ -5,7 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from flipscale.collecting import SETTING_COLUMNS, setting_value
 from flipscale.cost import trunk_steps
 from flipscale.devices import Price
 from flipscale.errors import DamagedFile, ResultsError
@@ -23,6 +25,9 @@ from flipscale.workflow.owner import check_owner, note_owner
 from flipscale.workflow.plans import write_plan_file
 from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import StudyFiles, Workspace, usual_results
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,24 @@ def sweep_words(opened: OpenStudy) -> str:
         ended = f"{len(opened.plan.swept) - sweep.due} of {runs} of the sweep have ended{more}"
         return f"{ended}; {following} follow with the {over} that it chooses."
     return f"The sweep chose no {over}, so {following} do not start. {'. '.join(sweep.refusals)}."
+
+
+def swept_table(opened: OpenStudy) -> "pd.DataFrame":
+    """A row for each ended run of the study's sweep: its settings, FLOPs and score."""
+    import pandas as pd
+
+    assert opened.sweep is not None
+    scores = {run: each for arm in opened.sweep.arms for tried in arm.tried for run, (_, each) in tried.runs.items()}
+    return pd.DataFrame(
+        {
+            **{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS},
+            "flops_per_sample": run.cost.flops_per_sample,
+            "train_flops": run.whole_cost.train_flops,
+            opened.sweep.sweep.by: scores[run.id],
+        }
+        for run in (each.run for each in opened.plan.swept)
+        if run.id in scores
+    )
 
 
 def check_choice(opened: OpenStudy) -> None:
