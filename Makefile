@@ -56,6 +56,7 @@ bench: .venv/.dev .venv/hydra/bin/python  ## measure flipscale beside named peer
 	$(BIN)/python -m bench.probe --out probe
 	$(BIN)/python -m bench.comparison --out comparison
 	$(BIN)/python -m bench.coverage --out coverage
+	$(BIN)/python -m bench.trunks --out trunks
 	$(BIN)/python -m bench.next --out next
 	$(BIN)/python -m bench.hours
 	$(BIN)/python -m bench.memory

@@ -19,6 +19,7 @@ Predictions and intervals:
     python -m bench.memory        predicted against published memory
     python -m bench.comparison    how often intervals of `flipscale compare` hold the truth
     python -m bench.coverage      how often intervals of laws hold the truth
+    python -m bench.trunks        the same where lengths share a trunk
 
 Results are kept in bench/results, measured ones with the machine.
 """

@@ -182,6 +182,11 @@ class SweepOutcome:
         return sum(arm.due for arm in self.arms)
 
     @property
+    def diverged(self) -> int:
+        """Runs whose training diverged: they count as the worst, and keep nothing from starting."""
+        return sum(score is None for arm in self.arms for each in arm.tried for _, score in each.runs.values())
+
+    @property
     def chosen(self) -> dict[Arm, float] | None:
         """The best value of each arm; None while one lacks it."""
         if any(arm.chosen is None for arm in self.arms):

@@ -110,6 +110,10 @@ def _beyond(facts: Mapping[str, Any]) -> str:
     return f"{len(facts['beyond_limits'])} of {asked} designs outside their limits in some reading"
 
 
+def _below(facts: Mapping[str, Any]) -> str:
+    return f"{len(facts['read']) - len(facts['below_limit'])} of {len(facts['read'])} CIs within their limits"
+
+
 OTHERS = "published trainings of other code"
 TRUTH = "simulated studies of known truth"
 
@@ -141,6 +145,7 @@ BENCHMARKS = (
     Benchmark("times of a probe", "probe", "the runs themselves", _probe),
     Benchmark("CIs of comparisons", "comparison", TRUTH, _beyond),
     Benchmark("CIs of laws", "coverage", TRUTH, _limits),
+    Benchmark("CIs where lengths share trunks", "trunks", TRUTH, _below),
     Benchmark("choice of `next`", "next", "even grid, random cells, largest runs", _limits),
 )
 

@@ -240,6 +240,10 @@ def coverage() -> str:
     return "\n".join(bench_lines("comparison")).rstrip() + "\n"
 
 
+def coverage_on_trunks() -> str:
+    return "\n".join(bench_lines("trunks")).rstrip() + "\n"
+
+
 def coverage_of_laws() -> str:
     lines = bench_lines("coverage")
     start = next(i for i, line in enumerate(lines) if line.startswith("|"))
@@ -317,6 +321,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/times.md#probe": probe,
     "docs/how-computed.md#coverage": coverage,
     "docs/fits.md#coverage": coverage_of_laws,
+    "docs/stages.md#trunks": coverage_on_trunks,
     "docs/fits.md#outside": outside_of_laws,
     "docs/next.md#chosen": chosen,
     "docs/reliability.md#counts": reliability,

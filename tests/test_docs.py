@@ -50,7 +50,7 @@ def test_pages_are_short_and_so_are_all_together() -> None:
     pages = [page for page in (generated.ROOT / "docs").rglob("*.md") if page.name != "log.md"]
     sizes = {str(page.relative_to(generated.ROOT)): by_hand(page) for page in pages}
     assert {name: size for name, size in sizes.items() if size > 12 * 1024} == {}
-    assert sum(sizes.values()) <= 225_000
+    assert sum(sizes.values()) <= 227_000
     assert (generated.ROOT / "docs/log.md").stat().st_size <= 80 * 1024
 
 

@@ -332,7 +332,9 @@ def test_extend_adds_values_at_an_edge_and_no_more_than_allowed(study) -> None:
 
 
 def test_a_divergence_counts_as_the_worst_and_a_failure_stops_the_study(study) -> None:
-    opened = study.run(AtOnce(lambda run: None if run.lr > 0.005 else bowl(run)))
+    launcher = AtOnce(lambda run: None if run.lr > 0.005 else bowl(run))
+    opened, unfinished = train_study(open_study(study(), study.workspace), launcher, check_inputs=False)
+    assert unfinished == 0
     assert {run.settings.lr for run in opened.plan.cells} == {0.004, 0.0024}
     lost = RunFolder(study.workspace.run(opened.plan.runs[0].id))
     lost.path.joinpath("result.json").unlink()

@@ -113,7 +113,7 @@ def submit(args: argparse.Namespace) -> int:
         if submission.jobs:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
         if opened.study.awaits_choice:
-            say(sweep_words(opened))
+            say(f"{sweep_words(opened)} Submit again once the sweep has ended.")
         return 0
     _, unfinished = train_study(
         opened,

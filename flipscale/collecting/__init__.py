@@ -36,7 +36,7 @@ from flipscale.collecting.run_folders import Collected, collect
 
 if TYPE_CHECKING:
     from flipscale.collecting.hits import HitsFound, HitsOfRun, hits_of
-    from flipscale.collecting.tables import chance_level, read_curves, read_results, read_table, results
+    from flipscale.collecting.tables import chance_level, read_curves, read_results, read_table, results, trunks_of
 
 __all__ = [
     "COLUMNS",
@@ -61,12 +61,13 @@ __all__ = [
     "read_table",
     "results",
     "setting_value",
+    "trunks_of",
 ]
 
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than 10,000 unchanged folders to look at."""
-    tables = ("chance_level", "read_curves", "read_results", "read_table", "results")
+    tables = ("chance_level", "read_curves", "read_results", "read_table", "results", "trunks_of")
     if name not in ("HitsFound", "HitsOfRun", "hits_of", *tables):
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")
     return getattr(importlib.import_module(f"flipscale.collecting.{'tables' if name in tables else 'hits'}"), name)

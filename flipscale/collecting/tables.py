@@ -9,12 +9,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from flipscale.cell import read_cell
-from flipscale.collecting.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, TRUNK_COLUMNS, ColumnKind
+from flipscale.collecting.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, SETTING_COLUMNS, TRUNK_COLUMNS, ColumnKind
 from flipscale.collecting.curves import CURVES_SCHEMA
 from flipscale.errors import DamagedFile, ResultsError, printable
 from flipscale.guard import is_name
@@ -92,6 +94,25 @@ def read_results(path: Path) -> pd.DataFrame:
         columns[name] = _parsed(path, lines, texts.get(name, (default,) * len(rows)), name, kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     return pd.DataFrame(columns)
+
+
+def trunks_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
+    """The trunk of each row [n], numbered from 0, -1 where no other row shares it; None where none do.
+
+    Lengths of one seed at a constant rate are one training up to where the shorter cools down, whether they were
+    trained so or each alone: all their settings but length and cooldown are equal. A table of others may say so itself
+    by a column `trunk`.
+    """
+    if "trunk" in table:
+        names, constant = ["trunk"], table["trunk"].notna()
+    elif "schedule" in table:
+        names = [name for name in SETTING_COLUMNS if name in table and not name.startswith(("samples", "cooldown"))]
+        constant = table["schedule"] == "constant"
+    else:
+        return None
+    number = table.groupby(names, dropna=False, sort=False).ngroup()
+    shared = constant & number.duplicated(keep=False)
+    return np.where(shared, number, -1).astype(np.intp) if shared.any() else None
 
 
 def chance_level(results: pd.DataFrame, score: str) -> float | None:

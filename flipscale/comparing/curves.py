@@ -3,7 +3,8 @@
 A curve goes through the means over seeds of the runs of one series and arm, schedule by schedule: a monotone cubic
 (scipy's PCHIP) against the logarithm of the cost. Nothing is read outside its points. Intervals come from a parametric
 bootstrap: in each draw the points of both curves move by one variance that all runs of a seed share, and by another of
-single runs (docs/how-computed.md).
+single runs (docs/how-computed.md). Where lengths share trunks the points move as those of the seeds do, by one weight a
+seed, with S - 1 degrees of freedom.
 """
 
 import math
@@ -124,6 +125,8 @@ class TwoLines:
     fraction: bool
     lower: bool
     sides: Sides
+    trunks: bool = False
+    """Whether lengths of a seed share a trunk on either side."""
     comparisons: int = 1
     """In their family: the ends of intervals at Holm's levels then rest on as many draws as those of one at 5 %."""
 
@@ -141,21 +144,21 @@ class TwoLines:
         if n < 2 or (self.fraction and any(_takes_off_in_part(line.scores) for line in (self.base, self.ours))):
             return None
         units = [self._units(line) for line in (self.base, self.ours)]
-        residuals = np.concatenate(
-            [
-                (line.scores - line.means[:, None]) / unit[:, None]
-                for line, unit in zip((self.base, self.ours), units, strict=True)
-            ]
-        )
-        of_seed, of_run, df = _variances(residuals)
+        residuals = [
+            (line.scores - line.means[:, None]) / unit[:, None]
+            for line, unit in zip((self.base, self.ours), units, strict=True)
+        ]
+        of_seed, of_run, df = (0.0, 0.0, n - 1) if self.trunks else _variances(np.concatenate(residuals))
         many = min(CURVE_DRAWS * self.comparisons, MOST_DRAWS)
         shared, wide = _normals("seed", 2, many)
         # One chi-squared a draw turns normal steps into Student's t.
         stretch = np.sqrt(df / (2 * gammaincinv(df / 2, np.clip(ndtr(wide), 1e-12, 1 - 1e-12))))
+        weights = _normals("seeds", n, many) / math.sqrt(n * (n - 1)) if self.trunks else None
         curves, costs = [], []
-        for line, unit in zip((self.base, self.ours), units, strict=True):
+        for line, unit, rest in zip((self.base, self.ours), units, residuals, strict=True):
             of_points = np.array(_normals(line.name, len(line.costs) + 1, many))
             steps = math.sqrt(of_seed / n) * shared + math.sqrt(of_run / n) * of_points[:-1]
+            steps = steps if weights is None else rest @ weights
             curves.append(line.means + (unit[:, None] * steps * stretch).T)
             costs.append(_cost_error(line) * of_points[-1])
         return curves[0], curves[1], costs[0] - costs[1]
@@ -451,7 +454,9 @@ def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, *, fraction:
     sign = -1 if lower else 1
     lines = [_line(of_arm, at, seeds, x, sign) for of_arm, at in zip(runs, shared, strict=True)]
     sides = [frozenset(point.id for point in runs if point.seed in seeds) for runs in (base, ours)]
-    return TwoLines(lines[0], lines[1], tuple(seeds), fraction, lower, (sides[0], sides[1]))
+    trunks = [point.trunk for point in (*base, *ours) if point.trunk >= 0]
+    share = len(set(trunks)) < len(trunks)
+    return TwoLines(lines[0], lines[1], tuple(seeds), fraction, lower, (sides[0], sides[1]), share)
 
 
 def _line(runs: Runs, shared: Sequence[str], seeds: Sequence[int], x: str, sign: int) -> Line:

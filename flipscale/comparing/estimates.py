@@ -244,6 +244,8 @@ class Pair:
     """Runs of the baseline and of the arm, by seed."""
     ratios: dict[str, Estimate]
     """Cost, masked over baseline: train_flops, time, peak_memory_bytes."""
+    trunks: frozenset[int] = frozenset()
+    """Trunks that its runs share with those of other lengths: the arm's, or the baseline's where the arm has none."""
 
     @property
     def sides(self) -> Sides:

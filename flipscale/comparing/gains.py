@@ -30,6 +30,7 @@ from flipscale.stats import (
     noise_unit,
     shrink_variances,
     sign_flip_p,
+    units_of,
 )
 from flipscale.study import LOOKS
 
@@ -80,7 +81,12 @@ def pair_of(paired: Sequence[tuple[Point, Point]], lower: bool) -> Pair:
         twins=tuple((twin.y, point.y) for twin, point in paired),
         ids=tuple((twin.id, point.id) for twin, point in paired),
         ratios={name: _ratio_of_costs(paired, name) for name in point.costs},
+        trunks=_trunks([arm for _, arm in paired]) or _trunks([twin for twin, _ in paired]),
     )
+
+
+def _trunks(points: Sequence[Point]) -> frozenset[int]:
+    return frozenset(point.trunk for point in points if point.trunk >= 0)
 
 
 def _ratio_of_costs(paired: Sequence[tuple[Point, Point]], name: str) -> Estimate:
@@ -123,7 +129,7 @@ def study_noise(pairs: Sequence[Pair], *, fraction: bool, lower: bool, stated: S
     cells = {
         _key(pair): Differences(pair.gain.values, found.unit(pair)) for pair in pairs if pair.gain.failures is None
     }
-    noise = shrink_variances(cells)
+    noise = shrink_variances(cells, units_of({_key(pair): pair.trunks for pair in pairs}))
     claims = {_key(pair): claim for pair in pairs if stated and (claim := stated.gain(pair.sides))}
     moments = {**noise.moments, **{key: of_claim for key, (_, of_claim) in claims.items() if of_claim}}
     claimed = {

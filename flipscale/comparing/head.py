@@ -163,22 +163,23 @@ def _mean(pairs: list[Pair], effects: Mapping[Effect, int], found: StudyNoise) -
 def _slope(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) -> AxisSlope | None:
     """Along lines of cells that differ in this axis alone."""
     lines = _lines(axis, pairs, found, values)
-    slope = (
-        slope_of(
-            [
-                (
-                    np.log2([values[pair.cell][axis] for pair in line]),
-                    [moments for pair in line if (moments := found.moments(pair))],
-                )
-                for line in lines
-            ]
-        )
-        if lines
-        else None
+    if not lines:
+        return None
+    cells = [pair for line in lines for pair in line]
+    trunks = [trunk for pair in cells for trunk in pair.trunks]
+    slope = slope_of(
+        [
+            (
+                np.log2([values[pair.cell][axis] for pair in line]),
+                [moments for pair in line if (moments := found.moments(pair))],
+            )
+            for line in lines
+        ],
+        _gains(cells, _seeds_of_all(cells)) if len(set(trunks)) < len(trunks) else None,
     )
     if slope is None:
         return None
-    xs = [values[pair.cell][axis] for line in lines for pair in line]
+    xs = [values[pair.cell][axis] for pair in cells]
     return AxisSlope(axis, min(xs), max(xs), len(xs), slope.slope, slope.interval, slope.bends_p)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flipscale.collecting import trunks_of
 from flipscale.comparing.columns import Baseline, is_baseline, labels, settings_words
 from flipscale.errors import ResultsError
 
@@ -68,6 +69,8 @@ class Point:
     y: float
     costs: Mapping[str, float]
     """NaN where it was not measured."""
+    trunk: int = -1
+    """The trunk that it shares with other lengths, numbered; -1 where it shares none."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def _points(table: PreparedTable, order: "pd.Index[int]") -> Iterator[Point]:
     costs = {name: _floats(rows[name]) for name in (*table.costs, *table.also)}
     lengths, seeds = _values(table.lengths, order), _values(table.seeds, order)
     seen = _values(rows["samples_seen"], order) if "samples_seen" in rows else lengths
+    trunks = trunks_of(rows)
     cells, series, arms = (_values(column, order) for column in (table.cells, table.series, table.arms))
     for i, name in enumerate(names):
         yield Point(
@@ -127,6 +131,7 @@ def _points(table: PreparedTable, order: "pd.Index[int]") -> Iterator[Point]:
             device=str(devices[i] or ""),
             y=scores[i],
             costs={cost: values[i] for cost, values in costs.items()},
+            trunk=-1 if trunks is None else int(trunks[i]),
         )
 
 

@@ -9,12 +9,13 @@ schedule are about curves (curves.py): the right side's cost, or samples, to a s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from flipscale import scores
-from flipscale.collecting import setting_value
+from flipscale.collecting import setting_value, trunks_of
 from flipscale.comparing.columns import fair_hours, is_baseline, need, settings_words
 from flipscale.comparing.curves import TwoLines, quotient, two_lines
 from flipscale.comparing.estimates import Corrected, Estimate, Sides, drawn, ends_of, scaled
@@ -30,6 +31,7 @@ from flipscale.stats import (
     noise_unit,
     shrink_variances,
     sign_flip_p,
+    units_of,
 )
 from flipscale.study import LOOKS, Contrast, Expectation, StatedClaim
 
@@ -158,7 +160,10 @@ def judge_claims(
             name: of_claim.differences
             for name, of_claim in found.items()
             if of_claim.differences and not of_claim.failures
-        }
+        },
+        units_of(
+            {name: {table.trunks[run] for run in claim.runs if run in table.trunks} for name, claim in found.items()}
+        ),
     )
     estimates = {
         claim.name: _estimate(claim, found[claim.name], noise, claim.margin or margin)
@@ -215,6 +220,13 @@ class _Table:
         if claim.expect.along_the_schedule:
             return "x"
         return "points" if self.fraction else "percent" if self.lower else ""
+
+    @cached_property
+    def trunks(self) -> dict[str, int]:
+        """The trunk of each run that shares one with other lengths."""
+        found = trunks_of(self.rows)
+        numbers = [] if found is None else zip(self.rows["id"], found.tolist(), strict=True)
+        return {str(run): trunk for run, trunk in numbers if trunk >= 0}
 
     def cells(self, claim: StatedClaim) -> _MeasuredClaim:
         """The differences of a claim over the seeds that all of its cells have."""
@@ -316,6 +328,7 @@ class _Table:
                 device=str(device or ""),
                 y=float(y),
                 costs={TIME: float(cost)},
+                trunk=self.trunks.get(str(run), -1),
             )
             for run, at, samples, seed, device, y, cost in zip(
                 runs["id"], runs["samples"], seen, runs["seed"], devices, runs[self.score], costs, strict=True

@@ -234,7 +234,12 @@ def _intervals(fit: Fit) -> str:
         return f"none, as {fit.no_interval}"
     if fit.optima:
         return f"95 % CI, {len(fit.draws)} draws of the best sizes, {fit.freedom} degrees of freedom"
-    said = f"95 % CI, {len(fit.draws)} resamples of {fit.groups} settings"
+    if fit.seeds_left_out:
+        return (
+            f"95 % CI by leaving out each of {fit.seeds_left_out} seeds in turn, as the lengths of each share its luck"
+        )
+    linked = ", those that share trunks as one" if fit.rows.trunks is not None else ""
+    said = f"95 % CI, {len(fit.draws)} resamples of {fit.groups} settings{linked}"
     if fit.seeds is not None:
         effect = f"(SD {number(fit.seeds.sd, 2)}) by Student's t"
         return f"{said}, and the effect of {fit.seeds.seeds} shared seeds {effect}"

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.collecting import MOST_NUMBER, SETTING_COLUMNS
+from flipscale.collecting import MOST_NUMBER, SETTING_COLUMNS, trunks_of
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fitting.laws import Law, Link
 from flipscale.scores import lower_is_better
-from flipscale.stats import Array
+from flipscale.stats import Array, linked
 from flipscale.study.expression import Expression, ExpressionError, read_expression
 from flipscale.words import count
 
@@ -81,6 +81,8 @@ class Rows:
     """The other rows, and why they were left out."""
     seeds: NDArray[np.intp] | None = None
     """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
+    trunks: NDArray[np.intp] | None = None
+    """The trunk of each row, -1 where no other shares it [n]; None where none do."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
     collected: bool = False
@@ -97,9 +99,14 @@ class Rows:
         return len(np.unique(self.x, axis=0))
 
     @property
+    def units(self) -> NDArray[np.intp]:
+        """The settings of rows [n], those that trunks link as one: what is resampled and held out."""
+        return linked(self.clusters, self.trunks)
+
+    @property
     def groups(self) -> int:
-        """Seed groups."""
-        return len(np.unique(self.clusters))
+        """Units."""
+        return len(np.unique(self.units))
 
     @property
     def size(self) -> Array:
@@ -128,6 +135,7 @@ class Rows:
             z=self.z[keep],
             clusters=self.clusters[keep],
             seeds=None if self.seeds is None else self.seeds[keep],
+            trunks=None if self.trunks is None else self.trunks[keep],
             weights=None if self.weights is None else self.weights[keep],
             left_out={**self.left_out, **out},
         )
@@ -171,6 +179,7 @@ def rows_of(
         clusters=np.unique(variables[keep], axis=0, return_inverse=True)[1].reshape(-1),
         left_out=left_out,
         seeds=seeds_of_rows(table[keep]),
+        trunks=trunks_of(table[keep]),
         weights=_share_of_mean(column(table[keep], weights)) if weights else None,
         collected=is_collected(table),
         open_settings=open_settings(table[keep], variable_columns, taken=STANDS_FOR),

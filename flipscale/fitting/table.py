@@ -14,7 +14,14 @@ from flipscale.fitting.fitted import Fit, HeldOutRuns, HeldOutSetting, Options
 from flipscale.fitting.laws import LAWS, Law, law_named
 from flipscale.fitting.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fitting.search import Problem, Solution, solve, with_scale
-from flipscale.fitting.uncertainty import COVERAGE, resampled, seed_effect, slope_of_level
+from flipscale.fitting.uncertainty import (
+    COVERAGE,
+    LEAST_SEEDS,
+    resampled,
+    seed_effect,
+    slope_of_level,
+    without_each,
+)
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 from flipscale.words import by_reason
@@ -26,6 +33,10 @@ HELD_OUT_REASON = "held out"
 
 FEW = 8
 """With fewer points only a power law is fitted unless another is asked for."""
+
+FEW_SEEDS = 2.0
+"""How many times as far Huber's loss is a square where seeds are left out in turn: one of few that lies apart is no
+outlier, and at 1.345 standard deviations its loss hides how far seeds scatter (.92 of 95 % CIs then hold, not .95)."""
 
 SUPPORT = 0.25
 """The least share of starts that agree on a law: with fewer the runs do not determine it."""
@@ -100,13 +111,16 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     whole = _in_bins(rows, options) if options.frontier == "binned" else rows
     rows = _reduced(whole, options) if options.frontier else whole
     check_enough(law, rows, len(fixed) + len(tied))
-    shared = seed_effect(whole.z, whole.clusters, whole.seeds)
+    seeds = _seeds_to_leave_out(rows, options)
+    shared = None if seeds else seed_effect(whole.z, whole.clusters, whole.seeds)
     problem = Problem(law, rows.x, rows.z, linear=options.linear, fixed=fixed, tied=tied, weights=rows.weights)
     if shared and not options.frontier:
         problem = replace(problem, z=rows.z - shared.offsets)
     if options.loss == "huber":
         searched = {"starts": options.starts, "seed": options.seed}
         problem = replace(problem, delta=options.delta) if options.delta else with_scale(problem, **searched)
+        if seeds and not options.delta:
+            problem = replace(problem, delta=FEW_SEEDS * problem.delta)
     solution = solve(problem, starts=options.starts, seed=options.seed)
     if solution.agree < SUPPORT * solution.starts:
         raise ResultsError(
@@ -118,9 +132,10 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         rows=rows,
         options=options,
         solution=solution,
-        draws=_draws(problem, solution, whole, options),
+        draws=_draws(problem, solution, whole, options, by_seeds=bool(seeds)),
         groups=whole.groups,
-        freedom=whole.groups - len(problem.free_places),
+        freedom=seeds - 1 if seeds else whole.groups - len(problem.free_places),
+        seeds_left_out=seeds,
         held_out=held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked"),
         group=dict(group),
         delta=problem.delta if options.loss == "huber" else None,
@@ -129,47 +144,86 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     )
 
 
-def _draws(problem: Problem, solution: Solution, whole: Rows, options: Options) -> Array:
-    """The parameters of resamples of all rows; empty if none are asked for."""
+def _seeds_to_leave_out(rows: Rows, options: Options) -> int:
+    """How many seeds are left out in turn; 0 where settings are resampled."""
+    if rows.trunks is None or rows.seeds is None or options.frontier or (rows.seeds < 0).any():
+        return 0
+    seeds = len(np.unique(rows.seeds))
+    return seeds if seeds >= LEAST_SEEDS else 0
+
+
+def _draws(problem: Problem, solution: Solution, whole: Rows, options: Options, *, by_seeds: bool) -> Array:
+    """The parameters of resamples of all rows, or of fits without each seed; empty if none are asked for."""
     if not options.draws:
         return np.empty((0, 0))
+    if by_seeds and whole.seeds is not None:
+        return without_each(problem, solution.theta, whole.seeds, options.draws, options.seed)
     if not options.frontier:
-        return resampled(problem, solution.theta, whole.clusters, options.draws, options.seed)
+        return resampled(problem, solution.theta, whole.units, options.draws, options.seed)
     every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
     front = partial(_front, whole, options)
-    return resampled(every, solution.theta, whole.clusters, options.draws, options.seed, front)
+    return resampled(every, solution.theta, whole.units, options.draws, options.seed, front)
 
 
 def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
     """Predictions of the law, fitted to all but the largest rung, for each setting of that rung.
 
-    `interval` adds the intervals of these predictions, which takes as many resamples as the fit itself.
+    A trunk is not held out in part: if runs of the rung have shorter ones of their trunk, their whole sizes are held
+    out, or where that leaves too few, each seed is predicted from smaller runs of the others. `interval` adds the
+    intervals of these predictions, which takes as many resamples as the fit itself.
     """
     size = rows.size
     largest = size >= size.max() / RUNG
     names = tuple(name for name, out in zip(rows.ids, largest, strict=True) if out)
     if largest.all():
         return HeldOutRuns(names, why=f"all runs are within a factor of {RUNG:g} of the largest")
-    rest = rows.only(~largest, HELD_OUT_REASON)
-    try:
-        short = replace(options, draws=options.draws if interval else 0, frontier=None)
-        smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
-    except ResultsError as error:
-        return HeldOutRuns(names, why=f"without the largest rung: {error}")
-    points, places = np.unique(rows.x[largest], axis=0, return_inverse=True)
-    asked = interval and smaller.stretch is not None
+    short = replace(options, draws=options.draws if interval else 0, frontier=None)
+    parts = [(largest, ~largest)]
+    if np.isin(rows.units[~largest], rows.units[largest]).any():
+        sizes = [(largest, ~np.isin(rows.units, rows.units[largest]))]
+        seeds = np.full(len(rows), -1) if rows.seeds is None else rows.seeds
+        each = [(largest & (seeds == seed), ~largest & (seeds != seed)) for seed in np.unique(seeds[largest])]
+        parts = sizes if np.any(sizes[0][1]) and _enough(law, rows.only(sizes[0][1], ""), options) else each
+        if not any(fitted.any() for _, fitted in parts):
+            return HeldOutRuns(names, why="a test holds out seeds or sizes, and these runs have one of each")
+    points = len(np.unique(rows.x[largest], axis=0))
     # In 95 % of cases the intervals cover all settings together (Bonferroni).
-    level = 1 - (1 - COVERAGE) / len(points)
+    level = 1 - (1 - COVERAGE) / points / len(parts)
+    settings: list[HeldOutSetting] = []
+    for held, fitted in parts:
+        try:
+            smaller = fit_rows(
+                law, _with_clusters_closed(rows.only(fitted, HELD_OUT_REASON)), short, {}, hold_out=False
+            )
+        except ResultsError as error:
+            return HeldOutRuns(names, why=f"without the largest rung: {error}")
+        settings += _held_out_settings(smaller, rows, held, level if interval and smaller.stretch is not None else None)
+    factor = float(size.max() / max(size[fitted].max() for _, fitted in parts))
+    return HeldOutRuns(names, tuple(settings), factor, _sharpness(rows, settings))
+
+
+def _enough(law: Law, rows: Rows, options: Options) -> bool:
+    """Whether these rows determine the law."""
+    fixed, tied = _held(law, options)
+    try:
+        check_enough(law, rows, len(fixed) + len(tied))
+    except ResultsError:
+        return False
+    return True
+
+
+def _held_out_settings(smaller: Fit, rows: Rows, held: NDArray[np.bool_], level: float | None) -> list[HeldOutSetting]:
+    """The settings of rows that were held out, as a law fitted to others sees them."""
+    points, places = np.unique(rows.x[held], axis=0, return_inverse=True)
     settings = []
     for i, point in enumerate(points):
-        here = np.flatnonzero(largest)[places.reshape(-1) == i]
-        z = law.evaluate(smaller.solution.theta, point[None])[0]
-        low, high = smaller.mean_band(rows.x[here], level) if asked else (None, None)
+        here = np.flatnonzero(held)[places.reshape(-1) == i]
+        z = smaller.law.evaluate(smaller.solution.theta, point[None])[0]
+        low, high = (None, None) if level is None else smaller.mean_band(rows.x[here], level)
         at = dict(zip(rows.columns, map(float, point), strict=True))
         predicted, measured = float(rows.response.from_link(z)[0]), float(rows.y[here].mean())
         settings.append(HeldOutSetting(at, len(here), predicted, measured, low, high))
-    factor = float(size.max() / rest.size.max())
-    return HeldOutRuns(names, tuple(settings), factor, _sharpness(rows, settings))
+    return settings
 
 
 def _sharpness(rows: Rows, settings: Sequence[HeldOutSetting]) -> float | None:

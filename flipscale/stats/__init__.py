@@ -10,6 +10,7 @@ far the runs of one cell scatter, so the variance of a cell is shrunk towards th
     families.py    many comparisons at once (Holm)
     over_cells.py  means and slopes over cells, and whether seeds move all cells alike
     power.py       the smallest detectable difference, and the seeds it takes
+    trunks.py      lengths that share a trunk are one unit
     test_images.py what other test images would do to a difference
 """
 
@@ -19,6 +20,7 @@ from flipscale.stats.over_cells import WARN_P, Slope, mean_over, seed_effect_p, 
 from flipscale.stats.power import Design, Sensitivity, sensitivity_of
 from flipscale.stats.student import ALPHA, Array, Interval, Moments, moments, t_limit
 from flipscale.stats.test_images import Bits, ImageSampling, image_sampling
+from flipscale.stats.trunks import linked, units_of
 from flipscale.stats.variance import PRIOR_DF, Differences, Noise, noise_unit, shrink_variances
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "failed_runs",
     "holm",
     "image_sampling",
+    "linked",
     "mean_over",
     "moments",
     "noise_unit",
@@ -49,4 +52,5 @@ __all__ = [
     "sign_flip_p",
     "slope_of",
     "t_limit",
+    "units_of",
 ]

@@ -1,7 +1,8 @@
 """Means and slopes over cells, and whether seeds move all cells alike.
 
 Seeds run through whole lines of cells. A mean over cells is therefore a Student t over the means of seeds. A slope has
-the variances of its cells: what a seed adds to all cells alike does not tilt a line.
+the variances of its cells: what a seed adds to all cells alike does not tilt a line. Where its cells share trunks it is
+a Student t over the slopes of seeds.
 """
 
 import math
@@ -32,20 +33,24 @@ class Slope:
     interval: Interval
     """95 % interval."""
     bends_p: float | None
-    """p of the hypothesis that the differences lie on a line; None with two values of x."""
+    """p of the hypothesis that the differences lie on a line; None with two values of x, or with trunks."""
 
 
-def slope_of(lines: Sequence[tuple[Array, Sequence[Moments]]]) -> Slope | None:
+def slope_of(lines: Sequence[tuple[Array, Sequence[Moments]]], by_seed: Array | None = None) -> Slope | None:
     """The slope common to lines of cells: x [cells] and each cell's difference. Each line has its own level.
 
+    `by_seed` has the differences of seeds [cells, seeds], the cells in the order of lines, where cells share trunks.
     None where no line has two values of x.
     """
     centred = np.concatenate([x - x.mean() for x, _ in lines])
     total = float((centred**2).sum())
     if total == 0:
         return None
-    cells = [cell for _, of_line in lines for cell in of_line]
     weights = centred / total
+    if by_seed is not None:
+        of_seeds = moments((weights @ by_seed).tolist())
+        return None if of_seeds is None else Slope(of_seeds.mean, of_seeds.interval(), None)
+    cells = [cell for _, of_line in lines for cell in of_line]
     means, errors, df = (np.array([getattr(cell, name) for cell in cells]) for name in ("mean", "error", "df"))
     parts = (weights * errors) ** 2
     variance = float(parts.sum())

@@ -54,10 +54,13 @@ def noise_unit(level: float, *, fraction: bool, lower: bool) -> float:
     return level if lower and level > 0 else 1.0
 
 
-def shrink_variances(cells: Mapping[CellKey, Differences]) -> Noise[CellKey]:
+def shrink_variances(
+    cells: Mapping[CellKey, Differences], units: Mapping[CellKey, int] | None = None
+) -> Noise[CellKey]:
     """The mean difference of each cell, with a standard error by a variance that is shrunk towards the median cell's.
 
-    With a single cell of several seeds there is no median to shrink towards: it has its own variance.
+    Cells of one unit share a trunk, whose luck makes their variances alike: their mean counts once. With a single unit
+    of several seeds there is no median to shrink towards: its cells have their own variances.
     """
     usable = {key: cell for key, cell in cells.items() if cell.unit > 0}
     variances = {
@@ -65,11 +68,13 @@ def shrink_variances(cells: Mapping[CellKey, Differences]) -> Noise[CellKey]:
     }
     scattered = {key: len(usable[key].values) - 1 for key, variance in variances.items() if variance > 0}
     prior = None
-    if len(scattered) > 1:
+    of_unit: dict[Hashable, list[float]] = {}
+    for key, freedom in scattered.items():
         # The median of a variance of few degrees of freedom lies below its mean.
-        prior = float(
-            np.median([variances[key] * df / (2 * gammaincinv(df / 2, 0.5)) for key, df in scattered.items()])
-        )
+        above = variances[key] * freedom / (2 * gammaincinv(freedom / 2, 0.5))
+        of_unit.setdefault(units[key] if units else key, []).append(above)
+    if len(of_unit) > 1:
+        prior = float(np.median([np.mean(alike) for alike in of_unit.values()]))
     found: dict[CellKey, Moments] = {}
     noisy = []
     for key, cell in usable.items():

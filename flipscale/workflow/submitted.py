@@ -102,8 +102,10 @@ def train_study(
 ) -> tuple[OpenStudy, int]:
     """Submit the study's runs and wait for them; first those of its sweep, and then the others with what it chose.
 
-    Returns the study with that choice, and how many runs have not finished. FlipscaleError where the sweep chooses
-    nothing; nothing of what follows it is then started. follow: gives, for the study as it is, what gets each look.
+    Returns the study with that choice, and how many runs have not finished; those that diverged in the sweep do not
+    count. FlipscaleError where the sweep chooses nothing; nothing of what follows it is then started.
+
+    follow: gives, for the study as it is, what gets each look.
     """
     while True:
         submission = submit_study(
@@ -115,7 +117,7 @@ def train_study(
         if opened.sweep:
             write_sweep(opened.sweep, opened.files.tune)
         if not before.study.awaits_choice:
-            return opened, unfinished
+            return opened, unfinished - (opened.sweep.diverged if opened.sweep else 0)
         assert opened.sweep is not None
         if opened.study.awaits_choice and opened.study.further == before.study.further:
             raise FlipscaleError(_without_choice(opened))
