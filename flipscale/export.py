@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from flipscale.cell import read_cell
+from flipscale.collecting.columns import is_left_out
 from flipscale.comparing import arms_of, labels, pick_score
 from flipscale.scores import is_fraction, lower_is_better
 
@@ -41,7 +42,10 @@ def exported(
 ) -> bytes:
     """The table in one of FORMS. `question`, `baseline` and `score` matter only for LaTeX."""
     if to == "csv":
-        return results.to_csv(index=False, lineterminator="\n").encode()
+        columns = [
+            name for name in results if not is_left_out(name, results[name].astype(object).replace({pd.NA: None}))
+        ]
+        return results[columns].to_csv(index=False, lineterminator="\n").encode()
     if to == "parquet":
         file = io.BytesIO()
         results.to_parquet(file, engine="pyarrow", index=False)

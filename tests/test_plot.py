@@ -96,7 +96,7 @@ def whole(tmp_path_factory):
 
 def test_every_figure_is_drawn_in_three_formats(whole):
     folder, done = whole
-    assert list(done.skipped) == ["ablations", "claims", "repeats", "isoflop"]
+    assert list(done.skipped) == ["ablations", "claims", "repeats", "isoflop", "tune"]
     names = [name for name in FIGURES if name not in done.skipped]
     assert [path.name for path in done.files] == [f"{n}.{suffix}" for n in names for suffix in ("svg", "png", "pdf")]
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in done.files)
@@ -130,6 +130,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
         "error_vs_compute": "all runs of an arm took the same training FLOPs",
         "isoflop": "0 of 1 budgets of train_flops have an optimum, and a law takes 2; it takes models of several sizes "
         "trained with equal FLOPs",
+        "tune": "the study tunes no setting",
     }
     assert not (tmp_path / "speedup.svg").exists()
     assert (tmp_path / "accuracy_vs_flops.svg").exists()
@@ -437,7 +438,7 @@ def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path, in_svg_alo
         *("speedup_over_scores", "gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
     }
     assert not set(plot(tmp_path, study(masks=masks[:8], **small)).skipped) - {
-        *("ablations", "claims", "repeats", "isoflop")
+        *("ablations", "claims", "repeats", "isoflop", "tune")
     }
 
 

@@ -1,6 +1,6 @@
 """Every column of results.csv: the only list of them. Nothing heavy is needed to know it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from flipscale.identity import dataset_name, show_setting
@@ -167,6 +167,12 @@ def axis_values(study: Study, in_table: Mapping[str, object]) -> dict[str, objec
 def baseline_of(study: Study) -> dict[str, str | int | float | None]:
     """The study's baseline as results.csv holds it."""
     return {name: setting_value(value) for name, value in study.baseline.items()}
+
+
+def is_left_out(name: str, values: Iterable[object]) -> bool:
+    """Whether results.csv leaves a column out: that of a later setting, which all runs have at its default."""
+    default = COLUMNS[name].default if name in COLUMNS else None
+    return default is not None and {"" if value is None else str(value) for value in values} <= {default}
 
 
 def columns_as_markdown() -> str:

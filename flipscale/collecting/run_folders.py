@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from flipscale.collecting.columns import COLUMNS, ResultRow
+from flipscale.collecting.columns import COLUMNS, ResultRow, is_left_out
 from flipscale.collecting.rows import row_of, why_unreadable
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.plain_files import file_system_now, or_none, read_bytes, read_json
@@ -172,12 +172,7 @@ def _write_rows(path: Path, rows: list[ResultRow]) -> bool:
     """Write results.csv: the columns of COLUMNS, then those of evaluation sets and trunks by name; missing values are
     empty. False if it is so already."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
-    of_all = (
-        name
-        for name, column in COLUMNS.items()
-        if column.default is None or {"" if row[name] is None else str(row[name]) for row in rows} - {column.default}
-    )
-    names = [*of_all, *of_sets]
+    names = [*(name for name in COLUMNS if not is_left_out(name, (row[name] for row in rows))), *of_sets]
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([names, *([row.get(name) for name in names] for row in rows)])
     data = text.getvalue().encode()

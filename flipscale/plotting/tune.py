@@ -19,7 +19,7 @@ def tune(data: FigureData) -> list[Panel]:
     """A panel for each arm."""
     found = data.sweep
     if found is None:
-        raise Undrawable("the study has no tune")
+        raise Undrawable("the study tunes no setting")
     fraction, label = is_fraction(found.sweep.by), score_label(found.sweep.by)
     values = sorted({each.value for arm in found.arms for each in arm.tried})
 

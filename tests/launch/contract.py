@@ -29,6 +29,12 @@ WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
 NO_COST = Cost(**{one.name: 0 for one in fields(Cost)})
 
 
+class StandInSettings(dict[str, Any]):
+    """What the worker of a stand-in does."""
+
+    stages = None
+
+
 @dataclass(frozen=True)
 class StandInRun:
     """As much of a plan's Run as launching reads."""
@@ -62,9 +68,9 @@ class StandInRun:
         return replace(NO_COST, train_flops=round(1e9 * self.seconds), samples_seen=seen, gpu_hours=self.seconds / 3600)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> "StandInSettings":
         settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf", "hangs")}
-        return {**settings, "until": list(self.until)}
+        return StandInSettings(settings, until=list(self.until))
 
 
 def begun(*runs: str) -> tuple[str, ...]:
