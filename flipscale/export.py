@@ -42,9 +42,8 @@ def exported(
 ) -> bytes:
     """The table in one of FORMS. `question`, `baseline` and `score` matter only for LaTeX."""
     if to == "csv":
-        columns = [
-            name for name in results if not is_left_out(name, results[name].astype(object).replace({pd.NA: None}))
-        ]
+        whole = results.astype(object).replace({pd.NA: None})
+        columns = [name for name in map(str, results) if not is_left_out(name, whole[name])]
         return results[columns].to_csv(index=False, lineterminator="\n").encode()
     if to == "parquet":
         file = io.BytesIO()

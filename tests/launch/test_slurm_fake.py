@@ -388,7 +388,7 @@ def test_a_job_asks_its_own_cluster_without_its_name_and_a_login_node_by_it(tmp_
 
 
 def test_runs_whose_attendant_is_killed_go_on_in_the_jobs_next_attempt(tmp_path, cluster):
-    run = StandInRun("run", seconds=0.1, first_seconds=600)
+    run = StandInRun("run", first_seconds=60)
     send([run], tmp_path)
     until_begun(tmp_path, run)
     worker = folder(tmp_path, run).holder().pid
