@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flipscale.collecting import read_results
 from flipscale.errors import ResultsError
 from flipscale.next_runs import Candidate, Quantity, choose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
@@ -178,3 +179,14 @@ def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished) -> None
     smallest = min(rung.sizes, key=rung.sizes.__getitem__)
     assert "add some by --add model=NAME" in replace(rung, sizes={smallest: rung.sizes[smallest]}).refusal
     assert next_rung(finished("isoflop"), 1e13, {}).refusal.startswith("The best size is not determined")
+
+
+def test_the_next_rung_of_isoflop_came_out_as_predicted() -> None:
+    table = read_results(ROOT / "results/isoflop_rung/results.csv")
+    means = table.groupby("model").agg(score=("zero_shot_top1", "mean"), size=("flops_per_sample", "first"))
+    assert (means["score"].idxmax(), f"{100 * means['score'].max():.1f}") == ("ViT-w32d2-4", "85.4")
+    bend, slope, _ = np.polyfit(np.log(means["size"].astype(float)), means["score"].astype(float), 2)
+    assert bend < 0
+    assert f"{np.exp(-slope / (2 * bend)) / 1e6:.1f}" == "13.1"
+    said = " ".join((ROOT / "docs/next.md").read_text().split())
+    assert "ViT-w32d2-4, has 85.4 %, and the vertex of a parabola through their means is at 13.1M" in said
