@@ -242,7 +242,7 @@ def of_any_length(settings: Settings) -> Settings:
 
 
 def averaged_steps(settings: Settings) -> int:
-    """After how many steps, the last ones, the weights are taken into their mean; 0 where there is none."""
+    """How many of the last steps enter the mean of the weights; 0: there is no mean."""
     return max(1, math.floor(settings.average * steps_of(settings) + 0.5)) if settings.average else 0
 
 

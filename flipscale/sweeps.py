@@ -1,7 +1,7 @@
 """What a sweep says of each arm: the value that is best for it, or why none is, and which values to add.
 
-The optimum of a loss over log2 of a learning rate is a parabola in its neighbourhood; three points of a grid by factors
-of two find it within a tenth of an octave. A best value at an edge of the grid is no optimum, as it may lie beyond.
+The optimum of a loss over log2 of a learning rate is a parabola in its neighbourhood. A best value at an edge of the
+grid is no optimum, as it may lie beyond.
 """
 
 import math
@@ -286,7 +286,7 @@ def sweep_parts(found: SweepOutcome) -> list[Part]:
     why = "An arm with more values tried would start ahead by the difference of two columns."
     return [
         PrintedTable(f"The choice of {over}, {label}", head, rows, (note, *found.refusals)),
-        PrintedTable("The expected best of so many values", ("", *numbers), expected, (why,)),
+        PrintedTable("Expected best score of n values", ("", *numbers), expected, (why,)),
     ]
 
 

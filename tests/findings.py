@@ -339,20 +339,20 @@ def trade(root: Path = ROOT) -> str:
     Both are read to the unmasked score of the last but one length. The paper's are Fig 3 and Table 1b.
     """
     flip, fashion, augmentation = (_comparison(name, root) for name in ("flip", "fashion", "augmentation"))
-    paper, nothing = _figure_3(), ("", "")
+    paper, nothing = figure_3(), ("", "")
     rows: list[tuple[str, Sequence[str], Sequence[str]]] = []
     for words, here, there in (("", "", "tuning_samples=0"), (", both tuned", ", tuning=1.6k", "tuning_samples=128M")):
-        ours = [_curve(flip, f"{arm}{here}", "gpu_hours") for arm in MASKS]
-        theirs = [_curve(paper, f"{there}, {arm}", "hours") for arm in MASKS]
+        ours = [curve(flip, f"{arm}{here}", "gpu_hours") for arm in MASKS]
+        theirs = [curve(paper, f"{there}, {arm}", "hours") for arm in MASKS]
         for what, name in (("cost of a sample", "cheaper_a_sample"), ("samples", "samples"), ("speed-up", "speedup")):
             if name == "cheaper_a_sample":
                 cells = [[f"1/{times(each[name]['value'])}" for each in curves] for curves in (ours, theirs)]
             else:
                 cells = [[_factor(each[name]) for each in ours], [f"{times(each[name]['value'])}x" for each in theirs]]
             rows.append((f"{what}{words}", *cells))
-    small = _curve(flip, "image_size=14", "gpu_hours")
+    small = curve(flip, "image_size=14", "gpu_hours")
     rows.append(("speed-up of small images with as few patches, no mask", ("", _factor(small["speedup"])), nothing))
-    ends = [_curve(fashion, f"model=ViT-w48d3-4, data_size=60k, {arm}", "gpu_hours")["speedup"] for arm in MASKS]
+    ends = [curve(fashion, f"model=ViT-w48d3-4, data_size=60k, {arm}", "gpu_hours")["speedup"] for arm in MASKS]
     rows.append(("speed-up with 49 patches (fashion)", [_factor(each) for each in ends], nothing))
     rows.append(("gain, half of the pairs seen once", _gains(flip, "samples=32k"), nothing))
     rows.append(("gain, pairs seen 6.4 times", nothing, ("-0.1 points", "-2.8 points")))
@@ -375,7 +375,7 @@ def _comparison(name: str, root: Path) -> dict[str, Any]:
 
 
 @functools.cache
-def _figure_3() -> dict[str, Any]:
+def figure_3() -> dict[str, Any]:
     """What `compare` says of the runs of FLIP's Fig 3."""
     said = io.StringIO()
     asked = ["--where", "table=Fig 3", "--baseline", "mask_ratio=0", "--x", "hours", "--series", "tuning_samples"]
@@ -386,13 +386,13 @@ def _figure_3() -> dict[str, Any]:
     return dict(json.loads(said.getvalue()))
 
 
-def _curve(data: Mapping[str, Any], name: str, x: str) -> dict[str, Any]:
+def curve(data: Mapping[str, Any], name: str, x: str) -> dict[str, Any]:
     """The accuracy of an arm against its cost."""
     return next(dict(series["costs"][x]) for series in data["series"] if series["name"] == name)
 
 
 def _factor(found: Mapping[str, Any]) -> str:
-    """'1.97x (1.30 to 2.5)'; why there is none."""
+    """'1.97x (1.30 to 2.5)', or the reason for having no value."""
     if found["value"] is None:
         return str(found["why"])
     interval = _ends(found["interval_corrected"] or found["interval"])

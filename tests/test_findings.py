@@ -9,14 +9,31 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from flipscale.architecture import architecture
 from flipscale.collecting import read_results
 from flipscale.comparing import compare_study, warnings
 from flipscale.planning import plan
 from flipscale.study import read_study
-from tests.findings import NOT_YET, ROOT, Question, Reading, Verdict, crossing, details, index, questions, readings
+from flipscale.words import times
+from tests.findings import (
+    NOT_YET,
+    ROOT,
+    Question,
+    Reading,
+    Verdict,
+    crossing,
+    curve,
+    details,
+    figure_3,
+    index,
+    questions,
+    readings,
+)
 from tests.studies import committed
+
+FILE = ROOT / "docs" / "findings.yaml"
 
 INF = float("inf")
 
@@ -96,6 +113,14 @@ def test_the_verdict_is_the_sign_and_size_of_the_published_effect_against_the_in
 )
 def test_a_published_difference_under_half_a_point_is_judged_as_level_within_one_point(published, interval, verdict):
     assert reading(published, interval).verdict is verdict
+
+
+def test_speed_ups_of_the_paper_are_those_that_compare_reads_from_its_figure():
+    (lines,) = (one["readings"] for one in yaml.safe_load(FILE.read_text()) if "Figs 1 and 3" in one["question"])
+    typed = [line["published"] for line in lines if line["study"] == "flip" and "speedup" in line]
+    names = [f"tuning_samples={tuned}, mask_ratio={mask}" for tuned in ("0", "128M") for mask in (0.5, 0.75)]
+    read = [curve(figure_3(), name, "hours")["speedup"]["value"] for name in names]
+    assert [times(value) for value in read] == [times(value) for value in typed]
 
 
 def test_a_question_says_which_studies_say_what():

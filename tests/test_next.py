@@ -162,6 +162,9 @@ def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finishe
     opened = finished("isoflop")
     rung = next_rung(opened, 3e12, {})
     assert rung.refusal == ""
+    said = " ".join((ROOT / "docs/next.md").read_text().split())
+    assert f"The law said {100 * (rung.forecast.value or 0):.1f} %" in said
+    assert f"with a model of {rung.size / 1e6:.2f}M FLOPs a sample" in said
     assert len(rung.models) in (2, 3)
     nearest = min(rung.sizes, key=lambda model: abs(math.log(rung.sizes[model] / rung.size)))
     assert nearest in rung.models

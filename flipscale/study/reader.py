@@ -21,7 +21,7 @@ from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, samples_for
-from flipscale.study.sweep import arm_of, swept_cells, tuned_rule, with_rule
+from flipscale.study.sweep import always, arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.words import count
 from flipscale.workspace import RESERVED
@@ -392,7 +392,7 @@ class _Checker:
     def _check_sweep(self, study: Study, sweep: Sweep) -> None:
         """Complain about values that a cell cannot have, and about arms that `at` leaves without a cell."""
         for value in sweep.values:
-            cells(with_rule(study, lambda _, value=value: value), self.complaints)  # type: ignore[misc]
+            cells(with_rule(study, always(value)), self.complaints)
         swept = {cell.arm for cell in swept_cells(study)}
         for cell in study.cells:
             if (arm := arm_of(sweep, vars(cell))) not in swept:
@@ -437,12 +437,12 @@ class _Checker:
             if isinstance(self.document.data["tune"]["over"][over], str):
                 rule = found[over].expression if over in found else None
                 if over in base:
-                    rule = Expression(show(base[over]), frozenset(), lambda _, value=base[over]: value)  # type: ignore[misc]
+                    rule = Expression(show(base[over]), frozenset(), always(base[over]))
                 if rule is None:
                     self.complain(("tune", "over", over), f"factors need a rule; give {over} in base or couple")
                 sweep = replace(sweep, rule=rule)
             middle = sweep.values[(len(sweep.values) - 1) // 2]
-            found[over] = Coupling(over, tuned_rule(sweep, lambda _: middle), place)
+            found[over] = Coupling(over, tuned_rule(sweep, always(middle)), place)
         return self._in_order(found), sweep
 
     def _in_order(self, couplings: dict[str, Coupling]) -> tuple[Coupling, ...]:

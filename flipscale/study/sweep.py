@@ -45,6 +45,11 @@ def tuned_rule(sweep: Sweep, value_of: Callable[[Arm], float | None]) -> Express
     return Expression(f"tune.over.{sweep.over}", names, evaluate)
 
 
+def always(value: float) -> Callable[[object], float]:
+    """The function that gives this value for everything."""
+    return lambda _: value
+
+
 def with_rule(study: Study, value_of: Callable[[Arm], float | None]) -> Study:
     """The study with that rule, whose cells are still as they were."""
     assert study.sweep is not None
@@ -77,7 +82,7 @@ def swept_cells(study: Study) -> Iterator[SweptCell]:
     grids = {name: (*(axis for axis in axes if axis.name != "seed"), seeds) for name, axes in study.grids.items()}
     further = study.further
     for value in sorted({*sweep.values, *(value for values in further.values() for value in values)}):
-        for cell in with_values(replace(study, grids=grids), lambda _, value=value: value).cells:  # type: ignore[misc]
+        for cell in with_values(replace(study, grids=grids), always(value)).cells:
             arm = arm_of(sweep, vars(cell))
             is_at = all(getattr(cell, name) == wanted for name, wanted in sweep.at.items())
             if is_at and (value in sweep.values or value in further.get(arm, ())):
