@@ -15,7 +15,7 @@ from flipscale.run import TRUNK_FILE, RunFolder, RunRequest
 from flipscale.study import read_study
 from flipscale.train import train
 from tests.train.test_processes import ended, started, two_processes
-from tests.train.test_trunk import Killed, ask, counted_steps, same
+from tests.train.test_trunk import ask, counted_steps, same, train_through_20_kills
 
 pytestmark = pytest.mark.slow
 
@@ -78,15 +78,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[list[object]]:
 @pytest.mark.parametrize("kept", [0.0, 30.0], ids=["a checkpoint at every step", "no checkpoint"])
 def test_20_kills_in_the_parents_between_and_in_the_last_stage_lose_nothing(tmp_path, alone, monkeypatch, kept):
     runs = asked(tmp_path, GROWING)
-    paths = [run.path for run in reversed(runs)]
-    for after in range(1, 21):
-        with monkeypatch.context() as patched:
-            counted_steps(patched, killed_after=after if kept == 30.0 else 1)
-            try:
-                assert train(paths, checkpoint_seconds=kept) == 0
-            except Killed:
-                continue
-    assert train(paths, checkpoint_seconds=kept) == 0
+    train_through_20_kills(runs[::-1], kept, monkeypatch)
     assert all(map(same, map(outcome, runs), alone))
 
 

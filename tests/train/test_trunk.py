@@ -195,6 +195,13 @@ def test_two_processes_share_a_trunk_too(tmp_path):
 @pytest.mark.parametrize("kept", [0.0, 30.0], ids=["a checkpoint at every step", "no checkpoint"])
 def test_20_kills_in_the_trunk_in_branches_and_between_lose_nothing(tmp_path, alone, monkeypatch, kept):
     runs = asked(tmp_path, "320", "640")
+    train_through_20_kills(runs, kept, monkeypatch)
+    equals_alone(runs, alone)
+    assert runs[1].result().trunk.samples_seen == 256
+
+
+def train_through_20_kills(runs: list[RunFolder], kept: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train the runs, in this order, through kills; a checkpoint is written every `kept` seconds."""
     paths = [run.path for run in runs]
     for after in range(1, 21):
         with monkeypatch.context() as patched:
@@ -204,8 +211,6 @@ def test_20_kills_in_the_trunk_in_branches_and_between_lose_nothing(tmp_path, al
             except Killed:
                 continue
     assert train(paths, checkpoint_seconds=kept) == 0
-    equals_alone(runs, alone)
-    assert runs[1].result().trunk.samples_seen == 256
 
 
 def counted_steps(monkeypatch: pytest.MonkeyPatch, killed_after: int = 10**9) -> list[int]:
