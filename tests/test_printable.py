@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flipscale.data.folder import named, read
 from PIL import Image
 
-from flipscale.data.folder import named, read
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
 from flipscale.planning import plan
 from flipscale.run import FailedAttempt, FailureKind, Result, RunFolder, RunRequest

@@ -73,10 +73,8 @@ def _content(data: declared.DataSet | declared.EvaluationSet | declared.FineTuni
         case declared.LabelledShards():
             return _shards(data.test)
         case declared.CaptionSet():
-            file = located(data.file)
-            root = file.parent if data.root is None else located(data.root)
-            named = dict.fromkeys(str(name) for _, name, _ in captions.rows(file, data.image, data.caption))
-            return _bytes([file]), [(root / name).is_file() and (root / name).stat().st_size for name in named]
+            file, images = captions.image_files(data)
+            return _bytes([file]), [path.is_file() and path.stat().st_size for path in images]
 
 
 def _names(classes: str | Sequence[str] | None) -> Any:

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.data.labelled import Labelled, check, subset
+from flipscale.data.labelled import Labelled, check, check_choice, check_labels, subset
 from flipscale.data.pairs import Images, Integers
 from flipscale.data.paths import located, reason_of
 from flipscale.data.views import view_stored
 from flipscale.errors import DamagedFile, DataError
 from flipscale.plain_files import open_plain
-from flipscale.settings import IdxSet
+from flipscale.settings import IdxSet, LabelledIdx
 
 MOST_IDX_BYTES = 2**32
 """The most bytes a file may declare: ImageNet in grey, at 56 pixels."""
@@ -70,6 +70,29 @@ def train_labels_of(data: IdxSet) -> str:
     if data.train_labels is None:
         raise DataError(f"{data.train_images}: has no train_labels beside it; name the file of its labels.")
     return data.train_labels
+
+
+def check_set(data: IdxSet, probe: bool) -> None:
+    """Raise DataError for a set to score on that is not right. probe: whether its training part is read, too."""
+    check_choice(tuple(data.classes), data.images)
+    check_labels(0, _largest_label(data.images, data.labels), len(data.classes), data.labels)
+    if probe and data.train_images is not None:
+        labels = train_labels_of(data)
+        check_labels(0, _largest_label(data.train_images, labels), len(data.classes), labels)
+
+
+def check_pair(data: LabelledIdx) -> None:
+    """Raise DataError for a set to fine-tune on that is not right."""
+    count = _largest_label(data.train_images, data.train_labels) + 1
+    check_choice(tuple(map(str, range(count))), data.train_labels)
+    check_labels(0, _largest_label(data.test_images, data.test_labels), count, data.test_labels)
+
+
+def _largest_label(images: str, labels: str) -> int:
+    """The largest label of two files of a set; bytes are never below 0."""
+    (count,), numbers = content(located(labels), LABELS)
+    check_counts(images, shape_of(located(images), IMAGES)[0], labels, count)
+    return max(numbers)
 
 
 def file_of(path: Path) -> Path:

@@ -1,14 +1,13 @@
-"""A checkpoint to start from: an open_clip file, or a tag of its pretrained weights. Looked at without torch."""
+"""A checkpoint to start from: an open_clip file, which is read without torch, or a tag of its pretrained weights."""
 
-import ast
-import functools
 import importlib.util
 import json
 import os
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flipscale.architecture import architecture
 from flipscale.data.paths import reason_of
@@ -28,11 +27,8 @@ def check_weights(start: str, model: str, parameters: int) -> bool:
     """
     path = Path(start)
     if not path.is_file():
-        tags = pretrained_tags(model)
-        if tags is not None:
-            if start not in tags:
-                raise no_such_weights(start, model, tags)
-            check_activation(start, model, tags[start])
+        if importlib.util.find_spec("open_clip"):
+            pretrained_config(start, model)
         return False
     try:
         wrong = _flaw(path)
@@ -53,29 +49,20 @@ def check_weights(start: str, model: str, parameters: int) -> bool:
     return True
 
 
-def no_such_weights(tag: str, model: str, tags: Iterable[str]) -> FlipscaleError:
-    tags = list(tags)
-    known = f"its tags are {', '.join(tags)}" if tags else f"open_clip has no pretrained weights of {model}"
-    return FlipscaleError(f"init: {tag} is neither a file nor a tag of open_clip's weights for {model}; {known}.")
+def pretrained_config(tag: str, model: str) -> Mapping[str, Any]:
+    """What open_clip says of a tag of its pretrained weights. FlipscaleError where the model has none of that name, or
+    has another activation. Loads torch."""
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-
-def check_activation(tag: str, model: str, quick: bool) -> None:
-    """Raise FlipscaleError where the weights of a tag were trained with another activation than the model has."""
-    if quick != architecture(model).open_clip_config.get("quick_gelu", False):
+    tags = list_pretrained_tags_by_model(model)
+    if tag not in tags:
+        known = f"its tags are {', '.join(tags)}" if tags else f"open_clip has no pretrained weights of {model}"
+        raise FlipscaleError(f"init: {tag} is neither a file nor a tag of open_clip's weights for {model}; {known}.")
+    config: Mapping[str, Any] = get_pretrained_cfg(model, tag)
+    if config.get("quick_gelu", False) != architecture(model).open_clip_config.get("quick_gelu", False):
         other = model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
         raise FlipscaleError(f"init: {tag} was trained with another activation than {model} has; set model: {other}.")
-
-
-def pretrained_tags(model: str) -> dict[str, bool] | None:
-    """The tags of open_clip's pretrained weights of a model, and whether each was trained with the quick GELU.
-
-    They are read from open_clip's source, as importing it takes torch; None where that cannot be read.
-    """
-    known = _pretrained()
-    if known is None:
-        return None
-    quick = {tag: True for tag, is_quick in known.get(model.removesuffix("-quickgelu"), {}).items() if is_quick}
-    return quick if model.endswith("-quickgelu") else known.get(model, {})
+    return config
 
 
 def _flaw(path: Path) -> str | None:
@@ -112,60 +99,3 @@ def _safetensors_flaw(file: int, size: int) -> str | None:
     if not ends:
         return "it holds no weights"
     return None if is_whole else "it was cut off, or is damaged"
-
-
-@functools.cache
-def _pretrained() -> dict[str, dict[str, bool]] | None:
-    """Tags by model, and whether each was trained with the quick GELU, as open_clip's pretrained.py says."""
-    spec = importlib.util.find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    try:
-        tree = ast.parse(Path(spec.submodule_search_locations[0], "pretrained.py").read_text(encoding="utf-8"))
-        tables, quick = _assignments(tree), _quick_functions(tree)
-        written = tables["_PRETRAINED"]
-        assert isinstance(written, ast.Dict)
-        return {
-            ast.literal_eval(model): _tags(tables[value.id] if isinstance(value, ast.Name) else value, quick)
-            for model, value in zip(written.keys, written.values, strict=True)
-            if model is not None
-        }
-    except (OSError, SyntaxError, ValueError, KeyError, AssertionError):
-        return None
-
-
-def _assignments(tree: ast.Module) -> dict[str, ast.expr]:
-    """The value of each name of the module."""
-    return {
-        target.id: statement.value
-        for statement in tree.body
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
-
-
-def _quick_functions(tree: ast.Module) -> set[str]:
-    """The functions that declare tags trained with the quick GELU."""
-    return {
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and "'quick_gelu': True" in ast.unparse(node)
-    }
-
-
-def _tags(table: ast.expr, quick: set[str]) -> dict[str, bool]:
-    """The tags of `dict(tag=_pcfg(...), ...)` or `{"tag": _pcfg(...), ...}`."""
-    if isinstance(table, ast.Dict):
-        items = {ast.literal_eval(key): value for key, value in zip(table.keys, table.values, strict=True) if key}
-    else:
-        assert isinstance(table, ast.Call)
-        items = {keyword.arg: keyword.value for keyword in table.keywords if keyword.arg}
-    found = {}
-    for tag, made in items.items():
-        assert isinstance(made, ast.Call)
-        given = {
-            keyword.arg: ast.literal_eval(keyword.value) for keyword in made.keywords if keyword.arg == "quick_gelu"
-        }
-        found[tag] = given.get("quick_gelu", ast.unparse(made.func) in quick)
-    return found
