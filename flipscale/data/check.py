@@ -111,13 +111,13 @@ class _Inspection:
         self.problems: dict[tuple[Place, str], None] = {}
         self.looked_at: defaultdict[str, set[object]] = defaultdict(set)
         self.not_checked: dict[str, None] = {}
-        self.passed: dict[tuple[object, ...], bool] = {}
+        self.passed: dict[tuple[object, str], bool] = {}
         """Whether each check, with what it was given, found nothing wrong."""
         self.shards: dict[WebDataset, tuple[list[shards.ShardSource], dict[shards.ShardSource, int]]] = {}
         """The shards of a set, and the declared counts of their pairs."""
         self.pairs: dict[tuple[object, ...], int | None] = {}
         """The pairs of a training set, counted up to a number of them; None where that is unknown."""
-        self.classes: dict[ShardSet, int] = {}
+        self.classes: dict[str, int] = {}
 
     def run(self, run: Run, on_gpu: bool) -> None:
         settings = stage(run.settings)
@@ -275,14 +275,14 @@ class _Inspection:
         if data.classes is None:
             self._shards(data.urls, shards.check_captioned)
             return
-        count = IMAGENET_CLASSES if data.classes == "imagenet" else self.classes.get(data, sys.maxsize)
+        count = IMAGENET_CLASSES if data.classes == "imagenet" else self.classes.get(repr(data), sys.maxsize)
         self._shards(data.urls, shards.check_labelled, count, data.metric == "map11")
 
     def _names(self, data: ShardSet) -> None:
         assert data.classes is not None
         names = labelled.names_in_order(data.classes, data.urls)
         labelled.check_choice(names, data.urls, data.metric)
-        self.classes[data] = len(names)
+        self.classes[repr(data)] = len(names)
         self._count_names(data)
 
     def _count_names(self, data: ShardSet | FolderSet) -> None:
@@ -301,7 +301,7 @@ class _Inspection:
         at: the place of the input under a run's settings; value: that of the whole setting. They lead to a line of the
         study. noun: what the input counts as in `looked_at`.
         """
-        key = (check, *given)
+        key = (check, repr(given))  # Some records have lists, and no hash.
         if key not in self.passed:
             self.passed[key] = False
             try:

@@ -5,9 +5,7 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from flipscale.architecture import architecture
 from flipscale.data.paths import reason_of
@@ -49,7 +47,7 @@ def check_weights(start: str, model: str, parameters: int) -> bool:
     return True
 
 
-def pretrained_config(tag: str, model: str) -> Mapping[str, Any]:
+def pretrained_config(tag: str, model: str) -> dict[str, object]:
     """What open_clip says of a tag of its pretrained weights. FlipscaleError where the model has none of that name, or
     has another activation. Loads torch."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
@@ -58,7 +56,7 @@ def pretrained_config(tag: str, model: str) -> Mapping[str, Any]:
     if tag not in tags:
         known = f"its tags are {', '.join(tags)}" if tags else f"open_clip has no pretrained weights of {model}"
         raise FlipscaleError(f"init: {tag} is neither a file nor a tag of open_clip's weights for {model}; {known}.")
-    config: Mapping[str, Any] = get_pretrained_cfg(model, tag)
+    config: dict[str, object] = get_pretrained_cfg(model, tag)
     if config.get("quick_gelu", False) != architecture(model).open_clip_config.get("quick_gelu", False):
         other = model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
         raise FlipscaleError(f"init: {tag} was trained with another activation than {model} has; set model: {other}.")

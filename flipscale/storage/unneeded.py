@@ -265,8 +265,6 @@ def usage(results: Path) -> Mapping[str, int]:
 
 def _kind(file: Path) -> str:
     """The kind of a file beside the run folders, by its path in the results folder."""
-    if file.name == ".collected":
-        return "caches"
     if file.parts[0].startswith("mlflow.db"):
         return "mlflow"
     return _SHARED.get(file.parts[0], "tables" if len(file.parts) > 1 else "other")

@@ -132,12 +132,12 @@ class _News:
 
 def _make_room(experiment: Experiment) -> None:
     """Delete what an earlier watch left, and have the next collecting look at all runs."""
-    for study in experiment.study_runs():
-        experiment.client.set_tag(study.info.run_id, "flipscale.digest", "")
     for runs in experiment.runs().values():
         for run in runs:
             if run.data.tags.get("flipscale.kind") == LIVE:
                 experiment.client.delete_run(run.info.run_id)
+            elif run.data.tags.get("flipscale.kind") == "study":
+                experiment.client.set_tag(run.info.run_id, "flipscale.digest", "")
 
 
 def _new_points(folder: RunFolder, run: Run, sent: _Sent) -> Iterator[Metric]:

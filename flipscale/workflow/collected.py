@@ -71,7 +71,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
 
 def _news(found: Collected) -> str:
     """'24 new', '3 new, 1 changed'."""
-    counted = ((found.new, "new"), (found.read - found.new, "changed"))
+    counted = ((found.new, "new"), (found.changed - found.new, "changed"))
     return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
 
 
