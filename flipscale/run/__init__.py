@@ -35,16 +35,14 @@ processes.py  processes that files name, and whether they are ours
 files.py     the names of files, and how they are written
 timings.py   probes, and their measurements
 scores.py    which scores stand, and which are missing
-weights.py   whether finished weights are here, and needed
+weights.py   whether finished weights are here
 """
 
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.codec import (
-    code_as_json,
     failed_attempt_as_json,
     is_number,
     read_object,
-    read_result,
     read_scores,
     record_in,
     request_as_json,
@@ -64,11 +62,13 @@ from flipscale.run.files import (
     FileUse,
     as_json,
     clock_ahead,
+    is_finished,
     name_of_temporary,
     replacing,
+    storable,
     write_json,
 )
-from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State, is_finished
+from flipscale.run.folder import Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
     CONNECT,
@@ -112,7 +112,7 @@ from flipscale.run.timings import (
     timings_from_json,
     write_probe,
 )
-from flipscale.run.weights import lacking_for, lacks_weights, weights_are_needed
+from flipscale.run.weights import lacking_for, lacks_weights
 
 __all__ = [
     "ARCHIVED_FILES",
@@ -124,7 +124,6 @@ __all__ = [
     "HEARTBEAT_SECONDS",
     "JOB",
     "LEASE_GRACE_SECONDS",
-    "MOST_METRICS_BYTES",
     "NODE",
     "RUN_FILES",
     "SCORES_FILE",
@@ -164,7 +163,6 @@ __all__ = [
     "asked_scores",
     "birth",
     "clock_ahead",
-    "code_as_json",
     "cpu_name",
     "failed_attempt_as_json",
     "fault_in",
@@ -181,7 +179,6 @@ __all__ = [
     "probes_in",
     "read_object",
     "read_probe",
-    "read_result",
     "read_scores",
     "read_timings",
     "record_in",
@@ -191,10 +188,10 @@ __all__ = [
     "set_of",
     "show_life",
     "standing_scores",
+    "storable",
     "timings_as_json",
     "timings_from_json",
     "unmeasured",
-    "weights_are_needed",
     "write_json",
     "write_probe",
 ]

@@ -3,10 +3,11 @@
 import contextlib
 import enum
 import functools
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -16,24 +17,21 @@ from flipscale.guard import check_folder, locked, plain_file
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
-    failed_attempt_as_line,
-    failure_as_json,
-    job_as_json,
+    failed_attempt_as_json,
     read_codes,
     read_failed_attempts,
     read_failure,
     read_hits,
-    read_job,
     read_last_records,
     read_reached,
+    read_record,
     read_records,
-    read_request,
     read_result,
     read_scores,
     request_as_json,
     write_record,
 )
-from flipscale.run.files import EARLIER, SCORING_FILE
+from flipscale.run.files import EARLIER, SCORING_FILE, is_finished, storable
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import (
     FailedAttempt,
@@ -105,7 +103,7 @@ class RunFolder:
             write_record(self.path / "run.json", now, flush=flush)
 
     def asked(self) -> RunRequest | None:
-        return read_request(self._path)
+        return read_record(RunRequest, self._path, "run.json")
 
     def set_aside(self) -> None:
         """Move all of the folder into its `earlier`, so that the run starts over. No process may hold the run.
@@ -133,10 +131,10 @@ class RunFolder:
     # Who does it
 
     def job(self) -> Job | None:
-        return read_job(self._path)
+        return read_record(Job, self._path, "job.json", run_id=self.id)
 
     def write_job(self, job: Job, *, flush: bool = True) -> None:
-        write_record(self.path / "job.json", job_as_json(job), flush=flush)
+        write_record(self.path / "job.json", storable(job), flush=flush)
 
     @property
     def is_cancelled(self) -> bool:
@@ -229,7 +227,7 @@ class RunFolder:
     ) -> None:
         """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
         failure = Failure(kind, reason, time.time(), os.environ.get(JOB), seconds, noted, node)
-        write_record(self.path / "error.json", failure_as_json(failure))
+        write_record(self.path / "error.json", storable(failure))
 
     def failures(self) -> list[FailedAttempt]:
         """Failures of earlier attempts, oldest first."""
@@ -238,7 +236,7 @@ class RunFolder:
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl, for a failure after which the run may go on; error.json is for one that ends it."""
         with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
-            file.write(failed_attempt_as_line(replace(failed, time=time.time())))
+            file.write(json.dumps(failed_attempt_as_json(replace(failed, time=time.time()))) + "\n")
 
     def open_log(self) -> IO[str]:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
@@ -344,12 +342,6 @@ class Glance(NamedTuple):
         if self.job.cancelled is not None:
             return State.CANCELLED
         return whereabouts or State.LOST
-
-
-def is_finished(files: Iterable[str]) -> bool:
-    """Whether a run whose folder has these files is finished. One that was trained and is to be scored is not."""
-    names = set(files)
-    return "result.json" in names and SCORING_FILE not in names
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -1,9 +1,9 @@
-"""The finished weights of a run: whether a run can start from them, and whether anything needs them any more."""
+"""The finished weights of a run: whether a run can start from them."""
 
 from flipscale.identity import goes_on
 from flipscale.run.files import TRUNK_FILE, WEIGHTS_FILE
 from flipscale.run.folder import RunFolder
-from flipscale.settings import KeepWeights, Settings
+from flipscale.settings import Settings
 
 
 def lacks_weights(run: RunFolder, name: str = WEIGHTS_FILE) -> bool:
@@ -16,11 +16,3 @@ def lacking_for(child: Settings, parent: RunFolder) -> str:
     """The file of a finished parent that the child needs and that is not here; '' if none is lacking."""
     needed = (WEIGHTS_FILE, TRUNK_FILE) if goes_on(child) else (WEIGHTS_FILE,)
     return next((name for name in needed if lacks_weights(parent, name)), "")
-
-
-def weights_are_needed(keep: KeepWeights, *, started_from: bool) -> bool:
-    """Whether the weights of a finished run are needed, if its study keeps them for this long.
-
-    started_from: whether a run that has not finished is to start from them.
-    """
-    return started_from or keep is KeepWeights.ALWAYS

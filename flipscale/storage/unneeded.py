@@ -26,8 +26,8 @@ from flipscale.run import (
     is_probe,
     name_of_temporary,
     unmeasured,
-    weights_are_needed,
 )
+from flipscale.settings import KeepWeights
 from flipscale.storage.merge import STAGING
 from flipscale.workspace import LAUNCHERS, Workspace
 
@@ -183,12 +183,11 @@ class _Survey:
 
     def _why_without_weights(self, folder: RunFolder) -> str:
         """Why nothing needs the weights of this finished run; '' if something does."""
-        started_from = folder.id in self._starting_points
         asking = [study for study in self.studies if folder.id in study.runs]
         keeps = [study.runs[folder.id].keep_weights for study in asking]
         if any(unmeasured(folder, study.runs[folder.id].settled, {}) for study in asking):
             return ""
-        if not asking or any(weights_are_needed(keep, started_from=started_from) for keep in keeps):
+        if not asking or KeepWeights.ALWAYS in keeps or folder.id in self._starting_points:
             return ""
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
 

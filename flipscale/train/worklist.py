@@ -23,7 +23,6 @@ from flipscale.run import (
     RunFolder,
     asked_scores,
     read_probe,
-    weights_are_needed,
 )
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
@@ -212,7 +211,7 @@ def _drop_weights(run: RunFolder) -> None:
     if asked is None or not run.is_finished():
         return
     # Runs that already started from it are not counted here: gc removes what the last of them leaves.
-    if not weights_are_needed(asked.keep_weights, started_from=asked.keep_weights is KeepWeights.FOR_CHILDREN):
+    if asked.keep_weights is KeepWeights.NEVER:
         for name in (WEIGHTS_FILE, AVERAGED_FILE):
             (run.path / name).unlink(missing_ok=True)
 
