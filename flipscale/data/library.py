@@ -29,7 +29,7 @@ from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 from flipscale.data.shards import Index, ShardSource, scan
 from flipscale.errors import DataError
 from flipscale.guard import locked
-from flipscale.run import show_life
+from flipscale.run import replacing, show_life
 
 SHARDS_GB = 100.0
 """Room for fetched shards if FLIPSCALE_SHARDS_GB is not set. With LAION at 256 px (10,000 pairs of 25 kB a shard), the
@@ -110,7 +110,7 @@ class Library:
         key = shard.key
         if key not in self._known:
             show_life()
-            with _lock(self._indices, key):
+            with lock(self._indices / f"{key[:2]}.lock"):  # Some shards share one.
                 self._look(f"{shard.stem}-{key}.*.npz")
                 if key not in self._known:
                     # What is fetched for it is indexed already.
@@ -129,7 +129,7 @@ class Library:
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
             return path
-        with _lock(self._shards, key):
+        with lock(self._shards / f"{key[:2]}.lock"):
             if not path.exists():
                 self._fetch(shard, key, path)
         return path
@@ -208,11 +208,8 @@ class Library:
 
     def _add(self, shard: ShardSource, key: str, index: Index) -> None:
         self._indices.mkdir(parents=True, exist_ok=True)
-        path = self._indices / f"{shard.stem}-{key}.{len(index.pairs)}.npz"
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        with open(unfinished, "wb") as file:
+        with replacing(self._indices / f"{shard.stem}-{key}.{len(index.pairs)}.npz", flush=False) as file:
             np.savez(file, pairs=index.pairs, length=index.length)
-        unfinished.rename(path)
         self._known[key] = len(index.pairs)
 
     def _load(self, shard: ShardSource, key: str) -> Index:
@@ -257,8 +254,8 @@ def _limit() -> int:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, key: str) -> Iterator[None]:
-    """Held for a shard by one thread of all processes at a time, and by none that has died. Some shards share one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / f"{key[:2]}.lock"):
+def lock(path: Path) -> Iterator[None]:
+    """Held by one thread of all processes of the cluster at a time, and by none that has died."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
         yield
