@@ -138,7 +138,7 @@ def test_an_idx_file_that_lies_is_refused_before_it_is_unpacked(tmp_path: Path) 
         ((1, 2, 2), "declares 1 x 2 x 2 = 4 bytes but holds 5"),
     ):
         with pytest.raises(DataError, match=said):
-            idx.content(idx_file(path, idx.IMAGES, shape, bytes(2_000_000)), idx.IMAGES)
+            idx.array(idx_file(path, idx.IMAGES, shape, bytes(2_000_000)), idx.IMAGES)
 
 
 def test_a_class_of_2_to_the_70_is_none() -> None:

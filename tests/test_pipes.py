@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "classes.txt": lambda path: labelled.names_in_order(str(path), "pets"),
     "captions.csv": lambda path: list(captions.rows(path, "image", "caption")),
     "captions.jsonl": lambda path: list(captions.rows(path, "image", "caption")),
-    "images-idx3-ubyte.gz": lambda path: idx.shape_of(path, idx.IMAGES),
+    "images-idx3-ubyte.gz": lambda path: idx.array(path, idx.IMAGES),
     "references.csv": references.read_references,
 }
 

@@ -25,13 +25,12 @@ END_BYTES = 10**6
 
 def digests(settings: declared.Settings) -> dict[str, str]:
     """The digest of each set that a run is scored on, by name, where it is known; "" is the study's own data."""
-    found: dict[str, str | None] = {}
     if settings.fine_tuning is not None:
-        found[""] = digest(labelled_set(settings))
+        each = {"": digest(labelled_set(settings))}
     else:
         probe = settings.evaluation.linear_probe
-        found |= {name: digest(data, probe) for name, data in scored_sets(settings).items()}
-    return {name: known for name, known in found.items() if known is not None}
+        each = {name: digest(data, probe) for name, data in scored_sets(settings).items()}
+    return {name: known for name, known in each.items() if known is not None}
 
 
 def digest(data: declared.DataSet | declared.EvaluationSet | declared.FineTuningSet, probe: bool = False) -> str | None:

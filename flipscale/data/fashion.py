@@ -44,24 +44,10 @@ def files_of(folder: Path, split: str) -> tuple[Path, Path]:
     return folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"
 
 
-def check(data: Fashion, split: str) -> tuple[Path, int]:
+def check(data: Fashion, part: str) -> tuple[Path, int]:
     """The folder, and the number of images of a split. Raises DataError for files that are damaged or of two sets."""
     folder = folder_of(data)
-    images, labels = files_of(folder, split)
-    count = idx.shape_of(images, IMAGES)[0]
-    _check_split(folder, split, count, idx.shape_of(labels, LABELS)[0])
-    return folder, count
-
-
-def _check_split(folder: Path, split: str, images: int, labels: int) -> None:
-    """Raise DataError unless the two files of a split belong together and are not empty."""
-    if images != labels:
-        raise DataError(
-            f"{folder}: the {split} split has {images} images but {labels} labels; "
-            f"its files do not belong together, copy both again."
-        )
-    if not images:
-        raise DataError(f"{folder}: the {split} split has no images; copy its files again.")
+    return folder, len(split(folder, part)[0])
 
 
 def check_data_size(folder: Path, data_size: int, images: int) -> None:
@@ -141,7 +127,13 @@ def split(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """Grey images [n, 28, 28] and labels [n] of a split, "train" or "t10k"."""
     of_images, of_labels = files_of(folder, part)
     images, labels = idx.array(of_images, IMAGES), idx.array(of_labels, LABELS)
-    _check_split(folder, part, len(images), len(labels))
+    if len(images) != len(labels):
+        raise DataError(
+            f"{folder}: the {part} split has {len(images)} images but {len(labels)} labels; "
+            f"its files do not belong together, copy both again."
+        )
+    if not len(images):
+        raise DataError(f"{folder}: the {part} split has no images; copy its files again.")
     if labels.max(initial=0) >= len(FASHION_CLASSES):
         raise DataError(
             f"{folder}: the {part} split has a label {labels.max()}; Fashion-MNIST has 0 to {len(FASHION_CLASSES) - 1}."
