@@ -34,7 +34,7 @@ def _print_identity(asked: "RunRequest", workspace: "Workspace", *, as_json: boo
     named = identity(settings)
     folder = RunFolder(workspace.run(asked.id))
     codes = folder.codes()
-    today = CodeToday(workspace).of(settings) if codes else None
+    today = CodeToday().of(settings) if codes else None
     differences = list(dict.fromkeys(phrase for code in codes if today for phrase in code.differences(today)))
     if as_json:
         recorded = storable(codes)

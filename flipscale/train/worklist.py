@@ -33,7 +33,6 @@ from flipscale.train.process_pool import ProcessPool, follow
 from flipscale.train.processes import Group
 from flipscale.train.requests import kept_trunk, parent_of, request_of, trunk_run
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
-from flipscale.workspace import Workspace
 
 CHECKPOINT_SECONDS = 30.0
 """The most training, in seconds, that a killed run loses, unless writing a checkpoint takes long, see `loop.fit`."""
@@ -151,7 +150,7 @@ class WorkList:
         # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
         # command is read when it is started.
         trunk = kept_trunk(run)
-        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings), trunk.path if trunk else None)
+        lease.note_code(CodeToday().of(settings), trunk.path if trunk else None)
         if read_probe(run.path) is not None:
             with loading_modules():
                 from flipscale.train.trainers.builtin.timing import time_shapes
