@@ -176,13 +176,13 @@ class CodeToday:
 
     def _files(self, arguments: Sequence[str]) -> dict[str, FileContent]:
         """The files among the words of a command, by their names without folders: two clones name them alike."""
-        found: dict[str, FileContent] = {}
+        contents: dict[str, FileContent] = {}
         for number, file in enumerate(named_files(arguments)):
             content = content_of(Path(file), most=MOST_ARGUMENT_BYTES if number else None)
             if content is not None:
                 name = printable(Path(file).name)
-                found[printable(file) if name in found else name] = content
-        return found
+                contents[printable(file) if name in contents else name] = content
+        return contents
 
 
 # Flipscale's own source, and versions
@@ -279,8 +279,8 @@ class WorkTree:
         """Digest of the source files below these paths that differ from the commit; None where none does."""
         prefixes = tuple(map(os.fsencode, below))
         paths = {path for path in self.source_files | self.staged if path.startswith(prefixes)}
-        found = {path: self._blob(path) for path in paths if path.endswith(SOURCE_SUFFIXES)}
-        changed = {path: blob for path, blob in found.items() if path in self.staged or self.index.get(path) != blob}
+        blobs = {path: self._blob(path) for path in paths if path.endswith(SOURCE_SUFFIXES)}
+        changed = {path: blob for path, blob in blobs.items() if path in self.staged or self.index.get(path) != blob}
         return _digest({path: blob or b"deleted" for path, blob in changed.items()}) if changed else None
 
     def _blob(self, path: bytes) -> bytes | None:

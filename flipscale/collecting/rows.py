@@ -49,11 +49,11 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
         levels = {name: level for of in standing for name, level in of.chance.items()}
         result = replace(result, scores=scores, chance={**result.chance, **levels})
     evaluation = run.settings.evaluation
-    found = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
-    found["chance"] = _chance(evaluation, result)
+    values = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
+    values["chance"] = _chance(evaluation, result)
     if run.parents:
-        found |= _with_parents(found, run, result.parent, planned)
-    row: ResultRow = {name: _value(found.get(name), kind) for name, kind in _KINDS.items()}
+        values |= _with_parents(values, run, result.parent, planned)
+    row: ResultRow = {name: _value(values.get(name), kind) for name, kind in _KINDS.items()}
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
     row |= {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= _means(evaluation, row)
@@ -75,12 +75,12 @@ def _chance(evaluation: Evaluation, result: Result) -> str | None:
 
 def _means(evaluation: Evaluation, row: Mapping[str, str | float | None]) -> ResultRow:
     """The means over sets, by column. A mean that lacks one of its scores is missing."""
-    found: ResultRow = {}
+    means: ResultRow = {}
     for mean in evaluation.means:
         values = [row.get(column) for column in members(evaluation, mean)]
         numbers = [value for value in values if is_number(value)]
-        found[f"{mean}.{MEAN}"] = sum(numbers) / len(values) if len(numbers) == len(values) else None
-    return found
+        means[f"{mean}.{MEAN}"] = sum(numbers) / len(values) if len(numbers) == len(values) else None
+    return means
 
 
 def _measured(result: Result) -> dict[str, object]:
@@ -114,7 +114,7 @@ def _probed(run: Run | None, device: str | None) -> float | None:
 
 
 def _with_parents(
-    found: Mapping[str, object],
+    values: Mapping[str, object],
     run: Run,
     parent: Spent | None,
     planned: Mapping[str, Run],
@@ -124,16 +124,16 @@ def _with_parents(
     Measured costs of the parent are in the child's result, which includes those of the parent's own parent; predicted
     ones are in the plan. A value that one of them lacks is missing in the sum.
     """
-    sums: dict[str, object] = {name: _sum(found.get(name), getattr(parent, name, None)) for name in _TAKEN}
-    sums |= {name: found[name] for name in ("train_flops", "gpu_hours_predicted", "gpu_hours_probed")}
-    device = found.get("device")
+    sums: dict[str, object] = {name: _sum(values.get(name), getattr(parent, name, None)) for name in _TAKEN}
+    sums |= {name: values[name] for name in ("train_flops", "gpu_hours_predicted", "gpu_hours_probed")}
+    device = values.get("device")
     for ancestor in _ancestors(run, planned):
         sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.whole_cost.train_flops)
         hours = ancestor and ancestor.whole_cost.gpu_hours
         sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], hours)
         sums["gpu_hours_probed"] = _sum(sums["gpu_hours_probed"], _probed(ancestor, str(device)))
     # An evaluation sees no pairs, which its result says by its samples.
-    own_pairs = 0 if found.get("samples_seen") == 0 else found.get("unique_pairs")
+    own_pairs = 0 if values.get("samples_seen") == 0 else values.get("unique_pairs")
     unique_pairs = _sum(own_pairs, getattr(parent, "unique_pairs", None)) or None
     return {
         **sums,

@@ -138,9 +138,9 @@ def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tupl
     """The captions of the first `count` images by their paths, and how many rows lack one of the two."""
     captions: dict[str, list[str]] = {}
     seen, bad = 0, []
-    for line, name, found in rows(path, image, caption):
+    for line, name, cells in rows(path, image, caption):
         seen += 1
-        texts = _texts(found)
+        texts = _texts(cells)
         if not isinstance(name, str) or not name or not texts:
             bad.append(line)
         elif name in captions or len(captions) < count:
@@ -155,8 +155,8 @@ def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tupl
     return captions, len(bad)
 
 
-def _texts(found: list[Any]) -> list[str]:
-    return [text.strip() for text in found if isinstance(text, str) and text.strip()]
+def _texts(cells: list[Any]) -> list[str]:
+    return [text.strip() for text in cells if isinstance(text, str) and text.strip()]
 
 
 def gather(images: Images, captions: list[list[str]], corrupt: int) -> Captioned:

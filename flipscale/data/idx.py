@@ -93,8 +93,8 @@ def _read(path: Path, most: int) -> tuple[Path, bytes]:
 
 
 def _shape(path: Path, magic: int, data: bytes) -> list[int]:
-    found, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
-    if found != magic:
+    begins, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
+    if begins != magic:
         raise DataError(
             f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}; "
             f"name a file of {'images' if magic == IMAGES else 'labels'}."

@@ -60,11 +60,11 @@ _COMMANDS = {
 """The command that fetches a URL of each scheme. gopen adds single quotes, which a quote in the URL would end."""
 
 
-def check_count(shard: ShardSource, found: int, expected: int) -> None:
+def check_count(shard: ShardSource, pairs: int, expected: int) -> None:
     """Raise DataError for a shard that does not hold what was declared: other pairs would be seen than were meant."""
-    if found != expected:
+    if pairs != expected:
         raise DataError(
-            f"{shard.url}: holds {found} pairs, but sizes.json says {expected}; correct or delete sizes.json: then "
+            f"{shard.url}: holds {pairs} pairs, but sizes.json says {expected}; correct or delete sizes.json: then "
             f"every shard is scanned at the start."
         )
 
@@ -91,19 +91,19 @@ class Library:
         that do so at the same time share the work.
         """
         self._look()
-        found: list[int] = []
-        while len(found) < len(shards) and (wanted is None or sum(found) < wanted):
-            several = shards[len(found) :]
+        counts: list[int] = []
+        while len(counts) < len(shards) and (wanted is None or sum(counts) < wanted):
+            several = shards[len(counts) :]
             if wanted is not None:
-                each = max(1.0, sum(found) / len(found)) if found else float(wanted)
-                several = several[: max(1, int((wanted - sum(found)) / each))]
+                each = max(1.0, sum(counts) / len(counts)) if counts else float(wanted)
+                several = several[: max(1, int((wanted - sum(counts)) / each))]
             new = [shard for shard in several if shard not in declared and shard.key not in self._known]
             # Each process begins somewhere else: what another has scanned meanwhile is found when its turn comes.
             turn = os.getpid() * 7919 % len(new) if new else 0
             with ThreadPoolExecutor(FETCHERS) as pool:
                 list(pool.map(self.index, [*new[turn:], *new[:turn]]))
-            found += [declared[shard] if shard in declared else self._known[shard.key] for shard in several]
-        return found
+            counts += [declared[shard] if shard in declared else self._known[shard.key] for shard in several]
+        return counts
 
     def index(self, shard: ShardSource) -> Index:
         """The index of a shard, made if it is not there."""
@@ -215,8 +215,8 @@ class Library:
     def _load(self, shard: ShardSource, key: str) -> Index:
         path = self._indices / f"{shard.stem}-{key}.{self._known[key]}.npz"
         try:
-            with _READING, np.load(path) as found:
-                return Index(found["pairs"], int(found["length"]))
+            with _READING, np.load(path) as arrays:
+                return Index(arrays["pairs"], int(arrays["length"]))
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path}: cannot be read ({error}); delete it, and it is rebuilt.") from error
 
@@ -240,9 +240,9 @@ def _piped(url: str) -> str:
 
 def _raise_if_full(error: OSError) -> None:
     """A full disk is not the network's fault. A command whose output nobody takes any more also ends in an error."""
-    for found in (error, error.__context__):
-        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise found
+    for cause in (error, error.__context__):
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise cause
 
 
 def _limit() -> int:

@@ -79,8 +79,8 @@ class ShardSource:
     @property
     def stem(self) -> str:
         """A short name: the last word with .tar behind it."""
-        found = re.findall(r"[\w.-]+(?=\.tar)", self.url)
-        return found[-1][-64:] if found else "shard"
+        names = re.findall(r"[\w.-]+(?=\.tar)", self.url)
+        return names[-1][-64:] if names else "shard"
 
     @property
     def key(self) -> str:
@@ -97,24 +97,24 @@ def sources(urls: str) -> list[ShardSource]:
 
     Raises DataError for a pattern that cannot be read or fetched, and for shards on a disk that are not there.
     """
-    found: list[ShardSource] = []
+    shards: list[ShardSource] = []
     for pattern in urls.split("::"):
-        names = _expanded(pattern, MOST_DECLARED_SHARDS - len(found))
+        names = _expanded(pattern, MOST_DECLARED_SHARDS - len(shards))
         for name in names:
             source = ShardSource(
                 url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name
             )
             if not source.local and name.partition(":")[0] not in SCHEMES:
                 raise DataError(f"{name}: cannot be fetched; write a path or {', '.join(f'{s}:' for s in SCHEMES)}.")
-            found.append(ShardSource(str(located(source.url))) if source.local else source)
-    missing = _missing([source.url for source in found if source.local])
+            shards.append(ShardSource(str(located(source.url))) if source.local else source)
+    missing = _missing([source.url for source in shards if source.local])
     if missing:
         raise DataError(
-            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(found)} that {urls} "
+            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(shards)} that {urls} "
             f"stands for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start "
             f"from."
         )
-    return found
+    return shards
 
 
 def _expanded(pattern: str, most: int) -> list[str]:
@@ -224,7 +224,7 @@ def members(file: IO[bytes], shard: str) -> Iterator[tuple[str, dict[str, Extent
 
     Raises DataError for a shard that is not whole, once all of it has been read; `shard` is its name in the error.
     """
-    for name, files in groupby(_files(file, shard), key=lambda found: found[0]):
+    for name, files in groupby(_files(file, shard), key=lambda file: file[0]):
         yield name, {extension: place for _, extension, place in files}
 
 
@@ -241,20 +241,20 @@ def caption_of(text: bytes, is_json: bool) -> str | None:
 
     Raises ValueError or AttributeError for content that is neither UTF-8 text nor a JSON object.
     """
-    found = parsed(text).get("caption") if is_json else text.decode()
-    return found.strip() or None if isinstance(found, str) else None
+    caption = parsed(text).get("caption") if is_json else text.decode()
+    return caption.strip() or None if isinstance(caption, str) else None
 
 
 def captions_of(sample: dict[str, bytes]) -> list[str]:
     """The readable captions of a sample of an evaluation set: a .txt holds one a line, a .json one or a list."""
     try:
         if "txt" in sample:
-            found = sample["txt"].decode().splitlines()
+            content = sample["txt"].decode().splitlines()
         else:
-            found = parsed(sample.get("json", b"{}")).get("caption")
+            content = parsed(sample.get("json", b"{}")).get("caption")
     except (ValueError, AttributeError):
         return []
-    texts = found if isinstance(found, list) else [found]
+    texts = content if isinstance(content, list) else [content]
     return [text.strip() for text in texts if isinstance(text, str) and text.strip()]
 
 
@@ -454,10 +454,10 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
     """
     image, size, caption, length, is_json = place.tolist()
     try:
-        found = caption_of(os.pread(file.fileno(), length, caption), bool(is_json))
-        if found is None:
+        text = caption_of(os.pread(file.fileno(), length, caption), bool(is_json))
+        if text is None:
             raise Unreadable("it has no caption")
-        return open_image(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found
+        return open_image(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), text
     except (MemoryError, Unreadable):
         raise
     except UnidentifiedImageError as error:  # It names an object in memory.

@@ -74,15 +74,15 @@ def _labels(where: str, sample: Sample, classes: int) -> list[int]:
         return labels_of(where, sample, several=True)
     try:
         marks = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-        found = np.flatnonzero(marks).tolist()
+        labels = np.flatnonzero(marks).tolist()
     except (ValueError, OSError, EOFError, TypeError) as error:
         raise DataError(f"{where}: its .npy is not an array of numbers ({error}); write one number a class.") from error
-    if marks.shape != (classes,) or not found:
+    if marks.shape != (classes,) or not labels:
         raise DataError(
-            f"{where}: its .npy has the shape {marks.shape} and {len(found)} numbers other than 0; write one for "
+            f"{where}: its .npy has the shape {marks.shape} and {len(labels)} numbers other than 0; write one for "
             f"each of the {classes} classes, and 1 for those that are shown."
         )
-    return found
+    return labels
 
 
 @functools.lru_cache(maxsize=16)

@@ -151,13 +151,13 @@ def _flat(data: JsonObject) -> JsonObject:
 
 def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
     """The failed attempts in failures.jsonl, without torn lines and failures of an unknown kind."""
-    found = []
+    failed = []
     for line in lines:
         with contextlib.suppress(ValueError):
             data = parsed(line, halves=True)
             if isinstance(data, dict):
-                found.append(record_of(FailedAttempt, _flat(data), leniently=True))
-    return found
+                failed.append(record_of(FailedAttempt, _flat(data), leniently=True))
+    return failed
 
 
 def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:

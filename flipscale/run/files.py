@@ -92,8 +92,8 @@ def is_finished(files: Iterable[str]) -> bool:
 
 def name_of_temporary(name: str) -> str:
     """The name of the file that a temporary one of `replacing` was to become; '' for any other file."""
-    found = re.fullmatch(r"\.(.+)\.\d+\.\d+\.tmp", name)
-    return found[1] if found else ""
+    match = re.fullmatch(r"\.(.+)\.\d+\.\d+\.tmp", name)
+    return match[1] if match else ""
 
 
 @contextlib.contextmanager

@@ -90,11 +90,11 @@ def remove_unneeded(
     """
     with submit_lock(results):
         survey = _Survey(results, studies)
-        found = tuple(survey.unneeded())
-        show(Cleared(found, survey.left_alone))
+        things = tuple(survey.unneeded())
+        show(Cleared(things, survey.left_alone))
         left_alone = dict(survey.left_alone)
         removed = []
-        for thing in found:
+        for thing in things:
             if _remove(thing, survey.runs):
                 removed.append(thing)
             else:
@@ -219,15 +219,15 @@ class _Survey:
     @cached_property
     def _lines_of_active(self) -> set[str]:
         """The runs that wait or run, and all that they start from."""
-        found: set[str] = set()
+        lines: set[str] = set()
         waiting = list(self.active)
         while waiting:
             run_id = waiting.pop()
-            if run_id not in found:
-                found.add(run_id)
+            if run_id not in lines:
+                lines.add(run_id)
                 asked = self.folders[run_id].asked() if run_id in self.folders else None
                 waiting += asked.after if asked else ()
-        return found
+        return lines
 
 
 def _what_is_foreign(folder: RunFolder) -> str:
@@ -253,13 +253,13 @@ _SHARED = {"cache": "caches", "mlartifacts": "mlflow", **dict.fromkeys(LAUNCHERS
 
 def usage(results: Path) -> Mapping[str, int]:
     """Bytes by kind of file, the largest first; each file counts once."""
-    found: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     runs = Workspace(results).runs
     for path in sorted(results.iterdir()) if results.is_dir() else ():
         for file in files_in(path):
             in_run = PurePath(*file.parts[len(runs.parts) + 1 :])
-            found[_kind(file.relative_to(results)) if path != runs else str(use_of(in_run) or "other")] += _size(file)
-    return {kind: size for kind, size in found.most_common() if size}
+            sizes[_kind(file.relative_to(results)) if path != runs else str(use_of(in_run) or "other")] += _size(file)
+    return {kind: size for kind, size in sizes.most_common() if size}
 
 
 def _kind(file: Path) -> str:

@@ -344,8 +344,8 @@ def _mirror_model(experiment: Experiment, folder: Path, run_id: str) -> None:
     weights, client = folder / WEIGHTS_FILE, experiment.client
     if not lies_in(weights, [folder]):
         return
-    found = weights.stat()
-    identity = f"{found.st_size}-{found.st_mtime_ns}"
+    stat = weights.stat()
+    identity = f"{stat.st_size}-{stat.st_mtime_ns}"
     if client.get_run(run_id).data.tags.get("flipscale.model") == identity:
         return
     models = [client.get_logged_model(model_id) for model_id in _output_ids(client, run_id)]
