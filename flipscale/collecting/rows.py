@@ -10,19 +10,7 @@ from flipscale.collecting.columns import COLUMNS, SETTING_COLUMNS, ResultRow, se
 from flipscale.errors import FlipscaleError, NewerFolder, RunFolderError
 from flipscale.identity import RECIPE, differences
 from flipscale.planning import Run
-from flipscale.run import (
-    FOLDER_SCHEMA,
-    SCORES_FILE,
-    Result,
-    RunFolder,
-    RunRequest,
-    Spent,
-    is_number,
-    read_object,
-    record_in,
-    request_as_json,
-    standing_scores,
-)
+from flipscale.run import SCORES_FILE, Result, RunFolder, Spent, is_number, standing_scores
 from flipscale.scores import SCORES, is_own_score
 from flipscale.settings import Evaluation, plain
 from flipscale.study.named_sets import MEAN, declared_scores, members
@@ -166,15 +154,12 @@ def _check_same_run(run: Run, folder: RunFolder) -> bool:
 
     Parts outside the id may differ: the place of data, and settings added since then, which mean 'as before'.
     """
-    data = read_object(os.fspath(folder), "run.json")
-    if data == {"schema": FOLDER_SCHEMA, **request_as_json(RunRequest.of(run))}:
-        return True  # Nearly always, and the request then need not be read as such.
-    if data is None:
+    asked = folder.asked()
+    if asked is None:
         raise RunFolderError(
             f"{folder.path}: has result.json and no run.json, so it is not known what was asked for. Delete the "
             "folder and submit again."
         )
-    asked: RunRequest = record_in(RunRequest, data, folder, "run.json")
     if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
     if asked.settings == plain(run.settings):
