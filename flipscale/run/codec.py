@@ -237,12 +237,9 @@ def request_as_json(asked: RunRequest) -> JsonObject:
 
 
 def result_as_json(result: Result) -> JsonObject:
-    values = {name: value for name, value in vars(result).items() if name not in ("more", "parent", "trunk")}
-    for name in ("missing_scores", "digests"):
-        if not values[name]:
-            del values[name]
-    spent = {name: vars(of) for name, of in (("parent", result.parent), ("trunk", result.trunk)) if of is not None}
-    return cast(JsonObject, storable({**values, **spent, **result.more}))
+    if_any = ("missing_scores", "digests", "parent", "trunk")
+    values = {name: value for name, value in vars(result).items() if name != "more" and (value or name not in if_any)}
+    return cast(JsonObject, storable({**values, **result.more}))
 
 
 def failed_attempt_as_json(failed: FailedAttempt) -> JsonObject:
