@@ -35,7 +35,6 @@ processes.py  processes that files name, and whether they are ours
 files.py     the names of files, and how they are written
 timings.py   probes, and their measurements
 scores.py    which scores stand, and which are missing
-weights.py   whether finished weights are here
 """
 
 from flipscale.run.code import CodeIdentity, FileContent
@@ -64,7 +63,7 @@ from flipscale.run.files import (
     storable,
     write_json,
 )
-from flipscale.run.folder import Glance, RunFolder, State
+from flipscale.run.folder import Glance, RunFolder, State, lacking_for, lacks_weights
 from flipscale.run.lease import (
     ATTEMPT,
     CONNECT,
@@ -106,7 +105,6 @@ from flipscale.run.timings import (
     timings_from_json,
     write_probe,
 )
-from flipscale.run.weights import lacking_for, lacks_weights
 
 __all__ = [
     "ARCHIVED_FILES",

@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import check_folder, locked, plain_file
+from flipscale.identity import goes_on
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
@@ -31,7 +32,7 @@ from flipscale.run.codec import (
     request_as_json,
     write_record,
 )
-from flipscale.run.files import EARLIER, SCORING_FILE, is_finished, storable
+from flipscale.run.files import EARLIER, SCORING_FILE, TRUNK_FILE, WEIGHTS_FILE, is_finished, storable
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import (
     FailedAttempt,
@@ -44,6 +45,7 @@ from flipscale.run.records import (
     Result,
     RunRequest,
 )
+from flipscale.settings import Settings
 
 MOST_METRICS_BYTES = 2**30
 """The most bytes of a metrics.jsonl (5 million records), or of another file of lines."""
@@ -342,6 +344,18 @@ class Glance(NamedTuple):
         if self.job.cancelled is not None:
             return State.CANCELLED
         return whereabouts or State.LOST
+
+
+def lacks_weights(run: RunFolder, name: str = WEIGHTS_FILE) -> bool:
+    """Whether the run has finished and its weights are not here, so that no run can start from them: archives and
+    `keep_weights` leave them out, and a training command need not write any. name: or another file of it."""
+    return (run.path / "result.json").exists() and not (run.path / name).is_file()
+
+
+def lacking_for(child: Settings, parent: RunFolder) -> str:
+    """The file of a finished parent that the child needs and that is not here; '' if none is lacking."""
+    needed = (WEIGHTS_FILE, TRUNK_FILE) if goes_on(child) else (WEIGHTS_FILE,)
+    return next((name for name in needed if lacks_weights(parent, name)), "")
 
 
 def _lines(path: Path) -> list[bytes]:
