@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
+from webdataset.gopen import gopen, rewrite_url
 
 from flipscale.data.shards import Index, ShardSource, scan
 from flipscale.errors import DataError
@@ -46,16 +46,13 @@ LEFT_SECONDS = 600.0
 
 # gopen's own curl waits forever on a connection that has died, and says nothing.
 _CURL = "curl -f -s -S -L --connect-timeout 30 --speed-limit 1024 --speed-time 60 {}"
-_AIS = "ais get {} -"
 _COMMANDS = {
     "s3": "aws s3 cp --quiet {} -",
-    "ais": _AIS,
+    "ais": "ais get {} -",
     **dict.fromkeys(("ftps", "http", "https"), _CURL),
     "gs": "gsutil cat {}",
     "htgs": _CURL,
     **dict.fromkeys(("scp", "sftp"), _CURL),
-    # Those of webdataset's USE_AIS_FOR.
-    **{scheme: _AIS for scheme, opener in gopen_schemes.items() if opener is gopen_ais},
 }
 """The command that fetches a URL of each scheme. gopen adds single quotes, which a quote in the URL would end."""
 
