@@ -174,8 +174,9 @@ class _Inspection:
             self._check((about,), value, self._amount, data, size, batch)
 
     def _pairs(self, data: WebDataset) -> None:
-        of_set = self._shards(data.urls, shards.check_pairs)
+        of_set = shards.sources(data.urls)
         self.shards[data] = of_set, shards.declared_counts(of_set, data.sizes)
+        self._shards(of_set, shards.check_pairs)
         self.looked_at["data_sets"].add(data.urls)
 
     def _count(self, data: WebDataset, enough: int) -> None:
@@ -204,9 +205,8 @@ class _Inspection:
         if first.local:
             shards.check_own(first.url)
 
-    def _shards(self, urls: str, look: Callable[..., object], *given: object) -> list[shards.ShardSource]:
-        """The shards of a pattern; the first and the last on this machine's disks are opened and checked."""
-        of_set = shards.sources(urls)
+    def _shards(self, of_set: list[shards.ShardSource], look: Callable[..., object], *given: object) -> None:
+        """Open and check the first and the last of the shards that are on this machine's disks."""
         local = [shard.url for shard in of_set if shard.local]
         away = [shard.url for shard in of_set if not shard.local]
         if away:
@@ -216,7 +216,6 @@ class _Inspection:
         for url in dict.fromkeys((*local[:1], *local[-1:])):
             look(url, *given)
             self.looked_at["shards_opened"].add(url)
-        return of_set
 
     def _fashion(self, data: Fashion, split: str) -> None:
         folder, self.pairs[data, split] = fashion.check(data, split)
@@ -273,10 +272,10 @@ class _Inspection:
 
     def _tar_set(self, data: ShardSet) -> None:
         if data.classes is None:
-            self._shards(data.urls, shards.check_captioned)
+            self._shards(shards.sources(data.urls), shards.check_captioned)
             return
         count = IMAGENET_CLASSES if data.classes == "imagenet" else self.classes.get(repr(data), sys.maxsize)
-        self._shards(data.urls, shards.check_labelled, count, data.metric == "map11")
+        self._shards(shards.sources(data.urls), shards.check_labelled, count, data.metric == "map11")
 
     def _names(self, data: ShardSet) -> None:
         assert data.classes is not None
@@ -291,7 +290,7 @@ class _Inspection:
 
     def _labelled_shards(self, data: LabelledShards) -> None:
         for urls in (data.train, data.test):
-            self._shards(urls, shards.check_labelled, sys.maxsize)
+            self._shards(shards.sources(urls), shards.check_labelled, sys.maxsize)
 
     # How problems are recorded
 

@@ -108,29 +108,35 @@ _RESULT = {"schema", *(field.name for field in dataclasses.fields(Result))}
 
 def read_hits(folder: AnyPath) -> dict[str, Hits]:
     """The content of hits.json, by score; empty if there is none."""
-    content = read_record(_Content, folder, "hits.json")
+    content = read_record(_HitsFile, folder, "hits.json")
     return content.hits if content else {}
 
 
 def read_scores(folder: AnyPath) -> list[Measured]:
     """The records of scores.json; none if there is no such file."""
-    content = read_record(_Content, folder, SCORES_FILE)
+    content = read_record(_ScoresFile, folder, SCORES_FILE)
     return content.records if content else []
 
 
 def read_codes(folder: AnyPath) -> list[CodeIdentity]:
     """The codes of code.json, oldest first; none if there is no such file."""
-    content = read_record(_Content, folder, "code.json")
+    content = read_record(_CodeFile, folder, "code.json")
     return content.codes if content else []
 
 
 @dataclasses.dataclass(frozen=True)
-class _Content:
-    """The content of hits.json, scores.json or code.json."""
+class _HitsFile:
+    hits: dict[str, Hits]
 
-    hits: dict[str, Hits] = dataclasses.field(default_factory=dict)
-    records: list[Measured] = dataclasses.field(default_factory=list)
-    codes: list[CodeIdentity] = dataclasses.field(default_factory=list)
+
+@dataclasses.dataclass(frozen=True)
+class _ScoresFile:
+    records: list[Measured]
+
+
+@dataclasses.dataclass(frozen=True)
+class _CodeFile:
+    codes: list[CodeIdentity]
 
 
 def read_failure(folder: str) -> Failure | None:
