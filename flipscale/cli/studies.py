@@ -13,7 +13,7 @@ from flipscale.words import device_hours, hours_or_seconds, rounded
 from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
-    from flipscale.planning import Plan, Run
+    from flipscale.planning import Run
     from flipscale.workflow.machine_health import Diagnosis
     from flipscale.workflow.study import OpenStudy
 
@@ -98,17 +98,17 @@ def plan(args: argparse.Namespace) -> int:
         if checked:
             machine = _machine(args)
             with_check = {"check": checked.to_dict() | {"machine": [each.to_dict() for each in machine]}}
-        print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
+        print(as_json(planned.to_dict() | with_check, rows="runs"))
         return 1 if checked and (checked.problems or _code(machine)) else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     time = device_hours(planned.device, unit)
-    names, costs = (*_COSTS, time), _cost_rows(planned, factor)
+    names, costs = (*_COSTS, time), {run.id: _cost_row(run, factor) for run in planned.runs}
     varying = [number for number in range(len(names)) if len({row[number] for row in costs.values()}) > 1]
-    first = costs[id(planned.runs[0].cost)]
+    first = costs[planned.runs[0].id]
     if alike := [f"{name} {first[number]}" for number, name in enumerate(names) if number not in varying]:
         print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
     head = ("run", *(names[number] for number in varying), "id")
-    rows = [(run.name, *(costs[id(run.cost)][number] for number in varying), run.id) for run in planned.runs]
+    rows = [(run.name, *(costs[run.id][number] for number in varying), run.id) for run in planned.runs]
     print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
@@ -160,12 +160,6 @@ def _say_power(opened: "OpenStudy") -> None:
     from flipscale.workflow.power import say_power
 
     say_power(opened)
-
-
-def _cost_rows(planned: "Plan", factor: float) -> dict[int, tuple[str, ...]]:
-    """The cost of runs in words, by the identity of their Cost: the seeds of a cell, and they alone, share one."""
-    costs = {id(run.cost): run for run in planned.runs}
-    return {cost: _cost_row(run, factor) for cost, run in costs.items()}
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
