@@ -83,25 +83,23 @@ def option(says: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+@functools.cache
 def options_of(record: Any) -> Mapping[str, Option]:
     """The options of a record by name, in its order."""
-    return _options(record)
-
-
-@functools.cache
-def _options(record: Any) -> Mapping[str, Option]:
-    return {each.name: _option(each) for each in dataclasses.fields(record)}
-
-
-def _option(each: "dataclasses.Field[Any]") -> Option:
-    more = dict(each.metadata)
-    says = more.pop("description", "")
-    if each.default_factory is not dataclasses.MISSING:
-        return Option(each.name, each.type, says, False, each.default_factory(), **more)
-    required = each.default is dataclasses.MISSING
-    return Option(
-        each.name, each.type, says, required and "rule" not in more, None if required else each.default, **more
-    )
+    options = {}
+    for each in dataclasses.fields(record):
+        more = dict(each.metadata)
+        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+        is_missing = default is dataclasses.MISSING
+        options[each.name] = Option(
+            each.name,
+            each.type,
+            more.pop("description", ""),
+            required=is_missing and "rule" not in more,
+            default=None if is_missing else default,
+            **more,
+        )
+    return options
 
 
 class Declared:
@@ -405,21 +403,21 @@ Fraction = Annotated[float, Within(gt=0, le=1)]
 """A part that is not nothing."""
 
 
+@dataclass(frozen=True, eq=False)
 class _With:
     """Adds to the schema that pydantic has of a type."""
 
-    def __init__(self, **schema: Any):
-        self.schema = schema
+    schema: JsonSchema
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return handler(source) | self.schema
 
 
-Flag = Annotated[bool, _With(strict=True)]
+Flag = Annotated[bool, _With({"strict": True})]
 """No other value is made one: 'yes' is not true."""
-Text = Annotated[str, _With(pattern=r"\S")]
+Text = Annotated[str, _With({"pattern": r"\S"})]
 """A text that is not empty."""
-Integer = Annotated[int, _With(ge=-(2**63), lt=2**63)]
+Integer = Annotated[int, _With({"ge": -(2**63), "lt": 2**63})]
 """A whole number that a table can hold."""
 
 
