@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flipscale.cell import without_seed
 from flipscale.cli.arguments import add_json, add_results, add_site, open_study_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
@@ -158,8 +159,7 @@ def _print_runs(planned: "Plan") -> None:
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     cells: dict[tuple[str, ...], list[Run]] = {}
     for run in planned.runs:
-        name = run.name.removesuffix(f"seed {run.settings.seed}").removesuffix(", ") or planned.study
-        cells.setdefault((name, *_cost_row(run, factor)), []).append(run)
+        cells.setdefault((without_seed(run.name) or planned.study, *_cost_row(run, factor)), []).append(run)
     names = (*_COSTS, device_hours(planned.device, unit))
     first, *_ = cells
     varying = [number for number in range(1, len(first)) if len({row[number] for row in cells}) > 1]
