@@ -83,9 +83,13 @@ def option(says: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-@functools.cache
 def options_of(record: Any) -> Mapping[str, Option]:
     """The options of a record by name, in its order."""
+    return _options(record)
+
+
+@functools.cache
+def _options(record: Any) -> Mapping[str, Option]:
     options = {}
     for each in dataclasses.fields(record):
         more = dict(each.metadata)
