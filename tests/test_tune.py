@@ -106,7 +106,7 @@ class Written:
 
     def run(self, launcher: AtOnce, *changes: tuple[str, str]):
         opened = open_study(self(*changes), self.workspace)
-        return train_study(opened, launcher, check_inputs=False)[0]
+        return train_study(opened, launcher)[0]
 
 
 # What is chosen
@@ -333,7 +333,7 @@ def test_extend_adds_values_at_an_edge_and_no_more_than_allowed(study) -> None:
 
 def test_a_divergence_counts_as_the_worst_and_a_failure_stops_the_study(study) -> None:
     launcher = AtOnce(lambda run: None if run.lr > 0.005 else bowl(run))
-    opened, unfinished = train_study(open_study(study(), study.workspace), launcher, check_inputs=False)
+    opened, unfinished = train_study(open_study(study(), study.workspace), launcher)
     assert unfinished == 0
     assert {run.settings.lr for run in opened.plan.cells} == {0.004, 0.0024}
     lost = RunFolder(study.workspace.run(opened.plan.runs[0].id))

@@ -27,7 +27,6 @@ WIDTH = 110
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
-    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of study files instead")
 
 
 def init(args: argparse.Namespace) -> int:
@@ -36,16 +35,12 @@ def init(args: argparse.Namespace) -> int:
 
     from flipscale.study.schema import study_schema
 
-    schema = json.dumps(study_schema(), indent=1) + "\n"
-    if args.schema:
-        print(schema, end="")
-        return 0
     path = Path(args.file)
     if path.exists():
         raise FlipscaleError(f"{path}: exists already; give another name: flipscale init NAME.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
-    beside.write_text(schema, encoding="utf-8")
+    beside.write_text(json.dumps(study_schema(), indent=1) + "\n", encoding="utf-8")
     template = files("flipscale.study").joinpath("template.yaml").read_text(encoding="utf-8")
     path.write_text(template, encoding="utf-8")
     say(f"wrote {path} and {beside}. Next: flipscale plan {path}")

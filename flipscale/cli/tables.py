@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
-    where = "where MLflow keeps its runs (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
-    parser.add_argument("--tracking-uri", metavar="URI", help=where)
-    parser.add_argument("--no-mlflow", action="store_true", help="write tables only, nothing to MLflow")
+    what = "write tables only, nothing to MLflow (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
+    parser.add_argument("--no-mlflow", action="store_true", help=what)
 
 
 def collect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +39,7 @@ def tracking_of(args: argparse.Namespace) -> "Tracking | None":
 
     if args.no_mlflow:
         return None
-    return Tracking(
-        uri=args.tracking_uri, all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow
-    )
+    return Tracking(all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow)
 
 
 def collect(args: argparse.Namespace) -> int:
@@ -142,7 +139,6 @@ def export(args: argparse.Namespace) -> int:
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    add_json(parser)
     add_results(parser)
     add_plots(parser, written=False)
     add_site(parser)
@@ -153,8 +149,5 @@ def report(args: argparse.Namespace) -> int:
     from flipscale.workflow.drawn import report_study
 
     written = report_study(open_study_of(args))
-    if args.json:
-        print_json({"file": str(written.path), "bytes": written.size})
-    else:
-        say(f"wrote {written.path} ({written.size / 1e6:.1f} MB); open it in a browser")
+    say(f"wrote {written.path} ({written.size / 1e6:.1f} MB); open it in a browser")
     return 0

@@ -99,10 +99,8 @@ def _free(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Tracking:
-    """How MLflow is to be brought up to date."""
+    """How MLflow is brought up to date: where MLFLOW_TRACKING_URI says, or else in a SQLite file among the results."""
 
-    uri: str | None = None
-    """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, or else a SQLite file among the results, if left out."""
     all_points: bool = False
     """Send whole curves, not 100 points of each."""
     models: bool = False
@@ -130,7 +128,7 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
         return None
     results = opened.workspace.results
     try:
-        uri = track.settled(tracking.uri, results)
+        uri = track.settled(results)
         with Steps("writing to MLflow"):
             done = track.mirror(
                 mirror_source(opened),

@@ -158,7 +158,7 @@ def _mlflow(results: Path) -> Diagnosis:
     version = _version("mlflow")
     if version is None:
         return warning("MLflow", "not installed", "pip install 'mlflow>=3.11,<4', or add --no-mlflow")
-    uri = settled(None, results)
+    uri = settled(results)
     where = without_secrets(uri)
     if is_server(uri):
         try:

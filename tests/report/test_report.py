@@ -33,9 +33,8 @@ def committed(name: str, plots: Path):
 def test_the_same_files_give_the_same_bytes(here: Path) -> None:
     page = here / "plots/mask/report.html"
     before = page.read_bytes()
-    said = flipscale("report", "mask.yaml", "--json", cwd=here).stdout
+    assert "wrote plots/mask/report.html (" in flipscale("report", "mask.yaml", cwd=here).stderr
     assert page.read_bytes() == before
-    assert json.loads(said) == {"file": "plots/mask/report.html", "bytes": len(before)}
 
 
 def test_the_page_holds_its_scripts_and_lets_no_other_run(here: Path) -> None:
