@@ -15,7 +15,6 @@ from flipscale.workflow.messages import say
 if TYPE_CHECKING:
     from flipscale.planning import Plan, Run
     from flipscale.workflow.machine_health import Diagnosis
-    from flipscale.workflow.study import OpenStudy
 
 
 _COSTS = ("params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device")
@@ -68,12 +67,12 @@ def plan(args: argparse.Namespace) -> int:
             args.parser.error("name a study, or check this machine: flipscale plan --check")
         found = _machine(args)
         if args.json:
-            print_json([diagnosis.to_dict() for diagnosis in found])
+            print_json(list(map(vars, found)))
         return _code(found)
     from flipscale.code import code_changes
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
-    from flipscale.workflow.study import cost_in_words, say_warnings, sweep_words, write_plan
+    from flipscale.workflow.study import cost_in_words, say_power, say_warnings, sweep_words, write_plan
     from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
 
@@ -92,7 +91,7 @@ def plan(args: argparse.Namespace) -> int:
         with_check: dict[str, object] = {}
         if checked:
             machine = _machine(args)
-            with_check = {"check": checked.to_dict() | {"machine": [each.to_dict() for each in machine]}}
+            with_check = {"check": checked.to_dict() | {"machine": list(map(vars, machine))}}
         print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
         return 1 if checked and (checked.problems or _code(machine)) else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
@@ -105,7 +104,7 @@ def plan(args: argparse.Namespace) -> int:
     head = ("run", *(names[number] for number in varying), "id")
     rows = [(run.name, *(costs[id(run.cost)][number] for number in varying), run.id) for run in planned.runs]
     print_table(head, rows)
-    _say_power(opened)
+    say_power(opened)
     print(cost_in_words(planned))
     if opened.sweep:
         print(sweep_words(opened))
@@ -148,13 +147,6 @@ def _print_diagnosis(diagnosis: "Diagnosis") -> None:
     head = f"{diagnosis.health:<8} {diagnosis.subject:<15} "
     for number, line in enumerate(textwrap.wrap(text, WIDTH - len(head), break_long_words=False) or [""]):
         print((head if number == 0 else " " * len(head)) + line, flush=True)
-
-
-def _say_power(opened: "OpenStudy") -> None:
-    """Kept apart because it loads scipy, which `plan --json` does without."""
-    from flipscale.workflow.power import say_power
-
-    say_power(opened)
 
 
 def _cost_rows(planned: "Plan", factor: float) -> dict[int, tuple[str, ...]]:

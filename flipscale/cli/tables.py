@@ -86,15 +86,11 @@ def plot_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures of a study from its results.csv."""
-    from flipscale.workflow.drawn import draw_study, drawn_in_words
+    from flipscale.workflow.drawn import draw_study
 
-    opened = open_study_of(args)
-    drawn = draw_study(opened, args.references)
+    drawn = draw_study(open_study_of(args), args.references)
     if args.json:
-        files = [str(path) for path in drawn.files]
-        print_json({"figures": files, "skipped": drawn.skipped})
-    else:
-        say(drawn_in_words(drawn, opened.files.figures))
+        print_json({"figures": list(map(str, drawn.files)), "skipped": drawn.skipped})
     return 0
 
 
@@ -148,6 +144,5 @@ def report(args: argparse.Namespace) -> int:
     """Write a study as one HTML page that opens offline, with interactive figures and a table of all runs."""
     from flipscale.workflow.drawn import report_study
 
-    written = report_study(open_study_of(args))
-    say(f"wrote {written.path} ({written.size / 1e6:.1f} MB); open it in a browser")
+    report_study(open_study_of(args))
     return 0

@@ -8,7 +8,6 @@ tuned.py     what its sweep has chosen
 plans.py     its plan on disk, and which of its runs are here
 owner.py     the study that a results folder belongs to
 submitted_plans.py  the studies that a results folder knows
-power.py     the effect that a study's seeds will detect
 probed.py    a probe of a study
 submitted.py from the plan to finished runs
 live.py      curves in MLflow while runs train

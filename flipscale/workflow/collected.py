@@ -36,7 +36,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     asked = {run.id for run in plan.cells}
     stays = bool(elsewhere & asked or (elsewhere and not finished_here(opened.workspace, asked)))
     if elsewhere and not stays:
-        kept = _keep(files, "without_runs")[0].name
+        kept = _keep(files).name
         had = f"{files.results} had rows of runs whose folders are not here, and is kept as {kept}."
         say(had + _how_to_merge(opened))
     with Steps("reading runs") as steps:
@@ -81,20 +81,13 @@ def _how_to_merge(opened: OpenStudy) -> str:
     return f" `flipscale merge {archive}` unpacks them." if archive.exists() else ""
 
 
-def _keep(files: StudyFiles, why: str) -> list[Path]:
-    """Copy both tables beside themselves, as results.WHY.csv; where that is taken, under the next number."""
-    tables = files.results, files.curves
-    kept = [_free(path.with_name(f"{path.stem}.{why}{path.suffix}")) for path in tables]
-    for path, beside in zip(tables, kept, strict=True):
-        if path.exists():
-            shutil.copyfile(path, beside)
-    return kept
-
-
-def _free(path: Path) -> Path:
-    """This path, or where that is taken the next one with a number that is not."""
-    numbered = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2))
-    return next(free for free in itertools.chain((path,), numbered) if not free.exists())
+def _keep(files: StudyFiles) -> Path:
+    """Copy both tables beside themselves, as results.without_runs.csv; where that is taken, under the next number."""
+    names = itertools.chain(["without_runs"], (f"without_runs_{number}" for number in itertools.count(2)))
+    name = next(name for name in names if not files.results.with_suffix(f".{name}.csv").exists())
+    for path in filter(Path.exists, (files.results, files.curves)):
+        shutil.copyfile(path, path.with_suffix(f".{name}{path.suffix}"))
+    return files.results.with_suffix(f".{name}.csv")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fitting import Fit, allocate, column, forecast, graded, group_name, in_groups, isoflop
 from flipscale.fitting import fit as fit_law
 from flipscale.fitting.best import has_budgets
-from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of, variables_of_run
+from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.next_runs import Proposal, Rung, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
 from flipscale.planning import plan_at
@@ -22,6 +22,7 @@ from flipscale.scores import lower_is_better
 from flipscale.settings import Settings
 from flipscale.study.expression import plain_value
 from flipscale.workflow.compared import compare_study
+from flipscale.workflow.fitted import variables_at
 from flipscale.workflow.results import study_results
 from flipscale.workflow.study import OpenStudy
 
@@ -156,7 +157,6 @@ def _parameter(opened: OpenStudy, name: str, at: Mapping[str, object]) -> Questi
 
 def _forecast(opened: OpenStudy, at: Mapping[str, object]) -> Question:
     values, part, y = _group(opened, at)
-    planned = plan_at(opened.study, {**_usual(opened), **at})
-    where = variables_of_run(planned.cells[0], {run.id: run for run in planned.runs})
+    where = variables_at(opened, {**_usual(opened), **at})
     found = forecast(part, x=variables_of(part, y), y=y, at=where, group=values)
     return forecast_of(found, " at " + ", ".join(f"{name}={value}" for name, value in at.items()))

@@ -11,7 +11,7 @@ from flipscale.errors import FlipscaleError, ResultsError
 from flipscale.launch import Launcher, launcher_named
 from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
 from flipscale.workflow.compared import Compared, compare_study
-from flipscale.workflow.drawn import draw_study, drawn_in_words, report_study
+from flipscale.workflow.drawn import draw_study, report_study
 from flipscale.workflow.fitted import fit_study, write_fits
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.results import study_results
@@ -82,15 +82,12 @@ def run_study(
         raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")
     fits = _fits(opened, anew=fit, changed=found.written)
     drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
-    if drawn:
-        say(drawn_in_words(drawn, opened.files.figures))
     with Steps("comparing arms"):
         compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
     if not compared:
         for suffix in (".json", ".md"):
             opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
-    report = report_study(opened)
-    say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
+    report_study(opened)
     mirrored = mirror_study(opened, found, tracking) if tracking else None
     return StudyOutcome(
         opened,

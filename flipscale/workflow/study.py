@@ -111,11 +111,6 @@ def open_study(
     return replace(opened, study=study, sweep=sweep)
 
 
-def reopened(opened: OpenStudy) -> OpenStudy:
-    """The study with what its sweep has chosen since."""
-    return open_study(opened.file, opened.workspace, opened.site, price=opened.price)
-
-
 def sweep_words(opened: OpenStudy) -> str:
     """Where the sweep stands, in a sentence or two; '' for a study without one."""
     sweep, following = opened.sweep, count(len(opened.plan.following), "run")
@@ -170,6 +165,21 @@ def say_folder(opened: OpenStudy) -> None:
     folder = opened.files.folder.resolve()
     new = "" if folder.exists() else " (new; --results or FLIPSCALE_RESULTS names another)"
     say(f"results folder: {folder}{new}")
+
+
+def say_power(opened: OpenStudy) -> None:
+    """Say the smallest difference that the plan's seeds detect; nothing for a study without twins."""
+    from flipscale.sensitivity import planned_pairs, planned_words, unknown_words  # It loads scipy.
+
+    pairs, sensitivity = planned_pairs(opened.study, opened.plan), None
+    if pairs and opened.files.results.exists():
+        from flipscale.collecting import read_results
+        from flipscale.comparing import planned_sensitivity
+
+        with contextlib.suppress(ResultsError):  # `compare` reports the fault.
+            sensitivity = planned_sensitivity(opened.study, opened.plan, read_results(opened.files.results))
+    if pairs:
+        say(planned_words(sensitivity) if sensitivity else unknown_words(pairs))
 
 
 def cost_in_words(plan: Plan) -> str:

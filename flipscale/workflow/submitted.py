@@ -15,7 +15,7 @@ from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy, cost_in_words, reopened, say_warnings, sweep_words, write_plan
+from flipscale.workflow.study import OpenStudy, cost_in_words, open_study, say_warnings, sweep_words, write_plan
 from flipscale.workflow.to_score import say_to_score, to_score
 from flipscale.workflow.tuned import write_sweep
 
@@ -115,7 +115,8 @@ def train_study(
         unfinished = len(ended.runs) - counts[State.FINISHED]
         if unfinished:
             say(f"{unfinished_in_words(counts)}; see flipscale status {opened.arguments}")
-        before, opened = opened, reopened(opened)
+        before = opened
+        opened = open_study(opened.file, opened.workspace, opened.site, price=opened.price)
         if opened.sweep:
             write_sweep(opened.sweep, opened.files.tune)
         if not before.study.awaits_choice:
