@@ -27,7 +27,7 @@ from flipscale.run import State, replacing
 from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.study import Study
 from flipscale.sweeps import SweepOutcome, sweep_parts
-from flipscale.tables import as_html, escaped
+from flipscale.tables import PrintedTable, escaped
 from flipscale.words import by_reason, count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
 from flipscale.words import hours as hours_words
 from flipscale.workspace import Workspace
@@ -130,9 +130,9 @@ def page(evidence: Evidence) -> str:
         asked=_asked(evidence),
         newest=_newest(evidence),
         missing=0 if evidence.results.empty else len(evidence.planned.cells) - len(evidence.results),
-        claims=Markup(as_html([claims_table(comparison.stated)]) if comparison and comparison.stated else ""),
-        tuned=Markup(as_html(sweep_parts(evidence.sweep)) if evidence.sweep else ""),
-        compared=Markup(as_html(everything(replace(comparison, stated=None))) if comparison else ""),
+        claims=[claims_table(comparison.stated)] if comparison and comparison.stated else [],
+        tuned=sweep_parts(evidence.sweep) if evidence.sweep else [],
+        compared=everything(replace(comparison, stated=None)) if comparison else [],
         example=f"{scores[0]}>0.5" if (scores := scores_of(evidence)) else "gpu_hours_predicted>1",
         failures=_failures(evidence),
         retried=int((evidence.results["attempts"].fillna(1) > 1).sum()) if "attempts" in evidence.results else 0,
@@ -194,14 +194,14 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
         return {"answer": None, "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
     if comparison.laws:
         sentence, *tables, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
-        answer = Markup(as_html([sentence, *tables]))
+        answer = [sentence, *tables]
         return {"answer": answer, "why": "", "scores": None, "notes": [note], "warnings": warnings(comparison)}
     table, noun, total = answer_table(comparison)
     left_out = total - len(table.rows)
     more = [f"The tables below have {count(left_out, noun)} more."] if left_out else []
     notes = [*notes_of(comparison), *more]
     return {
-        "answer": Markup(as_html([replace(table, title="The answer at a glance")])),
+        "answer": [replace(table, title="The answer at a glance")],
         "why": "",
         "scores": None,
         "notes": notes,
@@ -239,7 +239,7 @@ def _scores(evidence: Evidence) -> tuple[str, str] | None:
 
 
 def _means(evidence: Evidence) -> dict[str, Any]:
-    """The table of means over seeds: caption, head and rows."""
+    """The table of means over seeds."""
     scores = scores_of(evidence)
     if not scores:
         return {"means": None, "more_means": 0}
@@ -251,36 +251,37 @@ def _means(evidence: Evidence) -> dict[str, Any]:
     for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
         values = group[score].dropna().astype(float)
         listed.append(
-            [
+            (
                 cell or "all",
                 arm,
-                len(group),
+                str(len(group)),
                 fixed(scale * values.mean(), digits) if len(values) else "",
                 fixed(scale * values.std(), digits) if len(values) > 1 else "",
                 short(group["samples"].mean()),
                 short(group["train_flops"].mean()),
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
-            ]
+            )
         )
-    head = ["cell", "arm", "runs", f"{score}{' %' if percent else ''}", "sd", "samples", "FLOPs", unit]
-    table = f"Means of {score_label(score)}", head, listed[:MOST_MEANS]
+    head = ("cell", "arm", "runs", f"{score}{' %' if percent else ''}", "sd", "samples", "FLOPs", unit)
+    table = PrintedTable(f"Means of {score_label(score)}", head, tuple(listed[:MOST_MEANS]))
     return {"means": table, "more_means": max(0, len(listed) - MOST_MEANS)}
 
 
-def _parameters(fit: Mapping[str, Any]) -> list[list[str]]:
+def _parameters(fit: Mapping[str, Any], number: int) -> PrintedTable:
     """A row for each parameter of a law of fits.json."""
     intervals, why = fit.get("intervals") or {}, fit.get("not_determined") or {}
 
-    def number(value: Any) -> str:
+    def short_number(value: Any) -> str:
         return f"{value:.4g}" if isinstance(value, int | float) else ""
 
     def interval(name: str) -> str:
         if why.get(name):
             return f"not determined: {why[name]}"
         ends = intervals.get(name)
-        return f"{number(ends[0])} to {number(ends[1])}" if ends else ""
+        return f"{short_number(ends[0])} to {short_number(ends[1])}" if ends else ""
 
-    return [[name, number(value), interval(name)] for name, value in fit["parameters"].items()]
+    rows = tuple((name, short_number(value), interval(name)) for name, value in fit["parameters"].items())
+    return PrintedTable(f"Parameters of fit {number}", ("parameter", "value", "95 % CI"), rows)
 
 
 def _failures(evidence: Evidence) -> dict[tuple[str, str], list[tuple[int, FailedRun]]]:
@@ -319,10 +320,14 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
     return {
         "facts": " · ".join(filter(None, facts)),
         "unit": unit,
-        "costs": [
-            *(_cost_row(arm, groups[arm], evidence, factor) for arm in order),
-            _cost_row("all", planned.runs, evidence, factor),
-        ],
+        "costs": PrintedTable(
+            f"Predicted and measured, in {unit}",
+            ("arm", "runs", "FLOPs", "predicted", "measured", "predicted for these", "measured / predicted"),
+            (
+                *(_cost_row(arm, groups[arm], evidence, factor) for arm in order),
+                _cost_row("all", planned.runs, evidence, factor),
+            ),
+        ),
         "unfinished": len(unfinished),
         "under_way": hours_words(under_way * factor) if under_way else "",
         "money": money,
@@ -332,17 +337,17 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> list[object]:
+def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> tuple[str, ...]:
     """`factor` is the number of the table's units in an hour."""
     hours = evidence.own_hours
     measured = [run for run in runs if run.id in hours]
     spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
-    return [
+    return (
         name,
-        len(runs),
+        str(len(runs)),
         short(sum(run.cost.train_flops for run in runs)),
-        total_hours(run.cost.hours for run in runs) * factor,
+        str(total_hours(run.cost.hours for run in runs) * factor),
         f"{hours_words(spent * factor)} ({count(len(measured), 'run')})" if measured else "",
-        total_hours(run.cost.hours for run in measured) * factor if measured else "",
-        f"{times(spent / foreseen)}" if foreseen else "",
-    ]
+        str(total_hours(run.cost.hours for run in measured) * factor) if measured else "",
+        times(spent / foreseen) if foreseen else "",
+    )
