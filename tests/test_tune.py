@@ -21,7 +21,7 @@ from flipscale.study import Sweep, read_study
 from flipscale.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
-from flipscale.workflow.study import open_study, reopened, sweep_words, swept_table
+from flipscale.workflow.study import open_study, sweep_words, swept_table
 from flipscale.workflow.submitted import train_study
 
 STUDY = """\
@@ -298,7 +298,7 @@ def test_a_fresh_clone_has_the_choice_by_tune_json(study) -> None:
     opened = study.run(AtOnce())
     compare_study(opened)
     (study.workspace.runs).rename(study.workspace.results / "elsewhere")
-    again = reopened(opened)
+    again = open_study(opened.file, opened.workspace)
     assert [run.id for run in again.plan.cells] == [run.id for run in opened.plan.cells]
     assert compare_study(again).comparison.runs == 8
 
@@ -339,6 +339,6 @@ def test_a_divergence_counts_as_the_worst_and_a_failure_stops_the_study(study) -
     lost = RunFolder(study.workspace.run(opened.plan.runs[0].id))
     lost.path.joinpath("result.json").unlink()
     study.workspace.study("tuned").tune.unlink()
-    assert sweep_words(reopened(opened)) == (
+    assert sweep_words(open_study(opened.file, opened.workspace)) == (
         "15 of 16 runs of the sweep have ended; 8 runs follow with the lr that it chooses."
     )

@@ -14,7 +14,6 @@ from flipscale.plotting.lines import arm_lines, mean_line
 from flipscale.plotting.page import Panel
 from flipscale.plotting.style import arm_style, percent_axis, ramp_style, start_at
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
-from flipscale.scores import score_label
 
 _POINTS = 60
 """Points of one curve of the training loss: each the mean of what was logged since the last."""
@@ -39,7 +38,7 @@ def learning_curves(data: FigureData) -> list[Panel]:
             arm_lines(ax, data, of_cell, "samples", along="point")
             _samples_axis(ax, of_cell)
 
-        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(data.score), chance=data.chance)
+        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, data.score_words, chance=data.chance)
 
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
@@ -63,15 +62,9 @@ def training_loss(data: FigureData) -> list[Panel]:
 
         def draw(ax: Axes) -> None:
             for arm in sorted(set(of_cell["arm"])):
-                style = arm_style(arm).without_markers()
-                of_arm = of_cell[of_cell["arm"] == arm]
-                by_run = of_arm.groupby(["point", "id"], observed=True)[["samples", "value"]].mean().groupby("point")
-                xs, ys = (by_run[name].mean().tolist() for name in ("samples", "value"))
-                spread = by_run["value"].std().fillna(0.0).to_numpy()
-                low, high = (np.array(ys) - spread, np.array(ys) + spread)
-                if spread.any():
-                    ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
-                ax.plot(xs, ys, label=data.arms[arm], **style.keywords())
+                of_arm = of_cell[of_cell["arm"] == arm].groupby(["point", "id"], observed=True)
+                rows, style = of_arm[["samples", "value"]].mean().reset_index(), arm_style(arm).without_markers()
+                mean_line(ax, data, rows, ("samples", "value"), "point", data.arms[arm], style, rings=False)
             _samples_axis(ax, of_cell)
             ax.set_ylim(ends)
 
@@ -121,7 +114,7 @@ def scaling_curves(data: FigureData) -> list[Panel]:
         title = AXIS_WORDS[axis] + (f", {data.arms[arm]}" if len(data.arms) > 1 else "")
         title += at_words(at)
         marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
-        return Panel(title, of_panel, draw, score_label(data.score), marks, own_legend=True, chance=data.chance)
+        return Panel(title, of_panel, draw, data.score_words, marks, own_legend=True, chance=data.chance)
 
     panels = [found for arm in arms for axis in axes if (found := panel(arm, axis))]
     if not panels:
@@ -144,7 +137,7 @@ def _draw_scaling(ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.Dat
         ratio = float(of_cell["samples"].max()) / length
         again = axis == "samples" and ratio > 1.01
         words = value_on_axis(cell, axis) + (f" (dash-dotted: x / {ratio:.3g})" if again else "")
-        xs, ys = mean_line(ax, data, of_cell, ("samples", "value"), "point", words, style, rings=False)
+        xs, ys = mean_line(ax, data, of_cell, ("samples", data.score), "point", words, style, rings=False)
         if again:
             ax.plot(xs / ratio, ys, linestyle="-.", color=style.color, linewidth=1.2, zorder=2)
     _samples_axis(ax, points)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import matplotlib as mpl
 import pandas as pd
@@ -203,20 +202,8 @@ FIGURES: Mapping[str, FigureKind] = {
 # Files
 
 
-@dataclass(frozen=True)
-class FileFormat:
-    """How a figure is saved."""
-
-    undated: tuple[str, ...]
-    """Metadata on the time and the software that made a file: equal figures would differ in them."""
-    dpi: float | Literal["figure"] = "figure"
-
-
-FORMATS: dict[str, FileFormat] = {
-    "svg": FileFormat(("Date", "Creator")),
-    "png": FileFormat(("Software",), dpi=200),
-    "pdf": FileFormat(("CreationDate", "Creator", "Producer")),
-}
+FORMATS = {"svg": ("Date", "Creator"), "png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}
+"""Each format of a figure, and the metadata on time and software that it leaves out: equal figures would differ."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +254,6 @@ def _save(name: str, data: FigureData, paths: Sequence[Path]) -> None:
         FigureCanvasAgg(figure)
         draw_figure(name, figure, data)
         for path in paths:
-            how = FORMATS[path.suffix[1:]]
+            suffix = path.suffix[1:]
             with replacing(path) as file:
-                figure.savefig(file, format=path.suffix[1:], metadata=dict.fromkeys(how.undated), dpi=how.dpi)
+                figure.savefig(file, format=suffix, metadata=dict.fromkeys(FORMATS[suffix]), dpi=200)

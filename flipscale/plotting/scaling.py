@@ -1,5 +1,6 @@
 """Along each scaling axis (model, data_size, samples), the others held fixed: scores, and what masking gains."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,6 @@ from flipscale.plotting.lines import add_references, arm_lines
 from flipscale.plotting.page import Panel
 from flipscale.plotting.style import count_axis, spread
 from flipscale.plotting.words import AXIS_WORDS, at_words
-from flipscale.scores import score_label
 from flipscale.words import short
 
 _MOST_NAMES = 5  # model names that stand beside each other under a panel
@@ -33,7 +33,7 @@ def scaling_axes(data: FigureData) -> list[Panel]:
                 references = add_references(ax, data, rows, axis)[axis].astype(float)
             set_scale(ax, axis, rows, references)
 
-        return Panel(_title(axis, rows), rows, draw, score_label(data.score), chance=data.chance)
+        return Panel(_title(axis, rows), rows, draw, data.score_words, chance=data.chance)
 
     return [panel(along) for along in _slices(data)]
 
@@ -43,13 +43,11 @@ def gains_along_axes(data: FigureData) -> list[Panel]:
     check_arms(data)
     slices = _slices(data)
     cells = {cell for along in slices for cell in along.rows["cell"]}
-    comparison = data.comparison
-    pairs = [pair for pair in comparison.pairs if pair.cell in cells]
+    pairs = [pair for pair in data.comparison.pairs if pair.cell in cells]
     if not pairs:
         raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
-    limits = gain_limits(pairs, 100 if comparison.fraction else 1)
-    words = "gain over the baseline" + (", points" if comparison.fraction else "")
-    marks = gain_marks(comparison, pairs, limits)
+    limits = gain_limits(data, pairs)
+    marks = gain_marks(data, pairs, limits)
 
     def panel(along: _Slice) -> Panel:
         axis, rows = along
@@ -58,10 +56,9 @@ def gains_along_axes(data: FigureData) -> list[Panel]:
 
         def draw(ax: Axes) -> None:
             set_scale(ax, axis, rows, None)
-            ax.axhline(0, color="#000000", linewidth=1, zorder=2)
             draw_gains(ax, data, in_panel, x_of_cell, limits)
 
-        return Panel(_title(axis, rows), rows, draw, f"{score_label(data.score)}\n{words}", marks)
+        return Panel(_title(axis, rows), rows, draw, f"{data.score_words}\n{data.gain_words}", marks)
 
     return [panel(along) for along in slices]
 
@@ -143,16 +140,15 @@ def common_ends(names: list[str]) -> tuple[str, list[str], str]:
     parts = [name.split("-") for name in names]
     if len(names) < 2:
         return "", names, ""
-    first = _alike(parts, 0)
-    last = _alike([part[::-1] for part in parts], first)
+    most = min(map(len, parts)) - 1  # Each has a part left.
+    first = min(_alike(parts), most)
+    last = min(_alike([part[::-1] for part in parts]), most - first)
     left = ["-".join(part[first : len(part) - last]) for part in parts]
     before, after = parts[0][:first], parts[0][len(parts[0]) - last :]
     return "".join(f"{part}-" for part in before), left, "".join(f"-{part}" for part in after)
 
 
-def _alike(names: list[list[str]], used: int) -> int:
-    """How many parts all names begin with, so that each has one left besides them and the `used` ones."""
-    number = 0
-    while all(len(parts) > used + number + 1 and parts[number] == names[0][number] for parts in names):
-        number += 1
-    return number
+def _alike(names: list[list[str]]) -> int:
+    """How many parts all names begin with."""
+    columns = zip(*names, strict=False)
+    return len(list(itertools.takewhile(lambda column: len(set(column)) == 1, columns)))

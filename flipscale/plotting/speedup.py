@@ -15,7 +15,6 @@ from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms, o
 from flipscale.plotting.lines import add_references, in_time_units, mean_line, set_x_axis
 from flipscale.plotting.page import MEANS, Panel
 from flipscale.plotting.style import QUIET, arm_style, log_axis, percent_axis
-from flipscale.scores import score_label
 from flipscale.words import score_value, short
 
 _FAR_APART = 4
@@ -79,7 +78,7 @@ def speedup(data: FigureData) -> list[Panel]:
                     ax, bars[arm], claims[arm], arm, below=10 * (place % 2), alpha=0.45 if arm in controls else 1
                 )
 
-        return Panel(cell_words(name), rows, draw, score_label(data.score), marks, inside=True, chance=data.chance)
+        return Panel(cell_words(name), rows, draw, data.score_words, marks, inside=True, chance=data.chance)
 
     return [panel(name) for name in names]
 
@@ -119,8 +118,8 @@ def _draw_arrow(
     """An arrow at the arm's time, and its number some points below."""
     end, start, score = bar
     color, significant = arm_style(arm).color, claim.speedup and claim.speedup.significant
-    (mark,) = ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, color=color, alpha=alpha)
-    mark.set_markerfacecolor(color if significant else "white")
+    look = {"color": color, "alpha": alpha, "markerfacecolor": color if significant else "white"}
+    ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, **look)
     ax.annotate(
         speed_cell(claim.curve.speedup).partition(" ")[0],
         (end, score),
@@ -217,7 +216,7 @@ def _draw_over_scores(
         ax.invert_xaxis()
     else:
         percent_axis(ax.xaxis)
-    ax.set_xlabel(score_label(data.score))
+    ax.set_xlabel(data.score_words)
     _label(ax, data, lines)
 
 
@@ -235,8 +234,8 @@ def _draw_stated(ax: Axes, claim: Claim, arm: int, *, samples: bool) -> None:
     estimate = read.samples if samples else read.speedup
     if estimate.mean is not None:
         style = replace(arm_style(arm), marker="d", dashes="")
-        (mark,) = ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **style.keywords())
-        mark.set_markerfacecolor(style.color if finding(estimate).significant else "white")
+        look = {"markerfacecolor": style.color if finding(estimate).significant else "white", **style.keywords()}
+        ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **look)
 
 
 def _label(ax: Axes, data: FigureData, lines: Mapping[int, Sequence[tuple[float, Estimate]]]) -> None:

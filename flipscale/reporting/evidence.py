@@ -11,13 +11,13 @@ import pandas as pd
 
 from flipscale.code import CodeChanges, code_changes
 from flipscale.collecting import SETTING_COLUMNS, baseline_of, chance_level, read_results, setting_value
-from flipscale.comparing import Baseline, Comparison, arms_of, compare_study, with_guessing
+from flipscale.comparing import Comparison, arms_of, compare_study, with_guessing
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
 from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import or_none, read_bytes, read_json
 from flipscale.planning import Plan, Run
-from flipscale.plotting import FIGURES, figure_data
+from flipscale.plotting import FIGURES, number_arms
 from flipscale.run import RunFolder, State
 from flipscale.settings import JsonObject
 from flipscale.study import Study
@@ -108,10 +108,10 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)
-    words = _arm_words(table, study, baseline)
-    arms = _arms(planned, baseline)
-    names = _arm_names(words, arms, baseline)
-    table = table.assign(arm=[names[arms[run_id]] for run_id in table["id"]])
+    settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
+    cells, words = number_arms(pd.DataFrame(settings, index=[run.id for run in planned.cells]), baseline, study.labels)
+    arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
+    table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
     comparison, why = _compared(table, study, planned)
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
@@ -120,9 +120,9 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         study_text=study_file.read_text(encoding="utf-8"),
         results=table,
         runs=runs,
-        arms={run_id: names[arm] for run_id, arm in arms.items()},
-        arm_words=names,
-        arm_names=_in_use(names, arms),
+        arms=arms,
+        arm_words=dict(zip(arms_of(cells, baseline), arms.values(), strict=True)),
+        arm_names=tuple(dict.fromkeys(arms.values())),
         own_hours=_own_hours(planned, table, results),
         comparison=comparison,
         why_no_comparison=why,
@@ -147,35 +147,6 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
         else:
             runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
     return runs
-
-
-def _arm_words(table: pd.DataFrame, study: Study, baseline: Baseline) -> dict[str, str]:
-    """The arms of the finished runs by compare's names, in the words and the order of the figures."""
-    try:
-        seen = figure_data(
-            table, study=study.name, baseline=baseline, score=study.score, or_loss=True, labels=study.labels
-        )
-    except ResultsError:
-        return {}
-    numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))
-    return {name: seen.arms[number] for number, name in numbered if number < len(seen.arms)}
-
-
-def _arms(planned: Plan, baseline: Baseline) -> dict[str, str]:
-    """compare's name of the arm of each cell's run, by id."""
-    settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
-    return dict(zip((run.id for run in planned.cells), arms_of(pd.DataFrame(settings), baseline), strict=True))
-
-
-def _arm_names(words: Mapping[str, str], arms: Mapping[str, str], baseline: Baseline) -> dict[str, str]:
-    """compare's name of an arm to its words, in the order of figures; arms that no figure has keep compare's name."""
-    unnamed = "baseline" if baseline else "all runs"
-    return {arm: words.get(arm, arm or unnamed) for arm in dict.fromkeys(("", *words, *arms.values()))}
-
-
-def _in_use(names: Mapping[str, str], arms: Mapping[str, str]) -> tuple[str, ...]:
-    """The words of the arms that the plan has runs of."""
-    return tuple(words for arm, words in names.items() if arm in set(arms.values()))
 
 
 def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Comparison | None, str]:
