@@ -97,7 +97,7 @@ class Evidence:
     @property
     def kinds_of_failure(self) -> Counter[str]:
         """How many runs failed in each way or are lost, of all runs."""
-        return Counter(_kind(run) for run in self.runs.values() if run.state in BAD)
+        return Counter(kind_of(run) for run in self.runs.values() if run.state in BAD)
 
 
 def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
@@ -187,13 +187,13 @@ def _failure(run: RunProgress, results: Path) -> FailedRun:
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
     return FailedRun(
         run,
-        kind=_kind(run),
+        kind=kind_of(run),
         reason=run.failure.reason if run.failure else run.says or "its process is gone",
         log="\n".join(line[:LOG_COLUMNS] for line in lines),
     )
 
 
-def _kind(run: RunProgress) -> str:
+def kind_of(run: RunProgress) -> str:
     """The kind of a run's failure, as error.json has it; the state of one that left none."""
     return str(run.failure.kind if run.failure else run.state)
 
