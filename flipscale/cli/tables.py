@@ -3,16 +3,12 @@
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flipscale.cli.arguments import add_json, add_plots, add_results, add_site, add_study, open_study_of
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
 from flipscale.words import count
 from flipscale.workflow.messages import say
-
-if TYPE_CHECKING:
-    from flipscale.workflow.collected import Tracking
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
@@ -33,23 +29,14 @@ def collect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", choices=("wandb", "trackio"), help="send the rows and curves to this tracker as well")
 
 
-def tracking_of(args: argparse.Namespace) -> "Tracking | None":
-    """How to update MLflow; None to leave it alone."""
-    from flipscale.workflow.collected import Tracking
-
-    if args.no_mlflow:
-        return None
-    return Tracking(all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow)
-
-
 def collect(args: argparse.Namespace) -> int:
     """Gather finished runs into results.csv, curves.parquet and MLflow."""
-    from flipscale.workflow.collected import collect_study, mirror_study
+    from flipscale.workflow.collected import Tracking, collect_study, mirror_study
 
     opened = open_study_of(args)
     found = collect_study(opened)
-    tracking = tracking_of(args)
-    mirrored = mirror_study(opened, found, tracking) if tracking else None
+    tracking = Tracking(all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow)
+    mirrored = None if args.no_mlflow else mirror_study(opened, found, tracking)
     if mirrored and not args.json:
         say(f"to see it: {mirrored.look}")
     if args.to and found.rows:

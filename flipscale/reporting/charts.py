@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.comparing import Comparison, Pair, finding, gain_words, series_of
+from flipscale.comparing import Comparison, Pair, gain_words, series_of
 from flipscale.identity import show_setting
+from flipscale.plotting.gains import drawn_gain
 from flipscale.reporting.evidence import BAD, Evidence, axes_of, kind_of
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.words import count, device_hours, time_unit
@@ -185,20 +186,13 @@ def _pairs(evidence: Evidence) -> list[dict[str, Any]]:
 
 def _gain(comparison: Comparison, pair: Pair, arm: str) -> dict[str, Any]:
     """A gain as the script draws it, and in words."""
-    gain, scale = pair.gain, 100 if comparison.fraction else 1
-    found = finding(gain)
-    both = gain.corrected
-    corrected = (None, None) if both is None or both.of < 2 else (both.low, both.high)
-    bars = [
-        None if low is None or high is None else [_number(scale * low), _number(scale * high)]
-        for low, high in ((gain.low, gain.high), corrected)
-    ]
+    gain = drawn_gain(pair, 100 if comparison.fraction else 1)
     return {
         "cell": pair.cell,
         "arm": arm,
-        "mean": _number(scale * found.value),
-        "uncorrected": bars[0],
-        "corrected": bars[1],
-        "significant": found.significant,
-        "words": f"{gain_words(comparison, gain)}, {count(len(pair.seeds), 'seed')}",
+        "mean": _number(gain.mean),
+        "uncorrected": gain.uncorrected and list(map(_number, gain.uncorrected)),
+        "corrected": gain.corrected and list(map(_number, gain.corrected)),
+        "significant": gain.significant,
+        "words": f"{gain_words(comparison, pair.gain)}, {count(len(pair.seeds), 'seed')}",
     }

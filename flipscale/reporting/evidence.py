@@ -22,7 +22,7 @@ from flipscale.run import RunFolder, State
 from flipscale.settings import JsonObject
 from flipscale.study import Study
 from flipscale.sweeps import SweepOutcome
-from flipscale.workspace import RUNS_FOLDER, Workspace
+from flipscale.workspace import Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
 """How many bytes at the end of a log are read, how many of its lines the page shows, and how long each may be."""
@@ -102,12 +102,12 @@ class Evidence:
 
 def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
     """Read what there is. Raises ResultsError for a damaged results.csv or fits.json."""
-    files = Workspace(results, plots).study(study.name)
+    workspace = Workspace(results, plots)
+    files = workspace.study(study.name)
     baseline = baseline_of(study)
     table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
-    collected = set(table["id"])
-    runs = _runs(planned, results, collected)
+    runs = _runs(planned, workspace, set(table["id"]))
     settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
     cells, words = number_arms(pd.DataFrame(settings, index=[run.id for run in planned.cells]), baseline, study.labels)
     arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
@@ -123,10 +123,10 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         arms=arms,
         arm_words=dict(zip(arms_of(cells, baseline), arms.values(), strict=True)),
         arm_names=tuple(dict.fromkeys(arms.values())),
-        own_hours=_own_hours(planned, table, results),
+        own_hours=_own_hours(planned, table, workspace),
         comparison=comparison,
         why_no_comparison=why,
-        failures=tuple(_failure(run, results) for run in bad[:MOST_FAILURES]),
+        failures=tuple(_failure(run, workspace) for run in bad[:MOST_FAILURES]),
         failed=len(bad),
         code=code_changes(planned.runs, results),
         fits=_fits(files.fits),
@@ -134,14 +134,14 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     )
 
 
-def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProgress]:
+def _runs(planned: Plan, workspace: Workspace, in_table: set[str]) -> dict[str, RunProgress]:
     """The progress of each run. A run with a row in the table has finished, even if its folder is gone."""
-    found = StateReader(results).read([run for run in planned.runs if run.id not in in_table])
+    found = StateReader(workspace.results).read([run for run in planned.runs if run.id not in in_table])
     runs = {}
     for run in planned.runs:
         if run.id in found:
             look = found[run.id]
-            folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
+            folder = RunFolder(workspace.run(run.id))
             on_trunk, total = run.trunk.samples if run.trunk else 0, run.whole_cost.samples_seen
             runs[run.id] = run_progress(folder, look.state, total, look.says, look.files, on_trunk=on_trunk)
         else:
@@ -159,21 +159,21 @@ def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Compari
     return with_guessing(comparison, table, chance_level(table, comparison.score)), ""
 
 
-def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, float]:
+def _own_hours(planned: Plan, table: pd.DataFrame, workspace: Workspace) -> dict[str, float]:
     """The hours of each finished run itself. The table adds a parent's hours to its child's, so the child's own hours
     come from its folder, or else from subtracting the parent's row."""
     if table.empty:
         return {}
     rows = {str(name): float(hours) for name, hours in zip(table["id"], table["gpu_hours"], strict=True) if hours > 0}
-    measured = {run.id: _hours_of(run, rows, results) for run in planned.runs}
+    measured = {run.id: _hours_of(run, rows, workspace) for run in planned.runs}
     return {name: hours for name, hours in measured.items() if hours is not None}
 
 
-def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | None:
+def _hours_of(run: Run, rows: Mapping[str, float], workspace: Workspace) -> float | None:
     """The hours of a run itself; `rows` has the hours of the table."""
     if not run.after and run.id in rows:
         return rows[run.id]
-    result = or_none(RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result)  # `collect` names a damaged one.
+    result = or_none(RunFolder(workspace.run(run.id)).result)  # `collect` names a damaged one.
     if result and result.own_gpu_hours is not None:
         return result.own_gpu_hours
     if run.id in rows and not run.trunk and all(parent in rows for parent in run.parents):
@@ -181,9 +181,9 @@ def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | Non
     return None
 
 
-def _failure(run: RunProgress, results: Path) -> FailedRun:
-    folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
-    text = _log_of(folder, results)
+def _failure(run: RunProgress, workspace: Workspace) -> FailedRun:
+    folder = RunFolder(workspace.run(run.id))
+    text = _log_of(folder, workspace.results)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
     return FailedRun(
         run,

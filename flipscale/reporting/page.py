@@ -191,22 +191,17 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
     comparison = evidence.comparison
     if comparison is None or not comparison.arms:
         why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
-        return {"answer": None, "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
+        return {"answer": [], "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
     if comparison.laws:
-        sentence, *tables, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
-        answer = [sentence, *tables]
-        return {"answer": answer, "why": "", "scores": None, "notes": [note], "warnings": warnings(comparison)}
-    table, noun, total = answer_table(comparison)
-    left_out = total - len(table.rows)
-    more = [f"The tables below have {count(left_out, noun)} more."] if left_out else []
-    notes = [*notes_of(comparison), *more]
-    return {
-        "answer": [replace(table, title="The answer at a glance")],
-        "why": "",
-        "scores": None,
-        "notes": notes,
-        "warnings": warnings(comparison),
-    }
+        *answer, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
+        notes = [note]
+    else:
+        table, noun, total = answer_table(comparison)
+        left_out = total - len(table.rows)
+        answer = [replace(table, title="The answer at a glance")]
+        notes = [*notes_of(comparison)]
+        notes += [f"The tables below have {count(left_out, noun)} more."] if left_out else []
+    return {"answer": answer, "why": "", "scores": None, "notes": notes, "warnings": warnings(comparison)}
 
 
 def _scores(evidence: Evidence) -> tuple[str, str] | None:
