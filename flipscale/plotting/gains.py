@@ -12,12 +12,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from flipscale.cell import cell_words
-from flipscale.comparing import Comparison, Effect, Pair, arms_of, finding, series_of
+from flipscale.comparing import Comparison, Effect, Pair, finding
 from flipscale.plotting.figure_data import FigureData, Undrawable
 from flipscale.plotting.page import Panel
 from flipscale.plotting.style import QUIET, LineStyle, arm_style
@@ -42,7 +41,6 @@ class _GainRow(NamedTuple):
 
 def gains(data: FigureData) -> list[Panel]:
     """One panel of all arms, with a group for each cell; if a page cannot hold all, those of the longest schedule."""
-    _check_rows(data)
     comparison = data.comparison
     pairs, at = _fitting(comparison)
     rows = _rows(pairs, data)
@@ -69,21 +67,8 @@ def gains(data: FigureData) -> list[Panel]:
     rings = "rings: seeds; " if any(pair.gain.n > 1 for pair in pairs) else ""
     marks = f"{gain_marks(data, pairs, limits)}\n{rings}time: over the baseline's"
     size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35 + 0.13 * marks.count("\n")
-    return [Panel("", _runs_of(pairs, data), draw, "", marks, size)]
-
-
-def _check_rows(data: FigureData) -> None:
-    """Raises Undrawable where even the longest schedules are more than a page holds, before comparing them."""
-    arms = data.rows[data.rows["arm"] != 0]
-    if "samples" in data.rows:
-        arms = arms[arms["samples"] == arms.groupby(series_of(arms))["samples"].transform("max")]
-    n = len(arms.drop_duplicates(["cell", "arm"]))
-    if n > MOST_GAIN_ROWS:
-        raise Undrawable(_too_many(n))
-
-
-def _too_many(gains: int) -> str:
-    return f"{gains} gains do not fit the {MOST_GAIN_ROWS} rows of a page; make studies of fewer"
+    runs = {run for pair in pairs for twins in pair.ids for run in twins}
+    return [Panel("", data.rows[data.rows["id"].isin(runs)], draw, "", marks, size)]
 
 
 def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
@@ -100,7 +85,8 @@ def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
         longest[pair.series] = max(longest.get(pair.series, 0), pair.at or 0)
     pairs = [pair for pair in pairs if (pair.at or 0) == longest[pair.series]]
     if _height(pairs) > MOST_GAIN_ROWS:
-        raise Undrawable(_too_many(len(pairs)))
+        gains = f"{len(pairs)} gains do not fit the {MOST_GAIN_ROWS} rows of a page"
+        raise Undrawable(f"{gains}; make studies of fewer")
     return pairs, "at the longest schedule of each series"
 
 
@@ -169,15 +155,6 @@ def _write_beside(ax: Axes, rows: list[_GainRow]) -> None:
 def _axis_words(comparison: Comparison, data: FigureData, at: str) -> str:
     gain = "how far below" if comparison.lower_is_better else "points over" if comparison.fraction else "gain over"
     return f"{data.score_words}\n" + textwrap.fill(f"{gain} the baseline ({data.arms[0]}) {at}", 54)
-
-
-def _runs_of(pairs: list[Pair], data: FigureData) -> pd.DataFrame:
-    """The runs of these pairs and their twins."""
-    arms = arms_of(data.rows, data.baseline)
-    wanted = {(pair.cell, arm, seed) for pair in pairs for arm in ("", pair.arm) for seed in pair.seeds}
-    seeds = data.rows["seed"].fillna(0) if "seed" in data.rows else pd.Series(0, index=data.rows.index)
-    keys = zip(data.rows["cell"].fillna(""), arms, seeds, strict=True)
-    return data.rows[[key in wanted for key in keys]]
 
 
 # Gains with both intervals
