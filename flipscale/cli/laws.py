@@ -288,13 +288,13 @@ def _options(args: argparse.Namespace) -> "Options":
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     """{"model": "ViT-H-14"} from ["model=ViT-H-14"]; each text is one pair, or several separated by commas."""
-    found = {}
+    pairs = {}
     for part in (part.strip() for text in texts for part in text.split(",") if part.strip()):
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise FlipscaleError(f"{option} {part}: write NAME=VALUE.")
-        found[name.strip()] = value.strip()
-    return found
+        pairs[name.strip()] = value.strip()
+    return pairs
 
 
 def _number(name: str, text: str) -> float:

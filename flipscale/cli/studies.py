@@ -65,10 +65,10 @@ def plan(args: argparse.Namespace) -> int:
     if args.study is None:
         if not args.check:
             args.parser.error("name a study, or check this machine: flipscale plan --check")
-        found = _machine(args)
+        diagnoses = _machine(args)
         if args.json:
-            print_json(list(map(vars, found)))
-        return _code(found)
+            print_json(list(map(vars, diagnoses)))
+        return _code(diagnoses)
     from flipscale.code import code_changes
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
@@ -128,16 +128,16 @@ def _machine(args: argparse.Namespace) -> "list[Diagnosis]":
     """What this machine has and lacks, printed line by line unless JSON is asked for."""
     from flipscale.workflow.machine_health import machine_health
 
-    found = []
+    diagnoses = []
     for diagnosis in machine_health(args.results):
-        found.append(diagnosis)
+        diagnoses.append(diagnosis)
         if not args.json:
             _print_diagnosis(diagnosis)
-    return found
+    return diagnoses
 
 
-def _code(found: "list[Diagnosis]") -> int:
-    return int(any(diagnosis.health == "problem" for diagnosis in found))
+def _code(diagnoses: "list[Diagnosis]") -> int:
+    return int(any(diagnosis.health == "problem" for diagnosis in diagnoses))
 
 
 def _print_diagnosis(diagnosis: "Diagnosis") -> None:

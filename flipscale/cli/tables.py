@@ -34,12 +34,12 @@ def collect(args: argparse.Namespace) -> int:
     from flipscale.workflow.collected import Tracking, collect_study, mirror_study
 
     opened = open_study_of(args)
-    found = collect_study(opened)
+    collected = collect_study(opened)
     tracking = Tracking(all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow)
-    mirrored = None if args.no_mlflow else mirror_study(opened, found, tracking)
+    mirrored = None if args.no_mlflow else mirror_study(opened, collected, tracking)
     if mirrored and not args.json:
         say(f"to see it: {mirrored.look}")
-    if args.to and found.rows:
+    if args.to and collected.rows:
         from flipscale.track.other_trackers import send
 
         sent = send(args.to, opened.study.name, opened.files.results, opened.files.curves)
@@ -47,11 +47,11 @@ def collect(args: argparse.Namespace) -> int:
     if args.json:
         print_json(
             {
-                "files": [str(path) for path in found.files],
-                "rows": found.rows,
-                "counts": found.states,
-                "problems": found.problems,
-                "torn_lines": found.torn_lines,
+                "files": [str(path) for path in collected.files],
+                "rows": collected.rows,
+                "counts": collected.states,
+                "problems": collected.problems,
+                "torn_lines": collected.torn_lines,
                 "mlflow": asdict(mirrored) if mirrored else None,
             }
         )

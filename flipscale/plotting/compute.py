@@ -72,14 +72,14 @@ def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int) -> None:
     (front,) = ax.plot(xs[on_front], ys[on_front], ms=5.5, zorder=4, **dots)
     options = Options(frontier="pareto", accuracy=False, starts=_STARTS, draws=_DRAWS)
     try:
-        found = fit(rows, "power", x=["train_flops"], y="error", options=options)
+        fitted = fit(rows, "power", x=["train_flops"], y="error", options=options)
     except ResultsError:
         front.set_label(words)
         return
     # Where the sign of the exponent is unknown, a band adds nothing to its numbers and fills the frame.
-    ends = found.intervals.get("a")
+    ends = fitted.intervals.get("a")
     has_band = len(data.arms) <= _MOST_BANDS and bool(ends) and ends[0] > 0
-    _draw_law(ax, found, xs[on_front], words, style, band=has_band)
+    _draw_law(ax, fitted, xs[on_front], words, style, band=has_band)
 
 
 def isoflop(data: FigureData) -> list[Panel]:
@@ -106,7 +106,7 @@ def isoflop(data: FigureData) -> list[Panel]:
     everything = pd.concat([_means(by_arm[arm]) for arm in fits])
     errors = [*(everything["error"] - everything["sd"]), *(everything["error"] + everything["sd"])]
     lowest, highest = min(error for error in errors if error > 0), max(errors)
-    shown = {arm: found.optima[:: max(1, -(-len(found.optima) // _MOST_BUDGETS))] for arm, found in fits.items()}
+    shown = {arm: growth.optima[:: max(1, -(-len(growth.optima) // _MOST_BUDGETS))] for arm, growth in fits.items()}
     budgets = sorted({_budget(best.budget) for optima in shown.values() for best in optima})
 
     def curves(arm: int) -> Panel:
@@ -131,18 +131,18 @@ def isoflop(data: FigureData) -> list[Panel]:
             "points: means over seeds, bars: ± 1 sd, stars: the best size of each budget\n"
             "right: A Cᵃ through the stars; bands and parentheses: 95 % CIs"
         )
-        if any(len(_spent(by_arm[arm])) > len(found.optima) for arm, found in fits.items()):
+        if any(len(_spent(by_arm[arm])) > len(growth.optima) for arm, growth in fits.items()):
             marks += "\nbudgets without a best size between others are left out"
         if len(fits) < len(arms):
             marks += f"\n{len(fits)} of {len(arms)} arms"
         return Panel(data.arms[arm], rows, draw, _words(data), marks, own_legend=True, chance=data.chance_of_error)
 
     def law(ax: Axes) -> None:
-        for arm, found in fits.items():
+        for arm, growth in fits.items():
             style = replace(arm_style(arm), marker="*")
-            budgets, sizes = ([getattr(best, name) for best in found.optima] for name in ("budget", "size"))
+            budgets, sizes = ([getattr(best, name) for best in growth.optima] for name in ("budget", "size"))
             ax.plot(budgets, sizes, "*", color=style.color, ms=10, markeredgecolor="white", zorder=4)
-            _draw_law(ax, found, budgets, data.arms[arm], style)
+            _draw_law(ax, growth, budgets, data.arms[arm], style)
         log_axis(ax.xaxis, ax.dataLim.intervalx, power)
         log_axis(ax.yaxis, ax.dataLim.intervaly, power)
         ax.set_xlabel("training FLOPs, C")
@@ -197,11 +197,11 @@ def _steady(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _named(arm: str, found: Fit) -> str:
+def _named(arm: str, law: Fit) -> str:
     """An arm with its exponent and, in parentheses, its 95 % CI."""
-    ends = found.intervals.get("a")
+    ends = law.intervals.get("a")
     ci = f" ({fixed(ends[0], 2)}, {fixed(ends[1], 2)})" if ends else ""
-    return f"{arm}: a = {fixed(found.parameters['a'], 2)}{ci}"
+    return f"{arm}: a = {fixed(law.parameters['a'], 2)}{ci}"
 
 
 def _words(data: FigureData) -> str:

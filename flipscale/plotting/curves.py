@@ -116,7 +116,7 @@ def scaling_curves(data: FigureData) -> list[Panel]:
         marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
         return Panel(title, of_panel, draw, data.score_words, marks, own_legend=True, chance=data.chance)
 
-    panels = [found for arm in arms for axis in axes if (found := panel(arm, axis))]
+    panels = [drawn for arm in arms for axis in axes if (drawn := panel(arm, axis))]
     if not panels:
         raise Undrawable(f"no run differs in one axis alone from {cell_words(start)}")
     return panels

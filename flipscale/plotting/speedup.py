@@ -104,12 +104,12 @@ def _controls(rows: pd.DataFrame) -> set[int]:
 
 def _bar(claim: Claim, rows: pd.DataFrame) -> tuple[float, float, float] | None:
     """The arm's time, the baseline's, and the score at which both are read; None where the arm never reaches it."""
-    found, read = claim.speedup, claim.curve.speedup
-    if found is None or read is None:
+    claimed, read = claim.speedup, claim.curve.speedup
+    if claimed is None or read is None:
         return None
     of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(claim.curve.seeds)]
     start = float(of_base["time"].mean())
-    return start / found.value, start, read.score
+    return start / claimed.value, start, read.score
 
 
 def _draw_arrow(
@@ -222,14 +222,14 @@ def _draw_over_scores(
 
 def _points_over_scores(claim: Claim, *, samples: bool) -> list[tuple[float, Estimate]]:
     """The scores, and the speed-up or the samples at each."""
-    found = [(at.score, at.samples if samples else at.speedup) for at in claim.curve.speedup_at]
-    return [(score, estimate) for score, estimate in found if estimate]
+    points = [(at.score, at.samples if samples else at.speedup) for at in claim.curve.speedup_at]
+    return [(score, estimate) for score, estimate in points if estimate]
 
 
 def _draw_stated(ax: Axes, claim: Claim, arm: int, *, samples: bool) -> None:
     """A diamond at the score at which the speed-up is stated, where it is a number."""
-    found, read = claim.speedup, claim.curve.speedup
-    if found is None or read is None or found.at_least:
+    claimed, read = claim.speedup, claim.curve.speedup
+    if claimed is None or read is None or claimed.at_least:
         return
     estimate = read.samples if samples else read.speedup
     if estimate.mean is not None:

@@ -41,37 +41,37 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
         say(had + _how_to_merge(opened))
     with Steps("reading runs") as steps:
         rows = len(before) if stays else None
-        found = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
+        collected = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
     note_owner(files.folder, opened.file)
     if opened.sweep:
         write_sweep(opened.sweep, files.tune)
-    if found.written:
+    if collected.written:
         write_plan_file(plan, files)  # `gc` asks it which runs are needed.
     elif only_news:
-        return found
-    for name, problem in found.problems.items():
+        return collected
+    for name, problem in collected.problems.items():
         say(f"{name} is left out: {problem}")
-    for name in found.unknown_scores:
+    for name in collected.unknown_scores:
         which = "the study names none like it under evaluation.sets, see docs/trainers.md"
         say(f"the score {name} has no column in results.csv ({which}); its points are in curves.parquet")
-    torn = f", {count(found.torn_lines, 'torn line')} left out" if found.torn_lines else ""
-    unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
-    of_plan = f"{found.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
+    torn = f", {count(collected.torn_lines, 'torn line')} left out" if collected.torn_lines else ""
+    unreadable = f", {len(collected.problems)} unreadable" if collected.problems else ""
+    of_plan = f"{collected.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
     if stays:
         lacking = f"the folders of {count(len(elsewhere), 'run')} are not here"
-        say(f"kept {found.files[0]} as it is: {lacking}.{_how_to_merge(opened)}")
-    elif found.written:
-        say(f"wrote {found.files[0]} ({of_plan}, {_news(found)})")
+        say(f"kept {collected.files[0]} as it is: {lacking}.{_how_to_merge(opened)}")
+    elif collected.written:
+        say(f"wrote {collected.files[0]} ({of_plan}, {_news(collected)})")
     else:
-        say(f"{found.files[0]} is up to date ({of_plan})")
+        say(f"{collected.files[0]} is up to date ({of_plan})")
     if not only_news:
         say_other_data(opened)
-    return found
+    return collected
 
 
-def _news(found: Collected) -> str:
+def _news(collected: Collected) -> str:
     """'24 new', '3 new, 1 changed'."""
-    counted = ((found.new, "new"), (found.read - found.new, "changed"))
+    counted = ((collected.new, "new"), (collected.read - collected.new, "changed"))
     return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
 
 
@@ -115,9 +115,9 @@ class Mirroring:
     """How to see them: the address of the runs' page, after the command that serves it where no server runs."""
 
 
-def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mirroring | None:
+def mirror_study(opened: OpenStudy, collected: Collected, tracking: Tracking) -> Mirroring | None:
     """Bring MLflow up to date; None if there is nothing to mirror, or MLflow cannot be reached, which is reported."""
-    if not found.rows:
+    if not collected.rows:
         return None
     results = opened.workspace.results
     try:

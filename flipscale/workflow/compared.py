@@ -29,7 +29,7 @@ from flipscale.workflow.study import OpenStudy
 
 def scored_by(studies: Sequence[OpenStudy], score: str) -> tuple[ScoredBy, ...]:
     """The evaluations that the finished runs of these studies have this score from, as far as their folders say it."""
-    found: Counter[tuple[str, str, str]] = Counter()
+    runs_of: Counter[tuple[str, str, str]] = Counter()
     for opened in studies:
         for run in opened.plan.cells:
             evaluation = run.settings.evaluation
@@ -42,8 +42,8 @@ def scored_by(studies: Sequence[OpenStudy], score: str) -> tuple[ScoredBy, ...]:
             for column in columns:
                 record = standing.get(set_and_score(column)[0])
                 if record is not None and record.digest is not None and record.scores.get(column) is not None:
-                    found[record.measure, json.dumps(record.what), record.digest] += 1
-    return tuple(ScoredBy(measure, json.loads(what), digest, runs) for (measure, what, digest), runs in found.items())
+                    runs_of[record.measure, json.dumps(record.what), record.digest] += 1
+    return tuple(ScoredBy(measure, json.loads(what), digest, runs) for (measure, what, digest), runs in runs_of.items())
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     score: the study's own if left out, which report and MLflow show; another one goes into files of its own.
     """
     study, files = opened.study, opened.files
-    found = study_results(opened)
-    results = found.table
+    finished = study_results(opened)
+    results = finished.table
     comparison = compare_arms(results, study, opened.plan, score)
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
@@ -75,5 +75,5 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     suffix = "" if comparison.score == default else comparison.score
     compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))
     text = f"# {study.question or study.name}\n\n{comparison_markdown(comparison)}"
-    write_analysis(compared.json, comparison_json(comparison), found, {compared.markdown: text})
+    write_analysis(compared.json, comparison_json(comparison), finished, {compared.markdown: text})
     return compared

@@ -44,7 +44,7 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
     ResultsError where no law of the study is one of size and samples.
     """
     results = model_sizes(study_results(opened).table)
-    y, found, why = pick_score(results, opened.study.score), [], []
+    y, rungs, why = pick_score(results, opened.study.score), [], []
     models = dict.fromkeys(
         [*next(axis.values for axis in opened.study.axes if axis.name == "model"), *more.get("model", ())]
     )
@@ -64,11 +64,11 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
             for model in models
         }
         name = settings_named(opened.study.labels)(values)
-        found.append(Rung(name, settings, flops, size, ends, source, score, graded(score), sizes))
-    if not found:
+        rungs.append(Rung(name, settings, flops, size, ends, source, score, graded(score), sizes))
+    if not rungs:
         raise ResultsError(" ".join(["No law of this study says how a budget is best spent.", *why]))
-    lower = not found[0].forecast.fit.rows.response.accuracy
-    return (min if lower else max)(found, key=lambda rung: rung.forecast.value)
+    lower = not rungs[0].forecast.fit.rows.response.accuracy
+    return (min if lower else max)(rungs, key=lambda rung: rung.forecast.value)
 
 
 def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[float, tuple[float, float] | None, str]:
@@ -85,7 +85,7 @@ def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[floa
 
 def _undecided(comparison: Comparison) -> list[Question]:
     """The undecided claims of a study; of one without claims, the speed-ups of its arms."""
-    found, why = [], []
+    questions, why = [], []
     claims = comparison.stated
     asked: list[Callable[[], Question]]
     if claims:
@@ -95,12 +95,12 @@ def _undecided(comparison: Comparison) -> list[Question]:
         asked = [partial(speedup_of, curve, curve.arm) for curve in curves]
     for quantity in asked:
         try:
-            found.append(quantity())
+            questions.append(quantity())
         except ResultsError as error:
             why.append(str(error))
-    if not found:
+    if not questions:
         raise ResultsError(" ".join(["Nothing is open to further runs.", *why, f"For something else, --for: {HOW}."]))
-    return found
+    return questions
 
 
 def _named(opened: OpenStudy, of: str) -> list[Question]:
@@ -158,5 +158,5 @@ def _parameter(opened: OpenStudy, name: str, at: Mapping[str, object]) -> Questi
 def _forecast(opened: OpenStudy, at: Mapping[str, object]) -> Question:
     values, part, y = _group(opened, at)
     where = variables_at(opened, {**_usual(opened), **at})
-    found = forecast(part, x=variables_of(part, y), y=y, at=where, group=values)
-    return forecast_of(found, " at " + ", ".join(f"{name}={value}" for name, value in at.items()))
+    predicted = forecast(part, x=variables_of(part, y), y=y, at=where, group=values)
+    return forecast_of(predicted, " at " + ", ".join(f"{name}={value}" for name, value in at.items()))

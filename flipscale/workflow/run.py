@@ -77,10 +77,10 @@ def run_study(
         launcher = launcher_named(launcher, workspace.results)
     opened = open_study(file, workspace, launcher.site_name, price=price)
     opened, unfinished = train_study(opened, launcher, guards=guards)
-    found = collect_study(opened)
-    if not found.rows:
+    collected = collect_study(opened)
+    if not collected.rows:
         raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")
-    fits = _fits(opened, anew=fit, changed=found.written)
+    fits = _fits(opened, anew=fit, changed=collected.written)
     drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
     with Steps("comparing arms"):
         compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
@@ -88,10 +88,10 @@ def run_study(
         for suffix in (".json", ".md"):
             opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
     report_study(opened)
-    mirrored = mirror_study(opened, found, tracking) if tracking else None
+    mirrored = mirror_study(opened, collected, tracking) if tracking else None
     return StudyOutcome(
         opened,
-        rows=found.rows,
+        rows=collected.rows,
         unfinished=unfinished,
         figures=drawn.files if drawn else None,
         compared=compared,

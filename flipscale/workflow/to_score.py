@@ -83,10 +83,10 @@ def to_score(opened: OpenStudy) -> ToScore:
             gone.append(run)
         else:
             images[run.id] = _images(run, set(missing))
-    found = {run_id: median(paces) * number if paces else predicted.get(run_id) for run_id, number in images.items()}
+    seconds = {run_id: median(paces) * number if paces else predicted.get(run_id) for run_id, number in images.items()}
     to_train = sum(trains(run.settings) for run in opened.plan.runs)
     progress = f"{trained} of {to_train} trained" if to_train else "nothing to train"
-    return ToScore(finished, progress, found, tuple(gone), tuple(sets), dict(changed))
+    return ToScore(finished, progress, seconds, tuple(gone), tuple(sets), dict(changed))
 
 
 def _is_of_other_data(folder: RunFolder, now: Mapping[str, str]) -> bool:
@@ -113,14 +113,14 @@ def _images(run: Run, wanted: set[str]) -> float:
     return float(sum(what.get("images", 0) for name, what in measures(run.settings).items() if name in wanted))
 
 
-def say_to_score(opened: OpenStudy, found: ToScore) -> None:
+def say_to_score(opened: OpenStudy, scoring: ToScore) -> None:
     """Say which sets changed, and which scores cannot be had as weights are gone."""
-    _say_changed(opened, found)
-    if found.gone:
-        hours = sum(run.cost.gpu_hours for run in found.gone)
-        runs = count(len(found.gone), "finished run")
+    _say_changed(opened, scoring)
+    if scoring.gone:
+        hours = sum(run.cost.gpu_hours for run in scoring.gone)
+        runs = count(len(scoring.gone), "finished run")
         say(
-            f"{runs} cannot be scored on {_listed(found.sets)}, as the weights are not here: put each model.pt into "
+            f"{runs} cannot be scored on {_listed(scoring.sets)}, as the weights are not here: put each model.pt into "
             f"its run folder, or train again with --redo ID... (about {hours:.2g} {opened.plan.hours_unit})."
         )
 
@@ -130,11 +130,11 @@ def say_other_data(opened: OpenStudy) -> None:
     _say_changed(opened, to_score(opened))
 
 
-def _say_changed(opened: OpenStudy, found: ToScore) -> None:
-    for name, number in sorted(found.changed.items()):
+def _say_changed(opened: OpenStudy, scoring: ToScore) -> None:
+    for name, number in sorted(scoring.changed.items()):
         what = f"'{name}'" if name else "the study's own data"
-        again = "scores them anew" if name in found.sets else "--redo ID... retrains the runs"
-        runs = f"{number} of {count(found.trained, 'finished run')}"
+        again = "scores them anew" if name in scoring.sets else "--redo ID... retrains the runs"
+        runs = f"{number} of {count(scoring.trained, 'finished run')}"
         say(
             f"warning: scores on {what} were measured on other data: {runs}."
             f" Put those data back, or flipscale submit {opened.arguments} {again}."
