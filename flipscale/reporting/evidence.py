@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,9 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
     table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
     comparison, why = _compared(table, study, planned)
+    fits = _fits(files.fits)
+    if comparison and study.answer == "law":
+        comparison = replace(comparison, laws=tuple(fits.get("fits", ())))
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
         study=study,
@@ -129,7 +132,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         failures=tuple(_failure(run, workspace) for run in bad[:MOST_FAILURES]),
         failed=len(bad),
         code=code_changes(planned.runs, results),
-        fits=_fits(files.fits),
+        fits=fits,
         figures=_figures(files.figures),
     )
 
