@@ -11,8 +11,8 @@ import pytest
 
 from flipscale.comparing import answer_table
 from flipscale.comparing.columns import settings_named
-from flipscale.fitting import kind_parts, kinds_of
 from flipscale.errors import ResultsError
+from flipscale.fitting import kind_parts, kinds_of
 from flipscale.planning import plan
 from flipscale.reporting import Report, gather, page, write_report
 from flipscale.run import State
