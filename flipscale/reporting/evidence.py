@@ -3,9 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -88,8 +87,7 @@ class Evidence:
     """The number of all failures."""
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
-    fits: Mapping[str, Any]
-    """What fits.json says; empty without the file."""
+    laws: "FittedLaws"
     figures: tuple[DrawnFigure, ...]
     sweep: SweepOutcome | None = None
     """What chose a setting for each arm."""
@@ -113,9 +111,9 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
     table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
     comparison, why = _compared(table, study, planned)
-    fits = _fits(files.fits)
+    laws = _laws(files.fits)
     if comparison and study.answer == "law":
-        comparison = replace(comparison, laws=tuple(fits.get("fits", ())))
+        comparison = replace(comparison, laws=tuple(laws.fits))
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
         study=study,
@@ -132,7 +130,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         failures=tuple(_failure(run, workspace) for run in bad[:MOST_FAILURES]),
         failed=len(bad),
         code=code_changes(planned.runs, results),
-        fits=fits,
+        laws=laws,
         figures=_figures(files.figures),
     )
 
@@ -211,15 +209,20 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
 
 
 @dataclass(frozen=True)
-class _FitsFile:
-    fits: list[JsonObject]
+class FittedLaws:
+    """What fits.json says; nothing without the file."""
+
+    fits: list[JsonObject] = field(default_factory=list)
+    not_fitted: dict[str, str] = field(default_factory=dict)
+    """Name of a law, and why it could not be fitted."""
 
 
-def _fits(path: Path) -> Mapping[str, Any]:
+def _laws(path: Path) -> FittedLaws:
     try:
-        return {"fits": read_json(path, _FitsFile).fits}
+        laws: FittedLaws = read_json(path, FittedLaws)
+        return laws
     except FileNotFoundError:
-        return {}
+        return FittedLaws()
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,9 @@ from markupsafe import Markup
 from flipscale.comparing import answer_table, claims_table, everything, notes_of, warnings
 from flipscale.comparing.columns import settings_named
 from flipscale.devices import Hours, total_hours
+from flipscale.errors import ResultsError
 from flipscale.fitting import kind_parts, kinds_of
+from flipscale.fitting.answer import fit_parts
 from flipscale.guard import check_folder
 from flipscale.identity import dataset_name
 from flipscale.planning import Plan, Run
@@ -46,19 +47,6 @@ MOST_CODES = 10
 
 MOST_MEANS = 400
 """The most rows that the table of means lists."""
-
-COLUMN_WORDS = {
-    "gpu_hours": "training time",
-    "gpu_hours_predicted": "predicted training time",
-    "train_flops": "training FLOPs",
-    "peak_memory_bytes": "peak memory",
-    "flops_per_sample": "FLOPs per sample",
-    "samples_seen": "samples seen",
-    "unique_pairs": "unique pairs",
-}
-"""Column of results.csv, and what the page calls it."""
-
-_COLUMN_NAME = re.compile(rf"\b(?:{'|'.join(sorted(COLUMN_WORDS, key=len, reverse=True))})\b")
 
 
 @dataclass(frozen=True)
@@ -90,17 +78,14 @@ def page(evidence: Evidence) -> str:
     style, script, plotly = (_file(name) for name in ("page.css", "page.js", "plotly-basic.min.js"))
     # The browser runs these two scripts and no other, and loads nothing from anywhere.
     hashes = " ".join(f"'sha256-{_sha256(code)}'" for code in (plotly, script))
-    comparison, fits = evidence.comparison, evidence.fits
+    comparison = evidence.comparison
     figures = {figure.name: figure for figure in evidence.figures if figure.svg is not None}
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_as_text
     )
     environment.filters |= {
         "base64": lambda data: base64.b64encode(data).decode(),
-        "by_reason": by_reason,
         "count": count,
-        "parameters": _parameters,
-        "readable": readable,
     }
     return environment.from_string(_file("page.html")).render(
         policy=Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"),
@@ -125,7 +110,8 @@ def page(evidence: Evidence) -> str:
         study=evidence.study,
         comparison=comparison,
         code=evidence.code,
-        fits=fits,
+        laws=list(map(_law, evidence.laws.fits)),
+        not_fitted=by_reason(evidence.laws.not_fitted),
         answering=next((figures[name] for name in ANSWERING if name in figures), None),
         asked=_asked(evidence),
         newest=_newest(evidence),
@@ -155,11 +141,6 @@ def _sha256(script: str) -> str:
 
 def _as_text(value: Any) -> Markup:
     return value if isinstance(value, Markup) else Markup(escaped(value))
-
-
-def readable(words: str) -> str:
-    """The words with the names of columns as a reader knows them."""
-    return _COLUMN_NAME.sub(lambda found: COLUMN_WORDS[found[0]], words)
 
 
 def _asked(evidence: Evidence) -> str:
@@ -262,21 +243,20 @@ def _means(evidence: Evidence) -> dict[str, Any]:
     return {"means": table, "more_means": max(0, len(listed) - MOST_MEANS)}
 
 
-def _parameters(fit: Mapping[str, Any], number: int) -> PrintedTable:
-    """A row for each parameter of a law of fits.json."""
-    intervals, why = fit.get("intervals") or {}, fit.get("not_determined") or {}
-
-    def short_number(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, int | float) else ""
-
-    def interval(name: str) -> str:
-        if why.get(name):
-            return f"not determined: {why[name]}"
-        ends = intervals.get(name)
-        return f"{short_number(ends[0])} to {short_number(ends[1])}" if ends else ""
-
-    rows = tuple((name, short_number(value), interval(name)) for name, value in fit["parameters"].items())
-    return PrintedTable(f"Parameters of fit {number}", ("parameter", "value", "95 % CI"), rows)
+def _law(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A law of fits.json as `fit --full` shows it, and its runs."""
+    try:
+        *notes, table, checklist = fit_parts(record)
+        return {
+            "parts": [table, *notes],
+            "checklist": checklist,
+            "used": record["used"],
+            "left_out": record["left_out"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(
+            f"fits.json: a law of it cannot be read ({error!r}). Make it again with `flipscale fit`, or delete it."
+        ) from error
 
 
 def _failures(evidence: Evidence) -> dict[tuple[str, str], list[tuple[int, FailedRun]]]:
