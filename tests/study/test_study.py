@@ -563,7 +563,7 @@ def validator() -> Draft202012Validator:
 def test_schema_file_is_up_to_date():
     written = json.loads((ROOT / "studies" / "study.schema.json").read_text())
     assert written == study_schema(), (
-        "regenerate it: `make docs`, or `flipscale init --schema > studies/study.schema.json`"
+        "regenerate it: `make docs`"
     )
 
 
