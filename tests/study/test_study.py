@@ -562,9 +562,7 @@ def validator() -> Draft202012Validator:
 
 def test_schema_file_is_up_to_date():
     written = json.loads((ROOT / "studies" / "study.schema.json").read_text())
-    assert written == study_schema(), (
-        "regenerate it: `make docs`"
-    )
+    assert written == study_schema(), "regenerate it: `make docs`"
 
 
 @pytest.mark.parametrize("path", [*STUDIES, TEMPLATE], ids=lambda path: path.name)
