@@ -13,7 +13,7 @@ from flipscale.words import device_hours, hours_or_seconds, rounded
 from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
-    from flipscale.planning import Plan, Run
+    from flipscale.planning import Run
     from flipscale.workflow.machine_health import Diagnosis
 
 
@@ -96,14 +96,13 @@ def plan(args: argparse.Namespace) -> int:
         return 1 if checked and (checked.problems or _code(machine)) else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     time = device_hours(planned.device, unit)
-    names, costs = (*_COSTS, time), _cost_rows(planned, factor)
-    varying = [number for number in range(len(names)) if len({row[number] for row in costs.values()}) > 1]
-    first = costs[id(planned.runs[0].cost)]
-    if alike := [f"{name} {first[number]}" for number, name in enumerate(names) if number not in varying]:
+    names, costs = (*_COSTS, time), [_cost_row(run, factor) for run in planned.runs]
+    varying = [number for number in range(len(names)) if len({row[number] for row in costs}) > 1]
+    if alike := [f"{name} {costs[0][number]}" for number, name in enumerate(names) if number not in varying]:
         print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
     head = ("run", *(names[number] for number in varying), "id")
-    rows = [(run.name, *(costs[id(run.cost)][number] for number in varying), run.id) for run in planned.runs]
-    print_table(head, rows)
+    rows = zip(planned.runs, costs, strict=True)
+    print_table(head, [(run.name, *(cost[number] for number in varying), run.id) for run, cost in rows])
     say_power(opened)
     print(cost_in_words(planned))
     if opened.sweep:
@@ -145,17 +144,11 @@ def _print_diagnosis(diagnosis: "Diagnosis") -> None:
     joined = "; " if diagnosis.health == "ok" else ". To do: "
     text = joined.join(filter(None, (diagnosis.found, diagnosis.advice)))
     head = f"{diagnosis.health:<8} {diagnosis.subject:<15} "
-    for number, line in enumerate(textwrap.wrap(text, WIDTH - len(head), break_long_words=False) or [""]):
-        print((head if number == 0 else " " * len(head)) + line, flush=True)
-
-
-def _cost_rows(planned: "Plan", factor: float) -> dict[int, tuple[str, ...]]:
-    """The cost of runs in words, by the identity of their Cost: the seeds of a cell, and they alone, share one."""
-    costs = {id(run.cost): run for run in planned.runs}
-    return {cost: _cost_row(run, factor) for cost, run in costs.items()}
+    print(textwrap.fill(head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=False), flush=True)
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
+    """The cost of a run in words. factor: the number of the table's units of time in an hour."""
     cost = run.cost
     return (
         rounded(cost.params),

@@ -78,10 +78,7 @@ def _said(totals: "dict[tuple[str, ...], LedgerSum]", accuracy: "Accuracy | None
         )
     if untimed := sum(total.untimed for total in totals.values()):
         said.append(
-            f"{count(untimed, 'failed attempt')} recorded no time, so spent and lost are too low by {_these(untimed)}."
+            f"{count(untimed, 'failed attempt')} recorded no time, so spent and lost are too low by "
+            f"{'that one' if untimed == 1 else 'those'}."
         )
     return said
-
-
-def _these(number: int) -> str:
-    return "that one" if number == 1 else "those"

@@ -56,14 +56,9 @@ class OpenStudy:
         """The plan for tables of finished runs, with the times of the place, this machine or another, at which a probe
         has timed most of the runs (the latest of several). An archive therefore gives the same table everywhere."""
         timings = all_timings(self.workspace.timings)
-        best = plan_study(self.study)
-        for place in timings.places():
-            planned = plan_study(self.study, timings.measured_at(place))
-            if _timed_runs(planned) > _timed_runs(best):
-                best = planned
-            if _timed_runs(best) == len(best.runs):
-                break
-        return best
+        timed = (plan_study(self.study, timings.measured_at(place)) for place in timings.places())
+        plans = [plan_study(self.study), *timed]
+        return max(plans, key=lambda plan: sum(run.timed is not None for run in plan.runs))
 
     @property
     def files(self) -> StudyFiles:
@@ -192,10 +187,6 @@ def cost_in_words(plan: Plan) -> str:
     unit, factor = hours_or_seconds(total.gpu_hours)
     time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"
     return f"{runs}, {total.train_flops:.2e} FLOPs, {time}{money}"
-
-
-def _timed_runs(plan: Plan) -> int:
-    return sum(run.timed is not None for run in plan.runs)
 
 
 def _timed_in_words(plan: Plan) -> str:
