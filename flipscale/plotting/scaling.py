@@ -1,7 +1,6 @@
 """Along each scaling axis (model, data_size, samples), the others held fixed: scores, and what masking gains."""
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,9 +22,7 @@ def scaling_axes(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with a line per arm, as FLIP's Fig 4 at the end of each run."""
     check_arms(data)
 
-    def panel(along: _Slice) -> Panel:
-        axis, rows = along
-
+    def panel(axis: str, rows: pd.DataFrame) -> Panel:
         def draw(ax: Axes) -> None:
             arm_lines(ax, data, rows, _x_of(axis), along=axis)
             references = None
@@ -35,22 +32,21 @@ def scaling_axes(data: FigureData) -> list[Panel]:
 
         return Panel(_title(axis, rows), rows, draw, data.score_words, chance=data.chance)
 
-    return [panel(along) for along in _slices(data)]
+    return [panel(axis, rows) for axis, rows in _slices(data)]
 
 
 def gains_along_axes(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
     check_arms(data)
     slices = _slices(data)
-    cells = {cell for along in slices for cell in along.rows["cell"]}
+    cells = {cell for _, rows in slices for cell in rows["cell"]}
     pairs = [pair for pair in data.comparison.pairs if pair.cell in cells]
     if not pairs:
         raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
     limits = gain_limits(data, pairs)
     marks = gain_marks(data, pairs, limits)
 
-    def panel(along: _Slice) -> Panel:
-        axis, rows = along
+    def panel(axis: str, rows: pd.DataFrame) -> Panel:
         x_of_cell = dict(zip(rows["cell"], rows[_x_of(axis)].astype(float), strict=True))
         in_panel = [pair for pair in pairs if pair.cell in x_of_cell]
 
@@ -60,44 +56,27 @@ def gains_along_axes(data: FigureData) -> list[Panel]:
 
         return Panel(_title(axis, rows), rows, draw, f"{data.score_words}\n{data.gain_words}", marks)
 
-    return [panel(along) for along in slices]
+    return [panel(axis, rows) for axis, rows in slices]
 
 
-class _Slice(NamedTuple):
-    """Runs that differ in one scaling axis alone, apart from their arms and seeds."""
-
-    axis: str
-    rows: pd.DataFrame
-
-
-def _slices(data: FigureData) -> list[_Slice]:
-    """A slice for each scaling axis.
+def _slices(data: FigureData) -> list[tuple[str, pd.DataFrame]]:
+    """For each scaling axis, runs that differ in it alone, apart from their arms and seeds.
 
     If an axis never varies alone, as the model at equal FLOPs, each of its values has a slice of the other axes: the
     curves of all models stand beside each other.
     """
-    axes = _axes(data)
-    if set(axes) == set(data.scales):
-        return [_slice(axis, best_slice(data, axis)) for axis in axes]
-    slices = []
-    for axis in axes:
-        fixed = series_of(data.rows, axis)
-        groups = [data.rows[fixed == cell] for cell in fixed.drop_duplicates()]
-        slices += [_slice(axis, rows) for rows in groups if rows[axis].nunique() > 1]
-    return slices
-
-
-def _slice(axis: str, rows: pd.DataFrame) -> _Slice:
-    return _Slice(axis, rows.assign(model_flops=model_flops(rows)) if axis == "model" else rows)
-
-
-def _axes(data: FigureData) -> list[str]:
     if not data.scales:
         raise Undrawable("model, data_size and samples have one value each")
-    axes = [axis for axis in data.scales if best_slice(data, axis)[axis].nunique() > 1]
-    if not axes:
+    best = {axis: best_slice(data, axis) for axis in data.scales}
+    slices = [(axis, rows) for axis, rows in best.items() if rows[axis].nunique() > 1]
+    if not slices:
         raise Undrawable(f"no two runs differ in {' or '.join(SCALES)} alone")
-    return axes
+    if len(slices) < len(best):
+        groups = [
+            (axis, rows) for axis, _ in slices for _, rows in data.rows.groupby(series_of(data.rows, axis), sort=False)
+        ]
+        slices = [(axis, rows) for axis, rows in groups if rows[axis].nunique() > 1]
+    return [(axis, rows.assign(model_flops=model_flops(rows)) if axis == "model" else rows) for axis, rows in slices]
 
 
 def _x_of(axis: str) -> str:
