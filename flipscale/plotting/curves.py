@@ -88,12 +88,7 @@ def scaling_curves(data: FigureData) -> list[Panel]:
     if not axes:
         raise Undrawable("model, data_size and samples have one value each")
     start = starting_cell(data.rows, axes)
-    # Only cells that differ from the start in one axis: few of the curves of a large study.
-    beside = pd.Series(False, index=data.rows.index)
-    for axis in axes:
-        rest = series_of(data.rows, axis)
-        beside |= rest == rest[data.rows["cell"] == start].iloc[0]
-    points, runs = _inside(data, data.rows[beside])
+    points, runs = _inside(data, data.rows)
     if start not in set(runs["cell"]):
         raise Undrawable(f"no run of {cell_words(start)} has {data.score} at two points")
     arms = sorted(set(runs["arm"]))
