@@ -11,7 +11,7 @@ from flipscale.cell import setting_words, value_words
 from flipscale.comparing import Comparison, arms_of, is_baseline
 from flipscale.plotting.figure_data import FigureData, Undrawable
 from flipscale.plotting.gains import BARS, DrawnGain, beyond_words, draw_gain, drawn_gain, limits_of
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import arm_style, percent_axis
 from flipscale.words import joined
 
@@ -69,6 +69,13 @@ def ablations(data: FigureData) -> list[Panel]:
         return Panel(title, strip.rows, draw, data.score_words, marks, chance=data.chance)
 
     return [panel(settings, strip) for settings, strip in drawn.items()]
+
+
+ABLATIONS = FigureKind(
+    ablations,
+    "a strip for each part of the recipe, by mask ratio (FLIP's Table 1)",
+    "The dotted level is that of the baseline's value: a thin bar that excludes it is a significant difference.",
+)
 
 
 def _contrasts(data: FigureData, rows: pd.DataFrame, mask_ratio: float) -> Comparison | None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from flipscale.comparing import Estimate, JudgedClaim, StudyClaims, Verdict, claim_count
 from flipscale.plotting.figure_data import FigureData, Undrawable
 from flipscale.plotting.gains import draw_bars, limits_of, name_rows
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import LineStyle, arm_style
 from flipscale.scores import score_label
 from flipscale.study import Expectation
@@ -66,6 +66,14 @@ def claims(data: FigureData) -> list[Panel]:
     size = 4.6 + 0.062 * widest, sum(heights) + 1.4
     runs = {run for judged, _ in tested for run in judged.runs}
     return [Panel("", rows[rows["id"].isin(runs)], draw, "", _marks(family), size)]
+
+
+CLAIMS = FigureKind(
+    claims,
+    "every claim that the study states, with its verdict and the published value",
+    "A claim is decided where its thin bar, the CI corrected for its family, lies on one side of zero; the shape "
+    "says whether it holds.",
+)
 
 
 def _wrapped(name: str) -> str:

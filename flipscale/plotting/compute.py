@@ -12,7 +12,7 @@ from flipscale.fitting import Fit, Options, evened, fit, frontier, is_isoflop
 from flipscale.fitting import isoflop as isoflop_fit
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plotting.lines import add_references
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import QUIET, LineStyle, arm_style, log_axis, power, ramp_style
 from flipscale.words import fixed, percent
 
@@ -59,6 +59,14 @@ def error_vs_compute(data: FigureData) -> list[Panel]:
         "lines: A C⁻ᵃ through the runs on the front of an arm; bands and parentheses: 95 % CIs"
     )
     return [Panel("", rows, draw, _words(data), marks, chance=data.chance_of_error)]
+
+
+ERROR_VS_COMPUTE = FigureKind(
+    error_vs_compute,
+    "error against training FLOPs with the front and a law through each arm's best runs",
+    "On these axes a power law is straight: the steeper, the more compute buys. A law whose exponent may be 0 has "
+    "no band.",
+)
 
 
 def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int) -> None:
@@ -150,6 +158,13 @@ def isoflop(data: FigureData) -> list[Panel]:
     panels = [curves(arm) for arm in fits]
     drawn = data.rows[data.rows["arm"].isin(list(fits))]
     return [*panels, Panel("the best size", drawn, law, "best FLOPs a sample, A Cᵃ", own_legend=True)]
+
+
+ISOFLOP = FigureKind(
+    isoflop,
+    "error against model size at equal training FLOPs, and the best size of each budget",
+    "Each valley is one budget; its star is the size that spends it best. The last panel shows how it grows.",
+)
 
 
 def _spent(rows: pd.DataFrame) -> set[float]:

@@ -11,7 +11,7 @@ from flipscale.cell import cell_words
 from flipscale.comparing import series_of
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plotting.lines import arm_lines, mean_line
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import PANELS_IN_A_ROW, FigureKind, Panel
 from flipscale.plotting.style import arm_style, percent_axis, ramp_style, start_at
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
 
@@ -41,6 +41,13 @@ def learning_curves(data: FigureData) -> list[Panel]:
         return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, data.score_words, chance=data.chance)
 
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
+
+
+LEARNING_CURVES = FigureKind(
+    learning_curves,
+    "score inside the longest runs, against samples seen",
+    "Progress within one schedule; its middle is not the result of a shorter one.",
+)
 
 
 def training_loss(data: FigureData) -> list[Panel]:
@@ -79,6 +86,15 @@ def training_loss(data: FigureData) -> list[Panel]:
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
 
+TRAINING_LOSS = FigureKind(
+    training_loss,
+    "training loss inside the longest runs, against samples seen",
+    "Look into a run whose curve jumps or flattens early; levels differ between arms, as masked runs see fewer "
+    "patches.",
+    needs_score=False,
+)
+
+
 def scaling_curves(data: FigureData) -> list[Panel]:
     """A panel per scaling axis: the starting cell in black, and the cells scaled from it.
 
@@ -115,6 +131,15 @@ def scaling_curves(data: FigureData) -> list[Panel]:
     if not panels:
         raise Undrawable(f"no run differs in one axis alone from {cell_words(start)}")
     return panels
+
+
+SCALING_CURVES = FigureKind(
+    scaling_curves,
+    "training curves by scaling axis, the starting point in each (FLIP's Fig 4)",
+    "The black curve is the same run in every panel; a longer schedule is also drawn dash-dotted with its x "
+    "divided, to be compared at equal progress.",
+    lambda data: len(data.scales) if len(data.scales) > 1 else PANELS_IN_A_ROW,  # a column an axis
+)
 
 
 def _draw_scaling(ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str) -> None:

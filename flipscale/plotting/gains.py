@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from flipscale.cell import cell_words
 from flipscale.comparing import Comparison, Effect, Pair, finding
 from flipscale.plotting.figure_data import FigureData, Undrawable
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import QUIET, LineStyle, arm_style
 from flipscale.plotting.words import cell_order
 from flipscale.words import joined, times
@@ -69,6 +69,13 @@ def gains(data: FigureData) -> list[Panel]:
     size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35 + 0.13 * marks.count("\n")
     runs = {run for pair in pairs for twins in pair.ids for run in twins}
     return [Panel("", data.rows[data.rows["id"].isin(runs)], draw, "", marks, size)]
+
+
+GAINS = FigureKind(
+    gains,
+    "the gain of every arm over the baseline at equal samples, and its training time",
+    "A thin bar that excludes zero is a significant difference; the training time that it takes is on the right.",
+)
 
 
 def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:

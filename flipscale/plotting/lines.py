@@ -1,6 +1,7 @@
 """Score against what was spent: samples seen, training FLOPs, or time. A line per arm, a panel per series."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from flipscale.cell import cell_words
 from flipscale.comparing import fair_hours, series_of
 from flipscale.comparing.curves import STEPS, read_line
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import (
     REFERENCE,
     LineStyle,
@@ -60,6 +61,28 @@ def accuracy(data: FigureData, x: str) -> list[Panel]:
         return Panel(cell_words(name), of_series, draw, data.score_words, chance=data.chance)
 
     return [panel(name) for name in names]
+
+
+ACCURACY_VS_HOURS = FigureKind(
+    partial(accuracy, x="gpu_hours"),
+    "score against training time, a line per arm",
+    "Where a masked line runs above the black one, masking pays at equal time on these devices.",
+)
+
+
+ACCURACY_VS_FLOPS = FigureKind(
+    partial(accuracy, x="train_flops"),
+    "score against training FLOPs, a line per arm",
+    "Where a masked line runs above the black one, masking pays at equal compute.",
+)
+
+
+ACCURACY_VS_SAMPLES = FigureKind(
+    partial(accuracy, x="samples"),
+    "score against schedule length, a line per arm",
+    "Each point is a whole schedule; how far a masked line runs below the black one is what masking costs at equal "
+    "samples.",
+)
 
 
 def _rows_along(data: FigureData, x: str, along: str) -> pd.DataFrame:

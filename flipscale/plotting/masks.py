@@ -12,7 +12,7 @@ from flipscale.comparing import is_baseline, series_of
 from flipscale.plotting.figure_data import MOST_ARMS, FigureData, Undrawable, best_slice, check_arms, one_value
 from flipscale.plotting.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plotting.lines import arm_lines, mean_line
-from flipscale.plotting.page import MEANS, Panel
+from flipscale.plotting.page import MEANS, FigureKind, Panel
 from flipscale.plotting.style import count_axis, percent_axis, ramp_style, spread
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.words import percent
@@ -51,6 +51,13 @@ def mask_ratios(data: FigureData) -> list[Panel]:
         return Panel(title, rows, draw, data.score_words, own_legend=True, chance=data.chance)
 
     return [panel(axis) for axis in data.scales] or [panel(None)]
+
+
+MASK_RATIOS = FigureKind(
+    mask_ratios,
+    "score against mask ratio, a line per model, data size or schedule length",
+    "The flatter a line, the less masking costs at equal samples; darker is smaller.",
+)
 
 
 def _in_order(rows: pd.DataFrame, axis: str | None) -> list[str]:
@@ -92,6 +99,13 @@ def repeats(data: FigureData) -> list[Panel]:
 
     marks = f"left, {MEANS}\nright, {gain_marks(data, pairs, limits)}"
     return [replace(score_panel, marks=marks), Panel("gain", rows, draw_gain_panel, data.gain_words)]
+
+
+REPEATS = FigureKind(
+    repeats,
+    "score and gain against how often each pair is seen",
+    "To the right each pair is seen more often; where the gain is above zero, masking works against overfitting.",
+)
 
 
 def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:

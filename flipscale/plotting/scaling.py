@@ -10,7 +10,7 @@ from flipscale.comparing import series_of
 from flipscale.plotting.figure_data import SCALES, FigureData, Undrawable, best_slice, check_arms, model_flops
 from flipscale.plotting.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plotting.lines import add_references, arm_lines
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import count_axis, spread
 from flipscale.plotting.words import AXIS_WORDS, at_words
 from flipscale.words import short
@@ -35,6 +35,14 @@ def scaling_axes(data: FigureData) -> list[Panel]:
     return [panel(axis, rows) for axis, rows in _slices(data)]
 
 
+SCALING_AXES = FigureKind(
+    scaling_axes,
+    "a panel each for model, data_size and samples (FLIP's Fig 4, at the end of each run)",
+    "Each panel scales one axis and holds the others where the title says; the steeper a line, the more this axis "
+    "buys.",
+)
+
+
 def gains_along_axes(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
     check_arms(data)
@@ -57,6 +65,13 @@ def gains_along_axes(data: FigureData) -> list[Panel]:
         return Panel(_title(axis, rows), rows, draw, f"{data.score_words}\n{data.gain_words}", marks)
 
     return [panel(axis, rows) for axis, rows in slices]
+
+
+GAINS_ALONG_AXES = FigureKind(
+    gains_along_axes,
+    "the paired gain over the no-mask twin along each scaling axis, with 95 % CIs",
+    "A line that rises to the right says that masking costs less, or gains more, at larger scale.",
+)
 
 
 def _slices(data: FigureData) -> list[tuple[str, pd.DataFrame]]:

@@ -13,7 +13,7 @@ from flipscale.cell import cell_words
 from flipscale.comparing import Claim, Estimate, finding, series_of, speed_cell
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plotting.lines import add_references, in_time_units, mean_line, set_x_axis
-from flipscale.plotting.page import MEANS, Panel
+from flipscale.plotting.page import MEANS, FigureKind, Panel
 from flipscale.plotting.style import QUIET, arm_style, log_axis, percent_axis
 from flipscale.words import score_value, short
 
@@ -81,6 +81,13 @@ def speedup(data: FigureData) -> list[Panel]:
         return Panel(cell_words(name), rows, draw, data.score_words, marks, inside=True, chance=data.chance)
 
     return [panel(name) for name in names]
+
+
+SPEEDUP = FigureKind(
+    speedup,
+    "score against training time, speed-up at equal score (FLIP's Fig 1 and 3)",
+    "A bar goes from the time in which the baseline reaches a score to the time in which an arm first reaches it.",
+)
 
 
 def _has_curves(rows: pd.DataFrame) -> bool:
@@ -174,6 +181,14 @@ def speedup_over_scores(data: FigureData) -> list[Panel]:
         return Panel(title, rows, draw, over, _OVER_SCORES, size)
 
     return [panel(name, samples) for name in shown for samples in both]
+
+
+SPEEDUP_OVER_SCORES = FigureKind(
+    speedup_over_scores,
+    "speed-up in time, and samples, at every score that an arm and the baseline reach",
+    "Above 1x the arm is faster; a line that falls to the right says that masking pays less at higher scores.",
+    lambda _: 2,
+)
 
 
 _OVER_SCORES = (

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.plotting.figure_data import FigureData, Undrawable
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import arm_style, count_axis, percent_axis
 from flipscale.scores import is_fraction, score_label
 from flipscale.sweeps import TunedArm
@@ -35,6 +35,14 @@ def tune(data: FigureData) -> list[Panel]:
         return Panel(arm.words, pd.DataFrame(runs, columns=["id", "seed"]), draw, label, MARKS)
 
     return [panel(number, arm) for number, arm in enumerate(outcome.arms)]
+
+
+TUNE = FigureKind(
+    tune,
+    "the sweep that chose a setting for each arm, on seeds of its own",
+    "A star well between the tried values is an optimum; the shallower the curve, the less the choice matters.",
+    needs_score=False,
+)
 
 
 def _draw(ax: Axes, number: int, arm: TunedArm) -> None:
