@@ -164,23 +164,22 @@ def speedup_over_scores(data: FigureData) -> list[Panel]:
     if not shown:
         raise Undrawable("no arm and baseline have two schedule lengths and scores in common")
 
-    both = (False, True) if len(shown) == 1 else (False,)
-    drawn = [claim for claims in shown.values() for claim in claims.values()]
-    limits = {samples: _limits([_points_over_scores(claim, samples=samples) for claim in drawn]) for samples in both}
+    both = {"speedup": "speed-up in time"} | ({"samples": "samples, over the baseline's"} if len(shown) == 1 else {})
     size = 10.4, 0.7 + 3.2 * math.ceil(len(both) * len(shown) / 2)
 
-    def panel(name: str, samples: bool) -> Panel:
+    def panel(name: str, what: str) -> Panel:
         claims = shown[name]
+        limits = _limits([_points_over_scores(claim, what) for of in shown.values() for claim in of.values()])
 
         def draw(ax: Axes) -> None:
-            _draw_over_scores(ax, data, claims, limits[samples], samples=samples)
+            _draw_over_scores(ax, data, claims, limits, what)
 
         rows = timed.rows[(series == name) & timed.rows["arm"].isin([0, *claims])]
-        title = ", ".join(filter(None, [cell_words(name), "samples" if samples else "time" if len(shown) == 1 else ""]))
-        over = "samples, over the baseline's" if samples else "speed-up in time"
-        return Panel(title, rows, draw, over, _OVER_SCORES, size)
+        part = {"samples": "samples", "speedup": "time"}[what] if len(both) > 1 else ""
+        title = ", ".join(filter(None, [cell_words(name), part]))
+        return Panel(title, rows, draw, both[what], _OVER_SCORES, size)
 
-    return [panel(name, samples) for name in shown for samples in both]
+    return [panel(name, what) for name in shown for what in both]
 
 
 SPEEDUP_OVER_SCORES = FigureKind(
@@ -206,10 +205,10 @@ def _limits(lines: Sequence[Sequence[tuple[float, Estimate]]]) -> tuple[float, f
 
 
 def _draw_over_scores(
-    ax: Axes, data: FigureData, claims: Mapping[int, Claim], limits: tuple[float, float], *, samples: bool
+    ax: Axes, data: FigureData, claims: Mapping[int, Claim], limits: tuple[float, float], what: str
 ) -> None:
     """A line an arm with its band, its diamond and its label, around the line of 1x."""
-    lines = {arm: points for arm, claim in claims.items() if (points := _points_over_scores(claim, samples=samples))}
+    lines = {arm: points for arm, claim in claims.items() if (points := _points_over_scores(claim, what))}
     for arm, points in lines.items():
         style, scores = arm_style(arm).without_markers(), [score for score, _ in points]
         bands = [at.interval or (math.nan, math.nan) for _, at in points]
@@ -226,7 +225,15 @@ def _draw_over_scores(
     log_axis(ax.yaxis, limits, lambda value: f"{short(value)}×")
     ax.set_ylim(limits)
     for arm, claim in claims.items():
-        _draw_stated(ax, claim, arm, samples=samples)
+        read = claim.curve.speedup
+        if read is None or claim.speedup is None or claim.speedup.at_least:
+            continue
+        # A diamond at the score at which the speed-up is stated, where it is a number.
+        estimate: Estimate = getattr(read, what)
+        if estimate.mean is not None:
+            style = replace(arm_style(arm), marker="d", dashes="")
+            face = style.color if finding(estimate).significant else "white"
+            ax.plot([read.score], [estimate.mean], ms=8, zorder=5, markerfacecolor=face, **style.keywords())
     if data.lower_is_better:
         ax.invert_xaxis()
     else:
@@ -235,22 +242,9 @@ def _draw_over_scores(
     _label(ax, data, lines)
 
 
-def _points_over_scores(claim: Claim, *, samples: bool) -> list[tuple[float, Estimate]]:
-    """The scores, and the speed-up or the samples at each."""
-    points = [(at.score, at.samples if samples else at.speedup) for at in claim.curve.speedup_at]
-    return [(score, estimate) for score, estimate in points if estimate]
-
-
-def _draw_stated(ax: Axes, claim: Claim, arm: int, *, samples: bool) -> None:
-    """A diamond at the score at which the speed-up is stated, where it is a number."""
-    claimed, read = claim.speedup, claim.curve.speedup
-    if claimed is None or read is None or claimed.at_least:
-        return
-    estimate = read.samples if samples else read.speedup
-    if estimate.mean is not None:
-        style = replace(arm_style(arm), marker="d", dashes="")
-        look = {"markerfacecolor": style.color if finding(estimate).significant else "white", **style.keywords()}
-        ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **look)
+def _points_over_scores(claim: Claim, what: str) -> list[tuple[float, Estimate]]:
+    """The scores, and the `speedup` or the `samples` at each."""
+    return [(at.score, estimate) for at in claim.curve.speedup_at if (estimate := getattr(at, what))]
 
 
 def _label(ax: Axes, data: FigureData, lines: Mapping[int, Sequence[tuple[float, Estimate]]]) -> None:
