@@ -69,9 +69,14 @@ def training_loss(data: FigureData) -> list[Panel]:
 
         def draw(ax: Axes) -> None:
             for arm in sorted(set(of_cell["arm"])):
-                of_arm = of_cell[of_cell["arm"] == arm].groupby(["point", "id"], observed=True)
-                rows, style = of_arm[["samples", "value"]].mean().reset_index(), arm_style(arm).without_markers()
-                mean_line(ax, data, rows, ("samples", "value"), "point", data.arms[arm], style, rings=False)
+                style = arm_style(arm).without_markers()
+                of_arm = of_cell[of_cell["arm"] == arm]
+                by_run = of_arm.groupby(["point", "id"], observed=True)[["samples", "value"]].mean().groupby("point")
+                xs, ys = (by_run[name].mean().to_numpy() for name in ("samples", "value"))
+                spread = by_run["value"].std().fillna(0.0).to_numpy()
+                if spread.any():
+                    ax.fill_between(xs, ys - spread, ys + spread, color=style.color, alpha=0.18, linewidth=0)
+                ax.plot(xs, ys, label=data.arms[arm], **style.keywords())
             _samples_axis(ax, of_cell)
             ax.set_ylim(ends)
 
@@ -157,7 +162,7 @@ def _draw_scaling(ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.Dat
         ratio = float(of_cell["samples"].max()) / length
         again = axis == "samples" and ratio > 1.01
         words = value_on_axis(cell, axis) + (f" (dash-dotted: x / {ratio:.3g})" if again else "")
-        xs, ys = mean_line(ax, data, of_cell, ("samples", data.score), "point", words, style, rings=False)
+        xs, ys = mean_line(ax, data, of_cell, ("samples", "value"), "point", words, style, rings=False)
         if again:
             ax.plot(xs / ratio, ys, linestyle="-.", color=style.color, linewidth=1.2, zorder=2)
     _samples_axis(ax, points)

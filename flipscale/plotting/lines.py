@@ -130,7 +130,7 @@ def mean_line(
     read: bool = False,
     alpha: float = 1.0,
 ) -> tuple[FloatArray, FloatArray]:
-    """One line through the means over seeds with bars of 1 sd, cut where no score can lie, and its runs as rings.
+    """One line through the means over seeds with bars of 1 sd, cut where no value can lie, and its runs as rings.
 
     xy: the columns that are drawn.
     along: rows with the same value in it make one point.
@@ -139,7 +139,7 @@ def mean_line(
     """
     run_xs, run_ys = (rows[name] for name in xy)
     xs, ys, spread, most = _means(rows[along], run_xs, run_ys)
-    lowest, highest = data.ends if xy[1] == data.score else (-np.inf, np.inf)
+    lowest, highest = data.ends
     low = np.minimum(ys, np.maximum(ys - spread, lowest))
     high = np.maximum(ys, np.minimum(ys + spread, highest))
     every = max(1, len(xs) // 14)
