@@ -1,5 +1,7 @@
 """Finished runs into tables, and the same rows into MLflow."""
 
+import csv
+import io
 import itertools
 import shutil
 from collections.abc import Sequence
@@ -12,11 +14,11 @@ from flipscale.collecting import Collected, setting_value
 from flipscale.collecting import collect as collect_runs
 from flipscale.errors import FlipscaleError
 from flipscale.identity import show_setting
+from flipscale.plain_files import or_none, read_text
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.owner import note_owner
-from flipscale.workflow.plans import finished_here, ids_in_table, write_plan_file
-from flipscale.workflow.study import OpenStudy, check_choice
+from flipscale.workflow.study import OpenStudy, check_choice, finished_here, write_plan_file
 from flipscale.workflow.to_score import say_other_data
 from flipscale.workflow.tuned import write_sweep
 from flipscale.workspace import StudyFiles
@@ -31,7 +33,7 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     """
     check_choice(opened)
     plan, files = opened.finished_plan, opened.files
-    before = ids_in_table(files.results)
+    before = _ids_in(files.results)
     elsewhere = before - finished_here(opened.workspace, before)
     asked = {run.id for run in plan.cells}
     stays = bool(elsewhere & asked or (elsewhere and not finished_here(opened.workspace, asked)))
@@ -67,6 +69,16 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     if not only_news:
         say_other_data(opened)
     return collected
+
+
+def _ids_in(table: Path) -> set[str]:
+    """The ids of the rows of a results.csv; none where it cannot be read."""
+    try:
+        rows = csv.reader(io.StringIO(or_none(read_text, table) or "", newline=""))
+        place = next(rows, []).index("id")
+        return {row[place] for row in rows if len(row) > place}
+    except (ValueError, csv.Error):
+        return set()
 
 
 def _news(collected: Collected) -> str:

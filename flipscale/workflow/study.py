@@ -1,7 +1,8 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
 import contextlib
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,16 @@ from flipscale.devices import Price
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder
 from flipscale.identity import RECIPE
+from flipscale.plain_files import or_none, read_bytes
 from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
 from flipscale.planning import plan as plan_study
-from flipscale.run import TRUNK_FILE, RunFolder, all_timings, read_timings
+from flipscale.run import TRUNK_FILE, RunFolder, all_timings, as_json, read_timings, replacing
 from flipscale.settings import Resources, Settings
 from flipscale.study import Study, read_study
 from flipscale.sweeps import SweepOutcome
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
 from flipscale.workflow.owner import check_owner, note_owner
-from flipscale.workflow.plans import write_plan_file
 from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import StudyFiles, Workspace, usual_results
 
@@ -153,6 +154,19 @@ def write_plan(opened: OpenStudy) -> None:
     files.folder.mkdir(parents=True, exist_ok=True)
     note_owner(files.folder, opened.file)
     write_plan_file(opened.plan, files)
+
+
+def write_plan_file(plan: Plan, files: StudyFiles) -> None:
+    """Write plan.json if it has changed."""
+    text = as_json(plan.to_dict(lazily=True), rows="runs").encode() + b"\n"
+    if or_none(read_bytes, files.plan) != text:
+        with replacing(files.plan) as file:
+            file.write(text)
+
+
+def finished_here(workspace: Workspace, ids: Iterable[str]) -> set[str]:
+    """Those of these runs that have finished and whose folders are here."""
+    return {run_id for run_id in ids if os.path.exists(f"{workspace.runs}/{run_id}/result.json")}  # noqa: PTH110
 
 
 def say_folder(opened: OpenStudy) -> None:
