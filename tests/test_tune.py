@@ -245,7 +245,7 @@ def test_what_follows_starts_by_itself_with_what_was_chosen_for_each_arm(study) 
 
 def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     opened = study.run(AtOnce())
-    comparison = compare_study(opened).comparison
+    comparison = compare_study(opened)
     assert comparison.caveats[0] == sweep_words(opened)
     assert comparison.runs == 8
     assert study.workspace.plots / "tuned" / "tune.svg" in draw_study(opened).files
@@ -300,7 +300,7 @@ def test_a_fresh_clone_has_the_choice_by_tune_json(study) -> None:
     (study.workspace.runs).rename(study.workspace.results / "elsewhere")
     again = open_study(opened.file, opened.workspace)
     assert [run.id for run in again.plan.cells] == [run.id for run in opened.plan.cells]
-    assert compare_study(again).comparison.runs == 8
+    assert compare_study(again).runs == 8
 
 
 def test_an_edge_stops_the_study_before_what_follows_and_says_what_to_add(study) -> None:

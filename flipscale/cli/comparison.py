@@ -77,7 +77,7 @@ def _compare_study(args: argparse.Namespace) -> int:
 
     opened = open_study_of(args)
     say_other_data(opened)
-    return _print(args, compare_study(opened, args.score).comparison, comparison_json, comparison_text)
+    return _print(args, compare_study(opened, args.score), comparison_json, comparison_text)
 
 
 def _compare_two(args: argparse.Namespace) -> int:

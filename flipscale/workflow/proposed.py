@@ -33,7 +33,7 @@ def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[st
     """The runs to add to a study for `of`, or else for its undecided claims. ResultsError where nothing is asked."""
     ids = set(study_results(opened).table["id"])
     finished: dict[str, Settings] = {run.id: run.settings for run in opened.plan.runs if run.id in ids}
-    asked = _named(opened, of) if of else _undecided(compare_study(opened).comparison)
+    asked = _named(opened, of) if of else _undecided(compare_study(opened))
     timings = read_timings(opened.workspace.timings).at(opened.site)
     return propose(opened.study, asked, finished, budget, more=more, timings=timings)
 
@@ -109,13 +109,13 @@ def _named(opened: OpenStudy, of: str) -> list[Question]:
     if word == "forecast":
         return [_forecast(opened, _settings(rest))]
     if of.startswith("speedup of "):
-        comparison = compare_study(opened).comparison
+        comparison = compare_study(opened)
         curves = {curve.arm: curve for curve in comparison.curves if curve.x == comparison.costs[0]}
         arm = of.removeprefix("speedup of ")
         if arm not in curves:
             raise ResultsError(f"There is no arm {arm!r}: {did_you_mean(arm, curves)}.")
         return [speedup_of(curves[arm], arm)]
-    if of in claims and (judged := compare_study(opened).comparison.stated):
+    if of in claims and (judged := compare_study(opened).stated):
         return [claim_of(claim, judged) for claim in judged.claims if claim.claim.name == of]
     if rest.startswith("of "):
         return [_parameter(opened, word, _settings(rest.removeprefix("of ")))]

@@ -10,7 +10,7 @@ from flipscale.devices import Price
 from flipscale.errors import FlipscaleError, ResultsError
 from flipscale.launch import Launcher, launcher_named
 from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
-from flipscale.workflow.compared import Compared, compare_study
+from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
 from flipscale.workflow.fitted import fit_study, write_fits
 from flipscale.workflow.messages import Steps, say
@@ -31,7 +31,7 @@ class StudyOutcome:
     """Runs of the plan that have not finished."""
     figures: tuple[Path, ...] | None
     """The files that were drawn; None where these runs allow no figure at all."""
-    compared: Compared | None
+    comparison: Comparison | None
     """None where these runs cannot be compared, as without a baseline among them."""
     fits: Path | None
     """None where no law can be fitted to these runs."""
@@ -42,10 +42,6 @@ class StudyOutcome:
     def files(self) -> StudyFiles:
         """The paths of the study's tables, figures and page."""
         return self.opened.files
-
-    @property
-    def comparison(self) -> Comparison | None:
-        return self.compared.comparison if self.compared else None
 
 
 def run_study(
@@ -83,8 +79,8 @@ def run_study(
     fits = _fits(opened, anew=fit, changed=collected.written)
     drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
     with Steps("comparing arms"):
-        compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
-    if not compared:
+        comparison = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
+    if not comparison:
         for suffix in (".json", ".md"):
             opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
     report_study(opened)
@@ -94,7 +90,7 @@ def run_study(
         rows=collected.rows,
         unfinished=unfinished,
         figures=drawn.files if drawn else None,
-        compared=compared,
+        comparison=comparison,
         fits=fits,
         mlflow=mirrored,
     )

@@ -132,7 +132,7 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
 
     opened = _opened(study, workspace)
     say_other_data(opened)
-    return compare_study(opened, score).comparison
+    return compare_study(opened, score)
 
 
 def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":
