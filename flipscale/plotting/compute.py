@@ -86,8 +86,8 @@ def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int) -> None:
         return
     # Where the sign of the exponent is unknown, a band adds nothing to its numbers and fills the frame.
     ends = fitted.intervals.get("a")
-    has_band = len(data.arms) <= _MOST_BANDS and bool(ends) and ends[0] > 0
-    _draw_law(ax, fitted, xs[on_front], words, style, band=has_band)
+    has_band = len(data.arms) <= _MOST_BANDS and ends is not None and ends[0] > 0
+    _draw_law(ax, fitted, xs[on_front].tolist(), words, style, band=has_band)
 
 
 def isoflop(data: FigureData) -> list[Panel]:

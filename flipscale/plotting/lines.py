@@ -155,8 +155,8 @@ def mean_line(
         ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
     if most > 1 and rings:
         # Behind the mean, so that they never hide it; hollow, so that they stand out from its line.
-        rings_look = {"color": style.color, "markerfacecolor": "white", "markeredgewidth": 0.6}
-        ax.plot(run_xs.astype(float), run_ys.astype(float), "o", ms=2.4, zorder=2.5, **rings_look)
+        ring: dict[str, Any] = {"color": style.color, "markerfacecolor": "white", "markeredgewidth": 0.6}
+        ax.plot(run_xs.astype(float), run_ys.astype(float), "o", ms=2.4, zorder=2.5, **ring)
     return xs, ys
 
 

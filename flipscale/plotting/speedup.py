@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,7 +126,7 @@ def _draw_arrow(
     """An arrow at the arm's time, and its number some points below."""
     end, start, score = bar
     color, significant = arm_style(arm).color, claim.speedup and claim.speedup.significant
-    look = {"color": color, "alpha": alpha, "markerfacecolor": color if significant else "white"}
+    look: dict[str, Any] = {"color": color, "alpha": alpha, "markerfacecolor": color if significant else "white"}
     ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, **look)
     ax.annotate(
         speed_cell(claim.curve.speedup).partition(" ")[0],

@@ -228,8 +228,8 @@ def _means(evidence: Evidence) -> dict[str, Any]:
         values = group[score].dropna().astype(float)
         listed.append(
             (
-                cell or "all",
-                arm,
+                str(cell or "all"),
+                str(arm),
                 str(len(group)),
                 fixed(scale * values.mean(), digits) if len(values) else "",
                 fixed(scale * values.std(), digits) if len(values) > 1 else "",
