@@ -28,7 +28,6 @@ MOST_GAIN_ROWS = 48
 
 _ROW = 0.21  # inches
 _ARM_CHARACTERS = 56  # of an arm's words in one line
-_SEEDS = arm_style(0).color
 _GAIN = LineStyle(arm_style(1).color, "o")
 
 
@@ -55,7 +54,7 @@ def gains(data: FigureData) -> list[Panel]:
                 draw_gain(ax, drawn_gain(row.pair, data.scale), y, _GAIN, limits, across=True)
                 if row.pair.gain.n > 1:  # each seed, below the mean
                     seeds = [data.scale * value for value in row.pair.gain.values]
-                    rings: dict[str, Any] = {"color": _SEEDS, "markerfacecolor": "white", "markeredgewidth": 0.6}
+                    rings = arm_style(0).marks(filled=False, edge=0.6)
                     ax.plot(seeds, [y + 0.27] * len(seeds), "o", zorder=5, ms=2.8, **rings)
         ax.set_xlim(limits)
         ax.set_xlabel(_axis_words(comparison, data, at))
@@ -263,8 +262,8 @@ def draw_gain(
     """Draw a gain and its bars at a place of the other axis; `across` lays the bars along x."""
     draw_bars(ax, gain.corrected, gain.uncorrected, place, style.color, limits, across=across)
     at = ([gain.mean], [place]) if across else ([place], [gain.mean])
-    look: dict[str, Any] = {"color": style.color, "markerfacecolor": style.color if gain.significant else "white"}
-    ax.plot(*at, style.marker or "o", ms=5.5, markeredgewidth=1.2, clip_on=False, zorder=4, **look)
+    look = style.marks(filled=gain.significant, edge=1.2)
+    ax.plot(*at, style.marker or "o", ms=5.5, clip_on=False, zorder=4, **look)
 
 
 def draw_bars(

@@ -155,7 +155,7 @@ def mean_line(
         ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
     if most > 1 and rings:
         # Behind the mean, so that they never hide it; hollow, so that they stand out from its line.
-        ring: dict[str, Any] = {"color": style.color, "markerfacecolor": "white", "markeredgewidth": 0.6}
+        ring = style.marks(filled=False, edge=0.6)
         ax.plot(run_xs.astype(float), run_ys.astype(float), "o", ms=2.4, zorder=2.5, **ring)
     return xs, ys
 
@@ -201,9 +201,9 @@ def add_references(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, y: st
     published = data.references[data.references[x].notna() & data.references[y].notna()]
     if "model" in published and "model" in rows and rows["model"].nunique() == 1:
         published = published[published["model"].isna() | (published["model"] == rows["model"].iloc[0])]
-    look = LineStyle(REFERENCE, "o").keywords() | {"markerfacecolor": "white", "markeredgewidth": 1}
+    style = LineStyle(REFERENCE, "o")
     for name, of_name in published.groupby("name", sort=False):
         of_name = of_name.sort_values(x)
         xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()
-        ax.plot(xs, ys, label=str(name), linewidth=0.8, ms=5, zorder=2, **look)
+        ax.plot(xs, ys, label=str(name), linewidth=0.8, ms=5, zorder=2, **style.keywords() | style.marks(filled=False))
     return published

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,9 +124,9 @@ def _draw_arrow(
 ) -> None:
     """An arrow at the arm's time, and its number some points below."""
     end, start, score = bar
-    color, significant = arm_style(arm).color, claim.speedup and claim.speedup.significant
-    look: dict[str, Any] = {"color": color, "alpha": alpha, "markerfacecolor": color if significant else "white"}
-    ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, **look)
+    color, significant = arm_style(arm).color, claim.speedup is not None and claim.speedup.significant
+    look = arm_style(arm).marks(filled=significant)
+    ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=alpha, **look)
     ax.annotate(
         speed_cell(claim.curve.speedup).partition(" ")[0],
         (end, score),
@@ -233,8 +232,8 @@ def _draw_over_scores(
         estimate: Estimate = getattr(read, what)
         if estimate.mean is not None:
             style = replace(arm_style(arm), marker="d", dashes="")
-            face = style.color if finding(estimate).significant else "white"
-            ax.plot([read.score], [estimate.mean], ms=8, zorder=5, markerfacecolor=face, **style.keywords())
+            look = style.keywords() | style.marks(filled=finding(estimate).significant)
+            ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **look)
     if data.lower_is_better:
         ax.invert_xaxis()
     else:
