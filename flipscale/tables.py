@@ -39,10 +39,12 @@ class PrintedTable:
     @property
     def numbers(self) -> list[bool]:
         """Which columns hold numbers alone; the first has names."""
-        return [i > 0 and all(map(_NUMBER.match, (row[i] for row in self.rows))) for i in range(len(self.columns))]
+        return [
+            i > 0 and all(map(_LIKE_A_NUMBER.match, (row[i] for row in self.rows))) for i in range(len(self.columns))
+        ]
 
 
-_NUMBER = re.compile(r"(about )?[-+−]?[\d.]|-?$|~")
+_LIKE_A_NUMBER = re.compile(r"(about )?[-+−]?[\d.]|-?$|~")
 
 
 @dataclass(frozen=True)
