@@ -73,7 +73,9 @@ def _packages() -> Iterator[Diagnosis]:
 def _answer(*command: str, seconds: float) -> "subprocess.CompletedProcess[str] | None":
     """What a program said; None if it cannot be started, or took longer."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=seconds, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
 
