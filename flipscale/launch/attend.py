@@ -21,7 +21,7 @@ from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
 from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
 
-AROUND_SECONDS = 2.0
+AROUND_SECONDS = 1.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
 
 
@@ -91,20 +91,18 @@ class Attendant:
         workers: Workers,
         breaker: Breaker,
         *,
-        around_seconds: float | None = None,
         node_failed: Callable[[str], bool] = lambda node: False,
         elsewhere: bool = True,
         stalled: int | str | None = None,
     ):
-        """attempt: the attempt of the job in which it works. around_seconds: the time between checks of run folders;
-        None is AROUND_SECONDS. node_failed: whether the scheduler considers a node lost. elsewhere: whether there are
-        other nodes. stalled: the site's limits for stalls, see stall.py."""
+        """attempt: the attempt of the job in which it works. node_failed: whether the scheduler considers a node lost.
+        elsewhere: whether there are other nodes. stalled: the site's limits for stalls, see stall.py."""
         self.folders = list(folders)
         self.attempt = attempt
         self.claims = Claims(self.folders, attempt, clock_ahead(breaker.folder))
         self.workers = workers
         self.breaker = breaker
-        self.around_seconds, self.node_failed, self.stalled = around_seconds, node_failed, stalled
+        self.node_failed, self.stalled = node_failed, stalled
         self.is_away = False
         """Whether the remaining runs have to go to another node."""
         self._stays = not elsewhere
@@ -178,7 +176,7 @@ class Attendant:
     def _wait(self) -> None:
         """Wait until a worker ends or a signal comes, but not for long: others may have done something to the runs."""
         before = self.signal
-        self.workers.wait(self.around_seconds or AROUND_SECONDS, until=lambda: self.signal != before)
+        self.workers.wait(AROUND_SECONDS, until=lambda: self.signal != before)
 
     def _end(self) -> Ending:
         """How the work ended, with the leases of this attempt dropped."""
@@ -257,8 +255,8 @@ class Attendant:
         self._fail(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", took=took)
 
     def _fail(self, run: RunFolder, kind: FailureKind, reason: str, *, took: float | None = None) -> None:
-        run.write_error(kind, reason, noted=True)
-        self.breaker.note(run, kind, reason, took)
+        run.write_error(kind, reason, seconds=took, noted=True)
+        self.breaker.look(run)
 
     def _take_stock(self) -> None:
         """Note the interruption of runs that an earlier attempt held when it ended without a trace: its node was lost,

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import secrets
 import sys
+import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Literal, Protocol, cast
 
 from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import Site
-from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State
+from flipscale.run import Job, RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from flipscale.workspace import LAUNCHERS
 
@@ -65,8 +67,6 @@ class JobState:
     """WAITING: it waits or goes on. CANCELLED: the launcher called it off. None: the launcher no longer knows it."""
     says: str = ""
     """In the launcher's words: why it waits, or how it ended."""
-    kind: FailureKind | None = None
-    """Why the job is gone, where the launcher knows."""
     answered: bool = True
     """Whether the launcher could be asked. If not, it has not said that the job is gone."""
 
@@ -97,8 +97,7 @@ class Launcher(Protocol):
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         """The state of each job, by run id, from one question for all. Only leases show that a run is running.
 
-        `closely` also finds out why jobs are gone, at the price of another question, and retries a scheduler that is
-        away for a moment: for commands that change something.
+        `closely` retries a scheduler that is away for a moment: for commands that change something.
         """
 
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -121,6 +120,11 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
     return cast(Launcher, launcher(results, site, address=address))
 
 
+def new_name() -> str:
+    """A name that no submission has had: the time, and a random number."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
 def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:
     """The requests in groups of the same key, in the order of their first."""
     groups: dict[Hashable, list[Request]] = {}
@@ -134,13 +138,12 @@ def by_resources(request: Request) -> str:
     return json.dumps([vars(request.resources), request.asked.starts_its_processes], sort_keys=True)
 
 
-def needs_of(request: Request, site: Site) -> tuple[Resources, int | None]:
-    """What a run's processes get between them, and the cores of each: one has all where it starts the others itself;
-    None is the site's cpus_per_process."""
-    resources = request.resources
+def needs_of(request: Request, site: Site) -> tuple[Resources, int]:
+    """What a run's processes get between them, and the cores of each: one has all where it starts the others itself."""
+    resources, cores = request.resources, int(site["cpus_per_process"])
     if not request.asked.starts_its_processes:
-        return resources, None
-    return replace(resources, processes=1), site["cpus_per_process"] * resources.devices
+        return resources, cores
+    return replace(resources, processes=1), cores * resources.devices
 
 
 def threads(cores: int) -> dict[str, str]:

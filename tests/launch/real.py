@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from flipscale.launch import states
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.stall import is_stopped
 from flipscale.planning import Run, plan
 from flipscale.run import RunFolder, RunRequest, State, is_alive
 from flipscale.settings import Resources
@@ -204,6 +204,14 @@ def _freeze(run: RunFolder, once: str) -> dict[str, Any] | None:
         return lease
     _thaw(lease)  # It was over just then, and the process does something else.
     return None
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped, as by SIGSTOP."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _thaw(lease: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from flipscale.launch.launcher import STOP_SECONDS, Attempt
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import run_progress
 from flipscale.launch.stall import why_stalled
+from flipscale.launch.states import StateReader
 from flipscale.launch.workers import Started, Workers
 from flipscale.run import (
     ATTEMPT,
@@ -96,7 +97,7 @@ class Attended(threading.Thread):
             self.folders,
             Attempt(job, attempt, node),
             Workers(self.start_worker, self.log, lanes=lanes, stop_seconds=stop_seconds),
-            breaker or Breaker(results, lambda: None, lambda: self.folders),
+            breaker or Breaker(results, lambda: self.folders),
             **around,
         )
         self.ending: Ending | None = None
@@ -376,7 +377,6 @@ def test_a_gpu_that_may_be_at_fault_is_left_once_and_no_reason_to_stop_the_rest(
         "CUDA error: unspecified launch failure. Given up after 1 time; it failed on another GPU too, so its code is "
         "to blame."
     )
-    assert not (tmp_path / "instant.jsonl").exists()
 
 
 def test_a_worker_that_says_which_node_is_at_fault_before_it_begins_has_it_avoided(tmp_path, attended):
@@ -470,7 +470,7 @@ class Submission:
         self.results, self.attended, self.runs = results, attended, runs
         self.stops = 0
         folders = [folder(results, run) for run in runs]
-        self.breaker = Breaker(results, self.stop, lambda: folders)
+        self.breaker = Breaker(results, lambda: folders, stop=self.stop)
 
     def stop(self):
         self.stops += 1
@@ -494,11 +494,7 @@ def test_three_runs_that_fail_at_once_stop_their_submission(tmp_path, attended):
     assert stopped == {
         "schema": 1,
         "reason": "its first 3 runs failed within a minute of their start",
-        "last": {
-            "run": "run-2",
-            "kind": "code",
-            "reason": "The settings say so. Given up: it would fail again.",
-        },
+        "last": "run-2",
     }
     assert submission.do(runs[3], runs[4]) == [0, 0]
     assert submission.stops == 1
@@ -768,7 +764,7 @@ def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(
     its_folder.ask(RunRequest.of(run))
     attend.answer_failure(its_folder, FailureKind.CODE, "KeyError: 'urls'")
     assert its_folder.failures()[-1].given_up
-    progress = run_progress(its_folder, State.FINISHED, 10)
+    progress = run_progress(run, tmp_path, StateReader(tmp_path).read([run])["run"])
     assert progress.story == "earlier attempts that failed: 1 code"
 
 
@@ -776,7 +772,7 @@ def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewher
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
     its_folder.ask(RunRequest.of(run))
-    breaker = Breaker(tmp_path, lambda: None, lambda: [its_folder])
+    breaker = Breaker(tmp_path, lambda: [its_folder])
     workers = Workers(lambda runs, lane: None, tmp_path / "job.log")
     staying = Attendant([its_folder], Attempt(JOB_ID, 0, "n1"), workers, breaker)
     staying.stay()

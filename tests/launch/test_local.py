@@ -23,8 +23,8 @@ class TestLocal(LauncherContract):
         return LocalLauncher(results, command=WORKER)
 
 
-def hand_out(runs, results, **options):
-    return submit(runs, results, LocalLauncher(results, command=WORKER, **options))
+def hand_out(runs, results):
+    return submit(runs, results, LocalLauncher(results, command=WORKER))
 
 
 def until_started(results, run):
@@ -79,15 +79,12 @@ def test_a_worker_has_one_thread_and_a_session_of_its_own(tmp_path):
     assert result["session"] == result["pid"]
 
 
-def test_there_are_no_more_workers_than_cores_runs_or_asked_for(tmp_path, cores):
+def test_there_are_no_more_workers_than_cores_or_runs(tmp_path, cores):
     cores(3)
-    two, many, few = (
-        [StandInRun(f"{name}-{number}") for number in range(count)] for name, count in [("a", 2), ("b", 5), ("c", 5)]
-    )
+    two, many = ([StandInRun(f"{name}-{number}") for number in range(count)] for name, count in [("a", 2), ("b", 5)])
     assert len(workers(tmp_path, hand_out(two, tmp_path).jobs[0])) == 2
     assert len(workers(tmp_path, hand_out(many, tmp_path).jobs[0])) == 3
-    assert len(workers(tmp_path, hand_out(few, tmp_path, workers=1).jobs[0])) == 1
-    wait_for([*two, *many, *few], tmp_path, State.FINISHED)
+    wait_for([*two, *many], tmp_path, State.FINISHED)
 
 
 def test_what_a_worker_that_cannot_start_said_is_why_its_run_failed(tmp_path):

@@ -14,7 +14,6 @@ import atexit
 import fcntl
 import os
 import re
-import secrets
 import shlex
 import shutil
 import socket
@@ -35,6 +34,7 @@ from flipscale.launch.launcher import (
     Request,
     by_resources,
     grouped,
+    new_name,
     threads,
 )
 from flipscale.launch.site import Site
@@ -48,43 +48,34 @@ from flipscale.workspace import RUNS_FOLDER
 class LocalLauncher:
     """Workers on this machine. Those of another host are not seen from here, only the leases they hold.
 
-    `command` is what a worker starts on the list of runs. `workers` is the most there may be; None is one for each GPU
-    or core.
+    `command` is what a worker starts on the list of runs.
     """
 
     ends_with_the_watcher = True
     poll_seconds = 0.0
     name = site_name = "local"
 
-    def __init__(
-        self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None
-    ):
+    def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN):
         if site is not None:
             raise LaunchError(
                 "A site file describes a cluster; give it together with --on slurm or --on ray, or leave it out."
             )
         self.home = results.resolve() / self.name
         self.command = list(command)
-        self.workers = workers
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
-        for alike in grouped(requests, by_resources):
-            yield from self._submit(alike)
-
-    def _submit(self, requests: Sequence[Request]) -> list[Job]:
-        """Start workers for runs that need the same resources."""
-        groups = slots_for(requests[0].resources.gpus)[: self.workers]
-        path = self.home / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        path.mkdir(parents=True)
-        queue = LocalQueue(socket.gethostname(), tuple(request.id for request in requests))
-        start_workers(path, queue, self.command, groups)
-        now = time.time()
-        return [Job(request.id, self.name, path.name, now, log=str(path)) for request in requests]
+        for alike in grouped(requests, by_resources):  # Workers do runs of the same needs.
+            groups = slots_for(alike[0].resources.gpus)
+            path = self.home / new_name()
+            path.mkdir(parents=True)
+            queue = LocalQueue(socket.gethostname(), tuple(request.id for request in alike))
+            start_workers(path, queue, self.command, groups)
+            yield from (Job(request.id, self.name, path.name, time.time(), log=str(path)) for request in alike)
 
     def preview(self, requests: Sequence[Request]) -> str:
         said = []
         for alike in grouped(requests, by_resources):
-            workers = min(len(alike), len(slots_for(alike[0].resources.gpus)[: self.workers]))
+            workers = min(len(alike), len(slots_for(alike[0].resources.gpus)))
             words = [shlex.join(self.command), *(shlex.quote(str(request.folder.path.resolve())) for request in alike)]
             said.append(
                 f"# {count(workers, 'worker')} for {count(len(alike), 'run')}\n" + " \\\n    ".join(words) + "\n"

@@ -21,9 +21,6 @@ from flipscale.launch.local.launcher import LocalQueue, worker_log
 from flipscale.launch.workers import ASKED_TO_STOP, Workers, ends_with_this_process
 from flipscale.run import JOB, RunFolder
 
-LOCAL_AROUND_SECONDS = 0.5
-"""Seconds between checks of run folders. On a local disk checks are cheap, and `cancel` waits for them."""
-
 
 def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) -> int:
     for lock in locks:
@@ -36,8 +33,7 @@ def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) 
         # The machine has no name that a scheduler would know, and is not to be avoided.
         Attempt(os.environ[JOB], number=0, node=""),
         Workers(partial(_start, command, locks), worker_log(path, number)),
-        Breaker(path, lambda: None, lambda: runs),
-        around_seconds=LOCAL_AROUND_SECONDS,
+        Breaker(path, lambda: runs),
         elsewhere=False,
     )
     for signum in ASKED_TO_STOP:

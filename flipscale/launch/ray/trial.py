@@ -28,7 +28,7 @@ from flipscale.guard import plain_file
 from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt, threads
-from flipscale.launch.ray.trials import RayNode, Task, Trials, bundles_of, job_id
+from flipscale.launch.ray.trials import RayNode, Task, Trials, bundle_of, job_id
 from flipscale.launch.workers import Workers, ends_with_this_process
 from flipscale.plain_files import read_text
 from flipscale.run import ATTEMPT, CONNECT, JOB, NODE, FailureKind, RunFolder
@@ -58,7 +58,7 @@ class Trial(tune.Trainable):
             [run for run_id in task.runs if trials.is_ours(run := trials.run(run_id), index)],
             attempt,
             Workers(partial(_start, trials, task, attempt, log), log),
-            Breaker(path.parent, lambda: None, trials.run_folders),
+            Breaker(path.parent, trials.run_folders),
             node_failed=partial(_node_failed, starts),
             stalled=trials.site["stalled"],
         )
@@ -135,23 +135,23 @@ class TrialWorker:
     """`train` on some folders, in one process or several, to the attendant as if it were one."""
 
     def __init__(self, trials: Trials, task: Task, folders: Sequence[Path], log: Path, environment: Mapping[str, str]):
-        bundles = bundles_of(task, trials.site)
-        command = _command(trials, folders)
+        command, processes = _command(trials, folders), task.resources.devices
         environment = {**threads(trials.site["cpus_per_process"]), **environment}
-        if task.resources.devices > 1:
-            meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
-            environment = {**environment, **meeting}
-        self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log)
+        if processes > 1:
+            meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+            # Each process is shown its own GPU alone, which is number 0 to it.
+            environment = {**environment, **meeting, "RANK": "0", "LOCAL_RANK": "0"}
+        self.leader = _popen(command, environment, trials.folder, log)
         self.others: list[Any] = [
             _in_bundle(
                 rank,
-                bundles[rank],
+                bundle_of(task, trials.site),
                 command,
-                {**environment, **_rank(rank, bundles)},
+                {**environment, "RANK": str(rank)},
                 trials.folder,
                 log.with_name(f"{log.stem}-{rank}.log"),
             )
-            for rank in range(1, len(bundles))
+            for rank in range(1, processes)
         ]
         self._apart_since: float | None = None
 
@@ -235,11 +235,6 @@ def _command(trials: Trials, folders: Sequence[Path]) -> list[str]:
     if not trials.site["setup"]:
         return command
     return ["bash", "-c", "\n".join([*trials.site["setup"], f"exec {shlex.join(command)}"])]
-
-
-def _rank(rank: int, bundles: Sequence[Any]) -> dict[str, str]:
-    # Each process is shown its own GPU alone, which is number 0 to it.
-    return {"RANK": str(rank), "LOCAL_RANK": "0"} if len(bundles) > 1 else {}
 
 
 def own_address() -> str:

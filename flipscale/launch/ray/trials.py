@@ -38,8 +38,8 @@ class Task:
     """The needs of each run."""
     share: int
     """Runs at once on the GPUs of one."""
-    cores: int | None = None
-    """The cores of each process; None is the site's cpus_per_process."""
+    cores: int = 1
+    """The cores of each process."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +107,16 @@ def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
     tasks = [[request] for line in lines if not is_short(line) for request in line]
     tasks += [task for alike in packed.values() for task in alike]
     return [
-        Task(tuple(request.id for request in runs), needs[0], share_of(runs, site), needs[1])
+        Task(tuple(request.id for request in runs), resources, share_of(runs, site), cores)
         for runs in (*tasks, *scoring_tasks(requests))
-        if (needs := needs_of(runs[0], site))
+        for resources, cores in [needs_of(runs[0], site)]
     ]
 
 
-def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
-    """The needs of each process of a run, process 0 first."""
+def bundle_of(task: Task, site: Site) -> dict[str, float]:
+    """The needs of each process of a run."""
     processes, gpus = task.resources.devices, task.resources.gpus
-    bundle: dict[str, float] = {"CPU": task.cores or site["cpus_per_process"]}
+    bundle: dict[str, float] = {"CPU": task.cores}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.
         bundle["GPU"] = math.floor(gpus / processes / task.share * 10_000) / 10_000
@@ -125,7 +125,7 @@ def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
     # Ray limits nothing, and a node that claims little would never get a run that is predicted to need more.
     if site["memory_per_process"] not in (None, PREDICTED):
         bundle["memory"] = bytes_of(site["memory_per_process"])
-    return [dict(bundle) for _ in range(processes)]
+    return bundle
 
 
 def keys_not_here(site: Site) -> list[str]:

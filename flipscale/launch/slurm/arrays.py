@@ -6,9 +6,10 @@ index in its parent's array has ended.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import Name
@@ -32,6 +33,8 @@ class JobArray:
     """The ids of the runs of each task, by its index."""
     resources: ResourcesRead
     """The needs of each run."""
+    cores: int
+    """The cores of each of its processes."""
     lanes: int
     """Runs at once in a task, at most."""
     avoid: tuple[str, ...]
@@ -41,8 +44,6 @@ class JobArray:
     """The folder of run folders."""
     command: tuple[str, ...]
     """The command of a worker."""
-    cores: int | None = None
-    """The cores of each process; None is the site's cpus_per_process."""
     memory: int | None = None
     """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
     after: str | None = None
@@ -56,10 +57,6 @@ class JobArray:
     cluster: str | None = None
     """The cluster it goes to; None is that of the machine which sends it."""
 
-    @property
-    def job_name(self) -> str:
-        return job_name_of(self.name)
-
     def path(self, home: Path) -> Path:
         """The array's record; beside it lie its script and the logs of its tasks."""
         submission, _, number = self.name.rpartition("-")
@@ -68,6 +65,22 @@ class JobArray:
     def log(self, home: Path, task: int | str) -> Path:
         path = self.path(home)
         return path.with_name(f"{path.stem}_{task}.log")
+
+    @property
+    def run_ids(self) -> list[str]:
+        return [run_id for run_ids in self.tasks.values() for run_id in run_ids]
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes each run takes."""
+        return nodes_of(self.resources, self.site)
+
+    @property
+    def gpus_per_node(self) -> int:
+        """The GPUs that a job has on each node."""
+        gpus = self.resources.gpus
+        is_whole = gpus and self.site["pack"]["whole_nodes"] and self.nodes == 1
+        return int(self.site["gpus_per_node"]) if is_whole else gpus // self.nodes
 
     def write(self, home: Path) -> None:
         path = self.path(home)
@@ -83,43 +96,11 @@ class JobArray:
         return array
 
 
-def job_name_of(array: str) -> str:
-    """What SLURM calls the jobs of the array of this name."""
-    return f"flipscale-{array}"
+def nodes_of(resources: Resources, site: Site) -> int:
+    """How many nodes a run takes, by its GPUs, or where it has none by its processes.
 
-
-@dataclass(frozen=True)
-class Shape:
-    """The resources that a job asks SLURM for."""
-
-    nodes: int
-    tasks_per_node: int
-    cpus_per_task: int
-    gpus_per_node: int
-    memory_per_node: str | None
-
-
-def shape_of(
-    resources: Resources, lanes: int, site: Site, memory: int | None = None, cores: int | None = None
-) -> Shape:
-    """The nodes and the needs on each. LaunchError if a run's processes cannot be split evenly over nodes.
-
-    memory: bytes of a run on each node. cores: of each process.
+    LaunchError if its processes cannot be split evenly over them.
     """
-    gpus = resources.gpus
-    nodes = _nodes_of(resources, site)
-    is_whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
-    return Shape(
-        nodes=nodes,
-        tasks_per_node=resources.devices // nodes * lanes,
-        cpus_per_task=cores or site["cpus_per_process"],
-        gpus_per_node=site["gpus_per_node"] if is_whole else gpus // nodes,
-        memory_per_node=None if memory is None else _megabytes(memory * lanes),
-    )
-
-
-def _nodes_of(resources: Resources, site: Site) -> int:
-    """How many nodes a run takes, by its GPUs, or where it has none by its processes."""
     gpus, processes = resources.gpus, resources.devices
     what, key, needed = ("GPUs", "gpus_per_node", gpus) if gpus else ("processes", "processes_per_node", processes)
     most = site[key] or needed
@@ -132,12 +113,6 @@ def _nodes_of(resources: Resources, site: Site) -> int:
     return nodes
 
 
-def _megabytes(memory: int) -> str:
-    """An amount as sbatch takes it, in the largest unit in which it is whole: 960G, 768M."""
-    unit = next((power for power in (3, 2) if memory % 1024**power == 0), 1)
-    return f"{memory // 1024**unit}{'KMG'[unit - 1]}"
-
-
 def arrays_of(
     requests: Sequence[Request],
     site: Site,
@@ -145,13 +120,14 @@ def arrays_of(
     submission: str,
     *,
     command: Sequence[str],
+    cluster: str | None = None,
     under_way: Mapping[str, str] | None = None,
 ) -> list[JobArray]:
     """The arrays that start these runs, each of at most `size` tasks, in the order they are to be sent.
 
     under_way: SLURM's jobs of parents that are not among the requests, by their run's id.
     """
-    plan = _Arrays(requests, site, size, submission, tuple(command), under_way or {})
+    plan = _Arrays(requests, site, size, submission, tuple(command), cluster, under_way or {})
     plan.pack()
     plan.single()
     return plan.arrays
@@ -164,6 +140,7 @@ class _Arrays:
     size: int
     submission: str
     command: tuple[str, ...]
+    cluster: str | None
     under_way: Mapping[str, str]
     arrays: list[JobArray] = field(default_factory=list)
     placed: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -213,62 +190,42 @@ class _Arrays:
         for entries in rounds:
             self._append(entries, after=self._parent_of(children[0])[0])
 
-    def _append(
-        self,
-        tasks: Mapping[int, Sequence[Request]],
-        *,
-        lanes: int = 1,
-        after: str | None = None,
-        after_jobs: tuple[str, ...] = (),
-    ) -> None:
-        first = next(iter(tasks.values()))[0]
-        resources, cores = needs_of(first, self.site)
-        if first.asked.starts_its_processes and _nodes_of(first.resources, self.site) > 1:
+    def _append(self, tasks: Mapping[int, Sequence[Request]], *, lanes: int = 1, **waits: Any) -> None:
+        runs = [run for of_task in tasks.values() for run in of_task]
+        first, site = runs[0], self.site
+        resources, cores = needs_of(first, site)
+        nodes = nodes_of(first.resources, site)
+        if first.asked.starts_its_processes and nodes > 1:
             raise LaunchError(
-                f"{first.id}: open_clip's program trains on one node, of {self.site['gpus_per_node']} GPUs here; lower "
+                f"{first.id}: open_clip's program trains on one node, of {site['gpus_per_node']} GPUs here; lower "
                 f"resources.gpus from {resources.gpus}, or use flipscale's own trainer."
             )
-        name = f"{self.submission}-{len(self.arrays)}"
-        self.arrays.append(
-            JobArray(
-                name=name,
-                tasks={index: tuple(request.id for request in runs) for index, runs in tasks.items()},
-                resources=resources,
-                cores=cores,
-                lanes=lanes,
-                memory=self._memory([run for runs in tasks.values() for run in runs]),
-                time=self._limit(tasks.values(), lanes),
-                avoid=tuple(nodes_to_avoid(first.folder.failures())),
-                site=self.site,
-                runs=str(first.folder.path.resolve().parent),
-                command=self.command,
-                after=after,
-                after_jobs=after_jobs,
-            )
+        processes, written = first.resources.devices // nodes, site["memory_per_process"]
+        memory = bytes_of(written) * processes if written and written != PREDICTED else None
+        limit = None if site["time"] else limit_of(tasks.values(), lanes)
+        array = JobArray(
+            name=f"{self.submission}-{len(self.arrays)}",
+            tasks={index: tuple(request.id for request in of_task) for index, of_task in tasks.items()},
+            resources=resources,
+            cores=cores,
+            lanes=lanes,
+            # All jobs of an array ask for the same, so for what the neediest run needs.
+            memory=most_memory(runs, processes) if written == PREDICTED else memory,
+            time=limit and limit + site["warning"],
+            avoid=tuple(nodes_to_avoid(first.folder.failures())),
+            site=site,
+            runs=str(first.folder.path.resolve().parent),
+            command=self.command,
+            cluster=self.cluster,
+            **waits,
         )
-        self.placed |= {request.id: (name, index) for index, runs in tasks.items() for request in runs}
+        self.arrays.append(array)
+        self.placed |= {request.id: (array.name, index) for index, of_task in tasks.items() for request in of_task}
 
     def _key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""
-        has_memory = self._is_predicted and host_memory(request) is not None
+        has_memory = self.site["memory_per_process"] == PREDICTED and host_memory(request) is not None
         return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), has_memory)
-
-    @property
-    def _is_predicted(self) -> bool:
-        return bool(self.site["memory_per_process"] == PREDICTED)
-
-    def _memory(self, runs: Sequence[Request]) -> int | None:
-        """The memory of a run on a node, for the neediest one: all jobs of an array ask for the same."""
-        written, resources = self.site["memory_per_process"], runs[0].resources
-        processes = resources.devices // _nodes_of(resources, self.site)
-        if self._is_predicted:
-            return most_memory(runs, processes)
-        return bytes_of(written) * processes if written else None
-
-    def _limit(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
-        """The time limit of each job in seconds; None if the site has one, or if no probe has timed the runs."""
-        limit = None if self.site["time"] else limit_of(tasks, lanes)
-        return None if limit is None else limit + int(self.site["warning"])
 
     def _parent_of(self, request: Request) -> tuple[str, int]:
         """The array and task of the run's parent; ('', -1) while it has none."""
@@ -293,10 +250,7 @@ class _Arrays:
         return seconds_of([*task, *line]) <= limit * lanes if limit else len(task) + len(line) <= lanes
 
     def _lanes(self, line: Sequence[Request]) -> int:
-        return share_of(line, self.site) * self._beside(line[0].resources)
-
-    def _beside(self, resources: Resources) -> int:
-        """How many runs stand beside each other on a node of which the job takes all GPUs."""
-        gpus = resources.gpus
-        fits = gpus and self.site["pack"]["whole_nodes"] and gpus <= self.site["gpus_per_node"]
-        return int(self.site["gpus_per_node"]) // int(gpus) if fits else 1
+        """How many runs are at once in a job: on a device, and beside each other on a node of which it has all GPUs."""
+        gpus, most = line[0].resources.gpus, int(self.site["gpus_per_node"])
+        beside = most // gpus if gpus and self.site["pack"]["whole_nodes"] else 1
+        return share_of(line, self.site) * max(1, beside)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import submitit
 
@@ -15,11 +16,8 @@ from flipscale.errors import LaunchError
 from flipscale.launch.launcher import NoPlace
 from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
-from flipscale.launch.slurm.arrays import JobArray, shape_of
+from flipscale.launch.slurm.arrays import JobArray
 from flipscale.words import count
-
-BatchOptions = dict[str, str | int | bool | None]
-"""Options of sbatch by name; those that are None are left out."""
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -39,9 +37,19 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     after: SLURM's number of the array that `array.after` names.
     LaunchError where an option would not stay on its line.
     """
-    site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory, array.cores)
-    path = array.path(home)
-    options: BatchOptions = {
+    site, path, gpus = array.site, array.path(home), array.gpus_per_node
+    gpu = [f"gpu:{site['gpu_type']}:{gpus}" if site["gpu_type"] else f"gpu:{gpus}"] if gpus else []
+    limit = site["time"] or array.time
+    named = {
+        "job_name": scheduler.job_name(array.name),
+        **{key: site[key] for key in ("partition", "account", "qos", "constraint")},
+        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
+        "gres": ",".join([*gpu, *site["gres"]]) or None,
+        "nodes": array.nodes,
+        "ntasks_per_node": array.resources.devices // array.nodes * array.lanes,
+        "cpus_per_task": array.cores,
+    }
+    options = {
         "clusters": array.cluster,
         "array": _indices(array.tasks, site["throttle"]),
         "output": str(array.log(home, "%a")),
@@ -50,31 +58,16 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "requeue": True,
         "reservation": site["reservation"],
         "export": site["export"],
-        "time": _clock(limit) if (limit := site["time"] or array.time) else None,
+        "time": _clock(limit) if limit else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
         "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,
         **dict(_option(option) for option in site["sbatch"]),
-    }
-    gres = list(site["gres"])
-    if shape.gpus_per_node:
-        kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
-        gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
-    attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path)]
-    executor = _Executor(path.parent)
-    named: BatchOptions = {
-        "job_name": array.job_name,
-        "partition": site["partition"],
-        "account": site["account"],
-        "qos": site["qos"],
-        "constraint": site["constraint"],
-        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
-        "gres": ",".join(gres) or None,
-        "nodes": shape.nodes,
-        "ntasks_per_node": shape.tasks_per_node,
-        "cpus_per_task": shape.cpus_per_task,
+        "mem": None if array.memory is None else _megabytes(array.memory * array.lanes),
     }
     _refuse_line_breaks({**options, **named})
+    attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path)]
+    executor = _Executor(path.parent)
     executor.update_parameters(
         **named,
         mem=None,
@@ -83,9 +76,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         stderr_to_stdout=True,
         use_srun=False,
         setup=_setup(site["setup"], attendant),
-        additional_parameters={
-            name: value for name, value in {**options, "mem": shape.memory_per_node}.items() if value is not None
-        },
+        additional_parameters={name: value for name, value in options.items() if value is not None},
     )
     return executor.script(_WATCHED.format(shlex.join(attendant)))
 
@@ -101,7 +92,7 @@ exit $code""".lstrip()
 SIGKILL is followed by one that has its exit code, and sees to what the first left behind."""
 
 
-def _refuse_line_breaks(options: BatchOptions) -> None:
+def _refuse_line_breaks(options: dict[str, Any]) -> None:
     """The names of failed nodes are read from run folders, which may be a stranger's."""
     for name, value in options.items():
         if isinstance(value, str) and (character := control_character(value)):
@@ -124,9 +115,8 @@ def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
     except LaunchError as refused:
         if not array.avoid:
             raise
-        array = replace(array, avoid=())
         try:
-            number = _send(array, home, after)
+            return send(replace(array, avoid=()), home, after)
         except LaunchError:
             raise refused from None
     sent = replace(array, slurm_id=number)
@@ -145,8 +135,9 @@ def _send(array: JobArray, home: Path, after: str | None) -> str:
         except scheduler.ControllerAway as error:
             time.sleep(pause or 0)
             # A controller that was too busy to answer may have taken it all the same.
-            if number := _number_of(array):
-                return number
+            with contextlib.suppress(LaunchError):
+                for entry in scheduler.queue([array.name], array.cluster).values():
+                    return entry.array
             if pause is None:
                 raise scheduler.ControllerAway(
                     f"{error}. {script} is not sent; submit again when SLURM answers."
@@ -180,14 +171,6 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
 
-def _number_of(array: JobArray) -> str | None:
-    """SLURM's number of the array by its name, which no other has; None if SLURM does not list it."""
-    with contextlib.suppress(LaunchError):
-        for entry in scheduler.queue([array.job_name], array.cluster).get(array.job_name, {}).values():
-            return scheduler.array_of(entry.id)
-    return None
-
-
 def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
     """The site's lines; if one of them ends the script, or a signal comes, the attendant gets the exit code."""
     if not lines:
@@ -216,6 +199,12 @@ def _indices(tasks: Iterable[int], throttle: int | None) -> str:
     return f"{said}%{throttle}" if throttle else said
 
 
+def _megabytes(memory: int) -> str:
+    """An amount as sbatch takes it, in the largest unit in which it is whole: 960G, 768M."""
+    unit = next((power for power in (3, 2) if memory % 1024**power == 0), 1)
+    return f"{memory // 1024**unit}{'KMG'[unit - 1]}"
+
+
 def _clock(seconds: int) -> str:
     """D-HH:MM:SS, as SLURM reads a limit."""
     days, rest = divmod(seconds, 86400)
@@ -233,14 +222,13 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
 
     gpus: the job's GPUs that this lane has for itself, in the form of CUDA_VISIBLE_DEVICES; None for all.
     """
-    site, shape = array.site, shape_of(array.resources, 1, array.site, cores=array.cores)
-    processes = shape.nodes * shape.tasks_per_node
+    site, folders = array.site, list(folders)
     srun = [
         "srun",
         "--overlap",  # Lanes share what the job has.
-        f"--nodes={shape.nodes}",
-        f"--ntasks={processes}",
-        f"--cpus-per-task={shape.cpus_per_task}",
+        f"--nodes={array.nodes}",
+        f"--ntasks={array.resources.devices}",
+        f"--cpus-per-task={array.cores}",
         # Others would wait long for a process that never came.
         "--kill-on-bad-exit=1",
         # srun would apply the job's --export to the training too, and so drop what the attendant sets for it.
@@ -249,7 +237,6 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
     ]
     inside: list[str] = []
     if container := site["container"]:
-        folders = list(folders)
         mounts = [*container["mounts"], *dict.fromkeys(str(folder.resolve().parent.parent) for folder in folders)]
         if container["runtime"] == "pyxis":
             srun += [f"--container-image={container['image']}", f"--container-mounts={_mounts(mounts)}"]
