@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import Site
 from flipscale.run import Job, RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from flipscale.workspace import LAUNCHERS
+
+T = TypeVar("T")
 
 
 class NoPlace(LaunchError):
@@ -125,11 +127,11 @@ def new_name() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
-def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:
-    """The requests in groups of the same key, in the order of their first."""
-    groups: dict[Hashable, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(key(request), []).append(request)
+def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """The items in groups of the same key, in the order of their first."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return list(groups.values())
 
 

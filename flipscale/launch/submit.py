@@ -1,6 +1,7 @@
 """Hands runs to a launcher, hands over runs that a job cannot continue, and stops what waits or runs."""
 
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
@@ -312,13 +313,11 @@ def _asked_again(run: Run, results: Path) -> Request:
 
 
 def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
-    """A trained run, asked for scores in its folder. Its time is no limit: it is packed by its cost."""
+    """A trained run, asked for scores in its folder, which take these seconds, if known."""
     folder, asked = run_folder(results, run.id), RunRequest.of(run)
-    hours = (seconds or 0) * asked.resources.devices / 3600
-    cost = None if seconds is None else replace(run.cost, gpu_hours=hours)
     ask_for_scores(folder, run.settings.evaluation, run.resources)
     folder.clear_for_retry()
-    return Request(folder, replace(asked, seconds=None, cost=cost), True)
+    return Request(folder, replace(asked, seconds=math.inf if seconds is None else seconds), True)
 
 
 def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:

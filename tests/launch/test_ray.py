@@ -20,9 +20,6 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import Doing, RunFolder, State
 from flipscale.settings import Resources
-from flipscale.workflow.study import open_study
-from flipscale.workflow.submitted import train_study
-from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     AT_ONCE,
@@ -33,15 +30,11 @@ from tests.launch.real import (
     STUDY_OF_24,
     assert_close,
     assert_same,
-    assert_shared,
-    assert_tuned,
     end,
     frozen,
     is_signalled,
-    lengths_of,
     logs,
     runs_of,
-    tuned_study,
 )
 from tests.patience import wait_until
 
@@ -216,24 +209,6 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
             assert folder(results, run).result().started > ended
     assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
     assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
-
-
-def test_the_comparison_follows_the_sweep(tmp_path):
-    file, results = tuned_study(tmp_path), tmp_path / "results"
-    opened = open_study(file, Workspace(results))
-    assert train_study(opened, RayLauncher(results, DEFAULTS), check_inputs=False)[1] == 0, logs(results)
-    assert_tuned(file, results)
-
-
-@pytest.mark.second_ray
-def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone, ray):
-    results = tmp_path / "results"
-    runs = lengths_of(tmp_path)
-    send(runs, results, SLOWLY_OFTEN)
-    with frozen(folder(results, runs[1])) as (_, lease):
-        os.kill(lease.pid, 9)
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert_shared(runs, results, alone(runs))
 
 
 # The command line

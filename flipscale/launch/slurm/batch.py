@@ -39,7 +39,6 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     """
     site, path, gpus = array.site, array.path(home), array.gpus_per_node
     gpu = [f"gpu:{site['gpu_type']}:{gpus}" if site["gpu_type"] else f"gpu:{gpus}"] if gpus else []
-    limit = site["time"] or array.time
     named = {
         "job_name": scheduler.job_name(array.name),
         **{key: site[key] for key in ("partition", "account", "qos", "constraint")},
@@ -58,7 +57,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "requeue": True,
         "reservation": site["reservation"],
         "export": site["export"],
-        "time": _clock(limit) if limit else None,
+        "time": _clock(site["time"]) if site["time"] else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
         "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,
