@@ -170,12 +170,10 @@ class Workers:
         for worker in self._at_work.values():
             worker.process.terminate()
 
-    def wait(self, seconds: float, until: Callable[[], bool]) -> None:
-        """Wait until one of them ends, `until` is true, or this time is over."""
+    def wait(self, seconds: float) -> None:
+        """Wait until one of them ends, or this time is over."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not until():
-            if any(worker.process.poll() is not None for worker in self._at_work.values()):
-                return
+        while time.monotonic() < end and not any(each.process.poll() is not None for each in self._at_work.values()):
             time.sleep(POLL_SECONDS)
 
     def ended(self) -> list[Started]:

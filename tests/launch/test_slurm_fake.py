@@ -531,7 +531,7 @@ def test_a_submission_is_stopped_by_its_name_and_never_by_a_number_that_is_a_str
     (array,) = arrays(tmp_path)
     replace(array, slurm_id=stranger.stdout.strip()).write(tmp_path / "slurm")
     SlurmLauncher(tmp_path, SITE).stop(array.name.rpartition("-")[0])
-    assert idle.arguments("scancel") == [["--state=PENDING", "2"]]
+    assert idle.arguments("scancel") == [["--state=PENDING", "2_0", "2_1", "2_2"]]
 
 
 def test_runs_are_looked_at_from_where_no_slurm_is_and_are_never_lost(tmp_path, idle, monkeypatch):

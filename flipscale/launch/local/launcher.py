@@ -12,6 +12,7 @@ A submission is a folder, results/local/NAME:
 
 import atexit
 import fcntl
+import itertools
 import os
 import re
 import shlex
@@ -258,9 +259,8 @@ def gpus_here() -> list[str]:
     if visible is None or not numbers:
         return numbers
     # As CUDA reads it: what follows an entry that names no GPU is not seen either.
-    named = [entry.strip() for entry in visible.split(",")]
-    end = next((at for at, entry in enumerate(named) if entry in ("", "-1", "NoDevFiles")), len(named))
-    return named[:end]
+    named = (entry.strip() for entry in visible.split(","))
+    return list(itertools.takewhile(lambda entry: entry not in ("", "-1", "NoDevFiles"), named))
 
 
 def cores_here() -> int:

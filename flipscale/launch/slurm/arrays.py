@@ -13,7 +13,7 @@ from pathlib import Path
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import Name
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
-from flipscale.launch.memory import host_memory, most_memory
+from flipscale.launch.memory import host_memory
 from flipscale.launch.pack import bytes_of, share_of, shared_tasks
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
@@ -167,15 +167,17 @@ class _Arrays:
                 f"resources.gpus from {resources.gpus}, or use flipscale's own trainer."
             )
         processes, written = first.resources.devices // nodes, site["memory_per_process"]
-        memory = bytes_of(written) * processes if written and written != PREDICTED else None
+        if written == PREDICTED:  # All jobs of an array ask for the same, so for what the neediest run needs.
+            memory = max(host_memory(run, processes) or 0 for run in runs) or None
+        else:
+            memory = bytes_of(written) * processes if written else None
         array = JobArray(
             name=f"{self.submission}-{len(self.arrays)}",
             tasks={index: tuple(request.id for request in of_task) for index, of_task in tasks.items()},
             resources=resources,
             cores=cores,
             lanes=lanes,
-            # All jobs of an array ask for the same, so for what the neediest run needs.
-            memory=most_memory(runs, processes) if written == PREDICTED else memory,
+            memory=memory,
             avoid=tuple(nodes_to_avoid(first.folder.failures())),
             site=site,
             runs=str(first.folder.path.resolve().parent),

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flipscale.errors import LaunchError, RunFolderError
@@ -133,21 +133,18 @@ class SlurmLauncher:
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
                 f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
-        doomed: dict[str | None, list[str]] = {}
-        for job_id in {job.id: None for job in jobs}:
-            name, _, index = job_id.partition("/")
-            entry = entries.get(job_id)
-            if entry and entry.lives and all(self._run(run).is_over() for run in arrays[name].tasks[int(index)]):
-                doomed.setdefault(arrays[name].cluster, []).append(entry.id)
-        for cluster, ids in doomed.items():
-            scheduler.cancel(ids, cluster)
+        doomed = {}
+        for job in jobs:
+            name, _, index = job.id.partition("/")
+            entry = entries.get(job.id)
+            if entry and entry.lives and all(self._run(run_id).is_over() for run_id in arrays[name].tasks[int(index)]):
+                doomed[job.id] = entry
+        scheduler.cancel(doomed.values())
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun."""
-        for array in self._arrays_in(submission):
-            entries = scheduler.queue([array.name], array.cluster).values()
-            if ids := dict.fromkeys(entry.array for entry in entries if entry.state == "PENDING"):
-                scheduler.cancel(list(ids), array.cluster, waiting_only=True)
+        entries = self._queue([array.name for array in self._arrays_in(submission)]).values()
+        scheduler.cancel((entry for entry in entries if entry.state == "PENDING"), waiting_only=True)
 
     def runs_of(self, submission: str) -> Iterator[RunFolder]:
         """All runs of a submission."""
@@ -193,7 +190,7 @@ class SlurmLauncher:
             under_way=before,
         )
 
-    def _queue(self, names: Iterable[str], *, patient: bool = False) -> dict[str, scheduler.QueueEntry]:
+    def _queue(self, names: Collection[str], *, patient: bool = False) -> dict[str, scheduler.QueueEntry]:
         """What SLURM has of the tasks of these arrays, by the ids of our jobs: each array is asked of its cluster."""
         arrays = self._arrays_named(names)
         asked: dict[str | None, list[str]] = {}

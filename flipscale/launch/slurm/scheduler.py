@@ -62,6 +62,7 @@ class QueueEntry:
     state: str
     reason: str
     nodes: str
+    cluster: str | None = None
 
     @property
     def array(self) -> str:
@@ -175,7 +176,7 @@ def queue(arrays: Iterable[str], cluster: str | None = None, *, patient: bool = 
     rows = _ask_table("squeue", "%j|%F|%K|%T|%r|%N", *asked, patient=patient, SLURM_BITSTR_LEN="0")
     for name, number, tasks, state, reason, nodes in rows:
         for index in indices(tasks) if name in names and number.isdigit() else ():
-            entry, key = QueueEntry(f"{number}_{index}", state, reason, nodes), f"{names[name]}/{index}"
+            entry, key = QueueEntry(f"{number}_{index}", state, reason, nodes, cluster), f"{names[name]}/{index}"
             # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
             if key not in entries or entry.lives or not entries[key].lives:
                 entries[key] = entry
@@ -191,15 +192,19 @@ def submit(script: str) -> str:
     return sent[1]
 
 
-def cancel(ids: Sequence[str], cluster: str | None = None, *, waiting_only: bool = False) -> None:
-    """Stop jobs, arrays or tasks of arrays. Those that SLURM has forgotten are skipped.
+def cancel(entries: Iterable[QueueEntry], *, waiting_only: bool = False) -> None:
+    """Stop tasks of arrays. Those that SLURM has forgotten are skipped.
 
     waiting_only: as an attendant asks, which does not wait for a controller that is away.
     """
-    for first in range(0, len(ids), AT_ONCE):
-        only = ["--state=PENDING"] if waiting_only else []
-        with contextlib.suppress(UnknownJob):
-            ask("scancel", *_on(cluster), *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
+    only = ["--state=PENDING"] if waiting_only else []
+    of_clusters: dict[str | None, list[str]] = {}
+    for entry in entries:
+        of_clusters.setdefault(entry.cluster, []).append(entry.id)
+    for cluster, ids in of_clusters.items():
+        for first in range(0, len(ids), AT_ONCE):
+            with contextlib.suppress(UnknownJob):
+                ask("scancel", *_on(cluster), *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
 
 
 def requeue(job: str) -> None:
