@@ -14,7 +14,7 @@ import yaml
 
 from flipscale.errors import LaunchError
 from flipscale.launch import states, submit
-from flipscale.launch.launcher import Request, launcher_named
+from flipscale.launch.launcher import Attempt, Request, launcher_named
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Unreachable, check_address
 from flipscale.launch.ray.trials import Task, Trials, bundle_of, job_id, tasks_of
@@ -255,7 +255,9 @@ def training(tmp_path):
     trials = Trials("NAME", (), "", site(), str(tmp_path), command, str(tmp_path))
     from flipscale.launch.ray.trial import TrialWorker
 
-    worker = TrialWorker(trials, Task(("run",), Resources(), 1), [tmp_path / "run"], tmp_path / "log", {})
+    worker = TrialWorker(
+        trials, Task(("run",), Resources(), 1), [tmp_path / "run"], tmp_path / "log", Attempt("ray/NAME/0", 0, "n1")
+    )
     wait_until((tmp_path / "run" / "begun").exists, "the worker's begin")
     yield worker
     with contextlib.suppress(ProcessLookupError):
