@@ -589,10 +589,10 @@ def test_what_cannot_be_cancelled_at_slurm_is_stopped_by_the_job_itself(tmp_path
 # What a cluster says no to, and what it cannot say
 
 
-def test_a_dry_run_where_slurm_is_away_says_so_too(tmp_path, idle):
+def test_a_dry_run_shows_the_script_where_slurm_is_away_too(tmp_path, idle):
     idle.replace("scontrol", "echo 'scontrol: error: no configuration' >&2; exit 1")
     said = preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))
-    assert "Set max_array_size in the site file" in said
+    assert "0.sh: 1 run in 1 job" in said
     with pytest.raises(LaunchError, match="no configuration"):
         send([StandInRun("run")], tmp_path)
 

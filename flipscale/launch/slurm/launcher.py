@@ -72,14 +72,8 @@ class SlurmLauncher:
         said = []
         try:
             configured, before = self._configuration(), self.parents_under_way(requests)
-        except LaunchError:
-            configured, before = None, {}
-        if not self.site["max_array_size"] and configured is None:
-            size = scheduler.Configuration().max_array_size
-            said.append(
-                f"# SLURM cannot be asked here, so arrays have at most {size} tasks, SLURM's default. Set "
-                f"max_array_size in the site file if the cluster's MaxArraySize is another.\n"
-            )
+        except LaunchError:  # as where SLURM is away
+            configured, before = scheduler.Configuration(), {}
         for array in self._arrays(requests, configured, before):
             first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
             script = array.path(self.home).with_suffix(".sh")
@@ -167,23 +161,24 @@ class SlurmLauncher:
             return job if job and job.launcher == self.name else None
         return None
 
-    def _configuration(self) -> scheduler.Configuration | None:
+    def _configuration(self) -> scheduler.Configuration:
         """How the cluster is set up, where there is one to ask and the site leaves that open."""
-        if self.site["max_array_size"] and self.site["memory_per_process"] != PREDICTED:
-            return None
-        return scheduler.configuration(self.cluster) if shutil.which("scontrol") else None
+        is_open = not self.site["max_array_size"] or self.site["memory_per_process"] == PREDICTED
+        return (
+            scheduler.configuration(self.cluster) if is_open and shutil.which("scontrol") else scheduler.Configuration()
+        )
 
     def _arrays(
-        self, requests: Sequence[Request], configured: scheduler.Configuration | None, before: Mapping[str, str]
+        self, requests: Sequence[Request], configured: scheduler.Configuration, before: Mapping[str, str]
     ) -> list[JobArray]:
         """The arrays of these runs. before: SLURM's jobs of parents that are under way."""
-        site, usual = self.site, configured or scheduler.Configuration()
-        if site["memory_per_process"] == PREDICTED and not usual.counts_memory:
+        site = self.site
+        if site["memory_per_process"] == PREDICTED and not configured.counts_memory:
             site = {**site, "memory_per_process": None}
         return arrays_of(
             requests,
             site,
-            site["max_array_size"] or usual.max_array_size,
+            site["max_array_size"] or configured.max_array_size,
             new_name(),
             command=self.command,
             cluster=self.cluster,
