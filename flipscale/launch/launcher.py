@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast
 
 from flipscale.errors import LaunchError, did_you_mean
-from flipscale.launch.site import Site
+from flipscale.launch.site import DEFAULTS, Site
 from flipscale.run import Job, RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from flipscale.workspace import LAUNCHERS
@@ -104,6 +104,25 @@ class Launcher(Protocol):
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint."""
+
+
+class ClusterLauncher:
+    """What launchers of clusters have in common. `site` is read by `read_site`; `command` is what a worker executes."""
+
+    name: str
+    ends_with_the_watcher = False
+    poll_seconds = 5.0
+
+    def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
+        self.results = results.resolve()
+        self.home = self.results / self.name
+        self.site = DEFAULTS if site is None else site
+        self.python: str = self.site["python"] or sys.executable
+        self.command = tuple(command or (self.python, *TRAIN[1:]))
+
+    @property
+    def site_name(self) -> str:
+        return f"{self.name} {self.site['name']}" if self.site["name"] else self.name
 
 
 def launcher_named(name: str, results: Path, site: Site | None = None, *, address: str | None = None) -> Launcher:

@@ -76,17 +76,6 @@ SHORT_TOGETHER = {**DEFAULTS["pack"], "time": 0.6}
 """With it the short ones of the 24 share two jobs, each with its child, and the two long ones have jobs of their own.
 Each more would be a process, and to start one takes longer than to train a few runs."""
 
-AT_ONCE = {
-    "command": {
-        "arguments": [
-            sys.executable,
-            "-c",
-            "import sys; open(sys.argv[1] + '/outcome.json', 'w').write('{\"scores\": {\"zero_shot_top1\": 0.5}}')",
-        ]
-    }
-}
-"""A trainer that is done at once and needs no open_clip, for `runs_of`."""
-
 
 def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     """The runs of a study of a small model."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,25 +9,23 @@ from pathlib import Path
 
 from flipscale.errors import LaunchError
 from flipscale.launch.breaker import why_stopped
-from flipscale.launch.launcher import TRAIN, JobState, Request, new_name
+from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_name
 from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 from flipscale.launch.ray.trials import Trials, bundle_of, job_id, keys_not_here, tasks_of
-from flipscale.launch.site import DEFAULTS, Site, site_name
+from flipscale.launch.site import Site
 from flipscale.plain_files import is_fresh, or_none
 from flipscale.run import LEASE_GRACE_SECONDS, Job, State
 from flipscale.words import count
 
 
-class RayLauncher:
-    """Trials of Ray Tune. `site` is read by `read_site`; `command` is what a worker executes.
+class RayLauncher(ClusterLauncher):
+    """Trials of Ray Tune.
 
     address: HOST:PORT or http://HOST:PORT of a cluster; None is RAY_ADDRESS, else the Ray of this machine.
     """
 
     name = "ray"
     address: str | None = None
-    ends_with_the_watcher = False
-    poll_seconds = 5.0
 
     def __init__(
         self,
@@ -38,20 +35,12 @@ class RayLauncher:
         address: str | None = None,
         command: Sequence[str] | None = None,
     ):
-        self.results = results.resolve()
-        self.home = self.results / self.name
-        self.site = DEFAULTS if site is None else site
+        super().__init__(results, site, command=command)
         self.address = address
-        self.python = self.site["python"] or sys.executable
-        self.command = tuple(command or (self.python, *TRAIN[1:]))
         if wrong := keys_not_here(self.site):
             raise LaunchError(
                 f"This site file is not for --on ray: Ray cannot follow {', '.join(wrong)}. Leave that out."
             )
-
-    @property
-    def site_name(self) -> str:
-        return site_name(self.name, self.site)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         cluster, name = Cluster.find(self.address), new_name()
@@ -66,7 +55,7 @@ class RayLauncher:
             cluster.submit(name, self._entrypoint(trials))
         except LaunchError:
             for run in trials.run_folders():
-                (run.path / "job.json").unlink(missing_ok=True)
+                run.clear_for_retry()
             raise
 
     def preview(self, requests: Sequence[Request]) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import is_plain
 from flipscale.launch.breaker import why_stopped
-from flipscale.launch.launcher import TRAIN, JobState, Request, new_name
-from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
+from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_name
+from flipscale.launch.site import PREDICTED
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.plain_files import or_none
@@ -24,26 +24,16 @@ JUST_SENT_SECONDS = 60.0
 """No job is called lost so soon after its sbatch: a busy or backed-up controller may list it late."""
 
 
-class SlurmLauncher:
-    """Job arrays of SLURM. `site` is read by `read_site`; `command` is what a worker executes."""
+class SlurmLauncher(ClusterLauncher):
+    """Job arrays of SLURM."""
 
     name = "slurm"
-    ends_with_the_watcher = False
-    poll_seconds = 5.0
-
-    def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
-        self.results = results.resolve()
-        self.home = self.results / self.name
-        self.site = DEFAULTS if site is None else site
-        python = self.site["python"]
-        self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
-        # As sbatch itself would choose, whose variables are not passed on to it.
-        named = (os.environ.get(name) for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"))
-        self.cluster: str | None = self.site["cluster"] or next(filter(None, named), None)
 
     @property
-    def site_name(self) -> str:
-        return site_name(self.name, self.site)
+    def cluster(self) -> str | None:
+        """The cluster that jobs go to, as sbatch itself would choose; its variables are not passed on to it."""
+        named = [self.site["cluster"], *map(os.environ.get, ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"))]
+        return next(filter(None, named), None)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send
@@ -59,7 +49,7 @@ class SlurmLauncher:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after)).slurm_id
             except LaunchError as error:
                 for run_id in array.run_ids:
-                    (self._run(run_id).path / "job.json").unlink(missing_ok=True)
+                    self._run(run_id).clear_for_retry()
                 rest = (
                     f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
                 )
