@@ -11,21 +11,13 @@ USABLE = 0.8
 
 
 def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
-    """The requests, each root with all that start from it, in the order of the roots."""
-    ids = {request.id for request in requests}
-    roots: dict[str, str] = {}
+    """The requests, each root with all that start from it, in the order of the roots. Parents come first."""
     lines: dict[str, list[Request]] = {}
-    waiting = list(requests)
-    while waiting:
-        for request in waiting:
-            parent = next((name for name in request.parents if name in ids), None)
-            if parent is None or parent in roots:
-                roots[request.id] = roots[parent] if parent else request.id
-                lines.setdefault(roots[request.id], []).append(request)
-        left = [request for request in waiting if request.id not in roots]
-        assert len(left) < len(waiting), "a run is not an ancestor of its own"
-        waiting = left
-    return list(lines.values())
+    for request in requests:
+        parent = next((name for name in request.parents if name in lines), None)
+        line = lines[request.id] = lines[parent] if parent else []
+        line.append(request)
+    return list({id(line): line for line in lines.values()}.values())
 
 
 SCORING_SECONDS = 1800.0

@@ -384,7 +384,7 @@ def test_a_run_that_does_not_come_out_even_on_nodes_is_refused(resources, keys, 
 
 
 def forest(rng, request_of, prefix):
-    """Some trees of runs, now and then in no order, and jobs of parents that are not among them."""
+    """Some trees of runs, and jobs of parents that are not among them."""
     requests, under_way = [], {}
     for number in range(rng.randrange(1, 25)):
         parents = []
@@ -403,8 +403,6 @@ def forest(rng, request_of, prefix):
                 gpus=rng.choice([0, 1, 1, 1, 2]),
             )
         )
-    if rng.random() < 0.3:
-        rng.shuffle(requests)
     return requests, under_way
 
 

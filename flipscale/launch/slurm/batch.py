@@ -39,43 +39,37 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     """
     site, path, gpus = array.site, array.path(home), array.gpus_per_node
     gpu = [f"gpu:{site['gpu_type']}:{gpus}" if site["gpu_type"] else f"gpu:{gpus}"] if gpus else []
-    named = {
+    options = {
         "job_name": scheduler.job_name(array.name),
-        **{key: site[key] for key in ("partition", "account", "qos", "constraint")},
-        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
-        "gres": ",".join([*gpu, *site["gres"]]) or None,
+        "clusters": array.cluster,
+        **{key: site[key] for key in ("partition", "account", "qos", "constraint", "reservation", "export")},
+        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])),
+        "gres": ",".join([*gpu, *site["gres"]]),
         "nodes": array.nodes,
         "ntasks_per_node": array.resources.devices // array.nodes * array.lanes,
         "cpus_per_task": array.cores,
-    }
-    options = {
-        "clusters": array.cluster,
+        "mem": array.memory and _megabytes(array.memory * array.lanes),
+        "time": site["time"] and _clock(site["time"]),
         "array": _indices(array.tasks, site["throttle"]),
         "output": str(array.log(home, "%a")),
         # To the batch script alone, which becomes the attendant: it tells the workers, and then asks for a requeue.
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
-        "reservation": site["reservation"],
-        "export": site["export"],
-        "time": _clock(site["time"]) if site["time"] else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
         "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,
         **dict(_option(option) for option in site["sbatch"]),
-        "mem": None if array.memory is None else _megabytes(array.memory * array.lanes),
     }
-    _refuse_line_breaks({**options, **named})
+    _refuse_line_breaks(options)
     attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
     executor.update_parameters(
-        **named,
-        mem=None,
         time=None,
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
         setup=_setup(site["setup"], attendant),
-        additional_parameters={name: value for name, value in options.items() if value is not None},
+        additional_parameters={name: value for name, value in options.items() if value not in (None, "")},
     )
     return executor.script(_WATCHED.format(shlex.join(attendant)))
 
@@ -179,11 +173,11 @@ def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
     return [f"trap {shlex.quote(ended)} EXIT", *signals, *lines, "trap - EXIT USR2 TERM"]
 
 
-def _dependency(array: JobArray, after: str | None) -> str | None:
+def _dependency(array: JobArray, after: str | None) -> str:
     parts = [f"aftercorr:{after}"] if after else []
     if array.after_jobs:
         parts.append(f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}")
-    return ",".join(parts) or None
+    return ",".join(parts)
 
 
 def _indices(tasks: Iterable[int], throttle: int | None) -> str:

@@ -80,9 +80,7 @@ class SlurmLauncher(ClusterLauncher):
             entries = self._queue(names, patient=closely)
         except LaunchError as error:
             # SLURM, if it cannot be asked, has not said that the jobs are gone.
-            away = isinstance(error, scheduler.ControllerAway)
-            says = str(error) if away else f"SLURM cannot be asked: {error}"
-            return {job.run_id: JobState(State.WAITING, says, answered=False) for job in jobs}
+            return {job.run_id: JobState(State.WAITING, str(error), answered=False) for job in jobs}
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
         return {job.run_id: self._state_of(job, entries.get(job.id), stopped[_array_of(job)]) for job in jobs}
 
@@ -126,9 +124,10 @@ class SlurmLauncher(ClusterLauncher):
         scheduler.cancel(doomed.values())
 
     def stop(self, submission: str) -> None:
-        """Call off what of a submission has not begun."""
-        entries = self._queue([array.name for array in self._arrays_in(submission)]).values()
-        scheduler.cancel((entry for entry in entries if entry.state == "PENDING"), waiting_only=True)
+        """Call off what of a submission has not begun. A job that cannot be stopped notices when it begins."""
+        with contextlib.suppress(LaunchError):
+            entries = self._queue([array.name for array in self._arrays_in(submission)]).values()
+            scheduler.cancel((entry for entry in entries if entry.state == "PENDING"), waiting_only=True)
 
     def runs_of(self, submission: str) -> Iterator[RunFolder]:
         """All runs of a submission."""

@@ -86,7 +86,7 @@ def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendan
             lanes=array.lanes,
             stop_seconds=max(STOP_SECONDS, array.site["warning"]),
         ),
-        Breaker(path.parent, partial(launcher.runs_of, submission), stop=partial(_call_off, launcher, submission)),
+        Breaker(path.parent, partial(launcher.runs_of, submission), stop=partial(launcher.stop, submission)),
         node_failed=scheduler.node_is_lost,
         stalled=array.site["stalled"],
     )
@@ -98,7 +98,7 @@ def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher)
     attempt = attendant.attempt
     _say(f"attempt {attempt.number + 1} of job {_job_id()} on {os.environ.get('SLURM_JOB_NODELIST', attempt.node)}")
     # A parent that was handed to another job is not over when the job that children waited for is.
-    if _parents_under_way(attendant.left, launcher):
+    if _wait_for_parents(attendant.left, launcher):
         _say("the remaining runs continue after their parents")
         _hand_over(attendant, launcher)
         return
@@ -148,23 +148,12 @@ def _hand_over(attendant: Attendant, launcher: SlurmLauncher) -> None:
         attendant.work()
 
 
-def _call_off(launcher: SlurmLauncher, submission: str) -> None:
-    """Stop the jobs of the submission that have not begun. One that cannot be stopped notices when it begins."""
-    try:
-        launcher.stop(submission)
-    except LaunchError as error:
-        _say(f"the waiting jobs could not be cancelled: {error}")
-
-
-def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
+def _wait_for_parents(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
     """Whether a run is here before its parent is done, in another job that goes on."""
-    try:
-        return bool(
-            launcher.parents_under_way([Request(run, asked, run.is_trained) for run in runs if (asked := run.asked())])
-        )
-    except LaunchError as error:
-        _say(f"it is not known whether parents are running: {error}")
-        return False
+    requests = [Request(run, asked, run.is_trained) for run in runs if (asked := run.asked())]
+    with contextlib.suppress(LaunchError):
+        return bool(launcher.parents_under_way(requests))
+    return False
 
 
 def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: int) -> "subprocess.Popen[bytes]":
