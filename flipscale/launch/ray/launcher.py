@@ -1,6 +1,5 @@
 """Hands runs to a Ray cluster, says where their trials are, and stops them."""
 
-import contextlib
 import shlex
 import time
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_name
-from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
+from flipscale.launch.ray import cluster
 from flipscale.launch.ray.trials import Trials, bundle_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import Site
 from flipscale.plain_files import is_fresh, or_none
@@ -43,8 +42,8 @@ class RayLauncher(ClusterLauncher):
             )
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
-        cluster, name = Cluster.find(self.address), new_name()
-        trials = self._trials(requests, name, cluster.url)
+        url, name = cluster.find(self.address), new_name()
+        trials = self._trials(requests, name, url)
         trials.write(self.home)
         now = time.time()
         # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
@@ -52,7 +51,7 @@ class RayLauncher(ClusterLauncher):
             log = str(self.home / name / f"{index}.log")
             yield from (Job(run_id, self.name, job_id(name, index), now, log=log) for run_id in task.runs)
         try:
-            cluster.submit(name, self._entrypoint(trials))
+            cluster.submit(url, name, self._entrypoint(trials))
         except LaunchError:
             for run in trials.run_folders():
                 run.clear_for_retry()
@@ -73,18 +72,8 @@ class RayLauncher(ClusterLauncher):
         return {job.run_id: states[_name_of(job)] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the submissions that have nothing left and whose driver has not begun.
-
-        In the others, attendants stop the runs that they hold, and the driver ends when nothing is left: both look at
-        the marks in the run folders, so they notice even if Ray cannot be asked.
-        """
-        for name in {_name_of(job) for job in jobs}:
-            trials = self._read(name)
-            if trials and all(run.is_over() for run in trials.run_folders()):
-                with contextlib.suppress(Unreachable):
-                    check_address(trials.address, self.address)
-                    if (cluster := Cluster(trials.address)).ask(name).status == "PENDING":
-                        cluster.stop(name)
+        """Attendants stop the runs that they hold, and a driver ends when nothing is left. Both look at the marks in
+        run folders, so they notice even if Ray cannot be asked."""
 
     def _trials(self, requests: Sequence[Request], name: str, address: str) -> Trials:
         return Trials(
@@ -109,9 +98,9 @@ class RayLauncher(ClusterLauncher):
         if trials is None:
             return JobState(None, f"its record {self.home / name}/submission.json is missing or damaged")
         try:
-            check_address(trials.address, self.address)
-            answer = Cluster(trials.address).ask(name)
-        except Unreachable as error:
+            cluster.check_address(trials.address, self.address)
+            answer = cluster.ask(trials.address, name)
+        except cluster.Unreachable as error:
             # A Ray that cannot be asked has not said that the job is gone; a driver that shows no life has.
             if is_fresh(trials.path(self.home), LEASE_GRACE_SECONDS):
                 return JobState(State.WAITING, f"Ray cannot be asked: {error}", answered=False)
