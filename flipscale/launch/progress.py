@@ -208,12 +208,16 @@ class ProgressLines:
 
     def follow(self, progress: StudyProgress, results: Path) -> None:
         self._say_changes(progress, results)
-        if not progress.active:
-            self.say(str(progress))
-        elif self.terminal:
-            self._rewrite(progress)
-        elif time.monotonic() - self.spoke >= LINES_EVERY_SECONDS:
-            self._say_all(progress)
+        # The study and the first run that runs; where none does, why the first of them waits.
+        running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
+        more = running or next((run.says for run in progress.runs if run.says), "")
+        line = f"{progress}; {more}" if more and progress.active else str(progress)
+        if progress.active and self.terminal:
+            line = printable(line).replace("\n", " ")
+            self.stream.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
+            self.stream.flush()
+        elif not progress.active or time.monotonic() - self.spoke >= LINES_EVERY_SECONDS:
+            self.say(line)
 
     def say(self, line: str) -> None:
         line = printable(line)
@@ -234,25 +238,6 @@ class ProgressLines:
         for says, number in together.items():
             self.say(f"{count(number, 'run')}: cancelled, {says}")
         self.before = {run.id: run.state for run in progress.runs}
-
-    def _rewrite(self, progress: StudyProgress) -> None:
-        """The study and the first run that runs in the last line; where none does, why the first of them waits."""
-        running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
-        more = running or next((run.says for run in progress.runs if run.says), "")
-        line = printable(f"{progress}; {more}" if more else str(progress)).replace("\n", " ")
-        self.stream.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
-        self.stream.flush()
-
-    def _say_all(self, progress: StudyProgress) -> None:
-        """A line for each run that runs; where none does, why most of them wait; and one for the study."""
-        for run in progress.runs:
-            if run.state is State.RUNNING:
-                self.say(str(run))
-        if not progress.count(State.RUNNING):
-            why = Counter(run.says for run in progress.runs if run.state is State.WAITING and run.says)
-            for says, number in why.most_common(1):
-                self.say(f"{number} of them: {says}")
-        self.say(str(progress))
 
 
 def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
