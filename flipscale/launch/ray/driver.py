@@ -111,9 +111,12 @@ class TrialQueue(Searcher):
     def _waits(self, runs: Sequence[RunFolder]) -> bool:
         """Whether a parent of the runs is still under way, here or elsewhere."""
         parents = {parent for run in runs if not run.is_trained and (asked := run.asked()) for parent in asked.after}
-        others = map(self.trials.run, parents - {run.id for run in runs})
-        looks = self.reader.read([run for run in others if not run.is_over()])
-        return any(look.state in ACTIVE for look in looks.values())
+        left = [run for run in map(self.trials.run, parents - {run.id for run in runs}) if not run.is_over()]
+        ours = {run_id for index in (*self.waiting, *self.out.values()) for run_id in self.trials.tasks[index].runs}
+        # Ray, which may be slow to answer, is asked about those of other submissions alone.
+        return any(run.id in ours for run in left) or any(
+            look.state in ACTIVE for look in self.reader.read(left).values()
+        )
 
     def _is_stopped(self) -> bool:
         return self.path.with_name("stopped.json").exists()
