@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,13 +86,11 @@ class Process(Protocol):
         """As Popen has it, once `poll` has said that it ended."""
 
     def poll(self) -> int | None: ...
-    def send_signal(self, signum: int) -> None: ...
+    def send_signal(self, signum: int, /) -> None: ...
     def terminate(self) -> None: ...
 
 
-AnyProcess = Process | subprocess.Popen[bytes]
-
-Start = Callable[[Sequence[RunFolder], int], AnyProcess]
+Start = Callable[[Sequence[RunFolder], int], Process]
 """Starts a worker on these runs, in the lane of this number."""
 
 
@@ -101,7 +98,7 @@ Start = Callable[[Sequence[RunFolder], int], AnyProcess]
 class Started:
     """A worker that was started."""
 
-    process: AnyProcess
+    process: Process
     began: float
     """Unix time."""
     said_from: Mapping[Path, int]
