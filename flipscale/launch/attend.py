@@ -129,7 +129,9 @@ class Attendant:
                 self.workers.ask_to_stop()
             else:
                 self._look_around()
-                self._start_workers()
+                left = self.left
+                if self.workers.has_room and not self._is_idle and not all(map(self.claims.is_held, left)):
+                    self.workers.fill(left)
             if not self.workers:
                 break
             # Not for long: a signal may have come, or others may have done something to the runs.
@@ -167,13 +169,6 @@ class Attendant:
 
     def _is_to_stop(self) -> bool:
         return bool(self.signal or self.is_away or self.claims.are_superseded or self.breaker.tripped)
-
-    def _start_workers(self) -> None:
-        if not self.workers.has_room or self._is_idle:
-            return
-        left = self.left
-        if not all(self.claims.is_held(run) for run in left):
-            self.workers.fill(left)
 
     def _end(self) -> Ending:
         """How the work ended, with the leases of this attempt dropped."""

@@ -195,34 +195,28 @@ def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups:
     try:
         free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
         for number, group in enumerate(free_first[: len(queue.runs)]):
-            worker = _start_worker(path, number, command, group, locks[group])
+            environment = {**os.environ, **threads(1), JOB: f"local/{path.name}/{number}", ATTEMPT: "0"}
+            if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
+                environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+            task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(path), str(number)]
+            with open(worker_log(path, number), "ab", opener=plain_file) as output:
+                process = subprocess.Popen(
+                    [*task, ",".join(map(str, locks[group])), *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,
+                    pass_fds=locks[group],
+                )
+            _started.append(process)
+            # A worker that is dead already has no birth; '' is none that a living process has.
+            worker = LocalWorker(process.pid, birth(process.pid) or "", group)
             queue = replace(queue, workers=(*queue.workers, worker))
     finally:
         for lock in (lock for group in locks.values() for lock in group):
             os.close(lock)
         queue.write(path)
-
-
-def _start_worker(
-    path: Path, number: int, command: Sequence[str], group: tuple[str, ...], locks: Sequence[int]
-) -> LocalWorker:
-    environment = {**os.environ, **threads(1), JOB: f"local/{path.name}/{number}", ATTEMPT: "0"}
-    if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(path), str(number)]
-    with open(worker_log(path, number), "ab", opener=plain_file) as output:
-        process = subprocess.Popen(
-            [*task, ",".join(map(str, locks)), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            pass_fds=locks,
-        )
-    _started.append(process)
-    # A worker that is dead already has no birth; '' is none that a living process has.
-    return LocalWorker(process.pid, birth(process.pid) or "", group)
 
 
 def worker_log(path: Path, number: int) -> Path:

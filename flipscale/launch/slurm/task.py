@@ -41,7 +41,25 @@ def main(path: Path, code: int | None = None) -> int:
     killed."""
     array = read_record(path)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
-    attendant = _attendant(array, launcher, path)
+    index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
+    attempt = Attempt(
+        job=f"slurm/{array.name}/{index}",
+        number=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+    )
+    attendant = Attendant(
+        [RunFolder(Path(array.runs) / run_id) for run_id in array.tasks[index]],
+        attempt,
+        Workers(
+            partial(_start, array, attempt),
+            array.log(launcher.home, index),
+            lanes=array.lanes,
+            stop_seconds=max(STOP_SECONDS, array.site["warning"]),
+        ),
+        Breaker(path.parent, partial(launcher.runs_of, submission), stop=partial(launcher.stop, submission)),
+        node_failed=scheduler.node_is_lost,
+        stalled=array.site["stalled"],
+    )
     if code is None:
         _see_through(attendant, array, launcher)
     elif code == 128 + signal.SIGKILL:
@@ -66,29 +84,6 @@ def read_record(path: Path) -> JobArray:
     raise LaunchError(
         f"{path}: {socket.gethostname()} does not see this record, {LATE_SECONDS:.0f} s after the job began; check "
         "that the node mounts the results folder, then submit again."
-    )
-
-
-def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendant:
-    """The attendant of this task's runs."""
-    index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
-    attempt = Attempt(
-        job=f"slurm/{array.name}/{index}",
-        number=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-        node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
-    )
-    return Attendant(
-        [RunFolder(Path(array.runs) / run_id) for run_id in array.tasks[index]],
-        attempt,
-        Workers(
-            partial(_start, array, attempt),
-            array.log(launcher.home, index),
-            lanes=array.lanes,
-            stop_seconds=max(STOP_SECONDS, array.site["warning"]),
-        ),
-        Breaker(path.parent, partial(launcher.runs_of, submission), stop=partial(launcher.stop, submission)),
-        node_failed=scheduler.node_is_lost,
-        stalled=array.site["stalled"],
     )
 
 
