@@ -129,8 +129,7 @@ class Attendant:
                 self.workers.ask_to_stop()
             else:
                 self._look_around()
-                left = self.left
-                if self.workers.has_room and not self._is_idle and not all(map(self.claims.is_held, left)):
+                if self.workers.has_room and not self._is_idle and not all(map(self.claims.is_held, left := self.left)):
                     self.workers.fill(left)
             if not self.workers:
                 break
