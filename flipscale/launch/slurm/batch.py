@@ -5,10 +5,9 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import submitit
 
@@ -85,7 +84,7 @@ exit $code""".lstrip()
 SIGKILL is followed by one that has its exit code, and sees to what the first left behind."""
 
 
-def _refuse_line_breaks(options: dict[str, Any]) -> None:
+def _refuse_line_breaks(options: Mapping[str, object]) -> None:
     """The names of failed nodes are read from run folders, which may be a stranger's."""
     for name, value in options.items():
         if isinstance(value, str) and (character := control_character(value)):
