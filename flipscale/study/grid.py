@@ -16,7 +16,7 @@ from flipscale.architecture import (
 )
 from flipscale.cost import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, PartOfRun, counts, is_broken, show
+from flipscale.kinds import Compute, PartOfRun, holds, is_broken, show
 from flipscale.settings import (
     NODE_GPUS,
     FlipscaleTrainer,
@@ -197,7 +197,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
     problems: list[str] = []
     read = SETTINGS[name].read(value, (), lambda _, what: problems.append(what))
     what = "".join(problems[:1])
-    if what and counts(SETTINGS[name].type) and is_broken(value):
+    if what and holds(SETTINGS[name].type, int) and is_broken(value):
         what += ", or use round, floor or ceil"
     if isinstance(read, Compute | PartOfRun):
         what = f"{read} can only be written in base or axes; an expression has to give samples"

@@ -9,7 +9,7 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
-from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, counts, show
+from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, show
 from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
 from flipscale.settings import CommandSet, CommandTrainer, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
@@ -329,7 +329,7 @@ class _Checker(ValueReader):
         if len(self.complaints.found) == before and len(values) < LEAST_VALUES:
             what = f"{count(len(values), 'value')} cannot show a best one between others; write {LEAST_VALUES} or more"
             self.complain((*at, over), f"{what}: {_OVER}")
-        if tune.pick == "parabola" and counts(SETTINGS[over].type):
+        if tune.pick == "parabola" and holds(SETTINGS[over].type, int):
             self.complain(("tune", "pick"), f"a parabola's best {over} is not a whole number; write pick: grid")
         compared = {value for axes in grids.values() for axis in axes if axis.name == "seed" for value in axis.values}
         compared = compared or {base.get("seed", SETTINGS["seed"].default)}
