@@ -66,16 +66,6 @@ class Option:
     unit: str = ""
     late: bool = False
     """Whether results have its column only where it is not at its default: they are older than it."""
-    check: Callable[[Any], Iterable[tuple[Path_, str]]] | None = None
-    """Faults of the value as a whole, each with its path inside it."""
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        """The value in its one canonical form, or INVALID after complaints."""
-        found = read(self.type, value, at, complain)
-        faults = list(self.check(found)) if self.check and found is not INVALID else []
-        for path, what in faults:
-            complain((*at, *path), what)
-        return INVALID if faults else found
 
 
 def option(says: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:

@@ -16,7 +16,7 @@ from flipscale.architecture import (
 )
 from flipscale.cost import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, PartOfRun, holds, is_broken, show
+from flipscale.kinds import Compute, Faults, PartOfRun, checked, holds, is_broken, show
 from flipscale.settings import (
     NODE_GPUS,
     FlipscaleTrainer,
@@ -194,14 +194,15 @@ def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
 
 def _read(name: str, value: object) -> tuple[Any, str]:
     """A coupled value as its setting has it, and its fault, if any."""
-    problems: list[str] = []
-    read = SETTINGS[name].read(value, (), lambda _, what: problems.append(what))
-    what = "".join(problems[:1])
-    if what and holds(SETTINGS[name].type, int) and is_broken(value):
-        what += ", or use round, floor or ceil"
+    kind = SETTINGS[name].type
+    try:
+        read = checked(kind, value)
+    except Faults as error:
+        _, what = error.found[0]
+        return None, what + (", or use round, floor or ceil" if holds(kind, int) and is_broken(value) else "")
     if isinstance(read, Compute | PartOfRun):
-        what = f"{read} can only be written in base or axes; an expression has to give samples"
-    return read, what
+        return None, f"{read} can only be written in base or axes; an expression has to give samples"
+    return read, ""
 
 
 _Problem = tuple[str, str, str]
