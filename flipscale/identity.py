@@ -497,8 +497,8 @@ def show_setting(value: object) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(show_setting, value))
     if isinstance(value, Declared) and value.kind:
-        is_named = isinstance(value, WebDataset | LabelledFolders | LabelledShards | LabelledIdx)
-        ((kind, options),) = (_of_data(value) if is_named else _of_kind(value)).items()
+        named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
+        ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
         return kind + (_show_options(options) if options else "")
     if isinstance(value, Declared):
         known = options_of(type(value))

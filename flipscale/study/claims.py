@@ -241,7 +241,8 @@ class _StudyCells:
 
     def contrast(self, left: Values, right: Values, *, along: bool) -> Contrast:
         """Two cells, or two curves."""
-        sides, faults = [], []
+        sides: list[Values] = []
+        faults: list[tuple[Path_, str]] = []
         for side, said in (("left", left), ("right", right)):
             try:
                 sides.append((self._curve if along else self.cell)(side, said))

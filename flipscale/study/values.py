@@ -4,7 +4,7 @@ from typing import Any
 
 from flipscale.errors import did_you_mean
 from flipscale.kinds import INVALID, Path_, read, show
-from flipscale.settings import Evaluation
+from flipscale.settings import Evaluation, JsonObject
 from flipscale.study.document import Complaints, Document
 from flipscale.study.keys import TOP, StudyKeys
 from flipscale.study.named_sets import faults_of_evaluation
@@ -60,7 +60,7 @@ class ValueReader:
     def keys(self) -> StudyKeys:
         """The keys of the file as their types read them, each at its default where it is missing or wrong."""
         data = self.document.data
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         for key, option in TOP.items():
             value = read(option.type, data[key], (key,), self.complain) if key in data else INVALID
             values[key] = option.default if value is INVALID else value
