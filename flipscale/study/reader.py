@@ -1,7 +1,7 @@
 """Reads a study file and checks it: every complaint says file:line and what would be right, and all come at once."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -21,7 +21,7 @@ from flipscale.study.keys import SCHEMA, TOP, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, samples_for
+from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, agrees
 from flipscale.study.sweep import always, arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.words import count
@@ -123,7 +123,7 @@ class _Checker(ValueReader):
         base = self._base()
         axes = self._axes(keys.seeds)
         grids = read_design(self, base, axes)
-        varied = _varied_in_all(grids)
+        varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values()))
         tune = keys.tune
         # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.mapping("couple")}
@@ -440,7 +440,7 @@ class _Checker(ValueReader):
             text = " and ".join(f"{name} == {plain(value)!r}" for name, value in wanted.items())
             of_flops = PRICED if any(isinstance(value, Compute) for value in wanted.values()) else ()
             of_run = ["samples"] if any(isinstance(value, PartOfRun) for value in wanted.values()) else ()
-            return Expression(text, frozenset({*wanted, *of_flops, *of_run}), _all_equal(wanted))
+            return Expression(text, frozenset({*wanted, *of_flops, *of_run}), lambda settings: agrees(settings, wanted))
         expression = None if condition == {} else self._expression(condition, path, CONDITION)
         if condition == {} or (expression and not expression.names):
             said = "an empty mapping" if condition == {} else show(condition)
@@ -463,7 +463,7 @@ class _Checker(ValueReader):
 
     def _checked_baseline(self, study: Study) -> Study:
         """The study, with a complaint if no run has its baseline; a default baseline is dropped instead."""
-        if any(_all_equal(study.baseline)(vars(cell)) for cell in study.cells):
+        if any(agrees(vars(cell), study.baseline) for cell in study.cells):
             return study
         if "baseline" not in self.document.data:
             return replace(study, baseline={})
@@ -476,16 +476,3 @@ class _Checker(ValueReader):
             what = f"no run of this study has this combination of {', '.join(study.baseline)}; loosen where or exclude"
             self.complain(("baseline",), what)
         return study
-
-
-def _varied_in_all(grids: Grids) -> set[str]:
-    """The settings that each grid varies."""
-    names = [{axis.name for axis in grid} for grid in grids.values()]
-    return set.intersection(*names) if names else set()
-
-
-def _all_equal(wanted: Values) -> Callable[[Values], bool]:
-    def equal(settings: Values) -> bool:
-        return all(settings[name] == samples_for(value, settings) for name, value in wanted.items())
-
-    return equal

@@ -1,5 +1,6 @@
 """Values of a study file as their kinds read them, with a complaint for each that is wrong."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from flipscale.errors import did_you_mean
@@ -46,12 +47,12 @@ def setting_meant(name: str) -> str:
     return _ELSEWHERE.get(name.replace("-", "_")) or did_you_mean(name, SETTINGS)
 
 
+@dataclass
 class ValueReader:
     """Reads parts of a document, gathering every complaint on the way."""
 
-    def __init__(self, document: Document, complaints: Complaints):
-        self.document = document
-        self.complaints = complaints
+    document: Document
+    complaints: Complaints
 
     def complain(self, at: Path_, what: str) -> None:
         """Report the fault of the value at this path, and its remedy."""
