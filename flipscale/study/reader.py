@@ -49,10 +49,7 @@ def read_study(path: str | Path) -> Study:
     if name.startswith(".") or set(name) & set(_NOT_IN_NAMES):
         right = f"do not begin it with a dot, and leave out {' '.join(_NOT_IN_NAMES)}"
         complaints.add(document.place(), f"{name!r} cannot be the name of a study, which is that of its file; {right}")
-    study = _Checker(document, complaints).study(name)
-    complaints.raise_if_any()
-    assert study is not None, "a study is missing only where there are complaints"
-    return study
+    return _Checker(document, complaints).study(name)
 
 
 def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...], read: list[Path]) -> Document:
@@ -115,8 +112,8 @@ _AS_WRITTEN = (
 class _Checker(ValueReader):
     """Reads a document into a Study, gathering every complaint on the way."""
 
-    def study(self, name: str) -> Study | None:
-        """The study; None where there is a complaint about it."""
+    def study(self, name: str) -> Study:
+        """The study. Raises StudyError with every complaint about it."""
         self._check_keys()
         keys = self.keys()
         recipe = RECIPES[keys.recipe] if keys.recipe else Recipe({}, {})
@@ -155,16 +152,18 @@ class _Checker(ValueReader):
             sweep=sweep,
             **{key: getattr(keys, key) for key in _AS_WRITTEN},
         )
-        if self.complaints.found:
-            return None
+        self.complaints.raise_if_any()
         # The grid is worked out here as well, so that faults that only show in a cell are reported with all others.
         study = replace(study, cells=tuple(cells(study, self.complaints)))
         if sweep and not self.complaints.found:
             self._check_sweep(study, sweep)
         self._check_trainer_scores(study)
-        if not self.complaints.found:
-            study = replace(study, claims=settle_claims(claims, study, self.complain))
-        return study if self.complaints.found else self._checked_baseline(study)
+        self.complaints.raise_if_any()
+        study = replace(study, claims=settle_claims(claims, study, self.complain))
+        self.complaints.raise_if_any()
+        study = self._checked_baseline(study)
+        self.complaints.raise_if_any()
+        return study
 
     def _check_keys(self) -> None:
         unknown = [key for key in self.document.data if key not in TOP]
