@@ -63,20 +63,13 @@ class Option:
     """
     place: bool = False
     """Whether it says where something is or how to get at it, not what it is: then it is not part of an id."""
-    check: Callable[[Any], Iterable[tuple[Path_, str]]] | None = None
-    """Faults of the value as a whole, each with its path inside it."""
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        """The value in its one canonical form, or INVALID after complaints."""
-        found = read(self.type, value, at, complain)
-        faults = list(self.check(found)) if self.check and found is not INVALID else []
-        for path, what in faults:
-            complain((*at, *path), what)
-        return INVALID if faults else found
+    unit: str = ""
+    late: bool = False
+    """Whether results have its column only where it is not at its default: they are older than it."""
 
 
 def option(says: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """A field of a record with its sentence; without a default it is required. `more`: rule, needs, place."""
+    """A field of a record with its sentence; without a default it is required. `more`: as in `Option`."""
     metadata = {"description": says, **more}
     if isinstance(default, list | dict):
         return field(default_factory=functools.partial(copy.copy, default), metadata=metadata, hash=False)
@@ -520,9 +513,9 @@ def is_broken(value: object) -> bool:
     return not math.isclose(value, round(value), rel_tol=1e-12)
 
 
-def counts(kind: Any) -> bool:
-    """Whether a type holds whole numbers."""
-    return kind is int or any(counts(inner) for inner in typing.get_args(kind))
+def holds(kind: Any, number: type[int | float]) -> bool:
+    """Whether a type holds whole numbers (int), or numbers (float)."""
+    return kind is number or any(holds(inner, number) for inner in typing.get_args(kind))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from flipscale.identity import (
     stage,
     trains,
 )
+from flipscale.kinds import Faults, checked
 from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
@@ -453,26 +454,27 @@ def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:
     """
     by_id = {run.id: run for run in runs}
     others = [(name, *known) for name, known in found.runs.items() if name not in by_id]
+    candidates = [*others, *((run.id, run.settings, run.resources) for run in runs)]
+    candidates.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in found.runs, steps_of(each[1]), each[0]))
     alike: dict[str, list[tuple[str, Settings]]] = {}
-    for name, settings, resources in [*others, *((run.id, run.settings, run.resources) for run in runs)]:
-        if trunk_steps(settings):
-            shared = of_any_length(settings)
-            # Other processes and parts round sums otherwise.
-            split = resources.devices, resources.accumulate
-            key = repr([identity(shared), replace(shared.evaluation, at=[]), split])
-            alike.setdefault(key, []).append((name, settings))
     trunks: dict[str, Trunk] = {}
-    for group in alike.values():
-        group.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in found.runs, steps_of(each[1]), each[0]))
-        for number, (name, settings) in enumerate(group):
-            fitting = [
-                (trunk_steps(its), other)
-                for other, its in group[:number]
-                if _shares(settings, its) and (other in by_id or found.begun.get(name, other) == other)
-            ]
-            if name in by_id and fitting:
-                steps, trunk = max(fitting, key=itemgetter(0))
-                trunks[name] = Trunk(trunk, steps * settings.batch_size)
+    for name, settings, resources in candidates:
+        if not trunk_steps(settings):
+            continue
+        shared = of_any_length(settings)
+        # Other processes and parts round sums otherwise.
+        split = resources.devices, resources.accumulate
+        key = repr([identity(shared), replace(shared.evaluation, at=[]), split])
+        shorter = alike.setdefault(key, [])
+        fitting = [
+            (trunk_steps(its), other)
+            for other, its in shorter
+            if _shares(settings, its) and (other in by_id or found.begun.get(name, other) == other)
+        ]
+        if name in by_id and fitting:
+            steps, trunk = max(fitting, key=itemgetter(0))
+            trunks[name] = Trunk(trunk, steps * settings.batch_size)
+        shorter.append((name, settings))
     if not trunks:
         return runs
     ordered: dict[str, Run] = {}
@@ -522,15 +524,12 @@ def plan_at(study: Study, at: Values) -> Plan:
     for name, value in at.items():
         if name not in SETTINGS:
             raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
-        wrong: list[str] = []
-        given = plain_value(value) if isinstance(value, str) else value
-        if is_dataclass(given):  # A record of the study's own is read already.
-            read = given
-        else:
-            read = SETTINGS[name].read(given, (), lambda _, what, wrong=wrong: wrong.append(what))  # type: ignore[misc]
-        if wrong:
-            raise PlanError(f"{name}: {wrong[0]}.")
-        axes.append(Axis(name, (read,)))
+        if not is_dataclass(value):  # A record of the study's own is read already.
+            try:
+                value = checked(SETTINGS[name].type, plain_value(value) if isinstance(value, str) else value)
+            except Faults as error:
+                raise PlanError(f"{name}: {error.found[0][1]}.") from None
+        axes.append(Axis(name, (value,)))
     said = study.document.data.get("base") or {}
     missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
     if missing:

@@ -45,7 +45,7 @@ from flipscale.kinds import (
 from flipscale.scores import is_score
 from flipscale.settings import Settings, plain
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values, samples_for
+from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values, agrees
 from flipscale.study.values import ValueReader
 from flipscale.words import short
 
@@ -267,7 +267,7 @@ class _StudyCells:
             if name in said:
                 raise _fault(f"{why}; leave '{name}' out", side)
         wanted = {name: value for name, value in {**self.unsaid, **said}.items() if name != "samples"}
-        cells = [cell for cell in self.cells if _has(cell, wanted)]
+        cells = [cell for cell in self.cells if agrees(vars(cell), wanted)]
         others = [name for name in self.varied if name not in ("samples", "seed")]
         if len({cell.samples for cell in cells}) < 2 or len({repr([getattr(c, n) for n in others]) for c in cells}) > 1:
             raise _fault(
@@ -279,7 +279,7 @@ class _StudyCells:
         """The values that identify the cell of a side."""
         own_score = {name: value for name, value in said.items() if name == SCORE}
         wanted = {name: value for name, value in {**self.unsaid, **said}.items() if name != SCORE}
-        cells = {repr(seedless): seedless for c in self.cells if _has(seedless := replace(c, seed=0), wanted)}
+        cells = {repr(seedless): seedless for c in self.cells if agrees(vars(seedless := replace(c, seed=0)), wanted)}
         if len(cells) != 1:
             raise _fault(self._no_cell(wanted, said, list(cells.values())), side)
         (cell,) = cells.values()
@@ -291,14 +291,10 @@ class _StudyCells:
             names = [name for name in SETTINGS if any(getattr(c, name) != getattr(cells[0], name) for c in cells)]
             return f"{len(cells)} cells match {_words(wanted)}; give {names[0]} as well"
         for name, value in wanted.items():
-            if not any(_has(cell, {name: value}) for cell in self.cells):
+            if not any(agrees(vars(cell), {name: value}) for cell in self.cells):
                 values = list(dict.fromkeys(_word(getattr(cell, name)) for cell in self.cells))
                 return f"no run of this study has {name} {_word(value)}; it has {', '.join(values)}"
         return f"no run of this study has {_words(said or wanted)} with all else at the base; add the cell to design"
-
-
-def _has(cell: Settings, wanted: Values) -> bool:
-    return all(getattr(cell, name) == samples_for(value, vars(cell)) for name, value in wanted.items())
 
 
 def _words(values: Values) -> str:

@@ -183,14 +183,14 @@ def merge(under: Document, over: Document) -> Document:
     return Document(data, places | over.places)
 
 
+@dataclass
 class _Reader:
     """Turns YAML nodes into values. Each node knows its line; aliases are followed, and counted."""
 
-    def __init__(self, file: str, places: dict[Path_, Place], complaints: Complaints):
-        self.file = file
-        self.places = places
-        self.complaints = complaints
-        self.values = 0
+    file: str
+    places: dict[Path_, Place]
+    complaints: Complaints
+    values: int = 0
 
     def value(self, node: yaml.Node, path: Path_, inside: tuple[int, ...]) -> Any:
         here = Place(self.file, node.start_mark.line + 1)

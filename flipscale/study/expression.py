@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flipscale.errors import did_you_mean
@@ -124,12 +124,12 @@ def _written_out(found: re.Match[str]) -> str:
     return str(number_of(found["digits"], found["suffix"])) if found["digits"] else found[0]
 
 
+@dataclass
 class _Compiler:
     """Turns the tree of an expression into a function of settings, and notes the settings that it names."""
 
-    def __init__(self, known: list[str]):
-        self.known = known
-        self.names: set[str] = set()
+    known: list[str]
+    names: set[str] = field(default_factory=set)
 
     def compiled(self, node: ast.expr) -> Evaluate:
         match node:

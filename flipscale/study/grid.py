@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flipscale.architecture import (
@@ -16,7 +16,7 @@ from flipscale.architecture import (
 )
 from flipscale.cost import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, PartOfRun, counts, is_broken, show
+from flipscale.kinds import Compute, Faults, PartOfRun, checked, holds, is_broken, show
 from flipscale.settings import (
     NODE_GPUS,
     FlipscaleTrainer,
@@ -50,27 +50,28 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     if points > MOST_POINTS:
         complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
         return []
-    found = _Grid(study, complaints).cells()
+    found = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
     if not found and not complaints.found:
         place = study.conditions[0].place if study.conditions else study.place("axes")
         complaints.add(place, "no cell of the grid is left; loosen where or exclude")
     return found
 
 
+@dataclass
 class _Grid:
     """Works the cells of a study out, and complains once about each thing that goes wrong."""
 
-    def __init__(self, study: Study, complaints: Complaints):
-        self.study = study
-        self.complaints = complaints
-        self._complained: set[object] = set()
-        self._coupled = {coupling.name for coupling in study.couplings}
+    study: Study
+    complaints: Complaints
+    coupled: set[str]
+    """The settings that follow from others."""
+    complained: set[object] = field(default_factory=set)
 
     def cells(self) -> list[Settings]:
         axes = {axis.name for axes in self.study.grids.values() for axis in axes}
         found: dict[str, Settings] = {}
         for chosen in self._points():
-            values: Unsettled = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
+            values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
             if self._work_out(values, chosen):
                 cell = Settings(**values)
                 found.setdefault(repr(cell), cell)
@@ -90,7 +91,7 @@ class _Grid:
 
         Conditions that need no coupled setting come first: a coupling may fail in a cell that they leave out.
         """
-        late = [condition for condition in self.study.conditions if condition.expression.names & self._coupled]
+        late = [condition for condition in self.study.conditions if condition.expression.names & self.coupled]
         early = [condition for condition in self.study.conditions if condition not in late]
         return (
             self._afford(values, chosen)
@@ -101,8 +102,8 @@ class _Grid:
         )
 
     def _complain_once(self, about: object, place: Place, what: str) -> None:
-        if about not in self._complained:
-            self._complained.add(about)
+        if about not in self.complained:
+            self.complained.add(about)
             self.complaints.add(place, what)
 
     def _afford(self, values: Unsettled, chosen: Values) -> bool:
@@ -115,7 +116,7 @@ class _Grid:
             amount = values[name]
             if not isinstance(amount, Compute | PartOfRun):
                 continue
-            unknown = [other for other in needed if other in self._coupled and other not in chosen]
+            unknown = [other for other in needed if other in self.coupled and other not in chosen]
             if unknown:
                 which = unknown[0]
                 what = f"{name} {amount} depend on {which}, which follows from others; give {which} in base or axes"
@@ -194,14 +195,15 @@ def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
 
 def _read(name: str, value: object) -> tuple[Any, str]:
     """A coupled value as its setting has it, and its fault, if any."""
-    problems: list[str] = []
-    read = SETTINGS[name].read(value, (), lambda _, what: problems.append(what))
-    what = "".join(problems[:1])
-    if what and counts(SETTINGS[name].type) and is_broken(value):
-        what += ", or use round, floor or ceil"
+    kind = SETTINGS[name].type
+    try:
+        read = checked(kind, value)
+    except Faults as error:
+        _, what = error.found[0]
+        return None, what + (", or use round, floor or ceil" if holds(kind, int) and is_broken(value) else "")
     if isinstance(read, Compute | PartOfRun):
-        what = f"{read} can only be written in base or axes; an expression has to give samples"
-    return read, what
+        return None, f"{read} can only be written in base or axes; an expression has to give samples"
+    return read, ""
 
 
 _Problem = tuple[str, str, str]

@@ -1,7 +1,7 @@
 """Reads a study file and checks it: every complaint says file:line and what would be right, and all come at once."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
-from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, counts, show
+from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, show
 from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
 from flipscale.settings import CommandSet, CommandTrainer, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
@@ -21,7 +21,7 @@ from flipscale.study.keys import SCHEMA, TOP, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, samples_for
+from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, agrees
 from flipscale.study.sweep import always, arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.words import count
@@ -49,10 +49,7 @@ def read_study(path: str | Path) -> Study:
     if name.startswith(".") or set(name) & set(_NOT_IN_NAMES):
         right = f"do not begin it with a dot, and leave out {' '.join(_NOT_IN_NAMES)}"
         complaints.add(document.place(), f"{name!r} cannot be the name of a study, which is that of its file; {right}")
-    study = _Checker(document, complaints).study(name)
-    complaints.raise_if_any()
-    assert study is not None, "a study is missing only where there are complaints"
-    return study
+    return _Checker(document, complaints).study(name)
 
 
 def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...], read: list[Path]) -> Document:
@@ -115,15 +112,15 @@ _AS_WRITTEN = (
 class _Checker(ValueReader):
     """Reads a document into a Study, gathering every complaint on the way."""
 
-    def study(self, name: str) -> Study | None:
-        """The study; None where there is a complaint about it."""
+    def study(self, name: str) -> Study:
+        """The study. Raises StudyError with every complaint about it."""
         self._check_keys()
         keys = self.keys()
         recipe = RECIPES[keys.recipe] if keys.recipe else Recipe({}, {})
         base = self._base()
         axes = self._axes(keys.seeds)
         grids = read_design(self, base, axes)
-        varied = _varied_in_all(grids)
+        varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values()))
         tune = keys.tune
         # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.mapping("couple")}
@@ -155,16 +152,18 @@ class _Checker(ValueReader):
             sweep=sweep,
             **{key: getattr(keys, key) for key in _AS_WRITTEN},
         )
-        if self.complaints.found:
-            return None
+        self.complaints.raise_if_any()
         # The grid is worked out here as well, so that faults that only show in a cell are reported with all others.
         study = replace(study, cells=tuple(cells(study, self.complaints)))
         if sweep and not self.complaints.found:
             self._check_sweep(study, sweep)
         self._check_trainer_scores(study)
-        if not self.complaints.found:
-            study = replace(study, claims=settle_claims(claims, study, self.complain))
-        return study if self.complaints.found else self._checked_baseline(study)
+        self.complaints.raise_if_any()
+        study = replace(study, claims=settle_claims(claims, study, self.complain))
+        self.complaints.raise_if_any()
+        study = self._checked_baseline(study)
+        self.complaints.raise_if_any()
+        return study
 
     def _check_keys(self) -> None:
         unknown = [key for key in self.document.data if key not in TOP]
@@ -329,7 +328,7 @@ class _Checker(ValueReader):
         if len(self.complaints.found) == before and len(values) < LEAST_VALUES:
             what = f"{count(len(values), 'value')} cannot show a best one between others; write {LEAST_VALUES} or more"
             self.complain((*at, over), f"{what}: {_OVER}")
-        if tune.pick == "parabola" and counts(SETTINGS[over].type):
+        if tune.pick == "parabola" and holds(SETTINGS[over].type, int):
             self.complain(("tune", "pick"), f"a parabola's best {over} is not a whole number; write pick: grid")
         compared = {value for axes in grids.values() for axis in axes if axis.name == "seed" for value in axis.values}
         compared = compared or {base.get("seed", SETTINGS["seed"].default)}
@@ -440,7 +439,7 @@ class _Checker(ValueReader):
             text = " and ".join(f"{name} == {plain(value)!r}" for name, value in wanted.items())
             of_flops = PRICED if any(isinstance(value, Compute) for value in wanted.values()) else ()
             of_run = ["samples"] if any(isinstance(value, PartOfRun) for value in wanted.values()) else ()
-            return Expression(text, frozenset({*wanted, *of_flops, *of_run}), _all_equal(wanted))
+            return Expression(text, frozenset({*wanted, *of_flops, *of_run}), lambda settings: agrees(settings, wanted))
         expression = None if condition == {} else self._expression(condition, path, CONDITION)
         if condition == {} or (expression and not expression.names):
             said = "an empty mapping" if condition == {} else show(condition)
@@ -463,7 +462,7 @@ class _Checker(ValueReader):
 
     def _checked_baseline(self, study: Study) -> Study:
         """The study, with a complaint if no run has its baseline; a default baseline is dropped instead."""
-        if any(_all_equal(study.baseline)(vars(cell)) for cell in study.cells):
+        if any(agrees(vars(cell), study.baseline) for cell in study.cells):
             return study
         if "baseline" not in self.document.data:
             return replace(study, baseline={})
@@ -476,16 +475,3 @@ class _Checker(ValueReader):
             what = f"no run of this study has this combination of {', '.join(study.baseline)}; loosen where or exclude"
             self.complain(("baseline",), what)
         return study
-
-
-def _varied_in_all(grids: Grids) -> set[str]:
-    """The settings that each grid varies."""
-    names = [{axis.name for axis in grid} for grid in grids.values()]
-    return set.intersection(*names) if names else set()
-
-
-def _all_equal(wanted: Values) -> Callable[[Values], bool]:
-    def equal(settings: Values) -> bool:
-        return all(settings[name] == samples_for(value, settings) for name, value in wanted.items())
-
-    return equal

@@ -32,6 +32,11 @@ def samples_for(value: Any, settings: Values) -> Any:
     return value
 
 
+def agrees(settings: Values, wanted: Values) -> bool:
+    """Whether settings of a cell have the wanted values."""
+    return all(settings[name] == samples_for(value, settings) for name, value in wanted.items())
+
+
 @dataclass(frozen=True)
 class Axis:
     """One thing varied: the name of a setting, and the values it takes, in the order of the file."""

@@ -1,12 +1,14 @@
 """Values of a study file as their kinds read them, with a complaint for each that is wrong."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from flipscale.errors import did_you_mean
-from flipscale.kinds import INVALID, Path_, show
-from flipscale.settings import JsonObject
+from flipscale.kinds import INVALID, Path_, read, show
+from flipscale.settings import Evaluation, JsonObject
 from flipscale.study.document import Complaints, Document
 from flipscale.study.keys import TOP, StudyKeys
+from flipscale.study.named_sets import faults_of_evaluation
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Values
 
@@ -45,12 +47,12 @@ def setting_meant(name: str) -> str:
     return _ELSEWHERE.get(name.replace("-", "_")) or did_you_mean(name, SETTINGS)
 
 
+@dataclass
 class ValueReader:
     """Reads parts of a document, gathering every complaint on the way."""
 
-    def __init__(self, document: Document, complaints: Complaints):
-        self.document = document
-        self.complaints = complaints
+    document: Document
+    complaints: Complaints
 
     def complain(self, at: Path_, what: str) -> None:
         """Report the fault of the value at this path, and its remedy."""
@@ -61,7 +63,7 @@ class ValueReader:
         data = self.document.data
         values: JsonObject = {}
         for key, option in TOP.items():
-            value = option.read(data[key], (key,), self.complain) if key in data else INVALID
+            value = read(option.type, data[key], (key,), self.complain) if key in data else INVALID
             values[key] = option.default if value is INVALID else value
         return StudyKeys(**values)
 
@@ -77,23 +79,27 @@ class ValueReader:
 
     def setting(self, name: str, value: Any, at: Path_) -> Any:
         """The value of a setting; INVALID after complaints, also about a name that is no setting."""
-        if name in SETTINGS:
-            return SETTINGS[name].read(value, at, self.complain)
-        self.complain(at, f"unknown setting '{name}'; {setting_meant(name)}")
-        return INVALID
+        if name not in SETTINGS:
+            self.complain(at, f"unknown setting '{name}'; {setting_meant(name)}")
+            return INVALID
+        setting = read(SETTINGS[name].type, value, at, self.complain)
+        faults = list(faults_of_evaluation(setting)) if isinstance(setting, Evaluation) else []
+        for path, what in faults:
+            self.complain((*at, *path), what)
+        return INVALID if faults else setting
 
     def settings(self, given: Values, *at: str | int) -> Values:
         """The settings of a mapping at this path; those that are wrong are complaints, and left out."""
-        read = {name: self.setting(name, value, (*at, name)) for name, value in given.items()}
-        return {name: value for name, value in read.items() if value is not INVALID}
+        settings = {name: self.setting(name, value, (*at, name)) for name, value in given.items()}
+        return {name: value for name, value in settings.items() if value is not INVALID}
 
     def distinct(self, name: str, values: Any, at: Path_) -> tuple[Any, ...]:
         """The values of an axis, or its one; one that is given twice is a complaint, and left out."""
-        read: list[Any] = []
+        distinct: list[Any] = []
         for index, value in enumerate(values if isinstance(values, list) else [values]):
             setting = self.setting(name, value, (*at, index))
-            if setting in read:
+            if setting in distinct:
                 self.complain((*at, index), f"{show(value)} is given twice on the axis '{name}'; keep one")
             elif setting is not INVALID:
-                read.append(setting)
-        return tuple(read)
+                distinct.append(setting)
+        return tuple(distinct)
