@@ -33,14 +33,13 @@ from tests.launch.real import (
     STUDY_OF_24,
     assert_close,
     assert_same,
-    assert_shared,
     assert_tuned,
     end,
     frozen,
     is_signalled,
-    lengths_of,
     logs,
     runs_of,
+    survives_kills,
     tuned_study,
 )
 from tests.patience import wait_until
@@ -226,14 +225,8 @@ def test_the_comparison_follows_the_sweep(tmp_path):
 
 
 @pytest.mark.second_ray
-def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone, ray):
-    results = tmp_path / "results"
-    runs = lengths_of(tmp_path)
-    send(runs, results, SLOWLY_OFTEN)
-    with frozen(folder(results, runs[1])) as (_, lease):
-        os.kill(lease.pid, 9)
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert_shared(runs, results, alone(runs))
+def test_stages_and_trunks_survive_kills(tmp_path, alone, ray):
+    survives_kills(tmp_path, RayLauncher(tmp_path / "results", DEFAULTS, command=SLOWLY_OFTEN), alone)
 
 
 # The command line

@@ -28,14 +28,13 @@ from tests.launch.real import (
     SLOWLY_OFTEN,
     assert_close,
     assert_same,
-    assert_shared,
     assert_tuned,
     end,
     frozen,
     is_signalled,
-    lengths_of,
     logs,
     runs_of,
+    survives_kills,
     to_be_scored,
     tuned_study,
 )
@@ -353,14 +352,8 @@ def test_the_comparison_follows_the_sweep(tmp_path):
     assert_tuned(file, results)
 
 
-def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone):
-    results = tmp_path / "results"
-    runs = lengths_of(tmp_path)
-    send(runs, results, SLOWLY_OFTEN)
-    with frozen(folder(results, runs[1])) as (_, lease):
-        os.kill(lease.pid, 9)
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert_shared(runs, results, alone(runs))
+def test_stages_and_trunks_survive_kills(tmp_path, alone):
+    survives_kills(tmp_path, SlurmLauncher(tmp_path / "results", SITE, command=SLOWLY_OFTEN), alone)
 
 
 def test_the_command_line_sends_a_study_and_returns(tmp_path):
