@@ -13,7 +13,17 @@ from flipscale.launch.probe import open_probes, probe_of, submit_probe
 from flipscale.launch.progress import ACTIVE, ProgressLines, RunProgress, StudyProgress, rewritable, run_progress
 from flipscale.launch.site import Site, price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states
-from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, hand_over, preview, submit, submit_lock
+from flipscale.launch.submit import (
+    NO_REDO,
+    Redo,
+    Submission,
+    cancel,
+    hand_over,
+    held_back,
+    preview,
+    submit,
+    submit_lock,
+)
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
@@ -34,6 +44,7 @@ __all__ = [
     "cancel",
     "gpus_here",
     "hand_over",
+    "held_back",
     "launcher_named",
     "open_probes",
     "preview",
