@@ -198,7 +198,7 @@ def rows_of(
 def _settings_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
     """Which rows have equal settings but their seed [n]; None in a table without lengths of schedules."""
     names = [name for name in SETTING_COLUMNS if name in table and name != "seed"]
-    return table.groupby(names, dropna=False).ngroup().to_numpy(np.intp) if "samples" in names else None
+    return np.asarray(table.groupby(names, dropna=False).ngroup(), np.intp) if "samples" in names else None
 
 
 def _left_out(

@@ -120,7 +120,7 @@ def whole_seeds(
     if trunks is None or seeds is None or (seeds < 0).any():
         return 0
     many = len(np.unique(seeds))
-    alone = cells is not None and np.isfinite(_cells(seeds, cells, seeds)).sum(axis=1).min() < 2
+    alone = cells is not None and np.isfinite(_cells(seeds.astype(float), cells, seeds)).sum(axis=1).min() < 2
     return 0 if many < LEAST_SEEDS or alone else many
 
 

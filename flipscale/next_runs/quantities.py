@@ -142,7 +142,7 @@ def law_covariance(fit: Fit) -> Array:
     # The laws of seeds scatter about their mean, whose covariance is that of the draws.
     apart = np.linalg.inv(fit.whole_seeds * fit.stretch**2 * np.cov(fit.draws, rowvar=False) + mean)
     seeds = fit.whole_seeds + FURTHER_SEEDS
-    numbers = np.unique(rows.seeds, return_inverse=True)[1].reshape(-1)
+    numbers = np.unique(rows.seeds, return_inverse=True)[1].reshape(-1).tolist()
     of_seeds = np.stack([of_seed(row, seed, seeds) for row, seed in zip(jacobian, numbers, strict=True)])
     information = of_seeds.T @ of_seeds / fit.spread**2 + np.kron(np.eye(1 + seeds), apart)
     information[: len(prior), : len(prior)] += prior - apart
