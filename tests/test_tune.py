@@ -12,8 +12,7 @@ import pytest
 from flipscale import Workspace
 from flipscale.errors import FlipscaleError, ResultsError, StudyError
 from flipscale.fitting import optimum_law
-from flipscale.launch import Request
-from flipscale.launch.launcher import JobState
+from flipscale.launch.launcher import JobState, Request
 from flipscale.planning import plan
 from flipscale.run import FailureKind, Job, Result, RunFolder
 from flipscale.settings import Settings

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from flipscale.launch import states, submit
 from flipscale.launch.launcher import Launcher
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.stall import is_stopped
 from flipscale.planning import Run, plan
 from flipscale.run import RunFolder, RunRequest, State, is_alive
 from flipscale.settings import Resources
@@ -76,17 +76,6 @@ STUDY_OF_24 = (
 SHORT_TOGETHER = {**DEFAULTS["pack"], "time": 0.6}
 """With it the short ones of the 24 share two jobs, each with its child, and the two long ones have jobs of their own.
 Each more would be a process, and to start one takes longer than to train a few runs."""
-
-AT_ONCE = {
-    "command": {
-        "arguments": [
-            sys.executable,
-            "-c",
-            "import sys; open(sys.argv[1] + '/outcome.json', 'w').write('{\"scores\": {\"zero_shot_top1\": 0.5}}')",
-        ]
-    }
-}
-"""A trainer that is done at once and needs no open_clip, for `runs_of`."""
 
 
 def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
@@ -239,6 +228,14 @@ def _freeze(run: RunFolder, once: str) -> dict[str, Any] | None:
         return lease
     _thaw(lease)  # It was over just then, and the process does something else.
     return None
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped, as by SIGSTOP."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _thaw(lease: dict[str, Any]) -> None:
