@@ -15,7 +15,15 @@ from flipscale.settings import CommandSet, CommandTrainer, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, merge, read_document
-from flipscale.study.expression import ARITHMETIC, CONDITION, Expression, ExpressionError, plain_value, read_expression
+from flipscale.study.expression import (
+    ARITHMETIC,
+    CONDITION,
+    Expression,
+    ExpressionError,
+    plain_value,
+    read_expression,
+    read_listed,
+)
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import SCHEMA, TOP, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
@@ -388,6 +396,8 @@ class _Checker(ValueReader):
                 self.complain(path, f"unknown setting '{name}'; {setting_meant(name)}")
             elif name in axes:
                 self.complain(path, f"'{name}' is also an axis; remove it from axes or from couple")
+            elif name == "stages" and isinstance(source, list):
+                couplings[name] = Coupling(name, read_listed(source, SETTINGS), self.document.place(*path))
             elif expression := self._expression(source, path, ARITHMETIC):
                 couplings[name] = Coupling(name, expression, self.document.place(*path))
         if sweep:
