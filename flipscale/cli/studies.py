@@ -6,16 +6,16 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flipscale.cell import without_seed
 from flipscale.cli.arguments import add_json, add_results, add_site, open_study_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
-from flipscale.words import device_hours, hours_or_seconds, rounded
+from flipscale.words import count, device_hours, hours_or_seconds, rounded
 from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
     from flipscale.planning import Plan, Run
     from flipscale.workflow.machine_health import Diagnosis
-    from flipscale.workflow.study import OpenStudy
 
 
 _COSTS = ("params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device")
@@ -27,7 +27,6 @@ WIDTH = 110
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
-    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of study files instead")
 
 
 def init(args: argparse.Namespace) -> int:
@@ -36,16 +35,12 @@ def init(args: argparse.Namespace) -> int:
 
     from flipscale.study.schema import study_schema
 
-    schema = json.dumps(study_schema(), indent=1) + "\n"
-    if args.schema:
-        print(schema, end="")
-        return 0
     path = Path(args.file)
     if path.exists():
         raise FlipscaleError(f"{path}: exists already; give another name: flipscale init NAME.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
-    beside.write_text(schema, encoding="utf-8")
+    beside.write_text(json.dumps(study_schema(), indent=1) + "\n", encoding="utf-8")
     template = files("flipscale.study").joinpath("template.yaml").read_text(encoding="utf-8")
     path.write_text(template, encoding="utf-8")
     say(f"wrote {path} and {beside}. Next: flipscale plan {path}")
@@ -64,21 +59,21 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Show every run of a study and what it will cost; trains nothing.
+    """Show the runs of a study and what they will cost; trains nothing.
 
     With --check it exits with 1 if something that runs need is missing.
     """
     if args.study is None:
         if not args.check:
             args.parser.error("name a study, or check this machine: flipscale plan --check")
-        found = _machine(args)
+        diagnoses = _machine(args)
         if args.json:
-            print_json([diagnosis.to_dict() for diagnosis in found])
-        return _code(found)
+            print_json(list(map(vars, diagnoses)))
+        return _code(diagnoses)
     from flipscale.code import code_changes
-    from flipscale.launch import wall_clock
-    from flipscale.run import as_json
-    from flipscale.workflow.study import cost_in_words, say_warnings, sweep_words, write_plan
+    from flipscale.launch import held_back, wall_clock
+    from flipscale.run import RunFolder, as_json
+    from flipscale.workflow.study import cost_in_words, say_power, say_warnings, sweep_words, write_plan
     from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
 
@@ -92,25 +87,20 @@ def plan(args: argparse.Namespace) -> int:
     unscored = to_score(opened)
     say_to_score(opened, unscored)
     say_code(opened, code_changes(planned.runs, args.results))
+    untrained = [run for run in planned.runs if not RunFolder(opened.workspace.run(run.id)).is_trained]
+    held, why = held_back(untrained, args.results)
+    if held:
+        say(f"{count(len(held), 'run')} cannot start: {why}")
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
         with_check: dict[str, object] = {}
         if checked:
             machine = _machine(args)
-            with_check = {"check": checked.to_dict() | {"machine": [each.to_dict() for each in machine]}}
-        print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
+            with_check = {"check": checked.to_dict() | {"machine": list(map(vars, machine))}}
+        print(as_json(planned.to_dict() | with_check, rows="runs"))
         return 1 if checked and (checked.problems or _code(machine)) else 0
-    unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
-    time = device_hours(planned.device, unit)
-    names, costs = (*_COSTS, time), _cost_rows(planned, factor)
-    varying = [number for number in range(len(names)) if len({row[number] for row in costs.values()}) > 1]
-    first = costs[id(planned.runs[0].cost)]
-    if alike := [f"{name} {first[number]}" for number, name in enumerate(names) if number not in varying]:
-        print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
-    head = ("run", *(names[number] for number in varying), "id")
-    rows = [(run.name, *(costs[id(run.cost)][number] for number in varying), run.id) for run in planned.runs]
-    print_table(head, rows)
-    _say_power(opened)
+    _print_runs(planned)
+    say_power(opened)
     print(cost_in_words(planned))
     if opened.sweep:
         print(sweep_words(opened))
@@ -134,16 +124,16 @@ def _machine(args: argparse.Namespace) -> "list[Diagnosis]":
     """What this machine has and lacks, printed line by line unless JSON is asked for."""
     from flipscale.workflow.machine_health import machine_health
 
-    found = []
+    diagnoses = []
     for diagnosis in machine_health(args.results):
-        found.append(diagnosis)
+        diagnoses.append(diagnosis)
         if not args.json:
             _print_diagnosis(diagnosis)
-    return found
+    return diagnoses
 
 
-def _code(found: "list[Diagnosis]") -> int:
-    return int(any(diagnosis.health == "problem" for diagnosis in found))
+def _code(diagnoses: "list[Diagnosis]") -> int:
+    return int(any(diagnosis.health == "problem" for diagnosis in diagnoses))
 
 
 def _print_diagnosis(diagnosis: "Diagnosis") -> None:
@@ -151,24 +141,31 @@ def _print_diagnosis(diagnosis: "Diagnosis") -> None:
     joined = "; " if diagnosis.health == "ok" else ". To do: "
     text = joined.join(filter(None, (diagnosis.found, diagnosis.advice)))
     head = f"{diagnosis.health:<8} {diagnosis.subject:<15} "
-    for number, line in enumerate(textwrap.wrap(text, WIDTH - len(head), break_long_words=False) or [""]):
-        print((head if number == 0 else " " * len(head)) + line, flush=True)
+    print(textwrap.fill(head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=False), flush=True)
 
 
-def _say_power(opened: "OpenStudy") -> None:
-    """Kept apart because it loads scipy, which `plan --json` does without."""
-    from flipscale.workflow.power import say_power
-
-    say_power(opened)
-
-
-def _cost_rows(planned: "Plan", factor: float) -> dict[int, tuple[str, ...]]:
-    """The cost of runs in words, by the identity of their Cost: the seeds of a cell, and they alone, share one."""
-    costs = {id(run.cost): run for run in planned.runs}
-    return {cost: _cost_row(run, factor) for cost, run in costs.items()}
+def _print_runs(planned: "Plan") -> None:
+    """Print a row for the seeds of a cell, or for each run with its id where no cell has several."""
+    unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
+    cells: dict[tuple[str, ...], list[Run]] = {}
+    for run in planned.runs:
+        cells.setdefault((without_seed(run.name) or planned.study, *_cost_row(run, factor)), []).append(run)
+    names = (*_COSTS, device_hours(planned.device, unit))
+    first, *_ = cells
+    varying = [number for number in range(1, len(first)) if len({row[number] for row in cells}) > 1]
+    if alike := [f"{name} {first[number]}" for number, name in enumerate(names, 1) if number not in varying]:
+        print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
+    several = len(cells) < len(planned.runs)
+    head = ("each run of", "runs") if several else ("run",)
+    rows = []
+    for row, runs in cells.items():
+        costs = [row[number] for number in varying]
+        rows.append([row[0], str(len(runs)), *costs] if several else [row[0], *costs, runs[0].id])
+    print_table([*head, *(names[number - 1] for number in varying), *([] if several else ["id"])], rows)
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
+    """The cost of a run in words. factor: the number of the table's units of time in an hour."""
     cost = run.cost
     return (
         rounded(cost.params),
