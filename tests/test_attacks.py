@@ -149,7 +149,7 @@ def test_every_process_that_flipscale_starts_leaves_the_working_folder_out_of_it
         if isinstance(node, ast.List | ast.Tuple) and {"'-m'", "'-c'"} & set(map(ast.unparse, node.elts))
     ]
     ours = [words for words in lists if "sys.executable" in words or "self.python" in words]
-    assert len(ours) == 7
+    assert len(ours) == 6
     assert [words for words in ours if "'-P'" not in words and "'-I'" not in words] == []
 
 
