@@ -286,7 +286,9 @@ class Lease:
         taken = [(record.measure, record.what) for record in new]
         kept = [record for record in read_scores(self.folder) if (record.measure, record.what) not in taken]
         with self.replace(SCORES_FILE) as file:
-            file.write(as_json({"schema": FOLDER_SCHEMA, "records": storable([*kept, *new])}).encode() + b"\n")
+            file.write(
+                as_json({"schema": FOLDER_SCHEMA, "records": storable(list(map(vars, [*kept, *new])))}).encode() + b"\n"
+            )
 
     def write_result(self, result: Result) -> None:
         with self.replace("result.json") as file:

@@ -180,7 +180,7 @@ class Measured:
     """The scores of one measure."""
 
     measure: str
-    what: JsonObject | None = field(default=None, hash=False)
+    what: JsonObject | None = field(hash=False)
     """What was measured, see `identity.measures`; None for scores that a trainer gave itself."""
     digest: str | None = None
     """That of the data; None where it is not known."""
