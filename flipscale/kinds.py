@@ -7,6 +7,7 @@ of one) and says faults in words. pydantic loads when a value is read first: `--
 
 import copy
 import dataclasses
+import fractions
 import functools
 import json
 import math
@@ -499,11 +500,9 @@ SUFFIX_FACTORS = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T
 
 
 def number_of(digits: str, suffix: str) -> int | float:
-    """12.8 and 'B' as 12800000000: exact, since the digits are scaled as decimals."""
-    integer, _, fraction = digits.partition(".")
-    parts: int = 10 ** len(fraction)
-    value, remainder = divmod(int(integer + fraction) * SUFFIX_FACTORS[suffix], parts)
-    return value if not remainder else value + remainder / parts
+    """12.8 and 'B' as 12800000000, exactly."""
+    number = fractions.Fraction(digits) * SUFFIX_FACTORS[suffix]
+    return number.numerator if number.denominator == 1 else float(number)
 
 
 def is_broken(value: object) -> bool:

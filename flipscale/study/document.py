@@ -169,18 +169,16 @@ def _only_mapping(name: str, text: str, noun: str, hint: str | None) -> yaml.Map
 def merge(under: Document, over: Document) -> Document:
     """`over` laid on `under`, key by key: mappings of two levels are merged, everything else is replaced."""
     data = dict(under.data)
-    places = dict(under.places)
-    gone: set[Path_] = set()
+    replaced: set[Path_] = set()
     for key, value in over.data.items():
         if isinstance(value, Mapping) and isinstance(data.get(key), Mapping):
             data[key] = {**data[key], **value}
-            replaced: list[Path_] = [(key, inner) for inner in value]
+            replaced |= {(key, inner) for inner in value}
         else:
             data[key] = value
-            replaced = [(key,)]
-        gone |= set(replaced)
-    places = {path: place for path, place in places.items() if path[:1] not in gone and path[:2] not in gone}
-    return Document(data, places | over.places)
+            replaced.add((key,))
+    kept = {path: place for path, place in under.places.items() if not {path[:1], path[:2]} & replaced}
+    return Document(data, kept | over.places)
 
 
 @dataclass
