@@ -150,8 +150,6 @@ class SweptRun:
     arm: Arm
     value: float
     """As the study names it: of the setting, or a factor of the study's own rule."""
-    setting: float
-    """The setting itself."""
     words: str
     """The arm in words; '' for the only one."""
 
@@ -481,7 +479,7 @@ def _with_sweep(
         run, setting = by_id[run_id(cell.settings)], getattr(cell.settings, over)
         parts = words(cell.settings, ()), setting_words(over, setting), f"seed {cell.settings.seed}"
         named = replace(run, name=", ".join(filter(None, parts)))
-        tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, shared))
+        tried[run.id] = SweptRun(named, cell.arm, cell.value, words(cell.settings, shared))
     named_runs = [tried[run.id].run if run.id in tried else run for run in planned.runs]
     known = [run for run in named_runs if not study.awaits_choice or run.settings.seed in seeds]
     following = tuple(run for run in planned.runs if study.awaits_choice and run.settings.seed not in seeds)

@@ -143,7 +143,7 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 def _forecast(args: argparse.Namespace) -> int:
     """Predict runs by a law; exit code 1 where a forecast is refused."""
     from flipscale.collecting import is_table
-    from flipscale.fitting import forecast_json, forecast_text, graded
+    from flipscale.fitting import forecast_json, forecast_text
 
     if of_fits := [option for option, value in (("--budget", args.budget), ("--allocate", args.allocate)) if value]:
         raise FlipscaleError(f"{of_fits[0]} is for fits; leave it out of a forecast.")
@@ -152,7 +152,7 @@ def _forecast(args: argparse.Namespace) -> int:
         print_json({"schema": 1, "forecasts": [forecast_json(forecast) for forecast in found], "forced": args.force})
     else:
         print("\n\n".join(forecast_text(forecast, forced=args.force) for forecast in found))
-    refused = [forecast for forecast in found if graded(forecast).refused]
+    refused = [forecast for forecast in found if forecast.refused]
     if refused and not args.force:
         say(f"{len(refused)} of {len(found)} refused; --force shows them anyway")
         return 1
@@ -170,7 +170,15 @@ def _optimum(args: argparse.Namespace) -> int:
         raise _needs_columns(args.source, table)
     laws = [optimum_law(part, args.optimum, x=args.x, y=y, group=at) for at, part in in_groups(table, args.group)]
     if args.json:
-        print_json({"schema": 1, "laws": [asdict(law) | {"couple": law.rule} for law in laws]})
+        print_json(
+            {
+                "schema": 1,
+                "laws": [
+                    asdict(law) | {"intervals": [ends._asdict() for ends in law.intervals], "couple": law.rule}
+                    for law in laws
+                ],
+            }
+        )
     else:
         print("\n\n".join(as_text(law.parts(), terminal_width(), "\n") for law in laws))
     return 0
@@ -309,7 +317,7 @@ def _options(args: argparse.Namespace) -> "Options":
     return Options(
         loss=args.loss,
         frontier=args.frontier,
-        fixed=fixed or None,
+        fixed=fixed,
         accuracy=None if args.lower_is_better is None else not args.lower_is_better,
         bins=edges if len(edges) > 1 else int(edges[0]),
         weights=args.weights,

@@ -45,34 +45,34 @@ def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     Numbers are compared by value and texts by text; `null` is a missing value, which is neither above nor below any.
     Raises ResultsError for a condition without a relation, an unknown column, and where no row is left.
     """
-    found = [condition for text in conditions for condition in _read(table, text)]
+    read = [condition for text in conditions for condition in _read(table, text)]
     keep = np.ones(len(table), dtype=bool)
-    for condition in found:
+    for condition in read:
         keep &= _holds(table, condition)
     if not keep.any() and len(table):
-        said = ", ".join(condition.text for condition in found)
-        choices = [_choices(table, condition.column) for condition in found]
+        said = ", ".join(condition.text for condition in read)
+        choices = [_choices(table, condition.column) for condition in read]
         raise ResultsError(f"No row has {said}; {'; '.join(dict.fromkeys(choices))}.")
     return table[keep]
 
 
 def _read(table: pd.DataFrame, text: str) -> list[RowCondition]:
     """The conditions of a text. A part without a relation is one more value of the condition before it."""
-    found: list[RowCondition] = []
+    read: list[RowCondition] = []
     name, relation, value = _parts(text)
     if name in table and (table[name].astype("str") == value).any():
         return [RowCondition(name, relation, (value,))]  # a value that has commas
     for part in filter(None, map(str.strip, text.split(","))):
         name, relation, value = _parts(part)
         if name:
-            found.append(RowCondition(name, relation, (value,)))
-        elif not relation and found and found[-1].relation in ("=", "!="):
-            found[-1] = replace(found[-1], values=(*found[-1].values, part))
+            read.append(RowCondition(name, relation, (value,)))
+        elif not relation and read and read[-1].relation in ("=", "!="):
+            read[-1] = replace(read[-1], values=(*read[-1].values, part))
         else:
             raise ResultsError(
                 f"--where {part}: write COLUMN=VALUE, COLUMN=VALUE,VALUE, COLUMN!=VALUE or COLUMN>VALUE."
             )
-    return found
+    return read
 
 
 def _parts(text: str) -> tuple[str, str, str]:

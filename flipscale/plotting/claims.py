@@ -98,7 +98,7 @@ def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, floa
         core += [difference.mean or 0.0, *(difference.interval or ())]
         core += [] if judged.claim.published is None else [judged.claim.published]
     more = 0.15 * (max(core) - min(core))
-    ends = [end for _, difference in tested for end in _corrected(difference) or ()]
+    ends = [end for _, difference in tested for end in difference.decisive or ()]
     low = max(min(ends, default=0.0), min(core) - more)
     high = min(max(ends, default=0.0), max(core) + more)
     low, high = min(low, *core), max(high, *core)
@@ -106,15 +106,10 @@ def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, floa
     return low - margin, high + margin
 
 
-def _corrected(difference: Estimate) -> tuple[float, float] | None:
-    both = difference.corrected
-    return None if both is None or both.low is None or both.high is None else (both.low, both.high)
-
-
 def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: tuple[float, float]) -> None:
     """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
     style = VERDICT_STYLES[judged.verdict]
-    draw_bars(ax, _corrected(difference), difference.interval, y, style.color, frame, across=True)
+    draw_bars(ax, difference.decisive, difference.interval, y, style.color, frame, across=True)
     mean = difference.mean or 0.0
     (mark,) = ax.plot([mean], [y], zorder=4, ms=6.5, label=str(judged.verdict), **style.keywords())
     mark.set_markeredgecolor("white")

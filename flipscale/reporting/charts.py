@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.comparing import Comparison, Pair, finding, gain_words, series_of
+from flipscale.comparing import Comparison, Pair, gain_words, series_of
 from flipscale.identity import show_setting
 from flipscale.reporting.evidence import Evidence, axes_of
 from flipscale.run import State
@@ -238,19 +238,13 @@ def _pairs(evidence: Evidence) -> list[dict[str, Any]]:
 def _gain(comparison: Comparison, pair: Pair, arm: str) -> dict[str, Any]:
     """A gain as the script draws it, and in words."""
     gain, scale = pair.gain, 100 if comparison.fraction else 1
-    found = finding(gain)
-    both = gain.corrected
-    corrected = (None, None) if both is None or both.of < 2 else (both.low, both.high)
-    bars = [
-        None if low is None or high is None else [_number(scale * low), _number(scale * high)]
-        for low, high in ((gain.low, gain.high), corrected)
-    ]
+    bars = [ends and [_number(scale * end) for end in ends] for ends in (gain.interval, gain.among_several)]
     return {
         "cell": pair.cell,
         "arm": arm,
-        "mean": _number(scale * found.value),
+        "mean": _number(scale * gain.value),
         "uncorrected": bars[0],
         "corrected": bars[1],
-        "significant": found.significant,
+        "significant": gain.significant,
         "words": f"{gain_words(comparison, gain)}, {count(len(pair.seeds), 'seed')}",
     }

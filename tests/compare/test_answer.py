@@ -119,9 +119,9 @@ def test_a_table_of_gains_and_one_of_speedups_have_units_in_their_columns() -> N
     first = table.iloc[0]
     assert (first["arm"], first["seeds"], first["effect"]) == ("mask 1 %", 3, "behind")
     assert first["gain (points)"] == pytest.approx(100 * (pair.gain.mean or 0))
-    assert first["low (points)"] == pytest.approx(100 * (pair.gain.corrected.low or 0))
+    assert first["low (points)"] == pytest.approx(100 * (pair.gain.corrected.interval.low or 0))
     assert first["gpu_hours (x)"] == pytest.approx(0.6)
-    read = comparison.claims[0].curve.speedup
+    read = comparison.first_curves[0].speedup
     assert read is not None
     (stated,) = (row for _, row in speedups.iterrows() if row["stated"])
     assert (stated["zero_shot_top1 (%)"], stated["speedup (x)"]) == (100 * read.score, read.speedup.mean)

@@ -17,7 +17,6 @@ from flipscale.comparing import (
     with_guessing,
     with_images,
 )
-from flipscale.comparing.estimates import finding
 
 FASHION = Path(__file__).parents[1] / "recipe_1" / "fashion.csv"
 BASE = "model=ViT-w48d3-4, data_size=60k, samples=32k"
@@ -45,13 +44,13 @@ def test_a_gain_is_the_raw_mean_difference_of_the_table(fashion: Comparison) -> 
     assert gain.mean == pytest.approx((of[0.5] - of[0.0]).mean())
     low, high = gain.interval or (0, 0)
     assert (low + high) / 2 == pytest.approx(gain.mean)
-    assert finding(gain).effect is Effect.AHEAD
+    assert gain.effect is Effect.AHEAD
 
 
 def test_the_family_is_every_cell_of_the_table(fashion: Comparison) -> None:
     assert fashion.gains_claimed == len(fashion.pairs) == 20
     assert {pair.gain.corrected.of for pair in fashion.pairs if pair.gain.corrected} == {20}
-    undecided = [pair for pair in fashion.pairs if not finding(pair.gain).significant]
+    undecided = [pair for pair in fashion.pairs if not pair.gain.significant]
     assert ("model=ViT-w48d3-4, data_size=1k, samples=32k", "mask_ratio=0.5") in {
         (pair.cell, pair.arm) for pair in undecided
     }
@@ -67,7 +66,7 @@ def test_a_cell_in_which_some_runs_fail_is_said_in_counts_and_has_no_interval() 
     table.loc[last & (table["mask_ratio"] == 0) & (table["seed"] < 3), "zero_shot_top1"] = 0.02
     comparison = compare(table, baseline={"mask_ratio": 0})
     (pair,) = (pair for pair in comparison.pairs if pair.cell == "samples=10k")
-    assert (pair.gain.failures, pair.gain.interval, finding(pair.gain).effect) == (
+    assert (pair.gain.failures, pair.gain.interval, pair.gain.effect) == (
         (3, 0), None, Effect.NOT_SIGNIFICANT,
     )  # fmt: skip
     assert comparison.noise is not None
@@ -122,7 +121,7 @@ def test_arms_are_level_only_where_their_interval_lies_within_the_margin() -> No
 
 def test_one_significant_gain_is_not_also_level() -> None:
     comparison = compare(synthetic({0.5: -0.006}, noise=0.0005), baseline={"mask_ratio": 0})
-    effects = {finding(pair.gain).effect for pair in comparison.pairs}
+    effects = {pair.gain.effect for pair in comparison.pairs}
     assert effects == {Effect.BEHIND}
 
 

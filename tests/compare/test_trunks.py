@@ -10,7 +10,7 @@ from flipscale.comparing import compare
 from flipscale.comparing.curves import TwoLines, two_lines
 from flipscale.comparing.points import Point
 from flipscale.comparing.stated import judge_claims
-from flipscale.stats import Differences, Moments, moments, shrink_variances, slope_of, units_of
+from flipscale.stats import Differences, Moments, ScoreKind, moments, shrink_variances, slope_of, units_of
 from flipscale.study.claims import Contrast, Expectation, StatedClaim
 
 LENGTHS = (1000, 2000, 4000, 8000)
@@ -110,7 +110,7 @@ def lines(trunks: bool) -> TwoLines:
         for arm, spends in (("", 1), ("arm", 2))
     ]
     sides = [[replace(p, trunk=10 * bool(p.arm) + p.seed if trunks else -1) for p in side] for side in sides]
-    found = two_lines(*sides, "hours", fraction=True, lower=False)
+    found = two_lines(*sides, "hours", ScoreKind(fraction=True, lower=False))
     assert isinstance(found, TwoLines)
     return found
 

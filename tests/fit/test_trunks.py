@@ -6,7 +6,7 @@ import pytest
 
 from flipscale.collecting import trunks_of
 from flipscale.errors import ResultsError
-from flipscale.fitting import Options, fit, forecast, graded
+from flipscale.fitting import Options, fit, forecast
 from flipscale.fitting.record import checklist
 
 QUICK = Options(draws=200, starts=4)
@@ -70,9 +70,9 @@ def test_a_graded_forecast_holds_out_seeds_and_never_the_long_branches_of_trunks
     assert [(setting.at["samples"], setting.runs) for setting in held.settings] == [(8000, 1), (16_000, 1)] * 5
     assert len({setting.predicted for setting in held.settings if setting.at["samples"] == 16_000}) == 5
     assert held.extrapolation == 4
-    assert all(setting.low is not None for setting in held.settings)
+    assert all(setting.interval is not None for setting in held.settings)
     few = forecast(runs(3), "power", x=["samples"], y="loss", at=far, options=QUICK)
-    assert graded(few).refused  # two seeds give no interval to test by
+    assert few.refused  # two seeds give no interval to test by
     alone = forecast(runs(1), "power", x=["samples"], y="loss", at=far, options=QUICK)
     assert alone.held_out.why == "a test holds out seeds or sizes, and these runs have one of each"
 
