@@ -273,8 +273,8 @@ class TwoLines:
     def straight(self) -> float | None:
         """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
         best = int(np.argmax(self.base.means))
-        reached = first_reach(self.ours.costs.tolist(), self.ours.means.tolist(), float(self.base.means[best]))
-        return None if reached is None else float(self.base.costs[best] / reached)
+        reached = float(Read(self.ours.costs, self.ours.means[None]).reach(self.base.means[[best]])[0])
+        return None if math.isinf(reached) else float(self.base.costs[best] / reached)
 
 
 def quotient(over: Array, under: Array) -> Array:
@@ -319,18 +319,6 @@ def _last_change(grid: Array, apart: Array, beyond: float) -> Array:
         at = grid[last] + (grid[last + 1] - grid[last]) * before / (before - after)
     changes: Array = np.where(turns.any(axis=1), at, np.where(ahead[:, -1], -np.inf, np.inf))
     return changes
-
-
-def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> float | None:
-    """The x at which the polyline first reaches the target; None where that is before its first point, or never."""
-    if ys[0] > target:
-        return None
-    for x0, y0, x1, y1 in zip(xs, ys, xs[1:], ys[1:], strict=False):
-        if y0 == target:
-            return float(x0)
-        if y1 >= target:
-            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
-    return float(xs[-1]) if ys[-1] == target else None
 
 
 # Noise

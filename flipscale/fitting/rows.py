@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.collecting import MOST_NUMBER, SETTING_COLUMNS, trunks_of
+from flipscale.collecting import SETTING_COLUMNS, trunks_of
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fitting.laws import Law, Link
 from flipscale.scores import lower_is_better
@@ -231,30 +231,15 @@ def column(table: pd.DataFrame, name: str) -> Array:
     Raises ResultsError for one that is not there, or that holds text.
     """
     if name in table:
-        try:
-            numbers = pd.to_numeric(table[name], errors="coerce")
-        except OverflowError:
-            raise ResultsError(f"{name}: holds a whole number of more than 308 digits, which is too large.") from None
+        numbers = pd.to_numeric(table[name], errors="coerce")
         wrong = np.flatnonzero(numbers.isna() & table[name].notna())
         if len(wrong):
             at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
             raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
-        return _computable(table, name, np.asarray(numbers, dtype=np.float64))
+        return np.asarray(numbers, dtype=np.float64)
     wanted, columns = _arithmetic(table, name)
     parts = {part: column(table, columns[part]) for part in wanted.names}
-    values = np.array([_computed(name, wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
-    return _computable(table, name, values)
-
-
-def _computable(table: pd.DataFrame, name: str, values: Array) -> Array:
-    """The values. ResultsError where one is too large."""
-    wrong = np.flatnonzero(np.isfinite(values) & (np.abs(values) > MOST_NUMBER))
-    if len(wrong):
-        raise ResultsError(
-            f"{row_names(table)[wrong[0]]}: {name} is {values[wrong[0]]:g}, but the largest number allowed is "
-            f"{MOST_NUMBER:g}; leave it empty if it is missing."
-        )
-    return values
+    return np.array([_computed(name, wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
 
 
 def need(table: pd.DataFrame, names: Iterable[str]) -> None:

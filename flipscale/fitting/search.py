@@ -8,7 +8,7 @@ at default tolerances ends early: it gave the published values of arXiv 2203.155
 objective (arXiv 2404.10102).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -232,7 +232,8 @@ def descend(
     counts = np.ones((len(starts), len(problem.x))) if counts is None else counts
     parts, objectives = np.clip(starts, low, high), np.full(len(starts), np.inf)
     with np.errstate(all="ignore"):
-        for block in _blocks(len(starts), len(problem.x) * len(low)):
+        blocks = len(starts) * len(problem.x) * len(low) // _CACHED + 1
+        for block in np.array_split(np.arange(len(starts)), blocks):
             searches = _Searches(problem, counts[block], block, parts[block])
             searches.damping[:] = damping
             _descend(searches, (low, high), parts, objectives)
@@ -325,9 +326,3 @@ def _step(searches: _Searches, bounds: tuple[Array, Array]) -> tuple[Array, Arra
     step = moved - parts
     curved = (hessian @ step[..., None])[..., 0]
     return moved, -(step * (gradient + 0.5 * curved)).sum(axis=1)
-
-
-def _blocks(n: int, numbers: int) -> Iterator[NDArray[np.intp]]:
-    """Indices of n searches, in blocks that fit into the cache at `numbers` per search."""
-    size = max(_CACHED // max(numbers, 1), 1)
-    return (np.arange(start, min(start + size, n)) for start in range(0, n, size))

@@ -24,7 +24,7 @@ from flipscale.fitting.uncertainty import (
 )
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
-from flipscale.words import by_reason
+from flipscale.words import by_reason, names_by_reason
 
 RUNG = 2.0
 """The largest rung, which is held out, consists of the runs within this factor of the largest."""
@@ -248,7 +248,8 @@ def check_enough(law: Law, rows: Rows, options: Options) -> None:
 def _too_few(law: Law, rows: Rows, free: int) -> ResultsError:
     points = rows.points
     out = {name: why for name, why in rows.left_out.items() if why != HELD_OUT_REASON}
-    left = f"; {len(out)} left out: {_some(out)}" if out else ""
+    some = ", ".join(f"{len(names)} with {why}" for why, names in list(names_by_reason(out).items())[:3])
+    left = f"; {len(out)} left out: {some}" if out else ""
     enough = [
         name
         for name, other in LAWS.items()
@@ -271,13 +272,6 @@ def _check_apart(rows: Rows, unique: Array) -> None:
             f"{' and '.join(rows.columns)} move together in all rows (their ratio, or a power of it, is constant), "
             f"so their exponents cannot be told apart. Vary one while the other stays, or fit a law of one of them."
         )
-
-
-def _some(left_out: Mapping[str, str]) -> str:
-    counts: dict[str, int] = {}
-    for why in left_out.values():
-        counts[why] = counts.get(why, 0) + 1
-    return ", ".join(f"{n} with {why}" for why, n in list(counts.items())[:3])
 
 
 def _held(law: Law, options: Options) -> dict[str, float]:
