@@ -404,7 +404,7 @@ def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, kind: ScoreK
     sides = [[point for point in runs if not math.isnan(point.costs[x])] for runs in (base, ours)]
     every = [*sides[0], *sides[1]]
     grids = [_grid(runs) for runs in sides]
-    seeds = sorted(set(grids[0]) & set(grids[1]))
+    seeds = sorted({point.seed for point in sides[0]} & {point.seed for point in sides[1]})
     if why := different_devices(every, x):
         return why
     if not seeds:

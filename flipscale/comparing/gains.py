@@ -104,7 +104,7 @@ def judged(
     cells = {_key(pair): Differences(pair.gain.values, pair.unit) for pair in pairs if pair.gain.failures is None}
     noise = shrink_variances(cells, units_of({_key(pair): pair.trunks for pair in pairs}))
     pairs = [replace(pair, moments=noise.moments.get(_key(pair))) for pair in pairs]
-    claims = [stated and stated.gain(pair.sides) for pair in pairs]
+    claims = [stated.gain(pair.sides) if stated else None for pair in pairs]
     others = [pair for pair, claim in zip(pairs, claims, strict=True) if not claim]
     ps = [
         sign_flip_p(pair.gain.values) if pair.gain.failures else pair.moments.p if pair.moments else None

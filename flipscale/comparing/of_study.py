@@ -90,8 +90,10 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
         comparison = None if results.empty else compare_study(results, study, planned, curves=False)
     except ResultsError:
         comparison = None
-    noisiest = comparison and comparison.head and noisiest_pair(comparison.pairs, comparison.head.base_cell)
-    if comparison is None or noisiest is None:
+    if comparison is None or comparison.head is None:
+        return None
+    noisiest = noisiest_pair(comparison.pairs, comparison.head.base_cell)
+    if noisiest is None:
         return None
     pair, moments = noisiest
     design = design_by(moments, len(pair.seeds), pairs.comparisons, study.looks)
