@@ -127,7 +127,7 @@ def points_in(rows: pd.DataFrame, keys: pd.DataFrame, score: str, costs: Iterabl
         "seen": seen,
         "seed": (int(seed or 0) for seed in _numbers(keys["seed"])),
         "device": _texts(rows["device"]) if "device" in rows else [""] * len(rows),
-        "y": _floats(rows[score]),
+        "y": _floats(rows[score]).tolist(),
         "trunk": [-1] * len(rows) if trunks is None else map(int, trunks),
         "costs": rows[[*costs]].apply(_floats).to_dict("records"),
         **{name: _texts(keys[name]) for name in ("cell", "series", "arm")},

@@ -130,15 +130,9 @@ def judge_claims(
     rows = results[results[score].notna()].reset_index(drop=True)
     table, families = _Table(rows, score), Counter(claim.family for claim in claims)
     measured = [table.measured(claim, looks * families[claim.family]) for claim in claims]
-    noise = shrink_variances(
-        {judged.claim.name: differences for judged, differences in measured if differences},
-        units_of(
-            {
-                judged.claim.name: {table.trunks[run] for run in judged.runs if run in table.trunks}
-                for judged, _ in measured
-            }
-        ),
-    )
+    trunks = {each.claim.name: {table.trunks[run] for run in each.runs if run in table.trunks} for each, _ in measured}
+    cells = {judged.claim.name: differences for judged, differences in measured if differences}
+    noise = shrink_variances(cells, units_of(trunks))
     tested = [_with_p(judged, noise.moments.get(judged.claim.name), margin) for judged, _ in measured]
     corrections: dict[str, Judged | None] = {}
     for family in families:
