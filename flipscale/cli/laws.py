@@ -338,9 +338,10 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _number(name: str, text: str) -> float:
+    from flipscale.run import is_number
     from flipscale.study.expression import plain_value
 
     number = plain_value(text)
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if not is_number(number):
         raise FlipscaleError(f"{name}={text}: {text!r} is not a number. Write 400M, 4e8 or 0.5.")
     return float(number)

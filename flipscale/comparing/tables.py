@@ -14,6 +14,7 @@ from flipscale.comparing.columns import Baseline, arms_of, is_baseline, labels, 
 from flipscale.comparing.points import PreparedTable
 from flipscale.errors import ResultsError
 from flipscale.fitting.rows import column, need, row_names
+from flipscale.run import is_number
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
 from flipscale.words import joined, short
@@ -56,7 +57,7 @@ def _value(values: "pd.Series[Any]", name: str, text: str) -> object:
     if text.lower() in _MISSING:
         return None
     value = plain_value(text)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise ResultsError(f"{name!r} holds numbers, and {text!r} is not one; it has {_some_of(values)}.")
     return float(value)
 

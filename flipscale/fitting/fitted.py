@@ -236,9 +236,7 @@ class Fit:
         """Measured minus predicted on the scale they were taken on, without the offsets of seeds [n]."""
         predicted = self.law.evaluate(self.solution.theta, self.rows.x)[0]
         z = self.rows.z if self.seeds is None or self.frontier else self.rows.z - self.seeds.offsets
-        if self.options.linear:
-            return self.rows.response.from_link(z) - self.rows.response.from_link(predicted)
-        return z - predicted
+        return self._scaled(z) - self._scaled(predicted)
 
     @property
     def spread(self) -> float:
@@ -271,8 +269,7 @@ class Fit:
 
         With `one_run` the residual of a random run of the fitted seeds is added to each.
         """
-        z = self.law.evaluate(self.draws, x)[0]
-        z = self.rows.response.from_link(z) if self.options.linear else z
+        z = self._scaled(self.law.evaluate(self.draws, x)[0])
         if not one_run:
             return z
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free_count, 1))
@@ -293,7 +290,10 @@ class Fit:
 
     def _says(self, x: Array, theta: Array | None = None) -> Array:
         """The law's prediction at x [n, roles], on the scale of residuals."""
-        z = self.law.evaluate(self.solution.theta if theta is None else theta, x)[0]
+        return self._scaled(self.law.evaluate(self.solution.theta if theta is None else theta, x)[0])
+
+    def _scaled(self, z: Array) -> Array:
+        """From the link scale to that of residuals."""
         return self.rows.response.from_link(z) if self.options.linear else z
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:

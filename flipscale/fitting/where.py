@@ -13,6 +13,7 @@ import pandas as pd
 
 from flipscale.errors import ResultsError
 from flipscale.fitting.rows import column
+from flipscale.run import is_number
 from flipscale.stats import Array
 from flipscale.study.expression import plain_value
 
@@ -23,7 +24,7 @@ _ORDERS: Mapping[str, Callable[[Array, float], "np.ndarray[tuple[int], np.dtype[
     ">=": ge,
 }
 
-_RELATION = re.compile(r"!=|<=|>=|=|<|>")
+_RELATION = re.compile(r"(!=|<=|>=|=|<|>)")
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,8 @@ def _read(table: pd.DataFrame, text: str) -> list[RowCondition]:
 
 def _parts(text: str) -> tuple[str, str, str]:
     """Column, relation and value of a condition; empty texts where there is no relation."""
-    relation = _RELATION.search(text)
-    if relation is None:
-        return "", "", ""
-    return text[: relation.start()].strip(), relation[0], text[relation.end() :].strip()
+    name, *rest = (part.strip() for part in _RELATION.split(text, maxsplit=1))
+    return (name, rest[0], rest[1]) if rest else ("", "", "")
 
 
 def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
@@ -95,7 +94,7 @@ def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[in
             equal |= np.array([_is(value, wanted) for value in values], dtype=bool)
         return equal if condition.relation == "=" else ~equal
     limit = plain_value(condition.values[0])
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
+    if not is_number(limit):
         raise ResultsError(
             f"--where {condition.text}: {condition.values[0]!r} is not a number. Write 400M, 4e8 or 0.5."
         )
@@ -109,9 +108,7 @@ def _is(value: object, wanted: str) -> bool:
     if str(value) == wanted:
         return True
     number = plain_value(wanted)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return False
-    return isinstance(value, int | float | np.number) and float(value) == float(number)
+    return is_number(number) and isinstance(value, int | float | np.number) and float(value) == float(number)
 
 
 def _choices(table: pd.DataFrame, name: str) -> str:
