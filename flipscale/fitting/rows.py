@@ -7,7 +7,6 @@ an int64, which wraps around silently.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,14 +127,17 @@ class Rows:
     def only(self, keep: NDArray[np.bool_], why: str) -> "Rows":
         """These rows without some, for a reason."""
         names = np.array(self.ids, dtype=object)
-        arrays = {name: getattr(self, name) for name in ("x", "y", "z", "seeds", "trunks", "weights")}
-        kept: dict[str, Any] = {name: None if values is None else values[keep] for name, values in arrays.items()}
         return replace(
             self,
             ids=tuple(names[keep]),
             clusters=np.unique(self.clusters[keep], return_inverse=True)[1].reshape(-1),
             left_out={**self.left_out, **dict.fromkeys(names[~keep], why)},
-            **kept,
+            x=self.x[keep],
+            y=self.y[keep],
+            z=self.z[keep],
+            seeds=None if self.seeds is None else self.seeds[keep],
+            trunks=None if self.trunks is None else self.trunks[keep],
+            weights=None if self.weights is None else self.weights[keep],
         )
 
 
