@@ -84,6 +84,8 @@ class Rows:
     """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
     trunks: NDArray[np.intp] | None = None
     """The trunk of each row, -1 where no other shares it [n]; None where none do."""
+    settings: NDArray[np.intp] | None = None
+    """Which rows have equal settings but their seed [n]; None: those of a cluster."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
     collected: bool = False
@@ -98,6 +100,11 @@ class Rows:
     def points(self) -> int:
         """Different settings of the variables."""
         return len(np.unique(self.x, axis=0))
+
+    @property
+    def cells(self) -> NDArray[np.intp]:
+        """The cell of each row [n]: its settings, whichever sizes cost the same."""
+        return self.clusters if self.settings is None else self.settings
 
     @property
     def units(self) -> NDArray[np.intp]:
@@ -137,6 +144,7 @@ class Rows:
             z=self.z[keep],
             seeds=None if self.seeds is None else self.seeds[keep],
             trunks=None if self.trunks is None else self.trunks[keep],
+            settings=None if self.settings is None else self.settings[keep],
             weights=None if self.weights is None else self.weights[keep],
         )
 
@@ -184,10 +192,17 @@ def rows_of(
         left_out=left_out,
         seeds=seeds_of_rows(table[keep]),
         trunks=trunks_of(table[keep]),
+        settings=_settings_of(table[keep]),
         weights=weighed[keep] / weighed[keep].mean() if weights else None,
         collected=is_collected(table),
         open_settings=open_settings(table[keep], variable_columns, taken=STANDS_FOR),
     )
+
+
+def _settings_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
+    """Which rows have equal settings but their seed [n]; None in a table without lengths of schedules."""
+    names = [name for name in SETTING_COLUMNS if name in table and name != "seed"]
+    return np.asarray(table.groupby(names, dropna=False).ngroup(), np.intp) if "samples" in names else None
 
 
 def is_collected(table: pd.DataFrame) -> bool:

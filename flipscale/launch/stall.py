@@ -8,17 +8,14 @@ START_SECONDS. `stalled` in a study's resources or in a site file replaces the f
 
 import contextlib
 import os
-import shutil
 import signal
 import statistics
-import subprocess
 import time
 from dataclasses import dataclass
 from itertools import pairwise
 
 import psutil
 
-from flipscale.guard import plain_file
 from flipscale.run import STACKS_SIGNAL, Doing, RunFolder, RunRequest
 from flipscale.words import duration
 
@@ -124,10 +121,7 @@ def end_stalled(run: RunFolder, pid: int, why: str) -> None:
         if process == pid or _is_worker(process):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, STACKS_SIGNAL)
-                if is_stopped(process):
-                    os.kill(process, signal.SIGCONT)
-        else:
-            _dump_stacks(run, process)
+                os.kill(process, signal.SIGCONT)  # A stopped process would not write them.
     until = time.monotonic() + STACKS_SECONDS
     while time.monotonic() < until:
         before, size = size, log.stat().st_size
@@ -142,17 +136,6 @@ def _is_worker(pid: int) -> bool:
     with contextlib.suppress(psutil.Error):
         return " -m flipscale train " in " ".join(psutil.Process(pid).cmdline())
     return False
-
-
-def _dump_stacks(run: RunFolder, pid: int) -> None:
-    """The stacks of another program, if it is written in Python and py-spy is there."""
-    if (spy := shutil.which("py-spy")) is None:
-        return
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        seen = subprocess.run([spy, "dump", "--pid", str(pid)], capture_output=True, timeout=STACKS_SECONDS)
-        if seen.returncode == 0:
-            with open(run.path / "log.txt", "ab", opener=plain_file) as log:
-                log.write(seen.stdout)
 
 
 def _unit(run: RunFolder, doing: Doing) -> float | None:
@@ -177,14 +160,6 @@ def tree(pid: int) -> list[int]:
         return [pid, *(child.pid for child in process.children(recursive=True))]
     except psutil.NoSuchProcess:
         return []
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether the process is stopped, as by SIGSTOP."""
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def kill_tree(pid: int) -> None:

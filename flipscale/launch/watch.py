@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
 from flipscale.launch.order import seconds_of_run
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, ProgressLines, RunProgress, StudyProgress, run_progress
-from flipscale.launch.states import StateReader, run_folder
+from flipscale.launch.states import StateReader
 from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.planning import Run
 from flipscale.run import State
@@ -76,8 +76,7 @@ class _Watched:
     """A study that is watched."""
 
     def __init__(self, runs: Sequence[Run], results: Path):
-        self.runs = runs
-        self.results = results
+        self.runs, self.results = runs, results
         self.flops = {run.id: run.cost.train_flops or 1 for run in runs}  # 1: a checkpoint is only scored.
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
         self.is_timed = all(run.timed for run in runs)
@@ -88,38 +87,31 @@ class _Watched:
         """When the pace began to be measured, in seconds of watching, and how much work was done then."""
         self._reader = StateReader(results)
         self._ended: dict[str, RunProgress] = {}
+        """Ended runs are not looked at again: a study may have thousands of runs."""
 
     def look(self) -> StudyProgress:
-        seen = self._see()
+        looks = self._reader.read([run for run in self.runs if run.id not in self._ended])
+        seen = tuple(
+            run_progress(run, self.results, looks[run.id]) if run.id in looks else self._ended[run.id]
+            for run in self.runs
+        )
+        self._ended = {run.id: run for run in seen if run.state in (State.FINISHED, State.FAILED)}
         elapsed = time.monotonic() - self.began
-        done = sum(self.flops[run.id] * run.done for run in seen)
         return StudyProgress(
-            runs=tuple(seen),
-            done=done / (sum(self.flops.values()) or 1),
+            runs=seen,
+            done=_done(seen, self.flops) / (sum(self.flops.values()) or 1),
             elapsed=elapsed,
             left=self._left(seen, elapsed),
             hours=sum(self.hours.values()),
             is_timed=self.is_timed,
-            hours_done=sum(self.hours[run.id] * run.done for run in seen),
+            hours_done=_done(seen, self.hours),
         )
-
-    def _see(self) -> list[RunProgress]:
-        """Each run, in their order. Ended runs are not looked at again: a study may have thousands of runs."""
-        states = self._reader.read([run for run in self.runs if run.id not in self._ended])
-        seen = dict(self._ended)
-        for run in self.runs:
-            if (look := states.get(run.id)) is not None:
-                folder, total = run_folder(self.results, run.id), run.whole_cost.samples_seen
-                on_trunk = run.trunk.samples if run.trunk else 0
-                seen[run.id] = run_progress(folder, look.state, total, look.says, look.files, run.name, on_trunk)
-        self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
-        return [seen[run.id] for run in self.runs]
 
     def _left(self, seen: Sequence[RunProgress], elapsed: float) -> float | None:
         """Seconds until the runs under way are done; None if unknown."""
         on_the_way = [run for run in seen if run.state in ACTIVE]
         running = [run for run in on_the_way if run.state is State.RUNNING]
-        per_second = self._work_per_second(running, elapsed, sum(self.work[run.id] * run.done for run in seen))
+        per_second = self._work_per_second(running, elapsed, _done(seen, self.work))
         if running and all(run.quiet for run in running):
             return None  # Past speed says nothing about when silent runs will end.
         return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second if per_second else None
@@ -141,18 +133,22 @@ class _Watched:
         return (pace or speed) if elapsed - since >= PACE_SECONDS else (speed or pace)
 
 
+def _done(runs: Sequence[RunProgress], work: Mapping[str, float]) -> float:
+    """How much of this work of the runs is done."""
+    return sum(work[run.id] * run.done for run in runs)
+
+
 def wait(
     submission: Submission,
     results: Path,
     stream: TextIO | None = None,
     *,
     every: float = FOLLOW_SECONDS,
-    follower: Callable[[StudyProgress], None] | None = None,
     launcher: Launcher | None = None,
 ) -> StudyProgress:
     """Report on `stream` (stderr) how the submission's runs go until none waits or runs. Returns how they ended.
 
-    follower: is also given each look. launcher: gets what the submission had no place for, as places become free.
+    launcher: gets what the submission had no place for, as places become free.
 
     Ctrl-C on this machine's runs cancels those that this submission handed out, not those that somebody else had:
     KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs still
@@ -162,8 +158,6 @@ def wait(
     try:
         for progress in watch(submission.runs, results, every=every, more=_Unsent(submission, results, launcher).send):
             lines.follow(progress, results)
-            if follower is not None:
-                follower(progress)
         return progress
     except KeyboardInterrupt:
         if not submission.jobs:
