@@ -151,8 +151,6 @@ class SweptRun:
     arm: Arm
     value: float
     """As the study names it: of the setting, or a factor of the study's own rule."""
-    setting: float
-    """The setting itself."""
     words: str
     """The arm in words; '' for the only one."""
 
@@ -440,7 +438,7 @@ def _with_sweep(
         parts = words(settings, ()), setting_words(over, setting), f"seed {settings.seed}"
         run = replace(runs[run_id(settings)], name=", ".join(filter(None, parts)))
         runs[run.id] = run
-        tried[run.id] = SweptRun(run, each.arm, each.value, setting, words(settings, shared))
+        tried[run.id] = SweptRun(run, each.arm, each.value, words(settings, shared))
     seeds = study.sweep.seeds
     known = tuple(run for run in runs.values() if not study.awaits_choice or run.settings.seed in seeds)
     following = tuple(run for run in runs.values() if study.awaits_choice and run.settings.seed not in seeds)
