@@ -268,7 +268,7 @@ def _joined(text: str) -> str:
     """The text with halves of characters joined: JSON's escapes write every character past U+FFFF as two halves."""
     return re.sub(
         "[\ud800-\udbff][\udc00-\udfff]",
-        lambda found: found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"),
+        lambda halves: halves[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"),
         text,
     )
 

@@ -50,11 +50,11 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     if points > MOST_POINTS:
         complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
         return []
-    found = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
-    if not found and not complaints.found:
+    settled = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
+    if not settled and not complaints.found:
         place = study.conditions[0].place if study.conditions else study.place("axes")
         complaints.add(place, "no cell of the grid is left; loosen where or exclude")
-    return found
+    return settled
 
 
 @dataclass
@@ -69,13 +69,13 @@ class _Grid:
 
     def cells(self) -> list[Settings]:
         axes = {axis.name for axes in self.study.grids.values() for axis in axes}
-        found: dict[str, Settings] = {}
+        by_text: dict[str, Settings] = {}
         for chosen in self._points():
             values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
             if self._work_out(values, chosen):
                 cell = Settings(**values)
-                found.setdefault(repr(cell), cell)
-        cells = list(found.values())
+                by_text.setdefault(repr(cell), cell)
+        cells = list(by_text.values())
         by_rule = any(coupling.name == "warmup" and coupling.place is None for coupling in self.study.couplings)
         return _warmed_up_alike(cells) if by_rule and "warmup" not in axes else cells
 
