@@ -33,7 +33,7 @@ QUIET_SECONDS = 60.0
 QUIET_MULTIPLE = 5
 """`status` and `watch` report silence after this time, well before it is a stall."""
 
-STACKS_SECONDS = 3.0
+STACKS_SECONDS = 5.0
 """How long a process has to write its stacks. It does so in its signal handler, whatever else it does."""
 
 TAIL_BYTES = 16384
