@@ -121,8 +121,8 @@ class Fit:
     """Number of different settings that were resampled, those that trunks link as one; those of all rows if only the
     best were fitted."""
     freedom: int
-    """Degrees of freedom of intervals: groups minus fitted parameters, seeds that were left out in turn minus 1, or
-    those of the noise that was resampled."""
+    """Degrees of freedom of intervals: groups minus fitted parameters, whole seeds minus 1, or those of the noise that
+    was resampled."""
     held_out: HeldOutRuns
     group: Mapping[str, object] = field(default_factory=dict)
     """The values of the columns that this fit's rows share."""
@@ -134,8 +134,8 @@ class Fit:
     """Residual at which Huber's loss turns from a square to a line; None for squares."""
     seeds: SharedSeedEffect | None = None
     """The effect of seeds on the whole curve, if settings share them; it was removed before the fit."""
-    seeds_left_out: int = 0
-    """Seeds that were left out in turn, as lengths of each share a trunk; 0 where settings were resampled."""
+    whole_seeds: int = 0
+    """Seeds that intervals rest on, as lengths of each share a trunk; 0 where settings were resampled."""
     slope_of_level: Array | None = None
     """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
 
@@ -286,8 +286,8 @@ class Fit:
         if not one_run:
             return z
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free_count, 1))
-        if self.seeds_left_out:  # The law goes through the mean of what their runs have in common.
-            wide = max(wide, np.sqrt(self.seeds_left_out / self.freedom))
+        if self.whole_seeds:  # The law goes through the mean of what their runs have in common.
+            wide = max(wide, np.sqrt(self.whole_seeds / self.freedom))
         return z + np.random.default_rng(1).choice(wide * self.residuals, size=z.shape)
 
     def mean_band(self, x: Array, coverage: float = COVERAGE) -> tuple[float, float]:
@@ -316,12 +316,12 @@ class Fit:
     @property
     def no_interval(self) -> str:
         """Why there are no intervals."""
+        if self.rows.trunks is not None and self.options.draws:
+            return "lengths of a seed share its luck: an interval takes 3 seeds, or 2 sizes more than parameters"
         if self.optima and self.freedom < 2:
             return "one run of each size and fewer than 4 budgets with an optimum leave nothing for an interval"
         if not len(self.draws):
             return "no resamples were drawn, so there are no intervals"
-        if self.rows.trunks is not None:
-            return "lengths of a seed share its luck: an interval takes 3 seeds, or 2 sizes more than parameters"
         return f"{self.groups} different settings and {self.free_count} parameters leave nothing for an interval"
 
     def _at(self, values: Mapping[str, ArrayLike]) -> Array:

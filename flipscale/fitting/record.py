@@ -232,12 +232,13 @@ def _rows(fit: Fit) -> str:
 def _intervals(fit: Fit) -> str:
     if fit.stretch is None:
         return f"none, as {fit.no_interval}"
+    if fit.whole_seeds:
+        luck, best = "as the lengths of each share its luck", "best sizes" if fit.optima else "front"
+        if fit.frontier:
+            return f"95 % CI, {len(fit.draws)} draws of the {best} of {fit.whole_seeds} new seeds, {luck}"
+        return f"95 % CI by leaving out each of {fit.whole_seeds} seeds in turn, {luck}"
     if fit.optima:
         return f"95 % CI, {len(fit.draws)} draws of the best sizes, {fit.freedom} degrees of freedom"
-    if fit.seeds_left_out:
-        return (
-            f"95 % CI by leaving out each of {fit.seeds_left_out} seeds in turn, as the lengths of each share its luck"
-        )
     linked = ", those that share trunks as one" if fit.rows.trunks is not None else ""
     said = f"95 % CI, {len(fit.draws)} resamples of {fit.groups} settings{linked}"
     if fit.seeds is not None:

@@ -83,6 +83,8 @@ class Rows:
     """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
     trunks: NDArray[np.intp] | None = None
     """The trunk of each row, -1 where no other shares it [n]; None where none do."""
+    settings: NDArray[np.intp] | None = None
+    """Which rows have equal settings but their seed [n]; None: those of a cluster."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
     collected: bool = False
@@ -97,6 +99,11 @@ class Rows:
     def points(self) -> int:
         """Different settings of the variables."""
         return len(np.unique(self.x, axis=0))
+
+    @property
+    def cells(self) -> NDArray[np.intp]:
+        """The cell of each row [n]: its settings, whichever sizes cost the same."""
+        return self.clusters if self.settings is None else self.settings
 
     @property
     def units(self) -> NDArray[np.intp]:
@@ -136,6 +143,7 @@ class Rows:
             clusters=self.clusters[keep],
             seeds=None if self.seeds is None else self.seeds[keep],
             trunks=None if self.trunks is None else self.trunks[keep],
+            settings=None if self.settings is None else self.settings[keep],
             weights=None if self.weights is None else self.weights[keep],
             left_out={**self.left_out, **out},
         )
@@ -180,10 +188,17 @@ def rows_of(
         left_out=left_out,
         seeds=seeds_of_rows(table[keep]),
         trunks=trunks_of(table[keep]),
+        settings=_settings_of(table[keep]),
         weights=_share_of_mean(column(table[keep], weights)) if weights else None,
         collected=is_collected(table),
         open_settings=open_settings(table[keep], variable_columns, taken=STANDS_FOR),
     )
+
+
+def _settings_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
+    """Which rows have equal settings but their seed [n]; None in a table without lengths of schedules."""
+    names = [name for name in SETTING_COLUMNS if name in table and name != "seed"]
+    return np.asarray(table.groupby(names, dropna=False).ngroup(), np.intp) if "samples" in names else None
 
 
 def _left_out(

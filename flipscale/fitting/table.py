@@ -16,10 +16,12 @@ from flipscale.fitting.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fitting.search import Problem, Solution, solve, with_scale
 from flipscale.fitting.uncertainty import (
     COVERAGE,
-    LEAST_SEEDS,
+    new_seeds,
+    on_fronts,
     resampled,
     seed_effect,
     slope_of_level,
+    whole_seeds,
     without_each,
 )
 from flipscale.scores import lower_is_better
@@ -111,7 +113,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     whole = _in_bins(rows, options) if options.frontier == "binned" else rows
     rows = _reduced(whole, options) if options.frontier else whole
     check_enough(law, rows, len(fixed) + len(tied))
-    seeds = _seeds_to_leave_out(rows, options)
+    seeds = whole_seeds(whole.trunks, whole.seeds, whole.cells if options.frontier else None)
     shared = None if seeds else seed_effect(whole.z, whole.clusters, whole.seeds)
     problem = Problem(law, rows.x, rows.z, linear=options.linear, fixed=fixed, tied=tied, weights=rows.weights)
     if shared and not options.frontier:
@@ -135,7 +137,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         draws=_draws(problem, solution, whole, options, by_seeds=bool(seeds)),
         groups=whole.groups,
         freedom=seeds - 1 if seeds else whole.groups - len(problem.free_places),
-        seeds_left_out=seeds,
+        whole_seeds=seeds,
         held_out=held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked"),
         group=dict(group),
         delta=problem.delta if options.loss == "huber" else None,
@@ -144,24 +146,23 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     )
 
 
-def _seeds_to_leave_out(rows: Rows, options: Options) -> int:
-    """How many seeds are left out in turn; 0 where settings are resampled."""
-    if rows.trunks is None or rows.seeds is None or options.frontier or (rows.seeds < 0).any():
-        return 0
-    seeds = len(np.unique(rows.seeds))
-    return seeds if seeds >= LEAST_SEEDS else 0
-
-
 def _draws(problem: Problem, solution: Solution, whole: Rows, options: Options, *, by_seeds: bool) -> Array:
-    """The parameters of resamples of all rows, or of fits without each seed; empty if none are asked for."""
+    """The parameters of resamples of all rows, or by whole seeds; empty if none are asked for."""
     if not options.draws:
         return np.empty((0, 0))
-    if by_seeds and whole.seeds is not None:
-        return without_each(problem, solution.theta, whole.seeds, options.draws, options.seed)
     if not options.frontier:
+        if by_seeds and whole.seeds is not None:
+            return without_each(problem, solution.theta, whole.seeds, options.draws, options.seed)
         return resampled(problem, solution.theta, whole.units, options.draws, options.seed)
     every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
     front = partial(_front, whole, options)
+    if by_seeds and whole.seeds is not None:
+
+        def front_of(z: Array) -> NDArray[np.intp]:
+            return _front(replace(whole, y=whole.response.from_link(z)), options, np.arange(len(z)))
+
+        drawn = new_seeds(whole.z, whole.cells, whole.seeds, options.draws, options.seed)
+        return on_fronts(every, solution.theta, drawn, front_of)
     return resampled(every, solution.theta, whole.units, options.draws, options.seed, front)
 
 

@@ -13,7 +13,7 @@ from flipscale.launch.probe import open_probes, submit_probe
 from flipscale.launch.progress import ACTIVE, ProgressLines, RunProgress, StudyProgress, rewritable, run_progress
 from flipscale.launch.site import price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states
-from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, preview, submit, submit_lock
+from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, held_back, preview, submit, submit_lock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Submission",
     "cancel",
     "gpus_here",
+    "held_back",
     "launcher_named",
     "open_probes",
     "preview",

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from flipscale.launch.progress import ACTIVE
 from flipscale.launch.states import RunState, StateReader, run_folder, states
 from flipscale.planning import Run
 from flipscale.run import (
+    WEIGHTS_FILE,
     FailureKind,
     Job,
     RunFolder,
@@ -253,9 +254,10 @@ def _sort(
         else:
             alone.append(look)
     left_out: dict[str, str] = {}
+    held, gone = held_back([runs[run_id] for run_id in going if run_id not in trained], results)
     for run_id in going:  # parents before children
         parents = () if run_id in trained else runs[run_id].parents
-        reasons = [left_out.get(parent) or _no_weights(runs[run_id], parent, results, going) for parent in parents]
+        reasons = [*(left_out.get(parent) for parent in parents), gone if run_id in held else ""]
         if why := next(filter(None, [_problem(looks[run_id], run_folder(results, run_id)), *reasons]), ""):
             left_out[run_id] = why
     for run_id in left_out:
@@ -289,13 +291,25 @@ def _problem(look: RunState, folder: RunFolder) -> str:
     return look.problem
 
 
-def _no_weights(run: Run, parent: str, results: Path, going: Collection[str]) -> str:
-    """Why a run cannot start from this parent, as where that came from an archive; '' if it can, or will be able to."""
-    folder = run_folder(results, parent)
-    lacking = "" if parent in going else lacking_for(run.settings, folder)
-    return lacking and (
-        f"the weights of {parent} are not here, as archives and keep_weights leave them out. Put its {lacking} "
-        f"into {folder.path} and submit again, or train it anew: submit with --redo {parent}."
+def held_back(runs: Sequence[Run], results: Path) -> tuple[list[str], str]:
+    """Those of the runs that lack what they start from, as where it came from an archive, and why, in a sentence."""
+    left = {run.id for run in runs}
+    lacking = {
+        (run.id, parent): file
+        for run in runs
+        for parent in run.parents
+        if parent not in left and (file := lacking_for(run.settings, run_folder(results, parent)))
+    }
+    if not lacking:
+        return [], ""
+    held, parents = (list(dict.fromkeys(names)) for names in zip(*lacking, strict=True))
+    file, folder = next(iter(lacking.values())), run_folder(results, parents[0]).path
+    what, why = ("weights", "keep_weights") if file == WEIGHTS_FILE else ("last states", "gc")
+    them, its = ("it", f"its {file} into {folder}") if len(parents) == 1 else ("them", f"each {file} into its folder")
+    others = f" and {count(len(parents) - 1, 'other run')}" if parents[1:] else ""
+    return held, (
+        f"the {what} of {parents[0]}{others} are not here, as archives and {why} leave them out. Put {its} and submit "
+        f"again, or train {them} anew: submit with --redo {' '.join(parents)}."
     )
 
 

@@ -5,6 +5,7 @@ An expression knows numbers, counts (12.8B), texts, settings by name, + - * / //
 """
 
 import ast
+import itertools
 import math
 import operator
 import re
@@ -106,6 +107,26 @@ def read_expression(source: object, known: Mapping[str, object] | list[str], exa
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ExpressionError(f"cannot be read; write {example}") from None
     return Expression(text, frozenset(compiler.names), evaluate)
+
+
+def read_listed(source: Sequence[object], known: Mapping[str, object]) -> Expression:
+    """Read a list, such as stages, whose values are expressions or stand as they are written: 80 %, ViT-B-16."""
+
+    def read(value: object) -> Expression:
+        try:
+            return read_expression(value, known)
+        except ExpressionError:
+            return Expression(str(value), frozenset(), lambda _: value)
+
+    def worked_out(part: Expression | dict[str, Expression], settings: Mapping[str, object]) -> Any:
+        return {key: each(settings) for key, each in part.items()} if isinstance(part, dict) else part(settings)
+
+    parts = [
+        {key: read(value) for key, value in item.items()} if isinstance(item, dict) else read(item) for item in source
+    ]
+    values = itertools.chain(*(part.values() if isinstance(part, dict) else [part] for part in parts))
+    names = frozenset[str]().union(*(value.names for value in values))
+    return Expression(str(source), names, lambda settings: [worked_out(part, settings) for part in parts])
 
 
 def plain_value(text: str) -> Any:

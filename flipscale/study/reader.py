@@ -14,7 +14,14 @@ from flipscale.settings import CommandSet, CommandTrainer, Settings, WebDataset,
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, merge, read_document
-from flipscale.study.expression import CONDITION, Expression, ExpressionError, plain_value, read_expression
+from flipscale.study.expression import (
+    CONDITION,
+    Expression,
+    ExpressionError,
+    plain_value,
+    read_expression,
+    read_listed,
+)
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import SCHEMA, TOP, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
@@ -427,7 +434,8 @@ class _Checker:
                 self.complain(at, f"'{name}' is also an axis; remove it from axes or from couple")
             else:
                 try:
-                    expression = read_expression(source, SETTINGS)
+                    listed = name == "stages" and isinstance(source, list)
+                    expression = (read_listed if listed else read_expression)(source, SETTINGS)
                 except ExpressionError as error:
                     self.complain(at, f"{show(source)} {error}")
                 else:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from flipscale.launch import states
+from flipscale.launch import states, submit
+from flipscale.launch.launcher import Launcher
 from flipscale.launch.site import DEFAULTS
 from flipscale.planning import Run, plan
 from flipscale.run import RunFolder, RunRequest, State, is_alive
@@ -85,18 +86,52 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     return plan(read_study(path)).runs
 
 
-def lengths_of(place: Path) -> tuple[Run, ...]:
-    """Three lengths of a constant schedule, the longer ones of which go on from the trunk of the shorter."""
-    more = "axes: {samples: [640, 1280, 2560]}\ncouple: {cooldown: samples // 5}"
-    return runs_of(place, more, data={"shapes": {"pairs": 0.3}}, data_size=600, schedule="constant")
+def stages_on_trunks(place: Path) -> tuple[Run, ...]:
+    """Two lengths of a constant schedule, in one stage and in two.
+
+    The longer goes on from the trunk of the shorter, and a last stage from a first one; these share a trunk too.
+    """
+    more = """
+axes: {stages: [null, [{samples: 50 %, image_size: 12}, 50 %]], samples: [640, 1280]}
+couple: {cooldown: samples // 5}"""
+    return runs_of(place, more, data={"shapes": {"pairs": 0.3}}, data_size=600, schedule="constant", warmup=64)
 
 
-def assert_shared(runs: Sequence[Run], results: Path, expected: Path) -> None:
-    """Each length went on from the next shorter one, and came out as it did elsewhere, bit by bit."""
+def kill_each(runs: Sequence[Run], results: Path, times: int) -> None:
+    """Kill the process of each run so many times, each time after it has got further."""
+    reached = {folder(results, run): [0] for run in runs}
+
+    def at_work() -> tuple[RunFolder, Any] | None:
+        for run, seen in reached.items():
+            if len(seen) <= times and len(losses(run)) > seen[-1] and (lease := _freeze(run, "metrics.jsonl")):
+                return run, lease
+        return None
+
+    for _ in range(times * len(runs)):
+        run, lease = wait_until(at_work)
+        reached[run].append(len(losses(run)))
+        os.kill(lease.pid, signal.SIGKILL)
+
+
+def survives_kills(place: Path, launcher: Launcher, alone: "Alone", times: int = 1) -> None:
+    """Trunks and stages that are killed come out as they do alone, bit by bit, and each is finished once.
+
+    Each goes on from what was planned, and nothing but what was killed is started again.
+    """
+    results, runs = place / "results", stages_on_trunks(place)
+    submit(runs, results, launcher)
+    kill_each(runs, results, times)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    expected = alone(runs)
     for run in runs:
         assert_same(run, results, expected)
-    trunks = [folder(results, run).result().trunk for run in runs]
-    assert [trunk and trunk.id for trunk in trunks] == [None, runs[0].id, runs[1].id]
+        here = folder(results, run)
+        assert (here.path / "log.txt").read_text().count(" finished, ") == 1
+        assert len(here.failures()) == times
+        trunk = here.result().trunk
+        assert (trunk and trunk.id) == (run.trunk and run.trunk.run)
+    assert [bool(run.trunk) for run in runs] == [False, True, False, False, True, False]
+    assert [len(run.parents) for run in runs] == [0, 0, 0, 1, 0, 1]
 
 
 def to_be_scored(place: Path, alone: "Alone") -> tuple[Sequence[Run], Path]:

@@ -15,6 +15,7 @@ from flipscale.launch.local.launcher import slots_for
 from flipscale.run import State, birth
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
+from tests.launch.real import SLOWLY_OFTEN, survives_kills
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +215,10 @@ def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_othe
     wait_for([other], tmp_path, State.FINISHED)
     assert states([deaf], tmp_path) == {"deaf": State.CANCELLED}
     assert folder(tmp_path, other).failures() == []
+
+
+def test_stages_and_trunks_survive_kills(tmp_path, alone):
+    survives_kills(tmp_path, LocalLauncher(tmp_path / "results", command=SLOWLY_OFTEN), alone)
 
 
 # GPUs

@@ -32,6 +32,7 @@ from tests.launch.real import (
     is_signalled,
     logs,
     runs_of,
+    survives_kills,
 )
 from tests.patience import wait_until
 
@@ -206,3 +207,8 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
             assert folder(results, run).result().started > ended
     assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
     assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
+
+
+@pytest.mark.second_ray
+def test_stages_and_trunks_survive_kills(tmp_path, alone, ray):
+    survives_kills(tmp_path, RayLauncher(tmp_path / "results", DEFAULTS, command=SLOWLY_OFTEN), alone)

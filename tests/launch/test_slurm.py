@@ -24,13 +24,12 @@ from tests.launch.real import (
     SLOWLY_OFTEN,
     assert_close,
     assert_same,
-    assert_shared,
     end,
     frozen,
     is_signalled,
-    lengths_of,
     logs,
     runs_of,
+    survives_kills,
     to_be_scored,
 )
 from tests.patience import PATIENCE, wait_until
@@ -324,14 +323,8 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert kinds == {"node"}
 
 
-def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone):
-    results = tmp_path / "results"
-    runs = lengths_of(tmp_path)
-    send(runs, results, SLOWLY_OFTEN)
-    with frozen(folder(results, runs[1])) as (_, lease):
-        os.kill(lease.pid, 9)
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert_shared(runs, results, alone(runs))
+def test_stages_and_trunks_survive_kills(tmp_path, alone):
+    survives_kills(tmp_path, SlurmLauncher(tmp_path / "results", SITE, command=SLOWLY_OFTEN), alone)
 
 
 def test_a_probe_times_shapes_in_a_job(tmp_path):
