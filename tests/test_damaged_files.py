@@ -443,7 +443,7 @@ def test_lists_of_workers_arrays_and_trials_are_read_as_they_were_written(study:
     assert queue.runs == (study.lost.id,)
     task = Task((study.on_ray.id,), study.runs[6].resources, 1)
     assert Trials.read(study.path("submission.json")).tasks == (task,)
-    array = JobArray("a-0", {0: ("x",)}, Resources(), 1, ("n1",), dict(DEFAULTS), "runs", ("true",), memory=7)
+    array = JobArray("a-0", {0: ("x",)}, Resources(), 1, 1, ("n1",), dict(DEFAULTS), "runs", ("true",), memory=7)
     array.write(study.results / "slurm")
     assert JobArray.read(array.path(study.results / "slurm")) == array
 
