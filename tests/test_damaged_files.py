@@ -199,7 +199,11 @@ def verb(*arguments: str) -> int:
         return main(arguments)
 
 
-STATUS, CANCEL, DRY_RUN = ("status", "mask.yaml"), ("cancel", "mask.yaml"), ("submit", "mask.yaml", "--dry-run")
+STATUS, CANCEL, DRY_RUN = (
+    ("status", "mask.yaml", "--json"),
+    ("cancel", "mask.yaml"),
+    ("submit", "mask.yaml", "--dry-run"),
+)
 COLLECT = ("collect", "mask.yaml", "--no-mlflow")
 
 VERBS = {
@@ -235,7 +239,7 @@ def test_status_names_the_damaged_file(study: Study, name: str, capsys: pytest.C
     for damage in each_damage(study.path(name)):
         if (name, damage) == ("job.json", "empty"):
             continue  # It is as good as none: the machine went down before it was on the disk.
-        assert verb(*STATUS) == 0
+        assert verb("status", "mask.yaml") == 0
         said = capsys.readouterr().out
         if name == "error.json" and damage in ("no keys", "half a character", "of another type"):
             name = "1 failed"  # It has failed, and the file does not tell why.
