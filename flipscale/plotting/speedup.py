@@ -57,8 +57,6 @@ def speedup(data: FigureData) -> list[Panel]:
         claims = {data.arm_numbers[claim.arm]: claim for claim in comparison.claims if claim.series == name}
 
         def draw(ax: Axes) -> None:
-            if not data.lower_is_better:
-                percent_axis(ax.yaxis)
             controls = _controls(rows)
             for arm in sorted(set(rows["arm"]), key=lambda arm: (arm in controls, arm)):
                 of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
