@@ -1,11 +1,10 @@
 """The identity of a run: the settings that can change its result, its id, and the runs that it comes from."""
 
-import functools
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,13 +14,10 @@ from flipscale.scores import AVERAGED
 from flipscale.settings import (
     CommandSet,
     DataSet,
-    Evaluation,
     EvaluationSet,
     FineTuning,
     FineTuningSet,
     FlipscaleTrainer,
-    FolderSet,
-    IdxSet,
     JsonObject,
     LabelledFolders,
     LabelledIdx,
@@ -228,12 +224,7 @@ def is_evaluated(settings: Settings) -> bool:
 
 def run_id(settings: Settings) -> str:
     """A run's name: what a person wants to know of it, then a hash of everything that can change its training."""
-    return id_of(settings, identity(settings))
-
-
-def id_of(settings: Settings, known: JsonObject) -> str:
-    """The name of the run with these settings, whose identity is `known`."""
-    digest = hashlib.sha256(_CANONICAL_JSON.encode({"recipe": RECIPE, **known}).encode()).hexdigest()
+    hashed = _CANONICAL_JSON.encode({"recipe": RECIPE, **identity(settings)})
     first, *_ = views = _views(settings)
     trained = sum(each.samples for each in views)
     readable = (
@@ -246,7 +237,9 @@ def id_of(settings: Settings, known: JsonObject) -> str:
         *([f"f{show_setting(settings.fine_tuning.samples)}"] if settings.fine_tuning else []),
         f"s{settings.seed}",
     )
-    return "_".join(map(_word, readable)) + f"_{digest[:10]}"
+    # Letters that a path and a shell take as they are.
+    words = [re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in readable]
+    return "_".join([*words, hashlib.sha256(hashed.encode()).hexdigest()[:10]])
 
 
 def _then(part: Settings | Tuning, shape: JsonObject, before: Settings) -> str:
@@ -254,12 +247,6 @@ def _then(part: Settings | Tuning, shape: JsonObject, before: Settings) -> str:
     units = {"model": "", "image_size": "px", "text_length": "tokens"}
     changed = [f"{value}{units[name]}" for name, value in shape.items() if value != getattr(before, name)]
     return "-".join([f"t{show_setting(part.samples)}", *changed])
-
-
-@functools.cache
-def _word(part: str) -> str:
-    """A part of an id, of letters that a path and a shell take as they are."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")
 
 
 def dataset_name(data: DataSet | EvaluationSet) -> str:
@@ -457,18 +444,12 @@ def scored_sets(settings: Settings) -> dict[str, DataSet | EvaluationSet]:
 def evaluation_identity(settings: Settings) -> JsonObject:
     """An evaluation without defaults; the end of the schedule is always evaluated, stated or not."""
     evaluation, data = settings.evaluation, settings.data
-    defaults = {name: option.default for name, option in options_of(Evaluation).items()}
-    found = {
-        field.name: plain(value)
-        for field in fields(evaluation)
-        if (value := getattr(evaluation, field.name)) != defaults[field.name]
-    }
-    if "at" in found:
-        found["at"] = sorted({*found["at"], 1.0})
-        if found["at"] == [1.0]:
-            del found["at"]
+    found = _options(evaluation)
+    if found.pop("at", None) and (at := sorted({*evaluation.at, 1.0})) != [1.0]:
+        found["at"] = at
     found.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
-    if _scores_default_images(evaluation, data):
+    by_default, scored = replace(evaluation, images=None), [evaluation.data or data, *evaluation.sets.values()]
+    if all(images_scored(by_default, each) == images_scored(evaluation, each) for each in scored):
         found.pop("images", None)
     if evaluation.data is not None:
         found["data"] = _of_data(evaluation.data)
@@ -476,27 +457,15 @@ def evaluation_identity(settings: Settings) -> JsonObject:
             del found["data"]
     if "sets" in found:
         # A set is known by its name: where its files lie is the machine's affair.
-        found["sets"] = {
-            name: _of_set(evaluated, evaluation.linear_probe) for name, evaluated in evaluation.sets.items()
-        }
+        found["sets"] = {name: _of_set(each, evaluation.linear_probe) for name, each in evaluation.sets.items()}
     return found
-
-
-def _scores_default_images(evaluation: Evaluation, data: DataSet) -> bool:
-    """Whether the limit on images is what every set has by default, written out or not."""
-    by_default = replace(evaluation, images=None)
-    sets = (evaluation.data or data, *evaluation.sets.values())
-    return all(images_scored(by_default, scored) == images_scored(evaluation, scored) for scored in sets)
 
 
 def _of_set(evaluated: DataSet | EvaluationSet, probed: bool) -> JsonObject:
     options = _options(evaluated)
     for place in ("urls", "name"):
         options.pop(place, None)
-    trains = (isinstance(evaluated, FolderSet) and evaluated.train) or (
-        isinstance(evaluated, IdxSet) and evaluated.train_images
-    )
-    if probed and trains:
+    if probed and (getattr(evaluated, "train", None) or getattr(evaluated, "train_images", None)):
         options["train"] = True  # Where these images lie does not matter, but that they are there does.
     return {evaluated.kind: options}
 
@@ -517,43 +486,32 @@ def _canonical(value: Any) -> Any:
 
 def show_setting(value: object) -> str:
     """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
-    if value is None or isinstance(value, (str, int, float)):
-        return _show_scalar(value)
-    if isinstance(value, Declared) and value.kind:
-        named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
-        ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
-        return f"{kind}({_show_options(options)})" if options else str(kind)
-    if isinstance(value, Declared):
-        return _show_record(value)
-    if isinstance(value, Mapping):
-        return f"({_show_options(value)})" if value else "on"
-    if isinstance(value, list | tuple):
-        return " ".join(map(show_setting, value))
-    return _show_scalar(value)
-
-
-def _show_record(record: Declared) -> str:
-    """'on' at its defaults, its one value where a value alone stands for that, else its options."""
-    options = options_of(type(record))
-    differing = {name: value for name, option in options.items() if (value := getattr(record, name)) != option.default}
-    if not differing:
-        return "on"
-    if list(differing) == [record.short]:
-        return show_setting(next(iter(differing.values())))
-    return f"({_show_options(differing)})"
-
-
-def _show_options(options: object) -> str:
-    if isinstance(options, Mapping):
-        return ", ".join(f"{name}={show_setting(option)}" for name, option in options.items())
-    return str(options)
-
-
-def _show_scalar(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
         return exact(value)
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, list | tuple):
+        return " ".join(map(show_setting, value))
+    if isinstance(value, Declared) and value.kind:
+        named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
+        ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
+        return kind + (_show_options(options) if options else "")
+    if isinstance(value, Declared):
+        known = options_of(type(value))
+        options = {name: given for name in known if (given := getattr(value, name)) != known[name].default}
+        # A value alone stands for its one option.
+        return show_setting(options[value.short]) if list(options) == [value.short] else _show_options(options) or "on"
+    if isinstance(value, Mapping):
+        return _show_options(value) or "on"
+    return str(value)
+
+
+def _show_options(options: object) -> str:
+    """'(samples=1.6k, lr=0.001)'; '' for none."""
+    if isinstance(options, Mapping):
+        options = ", ".join(f"{name}={show_setting(option)}" for name, option in options.items())
+    return f"({options})" if options else ""

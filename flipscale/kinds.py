@@ -7,6 +7,7 @@ of one) and says faults in words. pydantic loads when a value is read first: `--
 
 import copy
 import dataclasses
+import fractions
 import functools
 import json
 import math
@@ -63,20 +64,13 @@ class Option:
     """
     place: bool = False
     """Whether it says where something is or how to get at it, not what it is: then it is not part of an id."""
-    check: Callable[[Any], Iterable[tuple[Path_, str]]] | None = None
-    """Faults of the value as a whole, each with its path inside it."""
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        """The value in its one canonical form, or INVALID after complaints."""
-        found = read(self.type, value, at, complain)
-        faults = list(self.check(found)) if self.check and found is not INVALID else []
-        for path, what in faults:
-            complain((*at, *path), what)
-        return INVALID if faults else found
+    unit: str = ""
+    late: bool = False
+    """Whether results have its column only where it is not at its default: they are older than it."""
 
 
 def option(says: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """A field of a record with its sentence; without a default it is required. `more`: rule, needs, place."""
+    """A field of a record with its sentence; without a default it is required. `more`: as in `Option`."""
     metadata = {"description": says, **more}
     if isinstance(default, list | dict):
         return field(default_factory=functools.partial(copy.copy, default), metadata=metadata, hash=False)
@@ -90,18 +84,20 @@ def options_of(record: Any) -> Mapping[str, Option]:
 
 @functools.cache
 def _options(record: Any) -> Mapping[str, Option]:
-    return {each.name: _option(each) for each in dataclasses.fields(record)}
-
-
-def _option(each: "dataclasses.Field[Any]") -> Option:
-    more = dict(each.metadata)
-    says = more.pop("description", "")
-    if each.default_factory is not dataclasses.MISSING:
-        return Option(each.name, each.type, says, False, each.default_factory(), **more)
-    required = each.default is dataclasses.MISSING
-    return Option(
-        each.name, each.type, says, required and "rule" not in more, None if required else each.default, **more
-    )
+    options = {}
+    for each in dataclasses.fields(record):
+        more = dict(each.metadata)
+        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+        is_missing = default is dataclasses.MISSING
+        options[each.name] = Option(
+            each.name,
+            each.type,
+            more.pop("description", ""),
+            required=is_missing and "rule" not in more,
+            default=None if is_missing else default,
+            **more,
+        )
+    return options
 
 
 class Declared:
@@ -405,21 +401,21 @@ Fraction = Annotated[float, Within(gt=0, le=1)]
 """A part that is not nothing."""
 
 
+@dataclass(frozen=True, eq=False)
 class _With:
     """Adds to the schema that pydantic has of a type."""
 
-    def __init__(self, **schema: Any):
-        self.schema = schema
+    schema: JsonSchema
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return handler(source) | self.schema
 
 
-Flag = Annotated[bool, _With(strict=True)]
+Flag = Annotated[bool, _With({"strict": True})]
 """No other value is made one: 'yes' is not true."""
-Text = Annotated[str, _With(pattern=r"\S")]
+Text = Annotated[str, _With({"pattern": r"\S"})]
 """A text that is not empty."""
-Integer = Annotated[int, _With(ge=-(2**63), lt=2**63)]
+Integer = Annotated[int, _With({"ge": -(2**63), "lt": 2**63})]
 """A whole number that a table can hold."""
 
 
@@ -504,11 +500,9 @@ SUFFIX_FACTORS = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T
 
 
 def number_of(digits: str, suffix: str) -> int | float:
-    """12.8 and 'B' as 12800000000: exact, since the digits are scaled as decimals."""
-    integer, _, fraction = digits.partition(".")
-    parts: int = 10 ** len(fraction)
-    value, remainder = divmod(int(integer + fraction) * SUFFIX_FACTORS[suffix], parts)
-    return value if not remainder else value + remainder / parts
+    """12.8 and 'B' as 12800000000, exactly."""
+    number = fractions.Fraction(digits) * SUFFIX_FACTORS[suffix]
+    return number.numerator if number.denominator == 1 else float(number)
 
 
 def is_broken(value: object) -> bool:
@@ -518,9 +512,9 @@ def is_broken(value: object) -> bool:
     return not math.isclose(value, round(value), rel_tol=1e-12)
 
 
-def counts(kind: Any) -> bool:
-    """Whether a type holds whole numbers."""
-    return kind is int or any(counts(inner) for inner in typing.get_args(kind))
+def holds(kind: Any, number: type[int | float]) -> bool:
+    """Whether a type holds whole numbers (int), or numbers (float)."""
+    return kind is number or any(holds(inner, number) for inner in typing.get_args(kind))
 
 
 @dataclass(frozen=True)

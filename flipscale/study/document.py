@@ -49,16 +49,14 @@ class Place:
 class Complaints:
     """The faults of a study's files, gathered so that all of them are reported at once."""
 
-    found: list[tuple[Place, str]] = field(default_factory=list)
+    found: dict[tuple[Place, str], None] = field(default_factory=dict)
+    """Each once, in the order in which they were found."""
     trapped: set[Place] = field(default_factory=set)
     """Lines on which YAML read something other than what was written: they get no further complaints."""
 
-    _known: set[tuple[Place, str]] = field(default_factory=set)
-
     def add(self, place: Place, what: str) -> None:
-        if (place, what) not in self._known and place not in self.trapped:
-            self._known.add((place, what))
-            self.found.append((place, what))
+        if place not in self.trapped:
+            self.found[place, what] = None
 
     def trap(self, place: Place, what: str) -> None:
         self.add(place, what)
@@ -171,28 +169,26 @@ def _only_mapping(name: str, text: str, noun: str, hint: str | None) -> yaml.Map
 def merge(under: Document, over: Document) -> Document:
     """`over` laid on `under`, key by key: mappings of two levels are merged, everything else is replaced."""
     data = dict(under.data)
-    places = dict(under.places)
-    gone: set[Path_] = set()
+    replaced: set[Path_] = set()
     for key, value in over.data.items():
         if isinstance(value, Mapping) and isinstance(data.get(key), Mapping):
             data[key] = {**data[key], **value}
-            replaced: list[Path_] = [(key, inner) for inner in value]
+            replaced |= {(key, inner) for inner in value}
         else:
             data[key] = value
-            replaced = [(key,)]
-        gone |= set(replaced)
-    places = {path: place for path, place in places.items() if path[:1] not in gone and path[:2] not in gone}
-    return Document(data, places | over.places)
+            replaced.add((key,))
+    kept = {path: place for path, place in under.places.items() if not {path[:1], path[:2]} & replaced}
+    return Document(data, kept | over.places)
 
 
+@dataclass
 class _Reader:
     """Turns YAML nodes into values. Each node knows its line; aliases are followed, and counted."""
 
-    def __init__(self, file: str, places: dict[Path_, Place], complaints: Complaints):
-        self.file = file
-        self.places = places
-        self.complaints = complaints
-        self.values = 0
+    file: str
+    places: dict[Path_, Place]
+    complaints: Complaints
+    values: int = 0
 
     def value(self, node: yaml.Node, path: Path_, inside: tuple[int, ...]) -> Any:
         here = Place(self.file, node.start_mark.line + 1)

@@ -25,7 +25,7 @@ def study_schema() -> JsonSchema:
         "include": schemas_of({"include": Some[Text] | None})[0]["include"],
         "base": some_settings,
         "axes": _mapping(lists),
-        "couple": _mapping(dict.fromkeys(SETTINGS, expression)),
+        "couple": _mapping(dict.fromkeys(SETTINGS, expression) | {"stages": {"type": ["string", "array"]}}),
         "where": {"anyOf": [condition, {"type": "array", "items": condition}]},
         "exclude": {"anyOf": [condition, {"type": "array", "items": condition}]},
         "design": {
