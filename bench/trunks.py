@@ -357,8 +357,8 @@ def power_words(level: Mapping[str, Any]) -> str:
     wrong = 100 * max(of["apart"] for of in level["found"].values())
     return (
         f"studies/trunk.yaml finds a true difference of 0 level in {' and '.join(often[:2])} % of {level['studies']} "
-        f"such studies at 128k, without and with a mask, and in {' and '.join(often[2:])} % at 64k; one of the margin in "
-        f"at most {wrong:.0f} %."
+        f"such studies at 128k, without and with a mask, and in {' and '.join(often[2:])} % at 64k; one of the margin "
+        f"in at most {wrong:.0f} %."
     )
 
 
