@@ -33,16 +33,17 @@ from bench.report import leave, machine, out_path, table
 from flipscale.cell import write_cell
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.comparing import Verdict, curves, judge_claims
-from flipscale.comparing.gains import judged, pairs_of, study_noise
+from flipscale.comparing.gains import judged, pairs_of
 from flipscale.comparing.head import head_of
 from flipscale.comparing.points import Point
 from flipscale.fitting import LAWS, Options, isoflop
 from flipscale.fitting.rows import rows_of
 from flipscale.fitting.table import fit_rows
 from flipscale.next_runs.quantities import parameter_of
-from flipscale.stats import Array
+from flipscale.stats import Array, ScoreKind
 from flipscale.study import Expectation, read_study
 
+ACCURACY = ScoreKind(fraction=True, lower=False)
 LEAST = 0.93
 CODE = ("bench/trunks.py", "flipscale/comparing", "flipscale/fitting", "flipscale/stats")
 RUN, TRUNK, NEIGHBOURS, OF_TWINS = 0.03, 0.05, 0.5, 0.03
@@ -208,7 +209,7 @@ def speedup_study(design: Design, rng: np.random.Generator, number: int) -> Iter
                 for at, y in zip(LENGTHS, of_seed, strict=True)
             ]
         )
-    lines = curves.two_lines(*sides, "hours", fraction=True, lower=False)
+    lines = curves.two_lines(*sides, "hours", ACCURACY)
     assert isinstance(lines, curves.TwoLines)
     truth = LENGTHS[-2] / true_samples(law, float(law.law(LENGTHS[-2:-1])[0])) / law.spends
     for read in (lines, replace(lines, trunks=False)):
@@ -244,10 +245,8 @@ def gain_study(design: Design, rng: np.random.Generator, number: int) -> Iterato
     ]
     values = {cell: {"model": 2.0**size, "samples": 2.0**at} for (size, at), cell in cells.items()}
     for read in (points, [replace(point, trunk=-1) for point in points]):
-        pairs = pairs_of(read, ["arm"], False)[0]
-        found = study_noise(pairs, fraction=True, lower=False)
-        pairs = list(judged(pairs, found, None))
-        head = head_of(pairs, found, values, None, None)
+        pairs, _ = judged(pairs_of(read, ["arm"], ACCURACY)[0])
+        head = head_of(pairs, values, None, None)
         assert head is not None
         slopes = {
             f"slope along {slope.axis}": (slope.interval.low, 0.0, slope.interval.high) for slope in head.arms[0].slopes

@@ -97,7 +97,7 @@ def plan(args: argparse.Namespace) -> int:
         if checked:
             machine = _machine(args)
             with_check = {"check": checked.to_dict() | {"machine": list(map(vars, machine))}}
-        print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
+        print(as_json(planned.to_dict() | with_check, rows="runs"))
         return 1 if checked and (checked.problems or _code(machine)) else 0
     _print_runs(planned)
     say_power(opened)

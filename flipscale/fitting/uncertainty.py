@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
@@ -82,8 +83,8 @@ def resamples(clusters: NDArray[np.intp], n: int, seed: int = 0) -> NDArray[np.i
 def without_each(problem: Problem, theta: Array, seeds: NDArray[np.intp], draws: int, seed: int) -> Array:
     """Normal draws of the parameters [draws, parameters], with the covariance of fits without each of the seeds."""
     each = np.unique(seeds)
-    found = refits(problem, theta, (seeds != each[:, None]).astype(np.float64))
-    apart = np.sqrt((len(each) - 1) / len(each)) * (found - found.mean(axis=0))
+    thetas = refits(problem, theta, (seeds != each[:, None]).astype(np.float64))
+    apart = np.sqrt((len(each) - 1) / len(each)) * (thetas - thetas.mean(axis=0))
     return np.asarray(theta + np.random.default_rng(seed).standard_normal((draws, len(each))) @ apart)
 
 
@@ -230,20 +231,16 @@ def seed_effect(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp] | 
 def slope_of_level(problem: Problem, theta: Array) -> Array:
     """How much each parameter moves for each unit by which all measurements move up [parameters]."""
     moved = replace(problem, z=problem.z + np.array([[0.0], [_STEP]]))
-    found = refits(moved, theta, np.ones((2, len(problem.x))))
-    slope: Array = (found[1] - found[0]) / _STEP
+    thetas = refits(moved, theta, np.ones((2, len(problem.x))))
+    slope: Array = (thetas[1] - thetas[0]) / _STEP
     return slope
 
 
 def _cells(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp]) -> Array:
     """The mean of each setting and seed [settings, seeds], NaN if a setting lacks the seed."""
-    kinds = np.unique(settings, return_inverse=True)[1].reshape(-1)
-    shape = (int(kinds.max()) + 1, max(int(seeds.max()) + 1, 1))
-    total, n = np.zeros(shape), np.zeros(shape)
-    known = seeds >= 0
-    np.add.at(total, (kinds[known], seeds[known]), z[known])
-    np.add.at(n, (kinds[known], seeds[known]), 1)
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    runs = pd.DataFrame({"z": z, "setting": settings, "seed": seeds})
+    known = runs[runs["seed"] >= 0].groupby(["setting", "seed"])["z"].mean().unstack()
+    return known.reindex(index=np.unique(settings), columns=range(max(int(seeds.max()) + 1, 1))).to_numpy(np.float64)
 
 
 def _two_ways(cells: Array) -> tuple[Array, Array]:

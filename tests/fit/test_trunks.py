@@ -8,7 +8,7 @@ import pytest
 
 from flipscale.collecting import trunks_of
 from flipscale.errors import ResultsError
-from flipscale.fitting import Options, fit, forecast, graded, isoflop
+from flipscale.fitting import Options, fit, forecast, isoflop
 from flipscale.fitting.record import checklist
 from flipscale.fitting.uncertainty import new_seeds
 from flipscale.next_runs.quantities import FURTHER_SEEDS, of_seed, parameter_of
@@ -137,9 +137,9 @@ def test_a_graded_forecast_holds_out_seeds_and_never_the_long_branches_of_trunks
     assert [(setting.at["samples"], setting.runs) for setting in held.settings] == [(8000, 1), (16_000, 1)] * 5
     assert len({setting.predicted for setting in held.settings if setting.at["samples"] == 16_000}) == 5
     assert held.extrapolation == 4
-    assert all(setting.low is not None for setting in held.settings)
+    assert all(setting.interval is not None for setting in held.settings)
     few = forecast(runs(3), "power", x=["samples"], y="loss", at=far, options=QUICK)
-    assert graded(few).refused  # two seeds give no interval to test by
+    assert few.refused  # two seeds give no interval to test by
     alone = forecast(runs(1), "power", x=["samples"], y="loss", at=far, options=QUICK)
     assert alone.held_out.why == "a test holds out seeds or sizes, and these runs have one of each"
 
