@@ -6,7 +6,6 @@ is taken.
 
 worklist.py     the runs of one call, one after the other
 parents.py      whether the parent of a run can give it weights yet
-process_pool.py the processes at hand
 meeting.py      how they meet, each with its device
 processes.py    how they agree
 trainers/       flipscale's own, open_clip's program, a command

@@ -37,7 +37,7 @@ from flipscale.train.failure import say
 from flipscale.train.machine import device_name, version
 from flipscale.train.model import build, save
 from flipscale.train.processes import Group
-from flipscale.train.requests import TrainedWeights
+from flipscale.train.requests import TrainedWeights, asked_of
 from flipscale.train.sources import evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.evaluation import with_program_scores
@@ -115,13 +115,12 @@ def _weights_of(measure: str) -> str:
 def take_weights(run: RunFolder, lease: Lease, device: torch.device) -> None:
     """Write the weights that a run without training starts from as its own, and ask for their scores."""
     began = time.time()
-    asked = run.asked()
-    assert asked is not None
+    settings = asked_of(run).settled
     with lease.replace(WEIGHTS_FILE) as file:
-        save(build(stage(asked.settled)), file)
-    ask_for_scores(run, asked.settled.evaluation)
+        save(build(stage(settings)), file)
+    ask_for_scores(run, settings.evaluation)
     result = Result(
-        params=parameters(architecture(asked.settled.model, asked.settled.image_size)),
+        params=parameters(architecture(settings.model, settings.image_size)),
         samples_seen=0,
         steps=0,
         unique_pairs=0,
