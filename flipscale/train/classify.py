@@ -15,7 +15,7 @@ from flipscale.scores import FINE_TUNED, SCORES
 from flipscale.settings import FineTuning, Settings
 from flipscale.train.drop_path import DropPath
 from flipscale.train.encoding import Encoders
-from flipscale.train.evaluate import Evaluated, hits, share_of_hits
+from flipscale.train.evaluate import Evaluated, hits, packed_hits
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mixing import mix_of
 from flipscale.train.model import channels, pixels
@@ -92,7 +92,7 @@ def score_classifier(classifier: Classifier, test: Labelled, source: str, precis
     source: the set in words. precision: the run's. The classifier comes back in the mode it was given in.
     """
     device = classifier.channels.device
-    encoders = Encoders({"logits": lambda batch, _: classifier.logits(batch)}, device, precision, group)
+    encoders = Encoders(lambda way, batch, first: classifier.logits(batch), device, precision, group)
     training = classifier.training
     classifier.eval()
     with exact_fp32():
@@ -103,6 +103,10 @@ def score_classifier(classifier: Classifier, test: Labelled, source: str, precis
             encoders.release()
     classifier.train(training)
     if group.rank:
-        return Evaluated({})
-    found = hits(logits, torch.from_numpy(test.labels).to(device), (1,))[0]
-    return share_of_hits(FINE_TUNED, found, SCORES[FINE_TUNED].chance(len(test.classes)), source)
+        return Evaluated()
+    likely = hits(logits, torch.from_numpy(test.labels).to(device), (1,))[0]
+    return Evaluated(
+        scores={FINE_TUNED: float(likely.double().mean())},
+        chance={FINE_TUNED: SCORES[FINE_TUNED].chance(len(test.classes))},
+        hits={FINE_TUNED: packed_hits(likely, source)},
+    )

@@ -59,7 +59,7 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
             for file in files:
                 if file not in models:
                     models[file] = build(staged, start=TrainedWeights(run.path / file, staged)).to(group.device)
-        found = Evaluated({})
+        found = Evaluated()
         for file, model in models.items():
             averaged = file == AVERAGED_FILE
             found = found.beside(evaluate(model, evaluations, staged, group, only, averaged=averaged))

@@ -111,7 +111,7 @@ class Training:
         self.loss = _GlobalLoss(group)
         self.progress = Progress(started=time.time())
         # No checkpoint holds it: none is written after the last step, so a resumed run takes that again and is scored.
-        self.evaluated = Evaluated({})
+        self.evaluated = Evaluated()
         # The loss and the logit scale of each step stay on the device: reading one makes the host wait for a GPU, so
         # they are read at records only. Runs of other lengths, which go on from here, have their records elsewhere.
         self.history = torch.zeros((self.steps, 2), dtype=torch.float64, device=self.device)

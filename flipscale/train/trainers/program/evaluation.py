@@ -28,6 +28,7 @@ from flipscale.settings import CommandSet, Settings
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.requests import request_of
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.program.outcome import as_fraction
 from flipscale.train.trainers.program.process import Program, ProgramStart, Say, run_program, with_folder
 
 EVALUATION_NOTE = "evaluation_program.json"
@@ -66,23 +67,23 @@ def with_program_scores(
         began = time.perf_counter()
         try:
             answer = _answer(program, run, lease, stop, say)
-            found = None if answer is None else _checked(name, program, answer)
+            measured = None if answer is None else _checked(name, program, answer)
         except Failed as error:
             kind, reason = FailureKind(error.failure.kind), error.failure.reason
             cause = Cause(kind if kind in _KEPT_KINDS else FailureKind.CODE, f"evaluation.sets.{name}: {reason}")
             raise Failed(cause) from error
         except FlipscaleError as error:
             raise FlipscaleError(f"evaluation.sets.{name}: {error}") from error
-        if found is None:
+        if measured is None:
             say(f"evaluation.sets.{name}: stopped by {stop.name}; it starts over when the run resumes")
             return None
-        for score, why in found.missing_scores.items():
+        for score, why in measured.missing_scores.items():
             say(f"{score} is missing: {why}")
         result = replace(
             result,
-            scores={**result.scores, **found.scores},
-            chance={**result.chance, **found.chance},
-            missing_scores={**result.missing_scores, **found.missing_scores},
+            scores={**result.scores, **measured.scores},
+            chance={**result.chance, **measured.chance},
+            missing_scores={**result.missing_scores, **measured.missing_scores},
             evaluation_seconds=(result.evaluation_seconds or 0.0) + time.perf_counter() - began,
             finished=time.time(),
         )
@@ -126,8 +127,10 @@ def _parsed(line: str) -> JsonAnswer | None:
 
 def _checked(name: str, program: CommandSet, answer: JsonAnswer) -> Result:
     """The scores of an answer by their columns, what guessing gives, and why scores are missing."""
-    objects = {key: _object(answer, key) for key in ("scores", "missing", "chance")}
+    objects: dict[str, Mapping[str, Any]] = {key: answer.get(key, {}) for key in ("scores", "missing", "chance")}
     for key, values in objects.items():
+        if not isinstance(values, dict):
+            raise FlipscaleError(f'its "{key}" is {values!r}; write an object, such as {{"{key}": {{"cider": ...}}}}.')
         if stranger := next((score for score in values if score not in program.scores), None):
             raise FlipscaleError(
                 f"its {key} has {stranger!r}, which is not declared; {did_you_mean(stranger, program.scores)}"
@@ -141,13 +144,6 @@ def _checked(name: str, program: CommandSet, answer: JsonAnswer) -> Result:
     return Result(scores=scores, chance=dict(_numbers(name, objects["chance"])), missing_scores=missing)
 
 
-def _object(answer: JsonAnswer, key: str) -> Mapping[str, Any]:
-    found = answer.get(key, {})
-    if not isinstance(found, dict):
-        raise FlipscaleError(f'its "{key}" is {found!r}; write an object, such as {{"{key}": {{"cider": ...}}}}.')
-    return found
-
-
 def _numbers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Those that are not null, by column. Raises FlipscaleError for anything but a number."""
     for score, value in values.items():
@@ -156,9 +152,8 @@ def _numbers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise FlipscaleError(f"it gives {score} as {value!r}; write a finite number, or null.")
         if is_fraction(f"{name}.{score}") and not 0 <= value <= 1:
-            percent = f", {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
             raise FlipscaleError(
-                f"it gives {score} as {value}; by its name that is a fraction, so write one from 0 to 1{percent}, or "
-                f"give the score another name."
+                f"it gives {score} as {value}; by its name that is a fraction, so write one from 0 to 1"
+                f"{as_fraction(value)}, or give the score another name."
             )
         yield f"{name}.{score}", float(value)
