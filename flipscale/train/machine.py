@@ -136,6 +136,15 @@ def exact_fp32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
+def versions() -> dict[str, str | None]:
+    """Versions of the programs that train here."""
+    return {
+        "torch": torch.__version__,
+        "open_clip": importlib.metadata.version("open_clip_torch"),
+        "flipscale": version(),
+    }
+
+
 def version() -> str | None:
     try:
         return importlib.metadata.version("flipscale")

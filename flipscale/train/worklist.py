@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +25,7 @@ from flipscale.run import (
     weights_are_needed,
 )
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer
-from flipscale.train.failure import Cause, Failed, record, record_stop, say, why
+from flipscale.train.failure import Cause, Failed, record, record_stop, why
 from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.meeting import without_cuda
 from flipscale.train.parents import lacks_of_parent, waits
@@ -157,12 +156,12 @@ class WorkList:
             if isinstance(settings.trainer, CommandTrainer):
                 from flipscale.train.trainers.program.command import run_command
 
-                run_command(run, lease, self.stop, partial(say, run))
+                run_command(run, lease, self.stop)
                 return
             if isinstance(settings.trainer, OpenClipTrainer):
                 with loading_modules():
                     from flipscale.train.trainers.open_clip.run import run_open_clip
-                run_open_clip(run, lease, self.stop, partial(say, run))
+                run_open_clip(run, lease, self.stop)
                 return
         group = self.pool.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
         group.hand_out(str(run.path.resolve()))

@@ -65,10 +65,9 @@ def asked(run: Callable[..., RunFolder], tmp_path: Path) -> Callable[..., RunFol
 
 
 def finish(folder: RunFolder, stop: Stop | None = None) -> bool:
-    said: list[str] = []
     with folder.hold() as lease:
         assert lease is not None
-        return run_command(folder, lease, stop or Stop(), said.append)
+        return run_command(folder, lease, stop or Stop())
 
 
 def failure(folder: RunFolder) -> tuple[str, str]:

@@ -70,10 +70,9 @@ def asked(run: Callable[..., RunFolder]) -> Callable[..., RunFolder]:
 
 
 def finish(folder: RunFolder, stop: Stop | None = None) -> bool:
-    said: list[str] = []
     with folder.hold() as lease:
         assert lease is not None
-        return run_open_clip(folder, lease, stop or Stop(), said.append)
+        return run_open_clip(folder, lease, stop or Stop())
 
 
 def settled(settings: Settings, shards: Shards | None = None, **more: Any) -> ProgramJob:

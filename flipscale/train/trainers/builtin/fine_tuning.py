@@ -81,10 +81,7 @@ class HeadTraining(Training):
         losses = []
         for row in range(0, len(images), rows):
             part = slice(row, row + rows)
-            if part.stop < len(images):
-                with self._apart():
-                    losses.append(self._backward_rows(images[part], labels[part], row))
-            else:
+            with self._in_part(part.stop == len(images)):
                 losses.append(self._backward_rows(images[part], labels[part], row))
         return torch.stack(losses).mean()
 

@@ -28,6 +28,7 @@ from flipscale.train.failure import is_out_of_memory, say
 from flipscale.train.machine import PeakMemory, device_name
 from flipscale.train.model import build
 from flipscale.train.processes import Group
+from flipscale.train.requests import asked_of
 from flipscale.train.sources import evaluations_of, open_training_data, vocabulary
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import batches
@@ -80,15 +81,14 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
 
     Only process 0 has the lease. Nothing is kept of a probe that a signal stops.
     """
-    probe, asked = read_probe(run.path), run.asked()
+    probe, resources = read_probe(run.path), asked_of(run).resources
     assert probe is not None
-    assert asked is not None
     began = time.time()
     program_seconds = began - psutil.Process().create_time()
     cpu_began = time.process_time()
     memory = PeakMemory(group.device)
-    talk = partial(say, run) if lease else _say_nothing
-    timer = _Timer(run, lease, group, asked.resources, probe)
+    talk = partial(say, run) if lease else lambda line: None
+    timer = _Timer(run, lease, group, resources, probe)
     turns = int(group.share(TURNS))
     for turn in range(turns):
         if not timer.take_turns(turn, stop):
@@ -255,7 +255,3 @@ def _images_of(held_out: HeldOutItems) -> int:
     """Images that an evaluation of this set encodes."""
     parts = (held_out.pairs, held_out.labelled, held_out.probe)
     return sum(len(part[0]) for part in parts if part is not None)
-
-
-def _say_nothing(line: str) -> None:
-    pass

@@ -247,11 +247,9 @@ class Training:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         for part in parts:
             gradients = [tower.grad[part] for tower in towers if tower.grad is not None]
-            if part.stop < len(images):
-                with self._apart():
-                    self._backward_from(images[part], tokens[part], part.start, gradients)
-            else:
-                of_scale = [(scale, leaf.grad)] if leaf.grad is not None else []
+            is_last = part.stop == len(images)
+            of_scale = [(scale, leaf.grad)] if is_last and leaf.grad is not None else []
+            with self._in_part(is_last):
                 self._backward_from(images[part], tokens[part], part.start, gradients, of_scale)
         extras: Tensor = torch.stack([extra for *_, extra in seen]).mean()
         return loss.detach() + extras
@@ -262,7 +260,7 @@ class Training:
         tokens: Tensor,
         row: int,
         gradients: Sequence[Tensor],
-        more: Sequence[tuple[Tensor, Tensor]] = (),
+        more: Sequence[tuple[Tensor, Tensor]],
     ) -> None:
         """A micro-batch forward again, and backward from the gradients of its features and those of `more`."""
         with self.autocast():
@@ -276,10 +274,10 @@ class Training:
     def _features(self, module: nn.Module, images: Tensor, tokens: Tensor, row: int) -> Any:
         return module(images, tokens, self.drawn_step, self.first + row, self.settings.batch_size)
 
-    def _apart(self) -> contextlib.AbstractContextManager[None]:
-        """Gradients add up here and go to the other processes later."""
-        module = self.module
-        return module.no_sync() if isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
+    def _in_part(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients add up here and go to the other processes with the last part of a batch."""
+        module, waits = self.module, not is_last
+        return module.no_sync() if waits and isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
 
     def save(self, lease: Lease, name: str = "checkpoint.pt") -> None:
         state = {

@@ -9,10 +9,10 @@ from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.data.open_clip_flags import ProgramJob
 from flipscale.errors import DataError, Diverged
 from flipscale.plain_files import or_none, parsed, read_bytes, read_json
-from flipscale.run import Lease, write_json
-from flipscale.train.failure import TALK_SECONDS
+from flipscale.run import Lease, RunFolder, write_json
+from flipscale.train.failure import TALK_SECONDS, say
 from flipscale.train.records import ScoreRecord, StepRecord
-from flipscale.train.trainers.program.process import Program, Say, usage
+from flipscale.train.trainers.program.process import Program, usage
 
 _EPOCH_LINE = re.compile(r"\| INFO \| Start epoch (\d+)")
 _STEP_LINE = re.compile(
@@ -24,10 +24,10 @@ _UNREADABLE = "Handling webdataset error"
 class ProgramOutput:
     """Reads the program's output: its steps become records, and time spent on training is separated from the rest."""
 
-    def __init__(self, job: ProgramJob, lease: Lease, say: Say, done: int):
+    def __init__(self, job: ProgramJob, run: RunFolder, lease: Lease, done: int):
         self.job = job
         self.lease = lease
-        self.say = say
+        self.run = run
         self.epoch = done
         self.step = done * job.steps_per_epoch
         self.times: dict[str, tuple[float, float]]
@@ -83,7 +83,7 @@ class ProgramOutput:
         self.lease.append([record.to_dict()])
         if time.monotonic() - self.said > TALK_SECONDS:
             self.said = time.monotonic()
-            self.say(f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
+            say(self.run, f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
         if in_epoch == job.steps_per_epoch:
             self.cpu_seconds += max(0.0, usage(program.pid)[0] - self.cpu_mark)
             self.times[str(self.epoch + 1)] = self.seconds, self.cpu_seconds

@@ -15,9 +15,11 @@ program runs on a fine-tuned run.
 
 import json
 import math
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from flipscale.errors import FlipscaleError, did_you_mean
@@ -25,11 +27,11 @@ from flipscale.plain_files import parsed as parsed_json
 from flipscale.run import Doing, FailureKind, Lease, Result, RunFolder
 from flipscale.scores import is_fraction
 from flipscale.settings import CommandSet, Settings
-from flipscale.train.failure import Cause, Failed
+from flipscale.train.failure import Cause, Failed, say
 from flipscale.train.requests import request_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.outcome import as_fraction
-from flipscale.train.trainers.program.process import Program, ProgramStart, Say, run_program, with_folder
+from flipscale.train.trainers.program.process import Program, ProgramStart, run_program, with_folder
 
 EVALUATION_NOTE = "evaluation_program.json"
 """The file that says which process evaluates, while it lives."""
@@ -54,7 +56,6 @@ def with_program_scores(
     run: RunFolder,
     lease: Lease,
     stop: Stop,
-    say: Say,
     programs: Mapping[str, CommandSet] | None = None,
 ) -> Result | None:
     """The result with what programs measure, those of the run's evaluation; None if a signal stopped one of them.
@@ -66,7 +67,7 @@ def with_program_scores(
         lease.live(Doing.EVALUATING)
         began = time.perf_counter()
         try:
-            answer = _answer(program, run, lease, stop, say)
+            answer = _answer(program, run, lease, stop)
             measured = None if answer is None else _checked(name, program, answer)
         except Failed as error:
             kind, reason = FailureKind(error.failure.kind), error.failure.reason
@@ -75,10 +76,10 @@ def with_program_scores(
         except FlipscaleError as error:
             raise FlipscaleError(f"evaluation.sets.{name}: {error}") from error
         if measured is None:
-            say(f"evaluation.sets.{name}: stopped by {stop.name}; it starts over when the run resumes")
+            say(run, f"evaluation.sets.{name}: stopped by {stop.name}; it starts over when the run resumes")
             return None
         for score, why in measured.missing_scores.items():
-            say(f"{score} is missing: {why}")
+            say(run, f"{score} is missing: {why}")
         result = replace(
             result,
             scores={**result.scores, **measured.scores},
@@ -90,7 +91,25 @@ def with_program_scores(
     return result
 
 
-def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> JsonAnswer | None:
+def finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, leftovers: Iterable[Path], took: str) -> bool:
+    """Have the user's own programs score the run, and write its result: True, or False if a signal stopped one of them.
+
+    leftovers: files and folders that only a run that goes on needs. took: its time in words, for the log.
+    """
+    scored = with_program_scores(result, run, lease, stop)
+    if scored is None:
+        return False
+    # result.json goes last: its presence is what "finished" means.
+    lease.write_result(scored)
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        leftover.unlink(missing_ok=True)
+    say(run, f"finished, {took}")
+    return True
+
+
+def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop) -> JsonAnswer | None:
     """The last line that the program printed; None if a signal stopped it."""
     answers: list[JsonAnswer] = []
 
@@ -100,7 +119,7 @@ def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: 
 
     assert program.arguments is not None
     start = ProgramStart(with_folder(program.arguments, run), note=EVALUATION_NOTE)
-    ended = run_program(start, run, lease, stop, say, heed=heed)
+    ended = run_program(start, run, lease, stop, heed=heed)
     (run.path / EVALUATION_NOTE).unlink(missing_ok=True)
     if ended.stopped and ended.code != 0:
         return None

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import IO, Annotated
 
 import psutil
@@ -24,7 +23,7 @@ from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started
 from flipscale.kinds import OrElse
 from flipscale.plain_files import or_none, read_json
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
-from flipscale.train.failure import Cause, Failed
+from flipscale.train.failure import Cause, Failed, say
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
 
@@ -45,8 +44,6 @@ RUN_VARIABLE = "FLIPSCALE_RUN"
 
 DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
 """The kinds of failure that a program may write into error.json."""
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -200,9 +197,7 @@ def with_folder(arguments: Sequence[str], run: RunFolder) -> list[str]:
     return [*arguments, folder]
 
 
-def run_program(
-    start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, say: Say, *, heed: Heed | None = None
-) -> Ended:
+def run_program(start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, *, heed: Heed | None = None) -> Ended:
     """Start a program on the run and stay with it until it has ended.
 
     Its output goes to log.txt, and each line of it is a sign of life. A signal that comes here is passed on to it and
@@ -210,10 +205,10 @@ def run_program(
     nothing goes on without flipscale.
     """
     lease.mend_records()
-    _end_leftover(run.path / start.note, say)
+    _end_leftover(run, start.note)
     attempts = known_attempts(run, start.note)
     attempts.attempts += 1
-    say(f"attempt {attempts.attempts}: {' '.join(start.arguments)}")
+    say(run, f"attempt {attempts.attempts}: {' '.join(start.arguments)}")
     program = Program(start.arguments, _environment(run, start.environment))
     earlier, tail = replace(attempts), deque[str](maxlen=TAIL)
     noted, last_record = -math.inf, run.tail("metrics.jsonl", 64)
@@ -243,7 +238,7 @@ def run_program(
                 if code is not None:
                     return Ended(code, killed_at is not None, attempts, tuple(tail))
                 if stop.signal is not None and killed_at is None:
-                    say(f"passing {stop.name} on to process {program.pid}, which has {GRACE_SECONDS:.0f} s to end")
+                    say(run, f"passing {stop.name} on to process {program.pid}, which has {GRACE_SECONDS:.0f} s to end")
                     program.signal(stop.signal)
                     killed_at = time.monotonic() + GRACE_SECONDS
                 if killed_at is not None and time.monotonic() > killed_at:
@@ -278,16 +273,16 @@ def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     return (known and known.attempts) or Attempts(started=time.time())
 
 
-def _end_leftover(note: Path, say: Say) -> None:
+def _end_leftover(run: RunFolder, note: str) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
-    known = or_none(read_json, note, _Note)
+    known = or_none(read_json, run.path / note, _Note)
     if known is None or known.host != socket.gethostname() or not is_alive(known.pid, known.born):
         return
     pid, born = known.pid, known.born
-    if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(note.parent.resolve())]):
-        say(f"{note.name} names process {pid}, which was not started for this run: it is left alone")
+    if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(run.path.resolve())]):
+        say(run, f"{note} names process {pid}, which was not started for this run: it is left alone")
     else:
-        say(f"ending process {pid}, left over from an attempt whose flipscale was killed")
+        say(run, f"ending process {pid}, left over from an attempt whose flipscale was killed")
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
         while is_alive(pid, born):
