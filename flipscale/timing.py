@@ -27,7 +27,7 @@ STEP_SETTINGS = (
 EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "fine_tuning")
 """The settings that the time of an evaluation depends on, besides those of the evaluation."""
 
-STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile", "fused")
+STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile")
 """The resources that the time of a step depends on."""
 
 LEAST_SPREAD = 1.1
@@ -225,9 +225,9 @@ def timings_of(runs: Iterable[tuple[Settings, Resources]], timings: Timings) -> 
     staged = [(stage(settings), resources) for settings, resources in runs]
     shapes = {_key(step_shape(settings, resources)) for settings, resources in staged}
     shapes |= {_key(evaluation_shape(scored(settings))) for settings, _ in runs}
-    found = timings.where(lambda timed: _key(timed.shape) in shapes)
-    steps = sorted(found.steps, key=lambda timed: (timed.place, _key(timed.shape)))
-    evaluations = sorted(found.evaluations, key=lambda timed: (timed.place, _key(timed.shape)))
+    kept = timings.where(lambda timed: _key(timed.shape) in shapes)
+    steps = sorted(kept.steps, key=lambda timed: (timed.place, _key(timed.shape)))
+    evaluations = sorted(kept.evaluations, key=lambda timed: (timed.place, _key(timed.shape)))
     return Timings(tuple(steps), tuple(evaluations))
 
 

@@ -111,8 +111,8 @@ def _memory(name: str) -> int | None:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = status.partition(name)[2].split()
-    return 1024 * int(found[0]) if found else None
+    words = status.partition(name)[2].split()
+    return 1024 * int(words[0]) if words else None
 
 
 def allow_tf32(allowed: bool) -> None:

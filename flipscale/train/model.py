@@ -202,11 +202,11 @@ def _mismatch(model: CLIP | CustomTextCLIP, state: Mapping[str, Tensor]) -> str 
     for name, value in expected.items():
         if name not in state:
             return f"it lacks {name}, {list(value.shape)}"
-        found, right = state[name].shape, value.shape
+        given, right = state[name].shape, value.shape
         # The first dimension of tables of positions is the loader's to resize.
         if name.endswith("positional_embedding"):
-            found, right = found[1:], right[1:]
-        if found != right and found.numel() * right.numel() != 1:
+            given, right = given[1:], right[1:]
+        if given != right and given.numel() * right.numel() != 1:
             return f"{name} is {list(state[name].shape)}, and would be {list(value.shape)}"
     unknown = next((name for name in state if name not in expected), None)
     return None if unknown is None else f"it has {unknown}, which that model lacks"

@@ -131,7 +131,7 @@ def take_weights(run: RunFolder, lease: Lease, device: torch.device) -> None:
     )
 
 
-def _record(measure: str, settings: Settings, found: Evaluated, digest: str | None, seconds: float) -> Measured:
+def _record(measure: str, settings: Settings, evaluated: Evaluated, digest: str | None, seconds: float) -> Measured:
     def of_it(columns: Collection[str]) -> list[str]:
         return [column for column in columns if set_and_score(column)[0] == measure]
 
@@ -139,9 +139,9 @@ def _record(measure: str, settings: Settings, found: Evaluated, digest: str | No
         measure,
         measures(settings)[measure],
         digest,
-        {column: found.scores[column] for column in of_it(found.scores)},
-        {column: found.chance[column] for column in of_it(found.chance)},
-        {column: found.hits[column] for column in of_it(found.hits)},
+        {column: evaluated.scores[column] for column in of_it(evaluated.scores)},
+        {column: evaluated.chance[column] for column in of_it(evaluated.chance)},
+        {column: evaluated.hits[column] for column in of_it(evaluated.hits)},
         seconds=seconds,
         finished=time.time(),
     )

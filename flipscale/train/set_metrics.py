@@ -16,14 +16,14 @@ RECALLS = 10
 """VOC2007 reads the precision at recalls of 0, 1/10, ... 10/10."""
 
 
-def mean_per_class(found: Floats, labels: Integers) -> float:
+def mean_per_class(likely: Floats, labels: Integers) -> float:
     """The mean of the classes' accuracies. Classes without an image are left out.
 
-    found: how likely each image is a hit [N], see `evaluate.hits`; labels: the class of each [N].
+    likely: how likely each image is a hit [N], see `evaluate.hits`; labels: the class of each [N].
     scikit-learn calls it `balanced_accuracy_score`, for sets that have an image of each class.
     """
     counts = np.bincount(labels)
-    sums = np.bincount(labels, weights=found)
+    sums = np.bincount(labels, weights=likely)
     return float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
@@ -41,12 +41,12 @@ def _precision11(scores: Floats, right: Flags) -> float:
     if not np.isfinite(scores).all():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
-    found = np.cumsum(right[order])
+    shown_so_far = np.cumsum(right[order])
     # A threshold lies below each run of equal scores, not within it.
     last = np.append(np.diff(scores[order]) != 0, True)
-    hits, ranks = found[last], np.arange(1, len(scores) + 1)[last]
+    hits, ranks = shown_so_far[last], np.arange(1, len(scores) + 1)[last]
     best = np.maximum.accumulate((hits / ranks)[::-1])[::-1]
-    total = int(found[-1])
+    total = int(shown_so_far[-1])
     # In whole numbers: the recall 3 / 10 of 10 images is 0.3 exactly.
     reached = [int(np.argmax(hits * RECALLS >= recall * total)) for recall in range(RECALLS + 1)]
     return float(best[reached].mean())

@@ -83,16 +83,16 @@ class WorkList:
         self.checkpoint_seconds = checkpoint_seconds
 
     def work(self) -> None:
-        found = {_Took.YES}
-        while found & {_Took.YES, _Took.LATER}:
-            if _Took.YES not in found:
+        took = {_Took.YES}
+        while took & {_Took.YES, _Took.LATER}:
+            if _Took.YES not in took:
                 time.sleep(PARENT_SECONDS)
-            found = set()
+            took = set()
             for run in self.runs:
                 if self.stop.signal or self.pool.is_lost or self.to_answer:
                     return
                 if run.path not in self.failed:
-                    found.add(self._take(run))
+                    took.add(self._take(run))
 
     def _take(self, run: RunFolder) -> _Took:
         """Do the run if it is free; says whether it was done. A failure is recorded and added to `failed`."""
@@ -274,15 +274,15 @@ def _drop_weights(run: RunFolder) -> None:
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """The runs in their order, but none before its parent or its trunk. An unreadable one stays where it is."""
     by_path = {run.path.resolve(): run for run in runs}
-    found: dict[Path, RunFolder] = {}
+    ordered: dict[Path, RunFolder] = {}
 
     def add(run: RunFolder) -> None:
         with contextlib.suppress(RunFolderError, OSError):
             parent = parent_of(run) or trunk_run(run)
             if parent is not None and parent.path.resolve() in by_path:
                 add(by_path[parent.path.resolve()])
-        found.setdefault(run.path.resolve(), run)
+        ordered.setdefault(run.path.resolve(), run)
 
     for run in runs:
         add(run)
-    return list(found.values())
+    return list(ordered.values())

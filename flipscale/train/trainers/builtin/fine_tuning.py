@@ -38,8 +38,8 @@ class HeadTraining(Training):
         self.classifier = Classifier(model.visual, self.classes, self.settings).to(self.device)
         return model, self.classifier
 
-    def _optimizer(self, *, fused: bool) -> torch.optim.AdamW:
-        return layer_wise(self.classifier, self.settings, self.fine_tuning.layer_decay, fused=fused)
+    def _optimizer(self) -> torch.optim.AdamW:
+        return layer_wise(self.classifier, self.settings, self.fine_tuning.layer_decay)
 
     @property
     def logit_scale(self) -> None:
@@ -93,7 +93,7 @@ class HeadTraining(Training):
         return loss.detach()
 
 
-def layer_wise(classifier: Classifier, settings: Settings, decay: float, *, fused: bool = True) -> torch.optim.AdamW:
+def layer_wise(classifier: Classifier, settings: Settings, decay: float) -> torch.optim.AdamW:
     """AdamW with a learning rate that is multiplied by `decay` from each layer to the one before it.
 
     The head and the last LayerNorm have the schedule's own, as in BEiT's and MAE's code. Weight decay applies to the
@@ -116,5 +116,5 @@ def layer_wise(classifier: Classifier, settings: Settings, decay: float, *, fuse
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
-        fused=fused,
+        fused=True,
     )

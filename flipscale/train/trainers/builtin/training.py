@@ -106,7 +106,7 @@ class Training:
         check_precision(settings.precision, self.device)
         allow_tf32(settings.precision == "fp32")
         self.model, self.objective = self._build(vocabulary, start)
-        self.optimizer = self._optimizer(fused=resources.fused)
+        self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.loss = _GlobalLoss(group)
         self.progress = Progress(started=time.time())
@@ -132,8 +132,8 @@ class Training:
         model: CLIP = build(self.settings, vocabulary, start).to(self.device)
         return model, Objective(model, self.settings).to(self.device)
 
-    def _optimizer(self, *, fused: bool) -> torch.optim.AdamW:
-        return optimizer_of(self.objective, self.settings, fused=fused)
+    def _optimizer(self) -> torch.optim.AdamW:
+        return optimizer_of(self.objective, self.settings)
 
     @property
     def lr(self) -> float:
@@ -417,7 +417,7 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise FlipscaleError("precision fp16 needs a GPU, and there is none here; set precision: bf16 or fp32.")
 
 
-def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -> torch.optim.AdamW:
+def optimizer_of(module: nn.Module, settings: Settings) -> torch.optim.AdamW:
     """AdamW with FLIP's settings. Weight decay is for matrices: not for biases, LayerNorm and positional embeddings.
 
     FLIP's released code decays the class token and the logit scale too, as its test by name misses them. Here, as in
@@ -433,7 +433,7 @@ def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
-        fused=fused,
+        fused=True,
     )
 
 

@@ -55,13 +55,13 @@ class ProgramOutput:
         elif step := _STEP_LINE.search(line):
             self._record(step, when, program)
 
-    def _record(self, found: re.Match[str], when: float, program: Program) -> None:
+    def _record(self, step: re.Match[str], when: float, program: Program) -> None:
         job = self.job
-        in_epoch = int(found["samples"]) // job.settings.batch_size
+        in_epoch = int(step["samples"]) // job.settings.batch_size
         self.step = self.epoch * job.steps_per_epoch + in_epoch
         self.seconds += when - self.mark
         self.mark = when
-        loss = float(found["loss"])
+        loss = float(step["loss"])
         lr = job.lr(self.step - 1)
         if not math.isfinite(loss):
             raise Diverged(
@@ -76,7 +76,7 @@ class ProgramOutput:
             samples_seen=self._samples,
             loss=loss,
             lr=lr,
-            logit_scale=math.log(float(found["scale"])),
+            logit_scale=math.log(float(step["scale"])),
             images_per_second=speed,
             seconds=self.seconds,
         )
@@ -98,13 +98,13 @@ class ProgramOutput:
         """The program's own latest evaluation, if `arguments` ask for one: the last line of its results.jsonl."""
         path = self.job.checkpoints / "results.jsonl"
         lines = or_none(read_bytes, path) or b""
-        found: object = None
+        results: object = None
         with contextlib.suppress(ValueError):
-            found = parsed(lines.rstrip().rpartition(b"\n")[2])
-        if isinstance(found, dict):
+            results = parsed(lines.rstrip().rpartition(b"\n")[2])
+        if isinstance(results, dict):
             scores = {
                 f"open_clip.{re.sub(r'[^A-Za-z0-9_]', '_', name)}": value
-                for name, value in found.items()
+                for name, value in results.items()
                 if isinstance(value, int | float) and name != "epoch"
             }
             if scores != self.scores:
