@@ -6,6 +6,7 @@ Batches are those of one process, so on a CPU the features are too, bit by bit.
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,13 @@ class Encoders:
             rows, count, each = self.size, len(items), items[:1].nbytes * self.group.size
             if self.device.type == "cuda":
                 rows = max(1, min(rows, -(-count // self.group.size), SHARE_BYTES // each))
-            asked = {"way": way, "rows": rows, "count": count, "shape": items.shape[1:], "dtype": str(items.dtype)}
+            asked: dict[str, Any] = {
+                "way": way,
+                "rows": rows,
+                "count": count,
+                "shape": items.shape[1:],
+                "dtype": str(items.dtype),
+            }
             self.group.said(json.dumps(asked))
             return self._shared(**asked, items=items)
         firsts = range(0, len(items), self.size)

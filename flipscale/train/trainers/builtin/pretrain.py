@@ -57,7 +57,7 @@ from flipscale.train.trainers.program.evaluation import finish, programs_of
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
     """Train the run, from its parent's weights or its trunk if it has one. Only process 0 has the lease."""
     settings, resources = request_of(run)
-    talk = partial(say, run) if lease else lambda line: None
+    talk: Callable[[str], None] = partial(say, run) if lease else lambda line: None
     memory = PeakMemory(group.device)
     prepared = _prepare(run, settings, resources, group, leads=lease is not None)
     training, data = prepared.training, prepared.data

@@ -7,6 +7,7 @@ takes steps on real batches, as `loop.fit` takes them. Every process of the run 
 
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -87,7 +88,7 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
     program_seconds = began - psutil.Process().create_time()
     cpu_began = time.process_time()
     memory = PeakMemory(group.device)
-    talk = partial(say, run) if lease else lambda line: None
+    talk: Callable[[str], None] = partial(say, run) if lease else lambda line: None
     timer = _Timer(run, lease, group, resources, probe)
     turns = int(group.share(TURNS))
     for turn in range(turns):

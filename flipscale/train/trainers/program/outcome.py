@@ -144,9 +144,10 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
     result["versions"] = {"flipscale": version(), **result.get("versions", {})}
     # How many of its parent's pairs a program saw again is known only where one of the two saw all there are.
     parent = parent_of(run)
-    has_all = data_size is not None and pairs is not None and data_size in (pairs, unique_pairs_of(parent))
-    before = spent_before(parent, data_size - pairs if has_all else None)
-    return replace(result_from_json(result, run.path), parent=before)
+    others = None
+    if data_size is not None and pairs is not None and data_size in (pairs, unique_pairs_of(parent)):
+        others = data_size - pairs
+    return replace(result_from_json(result, run.path), parent=spent_before(parent, others))
 
 
 def final_loss(run: RunFolder, steps: int) -> float | None:
