@@ -126,8 +126,8 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
     except Exception as error:
         fault = str(error).splitlines()[-1].strip().rstrip(".!")
         raise FlipscaleError(
-            f"{path}: is not a checkpoint of {shape.name}: {textwrap.shorten(fault, 200)}. Set model to the one that these "
-            f"weights belong to, or give a checkpoint of {shape.name}."
+            f"{path}: is not a checkpoint of {shape.name}: {textwrap.shorten(fault, 200)}. Set model to the one that "
+            f"these weights belong to, or give a checkpoint of {shape.name}."
         ) from error
 
 
