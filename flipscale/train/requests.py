@@ -69,11 +69,6 @@ def parent_of(run: RunFolder) -> RunFolder | None:
     return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
 
 
-def parents_of(run: RunFolder) -> int:
-    """How many runs this one goes on from, one after the other."""
-    return len(lineage(asked_of(run).settled)) - 1
-
-
 def trunk_run(run: RunFolder) -> RunFolder | None:
     """The run whose schedule is this one's up to the end of its constant rate."""
     asked = run.asked()

@@ -54,10 +54,9 @@ def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SEC
     that its attendant handles, and is started again.
     """
     keep_freed_memory()
-    with noting_signals() as stop, contextlib.closing(_ProcessPool(folders)) as pool:
-        if pool.group.rank:
-            return _follow(pool.group, stop)
-        worklist = WorkList(folders, stop, pool, checkpoint_seconds)
+    with noting_signals() as stop, contextlib.closing(WorkList(folders, stop, checkpoint_seconds)) as worklist:
+        if worklist.group.rank:
+            return _follow(worklist.group, stop)
         worklist.work()
     if stop.signal:
         return 128 + stop.signal
@@ -69,27 +68,28 @@ class _Took(enum.Enum):
 
 
 class WorkList:
-    """The runs of one call of `train`."""
+    """The runs of one call of `train`, and the processes at hand for them: those this one was started with, or as many
+    as a run asks for, started when it comes."""
 
-    def __init__(self, folders: Sequence[Path], stop: Stop, pool: "_ProcessPool", checkpoint_seconds: float):
-        self.runs = _parents_first([RunFolder(folder) for folder in folders])
-        self.listed = {run.path.resolve() for run in self.runs}
+    def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float):
+        self.folders, self.stop, self.checkpoint_seconds = folders, stop, checkpoint_seconds
+        self.listed = {folder.resolve() for folder in folders}
         self.failed: set[Path] = set()
-        self.attended = JOB in os.environ
         self.to_answer = False
         """Whether a run failed here and its attendant must answer before anything else begins."""
-        self.stop = stop
-        self.pool = pool
-        self.checkpoint_seconds = checkpoint_seconds
+        self.broken = False
+        """Whether the GPU no longer works for this process: the remaining runs need another process."""
+        self.joined = joined()
+        self.group = self.joined or Group()
 
     def work(self) -> None:
-        took = {_Took.YES}
+        runs, took = _parents_first([RunFolder(folder) for folder in self.folders]), {_Took.YES}
         while took & {_Took.YES, _Took.LATER}:
             if _Took.YES not in took:
                 time.sleep(PARENT_SECONDS)
             took = set()
-            for run in self.runs:
-                if self.stop.signal or self.pool.is_lost or self.to_answer:
+            for run in runs:
+                if self.stop.signal or self._is_lost or self.to_answer:
                     return
                 if run.path not in self.failed:
                     took.add(self._take(run))
@@ -126,7 +126,7 @@ class WorkList:
                     self._do(run, lease)
                 _drop_weights(run)
             except LeaseLost:
-                self.pool.group.separate()
+                self.group.separate()
                 raise
             except Exception as error:
                 self._record(run, lease, self._end(error))
@@ -150,7 +150,7 @@ class WorkList:
             if not settings.samples and read_probe(run.path) is None:
                 with loading_modules():
                     from flipscale.train.scoring import take_weights
-                take_weights(run, lease, self.pool.group.device)
+                take_weights(run, lease, self.group.device)
                 self._do(run, lease)  # What is left is to score them.
                 return
             if isinstance(settings.trainer, CommandTrainer):
@@ -163,7 +163,7 @@ class WorkList:
                     from flipscale.train.trainers.open_clip.run import run_open_clip
                 run_open_clip(run, lease, self.stop)
                 return
-        group = self.pool.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
+        group = self._group_of(resources.processes_on(gpu=torch.cuda.is_available()))
         group.hand_out(str(run.path.resolve()))
         _do_together(run, lease, group, self.stop, self.checkpoint_seconds)
 
@@ -175,34 +175,23 @@ class WorkList:
             return
         self.failed.add(run.path)
         record(run, lease, failure)
-        self.to_answer = self.attended and failure.kind not in _JUDGED_HERE
+        self.to_answer = JOB in os.environ and failure.kind not in _JUDGED_HERE
 
     def _end(self, error: Exception) -> Cause:
         """Why a run failed, after which the other processes either go on to the next one, or are ended."""
-        group = self.pool.group
+        group = self.group
         failure = group.cause(error)
         group.report(failure)
         if not isinstance(error, Failed | Diverged):
             group.separate()
         if isinstance(error, RuntimeError) and group.is_broken:
-            self.pool.broken = True
+            self.broken = True
             print("The GPU no longer works in this process; the remaining runs need another process.", file=sys.stderr)
-        if group.apart and not self.pool.joined:
-            self.pool.close()
+        if group.apart and not self.joined:
+            self.close()
         return failure
 
-
-class _ProcessPool:
-    """The processes at hand: those this one was started with, or as many as a run asks for, started when it comes."""
-
-    def __init__(self, folders: Sequence[Path]):
-        self.folders = folders
-        self.joined = joined()
-        self.broken = False
-        """Whether the GPU no longer works for this process: the remaining runs need another process."""
-        self.group = self.joined or Group()
-
-    def group_of(self, processes: int) -> Group:
+    def _group_of(self, processes: int) -> Group:
         if self.joined is None and not (self.group.size == processes and self.group.is_whole):
             self.close()
             if processes > 1:
@@ -210,7 +199,7 @@ class _ProcessPool:
         return self.group
 
     @property
-    def is_lost(self) -> bool:
+    def _is_lost(self) -> bool:
         """Whether nothing more can be done here: the GPU no longer works, or processes that were started elsewhere no
         longer stand at the same point. Whoever started them must start them again.
         """

@@ -26,6 +26,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
+from flipscale.identity import lineage
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.evaluate import check_scores, evaluate
@@ -33,7 +34,7 @@ from flipscale.train.failure import say
 from flipscale.train.machine import versions
 from flipscale.train.model import build, save, weights
 from flipscale.train.records import ScoreRecord, scores_in_words
-from flipscale.train.requests import parents_of, request_of, scored_settings, start_of
+from flipscale.train.requests import asked_of, request_of, scored_settings, start_of
 from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.open_clip.output import ProgramOutput
@@ -56,7 +57,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     refuse(settings, resources, device)
     check_webdataset()
     job = settle(settings, resources, device, run.path.resolve() / "open_clip", shards_of(run, settings), wished)
-    job = replace(job, parents=parents_of(run))
+    job = replace(job, parents=len(lineage(asked_of(run).settled)) - 1)
     done = _epochs_done(job)
     if done < job.epochs:
         say(
