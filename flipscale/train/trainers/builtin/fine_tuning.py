@@ -18,7 +18,7 @@ from flipscale.train.mixing import mix_of
 from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
-from flipscale.train.trainers.builtin.training import LR_SCALE, Training, is_decayed
+from flipscale.train.trainers.builtin.training import LR_SCALE, Training, adamw, is_decayed
 
 
 class HeadTraining(Training):
@@ -104,17 +104,12 @@ def layer_wise(classifier: Classifier, settings: Settings, decay: float) -> torc
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
             groups.setdefault((layer_of(name, blocks), is_decayed(name, parameter)), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "weight_decay": settings.weight_decay if decayed else 0.0,
-                LR_SCALE: decay ** (blocks + 1 - layer),
-            }
-            for (layer, decayed), parameters in groups.items()
-        ],
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=True,
-    )
+    scaled = [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay if decayed else 0.0,
+            LR_SCALE: decay ** (blocks + 1 - layer),
+        }
+        for (layer, decayed), parameters in groups.items()
+    ]
+    return adamw(scaled, settings)

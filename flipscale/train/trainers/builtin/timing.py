@@ -77,6 +77,15 @@ class _ShapeTurns:
     """Why it cannot be timed."""
 
 
+@dataclass
+class _EvaluationTurns:
+    """Measurements of an evaluation so far."""
+
+    settings: Settings
+    seconds: list[float] = field(default_factory=list)
+    images: int = 0
+
+
 def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -> None:
     """Time what the folder's probe.json asks for, and add it to the timings of the results folder.
 
@@ -117,9 +126,7 @@ class _Timer:
     def __init__(self, run: RunFolder, lease: Lease | None, group: Group, resources: Resources, probe: Probe):
         self.run, self.lease, self.group, self.resources = run, lease, group, resources
         self.shapes = [_ShapeTurns(stage(settings)) for settings in probe.shapes]
-        self.evaluations = [scored(settings) for settings in probe.evaluations]
-        self.evaluation_seconds: dict[int, list[float]] = {number: [] for number in range(len(self.evaluations))}
-        self.images: dict[int, int] = {}
+        self.evaluations = [_EvaluationTurns(scored(settings)) for settings in probe.evaluations]
         self.opened: dict[str, tuple[Data, dict[str, HeldOutItems]]] = {}
         self.opening: dict[str, float] = {}
 
@@ -133,9 +140,9 @@ class _Timer:
                 return False
             if not measured.problem:
                 self._take_turn(measured)
-        for number, settings in enumerate(self.evaluations):
-            if self.group.share(all(each <= REPEATED_SECONDS for each in self.evaluation_seconds[number])):
-                self._evaluate(number, settings)
+        for evaluation in self.evaluations:
+            if self.group.share(all(each <= REPEATED_SECONDS for each in evaluation.seconds)):
+                self._evaluate(evaluation)
         return True
 
     def timings(self, site: str, program_seconds: float) -> Timings:
@@ -145,9 +152,9 @@ class _Timer:
         place = TimingPlace(site, device, hardware)
         steps = [self._step_time(measured, place, program_seconds) for measured in self.shapes if measured.turns]
         evaluations = [
-            EvaluationTime(*place, evaluation_shape(settings), median(seconds), self.images[number], now)
-            for number, settings in enumerate(self.evaluations)
-            if (seconds := self.evaluation_seconds[number])
+            EvaluationTime(*place, evaluation_shape(each.settings), median(each.seconds), each.images, now)
+            for each in self.evaluations
+            if each.seconds
         ]
         return Timings(tuple(steps), tuple(evaluations))
 
@@ -215,16 +222,16 @@ class _Timer:
                 clock.append((time.perf_counter(), time.process_time()))
         return [(wall - wall_before, cpu - cpu_before) for (wall_before, cpu_before), (wall, cpu) in pairwise(clock)]
 
-    def _evaluate(self, number: int, settings: Settings) -> None:
+    def _evaluate(self, measured: _EvaluationTurns) -> None:
         if self.lease is not None:
             self.lease.live(Doing.EVALUATING)
-        data, evaluations = self._open(settings)
+        data, evaluations = self._open(measured.settings)
         words = self.group.share(vocabulary(data, evaluations))
-        model = build(settings, words).to(self.group.device)
+        model = build(measured.settings, words).to(self.group.device)
         began = time.perf_counter()
-        evaluate(model, evaluations, settings, self.group)
-        self.evaluation_seconds[number].append(time.perf_counter() - began)
-        self.images[number] = sum(_images_of(held_out) for held_out in evaluations.values())
+        evaluate(model, evaluations, measured.settings, self.group)
+        measured.seconds.append(time.perf_counter() - began)
+        measured.images = sum(_images_of(held_out) for held_out in evaluations.values())
 
     def _open(self, settings: Settings) -> tuple[Data, dict[str, HeldOutItems]]:
         """The data and the evaluation sets of these settings; shapes share what they have in common."""

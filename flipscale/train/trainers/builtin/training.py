@@ -428,13 +428,14 @@ def optimizer_of(module: nn.Module, settings: Settings) -> torch.optim.AdamW:
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decayed if is_decayed(name, parameter) else others).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=True,
-    )
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return adamw(groups, settings)
+
+
+def adamw(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.AdamW:
+    """AdamW of these groups of parameters, which updates all weights of one in one kernel."""
+    betas = settings.beta1, settings.beta2
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=True)
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
