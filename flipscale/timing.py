@@ -46,15 +46,25 @@ class TimingPlace(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StepTime:
-    """A probe's measurements of one shape: medians over turns, interleaved with the turns of the other shapes."""
+class _Measured:
+    """What a probe measured of a shape at a place."""
 
     site: str
     device: str
     hardware: str
     shape: JsonObject = field(hash=False)
     seconds: float
-    """Wall time of a step."""
+    """Wall time of a step, or of one evaluation: the median where it was repeated."""
+
+    @property
+    def place(self) -> TimingPlace:
+        return TimingPlace(self.site, self.device, self.hardware)
+
+
+@dataclass(frozen=True)
+class StepTime(_Measured):
+    """A probe's measurements of one shape: medians over turns, interleaved with the turns of the other shapes."""
+
     cpu_seconds: float
     """Processor time of a step, of all processes together."""
     spread: float
@@ -70,28 +80,14 @@ class StepTime:
     program_seconds: float = 0.0
     """From the start of the process to the first run; the runs of one worker share it."""
 
-    @property
-    def place(self) -> TimingPlace:
-        return TimingPlace(self.site, self.device, self.hardware)
-
 
 @dataclass(frozen=True)
-class EvaluationTime:
+class EvaluationTime(_Measured):
     """A probe's measurements of one evaluation."""
 
-    site: str
-    device: str
-    hardware: str
-    shape: JsonObject = field(hash=False)
-    seconds: float
-    """Wall time of one evaluation: the median where it was short enough to be repeated."""
     images: int
     """Images that were encoded, of all sets."""
     time: float
-
-    @property
-    def place(self) -> TimingPlace:
-        return TimingPlace(self.site, self.device, self.hardware)
 
 
 _Timed = TypeVar("_Timed", StepTime, EvaluationTime)

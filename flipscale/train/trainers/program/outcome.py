@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.errors import DamagedFile, FlipscaleError
+from flipscale.kinds import Integer
 from flipscale.plain_files import read_json
 from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json
@@ -20,11 +21,7 @@ from flipscale.train.machine import version
 from flipscale.train.requests import parent_of, request_of, spent_before, unique_pairs_of
 from flipscale.train.trainers.program.process import Attempts
 
-NUMBERS = (
-    "samples_seen", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
-    "images_per_second", "attempts", "devices", "gpu_hours", "peak_memory_bytes", "final_loss", "params",
-    "corrupt_samples", "started", "finished",
-)  # fmt: skip
+NUMBERS = [field.name for field in fields(Result) if field.type in (Integer | None, float | None)]
 """The numbers of result.json beside the scores. A program may measure any of them itself."""
 
 Outcome = dict[str, Any]
