@@ -73,7 +73,7 @@ class WorkList:
 
     def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float):
         self.folders, self.stop, self.checkpoint_seconds = folders, stop, checkpoint_seconds
-        self.listed = {folder.resolve() for folder in folders}
+        self.listed = {Path(folder).resolve() for folder in folders}
         self.failed: set[Path] = set()
         self.to_answer = False
         """Whether a run failed here and its attendant must answer before anything else begins."""
