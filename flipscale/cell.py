@@ -90,6 +90,11 @@ def setting_words(name: str, value: object, labels: SettingLabels | None = None)
     return f"{name.replace('_', ' ')} {value_words(text)}"
 
 
+def without_seed(name: str) -> str:
+    """The name of a run in words, without its seed: that of its cell."""
+    return re.sub(r"(, )?seed -?\d+$", "", name)
+
+
 def _stage_words(text: str) -> str:
     """'(samples=0.6, image_size=14)' as '60 % image size 14'."""
     (_, length), *others = [option.rpartition("=")[::2] for option in text.strip("()").split(", ")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.cell import write_cell
+from flipscale.cli import main
 from flipscale.errors import PlanError
 from flipscale.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
 from flipscale.kinds import kinds_of, options_of
@@ -741,3 +742,20 @@ def test_the_hours_of_a_run_on_gpus_hold_its_evaluations(planned):
     often = hours(f"evaluation: {{images: 50k, at: [0.2, 0.4, 0.6, 0.8, 1], {sets}}}")
     assert 0 < often - fifty < 0.05
     assert hours(f"evaluation: {{images: 50k, {sets}}}", gpus=8) - hours("evaluation: {}", gpus=8) < 0.1
+
+
+@pytest.mark.parametrize("verb", ["plan", "status"])
+def test_a_line_stands_for_the_seeds_of_a_cell_and_has_an_id_where_it_stands_for_one_run(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = "schema: 1\n" + BASE_LINE + "axes: {mask_ratio: [0, 0.5]}\nseeds: %s\n"
+    masked = []
+    for seeds in ("[3, 4]", "[3]"):
+        (tmp_path / "study.yaml").write_text(study % seeds)
+        assert main([verb, str(tmp_path / "study.yaml"), "--results", str(tmp_path)]) == 0
+        masked += [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("mask")]
+    together, alone = masked
+    assert together[:3] == ["mask", "50", "%"]
+    assert "2" in together
+    assert not together[-1].startswith("ViT")
+    assert alone[-1].startswith("ViT-w32d2-4_shapes_16k_m0.5_s3_")

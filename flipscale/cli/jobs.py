@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flipscale.cell import without_seed
 from flipscale.cli.arguments import (
     add_json,
     add_results,
@@ -156,7 +157,7 @@ def status_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def status(args: argparse.Namespace) -> int:
-    """Show the state and progress of every run of a study, the hours spent, or what a run's id says."""
+    """Show the state and progress of a study's runs, the hours spent, or what a run's id says."""
     from flipscale.cli.times import print_spent
     from flipscale.cli.why import print_why
 
@@ -188,8 +189,7 @@ def _print_states(args: argparse.Namespace) -> None:
         runs = [_as_json(run, code.differing.get(run.id, ())) for run in progress.runs]
         print_json({"runs": runs, "counts": counts})
     else:
-        rows = [(run.name, str(run.state), run.detail, run.id) for run in progress.runs]
-        print_table(("run", "state", "progress", "id"), rows, numbers=False)
+        print_table(("run", "state", "progress", "id"), list(_rows(progress.runs)), numbers=False)
         print(progress)
         if opened.sweep:
             print(sweep_words(opened))
@@ -198,6 +198,26 @@ def _print_states(args: argparse.Namespace) -> None:
             if clock.seconds:
                 print(clock)
     say_code(opened, code)
+
+
+def _rows(runs: "Sequence[RunProgress]") -> Iterator[tuple[str, ...]]:
+    """A row for each run, but one for the seeds of a cell that are finished, or not begun, in the same way."""
+    cells: dict[tuple[str, ...], list[RunProgress]] = {}
+    for run in runs:
+        is_alike = run.state is State.FINISHED or (run.state in (State.PLANNED, State.WAITING) and not run.samples_seen)
+        its_own = "" if is_alike and not run.story else run.id
+        cells.setdefault((without_seed(run.name), run.state, str(run.total), run.says, its_own), []).append(run)
+    for (name, state, *_), seeds in cells.items():
+        first = seeds[0]
+        if len(seeds) == 1:
+            yield first.name, state, first.detail, first.id
+        else:
+            yield (
+                name,
+                state,
+                ", ".join(filter(None, [f"{len(seeds)} runs of {first.total:,} samples", first.says])),
+                "",
+            )
 
 
 def _as_json(run: "RunProgress", code: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flipscale.cell import without_seed
 from flipscale.cli.arguments import add_json, add_results, add_site, open_study_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
@@ -64,7 +65,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Show every run of a study and what it will cost; trains nothing.
+    """Show the runs of a study and what they will cost; trains nothing.
 
     With --check it exits with 1 if something that runs need is missing.
     """
@@ -100,16 +101,7 @@ def plan(args: argparse.Namespace) -> int:
             with_check = {"check": checked.to_dict() | {"machine": [each.to_dict() for each in machine]}}
         print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
         return 1 if checked and (checked.problems or _code(machine)) else 0
-    unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
-    time = device_hours(planned.device, unit)
-    names, costs = (*_COSTS, time), _cost_rows(planned, factor)
-    varying = [number for number in range(len(names)) if len({row[number] for row in costs.values()}) > 1]
-    first = costs[id(planned.runs[0].cost)]
-    if alike := [f"{name} {first[number]}" for number, name in enumerate(names) if number not in varying]:
-        print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
-    head = ("run", *(names[number] for number in varying), "id")
-    rows = [(run.name, *(costs[id(run.cost)][number] for number in varying), run.id) for run in planned.runs]
-    print_table(head, rows)
+    _print_runs(planned)
     _say_power(opened)
     print(cost_in_words(planned))
     if opened.sweep:
@@ -162,10 +154,24 @@ def _say_power(opened: "OpenStudy") -> None:
     say_power(opened)
 
 
-def _cost_rows(planned: "Plan", factor: float) -> dict[int, tuple[str, ...]]:
-    """The cost of runs in words, by the identity of their Cost: the seeds of a cell, and they alone, share one."""
-    costs = {id(run.cost): run for run in planned.runs}
-    return {cost: _cost_row(run, factor) for cost, run in costs.items()}
+def _print_runs(planned: "Plan") -> None:
+    """Print a row for the seeds of a cell, or for each run with its id where no cell has several."""
+    unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
+    cells: dict[tuple[str, ...], list[Run]] = {}
+    for run in planned.runs:
+        cells.setdefault((without_seed(run.name) or planned.study, *_cost_row(run, factor)), []).append(run)
+    names = (*_COSTS, device_hours(planned.device, unit))
+    first, *_ = cells
+    varying = [number for number in range(1, len(first)) if len({row[number] for row in cells}) > 1]
+    if alike := [f"{name} {first[number]}" for number, name in enumerate(names, 1) if number not in varying]:
+        print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
+    several = len(cells) < len(planned.runs)
+    head = ("each run of", "runs") if several else ("run",)
+    rows = []
+    for row, runs in cells.items():
+        costs = [row[number] for number in varying]
+        rows.append([row[0], str(len(runs)), *costs] if several else [row[0], *costs, runs[0].id])
+    print_table([*head, *(names[number - 1] for number in varying), *([] if several else ["id"])], rows)
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
