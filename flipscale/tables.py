@@ -1,9 +1,11 @@
-"""What people read, as records: sentences, lists and tables, and their one renderer for terminal, Markdown and HTML.
+"""What people read, as records: sentences, lists and tables, and their one renderer for terminal and Markdown.
+
+reporting/page.html is the one for HTML.
 
 For example:
 
     parts = ["Does masking pay off?", PrintedTable("", ("arm", "gain (points)"), (("mask 50 %", "+1.9 (+0.2, +3.6)"),))]
-    as_text(parts, width=80)    as_markdown(parts)    as_html(parts)
+    as_text(parts, width=80)    as_markdown(parts)
 """
 
 import html
@@ -33,6 +35,16 @@ class PrintedTable:
         kept = [i for i in range(len(self.columns)) if any(row[i] not in ("", "-") for row in self.rows)]
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=rows)
+
+    @property
+    def numbers(self) -> list[bool]:
+        """Which columns hold numbers alone; the first has names."""
+        return [
+            i > 0 and all(map(_LIKE_A_NUMBER.match, (row[i] for row in self.rows))) for i in range(len(self.columns))
+        ]
+
+
+_LIKE_A_NUMBER = re.compile(r"(about )?[-+−]?[\d.]|-?$|~")
 
 
 @dataclass(frozen=True)
@@ -94,52 +106,6 @@ def _markdown(part: Part) -> str:
     rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (part.columns, *part.rows)]
     rows.insert(1, " | ".join(["---"] * len(part.columns)))
     return "\n\n".join([*title, "\n".join(f"| {row} |" for row in rows), *filter(None, part.notes)])
-
-
-def as_html(parts: Sequence[Part]) -> str:
-    """The same as a fragment of a page. Words are text, never markup."""
-    return "\n".join(map(_html, parts))
-
-
-def _html(part: Part) -> str:
-    if isinstance(part, str):
-        return f"<p>{escaped(part)}</p>"
-    if isinstance(part, Listing):
-        items = "\n".join(f"<li>{escaped(item)}</li>" for item in part.items)
-        return f"{f'<h3>{escaped(part.title)}</h3>' if part.title else ''}<ul>\n{items}\n</ul>"
-    cells = [[escaped(cell) for cell in row] for row in part.rows]
-    words = [i for i, column in enumerate(zip(*part.rows, strict=True)) if not all(map(_is_number, column))]
-    notes = "".join(f'\n<p class="small">{escaped(note)}</p>' for note in part.notes)
-    return html_table(part.title or "Table", list(map(escaped, part.columns)), cells, words=words) + notes
-
-
-def _is_number(cell: str) -> bool:
-    return bool(re.match(r"[-+−]?[\d.]|-?$|~", cell))
-
-
-def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = (0,)) -> str:
-    """A table that scrolls sideways if it is too wide; cells are HTML, and all columns but `words` are numbers."""
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        shown = []
-        for column, cell in enumerate(row):
-            number = "" if column in words else ' class="number"'
-            if tag == "th" and not cell:
-                shown.append("<td></td>")  # An empty head is not a header.
-                continue
-            scope = ' scope="col"' if tag == "th" else ""
-            if tag == "td" and column == 0:
-                shown.append(f'<th scope="row"{number}>{cell}</th>')
-            else:
-                shown.append(f"<{tag}{scope}{number}>{cell}</{tag}>")
-        return f"<tr>{''.join(shown)}</tr>"
-
-    body = "\n".join(cells("td", row) for row in rows)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}">\n<table>\n'
-        f"<caption>{escaped(caption)}</caption>\n<thead>{cells('th', head)}</thead>\n<tbody>\n{body}\n</tbody>\n"
-        f"</table>\n</div>"
-    )
 
 
 def escaped(value: object) -> str:

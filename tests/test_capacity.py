@@ -17,7 +17,7 @@ from flipscale.planning import Plan
 from flipscale.run import Job
 from flipscale.settings import CommandTrainer, Resources
 from flipscale.workflow.study import OpenStudy, open_study
-from flipscale.workflow.submitted import submit_study
+from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
 from tests.asked import settings_of
 
@@ -158,7 +158,7 @@ def test_submit_warns_of_a_little_too_much_and_refuses_far_too_much(
     little, launcher = opened(tmp_path, "128"), Recorder()
     (run,) = little.plan.runs
     assert 1 < run.cost.memory_bytes / (24 << 30) < 1.5
-    submit_study(little, launcher, check_inputs=False)
+    train_study(little, launcher, wait=False)
     assert launcher.submitted == [run.id]
     assert "warning: 1 run of ViT-L-16 at a batch of 128 would need about" in capsys.readouterr().err
 
@@ -168,12 +168,12 @@ def test_submit_of_far_too_much_is_refused_unless_forced(tmp_path: Path, capsys:
     with pytest.raises(
         PlanError, match=r"1 run of ViT-L-16 at a batch of 256 would need .* add --force to submit anyway"
     ):
-        submit_study(large, launcher, check_inputs=False)
+        train_study(large, launcher, wait=False)
     assert launcher.submitted == []
     said = capsys.readouterr().err
     assert "warning: 1 run of ViT-L-16 at a batch of 128 would need" in said
     assert "at a batch of 256" not in said, "the refusal says it"
-    submit_study(large, launcher, check_inputs=False, force=True)
+    train_study(large, launcher, guards=Guards(inputs=False, memory=False), wait=False)
     assert len(launcher.submitted) == 3
     assert "warning: 1 run of ViT-L-16 at a batch of 256 would need" in capsys.readouterr().err
 

@@ -249,6 +249,9 @@ def test_caveats_have_the_plain_differences_of_means():
     )
     longer = [joint(samples=32000, **cell) - joint(samples=8000, **cell) for cell in (large, small)]
     assert f"{longer[0] - longer[1]:.1f}" in caveats_of("joint")[0]
+    unmasked = partial(mean_of, "plateau_lr", "zero_shot_top1", mask_ratio=0, image_size=28)
+    better = unmasked(lr=2e-3) - unmasked(lr=4e-3)
+    assert f"half that rate is {better:.1f} points better" in caveats_of("flip")[1]
 
 
 @pytest.mark.parametrize("name", ["transfer", "transfer_fine_tuning"])

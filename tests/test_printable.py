@@ -114,7 +114,7 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path):
         "plan four.yaml",
         "status four.yaml",
         f"logs {folders[1].id}",
-        "watch four.yaml --plain",
+        "watch four.yaml",
         "collect four.yaml --no-mlflow",
         "report four.yaml",
     )

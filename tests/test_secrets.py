@@ -32,9 +32,13 @@ def test_a_run_leaves_and_says_no_secret_and_ends_well_without_its_server(
         monkeypatch.setenv(name, value)
     uris = [f"{scheme}://me:hunter2-uri@127.0.0.1:1/mlflow?password=hunter2-option" for scheme in SCHEMES]
     said = ""
-    for verb, uri, option in (("run", uris[0], True), ("collect", uris[0], False), ("collect", uris[1], True)):
+    for command, uri in (
+        ("run mask.yaml", uris[0]),
+        ("collect mask.yaml --json", uris[0]),
+        ("collect mask.yaml", uris[1]),
+    ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        done = flipscale(verb, "mask.yaml", *(["--tracking-uri", uri] if option else ["--json"]), cwd=tmp_path)
+        done = flipscale(*command.split(), cwd=tmp_path)
         assert "MLflow was not written: MLflow at" in done.stderr
         said += done.stdout + done.stderr
     assert "hunter2" not in said

@@ -654,14 +654,16 @@ def test_a_password_is_taken_out_wherever_it_is_quoted():
     assert without_secrets('role me, password "p@ss" or p%40ss', uri) == 'role me, password "***" or ***'
 
 
-def test_where_mlflow_is_follows_the_option_the_variable_and_the_results(tmp_path, monkeypatch):
+def test_where_mlflow_is_follows_the_variable_and_the_results(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert settled(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert settled(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
-    assert settled(None, tmp_path) == "http://there"
+    assert settled(tmp_path) == "http://there"
     monkeypatch.chdir(tmp_path)
-    assert settled("sqlite:///here.db", tmp_path) == f"sqlite:///{tmp_path}/here.db"
-    assert settled("postgresql://a@b/c", tmp_path) == "postgresql://a@b/c"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///here.db")
+    assert settled(tmp_path) == f"sqlite:///{tmp_path}/here.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://a@b/c")
+    assert settled(tmp_path) == "postgresql://a@b/c"
 
 
 def test_ui_command_can_be_pasted(monkeypatch):

@@ -1,6 +1,5 @@
 """Curves in MLflow while runs run, and that collecting leaves what it would have left without them."""
 
-import contextlib
 import json
 
 import pandas as pd
@@ -167,7 +166,7 @@ def test_mlflow_that_is_away_loses_no_point(tmp_path, empty_database):
     assert len(client.get_metric_history(there.info.run_id, "train/loss")) == 51
 
 
-def test_submit_writes_curves_while_it_waits(tmp_path, monkeypatch, capsys, empty_database):
+def test_watch_writes_curves_while_runs_train(tmp_path, monkeypatch, capsys, empty_database):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flipscale.workflow.live.LIVE_SECONDS", 0.2)
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
@@ -175,13 +174,13 @@ def test_submit_writes_curves_while_it_waits(tmp_path, monkeypatch, capsys, empt
     (tmp_path / "small.yaml").write_text(small.replace("baseline: {mask_ratio: 0}\n", "evaluation: {images: 20}\n"))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert main(["submit", "small.yaml", "--mlflow"]) == 0
+    assert main(["submit", "small.yaml", "--detach"]) == 0
+    assert main(["watch", "small.yaml", "--mlflow"]) == 0
     assert "MLflow: curves are sent while runs train" in capsys.readouterr().err
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
     assert (run.data.tags["flipscale.kind"], run.info.status) == ("live", "FINISHED")
     assert client.get_metric_history(run.info.run_id, "train/loss")
-    with contextlib.chdir(tmp_path):
-        assert main(["collect", "small.yaml", "--tracking-uri", uri]) == 0
+    assert main(["collect", "small.yaml"]) == 0
     (kind,) = {r.data.tags["flipscale.kind"] for r in client.search_runs([run.info.experiment_id])} - {"study"}
     assert kind == "run"

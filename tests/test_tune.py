@@ -21,7 +21,7 @@ from flipscale.study import Sweep, read_study
 from flipscale.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
-from flipscale.workflow.study import open_study, reopened, sweep_words, swept_table
+from flipscale.workflow.study import open_study, sweep_words, swept_table
 from flipscale.workflow.submitted import train_study
 
 STUDY = """\
@@ -106,7 +106,7 @@ class Written:
 
     def run(self, launcher: AtOnce, *changes: tuple[str, str]):
         opened = open_study(self(*changes), self.workspace)
-        return train_study(opened, launcher, check_inputs=False)[0]
+        return train_study(opened, launcher)[0]
 
 
 # What is chosen
@@ -245,7 +245,7 @@ def test_what_follows_starts_by_itself_with_what_was_chosen_for_each_arm(study) 
 
 def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     opened = study.run(AtOnce())
-    comparison = compare_study(opened).comparison
+    comparison = compare_study(opened)
     assert comparison.caveats[0] == sweep_words(opened)
     assert comparison.runs == 8
     assert study.workspace.plots / "tuned" / "tune.svg" in draw_study(opened).files
@@ -298,9 +298,9 @@ def test_a_fresh_clone_has_the_choice_by_tune_json(study) -> None:
     opened = study.run(AtOnce())
     compare_study(opened)
     (study.workspace.runs).rename(study.workspace.results / "elsewhere")
-    again = reopened(opened)
+    again = open_study(opened.file, opened.workspace)
     assert [run.id for run in again.plan.cells] == [run.id for run in opened.plan.cells]
-    assert compare_study(again).comparison.runs == 8
+    assert compare_study(again).runs == 8
 
 
 def test_an_edge_stops_the_study_before_what_follows_and_says_what_to_add(study) -> None:
@@ -333,12 +333,12 @@ def test_extend_adds_values_at_an_edge_and_no_more_than_allowed(study) -> None:
 
 def test_a_divergence_counts_as_the_worst_and_a_failure_stops_the_study(study) -> None:
     launcher = AtOnce(lambda run: None if run.lr > 0.005 else bowl(run))
-    opened, unfinished = train_study(open_study(study(), study.workspace), launcher, check_inputs=False)
+    opened, unfinished = train_study(open_study(study(), study.workspace), launcher)
     assert unfinished == 0
     assert {run.settings.lr for run in opened.plan.cells} == {0.004, 0.0024}
     lost = RunFolder(study.workspace.run(opened.plan.runs[0].id))
     lost.path.joinpath("result.json").unlink()
     study.workspace.study("tuned").tune.unlink()
-    assert sweep_words(reopened(opened)) == (
+    assert sweep_words(open_study(opened.file, opened.workspace)) == (
         "15 of 16 runs of the sweep have ended; 8 runs follow with the lr that it chooses."
     )

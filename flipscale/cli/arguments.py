@@ -38,20 +38,12 @@ def add_where(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None
 def add_direction(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Whether higher or lower is better for y; None decides by its name."""
     better = parser.add_mutually_exclusive_group()
-    better.add_argument(
-        "--higher-is-better",
-        action="store_const",
-        dest="lower_is_better",
-        const=False,
-        help="y is an accuracy, whatever its name",
-    )
-    better.add_argument(
-        "--lower-is-better",
-        action="store_const",
-        dest="lower_is_better",
-        const=True,
-        help="y is a loss or an error, whatever its name",
-    )
+    for option, lower, y in (
+        ("--higher-is-better", False, "an accuracy"),
+        ("--lower-is-better", True, "a loss or an error"),
+    ):
+        what = f"y is {y}, whatever its name"
+        better.add_argument(option, action="store_const", dest="lower_is_better", const=lower, help=what)
 
 
 def workspace_of(args: argparse.Namespace) -> Workspace:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of, workspace_of
 from flipscale.cli.output import print_json, terminal_width
@@ -11,11 +11,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.words import joined
 from flipscale.workflow.messages import say
 
-_Found = TypeVar("_Found", contravariant=True)
-
-
-class _Text(Protocol[_Found]):
-    def __call__(self, found: _Found, /, *, full: bool, width: int) -> str: ...
+_Comparison = TypeVar("_Comparison")
 
 
 def compare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,43 +54,20 @@ def compare(args: argparse.Namespace) -> int:
     """
     from flipscale.collecting import is_table
 
-    if args.new is not None:
-        return _compare_two(args)
-    if not is_table(args.study):
-        return _compare_study(args)
-    needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
-    if lacking := [option for option, value in needed.items() if not value]:
-        verb = "is" if len(lacking) == 1 else "are"
+    if args.new is None and is_table(args.study):
+        return _compare_table(args)
+    if tables := [name for name in (args.study, args.new) if name and is_table(name)]:
         raise FlipscaleError(
-            f"{args.study}: a table is compared by its columns, and {joined(lacking)} {verb} not given; write "
-            f"flipscale compare {args.study} --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
+            f"{tables[0]} is a table; two studies are compared by their YAML files. For tables, put both into one with "
+            f"a column that tells them apart: flipscale compare TABLE --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
         )
-    return _deltas(args) if args.deltas else _compare_table(args)
-
-
-def _refuse_table_options(args: argparse.Namespace) -> None:
-    """Raise FlipscaleError for options that only tables take."""
     of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
     if any(of_tables) or args.lower_is_better is not None:
         raise FlipscaleError(
             f"{args.study} is a study, which already defines its comparison; --baseline, --x, --y and the "
             "options beside them are only for tables (.csv, .tsv, .parquet)."
         )
-
-
-def _compare_two(args: argparse.Namespace) -> int:
-    from flipscale.collecting import is_table
-    from flipscale.comparing import study_pair_json, study_pair_text
-    from flipscale.workflow.two_studies import open_two, write_study_pair
-
-    if tables := [name for name in (args.study, args.new) if is_table(name)]:
-        raise FlipscaleError(
-            f"{tables[0]} is a table; two studies are compared by their YAML files. For tables, put both into one with "
-            f"a column that tells them apart: flipscale compare TABLE --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
-        )
-    _refuse_table_options(args)
-    opened = open_two(args.study, args.new, workspace_of(args))
-    return _print(args, write_study_pair(opened, args.score), study_pair_json, study_pair_text)
+    return _compare_study(args) if args.new is None else _compare_two(args)
 
 
 def _compare_study(args: argparse.Namespace) -> int:
@@ -102,51 +75,59 @@ def _compare_study(args: argparse.Namespace) -> int:
     from flipscale.workflow.compared import compare_study
     from flipscale.workflow.to_score import say_other_data
 
-    _refuse_table_options(args)
     opened = open_study_of(args)
     say_other_data(opened)
-    return _print(args, compare_study(opened, args.score).comparison, comparison_json, comparison_text)
+    return _print(args, compare_study(opened, args.score), comparison_json, comparison_text)
+
+
+def _compare_two(args: argparse.Namespace) -> int:
+    from flipscale.comparing import study_pair_json, study_pair_text
+    from flipscale.workflow.two_studies import open_two, write_study_pair
+
+    opened = open_two(args.study, args.new, workspace_of(args))
+    return _print(args, write_study_pair(opened, args.score), study_pair_json, study_pair_text)
 
 
 def _compare_table(args: argparse.Namespace) -> int:
+    from flipscale import comparing
     from flipscale.collecting import read_table
-    from flipscale.comparing import baseline_from, columns_from, compare_table, comparison_json, comparison_text
     from flipscale.fitting import where
 
+    needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
+    if lacking := [option for option, value in needed.items() if not value]:
+        verb = "is" if len(lacking) == 1 else "are"
+        raise FlipscaleError(
+            f"{args.study}: a table is compared by its columns, and {joined(lacking)} {verb} not given; write "
+            f"flipscale compare {args.study} --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
+        )
     table = where(read_table(Path(args.study)), args.where)
-    comparison = compare_table(
+    baseline, lower = comparing.baseline_from(table, args.baseline), args.lower_is_better
+    if args.deltas:
+        deltas = comparing.deltas(table, baseline=baseline, y=args.y, lower_is_better=lower)
+        return _print(args, deltas, lambda deltas: deltas.to_dict(), comparing.deltas_text)
+    comparison = comparing.compare_table(
         table,
-        baseline=baseline_from(table, args.baseline),
-        x=columns_from(table, args.x),
+        baseline=baseline,
+        x=comparing.columns_from(table, args.x),
         y=args.y,
-        series=[name for names in args.series for name in columns_from(table, names)],
+        series=[name for names in args.series for name in comparing.columns_from(table, names)],
         at=args.at,
-        lower_is_better=args.lower_is_better,
+        lower_is_better=lower,
     )
     for note in comparison.notes:
         say(note)
-    return _print(args, comparison, comparison_json, comparison_text)
-
-
-def _deltas(args: argparse.Namespace) -> int:
-    from flipscale.collecting import read_table
-    from flipscale.comparing import baseline_from, deltas, deltas_text
-    from flipscale.fitting import where
-
-    table = where(read_table(Path(args.study)), args.where)
-    found = deltas(table, baseline=baseline_from(table, args.baseline), y=args.y, lower_is_better=args.lower_is_better)
-    return _print(args, found, lambda found: found.to_dict(), deltas_text)
+    return _print(args, comparison, comparing.comparison_json, comparing.comparison_text)
 
 
 def _print(
     args: argparse.Namespace,
-    found: _Found,
-    as_json: Callable[[_Found], object],
-    as_text: _Text[_Found],
+    comparison: _Comparison,
+    as_json: Callable[[_Comparison], object],
+    as_text: Callable[..., str],
 ) -> int:
-    """Print what was found, as JSON if asked. Returns exit code 0."""
+    """Print a comparison, as JSON if asked. Returns exit code 0."""
     if args.json:
-        print_json(as_json(found))
+        print_json(as_json(comparison))
     else:
-        print(as_text(found, full=args.full, width=terminal_width()))
+        print(as_text(comparison, full=args.full, width=terminal_width()))
     return 0

@@ -1,12 +1,10 @@
 """The runs of a study: submit, status, watch, logs, cancel."""
 
 import argparse
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +77,13 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--redo", nargs="+", default=[], metavar="ID", help=what)
     what = "retrain finished runs whose code differs from today's; earlier results are kept"
     parser.add_argument("--stale", action="store_true", help=what)
-    _add_live(parser, "while waiting for the runs")
 
 
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
-    from flipscale.workflow.study import say_warnings, sweep_words
-    from flipscale.workflow.submitted import submit_study, train_study
+    from flipscale.workflow.study import say_warnings
+    from flipscale.workflow.submitted import Guards, train_study
     from flipscale.workflow.to_score import to_score
 
     # The site file is read first: its faults are reported before anything is written.
@@ -101,47 +98,11 @@ def submit(args: argparse.Namespace) -> int:
         sent = launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo, to_score=unscored)
         print(sent, end="")
         return 0
-    check_inputs = args.on == "local" and not args.no_check
-    if args.detach:
-        submission = submit_study(
-            opened,
-            launcher,
-            check_inputs=check_inputs,
-            retry_diverged=args.retry_diverged,
-            force=args.force,
-            redo=redo,
-        )
-        if submission.jobs:
-            say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
-        if opened.study.awaits_choice:
-            say(f"{sweep_words(opened)} Submit again once the sweep has ended.")
-        return 0
+    guards = Guards(inputs=not args.no_check, memory=not args.force)
     _, unfinished = train_study(
-        opened,
-        launcher,
-        check_inputs=check_inputs,
-        retry_diverged=args.retry_diverged,
-        force=args.force,
-        redo=redo,
-        follow=partial(_following, args),
+        opened, launcher, guards=guards, retry_diverged=args.retry_diverged, redo=redo, wait=not args.detach
     )
     return 1 if unfinished else 0
-
-
-def _add_live(parser: argparse.ArgumentParser, when: str) -> None:
-    what = f"write curves to MLflow (MLFLOW_TRACKING_URI, or else results/mlflow.db) {when}"
-    parser.add_argument("--mlflow", action="store_true", help=what)
-
-
-def _following(
-    args: argparse.Namespace, opened: "OpenStudy"
-) -> "contextlib.AbstractContextManager[Callable[[StudyProgress], None]]":
-    """A context whose function gets every look at the study: it writes live curves to MLflow if asked to."""
-    if not args.mlflow:
-        return contextlib.nullcontext(lambda progress: None)
-    from flipscale.workflow.live import live_curves
-
-    return live_curves(opened)
 
 
 def status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -236,25 +197,31 @@ def _as_json(run: "RunProgress", code: Sequence[str]) -> dict[str, Any]:
 def watch_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_results(parser)
-    parser.add_argument("--plain", action="store_true", help="add lines instead of redrawing, as without a terminal")
-    _add_live(parser, "while watching")
+    what = "write curves to MLflow (MLFLOW_TRACKING_URI, or else results/mlflow.db) while watching"
+    parser.add_argument("--mlflow", action="store_true", help=what)
 
 
 def watch(args: argparse.Namespace) -> int:
     """Watch a study until none of its runs is active; Ctrl-C leaves it, and the runs go on."""
+    from flipscale import launch
+
     opened = open_study_of(args)
-    with _following(args, opened) as follower:
-        return _watch(args, opened, follower)
+    looks = launch.watch(opened.plan.runs, args.results, every=WATCH_SECONDS)
+    if not args.mlflow:
+        return _watch(args, opened, looks)
+    from flipscale.workflow.live import live_curves
+
+    with live_curves(opened, looks) as looks:
+        return _watch(args, opened, looks)
 
 
-def _watch(args: argparse.Namespace, opened: "OpenStudy", follower: "Callable[[StudyProgress], None]") -> int:
+def _watch(args: argparse.Namespace, opened: "OpenStudy", looks: "Iterator[StudyProgress]") -> int:
     from flipscale import launch
     from flipscale.launch.screen import Screen
 
     study, plan = opened.study, opened.plan
-    looks = _followed(launch.watch(plan.runs, args.results, every=WATCH_SECONDS), follower)
     progress = next(looks)
-    if args.plain or not launch.rewritable(sys.stdout):
+    if not launch.rewritable(sys.stdout):
         lines = launch.ProgressLines(sys.stdout, plain=True)
         if progress.active:  # If no run is active, this is the last line.
             lines.say(str(progress))
@@ -272,14 +239,6 @@ def _watch(args: argparse.Namespace, opened: "OpenStudy", follower: "Callable[[S
         raise
     print(progress)
     return 0
-
-
-def _followed(
-    looks: "Iterator[StudyProgress]", follower: "Callable[[StudyProgress], None]"
-) -> "Iterator[StudyProgress]":
-    for progress in looks:
-        follower(progress)
-        yield progress
 
 
 def logs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -337,7 +296,6 @@ def _no_log(folder: RunFolder) -> str:
 
 def cancel_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    add_json(parser)
     add_results(parser)
     parser.add_argument("ids", metavar="ID", nargs="*", help="only these runs")
 
@@ -353,8 +311,5 @@ def cancel(args: argparse.Namespace) -> int:
     wanted = {matching_run(text, names) for text in args.ids}
     runs = [run for run in of_study if not wanted or run.id in wanted]
     cancelled = launch.cancel(runs, args.results)
-    if args.json:
-        print_json({"cancelled": cancelled})
-    else:
-        say(f"cancelled {count(len(cancelled), 'run')}" if cancelled else "nothing was waiting or running")
+    say(f"cancelled {count(len(cancelled), 'run')}" if cancelled else "nothing was waiting or running")
     return 0

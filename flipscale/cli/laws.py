@@ -4,17 +4,17 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
 from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
-from flipscale.workflow.messages import Steps, say
+from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flipscale.fitting import Fit, Forecast, Options
+    from flipscale.fitting import Forecast, Options
     from flipscale.fitting.of_study import StudyFits
     from flipscale.workflow.results import StudyResults
     from flipscale.workflow.study import OpenStudy
@@ -72,64 +72,102 @@ def fit(args: argparse.Namespace) -> int:
     """Fit scaling laws to a study's results, or any table of runs; --forecast predicts a larger run by them."""
     from flipscale.workflow.fitted import write_fits
 
-    _check_source(args.source)
-    if args.forecast:
-        return _forecast(args)
+    budgets = tuple(_number(name, value) for name, value in _budgets(args))
+    source = _source(args)
     if args.optimum:
-        return _optimum(args)
-    budgets = _budgets(args)
-    found, source, out, results = _fitted(args)
-    found = replace(found, budgets=budgets)
+        return _optimum(args, source)
+    if args.forecast:
+        return _forecast(args, source)
+    fits = replace(_fits(args, source), budgets=budgets)
+    of = {"study": source.study.study.name} if source.study else {"table": str(args.source)}
     if args.json:
-        print_json(found.to_dict(source))
+        print_json(fits.to_dict(of))
     else:
-        print(found.text(full=args.full, width=terminal_width()))
-    _say_none("not fitted", found.not_fitted)
-    if out := args.out or out:
-        write_fits(out, found, source, None if args.out else results)
+        print(fits.text(full=args.full, width=terminal_width()))
+    _say_none("not fitted", fits.not_fitted)
+    if args.out:
+        write_fits(args.out, fits, of, None)
+    elif source.study:
+        write_fits(source.study.files.fits, fits, of, source.results)
     return 0
 
 
-def _fitted(args: argparse.Namespace) -> "tuple[StudyFits, dict[str, str], Path | None, StudyResults | None]":
-    """The laws of the study or table that the arguments name, what that is, where they go, and the study's results."""
-    from flipscale.collecting import is_table
-    from flipscale.comparing.columns import settings_named
-    from flipscale.fitting.of_study import StudyFits, fit_study
+class _Source(NamedTuple):
+    """What laws are fitted to: a table, or the results of a study."""
+
+    table: "pd.DataFrame"
+    y: str
+    study: "OpenStudy | None" = None
+    results: "StudyResults | None" = None
+
+
+def _source(args: argparse.Namespace) -> _Source:
+    """What the arguments name. FlipscaleError for neither a study nor a table, and where columns must be named."""
+    from flipscale.collecting import is_table, read_table
+    from flipscale.comparing import pick_score
+    from flipscale.fitting import where
+    from flipscale.workflow.results import study_results
+    from flipscale.workflow.study import open_study, swept_table
 
     if is_table(args.source):
-        return StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None, None
-    opened, study, y = _results(args)
-    results = study.table
-    if args.x or args.frontier or args.budget:
-        found = StudyFits(*_fits(args, results, y))
-    else:
-        with Steps("fitting laws") as steps:
-            options = _options(args)
-            found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=options, progress=steps)
-    found = replace(found, question=opened.study.question, name_of=settings_named(opened.study.labels))
-    return found, {"study": opened.study.name}, opened.files.fits, study
-
-
-def _check_source(source: str) -> None:
-    """Raise FlipscaleError for a name of neither a study nor a table: errors about the content would not help."""
-    from flipscale.collecting import is_table
-
-    if not is_table(source) and Path(source).suffix.lower() not in (".yaml", ".yml"):
+        source = _Source(where(read_table(Path(args.source)), args.where), args.y)
+    elif Path(args.source).suffix.lower() not in (".yaml", ".yml"):
         raise FlipscaleError(
-            f"{source} is neither a study (.yaml) nor a table (.csv, .tsv, .csv.gz, .tsv.gz, .parquet, or - for CSV on "
-            f"stdin)."
+            f"{args.source} is neither a study (.yaml) nor a table (.csv, .tsv, .csv.gz, .tsv.gz, .parquet, or - for "
+            f"CSV on stdin)."
         )
+    else:
+        opened = open_study(args.source, workspace_of(args))
+        if args.optimum and opened.sweep:
+            source = _Source(swept_table(opened), opened.sweep.sweep.by, opened)
+        else:
+            results = study_results(opened)
+            results = replace(results, table=where(results.table, args.where))
+            y = args.y or pick_score(results.table, opened.study.score)
+            source = _Source(results.table, y, opened, results)
+    by_columns = source.study is None or args.optimum or args.frontier or args.budget
+    if by_columns and not (args.x and source.y):
+        raise FlipscaleError(
+            f"which columns of {args.source}? Write: flipscale fit {args.source} --x COLUMN[,COLUMN] --y COLUMN. "
+            f"It has: {', '.join(map(str, source.table.columns))}."
+        )
+    return source
 
 
-def _budgets(args: argparse.Namespace) -> tuple[float, ...]:
+def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
+    """A law for every group of a study's axes, or of the columns that the arguments name."""
+    from flipscale.errors import ResultsError
+    from flipscale.fitting import Fit, fit_groups, group_name, in_groups, isoflop
+    from flipscale.fitting.of_study import StudyFits
+    from flipscale.workflow.fitted import fit_study, named
+
+    options, none = _options(args), dict[str, str]()
+    if args.budget and args.law:
+        raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
+    if source.results and source.study and not args.x:
+        return fit_study(source.study, source.results, y=source.y, law=args.law, options=options)
+    fits: list[Fit] = []
+    if args.budget:
+        for values, part in in_groups(source.table, args.group):
+            try:
+                fits.append(isoflop(part, x=args.x[0], y=source.y, budget=args.budget, group=values, options=options))
+            except ResultsError as error:
+                none[group_name(values)] = str(error)
+        if not fits:
+            raise ResultsError("\n".join(none.values()))
+    else:
+        fits, none = fit_groups(source.table, args.law, x=args.x, y=source.y, group=args.group, options=options)
+    laws = StudyFits(tuple(fits), none)
+    return named(source.study, laws) if source.study else laws
+
+
+def _budgets(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The budgets of --allocate, in FLOPs."""
-    found = [
-        (name, _number(name, value)) for text in args.allocate for name, value in _pairs([text], "--allocate").items()
-    ]
-    for name, _ in found:
+    budgets = [pair for text in args.allocate for pair in _pairs([text], "--allocate").items()]
+    for name, _ in budgets:
         if name != "flops":
             raise FlipscaleError(f"--allocate {name}: a budget is a number of FLOPs; write --allocate flops=1e21.")
-    return tuple(value for _, value in found)
+    return budgets
 
 
 def _say_none(what: str, none: Mapping[str, str]) -> None:
@@ -140,35 +178,15 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
         say(f"{what}: {line}")
 
 
-def _forecast(args: argparse.Namespace) -> int:
-    """Predict runs by a law; exit code 1 where a forecast is refused."""
-    from flipscale.collecting import is_table
-    from flipscale.fitting import forecast_json, forecast_text, graded
-
-    if of_fits := [option for option, value in (("--budget", args.budget), ("--allocate", args.allocate)) if value]:
-        raise FlipscaleError(f"{of_fits[0]} is for fits; leave it out of a forecast.")
-    found = _of_table(args) if is_table(args.source) else _of_study(args, _pairs(args.forecast, "--forecast"))
-    if args.json:
-        print_json({"schema": 1, "forecasts": [forecast_json(forecast) for forecast in found], "forced": args.force})
-    else:
-        print("\n\n".join(forecast_text(forecast, forced=args.force) for forecast in found))
-    refused = [forecast for forecast in found if graded(forecast).refused]
-    if refused and not args.force:
-        say(f"{len(refused)} of {len(found)} refused; --force shows them anyway")
-        return 1
-    return 0
-
-
-def _optimum(args: argparse.Namespace) -> int:
+def _optimum(args: argparse.Namespace, source: _Source) -> int:
     """Print the law of a setting's best value for each group, with its line for a study."""
-    from flipscale.collecting import is_table
     from flipscale.fitting import in_groups, optimum_law
     from flipscale.tables import as_text
 
-    table, y = (_table(args), args.y) if is_table(args.source) else _swept_table(args)
-    if not args.x or not y:
-        raise _needs_columns(args.source, table)
-    laws = [optimum_law(part, args.optimum, x=args.x, y=y, group=at) for at, part in in_groups(table, args.group)]
+    laws = [
+        optimum_law(part, args.optimum, x=args.x, y=source.y, group=at)
+        for at, part in in_groups(source.table, args.group)
+    ]
     if args.json:
         print_json({"schema": 1, "laws": [asdict(law) | {"couple": law.rule} for law in laws]})
     else:
@@ -176,127 +194,77 @@ def _optimum(args: argparse.Namespace) -> int:
     return 0
 
 
-def _swept_table(args: argparse.Namespace) -> "tuple[pd.DataFrame, str]":
-    """The runs of a study's sweep and the score that chooses; of a study without `tune`, its results and its score."""
-    from flipscale.workflow.study import open_study, swept_table
+def _forecast(args: argparse.Namespace, source: _Source) -> int:
+    """Predict runs by a law; exit code 1 where a forecast is refused."""
+    from flipscale.fitting import forecast_groups, forecast_json, forecast_text, graded
 
-    opened = open_study(args.source, workspace_of(args))
-    if opened.sweep:
-        return swept_table(opened), opened.sweep.sweep.by
-    _, results, y = _results(args)
-    return results.table, y
-
-
-def _of_table(args: argparse.Namespace) -> "list[Forecast]":
-    from flipscale.fitting import forecast_groups
-
-    table = _table(args)
-    if not args.x or not args.y:
-        raise _needs_columns(args.source, table)
-    points, options = _points(args), _options(args)
-    return forecast_groups(table, args.law, x=args.x, y=args.y, points=points, group=args.group, options=options)
+    if of_fits := [option for option, value in (("--budget", args.budget), ("--allocate", args.allocate)) if value]:
+        raise FlipscaleError(f"{of_fits[0]} is for fits; leave it out of a forecast.")
+    if source.study:
+        forecasts = _of_study(args, source, source.study)
+    else:
+        forecasts = forecast_groups(
+            source.table,
+            args.law,
+            x=args.x,
+            y=source.y,
+            points=_points(args),
+            group=args.group,
+            options=_options(args),
+        )
+    if args.json:
+        listed = [forecast_json(forecast) for forecast in forecasts]
+        print_json({"schema": 1, "forecasts": listed, "forced": args.force})
+    else:
+        print("\n\n".join(forecast_text(forecast, forced=args.force) for forecast in forecasts))
+    refused = sum(bool(graded(forecast).refused) for forecast in forecasts)
+    if refused and not args.force:
+        say(f"{refused} of {len(forecasts)} refused; --force shows them anyway")
+        return 1
+    return 0
 
 
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
-    """The runs that --forecast names: one by its columns, or one for each row of a table."""
+    """The runs that --forecast names: one by its columns, and one for each row of a table."""
     from flipscale.collecting import is_table, read_table
     from flipscale.fitting import column
 
-    points: list[dict[str, float]] = []
-    for text in args.forecast:
-        if is_table(text):
-            rows = read_table(Path(text))
-            columns = {name: column(rows, name) for name in args.x}
-            points += [{name: float(values[i]) for name, values in columns.items()} for i in range(len(rows))]
-    at = {
-        name: _number(name, value)
-        for name, value in _pairs([t for t in args.forecast if not is_table(t)], "--forecast").items()
-    }
-    return [*points, at] if at else points
+    named = [text for text in args.forecast if not is_table(text)]
+    at = {name: _number(name, value) for name, value in _pairs(named, "--forecast").items()}
+    points = [at] if at else []
+    for rows in [read_table(Path(text)) for text in args.forecast if is_table(text)]:
+        columns = [map(float, column(rows, name)) for name in args.x]
+        points += [dict(zip(args.x, values, strict=True)) for values in zip(*columns, strict=True)]
+    return points
 
 
-def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast]":
-    """A forecast for each group of the study's axes that `at` leaves open, at the cost of the run that it names."""
+def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") -> "list[Forecast]":
+    """A forecast for each group of the study's axes that --forecast leaves open, at the cost of the run it names."""
     from flipscale.collecting import axis_values, is_setting
     from flipscale.errors import ResultsError
-    from flipscale.fitting import forecast as forecast_one
-    from flipscale.fitting import group_name, in_groups
-    from flipscale.fitting.of_study import groups_of, model_sizes, variables_of, variables_of_run
-    from flipscale.planning import plan_at
+    from flipscale.fitting import forecast, group_name, in_groups
+    from flipscale.fitting.of_study import groups_of, model_sizes, variables_of
     from flipscale.study.expression import plain_value
+    from flipscale.workflow.fitted import variables_at
 
-    opened, of_study, y = _results(args)
-    study, results = opened.study, model_sizes(of_study.table)
-    asked = {name: plain_value(value) for name, value in at.items()}
-    found: list[Forecast] = []
+    results, options = model_sizes(source.table), _options(args)
+    asked = {name: plain_value(value) for name, value in _pairs(args.forecast, "--forecast").items()}
+    forecasts: list[Forecast] = []
     none: dict[str, str] = {}
     for values, part in in_groups(results, groups_of(results, opened.axes)):
-        settings = axis_values(study, values)
+        settings = axis_values(opened.study, values)
         if any(name in asked and not is_setting(settings[name], asked[name]) for name in settings):
             continue
-        planned = plan_at(study, {**settings, **asked})
-        where = variables_of_run(planned.cells[0], {run.id: run for run in planned.runs})
+        at = variables_at(opened, {**settings, **asked})
         try:
-            x = args.x or variables_of(part, y)
-            found.append(forecast_one(part, args.law, x=x, y=y, at=where, group=values, options=_options(args)))
+            x = args.x or variables_of(part, source.y)
+            forecasts.append(forecast(part, args.law, x=x, y=source.y, at=at, group=values, options=options))
         except ResultsError as error:
             none[group_name(values)] = str(error)
     _say_none("no forecast", none)
-    if not found:
+    if not forecasts:
         raise ResultsError("No forecast can be made.")
-    return found
-
-
-def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tuple[tuple[Fit, ...], dict[str, str]]":
-    """The fits that the options ask for, by columns of a table."""
-    from flipscale.errors import ResultsError
-    from flipscale.fitting import fit_groups, group_name, in_groups, isoflop
-
-    if not args.x or not y:
-        raise _needs_columns(args.source, table)
-    options = _options(args)
-    if args.budget and args.law:
-        raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
-    if args.budget:
-        fits: list[Fit] = []
-        none: dict[str, str] = {}
-        for values, part in in_groups(table, args.group):
-            try:
-                fits.append(isoflop(part, x=args.x[0], y=y, budget=args.budget, group=values, options=options))
-            except ResultsError as error:
-                none[group_name(values)] = str(error)
-        if not fits:
-            raise ResultsError("\n".join(none.values()))
-        return tuple(fits), none
-    fits, none = fit_groups(table, args.law, x=args.x, y=y, group=args.group, options=options)
-    return tuple(fits), none
-
-
-def _needs_columns(source: str, table: "pd.DataFrame") -> FlipscaleError:
-    columns = ", ".join(map(str, table.columns))
-    return FlipscaleError(
-        f"which columns of {source}? Write: flipscale fit {source} --x COLUMN[,COLUMN] --y COLUMN. It has: {columns}."
-    )
-
-
-def _results(args: argparse.Namespace) -> "tuple[OpenStudy, StudyResults, str]":
-    """The study, its results, and which score is meant."""
-    from flipscale.comparing import pick_score
-    from flipscale.fitting import where
-    from flipscale.workflow.results import study_results
-    from flipscale.workflow.study import open_study
-
-    opened = open_study(args.source, workspace_of(args))
-    found = study_results(opened)
-    results = replace(found, table=where(found.table, args.where))
-    return opened, results, args.y or pick_score(results.table, opened.study.score)
-
-
-def _table(args: argparse.Namespace) -> "pd.DataFrame":
-    from flipscale.collecting import read_table
-    from flipscale.fitting import where
-
-    return where(read_table(Path(args.source)), args.where)
+    return forecasts
 
 
 def _options(args: argparse.Namespace) -> "Options":
@@ -320,13 +288,13 @@ def _options(args: argparse.Namespace) -> "Options":
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     """{"model": "ViT-H-14"} from ["model=ViT-H-14"]; each text is one pair, or several separated by commas."""
-    found = {}
+    pairs = {}
     for part in (part.strip() for text in texts for part in text.split(",") if part.strip()):
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise FlipscaleError(f"{option} {part}: write NAME=VALUE.")
-        found[name.strip()] = value.strip()
-    return found
+        pairs[name.strip()] = value.strip()
+    return pairs
 
 
 def _number(name: str, text: str) -> float:

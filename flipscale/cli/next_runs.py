@@ -44,9 +44,9 @@ def next(args: argparse.Namespace) -> int:
         print(as_text(rung_parts(rung), terminal_width()))
         written = "" if rung.refusal else with_grids(opened.study, [rung.grid()], f"its next rung, {limit:g} FLOPs")
     else:
-        found = next_runs(opened, float(limit), args.of, more)
-        print(as_text(proposal_parts(found), terminal_width()))
-        written = study_with(found) if found.steps else ""
+        proposal = next_runs(opened, float(limit), args.of, more)
+        print(as_text(proposal_parts(proposal), terminal_width()))
+        written = study_with(proposal) if proposal.steps else ""
     if args.write and written:
         args.write.write_text(written, encoding="utf-8")
         say(f"wrote {args.write}")

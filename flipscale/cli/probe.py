@@ -1,11 +1,11 @@
 """How long runs take: probe."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of
+from flipscale.cli.arguments import add_results, add_study, open_study_of
 from flipscale.cli.jobs import add_launcher, launcher_of
-from flipscale.cli.output import print_json, print_table
+from flipscale.cli.output import print_table
 from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    add_json(parser)
     add_results(parser)
     add_launcher(parser)
     parser.add_argument("--detach", action="store_true", help="return at once; the probe goes on without this terminal")
@@ -37,25 +36,21 @@ def probe(args: argparse.Namespace) -> int:
     timed = finish_probe(opened, submission)
     if timed is None:
         return 1
-    shapes = list(shapes_of(timed))
-    if args.json:
-        print_json(_as_json(timed, shapes))
-    else:
-        head = ("shape", "runs", "samples/s", "ms/step", "range", "s/evaluation", "s to start")
-        print_table(head, [_row(timed, shape) for shape in shapes])
+    head = ("shape", "runs", "samples/s", "ms/step", "range", "s/evaluation", "s to start")
+    print_table(head, [_row(timed, shape) for shape in shapes_of(timed)])
     return 0
 
 
 def _row(opened: "OpenStudy", shape: "TimedShape") -> tuple[str, ...]:
     step, evaluation = shape.step, shape.evaluation
-    name, batch = _name(opened, shape), shape.run.settings.batch_size
+    batch = shape.run.settings.batch_size
     speed = ("", "", "not timed" if shape.run.cost.samples_seen else "")
     if step is not None:
         low, high = 1000 * step.seconds / step.spread, 1000 * step.seconds * step.spread
         speed = (f"{batch / step.seconds:,.0f}", f"{1000 * step.seconds:.3g}", f"{low:.3g} to {high:.3g}")
     scoring = f"{evaluation.seconds:.2f}" if evaluation else ""
     start = f"{step.opening_seconds + step.warming_seconds:.2f}" if step else ""
-    return (name, str(shape.runs), *speed, scoring, start)
+    return (_name(opened, shape), str(shape.runs), *speed, scoring, start)
 
 
 def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
@@ -67,20 +62,3 @@ def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
     parts = [name for name in ("stages", "tuning") if getattr(settings, name)]
     names = [name for name in (*STEP_SETTINGS, "stages", "tuning") if name in (*opened.axes, *parts)]
     return ", ".join(f"{name}={show_setting(getattr(settings, name))}" for name in names) or settings.model
-
-
-def _as_json(opened: "OpenStudy", shapes: "list[TimedShape]") -> dict[str, Any]:
-    return {
-        "study": opened.study.name,
-        "site": opened.site,
-        "shapes": [
-            {
-                "name": _name(opened, shape),
-                "runs": shape.runs,
-                "step": shape.step and vars(shape.step),
-                "evaluation": shape.evaluation and vars(shape.evaluation),
-            }
-            for shape in shapes
-        ],
-        "gpu_hours": opened.plan.total.gpu_hours,
-    }

@@ -28,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from flipscale.study import write_changed
     from flipscale.workflow.collected import Tracking
     from flipscale.workflow.messages import say
-    from flipscale.workflow.run import Guards, run_study
+    from flipscale.workflow.run import run_study
+    from flipscale.workflow.submitted import Guards
 
     study = Path(args.study)
     if bool(args.changes) != bool(args.name):
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         workspace_of(args),
         launcher=launcher_of(args),
         guards=Guards(inputs=not args.no_check, memory=not args.force),
-        tracking=None if args.no_mlflow else Tracking(uri=args.tracking_uri),
+        tracking=None if args.no_mlflow else Tracking(),
         price=price_of(args),
     )
     files = done.files
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     runs = len(done.opened.plan.cells)
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
     print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn from these runs'}")
-    print(f"comparison   {done.compared.markdown if done.compared else 'these runs cannot be compared'}")
+    print(f"comparison   {files.comparison('.md') if done.comparison else 'these runs cannot be compared'}")
     print(f"laws         {done.fits or 'none can be fitted to these runs'}")
     print(f"report       {files.report}")
     print(f"MLflow       {done.mlflow.look if done.mlflow else 'not written'}")

@@ -19,7 +19,6 @@ def archive_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     what = "the file to write (results/NAME/runs.tar.bz2)"
     parser.add_argument("file", metavar="FILE", nargs="?", type=Path, help=what)
-    add_json(parser)
     add_results(parser)
 
 
@@ -33,24 +32,12 @@ def archive(args: argparse.Namespace) -> int:
         say(f"{run} is left out: {why}")
     if written.dropped:
         say(f"dropped {count(len(written.dropped), 'run')} that the study no longer asks for")
-    if args.json:
-        print_json(
-            {
-                "file": str(written.file),
-                "bytes": written.size,
-                "runs": written.runs,
-                "planned": written.planned,
-                "left_out": dict(written.left_out),
-                "dropped": list(written.dropped),
-            }
-        )
     say(f"wrote {written.file} ({written.runs} of {written.planned} runs, {written.size / 1e6:.2f} MB)")
     return 0
 
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="what flipscale archive wrote")
-    add_json(parser)
     add_results(parser)
 
 
@@ -58,26 +45,14 @@ def merge(args: argparse.Namespace) -> int:
     """Unpack archives of finished runs into a results folder; runs that are there already stay as they are."""
     from flipscale.storage import merge as merge_archives
 
-    merged = []
+    failed = False
     for of_file in merge_archives(args.files, args.results):
-        merged.append(of_file)
+        failed |= of_file.failed
         for problem in of_file.problems:
             say(problem)
         if of_file.is_archive:
             say(f"{of_file.file}: {_merged_in_words(of_file)}")
-    if args.json:
-        print_json(
-            [
-                {
-                    "file": str(of_file.file),
-                    "study": of_file.study,
-                    "runs": dict(of_file.outcomes),
-                    "problems": list(of_file.problems),
-                }
-                for of_file in merged
-            ]
-        )
-    return 1 if any(of_file.failed for of_file in merged) else 0
+    return int(failed)
 
 
 def _merged_in_words(merged: "Merged") -> str:

@@ -16,7 +16,6 @@ from flipscale.workflow.messages import say
 if TYPE_CHECKING:
     from flipscale.planning import Plan, Run
     from flipscale.workflow.machine_health import Diagnosis
-    from flipscale.workflow.study import OpenStudy
 
 
 _COSTS = ("params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device")
@@ -28,7 +27,6 @@ WIDTH = 110
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
-    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of study files instead")
 
 
 def init(args: argparse.Namespace) -> int:
@@ -37,16 +35,12 @@ def init(args: argparse.Namespace) -> int:
 
     from flipscale.study.schema import study_schema
 
-    schema = json.dumps(study_schema(), indent=1) + "\n"
-    if args.schema:
-        print(schema, end="")
-        return 0
     path = Path(args.file)
     if path.exists():
         raise FlipscaleError(f"{path}: exists already; give another name: flipscale init NAME.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
-    beside.write_text(schema, encoding="utf-8")
+    beside.write_text(json.dumps(study_schema(), indent=1) + "\n", encoding="utf-8")
     template = files("flipscale.study").joinpath("template.yaml").read_text(encoding="utf-8")
     path.write_text(template, encoding="utf-8")
     say(f"wrote {path} and {beside}. Next: flipscale plan {path}")
@@ -72,14 +66,14 @@ def plan(args: argparse.Namespace) -> int:
     if args.study is None:
         if not args.check:
             args.parser.error("name a study, or check this machine: flipscale plan --check")
-        found = _machine(args)
+        diagnoses = _machine(args)
         if args.json:
-            print_json([diagnosis.to_dict() for diagnosis in found])
-        return _code(found)
+            print_json(list(map(vars, diagnoses)))
+        return _code(diagnoses)
     from flipscale.code import code_changes
     from flipscale.launch import wall_clock
     from flipscale.run import as_json
-    from flipscale.workflow.study import cost_in_words, say_warnings, sweep_words, write_plan
+    from flipscale.workflow.study import cost_in_words, say_power, say_warnings, sweep_words, write_plan
     from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
 
@@ -98,11 +92,11 @@ def plan(args: argparse.Namespace) -> int:
         with_check: dict[str, object] = {}
         if checked:
             machine = _machine(args)
-            with_check = {"check": checked.to_dict() | {"machine": [each.to_dict() for each in machine]}}
+            with_check = {"check": checked.to_dict() | {"machine": list(map(vars, machine))}}
         print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
         return 1 if checked and (checked.problems or _code(machine)) else 0
     _print_runs(planned)
-    _say_power(opened)
+    say_power(opened)
     print(cost_in_words(planned))
     if opened.sweep:
         print(sweep_words(opened))
@@ -126,16 +120,16 @@ def _machine(args: argparse.Namespace) -> "list[Diagnosis]":
     """What this machine has and lacks, printed line by line unless JSON is asked for."""
     from flipscale.workflow.machine_health import machine_health
 
-    found = []
+    diagnoses = []
     for diagnosis in machine_health(args.results):
-        found.append(diagnosis)
+        diagnoses.append(diagnosis)
         if not args.json:
             _print_diagnosis(diagnosis)
-    return found
+    return diagnoses
 
 
-def _code(found: "list[Diagnosis]") -> int:
-    return int(any(diagnosis.health == "problem" for diagnosis in found))
+def _code(diagnoses: "list[Diagnosis]") -> int:
+    return int(any(diagnosis.health == "problem" for diagnosis in diagnoses))
 
 
 def _print_diagnosis(diagnosis: "Diagnosis") -> None:
@@ -143,15 +137,7 @@ def _print_diagnosis(diagnosis: "Diagnosis") -> None:
     joined = "; " if diagnosis.health == "ok" else ". To do: "
     text = joined.join(filter(None, (diagnosis.found, diagnosis.advice)))
     head = f"{diagnosis.health:<8} {diagnosis.subject:<15} "
-    for number, line in enumerate(textwrap.wrap(text, WIDTH - len(head), break_long_words=False) or [""]):
-        print((head if number == 0 else " " * len(head)) + line, flush=True)
-
-
-def _say_power(opened: "OpenStudy") -> None:
-    """Kept apart because it loads scipy, which `plan --json` does without."""
-    from flipscale.workflow.power import say_power
-
-    say_power(opened)
+    print(textwrap.fill(head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=False), flush=True)
 
 
 def _print_runs(planned: "Plan") -> None:
@@ -175,6 +161,7 @@ def _print_runs(planned: "Plan") -> None:
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
+    """The cost of a run in words. factor: the number of the table's units of time in an hour."""
     cost = run.cost
     return (
         rounded(cost.params),

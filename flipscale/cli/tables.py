@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flipscale.cli.arguments import add_json, add_plots, add_results, add_site, add_study, open_study_of
 from flipscale.cli.output import print_json
@@ -11,14 +10,10 @@ from flipscale.errors import FlipscaleError
 from flipscale.words import count
 from flipscale.workflow.messages import say
 
-if TYPE_CHECKING:
-    from flipscale.workflow.collected import Tracking
-
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
-    where = "where MLflow keeps its runs (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
-    parser.add_argument("--tracking-uri", metavar="URI", help=where)
-    parser.add_argument("--no-mlflow", action="store_true", help="write tables only, nothing to MLflow")
+    what = "write tables only, nothing to MLflow (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
+    parser.add_argument("--no-mlflow", action="store_true", help=what)
 
 
 def collect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,28 +29,17 @@ def collect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", choices=("wandb", "trackio"), help="send the rows and curves to this tracker as well")
 
 
-def tracking_of(args: argparse.Namespace) -> "Tracking | None":
-    """How to update MLflow; None to leave it alone."""
-    from flipscale.workflow.collected import Tracking
-
-    if args.no_mlflow:
-        return None
-    return Tracking(
-        uri=args.tracking_uri, all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow
-    )
-
-
 def collect(args: argparse.Namespace) -> int:
     """Gather finished runs into results.csv, curves.parquet and MLflow."""
-    from flipscale.workflow.collected import collect_study, mirror_study
+    from flipscale.workflow.collected import Tracking, collect_study, mirror_study
 
     opened = open_study_of(args)
-    found = collect_study(opened)
-    tracking = tracking_of(args)
-    mirrored = mirror_study(opened, found, tracking) if tracking else None
+    collected = collect_study(opened)
+    tracking = Tracking(all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow)
+    mirrored = None if args.no_mlflow else mirror_study(opened, collected, tracking)
     if mirrored and not args.json:
         say(f"to see it: {mirrored.look}")
-    if args.to and found.rows:
+    if args.to and collected.rows:
         from flipscale.track.other_trackers import send
 
         sent = send(args.to, opened.study.name, opened.files.results, opened.files.curves)
@@ -63,11 +47,11 @@ def collect(args: argparse.Namespace) -> int:
     if args.json:
         print_json(
             {
-                "files": [str(path) for path in found.files],
-                "rows": found.rows,
-                "counts": found.states,
-                "problems": found.problems,
-                "torn_lines": found.torn_lines,
+                "files": [str(path) for path in collected.files],
+                "rows": collected.rows,
+                "counts": collected.states,
+                "problems": collected.problems,
+                "torn_lines": collected.torn_lines,
                 "mlflow": asdict(mirrored) if mirrored else None,
             }
         )
@@ -89,15 +73,11 @@ def plot_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures of a study from its results.csv."""
-    from flipscale.workflow.drawn import draw_study, drawn_in_words
+    from flipscale.workflow.drawn import draw_study
 
-    opened = open_study_of(args)
-    drawn = draw_study(opened, args.references)
+    drawn = draw_study(open_study_of(args), args.references)
     if args.json:
-        files = [str(path) for path in drawn.files]
-        print_json({"figures": files, "skipped": drawn.skipped})
-    else:
-        say(drawn_in_words(drawn, opened.files.figures))
+        print_json({"figures": list(map(str, drawn.files)), "skipped": drawn.skipped})
     return 0
 
 
@@ -142,7 +122,6 @@ def export(args: argparse.Namespace) -> int:
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    add_json(parser)
     add_results(parser)
     add_plots(parser, written=False)
     add_site(parser)
@@ -152,9 +131,5 @@ def report(args: argparse.Namespace) -> int:
     """Write a study as one HTML page that opens offline, with interactive figures and a table of all runs."""
     from flipscale.workflow.drawn import report_study
 
-    written = report_study(open_study_of(args))
-    if args.json:
-        print_json({"file": str(written.path), "bytes": written.size})
-    else:
-        say(f"wrote {written.path} ({written.size / 1e6:.1f} MB); open it in a browser")
+    report_study(open_study_of(args))
     return 0

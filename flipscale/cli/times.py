@@ -26,45 +26,45 @@ def print_spent(args: argparse.Namespace) -> None:
         print_json(
             {
                 "rows": [
-                    dict(zip(("study", "arm", "state", "unit"), key, strict=True)) | _sum_as_json(found)
-                    for key, found in rows.items()
+                    dict(zip(("study", "arm", "state", "unit"), key, strict=True)) | _sum_as_json(total)
+                    for key, total in rows.items()
                 ],
-                "totals": [{"unit": unit} | _sum_as_json(found) for (unit,), found in totals.items()],
+                "totals": [{"unit": unit} | _sum_as_json(total) for (unit,), total in totals.items()],
                 "predictions": accuracy and vars(accuracy),
             }
         )
         return
     head = ("study", "arm", "state", "runs", "predicted", "spent", "evaluation", "lost", "taken / predicted", "")
-    scales = {unit: hours_or_seconds(max(found.predicted, found.spent)) for (unit,), found in totals.items()}
-    listed = [(*key[:3], *_sum_row(found, key[3], scales)) for key, found in rows.items()]
-    listed += [("all", "", "", *_sum_row(found, unit, scales)) for (unit,), found in totals.items()]
+    scales = {unit: hours_or_seconds(max(total.predicted, total.spent)) for (unit,), total in totals.items()}
+    listed = [(*key[:3], *_sum_row(total, key[3], scales)) for key, total in rows.items()]
+    listed += [("all", "", "", *_sum_row(total, unit, scales)) for (unit,), total in totals.items()]
     print_table(head, listed)
     for line in _said(totals, accuracy):
         print(line)
 
 
-def _sum_row(found: "LedgerSum", unit: str, scales: "Mapping[str, tuple[str, float]]") -> tuple[str, ...]:
+def _sum_row(total: "LedgerSum", unit: str, scales: "Mapping[str, tuple[str, float]]") -> tuple[str, ...]:
     """scales: for each kind of hours, the unit in which they are shown and its number per hour."""
-    spent = (found.predicted, found.spent, found.evaluation, found.lost)
+    spent = (total.predicted, total.spent, total.evaluation, total.lost)
     name, factor = scales[unit]
     return (
-        str(found.runs),
+        str(total.runs),
         *(hours(each * factor) if each else "" for each in spent),
-        times(found.ratio) if found.ratio else "",
+        times(total.ratio) if total.ratio else "",
         f"{unit.removesuffix('hours')}{name}",
     )
 
 
-def _sum_as_json(found: "LedgerSum") -> dict[str, Any]:
-    return {**vars(found), "spent": found.spent}
+def _sum_as_json(total: "LedgerSum") -> dict[str, Any]:
+    return {**vars(total), "spent": total.spent}
 
 
 def _said(totals: "dict[tuple[str, ...], LedgerSum]", accuracy: "Accuracy | None") -> list[str]:
     """Notes below a table: how good predictions were, and the hours that are not counted."""
     said = []
-    if planned := sum(found.planned_samples for found in totals.values()):
+    if planned := sum(total.planned_samples for total in totals.values()):
         samples, flops, planned_flops = (
-            sum(getattr(found, name) for found in totals.values()) for name in ("samples", "flops", "planned_flops")
+            sum(getattr(total, name) for total in totals.values()) for name in ("samples", "flops", "planned_flops")
         )
         said.append(
             f"Trained {exact(samples)} of {exact(planned)} planned samples ({percent(samples / planned, 3)}), "
@@ -76,12 +76,9 @@ def _said(totals: "dict[tuple[str, ...], LedgerSum]", accuracy: "Accuracy | None
             f"Training took {times(accuracy.median)} times the prediction in the median of "
             f"{count(accuracy.runs, 'finished run')}, at worst {times(accuracy.worst)} times more or less{within}."
         )
-    if untimed := sum(found.untimed for found in totals.values()):
+    if untimed := sum(total.untimed for total in totals.values()):
         said.append(
-            f"{count(untimed, 'failed attempt')} recorded no time, so spent and lost are too low by {_these(untimed)}."
+            f"{count(untimed, 'failed attempt')} recorded no time, so spent and lost are too low by "
+            f"{'that one' if untimed == 1 else 'those'}."
         )
     return said
-
-
-def _these(number: int) -> str:
-    return "that one" if number == 1 else "those"

@@ -72,12 +72,12 @@ def _print_differences(*runs: "tuple[str, Settings]", as_json: bool) -> None:
     from flipscale.identity import differences, show_setting
 
     (first_id, first), (second_id, second) = runs
-    found = differences(first, second)
+    changed = differences(first, second)
     if as_json:
-        values = {name: list(both) for name, both in found.items()}
+        values = {name: list(both) for name, both in changed.items()}
         print_json({"ids": [first_id, second_id], "differences": values})
-    elif not found:
+    elif not changed:
         print("the same run")
     else:
-        rows = [(name, show_setting(getattr(first, name)), show_setting(getattr(second, name))) for name in found]
+        rows = [(name, show_setting(getattr(first, name)), show_setting(getattr(second, name))) for name in changed]
         print_table(("setting", first_id, second_id), rows)

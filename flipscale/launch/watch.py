@@ -147,12 +147,11 @@ def wait(
     stream: TextIO | None = None,
     *,
     every: float = FOLLOW_SECONDS,
-    follower: Callable[[StudyProgress], None] | None = None,
     launcher: Launcher | None = None,
 ) -> StudyProgress:
     """Report on `stream` (stderr) how the submission's runs go until none waits or runs. Returns how they ended.
 
-    follower: is also given each look. launcher: gets what the submission had no place for, as places become free.
+    launcher: gets what the submission had no place for, as places become free.
 
     Ctrl-C on this machine's runs cancels those that this submission handed out, not those that somebody else had:
     KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs still
@@ -162,8 +161,6 @@ def wait(
     try:
         for progress in watch(submission.runs, results, every=every, more=_Unsent(submission, results, launcher).send):
             lines.follow(progress, results)
-            if follower is not None:
-                follower(progress)
         return progress
     except KeyboardInterrupt:
         if not submission.jobs:

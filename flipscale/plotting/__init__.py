@@ -29,9 +29,9 @@ words.py        arms, settings and cells in words
 references.py   others' results
 """
 
-from flipscale.plotting.figure_data import NO_CURVES, FigureData, Undrawable, figure_data
-from flipscale.plotting.figures import FIGURES, FORMATS, FigureKind, Plotted, draw, draw_figure, plot_all
-from flipscale.plotting.page import small_print
+from flipscale.plotting.figure_data import NO_CURVES, FigureData, Undrawable, figure_data, number_arms
+from flipscale.plotting.figures import FIGURES, FORMATS, Plotted, draw, draw_figure, plot_all
+from flipscale.plotting.page import FigureKind, small_print
 from flipscale.plotting.references import REFERENCE_COLUMNS, read_references
 from flipscale.plotting.style import RC
 
@@ -48,6 +48,7 @@ __all__ = [
     "draw",
     "draw_figure",
     "figure_data",
+    "number_arms",
     "plot_all",
     "read_references",
     "small_print",

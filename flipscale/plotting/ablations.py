@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,9 +11,8 @@ from flipscale.cell import setting_words, value_words
 from flipscale.comparing import Comparison, arms_of, is_baseline
 from flipscale.plotting.figure_data import FigureData, Undrawable
 from flipscale.plotting.gains import BARS, DrawnGain, beyond_words, draw_gain, drawn_gain, limits_of
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import arm_style, percent_axis
-from flipscale.scores import score_label
 from flipscale.words import joined
 
 _MOST_MASKS = 6
@@ -31,7 +29,12 @@ def ablations(data: FigureData) -> list[Panel]:
     cells = data.rows.groupby("cell").agg(n=("arm", "nunique"), f=("train_flops", "mean")).sort_values(["n", "f"])
     rows = data.rows[data.rows["cell"] == cells.index[-1]]
     changed = _changed_settings(rows, data.baseline)
-    strips = _settings_of_strips(changed)
+    strips = [
+        settings
+        for settings in dict.fromkeys(changed)
+        # Settings that only change together share one strip.
+        if settings and not any(set(settings) < set(more) for more in changed)
+    ]
     if not strips:
         raise Undrawable("the baseline names no setting but the mask ratio that varies")
     masks = [float(ratio) for ratio in sorted(rows["mask_ratio"].dropna().unique())]
@@ -40,36 +43,39 @@ def ablations(data: FigureData) -> list[Panel]:
 
     contrasts = {ratio: _contrasts(data, rows, ratio) for ratio in masks}
     drawn = {settings: _strip(_rows_of(rows, changed, settings), settings, contrasts, data) for settings in strips}
-    look = _look(data, masks, list(drawn.values()), contrasts)
-    return [_panel(settings, strip, look) for settings, strip in drawn.items()]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The layout that all strips share."""
-
-    data: FigureData
-    masks: list[float]
-    limits: tuple[float, float]
-    """Limits of the y axis."""
-    marks: str
-
-
-def _look(
-    data: FigureData, masks: list[float], strips: "Sequence[_Strip]", contrasts: Mapping[float, Comparison | None]
-) -> _Look:
-    """One axis that holds all strips, and the small print."""
-    gains = [gain for strip in strips for gain in strip.differences]
-    scores = [float(score) for strip in strips for score in strip.rows[data.score]]
+    gains = [gain for strip in drawn.values() for values in strip.values.values() for gain in values.values()]
+    scores = [float(score) for strip in drawn.values() for score in strip.rows[data.score]]
     limits = limits_of(scores, [end for gain in gains for end in gain.ends])
-    families = [contrast.gains_claimed for contrast in contrasts.values() if contrast]
-    return _Look(data, masks, limits, _marks(gains, limits, families))
+    marks = _marks(gains, limits, [contrast.gains_claimed for contrast in contrasts.values() if contrast])
+
+    def panel(settings: tuple[str, ...], strip: _Strip) -> Panel:
+        def draw(ax: Axes) -> None:
+            if not data.lower_is_better:
+                percent_axis(ax.yaxis)
+            for i, (ratio, values) in enumerate(strip.values.items()):
+                style = arm_style(masks.index(ratio)).without_line()
+                shift = 0.2 * (i - (len(strip.values) - 1) / 2)
+                for place, gain in values.items():
+                    draw_gain(ax, gain, place + shift, style, limits, across=False)
+                if 0 in values:
+                    level, ends = values[0].mean, [shift, len(strip.order) - 0.55]
+                    ax.plot(ends, [level, level], ":", color=style.color, linewidth=0.8, zorder=2)
+                ax.plot([], [], label=setting_words("mask_ratio", ratio), **style.keywords())
+            _name_values(ax, strip.order)
+            ax.set_ylim(limits)
+            ax.grid(visible=False, axis="x")
+
+        title = ", ".join(dict.fromkeys(name.replace("_", " ") for name in settings))
+        return Panel(title, strip.rows, draw, data.score_words, marks, chance=data.chance)
+
+    return [panel(settings, strip) for settings, strip in drawn.items()]
 
 
-def _panel(settings: tuple[str, ...], strip: "_Strip", look: _Look) -> Panel:
-    title = ", ".join(dict.fromkeys(name.replace("_", " ") for name in settings))
-    y_words = score_label(look.data.score)
-    return Panel(title, strip.rows, partial(_draw_strip, strip, look), y_words, look.marks, chance=look.data.chance)
+ABLATIONS = FigureKind(
+    ablations,
+    "a strip for each part of the recipe, by mask ratio (FLIP's Table 1)",
+    "The dotted level is that of the baseline's value: a thin bar that excludes it is a significant difference.",
+)
 
 
 def _contrasts(data: FigureData, rows: pd.DataFrame, mask_ratio: float) -> Comparison | None:
@@ -111,18 +117,6 @@ def _changed_settings(rows: pd.DataFrame, baseline: Mapping[str, object]) -> lis
     return [tuple(name for name, flag in zip(names, row, strict=True) if flag) for row in flags]
 
 
-def _settings_of_strips(changed: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The settings of each strip.
-
-    Settings that only change together share one strip.
-    """
-    return [
-        settings
-        for settings in dict.fromkeys(changed)
-        if settings and not any(set(settings) < set(more) for more in changed)
-    ]
-
-
 def _rows_of(rows: pd.DataFrame, changed: list[tuple[str, ...]], settings: tuple[str, ...]) -> pd.DataFrame:
     """The rows that change nothing but these settings, at the mask ratios at which some row changes one."""
     inside = [set(names) <= set(settings) for names in changed]
@@ -134,31 +128,15 @@ def _rows_of(rows: pd.DataFrame, changed: list[tuple[str, ...]], settings: tuple
 
 
 @dataclass(frozen=True)
-class _Value:
-    """One value of a part of the recipe at one mask ratio."""
-
-    place: int
-    """Its place in the order of values; 0 is the baseline's."""
-    mean: float
-    """Mean of the score, over seeds."""
-    difference: DrawnGain | None
-    """From the baseline's value, at the height of the mean; None for that value, and where no run has a twin."""
-
-
-@dataclass(frozen=True)
 class _Strip:
     """The values of one part of the recipe."""
 
     rows: pd.DataFrame
     order: list[str]
     """The values from left to right; the baseline's is the first."""
-    values: Mapping[float, list[_Value]]
-    """By mask ratio."""
-
-    @property
-    def differences(self) -> list[DrawnGain]:
-        """From the baseline's value, of all others that have a twin."""
-        return [value.difference for values in self.values.values() for value in values if value.difference]
+    values: Mapping[float, dict[int, DrawnGain]]
+    """By mask ratio and place in this order: the mean score over seeds, with its difference from the baseline's value
+    where that has a twin."""
 
 
 def _strip(
@@ -167,7 +145,7 @@ def _strip(
     words = _words_of_values(rows, settings, data.baseline)
     in_order = words.loc[_sorted(rows, settings, data.baseline).index]
     order = list(dict.fromkeys(in_order))[:_MOST_STRIP_VALUES]
-    by_mask: dict[float, list[_Value]] = {}
+    by_mask: dict[float, dict[int, DrawnGain]] = {}
     for ratio, comparison in contrasts.items():
         of_mask = rows[rows["mask_ratio"] == ratio]
         arms = arms_of(of_mask, _at_mask(data.baseline, ratio))
@@ -175,31 +153,11 @@ def _strip(
         for place, value in enumerate(order):
             of_value = of_mask[words.loc[of_mask.index] == value]
             if len(of_value):
-                mean = float(of_value[data.score].mean())
-                pair = pairs.get(arms[of_value.index[0]])
-                gain = None if pair is None else drawn_gain(pair, 1)
-                difference = None if gain is None else gain.beside(mean, lower_is_better=data.lower_is_better)
-                by_mask.setdefault(ratio, []).append(_Value(place, mean, difference))
+                mark = DrawnGain(float(of_value[data.score].mean()), True, None, None)
+                if pair := pairs.get(arms[of_value.index[0]]):
+                    mark = drawn_gain(pair, 1).beside(mark.mean, lower_is_better=data.lower_is_better)
+                by_mask.setdefault(ratio, {})[place] = mark
     return _Strip(rows, order, by_mask)
-
-
-def _draw_strip(strip: _Strip, look: _Look, ax: Axes) -> None:
-    """The means of each value, a marker per mask ratio; a dotted line continues the level of the baseline's value."""
-    if not look.data.lower_is_better:
-        percent_axis(ax.yaxis)
-    for i, (ratio, values) in enumerate(strip.values.items()):
-        style = arm_style(look.masks.index(ratio)).without_line()
-        xs = [value.place + 0.2 * (i - (len(strip.values) - 1) / 2) for value in values]
-        for x, value in zip(xs, values, strict=True):
-            mark = value.difference or DrawnGain(value.mean, True, None, None)
-            draw_gain(ax, mark, x, style, look.limits, across=False)
-        if values[0].place == 0:
-            level = values[0].mean
-            ax.plot([xs[0], len(strip.order) - 0.55], [level, level], ":", color=style.color, linewidth=0.8, zorder=2)
-        ax.plot([], [], label=setting_words("mask_ratio", ratio), **style.keywords())
-    _name_values(ax, strip.order)
-    ax.set_ylim(look.limits)
-    ax.grid(visible=False, axis="x")
 
 
 def _name_values(ax: Axes, values: Sequence[str]) -> None:

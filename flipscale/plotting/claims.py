@@ -5,12 +5,11 @@ import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from flipscale.comparing import Estimate, JudgedClaim, StudyClaims, Verdict, claim_count
 from flipscale.plotting.figure_data import FigureData, Undrawable
-from flipscale.plotting.gains import draw_bars
-from flipscale.plotting.page import Panel
+from flipscale.plotting.gains import draw_bars, limits_of, name_rows
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import LineStyle, arm_style
 from flipscale.scores import score_label
 from flipscale.study import Expectation
@@ -55,23 +54,26 @@ def claims(data: FigureData) -> list[Panel]:
             if (published := judged.claim.published) is not None:
                 look = _PUBLISHED.keywords()
                 ax.plot([published], [y], ms=12, markeredgewidth=1.5, zorder=5, label="published", **look)
-        ax.axvline(0, color="#444444", linewidth=1, zorder=2)
         if any(judged.claim.expect is Expectation.LEVEL for judged, _ in tested):
             ax.axvspan(-family.margin, family.margin, color="#f0f0f0", zorder=0)
         ax.set_xlim(low, high)
-        ax.xaxis.set_major_locator(MaxNLocator(7))
         unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
         ax.set_xlabel(f"{score_label(family.score)}\nfirst side minus the other{unit}; above 0 the first is better")
         ax.set_ylim(sum(heights), 0)
-        ax.set_yticks(middles, names, fontsize=8)
-        ax.tick_params(axis="y", length=0, pad=9)
-        ax.grid(visible=False, axis="y")
-        ax.spines["left"].set_visible(False)
+        name_rows(ax, middles, names, 7)
 
     widest = max(len(line) for name in names for line in name.split("\n"))
     size = 4.6 + 0.062 * widest, sum(heights) + 1.4
     runs = {run for judged, _ in tested for run in judged.runs}
     return [Panel("", rows[rows["id"].isin(runs)], draw, "", _marks(family), size)]
+
+
+CLAIMS = FigureKind(
+    claims,
+    "every claim that the study states, with its verdict and the published value",
+    "A claim is decided where its thin bar, the CI corrected for its family, lies on one side of zero; the shape "
+    "says whether it holds.",
+)
 
 
 def _wrapped(name: str) -> str:
@@ -95,15 +97,8 @@ def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, floa
     """An axis that shows 0, the uncorrected intervals, the published values, and longer corrected intervals in part."""
     core = [0.0]
     for judged, difference in tested:
-        core += [difference.mean or 0.0, *(difference.interval or ())]
-        core += [] if judged.claim.published is None else [judged.claim.published]
-    more = 0.15 * (max(core) - min(core))
-    ends = [end for _, difference in tested for end in _corrected(difference) or ()]
-    low = max(min(ends, default=0.0), min(core) - more)
-    high = min(max(ends, default=0.0), max(core) + more)
-    low, high = min(low, *core), max(high, *core)
-    margin = 0.03 * (high - low)
-    return low - margin, high + margin
+        core += [difference.mean or 0.0, *(difference.interval or ()), judged.claim.published or 0.0]
+    return limits_of(core, [end for _, difference in tested for end in _corrected(difference) or ()], 0.15, 0.03)
 
 
 def _corrected(difference: Estimate) -> tuple[float, float] | None:
@@ -115,7 +110,5 @@ def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: 
     """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
     style = VERDICT_STYLES[judged.verdict]
     draw_bars(ax, _corrected(difference), difference.interval, y, style.color, frame, across=True)
-    mean = difference.mean or 0.0
-    (mark,) = ax.plot([mean], [y], zorder=4, ms=6.5, label=str(judged.verdict), **style.keywords())
-    mark.set_markeredgecolor("white")
-    mark.set_markeredgewidth(0.5)
+    look = style.keywords() | {"markeredgecolor": "white", "markeredgewidth": 0.5}
+    ax.plot([difference.mean or 0.0], [y], zorder=4, ms=6.5, label=str(judged.verdict), **look)

@@ -1,6 +1,6 @@
 """Error against training FLOPs with laws through the best runs, and the best size of each budget."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +11,9 @@ from flipscale.errors import ResultsError
 from flipscale.fitting import Fit, Options, evened, fit, frontier, is_isoflop
 from flipscale.fitting import isoflop as isoflop_fit
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms
-from flipscale.plotting.lines import FloatArray, add_references
-from flipscale.plotting.page import Panel
-from flipscale.plotting.style import QUIET, arm_style, log_axis, power, ramp_style
-from flipscale.scores import score_label
+from flipscale.plotting.lines import add_references
+from flipscale.plotting.page import FigureKind, Panel
+from flipscale.plotting.style import QUIET, LineStyle, arm_style, log_axis, power, ramp_style
 from flipscale.words import fixed, percent
 
 _MOST_ARMS = 3  # of IsoFLOP curves, one panel each
@@ -26,7 +25,7 @@ _DRAWS = 250  # resamples per arm: a figure shows no third digit of an interval,
 _ALONG = 60  # points of a drawn law
 
 
-def error_vs_compute(data: FigureData, law: str = "power") -> list[Panel]:
+def error_vs_compute(data: FigureData) -> list[Panel]:
     """One panel: the mean of each cell as a point, those on its arm's front filled, and a law through that front."""
     check_arms(data)
     data = with_error(data)
@@ -42,7 +41,7 @@ def error_vs_compute(data: FigureData, law: str = "power") -> list[Panel]:
 
     def draw(ax: Axes) -> None:
         for arm, of_arm in by_arm.items():
-            _draw_arm(ax, data, of_arm, arm, law)
+            _draw_arm(ax, data, of_arm, arm)
         best = frontier(_means(rows), x="train_flops", y="error")
         # Dark steps, so that nobody takes it for a band.
         ax.step(best["train_flops"], best["error"], where="post", color=QUIET, linewidth=0.9, zorder=1.8, label="front")
@@ -62,8 +61,16 @@ def error_vs_compute(data: FigureData, law: str = "power") -> list[Panel]:
     return [Panel("", rows, draw, _words(data), marks, chance=data.chance_of_error)]
 
 
-def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int, law: str) -> None:
-    """An arm's points and the law through its front; without a law its points alone."""
+ERROR_VS_COMPUTE = FigureKind(
+    error_vs_compute,
+    "error against training FLOPs with the front and a law through each arm's best runs",
+    "On these axes a power law is straight: the steeper, the more compute buys. A law whose exponent may be 0 has "
+    "no band.",
+)
+
+
+def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int) -> None:
+    """An arm's points and the power law through its front; its points alone where that cannot be fitted."""
     style, words = arm_style(arm), data.arms[arm]
     means = _means(rows)
     xs, ys = means["train_flops"].to_numpy(), means["error"].to_numpy()
@@ -73,18 +80,14 @@ def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int, law: str
     (front,) = ax.plot(xs[on_front], ys[on_front], ms=5.5, zorder=4, **dots)
     options = Options(frontier="pareto", accuracy=False, starts=_STARTS, draws=_DRAWS)
     try:
-        found = fit(rows, law, x=["train_flops"], y="error", options=options)
+        fitted = fit(rows, "power", x=["train_flops"], y="error", options=options)
     except ResultsError:
         front.set_label(words)
         return
-    along = np.geomspace(xs[on_front].min(), xs[on_front].max(), _ALONG)
-    line = _steady(found.predict({"train_flops": along}))
-    ax.plot(along, line, color=style.color, linestyle=style.dashes, zorder=3)
-    ax.plot([], [], label=_named(words, found), **style.keywords())
-    ends = found.intervals.get("a")
     # Where the sign of the exponent is unknown, a band adds nothing to its numbers and fills the frame.
-    if len(data.arms) <= _MOST_BANDS and ends and ends[0] > 0:
-        _band(ax, found, "train_flops", along, style.color)
+    ends = fitted.intervals.get("a")
+    has_band = len(data.arms) <= _MOST_BANDS and ends is not None and ends[0] > 0
+    _draw_law(ax, fitted, xs[on_front].tolist(), words, style, band=has_band)
 
 
 def isoflop(data: FigureData) -> list[Panel]:
@@ -111,7 +114,7 @@ def isoflop(data: FigureData) -> list[Panel]:
     everything = pd.concat([_means(by_arm[arm]) for arm in fits])
     errors = [*(everything["error"] - everything["sd"]), *(everything["error"] + everything["sd"])]
     lowest, highest = min(error for error in errors if error > 0), max(errors)
-    shown = {arm: found.optima[:: max(1, -(-len(found.optima) // _MOST_BUDGETS))] for arm, found in fits.items()}
+    shown = {arm: growth.optima[:: max(1, -(-len(growth.optima) // _MOST_BUDGETS))] for arm, growth in fits.items()}
     budgets = sorted({_budget(best.budget) for optima in shown.values() for best in optima})
 
     def curves(arm: int) -> Panel:
@@ -136,22 +139,18 @@ def isoflop(data: FigureData) -> list[Panel]:
             "points: means over seeds, bars: ± 1 sd, stars: the best size of each budget\n"
             "right: A Cᵃ through the stars; bands and parentheses: 95 % CIs"
         )
-        if any(len(_spent(by_arm[arm])) > len(found.optima) for arm, found in fits.items()):
+        if any(len(_spent(by_arm[arm])) > len(growth.optima) for arm, growth in fits.items()):
             marks += "\nbudgets without a best size between others are left out"
         if len(fits) < len(arms):
             marks += f"\n{len(fits)} of {len(arms)} arms"
         return Panel(data.arms[arm], rows, draw, _words(data), marks, own_legend=True, chance=data.chance_of_error)
 
     def law(ax: Axes) -> None:
-        for arm, found in fits.items():
+        for arm, growth in fits.items():
             style = replace(arm_style(arm), marker="*")
-            budgets, sizes = ([getattr(best, name) for best in found.optima] for name in ("budget", "size"))
-            along = np.geomspace(min(budgets), max(budgets), _ALONG)
-            line = _steady(found.predict({"train_flops": along}))
+            budgets, sizes = ([getattr(best, name) for best in growth.optima] for name in ("budget", "size"))
             ax.plot(budgets, sizes, "*", color=style.color, ms=10, markeredgecolor="white", zorder=4)
-            ax.plot(along, line, color=style.color, linestyle=style.dashes, zorder=3)
-            ax.plot([], [], label=_named(data.arms[arm], found), **style.keywords())
-            _band(ax, found, "train_flops", along, style.color)
+            _draw_law(ax, growth, budgets, data.arms[arm], style)
         log_axis(ax.xaxis, ax.dataLim.intervalx, power)
         log_axis(ax.yaxis, ax.dataLim.intervaly, power)
         ax.set_xlabel("training FLOPs, C")
@@ -159,6 +158,13 @@ def isoflop(data: FigureData) -> list[Panel]:
     panels = [curves(arm) for arm in fits]
     drawn = data.rows[data.rows["arm"].isin(list(fits))]
     return [*panels, Panel("the best size", drawn, law, "best FLOPs a sample, A Cᵃ", own_legend=True)]
+
+
+ISOFLOP = FigureKind(
+    isoflop,
+    "error against model size at equal training FLOPs, and the best size of each budget",
+    "Each valley is one budget; its star is the size that spends it best. The last panel shows how it grows.",
+)
 
 
 def _spent(rows: pd.DataFrame) -> set[float]:
@@ -190,11 +196,15 @@ def _means(rows: pd.DataFrame) -> pd.DataFrame:
     return means.assign(sd=cells["error"].std().fillna(0.0)).reset_index()
 
 
-def _band(ax: Axes, found: Fit, x: str, along: FloatArray, color: str) -> None:
-    """The law's 95 % band, if there are enough runs for one."""
-    if found.stretch is not None:
-        low, high = map(_steady, found.band({x: along}))
-        ax.fill_between(along, low, high, color=color, alpha=0.13, linewidth=0, zorder=1.5)
+def _draw_law(ax: Axes, law: Fit, flops: Sequence[float], words: str, style: LineStyle, *, band: bool = True) -> None:
+    """A law over these training FLOPs, its entry in the legend, and its 95 % band if there are enough runs for one."""
+    along = np.geomspace(min(flops), max(flops), _ALONG)
+    line = _steady(law.predict({"train_flops": along}))
+    ax.plot(along, line, color=style.color, linestyle=style.dashes, zorder=3)
+    ax.plot([], [], label=_named(words, law), **style.keywords())
+    if band and law.stretch is not None:
+        low, high = map(_steady, law.band({"train_flops": along}))
+        ax.fill_between(along, low, high, color=style.color, alpha=0.13, linewidth=0, zorder=1.5)
 
 
 def _steady(values: Iterable[float]) -> list[float]:
@@ -202,15 +212,15 @@ def _steady(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _named(arm: str, found: Fit) -> str:
+def _named(arm: str, law: Fit) -> str:
     """An arm with its exponent and, in parentheses, its 95 % CI."""
-    ends = found.intervals.get("a")
+    ends = law.intervals.get("a")
     ci = f" ({fixed(ends[0], 2)}, {fixed(ends[1], 2)})" if ends else ""
-    return f"{arm}: a = {fixed(found.parameters['a'], 2)}{ci}"
+    return f"{arm}: a = {fixed(law.parameters['a'], 2)}{ci}"
 
 
 def _words(data: FigureData) -> str:
-    return score_label(data.score) if data.lower_is_better else f"1 − {score_label(data.score)}"
+    return data.score_words if data.lower_is_better else f"1 − {data.score_words}"
 
 
 def _error_words(data: FigureData) -> Callable[[float], str]:

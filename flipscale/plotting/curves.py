@@ -11,10 +11,9 @@ from flipscale.cell import cell_words
 from flipscale.comparing import series_of
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plotting.lines import arm_lines, mean_line
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import PANELS_IN_A_ROW, FigureKind, Panel
 from flipscale.plotting.style import arm_style, percent_axis, ramp_style, start_at
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
-from flipscale.scores import score_label
 
 _POINTS = 60
 """Points of one curve of the training loss: each the mean of what was logged since the last."""
@@ -39,9 +38,16 @@ def learning_curves(data: FigureData) -> list[Panel]:
             arm_lines(ax, data, of_cell, "samples", along="point")
             _samples_axis(ax, of_cell)
 
-        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(data.score), chance=data.chance)
+        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, data.score_words, chance=data.chance)
 
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
+
+
+LEARNING_CURVES = FigureKind(
+    learning_curves,
+    "score inside the longest runs, against samples seen",
+    "Progress within one schedule; its middle is not the result of a shorter one.",
+)
 
 
 def training_loss(data: FigureData) -> list[Panel]:
@@ -66,11 +72,10 @@ def training_loss(data: FigureData) -> list[Panel]:
                 style = arm_style(arm).without_markers()
                 of_arm = of_cell[of_cell["arm"] == arm]
                 by_run = of_arm.groupby(["point", "id"], observed=True)[["samples", "value"]].mean().groupby("point")
-                xs, ys = (by_run[name].mean().tolist() for name in ("samples", "value"))
+                xs, ys = (by_run[name].mean().to_numpy() for name in ("samples", "value"))
                 spread = by_run["value"].std().fillna(0.0).to_numpy()
-                low, high = (np.array(ys) - spread, np.array(ys) + spread)
                 if spread.any():
-                    ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
+                    ax.fill_between(xs, ys - spread, ys + spread, color=style.color, alpha=0.18, linewidth=0)
                 ax.plot(xs, ys, label=data.arms[arm], **style.keywords())
             _samples_axis(ax, of_cell)
             ax.set_ylim(ends)
@@ -86,6 +91,15 @@ def training_loss(data: FigureData) -> list[Panel]:
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
 
+TRAINING_LOSS = FigureKind(
+    training_loss,
+    "training loss inside the longest runs, against samples seen",
+    "Look into a run whose curve jumps or flattens early; levels differ between arms, as masked runs see fewer "
+    "patches.",
+    needs_score=False,
+)
+
+
 def scaling_curves(data: FigureData) -> list[Panel]:
     """A panel per scaling axis: the starting cell in black, and the cells scaled from it.
 
@@ -95,12 +109,7 @@ def scaling_curves(data: FigureData) -> list[Panel]:
     if not axes:
         raise Undrawable("model, data_size and samples have one value each")
     start = starting_cell(data.rows, axes)
-    # Only cells that differ from the start in one axis: few of the curves of a large study.
-    beside = pd.Series(False, index=data.rows.index)
-    for axis in axes:
-        rest = series_of(data.rows, axis)
-        beside |= rest == rest[data.rows["cell"] == start].iloc[0]
-    points, runs = _inside(data, data.rows[beside])
+    points, runs = _inside(data, data.rows)
     if start not in set(runs["cell"]):
         raise Undrawable(f"no run of {cell_words(start)} has {data.score} at two points")
     arms = sorted(set(runs["arm"]))
@@ -121,12 +130,21 @@ def scaling_curves(data: FigureData) -> list[Panel]:
         title = AXIS_WORDS[axis] + (f", {data.arms[arm]}" if len(data.arms) > 1 else "")
         title += at_words(at)
         marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
-        return Panel(title, of_panel, draw, score_label(data.score), marks, own_legend=True, chance=data.chance)
+        return Panel(title, of_panel, draw, data.score_words, marks, own_legend=True, chance=data.chance)
 
-    panels = [found for arm in arms for axis in axes if (found := panel(arm, axis))]
+    panels = [drawn for arm in arms for axis in axes if (drawn := panel(arm, axis))]
     if not panels:
         raise Undrawable(f"no run differs in one axis alone from {cell_words(start)}")
     return panels
+
+
+SCALING_CURVES = FigureKind(
+    scaling_curves,
+    "training curves by scaling axis, the starting point in each (FLIP's Fig 4)",
+    "The black curve is the same run in every panel; a longer schedule is also drawn dash-dotted with its x "
+    "divided, to be compared at equal progress.",
+    lambda data: len(data.scales) if len(data.scales) > 1 else PANELS_IN_A_ROW,  # a column an axis
+)
 
 
 def _draw_scaling(ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str) -> None:

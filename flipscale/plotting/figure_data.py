@@ -23,7 +23,7 @@ from flipscale.comparing import (
 from flipscale.comparing import labels as settings_in_words
 from flipscale.errors import ResultsError
 from flipscale.plotting.words import axis_values
-from flipscale.scores import is_fraction, lower_is_better
+from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.study import LOOKS
 from flipscale.sweeps import SweepOutcome
 
@@ -40,14 +40,6 @@ NO_CURVES = pd.DataFrame({name: [] for name in ("id", "step", "samples", "metric
 
 _COLUMNS_ADDED = ("arm", "series", "time", "model_flops", "error")
 """Columns that figures add."""
-
-_COLUMNS_READ = (
-    *("id", "cell", "model", "data_size", "samples", "mask_ratio", "seed", "device", "finished"),
-    *("samples_seen", "unique_pairs", "repeats", "params", "flops_per_sample", "train_flops", "gpu_hours"),
-    "gpu_hours_probed",
-    *("train_seconds", "cpu_seconds", "gpu_hours_predicted", "memory_bytes_predicted", "peak_memory_bytes"),
-)
-"""Columns that figures and `compare` read, besides the baseline's and the score."""
 
 
 class Undrawable(ResultsError):
@@ -89,6 +81,19 @@ class FigureData:
     @property
     def lower_is_better(self) -> bool:
         return bool(lower_is_better(self.score))
+
+    @property
+    def score_words(self) -> str:
+        return score_label(self.score)
+
+    @property
+    def scale(self) -> float:
+        """The unit of gains on an axis: 100 for points of a fraction."""
+        return 100 if self.comparison.fraction else 1
+
+    @property
+    def gain_words(self) -> str:
+        return "gain over the baseline" + (", points" if self.comparison.fraction else "")
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -142,12 +147,12 @@ def figure_data(
     """
     unscored = or_loss and not measured_scores(results)
     score = pick_score(results, "final_loss" if unscored else score)
-    rows = _scored_rows(results, score, baseline)
+    rows = results[results[score].notna()].reset_index(drop=True)
     baseline = {name: value for name, value in baseline.items() if name in rows} or dict(baseline)
     if "cell" not in rows:
         rows["cell"] = settings_in_words(rows, varying_axes(rows, baseline))
     rows["cell"] = rows["cell"].fillna("")
-    rows, arms = _number_arms(rows, baseline, labels)
+    rows, arms = number_arms(rows, baseline, labels)
     if "unique_pairs" in rows and "data_size" in rows:
         rows["data_size"] = rows["data_size"].fillna(rows["unique_pairs"])
     return FigureData(
@@ -166,17 +171,8 @@ def figure_data(
     )
 
 
-def _scored_rows(results: pd.DataFrame, score: str, baseline: Mapping[str, object]) -> pd.DataFrame:
-    """The rows that have the score, and the columns that figures read."""
-    rows = results[results[score].notna()].reset_index(drop=True)
-    if "cell" in rows:
-        # A figure reads a third of some 70 columns, and selecting rows is slow where there are many.
-        rows = rows[[name for name in rows if name in (*_COLUMNS_READ, *baseline, score)]]
-    return rows
-
-
-def _number_arms(
-    rows: pd.DataFrame, baseline: Mapping[str, object], labels: SettingLabels | None
+def number_arms(
+    rows: pd.DataFrame, baseline: Mapping[str, object], labels: SettingLabels | None = None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows with `arm`, the number of each row's arm, and the words of the arms in the order of their numbers."""
     settings = [name for name in baseline if name in rows]

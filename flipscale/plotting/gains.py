@@ -12,17 +12,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from flipscale.cell import cell_words
-from flipscale.comparing import Comparison, Effect, Pair, arms_of, finding, series_of
+from flipscale.comparing import Comparison, Effect, Pair, finding
 from flipscale.plotting.figure_data import FigureData, Undrawable
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import QUIET, LineStyle, arm_style
 from flipscale.plotting.words import cell_order
-from flipscale.scores import score_label
 from flipscale.words import joined, times
 
 MOST_GAIN_ROWS = 48
@@ -30,7 +28,6 @@ MOST_GAIN_ROWS = 48
 
 _ROW = 0.21  # inches
 _ARM_CHARACTERS = 56  # of an arm's words in one line
-_SEEDS = arm_style(0).color
 _GAIN = LineStyle(arm_style(1).color, "o")
 
 
@@ -43,44 +40,41 @@ class _GainRow(NamedTuple):
 
 def gains(data: FigureData) -> list[Panel]:
     """One panel of all arms, with a group for each cell; if a page cannot hold all, those of the longest schedule."""
-    _check_rows(data)
     comparison = data.comparison
     pairs, at = _fitting(comparison)
     rows = _rows(pairs, data)
     lines = max(row.words.count("\n") + 1 for row in rows)
     widest = max(len(line) * (1 if row.pair else 1.15) for row in rows for line in row.words.split("\n"))
 
-    scale = 100 if comparison.fraction else 1
-    limits = gain_limits(pairs, scale)
+    limits = gain_limits(data, pairs)
 
     def draw(ax: Axes) -> None:
         for y, row in enumerate(rows):
             if row.pair:
-                draw_gain(ax, drawn_gain(row.pair, scale), y, _GAIN, limits, across=True)
-                _draw_seeds(ax, y, row.pair, scale)
-        ax.axvline(0, color="#444444", linewidth=1, zorder=2)
+                draw_gain(ax, drawn_gain(row.pair, data.scale), y, _GAIN, limits, across=True)
+                if row.pair.gain.n > 1:  # each seed, below the mean
+                    seeds = [data.scale * value for value in row.pair.gain.values]
+                    rings = arm_style(0).marks(filled=False, edge=0.6)
+                    ax.plot(seeds, [y + 0.27] * len(seeds), "o", zorder=5, ms=2.8, **rings)
         ax.set_xlim(limits)
         ax.set_xlabel(_axis_words(comparison, data, at))
-        _write(ax, rows)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        named = {y: row.words for y, row in enumerate(rows) if row.pair}
+        name_rows(ax, list(named), list(named.values()), 6)
+        _write_beside(ax, rows)
 
     rings = "rings: seeds; " if any(pair.gain.n > 1 for pair in pairs) else ""
-    marks = f"{gain_marks(comparison, pairs, limits)}\n{rings}time: over the baseline's"
+    marks = f"{gain_marks(data, pairs, limits)}\n{rings}time: over the baseline's"
     size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35 + 0.13 * marks.count("\n")
-    return [Panel("", _runs_of(pairs, data), draw, "", marks, size)]
+    runs = {run for pair in pairs for twins in pair.ids for run in twins}
+    return [Panel("", data.rows[data.rows["id"].isin(runs)], draw, "", marks, size)]
 
 
-def _check_rows(data: FigureData) -> None:
-    """Raises Undrawable where even the longest schedules are more than a page holds, before comparing them."""
-    arms = data.rows[data.rows["arm"] != 0]
-    if "samples" in data.rows:
-        arms = arms[arms["samples"] == arms.groupby(series_of(arms))["samples"].transform("max")]
-    n = len(arms.drop_duplicates(["cell", "arm"]))
-    if n > MOST_GAIN_ROWS:
-        raise Undrawable(_too_many(n))
-
-
-def _too_many(gains: int) -> str:
-    return f"{gains} gains do not fit the {MOST_GAIN_ROWS} rows of a page; make studies of fewer"
+GAINS = FigureKind(
+    gains,
+    "the gain of every arm over the baseline at equal samples, and its training time",
+    "A thin bar that excludes zero is a significant difference; the training time that it takes is on the right.",
+)
 
 
 def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
@@ -97,7 +91,8 @@ def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
         longest[pair.series] = max(longest.get(pair.series, 0), pair.at or 0)
     pairs = [pair for pair in pairs if (pair.at or 0) == longest[pair.series]]
     if _height(pairs) > MOST_GAIN_ROWS:
-        raise Undrawable(_too_many(len(pairs)))
+        gains = f"{len(pairs)} gains do not fit the {MOST_GAIN_ROWS} rows of a page"
+        raise Undrawable(f"{gains}; make studies of fewer")
     return pairs, "at the longest schedule of each series"
 
 
@@ -123,7 +118,6 @@ def draw_gains(
     ax: Axes, data: FigureData, pairs: list[Pair], x_of_cell: Mapping[str, float], limits: tuple[float, float]
 ) -> None:
     """A line per arm of its gains with their intervals, shifted a little so that bars do not cover those of others."""
-    scale = 100 if data.comparison.fraction else 1
     arms = sorted({data.arm_numbers[pair.arm] for pair in pairs})
     span = np.log(max(x_of_cell.values()) / min(x_of_cell.values()))
     shifts = np.exp(0.012 * span * (np.arange(len(arms)) - (len(arms) - 1) / 2))
@@ -131,32 +125,28 @@ def draw_gains(
         of_arm = [pair for pair in pairs if data.arm_numbers[pair.arm] == arm]
         of_arm.sort(key=lambda pair: x_of_cell[pair.cell])
         xs = [x_of_cell[pair.cell] * shift for pair in of_arm]
-        found = [drawn_gain(pair, scale) for pair in of_arm]
+        drawn = [drawn_gain(pair, data.scale) for pair in of_arm]
         style = arm_style(arm)
-        for x, gain in zip(xs, found, strict=True):
+        for x, gain in zip(xs, drawn, strict=True):
             draw_gain(ax, gain, x, style, limits, across=False)
-        means = [gain.mean for gain in found]
+        means = [gain.mean for gain in drawn]
         ax.plot(xs, means, label=data.arms[arm], zorder=2.8, **style.without_markers().keywords())
+    ax.axhline(0, color="#000000", linewidth=1, zorder=2)
     ax.set_ylim(limits)
 
 
-def _draw_seeds(ax: Axes, y: int, pair: Pair, scale: float) -> None:
-    """The gain of each seed, below the mean."""
-    if pair.gain.n > 1:
-        seeds = [scale * value for value in pair.gain.values]
-        (rings,) = ax.plot(seeds, [y + 0.27] * len(seeds), "o", zorder=5, ms=2.8, color=_SEEDS)
-        rings.set_markerfacecolor("white")
-        rings.set_markeredgewidth(0.6)
-
-
-def _write(ax: Axes, rows: list[_GainRow]) -> None:
-    """The arms' words left of the rows, their time right of them, and the cells above theirs."""
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_yticks([y for y, row in enumerate(rows) if row.pair], [row.words for row in rows if row.pair], fontsize=8)
+def name_rows(ax: Axes, places: Sequence[float], names: Sequence[str], ticks: int) -> None:
+    """Names left of the rows of a panel whose x axis is a difference, with a line at 0 and at most so many ticks."""
+    ax.set_yticks(places, names, fontsize=8)
     ax.tick_params(axis="y", length=0, pad=9)
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_locator(MaxNLocator(ticks))
+    ax.axvline(0, color="#444444", linewidth=1, zorder=2)
+
+
+def _write_beside(ax: Axes, rows: list[_GainRow]) -> None:
+    """The arms' time right of their rows, and the cells above theirs."""
     beside = partial(ax.text, transform=ax.get_yaxis_transform(), fontsize=8)
     if any(row.pair and row.pair.ratios["gpu_hours"].mean for row in rows):
         beside(1.03, -0.8, "training\ntime", color=QUIET, va="bottom", linespacing=1)
@@ -170,16 +160,7 @@ def _write(ax: Axes, rows: list[_GainRow]) -> None:
 
 def _axis_words(comparison: Comparison, data: FigureData, at: str) -> str:
     gain = "how far below" if comparison.lower_is_better else "points over" if comparison.fraction else "gain over"
-    return f"{score_label(data.score)}\n" + textwrap.fill(f"{gain} the baseline ({data.arms[0]}) {at}", 54)
-
-
-def _runs_of(pairs: list[Pair], data: FigureData) -> pd.DataFrame:
-    """The runs of these pairs and their twins."""
-    arms = arms_of(data.rows, data.baseline)
-    wanted = {(pair.cell, arm, seed) for pair in pairs for arm in ("", pair.arm) for seed in pair.seeds}
-    seeds = data.rows["seed"].fillna(0) if "seed" in data.rows else pd.Series(0, index=data.rows.index)
-    keys = zip(data.rows["cell"].fillna(""), arms, seeds, strict=True)
-    return data.rows[[key in wanted for key in keys]]
+    return f"{data.score_words}\n" + textwrap.fill(f"{gain} the baseline ({data.arms[0]}) {at}", 54)
 
 
 # Gains with both intervals
@@ -234,28 +215,29 @@ def drawn_gain(pair: Pair, scale: float) -> DrawnGain:
     )
 
 
-def gain_limits(pairs: Sequence[Pair], scale: float) -> tuple[float, float]:
+def gain_limits(data: FigureData, pairs: Sequence[Pair]) -> tuple[float, float]:
     """An axis for gains: the seeds and 0, and bars as `limits_of` shows them."""
-    seeds = [0.0, *(scale * value for pair in pairs for value in pair.gain.values)]
-    return limits_of(seeds, [end for pair in pairs for end in drawn_gain(pair, scale).ends])
+    seeds = [0.0, *(data.scale * value for pair in pairs for value in pair.gain.values)]
+    return limits_of(seeds, [end for pair in pairs for end in drawn_gain(pair, data.scale).ends])
 
 
-def limits_of(points: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
-    """An axis that shows these points, and bars up to half the points' range beyond them.
+def limits_of(
+    points: Sequence[float], ends: Sequence[float], beyond: float = 0.5, margin: float = 0.04
+) -> tuple[float, float]:
+    """An axis that shows these points, and bars up to a share of the points' range beyond them.
 
     Two seeds can give an interval that is ten times as wide as everything else.
     """
-    half = (max(points) - min(points) or 1.0) / 2
-    low = max(min([*points, *ends]), min(points) - half)
-    high = min(max([*points, *ends]), max(points) + half)
-    margin = 0.04 * (high - low) or 1.0
+    more = (max(points) - min(points) or 1.0) * beyond
+    low = max(min([*points, *ends]), min(points) - more)
+    high = min(max([*points, *ends]), max(points) + more)
+    margin = margin * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[float, float]) -> str:
+def gain_marks(data: FigureData, pairs: Sequence[Pair], limits: tuple[float, float]) -> str:
     """The meaning of points and bars of gains, for the small print."""
-    scale = 100 if comparison.fraction else 1
-    gains = [drawn_gain(pair, scale) for pair in pairs]
+    comparison, gains = data.comparison, [drawn_gain(pair, data.scale) for pair in pairs]
     if not any(gain.uncorrected for gain in gains):
         failing = any(pair.gain.failures for pair in pairs)
         why = "a cell where only some runs learn has no CI" if failing else "one seed gives no CI"
@@ -279,11 +261,9 @@ def draw_gain(
 ) -> None:
     """Draw a gain and its bars at a place of the other axis; `across` lays the bars along x."""
     draw_bars(ax, gain.corrected, gain.uncorrected, place, style.color, limits, across=across)
-    face = style.color if gain.significant else "white"
     at = ([gain.mean], [place]) if across else ([place], [gain.mean])
-    (mark,) = ax.plot(*at, style.marker or "o", ms=5.5, clip_on=False, zorder=4, color=style.color)
-    mark.set_markerfacecolor(face)
-    mark.set_markeredgewidth(1.2)
+    look = style.marks(filled=gain.significant, edge=1.2)
+    ax.plot(*at, style.marker or "o", ms=5.5, clip_on=False, zorder=4, **look)
 
 
 def draw_bars(

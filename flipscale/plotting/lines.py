@@ -1,6 +1,7 @@
 """Score against what was spent: samples seen, training FLOPs, or time. A line per arm, a panel per series."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from flipscale.cell import cell_words
 from flipscale.comparing import fair_hours, series_of
 from flipscale.comparing.curves import STEPS, read_line
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import (
     REFERENCE,
     LineStyle,
@@ -23,7 +24,6 @@ from flipscale.plotting.style import (
     percent_axis,
     power,
 )
-from flipscale.scores import score_label
 from flipscale.words import short, time_unit
 
 FloatArray = np.ndarray[Any, Any]
@@ -58,9 +58,31 @@ def accuracy(data: FigureData, x: str) -> list[Panel]:
             set_x_axis(ax.xaxis, x, pd.concat([rows[x].astype(float), references[x].astype(float)]))
             ax.set_xlabel(words)
 
-        return Panel(cell_words(name), of_series, draw, score_label(data.score), chance=data.chance)
+        return Panel(cell_words(name), of_series, draw, data.score_words, chance=data.chance)
 
     return [panel(name) for name in names]
+
+
+ACCURACY_VS_HOURS = FigureKind(
+    partial(accuracy, x="gpu_hours"),
+    "score against training time, a line per arm",
+    "Where a masked line runs above the black one, masking pays at equal time on these devices.",
+)
+
+
+ACCURACY_VS_FLOPS = FigureKind(
+    partial(accuracy, x="train_flops"),
+    "score against training FLOPs, a line per arm",
+    "Where a masked line runs above the black one, masking pays at equal compute.",
+)
+
+
+ACCURACY_VS_SAMPLES = FigureKind(
+    partial(accuracy, x="samples"),
+    "score against schedule length, a line per arm",
+    "Each point is a whole schedule; how far a masked line runs below the black one is what masking costs at equal "
+    "samples.",
+)
 
 
 def _rows_along(data: FigureData, x: str, along: str) -> pd.DataFrame:
@@ -133,28 +155,20 @@ def mean_line(
         ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
     if most > 1 and rings:
         # Behind the mean, so that they never hide it; hollow, so that they stand out from its line.
-        (of_runs,) = ax.plot(run_xs.astype(float), run_ys.astype(float), "o", ms=2.4, color=style.color, zorder=2.5)
-        of_runs.set_markerfacecolor("white")
-        of_runs.set_markeredgewidth(0.6)
+        ring = style.marks(filled=False, edge=0.6)
+        ax.plot(run_xs.astype(float), run_ys.astype(float), "o", ms=2.4, zorder=2.5, **ring)
     return xs, ys
 
 
 def _means(
     keys: "pd.Series[Any]", xs: "pd.Series[float]", ys: "pd.Series[float]"
 ) -> tuple[FloatArray, FloatArray, FloatArray, int]:
-    """Mean x, mean y and its sd over rows (0 for one) of each key's rows, by x; and the most rows of one key.
-
-    Not a groupby: a large study has hundreds of lines, and pandas takes 5 ms to set each up.
-    """
-    x, y = xs.to_numpy(dtype=np.float64, na_value=np.nan), ys.to_numpy(dtype=np.float64, na_value=np.nan)
-    known = np.isfinite(x) & np.isfinite(y)
-    codes = pd.factorize(keys[known], use_na_sentinel=False)[0]
-    n = np.bincount(codes)
-    mean_x, mean_y = (np.bincount(codes, weights=v[known]) / n for v in (x, y))
-    squares = np.bincount(codes, weights=(y[known] - mean_y[codes]) ** 2)
-    spread = np.sqrt(squares / np.maximum(n - 1, 1))
-    order = np.argsort(mean_x, kind="stable")
-    return mean_x[order], mean_y[order], spread[order], int(n.max(initial=0))
+    """Mean x, mean y and its sd over rows (0 for one) of each key's rows, by x; and the most rows of one key."""
+    points = pd.DataFrame({"x": xs, "y": ys}).astype("float64").assign(key=keys)
+    groups = points[np.isfinite(points[["x", "y"]]).all(axis=1)].groupby("key", sort=False, dropna=False)
+    means = groups[["x", "y"]].mean().assign(sd=groups["y"].std().fillna(0.0)).sort_values("x", kind="stable")
+    x, y, spread = means.to_numpy().T
+    return x, y, spread, int(max(groups.size(), default=0))
 
 
 def in_time_units(data: FigureData) -> tuple[FigureData, str]:
@@ -191,7 +205,5 @@ def add_references(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, y: st
     for name, of_name in published.groupby("name", sort=False):
         of_name = of_name.sort_values(x)
         xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()
-        (line,) = ax.plot(xs, ys, label=str(name), linewidth=0.8, ms=5, zorder=2, **style.keywords())
-        line.set_markerfacecolor("white")
-        line.set_markeredgewidth(1)
+        ax.plot(xs, ys, label=str(name), linewidth=0.8, ms=5, zorder=2, **style.keywords() | style.marks(filled=False))
     return published

@@ -12,10 +12,9 @@ from flipscale.comparing import is_baseline, series_of
 from flipscale.plotting.figure_data import MOST_ARMS, FigureData, Undrawable, best_slice, check_arms, one_value
 from flipscale.plotting.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plotting.lines import arm_lines, mean_line
-from flipscale.plotting.page import MEANS, Panel
+from flipscale.plotting.page import MEANS, FigureKind, Panel
 from flipscale.plotting.style import count_axis, percent_axis, ramp_style, spread
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
-from flipscale.scores import score_label
 from flipscale.words import percent
 
 
@@ -49,9 +48,16 @@ def mask_ratios(data: FigureData) -> list[Panel]:
             ax.set_xlabel("image patches left out in training")
 
         title = "" if axis is None else AXIS_WORDS[axis] + at_words(series_of(rows, axis).iloc[0])
-        return Panel(title, rows, draw, score_label(data.score), own_legend=True, chance=data.chance)
+        return Panel(title, rows, draw, data.score_words, own_legend=True, chance=data.chance)
 
     return [panel(axis) for axis in data.scales] or [panel(None)]
+
+
+MASK_RATIOS = FigureKind(
+    mask_ratios,
+    "score against mask ratio, a line per model, data size or schedule length",
+    "The flatter a line, the less masking costs at equal samples; darker is smaller.",
+)
 
 
 def _in_order(rows: pd.DataFrame, axis: str | None) -> list[str]:
@@ -76,25 +82,30 @@ def repeats(data: FigureData) -> list[Panel]:
         arm_lines(ax, data, rows, "repeats", along=axis)
         repeats_axis(ax)
 
-    score_panel = Panel("score", rows, draw_score, score_label(data.score), chance=data.chance)
+    score_panel = Panel("score", rows, draw_score, data.score_words, chance=data.chance)
     try:
-        comparison = data.comparison
+        of_study = data.comparison.pairs
     except Undrawable:
         return [score_panel]
     x_of_cell = {str(cell): float(n) for cell, n in rows.groupby("cell")["repeats"].mean().items()}
-    pairs = [pair for pair in comparison.pairs if pair.cell in x_of_cell]
+    pairs = [pair for pair in of_study if pair.cell in x_of_cell]
     if not pairs:
         return [score_panel]
-    limits = gain_limits(pairs, 100 if comparison.fraction else 1)
+    limits = gain_limits(data, pairs)
 
     def draw_gain_panel(ax: Axes) -> None:
-        ax.axhline(0, color="#000000", linewidth=1, zorder=2)
         repeats_axis(ax)
         draw_gains(ax, data, pairs, x_of_cell, limits)
 
-    gained = "gain over the baseline" + (", points" if comparison.fraction else "")
-    marks = f"left, {MEANS}\nright, {gain_marks(comparison, pairs, limits)}"
-    return [replace(score_panel, marks=marks), Panel("gain", rows, draw_gain_panel, gained)]
+    marks = f"left, {MEANS}\nright, {gain_marks(data, pairs, limits)}"
+    return [replace(score_panel, marks=marks), Panel("gain", rows, draw_gain_panel, data.gain_words)]
+
+
+REPEATS = FigureKind(
+    repeats,
+    "score and gain against how often each pair is seen",
+    "To the right each pair is seen more often; where the gain is above zero, masking works against overfitting.",
+)
 
 
 def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:

@@ -65,6 +65,18 @@ class Panel:
     """Chance level on its y axis; None if unknown, or if the axis is not the score's."""
 
 
+@dataclass(frozen=True)
+class FigureKind:
+    """A figure that a study can ask for."""
+
+    panels: Callable[[FigureData], list[Panel]]
+    about: str
+    how_to_read: str
+    columns: Callable[[FigureData], int] = lambda _: PANELS_IN_A_ROW
+    """How many panels stand in a row."""
+    needs_score: bool = True
+
+
 def page(
     figure: Figure,
     data: FigureData,

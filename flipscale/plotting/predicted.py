@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.plotting.figure_data import MOST_ARMS, FigureData, Undrawable
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import QUIET, arm_style, device_time, log_axis
 from flipscale.words import memory, short, time_unit
 
@@ -29,6 +29,14 @@ def predicted_cost(data: FigureData) -> list[Panel]:
     if not panels:
         raise Undrawable("no run has both a predicted and a measured cost")
     return panels
+
+
+PREDICTED_COST = FigureKind(
+    predicted_cost,
+    "training time and memory measured, against what the plan said",
+    "Points on the diagonal cost what the plan said; above it they cost more.",
+    needs_score=False,
+)
 
 
 def _panel(data: FigureData, rows: pd.DataFrame, cost: str, predicted: str, measured: str) -> Panel:

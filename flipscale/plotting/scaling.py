@@ -1,6 +1,6 @@
 """Along each scaling axis (model, data_size, samples), the others held fixed: scores, and what masking gains."""
 
-from typing import NamedTuple
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,9 @@ from flipscale.comparing import series_of
 from flipscale.plotting.figure_data import SCALES, FigureData, Undrawable, best_slice, check_arms, model_flops
 from flipscale.plotting.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plotting.lines import add_references, arm_lines
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import count_axis, spread
 from flipscale.plotting.words import AXIS_WORDS, at_words
-from flipscale.scores import score_label
 from flipscale.words import short
 
 _MOST_NAMES = 5  # model names that stand beside each other under a panel
@@ -23,9 +22,7 @@ def scaling_axes(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with a line per arm, as FLIP's Fig 4 at the end of each run."""
     check_arms(data)
 
-    def panel(along: _Slice) -> Panel:
-        axis, rows = along
-
+    def panel(axis: str, rows: pd.DataFrame) -> Panel:
         def draw(ax: Axes) -> None:
             arm_lines(ax, data, rows, _x_of(axis), along=axis)
             references = None
@@ -33,74 +30,68 @@ def scaling_axes(data: FigureData) -> list[Panel]:
                 references = add_references(ax, data, rows, axis)[axis].astype(float)
             set_scale(ax, axis, rows, references)
 
-        return Panel(_title(axis, rows), rows, draw, score_label(data.score), chance=data.chance)
+        return Panel(_title(axis, rows), rows, draw, data.score_words, chance=data.chance)
 
-    return [panel(along) for along in _slices(data)]
+    return [panel(axis, rows) for axis, rows in _slices(data)]
+
+
+SCALING_AXES = FigureKind(
+    scaling_axes,
+    "a panel each for model, data_size and samples (FLIP's Fig 4, at the end of each run)",
+    "Each panel scales one axis and holds the others where the title says; the steeper a line, the more this axis "
+    "buys.",
+)
 
 
 def gains_along_axes(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
     check_arms(data)
     slices = _slices(data)
-    cells = {cell for along in slices for cell in along.rows["cell"]}
-    comparison = data.comparison
-    pairs = [pair for pair in comparison.pairs if pair.cell in cells]
+    cells = {cell for _, rows in slices for cell in rows["cell"]}
+    pairs = [pair for pair in data.comparison.pairs if pair.cell in cells]
     if not pairs:
         raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
-    limits = gain_limits(pairs, 100 if comparison.fraction else 1)
-    words = "gain over the baseline" + (", points" if comparison.fraction else "")
-    marks = gain_marks(comparison, pairs, limits)
+    limits = gain_limits(data, pairs)
+    marks = gain_marks(data, pairs, limits)
 
-    def panel(along: _Slice) -> Panel:
-        axis, rows = along
+    def panel(axis: str, rows: pd.DataFrame) -> Panel:
         x_of_cell = dict(zip(rows["cell"], rows[_x_of(axis)].astype(float), strict=True))
         in_panel = [pair for pair in pairs if pair.cell in x_of_cell]
 
         def draw(ax: Axes) -> None:
             set_scale(ax, axis, rows, None)
-            ax.axhline(0, color="#000000", linewidth=1, zorder=2)
             draw_gains(ax, data, in_panel, x_of_cell, limits)
 
-        return Panel(_title(axis, rows), rows, draw, f"{score_label(data.score)}\n{words}", marks)
+        return Panel(_title(axis, rows), rows, draw, f"{data.score_words}\n{data.gain_words}", marks)
 
-    return [panel(along) for along in slices]
-
-
-class _Slice(NamedTuple):
-    """Runs that differ in one scaling axis alone, apart from their arms and seeds."""
-
-    axis: str
-    rows: pd.DataFrame
+    return [panel(axis, rows) for axis, rows in slices]
 
 
-def _slices(data: FigureData) -> list[_Slice]:
-    """A slice for each scaling axis.
+GAINS_ALONG_AXES = FigureKind(
+    gains_along_axes,
+    "the paired gain over the no-mask twin along each scaling axis, with 95 % CIs",
+    "A line that rises to the right says that masking costs less, or gains more, at larger scale.",
+)
+
+
+def _slices(data: FigureData) -> list[tuple[str, pd.DataFrame]]:
+    """For each scaling axis, runs that differ in it alone, apart from their arms and seeds.
 
     If an axis never varies alone, as the model at equal FLOPs, each of its values has a slice of the other axes: the
     curves of all models stand beside each other.
     """
-    axes = _axes(data)
-    if set(axes) == set(data.scales):
-        return [_slice(axis, best_slice(data, axis)) for axis in axes]
-    slices = []
-    for axis in axes:
-        fixed = series_of(data.rows, axis)
-        groups = [data.rows[fixed == cell] for cell in fixed.drop_duplicates()]
-        slices += [_slice(axis, rows) for rows in groups if rows[axis].nunique() > 1]
-    return slices
-
-
-def _slice(axis: str, rows: pd.DataFrame) -> _Slice:
-    return _Slice(axis, rows.assign(model_flops=model_flops(rows)) if axis == "model" else rows)
-
-
-def _axes(data: FigureData) -> list[str]:
     if not data.scales:
         raise Undrawable("model, data_size and samples have one value each")
-    axes = [axis for axis in data.scales if best_slice(data, axis)[axis].nunique() > 1]
-    if not axes:
+    best = {axis: best_slice(data, axis) for axis in data.scales}
+    slices = [(axis, rows) for axis, rows in best.items() if rows[axis].nunique() > 1]
+    if not slices:
         raise Undrawable(f"no two runs differ in {' or '.join(SCALES)} alone")
-    return axes
+    if len(slices) < len(best):
+        groups = [
+            (axis, rows) for axis, _ in slices for _, rows in data.rows.groupby(series_of(data.rows, axis), sort=False)
+        ]
+        slices = [(axis, rows) for axis, rows in groups if rows[axis].nunique() > 1]
+    return [(axis, rows.assign(model_flops=model_flops(rows)) if axis == "model" else rows) for axis, rows in slices]
 
 
 def _x_of(axis: str) -> str:
@@ -143,16 +134,15 @@ def common_ends(names: list[str]) -> tuple[str, list[str], str]:
     parts = [name.split("-") for name in names]
     if len(names) < 2:
         return "", names, ""
-    first = _alike(parts, 0)
-    last = _alike([part[::-1] for part in parts], first)
+    most = min(map(len, parts)) - 1  # Each has a part left.
+    first = min(_alike(parts), most)
+    last = min(_alike([part[::-1] for part in parts]), most - first)
     left = ["-".join(part[first : len(part) - last]) for part in parts]
     before, after = parts[0][:first], parts[0][len(parts[0]) - last :]
     return "".join(f"{part}-" for part in before), left, "".join(f"-{part}" for part in after)
 
 
-def _alike(names: list[list[str]], used: int) -> int:
-    """How many parts all names begin with, so that each has one left besides them and the `used` ones."""
-    number = 0
-    while all(len(parts) > used + number + 1 and parts[number] == names[0][number] for parts in names):
-        number += 1
-    return number
+def _alike(names: list[list[str]]) -> int:
+    """How many parts all names begin with."""
+    columns = zip(*names, strict=False)
+    return len(list(itertools.takewhile(lambda column: len(set(column)) == 1, columns)))

@@ -13,9 +13,8 @@ from flipscale.cell import cell_words
 from flipscale.comparing import Claim, Estimate, finding, series_of, speed_cell
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plotting.lines import add_references, in_time_units, mean_line, set_x_axis
-from flipscale.plotting.page import MEANS, Panel
+from flipscale.plotting.page import MEANS, FigureKind, Panel
 from flipscale.plotting.style import QUIET, arm_style, log_axis, percent_axis
-from flipscale.scores import score_label
 from flipscale.words import score_value, short
 
 _FAR_APART = 4
@@ -79,9 +78,16 @@ def speedup(data: FigureData) -> list[Panel]:
                     ax, bars[arm], claims[arm], arm, below=10 * (place % 2), alpha=0.45 if arm in controls else 1
                 )
 
-        return Panel(cell_words(name), rows, draw, score_label(data.score), marks, inside=True, chance=data.chance)
+        return Panel(cell_words(name), rows, draw, data.score_words, marks, inside=True, chance=data.chance)
 
     return [panel(name) for name in names]
+
+
+SPEEDUP = FigureKind(
+    speedup,
+    "score against training time, speed-up at equal score (FLIP's Fig 1 and 3)",
+    "A bar goes from the time in which the baseline reaches a score to the time in which an arm first reaches it.",
+)
 
 
 def _has_curves(rows: pd.DataFrame) -> bool:
@@ -105,12 +111,12 @@ def _controls(rows: pd.DataFrame) -> set[int]:
 
 def _bar(claim: Claim, rows: pd.DataFrame) -> tuple[float, float, float] | None:
     """The arm's time, the baseline's, and the score at which both are read; None where the arm never reaches it."""
-    found, read = claim.speedup, claim.curve.speedup
-    if found is None or read is None:
+    claimed, read = claim.speedup, claim.curve.speedup
+    if claimed is None or read is None:
         return None
     of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(claim.curve.seeds)]
     start = float(of_base["time"].mean())
-    return start / found.value, start, read.score
+    return start / claimed.value, start, read.score
 
 
 def _draw_arrow(
@@ -118,9 +124,9 @@ def _draw_arrow(
 ) -> None:
     """An arrow at the arm's time, and its number some points below."""
     end, start, score = bar
-    color, significant = arm_style(arm).color, claim.speedup and claim.speedup.significant
-    (mark,) = ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, color=color, alpha=alpha)
-    mark.set_markerfacecolor(color if significant else "white")
+    color, significant = arm_style(arm).color, claim.speedup is not None and claim.speedup.significant
+    look = arm_style(arm).marks(filled=significant)
+    ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=alpha, **look)
     ax.annotate(
         speed_cell(claim.curve.speedup).partition(" ")[0],
         (end, score),
@@ -158,23 +164,30 @@ def speedup_over_scores(data: FigureData) -> list[Panel]:
     if not shown:
         raise Undrawable("no arm and baseline have two schedule lengths and scores in common")
 
-    both = (False, True) if len(shown) == 1 else (False,)
-    drawn = [claim for claims in shown.values() for claim in claims.values()]
-    limits = {samples: _limits([_points_over_scores(claim, samples=samples) for claim in drawn]) for samples in both}
+    both = {"speedup": "speed-up in time"} | ({"samples": "samples, over the baseline's"} if len(shown) == 1 else {})
     size = 10.4, 0.7 + 3.2 * math.ceil(len(both) * len(shown) / 2)
 
-    def panel(name: str, samples: bool) -> Panel:
+    def panel(name: str, what: str) -> Panel:
         claims = shown[name]
+        limits = _limits([_points_over_scores(claim, what) for of in shown.values() for claim in of.values()])
 
         def draw(ax: Axes) -> None:
-            _draw_over_scores(ax, data, claims, limits[samples], samples=samples)
+            _draw_over_scores(ax, data, claims, limits, what)
 
         rows = timed.rows[(series == name) & timed.rows["arm"].isin([0, *claims])]
-        title = ", ".join(filter(None, [cell_words(name), "samples" if samples else "time" if len(shown) == 1 else ""]))
-        over = "samples, over the baseline's" if samples else "speed-up in time"
-        return Panel(title, rows, draw, over, _OVER_SCORES, size)
+        part = {"samples": "samples", "speedup": "time"}[what] if len(both) > 1 else ""
+        title = ", ".join(filter(None, [cell_words(name), part]))
+        return Panel(title, rows, draw, both[what], _OVER_SCORES, size)
 
-    return [panel(name, samples) for name in shown for samples in both]
+    return [panel(name, what) for name in shown for what in both]
+
+
+SPEEDUP_OVER_SCORES = FigureKind(
+    speedup_over_scores,
+    "speed-up in time, and samples, at every score that an arm and the baseline reach",
+    "Above 1x the arm is faster; a line that falls to the right says that masking pays less at higher scores.",
+    lambda _: 2,
+)
 
 
 _OVER_SCORES = (
@@ -192,10 +205,10 @@ def _limits(lines: Sequence[Sequence[tuple[float, Estimate]]]) -> tuple[float, f
 
 
 def _draw_over_scores(
-    ax: Axes, data: FigureData, claims: Mapping[int, Claim], limits: tuple[float, float], *, samples: bool
+    ax: Axes, data: FigureData, claims: Mapping[int, Claim], limits: tuple[float, float], what: str
 ) -> None:
     """A line an arm with its band, its diamond and its label, around the line of 1x."""
-    lines = {arm: points for arm, claim in claims.items() if (points := _points_over_scores(claim, samples=samples))}
+    lines = {arm: points for arm, claim in claims.items() if (points := _points_over_scores(claim, what))}
     for arm, points in lines.items():
         style, scores = arm_style(arm).without_markers(), [score for score, _ in points]
         bands = [at.interval or (math.nan, math.nan) for _, at in points]
@@ -212,31 +225,26 @@ def _draw_over_scores(
     log_axis(ax.yaxis, limits, lambda value: f"{short(value)}×")
     ax.set_ylim(limits)
     for arm, claim in claims.items():
-        _draw_stated(ax, claim, arm, samples=samples)
+        read = claim.curve.speedup
+        if read is None or claim.speedup is None or claim.speedup.at_least:
+            continue
+        # A diamond at the score at which the speed-up is stated, where it is a number.
+        estimate: Estimate = getattr(read, what)
+        if estimate.mean is not None:
+            style = replace(arm_style(arm), marker="d", dashes="")
+            look = style.keywords() | style.marks(filled=finding(estimate).significant)
+            ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **look)
     if data.lower_is_better:
         ax.invert_xaxis()
     else:
         percent_axis(ax.xaxis)
-    ax.set_xlabel(score_label(data.score))
+    ax.set_xlabel(data.score_words)
     _label(ax, data, lines)
 
 
-def _points_over_scores(claim: Claim, *, samples: bool) -> list[tuple[float, Estimate]]:
-    """The scores, and the speed-up or the samples at each."""
-    found = [(at.score, at.samples if samples else at.speedup) for at in claim.curve.speedup_at]
-    return [(score, estimate) for score, estimate in found if estimate]
-
-
-def _draw_stated(ax: Axes, claim: Claim, arm: int, *, samples: bool) -> None:
-    """A diamond at the score at which the speed-up is stated, where it is a number."""
-    found, read = claim.speedup, claim.curve.speedup
-    if found is None or read is None or found.at_least:
-        return
-    estimate = read.samples if samples else read.speedup
-    if estimate.mean is not None:
-        style = replace(arm_style(arm), marker="d", dashes="")
-        (mark,) = ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **style.keywords())
-        mark.set_markerfacecolor(style.color if finding(estimate).significant else "white")
+def _points_over_scores(claim: Claim, what: str) -> list[tuple[float, Estimate]]:
+    """The scores, and the `speedup` or the `samples` at each."""
+    return [(at.score, estimate) for at in claim.curve.speedup_at if (estimate := getattr(at, what))]
 
 
 def _label(ax: Axes, data: FigureData, lines: Mapping[int, Sequence[tuple[float, Estimate]]]) -> None:

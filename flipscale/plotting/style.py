@@ -69,6 +69,10 @@ class LineStyle:
         """The arguments of `Axes.plot` and of a legend's entry."""
         return {"color": self.color, "marker": self.marker, "linestyle": self.dashes}
 
+    def marks(self, *, filled: bool, edge: float = 1.0) -> dict[str, Any]:
+        """The arguments of `Axes.plot` for marks of this colour that are filled or hollow."""
+        return {"color": self.color, "markerfacecolor": self.color if filled else "white", "markeredgewidth": edge}
+
     def without_line(self) -> "LineStyle":
         """The markers alone."""
         return replace(self, dashes="")

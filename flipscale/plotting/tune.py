@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.plotting.figure_data import FigureData, Undrawable
-from flipscale.plotting.page import Panel
+from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import arm_style, count_axis, percent_axis
 from flipscale.scores import is_fraction, score_label
 from flipscale.sweeps import TunedArm
@@ -17,24 +17,32 @@ MARKS = "points: means over the sweep's seeds, rings: runs, line: parabola throu
 
 def tune(data: FigureData) -> list[Panel]:
     """A panel for each arm."""
-    found = data.sweep
-    if found is None:
+    outcome = data.sweep
+    if outcome is None:
         raise Undrawable("the study tunes no setting")
-    fraction, label = is_fraction(found.sweep.by), score_label(found.sweep.by)
-    values = sorted({each.value for arm in found.arms for each in arm.tried})
+    fraction, label = is_fraction(outcome.sweep.by), score_label(outcome.sweep.by)
+    values = sorted({each.value for arm in outcome.arms for each in arm.tried})
 
     def panel(number: int, arm: TunedArm) -> Panel:
         def draw(ax: Axes) -> None:
             if fraction:
                 percent_axis(ax.yaxis)
             _draw(ax, number, arm)
-            count_axis(ax.xaxis, values, "" if found.sweep.rule is None else "×")
-            ax.set_xlabel(found.sweep.over.replace("_", " "))
+            count_axis(ax.xaxis, values, "" if outcome.sweep.rule is None else "×")
+            ax.set_xlabel(outcome.sweep.over.replace("_", " "))
 
         runs = [(run, seed) for each in arm.tried for run, (seed, _) in each.runs.items()]
         return Panel(arm.words, pd.DataFrame(runs, columns=["id", "seed"]), draw, label, MARKS)
 
-    return [panel(number, arm) for number, arm in enumerate(found.arms)]
+    return [panel(number, arm) for number, arm in enumerate(outcome.arms)]
+
+
+TUNE = FigureKind(
+    tune,
+    "the sweep that chose a setting for each arm, on seeds of its own",
+    "A star well between the tried values is an optimum; the shallower the curve, the less the choice matters.",
+    needs_score=False,
+)
 
 
 def _draw(ax: Axes, number: int, arm: TunedArm) -> None:

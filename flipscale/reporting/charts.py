@@ -2,17 +2,17 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.comparing import Comparison, Pair, finding, gain_words, series_of
+from flipscale.comparing import Comparison, Pair, gain_words, series_of
 from flipscale.identity import show_setting
-from flipscale.reporting.evidence import Evidence, axes_of
-from flipscale.run import State
+from flipscale.plotting.gains import drawn_gain
+from flipscale.reporting.evidence import BAD, Evidence, axes_of, kind_of
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.words import count, device_hours, time_unit
 
@@ -90,111 +90,60 @@ class PageColumn:
             return self.key not in ("state", "arm") and not any(self.words)
         return all(value in (None, "") for value in self.values)
 
-    def to_dict(self, *, minor: bool) -> dict[str, Any]:
-        """As the script reads it. A minor column is left out on paper."""
-        words = {} if self.words is None else {"words": list(self.words)}
-        values = {"key": self.key, "label": self.label, "kind": self.kind, **words, "values": list(self.values)}
-        return values | {"minor": True} if minor else values
-
 
 def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
-    """The columns of the table of runs, in its order."""
-    measured = _Measured(evidence)
-    of_scores = [_score_column(measured, name) for name in scores]
-    columns = [
-        *_who_columns(evidence),
-        *(_axis_column(evidence, name) for name in axes_of(evidence)),
-        _numbers("seed", "seed", [run.settings.seed for run in evidence.planned.runs], "count"),
-        *of_scores[:1],
-        *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured.column(LOSS), "number")]),
-        *_cost_columns(evidence, measured),
-        *of_scores[1:],
-        PageColumn("why", "why", "why", [run.says or run.story for run in measured.progress]),
-        *_hidden_columns(evidence, measured),
-    ]
-    minor = {*scores[1:], "done", "gpu_hours_predicted", "attempts"}
-    return [
-        column.to_dict(minor=column.key in minor) for column in columns if column.kind == "hidden" or not column.empty
-    ]
-
-
-class _Measured:
-    """The row of each run of the plan in results.csv, and its progress."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        ids = [run.id for run in evidence.planned.runs]
-        self.rows = evidence.results.set_index("id").reindex(ids)
-        self.progress = [evidence.runs[run_id] for run_id in ids]
-
-    def column(self, name: str) -> list[float | None]:
-        if name not in self.rows:
-            return [None] * len(self.rows)
-        return [None if pd.isna(value) else value for value in self.rows[name].tolist()]
-
-
-def _score_column(measured: _Measured, name: str) -> PageColumn:
-    return _numbers(name, name, measured.column(name), "percent" if is_fraction(name) else "number")
-
-
-def _who_columns(evidence: Evidence) -> list[PageColumn]:
-    """The columns that identify a run and say what became of it."""
-    runs = evidence.planned.runs
-    failed = _failed(evidence)
-    return [
-        PageColumn("id", "run", "id", [run.id for run in runs]),
-        _words("state", "state", [str(evidence.runs[run.id].state) for run in runs]),
-        _words("kind", "failure", [_kind(evidence, failed, run.id) for run in runs]),
-        _words("arm", "arm", [evidence.arms.get(run.id, "(parent of others)") for run in runs], evidence.arm_names),
-    ]
-
-
-def _axis_column(evidence: Evidence, name: str) -> PageColumn:
-    values = [getattr(run.settings, name) for run in evidence.planned.runs]
-    return _words(f"set.{name}", name, list(map(show_setting, values)), in_order(values))
-
-
-def _cost_columns(evidence: Evidence, measured: _Measured) -> list[PageColumn]:
-    unit = evidence.planned.hours_unit
-    predicted = [
-        # A finished run's FLOPs include its parents', as its hours do; another run's are its own.
-        run.cost.gpu_hours if hours is None else hours
-        for run, hours in zip(evidence.planned.runs, measured.column("gpu_hours_predicted"), strict=True)
-    ]
-    return [
-        _numbers("done", "done", [run.done for run in measured.progress], "percent"),
-        _numbers("gpu_hours_predicted", f"{unit} predicted", predicted, "number"),
-        _numbers("gpu_hours", unit, measured.column("gpu_hours"), "number"),
-        _numbers("images_per_second", "samples/s", measured.column("images_per_second"), "count"),
-        _numbers("attempts", "attempts", measured.column("attempts"), "count"),
-    ]
-
-
-def _hidden_columns(evidence: Evidence, measured: _Measured) -> list[PageColumn]:
-    """Columns that only figures and links need."""
-    runs = evidence.planned.runs
-    failed = _failed(evidence)
+    """The columns of the table of runs, in its order, as the script reads them. A minor one is left out on paper."""
+    runs, unit = evidence.planned.runs, evidence.planned.hours_unit
+    rows = evidence.results.set_index("id").reindex([run.id for run in runs])
+    progress = [evidence.runs[run.id] for run in runs]
+    logs = {failure.run.id: number for number, failure in enumerate(evidence.failures)}
     cells = ["" if run.cell is None else write_cell(run.cell) for run in runs]
-    return [
-        PageColumn("log", "", "hidden", [failed.get(run.id) for run in runs]),
+    arms = [evidence.arms.get(run.id, "(parent of others)") for run in runs]
+
+    def measured(key: str, label: str, kind: str) -> PageColumn:
+        return _numbers(key, label, rows[key].tolist() if key in rows else [None] * len(runs), kind)
+
+    def settings(name: str) -> PageColumn:
+        values = [getattr(run.settings, name) for run in runs]
+        return _words(f"set.{name}", name, list(map(show_setting, values)), in_order(values))
+
+    # A finished run's FLOPs include its parents', as its hours do; another run's are its own.
+    predicted = measured("gpu_hours_predicted", f"{unit} predicted", "number")
+    values = [
+        _number(run.cost.gpu_hours) if hours is None else hours
+        for run, hours in zip(runs, predicted.values, strict=True)
+    ]
+    of_scores = [measured(name, name, "percent" if is_fraction(name) else "number") for name in scores]
+    columns = [
+        PageColumn("id", "run", "id", [run.id for run in runs]),
+        _words("state", "state", [str(run.state) for run in progress]),
+        _words("kind", "failure", [kind_of(run) if run.state in BAD else "" for run in progress]),
+        _words("arm", "arm", arms, evidence.arm_names),
+        *map(settings, axes_of(evidence)),
+        _numbers("seed", "seed", [run.settings.seed for run in runs], "count"),
+        *of_scores[:1],
+        *([] if LOSS in scores else [measured(LOSS, "final loss", "number")]),
+        _numbers("done", "done", [run.done for run in progress], "percent"),
+        replace(predicted, values=values),
+        measured("gpu_hours", unit, "number"),
+        measured("images_per_second", "samples/s", "count"),
+        measured("attempts", "attempts", "count"),
+        *of_scores[1:],
+        PageColumn("why", "why", "why", [run.says or run.story for run in progress]),
+        # Only figures and links need these.
+        PageColumn("log", "", "hidden", [logs.get(run.id) for run in runs]),
         _numbers("samples", "samples", [run.settings.samples for run in runs], "hidden"),
-        _numbers("train_flops", "FLOPs", measured.column("train_flops"), "hidden"),
+        measured("train_flops", "FLOPs", "hidden"),
         _words("cell", "cell", cells, kind="hidden"),
         _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}))), kind="hidden"),
     ]
-
-
-def _failed(evidence: Evidence) -> dict[str, int]:
-    """Each failure that the page lists, and its number."""
-    return {failure.run.id: number for number, failure in enumerate(evidence.failures)}
-
-
-def _kind(evidence: Evidence, failed: Mapping[str, int], run_id: str) -> str:
-    run = evidence.runs[run_id]
-    if run_id in failed:
-        return evidence.failures[failed[run_id]].kind
-    if run.failure is not None:
-        return str(run.failure.kind)
-    return "lost" if run.state is State.LOST else ""
+    minor = {*scores[1:], "done", "gpu_hours_predicted", "attempts"}
+    return [
+        {name: value for name, value in vars(column).items() if value is not None}
+        | ({"minor": True} if column.key in minor else {})
+        for column in columns
+        if column.kind == "hidden" or not column.empty
+    ]
 
 
 def in_order(values: Iterable[object]) -> list[str]:
@@ -222,7 +171,7 @@ def _numbers(key: str, label: str, values: Sequence[float | None], kind: str) ->
 
 
 def _number(value: float | None) -> float | None:
-    if value is None or not math.isfinite(value):
+    if value is None or pd.isna(value) or not math.isfinite(value):
         return None
     return int(value) if float(value).is_integer() and abs(value) < 1e15 else float(f"{value:.{DIGITS}g}")
 
@@ -237,20 +186,13 @@ def _pairs(evidence: Evidence) -> list[dict[str, Any]]:
 
 def _gain(comparison: Comparison, pair: Pair, arm: str) -> dict[str, Any]:
     """A gain as the script draws it, and in words."""
-    gain, scale = pair.gain, 100 if comparison.fraction else 1
-    found = finding(gain)
-    both = gain.corrected
-    corrected = (None, None) if both is None or both.of < 2 else (both.low, both.high)
-    bars = [
-        None if low is None or high is None else [_number(scale * low), _number(scale * high)]
-        for low, high in ((gain.low, gain.high), corrected)
-    ]
+    gain = drawn_gain(pair, 100 if comparison.fraction else 1)
     return {
         "cell": pair.cell,
         "arm": arm,
-        "mean": _number(scale * found.value),
-        "uncorrected": bars[0],
-        "corrected": bars[1],
-        "significant": found.significant,
-        "words": f"{gain_words(comparison, gain)}, {count(len(pair.seeds), 'seed')}",
+        "mean": _number(gain.mean),
+        "uncorrected": gain.uncorrected and list(map(_number, gain.uncorrected)),
+        "corrected": gain.corrected and list(map(_number, gain.corrected)),
+        "significant": gain.significant,
+        "words": f"{gain_words(comparison, pair.gain)}, {count(len(pair.seeds), 'seed')}",
     }

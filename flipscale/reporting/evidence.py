@@ -3,26 +3,25 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from flipscale.code import CodeChanges, code_changes
 from flipscale.collecting import SETTING_COLUMNS, baseline_of, chance_level, read_results, setting_value
-from flipscale.comparing import Baseline, Comparison, arms_of, compare_study, with_guessing
+from flipscale.comparing import Comparison, arms_of, compare_study, with_guessing
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
 from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import or_none, read_bytes, read_json
 from flipscale.planning import Plan, Run
-from flipscale.plotting import FIGURES, figure_data
+from flipscale.plotting import FIGURES, number_arms
 from flipscale.run import RunFolder, State
 from flipscale.settings import JsonObject
 from flipscale.study import Study
 from flipscale.sweeps import SweepOutcome
-from flipscale.workspace import RUNS_FOLDER, Workspace
+from flipscale.workspace import Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
 """How many bytes at the end of a log are read, how many of its lines the page shows, and how long each may be."""
@@ -88,8 +87,7 @@ class Evidence:
     """The number of all failures."""
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
-    fits: Mapping[str, Any]
-    """What fits.json says; empty without the file."""
+    laws: "FittedLaws"
     figures: tuple[DrawnFigure, ...]
     sweep: SweepOutcome | None = None
     """What chose a setting for each arm."""
@@ -97,22 +95,25 @@ class Evidence:
     @property
     def kinds_of_failure(self) -> Counter[str]:
         """How many runs failed in each way or are lost, of all runs."""
-        return Counter(_kind(run) for run in self.runs.values() if run.state in BAD)
+        return Counter(kind_of(run) for run in self.runs.values() if run.state in BAD)
 
 
 def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
     """Read what there is. Raises ResultsError for a damaged results.csv or fits.json."""
-    files = Workspace(results, plots).study(study.name)
+    workspace = Workspace(results, plots)
+    files = workspace.study(study.name)
     baseline = baseline_of(study)
     table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
-    collected = set(table["id"])
-    runs = _runs(planned, results, collected)
-    words = _arm_words(table, study, baseline)
-    arms = _arms(planned, baseline)
-    names = _arm_names(words, arms, baseline)
-    table = table.assign(arm=[names[arms[run_id]] for run_id in table["id"]])
+    runs = _runs(planned, workspace, set(table["id"]))
+    settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
+    cells, words = number_arms(pd.DataFrame(settings, index=[run.id for run in planned.cells]), baseline, study.labels)
+    arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
+    table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
     comparison, why = _compared(table, study, planned)
+    laws = _laws(files.fits)
+    if comparison and study.answer == "law":
+        comparison = replace(comparison, laws=tuple(laws.fits))
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
         study=study,
@@ -120,62 +121,33 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         study_text=study_file.read_text(encoding="utf-8"),
         results=table,
         runs=runs,
-        arms={run_id: names[arm] for run_id, arm in arms.items()},
-        arm_words=names,
-        arm_names=_in_use(names, arms),
-        own_hours=_own_hours(planned, table, results),
+        arms=arms,
+        arm_words=dict(zip(arms_of(cells, baseline), arms.values(), strict=True)),
+        arm_names=tuple(dict.fromkeys(arms.values())),
+        own_hours=_own_hours(planned, table, workspace),
         comparison=comparison,
         why_no_comparison=why,
-        failures=tuple(_failure(run, results) for run in bad[:MOST_FAILURES]),
+        failures=tuple(_failure(run, workspace) for run in bad[:MOST_FAILURES]),
         failed=len(bad),
         code=code_changes(planned.runs, results),
-        fits=_fits(files.fits),
+        laws=laws,
         figures=_figures(files.figures),
     )
 
 
-def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProgress]:
+def _runs(planned: Plan, workspace: Workspace, in_table: set[str]) -> dict[str, RunProgress]:
     """The progress of each run. A run with a row in the table has finished, even if its folder is gone."""
-    found = StateReader(results).read([run for run in planned.runs if run.id not in in_table])
+    found = StateReader(workspace.results).read([run for run in planned.runs if run.id not in in_table])
     runs = {}
     for run in planned.runs:
         if run.id in found:
             look = found[run.id]
-            folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
+            folder = RunFolder(workspace.run(run.id))
             on_trunk, total = run.trunk.samples if run.trunk else 0, run.whole_cost.samples_seen
             runs[run.id] = run_progress(folder, look.state, total, look.says, look.files, on_trunk=on_trunk)
         else:
             runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
     return runs
-
-
-def _arm_words(table: pd.DataFrame, study: Study, baseline: Baseline) -> dict[str, str]:
-    """The arms of the finished runs by compare's names, in the words and the order of the figures."""
-    try:
-        seen = figure_data(
-            table, study=study.name, baseline=baseline, score=study.score, or_loss=True, labels=study.labels
-        )
-    except ResultsError:
-        return {}
-    numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))
-    return {name: seen.arms[number] for number, name in numbered if number < len(seen.arms)}
-
-
-def _arms(planned: Plan, baseline: Baseline) -> dict[str, str]:
-    """compare's name of the arm of each cell's run, by id."""
-    settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
-    return dict(zip((run.id for run in planned.cells), arms_of(pd.DataFrame(settings), baseline), strict=True))
-
-
-def _arm_names(words: Mapping[str, str], arms: Mapping[str, str], baseline: Baseline) -> dict[str, str]:
-    """compare's name of an arm to its words, in the order of figures; arms that no figure has keep compare's name."""
-    unnamed = "baseline" if baseline else "all runs"
-    return {arm: words.get(arm, arm or unnamed) for arm in dict.fromkeys(("", *words, *arms.values()))}
-
-
-def _in_use(names: Mapping[str, str], arms: Mapping[str, str]) -> tuple[str, ...]:
-    """The words of the arms that the plan has runs of."""
-    return tuple(words for arm, words in names.items() if arm in set(arms.values()))
 
 
 def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Comparison | None, str]:
@@ -188,21 +160,21 @@ def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Compari
     return with_guessing(comparison, table, chance_level(table, comparison.score)), ""
 
 
-def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, float]:
+def _own_hours(planned: Plan, table: pd.DataFrame, workspace: Workspace) -> dict[str, float]:
     """The hours of each finished run itself. The table adds a parent's hours to its child's, so the child's own hours
     come from its folder, or else from subtracting the parent's row."""
     if table.empty:
         return {}
     rows = {str(name): float(hours) for name, hours in zip(table["id"], table["gpu_hours"], strict=True) if hours > 0}
-    measured = {run.id: _hours_of(run, rows, results) for run in planned.runs}
+    measured = {run.id: _hours_of(run, rows, workspace) for run in planned.runs}
     return {name: hours for name, hours in measured.items() if hours is not None}
 
 
-def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | None:
+def _hours_of(run: Run, rows: Mapping[str, float], workspace: Workspace) -> float | None:
     """The hours of a run itself; `rows` has the hours of the table."""
     if not run.after and run.id in rows:
         return rows[run.id]
-    result = or_none(RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result)  # `collect` names a damaged one.
+    result = or_none(RunFolder(workspace.run(run.id)).result)  # `collect` names a damaged one.
     if result and result.own_gpu_hours is not None:
         return result.own_gpu_hours
     if run.id in rows and not run.trunk and all(parent in rows for parent in run.parents):
@@ -210,19 +182,19 @@ def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | Non
     return None
 
 
-def _failure(run: RunProgress, results: Path) -> FailedRun:
-    folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
-    text = _log_of(folder, results)
+def _failure(run: RunProgress, workspace: Workspace) -> FailedRun:
+    folder = RunFolder(workspace.run(run.id))
+    text = _log_of(folder, workspace.results)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
     return FailedRun(
         run,
-        kind=_kind(run),
+        kind=kind_of(run),
         reason=run.failure.reason if run.failure else run.says or "its process is gone",
         log="\n".join(line[:LOG_COLUMNS] for line in lines),
     )
 
 
-def _kind(run: RunProgress) -> str:
+def kind_of(run: RunProgress) -> str:
     """The kind of a run's failure, as error.json has it; the state of one that left none."""
     return str(run.failure.kind if run.failure else run.state)
 
@@ -237,15 +209,20 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
 
 
 @dataclass(frozen=True)
-class _FitsFile:
-    fits: list[JsonObject]
+class FittedLaws:
+    """What fits.json says; nothing without the file."""
+
+    fits: list[JsonObject] = field(default_factory=list)
+    not_fitted: dict[str, str] = field(default_factory=dict)
+    """Name of a law, and why it could not be fitted."""
 
 
-def _fits(path: Path) -> Mapping[str, Any]:
+def _laws(path: Path) -> FittedLaws:
     try:
-        return {"fits": read_json(path, _FitsFile).fits}
+        laws: FittedLaws = read_json(path, FittedLaws)
+        return laws
     except FileNotFoundError:
-        return {}
+        return FittedLaws()
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,9 @@ from markupsafe import Markup
 from flipscale.comparing import answer_table, claims_table, everything, notes_of, warnings
 from flipscale.comparing.columns import settings_named
 from flipscale.devices import Hours, total_hours
+from flipscale.errors import ResultsError
 from flipscale.fitting import kind_parts, kinds_of
+from flipscale.fitting.answer import fit_parts
 from flipscale.guard import check_folder
 from flipscale.identity import dataset_name
 from flipscale.planning import Plan, Run
@@ -27,7 +28,7 @@ from flipscale.run import State, replacing
 from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.study import Study
 from flipscale.sweeps import SweepOutcome, sweep_parts
-from flipscale.tables import as_html, escaped
+from flipscale.tables import PrintedTable, escaped
 from flipscale.words import by_reason, count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
 from flipscale.words import hours as hours_words
 from flipscale.workspace import Workspace
@@ -46,19 +47,6 @@ MOST_CODES = 10
 
 MOST_MEANS = 400
 """The most rows that the table of means lists."""
-
-COLUMN_WORDS = {
-    "gpu_hours": "training time",
-    "gpu_hours_predicted": "predicted training time",
-    "train_flops": "training FLOPs",
-    "peak_memory_bytes": "peak memory",
-    "flops_per_sample": "FLOPs per sample",
-    "samples_seen": "samples seen",
-    "unique_pairs": "unique pairs",
-}
-"""Column of results.csv, and what the page calls it."""
-
-_COLUMN_NAME = re.compile(rf"\b(?:{'|'.join(sorted(COLUMN_WORDS, key=len, reverse=True))})\b")
 
 
 @dataclass(frozen=True)
@@ -90,17 +78,14 @@ def page(evidence: Evidence) -> str:
     style, script, plotly = (_file(name) for name in ("page.css", "page.js", "plotly-basic.min.js"))
     # The browser runs these two scripts and no other, and loads nothing from anywhere.
     hashes = " ".join(f"'sha256-{_sha256(code)}'" for code in (plotly, script))
-    comparison, fits = evidence.comparison, evidence.fits
+    comparison = evidence.comparison
     figures = {figure.name: figure for figure in evidence.figures if figure.svg is not None}
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_as_text
     )
     environment.filters |= {
         "base64": lambda data: base64.b64encode(data).decode(),
-        "by_reason": by_reason,
         "count": count,
-        "parameters": _parameters,
-        "readable": readable,
     }
     return environment.from_string(_file("page.html")).render(
         policy=Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"),
@@ -125,14 +110,15 @@ def page(evidence: Evidence) -> str:
         study=evidence.study,
         comparison=comparison,
         code=evidence.code,
-        fits=fits,
+        laws=list(map(_law, evidence.laws.fits)),
+        not_fitted=by_reason(evidence.laws.not_fitted),
         answering=next((figures[name] for name in ANSWERING if name in figures), None),
         asked=_asked(evidence),
         newest=_newest(evidence),
         missing=0 if evidence.results.empty else len(evidence.planned.cells) - len(evidence.results),
-        claims=Markup(as_html([claims_table(comparison.stated)]) if comparison and comparison.stated else ""),
-        tuned=Markup(as_html(sweep_parts(evidence.sweep)) if evidence.sweep else ""),
-        compared=Markup(as_html(everything(replace(comparison, stated=None))) if comparison else ""),
+        claims=[claims_table(comparison.stated)] if comparison and comparison.stated else [],
+        tuned=sweep_parts(evidence.sweep) if evidence.sweep else [],
+        compared=everything(replace(comparison, stated=None)) if comparison else [],
         example=f"{scores[0]}>0.5" if (scores := scores_of(evidence)) else "gpu_hours_predicted>1",
         failures=_failures(evidence),
         retried=int((evidence.results["attempts"].fillna(1) > 1).sum()) if "attempts" in evidence.results else 0,
@@ -155,11 +141,6 @@ def _sha256(script: str) -> str:
 
 def _as_text(value: Any) -> Markup:
     return value if isinstance(value, Markup) else Markup(escaped(value))
-
-
-def readable(words: str) -> str:
-    """The words with the names of columns as a reader knows them."""
-    return _COLUMN_NAME.sub(lambda found: COLUMN_WORDS[found[0]], words)
 
 
 def _asked(evidence: Evidence) -> str:
@@ -191,22 +172,17 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
     comparison = evidence.comparison
     if comparison is None or not comparison.arms:
         why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
-        return {"answer": None, "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
+        return {"answer": [], "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
     if comparison.laws:
-        sentence, *tables, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
-        answer = Markup(as_html([sentence, *tables]))
-        return {"answer": answer, "why": "", "scores": None, "notes": [note], "warnings": warnings(comparison)}
-    table, noun, total = answer_table(comparison)
-    left_out = total - len(table.rows)
-    more = [f"The tables below have {count(left_out, noun)} more."] if left_out else []
-    notes = [*notes_of(comparison), *more]
-    return {
-        "answer": Markup(as_html([replace(table, title="The answer at a glance")])),
-        "why": "",
-        "scores": None,
-        "notes": notes,
-        "warnings": warnings(comparison),
-    }
+        *answer, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
+        notes = [note]
+    else:
+        table, noun, total = answer_table(comparison)
+        left_out = total - len(table.rows)
+        answer = [replace(table, title="The answer at a glance")]
+        notes = [*notes_of(comparison)]
+        notes += [f"The tables below have {count(left_out, noun)} more."] if left_out else []
+    return {"answer": answer, "why": "", "scores": None, "notes": notes, "warnings": warnings(comparison)}
 
 
 def _scores(evidence: Evidence) -> tuple[str, str] | None:
@@ -239,7 +215,7 @@ def _scores(evidence: Evidence) -> tuple[str, str] | None:
 
 
 def _means(evidence: Evidence) -> dict[str, Any]:
-    """The table of means over seeds: caption, head and rows."""
+    """The table of means over seeds."""
     scores = scores_of(evidence)
     if not scores:
         return {"means": None, "more_means": 0}
@@ -251,36 +227,36 @@ def _means(evidence: Evidence) -> dict[str, Any]:
     for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
         values = group[score].dropna().astype(float)
         listed.append(
-            [
-                cell or "all",
-                arm,
-                len(group),
+            (
+                str(cell or "all"),
+                str(arm),
+                str(len(group)),
                 fixed(scale * values.mean(), digits) if len(values) else "",
                 fixed(scale * values.std(), digits) if len(values) > 1 else "",
                 short(group["samples"].mean()),
                 short(group["train_flops"].mean()),
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
-            ]
+            )
         )
-    head = ["cell", "arm", "runs", f"{score}{' %' if percent else ''}", "sd", "samples", "FLOPs", unit]
-    table = f"Means of {score_label(score)}", head, listed[:MOST_MEANS]
+    head = ("cell", "arm", "runs", f"{score}{' %' if percent else ''}", "sd", "samples", "FLOPs", unit)
+    table = PrintedTable(f"Means of {score_label(score)}", head, tuple(listed[:MOST_MEANS]))
     return {"means": table, "more_means": max(0, len(listed) - MOST_MEANS)}
 
 
-def _parameters(fit: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each parameter of a law of fits.json."""
-    intervals, why = fit.get("intervals") or {}, fit.get("not_determined") or {}
-
-    def number(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, int | float) else ""
-
-    def interval(name: str) -> str:
-        if why.get(name):
-            return f"not determined: {why[name]}"
-        ends = intervals.get(name)
-        return f"{number(ends[0])} to {number(ends[1])}" if ends else ""
-
-    return [[name, number(value), interval(name)] for name, value in fit["parameters"].items()]
+def _law(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A law of fits.json as `fit --full` shows it, and its runs."""
+    try:
+        *notes, table, checklist = fit_parts(record)
+        return {
+            "parts": [table, *notes],
+            "checklist": checklist,
+            "used": record["used"],
+            "left_out": record["left_out"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(
+            f"fits.json: a law of it cannot be read ({error!r}). Make it again with `flipscale fit`, or delete it."
+        ) from error
 
 
 def _failures(evidence: Evidence) -> dict[tuple[str, str], list[tuple[int, FailedRun]]]:
@@ -319,10 +295,14 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
     return {
         "facts": " · ".join(filter(None, facts)),
         "unit": unit,
-        "costs": [
-            *(_cost_row(arm, groups[arm], evidence, factor) for arm in order),
-            _cost_row("all", planned.runs, evidence, factor),
-        ],
+        "costs": PrintedTable(
+            f"Predicted and measured, in {unit}",
+            ("arm", "runs", "FLOPs", "predicted", "measured", "predicted for these", "measured / predicted"),
+            (
+                *(_cost_row(arm, groups[arm], evidence, factor) for arm in order),
+                _cost_row("all", planned.runs, evidence, factor),
+            ),
+        ),
         "unfinished": len(unfinished),
         "under_way": hours_words(under_way * factor) if under_way else "",
         "money": money,
@@ -332,17 +312,17 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> list[object]:
+def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> tuple[str, ...]:
     """`factor` is the number of the table's units in an hour."""
     hours = evidence.own_hours
     measured = [run for run in runs if run.id in hours]
     spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
-    return [
+    return (
         name,
-        len(runs),
+        str(len(runs)),
         short(sum(run.cost.train_flops for run in runs)),
-        total_hours(run.cost.hours for run in runs) * factor,
+        str(total_hours(run.cost.hours for run in runs) * factor),
         f"{hours_words(spent * factor)} ({count(len(measured), 'run')})" if measured else "",
-        total_hours(run.cost.hours for run in measured) * factor if measured else "",
-        f"{times(spent / foreseen)}" if foreseen else "",
-    ]
+        str(total_hours(run.cost.hours for run in measured) * factor) if measured else "",
+        times(spent / foreseen) if foreseen else "",
+    )

@@ -32,27 +32,28 @@ SCHEMA = 1
 DESIGN_ALL = "all"
 """In a named grid, the word for 'the values that axes gives'."""
 
-FIGURE_NAMES = (
-    "accuracy_vs_samples",
-    "accuracy_vs_flops",
-    "accuracy_vs_hours",
-    "speedup",
-    "speedup_over_scores",
-    "scaling_axes",
-    "scaling_curves",
-    "mask_ratios",
-    "gains",
-    "gains_along_axes",
-    "ablations",
-    "claims",
-    "repeats",
-    "error_vs_compute",
-    "isoflop",
-    "tune",
-    "learning_curves",
-    "training_loss",
-    "predicted_cost",
-)
+FIGURE_NAMES = {
+    "accuracy_vs_samples": "lines",
+    "accuracy_vs_flops": "lines",
+    "accuracy_vs_hours": "lines",
+    "speedup": "speedup",
+    "speedup_over_scores": "speedup",
+    "scaling_axes": "scaling",
+    "scaling_curves": "curves",
+    "mask_ratios": "masks",
+    "gains": "gains",
+    "gains_along_axes": "scaling",
+    "ablations": "ablations",
+    "claims": "claims",
+    "repeats": "masks",
+    "error_vs_compute": "compute",
+    "isoflop": "compute",
+    "tune": "tune",
+    "learning_curves": "curves",
+    "training_loss": "curves",
+    "predicted_cost": "predicted",
+}
+"""Each figure, in the order of drawing, and the module of flipscale/plotting that has its FigureKind in capitals."""
 
 
 def _score(value: Any) -> str:

@@ -39,12 +39,12 @@ def may_hold(location: str, tracking_uri: str, artifact_root: Path) -> bool:
     return not takes_token or to.netloc in ("", server.netloc, server.netloc.rpartition("@")[2])
 
 
-def settled(tracking_uri: str | None, results: Path) -> str:
-    """The address given, else that in MLflow's own variable, else that of a SQLite file among the results.
+def settled(results: Path) -> str:
+    """The address in MLflow's own variable, or else that of a SQLite file among the results.
 
     A path in a SQLite address is made absolute: MLflow would read it from wherever it is started.
     """
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
     scheme, slashes, path = uri.partition(":///")
     if scheme == "sqlite" and slashes and path and not path.startswith("/"):
         uri = f"sqlite:///{Path(path).absolute()}"

@@ -3,12 +3,10 @@
 A step returns its result and reports progress on stderr. Nothing is exported here, as planning loads little and drawing
 loads much: import from the module.
 
-study.py     a study together with its file and the place of its results
+study.py     a study together with its file, its plan and the place of its results
 tuned.py     what its sweep has chosen
-plans.py     its plan on disk, and which of its runs are here
 owner.py     the study that a results folder belongs to
 submitted_plans.py  the studies that a results folder knows
-power.py     the effect that a study's seeds will detect
 probed.py    a probe of a study
 submitted.py from the plan to finished runs
 live.py      curves in MLflow while runs train

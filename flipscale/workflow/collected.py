@@ -1,5 +1,7 @@
 """Finished runs into tables, and the same rows into MLflow."""
 
+import csv
+import io
 import itertools
 import shutil
 from collections.abc import Sequence
@@ -12,11 +14,11 @@ from flipscale.collecting import Collected, setting_value
 from flipscale.collecting import collect as collect_runs
 from flipscale.errors import FlipscaleError
 from flipscale.identity import show_setting
+from flipscale.plain_files import or_none, read_text
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.owner import note_owner
-from flipscale.workflow.plans import finished_here, ids_in_table, write_plan_file
-from flipscale.workflow.study import OpenStudy, check_choice
+from flipscale.workflow.study import OpenStudy, check_choice, finished_here, write_plan_file
 from flipscale.workflow.to_score import say_other_data
 from flipscale.workflow.tuned import write_sweep
 from flipscale.workspace import StudyFiles
@@ -31,47 +33,57 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     """
     check_choice(opened)
     plan, files = opened.finished_plan, opened.files
-    before = ids_in_table(files.results)
+    before = _ids_in(files.results)
     elsewhere = before - finished_here(opened.workspace, before)
     asked = {run.id for run in plan.cells}
     stays = bool(elsewhere & asked or (elsewhere and not finished_here(opened.workspace, asked)))
     if elsewhere and not stays:
-        kept = _keep(files, "without_runs")[0].name
+        kept = _keep(files).name
         had = f"{files.results} had rows of runs whose folders are not here, and is kept as {kept}."
         say(had + _how_to_merge(opened))
     with Steps("reading runs") as steps:
         rows = len(before) if stays else None
-        found = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
+        collected = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
     note_owner(files.folder, opened.file)
     if opened.sweep:
         write_sweep(opened.sweep, files.tune)
-    if found.written:
+    if collected.written:
         write_plan_file(plan, files)  # `gc` asks it which runs are needed.
     elif only_news:
-        return found
-    for name, problem in found.problems.items():
+        return collected
+    for name, problem in collected.problems.items():
         say(f"{name} is left out: {problem}")
-    for name in found.unknown_scores:
+    for name in collected.unknown_scores:
         which = "the study names none like it under evaluation.sets, see docs/trainers.md"
         say(f"the score {name} has no column in results.csv ({which}); its points are in curves.parquet")
-    torn = f", {count(found.torn_lines, 'torn line')} left out" if found.torn_lines else ""
-    unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
-    of_plan = f"{found.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
+    torn = f", {count(collected.torn_lines, 'torn line')} left out" if collected.torn_lines else ""
+    unreadable = f", {len(collected.problems)} unreadable" if collected.problems else ""
+    of_plan = f"{collected.rows:,} of {count(len(plan.cells), 'run')}{unreadable}{torn}"
     if stays:
         lacking = f"the folders of {count(len(elsewhere), 'run')} are not here"
-        say(f"kept {found.files[0]} as it is: {lacking}.{_how_to_merge(opened)}")
-    elif found.written:
-        say(f"wrote {found.files[0]} ({of_plan}, {_news(found)})")
+        say(f"kept {collected.files[0]} as it is: {lacking}.{_how_to_merge(opened)}")
+    elif collected.written:
+        say(f"wrote {collected.files[0]} ({of_plan}, {_news(collected)})")
     else:
-        say(f"{found.files[0]} is up to date ({of_plan})")
+        say(f"{collected.files[0]} is up to date ({of_plan})")
     if not only_news:
         say_other_data(opened)
-    return found
+    return collected
 
 
-def _news(found: Collected) -> str:
+def _ids_in(table: Path) -> set[str]:
+    """The ids of the rows of a results.csv; none where it cannot be read."""
+    try:
+        rows = csv.reader(io.StringIO(or_none(read_text, table) or "", newline=""))
+        place = next(rows, []).index("id")
+        return {row[place] for row in rows if len(row) > place}
+    except (ValueError, csv.Error):
+        return set()
+
+
+def _news(collected: Collected) -> str:
     """'24 new', '3 new, 1 changed'."""
-    counted = ((found.new, "new"), (found.read - found.new, "changed"))
+    counted = ((collected.new, "new"), (collected.read - collected.new, "changed"))
     return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
 
 
@@ -81,28 +93,19 @@ def _how_to_merge(opened: OpenStudy) -> str:
     return f" `flipscale merge {archive}` unpacks them." if archive.exists() else ""
 
 
-def _keep(files: StudyFiles, why: str) -> list[Path]:
-    """Copy both tables beside themselves, as results.WHY.csv; where that is taken, under the next number."""
-    tables = files.results, files.curves
-    kept = [_free(path.with_name(f"{path.stem}.{why}{path.suffix}")) for path in tables]
-    for path, beside in zip(tables, kept, strict=True):
-        if path.exists():
-            shutil.copyfile(path, beside)
-    return kept
-
-
-def _free(path: Path) -> Path:
-    """This path, or where that is taken the next one with a number that is not."""
-    numbered = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2))
-    return next(free for free in itertools.chain((path,), numbered) if not free.exists())
+def _keep(files: StudyFiles) -> Path:
+    """Copy both tables beside themselves, as results.without_runs.csv; where that is taken, under the next number."""
+    names = itertools.chain(["without_runs"], (f"without_runs_{number}" for number in itertools.count(2)))
+    name = next(name for name in names if not files.results.with_suffix(f".{name}.csv").exists())
+    for path in filter(Path.exists, (files.results, files.curves)):
+        shutil.copyfile(path, path.with_suffix(f".{name}{path.suffix}"))
+    return files.results.with_suffix(f".{name}.csv")
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """How MLflow is to be brought up to date."""
+    """How MLflow is brought up to date: where MLFLOW_TRACKING_URI says, or else in a SQLite file among the results."""
 
-    uri: str | None = None
-    """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, or else a SQLite file among the results, if left out."""
     all_points: bool = False
     """Send whole curves, not 100 points of each."""
     models: bool = False
@@ -124,13 +127,13 @@ class Mirroring:
     """How to see them: the address of the runs' page, after the command that serves it where no server runs."""
 
 
-def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mirroring | None:
+def mirror_study(opened: OpenStudy, collected: Collected, tracking: Tracking) -> Mirroring | None:
     """Bring MLflow up to date; None if there is nothing to mirror, or MLflow cannot be reached, which is reported."""
-    if not found.rows:
+    if not collected.rows:
         return None
     results = opened.workspace.results
     try:
-        uri = track.settled(tracking.uri, results)
+        uri = track.settled(results)
         with Steps("writing to MLflow"):
             done = track.mirror(
                 mirror_source(opened),

@@ -3,8 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from flipscale.collecting import chance_level, hits_of
 from flipscale.comparing import (
@@ -29,7 +28,7 @@ from flipscale.workflow.study import OpenStudy
 
 def scored_by(studies: Sequence[OpenStudy], score: str) -> tuple[ScoredBy, ...]:
     """The evaluations that the finished runs of these studies have this score from, as far as their folders say it."""
-    found: Counter[tuple[str, str, str]] = Counter()
+    runs_of: Counter[tuple[str, str, str]] = Counter()
     for opened in studies:
         for run in opened.plan.cells:
             evaluation = run.settings.evaluation
@@ -42,27 +41,18 @@ def scored_by(studies: Sequence[OpenStudy], score: str) -> tuple[ScoredBy, ...]:
             for column in columns:
                 record = standing.get(set_and_score(column)[0])
                 if record is not None and record.digest is not None and record.scores.get(column) is not None:
-                    found[record.measure, json.dumps(record.what), record.digest] += 1
-    return tuple(ScoredBy(measure, json.loads(what), digest, runs) for (measure, what, digest), runs in found.items())
+                    runs_of[record.measure, json.dumps(record.what), record.digest] += 1
+    return tuple(ScoredBy(measure, json.loads(what), digest, runs) for (measure, what, digest), runs in runs_of.items())
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A study's comparison, and where it was written."""
-
-    comparison: Comparison
-    json: Path
-    markdown: Path
-
-
-def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
+def compare_study(opened: OpenStudy, score: str | None = None) -> Comparison:
     """Compare the study's arms and write what came of it. ResultsError where its results allow no comparison.
 
     score: the study's own if left out, which report and MLflow show; another one goes into files of its own.
     """
     study, files = opened.study, opened.files
-    found = study_results(opened)
-    results = found.table
+    finished = study_results(opened)
+    results = finished.table
     comparison = compare_arms(results, study, opened.plan, score)
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
@@ -73,7 +63,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     comparison = replace(comparison, scored_by=scored_by([opened], comparison.score))
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score
-    compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))
+    json_file, markdown = files.comparison(".json", suffix), files.comparison(".md", suffix)
     text = f"# {study.question or study.name}\n\n{comparison_markdown(comparison)}"
-    write_analysis(compared.json, comparison_json(comparison), found, {compared.markdown: text})
-    return compared
+    write_analysis(json_file, comparison_json(comparison), finished, {markdown: text})
+    return comparison

@@ -20,9 +20,17 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
 
     references: a file of others' results to show beside.
     """
-    study, files = opened.study, opened.files
+    study = opened.study
     if study.awaits_choice and opened.sweep and any(tried.runs for arm in opened.sweep.arms for tried in arm.tried):
-        return draw_sweep(opened)
+        drawn = draw_sweep(opened)
+    else:
+        drawn = _draw_results(opened, references)
+    say(f"wrote {count(len(drawn.files), 'file')} to {opened.files.figures}/")
+    return drawn
+
+
+def _draw_results(opened: OpenStudy, references: Path | None) -> Plotted:
+    study, files = opened.study, opened.files
     results = study_results(opened).table
     score = pick_score(results, study.score) if measured_scores(results) else None
     data = figure_data(
@@ -37,10 +45,8 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         stated=judge_study(results, study, score) if score else None,
         looks=study.looks,
     )
-    if opened.sweep:
-        data = replace(data, sweep=opened.sweep)
     with Steps("drawing figures") as steps:
-        drawn = plot_all(data, files.figures, study.figures, progress=steps)
+        drawn = plot_all(replace(data, sweep=opened.sweep), files.figures, study.figures, progress=steps)
     asked = study.figures is not None
     for name, reason in drawn.skipped.items() if asked else ():
         say(f"{name} is not drawn: {reason}")
@@ -64,9 +70,6 @@ def report_study(opened: OpenStudy) -> Report:
         study_results(opened)
     with Steps("writing the report"):
         roots = opened.workspace.results, opened.workspace.plots
-        return write_report(opened.study, opened.plan, opened.file, *roots, opened.sweep)
-
-
-def drawn_in_words(drawn: Plotted, folder: Path) -> str:
-    """'wrote 33 files to plots/quickstart/'."""
-    return f"wrote {count(len(drawn.files), 'file')} to {folder}/"
+        report = write_report(opened.study, opened.plan, opened.file, *roots, opened.sweep)
+    say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
+    return report

@@ -1,35 +1,55 @@
 """The scaling laws of a study that has been run."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from flipscale.comparing import pick_score
-from flipscale.errors import ResultsError
-from flipscale.fitting.of_study import StudyFits
+from flipscale.comparing.columns import settings_named
+from flipscale.fitting import Options
+from flipscale.fitting.of_study import StudyFits, variables_of_run
 from flipscale.fitting.of_study import fit_study as fit_results
+from flipscale.planning import plan_at
 from flipscale.words import count
 from flipscale.workflow.messages import Steps
-from flipscale.workflow.results import StudyResults, study_results, write_analysis
+from flipscale.workflow.results import StudyResults, write_analysis
 from flipscale.workflow.study import OpenStudy
 
 
-def fit_study(opened: OpenStudy) -> Path | None:
-    """Write the laws of a study that has just been run; None if its runs allow none, which is not a fault."""
-    study, out, results = opened.study, opened.files.fits, study_results(opened)
+def fit_study(
+    opened: OpenStudy,
+    results: StudyResults,
+    *,
+    y: str | None = None,
+    law: str | None = None,
+    options: Options | None = None,
+) -> StudyFits:
+    """The laws of a study's results. ResultsError where nothing can be fitted.
+
+    y: the study's score if left out. law: its name; by the kind of score if left out.
+    """
     table = results.table
-    try:
-        with Steps("fitting laws") as steps:
-            found = fit_results(table, axes=opened.axes, y=pick_score(table, study.score), progress=steps)
-    except ResultsError:
-        out.unlink(missing_ok=True)  # old fits would be taken for those of these runs
-        return None
-    write_fits(out, found, {"study": study.name}, results)
-    return out
+    with Steps("fitting laws") as steps:
+        y = y or pick_score(table, opened.study.score)
+        fits = fit_results(table, axes=opened.axes, y=y, law=law, options=options, progress=steps)
+    return named(opened, fits)
 
 
-def write_fits(out: Path, found: StudyFits, source: dict[str, str], results: StudyResults | None) -> None:
+def named(opened: OpenStudy, fits: StudyFits) -> StudyFits:
+    """The same with the study's question, and its words for settings."""
+    return replace(fits, question=opened.study.question, name_of=settings_named(opened.study.labels))
+
+
+def variables_at(opened: OpenStudy, settings: Mapping[str, object]) -> dict[str, float]:
+    """The variables of laws at a run of these settings that the study might have."""
+    planned = plan_at(opened.study, settings)
+    return variables_of_run(planned.cells[0], {run.id: run for run in planned.runs})
+
+
+def write_fits(out: Path, fits: StudyFits, source: dict[str, str], results: StudyResults | None) -> None:
     """Write fits, and say how many. `source` is the study or table that they are of."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    used = {row for fit in found.fits for row in fit.used}
-    left_out = {row for fit in found.fits for row in fit.left_out} - used
-    about = f" ({count(len(found.fits), 'fit')}, {count(len(used), 'run')} used, {len(left_out)} left out)"
-    write_analysis(out, found.to_dict(source), results, about=about)
+    used = {row for fit in fits.fits for row in fit.used}
+    left_out = {row for fit in fits.fits for row in fit.left_out} - used
+    about = f" ({count(len(fits.fits), 'fit')}, {count(len(used), 'run')} used, {len(left_out)} left out)"
+    write_analysis(out, fits.to_dict(source), results, about=about)

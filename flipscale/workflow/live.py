@@ -12,7 +12,6 @@ from flipscale.run import State
 from flipscale.workflow.collected import mirror_source
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import OpenStudy
-from flipscale.workflow.submitted import Follower
 
 if TYPE_CHECKING:
     from flipscale.track.live import LiveCurves
@@ -22,18 +21,18 @@ LIVE_SECONDS = 5.0
 
 
 @contextmanager
-def live_curves(opened: OpenStudy) -> Iterator[Follower]:
-    """A function that takes how a study goes, and has a thread write what is new into MLflow.
+def live_curves(opened: OpenStudy, looks: Iterator[StudyProgress]) -> Iterator[Iterator[StudyProgress]]:
+    """The same looks at a study; at each, a thread learns what it may write into MLflow.
 
     If MLflow cannot be reached, that is reported once and tried again. It never holds up or ends what follows a study.
     """
-    uri = track.settled(None, opened.workspace.results)
+    uri = track.settled(opened.workspace.results)
     say(f"MLflow: curves are sent while runs train; to see them: {track.ui_command(uri)}")
     writer = _Writer(opened, uri)
     thread = threading.Thread(target=writer.write_until_closed, name="live curves", daemon=True)
     thread.start()
     try:
-        yield writer.see
+        yield map(writer.see, looks)
     finally:
         writer.closed.set()
         thread.join()
@@ -48,8 +47,9 @@ class _Writer:
         self._states: Mapping[str, State] = {}
         self._has_failed = False
 
-    def see(self, progress: StudyProgress) -> None:
+    def see(self, progress: StudyProgress) -> StudyProgress:
         self._states = {run.id: run.state for run in progress.runs}
+        return progress
 
     def write_until_closed(self) -> None:
         # It loads MLflow, which takes some seconds.

@@ -13,7 +13,7 @@ from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fitting import Fit, allocate, column, forecast, graded, group_name, in_groups, isoflop
 from flipscale.fitting import fit as fit_law
 from flipscale.fitting.best import has_budgets
-from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of, variables_of_run
+from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.next_runs import Proposal, Rung, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
 from flipscale.planning import plan_at
@@ -22,6 +22,7 @@ from flipscale.scores import lower_is_better
 from flipscale.settings import Settings
 from flipscale.study.expression import plain_value
 from flipscale.workflow.compared import compare_study
+from flipscale.workflow.fitted import variables_at
 from flipscale.workflow.results import study_results
 from flipscale.workflow.study import OpenStudy
 
@@ -32,7 +33,7 @@ def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[st
     """The runs to add to a study for `of`, or else for its undecided claims. ResultsError where nothing is asked."""
     ids = set(study_results(opened).table["id"])
     finished: dict[str, Settings] = {run.id: run.settings for run in opened.plan.runs if run.id in ids}
-    asked = _named(opened, of) if of else _undecided(compare_study(opened).comparison)
+    asked = _named(opened, of) if of else _undecided(compare_study(opened))
     timings = read_timings(opened.workspace.timings).at(opened.site)
     return propose(opened.study, asked, finished, budget, more=more, timings=timings)
 
@@ -43,7 +44,7 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
     ResultsError where no law of the study is one of size and samples.
     """
     results = model_sizes(study_results(opened).table)
-    y, found, why = pick_score(results, opened.study.score), [], []
+    y, rungs, why = pick_score(results, opened.study.score), [], []
     models = dict.fromkeys(
         [*next(axis.values for axis in opened.study.axes if axis.name == "model"), *more.get("model", ())]
     )
@@ -63,11 +64,11 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
             for model in models
         }
         name = settings_named(opened.study.labels)(values)
-        found.append(Rung(name, settings, flops, size, ends, source, score, graded(score), sizes))
-    if not found:
+        rungs.append(Rung(name, settings, flops, size, ends, source, score, graded(score), sizes))
+    if not rungs:
         raise ResultsError(" ".join(["No law of this study says how a budget is best spent.", *why]))
-    lower = not found[0].forecast.fit.rows.response.accuracy
-    return (min if lower else max)(found, key=lambda rung: rung.forecast.value)
+    lower = not rungs[0].forecast.fit.rows.response.accuracy
+    return (min if lower else max)(rungs, key=lambda rung: rung.forecast.value)
 
 
 def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[float, tuple[float, float] | None, str]:
@@ -84,7 +85,7 @@ def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[floa
 
 def _undecided(comparison: Comparison) -> list[Question]:
     """The undecided claims of a study; of one without claims, the speed-ups of its arms."""
-    found, why = [], []
+    questions, why = [], []
     claims = comparison.stated
     asked: list[Callable[[], Question]]
     if claims:
@@ -94,12 +95,12 @@ def _undecided(comparison: Comparison) -> list[Question]:
         asked = [partial(speedup_of, curve, curve.arm) for curve in curves]
     for quantity in asked:
         try:
-            found.append(quantity())
+            questions.append(quantity())
         except ResultsError as error:
             why.append(str(error))
-    if not found:
+    if not questions:
         raise ResultsError(" ".join(["Nothing is open to further runs.", *why, f"For something else, --for: {HOW}."]))
-    return found
+    return questions
 
 
 def _named(opened: OpenStudy, of: str) -> list[Question]:
@@ -108,13 +109,13 @@ def _named(opened: OpenStudy, of: str) -> list[Question]:
     if word == "forecast":
         return [_forecast(opened, _settings(rest))]
     if of.startswith("speedup of "):
-        comparison = compare_study(opened).comparison
+        comparison = compare_study(opened)
         curves = {curve.arm: curve for curve in comparison.curves if curve.x == comparison.costs[0]}
         arm = of.removeprefix("speedup of ")
         if arm not in curves:
             raise ResultsError(f"There is no arm {arm!r}: {did_you_mean(arm, curves)}.")
         return [speedup_of(curves[arm], arm)]
-    if of in claims and (judged := compare_study(opened).comparison.stated):
+    if of in claims and (judged := compare_study(opened).stated):
         return [claim_of(claim, judged) for claim in judged.claims if claim.claim.name == of]
     if rest.startswith("of "):
         return [_parameter(opened, word, _settings(rest.removeprefix("of ")))]
@@ -156,7 +157,6 @@ def _parameter(opened: OpenStudy, name: str, at: Mapping[str, object]) -> Questi
 
 def _forecast(opened: OpenStudy, at: Mapping[str, object]) -> Question:
     values, part, y = _group(opened, at)
-    planned = plan_at(opened.study, {**_usual(opened), **at})
-    where = variables_of_run(planned.cells[0], {run.id: run for run in planned.runs})
-    found = forecast(part, x=variables_of(part, y), y=y, at=where, group=values)
-    return forecast_of(found, " at " + ", ".join(f"{name}={value}" for name, value in at.items()))
+    where = variables_at(opened, {**_usual(opened), **at})
+    predicted = forecast(part, x=variables_of(part, y), y=y, at=where, group=values)
+    return forecast_of(predicted, " at " + ", ".join(f"{name}={value}" for name, value in at.items()))

@@ -17,8 +17,7 @@ from flipscale.settings import JsonObject
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.messages import say
-from flipscale.workflow.plans import finished_here
-from flipscale.workflow.study import OpenStudy, check_choice
+from flipscale.workflow.study import OpenStudy, check_choice, finished_here
 
 NAMED = 3
 """The most missing runs that a message names."""

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from flipscale.collecting import Collected
 from flipscale.comparing import Comparison
 from flipscale.devices import Price
 from flipscale.errors import FlipscaleError, ResultsError
 from flipscale.launch import Launcher, launcher_named
-from flipscale.launch.local import LocalLauncher
 from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
-from flipscale.workflow.compared import Compared, compare_study
-from flipscale.workflow.drawn import draw_study, drawn_in_words, report_study
-from flipscale.workflow.fitted import fit_study
+from flipscale.workflow.compared import compare_study
+from flipscale.workflow.drawn import draw_study, report_study
+from flipscale.workflow.fitted import fit_study, write_fits
 from flipscale.workflow.messages import Steps, say
+from flipscale.workflow.results import study_results
 from flipscale.workflow.study import OpenStudy, open_study
-from flipscale.workflow.submitted import train_study
+from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import StudyFiles, Workspace
 
 
@@ -32,7 +31,7 @@ class StudyOutcome:
     """Runs of the plan that have not finished."""
     figures: tuple[Path, ...] | None
     """The files that were drawn; None where these runs allow no figure at all."""
-    compared: Compared | None
+    comparison: Comparison | None
     """None where these runs cannot be compared, as without a baseline among them."""
     fits: Path | None
     """None where no law can be fitted to these runs."""
@@ -44,27 +43,13 @@ class StudyOutcome:
         """The paths of the study's tables, figures and page."""
         return self.opened.files
 
-    @property
-    def comparison(self) -> Comparison | None:
-        return self.compared.comparison if self.compared else None
-
-
-@dataclass(frozen=True)
-class Guards:
-    """What is checked before anything starts."""
-
-    inputs: bool = True
-    """The data, checkpoints and programs that runs read, where they run on this machine."""
-    memory: bool = True
-    """Whether runs are predicted to need far more memory than their device has."""
-
 
 def run_study(
     file: str | Path,
     workspace: Workspace | None = None,
     *,
     launcher: str | Launcher = "local",
-    guards: Guards = Guards(),
+    guards: Guards = Guards(),  # noqa: B008  it is frozen
     fit: bool = True,
     tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
     price: Price | None = None,
@@ -87,39 +72,43 @@ def run_study(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
     opened = open_study(file, workspace, launcher.site_name, price=price)
-    check_inputs = guards.inputs and isinstance(launcher, LocalLauncher)
-    opened, unfinished = train_study(opened, launcher, check_inputs=check_inputs, force=not guards.memory)
-    found = collect_study(opened)
-    if not found.rows:
+    opened, unfinished = train_study(opened, launcher, guards=guards)
+    collected = collect_study(opened)
+    if not collected.rows:
         raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")
-    fits = fit_study(opened) if fit else _fits_of(found, opened.files.fits)
+    fits = _fits(opened, anew=fit, changed=collected.written)
     drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
-    if drawn:
-        say(drawn_in_words(drawn, opened.files.figures))
     with Steps("comparing arms"):
-        compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
-    if not compared:
+        comparison = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
+    if not comparison:
         for suffix in (".json", ".md"):
             opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
-    report = report_study(opened)
-    say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
-    mirrored = mirror_study(opened, found, tracking) if tracking else None
+    report_study(opened)
+    mirrored = mirror_study(opened, collected, tracking) if tracking else None
     return StudyOutcome(
         opened,
-        rows=found.rows,
+        rows=collected.rows,
         unfinished=unfinished,
         figures=drawn.files if drawn else None,
-        compared=compared,
+        comparison=comparison,
         fits=fits,
         mlflow=mirrored,
     )
 
 
-def _fits_of(found: Collected, fits: Path) -> Path | None:
-    """The laws that were fitted to these results before; None where there are none."""
-    if found.written:
-        fits.unlink(missing_ok=True)  # would be taken for those of these runs
-    return fits if fits.exists() else None
+def _fits(opened: OpenStudy, *, anew: bool, changed: bool) -> Path | None:
+    """The laws of a study that has just been run; None if its runs allow none, which is not a fault."""
+    path = opened.files.fits
+    try:
+        if anew:
+            results = study_results(opened)
+            write_fits(path, fit_study(opened, results), {"study": opened.study.name}, results)
+            return path
+    except ResultsError:
+        changed = True
+    if changed:
+        path.unlink(missing_ok=True)  # old fits would be taken for those of these runs
+    return path if path.exists() else None
 
 
 _StepResult = TypeVar("_StepResult")

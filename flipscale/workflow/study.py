@@ -1,7 +1,8 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
 import contextlib
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,16 @@ from flipscale.devices import Price
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder
 from flipscale.identity import RECIPE
+from flipscale.plain_files import or_none, read_bytes
 from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
 from flipscale.planning import plan as plan_study
-from flipscale.run import TRUNK_FILE, RunFolder, all_timings, read_timings
+from flipscale.run import TRUNK_FILE, RunFolder, all_timings, as_json, read_timings, replacing
 from flipscale.settings import Resources, Settings
 from flipscale.study import Study, read_study
 from flipscale.sweeps import SweepOutcome
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
 from flipscale.workflow.owner import check_owner, note_owner
-from flipscale.workflow.plans import write_plan_file
 from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import StudyFiles, Workspace, usual_results
 
@@ -56,14 +57,9 @@ class OpenStudy:
         """The plan for tables of finished runs, with the times of the place, this machine or another, at which a probe
         has timed most of the runs (the latest of several). An archive therefore gives the same table everywhere."""
         timings = all_timings(self.workspace.timings)
-        best = plan_study(self.study)
-        for place in timings.places():
-            planned = plan_study(self.study, timings.measured_at(place))
-            if _timed_runs(planned) > _timed_runs(best):
-                best = planned
-            if _timed_runs(best) == len(best.runs):
-                break
-        return best
+        timed = (plan_study(self.study, timings.measured_at(place)) for place in timings.places())
+        plans = [plan_study(self.study), *timed]
+        return max(plans, key=lambda plan: sum(run.timed is not None for run in plan.runs))
 
     @property
     def files(self) -> StudyFiles:
@@ -109,11 +105,6 @@ def open_study(
     check_owner(opened.files.folder, opened.file)
     study, sweep = with_sweep(opened.study, workspace)
     return replace(opened, study=study, sweep=sweep)
-
-
-def reopened(opened: OpenStudy) -> OpenStudy:
-    """The study with what its sweep has chosen since."""
-    return open_study(opened.file, opened.workspace, opened.site, price=opened.price)
 
 
 def sweep_words(opened: OpenStudy) -> str:
@@ -165,11 +156,39 @@ def write_plan(opened: OpenStudy) -> None:
     write_plan_file(opened.plan, files)
 
 
+def write_plan_file(plan: Plan, files: StudyFiles) -> None:
+    """Write plan.json if it has changed."""
+    text = as_json(plan.to_dict(lazily=True), rows="runs").encode() + b"\n"
+    if or_none(read_bytes, files.plan) != text:
+        with replacing(files.plan) as file:
+            file.write(text)
+
+
+def finished_here(workspace: Workspace, ids: Iterable[str]) -> set[str]:
+    """Those of these runs that have finished and whose folders are here."""
+    return {run_id for run_id in ids if os.path.exists(f"{workspace.runs}/{run_id}/result.json")}  # noqa: PTH110
+
+
 def say_folder(opened: OpenStudy) -> None:
     """Name the results folder in use: from another working directory it is another one."""
     folder = opened.files.folder.resolve()
     new = "" if folder.exists() else " (new; --results or FLIPSCALE_RESULTS names another)"
     say(f"results folder: {folder}{new}")
+
+
+def say_power(opened: OpenStudy) -> None:
+    """Say the smallest difference that the plan's seeds detect; nothing for a study without twins."""
+    from flipscale.sensitivity import planned_pairs, planned_words, unknown_words  # It loads scipy.
+
+    pairs, sensitivity = planned_pairs(opened.study, opened.plan), None
+    if pairs and opened.files.results.exists():
+        from flipscale.collecting import read_results
+        from flipscale.comparing import planned_sensitivity
+
+        with contextlib.suppress(ResultsError):  # `compare` reports the fault.
+            sensitivity = planned_sensitivity(opened.study, opened.plan, read_results(opened.files.results))
+    if pairs:
+        say(planned_words(sensitivity) if sensitivity else unknown_words(pairs))
 
 
 def cost_in_words(plan: Plan) -> str:
@@ -182,10 +201,6 @@ def cost_in_words(plan: Plan) -> str:
     unit, factor = hours_or_seconds(total.gpu_hours)
     time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"
     return f"{runs}, {total.train_flops:.2e} FLOPs, {time}{money}"
-
-
-def _timed_runs(plan: Plan) -> int:
-    return sum(run.timed is not None for run in plan.runs)
 
 
 def _timed_in_words(plan: Plan) -> str:

@@ -1,21 +1,21 @@
 """From the plan to finished runs: check what they read, submit, wait."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flipscale import launch
 from flipscale.code import CodeChanges
 from flipscale.errors import FlipscaleError
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
+from flipscale.launch.local import LocalLauncher
 from flipscale.planning import Run, check_memory, far_too_large
 from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count
 from flipscale.workflow.messages import say
-from flipscale.workflow.study import OpenStudy, cost_in_words, reopened, say_warnings, sweep_words, write_plan
+from flipscale.workflow.study import OpenStudy, cost_in_words, open_study, say_warnings, sweep_words, write_plan
 from flipscale.workflow.to_score import say_to_score, to_score
 from flipscale.workflow.tuned import write_sweep
 
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from flipscale.data.check import Checked
 
 
-Follower = Callable[[launch.StudyProgress], None]
-"""What gets each look at a study while its runs are followed."""
+@dataclass(frozen=True)
+class Guards:
+    """What is checked before anything starts."""
+
+    inputs: bool = True
+    """The data, checkpoints and programs that runs read, where they run on this machine."""
+    memory: bool = True
+    """Whether runs are predicted to need far more memory than their device has."""
 
 
 def check_runs(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = ()) -> "Checked":
@@ -40,45 +46,34 @@ def refuse_unready(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = 
     checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
 
 
-def submit_study(
-    opened: OpenStudy,
-    launcher: Launcher,
-    *,
-    check_inputs: bool,
-    retry_diverged: bool = False,
-    redo: Redo = NO_REDO,
-    force: bool = False,
-) -> Submission:
-    """Write the plan, say what it costs, and start every run that is not finished yet, and those of `redo` anew.
-
-    check_inputs: start nothing where data, a checkpoint or a program that runs need is missing or wrong here.
-    force: also start runs that are predicted to need far more memory than their device has.
-    PlanError where the plan is over its budget, and where runs to start are far too large and `force` is not given.
-    """
+def _submit(opened: OpenStudy, launcher: Launcher, guards: Guards, *, retry_diverged: bool, redo: Redo) -> Submission:
+    """Write the plan, say what it costs, and start every run that is not finished yet, and those of `redo` anew."""
     plan = opened.plan
     plan.check_budget()
     write_plan(opened)
     say(f"plan: {cost_in_words(plan)}")
     # A refusal for memory is reported once, by itself.
-    say_warnings(plan, but=() if force else far_too_large(plan.runs))
-    checks: list[Callable[[Sequence[Run]], None]] = []
-    if not force:
-        checks.append(check_memory)
-    results, unscored = opened.workspace.results, to_score(opened)
+    say_warnings(plan, but=far_too_large(plan.runs) if guards.memory else ())
+    unscored = to_score(opened)
     say_to_score(opened, unscored)
-    if check_inputs:
-        scoring = [run for run in plan.runs if run.id in unscored.runs]
-        checks.append(partial(refuse_unready, opened.study, to_score=scoring))
     if unscored.runs:
         say(unscored.words)
+    scoring = [run for run in plan.runs if run.id in unscored.runs]
+
+    def check(runs: Sequence[Run]) -> None:
+        if guards.memory:
+            check_memory(runs)
+        if guards.inputs and isinstance(launcher, LocalLauncher):
+            refuse_unready(opened.study, runs, scoring)
+
     submission = launch.submit(
         plan.runs,
-        results,
+        opened.workspace.results,
         launcher,
         retry_diverged=retry_diverged,
         redo=redo,
         to_score=unscored.runs,
-        check=_all_checks(checks),
+        check=check,
     )
     for why, number in Counter(submission.left_out.values()).items():
         say(f"{count(number, 'run')} cannot start: {why}")
@@ -94,26 +89,34 @@ def train_study(
     opened: OpenStudy,
     launcher: Launcher,
     *,
-    check_inputs: bool,
+    guards: Guards = Guards(),
     retry_diverged: bool = False,
     redo: Redo = NO_REDO,
-    force: bool = False,
-    follow: Callable[[OpenStudy], AbstractContextManager[Follower]] = lambda _: nullcontext(lambda _: None),
+    wait: bool = True,
 ) -> tuple[OpenStudy, int]:
     """Submit the study's runs and wait for them; first those of its sweep, and then the others with what it chose.
 
     Returns the study with that choice, and how many runs have not finished; those that diverged in the sweep do not
-    count. FlipscaleError where the sweep chooses nothing; nothing of what follows it is then started.
+    count. FlipscaleError where the sweep chooses nothing; nothing of what follows it is then started. PlanError where
+    the plan is over its budget.
 
-    follow: gives, for the study as it is, what gets each look.
+    redo: finished runs that are trained anew. wait: if False, return as soon as runs are sent.
     """
     while True:
-        submission = submit_study(
-            opened, launcher, check_inputs=check_inputs, retry_diverged=retry_diverged, redo=redo, force=force
-        )
-        with follow(opened) as follower:
-            unfinished = wait_for(opened, submission, launcher, follower)
-        before, opened = opened, reopened(opened)
+        submission = _submit(opened, launcher, guards, retry_diverged=retry_diverged, redo=redo)
+        if not wait:
+            if submission.jobs:
+                say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
+            if opened.study.awaits_choice:
+                say(f"{sweep_words(opened)} Submit again once the sweep has ended.")
+            return opened, 0
+        ended = launch.wait(submission, opened.workspace.results, launcher=launcher)
+        counts = Counter(run.state for run in ended.runs)
+        unfinished = len(ended.runs) - counts[State.FINISHED]
+        if unfinished:
+            say(f"{unfinished_in_words(counts)}; see flipscale status {opened.arguments}")
+        before = opened
+        opened = open_study(opened.file, opened.workspace, opened.site, price=opened.price)
         if opened.sweep:
             write_sweep(opened.sweep, opened.files.tune)
         if not before.study.awaits_choice:
@@ -135,14 +138,6 @@ def _without_choice(opened: OpenStudy) -> str:
     return f"{sweep_words(opened)} See {draw_sweep(opened).files[0]}."
 
 
-def _all_checks(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:
-    def check_all(runs: Sequence[Run]) -> None:
-        for check_one in checks:
-            check_one(runs)
-
-    return check_all
-
-
 def say_code(opened: OpenStudy, code: CodeChanges) -> None:
     """Say how the code of finished runs differs from today's, and what trains them anew; nothing where it does not."""
     for sentence in code.sentences():
@@ -160,22 +155,6 @@ def say_stale(code: CodeChanges) -> None:
         say(f"{runs} skipped: the code that trained them is not known; --redo ID... retrains them.")
     elif not code.differing:
         say("no finished run was trained by other code than today's")
-
-
-def wait_for(
-    opened: OpenStudy,
-    submission: Submission,
-    launcher: Launcher,
-    follower: Follower | None = None,
-) -> int:
-    """Follow the runs until none waits or runs, and send those for which there was no place; how many of the plan have
-    not finished."""
-    ended = launch.wait(submission, opened.workspace.results, follower=follower, launcher=launcher)
-    counts = Counter(run.state for run in ended.runs)
-    unfinished = len(ended.runs) - counts[State.FINISHED]
-    if unfinished:
-        say(f"{unfinished_in_words(counts)}; see flipscale status {opened.arguments}")
-    return unfinished
 
 
 def unfinished_in_words(counts: Mapping[State, int]) -> str:

@@ -10,7 +10,7 @@ from flipscale.cost import scored_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import measures, scored, scored_sets, stage, trains
 from flipscale.planning import Run
-from flipscale.run import RunFolder, lacks_weights, read_scores, read_timings, set_of, unmeasured
+from flipscale.run import RunFolder, lacks_weights, read_timings, set_of, unmeasured
 from flipscale.timing import Timings, evaluation_shape
 from flipscale.words import count, duration
 from flipscale.workflow.messages import say
@@ -83,10 +83,10 @@ def to_score(opened: OpenStudy) -> ToScore:
             gone.append(run)
         else:
             images[run.id] = _images(run, set(missing))
-    found = {run_id: median(paces) * number if paces else predicted.get(run_id) for run_id, number in images.items()}
+    seconds = {run_id: median(paces) * number if paces else predicted.get(run_id) for run_id, number in images.items()}
     to_train = sum(trains(run.settings) for run in opened.plan.runs)
     progress = f"{trained} of {to_train} trained" if to_train else "nothing to train"
-    return ToScore(finished, progress, found, tuple(gone), tuple(sets), dict(changed))
+    return ToScore(finished, progress, seconds, tuple(gone), tuple(sets), dict(changed))
 
 
 def _is_of_other_data(folder: RunFolder, now: Mapping[str, str]) -> bool:
@@ -103,11 +103,8 @@ def _pace(folder: RunFolder, run: Run, timings: Timings) -> list[float]:
     result, asked = folder.result(), folder.asked()
     if result is None or asked is None:
         return []
-    settings, seconds, later = asked.settled, result.evaluation_seconds, read_scores(folder.path)
+    settings, seconds = asked.settled, result.evaluation_seconds
     images = _images(run, set(measures(settings))) * len(scored_steps(stage(settings)))
-    if not seconds:
-        seconds = sum(record.seconds for record in later)
-        images = _images(run, {record.measure for record in later})
     return [seconds / images] if seconds and images else []
 
 
@@ -116,29 +113,32 @@ def _images(run: Run, wanted: set[str]) -> float:
     return float(sum(what.get("images", 0) for name, what in measures(run.settings).items() if name in wanted))
 
 
-def say_to_score(opened: OpenStudy, found: ToScore) -> None:
+def say_to_score(opened: OpenStudy, scoring: ToScore) -> None:
     """Say which sets changed, and which scores cannot be had as weights are gone."""
-    for name, number in sorted(found.changed.items()):
-        what = f"'{name}'" if name else "the study's own data"
-        again = "scores them anew" if name in found.sets else "--redo ID... retrains the runs"
-        runs = f"{number} of {count(found.trained, 'finished run')}"
+    _say_changed(opened, scoring)
+    if scoring.gone:
+        hours = sum(run.cost.gpu_hours for run in scoring.gone)
+        runs = count(len(scoring.gone), "finished run")
         say(
-            f"warning: scores on {what} were measured on other data: {runs}."
-            f" Put those data back, or flipscale submit {opened.arguments} {again}."
-        )
-    if found.gone:
-        hours = sum(run.cost.gpu_hours for run in found.gone)
-        runs = count(len(found.gone), "finished run")
-        say(
-            f"{runs} cannot be scored on {_listed(found.sets)}, as the weights are not here: put each model.pt into "
+            f"{runs} cannot be scored on {_listed(scoring.sets)}, as the weights are not here: put each model.pt into "
             f"its run folder, or train again with --redo ID... (about {hours:.2g} {opened.plan.hours_unit})."
         )
 
 
 def say_other_data(opened: OpenStudy) -> None:
     """Name each set whose data changed after finished runs were scored on it."""
-    found = to_score(opened)
-    say_to_score(opened, ToScore(found.trained, sets=found.sets, changed=found.changed))
+    _say_changed(opened, to_score(opened))
+
+
+def _say_changed(opened: OpenStudy, scoring: ToScore) -> None:
+    for name, number in sorted(scoring.changed.items()):
+        what = f"'{name}'" if name else "the study's own data"
+        again = "scores them anew" if name in scoring.sets else "--redo ID... retrains the runs"
+        runs = f"{number} of {count(scoring.trained, 'finished run')}"
+        say(
+            f"warning: scores on {what} were measured on other data: {runs}."
+            f" Put those data back, or flipscale submit {opened.arguments} {again}."
+        )
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from flipscale.collecting import HitsOfRun, hits_of
 from flipscale.comparing import (
     RunsOfStudy,
@@ -42,19 +40,17 @@ def compare_studies(
 
     Writes no file. Raises ResultsError where the studies have no cell or no score in common.
     """
-    opened = open_two(first, second, workspace, second_workspace)
-    return _pair(opened, [study_results(study).table for study in opened], score)
+    return _pair(open_two(first, second, workspace, second_workspace), score)[0]
 
 
 def write_study_pair(opened: Sequence[OpenStudy], score: str | None = None) -> StudyPair:
     """Compare two studies, and write what came of it into the folder of the second."""
     first, second = opened
-    found = [study_results(study) for study in opened]
-    pair = _pair(opened, [each.table for each in found], score)
-    results = StudyResults(found[1].table, all(each.are_here for each in found))
+    pair, results = _pair(opened, score)
+    both = StudyResults(results[1].table, all(each.are_here for each in results))
     paths = [second.files.against(first.study.name, suffix) for suffix in (".json", ".md")]
     text = f"# {' against '.join(reversed(pair.same.names))}\n\n{study_pair_markdown(pair)}"
-    write_analysis(paths[0], study_pair_json(pair), results, {paths[1]: text})
+    write_analysis(paths[0], study_pair_json(pair), both, {paths[1]: text})
     return pair
 
 
@@ -77,10 +73,11 @@ def names_of(opened: Sequence[OpenStudy]) -> tuple[str, str]:
     return first, second
 
 
-def _pair(opened: Sequence[OpenStudy], tables: Sequence[pd.DataFrame], score: str | None) -> StudyPair:
+def _pair(opened: Sequence[OpenStudy], score: str | None) -> tuple[StudyPair, list[StudyResults]]:
+    results = list(map(study_results, opened))
     first, second = (
-        RunsOfStudy(name, study.study, study.finished_plan, table)
-        for name, study, table in zip(names_of(opened), opened, tables, strict=True)
+        RunsOfStudy(name, study.study, study.finished_plan, of_study.table)
+        for name, study, of_study in zip(names_of(opened), opened, results, strict=True)
     )
     pair = compare_runs(first, second, score)
     hits: dict[str, HitsOfRun] = {}
@@ -89,4 +86,4 @@ def _pair(opened: Sequence[OpenStudy], tables: Sequence[pd.DataFrame], score: st
         hits |= hits_of(study.workspace.results, ids, pair.comparison.score).runs
     pair = with_hits(pair, hits)
     scored = scored_by(opened, pair.comparison.score)
-    return replace(pair, comparison=replace(pair.comparison, scored_by=scored))
+    return replace(pair, comparison=replace(pair.comparison, scored_by=scored)), results

@@ -5,12 +5,10 @@ A `Workspace` says where results and figures are; without one, in results/ (or F
 """
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.launch import Launcher, launcher_named
-from flipscale.launch.local import LocalLauncher
 from flipscale.planning import Plan
 from flipscale.study import Study
 from flipscale.workflow.study import OpenStudy, open_study
@@ -59,17 +57,13 @@ def submit(
     Raises FlipscaleError where nothing can be started. The result counts failed runs.
     """
     from flipscale import launch
-    from flipscale.workflow.submitted import submit_study, train_study
+    from flipscale.workflow.submitted import Guards, train_study
 
     workspace = workspace or Workspace()
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
     opened = _opened(study, workspace, launcher.site_name)
-    check_inputs = check and isinstance(launcher, LocalLauncher)
-    if wait:
-        opened, _ = train_study(opened, launcher, check_inputs=check_inputs)
-    else:
-        submit_study(opened, launcher, check_inputs=check_inputs)
+    opened, _ = train_study(opened, launcher, guards=Guards(inputs=check), wait=wait)
     return next(launch.watch(opened.plan.runs, workspace.results))
 
 
@@ -115,18 +109,14 @@ def fit(study: AnyStudy, workspace: Workspace | None = None, *, law: str | None 
 
     law: its name (docs/fits.md); by the kind of score if left out. Raises ResultsError where nothing can be fitted.
     """
-    from flipscale.comparing import pick_score
-    from flipscale.comparing.columns import settings_named
-    from flipscale.fitting.of_study import fit_study
-    from flipscale.workflow.fitted import write_fits
+    from flipscale.workflow.fitted import fit_study, write_fits
     from flipscale.workflow.results import study_results
 
     opened = _opened(study, workspace)
     results = study_results(opened)
-    found = fit_study(results.table, axes=opened.axes, y=pick_score(results.table, opened.study.score), law=law)
-    found = replace(found, question=opened.study.question, name_of=settings_named(opened.study.labels))
-    write_fits(opened.files.fits, found, {"study": opened.study.name}, results)
-    return found
+    fits = fit_study(opened, results, law=law)
+    write_fits(opened.files.fits, fits, {"study": opened.study.name}, results)
+    return fits
 
 
 def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str | None = None) -> "Comparison":
@@ -142,7 +132,7 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
 
     opened = _opened(study, workspace)
     say_other_data(opened)
-    return compare_study(opened, score).comparison
+    return compare_study(opened, score)
 
 
 def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flipscale.comparing import Comparison, compare, comparison_markdown, comparison_text, screen
-from flipscale.tables import Listing, Part, PrintedTable, as_html, as_markdown, as_text
+from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 
 
 def study(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> Comparison:
@@ -80,7 +80,7 @@ PARTS: list[Part] = [
 ]
 
 
-def test_one_record_is_text_markdown_and_html() -> None:
+def test_one_record_is_text_and_markdown() -> None:
     assert as_text(PARTS) == (
         "A <sentence>.\n\nTitle:\narm        gain (points)\nmask 50 %  +1.9\na|b        -3.2\nA note.\n\n"
         "Notes:\n- one\n- two"
@@ -89,10 +89,6 @@ def test_one_record_is_text_markdown_and_html() -> None:
         "A <sentence>.\n\nTitle:\n\n| arm | gain (points) |\n| --- | --- |\n| mask 50 % | +1.9 |\n| a\\|b | -3.2 |\n\n"
         "A note.\n\nNotes:\n\n- one\n- two"
     )
-    page = as_html(PARTS)
-    assert "<p>A &lt;sentence&gt;.</p>" in page
-    assert '<th scope="row">mask 50 %</th><td class="number">+1.9</td>' in page
-    assert "<li>one</li>" in page
 
 
 def test_a_narrow_terminal_wraps_sentences_and_names_and_no_number() -> None:

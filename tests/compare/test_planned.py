@@ -8,8 +8,7 @@ import pytest
 from flipscale.comparing import compare_study, planned_sensitivity
 from flipscale.planning import plan
 from flipscale.study import read_study
-from flipscale.workflow.power import say_power
-from flipscale.workflow.study import open_study
+from flipscale.workflow.study import open_study, say_power
 from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

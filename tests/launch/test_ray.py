@@ -221,7 +221,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 def test_the_comparison_follows_the_sweep(tmp_path):
     file, results = tuned_study(tmp_path), tmp_path / "results"
     opened = open_study(file, Workspace(results))
-    assert train_study(opened, RayLauncher(results, DEFAULTS), check_inputs=False)[1] == 0, logs(results)
+    assert train_study(opened, RayLauncher(results, DEFAULTS))[1] == 0, logs(results)
     assert_tuned(file, results)
 
 

@@ -349,7 +349,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 def test_the_comparison_follows_the_sweep(tmp_path):
     file, results = tuned_study(tmp_path), tmp_path / "results"
     opened = open_study(file, Workspace(results))
-    assert train_study(opened, SlurmLauncher(results, SITE), check_inputs=False)[1] == 0, logs(results)
+    assert train_study(opened, SlurmLauncher(results, SITE))[1] == 0, logs(results)
     assert_tuned(file, results)
 
 
@@ -394,11 +394,12 @@ def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
 
     on_slurm = ["--on", "slurm", "--site", "hall.yaml"]
     assert "#SBATCH --time" not in flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout
-    probed = flipscale("probe", "small.yaml", *on_slurm, "--json")
+    probed = flipscale("probe", "small.yaml", *on_slurm)
     assert probed.returncode == 0, probed.stderr
-    found = json.loads(probed.stdout)
-    assert found["site"] == "slurm hall"
-    assert [shape["step"]["seconds"] > 0 for shape in found["shapes"]] == [True, True]
+    assert [line.split()[:2] for line in probed.stdout.splitlines()[1:]] == [
+        ["mask_ratio=0", "1"],
+        ["mask_ratio=0.5", "1"],
+    ]
     assert "timed at slurm hall" in flipscale("plan", "small.yaml").stdout
     # Twice the seconds of a small run, a quarter of an hour and the warning.
     limit = flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout.partition("#SBATCH --time=0-00:")[2]

@@ -46,7 +46,7 @@ def test_on_slurm_the_comparison_follows_the_sweep(tmp_path: Path, monkeypatch: 
     file = tuned_study(tmp_path)
     try:
         opened = open_study(file, Workspace(results))
-        _, unfinished = train_study(opened, SlurmLauncher(results, SITE), check_inputs=False)
+        _, unfinished = train_study(opened, SlurmLauncher(results, SITE))
     finally:
         fake_slurm.stop(tmp_path / "cluster")
     assert unfinished == 0
