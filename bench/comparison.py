@@ -28,11 +28,11 @@ from scipy.special import expit, logit
 
 from bench.report import leave, machine, table
 from flipscale.comparing.curves import TwoLines, two_lines
-from flipscale.comparing.estimates import finding
-from flipscale.comparing.gains import judged, pairs_of, study_noise, with_failures
+from flipscale.comparing.gains import judged, pairs_of
 from flipscale.comparing.points import Point
-from flipscale.stats import Array
+from flipscale.stats import Array, ScoreKind
 
+ACCURACY = ScoreKind(fraction=True, lower=False)
 LEAST, MUCH, MOST_ERROR = 0.93, 0.98, 0.065
 QUADRATURE = np.polynomial.hermite_e.hermegauss(41)
 FOUR_POINTS = 0.04
@@ -87,19 +87,18 @@ def gains_fare(design: GainDesign, studies: int) -> dict[str, Any]:
     errors, found, asked, without = 0, 0, 0, 0
     for _ in range(studies):
         points, truth = gain_study(design, rng)
-        pairs = [with_failures(pair, fraction=True) for pair in pairs_of(points, ["arm"], False)[0]]
-        pairs = list(judged(pairs, study_noise(pairs, fraction=True, lower=False), None))
+        pairs, _ = judged(pairs_of(points, ["arm"], ACCURACY)[0])
         wrong = False
         for pair in pairs:
             real = truth[int(pair.cell)]
-            significant = finding(pair.gain).significant
+            significant = pair.gain.significant
             wrong |= significant and real == 0
             if abs(real) > 0.03:
                 asked, found = asked + 1, found + significant
-            if pair.gain.low is None or pair.gain.high is None:
+            if pair.gain.interval is None:
                 without += 1
             else:
-                held.append(pair.gain.low <= real <= pair.gain.high)
+                held.append(pair.gain.interval.low <= real <= pair.gain.interval.high)
         errors += wrong
     return {
         "design": design.name,
@@ -245,7 +244,7 @@ def curve_study(design: CurveDesign, rng: np.random.Generator) -> TwoLines:
                 for s in range(design.seeds)
             ]
         groups.append(runs)
-    lines = two_lines(groups[0], groups[1], "hours", fraction=True, lower=False)
+    lines = two_lines(groups[0], groups[1], "hours", ACCURACY)
     assert isinstance(lines, TwoLines)
     return lines
 

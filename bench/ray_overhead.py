@@ -24,8 +24,7 @@ from typing import Any
 
 from bench.report import leave, machine, table
 from flipscale.launch import submit
-from flipscale.launch.ray import RayLauncher
-from flipscale.launch.ray.cluster import Cluster
+from flipscale.launch.ray import RayLauncher, cluster
 from flipscale.run import RunFolder, RunRequest
 from tests.clusters.ray import RayCluster
 from tests.launch.contract import WORKER, StandInRun
@@ -125,14 +124,14 @@ def bare(folder: Path, runs: int, url: str) -> float:
 def _job(name: str, folders: Sequence[str], command: Sequence[str], url: str) -> float:
     began = time.monotonic()
     entrypoint = shlex.join([sys.executable, "-c", _PLAIN, ":".join(folders), *command])
-    Cluster(url).submit(name, f"exec {entrypoint}")
+    cluster.submit(url, name, f"exec {entrypoint}")
     return _ended(url, name, began)
 
 
 def _ended(url: str, name: str, began: float) -> float:
     """Seconds since then until a job has ended well."""
     looked = time.monotonic()
-    while (answer := Cluster(url).ask(name)).lives:
+    while (answer := cluster.ask(url, name)).lives:
         assert time.monotonic() - began < PATIENCE, str(answer)
         rest(looked, every=0.1)
         looked = time.monotonic()
@@ -143,13 +142,13 @@ def _ended(url: str, name: str, began: float) -> float:
 @contextlib.contextmanager
 def _ray(address: str | None) -> Iterator[str]:
     if address:
-        yield Cluster.find(address).url
+        yield cluster.find(address)
         return
-    cluster = RayCluster.start()
+    ours = RayCluster.start()
     try:
-        yield cluster.url
+        yield ours.url
     finally:
-        cluster.stop()
+        ours.stop()
 
 
 if __name__ == "__main__":

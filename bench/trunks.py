@@ -7,7 +7,8 @@
 Lengths double. On the logit, where .05 is a point at 70 %, a run has noise of its own (SD .03) and the luck of its
 trunk (SD .05). Half of that variance is one offset for all lengths, half changes along the trunk (an autoregression
 with a correlation of .5 between neighbours). Where sizes have trunks of their own, half of it is common to all sizes of
-a seed. Speed-ups have a further .03 that both arms of a seed share.
+a seed. Speed-ups have a further .03 that both arms of a seed share. Losses of fronts and IsoFLOP curves scatter by .4
+of that on the logarithm.
 
 Each study is read twice: as flipscale does, and as if no lengths shared a trunk. Printed are how often 95 % CIs hold
 the truth in both, and the median width of the second over that of the first. --check exits 1 if a coverage is below
@@ -27,22 +28,26 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from bench.comparison import CURVES, LENGTHS, effective, true_samples
-from bench.parts import Part, digest, run_parts
+from bench.parts import ROOT, Part, digest, run_parts
 from bench.report import leave, machine, out_path, table
 from flipscale.cell import write_cell
-from flipscale.comparing import curves
-from flipscale.comparing.gains import judged, pairs_of, study_noise
+from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
+from flipscale.comparing import Verdict, curves, judge_claims
+from flipscale.comparing.gains import judged, pairs_of
 from flipscale.comparing.head import head_of
 from flipscale.comparing.points import Point
-from flipscale.fitting import LAWS, Options
+from flipscale.fitting import LAWS, Options, isoflop
 from flipscale.fitting.rows import rows_of
 from flipscale.fitting.table import fit_rows
-from flipscale.stats import Array
+from flipscale.next_runs.quantities import parameter_of
+from flipscale.stats import Array, ScoreKind
+from flipscale.study import Expectation, read_study
 
+ACCURACY = ScoreKind(fraction=True, lower=False)
 LEAST = 0.93
 CODE = ("bench/trunks.py", "flipscale/comparing", "flipscale/fitting", "flipscale/stats")
 RUN, TRUNK, NEIGHBOURS, OF_TWINS = 0.03, 0.05, 0.5, 0.03
-BEYOND = 3.0
+BEYOND, LOSSES = 3.0, 0.4
 
 Ends = Mapping[str, tuple[float, float, float]]
 """Quantity -> the lower end, the truth, the upper end."""
@@ -52,7 +57,7 @@ Ends = Mapping[str, tuple[float, float, float]]
 class Design:
     """A kind of study."""
 
-    about: Literal["law", "speed-up", "gains"]
+    about: Literal["law", "front", "isoflop", "next", "speed-up", "gains"]
     seeds: int
     sizes: int = 1
     lengths: int = 5
@@ -80,7 +85,16 @@ class Design:
 SEEDS = (3, 5)
 DESIGNS = tuple(
     replace(kind, seeds=seeds)
-    for kind in (Design("law", 0), Design("law", 0, 4, 4), Design("speed-up", 0), Design("gains", 0, 3, 4))
+    for kind in (
+        Design("law", 0),
+        Design("law", 0, 4, 4),
+        Design("front", 0),
+        Design("front", 0, 4),
+        Design("isoflop", 0, 7, 4),
+        Design("next", 0, 4, 4),
+        Design("speed-up", 0),
+        Design("gains", 0, 3, 4),
+    )
     for seeds in SEEDS
 )
 
@@ -107,6 +121,11 @@ def law_study(design: Design, rng: np.random.Generator, number: int) -> Iterator
     rows = rows_of(runs, law, law.roles, "y", accuracy=False)
     for read in (rows, replace(rows, trunks=None)):
         found = fit_rows(law, read, options, {}, hold_out=False)
+        if design.about == "next":
+            asked = {name: parameter_of(found, name, "") for name in law.parameters if name != "A"}
+            each = zip(asked.items(), theta[1:], strict=True)
+            yield {f"exponent {name}": (of.value - of.half, true, of.value + of.half) for (name, of), true in each}
+            continue
         values, at = law.values(np.array(theta)), dict(zip(law.roles, beyond[0], strict=True))
         ends = {
             f"exponent {name}": (pair[0], values[name], pair[1])
@@ -119,6 +138,48 @@ def law_study(design: Design, rng: np.random.Generator, number: int) -> Iterator
             for (name, band), real in zip(bands.items(), truth, strict=True)
         }
         yield ends
+
+
+def front_study(design: Design, rng: np.random.Generator, number: int) -> Iterator[Ends]:
+    """The interval of the exponent of the front of sizes that quadruple, each best at other costs, by either reading.
+
+    The truth is the exponent of the front without noise.
+    """
+    runs = _sizes_and_lengths(design)
+    spent = runs["N"] * runs["D"]
+    level = -0.2 * np.log(spent) + 0.03 * (np.log(runs["N"]) - 0.5 * np.log(spent) + 1) ** 2
+    law, options = LAWS["power"], Options(frontier="pareto", accuracy=False, draws=200, starts=2)
+    ends = []
+    for noise in (np.zeros(len(runs)), LOSSES * design.noise(rng).ravel()):
+        table = runs.assign(C=1e3 * spent, loss=np.exp(level + noise))
+        ends.append(rows_of(table, law, ["C"], "loss", accuracy=False))
+    exact, rows = ends
+    truth = fit_rows(law, exact, replace(options, draws=0), {}, hold_out=False).parameters["a"]
+    for read in (rows, replace(rows, trunks=None)):
+        low, high = fit_rows(law, read, options, {}, hold_out=False).intervals["a"] or (-math.inf, math.inf)
+        yield {"exponent a": (low, truth, high)}
+
+
+def isoflop_study(design: Design, rng: np.random.Generator, number: int) -> Iterator[Ends]:
+    """The interval of how the best size grows with the budget, by either reading. A trunk is in all budgets."""
+    runs = _sizes_and_lengths(design, sizes=2.5)
+    budget = 4.0 ** np.log2(runs["D"])
+    away = np.log(runs["N"]) - 0.6 * np.log(budget) - 1.5
+    level = np.log(2 + 0.3 * (np.cosh(0.7 * away) - 1))
+    table = runs.assign(C=budget, samples=budget / runs["N"], loss=np.exp(level + LOSSES * design.noise(rng).ravel()))
+    for read in (table, table.drop(columns="trunk")):
+        found = isoflop(read, x="N", y="loss", budget="C", options=Options(draws=200))
+        low, high = found.intervals["a"] or (-math.inf, math.inf)
+        yield {"exponent a": (low, 0.6, high)}
+
+
+def _sizes_and_lengths(design: Design, sizes: float = 4.0) -> pd.DataFrame:
+    """The runs of a study, without their measurements: sizes that grow by a factor, and lengths that double."""
+    places = np.meshgrid(*map(np.arange, (design.sizes, design.seeds, design.lengths)), indexing="ij")
+    size, seed, length = (at.ravel() for at in places)
+    trunk = size * design.seeds + seed
+    columns = {"model": size.astype(str), "samples": 2.0**length, "N": sizes**size, "D": 2.0**length}
+    return pd.DataFrame({**columns, "seed": seed, "trunk": trunk})
 
 
 def speedup_study(design: Design, rng: np.random.Generator, number: int) -> Iterator[Ends]:
@@ -148,7 +209,7 @@ def speedup_study(design: Design, rng: np.random.Generator, number: int) -> Iter
                 for at, y in zip(LENGTHS, of_seed, strict=True)
             ]
         )
-    lines = curves.two_lines(*sides, "hours", fraction=True, lower=False)
+    lines = curves.two_lines(*sides, "hours", ACCURACY)
     assert isinstance(lines, curves.TwoLines)
     truth = LENGTHS[-2] / true_samples(law, float(law.law(LENGTHS[-2:-1])[0])) / law.spends
     for read in (lines, replace(lines, trunks=False)):
@@ -184,10 +245,8 @@ def gain_study(design: Design, rng: np.random.Generator, number: int) -> Iterato
     ]
     values = {cell: {"model": 2.0**size, "samples": 2.0**at} for (size, at), cell in cells.items()}
     for read in (points, [replace(point, trunk=-1) for point in points]):
-        pairs = pairs_of(read, ["arm"], False)[0]
-        found = study_noise(pairs, fraction=True, lower=False)
-        pairs = list(judged(pairs, found, None))
-        head = head_of(pairs, found, values, None, None)
+        pairs, _ = judged(pairs_of(read, ["arm"], ACCURACY)[0])
+        head = head_of(pairs, values, None, None)
         assert head is not None
         slopes = {
             f"slope along {slope.axis}": (slope.interval.low, 0.0, slope.interval.high) for slope in head.arms[0].slopes
@@ -196,7 +255,50 @@ def gain_study(design: Design, rng: np.random.Generator, number: int) -> Iterato
         yield {**slopes, "gain of a cell": (low, 0.02, high)}
 
 
-STUDIES = {"law": law_study, "speed-up": speedup_study, "gains": gain_study}
+STUDIES = {
+    "law": law_study,
+    "front": front_study,
+    "isoflop": isoflop_study,
+    "next": law_study,
+    "speed-up": speedup_study,
+    "gains": gain_study,
+}
+
+
+def power_of_trunk_yaml(studies: int) -> dict[str, Any]:
+    """How often each claim of level of studies/trunk.yaml is found to hold, where the truth is 0 and where it is the
+    margin. All claims of the study are judged together.
+
+    Runs scatter as those of results/flip with a mask of 75 % at the same length, each by itself. The mean of a run's
+    weights scores as its last weights, but for a fifth of that scatter.
+    """
+    study, flip = read_study(ROOT / "studies" / "trunk.yaml"), read_results(ROOT / "results" / "flip" / "results.csv")
+    alike = flip[(flip["mask_ratio"] == 0.75) & flip["tuning"].isna()].groupby("samples")["zero_shot_top1"]
+    level, scatter = alike.mean(), alike.std()
+    cells = [cell for cell in study.cells if cell.samples in (64_000, 128_000)]
+    names = [name for name in SETTING_COLUMNS if hasattr(cells[0], name)]
+    rows = pd.DataFrame([{name: setting_value(getattr(cell, name)) for name in names} for cell in cells])
+    rows = rows.assign(id=[f"{number}" for number in range(len(rows))])
+    means, sds = (rows["samples"].map(of).to_numpy() for of in (level, scatter))
+    claims = [claim for claim in study.claims if claim.expect is Expectation.LEVEL]
+    margins = rows["samples"].map({claim.contrast.left["samples"]: claim.margin for claim in claims}).to_numpy()
+    shift = np.where((rows["schedule"] == "constant") & (rows["average"] == 0), margins / 100, 0.0)
+    found: dict[str, dict[str, float]] = {claim.name: {} for claim in claims}
+    for truth, moved in (("level", 0.0), ("apart", shift)):
+        held = dict.fromkeys(found, 0)
+        for number in range(studies):
+            last, mean = means + moved + sds * np.random.default_rng([8, number]).standard_normal((2, len(rows)))
+            mean = last + 0.2 * (mean - means - moved)
+            table = rows.assign(**{"zero_shot_top1": last, "averaged.zero_shot_top1": mean})
+            judged = judge_claims(table, study.claims, score="zero_shot_top1", margin=study.margin)
+            assert judged is not None
+            for each in judged.claims:
+                if each.claim.name in held:
+                    held[each.claim.name] += each.verdict is Verdict.HOLDS
+        for name, often in held.items():
+            found[name][truth] = often / studies
+    scatters = {f"{at}": 100 * float(scatter[at]) for at in (64_000, 128_000)}
+    return {"level": {"studies": studies, "scatter": scatters, "found": found}}
 
 
 def fares(design: Design, studies: int, also: int, draws: int) -> dict[str, Any]:
@@ -232,7 +334,7 @@ def _width(ends: tuple[float, float, float]) -> float:
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
-    """A row for each quantity, with a cell for each number of seeds."""
+    """A row for each quantity, with a cell for each number of seeds; and how often claims of level hold."""
     rows: dict[str, list[str]] = {}
     for row in facts["read"]:
         kind = row["design"].rpartition(", ")[0]
@@ -245,7 +347,16 @@ def as_text(facts: Mapping[str, Any]) -> str:
     ]
     head = ["95 % CI of", *(f"{seeds} seeds" for seeds in SEEDS)]
     cells_of = [[name, *cells] for name, cells in rows.items()]
-    return "\n".join([table(head, cells_of), f"Of {many[0]}; in brackets of {many[1]}.", *below])
+    said = [table(head, cells_of), f"Of {many[0]}; in brackets of {many[1]}.", *below] if rows else []
+    if level := facts.get("level"):
+        often = [f"{100 * of['level']:.0f}" for of in level["found"].values()]
+        wrong = 100 * max(of["apart"] for of in level["found"].values())
+        said.append(
+            f"studies/trunk.yaml finds a true difference of 0 level in {' and '.join(often[:2])} % of "
+            f"{level['studies']} such studies at 128k, without and with a mask, and in {' and '.join(often[2:])} % at "
+            f"64k; one of the margin in at most {wrong:.0f} %."
+        )
+    return "\n".join(said)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -260,13 +371,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(argv)
     arguments = args.studies, args.also, args.draws
     parts = [Part(one.name, fares, (one, *arguments)) for one in DESIGNS if args.only in one.name]
+    if args.only in "trunk.yaml":
+        parts.append(Part("trunk.yaml", power_of_trunk_yaml, (args.studies // 2,)))
     folder = out_path(args.out).with_suffix(".parts") if args.out else None
-    read = [
-        row for found in run_parts(parts, folder=folder, code=digest(*CODE), jobs=args.jobs) for row in found["read"]
-    ]
+    done = list(run_parts(parts, folder=folder, code=digest(*CODE), jobs=args.jobs))
+    read = [row for found in done for row in found.get("read", ())]
     limit = LEAST - 2 * math.sqrt(0.95 * 0.05 / args.studies)
     below = [f"{row['quantity']}, {row['design']}: {row['cover']:.3f}" for row in read if row["cover"] < limit]
     facts = {"studies": args.studies, "also": args.also, "read": read, "limit": limit, "below_limit": below}
+    facts["level"] = next((found["level"] for found in done if "level" in found), None)
     facts["machine"] = machine()
     leave(args.out, facts, as_text(facts))
     if folder:

@@ -5,7 +5,6 @@ seeds with its standard deviation, the best of each cell in bold. With more cell
 and columns are swapped.
 """
 
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -41,15 +40,13 @@ def exported(
     score: str | None = None,
 ) -> bytes:
     """The table in one of FORMS. `question`, `baseline` and `score` matter only for LaTeX."""
+    if to == "latex":
+        return latex_table(results, baseline or {}, study=study, question=question, score=score).encode()
+    values = results.astype(object).replace({pd.NA: None})
+    table = results[[name for name in results if not is_left_out(str(name), values[name])]]
     if to == "csv":
-        whole = results.astype(object).replace({pd.NA: None})
-        columns = [name for name in map(str, results) if not is_left_out(name, whole[name])]
-        return results[columns].to_csv(index=False, lineterminator="\n").encode()
-    if to == "parquet":
-        file = io.BytesIO()
-        results.to_parquet(file, engine="pyarrow", index=False)
-        return file.getvalue()
-    return latex_table(results, baseline or {}, study=study, question=question, score=score).encode()
+        return table.to_csv(index=False, lineterminator="\n").encode()
+    return table.to_parquet(None, engine="pyarrow", index=False)
 
 
 def latex_table(

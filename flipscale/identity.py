@@ -1,11 +1,10 @@
 """The identity of a run: the settings that can change its result, its id, and the runs that it comes from."""
 
-import functools
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,13 +14,10 @@ from flipscale.scores import AVERAGED
 from flipscale.settings import (
     CommandSet,
     DataSet,
-    Evaluation,
     EvaluationSet,
     FineTuning,
     FineTuningSet,
     FlipscaleTrainer,
-    FolderSet,
-    IdxSet,
     JsonObject,
     LabelledFolders,
     LabelledIdx,
@@ -80,11 +76,11 @@ def lineage(settings: Settings) -> list[Settings]:
 
 def stages_of(settings: Settings) -> list[Stage]:
     """The stages of a run, each with a count of samples; a tuning is the last of them."""
-    found = [Stage(settings.samples)]
+    stages = [Stage(settings.samples)]
     if settings.stages is not None:
         counts = lengths(settings.stages, settings.samples)
-        found = [replace(each, samples=count) for each, count in zip(settings.stages, counts, strict=True)]
-    return [*found, _as_stage(settings.tuning, settings)] if settings.tuning else found
+        stages = [replace(each, samples=count) for each, count in zip(settings.stages, counts, strict=True)]
+    return [*stages, _as_stage(settings.tuning, settings)] if settings.tuning else stages
 
 
 def _as_stage(tuning: Tuning, settings: Settings) -> Stage:
@@ -147,12 +143,12 @@ def stage(settings: Settings) -> Settings:
     last, opening = stages[-1], stages[_opening(stages)]
     lasting = ("lr", "warmup", "schedule") if opening.restart else ("warmup", "schedule")
     given = {name: value for name, value in opening.changes.items() if name in lasting} | last.changes
-    found = replace(settings, **given, samples=last.samples, stages=None)
+    staged = replace(settings, **given, samples=last.samples, stages=None)
     return replace(
-        found,
+        staged,
         # The decoder learns from what a mask leaves out; without one there is nothing to reconstruct.
-        reconstruction=settings.reconstruction if found.mask_ratio else None,
-        cooldown=min(settings.cooldown, (course_of(settings).end or last.samples) - found.warmup),
+        reconstruction=settings.reconstruction if staged.mask_ratio else None,
+        cooldown=min(settings.cooldown, (course_of(settings).end or last.samples) - staged.warmup),
     )
 
 
@@ -228,12 +224,7 @@ def is_evaluated(settings: Settings) -> bool:
 
 def run_id(settings: Settings) -> str:
     """A run's name: what a person wants to know of it, then a hash of everything that can change its training."""
-    return id_of(settings, identity(settings))
-
-
-def id_of(settings: Settings, known: JsonObject) -> str:
-    """The name of the run with these settings, whose identity is `known`."""
-    digest = hashlib.sha256(_CANONICAL_JSON.encode({"recipe": RECIPE, **known}).encode()).hexdigest()
+    hashed = _CANONICAL_JSON.encode({"recipe": RECIPE, **identity(settings)})
     first, *_ = views = _views(settings)
     trained = sum(each.samples for each in views)
     readable = (
@@ -246,7 +237,9 @@ def id_of(settings: Settings, known: JsonObject) -> str:
         *([f"f{show_setting(settings.fine_tuning.samples)}"] if settings.fine_tuning else []),
         f"s{settings.seed}",
     )
-    return "_".join(map(_word, readable)) + f"_{digest[:10]}"
+    # Letters that a path and a shell take as they are.
+    words = [re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in readable]
+    return "_".join([*words, hashlib.sha256(hashed.encode()).hexdigest()[:10]])
 
 
 def _then(part: Settings | Tuning, shape: JsonObject, before: Settings) -> str:
@@ -254,12 +247,6 @@ def _then(part: Settings | Tuning, shape: JsonObject, before: Settings) -> str:
     units = {"model": "", "image_size": "px", "text_length": "tokens"}
     changed = [f"{value}{units[name]}" for name, value in shape.items() if value != getattr(before, name)]
     return "-".join([f"t{show_setting(part.samples)}", *changed])
-
-
-@functools.cache
-def _word(part: str) -> str:
-    """A part of an id, of letters that a path and a shell take as they are."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")
 
 
 def dataset_name(data: DataSet | EvaluationSet) -> str:
@@ -291,14 +278,14 @@ def identity(settings: Settings) -> JsonObject:
     """
     if settings.stages is not None:
         return _of_stages(settings)
-    found: JsonObject = {}
+    known: JsonObject = {}
     for name, setting in SETTINGS.items():
         if name == "evaluation" or (setting.needs and not _takes_part(setting.needs, settings)):
             continue
         value, default = _value_and_default(name, settings)
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
-            found[name] = _canonical(value)
-    return found
+            known[name] = _canonical(value)
+    return known
 
 
 def _of_stages(settings: Settings) -> JsonObject:
@@ -368,11 +355,11 @@ def _of_kind(record: Declared) -> JsonObject:
 
 def _of_fine_tuning(fine_tuning: FineTuning, data: DataSet) -> JsonObject:
     """A fine-tuning without defaults. The training data's classes are the default, stated or not."""
-    found = _options(fine_tuning)
-    found.pop("data", None)
+    options = _options(fine_tuning)
+    options.pop("data", None)
     if fine_tuning.data is not None and _of_data(fine_tuning.data) != _of_data(data):
-        found["data"] = _of_data(fine_tuning.data)
-    return found
+        options["data"] = _of_data(fine_tuning.data)
+    return options
 
 
 def _of_data(data: DataSet | EvaluationSet | FineTuningSet) -> JsonObject:
@@ -423,21 +410,21 @@ def measures(settings: Settings) -> dict[str, JsonObject]:
         return {}
     evaluation = settings.evaluation
     common: JsonObject = {"linear_probe": evaluation.linear_probe} if evaluation.linear_probe else {}
-    found = {}
+    measured = {}
     for name, declared in scored_sets(settings).items():
         what = {"set": _of_set(declared, evaluation.linear_probe), "images": images_scored(evaluation, declared)}
         if isinstance(declared, CommandSet):
             if declared.arguments is not None:
-                found[name] = {"set": {declared.kind: {"scores": dict(declared.scores)}}}
+                measured[name] = {"set": {declared.kind: {"scores": dict(declared.scores)}}}
             continue
         if evaluation.templates:
             common["templates"] = list(evaluation.templates)
-        found[name] = _canonical(what | common)
+        measured[name] = _canonical(what | common)
         for shown in inferences(settings):
-            found[measure_of(name, shown)] = _canonical(what | common | {"inference": shown})
+            measured[measure_of(name, shown)] = _canonical(what | common | {"inference": shown})
         if settings.average:
-            found[measure_of(name, AVERAGED)] = _canonical(what | common | {"inference": AVERAGED})
-    return found
+            measured[measure_of(name, AVERAGED)] = _canonical(what | common | {"inference": AVERAGED})
+    return measured
 
 
 def measure_of(of_set: str, shown: str) -> str:
@@ -457,46 +444,28 @@ def scored_sets(settings: Settings) -> dict[str, DataSet | EvaluationSet]:
 def evaluation_identity(settings: Settings) -> JsonObject:
     """An evaluation without defaults; the end of the schedule is always evaluated, stated or not."""
     evaluation, data = settings.evaluation, settings.data
-    defaults = {name: option.default for name, option in options_of(Evaluation).items()}
-    found = {
-        field.name: plain(value)
-        for field in fields(evaluation)
-        if (value := getattr(evaluation, field.name)) != defaults[field.name]
-    }
-    if "at" in found:
-        found["at"] = sorted({*found["at"], 1.0})
-        if found["at"] == [1.0]:
-            del found["at"]
-    found.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
-    if _scores_default_images(evaluation, data):
-        found.pop("images", None)
+    options = _options(evaluation)
+    if options.pop("at", None) and (at := sorted({*evaluation.at, 1.0})) != [1.0]:
+        options["at"] = at
+    options.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
+    by_default, scored = replace(evaluation, images=None), [evaluation.data or data, *evaluation.sets.values()]
+    if all(images_scored(by_default, each) == images_scored(evaluation, each) for each in scored):
+        options.pop("images", None)
     if evaluation.data is not None:
-        found["data"] = _of_data(evaluation.data)
-        if found["data"] == _of_data(data) and not isinstance(data, WebDataset):
-            del found["data"]
-    if "sets" in found:
+        options["data"] = _of_data(evaluation.data)
+        if options["data"] == _of_data(data) and not isinstance(data, WebDataset):
+            del options["data"]
+    if "sets" in options:
         # A set is known by its name: where its files lie is the machine's affair.
-        found["sets"] = {
-            name: _of_set(evaluated, evaluation.linear_probe) for name, evaluated in evaluation.sets.items()
-        }
-    return found
-
-
-def _scores_default_images(evaluation: Evaluation, data: DataSet) -> bool:
-    """Whether the limit on images is what every set has by default, written out or not."""
-    by_default = replace(evaluation, images=None)
-    sets = (evaluation.data or data, *evaluation.sets.values())
-    return all(images_scored(by_default, scored) == images_scored(evaluation, scored) for scored in sets)
+        options["sets"] = {name: _of_set(each, evaluation.linear_probe) for name, each in evaluation.sets.items()}
+    return options
 
 
 def _of_set(evaluated: DataSet | EvaluationSet, probed: bool) -> JsonObject:
     options = _options(evaluated)
     for place in ("urls", "name"):
         options.pop(place, None)
-    trains = (isinstance(evaluated, FolderSet) and evaluated.train) or (
-        isinstance(evaluated, IdxSet) and evaluated.train_images
-    )
-    if probed and trains:
+    if probed and (getattr(evaluated, "train", None) or getattr(evaluated, "train_images", None)):
         options["train"] = True  # Where these images lie does not matter, but that they are there does.
     return {evaluated.kind: options}
 
@@ -517,43 +486,32 @@ def _canonical(value: Any) -> Any:
 
 def show_setting(value: object) -> str:
     """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
-    if value is None or isinstance(value, (str, int, float)):
-        return _show_scalar(value)
-    if isinstance(value, Declared) and value.kind:
-        named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
-        ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
-        return f"{kind}({_show_options(options)})" if options else str(kind)
-    if isinstance(value, Declared):
-        return _show_record(value)
-    if isinstance(value, Mapping):
-        return f"({_show_options(value)})" if value else "on"
-    if isinstance(value, list | tuple):
-        return " ".join(map(show_setting, value))
-    return _show_scalar(value)
-
-
-def _show_record(record: Declared) -> str:
-    """'on' at its defaults, its one value where a value alone stands for that, else its options."""
-    options = options_of(type(record))
-    differing = {name: value for name, option in options.items() if (value := getattr(record, name)) != option.default}
-    if not differing:
-        return "on"
-    if list(differing) == [record.short]:
-        return show_setting(next(iter(differing.values())))
-    return f"({_show_options(differing)})"
-
-
-def _show_options(options: object) -> str:
-    if isinstance(options, Mapping):
-        return ", ".join(f"{name}={show_setting(option)}" for name, option in options.items())
-    return str(options)
-
-
-def _show_scalar(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
         return exact(value)
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, list | tuple):
+        return " ".join(map(show_setting, value))
+    if isinstance(value, Declared) and value.kind:
+        named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
+        ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
+        return kind + (_show_options(options) if options else "")
+    if isinstance(value, Declared):
+        known = options_of(type(value))
+        options = {name: given for name in known if (given := getattr(value, name)) != known[name].default}
+        # A value alone stands for its one option.
+        return show_setting(options[value.short]) if list(options) == [value.short] else _show_options(options) or "on"
+    if isinstance(value, Mapping):
+        return _show_options(value) or "on"
+    return str(value)
+
+
+def _show_options(options: object) -> str:
+    """'(samples=1.6k, lr=0.001)'; '' for none."""
+    if isinstance(options, Mapping):
+        options = ", ".join(f"{name}={show_setting(option)}" for name, option in options.items())
+    return f"({options})" if options else ""

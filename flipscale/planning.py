@@ -1,9 +1,11 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 
 from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
@@ -27,18 +29,17 @@ from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
     dataset_name,
-    id_of,
     identity,
     is_evaluated,
     lineage,
-    parent_of,
     run_id,
     scored_sets,
     show_setting,
     stage,
     trains,
 )
-from flipscale.settings import STAGED, Budget, JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.kinds import Faults, checked
+from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -150,8 +151,6 @@ class SweptRun:
     arm: Arm
     value: float
     """As the study names it: of the setting, or a factor of the study's own rule."""
-    setting: float
-    """The setting itself."""
     words: str
     """The arm in words; '' for the only one."""
 
@@ -207,32 +206,29 @@ class Plan:
         """What cells train together, in words: '1 trunk, 4 branches: 37 % saved'; '' where they share nothing."""
         by_id = {run.id: run for run in (*self.runs, *self.following)}
         tried = {each.run.id for each in self.swept}
-        branches: dict[str, list[Run]] = {}
-        whole = 0
-        for cell in (run for run in by_id.values() if run.cell is not None or run.id in tried):
-            run, root = cell, cell.id
-            whole += run.whole_cost.train_flops
-            while run.after:
-                root = run.after[0]
-                if root not in by_id:
-                    break
-                whole += by_id[root].whole_cost.train_flops if root in run.parents else 0
-                run = by_id[root]
-            branches.setdefault(root, []).append(cell)
-        shared = {root: cells for root, cells in branches.items() if len(cells) > (root in by_id)}
+        branches = Counter[str]()
+        alone = 0
+        for run in by_id.values():
+            if run.cell is None and run.id not in tried:
+                continue
+            alone += run.whole_cost.train_flops
+            root = run.id
+            while root in by_id and (after := by_id[root].after):
+                is_parent = after[0] in by_id[root].parents
+                root = after[0]
+                alone += by_id[root].whole_cost.train_flops if is_parent and root in by_id else 0
+            branches[root] += 1
+        shared = {root: number for root, number in branches.items() if number > (root in by_id)}
         if not shared:
             return ""
-        others = len(shared.keys() - by_id.keys())
-        number = sum(map(len, shared.values()))
-        said = (
-            f"{count(len(shared), 'trunk')}{f' ({others} of other studies)' if others else ''}, "
-            f"{number:,} {'branch' if number == 1 else 'branches'}: "
-            f"{percent(1 - self.total.train_flops / whole, 2)} saved"
-        )
-        lengths = {run.id: run.trunk.run for run in by_id.values() if run.trunk}
-        warmups = sorted({run.settings.warmup for run in by_id.values() if run.id in {*lengths, *lengths.values()}})
+        others, number = len(shared.keys() - by_id.keys()), sum(shared.values())
+        of_others = f" ({others} of other studies)" if others else ""
+        said = f"{count(len(shared), 'trunk')}{of_others}, {number:,} {'branch' if number == 1 else 'branches'}"
+        said += f": {percent(1 - self.total.train_flops / alone, 2)} saved"
+        ends = {run_id for run in by_id.values() if run.trunk for run_id in (run.id, run.trunk.run)}
+        warmups = sorted({run.settings.warmup for run in by_id.values() if run.id in ends})
         words = " or ".join(map(show_setting, warmups))
-        return f"{said}; all lengths of a trunk warm up over {words} samples" if lengths else said
+        return f"{said}; all lengths of a trunk warm up over {words} samples" if warmups else said
 
     @property
     def money(self) -> Money | None:
@@ -268,22 +264,22 @@ class Plan:
 
     def _unsure_of_budget(self) -> list[str]:
         """Limits that a prediction stays within but its range exceeds, and a price that cannot be checked."""
-        hours, money, budget = self.total.hours, self.money, self.budget
-        found = []
-        if budget.gpu_hours is not None and hours.about <= budget.gpu_hours < hours.high:
-            found.append(f"{self.study} may exceed budget.gpu_hours, {_amount(budget.gpu_hours)}: it takes {hours}.")
-        if budget.price is not None and money and money.about <= budget.price < money.high:
-            found.append(f"{self.study} may exceed budget.price, {_amount(budget.price)}: it costs {money}.")
+        money, budget = self.money, self.budget
+        unsure = [
+            f"{self.study} may exceed budget.{key}, {_amount(limit)}: it {verb} {amount}."
+            for key, amount, verb in (("gpu_hours", self.total.hours, "takes"), ("price", money, "costs"))
+            if amount and (limit := getattr(budget, key)) is not None and amount.about <= limit < amount.high
+        ]
         if budget.price is not None and money is None:
-            found.append(
+            unsure.append(
                 "budget.price is not checked, as no price is known: write price: 2.1 (per GPU-hour) or price: "
                 "{core_hour: 0.02} into a site file, and add --site FILE."
             )
-        return found
+        return unsure
 
     def _resized(self) -> list[str]:
         """Warnings where resized images have other numbers of patches than masks keep: not every number is a square."""
-        found: dict[str, int] = {}
+        resized = Counter[str]()
         for run in self.runs:
             staged = stage(run.settings)
             if not run.cost.steps or not staged.mask_ratio or staged.mask_shape != "resize":
@@ -292,15 +288,16 @@ class Plan:
             if shown.patches != patches_kept(image.patches, staged.mask_ratio):
                 side, left = shown.shape.image.side, 1 - shown.patches / image.patches
                 grids = f"{side} x {side} of {image.side} x {image.side} patches, {percent(left)} fewer"
-                words = f"mask_ratio {staged.mask_ratio:g} is {grids}"
-                found[words] = found.get(words, 0) + 1
-        return [f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in found.items()]
+                resized[f"mask_ratio {staged.mask_ratio:g} is {grids}"] += 1
+        return [
+            f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in resized.items()
+        ]
 
     def _in_fp32(self) -> list[str]:
         """A warning that fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
-        found = DEVICES[self.device]
+        device = DEVICES[self.device]
         slow = [run for run in self.runs if run.settings.precision == "fp32" and run.cost.steps]
-        if not slow or not isinstance(found, Device) or found.is_tpu:
+        if not slow or not isinstance(device, Device) or device.is_tpu:
             return []
         return [
             f"{count(len(slow), 'run')} in fp32: on {self.device} that takes at least twice the hours of bf16. "
@@ -331,20 +328,14 @@ class Plan:
             "compare. Add `evaluation: {data: {webdataset: SHARDS}}` or evaluation.sets (docs/study.md), now or later."
         ]
 
-    def to_dict(self, *, lazily: bool = False) -> JsonObject:
-        """The plan as plan.json and `plan --json` have it.
-
-        lazily: the runs are an iterator, for a writer that takes one at a time. Python's garbage collector would look
-        at those of 10,000 runs again and again, which takes as long as to make them.
-        """
-        runs = (run.to_dict() for run in self.runs)
-        total = asdict(self.total) | ({} if self.money is None else {"price": asdict(self.money)})
+    def to_dict(self) -> JsonObject:
+        """The plan as plan.json and `plan --json` have it."""
         return {
             "study": self.study,
             "baseline": plain(self.baseline),
-            "runs": runs if lazily else list(runs),
+            "runs": [run.to_dict() for run in self.runs],
             **({"following": len(self.following)} if self.following else {}),
-            "total": total,
+            "total": asdict(self.total) | ({} if self.money is None else {"price": asdict(self.money)}),
         }
 
 
@@ -358,12 +349,12 @@ def too_large(runs: Iterable[Run], times: float = TIGHT) -> list[str]:
         if run.cost.memory_bytes > TIGHT * (device_memory(run.resources) or math.inf):
             staged = stage(run.settings)
             alike.setdefault((staged.model, staged.batch_size, run.cost.memory_bytes), []).append(run)
-    found = []
+    sentences = []
     for (model, batch, _), group in alike.items():
         lacking = shortage(stage(group[0].settings), group[0].resources)
         if lacking is not None and lacking.times > times:
-            found.append(lacking.says(f"{count(len(group), 'run')} of {model} at a batch of {batch:,}"))
-    return found
+            sentences.append(lacking.says(f"{count(len(group), 'run')} of {model} at a batch of {batch:,}"))
+    return sentences
 
 
 def far_too_large(runs: Iterable[Run]) -> list[str]:
@@ -373,8 +364,10 @@ def far_too_large(runs: Iterable[Run]) -> list[str]:
 
 def check_memory(runs: Iterable[Run]) -> None:
     """Raise PlanError where runs are predicted to need over `capacity.REFUSED` times the memory of their device."""
-    if found := far_too_large(runs):
-        raise PlanError(" ".join([*found, "Nothing is submitted; change resources, or add --force to submit anyway."]))
+    if refused := far_too_large(runs):
+        raise PlanError(
+            " ".join([*refused, "Nothing is submitted; change resources, or add --force to submit anyway."])
+        )
 
 
 @dataclass(frozen=True)
@@ -384,11 +377,7 @@ class KeptTrunks:
     runs: Mapping[str, tuple[Settings, Resources]] = field(default_factory=dict)
     """Those runs, by id."""
     begun: Mapping[str, str | None] = field(default_factory=dict)
-    """By the ids of the runs that were asked for before: which run each of them goes on from."""
-
-    def is_open(self, run: str, trunk: str) -> bool:
-        """Whether a run may go on from this trunk: it was not asked for before, or to go on from there."""
-        return self.begun.get(run, trunk) == trunk
+    """By the ids of the runs that were asked for before: which run each of them goes on from, then as now."""
 
 
 NO_TRUNKS = KeptTrunks()
@@ -400,17 +389,8 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
     measured: what probes have timed at one place (`Timings.at`). A run whose shape was timed gets its hours from that;
     the hours of the others are predicted. trunks: what runs of other studies have kept, from which runs go on too.
     """
-    axes = {axis.name for axes in study.grids.values() for axis in axes}
-    of_parents = {"tuning", "fine_tuning", "stages"}
-    if any(cell.stages is not None for cell in study.cells):
-        of_parents |= {*STAGED, "samples", "cooldown", "reconstruction"}
-    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), *of_parents} - {"seed"})
-
-    def apart(settings: Settings) -> str:
-        # A setting that no axis and no coupling gives is the same in all cells.
-        return repr([getattr(settings, name) for name in differing])
-
-    varied = _varied(study)
+    axes = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
+    varied = [name for name in axes if name not in study.baseline and name != "seed" and _differs(study, name)]
     arm = [name for name in study.baseline if _differs(study, name)]
     has_seeds = _differs(study, "seed")
 
@@ -420,53 +400,32 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
         parts = [arm_words(values, baseline, study.labels) if arm else "", run_words(tuple(cell), study.labels)]
         return ", ".join(filter(None, parts))
 
-    # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
-    no_seed = SETTINGS["seed"].default
-    seedless: dict[str, tuple[JsonObject, Cell]] = {}
-    ids: dict[int, str] = {}
-    names: dict[str, Cell] = {}
+    def name(settings: Settings) -> str:
+        return ", ".join(filter(None, [words(settings), f"seed {settings.seed}" if has_seeds else ""])) or study.name
+
+    device = study.resources.device or ("A100" if study.resources.gpus else "cpu")
+    resources = replace(study.resources, device=device)
+    cell_of: dict[str, Cell] = {}
     for cell in study.cells:
-        key = apart(cell)
-        if key not in seedless:
-            name = tuple((axis, show_setting(getattr(cell, axis))) for axis in varied)
-            seedless[key] = identity(replace(cell, seed=no_seed)), name
-        known, name = seedless[key]
-        ids[id(cell)] = own_id = id_of(cell, known | ({"seed": cell.seed} if cell.seed != no_seed else {}))
-        names.setdefault(own_id, name)
-    resources = _priced_on(study.resources)
-    prices: dict[str, tuple[str, Cost, RunTime | None]] = {}
-
-    def name_and_price(settings: Settings) -> tuple[str, Cost, RunTime | None]:
-        key = apart(settings)  # A seed costs what another does.
-        if key not in prices:
-            prices[key] = words(settings), *_priced(settings, resources, measured)
-        name, costs, timed = prices[key]
-        return ", ".join(filter(None, (name, f"seed {settings.seed}" if has_seeds else ""))), costs, timed
-
-    runs: dict[str, Run] = {}
+        cell_of.setdefault(run_id(cell), tuple((axis, show_setting(getattr(cell, axis))) for axis in varied))
     swept = list(swept_cells(study))
+    runs: dict[str, Run] = {}
     for cell in (*(each.settings for each in swept), *study.cells):
+        parents: tuple[str, ...] = ()
         for number, settings in enumerate(lineage(cell), 1):
-            parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
-            words_of_run, costs, timed = name_and_price(settings)
-            if cell.stages is not None and number < len(cell.stages):
-                words_of_run = f"{name_and_price(cell)[0] or study.name}, stage {number} of {len(cell.stages)}"
-            elif own_id not in names and settings is not cell:
-                words_of_run += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
-            run = Run(
-                id=own_id,
-                settings=settings,
-                parents=() if parent is None else (run_id(parent),),
-                cost=costs,
-                cell=names.get(own_id),
-                resources=_timed_on(resources, timed),
-                timed=timed,
-                name=words_of_run or study.name,
-            )
-            runs.setdefault(own_id, run)
+            if (own_id := run_id(settings)) not in runs:
+                named = name(settings)
+                if cell.stages is not None and number < len(cell.stages):
+                    named = f"{name(cell)}, stage {number} of {len(cell.stages)}"
+                elif own_id not in cell_of and settings is not cell:
+                    named += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
+                costs, timed = _priced(settings, resources, measured)
+                on = _timed_on(resources, timed)
+                runs[own_id] = Run(own_id, settings, parents, costs, cell_of.get(own_id), on, timed, name=named)
+            parents = (own_id,)
     ordered = _on_trunks(_keeping_weights(study.keep_weights, tuple(runs.values())), trunks)
-    found = Plan(study.name, ordered, study.budget, study.baseline)
-    return _with_sweep(found, study, swept, words) if study.sweep else found
+    planned = Plan(study.name, ordered, study.budget, study.baseline)
+    return _with_sweep(planned, study, swept, words) if study.sweep else planned
 
 
 def _with_sweep(
@@ -474,47 +433,49 @@ def _with_sweep(
 ) -> Plan:
     """The plan with its sweep's runs, by names that say what they try, apart from those that follow them."""
     assert study.sweep is not None
-    over, seeds, shared = study.sweep.over, study.sweep.seeds, (*study.sweep.at, *study.sweep.pooled)
-    by_id = {run.id: run for run in planned.runs}
+    over, shared = study.sweep.over, (*study.sweep.at, *study.sweep.pooled)
+    runs = {run.id: run for run in planned.runs}
     tried = {}
-    for cell in swept:
-        run, setting = by_id[run_id(cell.settings)], getattr(cell.settings, over)
-        parts = words(cell.settings, ()), setting_words(over, setting), f"seed {cell.settings.seed}"
-        named = replace(run, name=", ".join(filter(None, parts)))
-        tried[run.id] = SweptRun(named, cell.arm, cell.value, setting, words(cell.settings, shared))
-    named_runs = [tried[run.id].run if run.id in tried else run for run in planned.runs]
-    known = [run for run in named_runs if not study.awaits_choice or run.settings.seed in seeds]
-    following = tuple(run for run in planned.runs if study.awaits_choice and run.settings.seed not in seeds)
-    return replace(planned, runs=tuple(known), following=following, swept=tuple(tried.values()))
+    for each in swept:
+        settings, setting = each.settings, getattr(each.settings, over)
+        parts = words(settings, ()), setting_words(over, setting), f"seed {settings.seed}"
+        run = replace(runs[run_id(settings)], name=", ".join(filter(None, parts)))
+        runs[run.id] = run
+        tried[run.id] = SweptRun(run, each.arm, each.value, words(settings, shared))
+    seeds = study.sweep.seeds
+    known = tuple(run for run in runs.values() if not study.awaits_choice or run.settings.seed in seeds)
+    following = tuple(run for run in runs.values() if study.awaits_choice and run.settings.seed not in seeds)
+    return replace(planned, runs=known, following=following, swept=tuple(tried.values()))
 
 
-def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:
+def _on_trunks(runs: tuple[Run, ...], kept: KeptTrunks) -> tuple[Run, ...]:
     """The runs, each of which goes on from the longest run of the same schedule that is constant no longer than itself.
 
     A run is scored at fractions of its own schedule. Those that lie in its trunk must be fractions of the other's too.
     """
     by_id = {run.id: run for run in runs}
-    others = [(name, *known) for name, known in found.runs.items() if name not in by_id]
+    others = [(name, *known) for name, known in kept.runs.items() if name not in by_id]
+    candidates = [*others, *((run.id, run.settings, run.resources) for run in runs)]
+    candidates.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in kept.runs, steps_of(each[1]), each[0]))
     alike: dict[str, list[tuple[str, Settings]]] = {}
-    for name, settings, resources in [*others, *((run.id, run.settings, run.resources) for run in runs)]:
-        if trunk_steps(settings):
-            shared = of_any_length(settings)
-            # Other processes and parts round sums otherwise.
-            split = resources.devices, resources.accumulate
-            key = repr([identity(shared), replace(shared.evaluation, at=[]), split])
-            alike.setdefault(key, []).append((name, settings))
     trunks: dict[str, Trunk] = {}
-    for group in alike.values():
-        group.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in found.runs, steps_of(each[1]), each[0]))
-        for number, (name, settings) in enumerate(group):
-            fitting = [
-                other
-                for other in group[:number]
-                if _shares(settings, other[1]) and (other[0] in by_id or found.is_open(name, other[0]))
-            ]
-            if name in by_id and fitting:
-                trunk, its = max(fitting, key=lambda other: trunk_steps(other[1]))
-                trunks[name] = Trunk(trunk, trunk_steps(its) * settings.batch_size)
+    for name, settings, resources in candidates:
+        if not trunk_steps(settings):
+            continue
+        shared = of_any_length(settings)
+        # Other processes and parts round sums otherwise.
+        split = resources.devices, resources.accumulate
+        key = repr([identity(shared), replace(shared.evaluation, at=[]), split])
+        shorter = alike.setdefault(key, [])
+        fitting = [
+            (trunk_steps(its), other)
+            for other, its in shorter
+            if _shares(settings, its) and (other in by_id or kept.begun.get(name, other) == other)
+        ]
+        if name in by_id and fitting:
+            steps, trunk = max(fitting, key=itemgetter(0))
+            trunks[name] = Trunk(trunk, steps * settings.batch_size)
+        shorter.append((name, settings))
     if not trunks:
         return runs
     ordered: dict[str, Run] = {}
@@ -564,29 +525,22 @@ def plan_at(study: Study, at: Values) -> Plan:
     for name, value in at.items():
         if name not in SETTINGS:
             raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
-        wrong: list[str] = []
-        given = plain_value(value) if isinstance(value, str) else value
-        if is_dataclass(given):  # A record of the study's own is read already.
-            read = given
-        else:
-            read = SETTINGS[name].read(given, (), lambda _, what, wrong=wrong: wrong.append(what))  # type: ignore[misc]
-        if wrong:
-            raise PlanError(f"{name}: {wrong[0]}.")
-        axes.append(Axis(name, (read,)))
+        if not is_dataclass(value):  # A record of the study's own is read already.
+            try:
+                value = checked(SETTINGS[name].type, plain_value(value) if isinstance(value, str) else value)
+            except Faults as error:
+                raise PlanError(f"{name}: {error.found[0][1]}.") from None
+        axes.append(Axis(name, (value,)))
     said = study.document.data.get("base") or {}
     missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
     if missing:
         raise PlanError(f"{study.name} varies {', '.join(missing)}: give its value, as in {missing[0]}=VALUE.")
     complaints = Complaints()
     single = replace(study, grids={"at": tuple(axes)}, conditions=())
-    found = tuple(cells(single, complaints))
+    cells_at = tuple(cells(single, complaints))
     if complaints.found:
         raise PlanError("; ".join(f"{what} ({place})" for place, what in complaints.found))
-    return plan(replace(single, cells=found))
-
-
-def _priced_on(resources: Resources) -> Resources:
-    return replace(resources, device=resources.device or ("A100" if resources.gpus else "cpu"))
+    return plan(replace(single, cells=cells_at))
 
 
 def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:
@@ -595,14 +549,10 @@ def _priced(settings: Settings, resources: Resources, measured: Timings) -> tupl
     if timed is not None:
         return predicted.taking(timed.hours), timed
     if (is_on_accelerator(resources) or not trains(settings)) and is_evaluated(settings):
-        scoring = scoring_hours(stage(settings), resources, _images_scored(settings))
+        images = sum(images_scored(settings.evaluation, each) for each in scored_sets(settings).values())
+        scoring = scoring_hours(stage(settings), resources, images)
         predicted = predicted.taking(total_hours([predicted.hours, scoring]))
     return predicted, None
-
-
-def _images_scored(settings: Settings) -> int:
-    """The images that a run is scored on, as far as the study says."""
-    return sum(images_scored(settings.evaluation, each) for each in scored_sets(settings).values())
 
 
 def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:
@@ -616,12 +566,6 @@ def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= value < 1e9 or value == int(value) < 1e9 else f"{value:.4g}"
-
-
-def _varied(study: Study) -> list[str]:
-    """The axes that distinguish cells, except the baseline's and the seed."""
-    axes = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
-    return [name for name in axes if name not in study.baseline and name != "seed" and _differs(study, name)]
 
 
 def _differs(study: Study, name: str) -> bool:

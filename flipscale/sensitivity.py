@@ -10,7 +10,7 @@ from flipscale.cell import Cell
 from flipscale.collecting import baseline_of, setting_value
 from flipscale.planning import Plan
 from flipscale.settings import Settings
-from flipscale.stats import Design, Sensitivity, sensitivity_of
+from flipscale.stats import Sensitivity
 from flipscale.study import Study
 from flipscale.words import count, fixed, joined, margin_words, score_value
 
@@ -37,13 +37,6 @@ class PlannedSensitivity:
     """How far twins differ from seed to seed there, in the score's own unit."""
     finished: int
     """Finished runs of this study that say so."""
-
-
-def sensitivity_by(
-    pairs: PlannedPairs, design: Design, at: float, margin: float | None, *, fraction: bool, finished: int
-) -> PlannedSensitivity:
-    """The effect that planned twins detect by this design, if the baseline has the score `at`."""
-    return PlannedSensitivity(sensitivity_of(design, pairs.seeds, margin), fraction, at, design.sd, finished)
 
 
 def planned_pairs(study: Study, planned: Plan) -> PlannedPairs | None:
@@ -73,30 +66,32 @@ def _arm(settings: Settings, names: Sequence[str]) -> tuple[object, ...]:
 # In words
 
 
-def sensitivity_words(found: Sensitivity, fraction: bool, detect: str = "detect") -> str:
+def sensitivity_words(sensitivity: Sensitivity, fraction: bool, detect: str = "detect") -> str:
     """'3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 5 would detect 1.8 ...'."""
-    corrected = f", corrected for {found.comparisons} comparisons" if found.comparisons > 1 else ""
+    corrected = f", corrected for {sensitivity.comparisons} comparisons" if sensitivity.comparisons > 1 else ""
     power = f"(80 % power{corrected})"
-    if found.detectable is None:
-        now = f"{count(found.seeds, 'seed')} {'is' if found.seeds == 1 else 'are'} too few {power}"
+    if sensitivity.detectable is None:
+        now = f"{count(sensitivity.seeds, 'seed')} {'is' if sensitivity.seeds == 1 else 'are'} too few {power}"
     else:
-        now = f"{count(found.seeds, 'seed')} {detect} {_amount(found.detectable, fraction)} {power}"
+        now = f"{count(sensitivity.seeds, 'seed')} {detect} {_amount(sensitivity.detectable, fraction)} {power}"
     more = [
-        f"{n} would detect {_amount(size, fraction).removesuffix(' points')}" for n, size in found.with_seeds.items()
+        f"{n} would detect {_amount(size, fraction).removesuffix(' points')}"
+        for n, size in sensitivity.with_seeds.items()
     ]
-    if found.margin is not None and found.seeds_for_margin is not None and found.seeds_for_margin > found.seeds:
-        more.append(f"{margin_words(found.margin, fraction)} takes {count(found.seeds_for_margin, 'seed')}")
+    margin, seeds = sensitivity.margin, sensitivity.seeds_for_margin
+    if margin is not None and seeds is not None and seeds > sensitivity.seeds:
+        more.append(f"{margin_words(margin, fraction)} takes {count(seeds, 'seed')}")
     return f"{now}{'; ' if more else ''}{joined(more) if more else ''}."
 
 
-def planned_words(found: PlannedSensitivity) -> str:
+def planned_words(planned: PlannedSensitivity) -> str:
     """'3 seeds would detect 1.9 points at 75.0 % (...), if twins differ by 1.1 points (SD) from seed to seed ...'."""
-    at = score_value(found.at, found.fraction)
-    sd = _amount(found.sd, found.fraction)
+    at = score_value(planned.at, planned.fraction)
+    sd = _amount(planned.sd, planned.fraction)
+    detected = sensitivity_words(planned.sensitivity, planned.fraction, "would detect")
     return (
-        f"{sensitivity_words(found.sensitivity, found.fraction, 'would detect').removesuffix('.')}. This is where the "
-        f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, as those of "
-        f"{count(found.finished, 'finished run')} do."
+        f"{detected} This is where the baseline has {at} and twins differ by {sd} (SD) from seed to seed, as those of "
+        f"{count(planned.finished, 'finished run')} do."
     )
 
 

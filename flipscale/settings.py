@@ -52,26 +52,16 @@ JsonObject = dict[str, Any]
 """A JSON object as it was read, or as it will be written."""
 
 
-_PLAIN = {str, int, float, bool, type(None)}
-
-
 def plain(value: object) -> Any:
     """The value as JSON and YAML hold it."""
-    # Called for 10,000 runs, and most values are plain: looking these up by type takes a third of the time that a call
-    # for each would take, and fields() as long as all of this.
-    if type(value) in _PLAIN:
-        return value
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
     if not is_dataclass(value):
-        return _plain_items(value) if isinstance(value, Mapping) else value
-    options = _plain_items(vars(value))
-    kind = getattr(value, "kind", None)
+        return value
+    options, kind = plain(vars(value)), getattr(value, "kind", None)
     return options if kind is None else {kind: options}
-
-
-def _plain_items(items: Mapping[Any, object]) -> dict[Any, Any]:
-    return {name: inner if type(inner) in _PLAIN else plain(inner) for name, inner in items.items()}
 
 
 # Kinds of value that only settings have
@@ -483,35 +473,41 @@ class Settings(Declared):
     """Everything that can change the result of a run."""
 
     model: ModelName = option("open_clip's name of a ViT, or ViT-w48d3-4: width 48, depth 3, patch 4")
-    image_size: ImageSize = option("side of the image in pixels; null takes the model's own", None)
+    image_size: ImageSize = option("side of the image in pixels; null takes the model's own", None, unit="pixels")
     text_length: TextLength = option(
-        "tokens of text, in training and evaluation; FLIP's 32; null takes the model's own", 32
+        "tokens of text, in training and evaluation; FLIP's 32; null takes the model's own", 32, unit="tokens"
     )
     data: Annotated[DataSet, OneOf("data set")] = option(
         "the training data: shapes, fashion or webdataset", Shapes(), needs="samples"
     )
-    data_size: Count | None = option("unique pairs used, an exact subset; null uses all", None, needs="samples")
+    data_size: Count | None = option(
+        "unique pairs used, an exact subset; null uses all", None, needs="samples", unit="pairs"
+    )
     crop: Fraction | None = option(
         "smallest share of the area that a random crop keeps (FLIP 0.5, open_clip 0.9); null takes the whole middle "
         "square",
         None,
         needs="samples",
+        unit="fraction",
     )
     flip: Flag = option("whether images are mirrored at random; FLIP does, open_clip does not", False, needs="samples")
     normalization: Annotated[str, Among(NORMALIZATIONS)] = option(
         "mean and deviation of pixels; FLIP's or open_clip's", "imagenet"
     )
     samples: Schedule = option(
-        "length of the schedule, in samples seen; or in training FLOPs, such as 1e15 FLOPs; 0 scores init as it is"
+        "length of the schedule, in samples seen; or in training FLOPs, such as 1e15 FLOPs; 0 scores init as it is",
+        unit="samples",
     )
-    mask_ratio: Share = option("share of image patches dropped in training; none are at evaluation", 0.0)
+    mask_ratio: Share = option(
+        "share of image patches dropped in training; none are at evaluation", 0.0, unit="fraction"
+    )
     mask_shape: MaskShapeName = option(
         "which patches are kept; gaussian: the middle more often; resize: all of a smaller image",
         "random",
         needs="mask_ratio",
     )
     text_mask_ratio: Share = option(
-        "share of text tokens dropped in training; none are at evaluation", 0.0, needs="samples"
+        "share of text tokens dropped in training; none are at evaluation", 0.0, needs="samples", unit="fraction"
     )
     text_mask: TextMaskName = option(
         "which tokens are dropped: padding first, any, or all but a block", "prioritised", needs="text_mask_ratio"
@@ -519,7 +515,7 @@ class Settings(Declared):
     reconstruction: Reconstruction | None = option(
         "an MAE decoder whose loss is added, such as {weight: 1, depth: 2}; null: none", None, needs="samples"
     )
-    batch_size: Batch = option("pairs per step, over all devices", needs="samples")
+    batch_size: Batch = option("pairs per step, over all devices", needs="samples", unit="samples")
     lr: Positive = option(
         "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256", needs="samples"
     )
@@ -528,6 +524,7 @@ class Settings(Declared):
         "of the study where schedules are constant",
         rule="min(51200000, samples // 10)",
         needs="samples",
+        unit="samples",
     )
     schedule: CourseName = option(
         "course of the learning rate after warm-up: half a cosine, or constant", "cosine", needs="samples"
@@ -537,17 +534,21 @@ class Settings(Declared):
         "20 %",
         0,
         needs="schedule",
+        unit="samples",
     )
     cooldown_shape: Literal["linear", "1-sqrt", "cosine"] = option(
         "how lr falls there: in a straight line, as 1 - sqrt(x), which falls faster at first, or as half a cosine",
         "linear",
         needs="cooldown",
+        late=True,
     )
     average: Share = option(
         "share of the schedule's steps, its last ones, whose mean weights are kept in averaged.pt and scored as "
         "averaged.SCORE; 0: none",
         0.0,
         needs="samples",
+        unit="fraction",
+        late=True,
     )
     weight_decay: NotNegative = option(
         "AdamW's weight decay, on weights that are not biases, norms, positions or temperature", 0.2, needs="samples"
@@ -564,6 +565,7 @@ class Settings(Declared):
         "parts of the schedule with other settings, such as [{samples: 80 %, image_size: 112}, {samples: 20 %}]; null: "
         "one",
         None,
+        late=True,
     )
     tuning: Tuning | None = option(
         "unmasked tuning after the schedule, a run of its own, such as {samples: 128M} or, on larger images, "

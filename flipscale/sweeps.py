@@ -6,11 +6,11 @@ grid is no optimum, as it may lie beyond.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev, variance
 
-from flipscale.planning import Plan
+from flipscale.planning import Plan, SweptRun
 from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.study import Arm, Sweep
 from flipscale.tables import Part, PrintedTable
@@ -31,12 +31,11 @@ class TriedValue:
     """A value that was tried for an arm."""
 
     value: float
-    setting: float
-    """The setting itself, where `value` is a factor."""
+    """Of the setting, or a factor of the study's own rule."""
     runs: Mapping[str, tuple[int, float | None]]
     """Ended runs: id -> seed and score, which is None where training diverged."""
-    due: int
-    """How many runs it takes."""
+    due: int = 0
+    """Runs that have not ended."""
 
     @property
     def scores(self) -> list[float]:
@@ -66,69 +65,66 @@ class TunedArm:
     @property
     def due(self) -> int:
         """Runs that have not ended."""
-        return sum(each.due - len(each.runs) for each in self.tried)
+        return sum(each.due for each in self.tried)
+
+    @property
+    def _lower(self) -> bool:
+        return bool(lower_is_better(self.rule.by))
 
     @cached_property
     def losses(self) -> list[float]:
         """The means of the values, lower is better; infinite where training diverged."""
-        sign = 1 if lower_is_better(self.rule.by) else -1
+        sign = 1 if self._lower else -1
         return [math.inf if each.mean is None else sign * each.mean for each in self.tried]
 
-    @property
+    @cached_property
     def best(self) -> int:
         """The place of the best value."""
-        return min(range(len(self.tried)), key=self.losses.__getitem__)
+        return self.losses.index(min(self.losses))
 
-    @property
+    @cached_property
     def guesses(self) -> bool:
         """Whether neither the best value nor the mean of all runs is better than guessing."""
-        sign = 1 if lower_is_better(self.rule.by) else -1
-        ahead = [sign * ((self.chance or 0.0) - score) for each in self.tried for score in each.scores]
-        if self.chance is None or len(ahead) < 2:
+        chance, sign = self.chance, 1 if self._lower else -1
+        if chance is None:
             return False
-        of_best, perfect = sign * self.chance - self.losses[self.best], 0 if lower_is_better(self.rule.by) else 1
-        least = max(ERRORS * self.error, LEARNED * abs(perfect - self.chance))
+        ahead = [sign * (chance - score) for each in self.tried for score in each.scores]
+        if len(ahead) < 2:
+            return False
+        least = max(ERRORS * self.error, LEARNED * abs((0 if self._lower else 1) - chance))
+        of_best = sign * chance - self.losses[self.best]
         return of_best <= least and fmean(ahead) <= ERRORS * stdev(ahead) / len(ahead) ** 0.5
 
     @property
     def beyond(self) -> float | None:
         """The value to add where the best may lie beyond those tried; None where it does not."""
-        values, best = [each.value for each in self.tried], self.best
-        if self.guesses or 0 < best < len(values) - 1:
+        values = [each.value for each in self.tried]
+        if self.guesses or 0 < self.best < len(values) - 1:
             return None
-        return float(f"{values[0] ** 2 / values[1] if best == 0 else values[-1] ** 2 / values[-2]:.3g}")
+        edge, next_to_it = values[:2] if self.best == 0 else (values[-1], values[-2])
+        return float(f"{edge**2 / next_to_it:.3g}")
 
     @property
     def refusal(self) -> str:
         """Why no value is the best, and what would show one; '' where one is."""
-        best = self.best
-        if self.losses[best] == math.inf:
-            return f"training diverged at every value; try lower ones: {self._over(self.beyond)}"
+        best, losses, beyond = self.best, self.losses, self.beyond
+        values = [f"{each.value:g}" for each in self.tried]
+        more = ", ".join(f"{each:g}" for each in sorted({*(each.value for each in self.tried), beyond or 0}))
+        over = f"over: {{{self.rule.over}: {f'[{more}]' if self.rule.rule is None else repr(f'x[{more}]')}}}"
+        if losses[best] == math.inf:
+            return f"training diverged at every value; try lower ones: {over}"
         if self.guesses:
             level = score_value(self.chance or 0.0, is_fraction(self.rule.by))
             return f"no value is better than guessing ({level}); give it more samples, or leave it out (exclude)"
-        if self.beyond is not None:
-            end = "lowest" if best == 0 else "highest"
-            return f"its best value, {self.tried[best].value:g}, is the {end} tried; add one: {self._over(self.beyond)}"
-        if other := self._second_minimum():
-            both = joined([f"{self.tried[place].value:g}" for place in sorted((best, other))])
-            return f"its curve has two minima, at {both}; add values between them, or more seeds"
+        if beyond is not None:
+            return f"its best value, {values[best]}, is the {'highest' if best else 'lowest'} tried; add one: {over}"
+        # A minimum apart from the best value by a barrier above the noise.
+        for place, loss in enumerate(losses):
+            low, high = sorted((place, best))
+            if max(losses[low + 1 : high], default=-math.inf) - loss > ERRORS * math.sqrt(2) * self.error:
+                both = f"{values[low]} and {values[high]}"
+                return f"its curve has two minima, at {both}; add values between them, or more seeds"
         return ""
-
-    def _over(self, value: float | None) -> str:
-        """The line of the study file with one more value."""
-        values = ", ".join(f"{each:g}" for each in sorted({*(each.value for each in self.tried), value or 0}))
-        listed = f"[{values}]" if self.rule.rule is None else f"'x[{values}]'"
-        return f"over: {{{self.rule.over}: {listed}}}"
-
-    def _second_minimum(self) -> int | None:
-        """The place of a minimum apart from the best value by a barrier above the noise."""
-        apart = ERRORS * math.sqrt(2) * self.error
-        for place, loss in enumerate(self.losses):
-            low, high = sorted((place, self.best))
-            if high - low > 1 and max(self.losses[low + 1 : high]) - loss > apart:
-                return place
-        return None
 
     @property
     def chosen(self) -> float | None:
@@ -142,10 +138,10 @@ class TunedArm:
         near = slice(best - 1, best + 2)
         return vertex(values[near], losses[near])
 
+    @property
     def expected_best(self) -> list[float]:
         """The expected best score of 1, 2, ... values drawn from those tried. None that diverged is among them."""
-        means = [each.mean for each in self.tried if each.mean is not None]
-        return expected_best(means, lower=bool(lower_is_better(self.rule.by)))
+        return expected_best([each.mean for each in self.tried if each.mean is not None], lower=self._lower)
 
 
 def vertex(values: Sequence[float], losses: Sequence[float]) -> float:
@@ -200,12 +196,12 @@ class SweepOutcome:
 
     def extensions(self, further: Mapping[Arm, tuple[float, ...]]) -> dict[Arm, tuple[float, ...]]:
         """`further` with the next value of each arm whose best is at an edge, as far as the study allows it."""
-        found: dict[Arm, tuple[float, ...]] = {}
+        wider: dict[Arm, tuple[float, ...]] = {}
         for arm in self.arms:
             added = further.get(arm.arms[0], ())
             if not arm.due and arm.beyond is not None and len(added) < self.sweep.extend:
-                found |= dict.fromkeys(arm.arms, (*added, arm.beyond))
-        return {**further, **found}
+                wider |= dict.fromkeys(arm.arms, (*added, arm.beyond))
+        return {**further, **wider}
 
     @property
     def words(self) -> str:
@@ -229,69 +225,53 @@ def outcome(planned: Plan, sweep: Sweep, scores: Mapping[str, float | None], cha
 
     scores: of ended runs by id; None where training diverged. chance: what guessing gives.
     """
-    arms: dict[Arm, dict[float, TriedValue]] = {}
-    members: dict[Arm, dict[Arm, str]] = {}
+    groups: dict[Arm, list[SweptRun]] = {}
     alike: dict[tuple[Arm, float], list[float]] = {}
     for each in planned.swept:
         apart = tuple(value for name, value in zip(sweep.arm, each.arm, strict=True) if name not in sweep.pooled)
-        members.setdefault(apart, {})[each.arm] = each.words
-        tried = arms.setdefault(apart, {}).setdefault(each.value, TriedValue(each.value, each.setting, {}, 0))
-        ended = {each.run.id: (each.run.settings.seed, scores[each.run.id])} if each.run.id in scores else {}
-        arms[apart][each.value] = replace(tried, runs={**tried.runs, **ended}, due=tried.due + 1)
+        groups.setdefault(apart, []).append(each)
         if (score := scores.get(each.run.id)) is not None:
             alike.setdefault((each.arm, each.value), []).append(score)
     df = sum(len(seeds) - 1 for seeds in alike.values())
-    pooled = sum((len(seeds) - 1) * variance(seeds) for seeds in alike.values() if len(seeds) > 1) / df if df else 0.0
-    return SweepOutcome(
-        sweep,
-        tuple(
-            TunedArm(
-                tuple(members[apart]),
-                next(iter(members[apart].values())),
-                tuple(tried[value] for value in sorted(tried)),
-                chance,
-                math.sqrt(pooled / (len(sweep.seeds) * len(members[apart]))),
-                sweep,
-            )
-            for apart, tried in arms.items()
-        ),
-    )
+    pooled = sum((len(seeds) - 1) * variance(seeds) for seeds in alike.values() if len(seeds) > 1) / max(df, 1)
+    tuned = []
+    for group in groups.values():
+        arms = tuple(dict.fromkeys(each.arm for each in group))
+        tried = []
+        for value in sorted({each.value for each in group}):
+            runs = [each.run for each in group if each.value == value]
+            ended = {run.id: (run.settings.seed, scores[run.id]) for run in runs if run.id in scores}
+            tried.append(TriedValue(value, ended, len(runs) - len(ended)))
+        error = math.sqrt(pooled / (len(sweep.seeds) * len(arms)))
+        tuned.append(TunedArm(arms, group[0].words, tuple(tried), chance, error, sweep))
+    return SweepOutcome(sweep, tuple(tuned))
 
 
 # As people read it
 
 
-def sweep_parts(found: SweepOutcome) -> list[Part]:
+def sweep_parts(choice: SweepOutcome) -> list[Part]:
     """Each arm's scores and the value that they chose; then what the best of fewer values would have been."""
-    over, fraction = found.sweep.over, is_fraction(found.sweep.by)
-    values = sorted({each.value for arm in found.arms for each in arm.tried})
-    head = ("", *(f"{over} {'x' if found.sweep.rule else ''}{value:g}" for value in values), "chosen")
-    rows = tuple(
-        (
-            arm.words or "all runs",
-            *(_score(arm, value, fraction) for value in values),
-            f"{arm.chosen:g}" if arm.chosen else "none",
-        )
-        for arm in found.arms
-    )
-    best = [arm.expected_best() for arm in found.arms]
-    most = max(map(len, best))
-    expected = tuple(
-        (arm.words or "all runs", *(score_value(of[n], fraction) if n < len(of) else "" for n in range(most)))
-        for arm, of in zip(found.arms, best, strict=True)
-    )
-    label = score_label(found.sweep.by)
+    over, fraction = choice.sweep.over, is_fraction(choice.sweep.by)
+    values = sorted({each.value for arm in choice.arms for each in arm.tried})
+    head = ("", *(f"{over} {'x' if choice.sweep.rule else ''}{value:g}" for value in values), "chosen")
+    rows, expected = [], []
+    most = max(len(arm.expected_best) for arm in choice.arms)
+    for arm in choice.arms:
+        name, best = arm.words or "all runs", [score_value(score, fraction) for score in arm.expected_best]
+        scores = {
+            each.value: "diverged" if each.mean is None else score_value(each.mean, fraction)
+            for each in arm.tried
+            if each.runs
+        }
+        chosen = f"{arm.chosen:g}" if arm.chosen else "none"
+        rows.append((name, *(scores.get(value, "") for value in values), chosen))
+        expected.append((name, *best, *[""] * (most - len(best))))
+    label = score_label(choice.sweep.by)
     note = "Each score is the mean over the seeds of the sweep; training diverged where it says so."
     numbers = tuple(str(n + 1) for n in range(most))
     why = "An arm with more values tried would start ahead by the difference of two columns."
     return [
-        PrintedTable(f"The choice of {over}, {label}", head, rows, (note, *found.refusals)),
-        PrintedTable("Expected best score of n values", ("", *numbers), expected, (why,)),
+        PrintedTable(f"The choice of {over}, {label}", head, tuple(rows), (note, *choice.refusals)),
+        PrintedTable("Expected best score of n values", ("", *numbers), tuple(expected), (why,)),
     ]
-
-
-def _score(arm: TunedArm, value: float, fraction: bool) -> str:
-    tried = next((each for each in arm.tried if each.value == value), None)
-    if tried is None or not tried.runs:
-        return ""
-    return "diverged" if tried.mean is None else score_value(tried.mean, fraction)

@@ -8,7 +8,7 @@ from flipscale.devices import Money
 from flipscale.identity import stage
 from flipscale.launch import price_at, read_site
 from flipscale.launch.launcher import Request
-from flipscale.launch.memory import most_memory
+from flipscale.launch.memory import host_memory
 from flipscale.planning import Plan, Run, plan
 from flipscale.run import RunFolder, RunRequest
 from flipscale.study import read_study
@@ -110,9 +110,7 @@ def needed_memory(folder: Path) -> str:
     """How much main memory the page's jobs ask for."""
     planned, _, per_node = _planned(folder)
     requests = [Request(RunFolder(folder / run.id), RunRequest.of(run)) for run in planned.runs]
-    one, node = (most_memory(requests, processes) for processes in (1, per_node))
-    assert one is not None
-    assert node is not None
+    one, node = (max(host_memory(request, processes) or 0 for request in requests) for processes in (1, per_node))
     each = (node - one) / (per_node - 1)
     return (
         f"Each job also asks for `--mem={node / 2**30:.0f}G` on a node: {each / 2**30:.1f} GiB for each process, and "

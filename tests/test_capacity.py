@@ -12,7 +12,7 @@ from flipscale.cli import main
 from flipscale.cost import cost, memory_bytes
 from flipscale.devices import DEVICES, Price
 from flipscale.errors import PlanError
-from flipscale.launch import JobState, Request
+from flipscale.launch.launcher import JobState, Request
 from flipscale.planning import Plan
 from flipscale.run import Job
 from flipscale.settings import CommandTrainer, Resources

@@ -249,7 +249,7 @@ def test_the_curve_of_speedups_passes_through_the_stated_one():
     for ax, number in zip(figure.axes, ("speedup", "samples"), strict=True):
         lines = {line.get_color(): line for line in ax.lines if len(line.get_xdata()) > 2}
         diamonds = [line for line in ax.lines if line.get_marker() == "d"]
-        stated = [claim.curve.speedup for claim in data.comparison.claims]
+        stated = [curve.speedup for curve in data.comparison.first_curves]
         assert [tuple(line.get_xydata()[0]) for line in diamonds] == [
             (read.score, getattr(read, number).mean) for read in stated
         ]
@@ -323,8 +323,10 @@ def test_gains_are_the_paired_ones_with_their_intervals_seeds_and_times():
     half = 4.302653 * 0.3 / 3  # seeds at -2, -2 and -1.7 points: sd is 0.3 / sqrt(3)
     assert bar.get_xdata() == pytest.approx([-1.9 - half, -1.9 + half], abs=0.06)  # by the logit: not quite symmetric
     gain = figure_data(results, curves, baseline=BASELINE).comparison.pairs[0].gain
-    assert bar.get_xdata() == pytest.approx([100 * gain.low, 100 * gain.high])
-    assert corrected.get_xdata() == pytest.approx([100 * gain.corrected.low, 100 * gain.corrected.high])
+    assert bar.get_xdata() == pytest.approx([100 * gain.interval.low, 100 * gain.interval.high])
+    assert corrected.get_xdata() == pytest.approx(
+        [100 * gain.corrected.interval.low, 100 * gain.corrected.interval.high]
+    )
     assert corrected.get_linewidth() < bar.get_linewidth()
     assert mean.get_xdata() == pytest.approx([-1.9])
     assert seeds.get_xdata() == pytest.approx([-2, -2, -1.7])

@@ -209,8 +209,10 @@ def test_gains_along_an_axis_are_paired_with_both_intervals():
     pair = figure_data(results, curves).comparison.pairs[0]
     bars = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
     corrected, alone = sorted(bars[:2], key=lambda line: line.get_linewidth())
-    assert alone.get_ydata() == pytest.approx([100 * pair.gain.low, 100 * pair.gain.high])
-    assert corrected.get_ydata() == pytest.approx([100 * pair.gain.corrected.low, 100 * pair.gain.corrected.high])
+    assert alone.get_ydata() == pytest.approx([100 * pair.gain.interval.low, 100 * pair.gain.interval.high])
+    assert corrected.get_ydata() == pytest.approx(
+        [100 * pair.gain.corrected.interval.low, 100 * pair.gain.corrected.interval.high]
+    )
     (line,) = (line for line in figure.axes[0].lines if line.get_label() == "mask 50 %")
     assert line.get_ydata() == pytest.approx([-1.9, -1.9, -1.9])
 

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from flipscale.cell import setting_words, write_cell
+from flipscale.cli import main
 from flipscale.collecting.columns import setting_value
 from flipscale.cost import cost
 from flipscale.errors import StudyError
 from flipscale.identity import WHOLE, Course, course_of, goes_on, lineage, parent_of, run_id, stage
+from flipscale.launch import held_back
 from flipscale.planning import Plan, plan
+from flipscale.run import Result, RunFolder, RunRequest
 from flipscale.settings import Settings, plain
 from flipscale.study import read_study
 from flipscale.study.settings import read_settings
@@ -182,6 +185,45 @@ def test_flops_pay_for_stages_by_their_shares(tmp_path: Path) -> None:
     assert sum(path) == pytest.approx(1e10, rel=0.01)
     with pytest.raises(StudyError, match="the stages have counts of samples; write shares such as 60 %"):
         planned(tmp_path, "[1600, 1600]", **{"samples: 3200": "samples: 1e10 FLOPs"})
+
+
+def test_coupled_stages_follow_the_cell(tmp_path: Path) -> None:
+    coupled = """couple:
+  stages: [1.6k, {samples: samples - 1600, image_size: image_size * 2, mask_ratio: 0 if samples > 4000 else 0.5}]"""
+    given = {"axes:\n  stages: [null]": f"axes: {{samples: [3200, 6400], image_size: [12, 28]}}\n{coupled}"}
+    found = [cell.settings.stages[1] for cell in planned(tmp_path, "null", **given).cells]
+    assert [(each.samples, each.image_size, each.mask_ratio) for each in found] == [
+        (1600, 24, 0.5),
+        (1600, 56, 0.5),
+        (4800, 24, 0.0),
+        (4800, 56, 0.0),
+    ]
+    given = {name: text.replace("image_size * 2", "image_sise * 2") for name, text in given.items()}
+    with pytest.raises(StudyError, match=r"study.yaml:5: stages at .*: 'image_sise \* 2' is not a count"):
+        planned(tmp_path, "null", **given)
+
+
+def test_stages_that_are_added_after_gc_say_which_runs_to_train_anew(tmp_path: Path, capsys) -> None:
+    stages = SMALL_FIRST, "[{samples: 50 %, image_size: 12}, {samples: 50 %, flip: true}]"
+    file, results = tmp_path / "study.yaml", tmp_path / "results"
+    runs = planned(tmp_path, *stages, **{"axes:\n": "seeds: 2\naxes:\n"}).runs
+    first = [run for run in runs if not run.parents]
+    for run in first:
+        folder = RunFolder(results / "runs" / run.id)
+        folder.ask(RunRequest.of(run))
+        with folder.hold() as lease:
+            (folder.path / "model.pt").touch()
+            lease.write_result(Result(scores={}))
+    assert main(["plan", str(file), "--results", str(results)]) == 0
+    assert (
+        f"4 runs cannot start: the last states of {first[0].id} and 1 other run are not here, as archives and gc leave "
+        f"them out. Put each trunk.pt into its folder and submit again, or train them anew: submit with --redo "
+        f"{first[0].id} {first[1].id}.\n"
+    ) in capsys.readouterr().err
+    (results / "runs" / first[0].id / "trunk.pt").touch()
+    held, why = held_back([run for run in runs if run not in first], results)
+    assert held == [run.id for run in runs if run.parents == (first[1].id,)]
+    assert why.endswith(f"or train it anew: submit with --redo {first[1].id}.")
 
 
 def test_words_of_stages() -> None:

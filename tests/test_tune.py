@@ -12,8 +12,7 @@ import pytest
 from flipscale import Workspace
 from flipscale.errors import FlipscaleError, ResultsError, StudyError
 from flipscale.fitting import optimum_law
-from flipscale.launch import Request
-from flipscale.launch.launcher import JobState
+from flipscale.launch.launcher import JobState, Request
 from flipscale.planning import plan
 from flipscale.run import FailureKind, Job, Result, RunFolder
 from flipscale.settings import Settings
@@ -114,9 +113,7 @@ class Written:
 
 def arm(losses: Sequence[float | None], *, error: float = 0.0, chance: float = GUESSING, **rule: Any) -> TunedArm:
     values = (1.0, 2.0, 4.0, 8.0)
-    tried = [
-        TriedValue(value, value, {f"run-{value}": (100, loss)}, 1) for value, loss in zip(values, losses, strict=True)
-    ]
+    tried = [TriedValue(value, {f"run-{value}": (100, loss)}) for value, loss in zip(values, losses, strict=True)]
     return TunedArm(((),), "", tuple(tried), chance, error, replace(RULE, **rule))
 
 

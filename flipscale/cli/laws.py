@@ -188,7 +188,10 @@ def _optimum(args: argparse.Namespace, source: _Source) -> int:
         for at, part in in_groups(source.table, args.group)
     ]
     if args.json:
-        print_json({"schema": 1, "laws": [asdict(law) | {"couple": law.rule} for law in laws]})
+        records = [
+            asdict(law) | {"intervals": [ends._asdict() for ends in law.intervals], "couple": law.rule} for law in laws
+        ]
+        print_json({"schema": 1, "laws": records})
     else:
         print("\n\n".join(as_text(law.parts(), terminal_width(), "\n") for law in laws))
     return 0
@@ -196,7 +199,7 @@ def _optimum(args: argparse.Namespace, source: _Source) -> int:
 
 def _forecast(args: argparse.Namespace, source: _Source) -> int:
     """Predict runs by a law; exit code 1 where a forecast is refused."""
-    from flipscale.fitting import forecast_groups, forecast_json, forecast_text, graded
+    from flipscale.fitting import forecast_groups, forecast_json, forecast_text
 
     if of_fits := [option for option, value in (("--budget", args.budget), ("--allocate", args.allocate)) if value]:
         raise FlipscaleError(f"{of_fits[0]} is for fits; leave it out of a forecast.")
@@ -217,7 +220,7 @@ def _forecast(args: argparse.Namespace, source: _Source) -> int:
         print_json({"schema": 1, "forecasts": listed, "forced": args.force})
     else:
         print("\n\n".join(forecast_text(forecast, forced=args.force) for forecast in forecasts))
-    refused = sum(bool(graded(forecast).refused) for forecast in forecasts)
+    refused = sum(forecast.refused for forecast in forecasts)
     if refused and not args.force:
         say(f"{refused} of {len(forecasts)} refused; --force shows them anyway")
         return 1
@@ -277,7 +280,7 @@ def _options(args: argparse.Namespace) -> "Options":
     return Options(
         loss=args.loss,
         frontier=args.frontier,
-        fixed=fixed or None,
+        fixed=fixed,
         accuracy=None if args.lower_is_better is None else not args.lower_is_better,
         bins=edges if len(edges) > 1 else int(edges[0]),
         weights=args.weights,
@@ -298,9 +301,10 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _number(name: str, text: str) -> float:
+    from flipscale.run import is_number
     from flipscale.study.expression import plain_value
 
     number = plain_value(text)
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if not is_number(number):
         raise FlipscaleError(f"{name}={text}: {text!r} is not a number. Write 400M, 4e8 or 0.5.")
     return float(number)

@@ -24,13 +24,14 @@ def next_arguments(parser: argparse.ArgumentParser) -> None:
 def next(args: argparse.Namespace) -> int:
     """Say which runs would tell most about a study's open questions for their cost."""
     from flipscale.next_runs import proposal_parts, rung_parts, study_with, with_grids
+    from flipscale.run import is_number
     from flipscale.study.expression import plain_value
     from flipscale.tables import as_text
     from flipscale.workflow.proposed import next_rung, next_runs
 
     text = args.budget or args.rung
     limit = plain_value(text.split()[0])
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0:
+    if not is_number(limit) or limit <= 0:
         raise FlipscaleError(f"{text}: write a number, such as {'10' if args.budget else '1e13'}.")
     more = {}
     for added in args.add:

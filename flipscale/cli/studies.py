@@ -10,7 +10,7 @@ from flipscale.cell import without_seed
 from flipscale.cli.arguments import add_json, add_results, add_site, open_study_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
-from flipscale.words import device_hours, hours_or_seconds, rounded
+from flipscale.words import count, device_hours, hours_or_seconds, rounded
 from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def plan(args: argparse.Namespace) -> int:
             print_json(list(map(vars, diagnoses)))
         return _code(diagnoses)
     from flipscale.code import code_changes
-    from flipscale.launch import wall_clock
-    from flipscale.run import as_json
+    from flipscale.launch import held_back, wall_clock
+    from flipscale.run import RunFolder, as_json
     from flipscale.workflow.study import cost_in_words, say_power, say_warnings, sweep_words, write_plan
     from flipscale.workflow.submitted import check_runs, say_code
     from flipscale.workflow.to_score import say_to_score, to_score
@@ -87,13 +87,17 @@ def plan(args: argparse.Namespace) -> int:
     unscored = to_score(opened)
     say_to_score(opened, unscored)
     say_code(opened, code_changes(planned.runs, args.results))
+    untrained = [run for run in planned.runs if not RunFolder(opened.workspace.run(run.id)).is_trained]
+    held, why = held_back(untrained, args.results)
+    if held:
+        say(f"{count(len(held), 'run')} cannot start: {why}")
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:
         with_check: dict[str, object] = {}
         if checked:
             machine = _machine(args)
             with_check = {"check": checked.to_dict() | {"machine": list(map(vars, machine))}}
-        print(as_json(planned.to_dict(lazily=True) | with_check, rows="runs"))
+        print(as_json(planned.to_dict() | with_check, rows="runs"))
         return 1 if checked and (checked.problems or _code(machine)) else 0
     _print_runs(planned)
     say_power(opened)

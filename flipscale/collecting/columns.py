@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from flipscale.identity import dataset_name, show_setting
+from flipscale.kinds import Option, holds
 from flipscale.run import is_number
 from flipscale.scores import FINAL_LOSS, SCORES
 from flipscale.settings import DataSet
-from flipscale.study import Study
+from flipscale.study import SETTINGS, Study
 
 ColumnKind = Literal["str", "int", "float"]
 
@@ -32,6 +33,16 @@ class Column(NamedTuple):
     """What a table without the column has in it, as text: one that has nothing else in it is written without."""
 
 
+SETTING_COLUMNS: tuple[str, ...] = tuple(name for name in SETTINGS if name != "evaluation")
+"""The columns that were asked for; the others identify the run, or were measured or predicted."""
+
+
+def _of_setting(setting: Option) -> Column:
+    kind: ColumnKind = "int" if holds(setting.type, int) else "float" if holds(setting.type, float) else "str"
+    default = "" if setting.default is None else str(setting.default)
+    return Column(kind, setting.unit, setting.says, default if setting.late else None)
+
+
 COLUMNS: dict[str, Column] = {
     "id": Column("str", "", "the run: readable settings and a digest of all of them; its folder is results/runs/ID"),
     "study": Column("str", "", "the study the run was planned by"),
@@ -43,47 +54,9 @@ COLUMNS: dict[str, Column] = {
         "",
         "version of what training does with the same settings (docs/recipes.md)",
     ),
-    # Settings: what was asked.
-    "model": Column("str", "", "open_clip model, or ViT-w{width}d{depth}-{patch}"),
-    "image_size": Column("int", "pixels", "side of the square image"),
-    "text_length": Column("int", "tokens", "tokens of text fed"),
-    "data": Column("str", "", "training data: shapes, fashion, or the name of a web data set"),
-    "data_size": Column("int", "pairs", "unique pairs allowed; empty: all"),
-    "crop": Column("float", "fraction", "smallest share of the area of a random crop; empty: the middle square"),
-    "flip": Column("str", "", "true where images are mirrored at random"),
-    "normalization": Column("str", "", "mean and deviation of pixels: imagenet or openai"),
-    "samples": Column("int", "samples", "length of the schedule, as asked for"),
-    "mask_ratio": Column("float", "fraction", "share of image patches left out in training"),
-    "mask_shape": Column(
-        "str", "", "which patches are kept: random, grid, block or gaussian; resize: all of a smaller image"
-    ),
-    "text_mask_ratio": Column("float", "fraction", "share of text tokens left out in training"),
-    "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first), random, all but a block"),
-    "reconstruction": Column("str", "", "options of the decoder that reconstructs; empty: none"),
-    "batch_size": Column("int", "samples", "samples per step"),
-    "lr": Column("float", "", "peak learning rate"),
-    "warmup": Column("int", "samples", "linear warm-up"),
-    "schedule": Column("str", "", "course of the learning rate: cosine or constant"),
-    "cooldown": Column("int", "samples", "fall of a constant learning rate at the end"),
-    "cooldown_shape": Column("str", "", "how it falls there: linear, 1-sqrt or cosine; no column: linear", "linear"),
-    "average": Column(
-        "float", "fraction", "share of the last steps whose mean weights are scored; no column: none", "0.0"
-    ),
-    "weight_decay": Column("float", "", "AdamW weight decay"),
-    "beta1": Column("float", "", "AdamW decay of the mean gradient"),
-    "beta2": Column("float", "", "AdamW decay of the mean squared gradient"),
-    "eps": Column("float", "", "AdamW epsilon"),
-    "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
-    "precision": Column("str", "", "fp32, bf16 or fp16"),
-    "init": Column("str", "", "checkpoint started from; empty: random weights"),
-    "stages": Column("str", "", "the stages of the schedule and what each changes; empty or no column: one", ""),
-    "tuning": Column(
-        "str", "", "options of the tuning after the schedule, and what model and sizes it changes; empty: none"
-    ),
-    "fine_tuning": Column("str", "", "options of the fine-tuning on labelled images; empty: none"),
-    "trainer": Column("str", "", "what trained: flipscale, open_clip or a command"),
-    "seed": Column("int", "", "seed of initialisation, data order and masks"),
-    # Facts: what happened.
+    # What was asked.
+    **{name: _of_setting(SETTINGS[name]) for name in SETTING_COLUMNS},
+    # What happened.
     "parent": Column("str", "", "run that this one started from; empty: none"),
     "samples_seen": Column("int", "samples", "samples really seen, steps x batch_size, and those of its parents"),
     "steps": Column("int", "steps", "optimiser steps of the run itself"),
@@ -133,11 +106,6 @@ TRUNK_COLUMNS: dict[str, Column] = {
     ),
 }
 """Further columns of tables in which a run goes on from another: what it trained itself."""
-
-_NAMES = list(COLUMNS)
-
-SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
-"""The columns that were asked for; the others identify the run, or were measured or predicted."""
 
 
 def setting_value(value: object) -> str | int | float | None:

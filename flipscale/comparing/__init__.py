@@ -52,10 +52,10 @@ from flipscale.comparing.columns import (
     series_of,
     varying_axes,
 )
-from flipscale.comparing.comparison import Claim, Comparison, ScoredBy
+from flipscale.comparing.comparison import Comparison, ScoredBy
 from flipscale.comparing.effects import deltas
-from flipscale.comparing.estimates import Curve, Effect, Estimate, Pair, finding
-from flipscale.comparing.of_study import base_cell, compare_study, judge_study, planned_sensitivity, with_guessing
+from flipscale.comparing.estimates import Curve, Effect, Estimate, Pair
+from flipscale.comparing.of_study import compare_study, judge_study, planned_sensitivity, with_guessing
 from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
 from flipscale.comparing.study_pair import (
     RunsOfStudy,
@@ -64,13 +64,11 @@ from flipscale.comparing.study_pair import (
     study_pair_json,
     study_pair_markdown,
     study_pair_text,
-    with_hits,
 )
 from flipscale.comparing.tables import baseline_from, columns_from
 
 __all__ = [
     "Baseline",
-    "Claim",
     "Comparison",
     "Curve",
     "Effect",
@@ -84,7 +82,6 @@ __all__ = [
     "Verdict",
     "answer_table",
     "arms_of",
-    "base_cell",
     "baseline_from",
     "claim_count",
     "claims_table",
@@ -100,7 +97,6 @@ __all__ = [
     "deltas_text",
     "everything",
     "fair_hours",
-    "finding",
     "gain_words",
     "is_baseline",
     "judge_claims",
@@ -119,6 +115,5 @@ __all__ = [
     "varying_axes",
     "warnings",
     "with_guessing",
-    "with_hits",
     "with_images",
 ]

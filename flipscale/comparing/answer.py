@@ -8,15 +8,14 @@ from statistics import median_low
 
 from flipscale.cell import arm_words, cell_words
 from flipscale.comparing.columns import PROBED, settings_named, settings_words
-from flipscale.comparing.comparison import Claim, Comparison, ScoredBy
+from flipscale.comparing.comparison import Comparison, ScoredBy
 from flipscale.comparing.effects import Deltas
-from flipscale.comparing.estimates import Curve, Effect, Estimate, Pair, Speedup, finding
-from flipscale.comparing.head import SingleRuns, prior_df
+from flipscale.comparing.estimates import Curve, Effect, Estimate, Pair, Speedup
 from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict
 from flipscale.fitting import kind_parts, kinds_of, law_screen
 from flipscale.scores import is_score, score_label
 from flipscale.sensitivity import sensitivity_words
-from flipscale.stats import ALPHA, WARN_P, Design, Interval, sensitivity_of
+from flipscale.stats import ALPHA, WARN_P, Interval, design_by, sensitivity_of
 from flipscale.study import Expectation
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 from flipscale.words import (
@@ -81,10 +80,11 @@ def screen(comparison: Comparison, width: int = 80) -> str:
     for number, warning in enumerate(caught[:WARNINGS]):
         left = LINES - 1 - len(lines) - (min(len(caught), WARNINGS) - 1 - number)
         lines += _at_most(min(2, left), f"! {warning}", width)
-    more = [count(total - rows, noun) if rows < total else "", count(max(0, len(caught) - WARNINGS), "more note")]
-    if comparison.stated and (rows < total or asked(comparison) != "claims"):
-        more[0] = claim_count(comparison.stated)
-    more = [words for words in more if words and not words.startswith("0 ")]
+    more = [count(total - rows, noun)] if rows < total else []
+    if comparison.stated and (more or asked(comparison) != "claims"):
+        more = [claim_count(comparison.stated)]
+    if len(caught) > WARNINGS:
+        more.append(count(len(caught) - WARNINGS, "more note"))
     return "\n".join([*lines, *(_at_most(1, f"more in --full: {'; '.join(more)}", width) if more else [])])
 
 
@@ -111,32 +111,26 @@ def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
     if comparison.stated and asked(comparison) == "claims":
         judged = comparison.stated.claims
         rows = tuple((each.claim.name, claim_cell(each), each.verdict) for each in judged[:ROWS])
-        has_ci = any(each.difference and finding(each.difference).interval for each in judged[:ROWS])
+        has_ci = any(each.difference and each.difference.decisive for each in judged[:ROWS])
         here = "here (95 % CI)" if has_ci else "here"
         return PrintedTable("Claims", ("claim", here, "verdict"), rows), "claim", len(judged)
-    return arms_table(comparison, shown_claims(comparison)), "other row", len(comparison.claims)
+    return arms_table(comparison, shown_curves(comparison)), "other row", len(comparison.first_curves)
 
 
-def shown_claims(comparison: Comparison) -> list[Claim]:
+def shown_curves(comparison: Comparison) -> list[Curve]:
     """The rows of the screen: all, or those of the size that heads the study."""
-    claims = list(comparison.claims)
-    if len(claims) > ROWS and comparison.head:
+    curves = comparison.first_curves
+    if len(curves) > ROWS and comparison.head:
         base = next(pair.series for pair in comparison.pairs if pair.cell == comparison.head.base_cell)
-        claims = [claim for claim in claims if claim.series == base]
-    return claims[:ROWS]
+        curves = [curve for curve in curves if curve.series == base]
+    return curves[:ROWS]
 
 
-def law_answer(comparison: Comparison) -> list[Part]:
-    """The laws of each kind, where they are the study's answer."""
-    kinds = kinds_of(comparison.laws) if comparison.laws else []
-    return [part for kind in kinds for part in kind_parts(kind, settings_named(comparison.labels))]
-
-
-def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
+def arms_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
     """An arm a row: its gain at equal samples and at equal time, and its time to the same score."""
-    lengths = {pair.at for claim in claims if (pair := _pair(comparison, claim))}
+    lengths = {pair.at for curve in curves if (pair := _pair(comparison, curve))}
     length = short(next(iter(lengths))) if len(lengths) == 1 and None not in lengths else "equal"
-    scores = {claim.curve.speedup.score for claim in claims if claim.curve.speedup}
+    scores = {curve.speedup.score for curve in curves if curve.speedup}
     to = f" to {score_words(comparison, next(iter(scores)))}" if len(scores) == 1 else ""
     columns = {
         "gain": f"{length} {comparison.at}" if comparison.at else "gain",
@@ -145,24 +139,24 @@ def arms_table(comparison: Comparison, claims: Sequence[Claim]) -> PrintedTable:
     }
     order = ["speedup", "equal", "gain"] if asked(comparison) == "speedup" else list(columns)
     rows = []
-    series = {claim.series for claim in claims}
+    series = {curve.series for curve in curves}
     alone = cell_words(next(iter(series))) if len(series) == 1 else ""
-    for claim in claims:
-        pair = _pair(comparison, claim)
+    for curve in curves:
+        pair = _pair(comparison, curve)
         cells = {
             "gain": gain_cell(comparison, pair.gain if pair else None, brief=True),
-            "equal": gain_cell(comparison, claim.curve.gain, brief=True),
-            "speedup": speed_cell(claim.curve.speedup),
+            "equal": gain_cell(comparison, curve.gain, brief=True),
+            "speedup": speed_cell(curve.speedup),
         }
-        name = name_of(comparison, "" if alone else claim.series, claim.arm)
+        name = name_of(comparison, "" if alone else curve.series, curve.arm)
         rows.append((name, *(cells[column] for column in order)))
     return PrintedTable("The answer", (alone, *(columns[name] for name in order)), tuple(rows)).without_empty()
 
 
-def _pair(comparison: Comparison, claim: Claim) -> Pair | None:
+def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
     """The twins of a row: those of the cell that heads the study, or else of the longest schedule."""
     at_base = [arm.base for arm in comparison.head.arms if arm.base] if comparison.head else []
-    return next((pair for pair in at_base if (pair.series, pair.arm) == (claim.series, claim.arm)), claim.pair)
+    return next((pair for pair in at_base if (pair.series, pair.arm) == (curve.series, curve.arm)), curve.pair)
 
 
 def notes_of(comparison: Comparison) -> list[str]:
@@ -176,7 +170,7 @@ def notes_of(comparison: Comparison) -> list[str]:
         said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm){fails}.")
     else:
         said.append(f"Gains are {_of_score(comparison)}; parentheses are 95 % CIs{_corrected(comparison)}.")
-        if comparison.margin and any(finding(pair.gain).effect is Effect.LEVEL for pair in comparison.pairs):
+        if comparison.margin and any(pair.gain.effect is Effect.LEVEL for pair in comparison.pairs):
             said.append(f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0.")
     curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
@@ -185,7 +179,10 @@ def notes_of(comparison: Comparison) -> list[str]:
         said.append(_of_curves(comparison))
     for arm in comparison.head.arms[:2] if comparison.head else ():
         if arm.single_runs:
-            said.append(f"{comparison.arm_name(arm.arm)}: {_single(comparison, arm.single_runs)}")
+            runs = arm.single_runs
+            counts = f"better in {runs.better} and worse in {runs.worse} of {count(runs.cells, 'cell')} of one seed"
+            means = (fixed(100 * mean, 2) if comparison.fraction else f"{mean:.4g}" for mean in runs.means)
+            said.append(f"{comparison.arm_name(arm.arm)}: {counts}, mean {' against '.join(means)}.")
     few, most = comparison.seeds
     seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
     arms, cells = count(len(comparison.arms) + 1, "arm"), count(comparison.cells, "cell")
@@ -194,18 +191,10 @@ def notes_of(comparison: Comparison) -> list[str]:
     return [*said, " ".join([compared, *power_words(comparison)])]
 
 
-def _single(comparison: Comparison, runs: SingleRuns) -> str:
-    """'better in 22 and worse in 3 of 25 cells of one seed, mean 65.97 against 64.32.'"""
-    means = (runs.score, runs.baseline)
-    score, base = (fixed(100 * mean, 2) if comparison.fraction else f"{mean:.4g}" for mean in means)
-    counts = f"better in {runs.better} and worse in {runs.worse} of {count(runs.cells, 'cell')} of one seed"
-    return f"{counts}, mean {score} against {base}."
-
-
 def _of_score(comparison: Comparison) -> str:
     """'points of zero-shot accuracy, top 1, over no mask (73.1 %)', with its score where all rows have one."""
     score = score_label(comparison.score) if is_score(comparison.score) else comparison.score
-    pairs = filter(None, (_pair(comparison, claim) for claim in shown_claims(comparison)))
+    pairs = filter(None, (_pair(comparison, curve) for curve in shown_curves(comparison)))
     bases = {score_words(comparison, pair.baseline_score) for pair in pairs}
     over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
     over += f" ({next(iter(bases))})" if len(bases) == 1 else ""
@@ -215,7 +204,7 @@ def _of_score(comparison: Comparison) -> str:
 def _of_curves(comparison: Comparison) -> str:
     """To which score speed-ups are read, and at which costs gains at equal cost."""
     time = cost_words(comparison, comparison.costs[0])
-    curves = [claim.curve for claim in shown_claims(comparison)]
+    curves = shown_curves(comparison)
     lengths = {curve.speedup.at for curve in curves if curve.speedup and curve.speedup.at}
     at = f"{short(lengths.pop())} {comparison.at}" if len(lengths) == 1 else "its last but one length"
     said = f"Speed-ups are in {time}, to the baseline's mean after {at}"
@@ -241,16 +230,15 @@ def power_words(comparison: Comparison) -> list[str]:
     """What the seeds detect, by the noise of the answer: of the median claim, or of gains at the cell that heads it."""
     stated, head = comparison.stated, comparison.head
     if stated and asked(comparison) == "claims":
-        known = {name: moments for name, moments in stated.noise.moments.items() if moments}
-        claims = [judged for judged in stated.claims if judged.claim.name in known and judged.unit != "x"]
+        known = stated.noise.moments
+        claims = [judged for judged in stated.claims if judged.claim.name in known]
         if not claims:
             return []
-        middle = median_low(sorted(known[judged.claim.name].error for judged in claims))
+        middle = median_low(known[judged.claim.name].error for judged in claims)
         judged = next(judged for judged in claims if known[judged.claim.name].error == middle)
         moments, seeds = known[judged.claim.name], len(judged.seeds)
-        family = stated.families.get(judged.claim.family, 1)
         scale = 100 if judged.unit == "points" else 1
-        design = Design(moments.error * seeds**0.5 / scale, prior_df(moments, seeds), family)
+        design = design_by(replace(moments, error=middle / scale), seeds, stated.families.get(judged.claim.family, 1))
         words = sensitivity_words(sensitivity_of(design, seeds, stated.margin / scale), judged.unit == "points")
         return [f"In the median claim {words}"]
     if head is None:
@@ -304,10 +292,10 @@ def everything(comparison: Comparison) -> list[Part]:
     """The answer of every series and arm, then claims, gains, curves, notes, and what was left out."""
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
     parts: list[Part] = [] if comparison.arms else list(comparison.notes)
-    if comparison.laws:
-        parts += law_answer(comparison)
-    if comparison.claims:
-        parts.append(replace(arms_table(comparison, comparison.claims), notes=tuple(notes_of(comparison))))
+    for kind in kinds_of(comparison.laws):
+        parts += kind_parts(kind, settings_named(comparison.labels))
+    if comparison.first_curves:
+        parts.append(replace(arms_table(comparison, comparison.first_curves), notes=tuple(notes_of(comparison))))
     if comparison.stated:
         parts.append(claims_table(comparison.stated))
     if comparison.pairs:
@@ -331,22 +319,14 @@ def everything(comparison: Comparison) -> list[Part]:
 
 def gains_table(comparison: Comparison) -> PrintedTable:
     """Every cell and arm at equal samples, without the columns that no gain has."""
-    unit = " (%)" if comparison.fraction else ""
+    percent = " (%)" if comparison.fraction else ""
     names = list(comparison.pairs[0].ratios)
     costs = [f"{cost_words(comparison, name)} (x)" for name in names]
-    columns = (
-        "cell",
-        "arm",
-        "seeds",
-        f"baseline{unit}",
-        f"{comparison.score}{unit}",
-        f"gain{_in_points(comparison)}",
-        "corrected CI",
-        "effect",
-    )
+    scores = f"baseline{percent}", f"{comparison.score}{percent}"
+    columns = ("cell", "arm", "seeds", *scores, f"gain{_in_points(comparison)}", "corrected CI", "effect")
     rows = []
     for pair in comparison.pairs:
-        found = finding(pair.gain)
+        gain, unit = pair.gain, points(comparison)
         levels = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
         rows.append(
             (
@@ -354,9 +334,9 @@ def gains_table(comparison: Comparison) -> PrintedTable:
                 comparison.arm_name(pair.arm),
                 str(len(pair.seeds)),
                 *levels,
-                gain_cell(comparison, pair.gain, corrected=False),
-                points(comparison).interval(*found.interval) if pair.gain.corrected and found.interval else "-",
-                COUNTED[found.effect],
+                gain_cell(comparison, gain, corrected=False),
+                unit.interval(gain.decisive) if gain.corrected and gain.decisive else "-",
+                COUNTED[gain.effect],
                 *("-" if (ratio := pair.ratios[name].mean) is None else f"{ratio:.2f}" for name in names),
             )
         )
@@ -400,11 +380,11 @@ def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTab
     """A row per curve: the speed-up with its parts, the gain at the largest cost that both cover, and the crossover."""
     rows = []
     for curve in curves:
-        found, cross = curve.speedup, curve.crossover
-        assert found is not None
-        at = "" if found.at is None else f" ({short(found.at)})"
-        bound = found.missed and found.samples.mean
-        samples = f"<={FACTOR.number(bound)}" if bound else estimate_words(found.samples, FACTOR)
+        read, cross = curve.speedup, curve.crossover
+        assert read is not None
+        at = "" if read.at is None else f" ({short(read.at)})"
+        bound = read.missed and read.samples.mean
+        samples = f"<={FACTOR.number(bound)}" if bound else estimate_words(read.samples, FACTOR)
         equal = "-" if curve.equal_at is None else short(curve.equal_at)
         turns = "none" if cross is None else f"{short(cross.at)}, then {cross.turns}"
         if cross and cross.interval:
@@ -414,9 +394,9 @@ def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTab
             (
                 name_of(comparison, curve.series, curve.arm),
                 cost_words(comparison, curve.x),
-                f"{score_words(comparison, found.score)}{at}",
-                speed_cell(found),
-                estimate_words(found.cheaper, FACTOR),
+                f"{score_words(comparison, read.score)}{at}",
+                speed_cell(read),
+                estimate_words(read.cheaper, FACTOR),
                 samples,
                 equal,
                 gain_cell(comparison, curve.gain),
@@ -447,16 +427,15 @@ def _without_a_curve(comparison: Comparison) -> list[str]:
 
 def _images(comparison: Comparison) -> list[str]:
     """The effect of other test images at the cell that heads the answer, beside that of other seeds."""
-    noise, head = comparison.gain_noise, comparison.head
-    pairs = [arm.base for arm in head.arms if arm.base] if noise and head else []
-    found = [
-        (sampling, moments.error)
+    pairs = [arm.base for arm in comparison.head.arms if arm.base] if comparison.head else []
+    errors = [
+        (sampling, pair.moments.error)
         for pair in pairs
-        if noise and (moments := noise.moments(pair)) and (sampling := comparison.images.get((pair.cell, pair.arm)))
+        if pair.moments and (sampling := comparison.images.get((pair.cell, pair.arm)))
     ]
-    if not found:
+    if not errors:
         return []
-    sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
+    sampling, seeds = max(errors, key=lambda pair: pair[0].with_seeds(pair[1]))
     both, alone = fixed(100 * sampling.with_seeds(seeds), 2), fixed(100 * seeds, 2)
     return [
         f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
@@ -486,7 +465,7 @@ def claims_table(stated: StudyClaims) -> PrintedTable:
         both = judged.difference and judged.difference.corrected
         p = "-" if not both else f"< {SMALLEST_P:.4f}" if both.p < SMALLEST_P else f"{both.p:.2g}"
         verdict = str(judged.verdict) + (f": {judged.why}" if judged.why else "")
-        corrected = unit.interval(*both.interval) if both and both.interval else "-"
+        corrected = unit.interval(both.interval) if both and both.interval else "-"
         rows.append((judged.claim.name, published, claim_cell(judged, corrected=False), corrected, p, verdict))
     return PrintedTable("Claims", columns, tuple(rows), tuple(_claim_notes(stated))).without_empty()
 
@@ -567,8 +546,9 @@ class PrintedUnit:
             else signed(value)
         )
 
-    def interval(self, low: float, high: float) -> str:
+    def interval(self, ends: Interval) -> str:
         """'(-6.8, +0.8)', '(1.18, 1.64)', '(>1.18)' where it is open."""
+        low, high = ends
         if self.name != "x":
             return f"({self.number(low)}, {self.number(high)})"
         if math.isinf(high):
@@ -576,7 +556,7 @@ class PrintedUnit:
         return f"({times(low)}, {times(high)})" if low > 0 else f"(<{times(high)})"
 
     def with_interval(self, value: float, ends: Interval) -> str:
-        return f"{self.number(value)} {self.interval(ends.low, ends.high)}"
+        return f"{self.number(value)} {self.interval(ends)}"
 
 
 FACTOR = PrintedUnit("x")
@@ -599,30 +579,29 @@ def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: b
     if estimate.failures:
         theirs, ours = estimate.failures
         return f"{number} (fail {ours}/{estimate.n}, {other} {theirs}/{estimate.n})"
-    found = finding(estimate if corrected else replace(estimate, corrected=None))
-    if found.interval is None:
-        return f"{number} ({COUNTED[found.effect]})"
-    is_exact = unit.name == "x" and {unit.number(end) for end in found.interval} == {number}
-    return number if is_exact else f"{number} {unit.interval(*found.interval)}"
+    ends = estimate.decisive if corrected else estimate.interval
+    if ends is None:
+        return f"{number} ({COUNTED[estimate.effect]})"
+    is_exact = unit.name == "x" and {unit.number(end) for end in ends} == {number}
+    return number if is_exact else f"{number} {unit.interval(ends)}"
 
 
 def gain_cell(comparison: Comparison, gain: Estimate | None, *, corrected: bool = True, brief: bool = False) -> str:
     """A gain; the `brief` one of the screen says that arms are level, and of failed runs only their number."""
     if gain is None or gain.mean is None:
         return "-"
-    gain = gain if corrected else replace(gain, corrected=None)
-    words, found = estimate_words(gain, points(comparison, brief=brief)), finding(gain)
+    words = estimate_words(gain, points(comparison, brief=brief), corrected=corrected)
     if gain.failures:
         return words.partition(" ")[2][1:-1] if brief else words
-    if comparison.fraction and found.interval and found.interval[1] - found.interval[0] >= 1:
-        return f"no verdict: {count(found.seeds, 'seed')}"
-    return f"{words} level" if brief and found.effect is Effect.LEVEL else words
+    if comparison.fraction and (ends := gain.decisive if corrected else gain.interval) and ends.high - ends.low >= 1:
+        return f"no verdict: {count(gain.n, 'seed')}"
+    return f"{words} level" if brief and gain.effect is Effect.LEVEL else words
 
 
 def gain_words(comparison: Comparison, gain: Estimate) -> str:
     """'-3.2 (-6.8, +0.8) points, no significant difference'."""
     unit = " points" if comparison.fraction else ""
-    return f"{estimate_words(gain, points(comparison))}{unit}, {finding(gain).effect}"
+    return f"{estimate_words(gain, points(comparison))}{unit}, {gain.effect}"
 
 
 def speed_cell(speedup: Speedup | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from flipscale.collecting import setting_value
 from flipscale.comparing.comparison import Comparison
-from flipscale.comparing.estimates import Curve, Estimate, Pair, finding
+from flipscale.comparing.estimates import Curve, Estimate, Pair
 from flipscale.comparing.head import Head
 from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict
 from flipscale.study import Contrast
@@ -27,19 +27,23 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "series": [
             {
-                "name": ", ".join(filter(None, (claim.series, claim.arm))),
-                "series": claim.series,
-                "arm": dict(comparison.arms[claim.arm]),
+                "name": ", ".join(filter(None, (first.series, first.arm))),
+                "series": first.series,
+                "arm": dict(comparison.arms[first.arm]),
                 "costs": {
                     curve.x: _curve(curve)
                     for curve in comparison.curves
-                    if (curve.series, curve.arm) == (claim.series, claim.arm)
+                    if (curve.series, curve.arm) == (first.series, first.arm)
                 },
             }
-            for claim in comparison.claims
+            for first in comparison.first_curves
         ],
         "noise": noise
-        and {"cells": noise.cells, "prior_sd": noise.prior_sd, "noisy": [" ".join(key) for key in _keys(noise.noisy)]},
+        and {
+            "cells": noise.cells,
+            "prior_sd": noise.prior_sd,
+            "noisy": [" ".join(filter(None, key)) for key in noise.noisy],
+        },
         "margin": comparison.margin,
         "corrected": {"method": "Holm", "gains": comparison.gains_claimed, "speedups": comparison.speedups_claimed},
         "left_out": dict(comparison.left_out),
@@ -48,11 +52,6 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "hours_note": comparison.hours_note,
         **({"scored_by": [asdict(each) for each in comparison.scored_by]} if comparison.scored_by else {}),
     }
-
-
-def _keys(noisy: object) -> list[tuple[str, ...]]:
-    assert isinstance(noisy, tuple)
-    return [tuple(part for part in key if part) for key in noisy]
 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
@@ -67,7 +66,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
         "baseline": pair.baseline_score,
         "score": pair.score,
         "gain": {**estimate_json(pair.gain), "values": list(pair.gain.values), "df": pair.gain.df},
-        "effect": finding(pair.gain).effect.name.lower(),
+        "effect": pair.gain.effect.name.lower(),
         "ids": [list(ids) for ids in pair.ids],
         "ratios": {name: _ratio(ratio) for name, ratio in pair.ratios.items()},
         **({} if images is None else {"images": asdict(images)}),
@@ -80,15 +79,15 @@ def _ratio(ratio: Estimate) -> dict[str, object]:
 
 def _curve(curve: Curve) -> dict[str, object]:
     """Readings along one cost."""
-    found, crossover = curve.speedup, curve.crossover
+    read, crossover = curve.speedup, curve.crossover
     return {
         "seeds": list(curve.seeds),
         "why": curve.why,
-        "target": found and found.score,
-        "target_at": found and found.at,
-        "speedup": found and estimate_json(found.speedup),
-        "cheaper_a_sample": found and estimate_json(found.cheaper),
-        "samples": found and estimate_json(found.samples),
+        "target": read and read.score,
+        "target_at": read and read.at,
+        "speedup": read and estimate_json(read.speedup),
+        "cheaper_a_sample": read and estimate_json(read.cheaper),
+        "samples": read and estimate_json(read.samples),
         "speedup_if_straight_in_x": curve.speedup_straight,
         "speedup_curve": [
             {
@@ -119,8 +118,8 @@ def _head(head: Head) -> dict[str, object]:
             {
                 "arm": arm.arm,
                 "effects": {effect.name.lower(): n for effect, n in arm.effects.items()},
-                "slopes": [asdict(slope) for slope in arm.slopes],
-                "mean": arm.mean and {"value": arm.mean.mean, "interval": asdict(arm.mean.interval())},
+                "slopes": [vars(slope) | {"interval": slope.interval._asdict()} for slope in arm.slopes],
+                "mean": arm.mean and {"value": arm.mean.mean, "interval": arm.mean.interval()._asdict()},
                 **({} if arm.single_runs is None else {"single_runs": asdict(arm.single_runs)}),
             }
             for arm in head.arms
@@ -143,7 +142,7 @@ def claims_json(stated: StudyClaims) -> dict[str, object]:
 
 
 def _claim_json(judged: JudgedClaim) -> dict[str, object]:
-    claim, found = judged.claim, judged.difference
+    claim, difference = judged.claim, judged.difference
     scores = [_plain(score) if isinstance(score, Mapping) else score for score in (claim.score, claim.than_score)]
     return {
         "claim": claim.name,
@@ -157,7 +156,7 @@ def _claim_json(judged: JudgedClaim) -> dict[str, object]:
         "published": claim.published,
         "verdict": str(judged.verdict),
         "unit": judged.unit,
-        "difference": found and estimate_json(found),
+        "difference": difference and estimate_json(difference),
         "seeds": list(judged.seeds),
         "runs": list(judged.runs),
         "why": judged.why,
@@ -179,7 +178,7 @@ def estimate_json(estimate: Estimate) -> dict[str, object]:
         "value": estimate.mean,
         "interval": estimate.interval and ends_json(*estimate.interval),
         "p": estimate.p,
-        "interval_corrected": ends_json(both.low, both.high) if both and both.low is not None else None,
+        "interval_corrected": both and both.interval and ends_json(*both.interval),
         "p_corrected": both and both.p,
         "comparisons": both and both.of,
         **({"failures": list(estimate.failures)} if estimate.failures else {}),

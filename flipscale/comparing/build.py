@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 
@@ -13,21 +13,23 @@ from flipscale.comparing.columns import (
     Baseline,
     arms_of,
     fair_hours,
+    is_baseline,
     labels,
-    need,
     pick_score,
     series_of,
     settings_words,
     varying_axes,
 )
-from flipscale.comparing.comparison import Comparison, claims_of, corrected_curves
+from flipscale.comparing.comparison import Comparison, corrected_curves, with_pairs
 from flipscale.comparing.curves import curves_of
 from flipscale.comparing.estimates import Pair
-from flipscale.comparing.gains import images_of_pairs, judged, pairs_of, study_noise, with_failures
+from flipscale.comparing.gains import images_of_pairs, judged, pairs_of
 from flipscale.comparing.head import AxisValues, head_of
-from flipscale.comparing.points import PreparedTable, RunPoints, one_each, points_of
+from flipscale.comparing.points import PreparedTable, Terms, points_of
 from flipscale.comparing.stated import StudyClaims
 from flipscale.comparing.tables import numbers, prepared
+from flipscale.errors import ResultsError
+from flipscale.fitting.rows import need, row_names
 from flipscale.study import LOOKS, MARGIN
 
 
@@ -53,47 +55,36 @@ def compare(
     `curves` only twins are compared. If every run is the baseline the comparison is empty, and its `notes` say so.
     Raises ResultsError for a missing column, a baseline that no run has, or two runs of one cell, arm and seed.
     """
-    table = _table_of_results(results, baseline, axes, score, time, base_cell, margin)
-    return _compared(table, points_of(table, twins=table.at is not None), stated, looks, curves=curves)
-
-
-def _table_of_results(
-    results: pd.DataFrame,
-    baseline: Baseline,
-    axes: Sequence[str] | None,
-    score: str | None,
-    time: str,
-    base_cell: str | None,
-    margin: float | None,
-) -> PreparedTable:
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
     rows = results.reset_index(drop=True)
+    rows["id"] = rows.get("id", row_names(rows))
+    if not is_baseline(rows, baseline).any():
+        names = ", ".join(dict.fromkeys(sorted(labels(rows, list(baseline))))) or "no run"
+        raise ResultsError(f"No finished run is the baseline {settings_words(baseline)}; there is {names}.")
     if "cell" not in rows:
-        keys = varying_axes(rows, baseline) if axes is None else [a for a in axes if a not in (*baseline, "seed")]
-        need(rows, keys)
-        rows["cell"] = labels(rows, keys)
+        axes = varying_axes(rows, baseline) if axes is None else [a for a in axes if a not in (*baseline, "seed")]
+        need(rows, axes)
+        rows["cell"] = labels(rows, axes)
     at = "samples" if "samples" in rows else None
     arms = arms_of(rows, baseline)
     rows, hours_note = fair_hours(rows, arms, time)
-    return PreparedTable(
+    keys = {"cell": rows["cell"], "series": series_of(rows), "arm": arms, "seed": rows.get("seed"), "at": rows.get(at)}
+    table = PreparedTable(
         rows=rows,
+        keys=pd.DataFrame(keys, index=rows.index),
         baseline=baseline,
         score=score,
         costs=(time, "train_flops"),
         also=tuple(name for name in ("peak_memory_bytes",) if name in rows),
         at=at,
-        lengths=rows[at] if at else None,
-        cells=rows["cell"],
-        series=series_of(rows),
-        arms=arms,
-        seeds=rows.get("seed"),
-        lower=bool(scores.lower_is_better(score)),
+        lower_is_better=bool(scores.lower_is_better(score)),
         fraction=scores.is_fraction(score),
         margin=margin if scores.is_fraction(score) else None,
         base_cell=base_cell,
         hours_note=hours_note,
     )
+    return _compared(table, stated, looks, curves=curves)
 
 
 def compare_table(
@@ -115,8 +106,7 @@ def compare_table(
     """
     costs = (x,) if isinstance(x, str) else tuple(x)
     lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
-    found = prepared(table, baseline, costs, y, series, at, lower)
-    return _compared(found, points_of(found, twins=False), None, LOOKS)
+    return _compared(prepared(table, baseline, costs, y, series, at, lower), None, LOOKS)
 
 
 def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Comparison:
@@ -124,28 +114,23 @@ def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Compar
     return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
 
 
-def _compared(
-    table: PreparedTable, points: RunPoints, stated: StudyClaims | None, looks: int, *, curves: bool = True
-) -> Comparison:
-    pairs, unpaired = _pairs(table, points)
-    cost, along = table.costs[0], table.costs if curves else ()
-    read = curves_of(points.all, points.arms, along, fraction=table.fraction, lower=table.lower, looks=looks)
-    found = study_noise(pairs, fraction=table.fraction, lower=table.lower, stated=stated) if pairs else None
+def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, curves: bool = True) -> Comparison:
+    points = points_of(table)
+    pairs: list[Pair] = []
+    unpaired: dict[str, str] = {}
+    # Without a schedule the twin of a run is known where its arm has one run per series and seed.
+    if table.at or len({(point.series, point.arm, point.seed) for point in points.all}) == len(points.all):
+        pairs, unpaired = pairs_of(points.all, points.arms, table.kind)
+    read = curves_of(points.all, points.arms, table.costs, table.kind, looks) if curves else []
+    all_pairs, noise = judged(pairs, stated, table.margin, looks)
     runs = {(point.series, point.cell, point.arm, point.seed) for point in points.all}
     seeds = Counter(run[:3] for run in runs)  # A table without cells has each seed at several lengths.
-    all_pairs = judged(pairs, found, table.margin, looks) if found else ()
-    corrected = corrected_curves(read, cost, stated, looks)
+    corrected = corrected_curves(read, table.costs[0], stated, looks)
     return Comparison(
-        baseline=dict(table.baseline),
-        score=table.score,
-        lower_is_better=table.lower,
-        fraction=table.fraction,
-        at=table.at,
-        costs=table.costs,
+        **{field.name: getattr(table, field.name) for field in fields(Terms) if field.name != "notes"},
         arms=points.arms,
         pairs=all_pairs,
-        curves=corrected,
-        claims=claims_of(all_pairs, corrected, cost),
+        curves=with_pairs(corrected, all_pairs, table.costs[0]),
         runs=len(points.all),
         cells=len({point.cell for point in points.all}),
         seeds=(min(seeds.values(), default=0), max(seeds.values(), default=0)),
@@ -153,24 +138,10 @@ def _compared(
         left_out=points.left_out,
         unpaired=unpaired,
         stated=stated,
-        gain_noise=found,
-        margin=table.margin,
-        head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),
-        hours_note=table.hours_note,
+        noise=noise if pairs else None,
+        head=head_of(all_pairs, _axis_values(table), table.base_cell, table.margin),
         notes=table.notes if points.arms else (*table.notes, _nothing(table)),
     )
-
-
-def _is_paired(table: PreparedTable, points: RunPoints) -> bool:
-    return bool(table.at) or one_each(points)
-
-
-def _pairs(table: PreparedTable, points: RunPoints) -> tuple[list[Pair], dict[str, str]]:
-    """The pairs of a table, and the runs that have no twin, with the reason."""
-    if not _is_paired(table, points):
-        return [], {}
-    pairs, unpaired = pairs_of(points.all, list(points.arms), table.lower)
-    return [with_failures(pair, fraction=table.fraction) for pair in pairs], unpaired
 
 
 def _nothing(table: PreparedTable) -> str:
@@ -183,22 +154,15 @@ def _nothing(table: PreparedTable) -> str:
 
 def _axis_values(table: PreparedTable) -> AxisValues:
     """The numeric axes of each cell, as its baseline has them; a model's value is its FLOPs per sample."""
-    base = table.rows.index[table.arms == ""]
-    first = {str(cell or ""): row for row, cell in zip(base[::-1], table.cells[base[::-1]], strict=True)}
-    columns: dict[str, pd.Series[float] | None] = {}
-    values: dict[str, dict[str, float]] = {}
-    for cell, row in first.items():
-        values[cell] = {}
-        for axis, _ in read_cell(cell):
-            if axis not in columns:
-                columns[axis] = _numbers_of(table.rows, axis)
-            column = columns[axis]
-            if column is not None and column[row] > 0:
-                values[cell][axis] = float(column[row])
+    base = table.keys[table.keys["arm"] == ""].assign(cell=table.keys["cell"].fillna("").astype("str"))
+    first = base.drop_duplicates("cell")["cell"]
+    rows = dict(zip(first.tolist(), first.index.tolist(), strict=True))
+    values: dict[str, dict[str, float]] = {cell: {} for cell in rows}
+    for axis in dict.fromkeys(axis for cell in rows for axis, _ in read_cell(cell)):
+        name = "flops_per_sample" if axis == "model" else axis
+        if name in table.rows and pd.api.types.is_numeric_dtype(table.rows[name]):
+            sizes = numbers(table.rows, name)
+            for cell, row in rows.items():
+                if axis in dict(read_cell(cell)) and sizes[row] > 0:
+                    values[cell][axis] = float(sizes[row])
     return values
-
-
-def _numbers_of(rows: pd.DataFrame, axis: str) -> "pd.Series[float] | None":
-    """The column that holds the size of an axis; None if no column of numbers does."""
-    name = "flops_per_sample" if axis == "model" else axis
-    return numbers(rows, name) if name in rows and pd.api.types.is_numeric_dtype(rows[name]) else None

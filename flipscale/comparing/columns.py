@@ -1,7 +1,7 @@
 """The roles of a table's columns: the score, the rows of the baseline, and the arm, cell and series of each row."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -9,7 +9,8 @@ import pandas as pd
 from flipscale.cell import SettingLabels, arm_words, read_cell, without, write_cell
 from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.scores import PREFERRED, is_score
+from flipscale.scores import PREFERRED, is_fraction, is_score, lower_is_better
+from flipscale.stats import ScoreKind
 from flipscale.words import joined, short, times
 
 Baseline = Mapping[str, object]
@@ -35,24 +36,28 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
     """`score` if a run has it; without one, the first of `measured_scores`. Raises ResultsError if no run has it."""
     if results.empty:
         raise ResultsError("No run of these results has finished; `flipscale status STUDY` says how far each run is.")
+    measured = measured_scores(results)
+    listed = f"Measured: {', '.join(measured) or 'none'}."
     if score is not None:
         if score not in results:
-            near = did_you_mean(score, measured_scores(results)) if measured_scores(results) else "none was measured"
+            near = did_you_mean(score, measured) if measured else "none was measured"
             raise ResultsError(f"No run has the score {score!r}; {near}.")
         if not pd.api.types.is_numeric_dtype(results[score]):
-            raise ResultsError(f"{score!r} is not a score. Measured: {', '.join(measured_scores(results)) or 'none'}.")
+            raise ResultsError(f"{score!r} is not a score. {listed}")
         if results[score].isna().all():
-            raise ResultsError(
-                f"No run has the score {score!r}. Measured: {', '.join(measured_scores(results)) or 'none'}."
-            )
+            raise ResultsError(f"No run has the score {score!r}. {listed}")
         return score
-    measured = measured_scores(results)
     if not measured:
         raise ResultsError(
             "No run of these results has a score, so there is nothing to compare; `evaluation` in the study file says "
             "what is measured (docs/study.md)."
         )
     return measured[0]
+
+
+def kind_of(score: str) -> ScoreKind:
+    """What its name says of a score."""
+    return ScoreKind(is_fraction(score), bool(lower_is_better(score)))
 
 
 def varying_axes(results: pd.DataFrame, baseline: Baseline) -> list[str]:
@@ -120,13 +125,6 @@ def measured_scores(results: pd.DataFrame) -> list[str]:
     """The scores that any run has, the preferred ones first."""
     names = dict.fromkeys((*PREFERRED, *filter(is_score, map(str, results.columns))))
     return [name for name in names if name in results and results[name].notna().any()]
-
-
-def need(table: pd.DataFrame, names: Iterable[str]) -> None:
-    """Raise ResultsError for the first of these columns that the table lacks, with the nearest it has."""
-    for name in names:
-        if name not in table:
-            raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
 
 
 UNLIKE_LOAD = 1.25

@@ -12,75 +12,53 @@ import pandas as pd
 
 from flipscale.cell import SettingLabels, arm_words
 from flipscale.comparing.columns import Baseline
-from flipscale.comparing.estimates import Curve, Estimate, Finding, Pair, corrected, finding
-from flipscale.comparing.gains import ImagesOfPairs, PairKey, StudyNoise
+from flipscale.comparing.estimates import Curve, Estimate, Pair, corrected
+from flipscale.comparing.gains import ImagesOfPairs, PairKey
 from flipscale.comparing.head import Head
+from flipscale.comparing.points import Terms
 from flipscale.comparing.stated import TIME, StudyClaims
 from flipscale.settings import JsonObject
-from flipscale.stats import Noise
+from flipscale.stats import Interval, Noise
 from flipscale.study import Expectation
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What is stated about one arm in one series."""
-
-    series: str
-    arm: str
-    curve: Curve
-    """Along the first cost."""
-    pair: Pair | None
-    """The twins of its longest schedule; None where no run has one."""
-
-    @property
-    def gain(self) -> Finding | None:
-        """The gain of those twins."""
-        return finding(self.pair.gain) if self.pair else None
-
-    @property
-    def speedup(self) -> Finding | None:
-        """To the baseline's mean at its last but one length; None where there is none."""
-        found = self.curve.speedup
-        return None if found is None or found.speedup.mean is None else finding(found.speedup)
 
 
 def corrected_curves(curves: Sequence[Curve], cost: str, stated: StudyClaims | None, looks: int) -> tuple[Curve, ...]:
     """Curves whose speed-ups along the first cost are those of claims, or corrected for all others: one family."""
     decided = [_of_claims(curve, stated) if stated and curve.x == TIME == cost else curve for curve in curves]
-    speedups = [curve.speedup.speedup if curve.speedup and curve.x == cost else None for curve in decided]
-    judged = iter(corrected([found for found in speedups if found and not found.corrected], looks))
-    return tuple(
-        replace(curve, speedup=replace(curve.speedup, speedup=next(judged)))
-        if curve.speedup and found and not found.corrected
-        else curve
-        for curve, found in zip(decided, speedups, strict=True)
-    )
+    family = {
+        place: curve.speedup
+        for place, curve in enumerate(decided)
+        if curve.x == cost and curve.speedup and not curve.speedup.speedup.corrected
+    }
+    judged = corrected([read.speedup for read in family.values()], looks)
+    for (place, read), speedup in zip(family.items(), judged, strict=True):
+        decided[place] = replace(decided[place], speedup=replace(read, speedup=speedup))
+    return tuple(decided)
 
 
 def _of_claims(curve: Curve, stated: StudyClaims) -> Curve:
     """The curve with the speed-up, and the samples, of claims about the same reading."""
-    found = curve.speedup
-    if found is None or curve.sides is None:
+    read = curve.speedup
+    if read is None or curve.sides is None:
         return curve
     faster, fewer = (
-        stated.factor(expect, curve.sides, found.at) for expect in (Expectation.FASTER, Expectation.FEWER_SAMPLES)
+        stated.factor(expect, curve.sides, read.at) for expect in (Expectation.FASTER, Expectation.FEWER_SAMPLES)
     )
-    if fewer and fewer.low is not None and fewer.high is not None and fewer.high < math.inf:
-        found = replace(found, samples=replace(found.samples, low=1 / fewer.high, high=1 / fewer.low))
-    return replace(curve, speedup=replace(found, speedup=faster or found.speedup))
+    if fewer and fewer.interval and fewer.interval.high < math.inf:
+        low, high = fewer.interval
+        read = replace(read, samples=replace(read.samples, interval=Interval(1 / high, 1 / low)))
+    return replace(curve, speedup=replace(read, speedup=faster or read.speedup))
 
 
-def claims_of(pairs: Sequence[Pair], curves: Sequence[Curve], cost: str) -> tuple[Claim, ...]:
-    """The claims of corrected pairs and curves, one for each series and arm."""
+def with_pairs(curves: Sequence[Curve], pairs: Sequence[Pair], cost: str) -> tuple[Curve, ...]:
+    """The curves, those along this cost with the twins of their longest schedule."""
     longest: dict[tuple[str, str], Pair] = {}
     for pair in pairs:
         before = longest.get((pair.series, pair.arm))
         if before is None or (pair.at or 0) > (before.at or 0):
             longest[pair.series, pair.arm] = pair
     return tuple(
-        Claim(curve.series, curve.arm, curve, longest.get((curve.series, curve.arm)))
-        for curve in curves
-        if curve.x == cost
+        replace(curve, pair=longest.get((curve.series, curve.arm))) if curve.x == cost else curve for curve in curves
     )
 
 
@@ -98,24 +76,13 @@ class ScoredBy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Terms):
     """Everything that masking did to one score in one study, or what one column of any table did to another."""
 
-    baseline: Baseline
-    score: str
-    lower_is_better: bool
-    fraction: bool
-    """Whether the score is a fraction, shown in percent."""
-    at: str | None
-    """The column of schedule lengths, which twins share: `samples` in a study. None where it is unknown."""
-    costs: tuple[str, ...]
-    """Columns of cost; claims are along the first."""
     arms: Mapping[str, Baseline]
     """Each arm, and its values of the baseline's columns."""
     pairs: tuple[Pair, ...]
     curves: tuple[Curve, ...]
-    claims: tuple[Claim, ...]
-    """The claims about each series and arm, with their intervals."""
     runs: int
     cells: int
     seeds: tuple[int, int]
@@ -128,16 +95,12 @@ class Comparison:
     """Runs without a twin: they are on the curves, not in the pairs."""
     stated: StudyClaims | None = None
     """The claims that the study states, judged; None where it states none."""
-    gain_noise: StudyNoise | None
+    noise: Noise[PairKey] | None
     """How far gains at equal samples scatter over seeds; None without pairs."""
-    margin: float | None
-    """Gains within it, in the score's own unit, count as level. None makes no such claim."""
     head: Head | None
     """None without pairs."""
     images: ImagesOfPairs = field(default_factory=dict)
     """The effect of other test images on gains, if runs kept which images they got right."""
-    hours_note: str = ""
-    """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
     scored_by: tuple[ScoredBy, ...] = ()
     """Where the run folders are here and say it; the sets of a mean are several."""
     guessing_note: str = ""
@@ -151,8 +114,6 @@ class Comparison:
     """Words for values of settings, as the study has them."""
     laws: tuple[Mapping[str, Any], ...] = ()
     """The fitted laws of the study, as fits.json has them; none unless they are its answer."""
-    notes: tuple[str, ...] = ()
-    """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -160,8 +121,8 @@ class Comparison:
         scale, percent, points = (100, " (%)", " (points)") if self.fraction else (1, "", "")
         rows = []
         for pair in self.pairs:
-            found = finding(pair.gain)
-            low, high = found.interval or (math.nan, math.nan)
+            gain = pair.gain
+            low, high = gain.decisive or (math.nan, math.nan)
             rows.append(
                 {
                     "cell": pair.cell,
@@ -169,11 +130,11 @@ class Comparison:
                     "seeds": len(pair.seeds),
                     f"baseline{percent}": scale * pair.baseline_score,
                     f"{self.score}{percent}": scale * pair.score,
-                    f"gain{points}": scale * found.value,
+                    f"gain{points}": scale * gain.value,
                     f"low{points}": scale * low,
                     f"high{points}": scale * high,
-                    "p": found.p,
-                    "effect": str(found.effect),
+                    "p": (gain.corrected or gain).p,
+                    "effect": str(gain.effect),
                     **{f"{name} (x)": ratio.mean for name, ratio in pair.ratios.items()},
                 }
             )
@@ -187,17 +148,17 @@ class Comparison:
         """
         scale, percent = (100, " (%)") if self.fraction else (1, "")
         rows = []
-        for claim in self.claims:
-            read = claim.curve.speedup
-            for at in claim.curve.speedup_at:
+        for curve in self.first_curves:
+            read = curve.speedup
+            for at in curve.speedup_at:
                 stated = read is not None and at.score == read.score
-                ends = finding(read.speedup).interval if read and stated else at.speedup.interval
+                ends = read.speedup.decisive if read and stated else at.speedup.interval
                 few, many = (at.samples and at.samples.interval) or (math.nan, math.nan)
                 low, high = ends or (math.nan, math.nan)
                 rows.append(
                     {
-                        "series": claim.series,
-                        "arm": self.arm_name(claim.arm),
+                        "series": curve.series,
+                        "arm": self.arm_name(curve.arm),
                         f"{self.score}{percent}": scale * at.score,
                         "speedup (x)": at.speedup.mean,
                         "low (x)": low,
@@ -210,6 +171,11 @@ class Comparison:
                 )
         return pd.DataFrame(rows)
 
+    @property
+    def first_curves(self) -> list[Curve]:
+        """Those along the first cost, one for each series and arm: what is claimed of it, with their twins."""
+        return [curve for curve in self.curves if curve.x == self.costs[0]]
+
     def arm_name(self, arm: str) -> str:
         """'mask 50 %', or as the study's labels have it."""
         return arm_words(self.arms[arm], self.baseline, self.labels)
@@ -220,11 +186,6 @@ class Comparison:
         return len({each.measure for each in self.scored_by}) < len(self.scored_by)
 
     @property
-    def noise(self) -> Noise[PairKey] | None:
-        """How far gains at equal samples scatter over seeds; None without pairs."""
-        return None if self.gain_noise is None else self.gain_noise.noise
-
-    @property
     def gains_claimed(self) -> int:
         """Gains at equal samples that no claim decides, each corrected for their number."""
         return sum(_in_no_claim(pair.gain) for pair in self.pairs)
@@ -232,7 +193,7 @@ class Comparison:
     @property
     def speedups_claimed(self) -> int:
         """Speed-ups that no claim decides, each corrected for their number."""
-        return sum(_in_no_claim(claim.curve.speedup.speedup) for claim in self.claims if claim.curve.speedup)
+        return sum(_in_no_claim(curve.speedup.speedup) for curve in self.first_curves if curve.speedup)
 
     @property
     def repeats_claims(self) -> bool:

@@ -9,17 +9,18 @@ seed, with S - 1 degrees of freedom.
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
+import pandas as pd
 from scipy.interpolate import PchipInterpolator
 from scipy.special import gammaincinv, ndtr
 
 from flipscale.comparing.estimates import Crossover, Curve, Estimate, Miss, Sides, Speedup, SpeedupAt, drawn, nothing
 from flipscale.comparing.points import Point, different_devices
-from flipscale.stats import TAKES_OFF, Array, failed_runs, noise_unit
+from flipscale.stats import TAKES_OFF, Array, Interval, ScoreKind, failed_runs
 from flipscale.words import short
 
 CURVE_DRAWS = 10_000
@@ -79,9 +80,9 @@ class Read:
         before = np.maximum(first - 1, 0)
         y0, y1 = self.ys[rows, before], self.ys[rows, first]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = self.xs[before] + (self.xs[first] - self.xs[before]) * (targets - y0) / (y1 - y0)
-        found = np.where(first == 0, np.where(self.ys[:, 0] > targets, -np.inf, self.xs[0]), found)
-        reached: Array = np.where(above.any(axis=1), found, np.inf)
+            places = self.xs[before] + (self.xs[first] - self.xs[before]) * (targets - y0) / (y1 - y0)
+        places = np.where(first == 0, np.where(self.ys[:, 0] > targets, -np.inf, self.xs[0]), places)
+        reached: Array = np.where(above.any(axis=1), places, np.inf)
         return reached
 
     def scores_at(self, xs: Array) -> Array:
@@ -122,17 +123,12 @@ class TwoLines:
     base: Line
     ours: Line
     seeds: tuple[int, ...]
-    fraction: bool
-    lower: bool
+    kind: ScoreKind
     sides: Sides
     trunks: bool = False
     """Whether lengths of a seed share a trunk on either side."""
     comparisons: int = 1
     """In their family: the ends of intervals at Holm's levels then rest on as many draws as those of one at 5 %."""
-
-    @property
-    def sign(self) -> int:
-        return -1 if self.lower else 1
 
     @cached_property
     def draws(self) -> tuple[Array, Array, Array] | None:
@@ -141,7 +137,7 @@ class TwoLines:
         None with one seed, and where only some runs of a point take off, which no bootstrap of normal noise shows.
         """
         n = len(self.seeds)
-        if n < 2 or (self.fraction and any(_takes_off_in_part(line.scores) for line in (self.base, self.ours))):
+        if n < 2 or (self.kind.fraction and any(_takes_off_in_part(line.scores) for line in (self.base, self.ours))):
             return None
         units = [self._units(line) for line in (self.base, self.ours)]
         residuals = [
@@ -164,8 +160,8 @@ class TwoLines:
         return curves[0], curves[1], costs[0] - costs[1]
 
     def _units(self, line: Line) -> Array:
-        levels = self.sign * line.means
-        units = np.array([noise_unit(level, fraction=self.fraction, lower=self.lower) for level in levels])
+        levels = self.kind.sign * line.means
+        units = np.array([self.kind.noise_unit(level) for level in levels])
         floored: Array = np.maximum(units, 1e-9)
         return floored
 
@@ -181,47 +177,54 @@ class TwoLines:
         names = ["costs", "samples"] if self._has_samples else ["costs"]
         return {name: self._lines(name, *self.draws[:2]) for name in names}
 
+    def ratio(self, name: str, score: float, point: int | None = None) -> "LogRatio | str":
+        """The baseline's costs (or samples) to a score over the arm's, or why there are none.
+
+        point: of the baseline, if the score is its mean there and moves with it.
+        """
+        if name == "samples" and not self._has_samples:
+            return "the runs have no number of samples"
+        target = self.kind.sign * score if point is None else float(self.base.means[point])
+        lines = self._lines(name, self.base.means[None], self.ours.means[None])
+        base, ours = (float(line.reach(np.array([target]))[0]) for line in lines)
+        if math.isinf(base):
+            return f"the baseline's curve does not pass through {self.kind.sign * target:.4g}"
+        if ours == math.inf:
+            return str(Miss.BELOW)
+        at_least = ours == -math.inf
+        log = base - (float(lines[1].xs[0]) if at_least else ours)
+        if self.draws is None:
+            return LogRatio(log, None, at_least)
+        targets = np.full(len(self.draws[0]), target) if point is None else self.draws[0][:, point]
+        drawn_base, drawn_ours = self._drawn[name]
+        reached = drawn_ours.reach(targets)
+        if at_least:
+            reached = np.where(reached == -np.inf, drawn_ours.xs[0], reached)
+        draws = quotient(drawn_base.reach(targets), reached)
+        return LogRatio(log, draws + self.draws[2] if name == "costs" else draws, at_least)
+
     def at_target(self) -> Speedup:
         """The speed-up to the baseline's mean at its last but one length."""
         point = len(self.base.costs) - 2
-        draws = None if self.draws is None else self.draws[0][:, point]
-        found = self._speedup(float(self.base.means[point]), draws)
-        return replace(found, at=None if self.base.lengths is None else float(self.base.lengths[point]))
-
-    def ratio_to(self, name: str, score: float, point: int | None = None) -> "LogRatio | str":
-        """The baseline's costs (or samples) to a score over the arm's; at `point` of the baseline, if given."""
-        if name == "samples" and not self._has_samples:
-            return "the runs have no number of samples"
-        if point is None:
-            return self.ratio(name, self.sign * score, self._fixed(self.sign * score))
-        return self.ratio(name, float(self.base.means[point]), None if self.draws is None else self.draws[0][:, point])
-
-    def _fixed(self, target: float) -> Array | None:
-        return None if self.draws is None else np.full(len(self.draws[0]), target)
-
-    def _speedup(self, target: float, targets: Array | None) -> Speedup:
-        score = self.sign * target
-        ratio = self.ratio("costs", target, targets)
+        score = self.kind.sign * float(self.base.means[point])
+        at = None if self.base.lengths is None else float(self.base.lengths[point])
+        ratio, fewer = (self.ratio(name, score, point) for name in ("costs", "samples"))
         if isinstance(ratio, str):
-            return Speedup(score, None, nothing(ratio), nothing(ratio), nothing(ratio), Miss.BELOW)
-        estimate = partial(drawn, seeds=len(self.seeds), ratio=True)
-        speedup = estimate(ratio.log, ratio.draws, at_least=ratio.at_least)
+            return Speedup(score, at, nothing(ratio), nothing(ratio), nothing(ratio), Miss.BELOW)
+        read = partial(drawn, seeds=len(self.seeds), ratio=True)
+        speedup = read(ratio.log, ratio.draws, at_least=ratio.at_least)
         missed = Miss.ABOVE if ratio.at_least else None
-        fewer = self.ratio("samples", target, targets) if self._has_samples else "the runs have no number of samples"
         if isinstance(fewer, str):
-            return Speedup(score, None, speedup, nothing(fewer), nothing(fewer), missed)
+            return Speedup(score, at, speedup, nothing(fewer), nothing(fewer), missed)
+        samples = self._as_many(fewer)
         if fewer.at_least:  # An upper bound, of which draws would show one end alone.
-            why = "the shortest schedule passes the score"
-            samples = Estimate(len(self.seeds), math.exp(-fewer.log), why=why, ratio=True)
-        else:
-            samples = self._as_many(fewer)
-        cheap = ratio.log - fewer.log
-        draws = None
+            samples = Estimate(samples.n, samples.mean, why="the shortest schedule passes the score", ratio=True)
+        cheap, draws = ratio.log - fewer.log, None
         if ratio.draws is not None and fewer.draws is not None:
             with np.errstate(invalid="ignore"):
                 draws = ratio.draws - fewer.draws
             draws = np.where(np.isfinite(draws), draws, cheap)
-        return Speedup(score, None, speedup, estimate(cheap, draws), samples, missed)
+        return Speedup(score, at, speedup, read(cheap, draws), samples, missed)
 
     def _as_many(self, fewer: LogRatio) -> Estimate:
         """The arm's samples over the baseline's, by the logarithm of the baseline's over the arm's."""
@@ -231,28 +234,6 @@ class TwoLines:
     @property
     def _has_samples(self) -> bool:
         return self.base.samples is not None and self.ours.samples is not None
-
-    def ratio(self, name: str, target: float, targets: Array | None) -> "LogRatio | str":
-        """The baseline's costs (or samples) to a signed score over the arm's, or why there are none.
-
-        targets: the score in each draw, where it is a point of the baseline and moves with it.
-        """
-        lines = self._lines(name, self.base.means[None], self.ours.means[None])
-        base, ours = (float(line.reach(np.array([target]))[0]) for line in lines)
-        if math.isinf(base):
-            return f"the baseline's curve does not pass through {self.sign * target:.4g}"
-        if ours == math.inf:
-            return str(Miss.BELOW)
-        at_least = ours == -math.inf
-        log = base - (float(lines[1].xs[0]) if at_least else ours)
-        if targets is None or self.draws is None:
-            return LogRatio(log, None, at_least)
-        drawn_base, drawn_ours = self._drawn[name]
-        reached = drawn_ours.reach(targets)
-        if at_least:
-            reached = np.where(reached == -np.inf, drawn_ours.xs[0], reached)
-        draws = quotient(drawn_base.reach(targets), reached)
-        return LogRatio(log, draws + self.draws[2] if name == "costs" else draws, at_least)
 
     def levels(self) -> tuple[SpeedupAt, ...]:
         """The speed-up, and its samples, at scores that both curves pass through, from the lowest to the highest.
@@ -264,17 +245,16 @@ class TwoLines:
         if not low < high:
             return ()
         stated = float(base[-2])
-        found = []
+        levels = []
         for target in sorted({*np.linspace(low, high, LEVELS).tolist(), *([stated] if low < stated < high else [])}):
             # At an end of a curve rounding must not put the score beyond it.
-            targets = target - 1e-12 * abs(target) * (target == high != stated), self._fixed(target)
-            ratio = self.ratio("costs", *targets)
-            fewer = self.ratio("samples", *targets) if self._has_samples else ""
+            inside = target - 1e-12 * abs(target) * (target == high != stated)
+            ratio, fewer = (self.ratio(name, self.kind.sign * inside) for name in ("costs", "samples"))
             if not isinstance(ratio, str):
-                speedup = replace(drawn(ratio.log, ratio.draws, len(self.seeds), ratio=True), draws=None)
+                speedup = drawn(ratio.log, ratio.draws, len(self.seeds), ratio=True)
                 samples = None if isinstance(fewer, str) else replace(self._as_many(fewer), draws=None)
-                found.append(SpeedupAt(self.sign * target, speedup, samples))
-        return tuple(found)
+                levels.append(SpeedupAt(self.kind.sign * target, replace(speedup, draws=None), samples))
+        return tuple(levels)
 
     def at_equal_cost(self) -> tuple[float | None, Estimate, Crossover | None]:
         """The largest cost that both curves cover, the gain there, and where the gain changes its sign."""
@@ -293,8 +273,8 @@ class TwoLines:
     def straight(self) -> float | None:
         """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
         best = int(np.argmax(self.base.means))
-        reached = first_reach(self.ours.costs.tolist(), self.ours.means.tolist(), float(self.base.means[best]))
-        return None if reached is None else float(self.base.costs[best] / reached)
+        reached = float(Read(self.ours.costs, self.ours.means[None]).reach(self.base.means[[best]])[0])
+        return None if math.isinf(reached) else float(self.base.costs[best] / reached)
 
 
 def quotient(over: Array, under: Array) -> Array:
@@ -322,11 +302,10 @@ def _crossover(grid: Array, means: Array, draws: Array | None) -> Crossover | No
     turns = "ahead" if beyond > 0 else "behind"
     if draws is None:
         return Crossover(math.exp(at), turns, None)
-    found = np.sort(_last_change(grid, draws, beyond))
-    k = int(0.025 * len(found))
-    low, high = float(found[k]), float(found[-k - 1])
-    ends = 0.0 if low == -math.inf else math.exp(low), math.inf if high == math.inf else math.exp(high)
-    return Crossover(math.exp(at), turns, ends)
+    changes = np.sort(_last_change(grid, draws, beyond))
+    k = int(0.025 * len(changes))
+    low, high = np.exp([changes[k], changes[-k - 1]]).tolist()
+    return Crossover(math.exp(at), turns, Interval(low, high))
 
 
 def _last_change(grid: Array, apart: Array, beyond: float) -> Array:
@@ -338,20 +317,8 @@ def _last_change(grid: Array, apart: Array, beyond: float) -> Array:
     before, after = apart[rows, last], apart[rows, last + 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         at = grid[last] + (grid[last + 1] - grid[last]) * before / (before - after)
-    found: Array = np.where(turns.any(axis=1), at, np.where(ahead[:, -1], -np.inf, np.inf))
-    return found
-
-
-def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> float | None:
-    """The x at which the polyline first reaches the target; None where that is before its first point, or never."""
-    if ys[0] > target:
-        return None
-    for x0, y0, x1, y1 in zip(xs, ys, xs[1:], ys[1:], strict=False):
-        if y0 == target:
-            return float(x0)
-        if y1 >= target:
-            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
-    return float(xs[-1]) if ys[-1] == target else None
+    changes: Array = np.where(turns.any(axis=1), at, np.where(ahead[:, -1], -np.inf, np.inf))
+    return changes
 
 
 # Noise
@@ -386,34 +353,30 @@ def _normals(name: str, columns: int, draws: int) -> Array:
 # Which runs make the curves
 
 
-Runs = Mapping[int, Mapping[str, Point]]
-"""Seed -> schedule -> its run."""
-
-
 def curves_of(
-    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], *, fraction: bool, lower: bool, looks: int = 1
+    points: Sequence[Point], arms: Iterable[str], costs: Sequence[str], kind: ScoreKind, looks: int = 1
 ) -> list[Curve]:
     """A curve for each series, arm that the series has, and cost; verdicts are about those along the first."""
-    found: list[tuple[Curve, TwoLines | str]] = []
+    every: list[tuple[Curve, TwoLines | str]] = []
     for series in dict.fromkeys(point.series for point in points):
         of_series = [point for point in points if point.series == series]
         base = [point for point in of_series if not point.arm]
         for arm in arms:
             ours = [point for point in of_series if point.arm == arm]
-            found += [
+            every += [
                 (
                     Curve(series=series, arm=arm, x=cost),
-                    two_lines(base, ours, cost, fraction=fraction, lower=lower),
+                    two_lines(base, ours, cost, kind),
                 )
                 for cost in costs
                 if ours
             ]
-    family = looks * sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in found)
+    family = looks * sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in every)
     return [
         replace(curve, why=lines)
         if isinstance(lines, str)
         else _read(curve, lines, family if curve.x == costs[0] else 1)
-        for curve, lines in found
+        for curve, lines in every
     ]
 
 
@@ -433,44 +396,63 @@ def _read(asked: Curve, lines: TwoLines, comparisons: int) -> Curve:
     )
 
 
-def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, *, fraction: bool, lower: bool) -> TwoLines | str:
-    """The curves of two groups of runs along a cost, or why there are none."""
-    base, ours = ([point for point in runs if not math.isnan(point.costs[x])] for runs in (base, ours))
-    runs = [_by_seed(base), _by_seed(ours)]
-    seeds = sorted(set(runs[0]) & set(runs[1]))
-    why = different_devices([*base, *ours], x) or _unpaired(runs, seeds, x)
-    if why:
+def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, kind: ScoreKind) -> TwoLines | str:
+    """The curves of two groups of runs along a cost, or why there are none.
+
+    They take all seeds of both, if what these share is a curve; else those that have the most schedules.
+    """
+    sides = [[point for point in runs if not math.isnan(point.costs[x])] for runs in (base, ours)]
+    every = [*sides[0], *sides[1]]
+    grids = [_grid(runs) for runs in sides]
+    seeds = sorted({point.seed for point in sides[0]} & {point.seed for point in sides[1]})
+    if why := different_devices(every, x):
         return why
-    seeds, shared = _complete(runs, seeds)
-    if min(map(len, shared)) < 2:
-        several = min(max(map(len, of_arm.values())) for of_arm in runs) > 1
+    if not seeds:
+        return f"no seed has {x} of both the baseline and this arm" if sides[0] else f"the baseline has no {x} here"
+    are_ranked = any(not point.cell and point.at is None for point in every)
+    if are_ranked and any(grid[seeds].count().nunique() > 1 for grid in grids):
+        return "the seeds have different numbers of points, and no column that twins share says which go together"
+    lengths = grids[0][seeds].count() + grids[1][seeds].count()
+    for some in (seeds, [seed for seed in seeds if lengths[seed] == lengths.max()]):
+        shared = [grid[some].dropna() for grid in grids]
+        if min(map(len, shared)) > 1:
+            break
+    else:
+        several = min(grid.count().max() for grid in grids) > 1
         return (
             "the seeds have no two schedule lengths in common"
             if several
             else "one schedule length here, and a curve takes two"
         )
-    if any(point.costs[x] <= 0 for point in (*base, *ours)):
+    if any(point.costs[x] <= 0 for point in every):
         return "a cost of 0 has no logarithm"
-    sign = -1 if lower else 1
-    lines = [_line(of_arm, at, seeds, x, sign) for of_arm, at in zip(runs, shared, strict=True)]
-    sides = [frozenset(point.id for point in runs if point.seed in seeds) for runs in (base, ours)]
-    trunks = [point.trunk for point in (*base, *ours) if point.trunk >= 0]
+    ids = [frozenset(point.id for point in runs if point.seed in some) for runs in sides]
+    trunks = [point.trunk for point in every if point.trunk >= 0]
     share = len(set(trunks)) < len(trunks)
-    return TwoLines(lines[0], lines[1], tuple(seeds), fraction, lower, (sides[0], sides[1]), share)
+    lines = [_line(grid, x, kind.sign) for grid in shared]
+    return TwoLines(lines[0], lines[1], tuple(some), kind, (ids[0], ids[1]), share)
 
 
-def _line(runs: Runs, shared: Sequence[str], seeds: Sequence[int], x: str, sign: int) -> Line:
-    grid = [[runs[seed][at] for seed in seeds] for at in shared]
-    grid.sort(key=lambda of_length: float(np.mean([point.costs[x] for point in of_length])))
-    first = grid[0][0]
-    costs = np.array([[point.costs[x] for point in of_length] for of_length in grid], dtype=np.float64)
+def _grid(points: Sequence[Point]) -> pd.DataFrame:
+    """The runs [schedule, seed]. A cell names its schedule; without cells, the rank by cost does."""
+    of_seeds: dict[int, dict[str, Point]] = {}
+    for point in sorted(points, key=lambda point: next(iter(point.costs.values()))):
+        runs = of_seeds.setdefault(point.seed, {})
+        runs[f"{len(runs)}" if point.at is None and not point.cell else point.cell] = point
+    return pd.DataFrame(of_seeds)
+
+
+def _line(grid: pd.DataFrame, x: str, sign: int) -> Line:
+    costs = grid.map(lambda point: point.costs[x]).to_numpy(np.float64)
+    order = costs.mean(axis=1).argsort(kind="stable")
+    first = grid.iloc[order, 0]
     return Line(
-        name=first.id,
-        costs=costs.mean(axis=1),
-        lengths=_rising([of_length[0].at for of_length in grid]),
-        samples=_rising([of_length[0].seen for of_length in grid]),
-        scores=sign * np.array([[point.y for point in of_length] for of_length in grid], dtype=np.float64),
-        log_costs=np.log(costs),
+        name=first.iloc[0].id,
+        costs=costs[order].mean(axis=1),
+        lengths=_rising([point.at for point in first]),
+        samples=_rising([point.seen for point in first]),
+        scores=sign * grid.map(lambda point: point.y).to_numpy(np.float64)[order],
+        log_costs=np.log(costs[order]),
     )
 
 
@@ -479,44 +461,3 @@ def _rising(values: Sequence[float | None]) -> Array | None:
     known = [value for value in values if value is not None and value > 0]
     rises = len(known) == len(values) and bool((np.diff(known) > 0).all())
     return np.array(known, dtype=np.float64) if rises else None
-
-
-def _by_seed(points: Sequence[Point]) -> dict[int, dict[str, Point]]:
-    """The runs by seed and schedule. A cell names its schedule; without cells, the rank by cost does."""
-    of_seed: dict[int, list[Point]] = {}
-    for point in points:
-        of_seed.setdefault(point.seed, []).append(point)
-    return {
-        seed: {
-            f"{i}" if point.at is None and not point.cell else point.cell: point
-            for i, point in enumerate(sorted(runs, key=lambda point: next(iter(point.costs.values()))))
-        }
-        for seed, runs in of_seed.items()
-    }
-
-
-def _unpaired(runs: Sequence[Runs], seeds: Sequence[int], x: str) -> str | None:
-    if not seeds:
-        return f"no seed has {x} of both the baseline and this arm" if runs[0] else f"the baseline has no {x} here"
-    for of_arm in runs:
-        bare = any(not point.cell and point.at is None for points in of_arm.values() for point in points.values())
-        if bare and len({len(of_arm[seed]) for seed in seeds}) > 1:
-            return "the seeds have different numbers of points, and no column that twins share says which go together"
-    return None
-
-
-def _complete(runs: Sequence[Runs], seeds: list[int]) -> tuple[list[int], list[list[str]]]:
-    """The seeds that make both curves, and the schedules of each arm that all of them have.
-
-    All seeds, if what they share is a curve; else those that have the most schedules.
-    """
-
-    def shared(of_seeds: Sequence[int]) -> list[list[str]]:
-        return [[at for at in of_arm[of_seeds[0]] if all(at in of_arm[seed] for seed in of_seeds)] for of_arm in runs]
-
-    if min(map(len, shared(seeds))) < 2:
-        lengths = {seed: sum(len(of_arm[seed]) for of_arm in runs) for seed in seeds}
-        longest = [seed for seed in seeds if lengths[seed] == max(lengths.values())]
-        if min(map(len, shared(longest))) >= 2:
-            seeds = longest
-    return seeds, shared(seeds)

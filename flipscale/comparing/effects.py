@@ -7,16 +7,17 @@ that needs a missing cell is absent, and the cell is named.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import pandas as pd
 
 from flipscale import scores
-from flipscale.comparing.columns import Baseline, labels, need
+from flipscale.comparing.columns import Baseline, labels
 from flipscale.comparing.estimates import Estimate, mean_of, nothing
 from flipscale.comparing.points import plain
 from flipscale.comparing.tables import check_baseline, numbers, seeds_of
 from flipscale.errors import ResultsError
-from flipscale.fitting import open_settings
+from flipscale.fitting.rows import need, open_settings
 from flipscale.words import short
 
 
@@ -107,15 +108,16 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
     _check_alike(table[table[y].notna()], axes)
     runs, left_out = _runs(table, axes, y)
     reference = tuple(plain(value) for value in baseline.values())
-    if not runs.get(reference):
+    if reference not in runs:
         check_baseline(table[table[y].notna()], baseline)
     effects = _Effects(axes, reference, runs, -1 if lower else 1)
-    of_reference = runs[reference].values()
+    places = {cell: (len(changed := effects.changed(cell)), changed, place) for place, cell in enumerate(runs)}
+    # Single steps first, each in the order of rows.
     return Deltas(
         baseline={name: plain(value) for name, value in baseline.items()},
         y=y,
-        reference=sum(of_reference) / len(of_reference),
-        cells=tuple(effects.cell(cell) for cell in sorted(runs, key=effects.order) if cell != reference),
+        reference=fmean(runs[reference].values()),
+        cells=tuple(effects.cell(cell) for cell in sorted(runs, key=places.__getitem__) if cell != reference),
         left_out=left_out,
     )
 
@@ -166,36 +168,29 @@ class _Effects:
     runs: Mapping[_Settings, Mapping[int, float]]
     sign: int
 
-    def order(self, cell: _Settings) -> tuple[int, list[int]]:
-        """Single steps first, each in the order of rows."""
-        changed = self.changed(cell)
-        return len(changed), [*changed, list(self.runs).index(cell)]
-
     def changed(self, cell: _Settings) -> list[int]:
         return [i for i, value in enumerate(cell) if value != self.reference[i]]
 
     def cell(self, cell: _Settings) -> CellDelta:
         changed = self.changed(cell)
         singles = [self.only(cell, [i]) for i in changed]
-        several = len(changed) > 1
-        of_cell = self.runs[cell].values()
+        steps = []
+        for i in changed if len(changed) > 1 else ():
+            onto = self.only(cell, [other for other in changed if other != i])
+            steps.append(Step(self.axes[i], cell[i], self.name(onto), self.sum([(1, cell), (-1, onto)])))
         return CellDelta(
             name=self.name(cell),
             settings=dict(zip(self.axes, cell, strict=True)),
             changed=tuple(self.axes[i] for i in changed),
-            score=sum(of_cell) / len(of_cell),
+            score=fmean(self.runs[cell].values()),
             delta=self.sum([(1, cell), (-1, self.reference)]),
             singles=self.sum([*((1, single) for single in singles), (-len(singles), self.reference)]),
             # (cell - reference) minus the sum of (single - reference).
             interaction=self.sum(
                 [(1, cell), *((-1, single) for single in singles), (len(singles) - 1, self.reference)]
             ),
-            steps=tuple(self.step(cell, i) for i in changed) if several else (),
+            steps=tuple(steps),
         )
-
-    def step(self, cell: _Settings, axis: int) -> Step:
-        onto = self.only(cell, [i for i in self.changed(cell) if i != axis])
-        return Step(self.axes[axis], cell[axis], self.name(onto), self.sum([(1, cell), (-1, onto)]))
 
     def only(self, cell: _Settings, axes: Sequence[int]) -> _Settings:
         """The cell with all but these axes at the reference."""

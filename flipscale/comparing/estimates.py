@@ -6,74 +6,15 @@ study (gains.py). Readings off curves have the interval of their draws (curves.p
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
 
-from flipscale.stats import ALPHA, Array, holm, moments
+from flipscale.stats import ALPHA, Array, Interval, Judged, Moments, holm, moments
 
 ONE_SEED = "one seed gives no interval"
-
-
-@dataclass(frozen=True)
-class Corrected:
-    """An estimate as one of several that are judged at once."""
-
-    of: int
-    """Comparisons in the family."""
-    p: float
-    """Holm's p: the chance of any such result in the family if no effect were real."""
-    low: float | None
-    high: float | None
-    """Ends of the interval at the level at which Holm decides on this estimate; None where an exact test decides."""
-    claim: str = ""
-    """The claim of the study that decides, in whose family it then is."""
-    looks: int = 1
-    """Looks at the results, which p and interval are corrected for as well."""
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return None if self.low is None or self.high is None else (self.low, self.high)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number, and how far it can be trusted."""
-
-    n: int
-    """Seeds that gave a value."""
-    mean: float | None
-    """Mean over seeds; of a ratio the geometric mean, so that 2x and 1/2x cancel."""
-    low: float | None = None
-    """Lower end of the 95 % interval, for this number alone."""
-    high: float | None = None
-    """Upper end of it."""
-    values: tuple[float, ...] = ()
-    """The value of each seed, in the order of seeds; none of a reading off curves."""
-    why: str | None = None
-    """Why there is no mean, or no interval."""
-    p: float | None = None
-    """Two-sided p that the mean is 0, or the ratio 1; for this number alone."""
-    ratio: bool = False
-    at_least: bool = False
-    """Whether this is a lower bound: `high` is infinite."""
-    corrected: Corrected | None = None
-    """Its correction for its family, if it is one of several that are judged."""
-    df: float | None = None
-    """Degrees of freedom of its interval, if that is a Student t."""
-    p_level: float | None = None
-    """p of the hypothesis that the truth lies beyond the margin within which arms count as level, corrected."""
-    failures: tuple[int, int] | None = None
-    """How many runs of the baseline and of the arm failed, where some did: an exact test then decides."""
-    draws: Array | None = field(default=None, repr=False, compare=False)
-    """The draws of a reading off curves, sorted; for a ratio those of its logarithm."""
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """(low, high), or None where there is too little for one."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 class Effect(StrEnum):
@@ -89,82 +30,110 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A number as a comparison states it, with the interval that decides about it."""
+class Corrected:
+    """An estimate as one of several that are judged at once."""
 
-    value: float
-    interval: tuple[float, float] | None
-    """95 % CI, corrected for its family; None with one seed, or where an exact test decides."""
-    family: int
-    """Comparisons in its family, itself among them."""
-    seeds: int
-    effect: Effect
-    p: float | None
-    """Corrected for its family."""
+    of: int
+    """Comparisons in the family."""
+    p: float
+    """Holm's p: the chance of any such result in the family if no effect were real."""
+    interval: Interval | None = None
+    """At the level at which Holm decides on this estimate; None where an exact test decides."""
+    claim: str = ""
+    """The claim of the study that decides, in whose family it then is."""
+    looks: int = 1
+    """Looks at the results, which p and interval are corrected for as well."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, and how far it can be trusted."""
+
+    n: int
+    """Seeds that gave a value."""
+    mean: float | None
+    """Mean over seeds; of a ratio the geometric mean, so that 2x and 1/2x cancel."""
+    interval: Interval | None = None
+    """95 % interval, for this number alone; None where there is too little for one."""
+    values: tuple[float, ...] = ()
+    """The value of each seed, in the order of seeds; none of a reading off curves."""
+    why: str | None = None
+    """Why there is no mean, or no interval."""
+    p: float | None = None
+    """Two-sided p that the mean is 0, or the ratio 1; for this number alone."""
+    ratio: bool = False
     at_least: bool = False
-    """Whether the value is a lower bound."""
+    """Whether this is a lower bound: the interval has no upper end."""
+    corrected: Corrected | None = None
+    """Its correction for its family, if it is one of several that are judged."""
+    df: float | None = None
+    """Degrees of freedom of its interval, if that is a Student t."""
+    p_level: float | None = None
+    """p of the hypothesis that the truth lies beyond the margin within which arms count as level, corrected."""
     failures: tuple[int, int] | None = None
+    """How many runs of the baseline and of the arm failed, where some did: an exact test then decides."""
+    draws: Array | None = field(default=None, repr=False, compare=False)
+    """The draws of a reading off curves, sorted; for a ratio those of its logarithm."""
+
+    @property
+    def value(self) -> float:
+        """The mean, where it is known to have one."""
+        assert self.mean is not None
+        return self.mean
+
+    @property
+    def decisive(self) -> Interval | None:
+        """The interval that decides: the corrected one where there is a family."""
+        return (self.corrected or self).interval
+
+    @property
+    def among_several(self) -> Interval | None:
+        """The corrected interval where it is not its own family."""
+        return self.corrected.interval if self.corrected and self.corrected.of > 1 else None
+
+    @property
+    def effect(self) -> Effect:
+        """By the corrected p where there is one."""
+        if self.p is None:
+            return Effect.ONE_SEED if self.n < 2 else Effect.NO_CI
+        if (self.corrected.p if self.corrected else self.p) <= ALPHA:
+            return Effect.AHEAD if self.value > (1 if self.ratio else 0) else Effect.BEHIND
+        level = self.p_level is not None and self.p_level <= ALPHA
+        return Effect.LEVEL if level else Effect.NOT_SIGNIFICANT
 
     @property
     def significant(self) -> bool:
         return self.effect in (Effect.AHEAD, Effect.BEHIND)
 
 
-def finding(estimate: Estimate) -> Finding:
-    """The finding of an estimate that has a mean, judged by its corrected p if it has one."""
-    assert estimate.mean is not None
-    judged = estimate.corrected or Corrected(1, estimate.p or 0.0, estimate.low, estimate.high)
-    effect = _effect(estimate, judged.p)
-    p = None if effect in (Effect.ONE_SEED, Effect.NO_CI) else judged.p
-    at_least, failures = estimate.at_least, estimate.failures
-    return Finding(estimate.mean, judged.interval, judged.of, estimate.n, effect, p, at_least, failures)
-
-
-def _effect(estimate: Estimate, p: float) -> Effect:
-    if estimate.p is None:
-        return Effect.ONE_SEED if estimate.n < 2 else Effect.NO_CI
-    if p <= ALPHA:
-        return Effect.AHEAD if (estimate.mean or 0.0) > (1.0 if estimate.ratio else 0.0) else Effect.BEHIND
-    if estimate.p_level is not None and estimate.p_level <= ALPHA:
-        return Effect.LEVEL
-    return Effect.NOT_SIGNIFICANT
-
-
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean of one value per seed."""
-    found = moments(values)
-    if found is None:
+    known = moments(values)
+    if known is None:
         return Estimate(len(values), float(np.mean(values)), values=tuple(values), why=ONE_SEED)
-    ends = found.interval()
-    return Estimate(len(values), found.mean, ends.low, ends.high, tuple(values), p=found.p, df=found.df)
+    return Estimate(len(values), known.mean, known.interval(), tuple(values), p=known.p, df=known.df)
 
 
 def ratio_of(logs: Sequence[float]) -> Estimate:
     """The geometric mean of one ratio per seed, given by their logarithms."""
     e = mean_of(logs)
-    mean, low, high = (None if log is None else math.exp(log) for log in (e.mean, e.low, e.high))
-    return replace(e, mean=mean, low=low, high=high, values=tuple(map(math.exp, logs)), ratio=True)
+    ends = e.interval and Interval(*map(math.exp, e.interval))
+    return replace(e, mean=math.exp(e.value), interval=ends, values=tuple(map(math.exp, logs)), ratio=True)
 
 
 def scaled(estimate: Estimate, by: float) -> Estimate:
     """The estimate in another unit; with a negative factor also of the opposite difference."""
 
-    def ends(low: float | None, high: float | None) -> tuple[float | None, float | None]:
-        if low is None or high is None:
-            return None, None
-        return min(low * by, high * by), max(low * by, high * by)
+    def ends(interval: Interval | None) -> Interval | None:
+        return interval and Interval(*sorted(by * end for end in interval))
 
-    low, high = ends(estimate.low, estimate.high)
     both, failures = estimate.corrected, estimate.failures
-    if both is not None:
-        both = replace(both, low=ends(both.low, both.high)[0], high=ends(both.low, both.high)[1])
     return replace(
         estimate,
-        mean=None if estimate.mean is None else by * estimate.mean,
-        low=low,
-        high=high,
+        mean=by * estimate.value,
+        interval=ends(estimate.interval),
         values=tuple(by * value for value in estimate.values),
-        corrected=both,
+        corrected=both and replace(both, interval=ends(both.interval)),
         failures=failures[::-1] if failures and by < 0 else failures,
     )
 
@@ -176,15 +145,11 @@ def nothing(why: str) -> Estimate:
 
 def drawn(mean: float, draws: Array | None, seeds: int, *, ratio: bool = False, at_least: bool = False) -> Estimate:
     """A reading off curves that are means of `seeds` runs; with `ratio`, mean and draws are logarithms."""
-    value = _exp(mean) if ratio else float(mean)
+    reading = Estimate(seeds, _exp(mean) if ratio else float(mean), ratio=ratio, at_least=at_least)
     if draws is None:
-        why = ONE_SEED if seeds < 2 else "some runs of these curves do not take off"
-        return Estimate(seeds, value, why=why, ratio=ratio, at_least=at_least)
-    found = Estimate(
-        seeds, value, p=p_of(draws, at_least=at_least), ratio=ratio, at_least=at_least, draws=np.sort(draws)
-    )
-    low, high = ends_of(found, ALPHA)
-    return replace(found, low=low, high=high)
+        return replace(reading, why=ONE_SEED if seeds < 2 else "some runs of these curves do not take off")
+    reading = replace(reading, p=p_of(draws, at_least=at_least), draws=np.sort(draws))
+    return replace(reading, interval=ends_of(reading, ALPHA))
 
 
 def p_of(draws: Array, *, at_least: bool = False) -> float:
@@ -197,22 +162,37 @@ def p_of(draws: Array, *, at_least: bool = False) -> float:
     return min(1.0, 2 * share)
 
 
-def ends_of(reading: Estimate, level: float) -> tuple[float, float]:
-    """Ends of the interval of a reading's draws: it excludes 0, or a ratio of 1, exactly if p is at most `level`."""
+def ends_of(reading: Estimate, level: float) -> Interval:
+    """The interval of a reading's draws: it excludes 0, or a ratio of 1, exactly if p is at most `level`."""
     assert reading.draws is not None
     k = int(level / 2 * (len(reading.draws) + 1) + 1e-9)
     low, high = (reading.draws[k - 1], reading.draws[-k]) if k else (-math.inf, math.inf)
     low, high = (_exp(low), _exp(high)) if reading.ratio else (float(low), float(high))
-    return low, math.inf if reading.at_least else high
+    return Interval(low, math.inf if reading.at_least else high)
+
+
+def decided(
+    estimate: Estimate, judged: Judged, moments: Moments | None = None, *, sides: int = 1, claim: str = "", looks: int
+) -> Estimate:
+    """The estimate as one of its family, with its intervals by its draws, or else by its moments if it has them.
+
+    sides: 2 for two one-sided tests at 5 %, which are a 90 % interval.
+    """
+    both = Corrected(judged.family, judged.p, None, claim, looks)
+    if estimate.draws is not None:
+        both = replace(both, interval=ends_of(estimate, judged.level))
+        return replace(estimate, draws=None, corrected=both)
+    if moments is None:
+        return replace(estimate, corrected=both)
+    alone, corrected = (moments.interval(sides * level) for level in (ALPHA, judged.level))
+    both = replace(both, interval=corrected)
+    return replace(estimate, interval=alone, why=None, df=moments.df, corrected=both)
 
 
 def corrected(family: Sequence[Estimate], looks: int) -> list[Estimate]:
     """Readings off curves, corrected for all of them (Holm). Those without an interval do not count."""
     judged = holm([None if e.draws is None else e.p for e in family], looks)
-    return [
-        e if j is None else replace(e, corrected=Corrected(j.family, j.p, *ends_of(e, j.level), looks=looks))
-        for e, j in zip(family, judged, strict=True)
-    ]
+    return [decided(e, j, looks=looks) if j else e for e, j in zip(family, judged, strict=True)]
 
 
 def _exp(value: float) -> float:
@@ -223,7 +203,7 @@ Sides = tuple[frozenset[str], frozenset[str]]
 """The runs of the baseline, or of a claim's right side, and those of the arm, or of its left side."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """Runs against their twins in one cell: the same schedule, so equal samples."""
 
@@ -238,11 +218,13 @@ class Pair:
     score: float
     gain: Estimate
     """Its intervals stand on the noise of the whole study (gains.py)."""
-    twins: tuple[tuple[float, float], ...]
-    """Score of the baseline and of the arm, by seed."""
+    unit: float
+    """The unit of its noise, at the mean of both arms."""
+    moments: Moments | None = None
+    """The gain with its standard error by that noise; None where its scatter is unknown."""
     ids: tuple[tuple[str, str], ...]
     """Runs of the baseline and of the arm, by seed."""
-    ratios: dict[str, Estimate]
+    ratios: Mapping[str, Estimate]
     """Cost, masked over baseline: train_flops, time, peak_memory_bytes."""
     trunks: frozenset[int] = frozenset()
     """Trunks that its runs share with those of other lengths: the arm's, or the baseline's where the arm has none."""
@@ -291,7 +273,7 @@ class Crossover:
     at: float
     turns: str
     """'ahead' or 'behind': what the arm is beyond it."""
-    interval: tuple[float, float] | None
+    interval: Interval | None
     """95 % interval; an end is infinite, or 0, where the curves end before it."""
 
 
@@ -318,3 +300,10 @@ class Curve:
     """At that cost."""
     crossover: Crossover | None = None
     sides: Sides | None = None
+    pair: Pair | None = None
+    """The twins of its longest schedule, of a curve along the first cost; None where no run has one."""
+
+    @property
+    def factor(self) -> Estimate | None:
+        """The speed-up where it is a number."""
+        return self.speedup.speedup if self.speedup and self.speedup.speedup.mean is not None else None

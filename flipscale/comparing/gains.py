@@ -9,25 +9,23 @@ of its cell (flipscale.stats). Where only some runs of a cell take off, an exact
 no interval.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from flipscale.collecting import HitsOfRun
-from flipscale.comparing.estimates import Corrected, Estimate, Pair, mean_of, nothing, ratio_of
+from flipscale.comparing.estimates import Estimate, Pair, decided, mean_of, nothing, ratio_of
 from flipscale.comparing.points import Point, different_devices
 from flipscale.comparing.stated import StudyClaims
 from flipscale.stats import (
-    ALPHA,
     Differences,
     ImageSampling,
-    Moments,
     Noise,
+    ScoreKind,
     failed_runs,
     holm,
     image_sampling,
-    noise_unit,
     shrink_variances,
     sign_flip_p,
     units_of,
@@ -35,53 +33,44 @@ from flipscale.stats import (
 from flipscale.study import LOOKS
 
 
-def pairs_of(points: Sequence[Point], arms: Sequence[str], lower: bool) -> tuple[list[Pair], dict[str, str]]:
+def pairs_of(points: Sequence[Point], arms: Iterable[str], kind: ScoreKind) -> tuple[list[Pair], dict[str, str]]:
     """One Pair for each cell and arm that has twins, and the runs that have none, with the reason."""
-    twins = {_twin(point): point for point in points if not point.arm}
-    runs: dict[tuple[str, str, str], list[Point]] = {}
-    for point in points:
-        runs.setdefault((point.series, point.cell, point.arm), []).append(point)
+    cells: dict[tuple[str, str], dict[str, dict[int, Point]]] = {}
+    for point in sorted(points, key=lambda point: point.seed):
+        cells.setdefault((point.series, point.cell), {}).setdefault(point.arm, {})[point.seed] = point
     pairs: list[Pair] = []
     unpaired: dict[str, str] = {}
-    for series, cell in dict.fromkeys((point.series, point.cell) for point in points):
+    for at in dict.fromkeys((point.series, point.cell) for point in points):
+        twins = cells[at].get("", {})
         for arm in arms:
-            of_arm = sorted(runs.get((series, cell, arm), []), key=lambda point: point.seed)
-            paired = [(twins[_twin(point)], point) for point in of_arm if _twin(point) in twins]
-            baseline = (series, cell, "") in runs
-            unpaired |= {point.id: _without_twin(point, baseline) for point in of_arm if _twin(point) not in twins}
-            if paired:
-                pairs.append(pair_of(paired, lower))
+            runs = cells[at].get(arm, {})
+            for seed, point in runs.items():
+                if seed not in twins:
+                    where = f"at seed {seed} of" if twins else "in"
+                    unpaired[point.id] = f"no baseline {where} cell {point.cell or '(the only one)'!r}"
+            if paired := [(twins[seed], point) for seed, point in runs.items() if seed in twins]:
+                pairs.append(pair_of(paired, kind))
     return pairs, unpaired
 
 
-def _twin(point: Point) -> tuple[str, str, int]:
-    """The values that twins share."""
-    return point.series, point.cell, point.seed
-
-
-def _without_twin(point: Point, baseline: bool) -> str:
-    """Why a run has no twin, in a cell that has the baseline at other seeds, or not at all."""
-    where = f"at seed {point.seed} of" if baseline else "in"
-    return f"no baseline {where} cell {point.cell or '(the only one)'!r}"
-
-
-def pair_of(paired: Sequence[tuple[Point, Point]], lower: bool) -> Pair:
+def pair_of(paired: Sequence[tuple[Point, Point]], kind: ScoreKind) -> Pair:
     """The pair of runs and their twins, twin first."""
-    sign = -1 if lower else 1
     point = paired[0][1]
+    base, ours = ([run.y for run in runs] for runs in zip(*paired, strict=True))
+    gain = mean_of([kind.sign * (y - twin) for twin, y in zip(base, ours, strict=True)])
     return Pair(
         cell=point.cell,
         series=point.series,
         at=point.at,
         arm=point.arm,
-        seeds=tuple(point.seed for _, point in paired),
-        baseline_score=float(np.mean([twin.y for twin, _ in paired])),
-        score=float(np.mean([point.y for _, point in paired])),
-        gain=mean_of([sign * (point.y - twin.y) for twin, point in paired]),
-        twins=tuple((twin.y, point.y) for twin, point in paired),
-        ids=tuple((twin.id, point.id) for twin, point in paired),
+        seeds=tuple(run.seed for _, run in paired),
+        baseline_score=float(np.mean(base)),
+        score=float(np.mean(ours)),
+        gain=replace(gain, failures=failed_runs(base, ours) if kind.fraction and len(paired) > 1 else None),
+        unit=kind.noise_unit((float(np.mean(base)) + float(np.mean(ours))) / 2),
+        ids=tuple((twin.id, run.id) for twin, run in paired),
         ratios={name: _ratio_of_costs(paired, name) for name in point.costs},
-        trunks=_trunks([arm for _, arm in paired]) or _trunks([twin for twin, _ in paired]),
+        trunks=_trunks([run for _, run in paired]) or _trunks([twin for twin, _ in paired]),
     )
 
 
@@ -104,85 +93,41 @@ PairKey = tuple[str, str, str]
 """Series, cell and arm."""
 
 
-@dataclass(frozen=True)
-class StudyNoise:
-    """How far the gains of a study scatter over seeds."""
+def judged(
+    pairs: Sequence[Pair], stated: StudyClaims | None = None, margin: float | None = None, looks: int = LOOKS
+) -> tuple[tuple[Pair, ...], Noise[PairKey]]:
+    """The pairs with gains judged by the noise of all pairs whose runs all take off; and that noise.
 
-    noise: Noise[PairKey]
-    fraction: bool
-    lower: bool
-    claimed: Mapping[PairKey, Estimate]
-    """Gains that claims of the study decide."""
-
-    def moments(self, pair: Pair) -> Moments | None:
-        """The gain of a pair with its standard error; None where its scatter is unknown."""
-        return self.noise.moments.get(_key(pair))
-
-    def unit(self, pair: Pair) -> float:
-        """The unit of noise of a pair, at the mean of both arms."""
-        return noise_unit((pair.baseline_score + pair.score) / 2, fraction=self.fraction, lower=self.lower)
-
-
-def study_noise(pairs: Sequence[Pair], *, fraction: bool, lower: bool, stated: StudyClaims | None = None) -> StudyNoise:
-    """The noise of all pairs of a study at equal samples whose runs all take off; that of a claim where one decides."""
-    found = StudyNoise(shrink_variances({}), fraction, lower, {})
-    cells = {
-        _key(pair): Differences(pair.gain.values, found.unit(pair)) for pair in pairs if pair.gain.failures is None
-    }
-    noise = shrink_variances(cells, units_of({_key(pair): pair.trunks for pair in pairs}))
-    claims = {_key(pair): claim for pair in pairs if stated and (claim := stated.gain(pair.sides))}
-    moments = {**noise.moments, **{key: of_claim for key, (_, of_claim) in claims.items() if of_claim}}
-    claimed = {
-        _key(pair): replace(claims[_key(pair)][0], mean=pair.gain.mean, values=pair.gain.values)
-        for pair in pairs
-        if _key(pair) in claims
-    }
-    return replace(found, noise=replace(noise, moments=moments), claimed=claimed)
-
-
-def with_failures(pair: Pair, *, fraction: bool) -> Pair:
-    """The pair with the number of its failed runs, where some take off and others do not."""
-    if not fraction or len(pair.seeds) < 2:
-        return pair
-    return replace(pair, gain=replace(pair.gain, failures=failed_runs(*zip(*pair.twins, strict=True))))
-
-
-def judged(pairs: Sequence[Pair], found: StudyNoise, margin: float | None, looks: int = LOOKS) -> tuple[Pair, ...]:
-    """The pairs with gains judged by this noise, corrected for all that no claim decides, and tested for being level.
-
-    margin: gains within it, in the score's own unit, count as level; None makes no such test.
+    They are corrected for all that no claim decides, and tested for being level. margin: gains within it, in the
+    score's own unit, count as level; None makes no such test.
     """
-    claims = [found.claimed.get(_key(pair)) for pair in pairs]
-    moments = [None if claim else found.moments(pair) for pair, claim in zip(pairs, claims, strict=True)]
+    cells = {_key(pair): Differences(pair.gain.values, pair.unit) for pair in pairs if pair.gain.failures is None}
+    noise = shrink_variances(cells, units_of({_key(pair): pair.trunks for pair in pairs}))
+    pairs = [replace(pair, moments=noise.moments.get(_key(pair))) for pair in pairs]
+    claims = [stated.gain(pair.sides) if stated else None for pair in pairs]
+    others = [pair for pair, claim in zip(pairs, claims, strict=True) if not claim]
     ps = [
-        None if claim else sign_flip_p(pair.gain.values) if pair.gain.failures else of_pair.p if of_pair else None
-        for pair, of_pair, claim in zip(pairs, moments, claims, strict=True)
+        sign_flip_p(pair.gain.values) if pair.gain.failures else pair.moments.p if pair.moments else None
+        for pair in others
     ]
-    corrections = holm(ps, looks)
-    levels = holm(
-        [None if margin is None or of_pair is None else of_pair.p_within(-margin, margin) for of_pair in moments], looks
-    )
-    gains = []
-    for pair, claim, of_pair, p, judgement, level in zip(pairs, claims, moments, ps, corrections, levels, strict=True):
-        gain = claim or replace(pair.gain, low=None, high=None, p=p)
+    levels = [
+        pair.moments.p_within(-margin, margin) if pair.moments and margin is not None else None for pair in others
+    ]
+    tests = zip(ps, holm(ps, looks), holm(levels, looks), strict=True)
+    done = []
+    for pair, claim in zip(pairs, claims, strict=True):
         if claim:
-            pass
-        elif judgement and of_pair:
-            corrected = Corrected(judgement.family, judgement.p, None, None, looks=looks)
-            gain = _with_interval(gain, of_pair, corrected, judgement.level)
-            gain = replace(gain, p_level=level.p if level else None)
-        elif judgement:
-            gain = replace(gain, corrected=Corrected(judgement.family, judgement.p, None, None, looks=looks))
+            gain = replace(claim[0], mean=pair.gain.mean, values=pair.gain.values)
+            done.append(replace(pair, gain=gain, moments=claim[1] or pair.moments))
+            continue
+        p, judgement, level = next(tests)
+        gain = replace(pair.gain, interval=None, p=p, p_level=level.p if level else None)
+        if judgement:
+            gain = decided(gain, judgement, pair.moments, looks=looks)
         elif len(pair.seeds) > 1:
             gain = replace(gain, why=ALL_ALIKE)
-        gains.append(replace(pair, gain=gain))
-    return tuple(gains)
-
-
-def _with_interval(gain: Estimate, moments: Moments, corrected: Corrected, level: float) -> Estimate:
-    alone, both = moments.interval(ALPHA), moments.interval(level)
-    corrected = replace(corrected, low=both.low, high=both.high)
-    return replace(gain, low=alone.low, high=alone.high, why=None, df=moments.df, corrected=corrected)
+        done.append(replace(pair, gain=gain))
+    return tuple(done), noise
 
 
 def _key(pair: Pair) -> PairKey:
@@ -195,8 +140,8 @@ ImagesOfPairs = Mapping[tuple[str, str], ImageSampling]
 
 def images_of_pairs(pairs: Sequence[Pair], hits: Mapping[str, HitsOfRun]) -> ImagesOfPairs:
     """The error of pairs whose runs all kept which test images they got right; `hits` has them by run id."""
-    found = {(pair.cell, pair.arm): _sampled(pair, hits) for pair in pairs}
-    return {key: sampling for key, sampling in found.items() if sampling is not None}
+    errors = {(pair.cell, pair.arm): _sampled(pair, hits) for pair in pairs}
+    return {key: sampling for key, sampling in errors.items() if sampling is not None}
 
 
 def _sampled(pair: Pair, hits: Mapping[str, HitsOfRun]) -> ImageSampling | None:

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale.cell import read_cell, without, write_cell
-from flipscale.comparing.estimates import Corrected, Effect, Pair, finding
-from flipscale.comparing.gains import StudyNoise
+from flipscale.comparing.estimates import Effect, Pair
 from flipscale.stats import (
-    PRIOR_DF,
     Array,
-    Design,
     Interval,
     Moments,
     Sensitivity,
+    design_by,
     mean_over,
     seed_effect_p,
     sensitivity_of,
@@ -57,6 +55,11 @@ class SingleRuns:
     score: float
     """That of the arm."""
 
+    @property
+    def means(self) -> tuple[float, float]:
+        """The arm's score and the baseline's."""
+        return self.score, self.baseline
+
 
 @dataclass(frozen=True)
 class ArmHead:
@@ -89,13 +92,7 @@ class Head:
     """Smallest p, over arms, of the hypothesis that no seed moves all cells alike by more than its twins share."""
 
 
-def head_of(
-    pairs: Sequence[Pair],
-    found: StudyNoise,
-    values: AxisValues,
-    base_cell: str | None,
-    margin: float | None,
-) -> Head | None:
+def head_of(pairs: Sequence[Pair], values: AxisValues, base_cell: str | None, margin: float | None) -> Head | None:
     """The head of a comparison; None without pairs."""
     if not pairs:
         return None
@@ -104,9 +101,9 @@ def head_of(
     return Head(
         base_cell=base,
         is_base=base == base_cell,
-        arms=tuple(_arm_head(arm, of_arm, found, values, base) for arm, of_arm in arms.items()),
-        sensitivity=_sensitivity(pairs, base, found, margin),
-        seed_effect_p=_seed_effect_p(arms.values(), found),
+        arms=tuple(_arm_head(arm, of_arm, values, base) for arm, of_arm in arms.items()),
+        sensitivity=_sensitivity(pairs, base, margin),
+        seed_effect_p=_seed_effect_p(arms.values()),
     )
 
 
@@ -118,30 +115,30 @@ def heading_cell(pairs: Sequence[Pair], base_cell: str | None, values: AxisValue
     return max(reversed(pairs), key=lambda pair: size.get(pair.cell, 0)).cell
 
 
-def _seed_effect_p(arms: Iterable[Sequence[Pair]], found: StudyNoise) -> float | None:
+def _seed_effect_p(arms: Iterable[Sequence[Pair]]) -> float | None:
     """The smallest p of a seed effect over arms, of gains in units of noise."""
     ps = []
     for of_arm in arms:
-        known = [pair for pair in of_arm if found.moments(pair)]
+        known = [pair for pair in of_arm if pair.moments]
         seeds = _seeds_of_all(known)
         if seeds:
-            units = np.array([[found.unit(pair)] for pair in known])
+            units = np.array([[pair.unit] for pair in known])
             ps.append(seed_effect_p(_gains(known, seeds) / units))
     return min((p for p in ps if p is not None), default=None)
 
 
-def _arm_head(arm: str, pairs: list[Pair], found: StudyNoise, values: AxisValues, base: str) -> ArmHead:
-    effects = Counter(finding(pair.gain).effect for pair in pairs)
+def _arm_head(arm: str, pairs: list[Pair], values: AxisValues, base: str) -> ArmHead:
+    effects = Counter(pair.gain.effect for pair in pairs)
     at_base = next((pair for pair in pairs if pair.cell == base), None)
     axes = dict.fromkeys(axis for pair in pairs for axis in values.get(pair.cell, {}))
-    slopes = [slope for axis in axes if (slope := _slope(axis, pairs, found, values))]
-    return ArmHead(arm, at_base, dict(effects), tuple(slopes), _mean(pairs, effects, found), _single_runs(pairs))
+    slopes = [slope for axis in axes if (slope := _slope(axis, pairs, values))]
+    return ArmHead(arm, at_base, dict(effects), tuple(slopes), _mean(pairs, effects), _single_runs(pairs))
 
 
 def _single_runs(pairs: Sequence[Pair]) -> SingleRuns | None:
     if len(pairs) < 2 or any(len(pair.seeds) > 1 for pair in pairs):
         return None
-    gains = [pair.gain.mean for pair in pairs if pair.gain.mean is not None]
+    gains = [pair.gain.value for pair in pairs]
     return SingleRuns(
         cells=len(pairs),
         better=sum(gain > 0 for gain in gains),
@@ -151,18 +148,18 @@ def _single_runs(pairs: Sequence[Pair]) -> SingleRuns | None:
     )
 
 
-def _mean(pairs: list[Pair], effects: Mapping[Effect, int], found: StudyNoise) -> Moments | None:
+def _mean(pairs: list[Pair], effects: Mapping[Effect, int]) -> Moments | None:
     if effects.get(Effect.AHEAD) and effects.get(Effect.BEHIND):
         return None
     seeds = _seeds_of_all(pairs)
-    if len(pairs) < 2 or len(seeds) < 2 or any(found.moments(pair) is None for pair in pairs):
+    if len(pairs) < 2 or len(seeds) < 2 or any(pair.moments is None for pair in pairs):
         return None
     return mean_over(_gains(pairs, seeds))
 
 
-def _slope(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) -> AxisSlope | None:
+def _slope(axis: str, pairs: list[Pair], values: AxisValues) -> AxisSlope | None:
     """Along lines of cells that differ in this axis alone."""
-    lines = _lines(axis, pairs, found, values)
+    lines = _lines(axis, pairs, values)
     if not lines:
         return None
     cells = [pair for line in lines for pair in line]
@@ -171,7 +168,7 @@ def _slope(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) 
         [
             (
                 np.log2([values[pair.cell][axis] for pair in line]),
-                [moments for pair in line if (moments := found.moments(pair))],
+                [pair.moments for pair in line if pair.moments],
             )
             for line in lines
         ],
@@ -183,11 +180,11 @@ def _slope(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) 
     return AxisSlope(axis, min(xs), max(xs), len(xs), slope.slope, slope.interval, slope.bends_p)
 
 
-def _lines(axis: str, pairs: list[Pair], found: StudyNoise, values: AxisValues) -> list[list[Pair]]:
+def _lines(axis: str, pairs: list[Pair], values: AxisValues) -> list[list[Pair]]:
     """The pairs whose cells differ in this axis alone, where there are several values of it."""
     lines: dict[str, list[Pair]] = {}
     for pair in pairs:
-        if axis in values.get(pair.cell, {}) and found.moments(pair) is not None:
+        if axis in values.get(pair.cell, {}) and pair.moments is not None:
             lines.setdefault(write_cell(without(read_cell(pair.cell), axis)), []).append(pair)
     return [line for line in lines.values() if len({values[pair.cell][axis] for pair in line}) > 1]
 
@@ -204,24 +201,17 @@ def _gains(pairs: Sequence[Pair], seeds: Sequence[int]) -> Array:
     return np.array([[pair.gain.values[pair.seeds.index(seed)] for seed in seeds] for pair in pairs])
 
 
-def noisiest_pair(pairs: Sequence[Pair], cell: str, found: StudyNoise) -> tuple[Pair, Moments] | None:
+def noisiest_pair(pairs: Sequence[Pair], cell: str) -> tuple[Pair, Moments] | None:
     """The pair of a cell whose gain has the largest standard error; None where none is known."""
-    known = [(pair, moments) for pair in pairs if pair.cell == cell and (moments := found.moments(pair))]
+    known = [(pair, pair.moments) for pair in pairs if pair.cell == cell and pair.moments]
     return max(known, key=lambda known_pair: known_pair[1].error, default=None)
 
 
-def _sensitivity(pairs: Sequence[Pair], cell: str, found: StudyNoise, margin: float | None) -> Sensitivity | None:
+def _sensitivity(pairs: Sequence[Pair], cell: str, margin: float | None) -> Sensitivity | None:
     """By the standard error and the family of the gain beside it: the noisiest arm's at the base cell."""
-    noisiest = noisiest_pair(pairs, cell, found)
+    noisiest = noisiest_pair(pairs, cell)
     if noisiest is None:
         return None
-    pair, moments = noisiest
-    seeds = len(pair.seeds)
-    corrected = pair.gain.corrected or Corrected(1, 1.0, None, None)
-    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), corrected.of, corrected.looks)
-    return sensitivity_of(design, seeds, margin)
-
-
-def prior_df(moments: Moments, seeds: int) -> float:
-    """Degrees of freedom that other cells add to those of these seeds: none where a cell keeps its own variance."""
-    return min(PRIOR_DF, moments.df - (seeds - 1))
+    (pair, moments), corrected = noisiest, noisiest[0].gain.corrected
+    family = (corrected.of, corrected.looks) if corrected else (1, 1)
+    return sensitivity_of(design_by(moments, len(pair.seeds), *family), len(pair.seeds), margin)

@@ -9,12 +9,12 @@ from flipscale.collecting import baseline_of, setting_value
 from flipscale.comparing.build import compare
 from flipscale.comparing.columns import pick_score
 from flipscale.comparing.comparison import Comparison
-from flipscale.comparing.head import noisiest_pair, prior_df
+from flipscale.comparing.head import noisiest_pair
 from flipscale.comparing.stated import StudyClaims, judge_claims
 from flipscale.errors import ResultsError
 from flipscale.planning import Plan
-from flipscale.sensitivity import PlannedSensitivity, planned_pairs, sensitivity_by
-from flipscale.stats import Design
+from flipscale.sensitivity import PlannedSensitivity, planned_pairs
+from flipscale.stats import design_by, sensitivity_of
 from flipscale.study import Study
 from flipscale.words import score_value
 
@@ -87,17 +87,15 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
     if pairs is None:
         return None
     try:
-        found = None if results.empty else compare_study(results, study, planned, curves=False)
+        comparison = None if results.empty else compare_study(results, study, planned, curves=False)
     except ResultsError:
-        found = None
-    if found is None or found.head is None or found.gain_noise is None:
+        comparison = None
+    if comparison is None or comparison.head is None:
         return None
-    noisiest = noisiest_pair(found.pairs, found.head.base_cell, found.gain_noise)
+    noisiest = noisiest_pair(comparison.pairs, comparison.head.base_cell)
     if noisiest is None:
         return None
     pair, moments = noisiest
-    seeds = len(pair.seeds)
-    design = Design(moments.error * seeds**0.5, prior_df(moments, seeds), pairs.comparisons, study.looks)
-    return sensitivity_by(
-        pairs, design, pair.baseline_score, found.margin, fraction=found.fraction, finished=len(results)
-    )
+    design = design_by(moments, len(pair.seeds), pairs.comparisons, study.looks)
+    sensitivity = sensitivity_of(design, pairs.seeds, comparison.margin)
+    return PlannedSensitivity(sensitivity, comparison.fraction, pair.baseline_score, design.sd, len(results))

@@ -1,54 +1,59 @@
 """From the rows of a table to points: each finished run with its arm, its seed and what it cost."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flipscale.collecting import trunks_of
-from flipscale.comparing.columns import Baseline, is_baseline, labels, settings_words
+from flipscale.comparing.columns import Baseline
 from flipscale.errors import ResultsError
+from flipscale.stats import ScoreKind
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedTable:
-    """A table with all that a comparison needs to know about it. Each Series has one entry per row."""
+class Terms:
+    """What is compared with what."""
 
-    rows: pd.DataFrame
-    """Its own columns, numbered from 0. The baseline's rows are in every series that they belong to."""
     baseline: Baseline
     score: str
-    costs: tuple[str, ...]
-    """Columns of cost. Curves run along each."""
-    also: tuple[str, ...] = ()
-    """Columns of cost that only twins are compared by."""
-    at: str | None
-    """The column that twins share, the schedule length."""
-    lengths: "pd.Series[float] | None"
-    """Its values if it holds numbers."""
-    cells: "pd.Series[str]"
-    """The values that twins share: those of all axes but the baseline's, schedule length among them."""
-    series: "pd.Series[str]"
-    """The cell without its schedule length: the rows of one series and arm are one curve."""
-    arms: "pd.Series[str]"
-    """What differs from the baseline, as 'mask_ratio=0.5'; '' is the baseline."""
-    seeds: "pd.Series[int] | None"
-    """None where no row has one."""
-    lower: bool
-    """Whether less of the score is better."""
+    lower_is_better: bool
     fraction: bool
     """Whether the score is a fraction, shown in percent."""
+    at: str | None
+    """The column of schedule lengths, which twins share: `samples` in a study. None where it is unknown."""
+    costs: tuple[str, ...]
+    """Columns of cost. Curves run along each, and claims are along the first."""
     margin: float | None = None
-    """Gains within it count as level."""
+    """Gains within it, in the score's own unit, count as level. None makes no such claim."""
+    hours_note: str = ""
+    """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
+    notes: tuple[str, ...] = ()
+    """Choices that were made on the reader's behalf; without arms, why there is nothing to compare."""
+
+    @property
+    def kind(self) -> ScoreKind:
+        return ScoreKind(self.fraction, self.lower_is_better)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTable(Terms):
+    """A table with all that a comparison needs to know about it."""
+
+    rows: pd.DataFrame
+    """Its own columns and `id`, numbered from 0. The baseline's rows are in every series that they belong to."""
+    keys: pd.DataFrame
+    """For each row its `cell`, the values that twins share; `series`, the cell without its schedule length, so that
+    rows of one series and arm are one curve; `arm`, the difference from the baseline as 'mask_ratio=0.5', '' for the
+    baseline itself; `seed`; and `at`, its schedule length. Missing ones are missing."""
+    also: tuple[str, ...] = ()
+    """Columns of cost that only twins are compared by."""
     base_cell: str | None = None
     """The cell that heads the answer."""
-    hours_note: str = ""
-    """Notes on its hours."""
-    notes: tuple[str, ...] = ()
-    """Choices that were made for the table's reader."""
 
 
 @dataclass(frozen=True)
@@ -84,88 +89,63 @@ class RunPoints:
     """Run -> why it is not compared at all."""
 
 
-def points_of(table: PreparedTable, *, twins: bool) -> RunPoints:
-    """The points of a table, baseline first. With `twins`, a cell and arm have at most one row per seed.
+def points_of(table: PreparedTable) -> RunPoints:
+    """The points of a table, baseline first.
 
-    Raises ResultsError for a baseline that no row has, and for two rows that would have the same twin.
+    Raises ResultsError for two rows that would have the same twin, if a column says which rows are twins.
     """
-    if not is_baseline(table.rows, table.baseline).any():
-        found = ", ".join(dict.fromkeys(sorted(labels(table.rows, list(table.baseline))))) or "no run"
-        raise ResultsError(f"No finished run is the baseline {settings_words(table.baseline)}; there is {found}.")
-    order = table.rows.sort_values([*table.baseline], kind="stable").index
     points: list[Point] = []
     arms: dict[str, Baseline] = {}
     left_out: dict[str, str] = {}
-    for row, point in zip(order, _points(table, order), strict=True):
+    places: dict[tuple[str, str, str, int], str] = {}
+    every = points_in(table.rows, table.keys, table.score, (*table.costs, *table.also))
+    for row in table.rows.sort_values([*table.baseline], kind="stable").index:
+        point = every[row]
         if math.isnan(point.y):
             left_out[point.id] = f"no {table.score}"
             continue
         points.append(point)
         if point.arm:
             arms.setdefault(point.arm, {name: plain(table.rows[name].iloc[row]) for name in table.baseline})
-    if twins:
-        _check_one_each(points)
-    return RunPoints(tuple(points), arms, left_out)
-
-
-def _points(table: PreparedTable, order: "pd.Index[int]") -> Iterator[Point]:
-    """The rows in this order as points, also those without a score."""
-    rows = table.rows.loc[order]
-    names = rows["id"].astype("str").tolist() if "id" in rows else [f"row {i + 1}" for i in range(len(rows))]
-    devices = _values(rows.get("device"), order)
-    scores = _floats(rows[table.score])
-    costs = {name: _floats(rows[name]) for name in (*table.costs, *table.also)}
-    lengths, seeds = _values(table.lengths, order), _values(table.seeds, order)
-    seen = _values(rows["samples_seen"], order) if "samples_seen" in rows else lengths
-    trunks = trunks_of(rows)
-    cells, series, arms = (_values(column, order) for column in (table.cells, table.series, table.arms))
-    for i, name in enumerate(names):
-        yield Point(
-            id=name,
-            cell=str(cells[i] or ""),
-            series=str(series[i]),
-            at=_or_none(lengths[i]),
-            seen=_or_none(seen[i]),
-            arm=str(arms[i]),
-            seed=int(_or_none(seeds[i]) or 0),
-            device=str(devices[i] or ""),
-            y=scores[i],
-            costs={cost: values[i] for cost, values in costs.items()},
-            trunk=-1 if trunks is None else int(trunks[i]),
-        )
-
-
-def _check_one_each(points: Iterable[Point]) -> None:
-    seen: dict[tuple[str, str, str, int], str] = {}
-    for point in points:
-        twin = seen.setdefault((point.series, point.cell, point.arm, point.seed), point.id)
-        if twin != point.id:
+        twin = places.setdefault((point.series, point.cell, point.arm, point.seed), point.id)
+        if table.at and twin != point.id:
             raise ResultsError(
                 f"{twin} and {point.id} are both {point.arm or 'the baseline'} at seed {point.seed} of cell "
                 f"{point.cell or '(the only one)'!r}. Name the axis that tells them apart."
             )
+    return RunPoints(tuple(points), arms, left_out)
 
 
-def _values(column: "pd.Series[Any] | None", order: "pd.Index[int]") -> list[str | float | None]:
-    """The values of a column in this order; missing ones are None."""
-    if column is None:
-        return [None] * len(order)
-    return [None if pd.isna(value) else value for value in column[order].tolist()]
+def points_in(rows: pd.DataFrame, keys: pd.DataFrame, score: str, costs: Iterable[str]) -> list[Point]:
+    """The rows as points, also those without a score; `keys` as PreparedTable has them."""
+    trunks = trunks_of(rows)
+    at = _numbers(keys["at"])
+    seen = _numbers(rows["samples_seen"]) if "samples_seen" in rows else at
+    columns: dict[str, Iterable[Any]] = {
+        "id": rows["id"].astype("str"),
+        "at": at,
+        "seen": seen,
+        "seed": (int(seed or 0) for seed in _numbers(keys["seed"])),
+        "device": _texts(rows["device"]) if "device" in rows else [""] * len(rows),
+        "y": _floats(rows[score]).tolist(),
+        "trunk": [-1] * len(rows) if trunks is None else map(int, trunks),
+        "costs": rows[[*costs]].apply(_floats).to_dict("records"),
+        **{name: _texts(keys[name]) for name in ("cell", "series", "arm")},
+    }
+    return [Point(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
-def _floats(column: "pd.Series[float]") -> list[float]:
-    values: list[float] = column.to_numpy(dtype=np.float64, na_value=np.nan).tolist()
-    return values
+def _texts(column: "pd.Series[Any]") -> list[str]:
+    return ["" if pd.isna(value) else str(value) for value in column]
 
 
-def _or_none(value: str | float | None) -> float | None:
-    return None if value is None else float(value)
+def _floats(column: "pd.Series[Any]") -> NDArray[np.float64]:
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def one_each(points: RunPoints) -> bool:
-    """Whether each arm has one run per series and seed, so that its twin is known without a schedule."""
-    keys = [(point.series, point.arm, point.seed) for point in points.all]
-    return len(set(keys)) == len(keys)
+def _numbers(column: "pd.Series[Any]") -> list[float | None]:
+    """Missing ones are None."""
+    return [None if math.isnan(value) else value for value in _floats(column).tolist()]
 
 
 def different_devices(points: Iterable[Point], cost: str) -> str | None:

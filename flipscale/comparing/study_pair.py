@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from flipscale.collecting import SETTING_COLUMNS, HitsOfRun, baseline_of
+from flipscale.collecting import SETTING_COLUMNS, baseline_of
 from flipscale.comparing.answer import comparison_markdown, comparison_text
 from flipscale.comparing.as_json import comparison_json
-from flipscale.comparing.build import compare, with_images
+from flipscale.comparing.build import compare
 from flipscale.comparing.columns import is_baseline, labels, measured_scores
 from flipscale.comparing.comparison import Comparison
 from flipscale.comparing.of_study import base_cell
@@ -101,11 +101,6 @@ def compare_runs(first: RunsOfStudy, second: RunsOfStudy, score: str | None = No
     return StudyPair(same, comparison)
 
 
-def with_hits(pair: StudyPair, hits: Mapping[str, HitsOfRun]) -> StudyPair:
-    """The pair with the sampling error of its test images, by which runs got which right."""
-    return replace(pair, comparison=with_images(pair.comparison, hits))
-
-
 def _score_of_both(first: RunsOfStudy, second: RunsOfStudy, score: str | None) -> str:
     """The score that both are compared by."""
     of_both = [name for name in measured_scores(first.rows) if name in measured_scores(second.rows)]
@@ -126,8 +121,8 @@ def same_cells(first: RunsOfStudy, second: RunsOfStudy) -> SameCells:
     axes = tuple(name for name in names if name != "seed" and name in SETTING_COLUMNS)
     cells = list(labels(pd.concat([first.rows[[*axes]], second.rows[[*axes]]], ignore_index=True), axes))
     places = [_places(first, cells[: len(first.rows)]), _places(second, cells[len(first.rows) :])]
-    found = [(run, places[1][key]) for key, run in places[0].items() if key in places[1]]
-    pairs = tuple((old, new) for old, new in found if old != new)
+    both = [(run, places[1][key]) for key, run in places[0].items() if key in places[1]]
+    pairs = tuple((old, new) for old, new in both if old != new)
     old_settings, new_settings = ({run.id: run.settings for run in side.plan.cells} for side in (first, second))
     changed: dict[str, list[tuple[str, str]]] = {}
     for old, new in pairs:
@@ -140,7 +135,7 @@ def same_cells(first: RunsOfStudy, second: RunsOfStudy) -> SameCells:
         names=(first.name, second.name),
         axes=axes,
         pairs=pairs,
-        same_runs=tuple(old for old, new in found if old == new),
+        same_runs=tuple(old for old, new in both if old == new),
         only=(
             Counter(cell for cell, seed in places[0] if (cell, seed) not in places[1]),
             Counter(cell for cell, seed in places[1] if (cell, seed) not in places[0]),
@@ -200,11 +195,11 @@ def _base_cell(sides: Sequence[RunsOfStudy], rows: pd.DataFrame) -> str | None:
     """The cell that heads the answer: the base of either study, at its baseline. None where no pair has it."""
     for side in sides:
         base = base_cell(side.study, side.plan)
-        found = rows[
+        of_base = rows[
             (rows["own_cell"] == base) & (rows[STUDY] == side.name) & is_baseline(rows, baseline_of(side.study))
         ]
-        if base is not None and len(found):
-            return str(found["cell"].iloc[0])
+        if base is not None and len(of_base):
+            return str(of_base["cell"].iloc[0])
     return None
 
 

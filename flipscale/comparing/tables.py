@@ -5,17 +5,16 @@ Nothing is guessed: rows that leave it open are refused, with the columns to cho
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from flipscale.comparing.columns import Baseline, arms_of, is_baseline, labels, need, settings_words
+from flipscale.comparing.columns import Baseline, arms_of, is_baseline, labels, settings_words
 from flipscale.comparing.points import PreparedTable
 from flipscale.errors import ResultsError
-from flipscale.fitting import column
+from flipscale.fitting.rows import column, need, row_names
+from flipscale.run import is_number
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
 from flipscale.words import joined, short
@@ -58,7 +57,7 @@ def _value(values: "pd.Series[Any]", name: str, text: str) -> object:
     if text.lower() in _MISSING:
         return None
     value = plain_value(text)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise ResultsError(f"{name!r} holds numbers, and {text!r} is not one; it has {_some_of(values)}.")
     return float(value)
 
@@ -70,8 +69,8 @@ def _some_of(column: "pd.Series[Any]") -> str:
 
 def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
     """A column as floats; infinite values count as missing. Raises ResultsError for text, with its row."""
-    found = pd.Series(column(table, name), index=table.index)
-    return found.where(np.isfinite(found))
+    values = pd.Series(column(table, name), index=table.index)
+    return values.where(np.isfinite(values))
 
 
 def check_baseline(table: pd.DataFrame, baseline: Baseline) -> None:
@@ -79,8 +78,8 @@ def check_baseline(table: pd.DataFrame, baseline: Baseline) -> None:
     if not baseline:
         raise ResultsError("A comparison needs a baseline, such as {'mask_ratio': 0}.")
     if not is_baseline(table, baseline).any():
-        found = list(dict.fromkeys(labels(table, list(baseline))))
-        listed = "; ".join(found[:12]) + ("; ..." if len(found) > 12 else "")
+        names = list(dict.fromkeys(labels(table, list(baseline))))
+        listed = "; ".join(names[:12]) + ("; ..." if len(names) > 12 else "")
         raise ResultsError(f"No row is the baseline {settings_words(baseline)}; there is {listed}.")
 
 
@@ -114,28 +113,34 @@ def prepared(
     if y in costs:
         raise ResultsError(f"x and y are both {y!r}; x is what is spent, y is what it buys.")
     table = table.reset_index(drop=True)
-    table = table.assign(**{name: numbers(table, name) for name in dict.fromkeys([*costs, y])})
+    table = table.assign(
+        id=table.get("id", row_names(table)), **{name: numbers(table, name) for name in dict.fromkeys([*costs, y])}
+    )
     arms = _checked_arms(table, baseline, y)
     seeds = seeds_of(table)
     if seeds is None:
         _check_told_apart(table, arms, [*series, at or costs[0]], [*baseline, *costs, y, "id", *series])
-    table["id"] = _names(table)
-    placed = _placed(table, arms, series, at)
-    found_seeds, seed_notes = _seeds(placed, seeds, costs[0])
-    number = at if at and pd.api.types.is_numeric_dtype(table[at]) else None
+    keys = pd.DataFrame({"arm": arms, "series": labels(table, series), "seed": seeds, "at": table[at] if at else None})
+    keys = _in_each_series(table, keys, series)
+    rows, keys = table.loc[keys.index].reset_index(drop=True), keys.reset_index(drop=True)
+    named = [keys["series"], *([labels(rows, [at])] if at else [])]
+    keys["cell"] = [", ".join(filter(None, names)) if at else "" for names in zip(*named, strict=True)]
+    seed_notes: list[str] = []
+    if seeds is None:  # The rows of a schedule are numbered.
+        by = [keys["series"], keys["arm"], keys["at"] if at else rows[costs[0]]]
+        keys["seed"] = keys.groupby(by, dropna=False).cumcount()
+    else:
+        _check_twins(rows, keys, at)
+        keys["seed"], seed_notes = _paired_in_order(keys)
     return PreparedTable(
-        rows=placed.rows.drop(columns="device", errors="ignore"),
+        rows=rows.drop(columns="device", errors="ignore"),
+        keys=keys if at and pd.api.types.is_numeric_dtype(table[at]) else keys.assign(at=np.nan),
         baseline=baseline,
         score=y,
         costs=tuple(costs),
         at=at,
-        lengths=placed.rows[number] if number else None,
-        cells=placed.cells,
-        series=placed.series,
-        arms=placed.arms,
-        seeds=found_seeds,
-        lower=lower,
-        fraction=not lower and _are_fractions(table[y].dropna()),
+        lower_is_better=lower,
+        fraction=not lower and bool(table[y].dropna().between(0, 1).all()),
         notes=(*_notes_on_y(table[y], y, lower), *_notes_on_curves(table, arms, series), *seed_notes),
     )
 
@@ -163,17 +168,6 @@ def _notes_on_curves(table: pd.DataFrame, arms: "pd.Series[str]", series: Sequen
     )
 
 
-def _names(table: pd.DataFrame) -> "pd.Series[str]":
-    """The name of each row: its id, or its number from 1."""
-    if "id" in table:
-        return table["id"].astype("str")
-    return pd.Series([f"row {i + 1}" for i in range(len(table))], index=table.index, dtype="str")
-
-
-def _are_fractions(values: "pd.Series[float]") -> bool:
-    return bool(((values >= 0) & (values <= 1)).all())
-
-
 def _checked_arms(table: pd.DataFrame, baseline: Baseline, y: str) -> "pd.Series[str]":
     """The arm of each row. Raises ResultsError if there is nothing to compare."""
     check_baseline(table, baseline)
@@ -196,49 +190,19 @@ def _notes_on_y(values: "pd.Series[float]", y: str, lower: bool) -> list[str]:
     return notes
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """The rows with the baseline's in each series, and which curve and which twins each belongs to."""
+def _in_each_series(table: pd.DataFrame, keys: pd.DataFrame, series: Sequence[str]) -> pd.DataFrame:
+    """The keys with those of the baseline in each series: those of the series, or those of the only series it has.
 
-    rows: pd.DataFrame
-    """Numbered from 0."""
-    places: NDArray[np.intp]
-    """The index of each in the table; rows of the baseline may appear several times."""
-    arms: "pd.Series[str]"
-    series: "pd.Series[str]"
-    cells: "pd.Series[str]"
-    lengths: "pd.Series[Any] | None"
-    """The values of the column that twins share."""
-    at: str | None
-
-
-def _placed(table: pd.DataFrame, arms: "pd.Series[str]", series: Sequence[str], shared: str | None) -> _Placed:
-    """Place the baseline's rows in each series: those of the series, or those of the only series it has."""
-    named = labels(table, series)
-    parts = [(table.index, named)]
-    if series:
-        parts = []
-        for name, rows in table[arms != ""].groupby(named[arms != ""], sort=False):
-            base = _baseline_of(table[arms == ""], rows.iloc[0], series)
-            parts += [(base.index, pd.Series(str(name), index=base.index)), (rows.index, named[rows.index])]
-    places = np.concatenate([np.asarray(index, dtype=np.intp) for index, _ in parts])
-    order = np.argsort(places, kind="stable")
-    places = places[order]
-    rows = table.iloc[places].reset_index(drop=True)
-    of_rows = pd.concat([names for _, names in parts]).iloc[order].reset_index(drop=True).astype("str")
-    at = labels(rows, [shared]) if shared else None
-    cells = (
-        [""] * len(rows) if at is None else [", ".join(filter(None, pair)) for pair in zip(of_rows, at, strict=True)]
-    )
-    return _Placed(
-        rows=rows,
-        places=places,
-        arms=arms.iloc[places].reset_index(drop=True),
-        series=of_rows,
-        cells=pd.Series(cells, index=rows.index, dtype="str"),
-        lengths=rows[shared] if shared else None,
-        at=shared,
-    )
+    Their index is the row; rows of the baseline may appear several times.
+    """
+    if not series:
+        return keys
+    ours, base = keys[keys["arm"] != ""], table[keys["arm"] == ""]
+    parts = []
+    for name, of_name in ours.groupby("series", sort=False):
+        theirs = _baseline_of(base, table.loc[of_name.index[0]], series)
+        parts += [keys.loc[theirs.index].assign(series=name), of_name]
+    return pd.concat(parts).sort_index(kind="stable")
 
 
 def _baseline_of(base: pd.DataFrame, row: "pd.Series[Any]", series: Sequence[str]) -> pd.DataFrame:
@@ -253,44 +217,30 @@ def _baseline_of(base: pd.DataFrame, row: "pd.Series[Any]", series: Sequence[str
     return base
 
 
-def _seeds(placed: _Placed, seeds: "pd.Series[int] | None", cost: str) -> tuple["pd.Series[int]", list[str]]:
-    """The seed of each row, and what was decided about it. Without seeds the rows of a schedule are numbered."""
-    if seeds is None:
-        key = [placed.series, placed.arms, placed.rows[cost] if placed.lengths is None else placed.lengths]
-        return placed.rows.groupby(key, dropna=False).cumcount(), []
-    found = seeds.iloc[placed.places].reset_index(drop=True)
-    _check_twins(placed, found)
-    return _paired_in_order(placed, found)
-
-
-def _paired_in_order(placed: _Placed, seeds: "pd.Series[int]") -> tuple["pd.Series[int]", list[str]]:
-    """An arm that shares no seed with its baseline is paired with it in the order of seeds.
+def _paired_in_order(keys: pd.DataFrame) -> tuple["pd.Series[int]", list[str]]:
+    """The seeds, with those of an arm that shares none with its baseline paired with it in the order of seeds.
 
     Differences of independent runs that are paired at random are valid too; pairing only gains less.
     """
     notes = []
-    arms, series = placed.arms, placed.series
-    seeds = seeds.copy()
-    for (name, arm), rows in placed.rows[arms != ""].groupby([series[arms != ""], arms[arms != ""]], sort=False):
-        theirs = sorted(set(seeds[(arms == "") & (series == name)]))
-        ours = sorted(set(seeds[rows.index]))
+    seeds, base = keys["seed"].copy(), keys[keys["arm"] == ""]
+    for (name, arm), rows in keys[keys["arm"] != ""].groupby(["series", "arm"], sort=False):
+        theirs = sorted(set(base["seed"][base["series"] == name]))
+        ours = sorted(set(rows["seed"]))
         if theirs and not set(ours) & set(theirs):
             new = dict(zip(ours, [*theirs, *(max(*theirs, *ours) + i for i in range(1, len(ours)))], strict=False))
-            seeds[rows.index] = seeds[rows.index].map(new)
+            seeds[rows.index] = rows["seed"].map(new)
             notes.append(f"{arm} has no seed of its baseline's, so their seeds are set against each other in order")
     return seeds, list(dict.fromkeys(notes))
 
 
-def _check_twins(placed: _Placed, seeds: "pd.Series[int]") -> None:
+def _check_twins(rows: pd.DataFrame, keys: pd.DataFrame, at: str | None) -> None:
     """Raise ResultsError for two rows of one arm, seed and schedule."""
-    if placed.lengths is None:
-        return
-    keys = pd.DataFrame({"series": placed.series, "arm": placed.arms, "at": placed.lengths, "seed": seeds})
     twice = keys[keys.duplicated(keep=False)]
-    if not twice.empty:
+    if at and not twice.empty:
         first = twice.iloc[0]
-        run_id, other = [placed.rows["id"][i] for i in twice.index if twice.loc[i].equals(first)][:2]
+        run_id, other = [rows["id"][i] for i in twice.index if twice.loc[i].equals(first)][:2]
         raise ResultsError(
             f"{run_id} and {other} are both {first['arm'] or 'the baseline'} at seed {first['seed']} and "
-            f"{placed.at}={short(first['at'])}. Name the column that tells them apart with --series."
+            f"{at}={short(first['at'])}. Name the column that tells them apart with --series."
         )

@@ -23,7 +23,7 @@ from flipscale.data.program import check_program
 from flipscale.data.weights import check_weights
 from flipscale.errors import DataError, FlipscaleError, InputsError
 from flipscale.identity import labelled_set, scored_sets, stage, trains
-from flipscale.kinds import Path_
+from flipscale.kinds import Path_, read
 from flipscale.planning import Run
 from flipscale.settings import (
     CaptionSet,
@@ -481,7 +481,7 @@ class _Inspection:
         """The line on which the study gives a setting this value."""
         name, document = str(at[0]), self.study.document.data
         for path, written in _axis_values(document, name):
-            if plain(SETTINGS[name].read(written, (), lambda _, what: None)) == plain(value):
+            if plain(read(SETTINGS[name].type, written, (), lambda *_: None)) == plain(value):
                 return self.study.place(*path, *at[1:])
         if name in (document.get("couple") or {}):
             return self.study.place("couple", name)

@@ -26,47 +26,37 @@ answer.py        the same for people
 Data in, data out: nothing here touches a disk.
 """
 
-from flipscale.fitting.allocation import Allocation, allocate
+from flipscale.fitting.allocation import allocate
 from flipscale.fitting.answer import allocation_text, fit_text, forecast_text, kind_parts, kinds_of, law_screen
 from flipscale.fitting.best import evened, frontier, is_isoflop
-from flipscale.fitting.fitted import Fit, HeldOutRuns, HeldOutSetting, Options
+from flipscale.fitting.fitted import Fit, Options
 from flipscale.fitting.forecasts import (
     Doubt,
     Forecast,
     Grade,
-    Graded,
     forecast,
     forecast_groups,
-    forecast_points,
-    graded,
     next_rung,
 )
 from flipscale.fitting.isoflop import isoflop
-from flipscale.fitting.laws import LAWS, Law, law_named
-from flipscale.fitting.optimum import OptimumLaw, optimum_law
+from flipscale.fitting.laws import LAWS, law_named
+from flipscale.fitting.optimum import optimum_law
 from flipscale.fitting.record import allocation_json, fit_json, forecast_json
-from flipscale.fitting.rows import column, group_name, in_groups, open_settings
-from flipscale.fitting.table import default_law, fit, fit_groups
+from flipscale.fitting.rows import column, group_name, in_groups
+from flipscale.fitting.table import fit, fit_groups
 from flipscale.fitting.where import where
 
 __all__ = [
     "LAWS",
-    "Allocation",
     "Doubt",
     "Fit",
     "Forecast",
     "Grade",
-    "Graded",
-    "HeldOutRuns",
-    "HeldOutSetting",
-    "Law",
-    "OptimumLaw",
     "Options",
     "allocate",
     "allocation_json",
     "allocation_text",
     "column",
-    "default_law",
     "evened",
     "fit",
     "fit_groups",
@@ -75,10 +65,8 @@ __all__ = [
     "forecast",
     "forecast_groups",
     "forecast_json",
-    "forecast_points",
     "forecast_text",
     "frontier",
-    "graded",
     "group_name",
     "in_groups",
     "is_isoflop",
@@ -88,7 +76,6 @@ __all__ = [
     "law_named",
     "law_screen",
     "next_rung",
-    "open_settings",
     "optimum_law",
     "where",
 ]

@@ -42,14 +42,20 @@ class Allocation:
     """How many times larger the run is than the largest that was fitted."""
 
 
-def allocate(fit: Fit, flops: float, flops_per: float | None = None) -> Allocation:
+def allocate(fit: Fit, flops: float) -> Allocation:
     """The best size and number of samples for a budget of training FLOPs, from a two-variable law (chinchilla, odds).
 
-    `flops_per` is k of C = k N D; None: 6 FLOPs per parameter and token for `chinchilla`, and 1 for `odds`, whose size
-    is FLOPs per sample. Raises ResultsError for other laws, and where an exponent is 0, as then there is no optimum.
+    Raises ResultsError for other laws, and where an exponent is 0, as then there is no optimum.
     """
-    _check(fit, flops)
-    per = FLOPS_PER[fit.law.name] if flops_per is None else flops_per
+    if fit.law.name not in FLOPS_PER:
+        laws = " or ".join(FLOPS_PER)
+        raise ResultsError(f"A budget is allocated by a law in size and samples, {laws}; this one is {fit.law.name}.")
+    if not (np.isfinite(flops) and flops > 0):
+        raise ResultsError(f"A budget is a number of FLOPs above 0, not {flops:g}.")
+    a, b = fit.parameters["a"], fit.parameters["b"]
+    if not (a > 0 and b > 0):
+        raise ResultsError(f"a = {a:.3g} and b = {b:.3g}: without a gain in both variables there is no best size.")
+    per = FLOPS_PER[fit.law.name]
     product = float(np.log(flops / per))
     place = {name: i for i, name in enumerate(fit.law.parameters)}
     best = _best(fit.solution.theta[None], place, product)[0]
@@ -74,18 +80,6 @@ def allocate(fit: Fit, flops: float, flops_per: float | None = None) -> Allocati
         y=float(fit.predict(dict(zip(fit.x, point[0], strict=True)))[0]),
         extrapolation=float(fit.rows.size_of(point)[0] / fit.rows.size.max()),
     )
-
-
-def _check(fit: Fit, flops: float) -> None:
-    """ResultsError where there is no best size."""
-    if fit.law.name not in FLOPS_PER:
-        laws = " or ".join(FLOPS_PER)
-        raise ResultsError(f"A budget is allocated by a law in size and samples, {laws}; this one is {fit.law.name}.")
-    if not (np.isfinite(flops) and flops > 0):
-        raise ResultsError(f"A budget is a number of FLOPs above 0, not {flops:g}.")
-    a, b = fit.parameters["a"], fit.parameters["b"]
-    if not (a > 0 and b > 0):
-        raise ResultsError(f"a = {a:.3g} and b = {b:.3g}: without a gain in both variables there is no best size.")
 
 
 def _best(thetas: Array, place: dict[str, int], product: float) -> Array:

@@ -5,7 +5,7 @@ from typing import Any
 
 from flipscale.fitting.allocation import Allocation
 from flipscale.fitting.fitted import Fit
-from flipscale.fitting.forecasts import NEXT, Forecast, graded
+from flipscale.fitting.forecasts import NEXT, Forecast
 from flipscale.fitting.laws import LAWS, PowerSum
 from flipscale.fitting.record import doubt_words, fit_json, held_out_words, notes, number, values_words
 from flipscale.fitting.rows import group_name
@@ -248,14 +248,10 @@ def fit_text(fit: Fit) -> str:
 
 def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
     """For a terminal; a forecast that is refused shows its number only if forced."""
-    found, y = graded(forecast), forecast.fit.y
+    y = forecast.fit.y
     items = [f"NOTE: {note}" for note in notes(forecast.fit)]
-    if not found.refused or forced:
-        ends = (
-            f", 95 % CI of one run {number(forecast.low)} to {number(forecast.high)}"
-            if forecast.low is not None
-            else ""
-        )
+    if not forecast.refused or forced:
+        ends = f", 95 % CI of one run {' to '.join(map(number, forecast.interval))}" if forecast.interval else ""
         others = "; ".join(f"{name} {number(value)}" for name, value in forecast.forms.items())
         low, high = forecast.spread
         items += [
@@ -265,28 +261,26 @@ def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
     items += [
         f"extrapolation: {number(forecast.extrapolation, 3)} times the largest run",
         f"held out: {held_out_words(forecast.held_out)}",
-        f"grade: {found.grade}{', forced' if forced and found.refused else ''}",
-        *(doubt_words(doubt, forecast) for doubt in found.doubts),
+        f"grade: {forecast.grade}{', forced' if forced and forecast.refused else ''}",
+        *(doubt_words(doubt, forecast) for doubt in forecast.doubts),
     ]
     group = f" ({group_name(forecast.fit.group)})" if forecast.fit.group else ""
     title = f"{y} at {values_words(forecast.at)}{group}, by {forecast.fit.law.name}"
     return as_text([Listing(title, tuple(items))])
 
 
-def allocation_text(found: Allocation, fit: Fit) -> str:
+def allocation_text(best: Allocation, fit: Fit) -> str:
     """How a budget is best spent, for a terminal."""
     size, samples = fit.x
 
     def ends(pair: tuple[float, float] | None) -> str:
         return f" (95 % CI {number(pair[0])} to {number(pair[1])})" if pair else ""
 
-    title = (
-        f"Best use of {number(found.flops)} FLOPs ({number(found.flops_per)} x {size} x {samples}), by {fit.law.name}"
-    )
+    title = f"Best use of {number(best.flops)} FLOPs ({number(best.flops_per)} x {size} x {samples}), by {fit.law.name}"
     items = (
-        f"{size} {number(found.size)}{ends(found.size_interval)}",
-        f"{samples} {number(found.samples)}{ends(found.samples_interval)}",
-        f"{fit.y} {number(found.y)} there; the run is {number(found.extrapolation, 3)} times the largest fitted",
-        f"the best {size} grows as FLOPs to the power {number(found.exponent, 3)}{ends(found.exponent_interval)}",
+        f"{size} {number(best.size)}{ends(best.size_interval)}",
+        f"{samples} {number(best.samples)}{ends(best.samples_interval)}",
+        f"{fit.y} {number(best.y)} there; the run is {number(best.extrapolation, 3)} times the largest fitted",
+        f"the best {size} grows as FLOPs to the power {number(best.exponent, 3)}{ends(best.exponent_interval)}",
     )
     return as_text([Listing(title, items)])

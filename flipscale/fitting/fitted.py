@@ -16,7 +16,7 @@ from flipscale.fitting.laws import Law
 from flipscale.fitting.rows import Rows, why_not
 from flipscale.fitting.search import Loss, Solution
 from flipscale.fitting.uncertainty import COVERAGE, DRAWS, SharedSeedEffect, interval, stretch, widened
-from flipscale.stats import Array
+from flipscale.stats import Array, Interval
 
 FLOOR_REACHES_0 = 1e-2
 """A floor whose interval begins below this share of the smallest measurement is printed as 0 to its upper end."""
@@ -42,8 +42,10 @@ class Options:
     """Fit the front only, and find it anew in every resample."""
     bins: int | Sequence[float] = BINS
     """Bins of cost of a front by bins: how many, or their edges."""
-    fixed: Mapping[str, float] | None = None
-    tied: Mapping[str, str] | None = None
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    """Parameter -> the value that it is held at."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Parameter -> the one it equals."""
     accuracy: bool | None = None
     """Whether higher y is better; None: as its name says."""
     weights: str | None = None
@@ -66,10 +68,8 @@ class HeldOutSetting:
     """The law's prediction for it, in the units of y."""
     measured: float
     """The mean of its runs."""
-    low: float | None = None
-    """Lower end of the interval of that mean, at a level at which the intervals cover all settings in 95 % of cases;
-    None: not asked for."""
-    high: float | None = None
+    interval: Interval | None = None
+    """That of that mean, at a level at which the intervals cover all settings in 95 % of cases; None: not asked for."""
 
     @property
     def error(self) -> float:
@@ -79,7 +79,7 @@ class HeldOutSetting:
     @property
     def inside(self) -> bool | None:
         """Whether the measured mean is inside the interval."""
-        return None if self.low is None or self.high is None else self.low <= self.measured <= self.high
+        return self.interval and self.interval.low <= self.measured <= self.interval.high
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Fit:
     """Number of different settings that were resampled, those that trunks link as one; those of all rows if only the
     best were fitted."""
     freedom: int
-    """Degrees of freedom of intervals: groups minus fitted parameters, seeds that were left out in turn minus 1, or
-    those of the noise that was resampled."""
+    """Degrees of freedom of intervals: groups minus fitted parameters, whole seeds minus 1, or those of the noise that
+    was resampled."""
     held_out: HeldOutRuns
     group: Mapping[str, object] = field(default_factory=dict)
     """The values of the columns that this fit's rows share."""
@@ -134,8 +134,8 @@ class Fit:
     """Residual at which Huber's loss turns from a square to a line; None for squares."""
     seeds: SharedSeedEffect | None = None
     """The effect of seeds on the whole curve, if settings share them; it was removed before the fit."""
-    seeds_left_out: int = 0
-    """Seeds that were left out in turn, as lengths of each share a trunk; 0 where settings were resampled."""
+    whole_seeds: int = 0
+    """Seeds that intervals rest on, as lengths of each share a trunk; 0 where settings were resampled."""
     slope_of_level: Array | None = None
     """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
 
@@ -143,16 +143,6 @@ class Fit:
     def frontier(self) -> str | None:
         """How the rows were reduced to the best: pareto, binned, isoflop (akima)."""
         return "isoflop (akima)" if self.optima else self.options.frontier
-
-    @property
-    def fixed(self) -> Mapping[str, float]:
-        """The parameters that were held at a value."""
-        return self.options.fixed or {}
-
-    @property
-    def tied(self) -> Mapping[str, str]:
-        """Parameter -> the one it equals."""
-        return self.options.tied or {}
 
     @property
     def x(self) -> tuple[str, ...]:
@@ -174,40 +164,40 @@ class Fit:
     @property
     def free_count(self) -> int:
         """Parameters that were fitted."""
-        return len(self.law.parameters) - len(self.fixed) - len(self.tied)
+        return len(self.law.parameters) - len(self.options.fixed) - len(self.options.tied)
 
     @cached_property
     def parameters(self) -> dict[str, float]:
         """As in the formula."""
-        found = self.law.values(self.solution.theta)
-        if self._has_floor and found["E"] < NO_FLOOR * float(self.rows.y.min()):
-            found["E"] = 0.0
-        return found
+        values = self.law.values(self.solution.theta)
+        if self._has_floor and values["E"] < NO_FLOOR * float(self.rows.y.min()):
+            values["E"] = 0.0
+        return values
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float] | None]:
         """95 % interval of each parameter; None for one that was fixed or is not determined, and with few settings."""
-        found = {name: None if name in self.not_determined else ends for name, ends in self._ends.items()}
-        if self.reaches_0 and (ends := found["E"]):
-            found["E"] = 0.0, ends[1]
-        return found
+        intervals = {name: None if name in self.not_determined else ends for name, ends in self._ends.items()}
+        if self.reaches_0 and (ends := intervals["E"]):
+            intervals["E"] = 0.0, ends[1]
+        return intervals
 
     @cached_property
     def not_determined(self) -> dict[str, str]:
         """The parameters whose values mean nothing, and why."""
         ranges = [self.law.values(bound) for bound in self.law.bounds(self.rows.x, self.rows.z)]
-        found = {}
+        reasons = {}
         for name, ends in self._ends.items():
-            if name in self.fixed or (name == "E" and self._has_floor):
+            if name in self.options.fixed or (name == "E" and self._has_floor):
                 continue
-            if self.tied.get(name, name) in self.solution.at_bounds:
-                found[name] = "at the end of its range"
+            if self.options.tied.get(name, name) in self.solution.at_bounds:
+                reasons[name] = "at the end of its range"
             elif ends and min(values[name] for values in ranges) >= 0 and ends[1] > SPANS * max(ends[0], 0.0):
-                found[name] = f"its 95 % CI spans more than a factor of {SPANS:g}"
+                reasons[name] = f"its 95 % CI spans more than a factor of {SPANS:g}"
         for name in self._ends:
-            if needed := [other for other in self.law.needs(name) if other in found]:
-                found.setdefault(name, f"{needed[0]} is not determined")
-        return found
+            if needed := [other for other in self.law.needs(name) if other in reasons]:
+                reasons.setdefault(name, f"{needed[0]} is not determined")
+        return reasons
 
     @cached_property
     def _ends(self) -> dict[str, tuple[float, float] | None]:
@@ -222,13 +212,13 @@ class Fit:
             ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
         low, high = (self.law.values(np.clip(end, least, most)) for end in ends)
         return {
-            name: None if name in self.fixed else (min(low[name], high[name]), max(low[name], high[name]))
+            name: None if name in self.options.fixed else (min(low[name], high[name]), max(low[name], high[name]))
             for name in self.parameters
         }
 
     @property
     def _has_floor(self) -> bool:
-        return "E" in self.law.parameters and self.law.link == "log" and "E" not in self.fixed
+        return "E" in self.law.parameters and self.law.link == "log" and "E" not in self.options.fixed
 
     @property
     def stretch(self) -> float | None:
@@ -246,9 +236,7 @@ class Fit:
         """Measured minus predicted on the scale they were taken on, without the offsets of seeds [n]."""
         predicted = self.law.evaluate(self.solution.theta, self.rows.x)[0]
         z = self.rows.z if self.seeds is None or self.frontier else self.rows.z - self.seeds.offsets
-        if self.options.linear:
-            return self.rows.response.from_link(z) - self.rows.response.from_link(predicted)
-        return z - predicted
+        return self._scaled(z) - self._scaled(predicted)
 
     @property
     def spread(self) -> float:
@@ -281,31 +269,31 @@ class Fit:
 
         With `one_run` the residual of a random run of the fitted seeds is added to each.
         """
-        z = self.law.evaluate(self.draws, x)[0]
-        z = self.rows.response.from_link(z) if self.options.linear else z
+        z = self._scaled(self.law.evaluate(self.draws, x)[0])
         if not one_run:
             return z
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free_count, 1))
-        if self.seeds_left_out:  # The law goes through the mean of what their runs have in common.
-            wide = max(wide, np.sqrt(self.seeds_left_out / self.freedom))
+        if self.whole_seeds:  # The law goes through the mean of what their runs have in common.
+            wide = max(wide, np.sqrt(self.whole_seeds / self.freedom))
         return z + np.random.default_rng(1).choice(wide * self.residuals, size=z.shape)
 
-    def mean_band(self, x: Array, coverage: float = COVERAGE) -> tuple[float, float]:
+    def mean_band(self, x: Array, coverage: float = COVERAGE) -> Interval:
         """The interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
         assert self.stretch is not None
         draws, says = self.sample(x, one_run=True), self._says(x)
         if self.options.linear:
-            low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch, coverage)
-            return float(low), float(high)
+            return Interval(*map(float, interval(draws.mean(axis=1), float(says.mean()), self.stretch, coverage)))
         response = self.rows.response
         means = response.to_link(response.from_link(draws).mean(axis=1))
         mean = float(response.to_link(np.atleast_1d(response.from_link(says).mean()))[0])
-        low, high = self._ordered(*interval(means, mean, self.stretch, coverage))
-        return float(low), float(high)
+        return Interval(*map(float, self._ordered(*interval(means, mean, self.stretch, coverage))))
 
     def _says(self, x: Array, theta: Array | None = None) -> Array:
         """The law's prediction at x [n, roles], on the scale of residuals."""
-        z = self.law.evaluate(self.solution.theta if theta is None else theta, x)[0]
+        return self._scaled(self.law.evaluate(self.solution.theta if theta is None else theta, x)[0])
+
+    def _scaled(self, z: Array) -> Array:
+        """From the link scale to that of residuals."""
         return self.rows.response.from_link(z) if self.options.linear else z
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:
@@ -316,12 +304,12 @@ class Fit:
     @property
     def no_interval(self) -> str:
         """Why there are no intervals."""
+        if self.rows.trunks is not None and self.options.draws:
+            return "lengths of a seed share its luck: an interval takes 3 seeds, or 2 sizes more than parameters"
         if self.optima and self.freedom < 2:
             return "one run of each size and fewer than 4 budgets with an optimum leave nothing for an interval"
         if not len(self.draws):
             return "no resamples were drawn, so there are no intervals"
-        if self.rows.trunks is not None:
-            return "lengths of a seed share its luck: an interval takes 3 seeds, or 2 sizes more than parameters"
         return f"{self.groups} different settings and {self.free_count} parameters leave nothing for an interval"
 
     def _at(self, values: Mapping[str, ArrayLike]) -> Array:

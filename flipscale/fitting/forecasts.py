@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from flipscale.fitting.laws import law_named
 from flipscale.fitting.rows import Response, column, in_groups
 from flipscale.fitting.table import fit, fit_rows, held_out_error
 from flipscale.scores import lower_is_better
-from flipscale.stats import Array
+from flipscale.stats import Array, Interval
 
 OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "odds": (("odds", {"c": 1.0}), ("odds-product", {}), ("chinchilla", {})),
@@ -81,9 +82,8 @@ class Forecast:
     at: Mapping[str, float]
     """The variables of that run."""
     value: float
-    low: float | None
-    """Lower end of the 95 % interval of one run there: of the law, and of runs about it."""
-    high: float | None
+    interval: Interval | None
+    """95 % interval of one run there: of the law, and of runs about it."""
     extrapolation: float
     """How many times larger it is than the largest run that was fitted."""
     held_out: HeldOutRuns
@@ -98,6 +98,49 @@ class Forecast:
         values = [self.value, *self.forms.values()]
         return min(values), max(values)
 
+    @property
+    def distance(self) -> float | None:
+        """How far it reaches over how far its law was tested, in log size; 0 inside the data; None: no test."""
+        tested = self.held_out.extrapolation
+        if tested is None or tested <= 1:
+            return None
+        return max(math.log(self.extrapolation), 0.0) / math.log(tested)
+
+    @cached_property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """The objections to it."""
+        held, far = self.held_out, self.distance
+        if held.inside is None:
+            doubts = [Doubt.UNTESTED]
+        else:
+            objections = {
+                Doubt.MISSED: not held.inside,
+                Doubt.BLUNT: held.sharpness is not None and held.sharpness > BLUNT,
+                Doubt.TOO_FAR: far is None or far > FARTHEST,
+                Doubt.FARTHER: far is not None and 1 < far <= FARTHEST,
+            }
+            doubts = [doubt for doubt, applies in objections.items() if applies]
+        if self.as_good and self.interval:
+            values = [self.value, *(self.forms[name] for name in self.as_good)]
+            (low, high), (least, most) = self.interval, (min(values), max(values))
+            if most - least > FORMS_APART * (high - low):
+                doubts.append(Doubt.FORMS_APART)
+            elif not low <= least <= most <= high:
+                doubts.append(Doubt.FORMS_OUTSIDE)
+        return tuple(doubts)
+
+    @property
+    def grade(self) -> Grade:
+        """Good without doubts, poor with one of _POOR, else fair."""
+        if any(doubt in _POOR for doubt in self.doubts):
+            return Grade.POOR
+        return Grade.FAIR if self.doubts else Grade.GOOD
+
+    @property
+    def refused(self) -> bool:
+        """Whether it should not be used."""
+        return self.grade is Grade.POOR
+
 
 def forecast(
     table: pd.DataFrame,
@@ -111,26 +154,10 @@ def forecast(
 ) -> Forecast:
     """The prediction of a law fitted to this table for the run `at`: column -> value, for every column of x.
 
-    `graded` says how far it can be trusted. Raises ResultsError as `fit` does, and if `at` lacks a variable or has a
+    Its grade says how far it can be trusted. Raises ResultsError as `fit` does, and if `at` lacks a variable or has a
     value that the law cannot take.
     """
-    return forecast_points(table, law, x=x, y=y, points=[at], group=group, options=options)[0]
-
-
-def forecast_points(
-    table: pd.DataFrame,
-    law: str | None = None,
-    *,
-    x: Sequence[str],
-    y: str,
-    points: Sequence[Mapping[str, float]],
-    group: Mapping[str, object] | None = None,
-    options: Options | None = None,
-) -> list[Forecast]:
-    """The same for several runs, from one fit."""
-    found = fit(table, law, x=x, y=y, group=group, options=options)
-    held_out = held_out_error(found.law, found.rows, found.options, interval=True)
-    return forecasts_of(found, [_columns_of(found.x, at) for at in points], held_out)
+    return _tested_forecasts(fit(table, law, x=x, y=y, group=group, options=options), [at])[0]
 
 
 def forecast_groups(
@@ -143,43 +170,44 @@ def forecast_groups(
     group: Sequence[str],
     options: Options | None = None,
 ) -> list[Forecast]:
-    """The forecasts of every point for every value of the columns `group`."""
+    """The forecasts of every point for every value of the columns `group`; one fit each, one in all without columns."""
     return [
         forecast
         for values, part in in_groups(table, group)
-        for forecast in forecast_points(part, law, x=x, y=y, points=points, group=values, options=options)
+        for forecast in _tested_forecasts(fit(part, law, x=x, y=y, group=values, options=options), points)
     ]
 
 
-def next_rung(found: Fit) -> Forecast:
+def _tested_forecasts(fitted: Fit, points: Sequence[Mapping[str, float]]) -> list[Forecast]:
+    held_out = held_out_error(fitted.law, fitted.rows, fitted.options, interval=True)
+    return forecasts_of(fitted, [_columns_of(fitted.x, at) for at in points], held_out)
+
+
+def next_rung(fitted: Fit) -> Forecast:
     """The law's prediction for the next rung: the largest run with NEXT times its last variable."""
-    largest = found.rows.x[int(np.argmax(found.rows.size))]
-    times = 1 / NEXT if lower_is_better(found.x[-1]) else NEXT
-    at = dict(zip(found.x, map(float, (*largest[:-1], times * largest[-1])), strict=True))
-    return forecasts_of(found, [at], found.held_out)[0]
+    largest = fitted.rows.x[int(np.argmax(fitted.rows.size))]
+    times = 1 / NEXT if lower_is_better(fitted.x[-1]) else NEXT
+    at = dict(zip(fitted.x, map(float, (*largest[:-1], times * largest[-1])), strict=True))
+    return forecasts_of(fitted, [at], fitted.held_out)[0]
 
 
-def forecasts_of(found: Fit, points: Sequence[Mapping[str, float]], held_out: HeldOutRuns) -> list[Forecast]:
+def forecasts_of(fitted: Fit, points: Sequence[Mapping[str, float]], held_out: HeldOutRuns) -> list[Forecast]:
     """Forecasts of a fitted law."""
-    values = [float(found.predict(at)[0]) for at in points]
-    others = _forms(found)
-    misfits = {name: _misfit(form.predict(found.rows.x), found) for name, form in others.items()}
-    limit = _AS_GOOD * _misfit(found.predict(dict(zip(found.x, found.rows.x.T, strict=True))), found)
+    values = [float(fitted.predict(at)[0]) for at in points]
+    others = _forms(fitted)
+    misfits = {name: _misfit(form.predict(fitted.rows.x), fitted) for name, form in others.items()}
+    limit = _AS_GOOD * _misfit(fitted.predict(dict(zip(fitted.x, fitted.rows.x.T, strict=True))), fitted)
     forecasts = []
     for at, value in zip(points, values, strict=True):
-        low = high = None
-        if found.stretch is not None:
-            ends = found.band(at, one_run=not found.optima)
-            low, high = float(ends[0][0]), float(ends[1][0])
-        point = np.array([[at[name] for name in found.x]])
+        ends = None if fitted.stretch is None else fitted.band(at, one_run=not fitted.optima)
+        point = np.array([[at[name] for name in fitted.x]])
         forecasts.append(
             Forecast(
-                fit=found,
+                fit=fitted,
                 at=at,
                 value=value,
-                low=low,
-                high=high,
-                extrapolation=float(found.rows.size_of(point)[0] / found.rows.size.max()),
+                interval=ends and Interval(float(ends[0][0]), float(ends[1][0])),
+                extrapolation=float(fitted.rows.size_of(point)[0] / fitted.rows.size.max()),
                 held_out=held_out,
                 forms={name: float(form.predict(point)[0]) for name, form in others.items()},
                 as_good=tuple(name for name, misfit in misfits.items() if misfit < limit),
@@ -208,87 +236,31 @@ class _Form:
 
     def predict(self, x: Array) -> Array:
         """y [n] at x [n, roles]."""
-        found = self.fit.predict(dict(zip(self.fit.x, x.T, strict=True)))
-        return 1 - found if self.of_error else found
+        y = self.fit.predict(dict(zip(self.fit.x, x.T, strict=True)))
+        return 1 - y if self.of_error else y
 
 
-def _forms(found: Fit) -> dict[str, _Form]:
+def _forms(fitted: Fit) -> dict[str, _Form]:
     """Other forms by their names, without those that cannot be fitted."""
     forms: dict[str, _Form] = {}
-    for name, fixed in OTHER_FORMS.get(found.law.name, ()):
-        if set(fixed) & set(found.fixed):
+    for name, fixed in OTHER_FORMS.get(fitted.law.name, ()):
+        if set(fixed) & set(fitted.options.fixed):
             continue
-        law, rows = law_named(name), found.rows
+        law, rows = law_named(name), fitted.rows
         # A law of losses is fitted to the error of an accuracy.
-        of_error = found.law.link == "logit" and law.link == "log"
+        of_error = fitted.law.link == "logit" and law.link == "log"
         if of_error:
             error = 1 - rows.y if rows.response.accuracy else rows.y
             rows = replace(rows, response=Response("error", "log", accuracy=False), y=error, z=np.log(error))
-        options = replace(found.options, draws=0, fixed=fixed, tied=None)
+        options = replace(fitted.options, draws=0, fixed=fixed, tied={})
         with suppress(ResultsError):
             label = name + "".join(f", {key} = {held:g}" for key, held in fixed.items())
             forms[label] = _Form(
-                fit_rows(law, rows, options, {}, hold_out=False), of_error and bool(found.rows.response.accuracy)
+                fit_rows(law, rows, options, {}, hold_out=False), of_error and bool(fitted.rows.response.accuracy)
             )
     return forms
 
 
-def _misfit(predicted: Array, found: Fit) -> float:
+def _misfit(predicted: Array, fitted: Fit) -> float:
     """Root mean square distance of predictions from the rows, in the units of y."""
-    return float(np.sqrt(np.mean((predicted - found.rows.y) ** 2)))
-
-
-# How far to trust them
-
-
-@dataclass(frozen=True)
-class Graded:
-    """The grade of a forecast, and the objections to it."""
-
-    grade: Grade
-    doubts: tuple[Doubt, ...]
-
-    @property
-    def refused(self) -> bool:
-        """Whether the forecast should not be used."""
-        return self.grade is Grade.POOR
-
-
-def graded(forecast: Forecast) -> Graded:
-    """The grade of a forecast: good without doubts, poor with one of _POOR, else fair."""
-    doubts = (*_of_test(forecast), *_of_forms(forecast))
-    if any(doubt in _POOR for doubt in doubts):
-        return Graded(Grade.POOR, doubts)
-    return Graded(Grade.FAIR if doubts else Grade.GOOD, doubts)
-
-
-def distance(forecast: Forecast) -> float | None:
-    """How far a forecast reaches over how far its law was tested, in log size; 0 inside the data; None: no test."""
-    tested = forecast.held_out.extrapolation
-    if tested is None or tested <= 1:
-        return None
-    return max(math.log(forecast.extrapolation), 0.0) / math.log(tested)
-
-
-def _of_test(forecast: Forecast) -> tuple[Doubt, ...]:
-    held = forecast.held_out
-    if held.inside is None:
-        return (Doubt.UNTESTED,)
-    far = distance(forecast)
-    found = (
-        (not held.inside, Doubt.MISSED),
-        (held.sharpness is not None and held.sharpness > BLUNT, Doubt.BLUNT),
-        (far is None or far > FARTHEST, Doubt.TOO_FAR),
-        (far is not None and 1 < far <= FARTHEST, Doubt.FARTHER),
-    )
-    return tuple(doubt for applies, doubt in found if applies)
-
-
-def _of_forms(forecast: Forecast) -> tuple[Doubt, ...]:
-    if not forecast.as_good or forecast.low is None or forecast.high is None:
-        return ()
-    values = [forecast.value, *(forecast.forms[name] for name in forecast.as_good)]
-    low, high = min(values), max(values)
-    if high - low > FORMS_APART * (forecast.high - forecast.low):
-        return (Doubt.FORMS_APART,)
-    return () if forecast.low <= low and high <= forecast.high else (Doubt.FORMS_OUTSIDE,)
+    return float(np.sqrt(np.mean((predicted - fitted.rows.y) ** 2)))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flipscale.collecting import trunks_of
 from flipscale.errors import ResultsError
 from flipscale.fitting.best import best_sizes, budgets_of, optima
 from flipscale.fitting.fitted import Fit, Options
@@ -14,7 +15,7 @@ from flipscale.fitting.laws import law_named
 from flipscale.fitting.rows import Response, Rows, column, row_names, seeds_of_rows
 from flipscale.fitting.search import Problem, refits, solve
 from flipscale.fitting.table import held_out_error
-from flipscale.fitting.uncertainty import seed_effect
+from flipscale.fitting.uncertainty import new_seeds, seed_effect, whole_seeds
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 
@@ -33,6 +34,7 @@ def isoflop(
     Raises ResultsError with fewer than 2 budgets that have an optimum. Where sizes were run with several seeds, the
     interval comes from curves whose runs scatter about the mean of their size as they do; what a seed does to the whole
     curve does not move its lowest point. With one run a size it comes from the best sizes' distance from the law.
+    Where rows share trunks, curves are those of new seeds.
     """
     asked = options or Options()
     options = Options("squares", accuracy=asked.accuracy, draws=asked.draws, seed=asked.seed)
@@ -56,9 +58,17 @@ def isoflop(
     problem = Problem(law, budgets, np.log([optimum.size for optimum in found]))
     solution = solve(problem, starts=4, seed=options.seed)
     rng = np.random.default_rng(options.seed)
-    noise, freedom = _scatter(size, np.log(score), spent, seeds_of_rows(table[keep]))
-    if freedom > 1 and options.draws:
-        logs = _means(size, np.log(score), spent) + rng.choice(noise, (options.draws, len(size)))
+    seeds, trunks, cells = seeds_of_rows(table[keep]), trunks_of(table[keep]), _cells(size, spent)
+    noise, freedom = _scatter(np.log(score), cells, seeds)
+    if whole := whole_seeds(trunks, seeds, cells):
+        freedom = whole - 1
+    if trunks is not None and not whole:
+        freedom, draws = 0, np.empty((0, 0))
+    elif freedom > 1 and options.draws:
+        if whole and seeds is not None:
+            logs = new_seeds(np.log(score), cells, seeds, options.draws, options.seed)
+        else:
+            logs = _means(np.log(score), cells) + rng.choice(noise, (options.draws, len(size)))
         sizes = best_sizes(size, logs, spent, lower=lower)
         # Budgets whose measured runs have no optimum stay left out, even if a draw gives them one.
         usable = np.isfinite(best_sizes(size, np.log(score)[None], spent, lower=lower)[0])
@@ -74,6 +84,7 @@ def isoflop(
         y=np.array([optimum.size for optimum in found]),
         z=problem.z,
         clusters=np.arange(len(found)),
+        trunks=None if trunks is None else np.zeros(len(found), dtype=np.intp),
         left_out={**left_out, **{f"{budget} {at:.4g}": why for at, why in none.items()}},
     )
     return Fit(
@@ -84,6 +95,7 @@ def isoflop(
         draws=draws,
         groups=len(np.unique(np.column_stack([size, spent]), axis=0)),
         freedom=freedom,
+        whole_seeds=whole,
         held_out=held_out_error(law, rows, replace(options, draws=0)),
         group=dict(group or {}),
         optima=tuple(found),
@@ -99,20 +111,18 @@ def _cells(size: Array, budget: Array) -> NDArray[np.intp]:
     return np.unique(np.column_stack([places, size]), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _means(size: Array, logs: Array, budget: Array) -> Array:
+def _means(logs: Array, cells: NDArray[np.intp]) -> Array:
     """The mean log y of each run's cell [n]."""
-    cells = _cells(size, budget)
     return np.asarray((np.bincount(cells, logs) / np.bincount(cells))[cells])
 
 
-def _scatter(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp] | None) -> tuple[Array, int]:
+def _scatter(logs: Array, cells: NDArray[np.intp], seeds: NDArray[np.intp] | None) -> tuple[Array, int]:
     """Deviations of single runs from the mean of their cell, without the effect of seeds; their degrees of freedom."""
-    cells = _cells(size, budget)
     repeated = np.bincount(cells)[cells] > 1
     effect = seed_effect(logs, cells, seeds)
     freedom = int(repeated.sum()) - len(np.unique(cells[repeated])) - (effect.freedom if effect else 0)
     logs = logs - effect.offsets if effect else logs
-    rest = (logs - _means(size, logs, budget))[repeated]
+    rest = (logs - _means(logs, cells))[repeated]
     return rest * np.sqrt(len(rest) / max(freedom, 1)), freedom
 
 

@@ -11,6 +11,7 @@ error as an exponential of the loss. The laws of odds are flipscale's own.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -65,6 +66,12 @@ class PowerSum:
         exponents = [name for term in self.terms for name in term.exponents.values()]
         return (*coefficients, *exponents, *([self.outer] if self.outer else []))
 
+    @cached_property
+    def _powers(self) -> list[tuple[int, int, int]]:
+        """Each exponent: the places of its term, of its variable, and of itself in theta."""
+        powers = [(i, role) for i, term in enumerate(self.terms) for role in term.exponents]
+        return [(i, role, len(self.terms) + place) for place, (i, role) in enumerate(powers)]
+
     @property
     def is_line(self) -> bool:
         """Whether it is straight in the logarithms of its variables, so that its best fit is unique and exact."""
@@ -78,11 +85,8 @@ class PowerSum:
         logs = np.log(x)
         k = len(self.terms)
         heights = np.repeat(theta[..., None, :k], len(x), axis=-2)
-        at = k
-        for i, term in enumerate(self.terms):
-            for role in term.exponents:
-                heights[..., i] -= theta[..., at, None] * logs[:, role]
-                at += 1
+        for i, role, at in self._powers:
+            heights[..., i] -= theta[..., at, None] * logs[:, role]
         top = heights.max(axis=-1)
         shares = np.exp(heights - top[..., None])
         total = shares.sum(axis=-1)
@@ -91,11 +95,8 @@ class PowerSum:
         outer = theta[..., -1, None] if self.outer else np.ones(1)
         jacobian = np.empty((*inner.shape, theta.shape[-1]))
         jacobian[..., :k] = outer[..., None] * shares
-        at = k
-        for i, term in enumerate(self.terms):
-            for role in term.exponents:
-                jacobian[..., at] = -jacobian[..., i] * logs[:, role]
-                at += 1
+        for i, role, at in self._powers:
+            jacobian[..., at] = -jacobian[..., i] * logs[:, role]
         if self.outer:
             jacobian[..., -1] = inner
         return outer * inner, jacobian
@@ -115,11 +116,8 @@ class PowerSum:
             shares = rng.dirichlet(np.ones(k))
             exponents = (-1 if rising else 1) * rng.uniform(0.1, 0.8, len(self.parameters) - k - bool(self.outer))
             coefficients = level / outer + np.log(np.maximum(shares, 1e-3))
-            at = 0
-            for j, term in enumerate(self.terms):
-                for role in term.exponents:
-                    coefficients[j] += exponents[at] * centre[role]
-                    at += 1
+            for j, role, at in self._powers:
+                coefficients[j] += exponents[at - k] * centre[role]
             starts[i] = [*coefficients, *exponents, *([outer] if self.outer else [])]
         return starts
 
@@ -127,20 +125,12 @@ class PowerSum:
         """The lowest and the highest value of each parameter."""
         logs = np.log(x)
         reach = np.abs(logs).max(initial=1.0) * MOST_EXPONENT * max(len(t.exponents) for t in self.terms)
-        low: list[float] = []
-        high: list[float] = []
-        for term in self.terms:
-            constant = not term.exponents
-            low.append(float(z.min()) - FAR - (0 if constant else reach))
-            high.append(float(z.max()) + FAR + (0 if constant else reach))
-        for term in self.terms:
-            for _ in term.exponents:
-                low.append(-MOST_EXPONENT if len(self.terms) == 1 else 0.0)  # a law of one term may rise or fall
-                high.append(MOST_EXPONENT)
-        if self.outer:
-            low.append(0.05)
-            high.append(20.0)
-        return np.array(low), np.array(high)
+        room = [FAR + (reach if term.exponents else 0) for term in self.terms]
+        least = -MOST_EXPONENT if len(self.terms) == 1 else 0.0  # a law of one term may rise or fall
+        ends = [(float(z.min()) - far, float(z.max()) + far) for far in room]
+        ends += [(least, MOST_EXPONENT)] * len(self._powers) + [(0.05, 20.0)] * bool(self.outer)
+        low, high = np.array(ends).T
+        return low, high
 
     def values(self, theta: Array) -> dict[str, float]:
         """The parameters as in the formula."""

@@ -4,7 +4,7 @@ The size of a run is its FLOPs per sample, not its parameters: models with other
 model, can have equal parameters and differ in cost.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -125,8 +125,8 @@ def model_sizes(results: pd.DataFrame) -> pd.DataFrame:
     names = zip(results["model"].astype(str), results["image_size"].astype(int), strict=True)
     patches = np.array([architecture(*named).image.patches for named in names])
     alike = np.abs(np.log(params[:, None] / params)) < np.log(_SAME_MODEL)
-    found: pd.DataFrame = results[~(alike & (patches[:, None] < patches)).any(axis=1)]
-    return found
+    sizes: pd.DataFrame = results[~(alike & (patches[:, None] < patches)).any(axis=1)]
+    return sizes
 
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
@@ -150,14 +150,14 @@ def variables_of_run(run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
 def variables_of(results: pd.DataFrame, y: str) -> list[str]:
     """Which of FLOPs per sample and samples seen vary among the rows that have the score. ResultsError if neither."""
     rows = results[results[y].notna()]
-    found = []
+    names = []
     for name in (SIZE, SAMPLES):
         values = rows[name].dropna().astype("float64")
         if len(values) and values.max() > _VARIES * values.min():
-            found.append(name)
-    if not found:
+            names.append(name)
+    if not names:
         raise ResultsError(f"all runs have the same {SIZE} and {SAMPLES}, so there is no curve to fit.")
-    return found
+    return names
 
 
 def fit_study(
@@ -187,15 +187,20 @@ def fit_study(
     if controls := len(results) - len(sizes):
         none["coarse patches and small images"] = f"{count(controls, 'run')} of them: controls are no model size"
     results, groups = sizes, groups_of(sizes, axes)
-    to_fit = list(_laws_to_fit(results, groups, law))
-    for number, wanted in enumerate(to_fit):
-        progress(number, len(to_fit), wanted.name)
-        x = wanted.x
+    to_fit = [(group_name(values), values, part, list[str]()) for values, part in in_groups(results, groups)]
+    if "data_size" in groups and law is None:
+        fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
+        to_fit += [
+            (f"along {PAIRS}, {group_name(values)}", values, part, [PAIRS])
+            for values, part in in_groups(results, fixed)
+            if part[PAIRS].nunique() > 2
+        ]
+    for number, (name, values, part, x) in enumerate(to_fit):
+        progress(number, len(to_fit), name)
         try:
-            x = x or variables_of(wanted.rows, y)
-            fits.append(fit(wanted.rows, wanted.law, x=x, y=y, group=wanted.group, options=options))
+            fits.append(fit(part, law, x=x or variables_of(part, y), y=y, group=values, options=options))
         except ResultsError as error:
-            none[wanted.name] = str(error)
+            none[name] = str(error)
     for values, part in in_groups(results, groups) if law is None else ():
         if has_budgets(column(part, SIZE), column(part, BUDGET)):
             error_of = f"1 - {y}" if lower_is_better(y) is False else y
@@ -206,30 +211,3 @@ def fit_study(
     if not fits:
         raise ResultsError("\n".join(["No law can be fitted:", *by_reason(none)]))
     return StudyFits(tuple(fits), none)
-
-
-@dataclass(frozen=True)
-class _LawToFit:
-    """One fit of a study."""
-
-    name: str
-    law: str | None
-    """None: the default for its variables."""
-    x: list[str] | None
-    """None: what varies."""
-    group: Mapping[str, object]
-    rows: pd.DataFrame
-
-
-def _laws_to_fit(results: pd.DataFrame, groups: list[str], law: str | None) -> Iterator[_LawToFit]:
-    for values, part in in_groups(results, groups):
-        yield _LawToFit(group_name(values), law, None, values, part)
-    if "data_size" in groups and law is None:
-        yield from _along_pairs(results, groups)
-
-
-def _along_pairs(results: pd.DataFrame, groups: list[str]) -> Iterator[_LawToFit]:
-    fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
-    for values, part in in_groups(results, fixed):
-        if part[PAIRS].nunique() > 2:
-            yield _LawToFit(f"along {PAIRS}, {group_name(values)}", None, [PAIRS], values, part)

@@ -59,7 +59,7 @@ def optimum_law(
     over log2; one at an edge is left out. ResultsError with fewer sweeps than parameters and one.
     """
     sign = 1 if lower_is_better(y) else -1
-    found, left_out = [], {}
+    points, left_out = [], {}
     for at, rows in in_groups(table, list(x)):
         means = (sign * rows.groupby(over)[y].mean()).dropna().sort_index()
         best = int(np.argmin(means.to_numpy())) if len(means) else 0
@@ -68,20 +68,22 @@ def optimum_law(
             continue
         near = slice(best - 1, best + 2)
         place = tuple(float(column(rows, name)[0]) for name in x)
-        found.append((place, vertex([float(value) for value in means.index[near]], list(means.iloc[near]))))
+        points.append((place, vertex([float(value) for value in means.index[near]], list(means.iloc[near]))))
     least = len(x) + 2
-    if len(found) < least:
+    if len(points) < least:
         why = "; ".join(f"{at}: {reason}" for at, reason in left_out.items())
-        raise ResultsError(f"{count(len(found), 'sweep')} with a best {over}, and the law takes {least}. {why}".strip())
-    ones = np.column_stack([np.ones(len(found)), np.log([place for place, _ in found])])
-    logs = np.log([value for _, value in found])
+        raise ResultsError(
+            f"{count(len(points), 'sweep')} with a best {over}, and the law takes {least}. {why}".strip()
+        )
+    ones = np.column_stack([np.ones(len(points)), np.log([place for place, _ in points])])
+    logs = np.log([value for _, value in points])
     theta, _, rank, _ = np.linalg.lstsq(ones, logs, rcond=None)
     if rank < ones.shape[1]:
         raise ResultsError(f"{', '.join(x)} vary together, or do not vary, so their powers cannot be told apart.")
-    df = len(found) - ones.shape[1]
+    df = len(points) - ones.shape[1]
     variance = float(np.sum((logs - ones @ theta) ** 2)) / df
     errors = np.sqrt(variance * np.diag(np.linalg.inv(ones.T @ ones)))
     ends = tuple(Moments(float(m), float(e), df).interval() for m, e in zip(theta[1:], errors[1:], strict=True))
     scale, exponents = float(np.exp(theta[0])), tuple(map(float, theta[1:]))
     name = group_name(group) if group else ""
-    return OptimumLaw(over, name, tuple(x), scale, exponents, ends, variance**0.5, tuple(found), left_out)
+    return OptimumLaw(over, name, tuple(x), scale, exponents, ends, variance**0.5, tuple(points), left_out)

@@ -12,7 +12,7 @@ import numpy as np
 from flipscale.collecting import COLUMNS
 from flipscale.fitting.allocation import Allocation
 from flipscale.fitting.fitted import Fit, HeldOutRuns, HeldOutSetting
-from flipscale.fitting.forecasts import Doubt, Forecast, graded, next_rung
+from flipscale.fitting.forecasts import Doubt, Forecast, next_rung
 from flipscale.fitting.rows import group_name
 from flipscale.fitting.search import TOLERANCE
 from flipscale.fitting.table import FEW
@@ -56,8 +56,8 @@ def fit_json(fit: Fit) -> dict[str, Any]:
         "frontier": fit.frontier,
         "seed_effect": None if fit.seeds is None else {"sd": fit.seeds.sd, "seeds": fit.seeds.seeds},
         "weights": fit.options.weights,
-        "fixed": dict(fit.fixed),
-        "tied": dict(fit.tied),
+        "fixed": dict(fit.options.fixed),
+        "tied": dict(fit.options.tied),
         "optima": [vars(optimum) for optimum in fit.optima],
         "held_out": _held_out(fit.held_out),
         "next_rung": _prediction(next_rung(fit)),
@@ -70,7 +70,6 @@ def fit_json(fit: Fit) -> dict[str, Any]:
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
     """A forecast, in JSON's types."""
-    found = graded(forecast)
     return {
         "group": _group(forecast.fit),
         "law": forecast.fit.law.name,
@@ -79,9 +78,9 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "extrapolation": forecast.extrapolation,
         "held_out": _held_out(forecast.held_out),
         "spread": list(forecast.spread),
-        "grade": str(found.grade),
-        "doubts": {str(doubt): doubt_words(doubt, forecast) for doubt in found.doubts},
-        "refused": found.refused,
+        "grade": str(forecast.grade),
+        "doubts": {str(doubt): doubt_words(doubt, forecast) for doubt in forecast.doubts},
+        "refused": forecast.refused,
         "fit": fit_json(forecast.fit),
     }
 
@@ -95,7 +94,7 @@ def _prediction(forecast: Forecast) -> dict[str, Any]:
     return {
         "at": dict(forecast.at),
         "value": forecast.value,
-        "interval": None if forecast.low is None else [forecast.low, forecast.high],
+        "interval": forecast.interval and [*forecast.interval],
         "forms": dict(forecast.forms),
     }
 
@@ -110,7 +109,7 @@ def _held_out(held: HeldOutRuns) -> dict[str, Any]:
                 "predicted": setting.predicted,
                 "measured": setting.measured,
                 "error": setting.error,
-                "interval": None if setting.low is None else [setting.low, setting.high],
+                "interval": setting.interval and [*setting.interval],
                 "inside": setting.inside,
             }
             for setting in held.settings
@@ -232,12 +231,13 @@ def _rows(fit: Fit) -> str:
 def _intervals(fit: Fit) -> str:
     if fit.stretch is None:
         return f"none, as {fit.no_interval}"
+    if fit.whole_seeds:
+        luck, best = "as the lengths of each share its luck", "best sizes" if fit.optima else "front"
+        if fit.frontier:
+            return f"95 % CI, {len(fit.draws)} draws of the {best} of {fit.whole_seeds} new seeds, {luck}"
+        return f"95 % CI by leaving out each of {fit.whole_seeds} seeds in turn, {luck}"
     if fit.optima:
         return f"95 % CI, {len(fit.draws)} draws of the best sizes, {fit.freedom} degrees of freedom"
-    if fit.seeds_left_out:
-        return (
-            f"95 % CI by leaving out each of {fit.seeds_left_out} seeds in turn, as the lengths of each share its luck"
-        )
     linked = ", those that share trunks as one" if fit.rows.trunks is not None else ""
     said = f"95 % CI, {len(fit.draws)} resamples of {fit.groups} settings{linked}"
     if fit.seeds is not None:
@@ -249,7 +249,7 @@ def _intervals(fit: Fit) -> str:
 
 def _outer(fit: Fit) -> str:
     """The test of the exponent around a sum of odds."""
-    if "c" in fit.fixed:
+    if "c" in fit.options.fixed:
         return "c: fixed"
     ends = fit.intervals["c"]
     if ends is None:
@@ -274,7 +274,7 @@ def held_out_words(held: HeldOutRuns) -> str:
 
 def _setting(setting: HeldOutSetting) -> str:
     """'N=1e10 predicted 0.71 (95 % CI 0.69 to 0.73), measured 0.7'."""
-    interval = f" (95 % CI {number(setting.low)} to {number(setting.high)})" if setting.low is not None else ""
+    interval = f" (95 % CI {' to '.join(map(number, setting.interval))})" if setting.interval else ""
     at = values_words(setting.at)
     return f"{at} predicted {number(setting.predicted)}{interval}, measured {number(setting.measured)}"
 

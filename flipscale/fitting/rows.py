@@ -5,15 +5,14 @@ an int64, which wraps around silently.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.collecting import MOST_NUMBER, SETTING_COLUMNS, trunks_of
+from flipscale.collecting import SETTING_COLUMNS, trunks_of
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fitting.laws import Law, Link
 from flipscale.scores import lower_is_better
@@ -53,6 +52,8 @@ class Response:
 
     def why_not(self, y: float) -> str | None:
         """Why this value has no place on the link scale."""
+        if not np.isfinite(y):
+            return f"no {self.column}"
         if self.link == "log" and y <= 0:
             return f"{self.column} is {y:g}, which has no logarithm"
         if self.link == "logit" and not 0 < y < 1:
@@ -76,13 +77,15 @@ class Rows:
     z: Array
     """The same on the link scale."""
     clusters: NDArray[np.intp]
-    """The seed group of each row [n]: rows with equal variables."""
+    """The seed group of each row [n]: rows with equal variables, numbered from 0."""
     left_out: Mapping[str, str]
     """The other rows, and why they were left out."""
     seeds: NDArray[np.intp] | None = None
     """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
     trunks: NDArray[np.intp] | None = None
     """The trunk of each row, -1 where no other shares it [n]; None where none do."""
+    settings: NDArray[np.intp] | None = None
+    """Which rows have equal settings but their seed [n]; None: those of a cluster."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
     collected: bool = False
@@ -97,6 +100,11 @@ class Rows:
     def points(self) -> int:
         """Different settings of the variables."""
         return len(np.unique(self.x, axis=0))
+
+    @property
+    def cells(self) -> NDArray[np.intp]:
+        """The cell of each row [n]: its settings, whichever sizes cost the same."""
+        return self.clusters if self.settings is None else self.settings
 
     @property
     def units(self) -> NDArray[np.intp]:
@@ -125,19 +133,19 @@ class Rows:
 
     def only(self, keep: NDArray[np.bool_], why: str) -> "Rows":
         """These rows without some, for a reason."""
-        out = {name: why for name, kept in zip(self.ids, keep, strict=True) if not kept}
-        ids = tuple(name for name, kept in zip(self.ids, keep, strict=True) if kept)
+        names = np.array(self.ids, dtype=object)
         return replace(
             self,
-            ids=ids,
+            ids=tuple(names[keep]),
+            clusters=np.unique(self.clusters[keep], return_inverse=True)[1].reshape(-1),
+            left_out={**self.left_out, **dict.fromkeys(names[~keep], why)},
             x=self.x[keep],
             y=self.y[keep],
             z=self.z[keep],
-            clusters=self.clusters[keep],
             seeds=None if self.seeds is None else self.seeds[keep],
             trunks=None if self.trunks is None else self.trunks[keep],
+            settings=None if self.settings is None else self.settings[keep],
             weights=None if self.weights is None else self.weights[keep],
-            left_out={**self.left_out, **out},
         )
 
 
@@ -165,8 +173,12 @@ def rows_of(
     if accuracy is None and law.link == "logit":
         raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
     response = Response(y, law.link, accuracy)
-    left_out = _left_out(table, x, variables, law, response, weights)
-    ids = row_names(table)
+    ids, weighed = row_names(table), column(table, weights) if weights else np.ones(len(table))
+    left_out = {}
+    for i, name in enumerate(ids):
+        why = why_not(x, variables[i], law) or response.why_not(float(measured[i]))
+        if why or not weighed[i] > 0:
+            left_out[name] = why or f"no weight: {weights} is {weighed[i]:g}"
     keep = np.array([name not in left_out for name in ids], dtype=bool)
     variable_columns = [part for name in x for part in columns_in(table, name)]
     return Rows(
@@ -180,28 +192,17 @@ def rows_of(
         left_out=left_out,
         seeds=seeds_of_rows(table[keep]),
         trunks=trunks_of(table[keep]),
-        weights=_share_of_mean(column(table[keep], weights)) if weights else None,
+        settings=_settings_of(table[keep]),
+        weights=weighed[keep] / weighed[keep].mean() if weights else None,
         collected=is_collected(table),
         open_settings=open_settings(table[keep], variable_columns, taken=STANDS_FOR),
     )
 
 
-def _left_out(
-    table: pd.DataFrame, x: Sequence[str], variables: Array, law: Law, response: Response, weights: str | None
-) -> dict[str, str]:
-    """The rows that cannot take part, and why."""
-    measured = column(table, response.column)
-    weighed = np.ones(len(table)) if weights is None else column(table, weights)
-    found = {}
-    for i, name in enumerate(row_names(table)):
-        why = why_not(x, variables[i], law) or _why_not_measured(response, measured[i])
-        if why or not weighed[i] > 0:
-            found[name] = why or f"no weight: {weights} is {weighed[i]:g}"
-    return found
-
-
-def _share_of_mean(values: Array) -> Array:
-    return np.asarray(values / values.mean(), dtype=np.float64)
+def _settings_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
+    """Which rows have equal settings but their seed [n]; None in a table without lengths of schedules."""
+    names = [name for name in SETTING_COLUMNS if name in table and name != "seed"]
+    return np.asarray(table.groupby(names, dropna=False).ngroup(), np.intp) if "samples" in names else None
 
 
 def is_collected(table: pd.DataFrame) -> bool:
@@ -247,30 +248,22 @@ def column(table: pd.DataFrame, name: str) -> Array:
     Raises ResultsError for one that is not there, or that holds text.
     """
     if name in table:
-        try:
-            numbers = pd.to_numeric(table[name], errors="coerce")
-        except OverflowError:
-            raise ResultsError(f"{name}: holds a whole number of more than 308 digits, which is too large.") from None
+        numbers = pd.to_numeric(table[name], errors="coerce")
         wrong = np.flatnonzero(numbers.isna() & table[name].notna())
         if len(wrong):
             at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
             raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
-        return _computable(table, name, np.asarray(numbers, dtype=np.float64))
+        return np.asarray(numbers, dtype=np.float64)
     wanted, columns = _arithmetic(table, name)
     parts = {part: column(table, columns[part]) for part in wanted.names}
-    values = np.array([_computed(name, wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
-    return _computable(table, name, values)
+    return np.array([_computed(name, wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
 
 
-def _computable(table: pd.DataFrame, name: str, values: Array) -> Array:
-    """The values. ResultsError where one is too large."""
-    wrong = np.flatnonzero(np.isfinite(values) & (np.abs(values) > MOST_NUMBER))
-    if len(wrong):
-        raise ResultsError(
-            f"{row_names(table)[wrong[0]]}: {name} is {values[wrong[0]]:g}, but the largest number allowed is "
-            f"{MOST_NUMBER:g}; leave it empty if it is missing."
-        )
-    return values
+def need(table: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise ResultsError for the first of these columns that the table lacks, with the nearest it has."""
+    for name in names:
+        if name not in table:
+            raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
 
 
 def columns_in(table: pd.DataFrame, name: str) -> list[str]:
@@ -283,14 +276,10 @@ def columns_in(table: pd.DataFrame, name: str) -> list[str]:
 
 def _arithmetic(table: pd.DataFrame, name: str) -> tuple[Expression, dict[str, str]]:
     """Arithmetic over columns, and the column of each name in it; one whose name has signs is quoted."""
-    unknown = ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
     columns = {str(other): str(other) for other in table.columns if str(other).isidentifier()}
 
     def stand_in(quoted: re.Match[str]) -> str:
-        if quoted[2] not in table:
-            raise ResultsError(
-                f"The table has no column {quoted[2]!r}: {did_you_mean(quoted[2], map(str, table.columns))}."
-            )
+        need(table, [quoted[2]])
         columns[f"_quoted_{quoted.start()}"] = quoted[2]
         return f"_quoted_{quoted.start()}"
 
@@ -301,10 +290,10 @@ def _arithmetic(table: pd.DataFrame, name: str) -> tuple[Expression, dict[str, s
         )
     except ExpressionError as error:
         if re.fullmatch(r"[\w .@/-]*", name):
-            raise unknown from None
+            need(table, [name])
         raise ResultsError(f"The column {name!r} {error}.") from None
     if not wanted.names:
-        raise unknown
+        need(table, [name])
     return wanted, columns
 
 
@@ -323,8 +312,7 @@ def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, ob
     """The table in parts of equal values of these columns, in the order in which they first come."""
     if not by:
         return [({}, table)]
-    for name in by:
-        _checked(table, name)
+    need(table, by)
     parts = table.groupby(list(by), sort=False, dropna=False)
     return [(dict(zip(by, key, strict=True)), part) for key, part in parts]
 
@@ -333,12 +321,6 @@ def group_name(values: Mapping[str, object]) -> str:
     """'dataset=c4, mask_ratio=0.5'; a missing value is null, and no group is 'all runs'."""
     shown = {name: "null" if value is None or value != value else value for name, value in values.items()}
     return ", ".join(f"{name}={value}" for name, value in shown.items()) or "all runs"
-
-
-def _checked(table: pd.DataFrame, name: str) -> "pd.Series[Any]":
-    if name not in table:
-        raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
-    return table[name]
 
 
 def why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
@@ -354,7 +336,3 @@ def why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
 def seeds_of_rows(table: pd.DataFrame) -> NDArray[np.intp] | None:
     """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
     return pd.factorize(table["seed"])[0].astype(np.intp) if "seed" in table else None
-
-
-def _why_not_measured(response: Response, value: float) -> str | None:
-    return response.why_not(float(value)) if np.isfinite(value) else f"no {response.column}"

@@ -8,8 +8,8 @@ at default tolerances ends early: it gave the published values of arXiv 2203.155
 objective (arXiv 2404.10102).
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -55,9 +55,9 @@ class Problem:
     """Residual at which the loss turns from a square to a line: infinite for squares."""
     linear: bool = False
     """Whether residuals are taken in y itself, where the link is a logarithm."""
-    fixed: Mapping[str, float] | None = None
+    fixed: Mapping[str, float] = field(default_factory=dict)
     """Parameter -> its value in theta."""
-    tied: Mapping[str, str] | None = None
+    tied: Mapping[str, str] = field(default_factory=dict)
     """Parameter -> the one it equals."""
     weights: Array | None = None
     """Inverse variances of the points, 1 on average [n]; None: all equal."""
@@ -65,8 +65,7 @@ class Problem:
     @property
     def free_places(self) -> list[int]:
         """The places in theta that are fitted."""
-        names = self.law.parameters
-        return [i for i, name in enumerate(names) if name not in (self.fixed or {}) and name not in (self.tied or {})]
+        return [i for i, name in enumerate(self.law.parameters) if name not in {*self.fixed, *self.tied}]
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -78,19 +77,19 @@ class Problem:
         """theta [..., parameters] from its free part."""
         theta = np.empty((*part.shape[:-1], len(self.law.parameters)))
         theta[..., self.free_places] = part
-        place = {name: i for i, name in enumerate(self.law.parameters)}
-        for name, value in (self.fixed or {}).items():
-            theta[..., place[name]] = value
-        for name, other in (self.tied or {}).items():
-            theta[..., place[name]] = theta[..., place[other]]
+        place = self.law.parameters.index
+        for name, value in self.fixed.items():
+            theta[..., place(name)] = value
+        for name, other in self.tied.items():
+            theta[..., place(name)] = theta[..., place(other)]
         return theta
 
     def residuals(self, part: Array) -> tuple[Array, Array]:
         """Predicted minus measured [..., n], and its Jacobian over the free parameters [..., n, free]."""
         predicted, jacobian = self.law.evaluate(self.whole(part), self.x)
-        place = {name: i for i, name in enumerate(self.law.parameters)}
-        for name, other in (self.tied or {}).items():
-            jacobian[..., place[other]] += jacobian[..., place[name]]
+        place = self.law.parameters.index
+        for name, other in self.tied.items():
+            jacobian[..., place(other)] += jacobian[..., place(name)]
         if self.fixed or self.tied:
             jacobian = jacobian[..., self.free_places]
         value = predicted - self.z
@@ -233,7 +232,8 @@ def descend(
     counts = np.ones((len(starts), len(problem.x))) if counts is None else counts
     parts, objectives = np.clip(starts, low, high), np.full(len(starts), np.inf)
     with np.errstate(all="ignore"):
-        for block in _blocks(len(starts), len(problem.x) * len(low)):
+        blocks = len(starts) * len(problem.x) * len(low) // _CACHED + 1
+        for block in np.array_split(np.arange(len(starts)), blocks):
             searches = _Searches(problem, counts[block], block, parts[block])
             searches.damping[:] = damping
             _descend(searches, (low, high), parts, objectives)
@@ -265,13 +265,11 @@ class _Searches:
         hessian = (turned * (self.counts * (size <= bend))[:, None]) @ self.jacobian if np.isfinite(bend) else above
         return gradient, hessian, above
 
-    def move(self, better: NDArray[np.bool_], parts: Array, found: tuple[Array, Array, Array]) -> None:
+    def move(self, better: NDArray[np.bool_], parts: Array, after: tuple[Array, Array, Array]) -> None:
         """Move the searches that improve."""
-        values, jacobian, objective = found
-        self.parts = np.where(better[:, None], parts, self.parts)
-        self.values = np.where(better[:, None], values, self.values)
-        self.jacobian = np.where(better[:, None, None], jacobian, self.jacobian)
-        self.objective = np.where(better, objective, self.objective)
+        kept = self.parts, self.values, self.jacobian, self.objective
+        for old, new in zip(kept, (parts, *after), strict=True):
+            old[better] = new[better]
 
     def keep(self, going: NDArray[np.bool_]) -> None:
         """Keep only these searches."""
@@ -288,13 +286,13 @@ def _descend(searches: _Searches, bounds: tuple[Array, Array], parts: Array, obj
         if not len(searches.places):
             return
         moved, should_gain = _step(searches, bounds)
-        found = searches.at(moved)
-        gain = searches.objective - found[2]
+        after = searches.at(moved)
+        gain = searches.objective - after[2]
         better, share = gain > 0, gain / np.maximum(should_gain, 1e-300)
         dust = _GAINS_NO_MORE * searches.objective
         ended = (gain <= dust) & (should_gain <= 10 * dust) & (searches.damping <= 1) & better
         ended |= ~better & ((should_gain <= dust) | (searches.damping > _MOST))
-        searches.move(better, moved, found)
+        searches.move(better, moved, after)
         parts[searches.places], objectives[searches.places] = searches.parts, searches.objective
         factor = np.where(better & (share > _TRUSTED), 0.2, np.where(better & (share > _DOUBTED), 1.0, 4.0))
         searches.damping = np.maximum(searches.damping * factor, _LEAST)
@@ -328,9 +326,3 @@ def _step(searches: _Searches, bounds: tuple[Array, Array]) -> tuple[Array, Arra
     step = moved - parts
     curved = (hessian @ step[..., None])[..., 0]
     return moved, -(step * (gradient + 0.5 * curved)).sum(axis=1)
-
-
-def _blocks(n: int, numbers: int) -> Iterator[NDArray[np.intp]]:
-    """Indices of n searches, in blocks that fit into the cache at `numbers` per search."""
-    size = max(_CACHED // max(numbers, 1), 1)
-    return (np.arange(start, min(start + size, n)) for start in range(0, n, size))

@@ -16,15 +16,17 @@ from flipscale.fitting.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fitting.search import Problem, Solution, solve, with_scale
 from flipscale.fitting.uncertainty import (
     COVERAGE,
-    LEAST_SEEDS,
+    new_seeds,
+    on_fronts,
     resampled,
     seed_effect,
     slope_of_level,
+    whole_seeds,
     without_each,
 )
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
-from flipscale.words import by_reason
+from flipscale.words import by_reason, names_by_reason
 
 RUNG = 2.0
 """The largest rung, which is held out, consists of the runs within this factor of the largest."""
@@ -107,13 +109,13 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
 
 def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object], *, hold_out: bool = True) -> Fit:
     """The same for rows that are chosen already; without `hold_out` there is no test on the largest."""
-    fixed, tied = _held(law, options)
+    fixed = _held(law, options)
     whole = _in_bins(rows, options) if options.frontier == "binned" else rows
     rows = _reduced(whole, options) if options.frontier else whole
-    check_enough(law, rows, len(fixed) + len(tied))
-    seeds = _seeds_to_leave_out(rows, options)
+    check_enough(law, rows, options)
+    seeds = whole_seeds(whole.trunks, whole.seeds, whole.cells if options.frontier else None)
     shared = None if seeds else seed_effect(whole.z, whole.clusters, whole.seeds)
-    problem = Problem(law, rows.x, rows.z, linear=options.linear, fixed=fixed, tied=tied, weights=rows.weights)
+    problem = Problem(law, rows.x, rows.z, linear=options.linear, fixed=fixed, tied=options.tied, weights=rows.weights)
     if shared and not options.frontier:
         problem = replace(problem, z=rows.z - shared.offsets)
     if options.loss == "huber":
@@ -135,7 +137,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         draws=_draws(problem, solution, whole, options, by_seeds=bool(seeds)),
         groups=whole.groups,
         freedom=seeds - 1 if seeds else whole.groups - len(problem.free_places),
-        seeds_left_out=seeds,
+        whole_seeds=seeds,
         held_out=held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked"),
         group=dict(group),
         delta=problem.delta if options.loss == "huber" else None,
@@ -144,24 +146,23 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     )
 
 
-def _seeds_to_leave_out(rows: Rows, options: Options) -> int:
-    """How many seeds are left out in turn; 0 where settings are resampled."""
-    if rows.trunks is None or rows.seeds is None or options.frontier or (rows.seeds < 0).any():
-        return 0
-    seeds = len(np.unique(rows.seeds))
-    return seeds if seeds >= LEAST_SEEDS else 0
-
-
 def _draws(problem: Problem, solution: Solution, whole: Rows, options: Options, *, by_seeds: bool) -> Array:
-    """The parameters of resamples of all rows, or of fits without each seed; empty if none are asked for."""
+    """The parameters of resamples of all rows, or by whole seeds; empty if none are asked for."""
     if not options.draws:
         return np.empty((0, 0))
-    if by_seeds and whole.seeds is not None:
-        return without_each(problem, solution.theta, whole.seeds, options.draws, options.seed)
     if not options.frontier:
+        if by_seeds and whole.seeds is not None:
+            return without_each(problem, solution.theta, whole.seeds, options.draws, options.seed)
         return resampled(problem, solution.theta, whole.units, options.draws, options.seed)
     every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
     front = partial(_front, whole, options)
+    if by_seeds and whole.seeds is not None:
+
+        def front_of(z: Array) -> NDArray[np.intp]:
+            return _front(replace(whole, y=whole.response.from_link(z)), options, np.arange(len(z)))
+
+        drawn = new_seeds(whole.z, whole.cells, whole.seeds, options.draws, options.seed)
+        return on_fronts(every, solution.theta, drawn, front_of)
     return resampled(every, solution.theta, whole.units, options.draws, options.seed, front)
 
 
@@ -180,10 +181,14 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
     short = replace(options, draws=options.draws if interval else 0, frontier=None)
     parts = [(largest, ~largest)]
     if np.isin(rows.units[~largest], rows.units[largest]).any():
-        sizes = [(largest, ~np.isin(rows.units, rows.units[largest]))]
+        smaller = ~np.isin(rows.units, rows.units[largest])
         seeds = np.full(len(rows), -1) if rows.seeds is None else rows.seeds
         each = [(largest & (seeds == seed), ~largest & (seeds != seed)) for seed in np.unique(seeds[largest])]
-        parts = sizes if np.any(sizes[0][1]) and _enough(law, rows.only(sizes[0][1], ""), options) else each
+        try:
+            check_enough(law, rows.only(smaller, ""), options)
+            parts = [(largest, smaller)]
+        except ResultsError:
+            parts = each
         if not any(fitted.any() for _, fitted in parts):
             return HeldOutRuns(names, why="a test holds out seeds or sizes, and these runs have one of each")
     points = len(np.unique(rows.x[largest], axis=0))
@@ -192,24 +197,12 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
     settings: list[HeldOutSetting] = []
     for held, fitted in parts:
         try:
-            smaller = fit_rows(
-                law, _with_clusters_closed(rows.only(fitted, HELD_OUT_REASON)), short, {}, hold_out=False
-            )
+            rest = fit_rows(law, rows.only(fitted, HELD_OUT_REASON), short, {}, hold_out=False)
         except ResultsError as error:
             return HeldOutRuns(names, why=f"without the largest rung: {error}")
-        settings += _held_out_settings(smaller, rows, held, level if interval and smaller.stretch is not None else None)
+        settings += _held_out_settings(rest, rows, held, level if interval and rest.stretch is not None else None)
     factor = float(size.max() / max(size[fitted].max() for _, fitted in parts))
     return HeldOutRuns(names, tuple(settings), factor, _sharpness(rows, settings))
-
-
-def _enough(law: Law, rows: Rows, options: Options) -> bool:
-    """Whether these rows determine the law."""
-    fixed, tied = _held(law, options)
-    try:
-        check_enough(law, rows, len(fixed) + len(tied))
-    except ResultsError:
-        return False
-    return True
 
 
 def _held_out_settings(smaller: Fit, rows: Rows, held: NDArray[np.bool_], level: float | None) -> list[HeldOutSetting]:
@@ -219,28 +212,29 @@ def _held_out_settings(smaller: Fit, rows: Rows, held: NDArray[np.bool_], level:
     for i, point in enumerate(points):
         here = np.flatnonzero(held)[places.reshape(-1) == i]
         z = smaller.law.evaluate(smaller.solution.theta, point[None])[0]
-        low, high = (None, None) if level is None else smaller.mean_band(rows.x[here], level)
+        ends = None if level is None else smaller.mean_band(rows.x[here], level)
         at = dict(zip(rows.columns, map(float, point), strict=True))
         predicted, measured = float(rows.response.from_link(z)[0]), float(rows.y[here].mean())
-        settings.append(HeldOutSetting(at, len(here), predicted, measured, low, high))
+        settings.append(HeldOutSetting(at, len(here), predicted, measured, ends))
     return settings
 
 
 def _sharpness(rows: Rows, settings: Sequence[HeldOutSetting]) -> float | None:
     """The widest interval as a share of the range of all that was measured, on the link scale."""
     span = float(np.ptp(rows.z))
-    ends = [(setting.low, setting.high) for setting in settings if setting.low is not None]
+    ends = [setting.interval for setting in settings if setting.interval]
     if not ends or not span:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
-        widths = [float(np.ptp(rows.response.to_link(np.array(pair, dtype=np.float64)))) for pair in ends]
+        widths = [float(np.ptp(rows.response.to_link(np.array(pair)))) for pair in ends]
     return max(float("inf") if np.isnan(width) else width for width in widths) / span
 
 
-def check_enough(law: Law, rows: Rows, held: int) -> None:
+def check_enough(law: Law, rows: Rows, options: Options) -> None:
     """ResultsError where the points cannot determine the parameters: too few, or all along one line."""
-    if rows.points < len(law.parameters) - held + 1:
-        raise _too_few(law, rows, held)
+    free = len(law.parameters) - len(options.fixed) - len(options.tied)
+    if rows.points <= free:
+        raise _too_few(law, rows, free)
     unique = np.unique(rows.x, axis=0)
     for i, name in enumerate(rows.columns):
         if len(np.unique(unique[:, i])) < 2:
@@ -248,14 +242,15 @@ def check_enough(law: Law, rows: Rows, held: int) -> None:
                 f"{name} is {unique[0, i]:.6g} in all {len(rows)} rows, so its effect cannot be seen: vary it, or fit "
                 f"a law without it."
             )
-    if len(law.roles) > 1 and len(law.parameters) - held > 2:
+    if len(law.roles) > 1 and free > 2:
         _check_apart(rows, unique)
 
 
-def _too_few(law: Law, rows: Rows, held: int) -> ResultsError:
-    free, points = len(law.parameters) - held, rows.points
+def _too_few(law: Law, rows: Rows, free: int) -> ResultsError:
+    points = rows.points
     out = {name: why for name, why in rows.left_out.items() if why != HELD_OUT_REASON}
-    left = f"; {len(out)} left out: {_some(out)}" if out else ""
+    some = ", ".join(f"{len(names)} with {why}" for why, names in list(names_by_reason(out).items())[:3])
+    left = f"; {len(out)} left out: {some}" if out else ""
     enough = [
         name
         for name, other in LAWS.items()
@@ -280,23 +275,16 @@ def _check_apart(rows: Rows, unique: Array) -> None:
         )
 
 
-def _some(left_out: Mapping[str, str]) -> str:
-    counts: dict[str, int] = {}
-    for why in left_out.values():
-        counts[why] = counts.get(why, 0) + 1
-    return ", ".join(f"{n} with {why}" for why, n in list(counts.items())[:3])
-
-
-def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]:
-    """The parameters held fixed, as theta; names are checked."""
-    fixed, tied = dict(options.fixed or {}), dict(options.tied or {})
+def _held(law: Law, options: Options) -> dict[str, float]:
+    """The parameters held fixed, as theta. Raises ResultsError for a name that the law lacks, and wrong ties."""
+    fixed, tied = options.fixed, options.tied
     for name in (*fixed, *tied, *tied.values()):
         if name not in law.parameters:
             raise ResultsError(f"The law {law.name} has no parameter {name!r}: {did_you_mean(name, law.parameters)}.")
     for name, other in tied.items():
         if other in tied or name in fixed or name == other:
             raise ResultsError(f"{name} cannot be tied to {other}: tie it to one that is fitted.")
-    return {name: law.theta(name, value) for name, value in fixed.items()}, tied
+    return {name: law.theta(name, value) for name, value in fixed.items()}
 
 
 def _in_bins(rows: Rows, options: Options) -> Rows:
@@ -305,7 +293,7 @@ def _in_bins(rows: Rows, options: Options) -> Rows:
         raise ResultsError(f"Bins are along one variable, such as --x '{'*'.join(rows.columns)}'.")
     bins, middles = bins_of(rows.x[:, 0], options.bins)
     inside = rows.only(bins >= 0, "outside the bins")
-    return _with_clusters_closed(replace(inside, x=middles[bins >= 0][:, None]))
+    return replace(inside, x=middles[bins >= 0][:, None])
 
 
 def _front(rows: Rows, options: Options, drawn: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -320,9 +308,4 @@ def _reduced(rows: Rows, options: Options) -> Rows:
     keep = np.zeros(len(rows), dtype=bool)
     keep[_front(rows, options, np.arange(len(rows)))] = True
     why = "another is as cheap and better" if options.frontier == "pareto" else "not the best of its bin of cost"
-    return _with_clusters_closed(rows.only(keep, why))
-
-
-def _with_clusters_closed(rows: Rows) -> Rows:
-    """The same with its groups numbered from 0 without gaps."""
-    return replace(rows, clusters=np.unique(rows.clusters, return_inverse=True)[1].reshape(-1))
+    return rows.only(keep, why)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from flipscale.errors import ResultsError
 from flipscale.fitting.rows import column
+from flipscale.run import is_number
 from flipscale.stats import Array
 from flipscale.study.expression import plain_value
 
@@ -23,7 +24,7 @@ _ORDERS: Mapping[str, Callable[[Array, float], "np.ndarray[tuple[int], np.dtype[
     ">=": ge,
 }
 
-_RELATION = re.compile(r"!=|<=|>=|=|<|>")
+_RELATION = re.compile(r"(!=|<=|>=|=|<|>)")
 
 
 @dataclass(frozen=True)
@@ -45,42 +46,40 @@ def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     Numbers are compared by value and texts by text; `null` is a missing value, which is neither above nor below any.
     Raises ResultsError for a condition without a relation, an unknown column, and where no row is left.
     """
-    found = [condition for text in conditions for condition in _read(table, text)]
+    read = [condition for text in conditions for condition in _read(table, text)]
     keep = np.ones(len(table), dtype=bool)
-    for condition in found:
+    for condition in read:
         keep &= _holds(table, condition)
     if not keep.any() and len(table):
-        said = ", ".join(condition.text for condition in found)
-        choices = [_choices(table, condition.column) for condition in found]
+        said = ", ".join(condition.text for condition in read)
+        choices = [_choices(table, condition.column) for condition in read]
         raise ResultsError(f"No row has {said}; {'; '.join(dict.fromkeys(choices))}.")
     return table[keep]
 
 
 def _read(table: pd.DataFrame, text: str) -> list[RowCondition]:
     """The conditions of a text. A part without a relation is one more value of the condition before it."""
-    found: list[RowCondition] = []
+    read: list[RowCondition] = []
     name, relation, value = _parts(text)
     if name in table and (table[name].astype("str") == value).any():
         return [RowCondition(name, relation, (value,))]  # a value that has commas
     for part in filter(None, map(str.strip, text.split(","))):
         name, relation, value = _parts(part)
         if name:
-            found.append(RowCondition(name, relation, (value,)))
-        elif not relation and found and found[-1].relation in ("=", "!="):
-            found[-1] = replace(found[-1], values=(*found[-1].values, part))
+            read.append(RowCondition(name, relation, (value,)))
+        elif not relation and read and read[-1].relation in ("=", "!="):
+            read[-1] = replace(read[-1], values=(*read[-1].values, part))
         else:
             raise ResultsError(
                 f"--where {part}: write COLUMN=VALUE, COLUMN=VALUE,VALUE, COLUMN!=VALUE or COLUMN>VALUE."
             )
-    return found
+    return read
 
 
 def _parts(text: str) -> tuple[str, str, str]:
     """Column, relation and value of a condition; empty texts where there is no relation."""
-    relation = _RELATION.search(text)
-    if relation is None:
-        return "", "", ""
-    return text[: relation.start()].strip(), relation[0], text[relation.end() :].strip()
+    name, *rest = (part.strip() for part in _RELATION.split(text, maxsplit=1))
+    return (name, rest[0], rest[1]) if rest else ("", "", "")
 
 
 def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
@@ -95,7 +94,7 @@ def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[in
             equal |= np.array([_is(value, wanted) for value in values], dtype=bool)
         return equal if condition.relation == "=" else ~equal
     limit = plain_value(condition.values[0])
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
+    if not is_number(limit):
         raise ResultsError(
             f"--where {condition.text}: {condition.values[0]!r} is not a number. Write 400M, 4e8 or 0.5."
         )
@@ -109,9 +108,7 @@ def _is(value: object, wanted: str) -> bool:
     if str(value) == wanted:
         return True
     number = plain_value(wanted)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return False
-    return isinstance(value, int | float | np.number) and float(value) == float(number)
+    return is_number(number) and isinstance(value, int | float | np.number) and float(value) == float(number)
 
 
 def _choices(table: pd.DataFrame, name: str) -> str:

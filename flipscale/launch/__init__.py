@@ -6,39 +6,34 @@ the lease in each folder decides who does a run, so handing a run out twice wast
 docs/design.md has the list of modules.
 """
 
-from flipscale.launch.launcher import JobState, Launcher, Request, launcher_named
+from flipscale.launch.launcher import Launcher, launcher_named
 from flipscale.launch.local import gpus_here
-from flipscale.launch.order import WallClock, wall_clock
-from flipscale.launch.probe import open_probes, probe_of, submit_probe
+from flipscale.launch.order import wall_clock
+from flipscale.launch.probe import open_probes, submit_probe
 from flipscale.launch.progress import ACTIVE, ProgressLines, RunProgress, StudyProgress, rewritable, run_progress
-from flipscale.launch.site import Site, price_at, read_site
+from flipscale.launch.site import price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states
-from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, hand_over, preview, submit, submit_lock
+from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, held_back, preview, submit, submit_lock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
     "ACTIVE",
     "NO_REDO",
-    "JobState",
     "Launcher",
     "ProgressLines",
     "Redo",
-    "Request",
     "RunProgress",
     "RunState",
-    "Site",
     "StateReader",
     "StudyProgress",
     "Submission",
-    "WallClock",
     "cancel",
     "gpus_here",
-    "hand_over",
+    "held_back",
     "launcher_named",
     "open_probes",
     "preview",
     "price_at",
-    "probe_of",
     "read_site",
     "rewritable",
     "run_progress",

@@ -19,9 +19,9 @@ from flipscale.launch.launcher import Attempt
 from flipscale.launch.policy import answer_failure
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
-from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
+from flipscale.run import FailureKind, Holder, RunFolder, clock_ahead
 
-AROUND_SECONDS = 2.0
+AROUND_SECONDS = 1.0
 """How often run folders are checked for what others did to them. Each check reads several files per run."""
 
 
@@ -61,8 +61,9 @@ class Claims:
         A holder that lives on this machine belongs to the other job of the same name.
         """
         holder = run.holder()
-        is_dead = holder is not None and self.is_of_this_attempt(holder) and not (holder.is_here and holder.alive)
-        return holder if is_dead else None
+        if holder is None or not self.is_of_this_attempt(holder) or (holder.is_here and holder.alive):
+            return None
+        return holder
 
     def is_of_an_earlier_one(self, holder: Holder) -> bool:
         return holder.job == self.attempt.job and holder.attempt < self.attempt.number
@@ -91,20 +92,18 @@ class Attendant:
         workers: Workers,
         breaker: Breaker,
         *,
-        around_seconds: float | None = None,
         node_failed: Callable[[str], bool] = lambda node: False,
         elsewhere: bool = True,
         stalled: int | str | None = None,
     ):
-        """attempt: the attempt of the job in which it works. around_seconds: the time between checks of run folders;
-        None is AROUND_SECONDS. node_failed: whether the scheduler considers a node lost. elsewhere: whether there are
-        other nodes. stalled: the site's limits for stalls, see stall.py."""
+        """attempt: the attempt of the job in which it works. node_failed: whether the scheduler considers a node lost.
+        elsewhere: whether there are other nodes. stalled: the site's limits for stalls, see stall.py."""
         self.folders = list(folders)
         self.attempt = attempt
         self.claims = Claims(self.folders, attempt, clock_ahead(breaker.folder))
         self.workers = workers
         self.breaker = breaker
-        self.around_seconds, self.node_failed, self.stalled = around_seconds, node_failed, stalled
+        self.node_failed, self.stalled = node_failed, stalled
         self.is_away = False
         """Whether the remaining runs have to go to another node."""
         self._stays = not elsewhere
@@ -130,10 +129,12 @@ class Attendant:
                 self.workers.ask_to_stop()
             else:
                 self._look_around()
-                self._start_workers()
+                if self.workers.has_room and not self._is_idle and not all(map(self.claims.is_held, left := self.left)):
+                    self.workers.fill(left)
             if not self.workers:
                 break
-            self._wait()
+            # Not for long: a signal may have come, or others may have done something to the runs.
+            self.workers.wait(AROUND_SECONDS)
             for worker in self.workers.ended():
                 self._judge(worker)
         return self._end()
@@ -167,18 +168,6 @@ class Attendant:
 
     def _is_to_stop(self) -> bool:
         return bool(self.signal or self.is_away or self.claims.are_superseded or self.breaker.tripped)
-
-    def _start_workers(self) -> None:
-        if not self.workers.has_room or self._is_idle:
-            return
-        left = self.left
-        if not all(self.claims.is_held(run) for run in left):
-            self.workers.fill(left)
-
-    def _wait(self) -> None:
-        """Wait until a worker ends or a signal comes, but not for long: others may have done something to the runs."""
-        before = self.signal
-        self.workers.wait(self.around_seconds or AROUND_SECONDS, until=lambda: self.signal != before)
 
     def _end(self) -> Ending:
         """How the work ended, with the leases of this attempt dropped."""
@@ -257,8 +246,8 @@ class Attendant:
         self._fail(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", took=took)
 
     def _fail(self, run: RunFolder, kind: FailureKind, reason: str, *, took: float | None = None) -> None:
-        run.write_error(kind, reason, noted=True)
-        self.breaker.note(run, kind, reason, took)
+        run.write_error(kind, reason, seconds=took, noted=True)
+        self.breaker.look(run)
 
     def _take_stock(self) -> None:
         """Note the interruption of runs that an earlier attempt held when it ended without a trace: its node was lost,
@@ -296,7 +285,7 @@ class Attendant:
             # It ended for that reason, and the remaining runs are unaffected.
             self._cancelled.clear()
             self._stalls.clear()
-        elif not any_failed and (free := self._free()):
+        elif not any_failed and (free := [run for run in self.left if not self.claims.is_held(run)]):
             self._judge_idle(free[0], worker, death)
 
     def _died(self) -> list[RunFolder]:
@@ -306,16 +295,14 @@ class Attendant:
             return [run for run in self.left if self.claims.dead_holder(run)]
         return [run for run in self.left if self.claims.is_mine(run) and not self.claims.is_held(run)]
 
-    def _free(self) -> list[RunFolder]:
-        """The remaining runs that no process holds."""
-        return [run for run in self.left if not self.claims.is_held(run)]
-
     def _answer_errors(self, worker: Started) -> bool:
         """Handle the failures recorded in error.json files. Returns whether there were any."""
-        failed = [(run, error) for run in self.folders if (error := run.error()) and self._is_to_be_answered(error)]
+        failed = [(run, error) for run in self.folders if (error := run.error()) and not error.noted]
+        # They are of workers of this job, or do not say whose they are.
+        failed = [(run, error) for run, error in failed if error.job in (None, self.attempt.job)]
         for run, error in failed:
             took = time.time() - worker.began if error.seconds is None else error.seconds
-            node = error.node or self._failed_node(worker, error.kind)
+            node = error.node or self.workers.failed_node(worker)
             self.answer(run, error.kind, error.reason, took=took, by_its_error=True, node=node)
         return bool(failed)
 
@@ -330,12 +317,7 @@ class Attendant:
             if why := self._stalls.pop(run.id, None):
                 self.answer(run, FailureKind.STALLED, why, took=took)
             else:
-                node = self._failed_node(worker, death.kind)
-                self.answer(run, death.kind, death.reason, took=took, node=node)
-
-    def _failed_node(self, worker: Started, kind: FailureKind) -> str | None:
-        """The node that is to be avoided; None is the first of the job. A run may have processes on many."""
-        return self.workers.failed_node(worker) if kind.may_be_the_nodes else None
+                self.answer(run, death.kind, death.reason, took=took, node=self.workers.failed_node(worker))
 
     def _judge_idle(self, first: RunFolder, worker: Started, death: Death | None) -> None:
         """Handle the end of a worker that did nothing: `first` is the run that it would have begun with."""
@@ -350,12 +332,8 @@ class Attendant:
             reason = f"{death.reason} It had not started: raise memory_per_process in the site file."
             self._fail(first, death.kind, reason, took=took)
         else:
-            node = self._failed_node(worker, death.kind)
+            node = self.workers.failed_node(worker)
             self.answer(first, death.kind, f"{death.reason} It had not started.", took=took, node=node)
-
-    def _is_to_be_answered(self, error: Failure) -> bool:
-        """Whether a failure is that of a worker of this job, or of one that does not say whose it is."""
-        return not error.noted and error.job in (None, self.attempt.job)
 
 
 def _sentence(words: str) -> str:

@@ -1,18 +1,14 @@
-"""Stops a submission whose first runs all fail at once. All of its jobs share its folder, and there
+"""Stops a submission whose first runs all fail at once: what they share is wrong, and the rest would fail too.
 
-instant.jsonl    the failures soon after a start
-stopped.json     why the submission stopped, if it did
+All jobs of a submission share its folder, where stopped.json says why it stopped.
 """
 
-import contextlib
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, printable
-from flipscale.guard import plain_file
-from flipscale.plain_files import parsed, read_bytes, read_json
+from flipscale.plain_files import read_json
 from flipscale.run import FailureKind, RunFolder, write_json
 from flipscale.settings import JsonObject
 
@@ -27,38 +23,36 @@ _SHARED_KINDS = (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM)
 
 
 class Breaker:
-    """Stops a submission whose first runs all fail at once: what they share is wrong, and the rest would fail too."""
+    """Stops the submission of this folder if its first runs all fail at once."""
 
-    def __init__(self, folder: Path, stop: Callable[[], None], runs: Callable[[], Iterable[RunFolder]]):
-        """stop: calls off what has not begun. runs: all runs of the submission."""
-        self.folder, self.stop, self.runs = folder, stop, runs
+    def __init__(
+        self, folder: Path, runs: Callable[[], Iterable[RunFolder]], *, stop: Callable[[], None] = lambda: None
+    ):
+        """runs: all runs of the submission. stop: calls off what has not begun."""
+        self.folder, self.runs, self.stop = folder, runs, stop
 
-    def note(self, run: RunFolder, kind: FailureKind, reason: str, took: float | None) -> None:
-        """Note that a run was given up, `took` seconds after its start if known."""
-        if took is None or took >= INSTANT_SECONDS or kind not in _SHARED_KINDS:
+    def look(self, last: RunFolder) -> None:
+        """Stop the submission if enough of its runs have failed instantly, `last` among them."""
+        if self.tripped or not _failed_instantly(last):
             return
-        with open(self.folder / "instant.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
-            file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
-        if len(failed := self._failed()) < INSTANT_FAILURES or self.tripped:
+        runs = list(self.runs())
+        failed = sum(map(_failed_instantly, runs))
+        if failed < INSTANT_FAILURES or any(run.is_trained for run in runs):
             return
-        if any((run.path / "result.json").exists() for run in self.runs()):
-            return
-        why = f"its first {len(failed)} runs failed within a minute of their start"
-        last = {"run": run.id, "kind": kind, "reason": reason}
-        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "last": last, "time": time.time()})
+        why = f"its first {failed} runs failed within a minute of their start"
+        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "last": last.id, "time": time.time()})
         self.stop()
-
-    def _failed(self) -> set[str]:
-        """The runs that failed instantly, as noted by all jobs of the submission."""
-        failed = set()
-        for line in read_bytes(self.folder / "instant.jsonl").splitlines():
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # another job may be writing the line
-                failed.add(str(parsed(line)["run"]))
-        return failed
 
     @property
     def tripped(self) -> bool:
         return (self.folder / "stopped.json").exists()
+
+
+def _failed_instantly(run: RunFolder) -> bool:
+    error = run.error()
+    if error is None or not error.noted or error.seconds is None:
+        return False
+    return error.seconds < INSTANT_SECONDS and error.kind in _SHARED_KINDS
 
 
 def why_stopped(folder: Path) -> str | None:

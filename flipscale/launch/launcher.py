@@ -2,17 +2,21 @@
 
 import importlib
 import json
+import secrets
 import sys
+import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 from flipscale.errors import LaunchError, did_you_mean
-from flipscale.launch.site import Site
-from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State
+from flipscale.launch.site import DEFAULTS, Site
+from flipscale.run import Job, RunFolder, RunRequest, State
 from flipscale.settings import Resources
 from flipscale.workspace import LAUNCHERS
+
+T = TypeVar("T")
 
 
 class NoPlace(LaunchError):
@@ -65,8 +69,6 @@ class JobState:
     """WAITING: it waits or goes on. CANCELLED: the launcher called it off. None: the launcher no longer knows it."""
     says: str = ""
     """In the launcher's words: why it waits, or how it ended."""
-    kind: FailureKind | None = None
-    """Why the job is gone, where the launcher knows."""
     answered: bool = True
     """Whether the launcher could be asked. If not, it has not said that the job is gone."""
 
@@ -97,12 +99,30 @@ class Launcher(Protocol):
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         """The state of each job, by run id, from one question for all. Only leases show that a run is running.
 
-        `closely` also finds out why jobs are gone, at the price of another question, and retries a scheduler that is
-        away for a moment: for commands that change something.
+        `closely` retries a scheduler that is away for a moment: for commands that change something.
         """
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint."""
+
+
+class ClusterLauncher:
+    """What launchers of clusters have in common. `site` is read by `read_site`; `command` is what a worker executes."""
+
+    name: str
+    ends_with_the_watcher = False
+    poll_seconds = 5.0
+
+    def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
+        self.results = results.resolve()
+        self.home = self.results / self.name
+        self.site = DEFAULTS if site is None else site
+        self.python: str = self.site["python"] or sys.executable
+        self.command = tuple(command or (self.python, *TRAIN[1:]))
+
+    @property
+    def site_name(self) -> str:
+        return f"{self.name} {self.site['name']}" if self.site["name"] else self.name
 
 
 def launcher_named(name: str, results: Path, site: Site | None = None, *, address: str | None = None) -> Launcher:
@@ -121,11 +141,16 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
     return cast(Launcher, launcher(results, site, address=address))
 
 
-def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:
-    """The requests in groups of the same key, in the order of their first."""
-    groups: dict[Hashable, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(key(request), []).append(request)
+def new_name() -> str:
+    """A name that no submission has had: the time, and a random number."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """The items in groups of the same key, in the order of their first."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return list(groups.values())
 
 
@@ -134,13 +159,12 @@ def by_resources(request: Request) -> str:
     return json.dumps([vars(request.resources), request.asked.starts_its_processes], sort_keys=True)
 
 
-def needs_of(request: Request, site: Site) -> tuple[Resources, int | None]:
-    """What a run's processes get between them, and the cores of each: one has all where it starts the others itself;
-    None is the site's cpus_per_process."""
-    resources = request.resources
+def needs_of(request: Request, site: Site) -> tuple[Resources, int]:
+    """What a run's processes get between them, and the cores of each: one has all where it starts the others itself."""
+    resources, cores = request.resources, int(site["cpus_per_process"])
     if not request.asked.starts_its_processes:
-        return resources, None
-    return replace(resources, processes=1), site["cpus_per_process"] * resources.devices
+        return resources, cores
+    return replace(resources, processes=1), cores * resources.devices
 
 
 def threads(cores: int) -> dict[str, str]:

@@ -4,8 +4,6 @@ The plan predicts the memory of a device (`cost.memory_bytes`). On a CPU that is
 holds the program, the images, and weights on their way to or from a checkpoint.
 """
 
-from collections.abc import Sequence
-
 from flipscale.cost import training_view
 from flipscale.identity import labelled_test_images, stage
 from flipscale.launch.launcher import Request
@@ -66,10 +64,3 @@ def _scoring(settings: Settings) -> int:
     main_set = images_scored(evaluation, main) if held_out else 0
     scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
     return int(3 * scored * settings.image_size**2 + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
-
-
-def most_memory(requests: Sequence[Request], processes: int) -> int | None:
-    """The most memory that one of the runs needs for this many of its processes; None if that of one is unknown."""
-    needed = [host_memory(request, processes) for request in requests]
-    sizes = [size for size in needed if size is not None]
-    return max(sizes) if sizes and len(sizes) == len(needed) else None

@@ -2,15 +2,13 @@
 
 import json
 import re
-import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import LaunchError
 from flipscale.identity import is_evaluated, scored, stage
-from flipscale.launch.launcher import Launcher
+from flipscale.launch.launcher import Launcher, new_name
 from flipscale.launch.states import run_folder
 from flipscale.launch.submit import Submission, submit
 from flipscale.planning import Plan, Run
@@ -45,7 +43,7 @@ def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
     needs_most = max(plan.runs, key=lambda run: run.cost.memory_bytes)
     name = re.sub(r"[^A-Za-z0-9.]+", "-", plan.study).strip("-")
     run = Run(
-        id=f"probe_{name}_{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}",
+        id=f"probe_{name}_{new_name()}",
         settings=needs_most.settings,
         parents=(),
         # It trains nothing to the end, so it has no FLOPs or samples to predict.

@@ -1,20 +1,21 @@
 """How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
 
-import contextlib
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from flipscale.errors import RunFolderError, printable
+from flipscale.errors import printable
 from flipscale.launch.stall import silence
-from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, RunFolder, State
+from flipscale.launch.states import RunState, run_folder
+from flipscale.plain_files import or_none
+from flipscale.planning import Run
+from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, State
 from flipscale.words import count, duration
-from flipscale.workspace import RUNS_FOLDER
 
 LINES_EVERY_SECONDS = 10.0
 """Seconds between lines on progress if lines cannot be rewritten; starts and ends are reported at once."""
@@ -39,7 +40,7 @@ class RunProgress:
     total: int
     loss: float | None = None
     images_per_second: float | None = None
-    """The latest reading; the mean of a finished run."""
+    """The latest reading."""
     says: str = ""
     """Why it failed; or what its launcher says of it: where it is, why it waits, how its job ended."""
     failures: Sequence[FailedAttempt] = ()
@@ -162,54 +163,32 @@ class StudyProgress:
         return ", ".join(filter(None, said))
 
 
-def run_progress(
-    folder: RunFolder,
-    state: State,
-    total: int,
-    says: str = "",
-    files: Collection[str] = ("metrics.jsonl", "failures.jsonl"),
-    name: str = "",
-    on_trunk: int = 0,
-) -> RunProgress:
-    """How far the run is, by the end of its metrics.jsonl and, once finished, its result.
-
-    total: the samples that it will see, `on_trunk` of them with its trunk.
-    files: the names of files that may be in its folder.
-    """
-    is_running = state is State.RUNNING
+def run_progress(run: Run, results: Path, look: RunState) -> RunProgress:
+    """How far the run is, by the end of its metrics.jsonl. look: its state, as `StateReader` has read it."""
+    folder, is_running = run_folder(results, run.id), look.state is State.RUNNING
     silent = silence(folder) if is_running else None
-    error = folder.error() if state is State.FAILED else None
+    error = folder.error() if look.state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""
-    failures = folder.failures() if "failures.jsonl" in files else []
     reached = Reached()
-    if "metrics.jsonl" in files:  # Scores are of interest while it runs.
+    if "metrics.jsonl" in look.files:  # Scores are of interest while it runs.
         reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
-    speed = _mean_speed(folder) if state is State.FINISHED else None
     return RunProgress(
-        id=folder.id,
-        state=state,
+        id=run.id,
+        state=look.state,
         samples_seen=reached.samples_seen,
-        total=total,
+        total=run.whole_cost.samples_seen,
         loss=reached.loss,
-        images_per_second=None if quiet else speed or reached.images_per_second,
-        says=f"{error.kind}: {error.reason}" if error else says,
-        failures=failures,
+        images_per_second=None if quiet else reached.images_per_second,
+        says=f"{error.kind}: {error.reason}" if error else look.says,
+        failures=folder.failures() if "failures.jsonl" in look.files else [],
         scores=reached.scores,
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,
         failure=error,
-        files=frozenset(files),
-        name=name,
-        on_trunk=on_trunk,
+        files=look.files,
+        name=run.name,
+        on_trunk=run.trunk.samples if run.trunk else 0,
     )
-
-
-def _mean_speed(folder: RunFolder) -> float | None:
-    """Images a second over the whole training of a finished run; None where its result does not say."""
-    with contextlib.suppress(RunFolderError):  # `collect` names it.
-        if (result := folder.result()) and result.train_seconds and result.samples_seen:
-            return result.samples_seen / result.train_seconds
-    return None
 
 
 def rewritable(stream: TextIO) -> bool:
@@ -229,12 +208,16 @@ class ProgressLines:
 
     def follow(self, progress: StudyProgress, results: Path) -> None:
         self._say_changes(progress, results)
-        if not progress.active:
-            self.say(str(progress))
-        elif self.terminal:
-            self._rewrite(progress)
-        elif time.monotonic() - self.spoke >= LINES_EVERY_SECONDS:
-            self._say_all(progress)
+        # The study and the first run that runs; where none does, why the first of them waits.
+        running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
+        more = running or next((run.says for run in progress.runs if run.says), "")
+        line = f"{progress}; {more}" if more and progress.active else str(progress)
+        if progress.active and self.terminal:
+            line = printable(line).replace("\n", " ")
+            self.stream.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
+            self.stream.flush()
+        elif not progress.active or time.monotonic() - self.spoke >= LINES_EVERY_SECONDS:
+            self.say(line)
 
     def say(self, line: str) -> None:
         line = printable(line)
@@ -251,29 +234,10 @@ class ProgressLines:
         together = _cancelled_together(changed)
         for run in changed:
             if run.state is not State.CANCELLED or run.says not in together:
-                self.say(_ended_badly(RunFolder(results / RUNS_FOLDER / run.id), run) or str(run))
+                self.say(_ended_badly(run, results) or str(run))
         for says, number in together.items():
             self.say(f"{count(number, 'run')}: cancelled, {says}")
         self.before = {run.id: run.state for run in progress.runs}
-
-    def _rewrite(self, progress: StudyProgress) -> None:
-        """The study and the first run that runs in the last line; where none does, why the first of them waits."""
-        running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
-        more = running or next((run.says for run in progress.runs if run.says), "")
-        line = printable(f"{progress}; {more}" if more else str(progress)).replace("\n", " ")
-        self.stream.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
-        self.stream.flush()
-
-    def _say_all(self, progress: StudyProgress) -> None:
-        """A line for each run that runs; where none does, why most of them wait; and one for the study."""
-        for run in progress.runs:
-            if run.state is State.RUNNING:
-                self.say(str(run))
-        if not progress.count(State.RUNNING):
-            why = Counter(run.says for run in progress.runs if run.state is State.WAITING and run.says)
-            for says, number in why.most_common(1):
-                self.say(f"{number} of them: {says}")
-        self.say(str(progress))
 
 
 def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
@@ -282,12 +246,12 @@ def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
     return {says: number for says, number in reasons.items() if number > 1}
 
 
-def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
+def _ended_badly(run: RunProgress, results: Path) -> str | None:
     """The report on a run that did not end well."""
-    if run.state is State.FAILED and (error := folder.error()):
-        return run.line(f"failed ({error.kind}): {error.reason}")
-    with contextlib.suppress(RunFolderError):  # `says` already reports that.
-        if run.state is State.LOST and (job := folder.job()):
-            how = f" ({run.says})" if run.says else ""
-            return run.line(f"lost, its process is gone{how}; its output is in {job.log}")
+    if run.failure:
+        return run.line(f"failed ({run.failure.kind}): {run.failure.reason}")
+    # `says` already reports a damaged job.json.
+    if run.state is State.LOST and (job := or_none(run_folder(results, run.id).job)):
+        how = f" ({run.says})" if run.says else ""
+        return run.line(f"lost, its process is gone{how}; its output is in {job.log}")
     return None

@@ -175,11 +175,6 @@ DEFAULTS: Site = plain(SiteFile(schema=SITE_SCHEMA))
 """A cluster about which nothing is known: everything is left to what its administrators chose."""
 
 
-def site_name(launcher: str, site: Site) -> str:
-    """The key of times that were measured at a site: 'slurm NAME', or 'slurm' without a site file."""
-    return f"{launcher} {site['name']}" if site.get("name") else launcher
-
-
 def read_site(path: str | Path) -> Site:
     """Read and check a site file. Raises StudyError with every complaint about it, each with file:line."""
     complaints = Complaints()

@@ -8,17 +8,14 @@ START_SECONDS. `stalled` in a study's resources or in a site file replaces the f
 
 import contextlib
 import os
-import shutil
 import signal
 import statistics
-import subprocess
 import time
 from dataclasses import dataclass
 from itertools import pairwise
 
 import psutil
 
-from flipscale.guard import plain_file
 from flipscale.run import STACKS_SIGNAL, Doing, RunFolder, RunRequest
 from flipscale.words import duration
 
@@ -37,7 +34,7 @@ QUIET_MULTIPLE = 5
 """`status` and `watch` report silence after this time, well before it is a stall."""
 
 STACKS_SECONDS = 5.0
-"""How long a process may take to write its stacks. It does so in its signal handler, whatever else it does."""
+"""How long a process has to write its stacks. It does so in its signal handler, whatever else it does."""
 
 TAIL_BYTES = 16384
 LAST_RECORDS = 20
@@ -117,23 +114,13 @@ def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float =
 
 def end_stalled(run: RunFolder, pid: int, why: str) -> None:
     """Have the process on this machine that holds the run write its stacks into the run's log, then kill its tree."""
-    log = run.path / "log.txt"
     run.say(f"{why} Its stacks follow, then it is killed.")
-    size = log.stat().st_size
     for process in tree(pid):
         if process == pid or _is_worker(process):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, STACKS_SIGNAL)
-                if is_stopped(process):
-                    os.kill(process, signal.SIGCONT)
-        else:
-            _dump_stacks(run, process)
-    until = time.monotonic() + STACKS_SECONDS
-    while time.monotonic() < until:
-        before, size = size, log.stat().st_size
-        if size > before:  # until no more comes
-            until = min(until, time.monotonic() + STACKS_SECONDS / 5)
-        time.sleep(0.1)
+                os.kill(process, signal.SIGCONT)  # A stopped process would not write them.
+    time.sleep(STACKS_SECONDS)
     kill_tree(pid)
 
 
@@ -142,17 +129,6 @@ def _is_worker(pid: int) -> bool:
     with contextlib.suppress(psutil.Error):
         return " -m flipscale train " in " ".join(psutil.Process(pid).cmdline())
     return False
-
-
-def _dump_stacks(run: RunFolder, pid: int) -> None:
-    """The stacks of another program, if it is written in Python and py-spy is there."""
-    if (spy := shutil.which("py-spy")) is None:
-        return
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        seen = subprocess.run([spy, "dump", "--pid", str(pid)], capture_output=True, timeout=STACKS_SECONDS)
-        if seen.returncode == 0:
-            with open(run.path / "log.txt", "ab", opener=plain_file) as log:
-                log.write(seen.stdout)
 
 
 def _unit(run: RunFolder, doing: Doing) -> float | None:
@@ -177,14 +153,6 @@ def tree(pid: int) -> list[int]:
         return [pid, *(child.pid for child in process.children(recursive=True))]
     except psutil.NoSuchProcess:
         return []
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether the process is stopped, as by SIGSTOP."""
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def kill_tree(pid: int) -> None:

@@ -54,12 +54,12 @@ class StateReader:
 
     def read(self, runs: Iterable[Run | RunFolder], *, closely: bool = False) -> dict[str, RunState]:
         """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""
-        read: dict[str, RunState] = {}
+        states: dict[str, RunState] = {}
         jobs: dict[str, list[Job]] = {}
         for run in runs:
             glance = run_folder(self.results, run.id).glance()
             state = glance.state()
-            read[run.id] = RunState(state, JobState(None, glance.problem), glance.files, problem=glance.problem)
+            states[run.id] = RunState(state, JobState(None, glance.problem), glance.files, problem=glance.problem)
             # The launcher's answer matters if the files leave it open: 'lost' means 'unless it knows'. It may also
             # know the place of a running run.
             if glance.job is not None and state in (State.LOST, State.RUNNING):
@@ -67,15 +67,15 @@ class StateReader:
         for name, of_launcher in jobs.items():
             answers = self._ask(name, of_launcher, closely)
             for job in of_launcher:
-                read[job.run_id] = self._with_answer(job, answers[job.run_id], read[job.run_id])
-        return read
+                states[job.run_id] = self._with_answer(job, answers[job.run_id], states[job.run_id])
+        return states
 
     def _with_answer(self, job: Job, answer: JobState, before: RunState) -> RunState:
         """The state of a run after its launcher's answer."""
         if before.state is State.RUNNING:
-            return RunState(State.RUNNING, answer, before.files, is_stopping=job.cancelled is not None)
+            return before._replace(job=answer, is_stopping=job.cancelled is not None)
         if answer.state is State.WAITING:
-            return RunState(State.WAITING, answer, before.files)
+            return before._replace(state=State.WAITING, job=answer)
         # Its folder again: a job may have finished its run after the first look, and be gone by now.
         glance = run_folder(self.results, job.run_id).glance()
         return RunState(glance.state(answer.state), answer, glance.files)

@@ -1,22 +1,24 @@
 """Hands runs to a launcher, hands over runs that a job cannot continue, and stops what waits or runs."""
 
 import contextlib
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flipscale.code import CodeChanges, code_changes
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import locked
-from flipscale.launch.launcher import JobState, Launcher, NoPlace, Request, launcher_named
+from flipscale.launch.launcher import Launcher, NoPlace, Request, launcher_named
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.states import RunState, StateReader, run_folder, states
 from flipscale.planning import Run
 from flipscale.run import (
+    WEIGHTS_FILE,
     FailureKind,
     Job,
     RunFolder,
@@ -31,12 +33,15 @@ from flipscale.words import count
 
 @dataclass(frozen=True)
 class Redo:
-    """The runs to train anew from their start: the old results are kept in each folder's `earlier`."""
+    """Which runs go out though they would be left alone. Of those that begin anew, the old results are kept in each
+    folder's `earlier`."""
 
     ids: frozenset[str] = frozenset()
-    """These runs, whether they have finished, failed or only begun."""
+    """These begin anew, whether they have finished, failed or only begun."""
     stale: bool = False
-    """Finished runs whose code differs from today's."""
+    """Finished runs whose code differs from today's begin anew."""
+    diverged: bool = False
+    """Diverged runs are restarted from their checkpoints, though they would diverge again."""
 
 
 NO_REDO = Redo()
@@ -48,8 +53,8 @@ class Submission:
 
     runs: tuple[Run, ...]
     """All of them."""
-    to_do: Sequence[tuple[Run, JobState]]
-    """Those to start, each with what its last launcher says of it, in the order in which they go out (order.py)."""
+    to_do: Sequence[Run]
+    """Those to start, in the order in which they go out (order.py)."""
     alone: Sequence[RunState]
     """The state of those to be left alone."""
     anew: Sequence[str]
@@ -81,7 +86,7 @@ class Submission:
     def unsent(self) -> tuple[Run, ...]:
         """Runs for which there was no place among the jobs of this user, see `NoPlace`; `wait` sends them later."""
         sent = {job.run_id for job in self.jobs}
-        return tuple(run for run, _ in self.to_do if run.id not in sent)
+        return tuple(run for run in self.to_do if run.id not in sent)
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -114,7 +119,6 @@ def submit(
     results: Path,
     launcher: Launcher,
     *,
-    retry_diverged: bool = False,
     redo: Redo = NO_REDO,
     to_score: Mapping[str, float | None] = {},
     check: Callable[[Sequence[Run]], None] | None = None,
@@ -122,7 +126,7 @@ def submit(
     """Hand to the launcher the runs that are not done and that nobody is doing.
 
     Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
-    diverges again, so it is left alone too unless `retry_diverged`. Those of `redo` begin anew. LaunchError where one
+    diverges again, so it is left alone too unless `redo` says so. Those of `redo` begin anew. LaunchError where one
     of these waits or runs, and where nothing can be submitted because the launcher of earlier submissions cannot be
     asked about their runs.
 
@@ -131,19 +135,24 @@ def submit(
     check: is shown the runs to train before anything is written; what it raises leaves all as it was.
     """
     with submit_lock(results):
-        sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
+        sorted_runs = _sort(runs, results, redo, to_score)
         if check is not None:
-            check([run for run, _ in sorted_runs.to_do if run.id not in sorted_runs.trained])
+            check([run for run in sorted_runs.to_do if run.id not in sorted_runs.trained])
         with set_aside(results, sorted_runs.anew):
-            for run_id in sorted_runs.trained - {run.id for run, _ in sorted_runs.to_do}:
+            for run_id in sorted_runs.trained - {run.id for run in sorted_runs.to_do}:
                 run_folder(results, run_id).drop_request()
             requests = [
                 _to_be_scored(run, results, to_score[run.id])
                 if run.id in sorted_runs.trained
-                else _asked_again(run, results, job_state)
-                for run, job_state in sorted_runs.to_do
+                else _asked_again(run, results)
+                for run in sorted_runs.to_do
             ]
-            jobs = _as_many_as_fit(requests, launcher)
+            try:
+                jobs = _hand_out(requests, launcher)
+            except NoPlace:
+                jobs = [job for request in requests if (job := request.folder.job())]
+                if not jobs:
+                    raise
     return replace(sorted_runs, jobs=tuple(jobs))
 
 
@@ -152,14 +161,13 @@ def preview(
     results: Path,
     launcher: Launcher,
     *,
-    retry_diverged: bool = False,
     redo: Redo = NO_REDO,
     to_score: Mapping[str, float | None] = {},
 ) -> str:
     """The text that `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
-    sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
+    sorted_runs = _sort(runs, results, redo, to_score)
     requests = []
-    for run, _ in sorted_runs.to_do:
+    for run in sorted_runs.to_do:
         folder, asked = run_folder(results, run.id), RunRequest.of(run)
         asked = replace(asked, resources=resources_after(asked, folder.failures()))
         requests.append(Request(folder, asked, run.id in sorted_runs.trained))
@@ -222,7 +230,6 @@ def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
 def _sort(
     given: Iterable[Run],
     results: Path,
-    retry_diverged: bool,
     redo: Redo,
     to_score: Mapping[str, float | None],
 ) -> Submission:
@@ -242,14 +249,15 @@ def _sort(
     for run_id, look in looks.items():
         if run_id in trained and run_id not in to_score:
             alone.append(look._replace(state=State.FINISHED))
-        elif run_id in {*anew, *trained} or _is_to_do(run_folder(results, run_id), look.state, retry_diverged):
+        elif run_id in {*anew, *trained} or _is_to_do(run_folder(results, run_id), look.state, redo.diverged):
             going[run_id] = None
         else:
             alone.append(look)
     left_out: dict[str, str] = {}
+    held, gone = held_back([runs[run_id] for run_id in going if run_id not in trained], results)
     for run_id in going:  # parents before children
         parents = () if run_id in trained else runs[run_id].parents
-        reasons = [left_out.get(parent) or _no_weights(runs[run_id], parent, results, going) for parent in parents]
+        reasons = [*(left_out.get(parent) for parent in parents), gone if run_id in held else ""]
         if why := next(filter(None, [_problem(looks[run_id], run_folder(results, run_id)), *reasons]), ""):
             left_out[run_id] = why
     for run_id in left_out:
@@ -262,7 +270,7 @@ def _sort(
         )
     return Submission(
         runs=tuple(runs.values()),
-        to_do=[(runs[run_id], looks[run_id].job) for run_id in going],
+        to_do=[runs[run_id] for run_id in going],
         alone=alone,
         anew=[run_id for run_id in anew if run_id in going],
         trained=trained,
@@ -283,24 +291,34 @@ def _problem(look: RunState, folder: RunFolder) -> str:
     return look.problem
 
 
-def _no_weights(run: Run, parent: str, results: Path, going: Collection[str]) -> str:
-    """Why a run cannot start from this parent, as where that came from an archive; '' if it can, or will be able to."""
-    folder = run_folder(results, parent)
-    lacking = "" if parent in going else lacking_for(run.settings, folder)
-    return lacking and (
-        f"the weights of {parent} are not here, as archives and keep_weights leave them out. Put its {lacking} "
-        f"into {folder.path} and submit again, or train it anew: submit with --redo {parent}."
+def held_back(runs: Sequence[Run], results: Path) -> tuple[list[str], str]:
+    """Those of the runs that lack what they start from, as where it came from an archive, and why, in a sentence."""
+    left = {run.id for run in runs}
+    lacking = {
+        (run.id, parent): file
+        for run in runs
+        for parent in run.parents
+        if parent not in left and (file := lacking_for(run.settings, run_folder(results, parent)))
+    }
+    if not lacking:
+        return [], ""
+    held, parents = (list(dict.fromkeys(names)) for names in zip(*lacking, strict=True))
+    file, folder = next(iter(lacking.values())), run_folder(results, parents[0]).path
+    what, why = ("weights", "keep_weights") if file == WEIGHTS_FILE else ("last states", "gc")
+    them, its = ("it", f"its {file} into {folder}") if len(parents) == 1 else ("them", f"each {file} into its folder")
+    others = f" and {count(len(parents) - 1, 'other run')}" if parents[1:] else ""
+    return held, (
+        f"the {what} of {parents[0]}{others} are not here, as archives and {why} leave them out. Put {its} and submit "
+        f"again, or train {them} anew: submit with --redo {' '.join(parents)}."
     )
 
 
-def _asked_again(run: Run, results: Path, where: JobState) -> Request:
+def _asked_again(run: Run, results: Path) -> Request:
     """The run, asked for in its folder. Its last failure goes to its failures, and a change of resources stays."""
     folder, asked = run_folder(results, run.id), RunRequest.of(run)
     error = folder.error()
     if error is not None and not error.noted:
         answer_failure(folder, error.kind, error.reason, took=error.seconds)
-    elif error is None and where.kind is not None:
-        answer_failure(folder, where.kind, where.says)
     asked = replace(asked, resources=resources_after(asked, folder.failures()))
     # Thousands of runs may be asked for, and each flush takes milliseconds: what a crash undoes is submitted again.
     folder.ask(asked, flush=False)
@@ -309,24 +327,11 @@ def _asked_again(run: Run, results: Path, where: JobState) -> Request:
 
 
 def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
-    """A trained run, asked for scores in its folder. Its time is no limit: it is packed by its cost."""
+    """A trained run, asked for scores in its folder, which take these seconds, if known."""
     folder, asked = run_folder(results, run.id), RunRequest.of(run)
-    hours = (seconds or 0) * asked.resources.devices / 3600
-    cost = None if seconds is None else replace(run.cost, gpu_hours=hours)
     ask_for_scores(folder, run.settings.evaluation, run.resources)
     folder.clear_for_retry()
-    return Request(folder, replace(asked, seconds=None, cost=cost), True)
-
-
-def _as_many_as_fit(requests: Sequence[Request], launcher: Launcher) -> list[Job]:
-    """The jobs of those that the launcher took. NoPlace if it took none."""
-    try:
-        return _hand_out(requests, launcher)
-    except NoPlace:
-        taken = [job for request in requests if (job := request.folder.job())]
-        if not taken:
-            raise
-        return taken
+    return Request(folder, replace(asked, seconds=math.inf if seconds is None else seconds), True)
 
 
 def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:

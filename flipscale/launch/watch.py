@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
 from flipscale.launch.order import seconds_of_run
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, ProgressLines, RunProgress, StudyProgress, run_progress
-from flipscale.launch.states import StateReader, run_folder
+from flipscale.launch.states import StateReader
 from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.planning import Run
 from flipscale.run import State
@@ -47,37 +47,36 @@ def watch(
         time.sleep(max(every, min(LONGEST_REST_SECONDS, LOOK_SHARE * took)))
 
 
-class _Unsent:
-    """The runs of a submission for which there was no place, sent as others end."""
+def _sender(submission: Submission, results: Path, launcher: Launcher | None) -> Callable[[StudyProgress], bool]:
+    """A function that sends runs of the submission for which there was no place, if others have ended since it was
+    called last, and says whether some were still to be sent.
 
-    def __init__(self, submission: Submission, results: Path, launcher: Launcher | None):
-        self.runs, self.results, self.launcher = submission.unsent, results, launcher
-        self.to_score = submission.to_score
-        self.active: int | None = None
-        """How many runs were active at the last try; None before the first look."""
+    NoPlace if there is none though no run is active: other jobs of the user have the places.
+    """
+    unsent, before = submission.unsent, -1
 
-    def send(self, progress: StudyProgress) -> bool:
-        """Send some if runs have ended since the last try; whether some were still to be sent. NoPlace if there is none
-        though no run is active: other jobs of the user have the places."""
+    def send(progress: StudyProgress) -> bool:
+        nonlocal unsent, before
         active = sum(map(progress.count, ACTIVE))
-        if not self.runs or self.launcher is None or progress.count(State.CANCELLED):
+        if not unsent or launcher is None or progress.count(State.CANCELLED):
             return False
-        if self.active is not None and active < self.active:
+        if active < before:
             try:
-                self.runs = submit(self.runs, self.results, self.launcher, to_score=self.to_score).unsent
+                unsent = submit(unsent, results, launcher, to_score=submission.to_score).unsent
             except NoPlace:
                 if not active:
                     raise
-        self.active = active
+        before = active
         return True
+
+    return send
 
 
 class _Watched:
     """A study that is watched."""
 
     def __init__(self, runs: Sequence[Run], results: Path):
-        self.runs = runs
-        self.results = results
+        self.runs, self.results = runs, results
         self.flops = {run.id: run.cost.train_flops or 1 for run in runs}  # 1: a checkpoint is only scored.
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
         self.is_timed = all(run.timed for run in runs)
@@ -88,38 +87,31 @@ class _Watched:
         """When the pace began to be measured, in seconds of watching, and how much work was done then."""
         self._reader = StateReader(results)
         self._ended: dict[str, RunProgress] = {}
+        """Ended runs are not looked at again: a study may have thousands of runs."""
 
     def look(self) -> StudyProgress:
-        seen = self._see()
+        looks = self._reader.read([run for run in self.runs if run.id not in self._ended])
+        seen = tuple(
+            run_progress(run, self.results, looks[run.id]) if run.id in looks else self._ended[run.id]
+            for run in self.runs
+        )
+        self._ended = {run.id: run for run in seen if run.state in (State.FINISHED, State.FAILED)}
         elapsed = time.monotonic() - self.began
-        done = sum(self.flops[run.id] * run.done for run in seen)
         return StudyProgress(
-            runs=tuple(seen),
-            done=done / (sum(self.flops.values()) or 1),
+            runs=seen,
+            done=_done(seen, self.flops) / (sum(self.flops.values()) or 1),
             elapsed=elapsed,
             left=self._left(seen, elapsed),
             hours=sum(self.hours.values()),
             is_timed=self.is_timed,
-            hours_done=sum(self.hours[run.id] * run.done for run in seen),
+            hours_done=_done(seen, self.hours),
         )
-
-    def _see(self) -> list[RunProgress]:
-        """Each run, in their order. Ended runs are not looked at again: a study may have thousands of runs."""
-        states = self._reader.read([run for run in self.runs if run.id not in self._ended])
-        seen = dict(self._ended)
-        for run in self.runs:
-            if (look := states.get(run.id)) is not None:
-                folder, total = run_folder(self.results, run.id), run.whole_cost.samples_seen
-                on_trunk = run.trunk.samples if run.trunk else 0
-                seen[run.id] = run_progress(folder, look.state, total, look.says, look.files, run.name, on_trunk)
-        self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
-        return [seen[run.id] for run in self.runs]
 
     def _left(self, seen: Sequence[RunProgress], elapsed: float) -> float | None:
         """Seconds until the runs under way are done; None if unknown."""
         on_the_way = [run for run in seen if run.state in ACTIVE]
         running = [run for run in on_the_way if run.state is State.RUNNING]
-        per_second = self._work_per_second(running, elapsed, sum(self.work[run.id] * run.done for run in seen))
+        per_second = self._work_per_second(running, elapsed, _done(seen, self.work))
         if running and all(run.quiet for run in running):
             return None  # Past speed says nothing about when silent runs will end.
         return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second if per_second else None
@@ -141,6 +133,11 @@ class _Watched:
         return (pace or speed) if elapsed - since >= PACE_SECONDS else (speed or pace)
 
 
+def _done(runs: Sequence[RunProgress], work: Mapping[str, float]) -> float:
+    """How much of this work of the runs is done."""
+    return sum(work[run.id] * run.done for run in runs)
+
+
 def wait(
     submission: Submission,
     results: Path,
@@ -159,7 +156,7 @@ def wait(
     """
     lines = ProgressLines(stream or sys.stderr)
     try:
-        for progress in watch(submission.runs, results, every=every, more=_Unsent(submission, results, launcher).send):
+        for progress in watch(submission.runs, results, every=every, more=_sender(submission, results, launcher)):
             lines.follow(progress, results)
         return progress
     except KeyboardInterrupt:

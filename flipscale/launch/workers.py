@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,13 +86,11 @@ class Process(Protocol):
         """As Popen has it, once `poll` has said that it ended."""
 
     def poll(self) -> int | None: ...
-    def send_signal(self, signum: int) -> None: ...
+    def send_signal(self, signum: int, /) -> None: ...
     def terminate(self) -> None: ...
 
 
-AnyProcess = Process | subprocess.Popen[bytes]
-
-Start = Callable[[Sequence[RunFolder], int], AnyProcess]
+Start = Callable[[Sequence[RunFolder], int], Process]
 """Starts a worker on these runs, in the lane of this number."""
 
 
@@ -101,7 +98,7 @@ Start = Callable[[Sequence[RunFolder], int], AnyProcess]
 class Started:
     """A worker that was started."""
 
-    process: AnyProcess
+    process: Process
     began: float
     """Unix time."""
     said_from: Mapping[Path, int]
@@ -170,12 +167,10 @@ class Workers:
         for worker in self._at_work.values():
             worker.process.terminate()
 
-    def wait(self, seconds: float, until: Callable[[], bool]) -> None:
-        """Wait until one of them ends, `until` is true, or this time is over."""
+    def wait(self, seconds: float) -> None:
+        """Wait until one of them ends, or this time is over."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not until():
-            if any(worker.process.poll() is not None for worker in self._at_work.values()):
-                return
+        while time.monotonic() < end and not any(each.process.poll() is not None for each in self._at_work.values()):
             time.sleep(POLL_SECONDS)
 
     def ended(self) -> list[Started]:

@@ -12,16 +12,13 @@ from flipscale.collecting import is_setting, setting_value
 from flipscale.fitting.of_study import variables_of_run
 from flipscale.kinds import Compute, PartOfRun
 from flipscale.next_runs.choice import Candidate, Quantity, choose
-from flipscale.next_runs.quantities import Question
+from flipscale.next_runs.quantities import FURTHER_SEEDS, Question, of_seed
 from flipscale.planning import Plan, Run, plan
 from flipscale.settings import Settings, plain
 from flipscale.study import Axis, Study, cells
 from flipscale.tables import Part, PrintedTable
 from flipscale.timing import NOT_TIMED, Timings
 from flipscale.words import count
-
-FURTHER_SEEDS = 20
-"""Further seeds of one cell that are considered: more are a question of patience, not of design."""
 
 ROWS = 8
 """Rows of a table; the rest is counted."""
@@ -149,12 +146,19 @@ def _of_law(place: int, asked: Question, runs: Mapping[str, Run], finished: Mapp
     """A run of the law's group, at any size and length that its variables cover."""
     assert asked.fit is not None
     fit, found = asked.fit, []
+    fitted = {finished[run].seed for run in fit.used if run in finished}
+    further = sorted({run.settings.seed for run in runs.values()} - fitted)
+    seeds = [*sorted(fitted), *further[:FURTHER_SEEDS]]
     for run in runs.values():
         if run.cell is None or run.id in finished or not _in_group(run.settings, fit.group):
             continue
         variables = variables_of_run(run, runs)
         x = np.array([[variables[name] for name in fit.x]])
         jacobian = fit.law.evaluate(fit.solution.theta, x)[1][0]
+        if fit.whole_seeds:
+            if run.settings.seed not in seeds:
+                continue
+            jacobian = of_seed(jacobian, seeds.index(run.settings.seed), fit.whole_seeds + FURTHER_SEEDS)
         found.append(Candidate(place, jacobian, fit.spread**2, (run.id,)))
     return found
 

@@ -23,6 +23,9 @@ NORMAL = 1.96
 MANY = 1e6
 """Degrees of freedom of a normal interval."""
 
+FURTHER_SEEDS = 20
+"""Further seeds of one cell that are considered: more are a question of patience, not of design."""
+
 PRIOR_WIDTHS = 4.0
 """A parameter of a law is held to within a quarter of its range (standard deviation) before any run: without that,
 parameters that the runs do not determine make every run look equally good."""
@@ -123,11 +126,37 @@ def _contrast(
 
 
 def law_covariance(fit: Fit) -> Array:
-    """The covariance of a law's parameters by its runs and their scatter, with a wide prior."""
-    jacobian = fit.law.evaluate(fit.solution.theta, fit.rows.x)[1]
-    low, high = fit.law.bounds(fit.rows.x, fit.rows.z)
+    """The covariance of a law's parameters by its runs and their scatter, with a wide prior.
+
+    Where lengths share trunks each seed has a law of its own about the mean of all. What it differs by follows the
+    parameters: of the seeds that were fitted, then of FURTHER_SEEDS more. Raises ResultsError with too few seeds.
+    """
+    rows, jacobian = fit.rows, fit.law.evaluate(fit.solution.theta, fit.rows.x)[1]
+    low, high = fit.law.bounds(rows.x, rows.z)
     prior = np.diag(PRIOR_WIDTHS**2 / (high - low) ** 2)
-    return np.asarray(np.linalg.inv(jacobian.T @ jacobian / fit.spread**2 + prior), dtype=np.float64)
+    mean = np.asarray(np.linalg.inv(jacobian.T @ jacobian / fit.spread**2 + prior), dtype=np.float64)
+    if rows.trunks is None:
+        return mean
+    if not fit.whole_seeds or rows.seeds is None or fit.stretch is None:
+        raise ResultsError(f"{fit.no_interval[0].upper()}{fit.no_interval[1:]}.")
+    # The laws of seeds scatter about their mean, whose covariance is that of the draws.
+    apart = np.linalg.inv(fit.whole_seeds * fit.stretch**2 * np.cov(fit.draws, rowvar=False) + mean)
+    seeds = fit.whole_seeds + FURTHER_SEEDS
+    numbers = np.unique(rows.seeds, return_inverse=True)[1].reshape(-1).tolist()
+    of_seeds = np.stack([of_seed(row, seed, seeds) for row, seed in zip(jacobian, numbers, strict=True)])
+    information = of_seeds.T @ of_seeds / fit.spread**2 + np.kron(np.eye(1 + seeds), apart)
+    information[: len(prior), : len(prior)] += prior - apart
+    return np.asarray(np.linalg.inv(information), dtype=np.float64)
+
+
+def of_seed(gradient: Array, seed: int, seeds: int) -> Array:
+    """What a run of one of so many seeds measures, by the law's parameters and by what each seed differs by."""
+    return np.concatenate([gradient, np.kron(np.eye(seeds)[seed], gradient)])
+
+
+def _of_all(gradient: Array, covariance: Array) -> Quantity:
+    """A quantity of the law itself, whichever the seed."""
+    return Quantity(covariance, np.pad(gradient, (0, len(covariance) - len(gradient))))
 
 
 def parameter_of(fit: Fit, name: str, of: str) -> Question:
@@ -136,7 +165,7 @@ def parameter_of(fit: Fit, name: str, of: str) -> Question:
         raise ResultsError(f"{fit.law.formula} has no {name!r}: {did_you_mean(name, fit.law.parameters)}.")
     place = fit.law.parameters.index(name)
     gradient = np.eye(len(fit.law.parameters))[place]
-    quantity = Quantity(law_covariance(fit), gradient)
+    quantity = _of_all(gradient, law_covariance(fit))
     theta = fit.solution.theta
 
     def words(value: float) -> str:
@@ -152,7 +181,7 @@ def forecast_of(forecast: Forecast, of: str) -> Question:
     fit = forecast.fit
     x = np.array([[forecast.at[name] for name in fit.x]])
     value, jacobian = fit.law.evaluate(fit.solution.theta, x)
-    quantity = Quantity(law_covariance(fit), jacobian[0])
+    quantity = _of_all(jacobian[0], law_covariance(fit))
     response = fit.rows.response
 
     def words(link: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.fitting import Forecast, Graded
+from flipscale.fitting import Forecast
 from flipscale.tables import Part, PrintedTable
 from flipscale.words import percent, short
 
@@ -32,7 +32,6 @@ class Rung:
     """What it was read from, in words."""
     forecast: Forecast
     """The score at that size."""
-    graded: Graded
     sizes: Mapping[str, float]
     """FLOPs a sample of each model at hand under these settings."""
 
@@ -51,8 +50,8 @@ class Rung:
             return (
                 f"The best size is not determined: its 95 % CI spans more than a factor of {WIDEST:g}, or has no end."
             )
-        if self.graded.refused:
-            return f"The forecast of the score is too poor: {'; '.join(map(str, self.graded.doubts))}."
+        if self.forecast.refused:
+            return f"The forecast of the score is too poor: {'; '.join(map(str, self.forecast.doubts))}."
         if not self.models:
             ends = " to ".join(short(end) for end in (min(self.sizes.values()), max(self.sizes.values())))
             size = short(self.size)
@@ -77,7 +76,7 @@ def rung_parts(rung: Rung) -> list[Part]:
         f"{rung.forecast.extrapolation:.2g} times the largest run."
     )
     accuracy = rung.forecast.fit.rows.response.accuracy
-    values = (rung.forecast.value, rung.forecast.low, rung.forecast.high)
+    values = (rung.forecast.value, *(rung.forecast.interval or (None, None)))
     shown = [("-" if value is None else percent(value) if accuracy else f"{value:.4g}") for value in values]
     score = f"{rung.forecast.fit.y} there: {shown[0]} (95 % CI of one run {shown[1]} to {shown[2]})."
     rows = tuple((name, short(rung.sizes[name]), short(rung.flops / rung.sizes[name])) for name in rung.models)

@@ -98,17 +98,12 @@ def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, floa
     core = [0.0]
     for judged, difference in tested:
         core += [difference.mean or 0.0, *(difference.interval or ()), judged.claim.published or 0.0]
-    return limits_of(core, [end for _, difference in tested for end in _corrected(difference) or ()], 0.15, 0.03)
-
-
-def _corrected(difference: Estimate) -> tuple[float, float] | None:
-    both = difference.corrected
-    return None if both is None or both.low is None or both.high is None else (both.low, both.high)
+    return limits_of(core, [end for _, difference in tested for end in difference.decisive or ()], 0.15, 0.03)
 
 
 def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: tuple[float, float]) -> None:
     """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
     style = VERDICT_STYLES[judged.verdict]
-    draw_bars(ax, _corrected(difference), difference.interval, y, style.color, frame, across=True)
+    draw_bars(ax, difference.decisive, difference.interval, y, style.color, frame, across=True)
     look = style.keywords() | {"markeredgecolor": "white", "markeredgewidth": 0.5}
     ax.plot([difference.mean or 0.0], [y], zorder=4, ms=6.5, label=str(judged.verdict), **look)

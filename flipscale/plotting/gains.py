@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from flipscale.cell import cell_words
-from flipscale.comparing import Comparison, Effect, Pair, finding
+from flipscale.comparing import Comparison, Pair
+from flipscale.comparing.estimates import scaled
 from flipscale.plotting.figure_data import FigureData, Undrawable
 from flipscale.plotting.page import FigureKind, Panel
 from flipscale.plotting.style import QUIET, LineStyle, arm_style
@@ -202,17 +203,8 @@ class DrawnGain:
 
 def drawn_gain(pair: Pair, scale: float) -> DrawnGain:
     """The gain of a pair, in points where `scale` is 100."""
-    gain = pair.gain
-    assert gain.mean is not None
-    both = gain.corrected
-    return DrawnGain(
-        scale * gain.mean,
-        finding(gain).effect in (Effect.AHEAD, Effect.BEHIND),
-        None if gain.low is None or gain.high is None else (scale * gain.low, scale * gain.high),
-        None
-        if both is None or both.of < 2 or both.low is None or both.high is None
-        else (scale * both.low, scale * both.high),
-    )
+    gain = scaled(pair.gain, scale)
+    return DrawnGain(gain.value, gain.significant, gain.interval, gain.among_several)
 
 
 def gain_limits(data: FigureData, pairs: Sequence[Pair]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from flipscale.cell import cell_words
-from flipscale.comparing import Claim, Estimate, finding, series_of, speed_cell
+from flipscale.comparing import Curve, Estimate, series_of, speed_cell
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms, one_value
 from flipscale.plotting.lines import add_references, in_time_units, mean_line, set_x_axis
 from flipscale.plotting.page import MEANS, FigureKind, Panel
@@ -42,7 +42,7 @@ def speedup(data: FigureData) -> list[Panel]:
     if not names:
         raise Undrawable("no series has two schedule lengths of both the baseline and another arm")
 
-    # All series are compared at once, as `flipscale compare` does: intervals are corrected for all claims.
+    # All series are compared at once, as `flipscale compare` does: intervals are corrected for all of them.
     comparison = data.comparison
     corrected = f" corrected for {comparison.speedups_claimed}" if comparison.speedups_claimed > 1 else ""
     marks = (
@@ -54,7 +54,7 @@ def speedup(data: FigureData) -> list[Panel]:
 
     def panel(name: str) -> Panel:
         rows = timed.rows[series == name]
-        claims = {data.arm_numbers[claim.arm]: claim for claim in comparison.claims if claim.series == name}
+        curves = {data.arm_numbers[curve.arm]: curve for curve in comparison.first_curves if curve.series == name}
 
         def draw(ax: Axes) -> None:
             if not data.lower_is_better:
@@ -62,20 +62,20 @@ def speedup(data: FigureData) -> list[Panel]:
             controls = _controls(rows)
             for arm in sorted(set(rows["arm"]), key=lambda arm: (arm in controls, arm)):
                 of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
-                read = claims[arm].curve.speedup if arm in claims else None
+                read = curves[arm].speedup if arm in curves else None
                 named = f"{data.arms[arm]}: {speed_cell(read)}" if read else data.arms[arm]
                 xy = "time", data.score
                 mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=alpha)
             references = add_references(ax, timed, rows, "time")
             set_x_axis(ax.xaxis, "time", pd.concat([rows["time"], references["time"].astype(float)]))
             ax.set_xlabel(words)
-            bars = {arm: bar for arm, claim in claims.items() if (bar := _bar(claim, rows))}
+            bars = {arm: bar for arm, curve in curves.items() if (bar := _bar(curve, rows))}
             # Numbers of neighbours stand in two rows, so that they do not touch.
             for place, arm in enumerate(sorted(bars, key=lambda arm: bars[arm][0])):
                 to = f"speed-up to {score_value(bars[arm][2], comparison.fraction)} (95 % CI)"
                 ax.plot(bars[arm][:2], [bars[arm][2]] * 2, "--", color=QUIET, linewidth=1, zorder=3.5, label=to)
                 _draw_arrow(
-                    ax, bars[arm], claims[arm], arm, below=10 * (place % 2), alpha=0.45 if arm in controls else 1
+                    ax, bars[arm], curves[arm], arm, below=10 * (place % 2), alpha=0.45 if arm in controls else 1
                 )
 
         return Panel(cell_words(name), rows, draw, data.score_words, marks, inside=True, chance=data.chance)
@@ -109,26 +109,26 @@ def _controls(rows: pd.DataFrame) -> set[int]:
     return {arm for arm in set(rows["arm"]) - {0} if not (rows.loc[rows["arm"] == arm, "mask_ratio"] > base).any()}
 
 
-def _bar(claim: Claim, rows: pd.DataFrame) -> tuple[float, float, float] | None:
+def _bar(curve: Curve, rows: pd.DataFrame) -> tuple[float, float, float] | None:
     """The arm's time, the baseline's, and the score at which both are read; None where the arm never reaches it."""
-    claimed, read = claim.speedup, claim.curve.speedup
-    if claimed is None or read is None:
+    factor, read = curve.factor, curve.speedup
+    if factor is None or read is None:
         return None
-    of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(claim.curve.seeds)]
+    of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(curve.seeds)]
     start = float(of_base["time"].mean())
-    return start / claimed.value, start, read.score
+    return start / factor.value, start, read.score
 
 
 def _draw_arrow(
-    ax: Axes, bar: tuple[float, float, float], claim: Claim, arm: int, *, below: float, alpha: float
+    ax: Axes, bar: tuple[float, float, float], curve: Curve, arm: int, *, below: float, alpha: float
 ) -> None:
     """An arrow at the arm's time, and its number some points below."""
     end, start, score = bar
-    color, significant = arm_style(arm).color, claim.speedup is not None and claim.speedup.significant
+    color, significant = arm_style(arm).color, curve.factor is not None and curve.factor.significant
     look = arm_style(arm).marks(filled=significant)
     ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=alpha, **look)
     ax.annotate(
-        speed_cell(claim.curve.speedup).partition(" ")[0],
+        speed_cell(curve.speedup).partition(" ")[0],
         (end, score),
         (0, -6 - below),
         textcoords="offset points",
@@ -156,11 +156,11 @@ def speedup_over_scores(data: FigureData) -> list[Panel]:
     timed, _ = in_time_units(data)
     series, number = series_of(timed.rows), data.arm_numbers
     controls = _controls(timed.rows)
-    shown: dict[str, dict[int, Claim]] = {}
-    for claim in data.comparison.claims:
-        arm = number[claim.arm]
-        if claim.curve.speedup_at and (arm not in controls or controls >= set(number.values()) - {0}):
-            shown.setdefault(claim.series, {})[arm] = claim
+    shown: dict[str, dict[int, Curve]] = {}
+    for curve in data.comparison.first_curves:
+        arm = number[curve.arm]
+        if curve.speedup_at and (arm not in controls or controls >= set(number.values()) - {0}):
+            shown.setdefault(curve.series, {})[arm] = curve
     if not shown:
         raise Undrawable("no arm and baseline have two schedule lengths and scores in common")
 
@@ -168,13 +168,13 @@ def speedup_over_scores(data: FigureData) -> list[Panel]:
     size = 10.4, 0.7 + 3.2 * math.ceil(len(both) * len(shown) / 2)
 
     def panel(name: str, what: str) -> Panel:
-        claims = shown[name]
-        limits = _limits([_points_over_scores(claim, what) for of in shown.values() for claim in of.values()])
+        curves = shown[name]
+        limits = _limits([_points_over_scores(curve, what) for of in shown.values() for curve in of.values()])
 
         def draw(ax: Axes) -> None:
-            _draw_over_scores(ax, data, claims, limits, what)
+            _draw_over_scores(ax, data, curves, limits, what)
 
-        rows = timed.rows[(series == name) & timed.rows["arm"].isin([0, *claims])]
+        rows = timed.rows[(series == name) & timed.rows["arm"].isin([0, *curves])]
         part = {"samples": "samples", "speedup": "time"}[what] if len(both) > 1 else ""
         title = ", ".join(filter(None, [cell_words(name), part]))
         return Panel(title, rows, draw, both[what], _OVER_SCORES, size)
@@ -205,16 +205,16 @@ def _limits(lines: Sequence[Sequence[tuple[float, Estimate]]]) -> tuple[float, f
 
 
 def _draw_over_scores(
-    ax: Axes, data: FigureData, claims: Mapping[int, Claim], limits: tuple[float, float], what: str
+    ax: Axes, data: FigureData, curves: Mapping[int, Curve], limits: tuple[float, float], what: str
 ) -> None:
     """A line an arm with its band, its diamond and its label, around the line of 1x."""
-    lines = {arm: points for arm, claim in claims.items() if (points := _points_over_scores(claim, what))}
+    lines = {arm: points for arm, curve in curves.items() if (points := _points_over_scores(curve, what))}
     for arm, points in lines.items():
         style, scores = arm_style(arm).without_markers(), [score for score, _ in points]
         bands = [at.interval or (math.nan, math.nan) for _, at in points]
         ax.fill_between(scores, *np.clip(bands, *limits).T, color=style.color, alpha=0.13, linewidth=0)
         ax.plot(scores, [at.mean or math.nan for _, at in points], zorder=3, **style.keywords())
-    stated = {claim.curve.speedup.score for claim in claims.values() if claim.curve.speedup}
+    stated = {curve.speedup.score for curve in curves.values() if curve.speedup}
     for score in stated:
         ax.axvline(score, color=QUIET, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1.5)
         words = score_value(score, data.comparison.fraction)
@@ -224,15 +224,15 @@ def _draw_over_scores(
     ax.axhline(1, color=QUIET, linewidth=1, zorder=1.5)
     log_axis(ax.yaxis, limits, lambda value: f"{short(value)}×")
     ax.set_ylim(limits)
-    for arm, claim in claims.items():
-        read = claim.curve.speedup
-        if read is None or claim.speedup is None or claim.speedup.at_least:
+    for arm, curve in curves.items():
+        read = curve.speedup
+        if read is None or curve.factor is None or curve.factor.at_least:
             continue
         # A diamond at the score at which the speed-up is stated, where it is a number.
         estimate: Estimate = getattr(read, what)
         if estimate.mean is not None:
             style = replace(arm_style(arm), marker="d", dashes="")
-            look = style.keywords() | style.marks(filled=finding(estimate).significant)
+            look = style.keywords() | style.marks(filled=estimate.significant)
             ax.plot([read.score], [estimate.mean], ms=8, zorder=5, **look)
     if data.lower_is_better:
         ax.invert_xaxis()
@@ -242,9 +242,9 @@ def _draw_over_scores(
     _label(ax, data, lines)
 
 
-def _points_over_scores(claim: Claim, what: str) -> list[tuple[float, Estimate]]:
+def _points_over_scores(curve: Curve, what: str) -> list[tuple[float, Estimate]]:
     """The scores, and the `speedup` or the `samples` at each."""
-    return [(at.score, estimate) for at in claim.curve.speedup_at if (estimate := getattr(at, what))]
+    return [(at.score, estimate) for at in curve.speedup_at if (estimate := getattr(at, what))]
 
 
 def _label(ax: Axes, data: FigureData, lines: Mapping[int, Sequence[tuple[float, Estimate]]]) -> None:

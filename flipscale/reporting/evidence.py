@@ -141,10 +141,7 @@ def _runs(planned: Plan, workspace: Workspace, in_table: set[str]) -> dict[str, 
     runs = {}
     for run in planned.runs:
         if run.id in found:
-            look = found[run.id]
-            folder = RunFolder(workspace.run(run.id))
-            on_trunk, total = run.trunk.samples if run.trunk else 0, run.whole_cost.samples_seen
-            runs[run.id] = run_progress(folder, look.state, total, look.says, look.files, on_trunk=on_trunk)
+            runs[run.id] = run_progress(run, workspace.results, found[run.id])
         else:
             runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
     return runs

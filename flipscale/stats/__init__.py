@@ -16,12 +16,12 @@ far the runs of one cell scatter, so the variance of a cell is shrunk towards th
 
 from flipscale.stats.failures import TAKES_OFF, failed_runs, sign_flip_p
 from flipscale.stats.families import Judged, holm
-from flipscale.stats.over_cells import WARN_P, Slope, mean_over, seed_effect_p, slope_of
-from flipscale.stats.power import Design, Sensitivity, sensitivity_of
-from flipscale.stats.student import ALPHA, Array, Interval, Moments, moments, t_limit
-from flipscale.stats.test_images import Bits, ImageSampling, image_sampling
+from flipscale.stats.over_cells import WARN_P, mean_over, seed_effect_p, slope_of
+from flipscale.stats.power import Design, Sensitivity, design_by, sensitivity_of
+from flipscale.stats.student import ALPHA, Array, Interval, Moments, moments
+from flipscale.stats.test_images import ImageSampling, image_sampling
 from flipscale.stats.trunks import linked, units_of
-from flipscale.stats.variance import PRIOR_DF, Differences, Noise, noise_unit, shrink_variances
+from flipscale.stats.variance import PRIOR_DF, Differences, Noise, ScoreKind, shrink_variances
 
 __all__ = [
     "ALPHA",
@@ -29,7 +29,6 @@ __all__ = [
     "TAKES_OFF",
     "WARN_P",
     "Array",
-    "Bits",
     "Design",
     "Differences",
     "ImageSampling",
@@ -37,20 +36,19 @@ __all__ = [
     "Judged",
     "Moments",
     "Noise",
+    "ScoreKind",
     "Sensitivity",
-    "Slope",
+    "design_by",
     "failed_runs",
     "holm",
     "image_sampling",
     "linked",
     "mean_over",
     "moments",
-    "noise_unit",
     "seed_effect_p",
     "sensitivity_of",
     "shrink_variances",
     "sign_flip_p",
     "slope_of",
-    "t_limit",
     "units_of",
 ]

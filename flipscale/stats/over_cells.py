@@ -57,8 +57,8 @@ def slope_of(lines: Sequence[tuple[Array, Sequence[Moments]]], by_seed: Array | 
     # Satterthwaite (1946).
     of_slope = variance**2 / float((parts**2 / df).sum()) if variance else float(df.min())
     slope = float(weights @ means)
-    found = Moments(slope, math.sqrt(variance), of_slope)
-    return Slope(slope, found.interval(), _bends_p(lines, slope))
+    moments_of_slope = Moments(slope, math.sqrt(variance), of_slope)
+    return Slope(slope, moments_of_slope.interval(), _bends_p(lines, slope))
 
 
 def _bends_p(lines: Sequence[tuple[Array, Sequence[Moments]]], slope: float) -> float | None:

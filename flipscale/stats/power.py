@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from scipy.special import nctdtrinc
 
-from flipscale.stats.student import ALPHA, t_limit
+from flipscale.stats.student import ALPHA, Moments, t_limit
+from flipscale.stats.variance import PRIOR_DF
 
 POWER = 0.8
 """The chance of finding a difference as large as the detectable one."""
@@ -41,11 +42,8 @@ class Design:
 
     def seeds_for(self, difference: float) -> int | None:
         """The fewest seeds that find a difference; None above MOST_SEEDS."""
-        for seeds in range(2, MOST_SEEDS + 1):
-            found = self.detectable(seeds)
-            if found is not None and found <= abs(difference):
-                return seeds
-        return None
+        sizes = ((seeds, self.detectable(seeds)) for seeds in range(2, MOST_SEEDS + 1))
+        return next((seeds for seeds, size in sizes if size is not None and size <= abs(difference)), None)
 
     def seeds_for_level(self, margin: float) -> int | None:
         """The fewest seeds that show a difference of 0 to be within a margin; None above MOST_SEEDS.
@@ -58,6 +56,12 @@ class Design:
             if limit * self.sd / math.sqrt(seeds) <= margin:
                 return seeds
         return None
+
+
+def design_by(moments: Moments, seeds: int, comparisons: int = 1, looks: int = 1) -> Design:
+    """The design of a difference over these seeds, by its standard error: its cell may have kept its own variance."""
+    prior_df = min(PRIOR_DF, moments.df - (seeds - 1))
+    return Design(moments.error * math.sqrt(seeds), prior_df, comparisons, looks)
 
 
 @dataclass(frozen=True)

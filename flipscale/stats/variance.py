@@ -47,11 +47,24 @@ class Noise(Generic[CellKey]):
     """Cells that are far noisier than the median and keep their own variance."""
 
 
-def noise_unit(level: float, *, fraction: bool, lower: bool) -> float:
-    """The unit of noise at a mean score: p (1 - p) of a fraction, a loss itself, 1 for anything else."""
-    if fraction:
-        return level * (1 - level)
-    return level if lower and level > 0 else 1.0
+@dataclass(frozen=True)
+class ScoreKind:
+    """What matters of a score to its statistics."""
+
+    fraction: bool
+    lower: bool
+    """Whether less of it is better."""
+
+    @property
+    def sign(self) -> int:
+        """A gain is this times the difference of two scores."""
+        return -1 if self.lower else 1
+
+    def noise_unit(self, level: float) -> float:
+        """The unit of noise at a mean score: p (1 - p) of a fraction, a loss itself, 1 for anything else."""
+        if self.fraction:
+            return level * (1 - level)
+        return level if self.lower and level > 0 else 1.0
 
 
 def shrink_variances(
@@ -75,7 +88,7 @@ def shrink_variances(
         of_unit.setdefault(units[key] if units else key, []).append(above)
     if len(of_unit) > 1:
         prior = float(np.median([np.mean(alike) for alike in of_unit.values()]))
-    found: dict[CellKey, Moments] = {}
+    moments: dict[CellKey, Moments] = {}
     noisy = []
     for key, cell in usable.items():
         n, measured = len(cell.values), variances.get(key)
@@ -89,5 +102,5 @@ def shrink_variances(
         else:
             df = PRIOR_DF + n - 1
             variance = (PRIOR_DF * prior + (n - 1) * (measured or 0.0)) / df
-        found[key] = Moments(float(np.mean(cell.values)), cell.unit * math.sqrt(variance / n), df)
-    return Noise(found, None if prior is None else math.sqrt(prior), len(scattered), tuple(noisy))
+        moments[key] = Moments(float(np.mean(cell.values)), cell.unit * math.sqrt(variance / n), df)
+    return Noise(moments, None if prior is None else math.sqrt(prior), len(scattered), tuple(noisy))

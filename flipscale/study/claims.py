@@ -45,7 +45,7 @@ from flipscale.kinds import (
 from flipscale.scores import is_score
 from flipscale.settings import Settings, plain
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values, samples_for
+from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values, agrees
 from flipscale.study.values import ValueReader
 from flipscale.words import short
 
@@ -67,15 +67,15 @@ def _side(value: Any, *, several: bool = True, target: bool = False) -> _Choices
     if not isinstance(value, dict):
         raise ValueError(f"{show(value)} gives no settings; write them, for example {{mask_ratio: 0.5}}")
     faults: list[tuple[Path_, str]] = []
-    found = {}
+    choices = {}
     for name, item in value.items():
         try:
-            found[name] = _values(name, item, several, target)
+            choices[name] = _values(name, item, several, target)
         except Faults as error:
             faults += [((name, *path), what) for path, what in error.found]
     if faults:
         raise Faults(faults)
-    return found
+    return choices
 
 
 def _values(name: str, value: Any, several: bool, target: bool) -> tuple[Any, ...]:
@@ -85,12 +85,12 @@ def _values(name: str, value: Any, several: bool, target: bool) -> tuple[Any, ..
             return (checked(_Target, value),)
         return tuple(checked(Some[_Column], value)) if several else (checked(_Column, value),)
     if name not in SETTINGS or name in _NO_COLUMN:
-        raise Faults([((), _NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")])
+        raise _fault(_NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
     kind = SETTINGS[name].type
     if not isinstance(value, list):
         return (checked(kind, value),)
     if not several:
-        raise Faults([((), "'than' is one contrast; write one value, and one more claim for each further value")])
+        raise _fault("'than' is one contrast; write one value, and one more claim for each further value")
     return tuple(checked(some(kind), value))
 
 
@@ -151,78 +151,63 @@ class WrittenClaim(Declared):
 
 def read_claims(values: ValueReader) -> Mapping[str, WrittenClaim]:
     """The claims of a study file by name, before they are checked against its cells."""
-    found = {}
-    for name, written in values.mapping("claims").items():
-        claim = read(WrittenClaim, written, ("claims", name), values.complain)
-        if claim is not INVALID:
-            found[name] = claim
-    return found
+    given = values.mapping("claims")
+    claims = {name: read(WrittenClaim, each, ("claims", name), values.complain) for name, each in given.items()}
+    return {name: claim for name, claim in claims.items() if claim is not INVALID}
 
 
 def settle_claims(written: Mapping[str, WrittenClaim], study: Study, complain: Complain) -> tuple[StatedClaim, ...]:
     """The claims, each between cells that the study has; a claim about other cells is a complaint."""
-    cells = _StudyCells(study, complain)
+    cells = _StudyCells(study)
     claims: dict[str, StatedClaim] = {}
     for name, several in written.items():
-        for claim in _each(name, several, cells):
-            if claim.name in claims:
-                complain(("claims", name), f"two claims are called '{claim.name}'; keep one, or give it another name")
-            claims[claim.name] = claim
+        try:
+            for claim in _each(name, several, cells):
+                if claim.name in claims:
+                    what = f"two claims are called '{claim.name}'; keep one, or give it another name"
+                    complain(("claims", name), what)
+                claims[claim.name] = claim
+        except Faults as error:
+            for path, what in error.found:
+                complain(("claims", name, *path), what)
     return tuple(claims.values())
 
 
 def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[StatedClaim]:
-    """The claims that stand under one name: one for each combination of the values that are lists."""
+    """The claims that stand under one name: one for each combination of the values that are lists. Raises Faults."""
     sides = (written.at, written.left, written.right)
     combinations = list(itertools.product(*map(_combinations, sides)))
     published = [None] * len(combinations) if written.published is None else written.published
     if len(published) != len(combinations):
         what = f"{len(published)} published values for {len(combinations)} claims; list one for each"
-        cells.complain(("claims", name, "published"), f"{what}, null where none is known")
-        return
-    listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
+        raise _fault(f"{what}, null where none is known", "published")
     expect = Expectation(written.expect)
-    if (written.score is not None) is not expect.along_the_schedule:
-        what = "needs `score`, at which both sides are read" if written.score is None else "takes no `score`"
-        cells.complain(("claims", name, "expect"), f"a claim of '{expect}' {what}")
-        return
     along = expect.along_the_schedule
-    than = None if written.than is None else dict(next(_combinations(written.than)))
-    than_score: float | _Choices | None = None
-    if than is not None:
-        if SCORE in than and isinstance(than[SCORE], str) is along:
+    if (written.score is not None) is not along:
+        what = "needs `score`, at which both sides are read" if along else "takes no `score`"
+        raise _fault(f"a claim of '{expect}' {what}", "expect")
+    than = None if written.than is None else {setting: value for setting, (value,) in written.than.items()}
+    than_score = None
+    if than is not None and SCORE in than:
+        if isinstance(than[SCORE], str) is along:
             what = "a number or a cell, at which curves are read" if along else "a column"
-            cells.complain(("claims", name, "than", SCORE), f"the score of 'than' is {what}, in a claim of '{expect}'")
-            return
-        than_score = than.pop(SCORE, None) if along else None
-    targets = [_target(name, score, cells) for score in (written.score, than_score)]
-    if (written.score is not None and targets[0] is None) or (than_score is not None and targets[1] is None):
-        return
+            raise _fault(f"the score of 'than' is {what}, in a claim of '{expect}'", "than", SCORE)
+        than_score = than.pop(SCORE) if along else None
+    score, than_score = cells.target(written.score), cells.target(than_score)
+    listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
     for (at, left, right), value in zip(combinations, published, strict=True):
-        contrast = cells.contrast(name, {**at, **left}, {**at, **right}, along=along)
-        if contrast is None:
-            return  # one complaint about a list is enough
-        other = None
+        contrast, other = cells.contrast({**at, **left}, {**at, **right}, along=along), None
         if than is not None:
-            other = cells.contrast(name, {**at, **than, **left}, {**at, **than, **right}, along=along)
-            if contrast == other and targets[1] in (None, targets[0]):
-                cells.complain(
-                    ("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`"
-                )
-                return
-            if other is None:
-                return
+            other = cells.contrast({**at, **than, **left}, {**at, **than, **right}, along=along)
+            if contrast == other and than_score in (None, score):
+                raise _fault("'than' is the same contrast; give it other settings than `at`", "than")
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, contrast, other, expect, value, written.family, targets[0], targets[1], written.margin)
+        yield StatedClaim(title, contrast, other, expect, value, written.family, score, than_score, written.margin)
 
 
-def _target(name: str, score: "float | _Choices | None", cells: "_StudyCells") -> float | Values | None:
-    """The score at which curves are read: a number, or a cell of the study."""
-    if score is None or isinstance(score, float):
-        return score
-    (said,) = _combinations(score)
-    return cells.cell(name, SCORE, said)
+def _fault(what: str, *path: str) -> Faults:
+    return Faults([(path, what)])
 
 
 def _combinations(side: _Choices) -> Iterator[Values]:
@@ -233,18 +218,17 @@ def _combinations(side: _Choices) -> Iterator[Values]:
 
 def _word(value: object) -> str:
     """A value as it names one claim of several: no two values are written alike."""
-    found = str(value) if isinstance(value, Compute | PartOfRun) else plain(value)
-    if not isinstance(found, Mapping):
-        return short(found)
-    return f"({', '.join(f'{name}={_word(item)}' for name, item in found.items() if item is not None)})"
+    word = str(value) if isinstance(value, Compute | PartOfRun) else plain(value)
+    if not isinstance(word, Mapping):
+        return short(word)
+    return f"({', '.join(f'{name}={_word(item)}' for name, item in word.items() if item is not None)})"
 
 
 class _StudyCells:
-    """The cells of a study, to find those that a claim is about."""
+    """The cells of a study, to find those that a claim is about. Raises Faults, each with its path in the claim."""
 
-    def __init__(self, study: Study, complain: Complain):
+    def __init__(self, study: Study):
         self.cells = study.cells
-        self.complain = complain
         coupled = {coupling.name for coupling in study.couplings}
         varied = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
         self.varied = [name for name in varied if name not in coupled]
@@ -255,68 +239,62 @@ class _StudyCells:
             if name not in (*coupled, *_NO_COLUMN) and (name in study.base or name in study.baseline)
         }
 
-    def contrast(self, claim: str, left: Values, right: Values, *, along: bool) -> Contrast | None:
-        """Two cells, or two curves; None, with a complaint, if one is not in the study or both are the same."""
-        find = self._curve if along else self.cell
-        sides = [find(claim, name, said) for name, said in (("left", left), ("right", right))]
-        if None in sides:
-            return None
+    def contrast(self, left: Values, right: Values, *, along: bool) -> Contrast:
+        """Two cells, or two curves."""
+        sides: list[Values] = []
+        faults: list[tuple[Path_, str]] = []
+        for side, said in (("left", left), ("right", right)):
+            try:
+                sides.append((self._curve if along else self.cell)(side, said))
+            except Faults as error:
+                faults += error.found
+        if faults:
+            raise Faults(faults)
         if sides[0] == sides[1]:
-            what = "left and right are the same runs; give `left` a setting that differs"
-            self.complain(("claims", claim), what)
-            return None
-        return Contrast(*(side for side in sides if side is not None))
+            raise _fault("left and right are the same runs; give `left` a setting that differs")
+        return Contrast(*sides)
 
-    def _curve(self, claim: str, side: str, said: Values) -> Values | None:
+    def target(self, score: float | _Choices | None) -> float | Values | None:
+        """The score at which curves are read: a number, or a cell of the study."""
+        return self.cell(SCORE, *_combinations(score)) if isinstance(score, Mapping) else score
+
+    def _curve(self, side: str, said: Values) -> Values:
         """The values that identify the curve of a side: its cells differ in their schedule alone."""
-        for name, why in (
-            ("samples", "a curve runs along samples"),
-            (SCORE, "curves are read at `score` of the claim"),
-        ):
+        for name, why in {
+            "samples": "a curve runs along samples",
+            SCORE: "curves are read at `score` of the claim",
+        }.items():
             if name in said:
-                self.complain(("claims", claim, side), f"{why}; leave '{name}' out")
-                return None
+                raise _fault(f"{why}; leave '{name}' out", side)
         wanted = {name: value for name, value in {**self.unsaid, **said}.items() if name != "samples"}
-        found = [cell for cell in self.cells if _has(cell, wanted)]
-        varied = [name for name in self.varied if name not in ("samples", "seed")]
-        if (
-            len({cell.samples for cell in found}) > 1
-            and len({repr([getattr(c, n) for n in varied]) for c in found}) == 1
-        ):
-            return wanted
-        what = f"{_words(wanted)} is no curve: it takes cells that differ in samples alone, two or more"
-        self.complain(("claims", claim, side), what)
-        return None
+        cells = [cell for cell in self.cells if agrees(vars(cell), wanted)]
+        others = [name for name in self.varied if name not in ("samples", "seed")]
+        if len({cell.samples for cell in cells}) < 2 or len({repr([getattr(c, n) for n in others]) for c in cells}) > 1:
+            raise _fault(
+                f"{_words(wanted)} is no curve: it takes cells that differ in samples alone, two or more", side
+            )
+        return wanted
 
-    def cell(self, claim: str, side: str, said: Values) -> Values | None:
+    def cell(self, side: str, said: Values) -> Values:
         """The values that identify the cell of a side."""
         own_score = {name: value for name, value in said.items() if name == SCORE}
-        wanted = {**self.unsaid, **said}
-        wanted.pop(SCORE, None)
-        found = [cell for cell in self.cells if _has(cell, wanted)]
-        kinds: list[Settings] = []
-        for cell in found:
-            if (seedless := replace(cell, seed=0)) not in kinds:
-                kinds.append(seedless)
-        if len(kinds) == 1:
-            return {name: getattr(kinds[0], name) for name in wanted} | own_score
-        self.complain(("claims", claim, side), self._no_cell(wanted, said, kinds))
-        return None
+        wanted = {name: value for name, value in {**self.unsaid, **said}.items() if name != SCORE}
+        cells = {repr(seedless): seedless for c in self.cells if agrees(vars(seedless := replace(c, seed=0)), wanted)}
+        if len(cells) != 1:
+            raise _fault(self._no_cell(wanted, said, list(cells.values())), side)
+        (cell,) = cells.values()
+        return {name: getattr(cell, name) for name in wanted} | own_score
 
-    def _no_cell(self, wanted: Values, said: Values, found: Sequence[Settings]) -> str:
+    def _no_cell(self, wanted: Values, said: Values, cells: Sequence[Settings]) -> str:
         """Why these settings are not one cell of the study."""
-        if found:
-            names = [name for name in SETTINGS if any(getattr(c, name) != getattr(found[0], name) for c in found)]
-            return f"{len(found)} cells match {_words(wanted)}; give {names[0]} as well"
+        if cells:
+            names = [name for name in SETTINGS if any(getattr(c, name) != getattr(cells[0], name) for c in cells)]
+            return f"{len(cells)} cells match {_words(wanted)}; give {names[0]} as well"
         for name, value in wanted.items():
-            if not any(_has(cell, {name: value}) for cell in self.cells):
+            if not any(agrees(vars(cell), {name: value}) for cell in self.cells):
                 values = list(dict.fromkeys(_word(getattr(cell, name)) for cell in self.cells))
                 return f"no run of this study has {name} {_word(value)}; it has {', '.join(values)}"
         return f"no run of this study has {_words(said or wanted)} with all else at the base; add the cell to design"
-
-
-def _has(cell: Settings, wanted: Values) -> bool:
-    return all(getattr(cell, name) == samples_for(value, vars(cell)) for name, value in wanted.items())
 
 
 def _words(values: Values) -> str:

@@ -15,85 +15,61 @@ Grids = dict[str, tuple[Axis, ...]]
 
 def read_design(values: ValueReader, base: Values, axes: Mapping[str, Axis]) -> Grids:
     """The grids of a study by name; a faulty design is a complaint, and counts as the full grid."""
-    return _Design(values, base, axes).grids()
+    full = {"full": tuple(axes.values())}
+    match values.document.data.get("design", "full"):
+        case "full":
+            return full
+        case "one_at_a_time":
+            return _one_at_a_time(values, base, axes, []) or full
+        case {"one_at_a_time": {"cross": list() as cross, **others}, **more} if not others and not more:
+            return _one_at_a_time(values, base, axes, cross) or full
+        case {"grids": dict() | None as grids, **more} if not more:
+            if grids:
+                return {name: _grid(values, base, axes, name, grid) for name, grid in grids.items()}
+            values.complain(("design", "grids"), "holds no grid; write grids: {name: {axis: [values]}}")
+        case design:
+            right = "full, one_at_a_time, one_at_a_time: {cross: [axis]}, or grids: {name: {axis: [values]}}"
+            values.complain(("design",), f"{show(design)} is not a design; write {right}")
+    return full
 
 
-class _Design:
-    def __init__(self, values: ValueReader, base: Values, axes: Mapping[str, Axis]):
-        self.values = values
-        self.base = base
-        self.axes = axes
-        self.full = {"full": tuple(axes.values())}
+def _one_at_a_time(values: ValueReader, base: Values, axes: Mapping[str, Axis], cross: list[Any]) -> Grids:
+    """One grid per axis: that axis and the crossed ones vary, the others stay at the base, which must give them."""
+    for at, name in enumerate(cross):
+        if not isinstance(name, str) or name not in axes:
+            path = ("design", "one_at_a_time", "cross", at)
+            values.complain(path, f"{show(name)} is not an axis of this study; {did_you_mean(name, axes)}")
+    alone = [name for name in axes if name not in (*cross, "seed")]
+    for name in alone:
+        if name not in base and SETTINGS[name].required:
+            what = f"one_at_a_time starts from the base, which has no '{name}'; add it there"
+            values.complain(("axes", name), what)
+    return {
+        name: tuple(axis for axis in axes.values() if axis.name == name or axis.name not in alone) for name in alone
+    }
 
-    def grids(self) -> Grids:
-        design = self.values.document.data.get("design", "full")
-        if design == "full":
-            return self.full
-        if design == "one_at_a_time":
-            return self._one_at_a_time([])
-        match design:
-            case {"one_at_a_time": {"cross": list() as cross, **others}, **more} if not others and not more:
-                return self._one_at_a_time(cross)
-            case {"grids": dict() | None as grids, **more} if not more:
-                return self._named(grids)
-        self.values.complain(
-            ("design",),
-            f"{show(design)} is not a design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
-            f"or grids: {{name: {{axis: [values]}}}}",
-        )
-        return self.full
 
-    def _named(self, grids: Mapping[str, object] | None) -> Grids:
-        if not grids:
-            self.values.complain(("design", "grids"), "holds no grid; write grids: {name: {axis: [values]}}")
-            return self.full
-        return {str(name): self._grid(str(name), grid) for name, grid in grids.items()}
-
-    def _one_at_a_time(self, cross: list[Any]) -> Grids:
-        """One grid per axis: that axis and the crossed ones vary, the others stay at the base, which must give them."""
-        for at, name in enumerate(cross):
-            if not isinstance(name, str) or name not in self.axes:
-                path = ("design", "one_at_a_time", "cross", at)
-                self.values.complain(
-                    path, f"{show(name)} is not an axis of this study; {did_you_mean(name, self.axes)}"
-                )
-        alone = [name for name in self.axes if name not in (*cross, "seed")]
-        for name in alone:
-            if name not in self.base and SETTINGS[name].required:
-                what = f"one_at_a_time starts from the base, which has no '{name}'; add it there"
-                self.values.complain(("axes", name), what)
-        return {name: self._without(set(alone) - {name}) for name in alone} or self.full
-
-    def _without(self, names: set[str]) -> tuple[Axis, ...]:
-        return tuple(axis for name, axis in self.axes.items() if name not in names)
-
-    def _grid(self, name: str, grid: Any) -> tuple[Axis, ...]:
-        at: Path_ = ("design", "grids", name)
-        if not isinstance(grid, dict):
-            self.values.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
-            return ()
-        found = [axis for setting, values in grid.items() if (axis := self._axis(setting, values, at))]
-        if "seed" in self.axes and "seed" not in grid:
-            found.append(self.axes["seed"])
-        couple = self.values.mapping("couple")
-        for setting in self.axes:
-            if SETTINGS[setting].required and not any(setting in given for given in (grid, self.base, couple)):
-                self.values.complain(at, f"'{name}' has no '{setting}', and neither has base; add it to one of them")
-        return tuple(found)
-
-    def _axis(self, setting: str, values: Any, at: Path_) -> Axis | None:
-        """The axis of a grid: values of its own, or those that the study's axes give."""
+def _grid(values: ValueReader, base: Values, axes: Mapping[str, Axis], name: str, grid: Any) -> tuple[Axis, ...]:
+    at: Path_ = ("design", "grids", name)
+    if not isinstance(grid, dict):
+        values.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
+        return ()
+    varied = []
+    for setting, given in grid.items():
+        here = (*at, setting)
         if setting not in SETTINGS:
-            self.values.complain((*at, setting), f"unknown axis '{setting}'; {did_you_mean(setting, SETTINGS)}")
-        elif values == DESIGN_ALL and setting in self.axes:
-            return self.axes[setting]
-        elif values == DESIGN_ALL:
-            what = f"'all' takes the values of axes, which has no '{setting}'; list the values"
-            self.values.complain((*at, setting), what)
-        elif values == []:
-            self.values.complain((*at, setting), f"'{setting}' has no values here; list some, or leave it out")
-        elif isinstance(values, list):
-            return Axis(setting, self.values.distinct(setting, values, (*at, setting)))
+            values.complain(here, f"unknown axis '{setting}'; {did_you_mean(setting, SETTINGS)}")
+        elif given == DESIGN_ALL and setting in axes:
+            varied.append(axes[setting])
+        elif given == DESIGN_ALL:
+            values.complain(here, f"'all' takes the values of axes, which has no '{setting}'; list the values")
+        elif given == []:
+            values.complain(here, f"'{setting}' has no values here; list some, or leave it out")
         else:
-            return Axis(setting, self.values.distinct(setting, [values], at))
-        return None
+            varied.append(Axis(setting, values.distinct(setting, given, here)))
+    if "seed" in axes and "seed" not in grid:
+        varied.append(axes["seed"])
+    for setting in axes:
+        if SETTINGS[setting].required and not any(setting in said for said in (grid, base, values.mapping("couple"))):
+            values.complain(at, f"'{name}' has no '{setting}', and neither has base; add it to one of them")
+    return tuple(varied)

@@ -5,11 +5,12 @@ An expression knows numbers, counts (12.8B), texts, settings by name, + - * / //
 """
 
 import ast
+import itertools
 import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flipscale.errors import did_you_mean
@@ -36,6 +37,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
+    ast.Pow: lambda base, exponent: _power(base, exponent),
 }
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -108,6 +110,26 @@ def read_expression(source: object, known: Mapping[str, object] | list[str], exa
     return Expression(text, frozenset(compiler.names), evaluate)
 
 
+def read_listed(source: Sequence[object], known: Mapping[str, object]) -> Expression:
+    """Read a list, such as stages, whose values are expressions or stand as they are written: 80 %, ViT-B-16."""
+
+    def read(value: object) -> Expression:
+        try:
+            return read_expression(value, known)
+        except ExpressionError:
+            return Expression(str(value), frozenset(), lambda _: value)
+
+    def worked_out(part: Expression | dict[str, Expression], settings: Mapping[str, object]) -> Any:
+        return {key: each(settings) for key, each in part.items()} if isinstance(part, dict) else part(settings)
+
+    parts = [
+        {key: read(value) for key, value in item.items()} if isinstance(item, dict) else read(item) for item in source
+    ]
+    values = itertools.chain(*(part.values() if isinstance(part, dict) else [part] for part in parts))
+    names = frozenset[str]().union(*(value.names for value in values))
+    return Expression(str(source), names, lambda settings: [worked_out(part, settings) for part in parts])
+
+
 def plain_value(text: str) -> Any:
     """A value as it stands on a command line: 12.8B, 4e8 and 1/2 are numbers, null is None, all else is text."""
     if text in ("null", ""):
@@ -119,31 +141,18 @@ def plain_value(text: str) -> Any:
     return value if isinstance(value, bool | int | float) else text
 
 
-def _written_out(found: re.Match[str]) -> str:
-    return str(number_of(found["digits"], found["suffix"])) if found["digits"] else found[0]
+def _written_out(written: re.Match[str]) -> str:
+    return str(number_of(written["digits"], written["suffix"])) if written["digits"] else written[0]
 
 
+@dataclass
 class _Compiler:
     """Turns the tree of an expression into a function of settings, and notes the settings that it names."""
 
-    def __init__(self, known: list[str]):
-        self.known = known
-        self.names: set[str] = set()
+    known: list[str]
+    names: set[str] = field(default_factory=set)
 
     def compiled(self, node: ast.expr) -> Evaluate:
-        for build in (self._atom, self._arithmetic, self._logic, self._call):
-            if (evaluate := build(node)) is not None:
-                return evaluate
-        raise ExpressionError(
-            f"uses '{ast.unparse(node)}', which is not allowed; use settings, numbers, + - * / // % **, comparisons, "
-            f"and, or, not, if else, in, {', '.join(FUNCTIONS)}"
-        )
-
-    def _all(self, nodes: Sequence[ast.expr]) -> list[Evaluate]:
-        return [self.compiled(node) for node in nodes]
-
-    def _atom(self, node: ast.expr) -> Evaluate | None:
-        """A constant, a setting, or a list."""
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
                 return lambda _: value
@@ -151,27 +160,17 @@ class _Compiler:
                 if name not in self.known:
                     raise ExpressionError(f"names '{name}', which is not a setting; {did_you_mean(name, self.known)}")
                 self.names.add(name)
-                return lambda settings: _comparable(settings[name])
+                # A data set is known to expressions by its kind, as in data == 'shapes'.
+                return lambda settings: getattr(settings[name], "kind", settings[name])
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 parts = self._all(items)
                 return lambda settings: [part(settings) for part in parts]
-        return None
-
-    def _arithmetic(self, node: ast.expr) -> Evaluate | None:
-        match node:
-            case ast.BinOp(left=left, op=ast.Pow(), right=right):
-                base, exponent = self.compiled(left), self.compiled(right)
-                return lambda settings: _power(base(settings), exponent(settings))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 a, b, apply = self.compiled(left), self.compiled(right), _BINARY[type(op)]
                 return lambda settings: apply(_number(a(settings)), _number(b(settings)))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 inner = self.compiled(operand)
                 return lambda settings: -_number(inner(settings))
-        return None
-
-    def _logic(self, node: ast.expr) -> Evaluate | None:
-        match node:
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 inner = self.compiled(operand)
                 return lambda settings: not inner(settings)
@@ -184,10 +183,6 @@ class _Compiler:
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 chosen, then, otherwise = self._all([test, body, orelse])
                 return lambda settings: then(settings) if chosen(settings) else otherwise(settings)
-        return None
-
-    def _call(self, node: ast.expr) -> Evaluate | None:
-        match node:
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
                 if name not in FUNCTIONS:
                     raise ExpressionError(f"calls '{name}', which is not a function; {did_you_mean(name, FUNCTIONS)}")
@@ -197,7 +192,13 @@ class _Compiler:
                     raise ExpressionError(f"calls '{name}' with {len(args)} arguments; it takes {takes}")
                 function, parts = FUNCTIONS[name], self._all(args)
                 return lambda settings: function(*[_number(part(settings)) for part in parts])
-        return None
+        raise ExpressionError(
+            f"uses '{ast.unparse(node)}', which is not allowed; use settings, numbers, + - * / // % **, comparisons, "
+            f"and, or, not, if else, in, {', '.join(FUNCTIONS)}"
+        )
+
+    def _all(self, nodes: Sequence[ast.expr]) -> list[Evaluate]:
+        return [self.compiled(node) for node in nodes]
 
 
 def _number(value: Any) -> Any:
@@ -215,17 +216,12 @@ def _rounded(value: Any, digits: Any) -> Any:
 
 def _power(base: Any, exponent: Any) -> Any:
     # Whole numbers have no limit in Python: 9 ** 9 ** 9 would fill the memory.
-    if abs(_number(exponent)) > 64 or abs(_number(base)) > _LARGEST:
+    if abs(exponent) > 64 or abs(base) > _LARGEST:
         raise OverflowError
     value = base**exponent
     if isinstance(value, complex):
         raise ValueError
     return value
-
-
-def _comparable(value: Any) -> Any:
-    """A data set is known to expressions by its kind, as in data == 'shapes'."""
-    return getattr(value, "kind", value)
 
 
 def _chain(values: list[Any], tests: list[Callable[[Any, Any], Any]]) -> bool:

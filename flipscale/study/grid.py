@@ -3,8 +3,8 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flipscale.architecture import (
@@ -16,7 +16,7 @@ from flipscale.architecture import (
 )
 from flipscale.cost import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, PartOfRun, counts, is_broken, show
+from flipscale.kinds import Compute, Faults, PartOfRun, checked, holds, is_broken, show
 from flipscale.settings import (
     NODE_GPUS,
     FlipscaleTrainer,
@@ -50,67 +50,45 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     if points > MOST_POINTS:
         complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
         return []
-    found = _Grid(study, complaints).cells()
-    if not found and not complaints.found:
+    settled = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
+    if not settled and not complaints.found:
         place = study.conditions[0].place if study.conditions else study.place("axes")
         complaints.add(place, "no cell of the grid is left; loosen where or exclude")
-    return found
+    return settled
 
 
+@dataclass
 class _Grid:
     """Works the cells of a study out, and complains once about each thing that goes wrong."""
 
-    def __init__(self, study: Study, complaints: Complaints):
-        self.study = study
-        self.complaints = complaints
-        self._complained: set[object] = set()
-        self._coupled = {coupling.name for coupling in study.couplings}
-        expressions = [rule.expression for rules in (study.couplings, study.conditions) for rule in rules]
-        self._seed_matters = any("seed" in expression.names for expression in expressions)
+    study: Study
+    complaints: Complaints
+    coupled: set[str]
+    """The settings that follow from others."""
+    complained: set[object] = field(default_factory=set)
 
     def cells(self) -> list[Settings]:
-        axes = {axis.name for axes in self.study.grids.values() for axis in axes}
-        varied = sorted((self._coupled | axes) - {"seed"})
-        worked_out: dict[tuple[tuple[str, int], ...], tuple[str, Unsettled] | None] = {}
-        found: dict[tuple[str, int], Settings] = {}
-        for chosen in self._points():
-            # Most often nothing else depends on the seed, so a cell is worked out once for all of its seeds.
-            shared = tuple((name, id(value)) for name, value in chosen.items() if name != "seed" or self._seed_matters)
-            if shared not in worked_out:
-                worked_out[shared] = self._cell(chosen, varied)
-            if (cell := worked_out[shared]) is not None:
-                text, settled = cell
-                seed = chosen.get("seed", settled["seed"])
-                if (text, seed) not in found:
-                    found[text, seed] = Settings(**settled | {"seed": seed})
-        cells = list(found.values())
+        """Those of each grid, its last axis varying fastest."""
+        axes = [axis for axes in self.study.grids.values() for axis in axes]
+        by_text: dict[str, Settings] = {}
+        for grid in self.study.grids.values():
+            for given in itertools.product(*([(axis.name, value) for value in axis.values] for axis in grid)):
+                chosen = dict(given)
+                values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
+                if self._work_out(values, chosen):
+                    cell = Settings(**values)
+                    by_text.setdefault(repr(cell), cell)
+        cells = list(by_text.values())
         by_rule = any(coupling.name == "warmup" and coupling.place is None for coupling in self.study.couplings)
-        return _warmed_up_alike(cells) if by_rule and "warmup" not in axes else cells
-
-    def _cell(self, chosen: Values, varied: Sequence[str]) -> tuple[str, Unsettled] | None:
-        """The settings of a cell, and a text that tells them from those of other cells; None where it has none.
-
-        Settings that neither an axis nor a coupling gives are the same in all cells.
-        """
-        values: Unsettled = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
-        if not self._work_out(values, chosen):
-            return None
-        return repr([values[name] for name in varied]), {name: values[name] for name in SETTINGS}
-
-    def _points(self) -> Iterator[Values]:
-        """The axis values of every cell: each grid's product, with the last axis varying fastest."""
-        for axes in self.study.grids.values():
-            names = [axis.name for axis in axes]
-            for values in itertools.product(*(axis.values for axis in axes)):
-                yield dict(zip(names, values, strict=True))
+        return _warmed_up_alike(cells) if by_rule and all(axis.name != "warmup" for axis in axes) else cells
 
     def _work_out(self, values: Unsettled, chosen: Values) -> bool:
         """Complete the settings of a cell. Returns whether the study has it and nothing is wrong with it.
 
         Conditions that need no coupled setting come first: a coupling may fail in a cell that they leave out.
         """
-        early = [condition for condition in self.study.conditions if not condition.expression.names & self._coupled]
-        late = [condition for condition in self.study.conditions if condition.expression.names & self._coupled]
+        late = [condition for condition in self.study.conditions if condition.expression.names & self.coupled]
+        early = [condition for condition in self.study.conditions if condition not in late]
         return (
             self._afford(values, chosen)
             and self._meets(values, early, chosen)
@@ -120,8 +98,8 @@ class _Grid:
         )
 
     def _complain_once(self, about: object, place: Place, what: str) -> None:
-        if about not in self._complained:
-            self._complained.add(about)
+        if about not in self.complained:
+            self.complained.add(about)
             self.complaints.add(place, what)
 
     def _afford(self, values: Unsettled, chosen: Values) -> bool:
@@ -134,7 +112,7 @@ class _Grid:
             amount = values[name]
             if not isinstance(amount, Compute | PartOfRun):
                 continue
-            unknown = [other for other in needed if other in self._coupled and other not in chosen]
+            unknown = [other for other in needed if other in self.coupled and other not in chosen]
             if unknown:
                 which = unknown[0]
                 what = f"{name} {amount} depend on {which}, which follows from others; give {which} in base or axes"
@@ -191,10 +169,8 @@ class _Grid:
             values["text_length"] = shape.text.context_length
         problems = list(_problems(self.study, values, shape))
         at = f" ({_at(chosen).strip()})" if chosen else ""
-        for problem in problems:
-            self._complain_once(
-                problem.setting, _place(self.study, problem.setting), f"{problem.what}{at}; {problem.remedy}"
-            )
+        for setting, what, remedy in problems:
+            self._complain_once(setting, _place(self.study, setting), f"{what}{at}; {remedy}")
         return not problems
 
 
@@ -215,36 +191,29 @@ def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
 
 def _read(name: str, value: object) -> tuple[Any, str]:
     """A coupled value as its setting has it, and its fault, if any."""
-    problems: list[str] = []
-    read = SETTINGS[name].read(value, (), lambda _, what: problems.append(what))
-    what = "".join(problems[:1])
-    if what and counts(SETTINGS[name].type) and is_broken(value):
-        what += ", or use round, floor or ceil"
+    kind = SETTINGS[name].type
+    try:
+        read = checked(kind, value)
+    except Faults as error:
+        _, what = error.found[0]
+        return None, what + (", or use round, floor or ceil" if holds(kind, int) and is_broken(value) else "")
     if isinstance(read, Compute | PartOfRun):
-        what = f"{read} can only be written in base or axes; an expression has to give samples"
-    return read, what
+        return None, f"{read} can only be written in base or axes; an expression has to give samples"
+    return read, ""
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """A conflict between settings: the setting or option to blame, the fault, and the remedy."""
-
-    setting: str
-    what: str
-    remedy: str
+_Problem = tuple[str, str, str]
+"""A conflict between settings: the setting or option to blame, the fault, and the remedy."""
 
 
 def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Problem]:
     yield from _wrong_lengths(values, shape)
     yield from _wrong_stages(values)
     for part in _parts(values):
-        yield from _wrong_part(part, values)
-        yield from _wrong_part_shape(part, values, shape)
+        yield from _wrong_part(part, values, shape)
     yield from _wrong_fine_tuning(values)
-    yield from _indivisible(study, values)
-    yield from _over_nodes(study, values)
-    yield from _wrong_decoder(values, shape)
-    yield from _without_mask(values)
+    yield from _wrong_for_devices(study, values)
+    yield from _wrong_reconstruction(values, shape)
     yield from _wrong_resizing(values, shape)
 
 
@@ -254,29 +223,29 @@ def _wrong_lengths(values: Values, shape: Architecture) -> Iterator[_Problem]:
     context = shape.text.context_length
     if values["text_length"] > context:
         what = f"text_length {values['text_length']} is more than {values['model']} reads"
-        yield _Problem("text_length", what, f"write {context} or less")
+        yield "text_length", what, f"write {context} or less"
     if not (samples or values["tuning"] or values["fine_tuning"]):
         evaluation = values["evaluation"]
         if not (evaluation.data or evaluation.sets):
             what = "samples 0 trains nothing, and evaluation names nothing to score"
-            yield _Problem("samples", what, "add evaluation: {data: ...} or evaluation: {sets: ...}")
+            yield "samples", what, "add evaluation: {data: ...} or evaluation: {sets: ...}"
     if not samples:
         if not isinstance(values["trainer"], FlipscaleTrainer):
-            yield _Problem("samples", "samples 0 leaves the trainer nothing to do", "leave trainer out")
+            yield "samples", "samples 0 leaves the trainer nothing to do", "leave trainer out"
         return
     if samples < batch:
-        yield _Problem("samples", f"samples {samples} is less than one batch of {batch}", "write more samples")
+        yield "samples", f"samples {samples} is less than one batch of {batch}", "write more samples"
     if unique is not None and unique < batch:
         what = f"data_size {unique} is less than one batch of {batch}, which would hold a pair twice"
-        yield _Problem("data_size", what, "raise data_size, or lower batch_size")
+        yield "data_size", what, "raise data_size, or lower batch_size"
     if warmup > samples:
         what = f"warmup {warmup} is longer than the schedule of {samples} samples"
-        yield _Problem("warmup", what, "shorten it")
+        yield "warmup", what, "shorten it"
     if values["schedule"] == "constant" and warmup + values["cooldown"] > samples:
         what = (
             f"warmup and cooldown, {warmup} + {values['cooldown']}, are longer than the schedule of {samples} samples"
         )
-        yield _Problem("cooldown", what, "shorten one")
+        yield "cooldown", what, "shorten one"
 
 
 @dataclass(frozen=True)
@@ -284,17 +253,10 @@ class _Part:
     """A stage of a run, or its tuning."""
 
     setting: str
-    number: int
-    """Of a stage, from 1 on."""
+    named: str
+    """How its options are named: tuning.{}, or {} of stage 2."""
     of: Stage | Tuning
     samples: int
-
-    def named(self, option: str) -> str:
-        return f"tuning.{option}" if self.setting == "tuning" else f"{option} of stage {self.number}"
-
-    def at(self, option: str) -> str:
-        """The setting or option to blame."""
-        return f"tuning.{option}" if self.setting == "tuning" else self.setting
 
     def shape(self, values: Values) -> Architecture:
         """The shape of its model. FlipscaleError for an image size that its patches do not divide."""
@@ -304,10 +266,10 @@ class _Part:
 
 def _parts(values: Values) -> Iterator[_Part]:
     stages = values["stages"] or []
-    for number, (each, samples) in enumerate(zip(stages, lengths(stages, values["samples"]), strict=True)):
-        yield _Part("stages", number + 1, each, samples)
+    for number, (each, samples) in enumerate(zip(stages, lengths(stages, values["samples"]), strict=True), 1):
+        yield _Part("stages", f"{{}} of stage {number}", each, samples)
     if values["tuning"] is not None:
-        yield _Part("tuning", 0, values["tuning"], values["tuning"].samples)
+        yield _Part("tuning", "tuning.{}", values["tuning"], values["tuning"].samples)
 
 
 def _wrong_stages(values: Values) -> Iterator[_Problem]:
@@ -318,19 +280,19 @@ def _wrong_stages(values: Values) -> Iterator[_Problem]:
     counts = lengths(stages, samples)
     if sum(counts) != samples:
         what = f"the stages have {sum(counts)} samples together, and the run has {samples}"
-        yield _Problem("stages", what, "let them add up to samples, or to 100 %")
+        yield "stages", what, "let them add up to samples, or to 100 %"
     if stages[0].restart:
-        yield _Problem("stages", "restart of stage 1 has nothing to begin again", "leave it out")
+        yield "stages", "restart of stage 1 has nothing to begin again", "leave it out"
     for number, each in enumerate(stages[1:], 2):
         given = [name for name in ("warmup", "schedule") if getattr(each, name) is not None]
         if given and not each.restart:
             what = f"{given[0]} of stage {number} belongs to a new schedule"
-            yield _Problem("stages", what, "add restart: true, or leave it out")
+            yield "stages", what, "add restart: true, or leave it out"
         if isinstance(values["trainer"], OpenClipTrainer) and not each.restart:
             what = f"open_clip's program cannot go on with a schedule and an optimizer, as stage {number} does"
-            yield _Problem("stages", what, "add restart: true, or use flipscale's own trainer")
+            yield "stages", what, "add restart: true, or use flipscale's own trainer"
     if values["tuning"] is not None:
-        yield _Problem("tuning", "a tuning is a last stage with restart: true", "write it as one of the stages")
+        yield "tuning", "a tuning is a last stage with restart: true", "write it as one of the stages"
     opens = [number for number, each in enumerate(stages) if each.restart or not number]
     for start, end in zip(opens, [*opens[1:], len(stages)], strict=True):
         warmup = values["warmup"] if stages[start].warmup is None else stages[start].warmup
@@ -338,42 +300,34 @@ def _wrong_stages(values: Values) -> Iterator[_Problem]:
             what = (
                 f"warmup {warmup} is longer than the schedule of {scheduled} samples that begins with stage {start + 1}"
             )
-            yield _Problem("stages", what, "give that stage a shorter warmup")
+            yield "stages", what, "give that stage a shorter warmup"
 
 
-def _wrong_part(part: _Part, values: Values) -> Iterator[_Problem]:
-    batch = part.of.batch_size or values["batch_size"]
+def _wrong_part(part: _Part, values: Values, shape: Architecture) -> Iterator[_Problem]:
+    """A stage that is too short, at another image size, with other patches, or on longer texts."""
+    model, batch = values["model"], part.of.batch_size or values["batch_size"]
     if part.samples < batch:
-        what = f"{part.named('samples')} {part.samples} is less than one batch of {batch}"
-        yield _Problem(part.setting, what, "write more samples")
+        what = f"{part.named.format('samples')} {part.samples} is less than one batch of {batch}"
+        yield part.setting, what, "write more samples"
     if part.setting == "tuning" and (part.of.warmup or 0) > part.samples:
         what = f"tuning.warmup {part.of.warmup} is longer than the tuning of {part.samples} samples"
-        yield _Problem("tuning", what, "shorten it")
-
-
-def _wrong_part_shape(part: _Part, values: Values, shape: Architecture) -> Iterator[_Problem]:
-    """A stage at another image size, with other patches, or on longer texts."""
-    model = values["model"]
+        yield "tuning", what, "shorten it"
     if part.of.model is not None and (difference := tower_difference(part.of.model, model)):
-        what = f"{part.named('model')} {part.of.model} has other towers than {model}: {difference}"
-        yield _Problem(part.at("model"), what, _right_model(part, model))
+        what = f"{part.named.format('model')} {part.of.model} has other towers than {model}: {difference}"
+        models = models_with_the_towers_of(model)
+        remedy = f"leave {part.named.format('model')} out, as no other model has these towers"
+        if models:
+            remedy = f"write one that differs in its patches alone: {', '.join(models)}"
+        yield f"{part.setting}.model", what, remedy
     try:
         part.shape(values)
     except FlipscaleError as error:
         what, _, remedy = str(error).partition("; ")
-        yield _Problem(part.at("image_size"), f"{part.setting}: {what}", remedy)
+        yield f"{part.setting}.image_size", f"{part.setting}: {what}", remedy
     context = shape.text.context_length
     if (part.of.text_length or 0) > context:
-        what = f"{part.named('text_length')} {part.of.text_length} is more than {model} reads"
-        yield _Problem(part.at("text_length"), what, f"write {context} or less")
-
-
-def _right_model(part: _Part, model: str) -> str:
-    """What to do about a part that names a model with other towers than this one."""
-    models = models_with_the_towers_of(model)
-    if not models:
-        return f"leave {part.named('model')} out, as no other model has these towers"
-    return f"write one that differs in its patches alone: {', '.join(models)}"
+        what = f"{part.named.format('text_length')} {part.of.text_length} is more than {model} reads"
+        yield f"{part.setting}.text_length", what, f"write {context} or less"
 
 
 def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
@@ -382,17 +336,18 @@ def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
         return
     if fine_tuning.data is None and isinstance(values["data"], WebDataset):
         what = "fine_tuning needs images with classes, and the training data have captions"
-        yield _Problem("fine_tuning", what, "give data: {folder: {train: DIR, test: DIR}}, or another labelled set")
+        yield "fine_tuning", what, "give data: {folder: {train: DIR, test: DIR}}, or another labelled set"
     if fine_tuning.samples < fine_tuning.batch_size:
         what = f"fine_tuning.samples {fine_tuning.samples} is less than one batch of {fine_tuning.batch_size}"
-        yield _Problem("fine_tuning", what, "write more samples, or a smaller batch_size")
+        yield "fine_tuning", what, "write more samples, or a smaller batch_size"
     if (fine_tuning.warmup or 0) > fine_tuning.samples:
         what = f"fine_tuning.warmup {fine_tuning.warmup} is longer than its {fine_tuning.samples} samples"
-        yield _Problem("fine_tuning", what, "shorten it")
+        yield "fine_tuning", what, "shorten it"
 
 
-def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
-    """Batches that processes cannot share."""
+def _wrong_for_devices(study: Study, values: Values) -> Iterator[_Problem]:
+    """Batches that processes cannot share, and open_clip's program on more GPUs than a node has: one process starts
+    it, on its own node."""
     processes, parts = study.resources.devices, study.resources.accumulate
     share, fine_tuning = processes * parts, values["fine_tuning"]
     batches = [
@@ -403,42 +358,31 @@ def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
     for name, batch in batches:
         if batch is not None and batch % share > 0:
             what = f"a batch of {batch} does not divide into {processes} processes x {parts} parts, set in resources"
-            yield _Problem(name, what, f"write a multiple of {share}")
-
-
-def _over_nodes(study: Study, values: Values) -> Iterator[_Problem]:
-    """open_clip's program on more GPUs than a node has: one process starts it, on its own node."""
+            yield name, what, f"write a multiple of {share}"
     gpus = study.resources.gpus
     if isinstance(values["trainer"], OpenClipTrainer) and gpus > NODE_GPUS:
         what = f"open_clip's program trains on one node, and resources.gpus {gpus} take several"
-        yield _Problem("trainer", what, f"write gpus: {NODE_GPUS} or fewer, or use flipscale's own trainer")
+        yield "trainer", what, f"write gpus: {NODE_GPUS} or fewer, or use flipscale's own trainer"
 
 
-def _wrong_decoder(values: Values, shape: Architecture) -> Iterator[_Problem]:
-    width = values["reconstruction"] and values["reconstruction"].width
-    unit = math.lcm(shape.image.width // shape.image.heads, 4)
-    if width is not None and width % unit > 0:
-        model = values["model"]
-        what = (
-            f"reconstruction.width {width} is not a multiple of {unit}, as the heads and positions of {model} require"
-        )
-        yield _Problem("reconstruction", what, f"write {max(unit, round(width / unit) * unit)}")
-
-
-def _without_mask(values: Values) -> Iterator[_Problem]:
-    """Settings that need a mask although nothing is masked."""
-    if values["mask_ratio"]:
+def _wrong_reconstruction(values: Values, shape: Architecture) -> Iterator[_Problem]:
+    if (decoder := values["reconstruction"]) is None:
         return
-    if values["reconstruction"] is not None:
+    unit = math.lcm(shape.image.width // shape.image.heads, 4)
+    if decoder.width is not None and decoder.width % unit > 0:
+        needed = f"a multiple of {unit}, as the heads and positions of {values['model']} require"
+        what = f"reconstruction.width {decoder.width} is not {needed}"
+        yield "reconstruction", what, f"write {max(unit, round(decoder.width / unit) * unit)}"
+    if not values["mask_ratio"]:
         what = "reconstruction needs patches that were dropped, and mask_ratio is 0"
-        yield _Problem("reconstruction", what, "exclude this combination")
+        yield "reconstruction", what, "exclude this combination"
 
 
 def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
     """Settings that do not go with images that are resized instead of masked."""
     masks = [("mask_ratio", values["mask_ratio"], values["mask_shape"], shape.image.side)]
     for part in _parts(values):
-        with contextlib.suppress(FlipscaleError):  # _wrong_part_shape says it.
+        with contextlib.suppress(FlipscaleError):  # _wrong_part says it.
             changed = part.of.changes if isinstance(part.of, Stage) else {"mask_ratio": part.of.mask_ratio}
             given = {**values, **changed}
             masks.append((part.setting, given["mask_ratio"], given["mask_shape"], part.shape(values).image.side))
@@ -447,10 +391,10 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
             continue
         if values["reconstruction"] is not None:
             what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
-            yield _Problem("reconstruction", what, "exclude this combination")
+            yield "reconstruction", what, "exclude this combination"
         if resized_side(side, ratio) == side:
             what = f"a mask_ratio of {ratio:g} resizes no image of {side} x {side} patches, with mask_shape resize"
-            yield _Problem(name, what, f"write {math.ceil(100 / side) / 100:g} or more" if side > 1 else "write 0")
+            yield name, what, f"write {math.ceil(100 / side) / 100:g} or more" if side > 1 else "write 0"
 
 
 def _place(study: Study, name: str) -> Place:

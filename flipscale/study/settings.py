@@ -1,18 +1,13 @@
 """The settings of a run as studies and run folders give them, and how many images are scored by default."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from flipscale.kinds import INVALID, Option, options_of, read
+from flipscale.kinds import Faults, Option, checked, options_of
 from flipscale.settings import CommandSet, DataSet, Evaluation, EvaluationSet, FineTuningSet, Settings, Shapes
-from flipscale.study.named_sets import faults_of_evaluation
 from flipscale.study.study import Values
 
-SETTINGS: Mapping[str, Option] = {
-    name: replace(setting, check=faults_of_evaluation) if name == "evaluation" else setting
-    for name, setting in options_of(Settings).items()
-}
+SETTINGS: Mapping[str, Option] = options_of(Settings)
 """Every setting of a run."""
 
 MOST_TEST_IMAGES = 10_000
@@ -47,8 +42,8 @@ def read_setting(name: str, value: object) -> Any:
 
 
 def _read(kind: Any, value: object, *at: str) -> Any:
-    problems: list[str] = []
-    found = read(kind, value, at, lambda path, what: problems.append(": ".join([*map(str, path[:1]), what])))
-    if found is INVALID:
-        raise ValueError(problems[0])
-    return found
+    try:
+        return checked(kind, value)
+    except Faults as error:
+        path, what = error.found[0]
+        raise ValueError(": ".join([*map(str, (*at, *path)[:1]), what])) from None

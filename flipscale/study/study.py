@@ -1,6 +1,6 @@
 """Study, Axis: a question as data. Nothing here reads a file or works anything out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import SimpleNamespace
@@ -30,6 +30,11 @@ def samples_for(value: Any, settings: Values) -> Any:
             flops += each.samples * flops_per_sample(SimpleNamespace(**settings | each.changes))
         return max(1, round(value.flops / flops))
     return value
+
+
+def agrees(settings: Values, wanted: Values) -> bool:
+    """Whether settings of a cell have the wanted values."""
+    return all(settings[name] == samples_for(value, settings) for name, value in wanted.items())
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Study:
     budget: Budget
     resources: Resources
     score: str | None
-    figures: tuple[str, ...] | None
+    figures: Sequence[str] | None
     document: Document
     cells: tuple[Settings, ...] = ()
     """The complete settings of every cell, in the order of the grids and axes."""
@@ -172,7 +177,7 @@ class Study:
     """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
     looks: int = LOOKS
     """How often its results are looked at, at 5 % / looks each."""
-    caveats: tuple[str, ...] = ()
+    caveats: Sequence[str] = ()
     """What to hold against its numbers, a sentence each."""
     answer: str | None = None
     """What heads the answer: speedup, gain, law or claims; None by what its results allow."""

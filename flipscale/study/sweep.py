@@ -62,15 +62,10 @@ def with_rule(study: Study, value_of: Callable[[Arm], float | None]) -> Study:
     )
 
 
-def with_values(study: Study, value_of: Callable[[Arm], float | None]) -> Study:
-    """The study in whose cells each arm has this value, or this factor of the study's own rule."""
-    tuned = with_rule(study, value_of)
-    return replace(tuned, cells=tuple(cells(tuned)))
-
-
 def with_choice(study: Study, chosen: Mapping[Arm, float]) -> Study:
     """The study with what its sweep chose for each arm."""
-    return replace(with_values(study, chosen.get), chosen=chosen)
+    tuned = with_rule(study, chosen.get)
+    return replace(tuned, cells=tuple(cells(tuned)), chosen=chosen)
 
 
 def swept_cells(study: Study) -> Iterator[SweptCell]:
@@ -82,7 +77,7 @@ def swept_cells(study: Study) -> Iterator[SweptCell]:
     grids = {name: (*(axis for axis in axes if axis.name != "seed"), seeds) for name, axes in study.grids.items()}
     further = study.further
     for value in sorted({*sweep.values, *(value for values in further.values() for value in values)}):
-        for cell in with_values(replace(study, grids=grids), always(value)).cells:
+        for cell in cells(with_rule(replace(study, grids=grids), always(value))):
             arm = arm_of(sweep, vars(cell))
             is_at = all(getattr(cell, name) == wanted for name, wanted in sweep.at.items())
             if is_at and (value in sweep.values or value in further.get(arm, ())):

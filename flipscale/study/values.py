@@ -1,11 +1,14 @@
 """Values of a study file as their kinds read them, with a complaint for each that is wrong."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from flipscale.errors import did_you_mean
-from flipscale.kinds import INVALID, Path_, show
+from flipscale.kinds import INVALID, Path_, read, show
+from flipscale.settings import Evaluation, JsonObject
 from flipscale.study.document import Complaints, Document
-from flipscale.study.keys import TOP
+from flipscale.study.keys import TOP, StudyKeys
+from flipscale.study.named_sets import faults_of_evaluation
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Values
 
@@ -44,24 +47,25 @@ def setting_meant(name: str) -> str:
     return _ELSEWHERE.get(name.replace("-", "_")) or did_you_mean(name, SETTINGS)
 
 
+@dataclass
 class ValueReader:
     """Reads parts of a document, gathering every complaint on the way."""
 
-    def __init__(self, document: Document, complaints: Complaints):
-        self.document = document
-        self.complaints = complaints
+    document: Document
+    complaints: Complaints
 
     def complain(self, at: Path_, what: str) -> None:
         """Report the fault of the value at this path, and its remedy."""
         self.complaints.add(self.document.place(*at), what)
 
-    def top(self, key: str) -> Any:
-        """The value of a key of the file, at its default where it is missing or wrong."""
-        option = TOP[key]
-        if key not in self.document.data:
-            return option.default
-        value = option.read(self.document.data[key], (key,), self.complain)
-        return option.default if value is INVALID else value
+    def keys(self) -> StudyKeys:
+        """The keys of the file as their types read them, each at its default where it is missing or wrong."""
+        data = self.document.data
+        values: JsonObject = {}
+        for key, option in TOP.items():
+            value = read(option.type, data[key], (key,), self.complain) if key in data else INVALID
+            values[key] = option.default if value is INVALID else value
+        return StudyKeys(**values)
 
     def mapping(self, key: str) -> Values:
         """The mapping under a key; an empty one where it is missing or wrong."""
@@ -73,30 +77,29 @@ class ValueReader:
             return {}
         return value
 
-    def settings(self, key: str, given: Values) -> Values:
-        """The settings in the mapping under `key`, read by their kinds."""
-        read = {}
-        for name, value in given.items():
-            if name not in SETTINGS:
-                self.complain((key, name), f"unknown setting '{name}'; {setting_meant(name)}")
-                continue
-            if key == "base" and isinstance(value, list) and len(value) > 1 and name != "stages":
-                self.complain((key, name), f"{show(value)} is several values; put them under axes: {{{name}: [...]}}")
-                continue
-            setting = SETTINGS[name].read(value, (key, name), self.complain)
-            if setting is not INVALID:
-                read[name] = setting
-        return read
+    def setting(self, name: str, value: Any, at: Path_) -> Any:
+        """The value of a setting; INVALID after complaints, also about a name that is no setting."""
+        if name not in SETTINGS:
+            self.complain(at, f"unknown setting '{name}'; {setting_meant(name)}")
+            return INVALID
+        setting = read(SETTINGS[name].type, value, at, self.complain)
+        faults = list(faults_of_evaluation(setting)) if isinstance(setting, Evaluation) else []
+        for path, what in faults:
+            self.complain((*at, *path), what)
+        return INVALID if faults else setting
 
-    def distinct(self, name: str, values: list[Any], at: Path_) -> tuple[Any, ...]:
-        """The values of an axis; one that is given twice is a complaint, and left out."""
-        read: list[Any] = []
-        for index, value in enumerate(values):
-            setting = SETTINGS[name].read(value, (*at, index), self.complain)
-            if setting is INVALID:
-                continue
-            if setting in read:
+    def settings(self, given: Values, *at: str | int) -> Values:
+        """The settings of a mapping at this path; those that are wrong are complaints, and left out."""
+        settings = {name: self.setting(name, value, (*at, name)) for name, value in given.items()}
+        return {name: value for name, value in settings.items() if value is not INVALID}
+
+    def distinct(self, name: str, values: Any, at: Path_) -> tuple[Any, ...]:
+        """The values of an axis, or its one; one that is given twice is a complaint, and left out."""
+        distinct: list[Any] = []
+        for index, value in enumerate(values if isinstance(values, list) else [values]):
+            setting = self.setting(name, value, (*at, index))
+            if setting in distinct:
                 self.complain((*at, index), f"{show(value)} is given twice on the axis '{name}'; keep one")
-            else:
-                read.append(setting)
-        return tuple(read)
+            elif setting is not INVALID:
+                distinct.append(setting)
+        return tuple(distinct)

@@ -10,7 +10,7 @@ from flipscale.collecting import axis_values, is_setting
 from flipscale.comparing import Comparison, Verdict, pick_score
 from flipscale.comparing.columns import settings_named
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fitting import Fit, allocate, column, forecast, graded, group_name, in_groups, isoflop
+from flipscale.fitting import Fit, allocate, column, forecast, group_name, in_groups, isoflop
 from flipscale.fitting import fit as fit_law
 from flipscale.fitting.best import has_budgets
 from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
@@ -64,7 +64,7 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
             for model in models
         }
         name = settings_named(opened.study.labels)(values)
-        rungs.append(Rung(name, settings, flops, size, ends, source, score, graded(score), sizes))
+        rungs.append(Rung(name, settings, flops, size, ends, source, score, sizes))
     if not rungs:
         raise ResultsError(" ".join(["No law of this study says how a budget is best spent.", *why]))
     lower = not rungs[0].forecast.fit.rows.response.accuracy

@@ -158,7 +158,7 @@ def write_plan(opened: OpenStudy) -> None:
 
 def write_plan_file(plan: Plan, files: StudyFiles) -> None:
     """Write plan.json if it has changed."""
-    text = as_json(plan.to_dict(lazily=True), rows="runs").encode() + b"\n"
+    text = as_json(plan.to_dict(), rows="runs").encode() + b"\n"
     if or_none(read_bytes, files.plan) != text:
         with replacing(files.plan) as file:
             file.write(text)

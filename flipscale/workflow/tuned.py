@@ -18,17 +18,19 @@ def with_sweep(study: Study, workspace: Workspace) -> tuple[Study, SweepOutcome 
     """The study with what its sweep has chosen and added so far, and the sweep; None for a study without one."""
     if study.sweep is None:
         return study, None
-    kept = _kept(workspace.study(study.name).tune, study.sweep)
+    kept: _TuneFile | None = or_none(read_json, workspace.study(study.name).tune, _TuneFile)
+    if kept is None or kept.by != study.sweep.by:
+        kept = _TuneFile(study.sweep.by, None, [])
     while True:
-        found = _outcome(study, study.sweep, plan(study), workspace, kept)
-        further = found.extensions(study.further)
+        choice = _outcome(study, study.sweep, plan(study), workspace, kept)
+        further = choice.extensions(study.further)
         if further == study.further:
             break
         study = replace(study, further=further)
-    chosen = found.chosen
+    chosen = choice.chosen
     if chosen is None:
-        return study, found
-    return replace(with_choice(study, chosen), caveats=(found.words, *study.caveats)), found
+        return study, choice
+    return replace(with_choice(study, chosen), caveats=(choice.words, *study.caveats)), choice
 
 
 def _outcome(study: Study, sweep: Sweep, planned: Plan, workspace: Workspace, kept: "_TuneFile") -> SweepOutcome:
@@ -66,14 +68,9 @@ class _TuneFile:
     runs: list[_KeptRun]
 
 
-def _kept(path: Path, sweep: Sweep) -> _TuneFile:
-    found: _TuneFile | None = or_none(read_json, path, _TuneFile)
-    return found if found and found.by == sweep.by else _TuneFile(sweep.by, None, [])
-
-
-def write_sweep(found: SweepOutcome, path: Path) -> None:
+def write_sweep(choice: SweepOutcome, path: Path) -> None:
     """Write tune.json."""
-    sweep = found.sweep
+    sweep = choice.sweep
     write_json(
         path,
         {
@@ -81,19 +78,19 @@ def write_sweep(found: SweepOutcome, path: Path) -> None:
             "factors": sweep.rule is not None,
             "by": sweep.by,
             "pick": sweep.pick,
-            "chance": found.arms[0].chance,
+            "chance": choice.arms[0].chance,
             "arms": [
                 {
                     "arm": arm.words,
                     "chosen": arm.chosen,
                     "refused": "" if arm.due else arm.refusal,
-                    "expected_best": arm.expected_best(),
+                    "expected_best": arm.expected_best,
                 }
-                for arm in found.arms
+                for arm in choice.arms
             ],
             "runs": [
                 {"id": run, "arm": arm.words, "value": tried.value, "seed": seed, "score": score}
-                for arm in found.arms
+                for arm in choice.arms
                 for tried in arm.tried
                 for run, (seed, score) in tried.runs.items()
             ],

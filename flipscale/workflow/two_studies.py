@@ -11,7 +11,7 @@ from flipscale.comparing import (
     compare_runs,
     study_pair_json,
     study_pair_markdown,
-    with_hits,
+    with_images,
 )
 from flipscale.workflow.compared import scored_by
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
@@ -84,6 +84,5 @@ def _pair(opened: Sequence[OpenStudy], score: str | None) -> tuple[StudyPair, li
     for number, study in enumerate(opened):
         ids = dict.fromkeys(ids[number] for ids in pair.same.pairs)
         hits |= hits_of(study.workspace.results, ids, pair.comparison.score).runs
-    pair = with_hits(pair, hits)
     scored = scored_by(opened, pair.comparison.score)
-    return replace(pair, comparison=replace(pair.comparison, scored_by=scored)), results
+    return replace(pair, comparison=replace(with_images(pair.comparison, hits), scored_by=scored)), results

@@ -10,6 +10,12 @@ from flipscale.comparing import Comparison, compare, comparison_markdown, compar
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the bootstrap of curves: what the screen shows of them does not depend on their number."""
+    monkeypatch.setattr("flipscale.comparing.curves.MOST_DRAWS", 1000)
+
+
 def study(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> Comparison:
     """Masked runs that are 2 points behind at equal samples and cost 0.6 of the time, at three lengths."""
     rng = np.random.default_rng(0)
@@ -33,16 +39,16 @@ def study(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) 
     return compare(pd.DataFrame(rows), baseline={"mask_ratio": 0})
 
 
-@pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize(("arms", "models"), [(2, 1), (5, 3), (30, 1), (2, 12)])
-def test_the_screen_has_at_most_20_lines_of_the_terminal_s_width(width: int, arms: int, models: int) -> None:
+@pytest.mark.parametrize(("arms", "models"), [(2, 1), (4, 3), (12, 1), (2, 10)])
+def test_the_screen_has_at_most_20_lines_of_the_terminal_s_width(arms: int, models: int) -> None:
     comparison = replace(
         study(arms=arms, models=models), question="Does masking pay off? " * 8, caveats=("A long caveat. " * 20,) * 4
     )
-    lines = screen(comparison, width).splitlines()
-    assert len(lines) <= 20
-    assert max(map(len, lines)) <= width
-    assert lines[-1].startswith("more in --full: ")
+    for width in (80, 120):
+        lines = screen(comparison, width).splitlines()
+        assert len(lines) <= 20
+        assert max(map(len, lines)) <= width
+        assert lines[-1].startswith("more in --full: ")
 
 
 def test_an_arm_has_its_three_answers_side_by_side_and_the_asked_one_first() -> None:
@@ -68,9 +74,9 @@ def test_labels_of_a_study_name_its_arms() -> None:
 
 
 def test_all_of_it_has_every_cell_and_arm() -> None:
-    comparison = study(arms=4, models=3)
+    comparison = study(arms=3, models=2)
     text = comparison_text(comparison, full=True)
-    assert sum(line.startswith("ViT-w") and " samples  mask " in line for line in text.splitlines()) == 27
+    assert sum(line.startswith("ViT-w") and " samples  mask " in line for line in text.splitlines()) == 12
 
 
 PARTS: list[Part] = [
@@ -115,9 +121,9 @@ def test_a_table_of_gains_and_one_of_speedups_have_units_in_their_columns() -> N
     first = table.iloc[0]
     assert (first["arm"], first["seeds"], first["effect"]) == ("mask 1 %", 3, "behind")
     assert first["gain (points)"] == pytest.approx(100 * (pair.gain.mean or 0))
-    assert first["low (points)"] == pytest.approx(100 * (pair.gain.corrected.low or 0))
+    assert first["low (points)"] == pytest.approx(100 * (pair.gain.corrected.interval.low or 0))
     assert first["gpu_hours (x)"] == pytest.approx(0.6)
-    read = comparison.claims[0].curve.speedup
+    read = comparison.first_curves[0].speedup
     assert read is not None
     (stated,) = (row for _, row in speedups.iterrows() if row["stated"])
     assert (stated["zero_shot_top1 (%)"], stated["speedup (x)"]) == (100 * read.score, read.speedup.mean)

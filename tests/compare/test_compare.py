@@ -91,7 +91,9 @@ def test_gain_and_speedup_at_equal_epochs_are_flip_s(arm, speedup, gain):
 
 def test_one_run_a_cell_gives_no_interval():
     comparison = flip()
-    assert all(pair.gain.low is None and pair.gain.why == "one seed gives no interval" for pair in comparison.pairs)
+    assert all(
+        pair.gain.interval is None and pair.gain.why == "one seed gives no interval" for pair in comparison.pairs
+    )
 
 
 def test_gain_at_equal_hours_is_read_where_both_curves_end():
@@ -117,7 +119,7 @@ def test_twins_share_cell_and_seed():
     (pair,) = compare(table, baseline=BASELINE).pairs
     assert pair.seeds == (0, 1, 2)
     assert pair.gain.values == pytest.approx((0.02, 0.02, 0.02))  # the spread of seeds is gone: it is paired
-    assert pair.gain.high - pair.gain.low == pytest.approx(0, abs=1e-12)
+    assert pair.gain.interval.high - pair.gain.interval.low == pytest.approx(0, abs=1e-12)
     assert pair.ratios["train_flops"].mean == pytest.approx(0.65)
     assert pair.ratios["gpu_hours"].mean == pytest.approx(0.7)
 
@@ -246,7 +248,7 @@ def test_a_series_differs_only_in_schedule_length():
         table["id"] += table["model"]
     comparison = compare(pd.concat(tables), baseline=BASELINE)
     assert list(dict.fromkeys(curve.series for curve in comparison.curves)) == ["model=A", "model=B"]
-    assert len(comparison.claims) == 2
+    assert len(comparison.first_curves) == 2
 
 
 def test_a_comparison_is_json():

@@ -8,7 +8,7 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 
 from flipscale.comparing import Effect, compare, compare_table, comparison_json
-from flipscale.comparing.curves import LEVELS, first_reach, read_line
+from flipscale.comparing.curves import LEVELS, Read, read_line
 from flipscale.comparing.estimates import Miss
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
@@ -41,7 +41,7 @@ def table_of(arm, schedules=(8, 16, 32, 64), seeds=SEEDS, spends=0.5, wobble=0.0
 
 def curve(table, **options):
     comparison = compare_table(table, baseline={"mask": 0}, x="hours", y="acc", **{"at": "samples", **options})
-    return comparison.curves[0], comparison.claims[0]
+    return comparison.curves[0], comparison.first_curves[0]
 
 
 @pytest.mark.parametrize("points", [3, 4, 7])
@@ -63,9 +63,8 @@ def test_curves_between_their_points_are_scipy_s_monotone_cubic(points, rising):
 def test_a_score_that_is_never_reached_or_passed_before_the_first_point_is_infinitely_far():
     line = read_line(np.array([0.0, 1.0, 2.0]), np.array([[1.0, 3.0, 2.0]] * 4))
     assert line.reach(np.array([0.5, 1.0, 3.0, 3.5])).tolist() == [-np.inf, 0.0, pytest.approx(1.0), np.inf]
-    assert first_reach([0, 2, 4], [0, 4, 5], 4.5) == 3
-    assert first_reach([0, 2, 4], [1, 4, 5], 0.5) is None
-    assert first_reach([0, 2, 4], [0, 4, 5], 6) is None
+    straight = Read(np.array([0.0, 2.0, 4.0]), np.array([[1.0, 4.0, 5.0]] * 3))
+    assert straight.reach(np.array([4.5, 0.5, 6.0])).tolist() == [3, -np.inf, np.inf]
 
 
 def test_the_target_is_the_mean_over_seeds_at_the_last_but_one_length():
@@ -91,7 +90,7 @@ def test_a_speedup_is_the_cheaper_sample_over_as_many_samples():
     assert parts.samples.mean == pytest.approx(2 / 1.6, rel=0.02)
     assert parts.speedup.mean == pytest.approx(parts.cheaper.mean / parts.samples.mean)
     assert parts.cheaper.interval == (pytest.approx(2), pytest.approx(2))  # costs do not scatter here
-    assert parts.samples.low < 1.25 < parts.samples.high
+    assert parts.samples.interval.low < 1.25 < parts.samples.interval.high
 
 
 def test_samples_are_those_seen_in_tuning_too():
@@ -109,8 +108,8 @@ def test_costs_that_scatter_widen_the_speedup_and_the_cost_a_sample():
     table = table_of(lambda cost: law(1.6 * cost), wobble=0.0)
     table["hours"] *= np.exp(0.1 * np.random.default_rng(0).standard_normal(len(table)))
     found, _ = curve(table, at="samples")
-    assert found.speedup.cheaper.low < 2 < found.speedup.cheaper.high
-    assert found.speedup.samples.low == pytest.approx(found.speedup.samples.high)
+    assert found.speedup.cheaper.interval.low < 2 < found.speedup.cheaper.interval.high
+    assert found.speedup.samples.interval.low == pytest.approx(found.speedup.samples.interval.high)
 
 
 def test_exchanged_arms_give_inverse_speedups_at_one_score_and_gains_of_the_other_sign():
@@ -118,16 +117,16 @@ def test_exchanged_arms_give_inverse_speedups_at_one_score_and_gains_of_the_othe
     there, back = (compare_table(table, baseline={"mask": mask}, x="hours", y="acc", at="samples") for mask in (0, 0.5))
     for one, other in zip(there.pairs, back.pairs, strict=True):
         assert one.gain.mean == pytest.approx(-other.gain.mean)
-        assert one.gain.interval == pytest.approx((-other.gain.high, -other.gain.low))
+        assert one.gain.interval == pytest.approx((-other.gain.interval.high, -other.gain.interval.low))
         assert (one.gain.p, one.gain.corrected.p) == pytest.approx((other.gain.p, other.gain.corrected.p))
     scores = [{round(at.score, 9): at for at in of.curves[0].speedup_at} for of in (there, back)]
     shared = scores[0].keys() & scores[1].keys()  # The score of the statement is that of the baseline.
     assert len(shared) == LEVELS
     for one, other in ((scores[0][score], scores[1][score]) for score in shared):
         assert one.speedup.mean == pytest.approx(1 / other.speedup.mean)
-        assert one.speedup.low == pytest.approx(1 / other.speedup.high)
+        assert one.speedup.interval.low == pytest.approx(1 / other.speedup.interval.high)
         assert one.samples.mean == pytest.approx(1 / other.samples.mean)
-        assert one.samples.low == pytest.approx(1 / other.samples.high)
+        assert one.samples.interval.low == pytest.approx(1 / other.samples.interval.high)
 
 
 def test_an_arm_whose_shortest_length_passes_the_score_is_at_least_so_much_faster():
@@ -135,7 +134,7 @@ def test_an_arm_whose_shortest_length_passes_the_score_is_at_least_so_much_faste
     assert found.speedup.missed is Miss.ABOVE
     assert found.speedup.speedup.at_least
     assert found.speedup.speedup.mean == pytest.approx(32 / 4)
-    assert found.speedup.speedup.high == math.inf
+    assert found.speedup.speedup.interval.high == math.inf
 
 
 def test_an_arm_that_never_reaches_the_score_has_no_speedup():
@@ -202,9 +201,9 @@ def test_the_correction_takes_back_what_one_of_many_comparisons_cannot_show():
         for mask in (0, *gains) for seed in SEEDS
     ]  # fmt: skip
     alone = compare(pd.DataFrame([row for row in rows if row["mask_ratio"] < 0.15]), baseline={"mask_ratio": 0})
-    assert alone.claims[0].gain.effect is Effect.AHEAD  # by its own three seeds
+    assert alone.first_curves[0].pair.gain.effect is Effect.AHEAD  # by its own three seeds
     among = compare(pd.DataFrame(rows), baseline={"mask_ratio": 0})
-    assert among.claims[0].gain.effect is Effect.NOT_SIGNIFICANT
+    assert among.first_curves[0].pair.gain.effect is Effect.NOT_SIGNIFICANT
     assert comparison_json(among)["corrected"] == {"method": "Holm", "gains": 3, "speedups": 0}
 
 
@@ -235,7 +234,7 @@ def test_of_100_studies_without_a_difference_about_one_in_20_claims_any():
         comparison = compare_table(
             cells.assign(acc=50 + rng.normal(size=len(cells))), baseline={"mask": 0}, x="hours", y="acc"
         )
-        claimed += any(claim.gain.significant for claim in comparison.claims)
+        claimed += any(curve.pair.gain.significant for curve in comparison.first_curves)
         alone += any(pair.gain.p < 0.05 for pair in comparison.pairs)
     assert claimed <= 11  # 5 are expected at most; more than 11 come in 1 of 200 cases
     assert alone >= 12  # uncorrected; the correction holds them back

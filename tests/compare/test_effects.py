@@ -82,7 +82,7 @@ def test_seeds_are_paired_and_an_interaction_has_their_interval():
     assert {cell.name: cell.delta.mean for cell in (one, other)} == {"a=1": pytest.approx(1), "b=1": pytest.approx(2)}
     assert joint.interaction.values == pytest.approx((3.0, 3.1, 3.2))
     # Seeds differ by 10, but their differences by 0.1: they are paired. 4.303 is Student's t of 2 degrees of freedom.
-    assert joint.interaction.high - joint.interaction.mean == pytest.approx(4.302653 * 0.1 / math.sqrt(3))
+    assert joint.interaction.interval.high - joint.interaction.mean == pytest.approx(4.302653 * 0.1 / math.sqrt(3))
 
 
 def test_a_lower_loss_is_a_gain_here_too():

@@ -9,14 +9,14 @@ def test_p_is_below_5_percent_just_when_0_is_outside_the_interval():
     shown, not_shown = mean_of([1.0, 2.0, 3.0, 4.0]), mean_of([-1.0, 2.0, 3.0, 4.0])
     assert shown.p is not None
     assert not_shown.p is not None
-    assert (shown.low > 0, shown.p < 0.05) == (True, True)
-    assert (not_shown.low > 0, not_shown.p < 0.05) == (False, False)
+    assert (shown.interval.low > 0, shown.p < 0.05) == (True, True)
+    assert (not_shown.interval.low > 0, not_shown.p < 0.05) == (False, False)
 
 
 def test_a_ratio_is_a_geometric_mean_so_2_and_a_half_cancel():
     ratio = ratio_of([np.log(2), np.log(0.5)])
     assert ratio.mean == pytest.approx(1)
-    assert ratio.low * ratio.high == pytest.approx(1)
+    assert ratio.interval.low * ratio.interval.high == pytest.approx(1)
     assert ratio.p == pytest.approx(1)
 
 
@@ -42,13 +42,15 @@ def test_holm_s_correction_is_the_textbook_s():
 def test_a_corrected_interval_leaves_0_out_just_when_the_claim_is_shown():
     for ps in ((0.01, 0.04, 0.03, 0.005), (0.013, 0.02, 0.024, 0.2), (0.04, 0.5), (0.001, 0.002, 0.003)):
         for e in corrected([of_p(p) for p in ps], 1):
-            assert (e.corrected.low > 0) == (e.corrected.p <= 0.05)
-            assert e.corrected.low <= e.low + 1e-12
+            assert (e.corrected.interval.low > 0) == (e.corrected.p <= 0.05)
+            assert e.corrected.interval.low <= e.interval.low + 1e-12
 
 
 def test_one_claim_is_not_corrected_and_one_seed_claims_nothing():
     one, alone = corrected([of_p(0.04), mean_of([1.0])], 1)
-    assert (one.corrected.low, one.corrected.high) == pytest.approx((one.low, one.high))
+    assert (one.corrected.interval.low, one.corrected.interval.high) == pytest.approx(
+        (one.interval.low, one.interval.high)
+    )
     assert one.corrected.of == 1
     assert alone.corrected is None
 
@@ -58,11 +60,11 @@ def test_a_ratio_that_is_a_bound_has_an_interval_without_upper_end():
     bound = drawn(np.log(1.5), log_ratios, seeds=3, ratio=True, at_least=True)
     assert bound.interval == (pytest.approx(1.5 * np.exp(-0.196), rel=1e-3), np.inf)
     (alone,) = corrected([bound], 1)
-    assert (alone.corrected.low, alone.corrected.high) == (bound.low, np.inf)
+    assert (alone.corrected.interval.low, alone.corrected.interval.high) == (bound.interval.low, np.inf)
 
 
 def test_an_interval_of_few_draws_leaves_0_out_just_when_p_is_at_most_its_level():
     rng = np.random.default_rng(0)
     for _ in range(200):
         found = drawn(0.2, 0.2 + 0.1 * rng.standard_normal(200), seeds=3)
-        assert (found.low > 0) == (found.p <= 0.05)
+        assert (found.interval.low > 0) == (found.p <= 0.05)

@@ -17,7 +17,6 @@ from flipscale.comparing import (
     with_guessing,
     with_images,
 )
-from flipscale.comparing.estimates import finding
 
 FASHION = Path(__file__).parents[1] / "recipe_1" / "fashion.csv"
 BASE = "model=ViT-w48d3-4, data_size=60k, samples=32k"
@@ -26,7 +25,7 @@ BASE = "model=ViT-w48d3-4, data_size=60k, samples=32k"
 @pytest.fixture(scope="module")
 def fashion() -> Comparison:
     results = pd.read_csv(FASHION)
-    return compare(results, baseline={"mask_ratio": 0}, base_cell=BASE)
+    return compare(results, baseline={"mask_ratio": 0}, base_cell=BASE, curves=False)
 
 
 def pair_of(comparison: Comparison, cell: str, arm: str) -> Pair:
@@ -45,13 +44,13 @@ def test_a_gain_is_the_raw_mean_difference_of_the_table(fashion: Comparison) -> 
     assert gain.mean == pytest.approx((of[0.5] - of[0.0]).mean())
     low, high = gain.interval or (0, 0)
     assert (low + high) / 2 == pytest.approx(gain.mean)
-    assert finding(gain).effect is Effect.AHEAD
+    assert gain.effect is Effect.AHEAD
 
 
 def test_the_family_is_every_cell_of_the_table(fashion: Comparison) -> None:
     assert fashion.gains_claimed == len(fashion.pairs) == 20
     assert {pair.gain.corrected.of for pair in fashion.pairs if pair.gain.corrected} == {20}
-    undecided = [pair for pair in fashion.pairs if not finding(pair.gain).significant]
+    undecided = [pair for pair in fashion.pairs if not pair.gain.significant]
     assert ("model=ViT-w48d3-4, data_size=1k, samples=32k", "mask_ratio=0.5") in {
         (pair.cell, pair.arm) for pair in undecided
     }
@@ -65,9 +64,9 @@ def test_a_cell_in_which_some_runs_fail_is_said_in_counts_and_has_no_interval() 
     table = synthetic({0.5: 0.01}, seeds=5)
     last = table["cell"] == "samples=10k"
     table.loc[last & (table["mask_ratio"] == 0) & (table["seed"] < 3), "zero_shot_top1"] = 0.02
-    comparison = compare(table, baseline={"mask_ratio": 0})
+    comparison = compare(table, baseline={"mask_ratio": 0}, curves=False)
     (pair,) = (pair for pair in comparison.pairs if pair.cell == "samples=10k")
-    assert (pair.gain.failures, pair.gain.interval, finding(pair.gain).effect) == (
+    assert (pair.gain.failures, pair.gain.interval, pair.gain.effect) == (
         (3, 0), None, Effect.NOT_SIGNIFICANT,
     )  # fmt: skip
     assert comparison.noise is not None
@@ -75,7 +74,7 @@ def test_a_cell_in_which_some_runs_fail_is_said_in_counts_and_has_no_interval() 
 
 
 def test_two_cells_of_three_seeds_borrow_from_each_other() -> None:
-    comparison = compare(synthetic({0.5: -0.01}, cells=2), baseline={"mask_ratio": 0})
+    comparison = compare(synthetic({0.5: -0.01}, cells=2), baseline={"mask_ratio": 0}, curves=False)
     assert comparison.noise is not None
     assert comparison.noise.prior_sd is not None
     assert {pair.gain.df for pair in comparison.pairs} == {6}
@@ -110,24 +109,24 @@ def synthetic(effects: dict[float, float], seeds: int = 3, cells: int = 10, nois
 
 def test_arms_are_level_only_where_their_interval_lies_within_the_margin() -> None:
     table = synthetic({0.5: 0.001})
-    level = compare(table, baseline={"mask_ratio": 0})
+    level = compare(table, baseline={"mask_ratio": 0}, curves=False)
     assert level.head is not None
     (arm,) = level.head.arms
     assert arm.effects == {Effect.LEVEL: 10}
     assert arm.mean is not None
-    narrow = compare(table, baseline={"mask_ratio": 0}, margin=0.001)
+    narrow = compare(table, baseline={"mask_ratio": 0}, margin=0.001, curves=False)
     assert narrow.head is not None
     assert Effect.LEVEL not in narrow.head.arms[0].effects
 
 
 def test_one_significant_gain_is_not_also_level() -> None:
-    comparison = compare(synthetic({0.5: -0.006}, noise=0.0005), baseline={"mask_ratio": 0})
-    effects = {finding(pair.gain).effect for pair in comparison.pairs}
+    comparison = compare(synthetic({0.5: -0.006}, noise=0.0005), baseline={"mask_ratio": 0}, curves=False)
+    effects = {pair.gain.effect for pair in comparison.pairs}
     assert effects == {Effect.BEHIND}
 
 
 def test_a_grid_without_a_base_heads_with_its_largest_cell() -> None:
-    comparison = compare(synthetic({0.5: 0.0}).iloc[::-1], baseline={"mask_ratio": 0})
+    comparison = compare(synthetic({0.5: 0.0}).iloc[::-1], baseline={"mask_ratio": 0}, curves=False)
     assert comparison.head is not None
     assert (comparison.head.base_cell, comparison.head.is_base) == ("samples=10k", False)
 
@@ -135,7 +134,7 @@ def test_a_grid_without_a_base_heads_with_its_largest_cell() -> None:
 def test_a_seed_that_moves_the_masked_runs_of_all_cells_is_warned_of() -> None:
     table = synthetic({0.5: -0.01})
     table.loc[(table["mask_ratio"] == 0.5) & (table["seed"] == 1), "zero_shot_top1"] += 0.02
-    comparison = compare(table, baseline={"mask_ratio": 0})
+    comparison = compare(table, baseline={"mask_ratio": 0}, curves=False)
     assert any("move all cells alike" in words for words in warnings(comparison))
 
 
@@ -152,13 +151,13 @@ def test_programs_read_the_head_and_the_noise(fashion: Comparison) -> None:
 def test_runs_that_score_no_better_than_guessing_are_said_to(chance: float | None, noted: bool) -> None:
     table = synthetic({0.5: 0.0}, cells=8)
     mean = 100 * table["zero_shot_top1"].mean()
-    comparison = with_guessing(compare(table, baseline={"mask_ratio": 0}), table, chance)
+    comparison = with_guessing(compare(table, baseline={"mask_ratio": 0}, curves=False), table, chance)
     assert [f"{mean:.1f} %, and guessing gives 90.0 %" in words for words in warnings(comparison)] == [True] * noted
 
 
 def test_a_loss_above_that_of_guessing_is_no_better_either() -> None:
     table = synthetic({0.5: 0.0}, cells=8).assign(held_out_loss=[4.15, 4.17] * 24)
-    comparison = compare(table, baseline={"mask_ratio": 0}, score="held_out_loss")
+    comparison = compare(table, baseline={"mask_ratio": 0}, score="held_out_loss", curves=False)
     assert "guessing gives 4.159" in with_guessing(comparison, table, 4.1589).guessing_note
     assert with_guessing(comparison, table, 5.0).guessing_note == ""
 
@@ -168,7 +167,7 @@ def test_test_images_are_a_sample_too() -> None:
     table = synthetic({0.5: 0.0}, cells=8)
     rng = np.random.default_rng(1)
     hits = {run_id: HitsOfRun("made, images 1000", rng.random(1000) < 0.79) for run_id in table["id"]}
-    comparison = with_images(compare(table, baseline={"mask_ratio": 0}), hits)
+    comparison = with_images(compare(table, baseline={"mask_ratio": 0}, curves=False), hits)
     sampling = comparison.images["samples=8k", "mask_ratio=0.5"]
     assert (sampling.images, sampling.seeds) == (1000, 3)
     # q = 2 * 0.79 * 0.21, averaged over three seeds of independent images.
@@ -183,6 +182,6 @@ def test_twins_of_other_test_images_or_without_hits_have_no_sampling_error() -> 
     some = HitsOfRun("made, images 4", np.array([True, False, True, True]))
     other = HitsOfRun("other, images 4", some.hits)
     mixed = {run_id: other if "-0.5-" in run_id else some for run_id in table["id"]}
-    comparison = compare(table, baseline={"mask_ratio": 0})
+    comparison = compare(table, baseline={"mask_ratio": 0}, curves=False)
     assert with_images(comparison, mixed).images == {}
     assert with_images(comparison, {}).images == {}

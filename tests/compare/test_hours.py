@@ -56,7 +56,7 @@ def test_a_probes_hours_take_the_place_of_the_runs_own():
     assert ratio == pytest.approx(2)
     assert probed.pairs[0].ratios["train_flops"] == own.pairs[0].ratios["train_flops"]
     assert probed.hours_note.startswith("Hours are those of a probe")
-    speedups = [each.claims[0].speedup.value for each in (own, probed)]
+    speedups = [each.first_curves[0].factor.value for each in (own, probed)]
     assert speedups[1] == pytest.approx(speedups[0] / 2)
 
 

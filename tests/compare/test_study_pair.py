@@ -107,7 +107,7 @@ def test_gains_are_seed_by_seed_and_corrected_for_all_cells(studies, where):
     small = found["samples=640, mask_ratio=0.5"].gain
     assert small.mean == pytest.approx(0)
     assert small.corrected.p > 0.05
-    assert small.corrected.low < 0 < small.corrected.high
+    assert small.corrected.interval.low < 0 < small.corrected.interval.high
 
 
 def test_a_run_of_both_studies_is_no_pair(tmp_path, studies, where):

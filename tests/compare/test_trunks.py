@@ -10,7 +10,7 @@ from flipscale.comparing import compare
 from flipscale.comparing.curves import TwoLines, two_lines
 from flipscale.comparing.points import Point
 from flipscale.comparing.stated import judge_claims
-from flipscale.stats import Differences, Moments, moments, shrink_variances, slope_of, units_of
+from flipscale.stats import Differences, Moments, ScoreKind, moments, shrink_variances, slope_of, units_of
 from flipscale.study.claims import Contrast, Expectation, StatedClaim
 
 LENGTHS = (1000, 2000, 4000, 8000)
@@ -40,7 +40,7 @@ def results(seeds: int = 4, *, schedule: str = "constant") -> pd.DataFrame:
 
 def slopes(table: pd.DataFrame) -> dict[str, float]:
     """The width of the CI of each slope."""
-    head = compare(table, baseline={"mask_ratio": 0.0}, score="zero_shot_top1").head
+    head = compare(table, baseline={"mask_ratio": 0.0}, score="zero_shot_top1", curves=False).head
     return {slope.axis: slope.interval.high - slope.interval.low for slope in head.arms[0].slopes}
 
 
@@ -65,12 +65,12 @@ def test_a_slope_by_seeds_weighs_cells_as_one_by_cells_does() -> None:
 
 
 def test_cells_of_one_trunk_lend_each_other_no_degrees_of_freedom() -> None:
-    gains = {pair.cell: pair.gain for pair in compare(results(), baseline={"mask_ratio": 0.0}).pairs}
+    gains = {pair.cell: pair.gain for pair in compare(results(), baseline={"mask_ratio": 0.0}, curves=False).pairs}
     assert {gain.df for gain in gains.values()} == {3 + 4}  # two models, so two trunks of the arm at each seed
     one = results().query("model == 'ViT-w16d1-4'")
-    assert {pair.gain.df for pair in compare(one, baseline={"mask_ratio": 0.0}).pairs} == {3}
+    assert {pair.gain.df for pair in compare(one, baseline={"mask_ratio": 0.0}, curves=False).pairs} == {3}
     alone = results(schedule="cosine").query("model == 'ViT-w16d1-4'")
-    assert {pair.gain.df for pair in compare(alone, baseline={"mask_ratio": 0.0}).pairs} == {3 + 4}
+    assert {pair.gain.df for pair in compare(alone, baseline={"mask_ratio": 0.0}, curves=False).pairs} == {3 + 4}
 
 
 def test_units_are_cells_linked_by_trunks() -> None:
@@ -110,7 +110,7 @@ def lines(trunks: bool) -> TwoLines:
         for arm, spends in (("", 1), ("arm", 2))
     ]
     sides = [[replace(p, trunk=10 * bool(p.arm) + p.seed if trunks else -1) for p in side] for side in sides]
-    found = two_lines(*sides, "hours", fraction=True, lower=False)
+    found = two_lines(*sides, "hours", ScoreKind(fraction=True, lower=False))
     assert isinstance(found, TwoLines)
     return found
 

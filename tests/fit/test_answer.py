@@ -64,7 +64,7 @@ def test_the_next_rung_is_twice_the_largest_run() -> None:
     (found,), _ = fit_groups(line()[:16], "power", x=["x"], y="loss", group=[], options=Options(draws=50, starts=4))
     ahead = next_rung(found)
     assert ahead.at == {"x": 2e6}
-    assert ahead.low < 3 * 2e6**-0.2 < ahead.high
+    assert ahead.interval.low < 3 * 2e6**-0.2 < ahead.interval.high
     assert fit_json(found)["next_rung"]["value"] == ahead.value
 
 

@@ -10,10 +10,9 @@ from flipscale.fitting import (
     Grade,
     Options,
     forecast,
+    forecast_groups,
     forecast_json,
-    forecast_points,
     forecast_text,
-    graded,
 )
 
 pytestmark = pytest.mark.slow
@@ -38,15 +37,15 @@ def test_a_law_that_holds_foresees_a_run_ten_times_larger() -> None:
     at = {"g": 3e12, "s": 1e11}
     found = forecast(ladder(), x=["g", "s"], y="top1", at=at, options=QUICK)
     assert found.fit.law.name == "odds"
-    assert found.low < truth(**at) < found.high
+    assert found.interval.low < truth(**at) < found.interval.high
     assert found.value == pytest.approx(truth(**at), abs=0.01)
     assert found.extrapolation == pytest.approx(10)
     assert found.held_out.inside
     assert set(found.forms) == {"odds, c = 1", "odds-product", "chinchilla"}
     assert found.spread[0] <= found.value <= found.spread[1]
     # The largest rung is 3.1 times the rest: 10 times is twice as far in the logarithm.
-    assert not graded(found).refused
-    assert Doubt.FARTHER in graded(found).doubts
+    assert not found.refused
+    assert Doubt.FARTHER in found.doubts
     said = forecast_text(found)
     assert "extrapolation: 10 times the largest run" in said
     assert "held out: the 2 largest runs, 3.1 times larger than the rest: g=1e+12, s=3e+10 predicted" in said
@@ -57,11 +56,11 @@ def test_a_law_that_holds_is_good_as_far_as_it_was_tested_and_poor_far_beyond() 
     x = np.geomspace(1, 1000, 13).repeat(2)
     table = pd.DataFrame({"x": x, "loss": 3 * x**-0.2 * np.exp(np.random.default_rng(2).normal(0, 0.02, len(x)))})
     points = [{"x": 1500.0}, {"x": 2e5}, {"x": 1e13}]
-    near, far, absurd = forecast_points(table, "power", x=["x"], y="loss", points=points, options=QUICK)
-    assert (graded(near).grade, graded(near).doubts) == (Grade.GOOD, ())
+    near, far, absurd = forecast_groups(table, "power", x=["x"], y="loss", points=points, group=[], options=QUICK)
+    assert (near.grade, near.doubts) == (Grade.GOOD, ())
     assert far.extrapolation == pytest.approx(200)
-    assert (graded(far).grade, graded(absurd).grade) == (Grade.POOR, Grade.POOR)
-    assert Doubt.TOO_FAR in graded(far).doubts
+    assert (far.grade, absurd.grade) == (Grade.POOR, Grade.POOR)
+    assert Doubt.TOO_FAR in far.doubts
     assert "- too far: 200 times the largest run, tested at 3.2 times" in forecast_text(far)
 
 
@@ -72,7 +71,7 @@ def test_a_law_that_would_have_missed_the_largest_runs_is_refused_unless_forced(
     found = forecast(table, x=["g", "s"], y="top1", at={"g": 3e12, "s": 1e11}, options=QUICK)
     assert found.held_out.inside is False
     assert found.held_out.rms == pytest.approx(0.2, abs=0.01)
-    assert graded(found).refused
+    assert found.refused
     assert "forecast:" not in forecast_text(found)
     assert "fitted to all smaller runs, the law misses the largest: g=1e+12, s=3e+10 predicted 0.8" in forecast_text(
         found
@@ -88,8 +87,8 @@ def test_a_test_whose_interval_holds_nearly_everything_tests_nothing() -> None:
     found = forecast(table, "odds-power", x=["x"], y="top1", at={"x": 350}, options=QUICK)
     assert found.held_out.inside
     assert found.held_out.sharpness > 0.5
-    assert Doubt.BLUNT in graded(found).doubts
-    assert graded(found).refused
+    assert Doubt.BLUNT in found.doubts
+    assert found.refused
 
 
 def test_held_out_errors_are_by_setting_and_do_not_cancel() -> None:
@@ -110,7 +109,7 @@ def test_without_enough_runs_to_hold_some_out_it_is_refused_too() -> None:
     x = np.array([1.0, 10, 100])
     table = pd.DataFrame({"x": x, "loss": 3 * x**-0.1})
     found = forecast(table, "power", x=["x"], y="loss", at={"x": 1e3}, options=QUICK)
-    assert graded(found).doubts == (Doubt.UNTESTED,)
+    assert found.doubts == (Doubt.UNTESTED,)
     assert (
         "- the law is not tested: without the largest rung: "
         "Cannot fit 'power' (2 parameters) to 2 different points: it takes 3 or more."

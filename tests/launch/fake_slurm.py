@@ -1,4 +1,4 @@
-"""A small fake SLURM for where no daemon is: sbatch, squeue, scancel, scontrol, srun, sinfo and sacct.
+"""A small fake SLURM for where no daemon is: sbatch, squeue, scancel, scontrol, srun and sinfo.
 
     environment = install(folder)
     subprocess.run(["sbatch", "--array=0-9%4", "job.sh"], env={**os.environ, **environment})
@@ -65,16 +65,14 @@ CREATE TABLE IF NOT EXISTS down(node);
 # For tests
 
 
-def install(
-    folder: "Path", *, slots: int = 4, execute: bool = True, accounting: bool = True, max_array_size: int = 1001
-) -> dict[str, str]:
+def install(folder: "Path", *, slots: int = 4, execute: bool = True, max_array_size: int = 1001) -> dict[str, str]:
     """Make folder/bin; returns what to change in the environment. `slots` tasks run at a time, none without execute."""
     folder = folder.resolve()
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     for program in PROGRAMS:
         (folder / "bin" / program).write_text(f'#!/bin/sh\nexec {shlex.join([*PYTHON, str(folder), program])} "$@"\n')
         (folder / "bin" / program).chmod(0o755)
-    config = {"slots": slots, "execute": execute, "accounting": accounting, "max_array_size": max_array_size}
+    config = {"slots": slots, "execute": execute, "max_array_size": max_array_size}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "calls.jsonl").touch()
     (folder / "lock").touch()
@@ -258,23 +256,7 @@ def sinfo(folder, options, words):
         print(options.get("format", "%T").replace("%T", text))
 
 
-def sacct(folder, options, words):
-    if not _config(folder)["accounting"]:
-        sys.exit("Slurm accounting storage is disabled")
-    with state(folder) as db:
-        tasks = [task for one in options["jobs"].split(",") for task in _find(db, one)]
-    for row in _lines(tasks):
-        fields = {
-            "JobName": row["j"],
-            "JobID": row["i"],
-            "State": row["T"],
-            "ExitCode": row["exit"],
-            "NodeList": row["N"] or "None assigned",
-        }
-        print("|".join(fields[name] for name in options["format"].split(",")))
-
-
-PROGRAMS = {program.__name__: program for program in (sbatch, squeue, scancel, scontrol, srun, sinfo, sacct)}
+PROGRAMS = {program.__name__: program for program in (sbatch, squeue, scancel, scontrol, srun, sinfo)}
 
 
 def main():

@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
-from flipscale.launch import states
+from flipscale.launch import states, submit
+from flipscale.launch.launcher import Launcher
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.stall import is_stopped
 from flipscale.planning import Run, plan
 from flipscale.run import RunFolder, RunRequest, State, is_alive
 from flipscale.settings import Resources
@@ -76,17 +77,6 @@ SHORT_TOGETHER = {**DEFAULTS["pack"], "time": 0.6}
 """With it the short ones of the 24 share two jobs, each with its child, and the two long ones have jobs of their own.
 Each more would be a process, and to start one takes longer than to train a few runs."""
 
-AT_ONCE = {
-    "command": {
-        "arguments": [
-            sys.executable,
-            "-c",
-            "import sys; open(sys.argv[1] + '/outcome.json', 'w').write('{\"scores\": {\"zero_shot_top1\": 0.5}}')",
-        ]
-    }
-}
-"""A trainer that is done at once and needs no open_clip, for `runs_of`."""
-
 
 def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     """The runs of a study of a small model."""
@@ -96,18 +86,52 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     return plan(read_study(path)).runs
 
 
-def lengths_of(place: Path) -> tuple[Run, ...]:
-    """Three lengths of a constant schedule, the longer ones of which go on from the trunk of the shorter."""
-    more = "axes: {samples: [640, 1280, 2560]}\ncouple: {cooldown: samples // 5}"
-    return runs_of(place, more, data={"shapes": {"pairs": 0.3}}, data_size=600, schedule="constant")
+def stages_on_trunks(place: Path) -> tuple[Run, ...]:
+    """Two lengths of a constant schedule, in one stage and in two.
+
+    The longer goes on from the trunk of the shorter, and a last stage from a first one; these share a trunk too.
+    """
+    more = """
+axes: {stages: [null, [{samples: 50 %, image_size: 12}, 50 %]], samples: [640, 1280]}
+couple: {cooldown: samples // 5}"""
+    return runs_of(place, more, data={"shapes": {"pairs": 0.3}}, data_size=600, schedule="constant", warmup=64)
 
 
-def assert_shared(runs: Sequence[Run], results: Path, expected: Path) -> None:
-    """Each length went on from the next shorter one, and came out as it did elsewhere, bit by bit."""
+def kill_each(runs: Sequence[Run], results: Path, times: int) -> None:
+    """Kill the process of each run so many times, each time after it has got further."""
+    reached = {folder(results, run): [0] for run in runs}
+
+    def at_work() -> tuple[RunFolder, Any] | None:
+        for run, seen in reached.items():
+            if len(seen) <= times and len(losses(run)) > seen[-1] and (lease := _freeze(run, "metrics.jsonl")):
+                return run, lease
+        return None
+
+    for _ in range(times * len(runs)):
+        run, lease = wait_until(at_work)
+        reached[run].append(len(losses(run)))
+        os.kill(lease.pid, signal.SIGKILL)
+
+
+def survives_kills(place: Path, launcher: Launcher, alone: "Alone", times: int = 1) -> None:
+    """Trunks and stages that are killed come out as they do alone, bit by bit, and each is finished once.
+
+    Each goes on from what was planned, and nothing but what was killed is started again.
+    """
+    results, runs = place / "results", stages_on_trunks(place)
+    submit(runs, results, launcher)
+    kill_each(runs, results, times)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    expected = alone(runs)
     for run in runs:
         assert_same(run, results, expected)
-    trunks = [folder(results, run).result().trunk for run in runs]
-    assert [trunk and trunk.id for trunk in trunks] == [None, runs[0].id, runs[1].id]
+        here = folder(results, run)
+        assert (here.path / "log.txt").read_text().count(" finished, ") == 1
+        assert len(here.failures()) == times
+        trunk = here.result().trunk
+        assert (trunk and trunk.id) == (run.trunk and run.trunk.run)
+    assert [bool(run.trunk) for run in runs] == [False, True, False, False, True, False]
+    assert [len(run.parents) for run in runs] == [0, 0, 0, 1, 0, 1]
 
 
 def to_be_scored(place: Path, alone: "Alone") -> tuple[Sequence[Run], Path]:
@@ -204,6 +228,14 @@ def _freeze(run: RunFolder, once: str) -> dict[str, Any] | None:
         return lease
     _thaw(lease)  # It was over just then, and the process does something else.
     return None
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped, as by SIGSTOP."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _thaw(lease: dict[str, Any]) -> None:

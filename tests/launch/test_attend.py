@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from flipscale.launch import attend, breaker
+from flipscale.launch import attend
 from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import run_progress
 from flipscale.launch.stall import why_stalled
+from flipscale.launch.states import StateReader
 from flipscale.launch.workers import Started, Workers
 from flipscale.run import (
     ATTEMPT,
@@ -96,7 +97,7 @@ class Attended(threading.Thread):
             self.folders,
             Attempt(job, attempt, node),
             Workers(self.start_worker, self.log, lanes=lanes, stop_seconds=stop_seconds),
-            breaker or Breaker(results, lambda: None, lambda: self.folders),
+            breaker or Breaker(results, lambda: self.folders),
             **around,
         )
         self.ending: Ending | None = None
@@ -376,7 +377,6 @@ def test_a_gpu_that_may_be_at_fault_is_left_once_and_no_reason_to_stop_the_rest(
         "CUDA error: unspecified launch failure. Given up after 1 time; it failed on another GPU too, so its code is "
         "to blame."
     )
-    assert not (tmp_path / "instant.jsonl").exists()
 
 
 def test_a_worker_that_says_which_node_is_at_fault_before_it_begins_has_it_avoided(tmp_path, attended):
@@ -395,27 +395,19 @@ srun: error: n1: tasks 0-7: Killed"""
 
 
 @pytest.mark.parametrize(
-    ("how", "fails", "avoided"),
+    ("how", "avoided"),
     [
-        ("Killed", "os._exit(137)", "n17"),
-        ("Bus error", "os._exit(137)", "n17"),
-        # Process 0 has noticed, and says so itself.
-        ("Killed", "run.write_error(FailureKind.NODE, 'A process of the run is gone.'); os._exit(1)", "n17"),
+        ("Killed", "n17"),
+        ("Bus error", "n17"),
         # One that ended by itself, as it had lost the others, says nothing of its node.
-        ("Exited with exit code 1", "os._exit(137)", "n1"),
+        ("Exited with exit code 1", None),
     ],
 )
-def test_of_a_run_on_several_nodes_the_one_whose_process_was_killed_first_is_avoided(
-    tmp_path, attended, how, fails, avoided
-):
-    run = StandInRun("run")
-    said = SRUN_OF_A_KILLED_PROCESS.format(how=how) + "\n" + "x" * 5000
-    code = f"from flipscale.run import FailureKind; print({said!r}, flush=True); {fails}"
-    job = attended([run], worker(code))
-    assert job.end() is Ending.AWAY
-    (failed,) = folder(tmp_path, run).failures()
-    assert (failed.kind, failed.node) == ("node", avoided)
-    assert nodes_to_avoid([failed]) == [avoided]
+def test_of_a_run_on_several_nodes_the_one_whose_process_was_killed_first_has_failed(tmp_path, how, avoided):
+    log = tmp_path / "job.log"
+    log.write_text(SRUN_OF_A_KILLED_PROCESS.format(how=how) + "\n" + "x" * 5000)
+    ended = Started(SimpleNamespace(returncode=137), 0.0, {})
+    assert Workers(lambda runs, lane: None, log).failed_node(ended) == avoided
 
 
 def test_the_memory_that_one_run_of_a_worker_lacked_is_not_why_the_next_one_died(tmp_path, attended):
@@ -470,7 +462,7 @@ class Submission:
         self.results, self.attended, self.runs = results, attended, runs
         self.stops = 0
         folders = [folder(results, run) for run in runs]
-        self.breaker = Breaker(results, self.stop, lambda: folders)
+        self.breaker = Breaker(results, lambda: folders, stop=self.stop)
 
     def stop(self):
         self.stops += 1
@@ -494,44 +486,37 @@ def test_three_runs_that_fail_at_once_stop_their_submission(tmp_path, attended):
     assert stopped == {
         "schema": 1,
         "reason": "its first 3 runs failed within a minute of their start",
-        "last": {
-            "run": "run-2",
-            "kind": "code",
-            "reason": "The settings say so. Given up: it would fail again.",
-        },
+        "last": "run-2",
     }
     assert submission.do(runs[3], runs[4]) == [0, 0]
     assert submission.stops == 1
 
 
-def test_a_submission_of_which_one_run_has_finished_is_not_stopped(tmp_path, attended):
-    runs = [
-        StandInRun("good", seconds=0),
-        *(StandInRun(f"run-{number}", fail="data", seconds=0) for number in range(4)),
-    ]
-    submission = Submission(tmp_path, attended, runs)
-    for run in runs:
-        submission.do(run)
-    assert (submission.stops, submission.breaker.tripped) == (0, False)
-
-
-@pytest.mark.parametrize("kind", ["diverged"])
-def test_only_failures_that_the_runs_may_share_stop_a_submission(tmp_path, attended, kind):
-    runs = [StandInRun(f"run-{number}", fail=kind, seconds=0) for number in range(3)]
-    submission = Submission(tmp_path, attended, runs)
-    submission.do(*runs)
-    assert (submission.stops, submission.breaker.tripped) == (0, False)
-
-
-def test_runs_that_fail_later_than_at_once_do_not_stop_their_submission(tmp_path, attended, monkeypatch):
-    monkeypatch.setattr(breaker, "INSTANT_SECONDS", 0.0)
-    runs = [StandInRun(f"run-{number}", fail="code", seconds=0) for number in range(3)]
-    submission = Submission(tmp_path, attended, runs)
-    submission.do(*runs)
-    assert (submission.stops, submission.breaker.tripped) == (0, False)
-
-
-# Cancelled
+@pytest.mark.parametrize(
+    ("kind", "seconds", "finished", "stops"),
+    [
+        ("code", 1.0, False, True),
+        ("data", 1.0, False, True),
+        ("data", 1.0, True, False),
+        ("diverged", 1.0, False, False),
+        ("code", 61.0, False, False),
+    ],
+)
+def test_a_submission_stops_if_its_runs_may_share_the_reason_fail_within_a_minute_and_none_has_finished(
+    tmp_path, kind, seconds, finished, stops
+):
+    folders = [folder(tmp_path, StandInRun(name)) for name in ("one", "two", "three", "other")]
+    for run in folders:
+        run.path.mkdir(parents=True)
+    if finished:
+        (folders[3].path / "result.json").write_text("{}")
+    breaker = Breaker(tmp_path, lambda: folders)
+    tripped = []
+    for run in folders[:3]:
+        run.write_error(FailureKind(kind), "It says so.", seconds=seconds, noted=True)
+        breaker.look(run)
+        tripped.append(breaker.tripped)
+    assert tripped == [False, False, stops]
 
 
 # Signals, and attempts after them
@@ -768,7 +753,7 @@ def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(
     its_folder.ask(RunRequest.of(run))
     attend.answer_failure(its_folder, FailureKind.CODE, "KeyError: 'urls'")
     assert its_folder.failures()[-1].given_up
-    progress = run_progress(its_folder, State.FINISHED, 10)
+    progress = run_progress(run, tmp_path, StateReader(tmp_path).read([run])["run"])
     assert progress.story == "earlier attempts that failed: 1 code"
 
 
@@ -776,7 +761,7 @@ def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewher
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)
     its_folder.ask(RunRequest.of(run))
-    breaker = Breaker(tmp_path, lambda: None, lambda: [its_folder])
+    breaker = Breaker(tmp_path, lambda: [its_folder])
     workers = Workers(lambda runs, lane: None, tmp_path / "job.log")
     staying = Attendant([its_folder], Attempt(JOB_ID, 0, "n1"), workers, breaker)
     staying.stay()

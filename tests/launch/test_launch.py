@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import JobState, Request, StateReader, launcher_named, states, submit
-from flipscale.launch.launcher import by_resources, grouped
+from flipscale.launch import StateReader, launcher_named, states, submit
+from flipscale.launch.launcher import JobState, Request, by_resources, grouped
 from flipscale.launch.submit import hand_over
 from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, ask_for_scores
 from flipscale.settings import Resources

@@ -11,9 +11,11 @@ from flipscale.errors import LaunchError
 from flipscale.launch import cancel, states, submit
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.local import launcher as local_launcher
+from flipscale.launch.local.launcher import slots_for
 from flipscale.run import State, birth
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
+from tests.launch.real import SLOWLY_OFTEN, survives_kills
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +25,8 @@ class TestLocal(LauncherContract):
         return LocalLauncher(results, command=WORKER)
 
 
-def hand_out(runs, results, **options):
-    return submit(runs, results, LocalLauncher(results, command=WORKER, **options))
+def hand_out(runs, results):
+    return submit(runs, results, LocalLauncher(results, command=WORKER))
 
 
 def until_started(results, run):
@@ -79,15 +81,12 @@ def test_a_worker_has_one_thread_and_a_session_of_its_own(tmp_path):
     assert result["session"] == result["pid"]
 
 
-def test_there_are_no_more_workers_than_cores_runs_or_asked_for(tmp_path, cores):
+def test_there_are_no_more_workers_than_cores_or_runs(tmp_path, cores):
     cores(3)
-    two, many, few = (
-        [StandInRun(f"{name}-{number}") for number in range(count)] for name, count in [("a", 2), ("b", 5), ("c", 5)]
-    )
+    two, many = ([StandInRun(f"{name}-{number}") for number in range(count)] for name, count in [("a", 2), ("b", 5)])
     assert len(workers(tmp_path, hand_out(two, tmp_path).jobs[0])) == 2
     assert len(workers(tmp_path, hand_out(many, tmp_path).jobs[0])) == 3
-    assert len(workers(tmp_path, hand_out(few, tmp_path, workers=1).jobs[0])) == 1
-    wait_for([*two, *many, *few], tmp_path, State.FINISHED)
+    wait_for([*two, *many], tmp_path, State.FINISHED)
 
 
 def test_what_a_worker_that_cannot_start_said_is_why_its_run_failed(tmp_path):
@@ -218,29 +217,36 @@ def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_othe
     assert folder(tmp_path, other).failures() == []
 
 
+def test_stages_and_trunks_survive_kills(tmp_path, alone):
+    survives_kills(tmp_path, LocalLauncher(tmp_path / "results", command=SLOWLY_OFTEN), alone)
+
+
 # GPUs
 
 
 @pytest.mark.parametrize(
-    ("there", "visible", "each", "expected"),
+    ("there", "visible", "each", "shares"),
     [
-        (2, None, 0, ["0", "1"]),
-        (2, None, 1, ["0", "1"]),
-        (4, None, 2, ["0,1", "2,3"]),
-        (5, None, 2, ["0,1", "2,3"]),
-        (4, "3,1", 1, ["3", "1"]),
-        (4, "2,-1,3", 1, ["2"]),
+        (2, None, 0, [["0"], ["1"]]),
+        (2, None, 1, [["0"], ["1"]]),
+        (4, None, 2, [["0", "1"], ["2", "3"]]),
+        (5, None, 2, [["0", "1"], ["2", "3"]]),
+        (4, "3,1", 1, [["3"], ["1"]]),
+        (4, "2,-1,3", 1, [["2"]]),
     ],
 )
-def test_each_worker_has_its_own_gpus(tmp_path, gpus, there, visible, each, expected):
+def test_gpus_are_shared_out_as_a_run_needs_them(gpus, there, visible, each, shares):
     gpus(there, visible)
+    assert slots_for(each) == [tuple(f"gpu-{gpu}" for gpu in share) for share in shares]
+
+
+def test_each_worker_has_its_own_gpus(tmp_path, gpus):
+    gpus(4)
     # Until every worker has one.
-    names = [f"run-{number}" for number in range(len(expected))]
-    runs = [StandInRun(name, until=begun(*names), resources=Resources(gpus=each)) for name in names]
+    runs = [StandInRun(name, until=begun("one", "two"), resources=Resources(gpus=2)) for name in ("one", "two")]
     hand_out(runs, tmp_path)
-    wait_for(runs, tmp_path, State.RUNNING, State.FINISHED)
     wait_for(runs, tmp_path, State.FINISHED)
-    assert sorted(folder(tmp_path, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs) == sorted(expected)
+    assert sorted(folder(tmp_path, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs) == ["0,1", "2,3"]
 
 
 def test_runs_that_need_more_gpus_than_there_are_are_refused(tmp_path, gpus):

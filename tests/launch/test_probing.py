@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import cancel, open_probes, probe_of, submit_probe
+from flipscale.launch import cancel, open_probes, submit_probe
 from flipscale.launch.local import LocalLauncher
+from flipscale.launch.probe import probe_of
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,12 +18,8 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import Doing, RunFolder, State
 from flipscale.settings import Resources
-from flipscale.workflow.study import open_study
-from flipscale.workflow.submitted import train_study
-from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
-    AT_ONCE,
     LONG,
     SHORT_TOGETHER,
     SLOWLY,
@@ -33,15 +27,12 @@ from tests.launch.real import (
     STUDY_OF_24,
     assert_close,
     assert_same,
-    assert_shared,
-    assert_tuned,
     end,
     frozen,
     is_signalled,
-    lengths_of,
     logs,
     runs_of,
-    tuned_study,
+    survives_kills,
 )
 from tests.patience import wait_until
 
@@ -218,45 +209,6 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
 
 
-def test_the_comparison_follows_the_sweep(tmp_path):
-    file, results = tuned_study(tmp_path), tmp_path / "results"
-    opened = open_study(file, Workspace(results))
-    assert train_study(opened, RayLauncher(results, DEFAULTS))[1] == 0, logs(results)
-    assert_tuned(file, results)
-
-
 @pytest.mark.second_ray
-def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone, ray):
-    results = tmp_path / "results"
-    runs = lengths_of(tmp_path)
-    send(runs, results, SLOWLY_OFTEN)
-    with frozen(folder(results, runs[1])) as (_, lease):
-        os.kill(lease.pid, 9)
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert_shared(runs, results, alone(runs))
-
-
-# The command line
-
-
-@pytest.mark.second_ray
-def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS")
-    # Or else Ray looks for the head at the address of a network card.
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    runs = runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
-
-    def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "flipscale", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    on_ray = ["--on", "ray", "--address", ray.head]
-    preview = flipscale("submit", "small.yaml", *on_ray, "--dry-run")
-    assert "# a Ray job: 2 runs in 2 trials of Ray Tune\n# 2 trials ask for 1 x {'CPU': 1}\n" in preview.stdout
-    assert not (tmp_path / "results").exists()
-    sent = flipscale("submit", "small.yaml", *on_ray, "--detach")
-    assert "submitted 2 runs to ray\n" in sent.stderr, sent.stderr
-    assert "Ray job " in flipscale("status", "small.yaml").stdout
-    wait_until(lambda: all(folder(tmp_path / "results", run).result() for run in runs), "two results", every=0.2)
-    assert "2 of 2 finished" in flipscale("status", "small.yaml").stdout
-    assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
+def test_stages_and_trunks_survive_kills(tmp_path, alone, ray):
+    survives_kills(tmp_path, RayLauncher(tmp_path / "results", DEFAULTS, command=SLOWLY_OFTEN), alone)

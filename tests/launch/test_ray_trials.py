@@ -14,10 +14,10 @@ import yaml
 
 from flipscale.errors import LaunchError
 from flipscale.launch import states, submit
-from flipscale.launch.launcher import Request, launcher_named
+from flipscale.launch.launcher import Attempt, Request, launcher_named
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Unreachable, check_address
-from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
+from flipscale.launch.ray.trials import Task, Trials, bundle_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import FailedAttempt, FailureKind, Job, Result, RunFolder, RunRequest, State
 from flipscale.settings import Resources
@@ -40,27 +40,28 @@ def requests(results, *runs):
 
 
 @pytest.mark.parametrize(
-    ("resources", "share", "keys", "bundles"),
+    ("resources", "share", "keys", "bundle"),
     [
-        (Resources(), 1, {}, [{"CPU": 1}]),
-        (Resources(processes=2), 1, {"cpus_per_process": 3}, [{"CPU": 3}, {"CPU": 3}]),
-        (Resources(gpus=2), 1, {"cpus_per_process": 8}, [{"CPU": 8, "GPU": 1}] * 2),
-        (Resources(gpus=1), 4, {}, [{"CPU": 1, "GPU": 0.25}]),
-        (Resources(gpus=1), 3, {}, [{"CPU": 1, "GPU": 0.3333}]),
-        (Resources(gpus=1, processes=2), 1, {}, [{"CPU": 1, "GPU": 0.5}] * 2),
-        (Resources(gpus=1), 1, {"gpu_type": "H100"}, [{"CPU": 1, "GPU": 1, "accelerator_type:H100": 0.001}]),
-        (Resources(), 2, {"memory_per_process": "predicted"}, [{"CPU": 1}]),
-        (Resources(), 2, {"memory_per_process": None}, [{"CPU": 1}]),
-        (Resources(), 2, {"memory_per_process": "2G"}, [{"CPU": 1, "memory": 2 * 1024**3}]),
+        (Resources(), 1, {}, {"CPU": 1}),
+        (Resources(processes=2), 1, {"cpus_per_process": 3}, {"CPU": 3}),
+        (Resources(gpus=2), 1, {"cpus_per_process": 8}, {"CPU": 8, "GPU": 1}),
+        (Resources(gpus=1), 4, {}, {"CPU": 1, "GPU": 0.25}),
+        (Resources(gpus=1), 3, {}, {"CPU": 1, "GPU": 0.3333}),
+        (Resources(gpus=1, processes=2), 1, {}, {"CPU": 1, "GPU": 0.5}),
+        (Resources(gpus=1), 1, {"gpu_type": "H100"}, {"CPU": 1, "GPU": 1, "accelerator_type:H100": 0.001}),
+        (Resources(), 2, {"memory_per_process": "predicted"}, {"CPU": 1}),
+        (Resources(), 2, {"memory_per_process": None}, {"CPU": 1}),
+        (Resources(), 2, {"memory_per_process": "2G"}, {"CPU": 1, "memory": 2 * 1024**3}),
     ],
 )
-def test_a_run_asks_for_a_bundle_for_each_process(resources, share, keys, bundles):
-    assert bundles_of(Task(("run",), resources, share), site(**keys)) == bundles
+def test_each_process_of_a_run_asks_for_a_bundle(resources, share, keys, bundle):
+    cores = keys.get("cpus_per_process", 1)
+    assert bundle_of(Task(("run",), resources, share, cores), site(**keys)) == bundle
 
 
 def test_by_itself_a_run_is_a_trial_and_a_child_another(tmp_path):
     asked = requests(tmp_path, StandInRun("parent"), StandInRun("other"), StandInRun("child", parents=("parent",)))
-    assert [task.runs for task in tasks_of(asked, site())] == [("parent",), ("child",), ("other",)]
+    assert [task.runs for task in tasks_of(asked, site())] == [("parent",), ("other",), ("child",)]
 
 
 def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
@@ -254,7 +255,9 @@ def training(tmp_path):
     trials = Trials("NAME", (), "", site(), str(tmp_path), command, str(tmp_path))
     from flipscale.launch.ray.trial import TrialWorker
 
-    worker = TrialWorker(trials, Task(("run",), Resources(), 1), [tmp_path / "run"], tmp_path / "log", {})
+    worker = TrialWorker(
+        trials, Task(("run",), Resources(), 1), [tmp_path / "run"], tmp_path / "log", Attempt("ray/NAME/0", 0, "n1")
+    )
     wait_until((tmp_path / "run" / "begun").exists, "the worker's begin")
     yield worker
     with contextlib.suppress(ProcessLookupError):
@@ -280,4 +283,4 @@ def test_the_cluster_files_of_the_documents_are_such_as_ray_takes(cluster):
 def test_open_clips_program_gets_one_bundle_with_all_gpus_and_cores(tmp_path):
     asked = RunRequest("run", {"trainer": "open_clip"}, (), Resources(gpus=8))
     (task,) = tasks_of([Request(RunFolder(tmp_path / "run"), asked)], site(cpus_per_process=12))
-    assert bundles_of(task, site(cpus_per_process=12)) == [{"CPU": 96, "GPU": 8}]
+    assert bundle_of(task, site(cpus_per_process=12)) == {"CPU": 96, "GPU": 8}

@@ -9,7 +9,8 @@ import pytest
 
 from flipscale.code import CodeToday
 from flipscale.errors import LaunchError
-from flipscale.launch import JobState, Redo, Request, Submission, preview, states, submit
+from flipscale.launch import Redo, Submission, preview, states, submit
+from flipscale.launch.launcher import JobState, Request
 from flipscale.planning import Run
 from flipscale.run import CodeIdentity, Job, Result, RunFolder, RunRequest, State
 from flipscale.settings import Resources

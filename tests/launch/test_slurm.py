@@ -11,33 +11,26 @@ from typing import Any
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import StateReader, cancel, states, submit
+from flipscale.launch import StateReader, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm import SlurmLauncher, scheduler
+from flipscale.launch.slurm import SlurmLauncher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
-from flipscale.workflow.study import open_study
-from flipscale.workflow.submitted import train_study
-from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
-    AT_ONCE,
     SLOWLY,
     SLOWLY_OFTEN,
     assert_close,
     assert_same,
-    assert_shared,
-    assert_tuned,
     end,
     frozen,
     is_signalled,
-    lengths_of,
     logs,
     runs_of,
+    survives_kills,
     to_be_scored,
-    tuned_study,
 )
 from tests.patience import PATIENCE, wait_until
 from tests.torture.checks import check, writers
@@ -176,16 +169,14 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
 # Memory
 
 
-@pytest.mark.parametrize(("seeds", "pack"), [(1, {}), (2, {"time": 600, "share": 2})], ids=["alone", "packed"])
-def test_where_jobs_get_little_memory_by_default_runs_have_what_they_need(tmp_path, alone, slurm, seeds, pack):
+def test_where_jobs_get_little_memory_by_default_runs_have_what_they_need(tmp_path, alone, slurm):
     """200 MB a CPU, in which torch does not even start. And children come out as on this machine alone."""
     assert "DefMemPerCPU            = 200\n" in slurm.ask("scontrol", "show", "config")
     results = tmp_path / "results"
     axes = "axes: {tuning: [null, {samples: 512, batch_size: 512}]}"
-    runs = runs_of(tmp_path, f"{axes}\nseeds: {seeds}", model="ViT-w64d2-4", mask_ratio=0, samples=64)
+    runs = runs_of(tmp_path, axes, model="ViT-w64d2-4", mask_ratio=0, samples=64)
     site = {key: value for key, value in SITE.items() if key != "memory_per_process"}
-    launcher = SlurmLauncher(results, {**DEFAULTS, **site, "pack": {**DEFAULTS["pack"], **pack}})
-    submit(runs, results, launcher)
+    submit(runs, results, SlurmLauncher(results, {**DEFAULTS, **site}))
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     assert [failure for run in runs for failure in folder(results, run).failures()] == []
     expected = alone(runs)
@@ -245,9 +236,6 @@ def test_a_job_that_somebody_cancels_by_hand_counts_as_cancelled_and_is_submitte
     wait_until(lambda: folder(results, run).records()[0])
     subprocess.run(["scancel", "--user=root"], check=True)
     wait_for([run], results, State.CANCELLED)
-    (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
-    # Accounting says the same when squeue has forgotten it.
-    wait_until(lambda: scheduler.history({array.job_name: array.slurm_id})[array.job_name][0].state == "CANCELLED")
     assert "CANCELLED" in StateReader(results).read([run])["run"].job.says
     send([run], results, WORKER)
     assert end([run], results) == {"run": State.FINISHED}
@@ -302,17 +290,6 @@ def test_runs_beside_each_other_on_a_node_have_their_own_gpus(tmp_path):
     assert sorted(folder(results, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs) == ["0,1", "2,3"]
 
 
-def test_cancelling_one_run_of_a_shared_job_leaves_the_others_to_finish(tmp_path):
-    results = tmp_path / "results"
-    runs = [StandInRun("long", seconds=60), StandInRun("next", seconds=0.2), StandInRun("last", seconds=0.2)]
-    send(runs, results, WORKER, pack={**DEFAULTS["pack"], "time": 600})
-    wait_for(runs[:1], results, State.RUNNING)
-    assert cancel(runs[:1], results) == ["long"]
-    assert set(end(runs[1:], results).values()) == {State.FINISHED}, logs(results)
-    assert states(runs[:1], results) == {"long": State.CANCELLED}
-    assert (folder(results, runs[0]).path / "checkpoint.pt").exists()
-
-
 # A whole study
 
 
@@ -346,64 +323,20 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert kinds == {"node"}
 
 
-def test_the_comparison_follows_the_sweep(tmp_path):
-    file, results = tuned_study(tmp_path), tmp_path / "results"
-    opened = open_study(file, Workspace(results))
-    assert train_study(opened, SlurmLauncher(results, SITE))[1] == 0, logs(results)
-    assert_tuned(file, results)
+def test_stages_and_trunks_survive_kills(tmp_path, alone):
+    survives_kills(tmp_path, SlurmLauncher(tmp_path / "results", SITE, command=SLOWLY_OFTEN), alone)
 
 
-def test_lengths_share_a_trunk_though_a_process_is_killed(tmp_path, alone):
-    results = tmp_path / "results"
-    runs = lengths_of(tmp_path)
-    send(runs, results, SLOWLY_OFTEN)
-    with frozen(folder(results, runs[1])) as (_, lease):
-        os.kill(lease.pid, 9)
-    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert_shared(runs, results, alone(runs))
-
-
-def test_the_command_line_sends_a_study_and_returns(tmp_path):
-    runs = runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
-    (tmp_path / "site.yaml").write_text("schema: 1\npartition: main\ntime: 10m\nmemory_per_process: 1G\n")
-
-    def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "flipscale", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    on_slurm = ["--on", "slurm", "--site", "site.yaml"]
-    preview = flipscale("submit", "small.yaml", *on_slurm, "--dry-run")
-    assert "#SBATCH --array=0-1\n" in preview.stdout
-    assert not (tmp_path / "results").exists()
-    sent = flipscale("submit", "small.yaml", *on_slurm, "--detach")
-    assert "submitted 2 runs to slurm\n" in sent.stderr, sent.stderr
-    waiting = flipscale("status", "small.yaml")
-    assert "job " in waiting.stdout
-    wait_until(lambda: all(folder(tmp_path / "results", run).result() for run in runs), "two results", every=0.2)
-    assert "2 of 2 finished" in flipscale("status", "small.yaml").stdout
-    assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_slurm).stderr
-
-
-def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
+def test_a_probe_times_shapes_in_a_job(tmp_path):
     runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
     (tmp_path / "hall.yaml").write_text("schema: 1\npartition: main\nwarning: 20s\nmemory_per_process: 1G\n")
-
-    def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "flipscale", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    on_slurm = ["--on", "slurm", "--site", "hall.yaml"]
-    assert "#SBATCH --time" not in flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout
-    probed = flipscale("probe", "small.yaml", *on_slurm)
+    command = [sys.executable, "-m", "flipscale", "probe", "small.yaml", "--on", "slurm", "--site", "hall.yaml"]
+    probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert probed.returncode == 0, probed.stderr
     assert [line.split()[:2] for line in probed.stdout.splitlines()[1:]] == [
         ["mask_ratio=0", "1"],
         ["mask_ratio=0.5", "1"],
     ]
-    assert "timed at slurm hall" in flipscale("plan", "small.yaml").stdout
-    # Twice the seconds of a small run, a quarter of an hour and the warning.
-    limit = flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout.partition("#SBATCH --time=0-00:")[2]
-    assert 15 <= int(limit.partition(":")[0]) < 40
 
 
 def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained(tmp_path, alone):

@@ -7,9 +7,8 @@ import pytest
 
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request
-from flipscale.launch.pack import bytes_of
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm.arrays import JobArray, Shape, arrays_of, shape_of
+from flipscale.launch.slurm.arrays import JobArray, arrays_of, nodes_of
 from flipscale.run import FailedAttempt, FailureKind, RunFolder, RunRequest
 from flipscale.settings import Resources
 from tests.launch.contract import NO_COST
@@ -58,6 +57,7 @@ def test_by_itself_a_run_is_a_task(request_of, tmp_path):
         name="S-0",
         tasks={0: ("a",), 1: ("b",), 2: ("c",)},
         resources=Resources(gpus=1),
+        cores=1,
         lanes=1,
         avoid=(),
         site=site(partition="main"),
@@ -67,7 +67,6 @@ def test_by_itself_a_run_is_a_task(request_of, tmp_path):
         after_jobs=(),
         slurm_id=None,
     )
-    assert array.job_name == "flipscale-S-0"
 
 
 def test_an_array_has_so_many_tasks_at_most(request_of):
@@ -183,8 +182,8 @@ def open_clip(request):
 def test_one_process_has_all_gpus_and_cores_where_open_clips_program_starts_the_others(request_of):
     theirs, ours = request_of("theirs", gpus=8), request_of("ours", gpus=8)
     first, second = arranged([open_clip(theirs), ours], cpus_per_process=12)
-    shapes = [shape_of(array.resources, 1, array.site, cores=array.cores) for array in (first, second)]
-    assert shapes == [Shape(1, 1, 96, 8, None), Shape(1, 8, 12, 8, None)]
+    assert (first.resources.devices, first.cores, first.gpus_per_node) == (1, 96, 8)
+    assert (second.resources.devices, second.cores, second.gpus_per_node) == (8, 12, 8)
 
 
 def test_open_clips_program_is_not_sent_to_several_nodes(request_of):
@@ -212,7 +211,7 @@ def test_a_run_too_long_to_be_packed_stays_alone(request_of):
         ],
         pack={"time": 3600},
     )
-    assert tasks(arrays) == [{0: ("a", "b")}, {0: ("long",), 1: ("c",)}]
+    assert tasks(arrays) == [{0: ("a", "b"), 1: ("long",), 2: ("c",)}]
 
 
 def test_the_hours_of_several_gpus_pass_at_once(request_of):
@@ -241,8 +240,8 @@ def test_a_line_that_is_too_long_is_packed_in_no_part(request_of):
         [request_of("a", hours=0.9), request_of("a-eval", "a", hours=0.2), request_of("b", hours=0.1)],
         pack={"time": 3600},
     )
-    assert tasks(arrays) == [{0: ("b",)}, {0: ("a",)}, {0: ("a-eval",)}]
-    assert after(arrays) == [("S-0", None), ("S-1", None), ("S-2", "S-1")]
+    assert tasks(arrays) == [{0: ("b",), 1: ("a",)}, {1: ("a-eval",)}]
+    assert after(arrays) == [("S-0", None), ("S-1", "S-0")]
 
 
 def test_a_line_of_different_needs_is_not_packed(request_of):
@@ -332,37 +331,30 @@ def test_no_runs_stand_beside_one_without_gpus_or_of_a_node_or_more(request_of, 
 
 
 @pytest.mark.parametrize(
-    ("resources", "lanes", "keys", "shape"),
+    ("resources", "keys", "nodes", "gpus"),
     [
-        (Resources(), 1, {}, Shape(1, 1, 1, 0, None)),
-        (Resources(gpus=0), 1, {"memory_per_process": "4G"}, Shape(1, 1, 1, 0, "4G")),
-        (Resources(gpus=1), 1, {"cpus_per_process": 12}, Shape(1, 1, 12, 1, None)),
-        (Resources(gpus=4), 1, {"memory_per_process": "500M"}, Shape(1, 4, 1, 4, "500M")),
-        (Resources(gpus=8), 1, {}, Shape(1, 8, 1, 8, None)),
+        (Resources(), {}, 1, 0),
+        (Resources(gpus=8), {}, 1, 8),
         # over several nodes
-        (Resources(gpus=16), 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "1024G")),
-        (Resources(gpus=16), 1, {"gpus_per_node": 4}, Shape(4, 4, 1, 4, None)),
-        (Resources(gpus=12), 1, {}, Shape(2, 6, 1, 6, None)),
+        (Resources(gpus=16), {}, 2, 8),
+        (Resources(gpus=16), {"gpus_per_node": 4}, 4, 4),
+        (Resources(gpus=12), {}, 2, 6),
         # one process for several GPUs
-        (Resources(gpus=8, processes=2), 1, {}, Shape(1, 2, 1, 8, None)),
-        (Resources(gpus=16, processes=2), 1, {}, Shape(2, 1, 1, 8, None)),
+        (Resources(gpus=8, processes=2), {}, 1, 8),
+        (Resources(gpus=16, processes=2), {}, 2, 8),
         # without GPUs
-        (Resources(processes=6), 1, {}, Shape(1, 6, 1, 0, None)),
-        (Resources(processes=6), 1, {"processes_per_node": 2, "memory_per_process": "3G"}, Shape(3, 2, 1, 0, "3G")),
-        (Resources(processes=2), 1, {"processes_per_node": 4}, Shape(1, 2, 1, 0, None)),
-        # in lanes
-        (Resources(gpus=1), 3, {"memory_per_process": "2G"}, Shape(1, 3, 1, 1, "6G")),
-        (Resources(processes=2), 3, {}, Shape(1, 6, 1, 0, None)),
+        (Resources(processes=6), {}, 1, 0),
+        (Resources(processes=6), {"processes_per_node": 2}, 3, 0),
+        (Resources(processes=2), {"processes_per_node": 4}, 1, 0),
         # of a whole node
-        (Resources(gpus=2), 4, {"pack": {"whole_nodes": True}}, Shape(1, 8, 1, 8, None)),
-        (Resources(gpus=2), 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 8, None)),
-        (Resources(gpus=16), 1, {"pack": {"whole_nodes": True}}, Shape(2, 8, 1, 8, None)),
-        (Resources(processes=2), 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 0, None)),
+        (Resources(gpus=2), {"pack": {"whole_nodes": True}}, 1, 8),
+        (Resources(gpus=16), {"pack": {"whole_nodes": True}}, 2, 8),
+        (Resources(processes=2), {"pack": {"whole_nodes": True}}, 1, 0),
     ],
-)  # fmt: skip
-def test_a_job_has_the_shape_of_its_runs(resources, lanes, keys, shape):
-    written = keys.get("memory_per_process")
-    assert shape_of(resources, lanes, site(**keys), written and bytes_of(written)) == shape
+)
+def test_a_job_has_the_nodes_and_gpus_of_its_runs(request_of, resources, keys, nodes, gpus):
+    (array,) = arranged([request_of("a", **vars(resources))], **keys)
+    assert (array.nodes, array.gpus_per_node) == (nodes, gpus)
 
 
 @pytest.mark.parametrize(
@@ -384,48 +376,15 @@ def test_a_job_has_the_shape_of_its_runs(resources, lanes, keys, shape):
 )
 def test_a_run_that_does_not_come_out_even_on_nodes_is_refused(resources, keys, says):
     with pytest.raises(LaunchError) as refused:
-        shape_of(resources, 1, site(**keys))
+        nodes_of(resources, site(**keys))
     assert str(refused.value) == says
-
-
-# How long jobs may take
-
-
-@pytest.fixture
-def timed(request_of):
-    """A request of a run that a probe has timed."""
-
-    def timed(run_id, seconds, *parents):
-        request = request_of(run_id, *parents, hours=seconds / 3600)
-        return replace(request, asked=replace(request.asked, seconds=seconds))
-
-    return timed
-
-
-def test_a_job_may_take_twice_what_a_probe_predicts_and_a_quarter_of_an_hour_more(timed):
-    (array,) = arranged([timed("a", 3600.0), timed("b", 1000.0)])
-    assert array.time == 2 * 3600 + 15 * 60 + DEFAULTS["warning"]
-
-
-def test_of_packed_runs_it_is_what_they_take_together(timed):
-    (array,) = arranged([timed("a", 600.0), timed("b", 600.0)], pack={"time": 3600})
-    assert tasks([array]) == [{0: ("a", "b")}]
-    assert array.time == 2 * 1200 + 15 * 60 + DEFAULTS["warning"]
-
-
-def test_without_a_probe_of_all_of_them_there_is_no_limit(timed, request_of):
-    assert [array.time for array in arranged([timed("a", 60.0), request_of("b")])] == [None]
-
-
-def test_what_the_site_says_goes_first(timed):
-    assert [array.time for array in arranged([timed("a", 60.0)], time=3600)] == [None]
 
 
 # Whatever the runs and the site
 
 
 def forest(rng, request_of, prefix):
-    """Some trees of runs, now and then in no order, and jobs of parents that are not among them."""
+    """Some trees of runs, and jobs of parents that are not among them."""
     requests, under_way = [], {}
     for number in range(rng.randrange(1, 25)):
         parents = []
@@ -444,8 +403,6 @@ def forest(rng, request_of, prefix):
                 gpus=rng.choice([0, 1, 1, 1, 2]),
             )
         )
-    if rng.random() < 0.3:
-        rng.shuffle(requests)
     return requests, under_way
 
 

@@ -25,6 +25,7 @@ PLAIN = JobArray(
     name="20260101-120000-abc-0",
     tasks={0: ("a",), 1: ("b",), 2: ("c",)},
     resources=Resources(gpus=1),
+    cores=1,
     lanes=1,
     avoid=(),
     site=DEFAULTS,
@@ -60,6 +61,7 @@ FULL = replace(
     name="20260101-120000-abc-12",
     tasks={0: ("a", "b"), 1: ("c",), 4: ("d",), 7: ("e",), 8: ("f",), 9: ("g",)},
     resources=Resources(gpus=8),
+    cores=12,
     lanes=2,
     memory=480 * 2**30,
     avoid=("gpu-007", "gpu-001"),
@@ -138,13 +140,6 @@ def test_a_limit_is_in_days_and_hours(seconds, said):
     assert options(replace(PLAIN, site=site(time=seconds))).get("time") == said
 
 
-def test_a_limit_from_a_probe_is_asked_for_where_the_site_says_none():
-    timed = replace(PLAIN, time=3600)
-    assert options(timed)["time"] == "0-01:00:00"
-    assert options(replace(timed, site={**DEFAULTS, "time": 7200}))["time"] == "0-02:00:00"
-    assert "time" not in options(PLAIN)
-
-
 @pytest.mark.parametrize(
     ("after", "after_jobs", "said"),
     [
@@ -206,7 +201,7 @@ def test_a_worker_is_one_step_of_the_job():
     ],
 )
 def test_a_run_of_several_processes_has_them_on_its_nodes(resources, lanes, nodes, processes):
-    array = replace(PLAIN, resources=resources, lanes=lanes, site=site(processes_per_node=2, cpus_per_process=6))
+    array = replace(PLAIN, resources=resources, cores=6, lanes=lanes, site=site(processes_per_node=2))
     assert worker_command(array, [Path("/results/runs/a")])[1:6] == [
         "--overlap",
         f"--nodes={nodes}",

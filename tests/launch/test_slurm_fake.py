@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import math
 import os
 import re
 import shlex
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import StateReader, cancel, preview, states, submit, wait
+from flipscale.launch import ProgressLines, StateReader, cancel, preview, states, submit, wait
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
@@ -29,9 +28,6 @@ from tests.patience import PATIENCE, wait_until
 pytestmark = pytest.mark.slow
 
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
-
-AGAIN = "started again without a checkpoint"
-MOVED = f"{AGAIN}, on another node if one takes it"
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +109,8 @@ def finish(results, runs):
         (folder(results, run).path / "result.json").write_text('{"schema": 1}')
 
 
-def says(results, run, *, closely=False):
-    return StateReader(results).read([run], closely=closely)[run.id].job.says
+def says(results, run):
+    return StateReader(results).read([run])[run.id].job.says
 
 
 def arrays(results):
@@ -262,14 +258,6 @@ def test_children_are_sent_after_the_array_of_their_parents_or_the_job_of_one_un
     assert says(tmp_path, parent) == "job 1_1 waits (None)"
 
 
-def test_a_job_that_runs_in_the_accounts_alone_is_not_alive(monkeypatch):
-    answer = "flipscale-a-0|7_1|RUNNING|n1\nflipscale-a-0|7_2|NODE_FAIL|n1\n"
-    monkeypatch.setattr(scheduler.shutil, "which", lambda name: name)
-    monkeypatch.setattr(scheduler, "ask", lambda *command: answer)
-    ended = scheduler.QueueEntry("7_2", "NODE_FAIL", "", "n1")
-    assert scheduler.history({"flipscale-a-0": "7"}) == {"flipscale-a-0": {2: ended}}
-
-
 @pytest.mark.parametrize(
     ("reason", "why"),
     [("launch failed requeued held", ", as SLURM failed to start it"), ("JobHeldUser", " by its user")],
@@ -295,7 +283,7 @@ def test_a_refusal_over_the_number_of_jobs_names_what_makes_them_fewer(tmp_path,
     assert "share a job with pack" in str(refused.value)
 
 
-def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle):
+def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle, monkeypatch):
     """At most four jobs at once, in arrays of two."""
     runs, results = several(9), tmp_path / "results"
     refuse = 'echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1'
@@ -309,16 +297,17 @@ def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle):
     )
     most = []
 
-    def end_two(progress):
+    def end_two(lines, progress, results):
         most.append(progress.count(State.WAITING))
         finish(results, [run for run in runs if states([run], results)[run.id] is State.WAITING][:2])
 
-    ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_two, launcher=launcher)
+    monkeypatch.setattr(ProgressLines, "follow", end_two)
+    ended = wait(submission, results, io.StringIO(), every=0.01, launcher=launcher)
     assert ended.count(State.FINISHED) == 9
     assert max(most) == 4
 
 
-def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle):
+def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle, monkeypatch):
     """At most four jobs at once, in arrays of two."""
 
     class Settings(dict):
@@ -341,13 +330,14 @@ def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle):
     assert (submission.scored, len(submission.unsent)) == (4, 5)
     scored = set()
 
-    def end_all(progress):
+    def end_all(lines, progress, results):
         for run in runs:
             if states([run], results)[run.id] is State.WAITING:
                 scored.add(run.id)
                 folder(results, run).drop_request()
 
-    ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_all, launcher=launcher)
+    monkeypatch.setattr(ProgressLines, "follow", end_all)
+    ended = wait(submission, results, io.StringIO(), every=0.01, launcher=launcher)
     assert ended.count(State.FINISHED) == len(scored) == 9
 
 
@@ -363,7 +353,7 @@ def test_sbatch_does_not_take_the_environment_of_another_job_or_of_the_user_for_
 
 @pytest.mark.parametrize("program", ["squeue", "scancel", "scontrol"])
 def test_programs_that_ask_do_not_take_the_users_variables_for_options(tmp_path, idle, monkeypatch, program):
-    for name in ("SQUEUE_ACCOUNT", "SQUEUE_PARTITION", "SACCT_FORMAT", "SCANCEL_ACCOUNT", "SINFO_PARTITION"):
+    for name in ("SQUEUE_ACCOUNT", "SQUEUE_PARTITION", "SCANCEL_ACCOUNT", "SINFO_PARTITION"):
         monkeypatch.setenv(name, "others")
     monkeypatch.setenv("SLURM_CLUSTERS", "")
     idle.replace(program, f'env > {tmp_path}/seen; "$REAL" "$@"')
@@ -371,7 +361,7 @@ def test_programs_that_ask_do_not_take_the_users_variables_for_options(tmp_path,
     send(runs, tmp_path)
     cancel(runs, tmp_path)
     seen = (tmp_path / "seen").read_text()
-    assert not re.findall(r"^(?:SQUEUE|SACCT|SCANCEL|SINFO|SLURM_CLUSTERS).*", seen, re.MULTILINE)
+    assert not re.findall(r"^(?:SQUEUE|SCANCEL|SINFO|SLURM_CLUSTERS).*", seen, re.MULTILINE)
 
 
 def test_a_job_asks_its_own_cluster_without_its_name_and_a_login_node_by_it(tmp_path, idle, monkeypatch):
@@ -421,15 +411,6 @@ def test_a_node_that_sees_the_record_late_waits_for_it_but_not_for_ever(record, 
         task.main(path)
 
 
-@pytest.mark.parametrize(
-    ("limit", "seconds"),
-    [("infinite", math.inf), ("2:00", 120), ("30", 30), ("1:00:00", 3600), ("2-00:00:00", 172800), ("n/a", math.inf)],
-)
-def test_limits_of_partitions_are_read_as_sinfo_has_them(monkeypatch, limit, seconds):
-    monkeypatch.setattr(scheduler, "ask", lambda *command, **_: f"a | banner | of three\ngpu*|{limit}\n")
-    assert scheduler.time_limit(None) == scheduler.time_limit("gpu") == seconds
-
-
 def test_no_job_is_lost_within_a_minute_of_its_sbatch(tmp_path, idle, monkeypatch):
     monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 60)
     runs = several(2)
@@ -443,13 +424,12 @@ def test_no_job_is_lost_within_a_minute_of_its_sbatch(tmp_path, idle, monkeypatc
     assert states(runs, tmp_path) == {"run-00": State.LOST, "run-01": State.WAITING}
 
 
-@pytest.mark.parametrize(("line", "code"), [("exit 3", 3), ("cd /nowhere || exit", 1)])
-def test_a_line_of_setup_that_ends_the_job_fails_its_run_and_says_so(tmp_path, cluster, line, code):
+def test_a_line_of_setup_that_ends_the_job_fails_its_run_and_says_so(tmp_path, cluster):
     run = StandInRun("run")
-    send([run], tmp_path, setup=[line])
+    send([run], tmp_path, setup=["cd /nowhere || exit 3"])
     wait_for([run], tmp_path, State.FAILED)
     assert folder(tmp_path, run).error().reason == (
-        f"A line of the site file's setup ended the job with code {code} before training began. "
+        "A line of the site file's setup ended the job with code 3 before training began. "
         "Given up: it would fail again."
     )
 
@@ -461,13 +441,6 @@ def test_a_warning_during_setup_has_the_job_started_again(tmp_path, cluster):
     wait_for([run], tmp_path, State.FINISHED)
     assert folder(tmp_path, run).failures() == []
     assert starts(tmp_path, run) == 1
-
-
-def test_a_limit_no_longer_than_the_warning_before_it_is_said(tmp_path, cluster):
-    run = StandInRun("run")
-    send([run], tmp_path, time=None, warning=10**9)
-    wait_for([run], tmp_path, State.FAILED)
-    assert "is no longer than the warning before it, 1000000000 s; set time" in folder(tmp_path, run).error().reason
 
 
 def test_what_was_sent_before_a_refusal_stays_sent(tmp_path, idle):
@@ -559,7 +532,7 @@ def test_a_submission_is_stopped_by_its_name_and_never_by_a_number_that_is_a_str
     (array,) = arrays(tmp_path)
     replace(array, slurm_id=stranger.stdout.strip()).write(tmp_path / "slurm")
     SlurmLauncher(tmp_path, SITE).stop(array.name.rpartition("-")[0])
-    assert idle.arguments("scancel") == [["--state=PENDING", "2"]]
+    assert idle.arguments("scancel") == [["--state=PENDING", "2_0", "2_1", "2_2"]]
 
 
 def test_runs_are_looked_at_from_where_no_slurm_is_and_are_never_lost(tmp_path, idle, monkeypatch):
@@ -571,16 +544,14 @@ def test_runs_are_looked_at_from_where_no_slurm_is_and_are_never_lost(tmp_path, 
     assert list(states(runs, tmp_path).values()) == [State.FINISHED, State.WAITING, State.WAITING]
 
 
-def test_a_cluster_without_accounting_does_as_well(tmp_path, install):
-    cluster = install(accounting=False)
+def test_of_a_job_that_slurm_has_forgotten_the_log_is_named_and_its_run_goes_out_again(tmp_path, cluster):
     runs = [StandInRun("good"), StandInRun("bad", fail="disk")]
     send(runs, tmp_path)
     assert wait_for(runs, tmp_path, State.FINISHED, State.FAILED) == {"good": State.FINISHED, "bad": State.FAILED}
     wait_until(lambda: "job 1_0 COMPLETED" in says(tmp_path, gone(tmp_path, "good")), "its job does not end")
     fake_slurm.forget(cluster.folder)
-    lost = says(tmp_path, gone(tmp_path, "good"), closely=True)
     log = arrays(tmp_path)[0].log(tmp_path / "slurm", 0)
-    assert re.fullmatch(rf"SLURM no longer knows its job 1_0; its output is in {log}", lost)
+    assert says(tmp_path, runs[0]) == f"SLURM no longer knows its job 1_0; its output is in {log}"
     assert sorted(job.run_id for job in send(runs, tmp_path).jobs) == ["bad", "good"]
     wait_for(runs[:1], tmp_path, State.FINISHED)
 
@@ -590,36 +561,6 @@ def gone(results, run_id):
     run = StandInRun(run_id)
     (folder(results, run).path / "result.json").unlink(missing_ok=True)
     return run
-
-
-@pytest.mark.parametrize(
-    ("state", "node", "says_so", "failures"),
-    [
-        ("COMPLETED", "n1", "job 1_0 COMPLETED on n1", []),
-        ("CANCELLED by 1000", "None assigned", "job 1_0 CANCELLED", []),
-        ("OUT_OF_MEMORY", "n2", "job 1_0 OUT_OF_MEMORY on n2", [("oom", "again with accumulate 2 (1 of 3)")]),
-        (
-            "NODE_FAIL",
-            "n2",
-            "job 1_0 NODE_FAIL on n2",
-            [("node", f"{AGAIN}, on another node if one takes it (1 of 3)")],
-        ),
-        ("TIMEOUT", "n2", "job 1_0 TIMEOUT on n2", [("timeout", AGAIN)]),
-    ],
-)
-def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idle, state, node, says_so, failures):
-    run = StandInRun("run")
-    send([run], tmp_path)
-    idle.replace("squeue", "exit 0")
-    idle.replace("sacct", f"echo 'another|1_0|FAILED|n9'; echo '{arrays(tmp_path)[0].job_name}|1_0|{state}|{node}'")
-    known = "SLURM no longer knows its job 1_0"
-    assert says(tmp_path, run).startswith(known)
-    assert says(tmp_path, run).endswith("; it wrote no log, so it never began")
-    assert states([run], tmp_path) == {"run": State.LOST}
-    assert says(tmp_path, run, closely=True) == says_so
-    assert len(send([run], tmp_path).jobs) == 1
-    assert [(failure.kind, failure.then) for failure in folder(tmp_path, run).failures()] == failures
-    assert [failure.reason for failure in folder(tmp_path, run).failures()] == [says_so] * len(failures)
 
 
 # What happens to jobs
@@ -649,10 +590,10 @@ def test_what_cannot_be_cancelled_at_slurm_is_stopped_by_the_job_itself(tmp_path
 # What a cluster says no to, and what it cannot say
 
 
-def test_a_dry_run_where_slurm_is_away_says_so_too(tmp_path, idle):
+def test_a_dry_run_shows_the_script_where_slurm_is_away_too(tmp_path, idle):
     idle.replace("scontrol", "echo 'scontrol: error: no configuration' >&2; exit 1")
     said = preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))
-    assert "Set max_array_size in the site file" in said
+    assert "0.sh: 1 run in 1 job" in said
     with pytest.raises(LaunchError, match="no configuration"):
         send([StandInRun("run")], tmp_path)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flipscale.cli import main
-from flipscale.launch import WallClock, wall_clock, watch
-from flipscale.launch.order import clock_seconds
+from flipscale.launch import wall_clock, watch
+from flipscale.launch.order import WallClock, clock_seconds
 from flipscale.planning import Plan, Run
 from flipscale.run import RunFolder
 from flipscale.settings import Budget, Resources

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, t
 
-from flipscale.stats import PRIOR_DF, Differences, Moments, noise_unit, shrink_variances
+from flipscale.stats import PRIOR_DF, Differences, Moments, ScoreKind, shrink_variances
 
 
 def cells(*values: list[float], unit: float = 1.0) -> dict[int, Differences]:
@@ -12,10 +12,10 @@ def cells(*values: list[float], unit: float = 1.0) -> dict[int, Differences]:
 
 
 def test_the_unit_is_p_times_1_minus_p_of_a_fraction_and_a_loss_itself() -> None:
-    assert noise_unit(0.8, fraction=True, lower=False) == pytest.approx(0.16)
-    assert noise_unit(2.5, fraction=False, lower=True) == 2.5
-    assert noise_unit(-2.5, fraction=False, lower=True) == 1
-    assert noise_unit(72.4, fraction=False, lower=False) == 1
+    assert ScoreKind(fraction=True, lower=False).noise_unit(0.8) == pytest.approx(0.16)
+    assert ScoreKind(fraction=False, lower=True).noise_unit(2.5) == 2.5
+    assert ScoreKind(fraction=False, lower=True).noise_unit(-2.5) == 1
+    assert ScoreKind(fraction=False, lower=False).noise_unit(72.4) == 1
 
 
 def test_a_variance_is_the_mean_of_its_own_and_the_median_s_weighted_by_degrees_of_freedom() -> None:

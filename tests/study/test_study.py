@@ -17,7 +17,7 @@ from flipscale import collecting
 from flipscale.errors import StudyError
 from flipscale.planning import plan, plan_at
 from flipscale.settings import Budget, Shapes, plain
-from flipscale.study import SETTINGS, cells, grid, read_study
+from flipscale.study import SETTINGS, cells, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
 from flipscale.study.keys import TOP
 from flipscale.study.schema import study_schema
@@ -525,22 +525,6 @@ def test_expression_names_the_settings_it_needs():
 
 
 # The JSON Schema
-
-
-def test_a_cell_is_worked_out_once_for_all_of_its_seeds(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    worked_out: list[object] = []
-    settle = grid._Grid._settle
-    monkeypatch.setattr(grid._Grid, "_settle", lambda *given: worked_out.append(given) or settle(*given))
-    study = read(f"{SMALL}axes: {{seed: [3, 1, 2], mask_ratio: [0, 0.5]}}\ncouple: {{lr: 1e-3 * (1 - mask_ratio)}}\n")
-    assert [(cell.seed, cell.mask_ratio, cell.lr) for cell in study.cells] == [
-        (3, 0, 1e-3),
-        (3, 0.5, 5e-4),
-        (1, 0, 1e-3),
-        (1, 0.5, 5e-4),
-        (2, 0, 1e-3),
-        (2, 0.5, 5e-4),
-    ]
-    assert len(worked_out) == 2
 
 
 def test_a_rule_and_a_condition_may_depend_on_the_seed(read: Any) -> None:

@@ -12,9 +12,9 @@ A submission is a folder, results/local/NAME:
 
 import atexit
 import fcntl
+import itertools
 import os
 import re
-import secrets
 import shlex
 import shutil
 import socket
@@ -35,6 +35,7 @@ from flipscale.launch.launcher import (
     Request,
     by_resources,
     grouped,
+    new_name,
     threads,
 )
 from flipscale.launch.site import Site
@@ -48,43 +49,34 @@ from flipscale.workspace import RUNS_FOLDER
 class LocalLauncher:
     """Workers on this machine. Those of another host are not seen from here, only the leases they hold.
 
-    `command` is what a worker starts on the list of runs. `workers` is the most there may be; None is one for each GPU
-    or core.
+    `command` is what a worker starts on the list of runs.
     """
 
     ends_with_the_watcher = True
     poll_seconds = 0.0
     name = site_name = "local"
 
-    def __init__(
-        self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None
-    ):
+    def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN):
         if site is not None:
             raise LaunchError(
                 "A site file describes a cluster; give it together with --on slurm or --on ray, or leave it out."
             )
         self.home = results.resolve() / self.name
         self.command = list(command)
-        self.workers = workers
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
-        for alike in grouped(requests, by_resources):
-            yield from self._submit(alike)
-
-    def _submit(self, requests: Sequence[Request]) -> list[Job]:
-        """Start workers for runs that need the same resources."""
-        groups = slots_for(requests[0].resources.gpus)[: self.workers]
-        path = self.home / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        path.mkdir(parents=True)
-        queue = LocalQueue(socket.gethostname(), tuple(request.id for request in requests))
-        start_workers(path, queue, self.command, groups)
-        now = time.time()
-        return [Job(request.id, self.name, path.name, now, log=str(path)) for request in requests]
+        for alike in grouped(requests, by_resources):  # Workers do runs of the same needs.
+            groups = slots_for(alike[0].resources.gpus)
+            path = self.home / new_name()
+            path.mkdir(parents=True)
+            queue = LocalQueue(socket.gethostname(), tuple(request.id for request in alike))
+            start_workers(path, queue, self.command, groups)
+            yield from (Job(request.id, self.name, path.name, time.time(), log=str(path)) for request in alike)
 
     def preview(self, requests: Sequence[Request]) -> str:
         said = []
         for alike in grouped(requests, by_resources):
-            workers = min(len(alike), len(slots_for(alike[0].resources.gpus)[: self.workers]))
+            workers = min(len(alike), len(slots_for(alike[0].resources.gpus)))
             words = [shlex.join(self.command), *(shlex.quote(str(request.folder.path.resolve())) for request in alike)]
             said.append(
                 f"# {count(workers, 'worker')} for {count(len(alike), 'run')}\n" + " \\\n    ".join(words) + "\n"
@@ -203,34 +195,28 @@ def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups:
     try:
         free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
         for number, group in enumerate(free_first[: len(queue.runs)]):
-            worker = _start_worker(path, number, command, group, locks[group])
+            environment = {**os.environ, **threads(1), JOB: f"local/{path.name}/{number}", ATTEMPT: "0"}
+            if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
+                environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+            task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(path), str(number)]
+            with open(worker_log(path, number), "ab", opener=plain_file) as output:
+                process = subprocess.Popen(
+                    [*task, ",".join(map(str, locks[group])), *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,
+                    pass_fds=locks[group],
+                )
+            _started.append(process)
+            # A worker that is dead already has no birth; '' is none that a living process has.
+            worker = LocalWorker(process.pid, birth(process.pid) or "", group)
             queue = replace(queue, workers=(*queue.workers, worker))
     finally:
         for lock in (lock for group in locks.values() for lock in group):
             os.close(lock)
         queue.write(path)
-
-
-def _start_worker(
-    path: Path, number: int, command: Sequence[str], group: tuple[str, ...], locks: Sequence[int]
-) -> LocalWorker:
-    environment = {**os.environ, **threads(1), JOB: f"local/{path.name}/{number}", ATTEMPT: "0"}
-    if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(path), str(number)]
-    with open(worker_log(path, number), "ab", opener=plain_file) as output:
-        process = subprocess.Popen(
-            [*task, ",".join(map(str, locks)), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            pass_fds=locks,
-        )
-    _started.append(process)
-    # A worker that is dead already has no birth; '' is none that a living process has.
-    return LocalWorker(process.pid, birth(process.pid) or "", group)
 
 
 def worker_log(path: Path, number: int) -> Path:
@@ -267,9 +253,8 @@ def gpus_here() -> list[str]:
     if visible is None or not numbers:
         return numbers
     # As CUDA reads it: what follows an entry that names no GPU is not seen either.
-    named = [entry.strip() for entry in visible.split(",")]
-    end = next((at for at, entry in enumerate(named) if entry in ("", "-1", "NoDevFiles")), len(named))
-    return named[:end]
+    named = (entry.strip() for entry in visible.split(","))
+    return list(itertools.takewhile(lambda entry: entry not in ("", "-1", "NoDevFiles"), named))
 
 
 def cores_here() -> int:

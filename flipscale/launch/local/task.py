@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from flipscale.launch.attend import Attendant
@@ -19,10 +18,7 @@ from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt
 from flipscale.launch.local.launcher import LocalQueue, worker_log
 from flipscale.launch.workers import ASKED_TO_STOP, Workers, ends_with_this_process
-from flipscale.run import JOB, RunFolder
-
-LOCAL_AROUND_SECONDS = 0.5
-"""Seconds between checks of run folders. On a local disk checks are cheap, and `cancel` waits for them."""
+from flipscale.run import JOB
 
 
 def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) -> int:
@@ -31,30 +27,22 @@ def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) 
     queue = LocalQueue.read(path)
     assert queue is not None, "it is written before its workers are started"
     runs = queue.folders(path)
-    attendant = Attendant(
-        runs,
-        # The machine has no name that a scheduler would know, and is not to be avoided.
-        Attempt(os.environ[JOB], number=0, node=""),
-        Workers(partial(_start, command, locks), worker_log(path, number)),
-        Breaker(path, lambda: None, lambda: runs),
-        around_seconds=LOCAL_AROUND_SECONDS,
-        elsewhere=False,
+    workers = Workers(
+        lambda runs, _: subprocess.Popen(
+            ends_with_this_process([*command, *(str(run.path) for run in runs)]),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=locks,
+        ),
+        worker_log(path, number),
     )
+    # The machine has no name that a scheduler would know, and is not to be avoided.
+    attempt = Attempt(os.environ[JOB], number=0, node="")
+    attendant = Attendant(runs, attempt, workers, Breaker(path, lambda: runs), elsewhere=False)
     for signum in ASKED_TO_STOP:
         signal.signal(signum, attendant.note)
     attendant.work()
     return 0
-
-
-def _start(
-    command: Sequence[str], locks: Sequence[int], runs: Sequence[RunFolder], lane: int
-) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        ends_with_this_process([*command, *(str(run.path) for run in runs)]),
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        pass_fds=locks,
-    )
 
 
 if __name__ == "__main__":

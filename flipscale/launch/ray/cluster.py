@@ -47,45 +47,37 @@ class Answer:
         return f"Ray job {self.name} {words}{said}"
 
 
-class Cluster:
-    """A Ray cluster by the URL of its dashboard, where the Jobs API listens."""
+def find(address: str | None) -> str:
+    """The URL of the dashboard, where the Jobs API listens, of the cluster of this address; else of
+    RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else of this machine."""
+    named = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"), _address_here())
+    chosen = next((each for each in named if each not in (None, "", "auto", "local")), None)
+    if chosen is None:
+        raise LaunchError(
+            "No Ray runs on this machine, and neither --address nor RAY_ADDRESS names one. To try it here alone: "
+            "export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0; ray start --head --node-ip-address=127.0.0.1"
+        )
+    with _client(chosen) as client:
+        return str(client.get_address()).rstrip("/")
 
-    def __init__(self, url: str):
-        self.url = url.rstrip("/")
 
-    @classmethod
-    def find(cls, address: str | None) -> "Cluster":
-        """The cluster of this address, else of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else of this machine."""
-        named = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"), _address_here())
-        chosen = next((each for each in named if each not in (None, "", "auto", "local")), None)
-        if chosen is None:
-            raise LaunchError(
-                "No Ray runs on this machine, and neither --address nor RAY_ADDRESS names one. To try it here alone: "
-                "export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0; ray start --head --node-ip-address=127.0.0.1"
-            )
-        with _client(chosen) as client:
-            return cls(client.get_address())
+def submit(url: str, name: str, entrypoint: str) -> None:
+    _chosen.add(_host_of(url))
+    with _client(url) as client:
+        client.submit_job(entrypoint=entrypoint, submission_id=name)
 
-    def submit(self, name: str, entrypoint: str) -> None:
-        _chosen.add(_host_of(self.url))
-        with _client(self.url) as client:
-            client.submit_job(entrypoint=entrypoint, submission_id=name)
 
-    def ask(self, name: str) -> Answer:
-        try:
-            with _client(self.url) as client:
-                info = client.get_job_info(name)
-        except Unreachable:
-            raise
-        except LaunchError as error:
-            if "does not exist" in str(error):
-                return Answer(name, None)
-            raise Unreachable(str(error)) from None
-        return Answer(name, str(info.status.value), info.message or "")
-
-    def stop(self, name: str) -> None:
-        with _client(self.url) as client:
-            client.stop_job(name)
+def ask(url: str, name: str) -> Answer:
+    try:
+        with _client(url) as client:
+            info = client.get_job_info(name)
+    except Unreachable:
+        raise
+    except LaunchError as error:
+        if "does not exist" in str(error):
+            return Answer(name, None)
+        raise Unreachable(str(error)) from None
+    return Answer(name, str(info.status.value), info.message or "")
 
 
 @contextlib.contextmanager

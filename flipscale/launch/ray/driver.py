@@ -32,7 +32,7 @@ from flipscale.errors import use_utf8
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.ray.trial import Trial
-from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
+from flipscale.launch.ray.trials import RayNode, Trials, bundle_of
 from flipscale.launch.states import StateReader
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, RunFolder
 from flipscale.settings import JsonObject
@@ -75,10 +75,9 @@ class TrialQueue(Searcher):
 
     def _next_task(self) -> int | None:
         """Take the first task that can begin from those that wait, and drop those of which nothing is left."""
-        open_ = {run.id for index in (*self.waiting, *self.out.values()) for run in self.trials.run_folders(index)}
         for index in list(self.waiting):
             left = self.left(index)
-            if left and self._waits(left, open_):
+            if left and self._waits(left):
                 continue
             self.waiting.remove(index)
             if left:
@@ -109,12 +108,13 @@ class TrialQueue(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """There is nothing to restore."""
 
-    def _waits(self, runs: Sequence[RunFolder], open_: set[str]) -> bool:
-        """Whether a parent of the runs is still under way: in one of the tasks that are open, or elsewhere."""
-        mine = {run.id for run in runs}
+    def _waits(self, runs: Sequence[RunFolder]) -> bool:
+        """Whether a parent of the runs is still under way, here or elsewhere."""
         parents = {parent for run in runs if not run.is_trained and (asked := run.asked()) for parent in asked.after}
-        left = [run for run in map(self.trials.run, sorted(parents - mine)) if not run.is_over()]
-        return any(run.id in open_ for run in left) or any(
+        left = [run for run in map(self.trials.run, parents - {run.id for run in runs}) if not run.is_over()]
+        ours = {run_id for index in (*self.waiting, *self.out.values()) for run_id in self.trials.tasks[index].runs}
+        # Ray, which may be slow to answer, is asked about those of other submissions alone.
+        return any(run.id in ours for run in left) or any(
             look.state in ACTIVE for look in self.reader.read(left).values()
         )
 
@@ -177,40 +177,27 @@ def main(path: Path) -> int:
 
 def _request(trials: Trials, config: JsonObject) -> Any:
     """The resources of a trial: a bundle for each process, on other nodes than those that failed under its runs."""
-    bundles = bundles_of(trials.tasks[config["task"]], trials.site)
+    task = trials.tasks[config["task"]]
+    bundle, processes = bundle_of(task, trials.site), task.resources.devices
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    wanted = _wanted(nodes, bundles, exclude=set(trials.site["exclude"]), avoid=set(config["avoid"].split(",")))
+    usable = [node for node in nodes if not _names(node) & set(trials.site["exclude"])]
+    others = [node for node in usable if not _names(node) & set(config["avoid"].split(","))]
+    # If no other node could take it, one that failed is better than waiting for ever.
+    wanted = others if sum(_room(node, bundle) for node in others) >= processes else usable
     unwanted = sorted(node["NodeID"] for node in nodes if node not in wanted)
     more: dict[str, Any] = {}
     if unwanted:
-        more["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(unwanted)})"} for _ in bundles]
-    return tune.PlacementGroupFactory(bundles, strategy="PACK", **more)
+        more["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(unwanted)})"}] * processes
+    return tune.PlacementGroupFactory([bundle] * processes, strategy="PACK", **more)
 
 
-def _wanted(
-    nodes: Sequence[RayNode], bundles: Sequence[Mapping[str, float]], *, exclude: set[str], avoid: set[str]
-) -> list[RayNode]:
-    """The nodes that may take these bundles: those to avoid only where no others could."""
-    usable = [node for node in nodes if not _names(node) & exclude]
-    others = [node for node in usable if not _names(node) & avoid]
-    # If no other node could take it, one that failed is better than waiting for ever.
-    return others if _fits([node["Resources"] for node in others], bundles) else usable
+def _room(node: RayNode, bundle: Mapping[str, float]) -> int:
+    """How many of these bundles the node would hold, were it free."""
+    return min(int(node["Resources"].get(name, 0) // need) for name, need in bundle.items())
 
 
 def _names(node: RayNode) -> set[str]:
     return {node["NodeManagerAddress"], node["NodeName"]}
-
-
-def _fits(nodes: Sequence[Mapping[str, float]], bundles: Sequence[Mapping[str, float]]) -> bool:
-    """Whether nodes of these resources could take all bundles, were they free."""
-    free = [dict(node) for node in nodes]
-    for bundle in bundles:
-        room = next((node for node in free if all(node.get(name, 0) >= need for name, need in bundle.items())), None)
-        if room is None:
-            return False
-        for name, need in bundle.items():
-            room[name] -= need
-    return True
 
 
 def _beat(path: Path) -> None:

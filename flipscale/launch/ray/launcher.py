@@ -1,39 +1,30 @@
 """Hands runs to a Ray cluster, says where their trials are, and stops them."""
 
-import contextlib
-import secrets
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flipscale.errors import LaunchError
 from flipscale.launch.breaker import why_stopped
-from flipscale.launch.launcher import TRAIN, JobState, Request
-from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
-from flipscale.launch.site import DEFAULTS, Site, site_name
+from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_name
+from flipscale.launch.ray import cluster
+from flipscale.launch.ray.trials import Trials, bundle_of, job_id, keys_not_here, tasks_of
+from flipscale.launch.site import Site
 from flipscale.plain_files import is_fresh, or_none
 from flipscale.run import LEASE_GRACE_SECONDS, Job, State
 from flipscale.words import count
 
-if TYPE_CHECKING:
-    from flipscale.launch.ray.cluster import Cluster
 
-
-class RayLauncher:
-    """Trials of Ray Tune. `site` is read by `read_site`; `command` is what a worker executes.
+class RayLauncher(ClusterLauncher):
+    """Trials of Ray Tune.
 
     address: HOST:PORT or http://HOST:PORT of a cluster; None is RAY_ADDRESS, else the Ray of this machine.
     """
 
     name = "ray"
     address: str | None = None
-    ends_with_the_watcher = False
-    poll_seconds = 5.0
 
     def __init__(
         self,
@@ -43,43 +34,32 @@ class RayLauncher:
         address: str | None = None,
         command: Sequence[str] | None = None,
     ):
-        self.results = results.resolve()
-        self.home = self.results / self.name
-        self.site = DEFAULTS if site is None else site
+        super().__init__(results, site, command=command)
         self.address = address
-        self.python = self.site["python"] or sys.executable
-        self.command = tuple(command or (self.python, *TRAIN[1:]))
         if wrong := keys_not_here(self.site):
             raise LaunchError(
                 f"This site file is not for --on ray: Ray cannot follow {', '.join(wrong)}. Leave that out."
             )
 
-    @property
-    def site_name(self) -> str:
-        return site_name(self.name, self.site)
-
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
-        cluster = self._cluster
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        trials = self._trials(requests, name, cluster.url)
+        url, name = cluster.find(self.address), new_name()
+        trials = self._trials(requests, name, url)
         trials.write(self.home)
         now = time.time()
         # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
         for index, task in enumerate(trials.tasks):
-            for run_id in task.runs:
-                yield Job(run_id, self.name, job_id(name, index), now, log=str(self.home / name / f"{index}.log"))
+            log = str(self.home / name / f"{index}.log")
+            yield from (Job(run_id, self.name, job_id(name, index), now, log=log) for run_id in task.runs)
         try:
-            cluster.submit(name, self._entrypoint(trials))
+            cluster.submit(url, name, self._entrypoint(trials))
         except LaunchError:
             for run in trials.run_folders():
-                (run.path / "job.json").unlink(missing_ok=True)
+                run.clear_for_retry()
             raise
 
     def preview(self, requests: Sequence[Request]) -> str:
         trials = self._trials(requests, "NAME", "")
-        shapes = Counter(
-            f"{len(bundles)} x {bundles[0]}" for task in trials.tasks if (bundles := bundles_of(task, self.site))
-        )
+        shapes = Counter(f"{task.resources.devices} x {bundle_of(task, self.site)}" for task in trials.tasks)
         most = f", at most {self.site['throttle']} at once" if self.site["throttle"] else ""
         runs, tasks = count(len(requests), "run"), count(len(trials.tasks), "trial")
         said = [f"# a Ray job: {runs} in {tasks} of Ray Tune{most}\n"]
@@ -92,27 +72,8 @@ class RayLauncher:
         return {job.run_id: states[_name_of(job)] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the submissions that have nothing left and whose driver has not begun.
-
-        In the others, attendants stop the runs that they hold, and the driver ends when nothing is left: both look at
-        the marks in the run folders, so they notice even if Ray cannot be asked.
-        """
-        from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
-
-        for name in {_name_of(job) for job in jobs}:
-            trials = self._read(name)
-            if trials and all(run.is_over() for run in trials.run_folders()):
-                cluster = Cluster(trials.address)
-                with contextlib.suppress(Unreachable):
-                    check_address(trials.address, self.address)
-                    if cluster.ask(name).status == "PENDING":
-                        cluster.stop(name)
-
-    @cached_property
-    def _cluster(self) -> "Cluster":
-        from flipscale.launch.ray.cluster import Cluster
-
-        return Cluster.find(self.address)
+        """Attendants stop the runs that they hold, and a driver ends when nothing is left. Both look at the marks in
+        run folders, so they notice even if Ray cannot be asked."""
 
     def _trials(self, requests: Sequence[Request], name: str, address: str) -> Trials:
         return Trials(
@@ -133,15 +94,13 @@ class RayLauncher:
 
     def _state_of(self, name: str) -> JobState:
         """The state of a submission's Ray job."""
-        from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
-
         trials = self._read(name)
         if trials is None:
             return JobState(None, f"its record {self.home / name}/submission.json is missing or damaged")
         try:
-            check_address(trials.address, self.address)
-            answer = Cluster(trials.address).ask(name)
-        except Unreachable as error:
+            cluster.check_address(trials.address, self.address)
+            answer = cluster.ask(trials.address, name)
+        except cluster.Unreachable as error:
             # A Ray that cannot be asked has not said that the job is gone; a driver that shows no life has.
             if is_fresh(trials.path(self.home), LEASE_GRACE_SECONDS):
                 return JobState(State.WAITING, f"Ray cannot be asked: {error}", answered=False)

@@ -1,8 +1,8 @@
 """A trial: an attendant sees its runs through, in a process of Ray's on any node that has room.
 
-It reports to Ray Tune every few seconds. If the node or the trial's process is lost, Tune starts the trial again
-elsewhere, and the later attempt takes the runs' leases. An attendant that cannot continue on its node ends the trial,
-and the driver has Tune start another one that avoids the node.
+If the node or the trial's process is lost, Tune starts the trial again elsewhere, and the later attempt takes the
+runs' leases. An attendant that cannot continue on its node ends the trial, and the driver has Tune start another one
+that avoids the node.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,13 +27,10 @@ from flipscale.guard import plain_file
 from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt, threads
-from flipscale.launch.ray.trials import RayNode, Task, Trials, bundles_of, job_id
+from flipscale.launch.ray.trials import RayNode, Task, Trials, bundle_of, job_id
 from flipscale.launch.workers import Workers, ends_with_this_process
 from flipscale.plain_files import read_text
-from flipscale.run import ATTEMPT, CONNECT, JOB, NODE, FailureKind, RunFolder
-
-REPORT_SECONDS = 10.0
-"""Seconds between a trial's signs of life to Ray Tune."""
+from flipscale.run import ATTEMPT, CONNECT, JOB, NODE, FailureKind
 
 DEATH_SECONDS = 6.0
 """The longest time until Ray notices a node's death; it notices the death of processes earlier."""
@@ -51,49 +47,31 @@ class Trial(tune.Trainable):
         trials, index = Trials.read(path), int(config["task"])
         task = trials.tasks[index]
         job = job_id(trials.name, index)
-        node, starts = _own_node(), path.with_name(f"{index}.starts")
+        node, starts = _node(ray.get_runtime_context().get_node_id()), path.with_name(f"{index}.starts")
         attempt = Attempt(f"ray/{job}", _starts_before(starts, node), node["NodeName"])
         log = path.with_name(f"{index}.log")
         self.attendant = Attendant(
             [run for run_id in task.runs if trials.is_ours(run := trials.run(run_id), index)],
             attempt,
-            Workers(partial(_start, trials, task, attempt, log), log),
-            Breaker(path.parent, lambda: None, trials.run_folders),
+            Workers(lambda runs, lane: TrialWorker(trials, task, [run.path for run in runs], log, attempt), log),
+            Breaker(path.parent, trials.run_folders),
             node_failed=partial(_node_failed, starts),
             stalled=trials.site["stalled"],
         )
-        self.ending: Ending | None = None
-        self.error: BaseException | None = None
         with open(log, "a", encoding="utf-8", opener=plain_file) as file:
             file.write(
                 f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {attempt.number + 1} of {job} on {attempt.node}\n"
             )
-        self.work = threading.Thread(target=self._work, daemon=True)
-        self.work.start()
-
-    def _work(self) -> None:
-        try:
-            self.ending = self.attendant.work()
-            if self.ending is Ending.STOPPED:  # Ray sends no signal: the system did, as before a shutdown.
-                self.attendant.note_interruption(FailureKind.PREEMPTED, "Its process was asked to stop.")
-        except BaseException as error:
-            self.error = error
 
     def step(self) -> dict[str, Any]:
-        self.work.join(REPORT_SECONDS)
-        if self.error is not None:
-            raise self.error
-        ended = not self.work.is_alive()
-        return {"done": ended, "again": ended and self.ending is not Ending.DONE}
-
-
-def _own_node() -> RayNode:
-    """This node, as Ray describes it. Its name is its address unless somebody gave it one."""
-    return _node(ray.get_runtime_context().get_node_id())
+        ending = self.attendant.work()
+        if ending is Ending.STOPPED:  # Ray sends no signal: the system did, as before a shutdown.
+            self.attendant.note_interruption(FailureKind.PREEMPTED, "Its process was asked to stop.")
+        return {"done": True, "again": ending is not Ending.DONE}
 
 
 def _node(node_id: str | None) -> RayNode:
-    """The node of this id, dead or alive; empty where Ray knows none."""
+    """The node of this id, dead or alive; empty where Ray knows none. By default its name is its address."""
     nodes: list[RayNode] = ray.nodes()  # type: ignore[no-untyped-call]
     return next((node for node in nodes if node["NodeID"] == node_id), {})
 
@@ -105,14 +83,6 @@ def _starts_before(path: Path, node: RayNode) -> int:
         file.write(json.dumps(start) + "\n")
         file.seek(0)
         return sum(1 for _ in file) - 1
-
-
-def _start(
-    trials: Trials, task: Task, attempt: Attempt, log: Path, runs: Sequence[RunFolder], lane: int
-) -> "TrialWorker":
-    environment = {JOB: attempt.job, ATTEMPT: str(attempt.number), NODE: attempt.node}
-    environment[CONNECT] = str(trials.site["connect"])
-    return TrialWorker(trials, task, [run.path for run in runs], log, environment)
 
 
 def _node_failed(starts: Path, name: str) -> bool:
@@ -134,24 +104,30 @@ APART_SECONDS = 10.0
 class TrialWorker:
     """`train` on some folders, in one process or several, to the attendant as if it were one."""
 
-    def __init__(self, trials: Trials, task: Task, folders: Sequence[Path], log: Path, environment: Mapping[str, str]):
-        bundles = bundles_of(task, trials.site)
-        command = _command(trials, folders)
-        environment = {**threads(trials.site["cpus_per_process"]), **environment}
-        if task.resources.devices > 1:
-            meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
-            environment = {**environment, **meeting}
-        self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log)
+    def __init__(self, trials: Trials, task: Task, folders: Sequence[Path], log: Path, attempt: Attempt):
+        command, processes = _command(trials, folders), task.resources.devices
+        environment = {
+            **threads(trials.site["cpus_per_process"]),
+            JOB: attempt.job,
+            ATTEMPT: str(attempt.number),
+            NODE: attempt.node,
+            CONNECT: str(trials.site["connect"]),
+        }
+        if processes > 1:
+            meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+            # Each process is shown its own GPU alone, which is number 0 to it.
+            environment |= {**meeting, "RANK": "0", "LOCAL_RANK": "0"}
+        self.leader = _popen(command, environment, trials.folder, log)
         self.others: list[Any] = [
             _in_bundle(
                 rank,
-                bundles[rank],
+                bundle_of(task, trials.site),
                 command,
-                {**environment, **_rank(rank, bundles)},
+                {**environment, "RANK": str(rank)},
                 trials.folder,
                 log.with_name(f"{log.stem}-{rank}.log"),
             )
-            for rank in range(1, len(bundles))
+            for rank in range(1, processes)
         ]
         self._apart_since: float | None = None
 
@@ -235,11 +211,6 @@ def _command(trials: Trials, folders: Sequence[Path]) -> list[str]:
     if not trials.site["setup"]:
         return command
     return ["bash", "-c", "\n".join([*trials.site["setup"], f"exec {shlex.join(command)}"])]
-
-
-def _rank(rank: int, bundles: Sequence[Any]) -> dict[str, str]:
-    # Each process is shown its own GPU alone, which is number 0 to it.
-    return {"RANK": str(rank), "LOCAL_RANK": "0"} if len(bundles) > 1 else {}
 
 
 def own_address() -> str:

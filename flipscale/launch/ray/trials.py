@@ -12,7 +12,7 @@ from typing import Any
 
 from flipscale.guard import Name
 from flipscale.launch.launcher import Request, by_resources, needs_of
-from flipscale.launch.pack import bytes_of, filled, lines_of, scoring_tasks, seconds_of, share_of
+from flipscale.launch.pack import bytes_of, share_of, shared_tasks
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import read_json
 from flipscale.run import RunFolder, write_json
@@ -38,8 +38,8 @@ class Task:
     """The needs of each run."""
     share: int
     """Runs at once on the GPUs of one."""
-    cores: int | None = None
-    """The cores of each process; None is the site's cpus_per_process."""
+    cores: int = 1
+    """The cores of each process."""
 
 
 @dataclass(frozen=True)
@@ -92,31 +92,23 @@ def job_id(name: str, index: int) -> str:
 
 
 def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
-    """The tasks that do these runs, parents before children."""
-    limit = site["pack"]["time"] or 0
-
-    def is_short(line: Sequence[Request]) -> bool:
-        return 0 < limit >= seconds_of(line) and len({by_resources(request) for request in line}) == 1
-
-    lines = lines_of([request for request in requests if not request.only_scores])
-    packed = filled(
-        filter(is_short, lines),
-        lambda line: (by_resources(line[0]), share_of(line, site)),
-        lambda task, line: seconds_of([*task, *line]) <= limit,
+    """The tasks that do these runs: those that share none first, in their order."""
+    shared = shared_tasks(
+        requests, site, lambda request: (by_resources(request), share_of([request], site)), lambda line: 1
     )
-    tasks = [[request] for line in lines if not is_short(line) for request in line]
-    tasks += [task for alike in packed.values() for task in alike]
+    placed = {request.id for task, _ in shared for request in task}
+    tasks = [[request] for request in requests if request.id not in placed] + [task for task, _ in shared]
     return [
-        Task(tuple(request.id for request in runs), needs[0], share_of(runs, site), needs[1])
-        for runs in (*tasks, *scoring_tasks(requests))
-        if (needs := needs_of(runs[0], site))
+        Task(tuple(request.id for request in runs), resources, share_of(runs, site), cores)
+        for runs in tasks
+        for resources, cores in [needs_of(runs[0], site)]
     ]
 
 
-def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
-    """The needs of each process of a run, process 0 first."""
+def bundle_of(task: Task, site: Site) -> dict[str, float]:
+    """The needs of each process of a run."""
     processes, gpus = task.resources.devices, task.resources.gpus
-    bundle: dict[str, float] = {"CPU": task.cores or site["cpus_per_process"]}
+    bundle: dict[str, float] = {"CPU": task.cores}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.
         bundle["GPU"] = math.floor(gpus / processes / task.share * 10_000) / 10_000
@@ -125,7 +117,7 @@ def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
     # Ray limits nothing, and a node that claims little would never get a run that is predicted to need more.
     if site["memory_per_process"] not in (None, PREDICTED):
         bundle["memory"] = bytes_of(site["memory_per_process"])
-    return [dict(bundle) for _ in range(processes)]
+    return bundle
 
 
 def keys_not_here(site: Site) -> list[str]:

@@ -6,15 +6,15 @@ index in its parent's array has ended.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import Name
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
-from flipscale.launch.memory import host_memory, most_memory
-from flipscale.launch.pack import bytes_of, filled, limit_of, lines_of, scoring_tasks, seconds_of, share_of
+from flipscale.launch.memory import host_memory
+from flipscale.launch.pack import bytes_of, share_of, shared_tasks
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
 from flipscale.plain_files import read_json
@@ -32,6 +32,8 @@ class JobArray:
     """The ids of the runs of each task, by its index."""
     resources: ResourcesRead
     """The needs of each run."""
+    cores: int
+    """The cores of each of its processes."""
     lanes: int
     """Runs at once in a task, at most."""
     avoid: tuple[str, ...]
@@ -41,24 +43,16 @@ class JobArray:
     """The folder of run folders."""
     command: tuple[str, ...]
     """The command of a worker."""
-    cores: int | None = None
-    """The cores of each process; None is the site's cpus_per_process."""
     memory: int | None = None
     """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
     after: str | None = None
     """The array whose task of the same index must have ended before a task starts."""
     after_jobs: tuple[str, ...] = ()
     """Jobs of SLURM that must have ended before any task starts."""
-    time: int | None = None
-    """Seconds that each job may take, where a probe has timed its runs and the site says no limit."""
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None
     """The cluster it goes to; None is that of the machine which sends it."""
-
-    @property
-    def job_name(self) -> str:
-        return job_name_of(self.name)
 
     def path(self, home: Path) -> Path:
         """The array's record; beside it lie its script and the logs of its tasks."""
@@ -68,6 +62,22 @@ class JobArray:
     def log(self, home: Path, task: int | str) -> Path:
         path = self.path(home)
         return path.with_name(f"{path.stem}_{task}.log")
+
+    @property
+    def run_ids(self) -> list[str]:
+        return [run_id for run_ids in self.tasks.values() for run_id in run_ids]
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes each run takes."""
+        return nodes_of(self.resources, self.site)
+
+    @property
+    def gpus_per_node(self) -> int:
+        """The GPUs that a job has on each node."""
+        gpus = self.resources.gpus
+        is_whole = gpus and self.site["pack"]["whole_nodes"] and self.nodes == 1
+        return int(self.site["gpus_per_node"]) if is_whole else gpus // self.nodes
 
     def write(self, home: Path) -> None:
         path = self.path(home)
@@ -83,43 +93,11 @@ class JobArray:
         return array
 
 
-def job_name_of(array: str) -> str:
-    """What SLURM calls the jobs of the array of this name."""
-    return f"flipscale-{array}"
+def nodes_of(resources: Resources, site: Site) -> int:
+    """How many nodes a run takes, by its GPUs, or where it has none by its processes.
 
-
-@dataclass(frozen=True)
-class Shape:
-    """The resources that a job asks SLURM for."""
-
-    nodes: int
-    tasks_per_node: int
-    cpus_per_task: int
-    gpus_per_node: int
-    memory_per_node: str | None
-
-
-def shape_of(
-    resources: Resources, lanes: int, site: Site, memory: int | None = None, cores: int | None = None
-) -> Shape:
-    """The nodes and the needs on each. LaunchError if a run's processes cannot be split evenly over nodes.
-
-    memory: bytes of a run on each node. cores: of each process.
+    LaunchError if its processes cannot be split evenly over them.
     """
-    gpus = resources.gpus
-    nodes = _nodes_of(resources, site)
-    is_whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
-    return Shape(
-        nodes=nodes,
-        tasks_per_node=resources.devices // nodes * lanes,
-        cpus_per_task=cores or site["cpus_per_process"],
-        gpus_per_node=site["gpus_per_node"] if is_whole else gpus // nodes,
-        memory_per_node=None if memory is None else _megabytes(memory * lanes),
-    )
-
-
-def _nodes_of(resources: Resources, site: Site) -> int:
-    """How many nodes a run takes, by its GPUs, or where it has none by its processes."""
     gpus, processes = resources.gpus, resources.devices
     what, key, needed = ("GPUs", "gpus_per_node", gpus) if gpus else ("processes", "processes_per_node", processes)
     most = site[key] or needed
@@ -132,12 +110,6 @@ def _nodes_of(resources: Resources, site: Site) -> int:
     return nodes
 
 
-def _megabytes(memory: int) -> str:
-    """An amount as sbatch takes it, in the largest unit in which it is whole: 960G, 768M."""
-    unit = next((power for power in (3, 2) if memory % 1024**power == 0), 1)
-    return f"{memory // 1024**unit}{'KMG'[unit - 1]}"
-
-
 def arrays_of(
     requests: Sequence[Request],
     site: Site,
@@ -145,158 +117,93 @@ def arrays_of(
     submission: str,
     *,
     command: Sequence[str],
+    cluster: str | None = None,
     under_way: Mapping[str, str] | None = None,
 ) -> list[JobArray]:
     """The arrays that start these runs, each of at most `size` tasks, in the order they are to be sent.
 
     under_way: SLURM's jobs of parents that are not among the requests, by their run's id.
     """
-    plan = _Arrays(requests, site, size, submission, tuple(command), under_way or {})
-    plan.pack()
-    plan.single()
+    plan = _Arrays(site, submission, tuple(command), cluster, under_way or {})
+    tasks = shared_tasks(requests, site, plan.key, plan.lanes)
+    shared = {request.id for task, _ in tasks for request in task}
+    alone = {request.id: request for request in requests if request.id not in shared}
+    tasks += [([request], 1) for request in alone.values() if alone.keys().isdisjoint(request.parents)]
+    for alike in grouped(tasks, lambda task: (plan.key(task[0][0]), task[1])):
+        for start in range(0, len(alike), size):
+            part = [task for task, _ in alike[start : start + size]]
+            plan.add(dict(enumerate(part)), lanes=alike[0][1])
+    while left := [request for request in requests if request.id not in plan.placed]:
+        children = [request for request in left if plan.parent_of(request)[0]]
+        for of_array in grouped(children, lambda child: (plan.key(child), plan.parent_of(child)[0])):
+            while of_array:  # A run may have several children, and a task of its index is in each array once.
+                entries: dict[int, list[Request]] = {}
+                for child in of_array:
+                    entries.setdefault(plan.parent_of(child)[1], [child])
+                plan.add(entries, after=plan.parent_of(of_array[0])[0])
+                of_array = [child for child in of_array if child.id not in plan.placed]
     return plan.arrays
 
 
 @dataclass
 class _Arrays:
-    requests: Sequence[Request]
     site: Site
-    size: int
     submission: str
     command: tuple[str, ...]
+    cluster: str | None
     under_way: Mapping[str, str]
     arrays: list[JobArray] = field(default_factory=list)
     placed: dict[str, tuple[str, int]] = field(default_factory=dict)
     """The array and the task of each run."""
 
-    def pack(self) -> None:
-        """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
-        for alike in grouped((request for request in self.requests if request.only_scores), self._key):
-            self._add(scoring_tasks(alike))
-        tasks = filled(
-            filter(self._is_packed, lines_of(self._not_placed())),
-            lambda line: (*self._key(line[0]), self._lanes(line)),
-            self._has_room,
-        )
-        for (*_, lanes), of_lanes in tasks.items():
-            self._add(of_lanes, lanes=lanes)
-
-    def single(self) -> None:
-        """A task for each run that is not packed, children in arrays after that of their parents."""
-        waiting = self._not_placed()
-        ids = {request.id for request in waiting}
-        first = [request for request in waiting if not ids & set(request.parents)]
-        for alike in grouped(first, lambda request: (*self._key(request), self._jobs_before(request))):
-            self._add([[request] for request in alike], after_jobs=self._jobs_before(alike[0]))
-        while left := self._not_placed():
-            ready = [request for request in left if self._parent_of(request)[0]]
-            for alike in grouped(ready, lambda request: (*self._key(request), self._parent_of(request)[0])):
-                self._add_after(alike)
-
-    def _not_placed(self) -> list[Request]:
-        return [request for request in self.requests if request.id not in self.placed]
-
-    def _add(self, tasks: Sequence[Sequence[Request]], lanes: int = 1, after_jobs: tuple[str, ...] = ()) -> None:
-        for start in range(0, len(tasks), self.size):
-            part = dict(enumerate(tasks[start : start + self.size]))
-            self._append(part, lanes=lanes, after_jobs=after_jobs)
-
-    def _add_after(self, children: Sequence[Request]) -> None:
-        """Arrays that follow one, with its indices: as many as one of its runs has children, at most."""
-        rounds: list[dict[int, list[Request]]] = []
-        for child in children:
-            _, index = self._parent_of(child)
-            free = next((taken for taken in rounds if index not in taken), None)
-            if free is None:
-                rounds.append(free := {})
-            free[index] = [child]
-        for entries in rounds:
-            self._append(entries, after=self._parent_of(children[0])[0])
-
-    def _append(
-        self,
-        tasks: Mapping[int, Sequence[Request]],
-        *,
-        lanes: int = 1,
-        after: str | None = None,
-        after_jobs: tuple[str, ...] = (),
-    ) -> None:
-        first = next(iter(tasks.values()))[0]
-        resources, cores = needs_of(first, self.site)
-        if first.asked.starts_its_processes and _nodes_of(first.resources, self.site) > 1:
+    def add(self, tasks: Mapping[int, Sequence[Request]], *, lanes: int = 1, after: str | None = None) -> None:
+        runs = [run for of_task in tasks.values() for run in of_task]
+        first, site = runs[0], self.site
+        resources, cores = needs_of(first, site)
+        nodes = nodes_of(first.resources, site)
+        if first.asked.starts_its_processes and nodes > 1:
             raise LaunchError(
-                f"{first.id}: open_clip's program trains on one node, of {self.site['gpus_per_node']} GPUs here; lower "
+                f"{first.id}: open_clip's program trains on one node, of {site['gpus_per_node']} GPUs here; lower "
                 f"resources.gpus from {resources.gpus}, or use flipscale's own trainer."
             )
-        name = f"{self.submission}-{len(self.arrays)}"
-        self.arrays.append(
-            JobArray(
-                name=name,
-                tasks={index: tuple(request.id for request in runs) for index, runs in tasks.items()},
-                resources=resources,
-                cores=cores,
-                lanes=lanes,
-                memory=self._memory([run for runs in tasks.values() for run in runs]),
-                time=self._limit(tasks.values(), lanes),
-                avoid=tuple(nodes_to_avoid(first.folder.failures())),
-                site=self.site,
-                runs=str(first.folder.path.resolve().parent),
-                command=self.command,
-                after=after,
-                after_jobs=after_jobs,
-            )
+        processes, written = first.resources.devices // nodes, site["memory_per_process"]
+        if written == PREDICTED:  # All jobs of an array ask for the same, so for what the neediest run needs.
+            memory = max(host_memory(run, processes) or 0 for run in runs) or None
+        else:
+            memory = bytes_of(written) * processes if written else None
+        array = JobArray(
+            name=f"{self.submission}-{len(self.arrays)}",
+            tasks={index: tuple(request.id for request in of_task) for index, of_task in tasks.items()},
+            resources=resources,
+            cores=cores,
+            lanes=lanes,
+            memory=memory,
+            avoid=tuple(nodes_to_avoid(first.folder.failures())),
+            site=site,
+            runs=str(first.folder.path.resolve().parent),
+            command=self.command,
+            cluster=self.cluster,
+            after=after,
+            after_jobs=() if after else self._jobs_before(first),
         )
-        self.placed |= {request.id: (name, index) for index, runs in tasks.items() for request in runs}
+        self.arrays.append(array)
+        self.placed |= {request.id: (array.name, index) for index, of_task in tasks.items() for request in of_task}
 
-    def _key(self, request: Request) -> tuple[Hashable, ...]:
+    def key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""
-        has_memory = self._is_predicted and host_memory(request) is not None
-        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), has_memory)
+        has_memory = self.site["memory_per_process"] == PREDICTED and host_memory(request) is not None
+        avoid = tuple(nodes_to_avoid(request.folder.failures()))
+        return (by_resources(request), avoid, has_memory, self._jobs_before(request))
 
-    @property
-    def _is_predicted(self) -> bool:
-        return bool(self.site["memory_per_process"] == PREDICTED)
-
-    def _memory(self, runs: Sequence[Request]) -> int | None:
-        """The memory of a run on a node, for the neediest one: all jobs of an array ask for the same."""
-        written, resources = self.site["memory_per_process"], runs[0].resources
-        processes = resources.devices // _nodes_of(resources, self.site)
-        if self._is_predicted:
-            return most_memory(runs, processes)
-        return bytes_of(written) * processes if written else None
-
-    def _limit(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
-        """The time limit of each job in seconds; None if the site has one, or if no probe has timed the runs."""
-        limit = None if self.site["time"] else limit_of(tasks, lanes)
-        return None if limit is None else limit + int(self.site["warning"])
-
-    def _parent_of(self, request: Request) -> tuple[str, int]:
+    def parent_of(self, request: Request) -> tuple[str, int]:
         """The array and task of the run's parent; ('', -1) while it has none."""
         return next((self.placed[parent] for parent in request.parents if parent in self.placed), ("", -1))
 
     def _jobs_before(self, request: Request) -> tuple[str, ...]:
         return tuple(self.under_way[parent] for parent in request.parents if parent in self.under_way)
 
-    # Packing
-
-    def _is_packed(self, line: Sequence[Request]) -> bool:
-        limit = self.site["pack"]["time"]
-        short = limit is not None and seconds_of(line) <= limit
-        shares = limit is None and len(line) == 1 and self._lanes(line) > 1
-        if not short and not shares:
-            return False
-        return all(self._key(request) == self._key(line[0]) and not self._jobs_before(request) for request in line)
-
-    def _has_room(self, task: Sequence[Request], line: Sequence[Request]) -> bool:
-        """A task that runs one after another is full when the time is; one that only shares, when each lane has one."""
-        lanes, limit = self._lanes(line), self.site["pack"]["time"]
-        return seconds_of([*task, *line]) <= limit * lanes if limit else len(task) + len(line) <= lanes
-
-    def _lanes(self, line: Sequence[Request]) -> int:
-        return share_of(line, self.site) * self._beside(line[0].resources)
-
-    def _beside(self, resources: Resources) -> int:
-        """How many runs stand beside each other on a node of which the job takes all GPUs."""
-        gpus = resources.gpus
-        fits = gpus and self.site["pack"]["whole_nodes"] and gpus <= self.site["gpus_per_node"]
-        return int(self.site["gpus_per_node"]) // int(gpus) if fits else 1
+    def lanes(self, line: Sequence[Request]) -> int:
+        """How many runs are at once in a job: on a device, and beside each other on a node of which it has all GPUs."""
+        gpus, most = line[0].resources.gpus, int(self.site["gpus_per_node"])
+        beside = most // gpus if gpus and self.site["pack"]["whole_nodes"] else 1
+        return share_of(line, self.site) * max(1, beside)

@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,8 @@ from flipscale.errors import LaunchError
 from flipscale.launch.launcher import NoPlace
 from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
-from flipscale.launch.slurm.arrays import JobArray, shape_of
+from flipscale.launch.slurm.arrays import JobArray
 from flipscale.words import count
-
-BatchOptions = dict[str, str | int | bool | None]
-"""Options of sbatch by name; those that are None are left out."""
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -39,53 +36,39 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     after: SLURM's number of the array that `array.after` names.
     LaunchError where an option would not stay on its line.
     """
-    site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory, array.cores)
-    path = array.path(home)
-    options: BatchOptions = {
+    site, path, gpus = array.site, array.path(home), array.gpus_per_node
+    gpu = [f"gpu:{site['gpu_type']}:{gpus}" if site["gpu_type"] else f"gpu:{gpus}"] if gpus else []
+    options = {
+        "job_name": scheduler.job_name(array.name),
         "clusters": array.cluster,
+        **{key: site[key] for key in ("partition", "account", "qos", "constraint", "reservation", "export")},
+        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])),
+        "gres": ",".join([*gpu, *site["gres"]]),
+        "nodes": array.nodes,
+        "ntasks_per_node": array.resources.devices // array.nodes * array.lanes,
+        "cpus_per_task": array.cores,
+        "mem": array.memory and _megabytes(array.memory * array.lanes),
+        "time": site["time"] and _clock(site["time"]),
         "array": _indices(array.tasks, site["throttle"]),
         "output": str(array.log(home, "%a")),
         # To the batch script alone, which becomes the attendant: it tells the workers, and then asks for a requeue.
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
-        "reservation": site["reservation"],
-        "export": site["export"],
-        "time": _clock(limit) if (limit := site["time"] or array.time) else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
         "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,
         **dict(_option(option) for option in site["sbatch"]),
     }
-    gres = list(site["gres"])
-    if shape.gpus_per_node:
-        kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
-        gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
+    _refuse_line_breaks(options)
     attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
-    named: BatchOptions = {
-        "job_name": array.job_name,
-        "partition": site["partition"],
-        "account": site["account"],
-        "qos": site["qos"],
-        "constraint": site["constraint"],
-        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
-        "gres": ",".join(gres) or None,
-        "nodes": shape.nodes,
-        "ntasks_per_node": shape.tasks_per_node,
-        "cpus_per_task": shape.cpus_per_task,
-    }
-    _refuse_line_breaks({**options, **named})
     executor.update_parameters(
-        **named,
-        mem=None,
         time=None,
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
         setup=_setup(site["setup"], attendant),
-        additional_parameters={
-            name: value for name, value in {**options, "mem": shape.memory_per_node}.items() if value is not None
-        },
+        additional_parameters={name: value for name, value in options.items() if value not in (None, "")},
     )
     return executor.script(_WATCHED.format(shlex.join(attendant)))
 
@@ -101,7 +84,7 @@ exit $code""".lstrip()
 SIGKILL is followed by one that has its exit code, and sees to what the first left behind."""
 
 
-def _refuse_line_breaks(options: BatchOptions) -> None:
+def _refuse_line_breaks(options: Mapping[str, object]) -> None:
     """The names of failed nodes are read from run folders, which may be a stranger's."""
     for name, value in options.items():
         if isinstance(value, str) and (character := control_character(value)):
@@ -124,9 +107,8 @@ def send(array: JobArray, home: Path, after: str | None = None) -> JobArray:
     except LaunchError as refused:
         if not array.avoid:
             raise
-        array = replace(array, avoid=())
         try:
-            number = _send(array, home, after)
+            return send(replace(array, avoid=()), home, after)
         except LaunchError:
             raise refused from None
     sent = replace(array, slurm_id=number)
@@ -145,8 +127,9 @@ def _send(array: JobArray, home: Path, after: str | None) -> str:
         except scheduler.ControllerAway as error:
             time.sleep(pause or 0)
             # A controller that was too busy to answer may have taken it all the same.
-            if number := _number_of(array):
-                return number
+            with contextlib.suppress(LaunchError):
+                for entry in scheduler.queue([array.name], array.cluster).values():
+                    return entry.array
             if pause is None:
                 raise scheduler.ControllerAway(
                     f"{error}. {script} is not sent; submit again when SLURM answers."
@@ -180,14 +163,6 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
 
-def _number_of(array: JobArray) -> str | None:
-    """SLURM's number of the array by its name, which no other has; None if SLURM does not list it."""
-    with contextlib.suppress(LaunchError):
-        for entry in scheduler.queue([array.job_name], array.cluster).get(array.job_name, {}).values():
-            return scheduler.array_of(entry.id)
-    return None
-
-
 def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
     """The site's lines; if one of them ends the script, or a signal comes, the attendant gets the exit code."""
     if not lines:
@@ -197,11 +172,11 @@ def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
     return [f"trap {shlex.quote(ended)} EXIT", *signals, *lines, "trap - EXIT USR2 TERM"]
 
 
-def _dependency(array: JobArray, after: str | None) -> str | None:
+def _dependency(array: JobArray, after: str | None) -> str:
     parts = [f"aftercorr:{after}"] if after else []
     if array.after_jobs:
         parts.append(f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}")
-    return ",".join(parts) or None
+    return ",".join(parts)
 
 
 def _indices(tasks: Iterable[int], throttle: int | None) -> str:
@@ -214,6 +189,12 @@ def _indices(tasks: Iterable[int], throttle: int | None) -> str:
             spans.append([index, index])
     said = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
     return f"{said}%{throttle}" if throttle else said
+
+
+def _megabytes(memory: int) -> str:
+    """An amount as sbatch takes it, in the largest unit in which it is whole: 960G, 768M."""
+    unit = next((power for power in (3, 2) if memory % 1024**power == 0), 1)
+    return f"{memory // 1024**unit}{'KMG'[unit - 1]}"
 
 
 def _clock(seconds: int) -> str:
@@ -233,14 +214,13 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
 
     gpus: the job's GPUs that this lane has for itself, in the form of CUDA_VISIBLE_DEVICES; None for all.
     """
-    site, shape = array.site, shape_of(array.resources, 1, array.site, cores=array.cores)
-    processes = shape.nodes * shape.tasks_per_node
+    site, folders = array.site, list(folders)
     srun = [
         "srun",
         "--overlap",  # Lanes share what the job has.
-        f"--nodes={shape.nodes}",
-        f"--ntasks={processes}",
-        f"--cpus-per-task={shape.cpus_per_task}",
+        f"--nodes={array.nodes}",
+        f"--ntasks={array.resources.devices}",
+        f"--cpus-per-task={array.cores}",
         # Others would wait long for a process that never came.
         "--kill-on-bad-exit=1",
         # srun would apply the job's --export to the training too, and so drop what the attendant sets for it.
@@ -249,7 +229,6 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
     ]
     inside: list[str] = []
     if container := site["container"]:
-        folders = list(folders)
         mounts = [*container["mounts"], *dict.fromkeys(str(folder.resolve().parent.parent) for folder in folders)]
         if container["runtime"] == "pyxis":
             srun += [f"--container-image={container['image']}", f"--container-mounts={_mounts(mounts)}"]

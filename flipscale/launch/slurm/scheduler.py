@@ -1,20 +1,17 @@
-"""Questions to SLURM and its answers: squeue, sacct, scancel, scontrol. Nothing here knows about runs.
+"""Questions to SLURM and its answers: squeue, sinfo, scancel, scontrol. Nothing here knows about runs.
 
 Sites put wrappers around these programs that also print notices, so only lines of the requested form are read.
 """
 
 import contextlib
-import math
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flipscale.errors import LaunchError
-from flipscale.run import FailureKind
 
 SLURM_SECONDS = 120
 """Seconds that a busy controller may take to answer; SLURM's own programs give up earlier."""
@@ -31,17 +28,6 @@ _LIVING_STATES = {
     "PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "STAGE_OUT", "RESIZING", "SIGNALING", "STOPPED",
     "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
 }  # fmt: skip
-
-_ENDS = {
-    "OUT_OF_MEMORY": FailureKind.OOM,
-    "TIMEOUT": FailureKind.TIMEOUT,
-    "DEADLINE": FailureKind.TIMEOUT,
-    "PREEMPTED": FailureKind.PREEMPTED,
-    "NODE_FAIL": FailureKind.NODE,
-    "BOOT_FAIL": FailureKind.NODE,
-}
-"""End states of a job that say why its run failed."""
-
 
 _NEVER = {
     "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed",
@@ -76,14 +62,16 @@ class QueueEntry:
     state: str
     reason: str
     nodes: str
+    cluster: str | None = None
+
+    @property
+    def array(self) -> str:
+        """SLURM's number of its array."""
+        return self.id.partition("_")[0]
 
     @property
     def lives(self) -> bool:
         return self.state in _LIVING_STATES
-
-    @property
-    def kind(self) -> FailureKind | None:
-        return _ENDS.get(self.state)
 
     def __str__(self) -> str:
         """'job 12_3 waits (Priority)', 'job 12_3 runs on n2', 'job 12_3 OUT_OF_MEMORY on n2'."""
@@ -169,60 +157,30 @@ def _on(cluster: str | None) -> list[str]:
     return [f"--clusters={cluster}"] if cluster and cluster != os.environ.get("SLURM_CLUSTER_NAME") else []
 
 
-def queue(
-    names: Iterable[str], cluster: str | None = None, *, patient: bool = False
-) -> dict[str, dict[int, QueueEntry]]:
-    """What SLURM has of the arrays of these names, by task index; ended tasks only as long as it remembers them.
+def job_name(array: str) -> str:
+    """What SLURM calls the jobs of the array of this name."""
+    return f"flipscale-{array}"
+
+
+def queue(arrays: Iterable[str], cluster: str | None = None, *, patient: bool = False) -> dict[str, QueueEntry]:
+    """What SLURM has of the tasks of the arrays of these names, by NAME/INDEX; ended ones only as long as it remembers.
 
     A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
     """
-    entries: dict[str, dict[int, QueueEntry]] = {}
-    names = sorted(set(names))
+    entries: dict[str, QueueEntry] = {}
+    names = {job_name(array): array for array in sorted(arrays)}
     if not names:
         return entries
     asked = [*_on(cluster), "--states=all", f"--name={','.join(names)}"]
     # Without the variable a long list of waiting tasks is cut off.
     rows = _ask_table("squeue", "%j|%F|%K|%T|%r|%N", *asked, patient=patient, SLURM_BITSTR_LEN="0")
-    for name, array, tasks, state, reason, nodes in rows:
-        for task in indices(tasks) if name in names and array.isdigit() else ():
-            entry = QueueEntry(f"{array}_{task}", state, reason, nodes)
-            before = entries.setdefault(name, {}).get(task)
+    for name, number, tasks, state, reason, nodes in rows:
+        for index in indices(tasks) if name in names and number.isdigit() else ():
+            entry, key = QueueEntry(f"{number}_{index}", state, reason, nodes, cluster), f"{names[name]}/{index}"
             # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
-            if before is None or entry.lives or not before.lives:
-                entries[name][task] = entry
+            if key not in entries or entry.lives or not entries[key].lives:
+                entries[key] = entry
     return entries
-
-
-def history(arrays: Mapping[str, str], cluster: str | None = None) -> dict[str, dict[int, QueueEntry]]:
-    """Accounting's records of tasks that have ended, of arrays given as name: id. Empty if a cluster keeps no accounts.
-
-    Only squeue knows which tasks live: those that a crashed controller forgot run for ever in the accounts.
-    """
-    ended: dict[str, dict[int, QueueEntry]] = {}
-    if not arrays or shutil.which("sacct") is None:
-        return ended
-    ids, fields = ",".join(sorted(arrays.values())), "JobName,JobID,State,NodeList"
-    try:
-        answer = ask("sacct", *_on(cluster), "-X", "-n", "-P", "-j", ids, f"--format={fields}")
-    except LaunchError:
-        return ended
-    for line in answer.splitlines():
-        # sacct takes no mark, but no other line has the name of an array and its number.
-        if len(columns := line.split("|")) != 4:
-            continue
-        name, job, state, nodes = columns
-        array, _, task = job.partition("_")
-        if name in arrays and array == arrays[name] and task.isdigit():
-            nodes = "" if nodes == "None assigned" else nodes
-            entry = QueueEntry(job, state.partition(" ")[0], "", nodes)
-            if not entry.lives:
-                ended.setdefault(name, {})[int(task)] = entry
-    return ended
-
-
-def array_of(task: str) -> str:
-    """SLURM's number of the array of a task, ARRAY_TASK."""
-    return task.partition("_")[0]
 
 
 def submit(script: str) -> str:
@@ -234,15 +192,19 @@ def submit(script: str) -> str:
     return sent[1]
 
 
-def cancel(ids: Sequence[str], cluster: str | None = None, *, waiting_only: bool = False) -> None:
-    """Stop jobs, arrays or tasks of arrays. Those that SLURM has forgotten are skipped.
+def cancel(entries: Iterable[QueueEntry], *, waiting_only: bool = False) -> None:
+    """Stop tasks of arrays. Those that SLURM has forgotten are skipped.
 
     waiting_only: as an attendant asks, which does not wait for a controller that is away.
     """
-    for first in range(0, len(ids), AT_ONCE):
-        only = ["--state=PENDING"] if waiting_only else []
-        with contextlib.suppress(UnknownJob):
-            ask("scancel", *_on(cluster), *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
+    only = ["--state=PENDING"] if waiting_only else []
+    of_clusters: dict[str | None, list[str]] = {}
+    for entry in entries:
+        of_clusters.setdefault(entry.cluster, []).append(entry.id)
+    for cluster, ids in of_clusters.items():
+        for first in range(0, len(ids), AT_ONCE):
+            with contextlib.suppress(UnknownJob):
+                ask("scancel", *_on(cluster), *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
 
 
 def requeue(job: str) -> None:
@@ -268,17 +230,8 @@ def configuration(cluster: str | None = None) -> Configuration:
     """How a cluster was set up."""
     answer = ask("scontrol", *_on(cluster), "show", "config", patient=True)
     size = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
-    if size is None:
-        raise LaunchError(
-            "`scontrol show config` names no MaxArraySize; write max_array_size: 1000 into the site file, or "
-            "the value that this cluster's administrators give."
-        )
-    if int(size[1]) < 2:
-        raise LaunchError(
-            "This cluster accepts no job arrays (see its MaxArraySize), and flipscale submits nothing else."
-        )
     given = re.search(r"^SelectTypeParameters\s*=\s*(\S+)\s*$", answer, re.MULTILINE)
-    return Configuration(int(size[1]), given is None or "MEMORY" in given[1].upper())
+    return Configuration(max(1, int(size[1])) if size else 1001, given is None or "MEMORY" in given[1].upper())
 
 
 def node_is_lost(node: str) -> bool:
@@ -296,28 +249,6 @@ def partitions(cluster: str | None = None) -> list[str]:
         return list(dict.fromkeys(name for name, _ in _ask_table("sinfo", "%R|%l", *_on(cluster))))
     except LaunchError:
         return []
-
-
-def time_limit(partition: str | None, cluster: str | None = None) -> float:
-    """The longest limit, in seconds, of these partitions, or of the default one; infinite without one, or where SLURM
-    cannot be asked."""
-    try:
-        by_name = {name: _seconds(limit) for name, limit in _ask_table("sinfo", "%P|%l", *_on(cluster))}
-    except LaunchError:
-        return math.inf
-    if partition is None:
-        return max((limit for name, limit in by_name.items() if name.endswith("*")), default=math.inf)
-    limits = {name.removesuffix("*"): limit for name, limit in by_name.items()}
-    return max((limits.get(name, math.inf) for name in partition.split(",")), default=math.inf)
-
-
-def _seconds(limit: str) -> float:
-    """A limit as sinfo has it, [D-][[H:]M:]S; infinite for 'infinite' and the like."""
-    days, _, rest = limit.rpartition("-")
-    parts = rest.split(":")
-    if not all(part.isdigit() for part in (days or "0", *parts)):
-        return math.inf
-    return 86400 * float(days or 0) + sum(float(part) * 60.0**at for at, part in enumerate(reversed(parts)))
 
 
 def is_running(job: str) -> bool | None:

@@ -21,7 +21,7 @@ from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt, Request, threads
 from flipscale.launch.slurm import scheduler
-from flipscale.launch.slurm.arrays import JobArray, shape_of
+from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.batch import worker_command
 from flipscale.launch.slurm.launcher import SlurmLauncher
 from flipscale.launch.submit import hand_over
@@ -41,20 +41,36 @@ def main(path: Path, code: int | None = None) -> int:
     killed."""
     array = read_record(path)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
-    attendant = _attendant(array, launcher, path)
-    if code == 128 + signal.SIGKILL:
+    index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
+    attempt = Attempt(
+        job=f"slurm/{array.name}/{index}",
+        number=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+    )
+    attendant = Attendant(
+        [RunFolder(Path(array.runs) / run_id) for run_id in array.tasks[index]],
+        attempt,
+        Workers(
+            partial(_start, array, attempt),
+            array.log(launcher.home, index),
+            lanes=array.lanes,
+            stop_seconds=max(STOP_SECONDS, array.site["warning"]),
+        ),
+        Breaker(path.parent, partial(launcher.runs_of, submission), stop=partial(launcher.stop, submission)),
+        node_failed=scheduler.node_is_lost,
+        stalled=array.site["stalled"],
+    )
+    if code is None:
+        _see_through(attendant, array, launcher)
+    elif code == 128 + signal.SIGKILL:
         why = "Its attendant, or a line of the site file's setup, was killed for an unknown reason."
         attendant.take_over(why)
         _requeue(attendant, launcher, why)
-    elif code is not None:
-        _after_setup(attendant, array, launcher, code)
-    elif (limit := _limit()) is not None and limit <= array.site["warning"]:
-        attendant.give_up(
-            f"The limit of its job, {limit:.0f} s, is no longer than the warning before it, {array.site['warning']} s; "
-            f"set time in the site file, or lower warning."
-        )
+    elif code in (128 + signal.SIGUSR2, 128 + signal.SIGTERM):  # a signal during the setup
+        attendant.note(code - 128)
+        _after_a_signal(attendant, array, launcher)
     else:
-        _see_through(attendant, array, launcher)
+        attendant.give_up(f"A line of the site file's setup ended the job with code {code} before training began.")
     return 0
 
 
@@ -64,43 +80,11 @@ def read_record(path: Path) -> JobArray:
     while time.monotonic() < until:
         with contextlib.suppress(FileNotFoundError):
             return JobArray.read(path)
-        time.sleep(min(1.0, LATE_SECONDS))
+        time.sleep(1.0)
     raise LaunchError(
         f"{path}: {socket.gethostname()} does not see this record, {LATE_SECONDS:.0f} s after the job began; check "
         "that the node mounts the results folder, then submit again."
     )
-
-
-def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendant:
-    """The attendant of this task's runs."""
-    index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
-    attempt = Attempt(
-        job=f"slurm/{array.name}/{index}",
-        number=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-        node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
-    )
-    return Attendant(
-        [RunFolder(Path(array.runs) / run_id) for run_id in array.tasks[index]],
-        attempt,
-        Workers(
-            partial(_start, array, attempt),
-            array.log(launcher.home, index),
-            lanes=array.lanes,
-            stop_seconds=max(STOP_SECONDS, array.site["warning"]),
-        ),
-        Breaker(path.parent, partial(_call_off, launcher, submission), partial(launcher.runs_of, submission)),
-        node_failed=scheduler.node_is_lost,
-        stalled=array.site["stalled"],
-    )
-
-
-def _after_setup(attendant: Attendant, array: JobArray, launcher: SlurmLauncher, code: int) -> None:
-    """Handle a script that a line of the site's setup ended, or a signal during it."""
-    if code in (128 + signal.SIGUSR2, 128 + signal.SIGTERM):
-        attendant.note(code - 128)
-        _after_a_signal(attendant, array, launcher)
-    else:
-        attendant.give_up(f"A line of the site file's setup ended the job with code {code} before training began.")
 
 
 def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher) -> None:
@@ -109,7 +93,7 @@ def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher)
     attempt = attendant.attempt
     _say(f"attempt {attempt.number + 1} of job {_job_id()} on {os.environ.get('SLURM_JOB_NODELIST', attempt.node)}")
     # A parent that was handed to another job is not over when the job that children waited for is.
-    if _parents_under_way(attendant.left, launcher):
+    if _wait_for_parents(attendant.left, launcher):
         _say("the remaining runs continue after their parents")
         _hand_over(attendant, launcher)
         return
@@ -123,16 +107,13 @@ def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher)
         _hand_over(attendant, launcher)
 
 
-def _limit() -> float | None:
-    """The time limit of this job in seconds; None without one, or if SLURM does not say."""
-    began, ends = (os.environ.get(f"SLURM_JOB_{name}_TIME") for name in ("START", "END"))
-    return float(ends) - float(began) if began and ends else None
-
-
 def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLauncher) -> None:
     """Have the job started again, unless it was cancelled."""
-    kind, reason = _interruption(attendant.signal or 0, array.site["warning"])
-    if kind is None:
+    left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()
+    kind, reason = FailureKind.PREEMPTED, "Its job was pre-empted."
+    if attendant.signal == signal.SIGUSR2 and left <= array.site["warning"] + EARLY_SECONDS:
+        kind, reason = FailureKind.TIMEOUT, "The time limit of its job was near."
+    elif attendant.signal != signal.SIGUSR2 and scheduler.is_running(_job_id()) is False:
         # If SLURM starts the job again, the next attempt notes the interruption.
         _say("stopped, as the job was cancelled or SLURM has removed it from its node")
         return
@@ -162,40 +143,16 @@ def _hand_over(attendant: Attendant, launcher: SlurmLauncher) -> None:
         attendant.work()
 
 
-def _interruption(signum: int, warning: int) -> tuple[FailureKind | None, str]:
-    """The meaning of a signal; None as a kind if somebody cancelled the job."""
-    if signum == signal.SIGUSR2:
-        left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()
-        if left <= warning + EARLY_SECONDS:
-            return FailureKind.TIMEOUT, "The time limit of its job was near."
-        return FailureKind.PREEMPTED, "Its job was pre-empted."
-    if scheduler.is_running(_job_id()) is False:
-        return None, ""
-    return FailureKind.PREEMPTED, "Its job was pre-empted."
-
-
-def _call_off(launcher: SlurmLauncher, submission: str) -> None:
-    """Stop the jobs of the submission that have not begun. One that cannot be stopped notices when it begins."""
-    try:
-        launcher.stop(submission)
-    except LaunchError as error:
-        _say(f"the waiting jobs could not be cancelled: {error}")
-
-
-def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
+def _wait_for_parents(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
     """Whether a run is here before its parent is done, in another job that goes on."""
-    try:
-        return bool(
-            launcher.parents_under_way([Request(run, asked, run.is_trained) for run in runs if (asked := run.asked())])
-        )
-    except LaunchError as error:
-        _say(f"it is not known whether parents are running: {error}")
-        return False
+    requests = [Request(run, asked, run.is_trained) for run in runs if (asked := run.asked())]
+    with contextlib.suppress(LaunchError):
+        return bool(launcher.parents_under_way(requests))
+    return False
 
 
 def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: int) -> "subprocess.Popen[bytes]":
     """A worker on these runs: it prints to the job's log."""
-    shape = shape_of(array.resources, 1, array.site, cores=array.cores)
     environment = {
         **os.environ,
         **threads(array.site["cpus_per_process"]),
@@ -204,9 +161,9 @@ def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: i
         NODE: attempt.node,
         CONNECT: str(array.site["connect"]),
     }
-    if shape.nodes * shape.tasks_per_node > 1:
+    if array.resources.devices > 1:
         # Process 0 is on this node, whose name in SLURM need not resolve to it.
-        environment.setdefault("MASTER_ADDR", socket.gethostname() if shape.nodes > 1 else "127.0.0.1")
+        environment.setdefault("MASTER_ADDR", socket.gethostname() if array.nodes > 1 else "127.0.0.1")
     command = worker_command(array, [run.path for run in runs], _gpus_of(array, lane))
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
