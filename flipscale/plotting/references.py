@@ -77,7 +77,7 @@ def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         return table
     given = table["train_flops"] if "train_flops" in table else pd.Series(float("nan"), index=table.index)
     known = given.isna() & table[_SHAPE_COLUMNS].notna().all(axis=1)
-    counted = given.copy()
+    counted: dict[object, float] = {}
     try:
         for place, row in table[known].iterrows():
             mask = row.get("mask_ratio", 0.0)
@@ -86,7 +86,7 @@ def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             counted[place] = row["samples"] * (per_sample.image + per_sample.text)
     except FlipscaleError as error:
         raise ResultsError(f"{path}: train_flops cannot be counted ({error}).") from error
-    return table.assign(train_flops=counted)
+    return table.assign(train_flops=given.fillna(pd.Series(counted, dtype="float64")))
 
 
 def reference_words(references: pd.DataFrame | None) -> str:
