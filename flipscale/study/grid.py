@@ -50,11 +50,11 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     if points > MOST_POINTS:
         complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
         return []
-    found = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
-    if not found and not complaints.found:
+    settled = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
+    if not settled and not complaints.found:
         place = study.conditions[0].place if study.conditions else study.place("axes")
         complaints.add(place, "no cell of the grid is left; loosen where or exclude")
-    return found
+    return settled
 
 
 @dataclass
@@ -68,23 +68,19 @@ class _Grid:
     complained: set[object] = field(default_factory=set)
 
     def cells(self) -> list[Settings]:
-        axes = {axis.name for axes in self.study.grids.values() for axis in axes}
-        found: dict[str, Settings] = {}
-        for chosen in self._points():
-            values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
-            if self._work_out(values, chosen):
-                cell = Settings(**values)
-                found.setdefault(repr(cell), cell)
-        cells = list(found.values())
+        """Those of each grid, its last axis varying fastest."""
+        axes = [axis for axes in self.study.grids.values() for axis in axes]
+        by_text: dict[str, Settings] = {}
+        for grid in self.study.grids.values():
+            for given in itertools.product(*([(axis.name, value) for value in axis.values] for axis in grid)):
+                chosen = dict(given)
+                values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
+                if self._work_out(values, chosen):
+                    cell = Settings(**values)
+                    by_text.setdefault(repr(cell), cell)
+        cells = list(by_text.values())
         by_rule = any(coupling.name == "warmup" and coupling.place is None for coupling in self.study.couplings)
-        return _warmed_up_alike(cells) if by_rule and "warmup" not in axes else cells
-
-    def _points(self) -> Iterator[Values]:
-        """The axis values of every cell: each grid's product, with the last axis varying fastest."""
-        for axes in self.study.grids.values():
-            names = [axis.name for axis in axes]
-            for values in itertools.product(*(axis.values for axis in axes)):
-                yield dict(zip(names, values, strict=True))
+        return _warmed_up_alike(cells) if by_rule and all(axis.name != "warmup" for axis in axes) else cells
 
     def _work_out(self, values: Unsettled, chosen: Values) -> bool:
         """Complete the settings of a cell. Returns whether the study has it and nothing is wrong with it.
