@@ -334,10 +334,10 @@ def _width(ends: tuple[float, float, float]) -> float:
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
-    """A row for each quantity, with a cell for each number of seeds; and how often claims of level hold."""
+    """A row for each quantity, with a cell for each number of seeds."""
     rows: dict[str, list[str]] = {}
     for row in facts["read"]:
-        kind = row["design"].rpartition(", ")[0]
+        kind = row["design"].rpartition(" x ")[0]
         cells = rows.setdefault(row["quantity"] if row["quantity"] in kind else f"{kind}: {row['quantity']}", [])
         cells.append(f"{row['cover']:.3f} ({row['otherwise']:.2f}, {row['narrow']:.2f}x)")
     below = [f"- {what}" for what in facts["below_limit"]]
@@ -347,16 +347,18 @@ def as_text(facts: Mapping[str, Any]) -> str:
     ]
     head = ["95 % CI of", *(f"{seeds} seeds" for seeds in SEEDS)]
     cells_of = [[name, *cells] for name, cells in rows.items()]
-    said = [table(head, cells_of), f"Of {many[0]}; in brackets of {many[1]}.", *below] if rows else []
-    if level := facts.get("level"):
-        often = [f"{100 * of['level']:.0f}" for of in level["found"].values()]
-        wrong = 100 * max(of["apart"] for of in level["found"].values())
-        said.append(
-            f"studies/trunk.yaml finds a true difference of 0 level in {' and '.join(often[:2])} % of "
-            f"{level['studies']} such studies at 128k, without and with a mask, and in {' and '.join(often[2:])} % at "
-            f"64k; one of the margin in at most {wrong:.0f} %."
-        )
-    return "\n".join(said)
+    return "\n".join([table(head, cells_of), f"Of {many[0]}; in brackets of {many[1]}.", *below])
+
+
+def power_words(level: Mapping[str, Any]) -> str:
+    """How often claims of level hold, in a sentence."""
+    often = [f"{100 * of['level']:.0f}" for of in level["found"].values()]
+    wrong = 100 * max(of["apart"] for of in level["found"].values())
+    return (
+        f"studies/trunk.yaml finds a true difference of 0 level in {' and '.join(often[:2])} % of {level['studies']} "
+        f"such studies at 128k, without and with a mask, and in {' and '.join(often[2:])} % at 64k; one of the margin "
+        f"in at most {wrong:.0f} %."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -382,6 +384,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     facts["level"] = next((found["level"] for found in done if "level" in found), None)
     facts["machine"] = machine()
     leave(args.out, facts, as_text(facts))
+    if facts["level"]:
+        print(power_words(facts["level"]))
     if folder:
         shutil.rmtree(folder)
     if args.check and below:

@@ -153,10 +153,10 @@ def tower_difference(name: str, other: str) -> str | None:
     None where at most the image size and the patch size differ: such models have weights of the same shapes, except
     for the patch convolution and the positions. Raises FlipscaleError for a name that is unknown or cannot be masked.
     """
-    found, expected = _towers(name), _towers(other)
-    for key in sorted({*found, *expected}):
-        if found.get(key) != expected.get(key):
-            return f"{key} {_written(found.get(key))}, not {_written(expected.get(key))}"
+    towers, expected = _towers(name), _towers(other)
+    for key in sorted({*towers, *expected}):
+        if towers.get(key) != expected.get(key):
+            return f"{key} {_written(towers.get(key))}, not {_written(expected.get(key))}"
     return None
 
 

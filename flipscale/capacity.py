@@ -53,11 +53,6 @@ class Shortage:
         """Predicted memory over the device's."""
         return self.memory_bytes / self.device_bytes
 
-    @property
-    def is_refused(self) -> bool:
-        """Whether it exceeds the memory by so much that the run is refused."""
-        return self.times > REFUSED
-
     def says(self, runs: str) -> str:
         """The memory that these runs need, and remedies."""
         lacking = (

@@ -114,9 +114,9 @@ def value_words(value: object) -> str:
 def _parts(text: str) -> list[str]:
     """The text between commas that stand outside of all parentheses; between all commas where one never closes."""
     parts, start, depth = [], 0, 0
-    for found in _SEPARATOR.finditer(text):
-        depth += {"(": 1, ")": -1}.get(found[0], 0)
-        if found[0] == ", " and depth == 0:
-            parts.append(text[start : found.start()])
-            start = found.end()
+    for separator in _SEPARATOR.finditer(text):
+        depth += {"(": 1, ")": -1}.get(separator[0], 0)
+        if separator[0] == ", " and depth == 0:
+            parts.append(text[start : separator.start()])
+            start = separator.end()
     return text.split(", ") if depth else [*parts, text[start:]]

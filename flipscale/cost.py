@@ -26,12 +26,12 @@ that share them does not matter. Evaluation and start-up are not included.
 import functools
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from types import SimpleNamespace
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept, resized_side
 from flipscale.devices import Hours, Rate, device, has_fused_attention, pairs_read
 from flipscale.errors import FlipscaleError
-from flipscale.settings import FlipscaleTrainer, Reconstruction, Resources, Settings, Shapes, WebDataset
+from flipscale.settings import FlipscaleTrainer, Resources, Settings, Shapes, WebDataset
 
 NO_RESOURCES = Resources(device="cpu")
 
@@ -155,23 +155,8 @@ PRICED = ("model", "image_size", "text_length", "mask_ratio", "mask_shape", "tex
 """The settings that FLOPs per sample depend on."""
 
 
-class Priced(Protocol):
-    """Settings that FLOPs per sample depend on. A `text_length` of None is the model's own."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def image_size(self) -> int | None: ...
-    @property
-    def text_length(self) -> int | None: ...
-    @property
-    def mask_ratio(self) -> float: ...
-    @property
-    def mask_shape(self) -> str: ...
-    @property
-    def text_mask_ratio(self) -> float: ...
-    @property
-    def reconstruction(self) -> Reconstruction | None: ...
+Priced = Settings | SimpleNamespace
+"""Settings, or as many of them as FLOPs depend on; there a `text_length` of None is the model's own."""
 
 
 @dataclass(frozen=True)
@@ -503,34 +488,21 @@ def activation_bytes(
     again, and under autocast the LayerNorms' inputs are kept in fp32. With activation checkpointing each block of the
     towers keeps only its input, and one block at a time keeps everything.
     """
-    image = 3 * shape.image.image_size**2 * (4 if precision == "fp32" else 6)
-    kept = _Kept(precision, shape.quick_gelu, scores)
-    decoding = 0 if decoder is None else kept.of(decoder.tower, shape.image.patches + 1)
-    return (
-        image
-        + decoding
-        + kept.of(shape.image, shape.tokens(mask_ratio), checkpointing)
-        + kept.of(shape.text, text_tokens, checkpointing)
-    )
+    is_fp32 = precision == "fp32"
 
-
-@dataclass(frozen=True)
-class _Kept:
-    """The properties that decide how many bytes a tower keeps."""
-
-    precision: str
-    quick_gelu: bool
-    scores: bool
-
-    def of(self, tower: ImageTower | TextTower, tokens: int, checkpointing: bool = False) -> int:
+    def kept(tower: ImageTower | TextTower, tokens: int, checkpointing: bool = False) -> int:
         """The bytes that a tower keeps for this number of tokens."""
-        is_fp32 = self.precision == "fp32"
-        values = (10 if tower.layer_scale else 8) * tower.width + (3 if self.quick_gelu else 2) * tower.mlp_width
+        values = (10 if tower.layer_scale else 8) * tower.width + (3 if shape.quick_gelu else 2) * tower.mlp_width
         per_block = 4 * values if is_fp32 else 2 * values + 4 * tower.width
-        if self.scores:
+        if scores:
             per_block += (4 if is_fp32 else SCORE_BYTES) * tower.heads * tokens
         # The LayerNorms before and after the blocks keep their inputs too, in fp32.
         ends = 8 * tower.width
         if checkpointing:
             return tokens * (tower.layers * (4 if is_fp32 else 2) * tower.width + per_block + ends)
         return tokens * (tower.layers * per_block + ends)
+
+    pixels = 3 * shape.image.image_size**2 * (4 if is_fp32 else 6)
+    decoding = 0 if decoder is None else kept(decoder.tower, shape.image.patches + 1)
+    towers = kept(shape.image, shape.tokens(mask_ratio), checkpointing) + kept(shape.text, text_tokens, checkpointing)
+    return pixels + decoding + towers

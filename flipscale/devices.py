@@ -203,8 +203,8 @@ def is_fused(software: int | None) -> bool:
 
 def has_fused_attention(name: str, software: int | None) -> bool:
     """Whether attention on the device of that name keeps no scores, with software of this year or today's."""
-    found = DEVICES[name]
-    return is_fused(software) or isinstance(found, Core) or found.is_tpu
+    chip = DEVICES[name]
+    return is_fused(software) or isinstance(chip, Core) or chip.is_tpu
 
 
 def _gpu(bf16: float, fp32: float, gib: int, gb_per_second: float, source: str, u0: float | None = None) -> Device:

@@ -76,11 +76,11 @@ def lineage(settings: Settings) -> list[Settings]:
 
 def stages_of(settings: Settings) -> list[Stage]:
     """The stages of a run, each with a count of samples; a tuning is the last of them."""
-    found = [Stage(settings.samples)]
+    stages = [Stage(settings.samples)]
     if settings.stages is not None:
         counts = lengths(settings.stages, settings.samples)
-        found = [replace(each, samples=count) for each, count in zip(settings.stages, counts, strict=True)]
-    return [*found, _as_stage(settings.tuning, settings)] if settings.tuning else found
+        stages = [replace(each, samples=count) for each, count in zip(settings.stages, counts, strict=True)]
+    return [*stages, _as_stage(settings.tuning, settings)] if settings.tuning else stages
 
 
 def _as_stage(tuning: Tuning, settings: Settings) -> Stage:
@@ -143,12 +143,12 @@ def stage(settings: Settings) -> Settings:
     last, opening = stages[-1], stages[_opening(stages)]
     lasting = ("lr", "warmup", "schedule") if opening.restart else ("warmup", "schedule")
     given = {name: value for name, value in opening.changes.items() if name in lasting} | last.changes
-    found = replace(settings, **given, samples=last.samples, stages=None)
+    staged = replace(settings, **given, samples=last.samples, stages=None)
     return replace(
-        found,
+        staged,
         # The decoder learns from what a mask leaves out; without one there is nothing to reconstruct.
-        reconstruction=settings.reconstruction if found.mask_ratio else None,
-        cooldown=min(settings.cooldown, (course_of(settings).end or last.samples) - found.warmup),
+        reconstruction=settings.reconstruction if staged.mask_ratio else None,
+        cooldown=min(settings.cooldown, (course_of(settings).end or last.samples) - staged.warmup),
     )
 
 
@@ -278,14 +278,14 @@ def identity(settings: Settings) -> JsonObject:
     """
     if settings.stages is not None:
         return _of_stages(settings)
-    found: JsonObject = {}
+    known: JsonObject = {}
     for name, setting in SETTINGS.items():
         if name == "evaluation" or (setting.needs and not _takes_part(setting.needs, settings)):
             continue
         value, default = _value_and_default(name, settings)
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
-            found[name] = _canonical(value)
-    return found
+            known[name] = _canonical(value)
+    return known
 
 
 def _of_stages(settings: Settings) -> JsonObject:
@@ -355,11 +355,11 @@ def _of_kind(record: Declared) -> JsonObject:
 
 def _of_fine_tuning(fine_tuning: FineTuning, data: DataSet) -> JsonObject:
     """A fine-tuning without defaults. The training data's classes are the default, stated or not."""
-    found = _options(fine_tuning)
-    found.pop("data", None)
+    options = _options(fine_tuning)
+    options.pop("data", None)
     if fine_tuning.data is not None and _of_data(fine_tuning.data) != _of_data(data):
-        found["data"] = _of_data(fine_tuning.data)
-    return found
+        options["data"] = _of_data(fine_tuning.data)
+    return options
 
 
 def _of_data(data: DataSet | EvaluationSet | FineTuningSet) -> JsonObject:
@@ -410,21 +410,21 @@ def measures(settings: Settings) -> dict[str, JsonObject]:
         return {}
     evaluation = settings.evaluation
     common: JsonObject = {"linear_probe": evaluation.linear_probe} if evaluation.linear_probe else {}
-    found = {}
+    measured = {}
     for name, declared in scored_sets(settings).items():
         what = {"set": _of_set(declared, evaluation.linear_probe), "images": images_scored(evaluation, declared)}
         if isinstance(declared, CommandSet):
             if declared.arguments is not None:
-                found[name] = {"set": {declared.kind: {"scores": dict(declared.scores)}}}
+                measured[name] = {"set": {declared.kind: {"scores": dict(declared.scores)}}}
             continue
         if evaluation.templates:
             common["templates"] = list(evaluation.templates)
-        found[name] = _canonical(what | common)
+        measured[name] = _canonical(what | common)
         for shown in inferences(settings):
-            found[measure_of(name, shown)] = _canonical(what | common | {"inference": shown})
+            measured[measure_of(name, shown)] = _canonical(what | common | {"inference": shown})
         if settings.average:
-            found[measure_of(name, AVERAGED)] = _canonical(what | common | {"inference": AVERAGED})
-    return found
+            measured[measure_of(name, AVERAGED)] = _canonical(what | common | {"inference": AVERAGED})
+    return measured
 
 
 def measure_of(of_set: str, shown: str) -> str:
@@ -444,21 +444,21 @@ def scored_sets(settings: Settings) -> dict[str, DataSet | EvaluationSet]:
 def evaluation_identity(settings: Settings) -> JsonObject:
     """An evaluation without defaults; the end of the schedule is always evaluated, stated or not."""
     evaluation, data = settings.evaluation, settings.data
-    found = _options(evaluation)
-    if found.pop("at", None) and (at := sorted({*evaluation.at, 1.0})) != [1.0]:
-        found["at"] = at
-    found.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
+    options = _options(evaluation)
+    if options.pop("at", None) and (at := sorted({*evaluation.at, 1.0})) != [1.0]:
+        options["at"] = at
+    options.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
     by_default, scored = replace(evaluation, images=None), [evaluation.data or data, *evaluation.sets.values()]
     if all(images_scored(by_default, each) == images_scored(evaluation, each) for each in scored):
-        found.pop("images", None)
+        options.pop("images", None)
     if evaluation.data is not None:
-        found["data"] = _of_data(evaluation.data)
-        if found["data"] == _of_data(data) and not isinstance(data, WebDataset):
-            del found["data"]
-    if "sets" in found:
+        options["data"] = _of_data(evaluation.data)
+        if options["data"] == _of_data(data) and not isinstance(data, WebDataset):
+            del options["data"]
+    if "sets" in options:
         # A set is known by its name: where its files lie is the machine's affair.
-        found["sets"] = {name: _of_set(each, evaluation.linear_probe) for name, each in evaluation.sets.items()}
-    return found
+        options["sets"] = {name: _of_set(each, evaluation.linear_probe) for name, each in evaluation.sets.items()}
+    return options
 
 
 def _of_set(evaluated: DataSet | EvaluationSet, probed: bool) -> JsonObject:

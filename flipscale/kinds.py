@@ -7,6 +7,7 @@ of one) and says faults in words. pydantic loads when a value is read first: `--
 
 import copy
 import dataclasses
+import fractions
 import functools
 import json
 import math
@@ -238,10 +239,10 @@ def read(kind: Any, value: Any, at: Path_, complain: Complain) -> Any:
 def checked(kind: Any, value: Any) -> Any:
     """A value of a type or record. Raises Faults."""
     faults: list[tuple[Path_, str]] = []
-    found = read(kind, value, (), lambda at, what: faults.append((at, what)))
+    made = read(kind, value, (), lambda at, what: faults.append((at, what)))
     if faults:
         raise Faults(faults)
-    return found
+    return made
 
 
 def record_of(kind: type[Item], data: object, *, leniently: bool = False) -> Item:
@@ -283,19 +284,19 @@ def schemas_of(kinds: Mapping[str, object]) -> tuple[dict[str, JsonSchema], Json
     """The JSON Schemas of types by name, and the definitions that they refer to."""
     from pydantic import TypeAdapter
 
-    found, shared = TypeAdapter.json_schemas([(name, "validation", _adapter(kind)) for name, kind in kinds.items()])
-    return {name: schema for (name, _), schema in found.items()}, shared.get("$defs", {})
+    schemas, shared = TypeAdapter.json_schemas([(name, "validation", _adapter(kind)) for name, kind in kinds.items()])
+    return {name: schema for (name, _), schema in schemas.items()}, shared.get("$defs", {})
 
 
 def _faults_of(error: "ValidationError", at: Path_ = ()) -> list[tuple[Path_, str]]:
-    found: list[tuple[Path_, str]] = []
+    faults: list[tuple[Path_, str]] = []
     for fault in error.errors(include_url=False):
         path, cause = (*at, *fault["loc"]), fault.get("ctx", {}).get("error")
         if isinstance(cause, Faults):
-            found += [((*path, *inside), what) for inside, what in cause.found]
+            faults += [((*path, *inside), what) for inside, what in cause.found]
         elif fault["type"] != "missing":  # Its record says more about it.
-            found.append((path, str(cause) if cause else _in_words(fault, path)))
-    return found
+            faults.append((path, str(cause) if cause else _in_words(fault, path)))
+    return faults
 
 
 def _in_words(fault: Any, path: Path_) -> str:
@@ -499,11 +500,9 @@ SUFFIX_FACTORS = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T
 
 
 def number_of(digits: str, suffix: str) -> int | float:
-    """12.8 and 'B' as 12800000000: exact, since the digits are scaled as decimals."""
-    integer, _, fraction = digits.partition(".")
-    parts: int = 10 ** len(fraction)
-    value, remainder = divmod(int(integer + fraction) * SUFFIX_FACTORS[suffix], parts)
-    return value if not remainder else value + remainder / parts
+    """12.8 and 'B' as 12800000000, exactly."""
+    number = fractions.Fraction(digits) * SUFFIX_FACTORS[suffix]
+    return number.numerator if number.denominator == 1 else float(number)
 
 
 def is_broken(value: object) -> bool:
@@ -569,8 +568,8 @@ SamplesOfRun = Annotated[int, By(part_of_run, {"anyOf": [*count_from(0).schema["
 
 def stage_length(value: Any) -> int | float:
     """A part of a run's samples: a count, or a share of them, written 60 % or 0.6."""
-    found = value if isinstance(value, float) else part_of_run(value)
-    share = found.share if isinstance(found, PartOfRun) else found
+    length = value if isinstance(value, float) else part_of_run(value)
+    share = length.share if isinstance(length, PartOfRun) else length
     return share if isinstance(share, float) and 0 < share < 1 else whole(value)
 
 
@@ -586,10 +585,10 @@ def duration(value: Any, *, never: bool = False, seconds: bool = False) -> int |
     if seconds and isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31:
         return value
     written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?)\s*([smhd])\s*", value) if isinstance(value, str) else None
-    found = round(float(written[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[written[2]]) if written else 0
-    if not found:
+    span = round(float(written[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[written[2]]) if written else 0
+    if not span:
         raise ValueError(f"{show(value)} is not a time; write 90s, 30m, 4h or 2d{', or never' if never else ''}")
-    return found
+    return span
 
 
 _SECONDS: JsonSchema = {"type": "integer", "exclusiveMinimum": 0}

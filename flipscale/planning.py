@@ -264,22 +264,22 @@ class Plan:
 
     def _unsure_of_budget(self) -> list[str]:
         """Limits that a prediction stays within but its range exceeds, and a price that cannot be checked."""
-        hours, money, budget = self.total.hours, self.money, self.budget
-        found = []
-        if budget.gpu_hours is not None and hours.about <= budget.gpu_hours < hours.high:
-            found.append(f"{self.study} may exceed budget.gpu_hours, {_amount(budget.gpu_hours)}: it takes {hours}.")
-        if budget.price is not None and money and money.about <= budget.price < money.high:
-            found.append(f"{self.study} may exceed budget.price, {_amount(budget.price)}: it costs {money}.")
+        money, budget = self.money, self.budget
+        unsure = [
+            f"{self.study} may exceed budget.{key}, {_amount(limit)}: it {verb} {amount}."
+            for key, amount, verb in (("gpu_hours", self.total.hours, "takes"), ("price", money, "costs"))
+            if amount and (limit := getattr(budget, key)) is not None and amount.about <= limit < amount.high
+        ]
         if budget.price is not None and money is None:
-            found.append(
+            unsure.append(
                 "budget.price is not checked, as no price is known: write price: 2.1 (per GPU-hour) or price: "
                 "{core_hour: 0.02} into a site file, and add --site FILE."
             )
-        return found
+        return unsure
 
     def _resized(self) -> list[str]:
         """Warnings where resized images have other numbers of patches than masks keep: not every number is a square."""
-        found: dict[str, int] = {}
+        resized = Counter[str]()
         for run in self.runs:
             staged = stage(run.settings)
             if not run.cost.steps or not staged.mask_ratio or staged.mask_shape != "resize":
@@ -288,15 +288,16 @@ class Plan:
             if shown.patches != patches_kept(image.patches, staged.mask_ratio):
                 side, left = shown.shape.image.side, 1 - shown.patches / image.patches
                 grids = f"{side} x {side} of {image.side} x {image.side} patches, {percent(left)} fewer"
-                words = f"mask_ratio {staged.mask_ratio:g} is {grids}"
-                found[words] = found.get(words, 0) + 1
-        return [f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in found.items()]
+                resized[f"mask_ratio {staged.mask_ratio:g} is {grids}"] += 1
+        return [
+            f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in resized.items()
+        ]
 
     def _in_fp32(self) -> list[str]:
         """A warning that fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
-        found = DEVICES[self.device]
+        device = DEVICES[self.device]
         slow = [run for run in self.runs if run.settings.precision == "fp32" and run.cost.steps]
-        if not slow or not isinstance(found, Device) or found.is_tpu:
+        if not slow or not isinstance(device, Device) or device.is_tpu:
             return []
         return [
             f"{count(len(slow), 'run')} in fp32: on {self.device} that takes at least twice the hours of bf16. "
@@ -348,12 +349,12 @@ def too_large(runs: Iterable[Run], times: float = TIGHT) -> list[str]:
         if run.cost.memory_bytes > TIGHT * (device_memory(run.resources) or math.inf):
             staged = stage(run.settings)
             alike.setdefault((staged.model, staged.batch_size, run.cost.memory_bytes), []).append(run)
-    found = []
+    sentences = []
     for (model, batch, _), group in alike.items():
         lacking = shortage(stage(group[0].settings), group[0].resources)
         if lacking is not None and lacking.times > times:
-            found.append(lacking.says(f"{count(len(group), 'run')} of {model} at a batch of {batch:,}"))
-    return found
+            sentences.append(lacking.says(f"{count(len(group), 'run')} of {model} at a batch of {batch:,}"))
+    return sentences
 
 
 def far_too_large(runs: Iterable[Run]) -> list[str]:
@@ -363,8 +364,10 @@ def far_too_large(runs: Iterable[Run]) -> list[str]:
 
 def check_memory(runs: Iterable[Run]) -> None:
     """Raise PlanError where runs are predicted to need over `capacity.REFUSED` times the memory of their device."""
-    if found := far_too_large(runs):
-        raise PlanError(" ".join([*found, "Nothing is submitted; change resources, or add --force to submit anyway."]))
+    if refused := far_too_large(runs):
+        raise PlanError(
+            " ".join([*refused, "Nothing is submitted; change resources, or add --force to submit anyway."])
+        )
 
 
 @dataclass(frozen=True)
@@ -445,15 +448,15 @@ def _with_sweep(
     return replace(planned, runs=known, following=following, swept=tuple(tried.values()))
 
 
-def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:
+def _on_trunks(runs: tuple[Run, ...], kept: KeptTrunks) -> tuple[Run, ...]:
     """The runs, each of which goes on from the longest run of the same schedule that is constant no longer than itself.
 
     A run is scored at fractions of its own schedule. Those that lie in its trunk must be fractions of the other's too.
     """
     by_id = {run.id: run for run in runs}
-    others = [(name, *known) for name, known in found.runs.items() if name not in by_id]
+    others = [(name, *known) for name, known in kept.runs.items() if name not in by_id]
     candidates = [*others, *((run.id, run.settings, run.resources) for run in runs)]
-    candidates.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in found.runs, steps_of(each[1]), each[0]))
+    candidates.sort(key=lambda each: (trunk_steps(each[1]), each[0] not in kept.runs, steps_of(each[1]), each[0]))
     alike: dict[str, list[tuple[str, Settings]]] = {}
     trunks: dict[str, Trunk] = {}
     for name, settings, resources in candidates:
@@ -467,7 +470,7 @@ def _on_trunks(runs: tuple[Run, ...], found: KeptTrunks) -> tuple[Run, ...]:
         fitting = [
             (trunk_steps(its), other)
             for other, its in shorter
-            if _shares(settings, its) and (other in by_id or found.begun.get(name, other) == other)
+            if _shares(settings, its) and (other in by_id or kept.begun.get(name, other) == other)
         ]
         if name in by_id and fitting:
             steps, trunk = max(fitting, key=itemgetter(0))
@@ -534,10 +537,10 @@ def plan_at(study: Study, at: Values) -> Plan:
         raise PlanError(f"{study.name} varies {', '.join(missing)}: give its value, as in {missing[0]}=VALUE.")
     complaints = Complaints()
     single = replace(study, grids={"at": tuple(axes)}, conditions=())
-    found = tuple(cells(single, complaints))
+    cells_at = tuple(cells(single, complaints))
     if complaints.found:
         raise PlanError("; ".join(f"{what} ({place})" for place, what in complaints.found))
-    return plan(replace(single, cells=found))
+    return plan(replace(single, cells=cells_at))
 
 
 def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:

@@ -638,7 +638,6 @@ class Resources(Declared):
         "site's, or else the time of 20 of its steps, at least 10 min",
         None,
     )
-    fused: Flag = option("whether AdamW updates all weights in one kernel", True)
     software: Annotated[int, count_from(2017)] | None = option(
         f"year of the software that hours and memory are predicted for, such as 2022; null is today's. Before "
         f"{FUSED_SINCE} there was no fused attention, and GPUs trained half as fast",

@@ -27,7 +27,7 @@ STEP_SETTINGS = (
 EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "fine_tuning")
 """The settings that the time of an evaluation depends on, besides those of the evaluation."""
 
-STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile", "fused")
+STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile")
 """The resources that the time of a step depends on."""
 
 LEAST_SPREAD = 1.1
@@ -46,15 +46,25 @@ class TimingPlace(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StepTime:
-    """A probe's measurements of one shape: medians over turns, interleaved with the turns of the other shapes."""
+class _Measured:
+    """What a probe measured of a shape at a place."""
 
     site: str
     device: str
     hardware: str
     shape: JsonObject = field(hash=False)
     seconds: float
-    """Wall time of a step."""
+    """Wall time of a step, or of one evaluation: the median where it was repeated."""
+
+    @property
+    def place(self) -> TimingPlace:
+        return TimingPlace(self.site, self.device, self.hardware)
+
+
+@dataclass(frozen=True)
+class StepTime(_Measured):
+    """A probe's measurements of one shape: medians over turns, interleaved with the turns of the other shapes."""
+
     cpu_seconds: float
     """Processor time of a step, of all processes together."""
     spread: float
@@ -70,28 +80,14 @@ class StepTime:
     program_seconds: float = 0.0
     """From the start of the process to the first run; the runs of one worker share it."""
 
-    @property
-    def place(self) -> TimingPlace:
-        return TimingPlace(self.site, self.device, self.hardware)
-
 
 @dataclass(frozen=True)
-class EvaluationTime:
+class EvaluationTime(_Measured):
     """A probe's measurements of one evaluation."""
 
-    site: str
-    device: str
-    hardware: str
-    shape: JsonObject = field(hash=False)
-    seconds: float
-    """Wall time of one evaluation: the median where it was short enough to be repeated."""
     images: int
     """Images that were encoded, of all sets."""
     time: float
-
-    @property
-    def place(self) -> TimingPlace:
-        return TimingPlace(self.site, self.device, self.hardware)
 
 
 _Timed = TypeVar("_Timed", StepTime, EvaluationTime)
@@ -225,9 +221,9 @@ def timings_of(runs: Iterable[tuple[Settings, Resources]], timings: Timings) -> 
     staged = [(stage(settings), resources) for settings, resources in runs]
     shapes = {_key(step_shape(settings, resources)) for settings, resources in staged}
     shapes |= {_key(evaluation_shape(scored(settings))) for settings, _ in runs}
-    found = timings.where(lambda timed: _key(timed.shape) in shapes)
-    steps = sorted(found.steps, key=lambda timed: (timed.place, _key(timed.shape)))
-    evaluations = sorted(found.evaluations, key=lambda timed: (timed.place, _key(timed.shape)))
+    kept = timings.where(lambda timed: _key(timed.shape) in shapes)
+    steps = sorted(kept.steps, key=lambda timed: (timed.place, _key(timed.shape)))
+    evaluations = sorted(kept.evaluations, key=lambda timed: (timed.place, _key(timed.shape)))
     return Timings(tuple(steps), tuple(evaluations))
 
 

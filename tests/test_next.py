@@ -7,9 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from flipscale.collecting import read_results
+from flipscale.cell import write_cell
+from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
 from flipscale.next_runs import Candidate, Quantity, choose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
@@ -156,6 +158,40 @@ def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Fini
         next_runs(finished("flip"), 1.0, "speedup of mask_ratio=0.6", {})
     with pytest.raises(ResultsError, match="'forecast SETTING=VALUE"):
         next_runs(finished("flip"), 1.0, "beauty", {})
+
+
+LENGTHS = """\
+schema: 1
+base: {model: ViT-w16d1-4, image_size: 28, text_length: 16, data_size: 600, schedule: constant, warmup: 64,
+       batch_size: 32, lr: 1e-3}
+axes: {samples: [3200, 6400, 12800, 25600]}
+couple: {cooldown: samples // 5}
+seeds: 4
+"""
+
+
+def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Path) -> None:
+    (tmp_path / "lengths.yaml").write_text(LENGTHS)
+    opened = open_study(tmp_path / "lengths.yaml", Workspace(tmp_path))
+    rng = np.random.default_rng(0)
+    luck = 0.1 * rng.standard_normal((4, 4)).cumsum(axis=1)
+    rows = []
+    for run in opened.plan.cells:
+        settings, flops = run.settings, run.cost.flops_per_sample
+        length = int(math.log2(settings.samples // 3200))
+        score = 1 / (1 + math.exp(1 - 0.4 * length + luck[settings.seed, length] + 0.02 * rng.standard_normal()))
+        row = {name: setting_value(getattr(settings, name)) for name in SETTING_COLUMNS if hasattr(settings, name)}
+        row |= {"id": run.id, "study": "lengths", "cell": write_cell(run.cell or ()), "zero_shot_top1": score}
+        rows.append(row | {"samples_seen": settings.samples, "flops_per_sample": flops, "params": 1e6})
+    (tmp_path / "lengths").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "lengths" / "results.csv", index=False)
+    found = next_runs(opened, 0.0005, "a of ", {})
+    # Runs of the four seeds tell of their own luck.
+    assert {run.settings.seed for step in found.steps for run in step.runs} <= set(range(4, 24))
+    assert {run.settings.samples for run in found.runs} > {3200}
+    asked = found.steps[0].asked
+    low, high = asked.fit.intervals["a"]
+    assert 1 <= 2 * asked.half / (high - low) < 1.4
 
 
 def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finished, tmp_path: Path) -> None:

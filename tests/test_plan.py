@@ -377,7 +377,7 @@ def test_where_data_lies_changes_no_run(run_of, setting: str, one: str, two: str
     "more",
     [
         "resources: {gpus: 8, device: H100}\n",
-        "resources: {processes: 4, accumulate: 2, compile: true, activation_checkpointing: true, fused: false}\n",
+        "resources: {processes: 4, accumulate: 2, compile: true, activation_checkpointing: true}\n",
         "budget: {gpu_hours: 1}\n",
         "question: Is this the same run?\n",
         "score: held_out_loss\nfigures: [speedup]\n",
@@ -612,7 +612,6 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
         "activation_checkpointing": False,
         "compile": False,
         "stalled": None,
-        "fused": True,
         "software": None,
         "samples_per_second": None,
     }

@@ -90,18 +90,16 @@ def submit(args: argparse.Namespace) -> int:
     launcher = launcher_of(args)
     opened = open_study_of(args, launcher.site_name)
     names = {run.id: run.name for run in opened.plan.runs}
-    redo = launch.Redo(frozenset(matching_run(text, names) for text in args.redo), stale=args.stale)
+    ids = frozenset(matching_run(text, names) for text in args.redo)
+    redo = launch.Redo(ids, stale=args.stale, diverged=args.retry_diverged)
     if args.dry_run:
         opened.plan.check_budget()
         say_warnings(opened.plan)
-        runs, retry, unscored = opened.plan.runs, args.retry_diverged, to_score(opened).runs
-        sent = launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo, to_score=unscored)
-        print(sent, end="")
+        unscored = to_score(opened).runs
+        print(launch.preview(opened.plan.runs, args.results, launcher, redo=redo, to_score=unscored), end="")
         return 0
     guards = Guards(inputs=not args.no_check, memory=not args.force)
-    _, unfinished = train_study(
-        opened, launcher, guards=guards, retry_diverged=args.retry_diverged, redo=redo, wait=not args.detach
-    )
+    _, unfinished = train_study(opened, launcher, guards=guards, redo=redo, wait=not args.detach)
     return 1 if unfinished else 0
 
 

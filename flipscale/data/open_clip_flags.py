@@ -178,7 +178,6 @@ FLAGS = (
          lambda job: _switch("--torchcompile", job.resources.compile)),
     ClipFlag("`resources.activation_checkpointing`", ("--grad-checkpointing",), "",
          lambda job: _switch("--grad-checkpointing", job.resources.activation_checkpointing)),
-    ClipFlag("`resources.fused`", (), "open_clip's AdamW is torch's default", lambda job: []),
     ClipFlag("", ("--workers",),
          "4 on a GPU, 0 on a CPU, or as in `arguments`; lowered to a number that divides the batches of an epoch",
          lambda job: ["--workers", job.workers]),

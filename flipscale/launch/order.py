@@ -11,7 +11,6 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from flipscale.errors import LaunchError
 from flipscale.launch.local.launcher import slots_for
@@ -19,13 +18,8 @@ from flipscale.launch.states import run_folder
 from flipscale.planning import Plan, Run
 from flipscale.words import count, duration
 
-
-class _TwinGroup(NamedTuple):
-    """Runs that go out together: those of a cell, or the parents that are trained for a cell."""
-
-    cell: str
-    generation: int
-    """0 for the runs of the cell, 1 for their parents, and so on."""
+_TwinGroup = tuple[str, int]
+"""Runs that go out together: those of a cell, at 0, or the parents that are trained for a cell, at 1 and so on."""
 
 
 def in_turn(runs: Mapping[str, Run]) -> list[Run]:
@@ -62,18 +56,18 @@ def _groups_of(runs: Mapping[str, Run]) -> dict[str, _TwinGroup]:
     groups: dict[str, _TwinGroup] = {}
     for run in reversed(list(runs.values())):
         if run.cell is not None:
-            groups[run.id] = _TwinGroup(repr(run.cell), 0)
-        group = groups.setdefault(run.id, _TwinGroup(run.id, 0))
+            groups[run.id] = repr(run.cell), 0
+        cell, generation = groups.setdefault(run.id, (run.id, 0))
         for parent in run.parents:
             if parent in runs and runs[parent].cell is None:
-                groups.setdefault(parent, _TwinGroup(group.cell, group.generation + 1))
+                groups.setdefault(parent, (cell, generation + 1))
     return {run_id: groups[run_id] for run_id in runs}
 
 
 def _drawn(group: _TwinGroup, runs: list[Run]) -> list[Run]:
     if len(runs) == 1:
         return runs
-    return sorted(runs, key=lambda run: (_draw(group.cell, run.settings.seed), _draw(run.id)))
+    return sorted(runs, key=lambda run: (_draw(group[0], run.settings.seed), _draw(run.id)))
 
 
 def _draw(*purpose: str | int) -> str:

@@ -76,14 +76,11 @@ def screenful(
     )
     bad = failed + lost
     shown = score or _best_known([*running, *lately])
-    title, bar = Table.grid(expand=True), Table.grid(expand=True)
-    title.add_column()
-    title.add_column(justify="right")
-    title.add_row(_text(study, "bold"), _text(f"watched {duration(progress.elapsed)}", "bold"))
+    bar = Table.grid(expand=True)  # A bar alone does not end its line.
     bar.add_row(ProgressBar(total=1.0, completed=progress.done))
     of_score = f"score is {shown}. " if shown else ""
     lines: list[RenderableType] = [
-        title,
+        _text(f"{study} watched {duration(progress.elapsed)}", "bold"),
         _text(progress.counts),
         bar,
         _text(_pace(progress, unit)),

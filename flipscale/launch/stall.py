@@ -34,7 +34,7 @@ QUIET_MULTIPLE = 5
 """`status` and `watch` report silence after this time, well before it is a stall."""
 
 STACKS_SECONDS = 5.0
-"""How long a process may take to write its stacks. It does so in its signal handler, whatever else it does."""
+"""How long a process has to write its stacks. It does so in its signal handler, whatever else it does."""
 
 TAIL_BYTES = 16384
 LAST_RECORDS = 20
@@ -114,20 +114,13 @@ def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float =
 
 def end_stalled(run: RunFolder, pid: int, why: str) -> None:
     """Have the process on this machine that holds the run write its stacks into the run's log, then kill its tree."""
-    log = run.path / "log.txt"
     run.say(f"{why} Its stacks follow, then it is killed.")
-    size = log.stat().st_size
     for process in tree(pid):
         if process == pid or _is_worker(process):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, STACKS_SIGNAL)
                 os.kill(process, signal.SIGCONT)  # A stopped process would not write them.
-    until = time.monotonic() + STACKS_SECONDS
-    while time.monotonic() < until:
-        before, size = size, log.stat().st_size
-        if size > before:  # until no more comes
-            until = min(until, time.monotonic() + STACKS_SECONDS / 5)
-        time.sleep(0.1)
+    time.sleep(STACKS_SECONDS)
     kill_tree(pid)
 
 

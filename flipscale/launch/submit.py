@@ -33,12 +33,15 @@ from flipscale.words import count
 
 @dataclass(frozen=True)
 class Redo:
-    """The runs to train anew from their start: the old results are kept in each folder's `earlier`."""
+    """Which runs go out though they would be left alone. Of those that begin anew, the old results are kept in each
+    folder's `earlier`."""
 
     ids: frozenset[str] = frozenset()
-    """These runs, whether they have finished, failed or only begun."""
+    """These begin anew, whether they have finished, failed or only begun."""
     stale: bool = False
-    """Finished runs whose code differs from today's."""
+    """Finished runs whose code differs from today's begin anew."""
+    diverged: bool = False
+    """Diverged runs are restarted from their checkpoints, though they would diverge again."""
 
 
 NO_REDO = Redo()
@@ -116,7 +119,6 @@ def submit(
     results: Path,
     launcher: Launcher,
     *,
-    retry_diverged: bool = False,
     redo: Redo = NO_REDO,
     to_score: Mapping[str, float | None] = {},
     check: Callable[[Sequence[Run]], None] | None = None,
@@ -124,7 +126,7 @@ def submit(
     """Hand to the launcher the runs that are not done and that nobody is doing.
 
     Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
-    diverges again, so it is left alone too unless `retry_diverged`. Those of `redo` begin anew. LaunchError where one
+    diverges again, so it is left alone too unless `redo` says so. Those of `redo` begin anew. LaunchError where one
     of these waits or runs, and where nothing can be submitted because the launcher of earlier submissions cannot be
     asked about their runs.
 
@@ -133,7 +135,7 @@ def submit(
     check: is shown the runs to train before anything is written; what it raises leaves all as it was.
     """
     with submit_lock(results):
-        sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
+        sorted_runs = _sort(runs, results, redo, to_score)
         if check is not None:
             check([run for run in sorted_runs.to_do if run.id not in sorted_runs.trained])
         with set_aside(results, sorted_runs.anew):
@@ -159,12 +161,11 @@ def preview(
     results: Path,
     launcher: Launcher,
     *,
-    retry_diverged: bool = False,
     redo: Redo = NO_REDO,
     to_score: Mapping[str, float | None] = {},
 ) -> str:
     """The text that `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
-    sorted_runs = _sort(runs, results, retry_diverged, redo, to_score)
+    sorted_runs = _sort(runs, results, redo, to_score)
     requests = []
     for run in sorted_runs.to_do:
         folder, asked = run_folder(results, run.id), RunRequest.of(run)
@@ -229,7 +230,6 @@ def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
 def _sort(
     given: Iterable[Run],
     results: Path,
-    retry_diverged: bool,
     redo: Redo,
     to_score: Mapping[str, float | None],
 ) -> Submission:
@@ -249,7 +249,7 @@ def _sort(
     for run_id, look in looks.items():
         if run_id in trained and run_id not in to_score:
             alone.append(look._replace(state=State.FINISHED))
-        elif run_id in {*anew, *trained} or _is_to_do(run_folder(results, run_id), look.state, retry_diverged):
+        elif run_id in {*anew, *trained} or _is_to_do(run_folder(results, run_id), look.state, redo.diverged):
             going[run_id] = None
         else:
             alone.append(look)

@@ -47,29 +47,29 @@ def watch(
         time.sleep(max(every, min(LONGEST_REST_SECONDS, LOOK_SHARE * took)))
 
 
-class _Unsent:
-    """The runs of a submission for which there was no place, sent as others end."""
+def _sender(submission: Submission, results: Path, launcher: Launcher | None) -> Callable[[StudyProgress], bool]:
+    """A function that sends runs of the submission for which there was no place, if others have ended since it was
+    called last, and says whether some were still to be sent.
 
-    def __init__(self, submission: Submission, results: Path, launcher: Launcher | None):
-        self.runs, self.results, self.launcher = submission.unsent, results, launcher
-        self.to_score = submission.to_score
-        self.active: int | None = None
-        """How many runs were active at the last try; None before the first look."""
+    NoPlace if there is none though no run is active: other jobs of the user have the places.
+    """
+    unsent, before = submission.unsent, -1
 
-    def send(self, progress: StudyProgress) -> bool:
-        """Send some if runs have ended since the last try; whether some were still to be sent. NoPlace if there is none
-        though no run is active: other jobs of the user have the places."""
+    def send(progress: StudyProgress) -> bool:
+        nonlocal unsent, before
         active = sum(map(progress.count, ACTIVE))
-        if not self.runs or self.launcher is None or progress.count(State.CANCELLED):
+        if not unsent or launcher is None or progress.count(State.CANCELLED):
             return False
-        if self.active is not None and active < self.active:
+        if active < before:
             try:
-                self.runs = submit(self.runs, self.results, self.launcher, to_score=self.to_score).unsent
+                unsent = submit(unsent, results, launcher, to_score=submission.to_score).unsent
             except NoPlace:
                 if not active:
                     raise
-        self.active = active
+        before = active
         return True
+
+    return send
 
 
 class _Watched:
@@ -156,7 +156,7 @@ def wait(
     """
     lines = ProgressLines(stream or sys.stderr)
     try:
-        for progress in watch(submission.runs, results, every=every, more=_Unsent(submission, results, launcher).send):
+        for progress in watch(submission.runs, results, every=every, more=_sender(submission, results, launcher)):
             lines.follow(progress, results)
         return progress
     except KeyboardInterrupt:

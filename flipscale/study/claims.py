@@ -218,10 +218,10 @@ def _combinations(side: _Choices) -> Iterator[Values]:
 
 def _word(value: object) -> str:
     """A value as it names one claim of several: no two values are written alike."""
-    found = str(value) if isinstance(value, Compute | PartOfRun) else plain(value)
-    if not isinstance(found, Mapping):
-        return short(found)
-    return f"({', '.join(f'{name}={_word(item)}' for name, item in found.items() if item is not None)})"
+    word = str(value) if isinstance(value, Compute | PartOfRun) else plain(value)
+    if not isinstance(word, Mapping):
+        return short(word)
+    return f"({', '.join(f'{name}={_word(item)}' for name, item in word.items() if item is not None)})"
 
 
 class _StudyCells:

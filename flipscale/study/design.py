@@ -54,22 +54,22 @@ def _grid(values: ValueReader, base: Values, axes: Mapping[str, Axis], name: str
     if not isinstance(grid, dict):
         values.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
         return ()
-    found = []
+    varied = []
     for setting, given in grid.items():
         here = (*at, setting)
         if setting not in SETTINGS:
             values.complain(here, f"unknown axis '{setting}'; {did_you_mean(setting, SETTINGS)}")
         elif given == DESIGN_ALL and setting in axes:
-            found.append(axes[setting])
+            varied.append(axes[setting])
         elif given == DESIGN_ALL:
             values.complain(here, f"'all' takes the values of axes, which has no '{setting}'; list the values")
         elif given == []:
             values.complain(here, f"'{setting}' has no values here; list some, or leave it out")
         else:
-            found.append(Axis(setting, values.distinct(setting, given, here)))
+            varied.append(Axis(setting, values.distinct(setting, given, here)))
     if "seed" in axes and "seed" not in grid:
-        found.append(axes["seed"])
+        varied.append(axes["seed"])
     for setting in axes:
         if SETTINGS[setting].required and not any(setting in said for said in (grid, base, values.mapping("couple"))):
             values.complain(at, f"'{name}' has no '{setting}', and neither has base; add it to one of them")
-    return tuple(found)
+    return tuple(varied)

@@ -90,18 +90,19 @@ def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hi
     `noun` names the expected kind of file, and `hint` says where to find one.
     """
     name = str(path)
-    node = _only_mapping(name, _text_of(path, noun, hint), noun, hint)
+    text = _text_of(path, noun, hint)
     document = Document({}, {(): Place(name, 1)})
     try:
+        node = _only_mapping(name, text, noun, hint)
         document.data = _Reader(name, document.places, complaints).value(node, (), ())
-    except RecursionError:  # aliases within aliases are deeper than the text
+    except RecursionError:  # Aliases within aliases may be deeper than the text.
         raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
     return document
 
 
 def read_value(text: str, name: str, complaints: Complaints) -> Any:
     """A value written as in a study file. Its faults are added to `complaints`, with the name of where it stands."""
-    nodes = _nodes_of(name, text, "study")
+    nodes = _nodes_of(name, text)
     return _Reader(name, {}, complaints).value(nodes[0], (), ()) if nodes else None
 
 
@@ -123,16 +124,11 @@ def _text_of(path: Path, noun: str, hint: str | None) -> str:
 
 def _beside(path: Path) -> str:
     """'Did you mean' with the file of the most similar name in the folder; '' if no name is similar."""
-    try:
-        near = nearest(
-            path.name, sorted(file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml"))
-        )
-    except OSError:
-        return ""
+    near = nearest(path.name, sorted(file.name for file in path.parent.glob("*.y*ml")))
     return f"did you mean {path.with_name(near)}?" if near else ""
 
 
-def _nodes_of(name: str, text: str, noun: str) -> list[yaml.Node]:
+def _nodes_of(name: str, text: str) -> list[yaml.Node]:
     """The YAML documents of a text."""
     try:
         return list(yaml.compose_all(text, Loader=yaml.SafeLoader))
@@ -148,13 +144,11 @@ def _nodes_of(name: str, text: str, noun: str) -> list[yaml.Node]:
         raise StudyError([f"{name}:{line}: holds {what}; save the file as plain text"]) from None
     except (ValueError, OverflowError):  # from chr
         raise StudyError([f"{name}: has an escape \\U of a character that does not exist; write it plainly"]) from None
-    except RecursionError:
-        raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
 
 
 def _only_mapping(name: str, text: str, noun: str, hint: str | None) -> yaml.MappingNode:
     """The one document of a text, which has keys with values."""
-    nodes = _nodes_of(name, text, noun)
+    nodes = _nodes_of(name, text)
     if not nodes or (isinstance(nodes[0], yaml.ScalarNode) and nodes[0].value in ("", "~", "null")):
         raise StudyError([f"{name}:1: is empty; {hint or '`flipscale init` writes a study to start from'}"])
     if len(nodes) > 1:
@@ -169,18 +163,16 @@ def _only_mapping(name: str, text: str, noun: str, hint: str | None) -> yaml.Map
 def merge(under: Document, over: Document) -> Document:
     """`over` laid on `under`, key by key: mappings of two levels are merged, everything else is replaced."""
     data = dict(under.data)
-    places = dict(under.places)
-    gone: set[Path_] = set()
+    replaced: set[Path_] = set()
     for key, value in over.data.items():
         if isinstance(value, Mapping) and isinstance(data.get(key), Mapping):
             data[key] = {**data[key], **value}
-            replaced: list[Path_] = [(key, inner) for inner in value]
+            replaced |= {(key, inner) for inner in value}
         else:
             data[key] = value
-            replaced = [(key,)]
-        gone |= set(replaced)
-    places = {path: place for path, place in places.items() if path[:1] not in gone and path[:2] not in gone}
-    return Document(data, places | over.places)
+            replaced.add((key,))
+    kept = {path: place for path, place in under.places.items() if not {path[:1], path[:2]} & replaced}
+    return Document(data, kept | over.places)
 
 
 @dataclass
@@ -270,7 +262,7 @@ def _joined(text: str) -> str:
     """The text with halves of characters joined: JSON's escapes write every character past U+FFFF as two halves."""
     return re.sub(
         "[\ud800-\udbff][\udc00-\udfff]",
-        lambda found: found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"),
+        lambda halves: halves[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"),
         text,
     )
 

@@ -141,8 +141,8 @@ def plain_value(text: str) -> Any:
     return value if isinstance(value, bool | int | float) else text
 
 
-def _written_out(found: re.Match[str]) -> str:
-    return str(number_of(found["digits"], found["suffix"])) if found["digits"] else found[0]
+def _written_out(written: re.Match[str]) -> str:
+    return str(number_of(written["digits"], written["suffix"])) if written["digits"] else written[0]
 
 
 @dataclass

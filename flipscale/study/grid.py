@@ -50,11 +50,11 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     if points > MOST_POINTS:
         complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
         return []
-    found = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
-    if not found and not complaints.found:
+    settled = _Grid(study, complaints, {coupling.name for coupling in study.couplings}).cells()
+    if not settled and not complaints.found:
         place = study.conditions[0].place if study.conditions else study.place("axes")
         complaints.add(place, "no cell of the grid is left; loosen where or exclude")
-    return found
+    return settled
 
 
 @dataclass
@@ -68,23 +68,19 @@ class _Grid:
     complained: set[object] = field(default_factory=set)
 
     def cells(self) -> list[Settings]:
-        axes = {axis.name for axes in self.study.grids.values() for axis in axes}
-        found: dict[str, Settings] = {}
-        for chosen in self._points():
-            values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
-            if self._work_out(values, chosen):
-                cell = Settings(**values)
-                found.setdefault(repr(cell), cell)
-        cells = list(found.values())
+        """Those of each grid, its last axis varying fastest."""
+        axes = [axis for axes in self.study.grids.values() for axis in axes]
+        by_text: dict[str, Settings] = {}
+        for grid in self.study.grids.values():
+            for given in itertools.product(*([(axis.name, value) for value in axis.values] for axis in grid)):
+                chosen = dict(given)
+                values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
+                if self._work_out(values, chosen):
+                    cell = Settings(**values)
+                    by_text.setdefault(repr(cell), cell)
+        cells = list(by_text.values())
         by_rule = any(coupling.name == "warmup" and coupling.place is None for coupling in self.study.couplings)
-        return _warmed_up_alike(cells) if by_rule and "warmup" not in axes else cells
-
-    def _points(self) -> Iterator[Values]:
-        """The axis values of every cell: each grid's product, with the last axis varying fastest."""
-        for axes in self.study.grids.values():
-            names = [axis.name for axis in axes]
-            for values in itertools.product(*(axis.values for axis in axes)):
-                yield dict(zip(names, values, strict=True))
+        return _warmed_up_alike(cells) if by_rule and all(axis.name != "warmup" for axis in axes) else cells
 
     def _work_out(self, values: Unsettled, chosen: Values) -> bool:
         """Complete the settings of a cell. Returns whether the study has it and nothing is wrong with it.
@@ -257,17 +253,10 @@ class _Part:
     """A stage of a run, or its tuning."""
 
     setting: str
-    number: int
-    """Of a stage, from 1 on."""
+    named: str
+    """How its options are named: tuning.{}, or {} of stage 2."""
     of: Stage | Tuning
     samples: int
-
-    def named(self, option: str) -> str:
-        return f"tuning.{option}" if self.setting == "tuning" else f"{option} of stage {self.number}"
-
-    def at(self, option: str) -> str:
-        """The setting or option to blame."""
-        return f"tuning.{option}" if self.setting == "tuning" else self.setting
 
     def shape(self, values: Values) -> Architecture:
         """The shape of its model. FlipscaleError for an image size that its patches do not divide."""
@@ -277,10 +266,10 @@ class _Part:
 
 def _parts(values: Values) -> Iterator[_Part]:
     stages = values["stages"] or []
-    for number, (each, samples) in enumerate(zip(stages, lengths(stages, values["samples"]), strict=True)):
-        yield _Part("stages", number + 1, each, samples)
+    for number, (each, samples) in enumerate(zip(stages, lengths(stages, values["samples"]), strict=True), 1):
+        yield _Part("stages", f"{{}} of stage {number}", each, samples)
     if values["tuning"] is not None:
-        yield _Part("tuning", 0, values["tuning"], values["tuning"].samples)
+        yield _Part("tuning", "tuning.{}", values["tuning"], values["tuning"].samples)
 
 
 def _wrong_stages(values: Values) -> Iterator[_Problem]:
@@ -318,27 +307,27 @@ def _wrong_part(part: _Part, values: Values, shape: Architecture) -> Iterator[_P
     """A stage that is too short, at another image size, with other patches, or on longer texts."""
     model, batch = values["model"], part.of.batch_size or values["batch_size"]
     if part.samples < batch:
-        what = f"{part.named('samples')} {part.samples} is less than one batch of {batch}"
+        what = f"{part.named.format('samples')} {part.samples} is less than one batch of {batch}"
         yield part.setting, what, "write more samples"
     if part.setting == "tuning" and (part.of.warmup or 0) > part.samples:
         what = f"tuning.warmup {part.of.warmup} is longer than the tuning of {part.samples} samples"
         yield "tuning", what, "shorten it"
     if part.of.model is not None and (difference := tower_difference(part.of.model, model)):
-        what = f"{part.named('model')} {part.of.model} has other towers than {model}: {difference}"
+        what = f"{part.named.format('model')} {part.of.model} has other towers than {model}: {difference}"
         models = models_with_the_towers_of(model)
-        remedy = f"leave {part.named('model')} out, as no other model has these towers"
+        remedy = f"leave {part.named.format('model')} out, as no other model has these towers"
         if models:
             remedy = f"write one that differs in its patches alone: {', '.join(models)}"
-        yield part.at("model"), what, remedy
+        yield f"{part.setting}.model", what, remedy
     try:
         part.shape(values)
     except FlipscaleError as error:
         what, _, remedy = str(error).partition("; ")
-        yield part.at("image_size"), f"{part.setting}: {what}", remedy
+        yield f"{part.setting}.image_size", f"{part.setting}: {what}", remedy
     context = shape.text.context_length
     if (part.of.text_length or 0) > context:
-        what = f"{part.named('text_length')} {part.of.text_length} is more than {model} reads"
-        yield part.at("text_length"), what, f"write {context} or less"
+        what = f"{part.named.format('text_length')} {part.of.text_length} is more than {model} reads"
+        yield f"{part.setting}.text_length", what, f"write {context} or less"
 
 
 def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:

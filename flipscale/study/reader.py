@@ -132,7 +132,6 @@ class _Checker(ValueReader):
         tune = keys.tune
         # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.mapping("couple")}
-        sweep = self._sweep(tune, axes, grids, base) if tune else None
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
         trained = {"samples", "tuning"} & {axis.name for grid in grids.values() for axis in grid} or base.get("tuning")
         if base.get("samples") == 0 and not trained:
@@ -144,7 +143,8 @@ class _Checker(ValueReader):
             if tune:
                 self._check_score(tune.by, base, said, "tune", "by")
         claims = read_claims(self)
-        couplings, sweep = self._couplings(base, axes, varied, recipe, sweep)
+        couplings = self._couplings(base, axes, varied, recipe)
+        sweep = self._sweep(tune, axes, grids, base, couplings) if tune else None
         for label in keys.labels:
             if label not in SETTINGS:
                 self.complain(("labels", label), f"unknown setting '{label}'; {did_you_mean(label, SETTINGS)}")
@@ -152,7 +152,7 @@ class _Checker(ValueReader):
             name=name,
             base=_DEFAULTS | base,
             axes=tuple(axes.values()),
-            couplings=couplings,
+            couplings=self._in_order(couplings),
             conditions=self._conditions(),
             grids=grids,
             baseline=self._baseline(axes),
@@ -305,8 +305,11 @@ class _Checker(ValueReader):
                 axes["seed"] = Axis("seed", tuple(numbers))
         return axes
 
-    def _sweep(self, tune: Tune, axes: Mapping[str, Axis], grids: Grids, base: Values) -> Sweep | None:
-        """The sweep that chooses a setting, without the study's own rule for it; None after complaints."""
+    def _sweep(
+        self, tune: Tune, axes: Mapping[str, Axis], grids: Grids, base: Values, couplings: dict[str, Coupling]
+    ) -> Sweep | None:
+        """The sweep that chooses a setting; None after complaints. The setting gets a coupling to the middle of what is
+        tried."""
         at = ("tune", "over")
         if not isinstance(tune.over, dict) or len(tune.over) != 1:
             self.complain(at, f"{show(tune.over)} is not one setting with its values; write over: {_OVER}")
@@ -350,11 +353,16 @@ class _Checker(ValueReader):
             self.complain(("tune", "at"), f"{show(tune.at)} gives no settings; write at: {{samples: 128k}}")
         if len(self.complaints.found) > before:
             return None
+        rule = couplings[over].expression if factors and over in couplings else None
+        if factors and over in base:
+            rule = Expression(show(base[over]), frozenset(), always(base[over]))
+        if factors and rule is None:
+            self.complain((*at, over), f"factors need a rule; give {over} in base or couple")
         arm = tuple(name for name in varied if name != "seed" and name not in tried_at)
-        return Sweep(
+        sweep = Sweep(
             over=over,
             values=tuple(sorted(values)),
-            rule=None,
+            rule=rule,
             seeds=tuple(dict.fromkeys(tune.seeds)),
             by=tune.by,
             pick=tune.pick,
@@ -364,6 +372,9 @@ class _Checker(ValueReader):
             arm=arm,
             pooled=tuple(name for name in arm if tune.pool and name in SIZES),
         )
+        middle = sweep.values[(len(sweep.values) - 1) // 2]
+        couplings[over] = Coupling(over, tuned_rule(sweep, always(middle)), self.document.place(*at, over))
+        return sweep
 
     def _check_sweep(self, study: Study, sweep: Sweep) -> None:
         """Complain about values that a cell cannot have, and about arms that `at` leaves without a cell."""
@@ -378,13 +389,9 @@ class _Checker(ValueReader):
                 return
 
     def _couplings(
-        self, base: Values, axes: Mapping[str, Axis], varied: set[str], recipe: Recipe, sweep: Sweep | None
-    ) -> tuple[tuple[Coupling, ...], Sweep | None]:
-        """The study's couplings, and the rules of its recipe and of settings, where the study says nothing itself.
-
-        Each comes after those that it needs. The setting that a sweep chooses has a value in the middle of what it
-        tries; the sweep gets the rule that its factors multiply.
-        """
+        self, base: Values, axes: Mapping[str, Axis], varied: set[str], recipe: Recipe
+    ) -> dict[str, Coupling]:
+        """The study's couplings, and the rules of its recipe and of settings, where the study says nothing itself."""
         couplings = {}
         for name, source in {**{name: spec.rule for name, spec in SETTINGS.items()}, **recipe.couple}.items():
             if source and name not in base and name not in varied:
@@ -400,29 +407,22 @@ class _Checker(ValueReader):
                 couplings[name] = Coupling(name, read_listed(source, SETTINGS), self.document.place(*path))
             elif expression := self._expression(source, path, ARITHMETIC):
                 couplings[name] = Coupling(name, expression, self.document.place(*path))
-        if sweep:
-            over, place = sweep.over, self.document.place("tune", "over", sweep.over)
-            if isinstance(self.document.data["tune"]["over"][over], str):
-                rule = couplings[over].expression if over in couplings else None
-                if over in base:
-                    rule = Expression(show(base[over]), frozenset(), always(base[over]))
-                if rule is None:
-                    self.complain(("tune", "over", over), f"factors need a rule; give {over} in base or couple")
-                sweep = replace(sweep, rule=rule)
-            middle = sweep.values[(len(sweep.values) - 1) // 2]
-            couplings[over] = Coupling(over, tuned_rule(sweep, always(middle)), place)
+        return couplings
+
+    def _in_order(self, couplings: Mapping[str, Coupling]) -> tuple[Coupling, ...]:
+        """The couplings, each after those that it needs."""
         sorter = TopologicalSorter(dict.fromkeys(couplings, ()))
         for name, coupling in couplings.items():
             sorter.add(name, *coupling.expression.names & couplings.keys())
         try:
-            return tuple(couplings[name] for name in sorter.static_order()), sweep
+            return tuple(couplings[name] for name in sorter.static_order())
         except CycleError as error:
             cycle = sorted(set(error.args[1]))
         stuck = next(name for name in couplings if name in cycle and couplings[name].place)
         through = f", through {', '.join(cycle)}" if len(cycle) > 1 else ""
         what = f"'{stuck}' depends on itself{through}; give {'one of them' if through else 'it'} in base or axes"
         self.complain(("couple", stuck), what)
-        return (), sweep
+        return ()
 
     def _expression(self, source: Any, at: Path_, example: str) -> Expression | None:
         try:

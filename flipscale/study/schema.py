@@ -52,8 +52,8 @@ def study_schema() -> JsonSchema:
 
 
 def _described(options: Mapping[str, Option]) -> tuple[dict[str, JsonSchema], JsonSchema]:
-    found, definitions = schemas_of({name: each.type for name, each in options.items()})
-    return {name: {"description": options[name].says, **schema} for name, schema in found.items()}, definitions
+    schemas, definitions = schemas_of({name: each.type for name, each in options.items()})
+    return {name: {"description": options[name].says, **schema} for name, schema in schemas.items()}, definitions
 
 
 def _mapping(properties: dict[str, JsonSchema]) -> JsonSchema:

@@ -5,6 +5,8 @@ starts near zero, as that of MAE's code does (arXiv 2111.06377), whose setting F
 12); FLIP does not say how its own head starts.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
@@ -13,10 +15,10 @@ from torch import Tensor, nn
 from flipscale.data.labelled import Labelled
 from flipscale.scores import FINE_TUNED, SCORES
 from flipscale.settings import FineTuning, Settings
-from flipscale.train.drop_path import DropPath
 from flipscale.train.encoding import Encoders
-from flipscale.train.evaluate import Evaluated, hits, share_of_hits
+from flipscale.train.evaluate import Evaluated, hits, packed_hits
 from flipscale.train.machine import exact_fp32
+from flipscale.train.mask import uniform
 from flipscale.train.mixing import mix_of
 from flipscale.train.model import channels, pixels
 from flipscale.train.objective import pooled_features
@@ -24,6 +26,9 @@ from flipscale.train.processes import Group
 
 HEAD_DEVIATION = 2e-5
 """Standard deviation of the head's initial weights, as in MAE's code: all classes begin equally likely."""
+
+_DROP_STREAM = 0x64726F70
+"""Keeps the random numbers of skipped branches apart from others that come from the same seed."""
 
 
 class Classifier(nn.Module):
@@ -77,6 +82,40 @@ class Classifier(nn.Module):
         self.drop_path.draw(step, first, rows, device)
 
 
+class DropPath:
+    """Stochastic depth (arXiv 1603.09382): in training each row skips some branches of the blocks, the last most often.
+
+    As in MAE and timm, the rate grows evenly from 0 at the first block to the whole at the last, attention and MLP are
+    skipped independently, and branches that stay are scaled so that the mean stays. The branches that a row skips
+    follow from the run's seed, the step and the row's place in the global batch.
+    """
+
+    def __init__(self, visual: VisionTransformer, rate: float, seed: int):
+        """rate: how often the last block's branches are skipped; 0 leaves the tower as it is."""
+        blocks = visual.transformer.resblocks
+        self.seed = seed
+        self.rates = torch.linspace(0, rate, len(blocks)).repeat_interleave(2)
+        """The rate of each block's attention and MLP."""
+        self.scale: Tensor | None = None
+        """The factors of each row's branches in the next forward: [b, 2 blocks]; None is 1."""
+        if rate:
+            for number, block in enumerate(blocks):
+                for half, end in enumerate((block.ls_1, block.ls_2)):
+                    end.register_forward_hook(partial(self._scaled, 2 * number + half))
+
+    def draw(self, step: int, first: int, rows: int, device: torch.device) -> None:
+        """Choose what the next forward skips: of rows `first` to `first + rows` of the batch of `step`."""
+        if not self.rates.any():
+            return
+        chance = uniform(_DROP_STREAM, self.seed, step, first, rows, len(self.rates))
+        self.scale = ((chance >= self.rates) / (1 - self.rates)).to(device, non_blocking=True)
+
+    def _scaled(self, branch: int, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not module.training or self.scale is None:
+            return output
+        return output * self.scale[:, branch, None, None].to(output.dtype)
+
+
 def layer_of(name: str, blocks: int) -> int:
     """The layer of a parameter of `Classifier`: 0 before the blocks, which are 1 to `blocks`, one more after them."""
     within = name.removeprefix("visual.")
@@ -92,7 +131,7 @@ def score_classifier(classifier: Classifier, test: Labelled, source: str, precis
     source: the set in words. precision: the run's. The classifier comes back in the mode it was given in.
     """
     device = classifier.channels.device
-    encoders = Encoders({"logits": lambda batch, _: classifier.logits(batch)}, device, precision, group)
+    encoders = Encoders(lambda way, batch, first: classifier.logits(batch), device, precision, group)
     training = classifier.training
     classifier.eval()
     with exact_fp32():
@@ -103,6 +142,10 @@ def score_classifier(classifier: Classifier, test: Labelled, source: str, precis
             encoders.release()
     classifier.train(training)
     if group.rank:
-        return Evaluated({})
-    found = hits(logits, torch.from_numpy(test.labels).to(device), (1,))[0]
-    return share_of_hits(FINE_TUNED, found, SCORES[FINE_TUNED].chance(len(test.classes)), source)
+        return Evaluated()
+    likely = hits(logits, torch.from_numpy(test.labels).to(device), (1,))[0]
+    return Evaluated(
+        scores={FINE_TUNED: float(likely.double().mean())},
+        chance={FINE_TUNED: SCORES[FINE_TUNED].chance(len(test.classes))},
+        hits={FINE_TUNED: packed_hits(likely, source)},
+    )

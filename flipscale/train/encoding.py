@@ -5,7 +5,7 @@ Batches are those of one process, so on a CPU the features are too, bit by bit.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,16 @@ GPU_BATCH = 512
 SHARE_BYTES = 1 << 31
 """The most that process 0 hands out at a time: it has all of it on its GPU."""
 
-Encode = Callable[[Tensor, int], Tensor]
-"""Features [b, E] of a batch that is on the device, and whose first item has this number in its set."""
+Encode = Callable[[str, Tensor, int], Tensor]
+"""Features [b, E], by the name of a way, of a batch that is on the device and whose first item has this number."""
 
 
 class Encoders:
     """Ways to encode items, each by a name. Process 0 calls `encode`, and `release` at the end; the others `follow`."""
 
-    def __init__(self, ways: Mapping[str, Encode], device: torch.device, precision: str, group: Group | None = None):
+    def __init__(self, encode: Encode, device: torch.device, precision: str, group: Group | None = None):
         """precision: the run's; a GPU's towers compute in it, and features are float32. group: None is one process."""
-        self.ways, self.device = ways, device
+        self.encode_batch, self.device = encode, device
         self.group = group if group is not None and group.connected else None
         self.dtype = FORWARD_DTYPES.get(precision) if device.type == "cuda" else None
         self.size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
@@ -74,7 +74,7 @@ class Encoders:
     def _features(self, way: str, batch: Tensor, first: int) -> Tensor:
         show_life()
         with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
-            return self.ways[way](batch, first).float()
+            return self.encode_batch(way, batch, first).float()
 
     def _shared(
         self, way: str, rows: int, count: int, shape: Sequence[int], dtype: str, items: Images | Integers | None = None
@@ -87,7 +87,7 @@ class Encoders:
         assert group is not None
         turns = -(-count // (rows * group.size))
         received = torch.empty((rows, *shape), dtype=getattr(torch, dtype), device=self.device)
-        found = []
+        features = []
         for turn in range(turns):
             firsts = [(turn * group.size + rank) * rows for rank in range(group.size)]
             handed = None
@@ -99,11 +99,11 @@ class Encoders:
             dist.scatter(received, handed)
             here = min(rows, count - firsts[group.rank])
             if here > 0:
-                found.append(self._features(way, received[:here], firsts[group.rank]))
-        (width,) = group.agree(found[0].shape[1] if found else 0)
+                features.append(self._features(way, received[:here], firsts[group.rank]))
+        (width,) = group.agree(features[0].shape[1] if features else 0)
         share = torch.zeros((turns * rows, width), device=self.device)
-        if found:
-            share[: sum(map(len, found))] = torch.cat(found)
+        if features:
+            share[: sum(map(len, features))] = torch.cat(features)
         parts = None if items is None else [torch.empty_like(share) for _ in range(group.size)]
         dist.gather(share, parts)
         if parts is None:

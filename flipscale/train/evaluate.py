@@ -8,10 +8,9 @@ of the run's own data have plain names; those of a further set have its name in 
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import NamedTuple
+from itertools import chain
 
 import numpy as np
 import open_clip
@@ -25,15 +24,15 @@ from flipscale import randomness
 from flipscale.cost import training_view
 from flipscale.data.digest import digests
 from flipscale.data.held_out import open_held_out
-from flipscale.data.pairs import Flags, Form, HeldOutItems, Images, Integers
+from flipscale.data.pairs import Form, HeldOutItems, Images, Integers
 from flipscale.data.views import view_stored
 from flipscale.errors import DataError, Diverged
 from flipscale.identity import inferences, measure_of, show_setting
 from flipscale.run import Hits, show_life
 from flipscale.scores import AVERAGED, LOSS_BATCH, SCORES, class_chance, metric_score
-from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
+from flipscale.settings import CommandSet, DataSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.study.settings import images_scored
-from flipscale.train.encoding import Encode, Encoders
+from flipscale.train.encoding import Encoders
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import complementary, masked_view
 from flipscale.train.model import encode_text, pixels
@@ -61,7 +60,7 @@ NAMED_TEMPLATES = {
 class Evaluated:
     """The results of an evaluation, by score."""
 
-    scores: dict[str, float]
+    scores: dict[str, float] = field(default_factory=dict)
     chance: dict[str, float] = field(default_factory=dict)
     """Chance level on the same items."""
     hits: dict[str, Hits] = field(default_factory=dict)
@@ -85,31 +84,27 @@ def open_evaluations(settings: Settings, form: Form, only: Collection[str] | Non
     if evaluation.linear_probe:
         probe = PROBE_IMAGES if evaluation.images is None else 5 * evaluation.images
     main_set = evaluation.data or settings.data
-    found = {}
-    if only is None or "" in only:
-        found[""] = open_held_out(
-            main_set,
-            form,
-            images=images_scored(evaluation, main_set),
-            templates=_written_out(evaluation.templates),
-            trained_on=evaluation.data is None,
-            probe=probe,
-        )
-    for name, declared in evaluation.sets.items():
+    known, opened = digests_once(settings), {}
+    for name, declared in {"": main_set, **evaluation.sets}.items():
         if isinstance(declared, CommandSet) or (only is not None and name not in only):
-            continue  # Its program runs when all else is over, see trainers/program/evaluation.py.
-        data, templates = _with_class_names(declared), _templates_of(declared, evaluation)
+            continue  # A program runs when all else is over, see trainers/program/evaluation.py.
         images = images_scored(evaluation, declared)
         try:
-            found[name] = open_held_out(data, form, images=images, templates=templates, trained_on=False, probe=probe)
+            held_out = open_held_out(
+                _with_class_names(declared),
+                form,
+                images=images,
+                templates=_templates_of(declared, evaluation),
+                trained_on=not name and evaluation.data is None,
+                probe=probe,
+            )
         except DataError as error:
-            raise DataError(f"evaluation.sets.{name}: {error}") from error
-    known = digests_once(settings)
-    return {
-        name: replace(held_out, source=_source(settings, name), digest=known.get(name))
-        for name, held_out in found.items()
-        if held_out is not None
-    }
+            raise DataError(f"evaluation.sets.{name}: {error}" if name else str(error)) from error
+        if held_out is not None:
+            # A set is known by its name, as in a run's id; where its files lie does not matter.
+            source = f"{name or show_setting(main_set)}, images {images}"
+            opened[name] = replace(held_out, source=source, digest=known.get(name))
+    return opened
 
 
 def digests_once(settings: Settings) -> dict[str, str]:
@@ -123,34 +118,20 @@ def digests_once(settings: Settings) -> dict[str, str]:
 _digests: dict[str, dict[str, str]] = {}
 
 
-def _source(settings: Settings, name: str) -> str:
-    """A set is known by its name, as in a run's id; where its files lie does not matter."""
-    evaluation, main_set = settings.evaluation, settings.evaluation.data or settings.data
-    images = images_scored(evaluation, evaluation.sets[name] if name else main_set)
-    return f"{name or show_setting(main_set)}, images {images}"
-
-
-def _with_class_names(declared: EvaluationSet) -> EvaluationSet:
+def _with_class_names(declared: DataSet | EvaluationSet) -> DataSet | EvaluationSet:
     """The same with open_clip's names of ImageNet's classes, where it asks for them."""
     if isinstance(declared, ShardSet | FolderSet) and declared.classes == "imagenet":
         return replace(declared, classes=list(open_clip.IMAGENET_CLASSNAMES))
     return declared
 
 
-def _templates_of(declared: EvaluationSet, evaluation: Evaluation) -> list[str] | None:
-    templates = declared.templates if isinstance(declared, ShardSet | FolderSet | IdxSet) else None
-    return _written_out(templates or evaluation.templates)
-
-
-def _written_out(names: Sequence[str] | None) -> list[str] | None:
-    """The prompts with the named lists among them written out."""
-    if names is None:
+def _templates_of(declared: DataSet | EvaluationSet, evaluation: Evaluation) -> list[str] | None:
+    """The prompts of a set, with the named lists among them written out; None for its data's own."""
+    named = (isinstance(declared, ShardSet | FolderSet | IdxSet) and declared.templates) or evaluation.templates
+    if named is None:
         return None
-    return [
-        text
-        for name in names
-        for text in ([t("{}") for t in NAMED_TEMPLATES[name]] if name in NAMED_TEMPLATES else [name])
-    ]
+    lists = ([t("{}") for t in NAMED_TEMPLATES[name]] if name in NAMED_TEMPLATES else [name] for name in named)
+    return list(chain.from_iterable(lists))
 
 
 @torch.inference_mode()
@@ -173,24 +154,18 @@ def evaluate(
     """
     training = model.training
     model.eval()
-    classifiers: dict[bytes, Tensor] = {}
-    evaluated = Evaluated({})
+    evaluated, classifiers = Evaluated(), dict[bytes, Tensor]()
     encoders = encoders_of(model, settings, group)
     with exact_fp32():
         if group is not None and group.rank:
             encoders.follow()
         for name, held_out in evaluations.items():
-            scale = model.logit_scale.exp()
             for shown in [AVERAGED] if averaged else ("", *inferences(settings)):
                 measure = measure_of(name, shown)
-                if only is not None and measure not in only:
-                    continue
-                view = _View(settings, "" if averaged else shown)
-                for measured in _scores(encoders, held_out, view, scale, classifiers):
-                    score = f"{measure}.{measured.score}" if measure else measured.score
-                    evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
-                    if measured.hits is not None:
-                        evaluated.hits[score] = _packed(measured.hits, held_out.source)
+                if only is None or measure in only:
+                    inference = "" if averaged else shown
+                    scale = model.logit_scale.exp()
+                    _Scorer(evaluated, measure, held_out, encoders, settings, inference, scale, classifiers).score()
             if held_out.digest is not None:
                 evaluated.digests[name] = held_out.digest
         if group is None or group.rank == 0:
@@ -199,145 +174,115 @@ def evaluate(
     return evaluated
 
 
-class _View(NamedTuple):
-    """How images are shown."""
+@dataclass(frozen=True)
+class _Scorer:
+    """Takes one measure of a set."""
 
+    evaluated: Evaluated
+    """What it adds to."""
+    measure: str
+    held_out: HeldOutItems
+    encoders: Encoders
     settings: Settings
     inference: str
-    """'' for whole images, or one of INFERENCES."""
+    """How images are shown: '' for whole ones, or one of INFERENCES."""
+    scale: Tensor
+    classifiers: dict[bytes, Tensor]
+    """By their prompts: sets with the same ones share a classifier."""
 
-    def way(self, *, pooled: bool) -> str:
-        """The name of encoding images so."""
-        return f"{'pooled' if pooled else 'images'} {self.inference}".rstrip()
+    def score(self) -> None:
+        """Take all scores that the set gives."""
+        held_out, images = self.held_out, None
+        if held_out.pairs is not None:
+            images = self._encoded("images", held_out.pairs[0])
+            self._score_pairs(images, held_out.pairs[1])
+        if held_out.labelled is not None and held_out.prompts is not None:
+            # Those of Fashion-MNIST are the images of its pairs.
+            if images is None or held_out.pairs is None or held_out.labelled[0] is not held_out.pairs[0]:
+                images = self._encoded("images", held_out.labelled[0])
+            self._score_classes(images, *held_out.labelled, held_out.prompts)
+
+    def _encoded(self, what: str, images: Images) -> Tensor:
+        return _encode_images(self.encoders, self.settings, f"{what} {self.inference}".rstrip(), images)
+
+    def _add(self, score: str, value: float, chance: float) -> str:
+        column = f"{self.measure}.{score}" if self.measure else score
+        self.evaluated.scores[column], self.evaluated.chance[column] = value, chance
+        return column
+
+    def _add_share(self, score: str, likely: Tensor, chance: float) -> None:
+        """likely: how likely each item is a hit [N], see `hits`: 0 or 1 where no two similarities are equal."""
+        column = self._add(score, float(likely.double().mean()), chance)
+        self.evaluated.hits[column] = packed_hits(likely, self.held_out.source)
+
+    def _score_pairs(self, images: Tensor, captions: Integers) -> None:
+        """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
+        texts = _encode_captions(self.encoders, captions)
+        if self.held_out.image_of is None:
+            image_of, paired = torch.arange(len(texts), device=texts.device), texts
+        else:
+            image_of = torch.from_numpy(self.held_out.image_of).to(texts.device)
+            paired = texts[torch.searchsorted(image_of, torch.arange(len(images), device=texts.device))]
+        chance = SCORES["held_out_loss"].chance(min(LOSS_BATCH, len(images)))
+        self._add("held_out_loss", _loss(images, paired, self.scale), chance)
+        if self.held_out.retrieval:
+            for score, likely in retrieval(images, texts, image_of).items():
+                self._add_share(score, likely, _retrieval_chance(score, len(images), image_of))
+
+    def _score_classes(self, images: Tensor, labelled: Images, classes_of: Integers, prompts: Integers) -> None:
+        """Zero-shot accuracy, the set's own metric and the linear probe."""
+        held_out, classes = self.held_out, len(self.held_out.classes)
+        key = prompts.tobytes()
+        if key not in self.classifiers:
+            self.classifiers[key] = _classifier(self.encoders, prompts)
+        similarity = images @ self.classifiers[key].T
+        right = torch.from_numpy(classes_of if held_out.shown is None else held_out.shown).to(images.device)
+        shares = {}
+        for score in ("zero_shot_top1", "zero_shot_top5"):
+            k = SCORES[score].hits
+            if k is not None and k < classes:
+                shares[score] = hits(similarity, right, (k,))[0]
+                several = np.ones(1, np.int64) if held_out.shown is None else held_out.shown.sum(axis=1)
+                self._add_share(score, shares[score], _mean_chance(score, classes, several))
+        if held_out.metric != "top1":
+            self._add(metric_score(held_out.metric), *_metric(held_out, classes_of, similarity, shares))
+        if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
+            # scikit-learn takes over a second to import, and few runs ask for it.
+            from flipscale.train.probe import linear_probe
+
+            features, test = (self._encoded("pooled", shown).cpu().numpy() for shown in (held_out.probe[0], labelled))
+            likely = linear_probe(features, held_out.probe[1], test, classes_of)
+            self._add_share("linear_probe_top1", torch.from_numpy(likely), SCORES["linear_probe_top1"].chance(classes))
 
 
-class _Score(NamedTuple):
-    """One score of a set."""
-
-    score: str
-    value: float
-    chance: float
-    hits: Tensor | None = None
-    """How likely each item is a hit [N], see `hits`: 0 or 1 where no two similarities are equal."""
-
-
-def _share(score: str, found: Tensor, chance: float) -> _Score:
-    """A score that is a share of hits."""
-    return _Score(score, float(found.double().mean()), chance, found)
-
-
-def share_of_hits(score: str, found: Tensor, chance: float, source: str) -> Evaluated:
-    """The result of one score that is a share of hits. found: how likely each item is a hit [N], see `hits`."""
-    return Evaluated({score: float(found.double().mean())}, {score: chance}, {score: _packed(found, source)})
-
-
-def _packed(found: Tensor, items: str) -> Hits:
+def packed_hits(likely: Tensor, items: str) -> Hits:
     """One bit an item. A tie is a hit with the chance that it is one, by a draw that is the same for every run."""
-    chances = found.double().cpu().numpy()
+    chances = likely.double().cpu().numpy()
     draws = randomness.uniform(randomness.key("ties"), np.arange(len(chances), dtype=np.int64), 1)[:, 0]
     return Hits(items, len(chances), np.packbits(chances > draws).tobytes())
 
 
-def _scores(
-    encoders: Encoders, held_out: HeldOutItems, view: _View, scale: Tensor, classifiers: dict[bytes, Tensor]
-) -> Iterator[_Score]:
-    """All that a set gives. Sets with the same prompts share a classifier."""
-    images: Tensor | None = None
-    if held_out.pairs is not None:
-        images = _encode_images(encoders, held_out.pairs[0], view)
-        yield from _pair_scores(encoders, held_out, images, scale)
-    if held_out.labelled is not None:
-        # Those of Fashion-MNIST are the images of its pairs.
-        if held_out.pairs is None or held_out.labelled[0] is not held_out.pairs[0]:
-            images = _encode_images(encoders, held_out.labelled[0], view)
-        assert images is not None
-        yield from _class_scores(encoders, held_out, view, images, classifiers)
-
-
-def _pair_scores(encoders: Encoders, held_out: HeldOutItems, images: Tensor, scale: Tensor) -> Iterator[_Score]:
-    """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
-    assert held_out.pairs is not None
-    texts = _encode_captions(encoders, held_out.pairs[1])
-    if held_out.image_of is None:
-        image_of, paired = torch.arange(len(texts), device=texts.device), texts
-    else:
-        image_of = torch.from_numpy(held_out.image_of).to(texts.device)
-        paired = texts[torch.searchsorted(image_of, torch.arange(len(images), device=texts.device))]
-    chance = SCORES["held_out_loss"].chance(min(LOSS_BATCH, len(images)))
-    yield _Score("held_out_loss", _loss(images, paired, scale), chance)
-    if held_out.retrieval:
-        for score, found in retrieval(images, texts, image_of).items():
-            yield _share(score, found, _retrieval_chance(score, len(images), image_of))
+def _mean_chance(score: str, choices: int, right: Integers) -> float:
+    """Chance level of items for which so many of the choices are right."""
+    numbers, items = np.unique(right, return_counts=True)
+    return float(np.average([SCORES[score].chance(choices, int(number)) for number in numbers], weights=items))
 
 
 def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
     """The recall of a random order: of one image among all, or of any of an image's captions among all captions."""
     if score.startswith("image"):
         return SCORES[score].chance(images)
-    captions, sets = torch.unique(torch.bincount(image_of), return_counts=True)
-    chances = [SCORES[score].chance(len(image_of), int(right)) for right in captions]
-    return sum(chance * int(n) for chance, n in zip(chances, sets, strict=True)) / images
+    return _mean_chance(score, len(image_of), torch.bincount(image_of).cpu().numpy())
 
 
-def _class_scores(
-    encoders: Encoders, held_out: HeldOutItems, view: _View, images: Tensor, classifiers: dict[bytes, Tensor]
-) -> Iterator[_Score]:
-    """Zero-shot accuracy, the set's own metric and the linear probe."""
-    if held_out.labelled is None or held_out.prompts is None:
-        return
-    classes = len(held_out.classes)
-    labels = torch.from_numpy(held_out.labelled[1]).to(images.device)
-    prompts = held_out.prompts.tobytes()
-    if prompts not in classifiers:
-        classifiers[prompts] = _classifier(encoders, held_out.prompts)
-    similarity = images @ classifiers[prompts].T
-    shown = None if held_out.shown is None else torch.from_numpy(held_out.shown).to(images.device)
-    shares = {}
-    for score in ("zero_shot_top1", "zero_shot_top5"):
-        k = SCORES[score].hits
-        if k is not None and k < classes:
-            shares[score] = hits(similarity, labels if shown is None else shown, (k,))[0]
-            yield _share(score, shares[score], _class_chance(score, classes, held_out.shown))
-    if held_out.metric != "top1":
-        yield _metric_score(held_out, similarity, shares)
-    if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
-        yield _probe_score(encoders, held_out.labelled, held_out.probe, view, classes)
-
-
-def _probe_score(
-    encoders: Encoders,
-    scored: tuple[Images, Integers],
-    examples: tuple[Images, Integers],
-    view: _View,
-    classes: int,
-) -> _Score:
-    # scikit-learn takes over a second to import, longer than a small run's first steps, and few runs ask for it.
-    from flipscale.train.probe import linear_probe
-
-    features, test = (
-        _encode_images(encoders, images, view, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
-    )
-    found = linear_probe(features, examples[1], test, scored[1])
-    score = "linear_probe_top1"
-    return _share(score, torch.from_numpy(found), SCORES[score].chance(classes))
-
-
-def _class_chance(score: str, classes: int, shown: Flags | None) -> float:
-    """Chance level among the classes, several of which an image may show."""
-    if shown is None:
-        return SCORES[score].chance(classes)
-    images, sets = np.unique(shown.sum(axis=1), return_counts=True)
-    chances = [SCORES[score].chance(classes, int(right)) for right in images]
-    return float(np.average(chances, weights=sets))
-
-
-def _metric_score(held_out: HeldOutItems, similarity: Tensor, shares: Mapping[str, Tensor]) -> _Score:
-    """The metric that the set is judged by.
+def _metric(
+    held_out: HeldOutItems, labels: Integers, similarity: Tensor, shares: Mapping[str, Tensor]
+) -> tuple[float, float]:
+    """The metric that the set is judged by, and its chance level.
 
     similarity: of each image to each class [N, C], cosines; shares: the hits of top 1 and top 5, see `hits`.
     """
-    assert held_out.labelled is not None
-    labels, metric, classes = held_out.labelled[1], held_out.metric, len(held_out.classes)
+    metric, classes = held_out.metric, len(held_out.classes)
     chance = class_chance(metric_score(metric), classes)
     cosines = similarity.double().cpu().numpy()
     match metric:
@@ -353,7 +298,7 @@ def _metric_score(held_out: HeldOutItems, similarity: Tensor, shares: Mapping[st
             # A model that sees no difference has this precision at every recall.
             chance = float(shown.mean(axis=0)[shown.any(axis=0)].mean())
     assert chance is not None
-    return _Score(metric_score(metric), value, chance)
+    return value, chance
 
 
 def check_scores(scores: Mapping[str, float], when: str) -> None:
@@ -387,12 +332,8 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, Tens
         # The product is the one above, so that without blocks both look at the same numbers to the last bit.
         similarity = (texts @ images[i : i + rows].T).T
         of_images.append(hits(similarity, block if single else image_of == block[:, None], RANKS))
-    image_hits, text_hits = torch.cat(of_texts, dim=1), torch.cat(of_images, dim=1)
-    found = {}
-    for row, k in enumerate(RANKS):
-        found[f"image_retrieval_r{k}"] = image_hits[row]
-        found[f"text_retrieval_r{k}"] = text_hits[row]
-    return found
+    ways = {"image": torch.cat(of_texts, dim=1), "text": torch.cat(of_images, dim=1)}
+    return {f"{way}_retrieval_r{k}": likely[row] for row, k in enumerate(RANKS) for way, likely in ways.items()}
 
 
 def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
@@ -412,7 +353,7 @@ def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
         others = ((similarity == best) & right).sum(dim=1) - 1
     above = (similarity > best).sum(dim=1)
     level = (similarity == best).sum(dim=1)
-    found = []
+    likely = []
     for k in ks:
         # How likely the first right column gets one of the places left; else the second, of one fewer; and so on.
         chance = ((k - above) / level).clamp(0, 1)
@@ -420,8 +361,8 @@ def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
             next_chance = ((k - above) / (level - more).clamp(min=1)).clamp(0, 1)
             chance = torch.where(others >= more, chance + (1 - chance) * next_chance, chance)
         # NaN equals nothing, not even itself.
-        found.append(chance.where(level > 0, torch.nan))
-    return torch.stack(found)
+        likely.append(chance.where(level > 0, torch.nan))
+    return torch.stack(likely)
 
 
 def _loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> float:
@@ -446,40 +387,39 @@ def _classifier(encoders: Encoders, prompts: Integers) -> Tensor:
 
 
 def encoders_of(model: CLIP, settings: Settings, group: Group | None = None) -> Encoders:
-    """The ways in which a run's model encodes: images and texts as unit features; images before the projection."""
+    """The ways in which a run's model encodes: 'texts' and 'images' as unit features [N, E]; images 'pooled' [N, W],
+    what the tower has before its projection, of any length. 'images masked' are images as that inference shows them.
+    """
     device = model.logit_scale.device
 
-    def images(batch: Tensor, first: int, *, view: _View, pooled: bool = False) -> Tensor:
-        return _encode_batch(model, pixels(batch, device, settings.normalization), first, view, pooled)
+    def encode(way: str, batch: Tensor, first: int) -> Tensor:
+        if way == "texts":
+            return F.normalize(encode_text(model, batch).float(), dim=-1)
+        return _encode_batch(model, pixels(batch, device, settings.normalization), first, settings, way)
 
-    def texts(batch: Tensor, first: int) -> Tensor:
-        return F.normalize(encode_text(model, batch).float(), dim=-1)
-
-    ways: dict[str, Encode] = {"texts": texts}
-    for shown in ("", *inferences(settings)):
-        view = _View(settings, shown)
-        ways |= {view.way(pooled=pooled): partial(images, view=view, pooled=pooled) for pooled in (False, True)}
-    return Encoders(ways, device, settings.precision, group)
+    return Encoders(encode, device, settings.precision, group)
 
 
-def _encode_images(encoders: Encoders, images: Images, view: _View, *, pooled: bool = False) -> Tensor:
-    """Unit features [N, E]; or with `pooled` [N, W], what the tower has before its projection, of any length."""
-    if view.inference == "masked":
-        images = view_stored(images, training_view(view.settings).shape.image.image_size, None)
-    return encoders.encode(view.way(pooled=pooled), images)
+def _encode_images(encoders: Encoders, settings: Settings, way: str, images: Images) -> Tensor:
+    """Features of all images, see `encoders_of`."""
+    if way.endswith("masked"):
+        images = view_stored(images, training_view(settings).shape.image.image_size, None)
+    return encoders.encode(way, images)
 
 
-def _encode_batch(model: CLIP, batch: Tensor, first: int, view: _View, pooled: bool) -> Tensor:
+def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, way: str) -> Tensor:
     """A batch that begins with image `first` of its set.
 
     masked: a part of the patches, as many as in training, or with `mask_shape: resize` all of an image that is as small
     as in training; ensemble: the mean of several parts' features, which together see every patch (FLIP, arXiv
     2212.00794, table 1d). Parts follow from the seed and the place in the set.
     """
-    visual, settings, inference = model.visual, *view
+    visual, (what, _, inference) = model.visual, way.partition(" ")
 
     def encode() -> Tensor:
-        return pooled_features(visual, batch) if pooled else F.normalize(model.encode_image(batch).float(), dim=-1)
+        if what == "pooled":
+            return pooled_features(visual, batch)
+        return F.normalize(model.encode_image(batch).float(), dim=-1)
 
     if not inference or settings.mask_shape == "resize":
         return encode()
@@ -493,7 +433,7 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, view: _View, pooled: b
         with mask.seeing(kept.to(batch.device)):
             seen.append(encode())
     mean = torch.stack(seen).mean(dim=0)
-    return mean if pooled else F.normalize(mean, dim=-1)
+    return mean if what == "pooled" else F.normalize(mean, dim=-1)
 
 
 def _encode_captions(encoders: Encoders, tokens: Integers) -> Tensor:

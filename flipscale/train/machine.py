@@ -7,6 +7,7 @@ import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
 FORWARD_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -66,8 +67,8 @@ class PeakMemory:
         # what the program that started this one had.
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-            held, peak = resident_memory(), peak_resident_memory()
-            if held is not None and peak is not None and peak - held < _UNSURE:
+            held, peak = psutil.Process().memory_info().rss, peak_resident_memory()
+            if peak is not None and peak - held < _UNSURE:
                 self._before = held
 
     def read(self) -> int | None:
@@ -96,23 +97,14 @@ def _collect_garbage(device: torch.device) -> None:
         gc.freeze()
 
 
-def resident_memory() -> int | None:
-    """Bytes of this process in main memory; None where there is no /proc."""
-    return _memory("VmRSS:")
-
-
 def peak_resident_memory() -> int | None:
     """The most bytes of this process that were in main memory at a time; None where there is no /proc."""
-    return _memory("VmHWM:")
-
-
-def _memory(name: str) -> int | None:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = status.partition(name)[2].split()
-    return 1024 * int(found[0]) if found else None
+    words = status.partition("VmHWM:")[2].split()
+    return 1024 * int(words[0]) if words else None
 
 
 def allow_tf32(allowed: bool) -> None:
@@ -134,6 +126,15 @@ def exact_fp32() -> Iterator[None]:
     finally:
         torch.backends.cuda.matmul.allow_tf32 = products
         torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of the programs that train here."""
+    return {
+        "torch": torch.__version__,
+        "open_clip": importlib.metadata.version("open_clip_torch"),
+        "flipscale": version(),
+    }
 
 
 def version() -> str | None:

@@ -1,13 +1,12 @@
 """How the processes of a run meet: where process 0 is, which device each has, and what to say if one does not come."""
 
 import contextlib
-import fcntl
 import os
 import re
 import socket
-import struct
 from collections.abc import Mapping
 
+import psutil
 import torch
 
 from flipscale.run import CONNECT, NodeFault
@@ -68,11 +67,11 @@ def _written_out(names: str) -> list[str]:
     if not bracket:
         return [names]
     numbers, _, after = rest.partition("]")
-    found = []
+    written = []
     for part in numbers.split(","):
         first, _, last = part.partition("-")
-        found += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
-    return [f"{before}{number}{end}" for number in found for end in _written_out(after)]
+        written += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
+    return [f"{before}{number}{end}" for number in written for end in _written_out(after)]
 
 
 def why_apart(absent: list[int], size: int) -> NodeFault:
@@ -92,19 +91,12 @@ def _network(address: str) -> str:
     used = "an interface that is not known"
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((address, 9))
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):  # of one without an address
-                held = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()))
-                if socket.inet_ntoa(held[20:24]) == probe.getsockname()[0]:
-                    used = name
-    chosen = " and ".join(f"{name} is {os.environ.get(name) or 'not set'}" for name in _INTERFACES)
+        here = probe.getsockname()[0]
+        names = (name for name, held in psutil.net_if_addrs().items() if here in [each.address for each in held])
+        used = next(names, used)
+    variables = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+    chosen = " and ".join(f"{name} is {os.environ.get(name) or 'not set'}" for name in variables)
     return (
         f"This process reaches {address} by {used}; {chosen}. If another interface joins the nodes, export both in "
         f"setup of the site file; if they only need longer, set connect there."
     )
-
-
-_INTERFACES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
-
-_SIOCGIFADDR = 0x8915
-"""Linux's number of the question which address an interface has."""

@@ -15,7 +15,7 @@ image_mean and image_std of `open_clip.create_model_and_transforms`.
 In the other direction a run starts from what open_clip's loader takes, see `load`.
 """
 
-from collections.abc import Mapping
+import textwrap
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,6 @@ import open_clip
 import torch
 from open_clip import CLIP, CustomTextCLIP
 from open_clip.factory import load_checkpoint, load_state_dict
-from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor
 
@@ -114,9 +113,7 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
     if not path.is_file():
         path = _pretrained(shape.name, str(start))
     try:
-        state = load_state_dict(str(path))
-        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        assert state
+        assert any(isinstance(value, Tensor) for value in load_state_dict(str(path)).values())
     except OSError:
         raise
     except Exception as error:  # Unpickling what is not a checkpoint raises nearly anything.
@@ -127,9 +124,10 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
     try:
         load_checkpoint(model, str(path))
     except Exception as error:
+        fault = str(error).splitlines()[-1].strip().rstrip(".!")
         raise FlipscaleError(
-            f"{path}: is not a checkpoint of {shape.name}: {_mismatch(model, state) or error}. Set model to the "
-            f"one that these weights belong to, or give a checkpoint of {shape.name}."
+            f"{path}: is not a checkpoint of {shape.name}: {textwrap.shorten(fault, 200)}. Set model to the one that "
+            f"these weights belong to, or give a checkpoint of {shape.name}."
         ) from error
 
 
@@ -192,21 +190,3 @@ def _pretrained(name: str, tag: str) -> Path:
             f"init: the weights {tag} of {name} could not be downloaded ({type(error).__name__}); download them where "
             f"there is a network and give the file."
         ) from error
-
-
-def _mismatch(model: CLIP | CustomTextCLIP, state: Mapping[str, Tensor]) -> str | None:
-    """The first weight that does not fit the model, and what would be right; None if all fit."""
-    if text_tower(model) is not model:
-        state = convert_to_custom_text_state_dict(dict(state))
-    expected = model.state_dict()
-    for name, value in expected.items():
-        if name not in state:
-            return f"it lacks {name}, {list(value.shape)}"
-        found, right = state[name].shape, value.shape
-        # The first dimension of tables of positions is the loader's to resize.
-        if name.endswith("positional_embedding"):
-            found, right = found[1:], right[1:]
-        if found != right and found.numel() * right.numel() != 1:
-            return f"{name} is {list(state[name].shape)}, and would be {list(value.shape)}"
-    unknown = next((name for name in state if name not in expected), None)
-    return None if unknown is None else f"it has {unknown}, which that model lacks"

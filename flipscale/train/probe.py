@@ -42,8 +42,8 @@ def linear_probe(features: Features, labels: Integers, held_out: Features, right
     features = scaler.transform(features)
     classifier = _search(features, labels)
     _fit(classifier, features, labels)
-    found: npt.NDArray[np.bool_] = classifier.predict(scaler.transform(held_out)) == right
-    return found.astype(np.float64)
+    is_right: npt.NDArray[np.bool_] = classifier.predict(scaler.transform(held_out)) == right
+    return is_right.astype(np.float64)
 
 
 def _search(features: Features, labels: Integers) -> LogisticRegression:

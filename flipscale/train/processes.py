@@ -78,7 +78,7 @@ class Group:
         """Whether the processes no longer stand at the same point, so that nothing can be agreed on."""
         self._busy = False
         self.device = torch.device("cpu") if self.connected else own_device(local_rank, size)
-        self._task = self._meeting = self._sayings = 0
+        self._task = self._turn = 0
         self._threads = torch.get_num_threads()
         if children and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_share_of_cores(size))
@@ -104,12 +104,8 @@ class Group:
             fault = why(error)
         # A process that dies while it starts must not keep the others waiting: they meet at the store before they
         # connect, where that is noticed.
-        self.store.add(f"came/{self.device.type}", 1)
-        self.store.set(f"came/{self.rank}", "")
-        if self.store.add("came", 1) == self.size:
-            self.store.set("all came", "")
-        self._wait("all came")
-        with_gpu = self.store.add("came/cuda", 0)
+        self.store.set(f"came/{self.rank}", self.device.type)
+        with_gpu = [self._wait(f"came/{rank}") for rank in range(self.size)].count("cuda")
         if not fault and with_gpu and self.device.type == "cpu":
             fault = why(NodeFault(f"process {self.rank} has no GPU, and {with_gpu} others have: {without_cuda()}"))
         self.meet(fault)
@@ -145,13 +141,13 @@ class Group:
 
     def hand_out(self, task: str) -> None:
         """Process 0 announces the next task; an empty task ends the others."""
-        self._task, self._meeting, self._sayings, self._busy = self._task + 1, 0, 0, True
+        self._task, self._turn, self._busy = self._task + 1, 0, True
         if self.connected:
             self.store.set(f"{self._task}/task", task)
 
     def next_task(self) -> str:
         """The task that process 0 handed out."""
-        self._task, self._meeting, self._sayings = self._task + 1, 0, 0
+        self._task, self._turn = self._task + 1, 0
         task = self._wait(f"{self._task}/task")
         if not task:
             self.store.set(f"left/{self.rank}", "")
@@ -228,12 +224,16 @@ class Group:
         """What process 0 says; the others wait for it, however long it takes."""
         if not self.connected:
             return value
-        self._sayings += 1
-        key = f"{self._task}/said/{self._sayings}"
+        key = self._next_turn()
         if self.rank:
             return self._wait(key)
         self.store.set(key, value)
         return value
+
+    def _next_turn(self) -> str:
+        """The key of what the processes say next: all come to it in the same order."""
+        self._turn += 1
+        return f"{self._task}/turn/{self._turn}"
 
     # Failures
 
@@ -252,12 +252,11 @@ class Group:
 
     def meet(self, failure: Cause | None) -> None:
         """Wait for all processes. Raises Failed with the first failure that one of them comes with."""
-        self._meeting += 1
-        key = f"{self._task}/meeting/{self._meeting}"
+        key = self._next_turn()
         self.store.set(f"{key}/{self.rank}", json.dumps(asdict(failure)) if failure else "")
-        found = [text for rank in range(self.size) if (text := self._wait(f"{key}/{rank}"))]
-        if found:
-            raise Failed(Cause(**json.loads(found[0])))
+        for text in [self._wait(f"{key}/{rank}") for rank in range(self.size)]:
+            if text:
+                raise Failed(Cause(**json.loads(text)))
 
     @property
     def is_broken(self) -> bool:

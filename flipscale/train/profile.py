@@ -1,6 +1,5 @@
 """The breakdown of a run's time: its steps by stage, each timed alone, and its speed with whole steps."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from flipscale.cost import cost
 from flipscale.devices import DEVICES, device_named
@@ -16,7 +14,6 @@ from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
 from flipscale.settings import FlipscaleTrainer, Settings
 from flipscale.train.machine import PeakMemory, device_name, keep_freed_memory
-from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
 from flipscale.train.requests import request_of, steps_before
 from flipscale.train.sources import open_training_data
@@ -26,8 +23,8 @@ from flipscale.train.trainers.builtin.training import Training, rows_of
 WARM_UP = 3
 """Steps before anything is timed: the first ones allocate memory, and a GPU chooses its kernels in them."""
 
-STAGES = ("data", "image forward", "image backward", "text forward", "text backward", "loss", "optimiser", "other")
-"""data: waiting for a batch. loss: of the features, forward and backward. other: copies to the device, and masks."""
+STAGES = ("data", "image forward", "text forward", "loss", "optimiser", "backward and other")
+"""data: waiting for a batch. loss: of the features, forward. other: copies to the device, masks and clipping."""
 
 
 def profile(folder: Path, steps: int = 30) -> str:
@@ -55,23 +52,26 @@ def profile(folder: Path, steps: int = 30) -> str:
     training = Training(
         settings, group, replace(resources, accumulate=1), data.vocabulary, steps_before=steps_before(run, rows)
     )
-    ahead = batches(data, training, training.steps)
+    ahead, times = batches(data, training, training.steps), dict.fromkeys(STAGES, 0.0)
+    device = group.device
 
-    for _ in range(WARM_UP):
-        training.step(*next(ahead))
-    _finish(group.device)
-    began = time.perf_counter()
-    for _ in range(steps):
-        training.step(*next(ahead))
-    _finish(group.device)
-    seconds = time.perf_counter() - began
+    def take(number: int) -> float:
+        """The seconds of so many steps."""
+        began = _now(device)
+        for _ in range(number):
+            waits = time.perf_counter()
+            images, tokens = next(ahead)
+            times["data"] += time.perf_counter() - waits
+            training.step(images, tokens)
+        return _now(device) - began
+
+    take(WARM_UP)
+    seconds = take(steps)
     memory = peak_memory.read()
-
-    times = dict.fromkeys(STAGES, 0.0)
-    for number in range(WARM_UP + steps):
-        if number == WARM_UP:
-            times = dict.fromkeys(STAGES, 0.0)
-        _staged_step(training, lambda: next(ahead), times)
+    _time_stages(training, times)
+    take(WARM_UP)
+    times.update(dict.fromkeys(times, 0.0))
+    times["backward and other"] = take(steps) - sum(times.values())
     split = "" if rows == batch else f", of the batch of {batch}"
     compiled = "; the stages are not compiled" if resources.compile else ""
     return "\n".join(
@@ -87,62 +87,33 @@ def profile(folder: Path, steps: int = 30) -> str:
     )
 
 
-def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]], times: dict[str, float]) -> None:
-    """One step as `Training.step` takes it, in stages, each backward from the gradient that the one after it left."""
-    device, objective = training.device, training.objective
-    assert isinstance(objective, Objective)
-    began = time.perf_counter()
-    timed_already = sum(times.values())
+def _time_stages(training: Training, times: dict[str, float]) -> None:
+    """From here on the stages of a step add their seconds to `times`. They are not compiled."""
 
-    def timed(stage: str, work: Callable[[], Any]) -> Any:
-        _finish(device)
-        start = time.perf_counter()
-        found = work()
-        _finish(device)
-        times[stage] += time.perf_counter() - start
-        return found
+    def timed(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def stage_of_step(*arguments: Any) -> Any:
+            began = _now(training.device)
+            value = work(*arguments)
+            times[stage] += _now(training.device) - began
+            return value
 
-    def forward(work: Callable[[], Any]) -> Any:
-        with training.autocast():
-            return work()
+        return stage_of_step
 
-    def loss() -> list[Tensor | None]:
-        value = training.loss(image_leaf, text_leaf, training.model.logit_scale.exp())
-        training.scaler.scale(value).backward()
-        return [image_leaf.grad, text_leaf.grad]
-
-    def optimise() -> None:
-        if training.settings.grad_clip is not None:
-            training.scaler.unscale_(training.optimizer)
-            nn.utils.clip_grad_norm_(objective.parameters(), training.settings.grad_clip)
-        training.scaler.step(training.optimizer)
-        training.scaler.update()
-        training.optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            training.model.logit_scale.clamp_(0, math.log(100))
-
-    images, tokens = (part.to(device, non_blocking=True) for part in timed("data", batch))
-    kept = objective.draw(images, tokens, training.drawn_step, 0)
-    image, extra = timed("image forward", lambda: forward(lambda: objective.image(images)))
-    text = timed("text forward", lambda: forward(lambda: objective.text(tokens, kept)))
-    image_leaf, text_leaf = (features.detach().requires_grad_() for features in (image, text))
-    image_gradient, text_gradient = timed("loss", loss)
-    ends, gradients = [image], [image_gradient]
-    if extra.requires_grad:
-        ends.append(extra)
-        gradients.append(training.scaler.scale(torch.ones_like(extra)))
-    timed("image backward", lambda: torch.autograd.backward(ends, gradients))
-    timed("text backward", lambda: text.backward(text_gradient))
-    timed("optimiser", optimise)
-    training.progress.step += 1
-    times["other"] += time.perf_counter() - began - (sum(times.values()) - timed_already)
+    training.module = training.objective.forward  # type: ignore[assignment]  # `compile` replaces the call.
+    for owner, name, stage in (
+        (training.objective, "image", "image forward"),
+        (training.objective, "text", "text forward"),
+        (training.loss, "forward", "loss"),
+        (training.scaler, "step", "optimiser"),
+    ):
+        setattr(owner, name, timed(stage, getattr(owner, name)))
 
 
 def _table(times: dict[str, float], steps: int) -> list[str]:
     whole = sum(times.values())
-    lines = [f"{'stage':14}{'ms/step':>9}{'share':>8}"]
-    lines += [f"{stage:14}{1000 * time / steps:9.2f}{time / whole:8.1%}" for stage, time in times.items()]
-    return [*lines, f"{'all stages':14}{1000 * whole / steps:9.2f}{1:8.1%}"]
+    lines = [f"{'stage':20}{'ms/step':>9}{'share':>8}"]
+    lines += [f"{stage:20}{1000 * time / steps:9.2f}{time / whole:8.1%}" for stage, time in times.items()]
+    return [*lines, f"{'all stages':20}{1000 * whole / steps:9.2f}{1:8.1%}"]
 
 
 def _utilisation(settings: Settings, images_per_second: float, device: torch.device) -> list[str]:
@@ -161,6 +132,8 @@ def _utilisation(settings: Settings, images_per_second: float, device: torch.dev
     return [f"{line}, {rate / peak:.1%} of the peak of {known} in {settings.precision}, {peak / 1e12:.1f}"]
 
 
-def _finish(device: torch.device) -> None:
+def _now(device: torch.device) -> float:
+    """The time, once a GPU has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return time.perf_counter()

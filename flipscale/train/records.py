@@ -1,12 +1,19 @@
 """Lines of metrics.jsonl."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from time import time as now
 from typing import Any
 
 
+class Record:
+    """A line."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
 @dataclass(frozen=True)
-class StepRecord:
+class StepRecord(Record):
     """Observations of the training since the previous record."""
 
     step: int
@@ -22,12 +29,9 @@ class StepRecord:
     """Seconds of training up to this record."""
     time: float = field(default_factory=now)
 
-    def to_dict(self) -> dict[str, Any]:
-        return _known(self)
-
 
 @dataclass(frozen=True)
-class ScoreRecord:
+class ScoreRecord(Record):
     """An evaluation on the way."""
 
     step: int
@@ -36,16 +40,6 @@ class ScoreRecord:
     evaluation_seconds: float | None = None
     """None where a program evaluated and did not say how long it took."""
     time: float = field(default_factory=now)
-
-    def to_dict(self) -> dict[str, Any]:
-        return _known(self)
-
-
-Record = StepRecord | ScoreRecord
-
-
-def _known(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in asdict(record).items() if value is not None}
 
 
 def scores_in_words(scores: dict[str, float]) -> str:

@@ -7,8 +7,15 @@ from typing import Any
 from flipscale.cost import scored_steps, steps_of, trunk_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE, Course, course_of, goes_on, lineage, scored, stage
-from flipscale.run import TRUNK_FILE, WEIGHTS_FILE, Result, RunFolder, Spent
+from flipscale.run import TRUNK_FILE, WEIGHTS_FILE, Result, RunFolder, RunRequest, Spent
 from flipscale.settings import Resources, Settings
+
+
+def asked_of(run: RunFolder) -> RunRequest:
+    """What the run was asked for; `train` has seen that its run.json is there."""
+    asked = run.asked()
+    assert asked is not None
+    return asked
 
 
 def request_of(run: RunFolder) -> tuple[Settings, Resources]:
@@ -16,8 +23,7 @@ def request_of(run: RunFolder) -> tuple[Settings, Resources]:
 
     Raises RunFolderError for a run of another recipe: its result would be of this one, under an id of that one.
     """
-    asked = run.asked()
-    assert asked is not None
+    asked = asked_of(run)
     if asked.recipe not in (None, RECIPE):
         raise RunFolderError(
             f"{run.path}: was asked for under recipe {asked.recipe}, and this flipscale trains by recipe {RECIPE} "
@@ -28,9 +34,7 @@ def request_of(run: RunFolder) -> tuple[Settings, Resources]:
 
 def scored_settings(run: RunFolder) -> Settings:
     """The settings by which its scores are measured while it trains."""
-    asked = run.asked()
-    assert asked is not None
-    return scored(asked.settled)
+    return scored(asked_of(run).settled)
 
 
 def steps_before(run: RunFolder, batch_size: int) -> int:
@@ -39,25 +43,20 @@ def steps_before(run: RunFolder, batch_size: int) -> int:
     A tuning takes up the order of pairs, their views and the masks where its parent left them, give or take a part of a
     batch where the two batch sizes differ. Otherwise it would begin with the pairs that its parent began with.
     """
-    asked = run.asked()
-    assert asked is not None
-    *before, _ = map(stage, lineage(asked.settled))
+    *before, _ = map(stage, lineage(asked_of(run).settled))
     return sum(steps_of(settings) * settings.batch_size for settings in before) // batch_size
 
 
 def course(run: RunFolder) -> Course:
     """The schedule of which the run itself trains a part."""
-    asked = run.asked()
-    assert asked is not None
-    return course_of(asked.settled)
+    return course_of(asked_of(run).settled)
 
 
 def kept_step(run: RunFolder) -> int:
     """The step after which the run's state is kept for those that go on from it: where a constant rate ends, or at its
     end where its schedule goes on. 0: none."""
-    asked = run.asked()
-    assert asked is not None
-    whole, staged, part = asked.settled, stage(asked.settled), course_of(asked.settled)
+    whole = asked_of(run).settled
+    staged, part = stage(whole), course_of(whole)
     is_open = staged.schedule == "constant" and not staged.cooldown and staged.fine_tuning is None
     if part.end is not None:
         is_open |= part.before + staged.samples < part.end
@@ -68,13 +67,6 @@ def parent_of(run: RunFolder) -> RunFolder | None:
     """The run whose weights this one starts from: its folder is beside this one."""
     asked = run.asked()
     return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
-
-
-def parents_of(run: RunFolder) -> int:
-    """How many runs this one goes on from, one after the other."""
-    asked = run.asked()
-    assert asked is not None
-    return len(lineage(asked.settled)) - 1
 
 
 def trunk_run(run: RunFolder) -> RunFolder | None:
@@ -108,18 +100,16 @@ class TrainedWeights:
 
 def start_of(run: RunFolder) -> TrainedWeights | None:
     """The weights of the run's parent, if it has one."""
-    parent, asked = parent_of(run), run.asked()
+    parent = parent_of(run)
     if parent is None:
         return None
-    assert asked is not None
-    *_, before, _ = lineage(asked.settled)
+    *_, before, _ = lineage(asked_of(run).settled)
     return TrainedWeights(parent.path / WEIGHTS_FILE, stage(before))
 
 
 def gone_on_with(run: RunFolder) -> TrainedWeights | None:
     """The weights of the run's parent, where the run goes on with its schedule and optimizer too."""
-    asked = run.asked()
-    return start_of(run) if asked and goes_on(asked.settled) else None
+    return start_of(run) if goes_on(asked_of(run).settled) else None
 
 
 def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:
@@ -132,18 +122,13 @@ def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | 
     result = parent.result() or Result()
     grandparents = result.parent or Spent(parent.id, 0, 0.0, 0.0, 0.0)
 
-    def both(spent: float | None, theirs: float | None) -> Any:
+    def both(name: str) -> Any:
         # A number that one of them did not measure is unknown for the chain, too.
+        spent, theirs = getattr(result, name), getattr(grandparents, name)
         return None if spent is None or theirs is None else spent + theirs
 
-    return Spent(
-        id=parent.id,
-        samples_seen=both(result.samples_seen, grandparents.samples_seen),
-        train_seconds=both(result.train_seconds, grandparents.train_seconds),
-        cpu_seconds=both(result.cpu_seconds, grandparents.cpu_seconds),
-        gpu_hours=both(result.gpu_hours, grandparents.gpu_hours),
-        unique_pairs=unique_pairs,
-    )
+    costs = {name: both(name) for name in ("samples_seen", "train_seconds", "cpu_seconds", "gpu_hours")}
+    return Spent(id=parent.id, unique_pairs=unique_pairs, **costs)
 
 
 def unique_pairs_of(run: RunFolder | None) -> int | None:

@@ -7,9 +7,7 @@ on where it was.
 import time
 from collections.abc import Collection
 from dataclasses import replace
-from functools import partial
 
-import open_clip
 import torch
 from open_clip import CLIP
 
@@ -34,12 +32,14 @@ from flipscale.scores import AVERAGED, set_and_score
 from flipscale.settings import CommandSet, Settings
 from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
 from flipscale.train.failure import say
-from flipscale.train.machine import device_name, version
+from flipscale.train.machine import device_name
 from flipscale.train.model import build, save
 from flipscale.train.processes import Group
-from flipscale.train.requests import TrainedWeights
+from flipscale.train.requests import TrainedWeights, asked_of
 from flipscale.train.sources import evaluations_of
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.builtin.pretrain import facts
+from flipscale.train.trainers.builtin.training import Progress
 from flipscale.train.trainers.program.evaluation import with_program_scores
 
 
@@ -59,11 +59,11 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
             for file in files:
                 if file not in models:
                     models[file] = build(staged, start=TrainedWeights(run.path / file, staged)).to(group.device)
-        found = Evaluated({})
+        evaluated = Evaluated()
         for file, model in models.items():
             averaged = file == AVERAGED_FILE
-            found = found.beside(evaluate(model, evaluations, staged, group, only, averaged=averaged))
-        return found
+            evaluated = evaluated.beside(evaluate(model, evaluations, staged, group, only, averaged=averaged))
+        return evaluated
 
     if lease is None:
         while group.said():
@@ -88,7 +88,7 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
         if name in programs:
             group.part()
             models.clear()
-            answer = with_program_scores(Result(), run, lease, stop, partial(say, run), {name: programs[name]})
+            answer = with_program_scores(Result(), run, lease, stop, {name: programs[name]})
             if answer is None:
                 break
             evaluated = Evaluated(dict(answer.scores), dict(answer.chance))  # type: ignore[arg-type]  # none is None
@@ -114,30 +114,24 @@ def _weights_of(measure: str) -> str:
 
 def take_weights(run: RunFolder, lease: Lease, device: torch.device) -> None:
     """Write the weights that a run without training starts from as its own, and ask for their scores."""
-    began = time.time()
-    asked = run.asked()
-    assert asked is not None
+    spent, settings = Progress(time.time()), asked_of(run).settled
     with lease.replace(WEIGHTS_FILE) as file:
-        save(build(stage(asked.settled)), file)
-    ask_for_scores(run, asked.settled.evaluation)
-    result = Result(
-        params=parameters(architecture(asked.settled.model, asked.settled.image_size)),
-        samples_seen=0,
-        steps=0,
-        unique_pairs=0,
-        train_seconds=0.0,
-        cpu_seconds=0.0,
-        gpu_hours=0.0,
-        attempts=1,
-        device=device_name(device),
-        started=began,
-        finished=time.time(),
-        versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
+        save(build(stage(settings)), file)
+    ask_for_scores(run, settings.evaluation)
+    lease.write_result(
+        replace(
+            facts(spent, device, 1, None),
+            params=parameters(architecture(settings.model, settings.image_size)),
+            samples_seen=0,
+            steps=0,
+            unique_pairs=0,
+            devices=None,
+            evaluation_seconds=None,
+        )
     )
-    lease.write_result(result)
 
 
-def _record(measure: str, settings: Settings, found: Evaluated, digest: str | None, seconds: float) -> Measured:
+def _record(measure: str, settings: Settings, evaluated: Evaluated, digest: str | None, seconds: float) -> Measured:
     def of_it(columns: Collection[str]) -> list[str]:
         return [column for column in columns if set_and_score(column)[0] == measure]
 
@@ -145,9 +139,9 @@ def _record(measure: str, settings: Settings, found: Evaluated, digest: str | No
         measure,
         measures(settings)[measure],
         digest,
-        {column: found.scores[column] for column in of_it(found.scores)},
-        {column: found.chance[column] for column in of_it(found.chance)},
-        {column: found.hits[column] for column in of_it(found.hits)},
+        {column: evaluated.scores[column] for column in of_it(evaluated.scores)},
+        {column: evaluated.chance[column] for column in of_it(evaluated.chance)},
+        {column: evaluated.hits[column] for column in of_it(evaluated.hits)},
         seconds=seconds,
         finished=time.time(),
     )

@@ -1,8 +1,7 @@
 """The metrics that a labelled set may be judged by beside top-1: FLIP's table 4 (arXiv 2212.00794) has sets of each.
 
-They are small, exact, and equal to scikit-learn's, which takes over a second to import and orders ties by place. For
-equal similarities each metric gives its expected value over random orders of them, or (`map11`) takes them together. A
-similarity that is not a number makes the metric NaN, too.
+A similarity that is not a number makes the metric NaN. Equal similarities count half in `roc_auc`, and are taken
+together in `map11`. scikit-learn takes over a second to import, so it loads where a set asks for these.
 """
 
 import numpy as np
@@ -16,14 +15,14 @@ RECALLS = 10
 """VOC2007 reads the precision at recalls of 0, 1/10, ... 10/10."""
 
 
-def mean_per_class(found: Floats, labels: Integers) -> float:
+def mean_per_class(likely: Floats, labels: Integers) -> float:
     """The mean of the classes' accuracies. Classes without an image are left out.
 
-    found: how likely each image is a hit [N], see `evaluate.hits`; labels: the class of each [N].
+    likely: how likely each image is a hit [N], see `evaluate.hits`; labels: the class of each [N].
     scikit-learn calls it `balanced_accuracy_score`, for sets that have an image of each class.
     """
     counts = np.bincount(labels)
-    sums = np.bincount(labels, weights=found)
+    sums = np.bincount(labels, weights=likely)
     return float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
@@ -33,34 +32,20 @@ def map11(similarity: Floats, shown: Flags) -> float:
     similarity: of each image to each class [N, C]; shown: whether the image shows the class [N, C]. Classes that no
     image shows are left out. Pascal VOC devkit 2007, `VOCevalcls.m`.
     """
-    seen = [_precision11(similarity[:, c], shown[:, c]) for c in np.flatnonzero(shown.any(axis=0))]
-    return float(np.mean(seen)) if seen else float("nan")
+    from sklearn.metrics import precision_recall_curve
 
-
-def _precision11(scores: Floats, right: Flags) -> float:
-    if not np.isfinite(scores).all():
+    if not np.isfinite(similarity).all():
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    found = np.cumsum(right[order])
-    # A threshold lies below each run of equal scores, not within it.
-    last = np.append(np.diff(scores[order]) != 0, True)
-    hits, ranks = found[last], np.arange(1, len(scores) + 1)[last]
-    best = np.maximum.accumulate((hits / ranks)[::-1])[::-1]
-    total = int(found[-1])
-    # In whole numbers: the recall 3 / 10 of 10 images is 0.3 exactly.
-    reached = [int(np.argmax(hits * RECALLS >= recall * total)) for recall in range(RECALLS + 1)]
-    return float(best[reached].mean())
+    of_classes = []
+    for column in np.flatnonzero(shown.any(axis=0)):
+        # The curve ends with a precision of 1 at a recall of 0, which VOC2007 does not have.
+        precision, recall = (part[:-1] for part in precision_recall_curve(shown[:, column], similarity[:, column])[:2])
+        of_classes += [precision[recall >= tenths / RECALLS - 1e-12].max() for tenths in range(RECALLS + 1)]
+    return float(np.mean(of_classes)) if of_classes else float("nan")
 
 
 def roc_auc(scores: Floats, positive: Flags) -> float:
-    """How often a positive image [N] has the higher score than a negative one; equal scores count half.
+    """The area under the ROC curve: how often a positive image [N] has a higher score than a negative one."""
+    from sklearn.metrics import roc_auc_score
 
-    The area under the ROC curve, by ranks (Mann and Whitney).
-    """
-    if not np.isfinite(scores).all():
-        return float("nan")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    positives = int(positive.sum())
-    above = ranks[positive].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * (len(scores) - positives)))
+    return float(roc_auc_score(positive, scores)) if np.isfinite(scores).all() else float("nan")

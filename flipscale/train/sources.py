@@ -23,7 +23,7 @@ from flipscale.workspace import Workspace
 
 def open_training_data(run: RunFolder, settings: Settings) -> Data:
     """The pairs that a run trains on. Raises DataError for less than one batch, which would hold a pair twice."""
-    found = open_data(
+    data = open_data(
         settings.data,
         replace(_form(run, settings), shown_size=training_view(settings).shape.image.image_size),
         data_size=settings.data_size,
@@ -32,25 +32,25 @@ def open_training_data(run: RunFolder, settings: Settings) -> Data:
         crop=settings.crop,
     )
     # open_clip's program refuses what is too small for it in its own words.
-    if not isinstance(settings.trainer, OpenClipTrainer) and found.size < settings.batch_size:
+    if not isinstance(settings.trainer, OpenClipTrainer) and data.size < settings.batch_size:
         raise DataError(
-            f"data has {found.size} pairs, less than one batch of {settings.batch_size}, which would hold a pair "
+            f"data has {data.size} pairs, less than one batch of {settings.batch_size}, which would hold a pair "
             f"twice; add pairs, or lower batch_size."
         )
-    return found
+    return data
 
 
 def open_labelled_data(run: RunFolder, settings: Settings) -> ClassifiedSet:
     """The data that a run with a fine_tuning is trained and scored on. The log names unreadable parts."""
-    found = open_classified(
+    opened = open_classified(
         labelled_set(settings),
         _form(run, settings),
         images=labelled_test_images(settings),
         samples=steps_of(settings) * settings.batch_size,
     )
-    if found.test.corrupt:
-        say(run, f"fine_tuning.data: {found.test.corrupt} test images are skipped, as they cannot be read")
-    return found
+    if opened.test.corrupt:
+        say(run, f"fine_tuning.data: {opened.test.corrupt} test images are skipped, as they cannot be read")
+    return opened
 
 
 def vocabulary(data: Data, evaluations: Mapping[str, HeldOutItems]) -> Integers | None:

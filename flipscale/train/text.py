@@ -106,17 +106,12 @@ def _with_block(chance: Tensor, pooled: Tensor, end: Tensor, length: int, count:
     return torch.cat([block, pooled], dim=1).sort(dim=1).values
 
 
-def _pooling(tower: Any) -> tuple[str, int | None]:
-    """The pool type and the id of the end of text, which CLIP and CustomTextCLIP name differently."""
-    if hasattr(tower, "text_pool_type"):
-        return tower.text_pool_type, tower.text_eos_id
-    return tower.pool_type, tower.eos_id
-
-
 def _pooled_position(tower: Any, tokens: Tensor) -> Tensor:
     """The position of each text's feature, int64 [b]: the one that `text_global_pool` picks out of its own."""
     positions = torch.arange(tokens.shape[1], device=tokens.device)[:, None].expand(len(tokens), -1, 1)
-    pool_type, eos = _pooling(tower)
+    # CLIP and CustomTextCLIP name them differently.
+    names = ("text_pool_type", "text_eos_id") if hasattr(tower, "text_pool_type") else ("pool_type", "eos_id")
+    pool_type, eos = (getattr(tower, name) for name in names)
     position: Tensor = text_global_pool(positions, tokens, pool_type, eos_token_id=eos)
     return position[:, 0]
 

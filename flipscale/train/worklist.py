@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,13 +24,12 @@ from flipscale.run import (
     read_probe,
     weights_are_needed,
 )
-from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
-from flipscale.train.failure import Cause, Failed, record, record_stop, say
+from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer
+from flipscale.train.failure import Cause, Failed, record, record_stop, why
 from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.meeting import without_cuda
-from flipscale.train.parents import When, weights_for
-from flipscale.train.process_pool import ProcessPool, follow
-from flipscale.train.processes import Group
+from flipscale.train.parents import lacks_of_parent, waits
+from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.requests import kept_trunk, parent_of, request_of, trunk_run
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
 from flipscale.workspace import Workspace
@@ -56,10 +54,9 @@ def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SEC
     that its attendant handles, and is started again.
     """
     keep_freed_memory()
-    with noting_signals() as stop, contextlib.closing(ProcessPool(folders)) as pool:
-        if pool.group.rank:
-            return follow(pool.group, stop)
-        worklist = WorkList(folders, stop, pool, checkpoint_seconds)
+    with noting_signals() as stop, contextlib.closing(WorkList(folders, stop, checkpoint_seconds)) as worklist:
+        if worklist.group.rank:
+            return _follow(worklist.group, stop)
         worklist.work()
     if stop.signal:
         return 128 + stop.signal
@@ -71,30 +68,31 @@ class _Took(enum.Enum):
 
 
 class WorkList:
-    """The runs of one call of `train`."""
+    """The runs of one call of `train`, and the processes at hand for them: those this one was started with, or as many
+    as a run asks for, started when it comes."""
 
-    def __init__(self, folders: Sequence[Path], stop: Stop, pool: ProcessPool, checkpoint_seconds: float):
-        self.runs = _parents_first([RunFolder(folder) for folder in folders])
-        self.listed = {run.path.resolve() for run in self.runs}
+    def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float):
+        self.folders, self.stop, self.checkpoint_seconds = folders, stop, checkpoint_seconds
+        self.listed = {Path(folder).resolve() for folder in folders}
         self.failed: set[Path] = set()
-        self.attended = JOB in os.environ
         self.to_answer = False
         """Whether a run failed here and its attendant must answer before anything else begins."""
-        self.stop = stop
-        self.pool = pool
-        self.checkpoint_seconds = checkpoint_seconds
+        self.broken = False
+        """Whether the GPU no longer works for this process: the remaining runs need another process."""
+        self.joined = joined()
+        self.group = self.joined or Group()
 
     def work(self) -> None:
-        found = {_Took.YES}
-        while found & {_Took.YES, _Took.LATER}:
-            if _Took.YES not in found:
+        runs, took = _parents_first([RunFolder(folder) for folder in self.folders]), {_Took.YES}
+        while took & {_Took.YES, _Took.LATER}:
+            if _Took.YES not in took:
                 time.sleep(PARENT_SECONDS)
-            found = set()
-            for run in self.runs:
-                if self.stop.signal or self.pool.is_lost or self.to_answer:
+            took = set()
+            for run in runs:
+                if self.stop.signal or self._is_lost or self.to_answer:
                     return
                 if run.path not in self.failed:
-                    found.add(self._take(run))
+                    took.add(self._take(run))
 
     def _take(self, run: RunFolder) -> _Took:
         """Do the run if it is free; says whether it was done. A failure is recorded and added to `failed`."""
@@ -115,21 +113,20 @@ class WorkList:
             return _Took.NO
         if run.asked() is None:
             raise FlipscaleError(f"{run.path}: there is no run.json, so nothing was asked for; submit the study first.")
-        weights = weights_for(run, self._is_still_to_come)
-        if weights.when is When.LATER:
+        if waits(run, self._is_still_to_come):
             return _Took.LATER
         with run.hold() as lease:
             # Its holder may have finished it between the look above and the taking.
             if lease is None or run.is_over():
                 return _Took.NO
             try:
-                if weights.when is When.NEVER:
-                    raise Failed(Cause(FailureKind.PARENT, weights.why))
+                if lacks := lacks_of_parent(run):
+                    raise Failed(Cause(FailureKind.PARENT, lacks))
                 with stacks_in_log(run):
                     self._do(run, lease)
                 _drop_weights(run)
             except LeaseLost:
-                self.pool.group.separate()
+                self.group.separate()
                 raise
             except Exception as error:
                 self._record(run, lease, self._end(error))
@@ -140,46 +137,35 @@ class WorkList:
 
     def _do(self, run: RunFolder, lease: Lease) -> None:
         """Have the run's trainer do it. A trainer is imported when a run asks for it: a command needs no open_clip."""
-        if run.is_trained:
-            with loading_modules():
-                from flipscale.train.scoring import score_weights
-            score_weights(run, lease, self._group_for(run, asked_scores(run)[1]), self.stop)
-            return
-        lease.mend_records()
-        settings, resources = request_of(run)
-        if resources.gpus and not torch.cuda.is_available() and not isinstance(settings.trainer, CommandTrainer):
-            raise NodeFault(f"the run asks for resources.gpus {resources.gpus}, and torch has none: {without_cuda()}")
-        # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
-        # command is read when it is started.
-        trunk = kept_trunk(run)
-        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings), trunk.path if trunk else None)
-        if read_probe(run.path) is not None:
-            with loading_modules():
-                from flipscale.train.trainers.builtin.timing import time_shapes
-            time_shapes(run, lease, self._group_for(run, resources), self.stop)
-        elif not settings.samples:
-            with loading_modules():
-                from flipscale.train.scoring import take_weights
-            take_weights(run, lease, self.pool.group.device)
-            self._do(run, lease)  # What is left is to score them.
-        elif isinstance(settings.trainer, CommandTrainer):
-            from flipscale.train.trainers.program.command import run_command
+        settings, resources = asked_scores(run) if run.is_trained else request_of(run)
+        if not run.is_trained:
+            lease.mend_records()
+            if resources.gpus and not torch.cuda.is_available() and not isinstance(settings.trainer, CommandTrainer):
+                gpus = resources.gpus
+                raise NodeFault(f"the run asks for resources.gpus {gpus}, and torch has none: {without_cuda()}")
+            # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a
+            # training command is read when it is started.
+            trunk = kept_trunk(run)
+            lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings), trunk.path if trunk else None)
+            if not settings.samples and read_probe(run.path) is None:
+                with loading_modules():
+                    from flipscale.train.scoring import take_weights
+                take_weights(run, lease, self.group.device)
+                self._do(run, lease)  # What is left is to score them.
+                return
+            if isinstance(settings.trainer, CommandTrainer):
+                from flipscale.train.trainers.program.command import run_command
 
-            run_command(run, lease, self.stop, partial(say, run))
-        elif isinstance(settings.trainer, OpenClipTrainer):
-            with loading_modules():
-                from flipscale.train.trainers.open_clip.run import run_open_clip
-            run_open_clip(run, lease, self.stop, partial(say, run))
-        else:
-            with loading_modules():
-                from flipscale.train.trainers.builtin.pretrain import pretrain
-            pretrain(run, lease, self._group_for(run, resources), self.stop, self.checkpoint_seconds)
-
-    def _group_for(self, run: RunFolder, resources: Resources) -> Group:
-        """The processes that do the run together, to which it is handed out."""
-        group = self.pool.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
+                run_command(run, lease, self.stop)
+                return
+            if isinstance(settings.trainer, OpenClipTrainer):
+                with loading_modules():
+                    from flipscale.train.trainers.open_clip.run import run_open_clip
+                run_open_clip(run, lease, self.stop)
+                return
+        group = self._group_of(resources.processes_on(gpu=torch.cuda.is_available()))
         group.hand_out(str(run.path.resolve()))
-        return group
+        _do_together(run, lease, group, self.stop, self.checkpoint_seconds)
 
     def _record(self, run: RunFolder, lease: Lease, failure: Cause) -> None:
         # A signal to the whole process group also ends what the run had at work, such as a compiler, and
@@ -189,21 +175,78 @@ class WorkList:
             return
         self.failed.add(run.path)
         record(run, lease, failure)
-        self.to_answer = self.attended and failure.kind not in _JUDGED_HERE
+        self.to_answer = JOB in os.environ and failure.kind not in _JUDGED_HERE
 
     def _end(self, error: Exception) -> Cause:
         """Why a run failed, after which the other processes either go on to the next one, or are ended."""
-        group = self.pool.group
+        group = self.group
         failure = group.cause(error)
         group.report(failure)
         if not isinstance(error, Failed | Diverged):
             group.separate()
         if isinstance(error, RuntimeError) and group.is_broken:
-            self.pool.broken = True
+            self.broken = True
             print("The GPU no longer works in this process; the remaining runs need another process.", file=sys.stderr)
-        if group.apart and not self.pool.joined:
-            self.pool.close()
+        if group.apart and not self.joined:
+            self.close()
         return failure
+
+    def _group_of(self, processes: int) -> Group:
+        if self.joined is None and not (self.group.size == processes and self.group.is_whole):
+            self.close()
+            if processes > 1:
+                self.group = start(processes, self.folders)
+        return self.group
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether nothing more can be done here: the GPU no longer works, or processes that were started elsewhere no
+        longer stand at the same point. Whoever started them must start them again.
+        """
+        return self.broken or (self.joined is not None and self.group.apart)
+
+    def close(self) -> None:
+        self.group.close()
+        self.group = Group() if self.joined is None else self.group
+
+
+def _follow(group: Group, stop: Stop) -> int:
+    """Do the tasks that process 0 hands out, until none is left. Process 0's exit code says how they ended.
+
+    A follower that was stopped ends before process 0 has written the checkpoint, and srun kills what is left of a step
+    when one of its processes ends with anything but 0.
+    """
+    while task := group.next_task():
+        try:
+            run = RunFolder(task)
+            with stacks_in_log(run):
+                _do_together(run, None, group, stop)
+        except (Failed, Diverged):
+            # All processes know of it and stand at the same point.
+            continue
+        except Exception as error:
+            # The others wait for this one: they learn why, and that it is gone.
+            if not is_lost_connection(error):
+                group.report(why(error))
+            sys.stderr.flush()
+            os._exit(1)
+    return 0
+
+
+def _do_together(
+    run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float = 0.0
+) -> None:
+    """Score a run that is trained, time the shapes of a probe, or train: what all processes of a run do."""
+    with loading_modules():
+        from flipscale.train.scoring import score_weights
+        from flipscale.train.trainers.builtin.pretrain import pretrain
+        from flipscale.train.trainers.builtin.timing import time_shapes
+    if run.is_trained:
+        score_weights(run, lease, group, stop)
+    elif read_probe(run.path) is not None:
+        time_shapes(run, lease, group, stop)
+    else:
+        pretrain(run, lease, group, stop, checkpoint_seconds)
 
 
 def _drop_weights(run: RunFolder) -> None:
@@ -220,15 +263,15 @@ def _drop_weights(run: RunFolder) -> None:
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """The runs in their order, but none before its parent or its trunk. An unreadable one stays where it is."""
     by_path = {run.path.resolve(): run for run in runs}
-    found: dict[Path, RunFolder] = {}
+    ordered: dict[Path, RunFolder] = {}
 
     def add(run: RunFolder) -> None:
         with contextlib.suppress(RunFolderError, OSError):
             parent = parent_of(run) or trunk_run(run)
             if parent is not None and parent.path.resolve() in by_path:
                 add(by_path[parent.path.resolve()])
-        found.setdefault(run.path.resolve(), run)
+        ordered.setdefault(run.path.resolve(), run)
 
     for run in runs:
         add(run)
-    return list(found.values())
+    return list(ordered.values())

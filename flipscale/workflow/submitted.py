@@ -46,7 +46,7 @@ def refuse_unready(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = 
     checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
 
 
-def _submit(opened: OpenStudy, launcher: Launcher, guards: Guards, *, retry_diverged: bool, redo: Redo) -> Submission:
+def _submit(opened: OpenStudy, launcher: Launcher, guards: Guards, redo: Redo) -> Submission:
     """Write the plan, say what it costs, and start every run that is not finished yet, and those of `redo` anew."""
     plan = opened.plan
     plan.check_budget()
@@ -70,7 +70,6 @@ def _submit(opened: OpenStudy, launcher: Launcher, guards: Guards, *, retry_dive
         plan.runs,
         opened.workspace.results,
         launcher,
-        retry_diverged=retry_diverged,
         redo=redo,
         to_score=unscored.runs,
         check=check,
@@ -90,7 +89,6 @@ def train_study(
     launcher: Launcher,
     *,
     guards: Guards = Guards(),
-    retry_diverged: bool = False,
     redo: Redo = NO_REDO,
     wait: bool = True,
 ) -> tuple[OpenStudy, int]:
@@ -103,7 +101,7 @@ def train_study(
     redo: finished runs that are trained anew. wait: if False, return as soon as runs are sent.
     """
     while True:
-        submission = _submit(opened, launcher, guards, retry_diverged=retry_diverged, redo=redo)
+        submission = _submit(opened, launcher, guards, redo)
         if not wait:
             if submission.jobs:
                 say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
@@ -125,7 +123,7 @@ def train_study(
         if opened.study.awaits_choice and opened.study.further == before.study.further:
             raise FlipscaleError(_without_choice(opened))
         say(sweep_words(opened))
-        retry_diverged, redo = False, NO_REDO
+        redo = NO_REDO
 
 
 def _without_choice(opened: OpenStudy) -> str:

@@ -24,7 +24,7 @@ from tests.train.test_loop import pairs
 # What torch warns of on a GPU is not ours, and not known of every card and version.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
-WAYS = [{}, {"accumulate": 4}, {"activation_checkpointing": True}, {"compile": True}, {"fused": False}]
+WAYS = [{}, {"accumulate": 4}, {"activation_checkpointing": True}, {"compile": True}]
 
 
 def batch():

@@ -128,10 +128,9 @@ class LauncherContract:
         going = {scenario: next(scenario) for scenario in scenarios}
         while going:
             runs = [run for asked in going.values() for run in asked.runs]
-            options: dict[str, Any] = {"retry_diverged": any(asked.retry_diverged for asked in going.values())}
-            if anew := frozenset().union(*(asked.redo for asked in going.values())):
-                options["redo"] = Redo(anew)
-            submission = self.submit(runs, results, **options)
+            anew = frozenset().union(*(asked.redo for asked in going.values()))
+            redo = Redo(anew, diverged=any(asked.retry_diverged for asked in going.values()))
+            submission = self.submit(runs, results, redo=redo)
             played, going = tuple(going), {}
             for scenario in played:
                 with contextlib.suppress(StopIteration):

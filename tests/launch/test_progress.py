@@ -10,7 +10,7 @@ import pytest
 
 from flipscale.launch import states, submit, wait, watch
 from flipscale.launch.local import LocalLauncher
-from flipscale.launch.progress import RunProgress, StudyProgress
+from flipscale.launch.progress import ProgressLines, RunProgress, StudyProgress
 from flipscale.run import RunFolder, State
 from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 
@@ -56,19 +56,22 @@ def test_a_terminal_sees_one_line_rewritten(tmp_path):
     assert last.endswith("\n")
 
 
-def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path):
+def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path, monkeypatch):
     runs = [StandInRun("run", seconds=60)]
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
     wait_for(runs, tmp_path, State.RUNNING)
     (known,) = (tmp_path / "local").glob("*/workers.json")
     worker, stream, looks = json.loads(known.read_text())["workers"][0]["pid"], io.StringIO(), []
+    follow = ProgressLines.follow
 
-    def kill_at_the_first_look(progress):
+    def kill_at_the_first_look(lines, progress, results):
+        follow(lines, progress, results)
         if not looks:  # Lines tell what has changed since that look.
             os.kill(worker, signal.SIGKILL)
         looks.append(progress)
 
-    wait(submission, tmp_path, stream, every=0.05, follower=kill_at_the_first_look)
+    monkeypatch.setattr(ProgressLines, "follow", kill_at_the_first_look)
+    wait(submission, tmp_path, stream, every=0.05)
     log = submission.jobs[0].log
     assert f"run: lost, its process is gone (`submit` resumes it); its output is in {log}" in stream.getvalue()
 

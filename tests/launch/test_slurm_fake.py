@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import StateReader, cancel, preview, states, submit, wait
+from flipscale.launch import ProgressLines, StateReader, cancel, preview, states, submit, wait
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
@@ -200,8 +200,8 @@ def test_some_runs_are_cancelled_by_their_tasks_in_one_call(tmp_path, idle):
     assert idle.asked() == {"squeue": 2, "scancel": 1}
     (words,) = idle.arguments("scancel")
     assert sorted(words) == ["1_1", "1_2", *(f"3_{task}" for task in range(5))]
-    found = states(runs, tmp_path)
-    assert Counter(found.values()) == {State.WAITING: 18, State.CANCELLED: 7}
+    by_run = states(runs, tmp_path)
+    assert Counter(by_run.values()) == {State.WAITING: 18, State.CANCELLED: 7}
 
 
 def test_nothing_is_cancelled_of_a_job_that_others_share(tmp_path, idle):
@@ -283,7 +283,7 @@ def test_a_refusal_over_the_number_of_jobs_names_what_makes_them_fewer(tmp_path,
     assert "share a job with pack" in str(refused.value)
 
 
-def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle):
+def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle, monkeypatch):
     """At most four jobs at once, in arrays of two."""
     runs, results = several(9), tmp_path / "results"
     refuse = 'echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1'
@@ -297,16 +297,17 @@ def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle):
     )
     most = []
 
-    def end_two(progress):
+    def end_two(lines, progress, results):
         most.append(progress.count(State.WAITING))
         finish(results, [run for run in runs if states([run], results)[run.id] is State.WAITING][:2])
 
-    ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_two, launcher=launcher)
+    monkeypatch.setattr(ProgressLines, "follow", end_two)
+    ended = wait(submission, results, io.StringIO(), every=0.01, launcher=launcher)
     assert ended.count(State.FINISHED) == 9
     assert max(most) == 4
 
 
-def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle):
+def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle, monkeypatch):
     """At most four jobs at once, in arrays of two."""
 
     class Settings(dict):
@@ -329,13 +330,14 @@ def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle):
     assert (submission.scored, len(submission.unsent)) == (4, 5)
     scored = set()
 
-    def end_all(progress):
+    def end_all(lines, progress, results):
         for run in runs:
             if states([run], results)[run.id] is State.WAITING:
                 scored.add(run.id)
                 folder(results, run).drop_request()
 
-    ended = wait(submission, results, io.StringIO(), every=0.01, follower=end_all, launcher=launcher)
+    monkeypatch.setattr(ProgressLines, "follow", end_all)
+    ended = wait(submission, results, io.StringIO(), every=0.01, launcher=launcher)
     assert ended.count(State.FINISHED) == len(scored) == 9
 
 

@@ -279,6 +279,7 @@ BAD = {
     "grids_axis": GOOD + "design:\n  grids:\n    small: {mask: all}\n",
     "grids_all": GOOD + "design:\n  grids:\n    small: {lr: all}\n",
     "grids_value": GOOD + "design:\n  grids:\n    small: {lr: [0]}\n",
+    "grids_one_value": GOOD + "design:\n  grids:\n    small:\n      lr: fast\n",
     "grids_no": GOOD + "design:\n  grids:\n    small: [lr]\n",
     "grids_empty_axis": GOOD + "design:\n  grids:\n    small: {lr: []}\n",
     "grids_lack": "schema: 1\n"

@@ -16,7 +16,7 @@ from flipscale.data.pairs import Form, HeldOutItems
 from flipscale.settings import Evaluation, Shapes, plain
 from flipscale.train import evaluate as evaluation
 from flipscale.train.encoding import Encoders
-from flipscale.train.evaluate import encoders_of, evaluate, hits, open_evaluations, retrieval
+from flipscale.train.evaluate import encoders_of, evaluate, hits, open_evaluations, packed_hits, retrieval
 from flipscale.train.mask import complementary
 from flipscale.train.model import build, encode_text, pixels, tokenize
 from tests.train.conftest import SETTINGS
@@ -274,10 +274,10 @@ def test_normalization_is_the_runs(settings, held_out):
 # Masked inference (FLIP, table 1d)
 
 
-def encoded(model, images, asked, inference="", **more):
+def encoded(model, images, asked, inference="", what="images"):
     """The features of images as an evaluation has them."""
     asked = replace(asked, evaluation=replace(asked.evaluation, inference=[inference] if inference else []))
-    return evaluation._encode_images(encoders_of(model, asked), images, evaluation._View(asked, inference), **more)
+    return evaluation._encode_images(encoders_of(model, asked), asked, f"{what} {inference}".rstrip(), images)
 
 
 def seen(model, images, settings, inference="", **changes):
@@ -365,7 +365,7 @@ def test_the_images_of_the_probe_are_none_of_those_it_is_scored_on(settings):
 def test_the_probe_sees_what_the_tower_has_before_its_projection(settings, held_out):
     model, images = build(settings()).eval(), held_out.pairs[0][:5]
     with torch.no_grad():
-        features = encoded(model, images, settings(), pooled=True)
+        features = encoded(model, images, settings(), what="pooled")
     assert features.shape == (5, 16)
     torch.testing.assert_close(F.normalize(features @ model.visual.proj, dim=-1), seen(model, images, settings))
 
@@ -397,10 +397,10 @@ def test_the_unit_of_a_bit_is_the_query(settings):
 
 
 def test_equal_similarities_are_hits_as_often_as_chance_says_and_the_same_ones_for_every_run():
-    packed = evaluation._packed(torch.full((4000,), 0.1), "any")
+    packed = packed_hits(torch.full((4000,), 0.1), "any")
     bits = np.unpackbits(np.frombuffer(packed.bits, np.uint8), count=packed.count)
     assert bits.mean() == pytest.approx(0.1, abs=0.015)
-    assert packed == evaluation._packed(torch.full((4000,), 0.1), "any")
+    assert packed == packed_hits(torch.full((4000,), 0.1), "any")
 
 
 def test_chance_is_that_of_the_classes_the_images_and_the_batch(settings, held_out):
@@ -477,7 +477,7 @@ def test_three_processes_score_as_one_does_and_share_the_work(tmp_path):
     [("bf16", "cuda", torch.bfloat16), ("fp16", "cuda", torch.float16), ("fp32", "cuda", None), ("bf16", "cpu", None)],
 )
 def test_only_a_gpu_encodes_in_the_precision_of_the_run(precision, device, dtype):
-    assert Encoders({}, torch.device(device), precision).dtype == dtype
+    assert Encoders(None, torch.device(device), precision).dtype == dtype
 
 
 def test_features_of_half_precision_are_normalised_and_compared_in_float32(settings, held_out):

@@ -218,7 +218,7 @@ def test_several_processes_fine_tune_as_one_does(ask, tmp_path):
 # One step
 
 
-@pytest.mark.parametrize("resources", [{"accumulate": 4}, {"activation_checkpointing": True}, {"fused": False}])
+@pytest.mark.parametrize("resources", [{"accumulate": 4}, {"activation_checkpointing": True}])
 def test_how_a_batch_is_computed_changes_a_step_by_rounding_only(ask, resources):
     run = ask(fine_tuning=FINE)
     one, other = training_of(run), training_of(run, **resources)

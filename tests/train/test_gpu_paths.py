@@ -57,7 +57,7 @@ def test_forward_and_backward_never_wait_for_the_device(settings, monkeypatch, r
     group = Group()
     group.device = torch.device("meta")
     asked = settings(precision="fp32", text_mask_ratio=0.5, reconstruction=reconstruction)
-    training = Training(asked, group, Resources(fused=False, accumulate=parts))
+    training = Training(asked, group, Resources(accumulate=parts))
     training.autocast = contextlib.nullcontext
     made = torch.tensor
 

@@ -90,7 +90,6 @@ def test_the_optimizer_has_the_settings_of_the_run(settings):
 SPEED = {
     "micro-batches": {"accumulate": 4},
     "activation checkpointing": {"activation_checkpointing": True},
-    "unfused": {"fused": False},
     "both": {"accumulate": 2, "activation_checkpointing": True},
 }
 

@@ -136,7 +136,8 @@ def test_a_reconstruction_of_resized_images_is_refused(settings):
 
 def encoded(model, images, asked, inference):
     asked = replace(asked, evaluation=replace(asked.evaluation, inference=[inference] if inference else []))
-    return evaluation._encode_images(evaluation.encoders_of(model, asked), images, evaluation._View(asked, inference))
+    encoders = evaluation.encoders_of(model, asked)
+    return evaluation._encode_images(encoders, asked, f"images {inference}".rstrip(), images)
 
 
 @pytest.mark.parametrize(

@@ -166,12 +166,12 @@ def test_tables_of_positions_are_resized_as_open_clip_does(settings, tmp_path, q
 @pytest.mark.parametrize(
     ("model", "complaint"),
     [
-        ("ViT-w32d1-4", r"visual\.class_embedding is \[16\], and would be \[32\]"),
-        ("ViT-w16d2-4", r"it lacks visual\.transformer\.resblocks\.1\.ln_1\.weight, \[16\]"),
-        ("ViT-w16d1-7", r"visual\.conv1\.weight is \[16, 3, 4, 4\], and would be \[16, 3, 7, 7\]"),
+        ("ViT-w32d1-4", r"size mismatch for visual\.ln_post\.bias: .*\[16\].*\[32\]\)"),
+        ("ViT-w16d2-4", r"Missing key.*\"visual\.transformer\.resblocks\.1\.ln_1\.weight\".*"),
+        ("ViT-w16d1-7", r"size mismatch for visual\.conv1\.weight: .*\[16, 3, 4, 4\].*\[16, 3, 7, 7\]\)"),
     ],
 )
-def test_weights_of_another_model_are_refused_by_the_first_that_differs(settings, tmp_path, model, complaint):
+def test_weights_of_another_model_are_refused_by_one_that_differs(settings, tmp_path, model, complaint):
     with open(tmp_path / "model.pt", "wb") as file:
         save(build(settings()), file)
     with pytest.raises(FlipscaleError, match=rf"is not a checkpoint of {model}: {complaint}\. Set model to the one"):
@@ -181,7 +181,7 @@ def test_weights_of_another_model_are_refused_by_the_first_that_differs(settings
 def test_weights_that_the_model_does_not_have_are_refused(settings, tmp_path):
     with open(tmp_path / "model.pt", "wb") as file:
         save(build(settings(model="ViT-w16d2-4")), file)
-    with pytest.raises(FlipscaleError, match=r"it has visual\.transformer\.resblocks\.1\.ln_1\.weight, which"):
+    with pytest.raises(FlipscaleError, match=r"Unexpected key.*\"visual\.transformer\.resblocks\.1\.ln_1\.weight\""):
         build(settings(init={"path": str(tmp_path / "model.pt"), "name": None}))
 
 

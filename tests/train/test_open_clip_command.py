@@ -70,10 +70,9 @@ def asked(run: Callable[..., RunFolder]) -> Callable[..., RunFolder]:
 
 
 def finish(folder: RunFolder, stop: Stop | None = None) -> bool:
-    said: list[str] = []
     with folder.hold() as lease:
         assert lease is not None
-        return run_open_clip(folder, lease, stop or Stop(), said.append)
+        return run_open_clip(folder, lease, stop or Stop())
 
 
 def settled(settings: Settings, shards: Shards | None = None, **more: Any) -> ProgramJob:
@@ -253,7 +252,7 @@ def test_shards_are_written_once_and_found_again_by_runs_of_the_same_pairs(asked
     assert urls[2] != urls[0]
 
 
-@pytest.mark.parametrize("text", ["", '{"pairs": 640', '{"pairs": "many", "shards": 1, "corrupt": 0}'])
+@pytest.mark.parametrize("text", ["", '{"pairs": 640', '{"urls": "", "pairs": "many", "count": 1, "corrupt": 0}'])
 def test_shards_whose_index_is_damaged_are_written_again(asked, text):
     folder = asked()
     written = shards_of(folder, request_of(folder)[0])

@@ -23,7 +23,7 @@ Ask = Callable[..., RunFolder]
 
 @pytest.fixture
 def asked(run: Callable[..., RunFolder], tmp_path: Path) -> Ask:
-    """A run that this Python program scores, by accuracy and CIDEr."""
+    """A run of two steps that this Python program scores, by accuracy and CIDEr."""
 
     def ask(program: str, *, name: str = "run", scores: Any = None, **changes: Any) -> RunFolder:
         script = tmp_path / "score.py"
@@ -33,7 +33,7 @@ def asked(run: Callable[..., RunFolder], tmp_path: Path) -> Ask:
             "scores": scores or {"accuracy": "higher", "cider": "higher"},
         }
         evaluated = {**SETTINGS["evaluation"], "images": 64, "sets": {"mine": {"command": declared}}}
-        return run(name, evaluation=evaluated, **changes)
+        return run(name, evaluation=evaluated, **{"samples": 64, **changes})
 
     return ask
 

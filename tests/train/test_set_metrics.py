@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, precision_recall_curve, recall_score, roc_auc_score
+from sklearn.metrics import recall_score
 
 from flipscale.data.held_out import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems
@@ -34,31 +34,11 @@ def test_mean_per_class_is_scikit_learns_macro_recall() -> None:
     assert mean_per_class(found, labels) != pytest.approx(found.mean())
 
 
-@pytest.mark.parametrize("levels", [None, 4], ids=["distinct", "ties"])
-def test_roc_auc_is_scikit_learns(levels: int | None) -> None:
-    scores = RNG.normal(size=200) if levels is None else RNG.integers(levels, size=200).astype(float)
-    positive = RNG.random(200) < 0.3
-    assert roc_auc(scores, positive) == pytest.approx(roc_auc_score(positive, scores), abs=1e-12)
-    assert roc_auc(-scores, positive) == pytest.approx(1 - roc_auc(scores, positive))
-    assert roc_auc(np.zeros(200), positive) == 0.5
-
-
-@pytest.mark.parametrize("levels", [None, 4], ids=["distinct", "ties"])
-def test_map11_is_the_interpolated_curve_of_scikit_learn(levels: int | None) -> None:
-    shown = RNG.random((120, 5)) < [0.05, 0.1, 0.2, 0.5, 0]
-    scores = RNG.normal(size=shown.shape) + shown
-    if levels is not None:
-        scores = np.round(scores)
-    wanted = []
-    for c in range(4):  # Nothing shows the last class.
-        # It ends with a precision of 1 at a recall of 0, which VOC2007 does not have.
-        precision, recall = (part[:-1] for part in precision_recall_curve(shown[:, c], scores[:, c])[:2])
-        wanted.append(np.mean([precision[recall >= tenths / 10 - 1e-12].max() for tenths in range(11)]))
-    assert map11(scores, shown) == pytest.approx(np.mean(wanted), abs=1e-12)
-    # It is near the area under the curve, which is something else.
-    area = np.mean([average_precision_score(shown[:, c], scores[:, c]) for c in range(4)])
-    assert map11(scores, shown) == pytest.approx(area, abs=0.1)
-    assert map11(scores, shown) != pytest.approx(area, abs=1e-4)
+def test_roc_auc_is_how_often_a_positive_image_is_ahead_and_equal_scores_count_half() -> None:
+    scores, positive = np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False])
+    assert roc_auc(scores, positive) == 3.5 / 4
+    assert roc_auc(-scores, positive) == 0.5 / 4
+    assert roc_auc(np.zeros(4), positive) == 0.5
 
 
 def test_map11_of_vocs_own_kind_of_example() -> None:

@@ -68,11 +68,19 @@ def outcome(run: RunFolder) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> list[list[object]]:
-    """What each stage leaves behind where nothing is killed."""
-    runs = asked(tmp_path_factory.mktemp("alone"), GROWING)
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, list[RunFolder]]:
+    """The stages, trained without a kill."""
+    folder = tmp_path_factory.mktemp("alone")
+    study = planned(folder, GROWING)
+    runs = [ask(folder, run) for run in study.runs]
     assert train([run.path for run in runs]) == 0
-    return [outcome(run) for run in runs]
+    return study, runs
+
+
+@pytest.fixture(scope="module")
+def alone(grown: tuple[Plan, list[RunFolder]]) -> list[list[object]]:
+    """What each stage leaves behind where nothing is killed."""
+    return [outcome(run) for run in grown[1]]
 
 
 @pytest.mark.parametrize("kept", [0.0, 30.0], ids=["a checkpoint at every step", "no checkpoint"])
@@ -155,10 +163,8 @@ def test_the_optimizer_goes_on_where_shapes_are_the_same(tmp_path):
     assert set(steps[1].values()) == {5, 15}
 
 
-def test_a_row_has_the_costs_of_all_stages_and_those_of_its_own(tmp_path):
-    study = planned(tmp_path, GROWING)
-    folders = [ask(tmp_path, run) for run in study.runs]
-    assert train([run.path for run in folders]) == 0
+def test_a_row_has_the_costs_of_all_stages_and_those_of_its_own(grown):
+    study, folders = grown
     last, known = study.runs[-1], {run.id: run for run in study.runs}
     row, _ = row_of(last, "stages", folders[-1], known)
     assert (row["samples_seen"], row["own_samples_seen"]) == (640, 128)

@@ -52,7 +52,7 @@ def wait_for_step(run: RunFolder, step: int, process: Forked) -> None:
         time.sleep(0.005)
 
 
-def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
+def test_a_run_writes_its_result_and_weights_drops_its_checkpoint_and_is_passed_over_once_finished(run):
     folder = run()
     assert train([folder.path]) == 0
     assert folder.state() is State.FINISHED
@@ -91,18 +91,20 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     assert 1e6 < result.peak_memory_bytes < 1e9
     assert result.versions["open_clip"] == open_clip.__version__
     assert "finished" in (folder.path / "log.txt").read_text()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+    assert train([folder.path]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
 
 
-def test_repeats_are_samples_over_unique_pairs(run):
-    folder = run(data_size=100)
-    train([folder.path])
-    assert (folder.result().unique_pairs, folder.result().repeats) == (100, 6.4)
-
-
-def test_realised_samples_are_whole_batches(run):
-    folder = run(samples=650)
-    train([folder.path])
-    assert (folder.result().samples_seen, folder.result().steps) == (640, 20)
+def test_samples_are_whole_batches_repeats_are_by_unique_pairs_and_seeds_differ(run):
+    few, other = run("few", data_size=100, samples=650, seed=7), run("other", data_size=100, samples=650, seed=8)
+    before = signal.getsignal(signal.SIGTERM)
+    assert train([few.path, other.path]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert (few.result().samples_seen, few.result().steps) == (640, 20)
+    assert (few.result().unique_pairs, few.result().repeats) == (100, 6.4)
+    assert losses(few) != losses(other)
+    assert json.loads((few.path / "run.json").read_text())["settings"]["seed"] == 7
 
 
 def test_a_run_of_another_recipe_is_not_trained_under_its_old_id(tmp_path):
@@ -114,14 +116,6 @@ def test_a_run_of_another_recipe_is_not_trained_under_its_old_id(tmp_path):
     )
     assert folder.error().kind == "code"
     assert not (folder.path / "metrics.jsonl").exists()
-
-
-def test_a_finished_run_is_passed_over(run):
-    folder = run()
-    train([folder.path])
-    before = {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()}
-    assert train([folder.path]) == 0
-    assert {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
 
 
 def test_a_failed_run_does_not_take_its_neighbours_along(run):
@@ -293,16 +287,6 @@ def test_evaluation_images_that_cannot_be_read_are_in_the_log_and_the_result(run
     assert said in (folder.path / "log.txt").read_text()
 
 
-def test_a_process_told_to_end_ends_with_the_signals_code_and_frees_the_run(run):
-    folder = run(samples=100_000)
-    process = started(folder)
-    wait_for_step(folder, 3, process)
-    process.send_signal(signal.SIGTERM)
-    _, talk = process.communicate()
-    assert process.returncode == 143, talk
-    assert folder.state() is State.PLANNED
-
-
 def test_a_full_disk_is_told_from_a_fault_of_the_code(run):
     """A file may not grow beyond 1 MB, as at the end of a quota; the weights are larger."""
     folder = run()
@@ -374,17 +358,3 @@ def test_every_failure_has_its_kind_and_a_sentence(run, monkeypatch, error, kind
     assert train([folder.path]) == 1
     assert folder.error().kind == kind
     assert "\n" not in folder.error().reason
-
-
-def test_handlers_are_put_back(run):
-    before = signal.getsignal(signal.SIGTERM)
-    train([run().path])
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_settings_are_read_from_run_json(run):
-    folder = run(seed=7)
-    other = run("other", seed=8)
-    train([folder.path, other.path])
-    assert losses(folder) != losses(other)
-    assert json.loads((folder.path / "run.json").read_text())["settings"]["seed"] == 7

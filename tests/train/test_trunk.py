@@ -46,7 +46,7 @@ resources: {processes: PROCESSES}
 
 STEPS = {"320": 10, "640": 20, "1280": 40}
 
-COOLDOWNS = {shape: f"cooldown: 20 %\n  cooldown_shape: {shape}" for shape in ("1-sqrt", "linear", "cosine")}
+COOLDOWNS = {shape: f"cooldown: 20 %\n  cooldown_shape: {shape}" for shape in ("1-sqrt", "linear")}
 UNCOOLED = "cooldown: 0"
 
 
@@ -147,8 +147,8 @@ def test_each_length_equals_the_same_run_alone_and_the_trunk_is_trained_once(tmp
 
 @pytest.mark.parametrize(
     ("cooldown", "trunks"),
-    [(COOLDOWNS["linear"], [256, 512]), (COOLDOWNS["cosine"], [256, 512]), (UNCOOLED, [320, 640])],
-    ids=["linear", "cosine", "uncooled"],
+    [(COOLDOWNS["linear"], [256, 512]), (UNCOOLED, [320, 640])],
+    ids=["linear", "uncooled"],
 )
 def test_other_cooldowns_and_uncooled_runs_equal_the_same_run_alone(tmp_path, tmp_path_factory, cooldown, trunks):
     runs = asked(tmp_path, *STEPS, cooldown=cooldown)

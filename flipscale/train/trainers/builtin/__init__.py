@@ -1,7 +1,6 @@
 """flipscale's own trainer: FLIP's recipe on open_clip's models.
 
-pretrain.py  one run, from what was asked to its result
-prepare.py   the data, the model and the scores of a run
+pretrain.py  one run, from what was asked to its result: its data, model, training and scores
 loop.py      the steps of a schedule, with records, checkpoints and evaluations on the way
 training.py  weights, optimizer state and one step
 fine_tuning.py  the same of an image tower with a head, on labelled images

@@ -18,7 +18,7 @@ from flipscale.train.mixing import mix_of
 from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
-from flipscale.train.trainers.builtin.training import LR_SCALE, Training, is_decayed
+from flipscale.train.trainers.builtin.training import LR_SCALE, Training, adamw, is_decayed
 
 
 class HeadTraining(Training):
@@ -38,8 +38,8 @@ class HeadTraining(Training):
         self.classifier = Classifier(model.visual, self.classes, self.settings).to(self.device)
         return model, self.classifier
 
-    def _optimizer(self, *, fused: bool) -> torch.optim.AdamW:
-        return layer_wise(self.classifier, self.settings, self.fine_tuning.layer_decay, fused=fused)
+    def _optimizer(self) -> torch.optim.AdamW:
+        return layer_wise(self.classifier, self.settings, self.fine_tuning.layer_decay)
 
     @property
     def logit_scale(self) -> None:
@@ -81,10 +81,7 @@ class HeadTraining(Training):
         losses = []
         for row in range(0, len(images), rows):
             part = slice(row, row + rows)
-            if part.stop < len(images):
-                with self._apart():
-                    losses.append(self._backward_rows(images[part], labels[part], row))
-            else:
+            with self._in_part(part.stop == len(images)):
                 losses.append(self._backward_rows(images[part], labels[part], row))
         return torch.stack(losses).mean()
 
@@ -96,7 +93,7 @@ class HeadTraining(Training):
         return loss.detach()
 
 
-def layer_wise(classifier: Classifier, settings: Settings, decay: float, *, fused: bool = True) -> torch.optim.AdamW:
+def layer_wise(classifier: Classifier, settings: Settings, decay: float) -> torch.optim.AdamW:
     """AdamW with a learning rate that is multiplied by `decay` from each layer to the one before it.
 
     The head and the last LayerNorm have the schedule's own, as in BEiT's and MAE's code. Weight decay applies to the
@@ -107,17 +104,12 @@ def layer_wise(classifier: Classifier, settings: Settings, decay: float, *, fuse
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
             groups.setdefault((layer_of(name, blocks), is_decayed(name, parameter)), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "weight_decay": settings.weight_decay if decayed else 0.0,
-                LR_SCALE: decay ** (blocks + 1 - layer),
-            }
-            for (layer, decayed), parameters in groups.items()
-        ],
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=fused,
-    )
+    scaled = [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay if decayed else 0.0,
+            LR_SCALE: decay ** (blocks + 1 - layer),
+        }
+        for (layer, decayed), parameters in groups.items()
+    ]
+    return adamw(scaled, settings)

@@ -167,9 +167,9 @@ class _Clock:
         """Read, and sum up over the processes what each has worked and found: they all come here."""
         self.read()
         corrupt = self.data.corrupt()
-        worked, found = self.training.group.total(self.worked, corrupt - self.corrupt)
+        worked, unreadable = self.training.group.total(self.worked, corrupt - self.corrupt)
         self.training.progress.cpu_seconds += worked
-        self.training.progress.corrupt += round(found)
+        self.training.progress.corrupt += round(unreadable)
         self.worked, self.corrupt = 0.0, corrupt
 
 

@@ -7,40 +7,59 @@ model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 import gc
 import os
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import IO
 
-import open_clip
 import torch
 
-from flipscale.data.pairs import Data
+from flipscale.architecture import architecture
+from flipscale.cost import parameters
+from flipscale.data.digest import digests
+from flipscale.data.pairs import Data, HeldOutItems
+from flipscale.identity import labelled_set, labelled_test_images, show_setting
 from flipscale.run import AVERAGED_FILE, WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
+from flipscale.settings import Resources, Settings
+from flipscale.train.classify import score_classifier
+from flipscale.train.evaluate import Evaluated, evaluate
 from flipscale.train.failure import say
-from flipscale.train.machine import PeakMemory, device_name, version
+from flipscale.train.machine import PeakMemory, device_name, versions
+from flipscale.train.model import save
 from flipscale.train.processes import Group
 from flipscale.train.requests import (
+    course,
     gone_on_with,
     kept_step,
     kept_trunk,
     parent_of,
     request_of,
+    scored_settings,
     spent_before,
+    start_of,
+    steps_before,
     unique_pairs_of,
 )
+from flipscale.train.sources import (
+    corrupt_images,
+    evaluations_of,
+    open_labelled_data,
+    open_training_data,
+    vocabulary,
+)
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.builtin.fine_tuning import HeadTraining
 from flipscale.train.trainers.builtin.loop import fit, records_of_trunk
-from flipscale.train.trainers.builtin.prepare import Prepared, prepare
 from flipscale.train.trainers.builtin.training import Progress, Training, gpu_hours_of
-from flipscale.train.trainers.program.evaluation import programs_of, with_program_scores
+from flipscale.train.trainers.program.evaluation import finish, programs_of
 
 
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
     """Train the run, from its parent's weights or its trunk if it has one. Only process 0 has the lease."""
     settings, resources = request_of(run)
-    talk = partial(say, run) if lease else _say_nothing
+    talk: Callable[[str], None] = partial(say, run) if lease else lambda line: None
     memory = PeakMemory(group.device)
-    prepared = prepare(run, settings, resources, group, leads=lease is not None)
+    prepared = _prepare(run, settings, resources, group, leads=lease is not None)
     training, data = prepared.training, prepared.data
     with group.together():
         resumed = training.resume(run)
@@ -90,10 +109,14 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     )
     # Programs that score the run may need the memory.
     del training, data, prepared
-    _finish(result, run, lease, stop, talk)
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+    seconds = f"{result.train_seconds or 0:.1f} s of training"
+    finish(result, run, lease, stop, [run.path / "checkpoint.pt"], seconds)
 
 
-def _write_weights(prepared: Prepared, lease: Lease) -> None:
+def _write_weights(prepared: "_Prepared", lease: Lease) -> None:
     """Write model.pt, averaged.pt and hits.json; and a checkpoint where the user's own programs are to score the
     weights: if one of them fails or is stopped, nothing is trained again."""
     training = prepared.training
@@ -111,18 +134,104 @@ def _write_weights(prepared: Prepared, lease: Lease) -> None:
         training.save(lease)
 
 
-def _finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, talk: Callable[[str], None]) -> None:
-    """Have the user's own programs score the run, and write its result, unless a signal stops one of them."""
-    if torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()
-    scored = with_program_scores(result, run, lease, stop, talk)
-    if scored is None:
-        return
-    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
-    lease.write_result(scored)
-    (run.path / "checkpoint.pt").unlink(missing_ok=True)
-    talk(f"finished, {scored.train_seconds or 0:.1f} s of training")
+# Before it trains
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The parts of a run's training."""
+
+    training: Training
+    data: Data
+    score: Callable[[Group], Evaluated] | None
+    """None where nothing is scored. All processes of the group call it; process 0 gets the scores."""
+    save: Callable[[IO[bytes]], None]
+    """Writes the weights."""
+    parameters: int
+    """How many are trained."""
+    corrupt: int
+    """Samples that were known to be unreadable before the training began."""
+    corrupt_images: int
+    """Images to score on that were skipped."""
+    pairs_before: int | None
+    """Pairs of earlier runs that are not pairs of this one; None for a fine-tuning, which sees other images."""
+
+
+def _prepare(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> _Prepared:
+    """Open the data and build the model, from the parent's weights if there is a parent. All processes call it.
+
+    settings: of the stage. leads: whether this is the process that has the items to score. Raises on all processes what
+    fails on one.
+    """
+    if settings.fine_tuning is not None:
+        return _labelled(run, settings, resources, group)
+    return _pairs(run, settings, resources, group, leads=leads)
+
+
+def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> _Prepared:
+    with group.together():
+        data = open_training_data(run, settings)
+        evaluations = evaluations_of(run, settings) if leads else {}
+    words = group.share(vocabulary(data, evaluations))
+    known_corrupt = data.corrupt()
+    with group.together():
+        before = steps_before(run, settings.batch_size)
+        training = Training(settings, group, resources, words, start_of(run), steps_before=before, course=course(run))
+    return _Prepared(
+        training=training,
+        data=data,
+        score=partial(_score, training, evaluations, scored_settings(run)) if group.share(bool(evaluations)) else None,
+        save=partial(save, training.model),
+        parameters=parameters(architecture(settings.model, settings.image_size)),
+        corrupt=known_corrupt,
+        corrupt_images=corrupt_images(evaluations),
+        pairs_before=_pairs_before(training, data),
+    )
+
+
+def _score(training: Training, evaluations: Mapping[str, HeldOutItems], settings: Settings, group: Group) -> Evaluated:
+    evaluated = evaluate(training.model, evaluations, settings, group)
+    if not (settings.average and training.progress.step == training.steps):
+        return evaluated
+    with training.averaged():
+        return evaluated.beside(evaluate(training.model, evaluations, settings, group, averaged=True))
+
+
+def _pairs_before(training: Training, data: Data) -> int:
+    """How many pairs the runs before saw and this one does not: together they go along one order."""
+    samples = training.steps * training.settings.batch_size
+    before = training.steps_before * training.settings.batch_size
+    return min(data.size, before + samples) - min(data.size, samples)
+
+
+def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: Group) -> _Prepared:
+    with group.together():
+        opened = open_labelled_data(run, settings)
+    classes = opened.test.classes
+    with group.together():
+        training = HeadTraining(settings, group, resources, start_of(run), len(classes))
+    source = f"{show_setting(labelled_set(settings))}, images {labelled_test_images(settings)}"
+    known = digests(settings)
+
+    def score(group: Group) -> Evaluated:
+        return replace(
+            score_classifier(training.classifier, opened.test, source, settings.precision, group), digests=known
+        )
+
+    def keep(file: IO[bytes]) -> None:
+        head = {name: value.detach().cpu() for name, value in training.classifier.head.state_dict().items()}
+        save(training.model, file, head=head, classes=list(classes))
+
+    return _Prepared(
+        training=training,
+        data=opened.training,
+        score=score,
+        save=keep,
+        parameters=training.trained_parameters,
+        corrupt=0,
+        corrupt_images=opened.test.corrupt,
+        pairs_before=None,
+    )
 
 
 # What happened
@@ -160,12 +269,8 @@ def facts(progress: Progress, device: torch.device, processes: int, peak_memory:
         peak_memory_bytes=peak_memory,
         started=progress.started,
         finished=time.time(),
-        versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
+        versions=versions(),
     )
-
-
-def _say_nothing(line: str) -> None:
-    pass
 
 
 def _processes(group: Group) -> str:

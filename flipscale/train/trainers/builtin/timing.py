@@ -7,6 +7,7 @@ takes steps on real batches, as `loop.fit` takes them. Every process of the run 
 
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -28,6 +29,7 @@ from flipscale.train.failure import is_out_of_memory, say
 from flipscale.train.machine import PeakMemory, device_name
 from flipscale.train.model import build
 from flipscale.train.processes import Group
+from flipscale.train.requests import asked_of
 from flipscale.train.sources import evaluations_of, open_training_data, vocabulary
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import batches
@@ -75,20 +77,28 @@ class _ShapeTurns:
     """Why it cannot be timed."""
 
 
+@dataclass
+class _EvaluationTurns:
+    """Measurements of an evaluation so far."""
+
+    settings: Settings
+    seconds: list[float] = field(default_factory=list)
+    images: int = 0
+
+
 def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -> None:
     """Time what the folder's probe.json asks for, and add it to the timings of the results folder.
 
     Only process 0 has the lease. Nothing is kept of a probe that a signal stops.
     """
-    probe, asked = read_probe(run.path), run.asked()
+    probe, resources = read_probe(run.path), asked_of(run).resources
     assert probe is not None
-    assert asked is not None
     began = time.time()
     program_seconds = began - psutil.Process().create_time()
     cpu_began = time.process_time()
     memory = PeakMemory(group.device)
-    talk = partial(say, run) if lease else _say_nothing
-    timer = _Timer(run, lease, group, asked.resources, probe)
+    talk: Callable[[str], None] = partial(say, run) if lease else lambda line: None
+    timer = _Timer(run, lease, group, resources, probe)
     turns = int(group.share(TURNS))
     for turn in range(turns):
         if not timer.take_turns(turn, stop):
@@ -116,9 +126,7 @@ class _Timer:
     def __init__(self, run: RunFolder, lease: Lease | None, group: Group, resources: Resources, probe: Probe):
         self.run, self.lease, self.group, self.resources = run, lease, group, resources
         self.shapes = [_ShapeTurns(stage(settings)) for settings in probe.shapes]
-        self.evaluations = [scored(settings) for settings in probe.evaluations]
-        self.evaluation_seconds: dict[int, list[float]] = {number: [] for number in range(len(self.evaluations))}
-        self.images: dict[int, int] = {}
+        self.evaluations = [_EvaluationTurns(scored(settings)) for settings in probe.evaluations]
         self.opened: dict[str, tuple[Data, dict[str, HeldOutItems]]] = {}
         self.opening: dict[str, float] = {}
 
@@ -132,9 +140,9 @@ class _Timer:
                 return False
             if not measured.problem:
                 self._take_turn(measured)
-        for number, settings in enumerate(self.evaluations):
-            if self.group.share(all(each <= REPEATED_SECONDS for each in self.evaluation_seconds[number])):
-                self._evaluate(number, settings)
+        for evaluation in self.evaluations:
+            if self.group.share(all(each <= REPEATED_SECONDS for each in evaluation.seconds)):
+                self._evaluate(evaluation)
         return True
 
     def timings(self, site: str, program_seconds: float) -> Timings:
@@ -144,9 +152,9 @@ class _Timer:
         place = TimingPlace(site, device, hardware)
         steps = [self._step_time(measured, place, program_seconds) for measured in self.shapes if measured.turns]
         evaluations = [
-            EvaluationTime(*place, evaluation_shape(settings), median(seconds), self.images[number], now)
-            for number, settings in enumerate(self.evaluations)
-            if (seconds := self.evaluation_seconds[number])
+            EvaluationTime(*place, evaluation_shape(each.settings), median(each.seconds), each.images, now)
+            for each in self.evaluations
+            if each.seconds
         ]
         return Timings(tuple(steps), tuple(evaluations))
 
@@ -214,16 +222,16 @@ class _Timer:
                 clock.append((time.perf_counter(), time.process_time()))
         return [(wall - wall_before, cpu - cpu_before) for (wall_before, cpu_before), (wall, cpu) in pairwise(clock)]
 
-    def _evaluate(self, number: int, settings: Settings) -> None:
+    def _evaluate(self, measured: _EvaluationTurns) -> None:
         if self.lease is not None:
             self.lease.live(Doing.EVALUATING)
-        data, evaluations = self._open(settings)
+        data, evaluations = self._open(measured.settings)
         words = self.group.share(vocabulary(data, evaluations))
-        model = build(settings, words).to(self.group.device)
+        model = build(measured.settings, words).to(self.group.device)
         began = time.perf_counter()
-        evaluate(model, evaluations, settings, self.group)
-        self.evaluation_seconds[number].append(time.perf_counter() - began)
-        self.images[number] = sum(_images_of(held_out) for held_out in evaluations.values())
+        evaluate(model, evaluations, measured.settings, self.group)
+        measured.seconds.append(time.perf_counter() - began)
+        measured.images = sum(_images_of(held_out) for held_out in evaluations.values())
 
     def _open(self, settings: Settings) -> tuple[Data, dict[str, HeldOutItems]]:
         """The data and the evaluation sets of these settings; shapes share what they have in common."""
@@ -255,7 +263,3 @@ def _images_of(held_out: HeldOutItems) -> int:
     """Images that an evaluation of this set encodes."""
     parts = (held_out.pairs, held_out.labelled, held_out.probe)
     return sum(len(part[0]) for part in parts if part is not None)
-
-
-def _say_nothing(line: str) -> None:
-    pass

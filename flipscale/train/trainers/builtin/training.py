@@ -106,12 +106,12 @@ class Training:
         check_precision(settings.precision, self.device)
         allow_tf32(settings.precision == "fp32")
         self.model, self.objective = self._build(vocabulary, start)
-        self.optimizer = self._optimizer(fused=resources.fused)
+        self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.loss = _GlobalLoss(group)
         self.progress = Progress(started=time.time())
         # No checkpoint holds it: none is written after the last step, so a resumed run takes that again and is scored.
-        self.evaluated = Evaluated({})
+        self.evaluated = Evaluated()
         # The loss and the logit scale of each step stay on the device: reading one makes the host wait for a GPU, so
         # they are read at records only. Runs of other lengths, which go on from here, have their records elsewhere.
         self.history = torch.zeros((self.steps, 2), dtype=torch.float64, device=self.device)
@@ -132,8 +132,8 @@ class Training:
         model: CLIP = build(self.settings, vocabulary, start).to(self.device)
         return model, Objective(model, self.settings).to(self.device)
 
-    def _optimizer(self, *, fused: bool) -> torch.optim.AdamW:
-        return optimizer_of(self.objective, self.settings, fused=fused)
+    def _optimizer(self) -> torch.optim.AdamW:
+        return optimizer_of(self.objective, self.settings)
 
     @property
     def lr(self) -> float:
@@ -247,11 +247,9 @@ class Training:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         for part in parts:
             gradients = [tower.grad[part] for tower in towers if tower.grad is not None]
-            if part.stop < len(images):
-                with self._apart():
-                    self._backward_from(images[part], tokens[part], part.start, gradients)
-            else:
-                of_scale = [(scale, leaf.grad)] if leaf.grad is not None else []
+            is_last = part.stop == len(images)
+            of_scale = [(scale, leaf.grad)] if is_last and leaf.grad is not None else []
+            with self._in_part(is_last):
                 self._backward_from(images[part], tokens[part], part.start, gradients, of_scale)
         extras: Tensor = torch.stack([extra for *_, extra in seen]).mean()
         return loss.detach() + extras
@@ -262,7 +260,7 @@ class Training:
         tokens: Tensor,
         row: int,
         gradients: Sequence[Tensor],
-        more: Sequence[tuple[Tensor, Tensor]] = (),
+        more: Sequence[tuple[Tensor, Tensor]],
     ) -> None:
         """A micro-batch forward again, and backward from the gradients of its features and those of `more`."""
         with self.autocast():
@@ -276,10 +274,10 @@ class Training:
     def _features(self, module: nn.Module, images: Tensor, tokens: Tensor, row: int) -> Any:
         return module(images, tokens, self.drawn_step, self.first + row, self.settings.batch_size)
 
-    def _apart(self) -> contextlib.AbstractContextManager[None]:
-        """Gradients add up here and go to the other processes later."""
-        module = self.module
-        return module.no_sync() if isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
+    def _in_part(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients add up here and go to the other processes with the last part of a batch."""
+        module, waits = self.module, not is_last
+        return module.no_sync() if waits and isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
 
     def save(self, lease: Lease, name: str = "checkpoint.pt") -> None:
         state = {
@@ -419,7 +417,7 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise FlipscaleError("precision fp16 needs a GPU, and there is none here; set precision: bf16 or fp32.")
 
 
-def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -> torch.optim.AdamW:
+def optimizer_of(module: nn.Module, settings: Settings) -> torch.optim.AdamW:
     """AdamW with FLIP's settings. Weight decay is for matrices: not for biases, LayerNorm and positional embeddings.
 
     FLIP's released code decays the class token and the logit scale too, as its test by name misses them. Here, as in
@@ -430,13 +428,14 @@ def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decayed if is_decayed(name, parameter) else others).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=fused,
-    )
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return adamw(groups, settings)
+
+
+def adamw(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.AdamW:
+    """AdamW of these groups of parameters, which updates all weights of one in one kernel."""
+    betas = settings.beta1, settings.beta2
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=True)
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:

@@ -9,10 +9,10 @@ from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.data.open_clip_flags import ProgramJob
 from flipscale.errors import DataError, Diverged
 from flipscale.plain_files import or_none, parsed, read_bytes, read_json
-from flipscale.run import Lease, write_json
-from flipscale.train.failure import TALK_SECONDS
+from flipscale.run import Lease, RunFolder, write_json
+from flipscale.train.failure import TALK_SECONDS, say
 from flipscale.train.records import ScoreRecord, StepRecord
-from flipscale.train.trainers.program.process import Program, Say, usage
+from flipscale.train.trainers.program.process import Program, usage
 
 _EPOCH_LINE = re.compile(r"\| INFO \| Start epoch (\d+)")
 _STEP_LINE = re.compile(
@@ -24,10 +24,10 @@ _UNREADABLE = "Handling webdataset error"
 class ProgramOutput:
     """Reads the program's output: its steps become records, and time spent on training is separated from the rest."""
 
-    def __init__(self, job: ProgramJob, lease: Lease, say: Say, done: int):
+    def __init__(self, job: ProgramJob, run: RunFolder, lease: Lease, done: int):
         self.job = job
         self.lease = lease
-        self.say = say
+        self.run = run
         self.epoch = done
         self.step = done * job.steps_per_epoch
         self.times: dict[str, tuple[float, float]]
@@ -55,13 +55,13 @@ class ProgramOutput:
         elif step := _STEP_LINE.search(line):
             self._record(step, when, program)
 
-    def _record(self, found: re.Match[str], when: float, program: Program) -> None:
+    def _record(self, step: re.Match[str], when: float, program: Program) -> None:
         job = self.job
-        in_epoch = int(found["samples"]) // job.settings.batch_size
+        in_epoch = int(step["samples"]) // job.settings.batch_size
         self.step = self.epoch * job.steps_per_epoch + in_epoch
         self.seconds += when - self.mark
         self.mark = when
-        loss = float(found["loss"])
+        loss = float(step["loss"])
         lr = job.lr(self.step - 1)
         if not math.isfinite(loss):
             raise Diverged(
@@ -76,14 +76,14 @@ class ProgramOutput:
             samples_seen=self._samples,
             loss=loss,
             lr=lr,
-            logit_scale=math.log(float(found["scale"])),
+            logit_scale=math.log(float(step["scale"])),
             images_per_second=speed,
             seconds=self.seconds,
         )
         self.lease.append([record.to_dict()])
         if time.monotonic() - self.said > TALK_SECONDS:
             self.said = time.monotonic()
-            self.say(f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
+            say(self.run, f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
         if in_epoch == job.steps_per_epoch:
             self.cpu_seconds += max(0.0, usage(program.pid)[0] - self.cpu_mark)
             self.times[str(self.epoch + 1)] = self.seconds, self.cpu_seconds
@@ -98,13 +98,13 @@ class ProgramOutput:
         """The program's own latest evaluation, if `arguments` ask for one: the last line of its results.jsonl."""
         path = self.job.checkpoints / "results.jsonl"
         lines = or_none(read_bytes, path) or b""
-        found: object = None
+        results: object = None
         with contextlib.suppress(ValueError):
-            found = parsed(lines.rstrip().rpartition(b"\n")[2])
-        if isinstance(found, dict):
+            results = parsed(lines.rstrip().rpartition(b"\n")[2])
+        if isinstance(results, dict):
             scores = {
                 f"open_clip.{re.sub(r'[^A-Za-z0-9_]', '_', name)}": value
-                for name, value in found.items()
+                for name, value in results.items()
                 if isinstance(value, int | float) and name != "epoch"
             }
             if scores != self.scores:

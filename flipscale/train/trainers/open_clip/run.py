@@ -13,7 +13,6 @@ epoch it was in. The order of samples is open_clip's, whose last shuffle follows
 the same losses.
 """
 
-import importlib.metadata
 import shutil
 import time
 from collections.abc import Mapping
@@ -27,22 +26,25 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
+from flipscale.identity import lineage
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.evaluate import check_scores, evaluate
+from flipscale.train.failure import say
+from flipscale.train.machine import versions
 from flipscale.train.model import build, save, weights
 from flipscale.train.records import ScoreRecord, scores_in_words
-from flipscale.train.requests import parents_of, request_of, scored_settings, start_of
+from flipscale.train.requests import asked_of, request_of, scored_settings, start_of
 from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.open_clip.output import ProgramOutput
 from flipscale.train.trainers.open_clip.shards import shards_of
-from flipscale.train.trainers.program.evaluation import with_program_scores
+from flipscale.train.trainers.program.evaluation import finish
 from flipscale.train.trainers.program.outcome import complete
-from flipscale.train.trainers.program.process import ProgramStart, Say, known_attempts, run_program
+from flipscale.train.trainers.program.process import ProgramStart, known_attempts, run_program
 
 
-def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
+def run_open_clip(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     """Let open_clip's program train the run: True if it finished, False if a signal stopped it on the way.
 
     Raises FlipscaleError for what the program cannot do, before it starts, and Failed, by kind, for what fails in it.
@@ -55,22 +57,23 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     refuse(settings, resources, device)
     check_webdataset()
     job = settle(settings, resources, device, run.path.resolve() / "open_clip", shards_of(run, settings), wished)
-    job = replace(job, parents=parents_of(run))
+    job = replace(job, parents=len(lineage(asked_of(run).settled)) - 1)
     done = _epochs_done(job)
     if done < job.epochs:
         say(
+            run,
             f"open_clip's program, {job.epochs} epochs of {job.steps_per_epoch} steps; a kill costs at most an epoch; "
-            + (f"goes on after epoch {done}" if done else "none is done yet")
+            + (f"goes on after epoch {done}" if done else "none is done yet"),
         )
         if not done:
             write_model(job, run)
-    output = ProgramOutput(job, lease, say, done)
+    output = ProgramOutput(job, run, lease, done)
     if done < job.epochs:
         start = ProgramStart(command(job, arguments), _ENVIRONMENT)
-        ended = run_program(start, run, lease, stop, say, heed=output.heed)
+        ended = run_program(start, run, lease, stop, heed=output.heed)
         done = _epochs_done(job)
         if ended.stopped and done < job.epochs:
-            say(f"stopped by {stop.name} in epoch {output.epoch + 1} of {job.epochs}; goes on after epoch {done}")
+            say(run, f"stopped by {stop.name} in epoch {output.epoch + 1} of {job.epochs}; goes on after epoch {done}")
             return False
         if not ended.stopped:
             ended.raise_failure("open_clip_train.main", run)
@@ -80,7 +83,9 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
             f"open_clip's program ended after step {output.step} of {job.steps}: it did not find enough pairs in "
             f"{job.shards.urls}. See its output (flipscale logs ID)."
         )
-    return _finish(run, lease, stop, job, output, say)
+    leftovers = (job.checkpoints, job.folder / "model" / _WEIGHTS, job.folder / "times.json", run.path / "program.json")
+    result = _result(run, lease, job, output)
+    return finish(result, run, lease, stop, leftovers, f"{output.seconds:.1f} s of training")
 
 
 # Before it starts
@@ -126,19 +131,7 @@ def _epochs_done(job: ProgramJob) -> int:
 # At the end
 
 
-def _finish(run: RunFolder, lease: Lease, stop: Stop, job: ProgramJob, output: ProgramOutput, say: Say) -> bool:
-    """Score the run and write its result: True, or False where a signal stopped a program that scores it."""
-    result = with_program_scores(_result(run, lease, job, output, say), run, lease, stop, say)
-    if result is None:
-        return False
-    # result.json goes last: its presence is what "finished" means. The checkpoints are of no use after it.
-    lease.write_result(result)
-    _clear(run, job)
-    say(f"finished, {output.seconds:.1f} s of training")
-    return True
-
-
-def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput, say: Say) -> Result:
+def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput) -> Result:
     """The last checkpoint becomes model.pt, and the run's result is flipscale's evaluation of it."""
     settings = job.settings
     model = _trained(job, run)
@@ -153,7 +146,7 @@ def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
     check_scores(scores, "the end")
     samples = job.steps * settings.batch_size
     lease.append([ScoreRecord(job.steps, samples, scores, seconds).to_dict()])
-    say(f"step {job.steps} of {job.steps}, {scores_in_words(scores)}")
+    say(run, f"step {job.steps} of {job.steps}, {scores_in_words(scores)}")
     measured = {
         "scores": {**output.scores, **scores},
         "unique_pairs": _unique_pairs(job),
@@ -164,25 +157,12 @@ def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
         "params": parameters(architecture(settings.model, settings.image_size)),
         "corrupt_samples": job.shards.corrupt + output.unreadable,
         "corrupt_evaluation_images": corrupt_images(evaluations),
-        "versions": {"torch": torch.__version__, "open_clip": importlib.metadata.version("open_clip_torch")},
+        "versions": versions(),
         "chance": evaluated.chance,
         "digests": evaluated.digests,
     }
     lease.write_hits(evaluated.hits)
     return complete(measured, run, known_attempts(run))
-
-
-def _clear(run: RunFolder, job: ProgramJob) -> None:
-    """Remove what only a run that goes on needs."""
-    for leftover in (
-        job.checkpoints,
-        job.folder / "model" / _WEIGHTS,
-        job.folder / "times.json",
-        run.path / "program.json",
-    ):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        leftover.unlink(missing_ok=True)
 
 
 def _trained(job: ProgramJob, run: RunFolder) -> CLIP:

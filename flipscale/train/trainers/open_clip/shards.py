@@ -13,7 +13,7 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +82,6 @@ def _absolute(pattern: str) -> Path:
 # Written ones
 
 
-@dataclass(frozen=True)
-class _WrittenIndex:
-    """What index.json holds."""
-
-    pairs: int
-    shards: int
-    corrupt: int
-
-
 def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
     """The shards of what flipscale's own trainer would see, written unless they are there."""
     cache = Workspace.of_run(run.path).cache
@@ -98,17 +89,9 @@ def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
     folder = cache / f"open_clip-{digest}"
     cache.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f"{folder.name}.lock")):  # One process writes them while others wait for it.
-        index = _index_of(folder)
-        if index is None:
-            index = _write(folder, data, settings.image_size)
-    last = index.shards - 1
-    urls = f"{folder}/{{00000..{last:05}}}.tar" if last else f"{folder}/00000.tar"
-    return Shards(urls, index.shards, index.pairs, index.corrupt)
-
-
-def _index_of(folder: Path) -> _WrittenIndex | None:
-    """What was written into the folder; None if it is not there or not whole."""
-    return or_none(read_json, folder / "index.json", _WrittenIndex)
+        shards = or_none(read_json, folder / "index.json", Shards) or _write(folder, data, settings.image_size)
+    last = shards.count - 1
+    return replace(shards, urls=f"{folder}/{{00000..{last:05}}}.tar" if last else f"{folder}/00000.tar")
 
 
 def _content(settings: Settings, data: Data) -> list[Any]:
@@ -117,7 +100,8 @@ def _content(settings: Settings, data: Data) -> list[Any]:
     return [_WRITTEN_FORMAT, plain(settings.data), files, data.size, settings.image_size, settings.text_length]
 
 
-def _write(folder: Path, data: Data, image_size: int) -> _WrittenIndex:
+def _write(folder: Path, data: Data, image_size: int) -> Shards:
+    """Write the shards and their index; the URLs in it do not count, as folders may be moved."""
     expected, free = data.size * 3 * image_size**2, shutil.disk_usage(folder.parent).free
     if expected > free:
         raise DataError(
@@ -135,7 +119,7 @@ def _write(folder: Path, data: Data, image_size: int) -> _WrittenIndex:
             for index, image, caption in _pairs(data, first, end):
                 _add(tar, f"{index:08}.png", image)
                 _add(tar, f"{index:08}.txt", caption.encode())
-    written = _WrittenIndex(data.size, count, data.corrupt())
+    written = Shards("", count, data.size, data.corrupt())
     (unfinished / "index.json").write_text(json.dumps(asdict(written)), encoding="utf-8")
     unfinished.rename(folder)
     return written

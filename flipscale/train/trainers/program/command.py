@@ -23,14 +23,15 @@ import json
 
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import CommandTrainer, plain
+from flipscale.train.failure import say
 from flipscale.train.requests import course, parent_of, request_of
 from flipscale.train.stop import Stop
-from flipscale.train.trainers.program.evaluation import programs_of, with_program_scores
+from flipscale.train.trainers.program.evaluation import finish, programs_of
 from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
-from flipscale.train.trainers.program.process import ProgramStart, Say, declared_failure, run_program, with_folder
+from flipscale.train.trainers.program.process import ProgramStart, declared_failure, run_program, with_folder
 
 
-def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
+def run_command(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     """Let the run's command train: True if it finished, False if a signal stopped it on the way.
 
     Raises Failed, by kind, if the program ends otherwise, and FlipscaleError if it cannot be started or leaves no
@@ -48,21 +49,16 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     environment = {"FLIPSCALE_STAGE": json.dumps(stage)}
     if parent is not None:
         environment["FLIPSCALE_PARENT"] = str(parent.path.resolve())
-    ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop, say)
+    ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop)
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
-        say(f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")
+        say(run, f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")
         return False
     ended.raise_failure(name, run)
     outcome = read_outcome(run, name)
     if programs_of(settings):
         # Its own file would mean that the run is finished, before it is scored.
         (run.path / "result.json").unlink(missing_ok=True)
-    result = with_program_scores(complete(outcome, run, ended.attempts), run, lease, stop, say)
-    if result is None:
-        return False
-    lease.write_result(result)
-    for leftover in ("outcome.json", "program.json", "checkpoint.pt"):
-        (run.path / leftover).unlink(missing_ok=True)
-    say(f"finished, {ended.attempts.seconds:.1f} s of {name}")
-    return True
+    leftovers = (run.path / leftover for leftover in ("outcome.json", "program.json", "checkpoint.pt"))
+    took = f"{ended.attempts.seconds:.1f} s of {name}"
+    return finish(complete(outcome, run, ended.attempts), run, lease, stop, leftovers, took)

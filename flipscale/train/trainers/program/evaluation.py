@@ -15,9 +15,11 @@ program runs on a fine-tuned run.
 
 import json
 import math
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from flipscale.errors import FlipscaleError, did_you_mean
@@ -25,10 +27,11 @@ from flipscale.plain_files import parsed as parsed_json
 from flipscale.run import Doing, FailureKind, Lease, Result, RunFolder
 from flipscale.scores import is_fraction
 from flipscale.settings import CommandSet, Settings
-from flipscale.train.failure import Cause, Failed
+from flipscale.train.failure import Cause, Failed, say
 from flipscale.train.requests import request_of
 from flipscale.train.stop import Stop
-from flipscale.train.trainers.program.process import Program, ProgramStart, Say, run_program, with_folder
+from flipscale.train.trainers.program.outcome import as_fraction
+from flipscale.train.trainers.program.process import Program, ProgramStart, run_program, with_folder
 
 EVALUATION_NOTE = "evaluation_program.json"
 """The file that says which process evaluates, while it lives."""
@@ -53,7 +56,6 @@ def with_program_scores(
     run: RunFolder,
     lease: Lease,
     stop: Stop,
-    say: Say,
     programs: Mapping[str, CommandSet] | None = None,
 ) -> Result | None:
     """The result with what programs measure, those of the run's evaluation; None if a signal stopped one of them.
@@ -65,31 +67,49 @@ def with_program_scores(
         lease.live(Doing.EVALUATING)
         began = time.perf_counter()
         try:
-            answer = _answer(program, run, lease, stop, say)
-            found = None if answer is None else _checked(name, program, answer)
+            answer = _answer(program, run, lease, stop)
+            measured = None if answer is None else _checked(name, program, answer)
         except Failed as error:
             kind, reason = FailureKind(error.failure.kind), error.failure.reason
             cause = Cause(kind if kind in _KEPT_KINDS else FailureKind.CODE, f"evaluation.sets.{name}: {reason}")
             raise Failed(cause) from error
         except FlipscaleError as error:
             raise FlipscaleError(f"evaluation.sets.{name}: {error}") from error
-        if found is None:
-            say(f"evaluation.sets.{name}: stopped by {stop.name}; it starts over when the run resumes")
+        if measured is None:
+            say(run, f"evaluation.sets.{name}: stopped by {stop.name}; it starts over when the run resumes")
             return None
-        for score, why in found.missing_scores.items():
-            say(f"{score} is missing: {why}")
+        for score, why in measured.missing_scores.items():
+            say(run, f"{score} is missing: {why}")
         result = replace(
             result,
-            scores={**result.scores, **found.scores},
-            chance={**result.chance, **found.chance},
-            missing_scores={**result.missing_scores, **found.missing_scores},
+            scores={**result.scores, **measured.scores},
+            chance={**result.chance, **measured.chance},
+            missing_scores={**result.missing_scores, **measured.missing_scores},
             evaluation_seconds=(result.evaluation_seconds or 0.0) + time.perf_counter() - began,
             finished=time.time(),
         )
     return result
 
 
-def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> JsonAnswer | None:
+def finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, leftovers: Iterable[Path], took: str) -> bool:
+    """Have the user's own programs score the run, and write its result: True, or False if a signal stopped one of them.
+
+    leftovers: files and folders that only a run that goes on needs. took: its time in words, for the log.
+    """
+    scored = with_program_scores(result, run, lease, stop)
+    if scored is None:
+        return False
+    # result.json goes last: its presence is what "finished" means.
+    lease.write_result(scored)
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        leftover.unlink(missing_ok=True)
+    say(run, f"finished, {took}")
+    return True
+
+
+def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop) -> JsonAnswer | None:
     """The last line that the program printed; None if a signal stopped it."""
     answers: list[JsonAnswer] = []
 
@@ -99,7 +119,7 @@ def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: 
 
     assert program.arguments is not None
     start = ProgramStart(with_folder(program.arguments, run), note=EVALUATION_NOTE)
-    ended = run_program(start, run, lease, stop, say, heed=heed)
+    ended = run_program(start, run, lease, stop, heed=heed)
     (run.path / EVALUATION_NOTE).unlink(missing_ok=True)
     if ended.stopped and ended.code != 0:
         return None
@@ -126,8 +146,10 @@ def _parsed(line: str) -> JsonAnswer | None:
 
 def _checked(name: str, program: CommandSet, answer: JsonAnswer) -> Result:
     """The scores of an answer by their columns, what guessing gives, and why scores are missing."""
-    objects = {key: _object(answer, key) for key in ("scores", "missing", "chance")}
+    objects: dict[str, Mapping[str, Any]] = {key: answer.get(key, {}) for key in ("scores", "missing", "chance")}
     for key, values in objects.items():
+        if not isinstance(values, dict):
+            raise FlipscaleError(f'its "{key}" is {values!r}; write an object, such as {{"{key}": {{"cider": ...}}}}.')
         if stranger := next((score for score in values if score not in program.scores), None):
             raise FlipscaleError(
                 f"its {key} has {stranger!r}, which is not declared; {did_you_mean(stranger, program.scores)}"
@@ -141,13 +163,6 @@ def _checked(name: str, program: CommandSet, answer: JsonAnswer) -> Result:
     return Result(scores=scores, chance=dict(_numbers(name, objects["chance"])), missing_scores=missing)
 
 
-def _object(answer: JsonAnswer, key: str) -> Mapping[str, Any]:
-    found = answer.get(key, {})
-    if not isinstance(found, dict):
-        raise FlipscaleError(f'its "{key}" is {found!r}; write an object, such as {{"{key}": {{"cider": ...}}}}.')
-    return found
-
-
 def _numbers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Those that are not null, by column. Raises FlipscaleError for anything but a number."""
     for score, value in values.items():
@@ -156,9 +171,8 @@ def _numbers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise FlipscaleError(f"it gives {score} as {value!r}; write a finite number, or null.")
         if is_fraction(f"{name}.{score}") and not 0 <= value <= 1:
-            percent = f", {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
             raise FlipscaleError(
-                f"it gives {score} as {value}; by its name that is a fraction, so write one from 0 to 1{percent}, or "
-                f"give the score another name."
+                f"it gives {score} as {value}; by its name that is a fraction, so write one from 0 to 1"
+                f"{as_fraction(value)}, or give the score another name."
             )
         yield f"{name}.{score}", float(value)

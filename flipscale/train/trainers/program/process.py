@@ -14,18 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import IO, Annotated, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import IO, Annotated
 
 import psutil
 
 from flipscale.data.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
-from flipscale.errors import DamagedFile
 from flipscale.kinds import OrElse
 from flipscale.plain_files import or_none, read_json
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
-from flipscale.train.failure import Cause, Failed
+from flipscale.train.failure import Cause, Failed, say
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
 
@@ -46,8 +44,6 @@ RUN_VARIABLE = "FLIPSCALE_RUN"
 
 DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
 """The kinds of failure that a program may write into error.json."""
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -201,9 +197,7 @@ def with_folder(arguments: Sequence[str], run: RunFolder) -> list[str]:
     return [*arguments, folder]
 
 
-def run_program(
-    start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, say: Say, *, heed: Heed | None = None
-) -> Ended:
+def run_program(start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, *, heed: Heed | None = None) -> Ended:
     """Start a program on the run and stay with it until it has ended.
 
     Its output goes to log.txt, and each line of it is a sign of life. A signal that comes here is passed on to it and
@@ -211,71 +205,46 @@ def run_program(
     nothing goes on without flipscale.
     """
     lease.mend_records()
-    _end_leftover(run.path / start.note, say)
+    _end_leftover(run, start.note)
     attempts = known_attempts(run, start.note)
     attempts.attempts += 1
-    say(f"attempt {attempts.attempts}: {' '.join(start.arguments)}")
+    say(run, f"attempt {attempts.attempts}: {' '.join(start.arguments)}")
     program = Program(start.arguments, _environment(run, start.environment))
+    earlier, tail = replace(attempts), deque[str](maxlen=TAIL)
+    noted, last_record = -math.inf, run.tail("metrics.jsonl", 64)
+    killed_at: float | None = None
     try:
-        return _Attendance(program, run, lease, attempts, start.note, heed).until_its_end(stop, say)
+        with run.open_log() as log:
+            while True:
+                code = program.code()
+                for when, line in _waiting(program.lines, seconds=0.1 if code is None else 0.001):
+                    log.write(f"{line}\n")
+                    lease.live()
+                    if line.strip() and not _IDLE_TALK.match(line):
+                        tail.append(line.strip())
+                    if heed is not None:
+                        heed(line, when, program)
+                log.flush()
+                if code is not None or time.monotonic() - noted > HEARTBEAT_SECONDS:
+                    noted = time.monotonic()
+                    lease.fence()
+                    if (last := run.tail("metrics.jsonl", 64)) != last_record:
+                        last_record = last
+                        lease.live(Doing.PROGRAM)
+                    _count(attempts, earlier, program)
+                    known = _Note(socket.gethostname(), program.pid, program.born, attempts)
+                    with lease.replace(start.note) as file:
+                        file.write(json.dumps({"schema": 1, **asdict(known)}, indent=1).encode())
+                if code is not None:
+                    return Ended(code, killed_at is not None, attempts, tuple(tail))
+                if stop.signal is not None and killed_at is None:
+                    say(run, f"passing {stop.name} on to process {program.pid}, which has {GRACE_SECONDS:.0f} s to end")
+                    program.signal(stop.signal)
+                    killed_at = time.monotonic() + GRACE_SECONDS
+                if killed_at is not None and time.monotonic() > killed_at:
+                    program.signal(signal.SIGKILL)
     finally:
         program.end()
-
-
-class _Attendance:
-    """Stays with a program: writes down what it says and takes, and passes a signal on."""
-
-    def __init__(
-        self, program: Program, run: RunFolder, lease: Lease, attempts: Attempts, note: str, heed: Heed | None
-    ):
-        self.program, self.run, self.lease, self.note, self.heed = program, run, lease, note, heed
-        self.attempts, self.earlier = attempts, Attempts(**asdict(attempts))
-        self.tail: deque[str] = deque(maxlen=TAIL)
-        self.deadline: float | None = None
-        """When it is killed; None unless it was asked to stop."""
-        self.noted = -math.inf
-        self.last_record = run.tail("metrics.jsonl", 64)
-
-    def until_its_end(self, stop: Stop, say: Say) -> Ended:
-        with self.run.open_log() as log:
-            while True:
-                code = self.program.code()
-                self._take_lines(log, seconds=0.1 if code is None else 0.001)
-                if code is not None or time.monotonic() - self.noted > HEARTBEAT_SECONDS:
-                    self._note()
-                if code is not None:
-                    return Ended(code, self.deadline is not None, self.attempts, tuple(self.tail))
-                self._pass_on(stop, say)
-
-    def _take_lines(self, log: IO[str], seconds: float) -> None:
-        for when, line in _waiting(self.program.lines, seconds):
-            log.write(f"{line}\n")
-            self.lease.live()
-            if line.strip() and not _IDLE_TALK.match(line):
-                self.tail.append(line.strip())
-            if self.heed is not None:
-                self.heed(line, when, self.program)
-        log.flush()
-
-    def _note(self) -> None:
-        """Bring program.json and the signs of life up to date. Raises LeaseLost if the run is somebody else's now."""
-        self.noted = time.monotonic()
-        self.lease.fence()
-        if (last := self.run.tail("metrics.jsonl", 64)) != self.last_record:
-            self.last_record = last
-            self.lease.live(Doing.PROGRAM)
-        _count(self.attempts, self.earlier, self.program)
-        _write(self.lease, self.note, self.attempts, self.program)
-
-    def _pass_on(self, stop: Stop, say: Say) -> None:
-        """Pass a signal on to the program, and kill it when it has not ended after GRACE_SECONDS."""
-        program = self.program
-        if stop.signal is not None and self.deadline is None:
-            say(f"passing {stop.name} on to process {program.pid}, which has {GRACE_SECONDS:.0f} s to end")
-            program.signal(stop.signal)
-            self.deadline = time.monotonic() + GRACE_SECONDS
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            program.signal(signal.SIGKILL)
 
 
 def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Iterator[tuple[float, str]]:
@@ -304,26 +273,20 @@ def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     return (known and known.attempts) or Attempts(started=time.time())
 
 
-def _end_leftover(note: Path, say: Say) -> None:
+def _end_leftover(run: RunFolder, note: str) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
-    known = or_none(read_json, note, _Note)
+    known = or_none(read_json, run.path / note, _Note)
     if known is None or known.host != socket.gethostname() or not is_alive(known.pid, known.born):
         return
     pid, born = known.pid, known.born
-    if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(note.parent.resolve())]):
-        say(f"{note.name} names process {pid}, which was not started for this run: it is left alone")
+    if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(run.path.resolve())]):
+        say(run, f"{note} names process {pid}, which was not started for this run: it is left alone")
     else:
-        say(f"ending process {pid}, left over from an attempt whose flipscale was killed")
+        say(run, f"ending process {pid}, left over from an attempt whose flipscale was killed")
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
         while is_alive(pid, born):
             time.sleep(0.05)
-
-
-def _write(lease: Lease, note: str, attempts: Attempts, program: Program) -> None:
-    known = _Note(socket.gethostname(), program.pid, program.born, attempts)
-    with lease.replace(note) as file:
-        file.write(json.dumps({"schema": 1, **asdict(known)}, indent=1).encode())
 
 
 def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
@@ -353,26 +316,10 @@ def usage(session: int) -> tuple[float, int]:
     return seconds, memory
 
 
-@dataclass(frozen=True)
-class _Declared:
-    """error.json, as the program writes it."""
-
-    kind: Any
-    reason: Any
-
-
 def declared_failure(run: RunFolder) -> Cause | None:
     """The failure that the program itself wrote into error.json."""
-    try:
-        said: _Declared = read_json(run.path / "error.json", _Declared, halves=True)
-        return Cause(FailureKind(said.kind) if said.kind in DECLARABLE_KINDS else FailureKind.CODE, str(said.reason))
-    except FileNotFoundError:
+    error = run.error()
+    if error is None:
         return None
-    except DamagedFile as error:
-        return Cause(
-            FailureKind.CODE,
-            f"The program failed, and its error.json cannot be read ({str(error).rstrip('.')}); have it write "
-            f'{{"kind": "diverged", "reason": "..."}}, '
-            f"where the kind is {', '.join(DECLARABLE_KINDS[:-1])} or {DECLARABLE_KINDS[-1]}. All of its output is in "
-            "its log (flipscale logs ID).",
-        )
+    kind = error.kind if error.kind in DECLARABLE_KINDS else FailureKind.CODE
+    return Cause(kind, error.reason or "The program's error.json gives no reason.")
