@@ -225,8 +225,8 @@ def _versions() -> Mapping[str, str]:
     versions = {}
     for name, package in packages.items():
         with contextlib.suppress(metadata.PackageNotFoundError):
-            own = ".".join(platform.python_version_tuple()[:2])
-            versions[name] = metadata.version(package) if package else own
+            python = ".".join(platform.python_version_tuple()[:2])
+            versions[name] = metadata.version(package) if package else python
     return versions
 
 
