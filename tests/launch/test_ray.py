@@ -18,6 +18,9 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import Doing, RunFolder, State
 from flipscale.settings import Resources
+from flipscale.workflow.study import open_study
+from flipscale.workflow.submitted import Guards, train_study
+from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     LONG,
@@ -27,12 +30,14 @@ from tests.launch.real import (
     STUDY_OF_24,
     assert_close,
     assert_same,
+    assert_tuned,
     end,
     frozen,
     is_signalled,
     logs,
     runs_of,
     survives_kills,
+    tuned_study,
 )
 from tests.patience import wait_until
 
@@ -212,3 +217,10 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 @pytest.mark.second_ray
 def test_stages_and_trunks_survive_kills(tmp_path, alone, ray):
     survives_kills(tmp_path, RayLauncher(tmp_path / "results", DEFAULTS, command=SLOWLY_OFTEN), alone)
+
+
+def test_the_comparison_follows_the_sweep(tmp_path):
+    file, results = tuned_study(tmp_path), tmp_path / "results"
+    opened = open_study(file, Workspace(results))
+    assert train_study(opened, RayLauncher(results, DEFAULTS), guards=Guards(inputs=False))[1] == 0, logs(results)
+    assert_tuned(file, results)

@@ -18,12 +18,16 @@ from flipscale.launch.slurm import SlurmLauncher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
+from flipscale.workflow.study import open_study
+from flipscale.workflow.submitted import Guards, train_study
+from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     SLOWLY,
     SLOWLY_OFTEN,
     assert_close,
     assert_same,
+    assert_tuned,
     end,
     frozen,
     is_signalled,
@@ -31,6 +35,7 @@ from tests.launch.real import (
     runs_of,
     survives_kills,
     to_be_scored,
+    tuned_study,
 )
 from tests.patience import PATIENCE, wait_until
 from tests.torture.checks import check, writers
@@ -347,3 +352,10 @@ def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained
     wait_for(runs, results, State.FINISHED)
     assert [[record.measure for record in read_scores(folder(results, run).path)] for run in runs] == [["", "more"]] * 2
     assert [folder(results, run).result() for run in runs] == kept
+
+
+def test_the_comparison_follows_the_sweep(tmp_path):
+    file, results = tuned_study(tmp_path), tmp_path / "results"
+    opened = open_study(file, Workspace(results))
+    assert train_study(opened, SlurmLauncher(results, SITE), guards=Guards(inputs=False))[1] == 0, logs(results)
+    assert_tuned(file, results)
