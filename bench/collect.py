@@ -1,35 +1,29 @@
-"""Time and memory to collect many run folders: all of them, none that has changed, and one in a hundred.
+"""Time and memory to collect many run folders.
 
     python -m bench.collect --out collect
 
 A study of --runs cells is planned and its folders are filled as training fills them (bench/run_folders.py): --records
 lines of loss, and 40 scores. Then `flipscale collect STUDY --no-mlflow` runs as a user runs it, from Python's start to
-its end: with no table and an empty cache, again at once, and after one folder in a hundred was rewritten. After the
-last, the tables are compared with those that reading everything writes.
+its end: without a table, and again at once.
 
 Other work on the machine can only add time, so the least of --repeats is printed; the file has all. The folders have
 just been written, so they are in the file system's cache: reading them from a disk takes longer.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import run_folders
-from bench.report import leave, limit, machine, machine_words, seconds_limit, table
+from bench.report import leave, machine, machine_words, seconds_limit, table
 from bench.verbs import run_verb, took
 
 MOST_SECONDS = 30.0
 """Wall seconds that collecting 10,000 folders may take on 2 cores."""
-
-CHANGED = 100
-"""One folder in this number is rewritten."""
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -53,35 +47,25 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         folder = asked.folder or Path(temporary)
         planned = run_folders.write_study(folder, asked.runs)
         run_folders.fill(folder / "results", planned, asked.records)
-        facts |= measure(folder, asked.runs, asked.repeats)
+        facts |= measure(folder, asked.repeats)
         facts["machine"] = machine() | {"load": round(load, 1)}
         facts["limits"] = limits(facts)
         leave(asked.out, facts, as_markdown(facts))
     return facts
 
 
-def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
+def measure(folder: Path, repeats: int) -> dict[str, Any]:
     tables = folder / "results" / "study"
-    folders = sorted((folder / "results" / "runs").iterdir())
-    facts: dict[str, Any] = {"all read": [], "none changed": [], "one in a hundred changed": [], "identical": []}
-    time.sleep(0.1)  # so that each file is older than its reading, see flipscale/collecting/run_folders.py
-    for repeat in range(repeats):
+    facts: dict[str, Any] = {"anew": [], "again": []}
+    for _ in range(repeats):
         shutil.rmtree(tables, ignore_errors=True)
-        facts["all read"].append(collect(folder))
-        facts["none changed"].append(collect(folder))
-        for path in folders[repeat::CHANGED]:
-            text = (path / "result.json").read_text()
-            (path / "result.json").write_text(text.replace('"attempts": ', '"attempts": 1'))
-        time.sleep(0.1)
-        facts["one in a hundred changed"].append(collect(folder))
-        known = _digests(tables)
-        (tables / ".collected").unlink()
-        collect(folder)
-        facts["identical"].append(known == _digests(tables))
+        facts["anew"].append(collect(folder))
+        facts["again"].append(collect(folder))
     facts["rows"] = (tables / "results.csv").read_bytes().count(b"\n") - 1
+    folders = (folder / "results" / "runs").iterdir()
     facts["bytes"] = {
         "run folders": sum(file.stat().st_size for path in folders for file in path.iterdir()),
-        **{name: (tables / name).stat().st_size for name in ("results.csv", "curves.parquet", ".collected")},
+        **{name: (tables / name).stat().st_size for name in ("results.csv", "curves.parquet")},
     }
     return facts
 
@@ -92,26 +76,13 @@ def collect(folder: Path) -> dict[str, Any]:
     return found | {"said": found["said"].rpartition("(")[2].rstrip(")")}
 
 
-def _digests(tables: Path) -> list[str]:
-    return [hashlib.sha256((tables / name).read_bytes()).hexdigest() for name in ("results.csv", "curves.parquet")]
-
-
 def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """The limits for 10,000 runs, and whether they hold; with fewer runs they prove less."""
-    same = facts["identical"]
-    tables = "the tables are those of reading everything"
-    return [
-        seconds_limit("all read", MOST_SECONDS, facts["all read"]),
-        seconds_limit("none changed", MOST_SECONDS, facts["none changed"]),
-        limit(tables, "byte for byte", f"{sum(same)} of {len(same)}", all(same)),
-    ]
+    return [seconds_limit(what, MOST_SECONDS, facts[what]) for what in ("anew", "again")]
 
 
 def as_markdown(facts: Mapping[str, Any]) -> str:
-    rows = [
-        [f"flipscale collect, {what}", f"{facts['runs']:,}", *took(facts[what])]
-        for what in ("all read", "none changed", "one in a hundred changed")
-    ]
+    rows = [[f"flipscale collect, {what}", f"{facts['runs']:,}", *took(facts[what])] for what in ("anew", "again")]
     sizes = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in facts["bytes"].items())
     return (
         table(["what", "runs", "wall s", "CPU s", "peak MiB"], rows)

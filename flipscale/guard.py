@@ -27,7 +27,7 @@ def plain_file(path: str, flags: int) -> int:
     A file that is opened for writing is created, and emptied where `open` asks for it, only if it is a plain one.
     """
     try:
-        found = os.open(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise RunFolderError(refused_link(path)) from None
@@ -35,15 +35,15 @@ def plain_file(path: str, flags: int) -> int:
             raise RunFolderError(_not_plain(path, os.lstat(path).st_mode)) from None
         raise
     try:
-        mode = os.fstat(found).st_mode
+        mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise RunFolderError(_not_plain(path, mode))
         if flags & os.O_TRUNC:
-            os.ftruncate(found, 0)
+            os.ftruncate(descriptor, 0)
     except BaseException:
-        os.close(found)
+        os.close(descriptor)
         raise
-    return found
+    return descriptor
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:

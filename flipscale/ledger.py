@@ -12,13 +12,12 @@ An attempt that was killed without a trace leaves only its records, and its star
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from flipscale.cell import SettingLabels, arm_words
-from flipscale.cost import Cost
 from flipscale.errors import DamagedFile
 from flipscale.identity import show_setting
 from flipscale.run import FailedAttempt, FailureKind, Glance, Probe, Result, RunFolder, RunRequest, State
@@ -33,8 +32,30 @@ STOPPED = (FailureKind.TIMEOUT, FailureKind.PREEMPTED)
 """Failures that end an attempt with a checkpoint: its training is in the records of the next one."""
 
 
-@dataclass(frozen=True)
-class LedgerEntry:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What runs took, and what they were to take, in hours of their devices."""
+
+    training: float
+    evaluation: float
+    lost: float
+    untimed: int
+    """Failed attempts whose time is unknown."""
+    samples: int
+    """Samples that they trained themselves so far, without those of their trunks."""
+    flops: int
+    planned_samples: int
+    """Of all that they train themselves, as `predicted`; 0 without a prediction."""
+    planned_flops: int
+
+    @property
+    def spent(self) -> float:
+        """All hours that they took so far."""
+        return self.training + self.evaluation + self.lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry(Work):
     """One run of one study."""
 
     id: str
@@ -49,22 +70,6 @@ class LedgerEntry:
     low: float | None
     high: float | None
     """The range that was given with them."""
-    training: float
-    evaluation: float
-    lost: float
-    untimed: int
-    """Failed attempts whose time is unknown."""
-    samples: int
-    """Samples that it trained itself so far, without those of its trunk."""
-    flops: int
-    planned_samples: int
-    """Of all that it trains itself, as `predicted`; 0 without a prediction."""
-    planned_flops: int
-
-    @property
-    def spent(self) -> float:
-        """All hours that it took so far."""
-        return self.training + self.evaluation + self.lost
 
     @property
     def ratio(self) -> float | None:
@@ -78,26 +83,14 @@ class LedgerEntry:
         return self.low is not None and self.high is not None and self.low <= self.training <= self.high
 
 
-@dataclass(frozen=True)
-class LedgerSum:
+@dataclass(frozen=True, kw_only=True)
+class LedgerSum(Work):
     """Several runs together."""
 
     runs: int
     predicted: float
-    training: float
-    evaluation: float
-    lost: float
-    untimed: int
     ratio: float | None
     """Measured over predicted training time of the finished runs; None without any."""
-    samples: int
-    flops: int
-    planned_samples: int
-    planned_flops: int
-
-    @property
-    def spent(self) -> float:
-        return self.training + self.evaluation + self.lost
 
 
 @dataclass(frozen=True)
@@ -119,25 +112,13 @@ def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:
     """The sum of some entries. A run that several studies share is counted once."""
     once = list({entry.id: entry for entry in entries}.values())
     finished = [entry for entry in once if entry.ratio is not None]
-    foreseen = _sum(finished, "predicted")
+    foreseen = sum(entry.predicted or 0.0 for entry in finished)
     return LedgerSum(
         runs=len(once),
-        predicted=_sum(once, "predicted"),
-        training=_sum(once, "training"),
-        evaluation=_sum(once, "evaluation"),
-        lost=_sum(once, "lost"),
-        untimed=sum(entry.untimed for entry in once),
-        ratio=_sum(finished, "training") / foreseen if foreseen else None,
-        **{name: sum(getattr(entry, name) for entry in once) for name in _SUMMED},
+        predicted=sum(entry.predicted or 0.0 for entry in once),
+        ratio=sum(entry.training for entry in finished) / foreseen if foreseen else None,
+        **{each.name: sum(getattr(entry, each.name) for entry in once) for each in fields(Work)},
     )
-
-
-_SUMMED = ("samples", "flops", "planned_samples", "planned_flops")
-
-
-def _sum(entries: Iterable[LedgerEntry], name: str) -> float:
-    """The sum of the hours of that name; unknown hours add nothing."""
-    return sum(getattr(entry, name) or 0.0 for entry in entries)
 
 
 def accuracy_of(entries: Iterable[LedgerEntry]) -> Accuracy | None:
@@ -215,16 +196,15 @@ def _entry(study: str, arm: str, planned: RunRequest, folder: RunFolder, state: 
     took = _seconds_of(folder, glance, state, result, asked)
     hours = (result.devices or asked.resources.devices) / 3600
     cost = None if arm == PROBE_ARM else asked.cost
-    predicted, low, high = _predicted(cost)
     return LedgerEntry(
         id=folder.id,
         study=study,
         arm=arm,
         state=state,
         unit=device_hours(result.device or asked.resources.device or "cpu"),
-        predicted=predicted,
-        low=low,
-        high=high,
+        predicted=cost.gpu_hours if cost else None,
+        low=cost.gpu_hours_low if cost else None,
+        high=cost.gpu_hours_high if cost else None,
         training=took.training * hours if result.own_gpu_hours is None else result.own_gpu_hours,
         evaluation=(result.evaluation_seconds or 0.0) * hours,
         lost=took.lost * hours,
@@ -234,11 +214,6 @@ def _entry(study: str, arm: str, planned: RunRequest, folder: RunFolder, state: 
         planned_samples=cost.samples_seen if cost else 0,
         planned_flops=cost.train_flops if cost else 0,
     )
-
-
-def _predicted(cost: Cost | None) -> tuple[float | None, float | None, float | None]:
-    """Predicted hours and their range."""
-    return (None, None, None) if cost is None else (cost.gpu_hours, cost.gpu_hours_low, cost.gpu_hours_high)
 
 
 class _RunSeconds(NamedTuple):

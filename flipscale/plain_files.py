@@ -113,15 +113,15 @@ def parsed(text: bytes, *, halves: bool = False) -> Any:
     `halves`. A byte of a file's name that is not UTF-8 is accepted.
     """
     try:
-        found = json.loads(text)
+        data = json.loads(text)
         if not halves and _HALF.search(text):  # Python joins the two halves where both are there.
             # A byte of a name that is not UTF-8 may be there: Python keeps it as one of 128 halves.
-            json.dumps(found, ensure_ascii=False).encode(errors="surrogateescape")
+            json.dumps(data, ensure_ascii=False).encode(errors="surrogateescape")
     except RecursionError:
         raise ValueError("nested too deeply to read") from None
     except UnicodeEncodeError:
         raise ValueError("it holds half a character") from None
-    return found
+    return data
 
 
 def read_json(

@@ -171,7 +171,7 @@ def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:
     (copy / "results" / "mask" / "plan.json").write_text("{")
     said = flipscale("status", "--why", "x", cwd=copy, code=1).stderr
     assert "plan.json" in said
-    assert "It is left out." in said
+    assert "The study is left out; plan it again." in said
 
 
 def test_logs_ends_with_a_run_that_was_cancelled(copy: Path) -> None:

@@ -1,6 +1,7 @@
 """Which code trained a run: the same code is the same wherever it lies, and what is not known is not a difference."""
 
 import ast
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,13 +13,12 @@ import pytest
 
 import flipscale
 import flipscale.code as code_module
-from flipscale.code import LARGE_BYTES, TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
+from flipscale.code import TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
 from flipscale.data.program import named_files
 from flipscale.errors import RunFolderError
 from flipscale.planning import Run
 from flipscale.run import CodeIdentity, FileContent, Result, RunFolder
 from flipscale.settings import Resources
-from flipscale.workspace import Workspace
 from tests.asked import settings_of
 from tests.launch.contract import NO_COST
 
@@ -203,14 +203,12 @@ def test_a_package_in_somebodys_repository_is_not_of_that_repository(repository:
 # Files
 
 
-def test_what_cannot_be_read_or_kept_is_missing_and_no_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x" * LARGE_BYTES)
-    found = content_of(tmp_path / "file", tmp_path / "file" / "no folder")
-    assert found is not None
-    assert found.size == LARGE_BYTES
-    assert content_of(tmp_path / "none", tmp_path) is None
-    assert content_of(tmp_path, tmp_path) is None
-    assert content_of(tmp_path / "file", tmp_path, most=10) == FileContent(LARGE_BYTES)
+def test_what_cannot_be_read_is_missing_and_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    assert content_of(tmp_path / "file") == FileContent(100, hashlib.sha256(b"x" * 100).hexdigest())
+    assert content_of(tmp_path / "none") is None
+    assert content_of(tmp_path) is None
+    assert content_of(tmp_path / "file", most=10) == FileContent(100)
 
 
 def test_the_files_of_a_command_are_its_script_and_files_that_it_names(
@@ -322,7 +320,7 @@ def test_the_code_of_an_attempt_counts_only_if_the_next_can_go_on_from_it(
 def test_runs_of_older_versions_resumed_runs_and_unreadable_files_are_counted(tmp_path: Path) -> None:
     runs = [run_of(name) for name in ("old", "same", "mixed", "torn", "planned")]
     old, same, mixed, torn, _ = runs
-    now = CodeToday(Workspace(tmp_path)).of(same.settings)
+    now = CodeToday().of(same.settings)
     finish(tmp_path, old)
     finish(tmp_path, same, now)
     finish(tmp_path, mixed, replace(now, source="0" * 64), now)
@@ -348,7 +346,7 @@ def test_the_code_of_a_command_is_its_repository_and_the_weights_to_start_from(
     settings = settings_of(
         trainer={"command": {"arguments": ["python", "project/train.py"]}}, init={"path": str(weights)}
     )
-    today = CodeToday(Workspace(tmp_path / "results"))
+    today = CodeToday()
     code = today.of(settings)
     assert code.project == "project"
     assert code.commit == git(repository, "rev-parse", "HEAD")
@@ -356,15 +354,15 @@ def test_the_code_of_a_command_is_its_repository_and_the_weights_to_start_from(
     assert {name: content.size for name, content in code.files.items()} == {"train.py": 13, "init": 7}
     assert today.of(settings) is code
     weights.write_bytes(b"WEIGHTS")
-    later = CodeToday(Workspace(tmp_path / "results")).of(settings)
+    later = CodeToday().of(settings)
     assert code.differences(later) == ["init with other content (of the same size)"]
     git(repository, "config", "core.fsmonitor", "touch started; false")
-    assert CodeToday(Workspace(tmp_path)).of(settings).source == code.source
+    assert CodeToday().of(settings).source == code.source
     assert not (repository / "started").exists()  # No program that a repository names is started.
     elsewhere = settings_of(trainer={"command": {"arguments": ["/usr/bin/env", "true"]}})
-    assert CodeToday(Workspace(tmp_path)).of(elsewhere).source is None  # the working folder is in no repository
+    assert CodeToday().of(elsewhere).source is None  # the working folder is in no repository
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert CodeToday(Workspace(tmp_path)).of(elsewhere).source is None
+    assert CodeToday().of(elsewhere).source is None

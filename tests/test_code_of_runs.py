@@ -65,7 +65,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def today(opened: OpenStudy) -> CodeIdentity:
-    return CodeToday(opened.workspace).of(opened.plan.runs[0].settings)
+    return CodeToday().of(opened.plan.runs[0].settings)
 
 
 OTHER = CodeIdentity(source="0" * 64, commit="c" * 40, versions={"torch": "1.0"})

@@ -316,11 +316,7 @@ def test_the_same_folders_give_byte_identical_files(tmp_path, two_runs):
     first = [file.read_bytes() for file in collect(two_runs, tmp_path, tmp_path / "mask").files]
     second = [file.read_bytes() for file in collect(two_runs, tmp_path, tmp_path / "mask").files]
     assert first == second
-    assert sorted(path.name for path in (tmp_path / "mask").iterdir()) == [
-        ".collected",
-        "curves.parquet",
-        "results.csv",
-    ]
+    assert sorted(path.name for path in (tmp_path / "mask").iterdir()) == ["curves.parquet", "results.csv"]
 
 
 def test_curves_hold_every_point_and_no_missing_value(tmp_path, two_runs):

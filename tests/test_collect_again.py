@@ -1,11 +1,8 @@
-"""Collecting again: only points that have changed are read, and the tables are those of reading everything."""
+"""Collecting again: the tables are those of the folders as they are now, and stay where nothing has changed."""
 
 import json
 import math
-import os
 import shutil
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,25 +11,6 @@ import pytest
 from flipscale.collecting.curves import read_points
 from flipscale.run import RunFolder
 from tests.test_collect import RECORDS, RESULT, collect, planned, write_run
-
-OPENED: list[str] = []
-"""Files opened by any library since it was last emptied: an audit hook sees every one."""
-
-
-def _note(event, arguments):
-    if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-        OPENED.append(os.fsdecode(arguments[0]))
-
-
-sys.addaudithook(_note)
-
-
-def opened_by_collect(runs, root: Path):
-    """What collect found, and the runs whose metrics.jsonl it opened."""
-    OPENED.clear()
-    found = collect(runs, root, root / "mask")
-    inside = [Path(path) for path in OPENED if "runs" in Path(path).parts]
-    return found, sorted(path.parent.name for path in inside if path.name == "metrics.jsonl")
 
 
 def tables(root: Path) -> list[bytes]:
@@ -46,76 +24,39 @@ def cold(runs, root: Path) -> list[bytes]:
     return tables(root)
 
 
-def settle():
-    """Let a file system's clock tick: a file that is newer is not trusted to show its next write."""
-    time.sleep(0.08)
-
-
 @pytest.fixture
 def runs(tmp_path):
-    """Six finished runs, collected once, and settled."""
+    """Six finished runs, collected once."""
     made = [planned(f"r-{number}", seed=number) for number in range(6)]
     for number, run in enumerate(made):
         write_run(tmp_path, run, {**RESULT, "scores": {"zero_shot_top1": number / 8}}, RECORDS[: 2 + number % 2])
-    settle()
     collect(made, tmp_path, tmp_path / "mask")
     return made
 
 
-def test_nothing_changed_opens_no_metrics_and_writes_nothing(tmp_path, runs):
+def test_nothing_changed_writes_nothing(tmp_path, runs):
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mask").iterdir()}
-    found, opened = opened_by_collect(runs, tmp_path)
-    assert opened == []
-    assert (found.rows, found.read, found.written, found.states["finished"]) == (6, 0, False, 6)
+    found = collect(runs, tmp_path, tmp_path / "mask")
+    assert (found.rows, found.changed, found.written, found.states["finished"]) == (6, 0, False, 6)
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mask").iterdir()} == before
     assert found.results["zero_shot_top1"].tolist() == [0.0, 0.125, 0.25, 0.375, 0.5, 0.625]
-    (tmp_path / "mask" / ".collected").unlink()
-    assert opened_by_collect(runs, tmp_path)[1] == [f"r-{number}" for number in range(6)]
 
 
-def test_a_changed_folder_alone_is_read_again(tmp_path, runs):
+def test_rows_that_are_new_or_changed_are_counted(tmp_path, runs):
     (tmp_path / "runs/r-2/result.json").write_text(json.dumps({**RESULT, "scores": {"zero_shot_top1": 0.75}}))
-    found, opened = opened_by_collect(runs, tmp_path)
-    assert opened == ["r-2"]
-    assert (found.read, found.written) == (1, True)
-    assert found.results["zero_shot_top1"].tolist() == [0.0, 0.125, 0.75, 0.375, 0.5, 0.625]
-    assert tables(tmp_path) == cold(runs, tmp_path)
+    more = planned("r-6", seed=6)
+    write_run(tmp_path, more)
+    found = collect([*runs, more], tmp_path, tmp_path / "mask")
+    assert (found.changed, found.new, found.written) == (2, 1, True)
+    assert found.results["zero_shot_top1"].tolist()[:6] == [0.0, 0.125, 0.75, 0.375, 0.5, 0.625]
+    assert tables(tmp_path) == cold([*runs, more], tmp_path)
 
 
-def test_a_change_that_keeps_size_and_time_is_seen(tmp_path, runs):
-    path = tmp_path / "runs/r-2/result.json"
-    stat = path.stat()
-    text = path.read_text()
-    assert "0.25" in text
-    with open(path, "r+") as file:  # in place, so the inode stays as well
-        file.write(text.replace('"zero_shot_top1": 0.25', '"zero_shot_top1": 0.75'))
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert (path.stat().st_size, path.stat().st_mtime_ns, path.stat().st_ino) == (
-        stat.st_size,
-        stat.st_mtime_ns,
-        stat.st_ino,
-    )
-    found = collect(runs, tmp_path, tmp_path / "mask")
-    assert found.results["zero_shot_top1"][2] == 0.75
-
-
-def test_a_file_as_new_as_the_reading_of_it_is_read_again(tmp_path):
-    """Its next write could come within the same tick of the file system's clock, and would not show."""
-    run = planned("a-1")
-    folder = write_run(tmp_path, run)
-    future = time.time_ns() + 10**9
-    os.utime(folder.path / "metrics.jsonl", ns=(future, future))
-    for _ in range(2):
-        found = collect([run], tmp_path, tmp_path / "mask")
-        assert (found.read, found.written) == (1, True)
-
-
-def test_a_run_that_went_on_is_read_again(tmp_path, runs):
+def test_a_run_that_went_on_has_its_new_points(tmp_path, runs):
     with open(tmp_path / "runs/r-4/metrics.jsonl", "a") as file:
         file.write('{"step": 32, "samples_seen": 2048, "loss": 1.5}\n{"step": 33, "lo')
-    found, opened = opened_by_collect(runs, tmp_path)
-    assert opened == ["r-4"]
-    assert found.torn_lines == 1
+    found = collect(runs, tmp_path, tmp_path / "mask")
+    assert (found.changed, found.written, found.torn_lines) == (0, True, 1)
     assert found.curves[found.curves["id"] == "r-4"]["value"].tolist()[-1] == 1.5
     assert collect(runs, tmp_path, tmp_path / "mask").torn_lines == 1
     assert tables(tmp_path) == cold(runs, tmp_path)
@@ -123,25 +64,22 @@ def test_a_run_that_went_on_is_read_again(tmp_path, runs):
 
 def test_a_deleted_folder_s_row_goes_and_comes_back(tmp_path, runs):
     shutil.move(tmp_path / "runs/r-1", tmp_path / "aside")
-    found, opened = opened_by_collect(runs, tmp_path)
-    assert (found.rows, found.states["planned"], opened) == (5, 1, [])
+    found = collect(runs, tmp_path, tmp_path / "mask")
+    assert (found.rows, found.states["planned"]) == (5, 1)
     assert tables(tmp_path) == cold(runs, tmp_path)
     shutil.move(tmp_path / "aside", tmp_path / "runs/r-1")
     assert collect(runs, tmp_path, tmp_path / "mask").rows == 6
     assert tables(tmp_path) == cold(runs, tmp_path)
 
 
-def test_a_changed_plan_changes_rows_and_reads_no_points(tmp_path, runs):
+def test_a_changed_plan_changes_rows(tmp_path, runs):
     dearer = [runs[0], replace(runs[1], cost=replace(runs[1].cost, gpu_hours=0.5)), *runs[2:]]
-    found, opened = opened_by_collect(dearer, tmp_path)
-    assert (opened, found.read, found.written) == ([], 0, True)
+    found = collect(dearer, tmp_path, tmp_path / "mask")
+    assert (found.changed, found.new, found.written) == (1, 0, True)
     assert found.results["gpu_hours_predicted"].tolist() == [0.25, 0.5, 0.25, 0.25, 0.25, 0.25]
-    found, opened = opened_by_collect(dearer[::-1], tmp_path)
-    assert opened == []
+    found = collect(dearer[::-1], tmp_path, tmp_path / "mask")
     assert found.results["id"].tolist() == ["r-5", "r-4", "r-3", "r-2", "r-1", "r-0"]
-    assert tables(tmp_path) == cold(dearer[::-1], tmp_path)
-    found, opened = opened_by_collect(dearer[:2], tmp_path)
-    assert (found.rows, opened) == (2, [])
+    assert collect(dearer[:2], tmp_path, tmp_path / "mask").rows == 2
     assert tables(tmp_path) == cold(dearer[:2], tmp_path)
 
 
@@ -160,26 +98,6 @@ def test_a_table_that_was_harmed_is_written_anew(tmp_path, runs, name, harm):
     assert found.written
     assert tables(tmp_path) == before
     assert not collect(runs, tmp_path, tmp_path / "mask").written
-
-
-@pytest.mark.parametrize("harm", ["deleted", "torn", "foreign", "pipe", "sparse"])
-def test_what_was_read_before_is_not_believed_if_it_was_harmed(tmp_path, runs, harm):
-    path = tmp_path / "mask" / ".collected"
-    text = path.read_bytes()
-    path.unlink()
-    if harm == "torn":
-        path.write_bytes(text[: len(text) // 2])
-    if harm == "foreign":
-        path.write_bytes(b'{"a": 1}\n')
-    if harm == "pipe":
-        os.mkfifo(path)
-    if harm == "sparse":
-        with open(path, "wb") as file:
-            file.truncate(200 * 2**30)
-    (tmp_path / "runs/r-5/result.json").write_text(json.dumps({**RESULT, "scores": {"zero_shot_top1": 0.875}}))
-    found = collect(runs, tmp_path, tmp_path / "mask")
-    assert found.read == 6
-    assert found.results["zero_shot_top1"].tolist() == [0.0, 0.125, 0.25, 0.375, 0.5, 0.875]
 
 
 @pytest.mark.parametrize("name", ["result.json", "run.json", "metrics.jsonl"])

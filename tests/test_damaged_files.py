@@ -199,7 +199,11 @@ def verb(*arguments: str) -> int:
         return main(arguments)
 
 
-STATUS, CANCEL, DRY_RUN = ("status", "mask.yaml"), ("cancel", "mask.yaml"), ("submit", "mask.yaml", "--dry-run")
+STATUS, CANCEL, DRY_RUN = (
+    ("status", "mask.yaml", "--json"),
+    ("cancel", "mask.yaml"),
+    ("submit", "mask.yaml", "--dry-run"),
+)
 COLLECT = ("collect", "mask.yaml", "--no-mlflow")
 
 VERBS = {
@@ -235,7 +239,7 @@ def test_status_names_the_damaged_file(study: Study, name: str, capsys: pytest.C
     for damage in each_damage(study.path(name)):
         if (name, damage) == ("job.json", "empty"):
             continue  # It is as good as none: the machine went down before it was on the disk.
-        assert verb(*STATUS) == 0
+        assert verb("status", "mask.yaml") == 0
         said = capsys.readouterr().out
         if name == "error.json" and damage in ("no keys", "half a character", "of another type"):
             name = "1 failed"  # It has failed, and the file does not tell why.
@@ -443,7 +447,7 @@ def test_lists_of_workers_arrays_and_trials_are_read_as_they_were_written(study:
     assert queue.runs == (study.lost.id,)
     task = Task((study.on_ray.id,), study.runs[6].resources, 1)
     assert Trials.read(study.path("submission.json")).tasks == (task,)
-    array = JobArray("a-0", {0: ("x",)}, Resources(), 1, ("n1",), dict(DEFAULTS), "runs", ("true",), memory=7)
+    array = JobArray("a-0", {0: ("x",)}, Resources(), 1, 1, ("n1",), dict(DEFAULTS), "runs", ("true",), memory=7)
     array.write(study.results / "slurm")
     assert JobArray.read(array.path(study.results / "slurm")) == array
 

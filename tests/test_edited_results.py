@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "tabs": (by_rows(lambda rows: rows, "\t"), "its cells are separated by tabs"),
     "empty": (by_bytes(lambda data: b""), "results.csv: is empty. Make the table again with `flipscale collect`."),
-    "a long line": (by_bytes(lambda data: data + b"x" * 100_000_000), "results.csv:10: is not CSV (it has more than"),
+    "a long line": (by_bytes(lambda data: data + b"x" * 100_000_000), "results.csv:10: is not CSV (field larger than"),
     "a long cell": (cell("model", "x" * 200_000), "results.csv:3: is not CSV (field larger than"),
     "a page": (by_bytes(lambda data: b"<html>404</html>\n"), "results.csv:1: has no column 'id'"),
 }

@@ -46,7 +46,7 @@ FLOORS = [
 OWNERS = {
     "torch": {"train"},
     "torchvision": {"train"},
-    "open_clip": {"train"},
+    "open_clip": {"data", "train"},
     "timm": {"train"},
     "webdataset": {"data", "train"},
     "sklearn": {"train"},

@@ -16,7 +16,7 @@ from PIL import Image
 from flipscale.cli import entry, main
 from flipscale.data import idx, shards
 from flipscale.data.decode import decode
-from flipscale.data.shards import label_of, samples, sources
+from flipscale.data.shards import labels_of, samples, sources
 from flipscale.data.views import MOST_PIXELS, open_image
 from flipscale.errors import DataError, FlipscaleError, StudyError, missing_package
 from flipscale.storage.archive import open_archive
@@ -138,14 +138,14 @@ def test_an_idx_file_that_lies_is_refused_before_it_is_unpacked(tmp_path: Path) 
         ((1, 2, 2), "declares 1 x 2 x 2 = 4 bytes but holds 5"),
     ):
         with pytest.raises(DataError, match=said):
-            idx.content(idx_file(path, idx.IMAGES, shape, bytes(2_000_000)), idx.IMAGES)
+            idx.array(idx_file(path, idx.IMAGES, shape, bytes(2_000_000)), idx.IMAGES)
 
 
 def test_a_class_of_2_to_the_70_is_none() -> None:
-    assert label_of("sample", {"cls": b"7"}) == 7
+    assert labels_of("sample", {"cls": b"7"}) == [7]
     for text in (str(2**70).encode(), b"-1"):
         with pytest.raises(DataError, match="write the number of the class, from 0 on"):
-            label_of("sample", {"cls": text})
+            labels_of("sample", {"cls": text})
 
 
 def test_a_sparse_member_of_a_shard_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flipscale.data.folder import named, read
+from flipscale.data.labelled import names_of_folders, read_folder
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
 from flipscale.planning import plan
 from flipscale.run import FailedAttempt, FailureKind, Result, RunFolder, RunRequest
@@ -135,22 +135,22 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path):
 
 
 def test_images_may_have_any_name(tmp_path):
-    found = read(str(labelled(tmp_path / "images", ["a", "b"])), 10, 8)
+    found = read_folder(str(labelled(tmp_path / "images", ["a", "b"])), 10, 8)
     assert (len(found.images), found.classes) == (4, ("a", "b"))
 
 
 def test_a_class_whose_folder_is_not_utf8_needs_a_name(tmp_path):
-    found = read(str(labelled(tmp_path / "images", ["a", ODD])), 10, 8)
+    folders = read_folder(str(labelled(tmp_path / "images", ["a", ODD])), 10, 8).classes
     with pytest.raises(DataError, match=r"the name of the class folder caf\\xe9 is not UTF-8.*with classes"):
-        named(found, None, "images")
-    assert named(found, ["a", "café"], "images").classes == ("a", "café")
+        names_of_folders(folders, None, "images")
+    assert names_of_folders(folders, ["a", "café"], "images") == ("a", "café")
 
 
 def test_a_class_has_the_same_name_in_every_locale(tmp_path):
     images = labelled(tmp_path / "images", ["café", "thé"])
-    assert named(read(str(images), 10, 8), None, "images").classes == ("café", "thé")
-    asks = "print(*named(read('images', 10, 8), None, 'images').classes)"
-    script = f"from flipscale.errors import use_utf8; use_utf8()\nfrom flipscale.data.folder import *\n{asks}"
+    assert read_folder(str(images), 10, 8).classes == ("café", "thé")
+    asks = "print(*read_folder('images', 10, 8).classes)"
+    script = f"from flipscale.errors import use_utf8; use_utf8()\nfrom flipscale.data.labelled import *\n{asks}"
     for environment in (NOT_UTF8, {"LC_ALL": "C"}):
         done = subprocess.run(
             [sys.executable, "-c", script],

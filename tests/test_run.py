@@ -30,10 +30,9 @@ from flipscale.run import (
     State,
     lacks_weights,
     replacing,
-    weights_are_needed,
     write_json,
 )
-from flipscale.settings import KeepWeights, Resources
+from flipscale.settings import Resources
 from flipscale.train.requests import spent_before
 from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE
@@ -452,15 +451,6 @@ def test_chance_is_optional_in_a_result(folder: RunFolder) -> None:
     assert folder.result() == Result(scores={"zero_shot_top1": 0.5})
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": 0.1, "held_out_loss": None}})
     assert folder.result() == Result(chance={"zero_shot_top1": 0.1, "held_out_loss": None})
-
-
-def test_finished_weights_are_needed_while_a_study_keeps_them_or_a_run_is_to_start_from_them() -> None:
-    assert {keep: weights_are_needed(keep, started_from=False) for keep in KeepWeights} == {
-        KeepWeights.ALWAYS: True,
-        KeepWeights.FOR_CHILDREN: False,
-        KeepWeights.NEVER: False,
-    }
-    assert all(weights_are_needed(keep, started_from=True) for keep in KeepWeights)
 
 
 def test_a_run_lacks_weights_where_it_is_finished_and_they_are_not_here(tmp_path: Path) -> None:

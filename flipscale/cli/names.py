@@ -5,7 +5,6 @@ from pathlib import Path
 
 from flipscale.errors import FlipscaleError, nearest
 from flipscale.run import RunFolder, RunRequest
-from flipscale.workflow.messages import say
 from flipscale.workspace import Workspace
 
 MOST_LISTED = 5
@@ -18,14 +17,9 @@ def run_folder(workspace: Workspace, name: str) -> RunFolder:
 
 def request_of(workspace: Workspace, name: str) -> RunRequest:
     """The request for a run: from its folder, or from the plan of any study that was submitted or planned here."""
-    from flipscale.workflow.submitted_plans import read_plan
+    from flipscale.workflow.submitted_plans import readable_plans
 
-    planned: dict[str, RunRequest] = {}
-    for path in workspace.plans():
-        try:
-            planned |= read_plan(path)
-        except FlipscaleError as error:
-            say(f"{error} It is left out.")
+    planned = {run.id: run for plan in readable_plans(workspace) for run in plan.runs}
     here = {path.parent.name for path in workspace.runs.glob("*/run.json")}
     run_id = matching_id(name, sorted(here | planned.keys()))
     return RunFolder(workspace.run(run_id)).asked() or planned[run_id]

@@ -28,16 +28,16 @@ def print_why(args: argparse.Namespace) -> None:
 def _print_identity(asked: "RunRequest", workspace: "Workspace", *, as_json: bool) -> None:
     from flipscale.code import CodeToday
     from flipscale.identity import identity, show_setting
-    from flipscale.run import EARLIER, RunFolder, code_as_json
+    from flipscale.run import EARLIER, RunFolder, storable
 
     settings = asked.settled
     named = identity(settings)
     folder = RunFolder(workspace.run(asked.id))
     codes = folder.codes()
-    today = CodeToday(workspace).of(settings) if codes else None
+    today = CodeToday().of(settings) if codes else None
     differences = list(dict.fromkeys(phrase for code in codes if today for phrase in code.differences(today)))
     if as_json:
-        recorded = [code_as_json(code) for code in codes]
+        recorded = storable(codes)
         print_json(
             {
                 "id": asked.id,

@@ -3,9 +3,8 @@
     results.csv      one row per finished run, in the order of the plan; its columns are COLUMNS, missing ones empty
     curves.parquet   every point of every finished run's metrics.jsonl: id, step, samples, seconds, metric, value, time
 
-The same run folders give byte-identical files, whether all are read or only those that have changed since the last
-time: nothing here reads a clock, and floats are written as their shortest decimal that reads back the same. A folder
-that cannot be read is left out by name, never in silence.
+The same run folders give byte-identical files: nothing here reads a clock, and floats are written as their shortest
+decimal that reads back the same. A folder that cannot be read is left out by name, never in silence.
 
 run_folders.py bringing both up to date
 columns.py     the columns of results.csv
@@ -66,7 +65,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Tables load on first use: pandas takes longer to import than 10,000 unchanged folders to look at."""
+    """Tables load on first use: pandas takes longer to import than most commands take."""
     tables = ("chance_level", "read_curves", "read_results", "read_table", "results", "trunks_of")
     if name not in ("HitsFound", "HitsOfRun", "hits_of", *tables):
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")

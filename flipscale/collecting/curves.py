@@ -1,5 +1,6 @@
 """The points of runs: metrics.jsonl in, curves.parquet out, a few hundred runs at a time."""
 
+import io
 import itertools
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flipscale.plain_files import or_none, read_bytes
 from flipscale.run import RunFolder, replacing
 
 RUNS_IN_A_GROUP = 250
@@ -72,16 +74,16 @@ def _finite(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if type(value) in (int, float) and abs(value) <= _MOST}
 
 
-def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> None:
-    """Write the points of these runs, in their order. The same points give the same bytes."""
-    remaining = iter(runs)
-    with (
-        replacing(path) as file,
-        # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
-        pq.ParquetWriter(
-            file, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
-        ) as writer,
-    ):
+def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> bool:
+    """Write the points of these runs, in their order, unless the file has them. The same points give the same bytes.
+
+    Returns whether the file was written.
+    """
+    remaining, written = iter(runs), io.BytesIO()
+    # zstd alone deals with what repeats within a run only: numbers that differ make large dictionaries.
+    with pq.ParquetWriter(
+        written, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
+    ) as writer:
         while group := list(itertools.islice(remaining, RUNS_IN_A_GROUP)):
             points = pa.concat_tables([table for _, table in group]).combine_chunks()
             runs_of_points = np.repeat(np.arange(len(group), dtype="int32"), [len(table) for _, table in group])
@@ -93,14 +95,8 @@ def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> None:
             of_words = {"id": ids, "metric": metrics}
             columns = [of_words[name] if name in of_words else points[name] for name in CURVES_SCHEMA.names]
             writer.write_table(pa.table(columns, schema=CURVES_SCHEMA))
-
-
-def points_by_run(path: Path) -> Mapping[str, pa.Table]:
-    """The points of a curves.parquet that `write_curves` wrote, by run."""
-    table = pq.read_table(path, schema=CURVES_SCHEMA).unify_dictionaries()
-    ids = table["id"].combine_chunks()
-    codes, names = ids.indices.to_numpy(), ids.dictionary.to_pylist()
-    points = table.drop_columns("id").cast(POINTS_SCHEMA)
-    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
-    ends = [*starts[1:], len(codes)]
-    return {names[codes[start]]: points.slice(start, end - start) for start, end in zip(starts, ends, strict=True)}
+    if or_none(read_bytes, path) == written.getvalue():
+        return False
+    with replacing(path) as file:
+        file.write(written.getvalue())
+    return True

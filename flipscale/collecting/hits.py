@@ -48,23 +48,23 @@ def hits_of(results_root: Path, run_ids: Iterable[str], score: str) -> HitsFound
     for run_id in run_ids:
         folder = RunFolder(workspace.run(run_id))
         try:
-            found = folder.hits()
+            hits = folder.hits()
         except (RunFolderError, OSError) as error:
             missing[run_id] = str(error)
             continue
-        if score in found:
-            runs[run_id] = _unpacked(found[score])
+        if score in hits:
+            runs[run_id] = _unpacked(hits[score])
         else:
-            missing[run_id] = _why_missing(folder, found, score)
+            missing[run_id] = _why_missing(folder, hits, score)
     return HitsFound(runs, missing)
 
 
-def _unpacked(found: Hits) -> HitsOfRun:
-    bits = np.unpackbits(np.frombuffer(found.bits, np.uint8), count=found.count)
-    return HitsOfRun(found.items, bits.astype(np.bool_))
+def _unpacked(hits: Hits) -> HitsOfRun:
+    bits = np.unpackbits(np.frombuffer(hits.bits, np.uint8), count=hits.count)
+    return HitsOfRun(hits.items, bits.astype(np.bool_))
 
 
-def _why_missing(folder: RunFolder, found: Mapping[str, Hits], score: str) -> str:
+def _why_missing(folder: RunFolder, hits: Mapping[str, Hits], score: str) -> str:
     if not folder.path.is_dir():
         return "its run folder is gone"
-    return f"its hits.json has no {score}" if found else "its run folder has no hits.json"
+    return f"its hits.json has no {score}" if hits else "its run folder has no hits.json"

@@ -10,19 +10,7 @@ from flipscale.collecting.columns import COLUMNS, SETTING_COLUMNS, ResultRow, se
 from flipscale.errors import FlipscaleError, NewerFolder, RunFolderError
 from flipscale.identity import RECIPE, differences
 from flipscale.planning import Run
-from flipscale.run import (
-    FOLDER_SCHEMA,
-    SCORES_FILE,
-    Result,
-    RunFolder,
-    RunRequest,
-    Spent,
-    is_number,
-    read_object,
-    record_in,
-    request_as_json,
-    standing_scores,
-)
+from flipscale.run import SCORES_FILE, Result, RunFolder, Spent, is_number, standing_scores
 from flipscale.scores import SCORES, is_own_score
 from flipscale.settings import Evaluation, plain
 from flipscale.study.named_sets import MEAN, declared_scores, members
@@ -49,11 +37,11 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
         levels = {name: level for of in standing for name, level in of.chance.items()}
         result = replace(result, scores=scores, chance={**result.chance, **levels})
     evaluation = run.settings.evaluation
-    found = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
-    found["chance"] = _chance(evaluation, result)
+    values = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
+    values["chance"] = _chance(evaluation, result)
     if run.parents:
-        found |= _with_parents(found, run, result.parent, planned)
-    row: ResultRow = {name: _value(found.get(name), kind) for name, kind in _KINDS.items()}
+        values |= _with_parents(values, run, result.parent, planned)
+    row: ResultRow = {name: _value(values.get(name), kind) for name, kind in _KINDS.items()}
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
     row |= {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= _means(evaluation, row)
@@ -75,12 +63,12 @@ def _chance(evaluation: Evaluation, result: Result) -> str | None:
 
 def _means(evaluation: Evaluation, row: Mapping[str, str | float | None]) -> ResultRow:
     """The means over sets, by column. A mean that lacks one of its scores is missing."""
-    found: ResultRow = {}
+    means: ResultRow = {}
     for mean in evaluation.means:
         values = [row.get(column) for column in members(evaluation, mean)]
         numbers = [value for value in values if is_number(value)]
-        found[f"{mean}.{MEAN}"] = sum(numbers) / len(values) if len(numbers) == len(values) else None
-    return found
+        means[f"{mean}.{MEAN}"] = sum(numbers) / len(values) if len(numbers) == len(values) else None
+    return means
 
 
 def _measured(result: Result) -> dict[str, object]:
@@ -114,7 +102,7 @@ def _probed(run: Run | None, device: str | None) -> float | None:
 
 
 def _with_parents(
-    found: Mapping[str, object],
+    values: Mapping[str, object],
     run: Run,
     parent: Spent | None,
     planned: Mapping[str, Run],
@@ -124,16 +112,16 @@ def _with_parents(
     Measured costs of the parent are in the child's result, which includes those of the parent's own parent; predicted
     ones are in the plan. A value that one of them lacks is missing in the sum.
     """
-    sums: dict[str, object] = {name: _sum(found.get(name), getattr(parent, name, None)) for name in _TAKEN}
-    sums |= {name: found[name] for name in ("train_flops", "gpu_hours_predicted", "gpu_hours_probed")}
-    device = found.get("device")
+    sums: dict[str, object] = {name: _sum(values.get(name), getattr(parent, name, None)) for name in _TAKEN}
+    sums |= {name: values[name] for name in ("train_flops", "gpu_hours_predicted", "gpu_hours_probed")}
+    device = values.get("device")
     for ancestor in _ancestors(run, planned):
         sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.whole_cost.train_flops)
         hours = ancestor and ancestor.whole_cost.gpu_hours
         sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], hours)
         sums["gpu_hours_probed"] = _sum(sums["gpu_hours_probed"], _probed(ancestor, str(device)))
     # An evaluation sees no pairs, which its result says by its samples.
-    own_pairs = 0 if found.get("samples_seen") == 0 else found.get("unique_pairs")
+    own_pairs = 0 if values.get("samples_seen") == 0 else values.get("unique_pairs")
     unique_pairs = _sum(own_pairs, getattr(parent, "unique_pairs", None)) or None
     return {
         **sums,
@@ -166,15 +154,12 @@ def _check_same_run(run: Run, folder: RunFolder) -> bool:
 
     Parts outside the id may differ: the place of data, and settings added since then, which mean 'as before'.
     """
-    data = read_object(os.fspath(folder), "run.json")
-    if data == {"schema": FOLDER_SCHEMA, **request_as_json(RunRequest.of(run))}:
-        return True  # Nearly always, and the request then need not be read as such.
-    if data is None:
+    asked = folder.asked()
+    if asked is None:
         raise RunFolderError(
             f"{folder.path}: has result.json and no run.json, so it is not known what was asked for. Delete the "
             "folder and submit again."
         )
-    asked: RunRequest = record_in(RunRequest, data, folder, "run.json")
     if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
     if asked.settings == plain(run.settings):

@@ -1,13 +1,14 @@
 """The tables as DataFrames, as the stages after collect receive them."""
 
 import csv
+import io
 import math
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from flipscale.collecting.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, SE
 from flipscale.collecting.curves import CURVES_SCHEMA
 from flipscale.errors import DamagedFile, ResultsError, printable
 from flipscale.guard import is_name
-from flipscale.plain_files import open_plain
+from flipscale.plain_files import open_plain, read_text
 from flipscale.scores import is_fraction, is_own_score, is_score
 from flipscale.study import read_study
 from flipscale.workspace import RESULTS_TABLE, Workspace, usual_results
@@ -47,9 +48,6 @@ _AMOUNTS = {name for name, column in COLUMNS.items() if column.unit in ("s", "h"
 LARGEST_TABLE = 2**30
 """Bytes of a table of a million runs. Reading a larger file would take all memory, or hours if it is sparse."""
 
-
-MOST_LINE_CHARACTERS = 2**20
-"""The most characters of a line of a table."""
 
 MAKE_AGAIN = "Make the table again with `flipscale collect`."
 
@@ -128,30 +126,21 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
     ResultsError where it cannot be read as CSV in UTF-8, or is not a plain file.
     """
-    number = whole = 0
-
-    def lines(file: TextIO) -> Iterator[str]:
-        nonlocal number
-        while line := file.readline(MOST_LINE_CHARACTERS):
-            number += 1
-            if len(line) == MOST_LINE_CHARACTERS:
-                raise csv.Error(f"it has more than {MOST_LINE_CHARACTERS:,} characters")
-            if found := _CONTROL.search(line):
-                raise csv.Error("it has a NUL byte" if found[0] == "\0" else f"it has the character {found[0]!r}")
-            yield line
-
-    rows = []
     try:
-        with os.fdopen(open_plain(path), encoding="utf-8-sig", newline="") as file:
-            for row in csv.reader(lines(file), strict=True):
-                whole = number
-                rows += [(number, row)] if row else []
-    except (FileNotFoundError, NotADirectoryError) as error:
+        text = read_text(path, most=LARGEST_TABLE)
+    except FileNotFoundError as error:
         raise ResultsError(f"{path}: there is no such file. Make it with `flipscale collect`.") from error
     except DamagedFile as error:
         raise ResultsError(f"{error} {MAKE_AGAIN}") from error
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8, or make it again.") from error
+    rows, whole = [], 0
+    try:
+        if match := _CONTROL.search(text):
+            whole = text.count("\n", 0, match.start())
+            raise csv.Error("it has a NUL byte" if match[0] == "\0" else f"it has the character {match[0]!r}")
+        table = csv.reader(io.StringIO(text, newline=""), strict=True)
+        for row in table:
+            whole = table.line_num
+            rows += [(whole, row)] if row else []
     except csv.Error as error:
         # A quotation mark that is never closed takes in all the lines that follow.
         raise ResultsError(f"{path}:{whole + 1}: is not CSV ({error}). {MAKE_AGAIN}") from error

@@ -363,14 +363,8 @@ def curves_of(
         base = [point for point in of_series if not point.arm]
         for arm in arms:
             ours = [point for point in of_series if point.arm == arm]
-            every += [
-                (
-                    Curve(series=series, arm=arm, x=cost),
-                    two_lines(base, ours, cost, kind),
-                )
-                for cost in costs
-                if ours
-            ]
+            if ours:
+                every += [(Curve(series=series, arm=arm, x=x), two_lines(base, ours, x, kind)) for x in costs]
     family = looks * sum(curve.x == costs[0] and not isinstance(lines, str) for curve, lines in every)
     return [
         replace(curve, why=lines)

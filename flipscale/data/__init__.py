@@ -3,8 +3,7 @@
 A format has one module, for the check (without torch, and without reading all of a set) and for opening it:
 
 idx.py, fashion.py   IDX files, as MNIST's; Fashion-MNIST's four
-labelled.py          folders of classes, names of classes, which labelled images are scored
-folder.py            the images of such folders
+labelled.py          folders of classes and their images, names of classes, which labelled images are scored
 captions.py          tables of image paths and captions
 shards.py            tar shards by their pattern, their samples
 webdataset.py        pairs of tar shards, decoded once or always

@@ -11,28 +11,24 @@ another name and renames that when all is on the disk, so a half-built one is ne
 any time between runs.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.data.library import Library
+from flipscale.data.library import Library, lock
 from flipscale.data.pairs import Form, Images, Integers
 from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
 from flipscale.data.views import view
 from flipscale.errors import DataError
-from flipscale.guard import locked
 from flipscale.plain_files import or_none, read_json
-from flipscale.run import show_life
+from flipscale.run import replacing, show_life, write_json
 
 _DECODED_FORMAT = 2
 """Goes into the hash: a change to how images or captions are read must not find what was read before it."""
@@ -102,7 +98,7 @@ def build(folder: Path, library: Library, source: ShardSource, form: Form, *, pa
     pairs: how many are still to be decoded, those of this shard included. If the disk has no room for that much, it
         fails now, not hours later.
     """
-    with _lock(folder.with_name(f"{folder.name}.lock")):
+    with lock(folder.with_name(f"{folder.name}.lock")):
         shard = load(folder, form)
         if shard is None:
             index = library.index(source)
@@ -122,23 +118,21 @@ def _decode(folder: Path, library: Library, source: ShardSource, index: Index, f
     corrupt: list[Flaw] = []
     blank = np.zeros((3, form.image_size, form.image_size), np.uint8)
     # Images are written, not stored into a mapped file: on a full disk that is an error and not the process's death.
-    with open(unfinished / "images", "wb") as file:
+    with replacing(unfinished / "images") as file:
         for row, (name, image, text) in enumerate(_read_all(library, source, index, form.image_size)):
             if image is None:
                 corrupt.append(Flaw(name, text, row))
             file.write((blank if image is None else image).tobytes())
             captions.append("" if image is None else text)
-        _to_disk(file)
     good = [row for row, caption in enumerate(captions) if caption]
     tokens = np.zeros((len(captions), form.text_length), np.int64)
     if good:
         distinct, which = np.unique([captions[row] for row in good], return_inverse=True)
         tokens[good] = form.tokenize(distinct.tolist())[which]
-    _write(unfinished / "tokens", tokens)
-    _write(unfinished / "vocabulary", np.unique(tokens[good]))
-    with open(unfinished / "index.json", "wb") as file:
-        file.write(json.dumps({"pairs": len(captions), "corrupt": [asdict(flaw) for flaw in corrupt]}).encode())
-        _to_disk(file)
+    for name, numbers in (("tokens", tokens), ("vocabulary", np.unique(tokens[good]))):
+        with replacing(unfinished / name) as file:
+            file.write(numbers.astype(np.int64).tobytes())
+    write_json(unfinished / "index.json", {"pairs": len(captions), "corrupt": list(map(vars, corrupt))})
     unfinished.rename(folder)
 
 
@@ -168,22 +162,3 @@ def _check_room(cache: Path, pair_bytes: int, pairs: int) -> None:
             f"{free / 1e9:.1f} GB free; make room, put the results on a larger disk, set a smaller data_size, or "
             f"set decode: always."
         )
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Held by one process of the cluster at a time, and by none that has died."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        yield
-
-
-def _write(path: Path, numbers: Integers) -> None:
-    with open(path, "wb") as file:
-        file.write(numbers.astype(np.int64).tobytes())
-        _to_disk(file)
-
-
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -19,6 +19,10 @@ from flipscale.data.pairs import Images, Integers
 from flipscale.data.paths import located, reason_of
 from flipscale.errors import DataError, did_you_mean
 from flipscale.plain_files import open_plain
+from flipscale.settings import CaptionSet
+
+_ROWS_CHECKED = 20
+"""At most this many images of a table are looked for before a run starts."""
 
 
 def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
@@ -42,8 +46,39 @@ def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[
         ) from error
 
 
-def no_rows(path: Path, image: str, caption: str) -> DataError:
+def _no_rows(path: Path, image: str, caption: str) -> DataError:
     return DataError(f"{path}: has no row with {image} and {caption}; write one for each caption.")
+
+
+def check(data: CaptionSet) -> None:
+    """Raise DataError for a table that cannot be read, or whose first images are not there."""
+    file, folder = _places(data)
+    images: dict[Path, None] = {}
+    for _, name, texts in rows(file, data.image, data.caption):
+        if isinstance(name, str) and name and _texts(texts):
+            images[folder / name] = None
+        if len(images) == _ROWS_CHECKED:
+            break
+    if not images:
+        raise _no_rows(file, data.image, data.caption)
+    if not any(path.is_file() for path in images):
+        raise DataError(
+            f"{next(iter(images))}: there is no such image, nor any of the first {len(images)} of {file}; correct "
+            f"root, the folder that paths in the table start from."
+        )
+
+
+def image_files(data: CaptionSet) -> tuple[Path, list[Path]]:
+    """The table, and all images that it names."""
+    file, folder = _places(data)
+    names = dict.fromkeys(str(name) for _, name, _ in rows(file, data.image, data.caption))
+    return file, [folder / name for name in names]
+
+
+def _places(data: CaptionSet) -> tuple[Path, Path]:
+    """The table, and the folder that its image paths start from."""
+    file = located(data.file)
+    return file, file.parent if data.root is None else located(data.root)
 
 
 def _table(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
@@ -90,15 +125,10 @@ class Captioned:
     """How many more samples were wanted and could not be read."""
 
 
-def read(file: str, image: str, caption: str, root: str | None, count: int, image_size: int) -> Captioned:
-    """The first `count` images of the table, each with all its captions.
-
-    image, caption: the names of the columns.
-    root: the folder that image paths start from; None for the table's own.
-    """
-    path = located(file)
-    captions, bad = _captions_by_image(path, image, caption, count)
-    folder = path.parent if root is None else located(root)
+def read(data: CaptionSet, count: int, image_size: int) -> Captioned:
+    """The first `count` images of the table, each with all its captions."""
+    path, folder = _places(data)
+    captions, bad = _captions_by_image(path, data.image, data.caption, count)
     names = list(captions)
     images, good = decode_paths([folder / name for name in names], image_size, str(path))
     return gather(images, [captions[names[i]] for i in good], corrupt=bad + len(names) - len(good))
@@ -108,9 +138,9 @@ def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tupl
     """The captions of the first `count` images by their paths, and how many rows lack one of the two."""
     captions: dict[str, list[str]] = {}
     seen, bad = 0, []
-    for line, name, found in rows(path, image, caption):
+    for line, name, cells in rows(path, image, caption):
         seen += 1
-        texts = _texts(found)
+        texts = _texts(cells)
         if not isinstance(name, str) or not name or not texts:
             bad.append(line)
         elif name in captions or len(captions) < count:
@@ -121,12 +151,12 @@ def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tupl
             f"{tolerated(seen)} may be skipped. Fill them in, or remove them."
         )
     if not captions:
-        raise no_rows(path, image, caption)
+        raise _no_rows(path, image, caption)
     return captions, len(bad)
 
 
-def _texts(found: list[Any]) -> list[str]:
-    return [text.strip() for text in found if isinstance(text, str) and text.strip()]
+def _texts(cells: list[Any]) -> list[str]:
+    return [text.strip() for text in cells if isinstance(text, str) and text.strip()]
 
 
 def gather(images: Images, captions: list[list[str]], corrupt: int) -> Captioned:

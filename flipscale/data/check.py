@@ -6,11 +6,9 @@ URLs and commands of shards are not fetched, and tags of weights are not downloa
 """
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from flipscale.architecture import architecture
@@ -18,7 +16,7 @@ from flipscale.cost import parameters, steps_of
 from flipscale.data import captions, fashion, idx, labelled, shards
 from flipscale.data.classes import IMAGENET_CLASSES
 from flipscale.data.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
-from flipscale.data.paths import located, reason_of
+from flipscale.data.paths import reason_of
 from flipscale.data.program import check_program
 from flipscale.data.weights import check_weights
 from flipscale.errors import DataError, FlipscaleError, InputsError
@@ -29,21 +27,20 @@ from flipscale.settings import (
     CaptionSet,
     CommandSet,
     CommandTrainer,
-    Evaluation,
+    DataSet,
     EvaluationSet,
     Fashion,
+    FineTuningSet,
     FolderSet,
     IdxSet,
     LabelledFolders,
     LabelledIdx,
     LabelledShards,
     OpenClipTrainer,
-    Resources,
     Settings,
     Shapes,
     ShardSet,
     WebDataset,
-    Weights,
     plain,
 )
 from flipscale.study import SETTINGS, Study
@@ -72,8 +69,6 @@ class Checked:
     """How many inputs of each kind were looked at."""
     not_checked: tuple[str, ...]
     """The inputs that were not checked, and why."""
-    settings: tuple[str, ...] = ()
-    """The setting that each problem concerns, such as 'data' or 'init'."""
 
     def raise_if_any(self, then: str = "") -> None:
         """Raise InputsError with every problem, and with `then` on a line of its own."""
@@ -89,17 +84,10 @@ class Checked:
 
     def __str__(self) -> str:
         """'checked 1 data set, 2 shards. Not checked: ...'."""
+        numbers = [(self.looked_at.get(kind, 0), words) for kind, words in _NOUNS.items()]
+        counts = ", ".join(f"{number:,} {words[number > 1]}" for number, words in numbers if number)
         left = f". Not checked: {'; '.join(self.not_checked)}" if self.not_checked else ""
-        return f"checked {self.counted(*_NOUNS) or 'nothing, as these runs read no files'}{left}."
-
-    def counted(self, *kinds: str) -> str:
-        """'1 data set, 2 shards' of these kinds of `looked_at`; '' where none was looked at."""
-        found = [(self.looked_at.get(kind, 0), words) for kind, words in _NOUNS.items() if kind in kinds]
-        return ", ".join(f"{number:,} {words[number > 1]}" for number, words in found if number)
-
-
-_CAPTION_ROWS = 20
-"""At most this many images of a table of captions are looked for."""
+        return f"checked {counts or 'nothing, as these runs read no files'}{left}."
 
 
 def check(study: Study, runs: Iterable[Run], *, on_gpu: bool, to_score: Iterable[Run] = ()) -> Checked:
@@ -109,373 +97,228 @@ def check(study: Study, runs: Iterable[Run], *, on_gpu: bool, to_score: Iterable
     """
     look = _Inspection(study)
     for run in runs:
-        look.at_run(run, on_gpu)
+        look.run(run, on_gpu)
     for run in to_score:
-        look.evaluations(run.settings)
+        look.evaluation(run.settings)
     problems = sorted(look.problems, key=lambda problem: (problem[0].file, problem[0].line))
-    lines = tuple(f"{place}: {what}" for place, what in problems)
-    settings = tuple(look.problems[problem] for problem in problems)
-    return Checked(lines, look.looked_at, tuple(look.not_checked), settings)
+    counts = {noun: len(names) for noun, names in look.looked_at.items()}
+    return Checked(tuple(f"{place}: {what}" for place, what in problems), counts, tuple(look.not_checked))
 
 
 class _Inspection:
     def __init__(self, study: Study):
         self.study = study
-        self.problems: dict[tuple[Place, str], str] = {}
-        """Each problem, with the setting that it concerns."""
-        self.looked_at: Counter[str] = Counter()
+        self.problems: dict[tuple[Place, str], None] = {}
+        self.looked_at: defaultdict[str, set[object]] = defaultdict(set)
         self.not_checked: dict[str, None] = {}
-        self.done: set[tuple[str, ...]] = set()
-        self.sizes: dict[str, tuple[int, int] | None] = {}
-        """How many files and pairs each training set has, by its declaration, if that is known."""
-        self.uncounted: dict[str, tuple[list[shards.ShardSource], dict[shards.ShardSource, int]]] = {}
-        """The shards of a training set whose pairs are not all declared, and the declared counts."""
+        self.passed: dict[tuple[object, str], bool] = {}
+        """Whether each check, with what it was given, found nothing wrong."""
+        self.shards: dict[WebDataset, tuple[list[shards.ShardSource], dict[shards.ShardSource, int]]] = {}
+        """The shards of a set, and the declared counts of their pairs."""
+        self.pairs: dict[tuple[object, ...], int | None] = {}
+        """The pairs of a training set, counted up to a number of them; None where that is unknown."""
+        self.classes: dict[str, int] = {}
 
-    def at_run(self, run: Run, on_gpu: bool) -> None:
+    def run(self, run: Run, on_gpu: bool) -> None:
         settings = stage(run.settings)
+        trainer = settings.trainer
         if settings.fine_tuning is not None:
-            self._fine_tuning(settings)
+            named = settings.fine_tuning.data
+            data, where = labelled_set(settings), ("data",) if named is None else ("fine_tuning", "data")
+            self._set((*where, data.kind), settings.fine_tuning if named else data, data, True, "labelled_sets")
             return
-        if isinstance(settings.trainer, CommandTrainer):
-            self._command(settings.trainer)
-            self._programs(settings.evaluation)
+        if isinstance(trainer, CommandTrainer):
+            if self._check(("trainer",), trainer, check_program, trainer.arguments, noun="commands"):
+                self.not_checked["what a training command reads, as it finds its data itself"] = None
+            self._sets(settings, CommandSet)  # They also score what a training command leaves.
             return
-        own_shards = False
-        if isinstance(settings.trainer, OpenClipTrainer):
-            device = "cuda" if run.resources.gpus or on_gpu else "cpu"
-            self._open_clip(settings.trainer, settings, run.resources, device)
-            own_shards = settings.crop is not None
+        if isinstance(trainer, OpenClipTrainer):
+            self._open_clip(trainer, run, settings, "cuda" if run.resources.gpus or on_gpu else "cpu")
         if trains(settings):
-            self._training(settings, own_shards=own_shards)
+            self._training(settings)
         if settings.init is not None and not run.parents:
-            self._init(settings.init, settings.model)
-        self.evaluations(settings)
+            self._check(("init",), settings.init, self._weights, settings.init.path, settings.model)
+        self.evaluation(settings)
 
-    # What trains
-
-    def _command(self, trainer: CommandTrainer) -> None:
-        arguments, at = trainer.arguments, ("trainer",)
-        if self._once(at, trainer, lambda: check_program(arguments), key=("program", *arguments)):
-            self.looked_at["commands"] += 1
-            self.not_checked.setdefault("what a training command reads, as it finds its data itself")
-
-    def _open_clip(self, trainer: OpenClipTrainer, settings: Settings, resources: Resources, device: str) -> None:
-        arguments, at = trainer.arguments, ("trainer",)
-
-        def is_expressed() -> None:
-            refuse(settings, resources, device)
-
-        def ends_epochs() -> None:
-            pairs = settings.data_size
-            if pairs is None and isinstance(settings.data, Shapes):
-                pairs = steps_of(settings) * settings.batch_size
-            if pairs is not None:
-                epochs_of(settings, pairs, wishes(arguments).get("epochs"))
-
-        if self._once(at, trainer, lambda: wishes(arguments), key=("wishes", *arguments)):
-            self.looked_at["commands"] += 1
-        self._once(at, trainer, check_webdataset, key=("webdataset",))
+    def _open_clip(self, trainer: OpenClipTrainer, run: Run, settings: Settings, device: str) -> None:
+        at = ("trainer",)
+        can_be_read = self._check(at, trainer, wishes, trainer.arguments, noun="commands")
+        self._check(at, trainer, check_webdataset)
         # Each run is checked, as its settings decide what open_clip cannot do; equal complaints are reported once.
-        self._once(at, trainer, is_expressed, key=("refuse", repr(settings), device))
-        if settings.schedule == "constant" and settings.cooldown:
-            self._once(("cooldown",), settings.cooldown, ends_epochs, key=("epochs", repr(settings)))
+        self._check(at, trainer, refuse, settings, run.resources, device)
+        if can_be_read and settings.schedule == "constant" and settings.cooldown:
+            self._check(("cooldown",), settings.cooldown, _check_epochs, settings, trainer)
 
-    def _init(self, init: Weights, model: str) -> None:
-        path = init.path
-
-        def is_there() -> None:
-            if check_weights(path, model, parameters(architecture(model))):
-                self.looked_at["checkpoints"] += 1
-            else:
-                self.not_checked.setdefault(f"weights {path} of {model}, which are downloaded when a run starts")
-
-        self._once(("init",), init, is_there, key=("init", path, model))
+    def _weights(self, path: str, model: str) -> None:
+        if check_weights(path, model, parameters(architecture(model))):
+            self.looked_at["checkpoints"].add(path)
+        else:
+            self.not_checked[f"weights {path} of {model}, which are downloaded when a run starts"] = None
 
     # Data to train on
 
-    def _training(self, settings: Settings, *, own_shards: bool) -> None:
-        data = settings.data
+    def _training(self, settings: Settings) -> None:
+        data, size, batch = settings.data, settings.data_size, settings.batch_size
         if isinstance(data, Shapes):
             return
-        at: Path_ = ("data", data.kind)
-        declared = repr(data)
-        if declared not in self.sizes:
-            self.sizes[declared] = None
-            self._once(at, data, partial(self._count_pairs, declared, data, at), key=("training", declared))
-        if isinstance(data, WebDataset) and own_shards:
-            self._once(at, data, partial(self._first_shard, data.urls), key=("own", data.urls))
-        if declared in self.uncounted and self.sizes[declared] is None:
-            self._count_shards(declared, settings.data_size or settings.batch_size, at, data)
-        if (known := self.sizes[declared]) is not None:
-            self._amount(data, *known, settings)
-
-    def _count_shards(self, declared: str, enough: int, at: Path_, value: object) -> None:
-        """Count the pairs of shards without declared counts, to find out soon whether there are too few."""
-        found, counts = self.uncounted[declared]
-
-        def are_enough() -> None:
-            pairs = shards.counted(found, counts, enough)
-            if pairs is not None and pairs < enough:
-                self.sizes[declared] = len(found), pairs
-
-        self._once(at, value, are_enough, key=("counted", declared, str(enough)))
-
-    def _amount(self, data: Fashion | WebDataset, files: int, pairs: int, settings: Settings) -> None:
-        """Check that there are as many pairs as the settings ask for."""
-        size, batch = settings.data_size, settings.batch_size
-
-        def is_enough() -> None:
-            if size is not None and isinstance(data, Fashion):
-                fashion.check_data_size(fashion.folder_of(data), size, pairs)
-            elif size is not None and isinstance(data, WebDataset):
-                shards.check_data_size(data.urls, files, size, pairs)
-            elif pairs < batch:
-                name, remedy = ("Fashion-MNIST", "") if isinstance(data, Fashion) else (data.urls, "add shards, or ")
-                raise DataError(
-                    f"{name} has {pairs} pairs, less than one batch of {batch}, which would hold a pair twice; "
-                    f"{remedy}lower batch_size."
-                )
-
-        about, value = ("batch_size", batch) if size is None else ("data_size", size)
-        self._once((about,), value, is_enough, key=("pairs", repr(data), str(size), str(batch)))
-
-    def _count_pairs(self, declared: str, data: Fashion | WebDataset, at: Path_) -> None:
+        at, enough = ("data", data.kind), size or batch
         if isinstance(data, Fashion):
-            self.sizes[declared] = 1, self._fashion(data, "train")
+            is_good = self._check(at, data, self._fashion, data, "train")
         else:
-            self._pairs(declared, data, at, data)
+            is_good = self._check(at, data, self._pairs, data)
+            if isinstance(settings.trainer, OpenClipTrainer) and settings.crop is not None:
+                self._check(at, data, self._first_shard, data)
+            is_good = is_good and self._check(at, data, self._count, data, enough)
+        if is_good:
+            about, value = ("batch_size", batch) if size is None else ("data_size", size)
+            self._check((about,), value, self._amount, data, size, batch)
 
-    def _fashion(self, data: Fashion, split: str) -> int:
-        """Check a split, and return its number of images."""
-        folder = fashion.folder_of(data)
-        images, labels = fashion.files_of(folder, split)
-        found = idx.shape_of(images, idx.IMAGES)[0]
-        fashion.check_split(folder, split, found, idx.shape_of(labels, idx.LABELS)[0])
-        self._count("data_sets", str(folder))
-        return found
+    def _pairs(self, data: WebDataset) -> None:
+        of_set = shards.sources(data.urls)
+        self.shards[data] = of_set, shards.declared_counts(of_set, data.sizes)
+        self._shards(of_set, shards.check_pairs)
+        self.looked_at["data_sets"].add(data.urls)
 
-    def _pairs(self, declared: str, data: WebDataset, at: Path_, value: object) -> None:
-        before = len(self.problems)
-        found = self._shards(data.urls, at, value, shards.check_pairs, "pairs")
-        are_right = len(self.problems) == before
-        self._count("data_sets", data.urls)
+    def _count(self, data: WebDataset, enough: int) -> None:
+        self.pairs[data, enough] = shards.counted(*self.shards[data], enough)
 
-        def are_declared() -> None:
-            counts = shards.declared_counts(found, data.sizes)
-            if len(counts) == len(found):
-                self.sizes[declared] = len(found), sum(counts.values())
-            elif are_right:
-                self.uncounted[declared] = found, counts
+    def _amount(self, data: Fashion | WebDataset, size: int | None, batch: int) -> None:
+        """Check that there are as many pairs as the settings ask for."""
+        if isinstance(data, Fashion):
+            pairs, name, remedy = self.pairs[data, "train"], "Fashion-MNIST", ""
+        else:
+            pairs, name, remedy = self.pairs[data, size or batch], data.urls, "add shards, or "
+        if pairs is None:
+            return
+        if size is not None and isinstance(data, Fashion):
+            fashion.check_data_size(fashion.folder_of(data), size, pairs)
+        elif size is not None and isinstance(data, WebDataset):
+            shards.check_data_size(data.urls, len(self.shards[data][0]), size, pairs)
+        elif pairs < batch:
+            raise DataError(
+                f"{name} has {pairs} pairs, less than one batch of {batch}, which would hold a pair twice; "
+                f"{remedy}lower batch_size."
+            )
 
-        self._once((*at, "sizes"), value, are_declared, key=("sizes", declared))
-
-    def _first_shard(self, urls: str) -> None:
-        first = shards.sources(urls)[0]
+    def _first_shard(self, data: WebDataset) -> None:
+        first = shards.sources(data.urls)[0]
         if first.local:
             shards.check_own(first.url)
 
-    def _shards(
-        self, urls: str, at: Path_, value: object, look: Callable[[str], None], for_what: str
-    ) -> list[shards.ShardSource]:
-        """The shards of a pattern; the first and the last on this machine's disks are opened and checked."""
-        found = shards.sources(urls)
-        local = [shard.url for shard in found if shard.local]
+    def _shards(self, of_set: list[shards.ShardSource], look: Callable[..., object], *given: object) -> None:
+        """Open and check the first and the last of the shards that are on this machine's disks."""
+        local = [shard.url for shard in of_set if shard.local]
+        away = [shard.url for shard in of_set if not shard.local]
+        if away:
+            more = f" and {len(away) - 1:,} more" if len(away) > 1 else ""
+            self.not_checked[f"{away[0]}{more}, fetched when a run starts"] = None
+        self.looked_at["shards"].update(local)
         for url in dict.fromkeys((*local[:1], *local[-1:])):
-            if self._once(at, value, lambda url=url: look(url), key=(for_what, url)):  # type: ignore[misc]
-                self._count("shards_opened", url)
-        if len(local) < len(found):
-            away = [shard.url for shard in found if not shard.local]
-            self.not_checked.setdefault(
-                f"{away[0]}{f' and {len(away) - 1:,} more' if len(away) > 1 else ''}, fetched when a run starts"
-            )
-        self._count_up("shards", urls, len(local))
-        return found
+            look(url, *given)
+            self.looked_at["shards_opened"].add(url)
 
-    # Data to score on
+    def _fashion(self, data: Fashion, split: str) -> None:
+        folder, self.pairs[data, split] = fashion.check(data, split)
+        self.looked_at["data_sets"].add(folder)
 
-    def evaluations(self, settings: Settings) -> None:
-        evaluation = settings.evaluation
-        probe, named = evaluation.linear_probe, evaluation.data
-        data = scored_sets(settings).get("")
+    # Data to score on, and to fine-tune on
+
+    def evaluation(self, settings: Settings) -> None:
+        evaluation, data = settings.evaluation, scored_sets(settings).get("")
+        named = evaluation.data
         at: Path_ = ("evaluation", "data", named.kind) if named else ("data", settings.data.kind)
-        value = evaluation if named else settings.data
-        if isinstance(data, Fashion):
-            self._scored_on_fashion(data, at, value, probe)
-        elif isinstance(data, WebDataset):
-            declared = repr(("scored", data))
-            self._once(at, value, partial(self._pairs, declared, data, at, value), key=("scored", declared))
-        for name, declared_set in evaluation.sets.items():
-            self._set(declared_set, ("evaluation", "sets", name, declared_set.kind), evaluation)
+        if data is not None:
+            value = evaluation if named else settings.data
+            self._set(at, value, data, evaluation.linear_probe, "evaluation_sets")
+        self._sets(settings)
 
-    def _programs(self, evaluation: Evaluation) -> None:
-        """Check the sets that are programs: they also score what a training command leaves."""
-        for name, declared_set in evaluation.sets.items():
-            if isinstance(declared_set, CommandSet):
-                self._set(declared_set, ("evaluation", "sets", name, declared_set.kind), evaluation)
+    def _sets(self, settings: Settings, kind: type = object) -> None:
+        evaluation = settings.evaluation
+        for name, data in evaluation.sets.items():
+            if isinstance(data, kind):
+                at = ("evaluation", "sets", name, data.kind)
+                self._set(at, evaluation, data, evaluation.linear_probe, "evaluation_sets")
 
-    def _scored_on_fashion(self, data: Fashion, at: Path_, value: object, probe: bool) -> None:
-        for split in ("t10k", "train") if probe else ("t10k",):
-            self._once(at, value, partial(self._fashion, data, split), key=("fashion", repr(data), split))
-
-    def _set(self, data: EvaluationSet, at: Path_, evaluation: Evaluation) -> None:
-        probe = evaluation.linear_probe
+    def _set(
+        self, at: Path_, value: object, data: DataSet | EvaluationSet | FineTuningSet, probe: bool, noun: str
+    ) -> None:
+        """Check a set to score on or to fine-tune on. probe: whether its training part is read, too."""
         match data:
-            case Shapes():
-                return
             case Fashion():
-                self._scored_on_fashion(data, at, evaluation, probe)
-                return
+                for split in ("t10k", "train") if probe else ("t10k",):
+                    self._check(at, value, self._fashion, data, split)
+            case WebDataset():
+                self._check(at, value, self._pairs, data)
             case ShardSet():
-                look = partial(self._tar_set, data, at, evaluation)
-            case FolderSet():
-                look = partial(self._folder, data, probe)
-            case IdxSet():
-                look = partial(self._idx, data, probe)
-            case CaptionSet():
-                look = partial(self._captions, data)
-            case CommandSet():
-                if data.arguments is None:
-                    return
-                look = partial(check_program, data.arguments, f"{'.'.join(map(str, at))}.arguments")
-        if self._once(at, evaluation, look, key=("set", repr(data), str(probe))):
-            self.looked_at["evaluation_sets"] += 1
-
-    def _tar_set(self, data: ShardSet, at: Path_, evaluation: Evaluation) -> None:
-        urls, classes = data.urls, data.classes
-        if classes is None:
-            self._shards(urls, at, evaluation, shards.check_captioned, "captions")
-            return
-        count = IMAGENET_CLASSES if classes == "imagenet" else sys.maxsize
-
-        def have_names() -> None:
-            nonlocal count
-            names = labelled.names_in_order(classes, urls)
-            labelled.check_choice(names, urls, data.metric)
-            count = len(names)
-            self._count_names(classes)
-
-        def is_labelled(url: str) -> None:
-            shards.check_labelled(url, count, several=data.metric == "map11")
-
-        if classes != "imagenet":
-            self._once((*at, "classes"), evaluation, have_names, key=("classes", repr(data)))
-        self._shards(urls, at, evaluation, is_labelled, f"labels of {count} for {data.metric}")
-
-    def _folder(self, data: FolderSet, probe: bool) -> None:
-        folders = self._class_folders(data.path)
-        classes = [""] * IMAGENET_CLASSES if data.classes == "imagenet" else data.classes
-        labelled.check_choice(labelled.names_of_folders(folders, classes, data.path), data.path, data.metric)
-        self._count_names(classes)
-        if probe and data.train is not None:
-            labelled.same_folders(data.path, folders, data.train, self._class_folders(data.train))
-
-    def _class_folders(self, path: str) -> tuple[str, ...]:
-        _, folders = labelled.class_folders(path)
-        for folder in folders:
-            if not labelled.has_images(folder):
-                raise labelled.no_images(folder)
-        return tuple(folder.name for folder in folders)
-
-    def _idx(self, data: IdxSet, probe: bool) -> None:
-        classes = tuple(data.classes)
-        labelled.check_choice(classes, data.images)
-        self._labelled_idx(data.images, data.labels, classes)
-        if probe and data.train_images is not None:
-            self._labelled_idx(data.train_images, idx.train_labels_of(data), classes)
-
-    def _labelled_idx(self, images: str, labels: str, classes: tuple[str, ...]) -> None:
-        labelled.check_labels(0, self._idx_labels(images, labels), len(classes), labels)
-
-    def _idx_labels(self, images: str, labels: str) -> int:
-        """The largest label of a set of IDX files; bytes are never below 0."""
-        found = idx.shape_of(located(images), idx.IMAGES)[0]
-        (count,), numbers = idx.content(located(labels), idx.LABELS)
-        idx.check_counts(images, found, labels, count)
-        return max(numbers)
-
-    def _captions(self, data: CaptionSet) -> None:
-        file = located(data.file)
-        root = file.parent if data.root is None else located(data.root)
-        images: dict[Path, None] = {}
-        for _, name, texts in captions.rows(file, data.image, data.caption):
-            if isinstance(name, str) and name and any(isinstance(text, str) and text.strip() for text in texts):
-                images.setdefault(root / name)
-            if len(images) == _CAPTION_ROWS:
-                break
-        if not images:
-            raise captions.no_rows(file, data.image, data.caption)
-        if not any(path.is_file() for path in images):
-            raise DataError(
-                f"{next(iter(images))}: there is no such image, nor any of the first {len(images)} of {file}; correct "
-                f"root, the folder that paths in the table start from."
-            )
-
-    # Data to fine-tune on
-
-    def _fine_tuning(self, settings: Settings) -> None:
-        data, named = labelled_set(settings), settings.fine_tuning
-        assert named is not None
-        is_own_data = named.data is None
-        at: Path_ = ("data", data.kind) if is_own_data else ("fine_tuning", "data", data.kind)
-        value = settings.data if is_own_data else named
-        match data:
-            case Shapes():
-                return
-            case Fashion():
-                self._scored_on_fashion(data, at, value, probe=True)
-                return
-            case LabelledFolders():
-                look = partial(self._labelled_folders, data)
+                if data.classes not in (None, "imagenet"):
+                    self._check((*at, "classes"), value, self._names, data)
+                self._check(at, value, self._tar_set, data, noun=noun)
             case LabelledShards():
-                look = partial(self._labelled_shards, data, at, value)
+                self._check(at, value, self._labelled_shards, data, noun=noun)
+            case FolderSet():
+                if self._check(at, value, labelled.check_set, data, probe, noun=noun):
+                    self._count_names(data)
+            case LabelledFolders():
+                self._check(at, value, labelled.check_pair, data, noun=noun)
+            case IdxSet():
+                self._check(at, value, idx.check_set, data, probe, noun=noun)
             case LabelledIdx():
-                look = partial(self._two_idx, data)
-        if self._once(at, value, look, key=("fine-tuning", repr(data))):
-            self.looked_at["labelled_sets"] += 1
+                self._check(at, value, idx.check_pair, data, noun=noun)
+            case CaptionSet():
+                self._check(at, value, captions.check, data, noun=noun)
+            case CommandSet() if data.arguments is not None:
+                where = f"{'.'.join(map(str, at))}.arguments"
+                self._check(at, value, check_program, data.arguments, where, noun=noun)
 
-    def _labelled_folders(self, data: LabelledFolders) -> None:
-        classes = self._class_folders(data.train)
-        labelled.check_choice(classes, data.train)
-        labelled.same_folders(data.test, self._class_folders(data.test), data.train, classes)
+    def _tar_set(self, data: ShardSet) -> None:
+        if data.classes is None:
+            self._shards(shards.sources(data.urls), shards.check_captioned)
+            return
+        count = IMAGENET_CLASSES if data.classes == "imagenet" else self.classes.get(repr(data), sys.maxsize)
+        self._shards(shards.sources(data.urls), shards.check_labelled, count, data.metric == "map11")
 
-    def _labelled_shards(self, data: LabelledShards, at: Path_, value: object) -> None:
-        def is_labelled(url: str) -> None:
-            shards.check_labelled(url, sys.maxsize)
+    def _names(self, data: ShardSet) -> None:
+        assert data.classes is not None
+        names = labelled.names_in_order(data.classes, data.urls)
+        labelled.check_choice(names, data.urls, data.metric)
+        self.classes[repr(data)] = len(names)
+        self._count_names(data)
 
+    def _count_names(self, data: ShardSet | FolderSet) -> None:
+        if isinstance(data.classes, str) and data.classes != "imagenet":
+            self.looked_at["class_files"].add(data.classes)
+
+    def _labelled_shards(self, data: LabelledShards) -> None:
         for urls in (data.train, data.test):
-            self._shards(urls, at, value, is_labelled, "labels")
-
-    def _two_idx(self, data: LabelledIdx) -> None:
-        largest = self._idx_labels(data.train_images, data.train_labels)
-        classes = tuple(map(str, range(largest + 1)))
-        labelled.check_choice(classes, data.train_labels)
-        self._labelled_idx(data.test_images, data.test_labels, classes)
+            self._shards(shards.sources(urls), shards.check_labelled, sys.maxsize)
 
     # How problems are recorded
 
-    def _once(self, at: Path_, value: object, act: Callable[[], object], *, key: tuple[str, ...]) -> bool:
-        """Run a check unless it was run before. True if it ran and found nothing wrong.
+    def _check(self, at: Path_, value: object, check: Callable[..., object], *given: object, noun: str = "") -> bool:
+        """Whether a check finds nothing wrong; it runs once with what it is given.
 
-        key: the input, and the kind of check.
-        at: its place under a run's settings; value: that of the whole setting. They lead to a line of the study.
+        at: the place of the input under a run's settings; value: that of the whole setting. They lead to a line of the
+        study. noun: what the input counts as in `looked_at`.
         """
-        if key in self.done:
-            return False
-        self.done.add(key)
-        try:
-            act()
-        except FlipscaleError as error:
-            self._problem(at, value, str(error))
-        except OSError as error:
-            self._problem(at, value, f"{error.filename}: cannot be read ({reason_of(error)}); fix its permissions.")
-        else:
-            return True
-        return False
+        key = (check, repr(given))  # Some records have lists, and no hash.
+        if key not in self.passed:
+            self.passed[key] = False
+            try:
+                check(*given)
+            except FlipscaleError as error:
+                self._problem(at, value, str(error))
+            except OSError as error:
+                self._problem(at, value, f"{error.filename}: cannot be read ({reason_of(error)}); fix its permissions.")
+            else:
+                self.passed[key] = True
+                if noun:
+                    self.looked_at[noun].add(key)
+        return self.passed[key]
 
     def _problem(self, at: Path_, value: object, what: str) -> None:
         where = ".".join(map(str, at if at[0] in ("evaluation", "fine_tuning") else at[:1]))
         what = what if what.startswith(where) else f"{where}: {what}"
-        self.problems.setdefault((self._place(at, value), what), str(at[0]))
+        self.problems[self._place(at, value), what] = None
 
     def _place(self, at: Path_, value: object) -> Place:
         """The line on which the study gives a setting this value."""
@@ -487,17 +330,14 @@ class _Inspection:
             return self.study.place("couple", name)
         return self.study.place(*(() if name == "evaluation" else ("base",)), *at)
 
-    def _count(self, noun: str, what: str) -> None:
-        self._count_up(noun, what, 1)
 
-    def _count_up(self, noun: str, what: str, number: int) -> None:
-        if number and (noun, what) not in self.done:
-            self.done.add((noun, what))
-            self.looked_at[noun] += number
-
-    def _count_names(self, classes: str | Sequence[str] | None) -> None:
-        if isinstance(classes, str):
-            self._count("class_files", classes)
+def _check_epochs(settings: Settings, trainer: OpenClipTrainer) -> None:
+    """Raise FlipscaleError where open_clip's program cannot cool down as asked."""
+    pairs = settings.data_size
+    if pairs is None and isinstance(settings.data, Shapes):
+        pairs = steps_of(settings) * settings.batch_size
+    if pairs is not None:
+        epochs_of(settings, pairs, wishes(trainer.arguments).get("epochs"))
 
 
 def _axis_values(document: Mapping[str, Any], name: str) -> Iterator[tuple[Path_, Any]]:

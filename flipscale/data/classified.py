@@ -22,13 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flipscale.data import fashion, folder, idx, shapes, tar_sets
+from flipscale.data import fashion, idx, shapes, tar_sets
 from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
-from flipscale.data.fashion import folder_of
-from flipscale.data.labelled import Labelled, check, check_choice, same_folders
+from flipscale.data.labelled import Labelled, check, check_choice, listed, read_folder, same_folders
 from flipscale.data.library import FETCHERS, Library
 from flipscale.data.pairs import Data, Form, Images, Integers
-from flipscale.data.paths import located, reason_of
+from flipscale.data.paths import reason_of
 from flipscale.data.shards import ShardSource, labelled_images, sources
 from flipscale.data.shuffle import Shuffle
 from flipscale.data.views import Views, open_image, view, view_stored
@@ -56,49 +55,30 @@ def open_classified(data: FineTuningSet, form: Form, *, images: int, samples: in
     samples: images that the schedule sees; a drawn set has exactly that number and repeats none.
     Raises DataError for files that are missing or corrupt, and for two parts with different classes.
     """
+    size = form.image_size
     match data:
         case Shapes():
-            return ClassifiedSet(*shapes.classified(data, form.image_size, size=samples, images=images))
+            return ClassifiedSet(*shapes.classified(data, size, size=samples, images=images))
         case Fashion():
-            return _fashion(data, form, images)
-        case LabelledFolders():
-            return _folders(data, form, images)
-        case LabelledShards():
-            return _shards(data, form, images)
+            where = fashion.folder_of(data)
+            grey, labels = fashion.split(where, "train")
+            return ClassifiedSet(_in_memory(grey, labels, size), fashion.test_images(where, images, size))
         case LabelledIdx():
-            return _idx(data, form, images)
-
-
-def _fashion(data: Fashion, form: Form, images: int) -> ClassifiedSet:
-    where = folder_of(data)
-    grey, labels = fashion.split(where, "train")
-    return ClassifiedSet(_in_memory(grey, labels, form.image_size), fashion.test_images(where, images, form.image_size))
-
-
-def _idx(data: LabelledIdx, form: Form, images: int) -> ClassifiedSet:
-    grey, labels = idx.labelled(data.train_images, data.train_labels)
-    classes = _numbered(labels, data.train_labels)
-    test = idx.read(data.test_images, data.test_labels, classes, images, form.image_size)
-    return ClassifiedSet(_in_memory(grey, labels, form.image_size), test)
-
-
-def _folders(data: LabelledFolders, form: Form, images: int) -> ClassifiedSet:
-    paths, labels, classes = folder.listed(data.train)
-    check_choice(classes, data.train)
-    test = folder.read(data.test, images, form.image_size)
-    same_folders(data.test, test.classes, data.train, classes)
-
-    def content(number: int) -> Path:
-        return paths[number]
-
-    return ClassifiedSet(_Files(content, labels, form.image_size, data.train).data(), test)
-
-
-def _shards(data: LabelledShards, form: Form, images: int) -> ClassifiedSet:
-    found = _LabelledShards(data.train, form.cache)
-    classes = _numbered(found.labels, data.train)
-    test = tar_sets.read_labelled(data.test, classes, images, form.image_size, form.cache)
-    return ClassifiedSet(_Files(found.content, found.labels, form.image_size, data.train).data(), test)
+            grey, labels = idx.labelled(data.train_images, data.train_labels)
+            classes = _numbered(labels, data.train_labels)
+            test = idx.read(data.test_images, data.test_labels, classes, images, size)
+            return ClassifiedSet(_in_memory(grey, labels, size), test)
+        case LabelledFolders():
+            paths, labels, classes = listed(data.train)
+            check_choice(classes, data.train)
+            test = read_folder(data.test, images, size)
+            same_folders(data.test, test.classes, data.train, classes)
+            return ClassifiedSet(_Files(paths.__getitem__, labels, size, data.train).data(), test)
+        case LabelledShards():
+            shards = _LabelledShards(data.train, form.cache)
+            classes = _numbered(shards.labels, data.train)
+            test = tar_sets.read_labelled(data.test, classes, images, size, form.cache)
+            return ClassifiedSet(_Files(shards.content, shards.labels, size, data.train).data(), test)
 
 
 def _numbered(labels: Integers, where: str) -> tuple[str, ...]:
@@ -170,13 +150,12 @@ class _Files:
 class _LabelledShards:
     """The images of tar shards by number, and their labels. Headers and labels are read once, at the start."""
 
-    def __init__(self, urls: str, cache: Path | None):
-        self._shards = sources(urls)
-        self._library = None if cache is None else Library(cache)
+    def __init__(self, urls: str, cache: Path):
+        self._shards, self._library = sources(urls), Library(cache)
         with ThreadPoolExecutor(FETCHERS) as pool:
-            found: Sequence[Integers] = list(pool.map(self._index, self._shards))
-        self._ends = np.cumsum([len(places) for places in found])
-        self._places = np.concatenate(found)
+            places: Sequence[Integers] = list(pool.map(self._index, self._shards))
+        self._ends = np.cumsum([len(of_shard) for of_shard in places])
+        self._places = np.concatenate(places)
         if not len(self._places):
             raise DataError(f"{urls}: its {len(self._shards)} shards hold no image; name shards that have some.")
         self.labels = self._places[:, 2]
@@ -184,18 +163,10 @@ class _LabelledShards:
     def content(self, number: int) -> bytes:
         """The bytes of an image file."""
         start, size, _ = self._places[number].tolist()
-        path = self._path(self._shards[int(np.searchsorted(self._ends, number, side="right"))])
-        with open(path, "rb") as file:
+        with self._library.open(self._shards[int(np.searchsorted(self._ends, number, side="right"))]) as file:
             return os.pread(file.fileno(), size, start)
 
     def _index(self, shard: ShardSource) -> Integers:
         show_life()
-        with open(self._path(shard), "rb") as file:
+        with self._library.open(shard) as file:
             return labelled_images(file, shard.url)
-
-    def _path(self, shard: ShardSource) -> Path:
-        if shard.local:
-            return located(shard.url)
-        if self._library is None:
-            raise DataError(f"{shard.url}: is fetched into a cache, and no folder was given for it.")
-        return self._library.path(shard)

@@ -25,13 +25,12 @@ END_BYTES = 10**6
 
 def digests(settings: declared.Settings) -> dict[str, str]:
     """The digest of each set that a run is scored on, by name, where it is known; "" is the study's own data."""
-    found: dict[str, str | None] = {}
     if settings.fine_tuning is not None:
-        found[""] = digest(labelled_set(settings))
+        each = {"": digest(labelled_set(settings))}
     else:
         probe = settings.evaluation.linear_probe
-        found |= {name: digest(data, probe) for name, data in scored_sets(settings).items()}
-    return {name: known for name, known in found.items() if known is not None}
+        each = {name: digest(data, probe) for name, data in scored_sets(settings).items()}
+    return {name: known for name, known in each.items() if known is not None}
 
 
 def digest(data: declared.DataSet | declared.EvaluationSet | declared.FineTuningSet, probe: bool = False) -> str | None:
@@ -73,10 +72,8 @@ def _content(data: declared.DataSet | declared.EvaluationSet | declared.FineTuni
         case declared.LabelledShards():
             return _shards(data.test)
         case declared.CaptionSet():
-            file = located(data.file)
-            root = file.parent if data.root is None else located(data.root)
-            named = dict.fromkeys(str(name) for _, name, _ in captions.rows(file, data.image, data.caption))
-            return _bytes([file]), [(root / name).is_file() and (root / name).stat().st_size for name in named]
+            file, images = captions.image_files(data)
+            return _bytes([file]), [path.is_file() and path.stat().st_size for path in images]
 
 
 def _names(classes: str | Sequence[str] | None) -> Any:

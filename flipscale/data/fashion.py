@@ -44,15 +44,10 @@ def files_of(folder: Path, split: str) -> tuple[Path, Path]:
     return folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"
 
 
-def check_split(folder: Path, split: str, images: int, labels: int) -> None:
-    """Raise DataError unless the two files of a split belong together and are not empty."""
-    if images != labels:
-        raise DataError(
-            f"{folder}: the {split} split has {images} images but {labels} labels; "
-            f"its files do not belong together, copy both again."
-        )
-    if not images:
-        raise DataError(f"{folder}: the {split} split has no images; copy its files again.")
+def check(data: Fashion, part: str) -> tuple[Path, int]:
+    """The folder, and the number of images of a split. Raises DataError for files that are damaged or of two sets."""
+    folder = folder_of(data)
+    return folder, len(split(folder, part)[0])
 
 
 def check_data_size(folder: Path, data_size: int, images: int) -> None:
@@ -99,15 +94,20 @@ def held_out(
     """The first of the 10,000 test images; the linear probe learns from `probe` training images."""
     folder = folder_of(data)
     test = test_images(folder, images, form.image_size)
-    pictures, labels = test.images, test.labels
-    template = _templates("held out", np.arange(len(labels)))
+    template = _templates("held out", np.arange(len(test.labels)))
+    captions = prompt_tokens(FASHION_CLASSES, FASHION_TEMPLATES, form.tokenize)
+    examples = None
+    if probe:
+        grey, labels = split(folder, "train")
+        chosen = subset(labels, probe)
+        examples = idx.pictures(grey[chosen], form.image_size), labels[chosen]
     return HeldOutItems(
-        pairs=(pictures, prompt_tokens(FASHION_CLASSES, FASHION_TEMPLATES, form.tokenize)[labels, template]),
+        pairs=(test.images, captions[test.labels, template]),
         retrieval=False,
-        labelled=(pictures, labels),
+        labelled=(test.images, test.labels),
         classes=FASHION_CLASSES,
         prompts=prompt_tokens(FASHION_CLASSES, templates or FASHION_TEMPLATES, form.tokenize),
-        probe=_probe(folder, probe, form.image_size) if probe else None,
+        probe=examples,
     )
 
 
@@ -123,20 +123,17 @@ def _templates(purpose: str, indices: Integers) -> npt.NDArray[np.uint64]:
     return words % np.uint64(len(FASHION_TEMPLATES))
 
 
-def _probe(folder: Path, count: int, image_size: int) -> tuple[Images, Integers]:
-    grey, labels = split(folder, "train")
-    chosen = subset(labels, count)
-    return idx.pictures(grey[chosen], image_size), labels[chosen]
-
-
-# Files
-
-
 def split(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """Grey images [n, 28, 28] and labels [n] of a split, "train" or "t10k"."""
     of_images, of_labels = files_of(folder, part)
     images, labels = idx.array(of_images, IMAGES), idx.array(of_labels, LABELS)
-    check_split(folder, part, len(images), len(labels))
+    if len(images) != len(labels):
+        raise DataError(
+            f"{folder}: the {part} split has {len(images)} images but {len(labels)} labels; "
+            f"its files do not belong together, copy both again."
+        )
+    if not len(images):
+        raise DataError(f"{folder}: the {part} split has no images; copy its files again.")
     if labels.max(initial=0) >= len(FASHION_CLASSES):
         raise DataError(
             f"{folder}: the {part} split has a label {labels.max()}; Fashion-MNIST has 0 to {len(FASHION_CLASSES) - 1}."

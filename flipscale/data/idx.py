@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.data.labelled import Labelled, check, subset
+from flipscale.data.labelled import Labelled, check, check_choice, check_labels, subset
 from flipscale.data.pairs import Images, Integers
 from flipscale.data.paths import located, reason_of
 from flipscale.data.views import view_stored
 from flipscale.errors import DamagedFile, DataError
 from flipscale.plain_files import open_plain
-from flipscale.settings import IdxSet
+from flipscale.settings import IdxSet, LabelledIdx
 
 MOST_IDX_BYTES = 2**32
 """The most bytes a file may declare: ImageNet in grey, at 56 pixels."""
@@ -27,42 +27,19 @@ MOST_IDX_BYTES = 2**32
 IMAGES, LABELS = 0x0803, 0x0801
 
 
-def content(path: Path, magic: int) -> tuple[list[int], bytes]:
-    """The shape of the array in a file and its bytes. The name may end in .gz or not, whichever file is there."""
+def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
+    """The array in a file, compressed or not, whichever is there: its name may end in .gz in either case."""
     path, head = _read(path, 64)
     shape = _shape(path, magic, head)
     begins, declared = 4 + 4 * len(shape), math.prod(shape)
     # A small .gz may unpack to any length: a byte more than was declared shows that it is wrong.
     _, data = _read(path, begins + declared + 1)
-    _check_size(path, shape, len(data) - begins)
-    return shape, data[begins:]
-
-
-def shape_of(path: Path, magic: int) -> list[int]:
-    """The shape of the array in a file. Only its beginning is read, and its length is checked."""
-    path, data = _read(path, 64)
-    shape = _shape(path, magic, data)
-    begins = 4 + 4 * len(shape)
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if path.suffix == ".gz":
-            # The last four bytes of a gzip file are the length of what it holds, if it was written in one go.
-            length = int.from_bytes(os.pread(file.fileno(), 4, max(0, size - 4)), "little")
-            if length != (begins + math.prod(shape)) % (1 << 32):
-                content(path, magic)
-        else:
-            _check_size(path, shape, size - begins)
-    return shape
-
-
-def check_counts(images: object, how_many: int, labels: object, labels_of: int) -> None:
-    """Raise DataError unless there is a label for each image, and at least one image."""
-    if how_many != labels_of:
+    if len(data) - begins != declared:
         raise DataError(
-            f"{images}: has {how_many} images, but {labels} has {labels_of} labels; name two files of one set."
+            f"{path}: declares {' x '.join(map(str, shape))} = {declared} bytes but holds {len(data) - begins}; "
+            f"copy it again."
         )
-    if not how_many:
-        raise DataError(f"{images}: has no images; name a file that has some.")
+    return np.frombuffer(data, np.uint8, offset=begins).reshape(shape)
 
 
 def train_labels_of(data: IdxSet) -> str:
@@ -70,6 +47,27 @@ def train_labels_of(data: IdxSet) -> str:
     if data.train_labels is None:
         raise DataError(f"{data.train_images}: has no train_labels beside it; name the file of its labels.")
     return data.train_labels
+
+
+def check_set(data: IdxSet, probe: bool) -> None:
+    """Raise DataError for a set to score on that is not right. probe: whether its training part is read, too."""
+    check_choice(tuple(data.classes), data.images)
+    check_labels(0, _largest_label(data.images, data.labels), len(data.classes), data.labels)
+    if probe and data.train_images is not None:
+        labels = train_labels_of(data)
+        check_labels(0, _largest_label(data.train_images, labels), len(data.classes), labels)
+
+
+def check_pair(data: LabelledIdx) -> None:
+    """Raise DataError for a set to fine-tune on that is not right."""
+    count = _largest_label(data.train_images, data.train_labels) + 1
+    check_choice(tuple(map(str, range(count))), data.train_labels)
+    check_labels(0, _largest_label(data.test_images, data.test_labels), count, data.test_labels)
+
+
+def _largest_label(images: str, labels: str) -> int:
+    """The largest label of two files of a set; bytes are never below 0."""
+    return int(labelled(images, labels)[1].max())
 
 
 def file_of(path: Path) -> Path:
@@ -95,8 +93,8 @@ def _read(path: Path, most: int) -> tuple[Path, bytes]:
 
 
 def _shape(path: Path, magic: int, data: bytes) -> list[int]:
-    found, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
-    if found != magic:
+    begins, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
+    if begins != magic:
         raise DataError(
             f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}; "
             f"name a file of {'images' if magic == IMAGES else 'labels'}."
@@ -112,14 +110,6 @@ def _shape(path: Path, magic: int, data: bytes) -> list[int]:
     return shape
 
 
-def _check_size(path: Path, shape: list[int], found: int) -> None:
-    if found != math.prod(shape):
-        raise DataError(
-            f"{path}: declares {' x '.join(map(str, shape))} = {math.prod(shape)} bytes but holds {found}; "
-            f"copy it again."
-        )
-
-
 def read(images: str, labels: str, classes: tuple[str, ...], count: int, image_size: int) -> Labelled:
     """At most `count` images with even classes."""
     grey, numbers = labelled(images, labels)
@@ -131,14 +121,13 @@ def read(images: str, labels: str, classes: tuple[str, ...], count: int, image_s
 def labelled(images: str, labels: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """All images [n, height, width] and their labels [n]."""
     grey, numbers = array(located(images), IMAGES), array(located(labels), LABELS).astype(np.int64)
-    check_counts(images, len(grey), labels, len(numbers))
+    if len(grey) != len(numbers):
+        raise DataError(
+            f"{images}: has {len(grey)} images, but {labels} has {len(numbers)} labels; name two files of one set."
+        )
+    if not len(grey):
+        raise DataError(f"{images}: has no images; name a file that has some.")
     return grey, numbers
-
-
-def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
-    """The array in a file, compressed or not, whichever is there: its name may end in .gz in either case."""
-    shape, numbers = content(path, magic)
-    return np.frombuffer(numbers, np.uint8).reshape(shape)
 
 
 def pictures(grey: npt.NDArray[np.uint8], image_size: int) -> Images:

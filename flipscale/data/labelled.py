@@ -1,6 +1,8 @@
-"""Labelled images: folders of classes, the names of classes, and which images of a set are scored."""
+"""Labelled images: folders of classes, the names of classes, and which images of a set are scored.
 
-import os
+A folder of labelled images is as torchvision's ImageFolder reads it: a folder for each class, sorted by name.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from flipscale import randomness
+from flipscale.data.classes import IMAGENET_CLASSES
+from flipscale.data.decode import decode_paths
 from flipscale.data.pairs import Flags, Images, Integers
 from flipscale.data.paths import EXTENSIONS, located, reason_of
 from flipscale.errors import DamagedFile, DataError, did_you_mean, printable
 from flipscale.plain_files import parsed, read_bytes, read_text
+from flipscale.settings import FolderSet, LabelledFolders
 from flipscale.study.named_sets import unsuited
 
 MOST_NAMES_BYTES = 2**26
@@ -35,31 +40,43 @@ def class_folders(path: str) -> tuple[Path, list[Path]]:
     return root, folders
 
 
-def is_image(path: Path) -> bool:
+def images_in(folder: Path) -> list[Path]:
+    """The image files in a folder, at any depth, sorted: the same on every file system."""
+    return sorted(filter(_is_image, folder.rglob("*")))
+
+
+def _is_image(path: Path) -> bool:
     return path.suffix[1:].lower() in EXTENSIONS and path.is_file()
 
 
-def has_images(folder: Path) -> bool:
-    """Whether there is an image file in a folder, at any depth. Listing stops at the first."""
-    inner = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_image(Path(entry.path)):
-                return True
-            if entry.is_dir(follow_symlinks=False):
-                inner.append(Path(entry.path))
-    return any(map(has_images, inner))
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder, at any depth, sorted: the same on every file system."""
-    return sorted(path for path in folder.rglob("*") if is_image(path))
-
-
-def no_images(folder: Path) -> DataError:
+def _no_images(folder: Path) -> DataError:
     return DataError(
         f"{folder}: this class folder has no images ({', '.join(sorted(EXTENSIONS))}); put some there or remove it."
     )
+
+
+def check_set(data: FolderSet, probe: bool) -> None:
+    """Raise DataError for a set to score on that is not right. probe: whether its training part is read, too."""
+    folders = _classes_with_images(data.path)
+    classes = [""] * IMAGENET_CLASSES if data.classes == "imagenet" else data.classes
+    check_choice(names_of_folders(folders, classes, data.path), data.path, data.metric)
+    if probe and data.train is not None:
+        same_folders(data.path, folders, data.train, _classes_with_images(data.train))
+
+
+def check_pair(data: LabelledFolders) -> None:
+    """Raise DataError for a set to fine-tune on that is not right."""
+    classes = _classes_with_images(data.train)
+    check_choice(classes, data.train)
+    same_folders(data.test, _classes_with_images(data.test), data.train, classes)
+
+
+def _classes_with_images(path: str) -> tuple[str, ...]:
+    _, folders = class_folders(path)
+    for folder in folders:
+        if not any(map(_is_image, folder.rglob("*"))):  # Listing stops at the first.
+            raise _no_images(folder)
+    return tuple(folder.name for folder in folders)
 
 
 def same_folders(path: str, classes: tuple[str, ...], train: str, examples: tuple[str, ...]) -> None:
@@ -198,6 +215,25 @@ def subset(labels: Integers, count: int) -> Integers:
     The first ones would not do: files are often sorted by class.
     """
     return np.sort(even(labels, SUBSET_STREAM)[:count])
+
+
+def read_folder(path: str, count: int, image_size: int) -> Labelled:
+    """At most `count` images with even classes. The classes are the folders' names."""
+    paths, labels, names = listed(path)
+    chosen = subset(labels, count)
+    images, good = decode_paths([paths[i] for i in chosen], image_size, str(located(path)))
+    return Labelled(images, labels[chosen[good]], names, corrupt=len(chosen) - len(good))
+
+
+def listed(path: str) -> tuple[list[Path], Integers, tuple[str, ...]]:
+    """All image files of a folder with the class of each, int64 [n], and the names of the classes' folders."""
+    _, folders = class_folders(path)
+    files = [images_in(folder) for folder in folders]
+    for folder, images in zip(folders, files, strict=True):
+        if not images:
+            raise _no_images(folder)
+    labels = np.repeat(np.arange(len(folders)), [len(images) for images in files])
+    return [path for images in files for path in images], labels, tuple(folder.name for folder in folders)
 
 
 def check(labels: Integers, classes: tuple[str, ...], where: str) -> None:

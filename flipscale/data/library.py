@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
+from webdataset.gopen import gopen, rewrite_url
 
 from flipscale.data.shards import Index, ShardSource, scan
 from flipscale.errors import DataError
 from flipscale.guard import locked
-from flipscale.run import show_life
+from flipscale.run import replacing, show_life
 
 SHARDS_GB = 100.0
 """Room for fetched shards if FLIPSCALE_SHARDS_GB is not set. With LAION at 256 px (10,000 pairs of 25 kB a shard), the
@@ -46,25 +46,22 @@ LEFT_SECONDS = 600.0
 
 # gopen's own curl waits forever on a connection that has died, and says nothing.
 _CURL = "curl -f -s -S -L --connect-timeout 30 --speed-limit 1024 --speed-time 60 {}"
-_AIS = "ais get {} -"
 _COMMANDS = {
     "s3": "aws s3 cp --quiet {} -",
-    "ais": _AIS,
+    "ais": "ais get {} -",
     **dict.fromkeys(("ftps", "http", "https"), _CURL),
     "gs": "gsutil cat {}",
     "htgs": _CURL,
     **dict.fromkeys(("scp", "sftp"), _CURL),
-    # Those of webdataset's USE_AIS_FOR.
-    **{scheme: _AIS for scheme, opener in gopen_schemes.items() if opener is gopen_ais},
 }
 """The command that fetches a URL of each scheme. gopen adds single quotes, which a quote in the URL would end."""
 
 
-def check_count(shard: ShardSource, found: int, expected: int) -> None:
+def check_count(shard: ShardSource, pairs: int, expected: int) -> None:
     """Raise DataError for a shard that does not hold what was declared: other pairs would be seen than were meant."""
-    if found != expected:
+    if pairs != expected:
         raise DataError(
-            f"{shard.url}: holds {found} pairs, but sizes.json says {expected}; correct or delete sizes.json: then "
+            f"{shard.url}: holds {pairs} pairs, but sizes.json says {expected}; correct or delete sizes.json: then "
             f"every shard is scanned at the start."
         )
 
@@ -91,26 +88,26 @@ class Library:
         that do so at the same time share the work.
         """
         self._look()
-        found: list[int] = []
-        while len(found) < len(shards) and (wanted is None or sum(found) < wanted):
-            several = shards[len(found) :]
+        counts: list[int] = []
+        while len(counts) < len(shards) and (wanted is None or sum(counts) < wanted):
+            several = shards[len(counts) :]
             if wanted is not None:
-                each = max(1.0, sum(found) / len(found)) if found else float(wanted)
-                several = several[: max(1, int((wanted - sum(found)) / each))]
+                each = max(1.0, sum(counts) / len(counts)) if counts else float(wanted)
+                several = several[: max(1, int((wanted - sum(counts)) / each))]
             new = [shard for shard in several if shard not in declared and shard.key not in self._known]
             # Each process begins somewhere else: what another has scanned meanwhile is found when its turn comes.
             turn = os.getpid() * 7919 % len(new) if new else 0
             with ThreadPoolExecutor(FETCHERS) as pool:
                 list(pool.map(self.index, [*new[turn:], *new[:turn]]))
-            found += [declared[shard] if shard in declared else self._known[shard.key] for shard in several]
-        return found
+            counts += [declared[shard] if shard in declared else self._known[shard.key] for shard in several]
+        return counts
 
     def index(self, shard: ShardSource) -> Index:
         """The index of a shard, made if it is not there."""
         key = shard.key
         if key not in self._known:
             show_life()
-            with _lock(self._indices, key):
+            with lock(self._indices / f"{key[:2]}.lock"):  # Some shards share one.
                 self._look(f"{shard.stem}-{key}.*.npz")
                 if key not in self._known:
                     # What is fetched for it is indexed already.
@@ -129,7 +126,7 @@ class Library:
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
             return path
-        with _lock(self._shards, key):
+        with lock(self._shards / f"{key[:2]}.lock"):
             if not path.exists():
                 self._fetch(shard, key, path)
         return path
@@ -208,18 +205,15 @@ class Library:
 
     def _add(self, shard: ShardSource, key: str, index: Index) -> None:
         self._indices.mkdir(parents=True, exist_ok=True)
-        path = self._indices / f"{shard.stem}-{key}.{len(index.pairs)}.npz"
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        with open(unfinished, "wb") as file:
+        with replacing(self._indices / f"{shard.stem}-{key}.{len(index.pairs)}.npz", flush=False) as file:
             np.savez(file, pairs=index.pairs, length=index.length)
-        unfinished.rename(path)
         self._known[key] = len(index.pairs)
 
     def _load(self, shard: ShardSource, key: str) -> Index:
         path = self._indices / f"{shard.stem}-{key}.{self._known[key]}.npz"
         try:
-            with _READING, np.load(path) as found:
-                return Index(found["pairs"], int(found["length"]))
+            with _READING, np.load(path) as arrays:
+                return Index(arrays["pairs"], int(arrays["length"]))
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path}: cannot be read ({error}); delete it, and it is rebuilt.") from error
 
@@ -243,9 +237,9 @@ def _piped(url: str) -> str:
 
 def _raise_if_full(error: OSError) -> None:
     """A full disk is not the network's fault. A command whose output nobody takes any more also ends in an error."""
-    for found in (error, error.__context__):
-        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise found
+    for cause in (error, error.__context__):
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise cause
 
 
 def _limit() -> int:
@@ -257,8 +251,8 @@ def _limit() -> int:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, key: str) -> Iterator[None]:
-    """Held for a shard by one thread of all processes at a time, and by none that has died. Some shards share one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / f"{key[:2]}.lock"):
+def lock(path: Path) -> Iterator[None]:
+    """Held by one thread of all processes of the cluster at a time, and by none that has died."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
         yield

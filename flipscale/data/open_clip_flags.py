@@ -261,22 +261,22 @@ def refuse(settings: Settings, resources: Resources, device: str) -> None:
         "write data_size: null where crop is set, as it then reads all pairs of your shards; or crop: null, "
         "with which flipscale writes shards of exactly that many": webdataset and settings.crop and settings.data_size,
     }
-    found = [refusal for refusal, wrong in refusals.items() if wrong]
-    if found:
+    refused = [refusal for refusal, wrong in refusals.items() if wrong]
+    if refused:
         raise FlipscaleError(
-            f"open_clip's program cannot do what the study asks: {'; '.join(found)}. Or use flipscale's trainer."
+            f"open_clip's program cannot do what the study asks: {'; '.join(refused)}. Or use flipscale's trainer."
         )
 
 
 def check_webdataset() -> None:
     """Raise FlipscaleError unless the program works with the installed webdataset."""
     try:
-        found = importlib.metadata.version("webdataset")
+        version = importlib.metadata.version("webdataset")
     except importlib.metadata.PackageNotFoundError:
-        found = "none"
-    if found == "none" or [int(part) for part in found.split(".")[:3]] > [0, 2, 86]:
+        version = "none"
+    if version == "none" or [int(part) for part in version.split(".")[:3]] > [0, 2, 86]:
         raise FlipscaleError(
-            f"open_clip's program needs webdataset up to {WEBDATASET}, and {found} is installed; "
+            f"open_clip's program needs webdataset up to {WEBDATASET}, and {version} is installed; "
             f"run pip install 'webdataset<={WEBDATASET}'."
         )
 

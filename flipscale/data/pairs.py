@@ -29,8 +29,8 @@ class Form:
     image_size: int
     text_length: int
     tokenize: Tokenize
-    cache: Path | None = None
-    """A folder for indexes and decoded shards; None is an error for a data set that needs it."""
+    cache: Path = Path("results/cache")
+    """A folder for indexes, fetched and decoded shards."""
     shown_size: int | None = None
     """Side in pixels of the images that training shows, if smaller; None is image_size. Drawn and decoded images have
     image_size: then all mask shapes share one cache, and each image is resized from its crop."""

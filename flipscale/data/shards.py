@@ -19,7 +19,7 @@ import math
 import os
 import re
 import tarfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -34,7 +34,7 @@ from PIL import Image, UnidentifiedImageError
 from flipscale.data.decode import NO_IMAGE
 from flipscale.data.labelled import check_labels
 from flipscale.data.pairs import Integers
-from flipscale.data.paths import EXTENSIONS, located, reason_of
+from flipscale.data.paths import EXTENSIONS, located
 from flipscale.data.views import open_image
 from flipscale.errors import DataError
 from flipscale.kinds import Whole, record_of
@@ -58,15 +58,6 @@ MOST_DECLARED_SHARDS = 1_000_000
 MOST_COUNTED_FILES = 50_000
 """The most files in shards that are looked at to count pairs before a run starts: seconds on a local disk."""
 
-_MOST_SIZES = 256
-"""The most shards whose sizes are added up to tell whether they can hold enough pairs."""
-
-_FEW_SHARDS = 16
-"""Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
-
-_MOST_TEXT_BYTES = 2**20
-"""The most bytes of a caption or a label that are read."""
-
 Extent = tuple[int, int]
 """The offset of a file's content in a shard, and its length."""
 
@@ -88,8 +79,8 @@ class ShardSource:
     @property
     def stem(self) -> str:
         """A short name: the last word with .tar behind it."""
-        found = re.findall(r"[\w.-]+(?=\.tar)", self.url)
-        return found[-1][-64:] if found else "shard"
+        names = re.findall(r"[\w.-]+(?=\.tar)", self.url)
+        return names[-1][-64:] if names else "shard"
 
     @property
     def key(self) -> str:
@@ -106,40 +97,38 @@ def sources(urls: str) -> list[ShardSource]:
 
     Raises DataError for a pattern that cannot be read or fetched, and for shards on a disk that are not there.
     """
-    found: list[ShardSource] = []
+    shards: list[ShardSource] = []
     for pattern in urls.split("::"):
-        names = _expanded(pattern, MOST_DECLARED_SHARDS - len(found))
+        names = _expanded(pattern, MOST_DECLARED_SHARDS - len(shards))
         for name in names:
             source = ShardSource(
                 url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name
             )
             if not source.local and name.partition(":")[0] not in SCHEMES:
                 raise DataError(f"{name}: cannot be fetched; write a path or {', '.join(f'{s}:' for s in SCHEMES)}.")
-            found.append(ShardSource(str(located(source.url))) if source.local else source)
-    missing = _missing([source.url for source in found if source.local])
+            shards.append(ShardSource(str(located(source.url))) if source.local else source)
+    missing = _missing([source.url for source in shards if source.local])
     if missing:
         raise DataError(
-            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(found)} that {urls} "
+            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(shards)} that {urls} "
             f"stands for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start "
             f"from."
         )
-    return found
+    return shards
 
 
 def _expanded(pattern: str, most: int) -> list[str]:
     """The names that a pattern stands for. DataError if it cannot be read, or stands for more than `most`."""
     ranges = re.findall(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?\}", pattern)
+    names: list[str] = []
     # braceexpand makes a whole range a list before it yields the first name.
-    if math.prod(abs(int(last) - int(first)) // max(1, abs(int(step or 1))) + 1 for first, last, step in ranges) > most:
-        names = []
-        too_many = True
-    else:
+    number = math.prod(abs(int(last) - int(first)) // max(1, abs(int(step or 1))) + 1 for first, last, step in ranges)
+    if number <= most:
         try:
             names = list(itertools.islice(braceexpand(pattern), most + 1))
         except ValueError as error:
             raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
-        too_many = len(names) > most
-    if too_many:
+    if max(number, len(names)) > most:
         raise DataError(
             f"{pattern}: stands for more than {MOST_DECLARED_SHARDS:,} shards, as many as a data set may have; correct "
             f"the numbers in braces, or make larger shards."
@@ -148,27 +137,16 @@ def _expanded(pattern: str, most: int) -> list[str]:
 
 
 def _missing(paths: Sequence[str]) -> list[str]:
-    """Those of the paths that are not files."""
-    folders: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        folders[folder or ("/" if path.startswith("/") else ".")][name] = path
-    present: set[str] = set()
-    for folder, wanted in folders.items():
-        present |= _present(folder, wanted)
-    return [path for path in paths if path not in present]
+    """Those of the paths that are not files.
 
-
-def _present(folder: str, wanted: Mapping[str, str]) -> set[str]:
-    """Those of the wanted paths, by their names in the folder, that are files.
-
-    A folder with many of them is listed once: to ask for 41,456 files one by one takes minutes on a network disk.
+    Each folder is listed once: to ask for 41,456 files one by one takes minutes on a network disk.
     """
-    if len(wanted) > _FEW_SHARDS:
+    listed: set[str] = set()
+    for folder in {os.path.dirname(path) for path in paths}:  # noqa: PTH120
         # A user who may not list a folder may still be allowed to read its files.
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            return {wanted[entry.name] for entry in entries if entry.name in wanted and entry.is_file()}
-    return {path for path in wanted.values() if os.path.isfile(path)}  # noqa: PTH113
+        with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+            listed |= {os.path.join(folder, entry.name) for entry in entries if entry.is_file()}  # noqa: PTH118
+    return [path for path in paths if path not in listed and not os.path.isfile(path)]  # noqa: PTH113
 
 
 def check_data_size(urls: str, shards: int, data_size: int, pairs: int) -> None:
@@ -200,32 +178,15 @@ def counted(shards: Sequence[ShardSource], declared: Mapping[ShardSource, int], 
 
     None where a shard is not on this machine, or too many files would have to be looked at. DataError for a torn shard.
     """
-    pairs, files = sum(declared.values()), 0
+    pairs = sum(declared.values())
     uncounted = [shard for shard in shards if shard not in declared]
-    if any(not shard.local for shard in uncounted) or _may_hold(uncounted, enough - pairs):
+    if pairs < enough and (2 * (enough - pairs) > MOST_COUNTED_FILES or not all(shard.local for shard in uncounted)):
         return None
     for shard in uncounted:
-        if pairs >= enough:
-            break
-        files += 1
-        with open(shard.url, "rb") as file:
-            for _, places in members(file, shard.url):
-                files, pairs = files + len(places), pairs + (pair_of(places) is not None)
-                if pairs >= enough:
-                    return pairs
-                if files >= MOST_COUNTED_FILES:
-                    return None
+        if pairs < enough:
+            with open(shard.url, "rb") as file:
+                pairs += sum(pair_of(places) is not None for _, places in members(file, shard.url))
     return pairs
-
-
-def _may_hold(shards: Sequence[ShardSource], wanted: int) -> bool:
-    """Whether `wanted` pairs are more than would be counted, and shards of this size may hold them."""
-    if 2 * wanted <= MOST_COUNTED_FILES:
-        return False
-    # Each of the two files of a pair has a header, and at least a block of content.
-    return (
-        len(shards) > _MOST_SIZES or sum(Path(shard.url).stat().st_size for shard in shards) >= wanted * 4 * _TAR_BLOCK
-    )
 
 
 def _counts_of_all(shards: Sequence[ShardSource], file: Path) -> dict[ShardSource, int]:
@@ -263,7 +224,7 @@ def members(file: IO[bytes], shard: str) -> Iterator[tuple[str, dict[str, Extent
 
     Raises DataError for a shard that is not whole, once all of it has been read; `shard` is its name in the error.
     """
-    for name, files in groupby(_files(file, shard), key=lambda found: found[0]):
+    for name, files in groupby(_files(file, shard), key=lambda file: file[0]):
         yield name, {extension: place for _, extension, place in files}
 
 
@@ -280,53 +241,34 @@ def caption_of(text: bytes, is_json: bool) -> str | None:
 
     Raises ValueError or AttributeError for content that is neither UTF-8 text nor a JSON object.
     """
-    found = parsed(text).get("caption") if is_json else text.decode()
-    return found.strip() or None if isinstance(found, str) else None
+    caption = parsed(text).get("caption") if is_json else text.decode()
+    return caption.strip() or None if isinstance(caption, str) else None
 
 
 def captions_of(sample: dict[str, bytes]) -> list[str]:
     """The readable captions of a sample of an evaluation set: a .txt holds one a line, a .json one or a list."""
     try:
         if "txt" in sample:
-            found = sample["txt"].decode().splitlines()
+            content = sample["txt"].decode().splitlines()
         else:
-            found = parsed(sample.get("json", b"{}")).get("caption")
+            content = parsed(sample.get("json", b"{}")).get("caption")
     except (ValueError, AttributeError):
         return []
-    texts = found if isinstance(found, list) else [found]
+    texts = content if isinstance(content, list) else [content]
     return [text.strip() for text in texts if isinstance(text, str) and text.strip()]
 
 
-def label_of(where: str, sample: dict[str, bytes]) -> int:
-    """The number of a sample's class. Raises DataError."""
+def labels_of(where: str, sample: dict[str, bytes], several: bool = False) -> list[int]:
+    """The number of a sample's class; or `several` that it shows, one or more. Raises DataError."""
     if "cls" not in sample:
         raise DataError(
             f"{where}: has no .cls, only {', '.join(sample)}; write the number of its class into one. If the samples "
             f"have captions, leave classes out."
         )
-    try:
-        number = int(sample["cls"])
-        if not 0 <= number < 2**31:
-            raise ValueError("no data set has that many classes")
-        return number
-    except ValueError:
-        raise DataError(
-            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the number of the class, from 0 on."
-        ) from None
-
-
-def labels_of(where: str, sample: dict[str, bytes]) -> list[int]:
-    """The numbers of the classes that a sample shows, one or more. Raises DataError."""
-    if "cls" not in sample:
-        raise DataError(
-            f"{where}: has no .cls and no .npy, only {', '.join(sample)}; write the numbers of its classes into a .cls."
-        )
     words = sample["cls"].replace(b",", b" ").split()
-    if not words or not all(word.isdigit() for word in words):
-        raise DataError(
-            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the numbers of its classes, from 0 on, for "
-            "example 3 14."
-        )
+    if not (words and all(word.isdigit() and len(word) < 10 for word in words) and (several or len(words) == 1)):
+        right = "numbers of its classes, from 0 on, for example 3 14" if several else "number of the class, from 0 on"
+        raise DataError(f"{where}: its .cls holds {sample['cls'][:40]!r}; write the {right}.")
     return [int(word) for word in words]
 
 
@@ -370,13 +312,9 @@ def check_pairs(path: str) -> None:
 
     def is_pair(file: int, places: dict[str, Extent]) -> bool:
         pair = pair_of(places)
-        if pair is None:
-            return False
-        _, (start, size), is_json = pair
-        try:
-            return caption_of(os.pread(file, min(size, _MOST_TEXT_BYTES), start), is_json) is not None
-        except (ValueError, AttributeError):
-            return False
+        with contextlib.suppress(ValueError, AttributeError):
+            return pair is not None and caption_of(os.pread(file, *reversed(pair[1])), pair[2]) is not None
+        return False
 
     if (first := _first(path, is_pair)) is not None:
         raise DataError(
@@ -385,18 +323,16 @@ def check_pairs(path: str) -> None:
         )
 
 
-def check_labelled(path: str, classes: int, *, several: bool = False) -> None:
+def check_labelled(path: str, classes: int, several: bool = False) -> None:
     """Raise DataError for a shard that is torn, or whose first samples are not images with the number of a class.
 
     several: whether an image may show several classes.
     """
 
     def is_labelled(file: int, places: dict[str, Extent]) -> bool:
-        if several and "npy" in places:
-            return not EXTENSIONS.isdisjoint(places)
-        sample = _contents(file, places, "cls")
-        labels = labels_of(path, sample) if several else [label_of(path, sample)]
-        check_labels(min(labels), max(labels), classes, path)
+        if not (several and "npy" in places):
+            labels = labels_of(path, _contents(file, places, "cls"), several)
+            check_labels(min(labels), max(labels), classes, path)
         return not EXTENSIONS.isdisjoint(places)
 
     if (first := _first(path, is_labelled)) is not None:
@@ -435,32 +371,25 @@ def check_own(path: str) -> None:
 
 def _first(path: str, is_good: Callable[[int, dict[str, Extent]], bool]) -> str | None:
     """None if one of the first samples is good, else what the first of them holds. DataError for a torn shard."""
-    try:
-        with open(path, "rb") as file:
-            found: str | None = "it has none"
-            for number, (name, places) in enumerate(members(file, path)):
-                if is_good(file.fileno(), places):
-                    found = None
-                if number == 0 and found:
-                    found = f"{name} has {', '.join(f'.{extension}' for extension in places)}"
-                if found is None or number == _FIRST_SAMPLES - 1:
-                    break
-            else:
-                return found
-            # A truncated file seldom ends in zeros, as a whole one does. Only then all of it is read.
-            if os.pread(file.fileno(), _TAR_BLOCK, os.fstat(file.fileno()).st_size - _TAR_BLOCK) != bytes(_TAR_BLOCK):
-                file.seek(0)
-                for _ in members(file, path):
-                    pass
-            return found
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({reason_of(error)}); fix its permissions.") from error
+    with open(path, "rb") as file:
+        first: str | None = None
+        for name, places in itertools.islice(members(file, path), _FIRST_SAMPLES):
+            if is_good(file.fileno(), places):
+                first = ""
+                break
+            first = first or f"{name} has {', '.join(f'.{extension}' for extension in places)}"
+        # A truncated file seldom ends in zeros, as a whole one does. Only then all of it is read.
+        if os.pread(file.fileno(), _TAR_BLOCK, os.fstat(file.fileno()).st_size - _TAR_BLOCK) != bytes(_TAR_BLOCK):
+            file.seek(0)
+            for _ in members(file, path):
+                pass
+        return "it has none" if first is None else first or None
 
 
-def _contents(file: int, places: dict[str, Extent], *wanted: str) -> dict[str, bytes]:
-    """The files of a sample; only those that are wanted are read."""
+def _contents(file: int, places: dict[str, Extent], *only: str) -> "Sample":
+    """The files of a sample. only: the extensions of those that are read; the others are there and empty. None: all."""
     return {
-        extension: os.pread(file, min(size, _MOST_TEXT_BYTES), start) if extension in wanted else b""
+        extension: os.pread(file, size if not only or extension in only else 0, start)
         for extension, (start, size) in places.items()
     }
 
@@ -499,16 +428,13 @@ def labelled_images(file: IO[bytes], shard: str) -> Integers:
 
     Raises DataError, with the name given, for an incomplete shard and for an image without a class.
     """
-    found = []
+    images = []
     for name, places in members(file, shard):
         image = next((places[extension] for extension in places if extension in EXTENSIONS), None)
         if image is not None:
-            sample = {
-                extension: os.pread(file.fileno(), size if extension == "cls" else 0, start)
-                for extension, (start, size) in places.items()
-            }
-            found.append((*image, label_of(f"{shard}: {name}", sample)))
-    return np.array(found, np.int64).reshape(-1, 3)
+            (label,) = labels_of(f"{shard}: {name}", _contents(file.fileno(), places, "cls"))
+            images.append((*image, label))
+    return np.array(images, np.int64).reshape(-1, 3)
 
 
 def samples(path: Path, *only: str) -> Iterator[tuple[str, Sample]]:
@@ -518,13 +444,7 @@ def samples(path: Path, *only: str) -> Iterator[tuple[str, Sample]]:
     """
     with open(path, "rb") as file:
         for name, places in members(file, str(path)):
-            yield (
-                name,
-                {
-                    extension: os.pread(file.fileno(), size if not only or extension in only else 0, start)
-                    for extension, (start, size) in places.items()
-                },
-            )
+            yield name, _contents(file.fileno(), places, *only)
 
 
 def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
@@ -534,10 +454,10 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
     """
     image, size, caption, length, is_json = place.tolist()
     try:
-        found = caption_of(os.pread(file.fileno(), length, caption), bool(is_json))
-        if found is None:
+        text = caption_of(os.pread(file.fileno(), length, caption), bool(is_json))
+        if text is None:
             raise Unreadable("it has no caption")
-        return open_image(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found
+        return open_image(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), text
     except (MemoryError, Unreadable):
         raise
     except UnidentifiedImageError as error:  # It names an object in memory.

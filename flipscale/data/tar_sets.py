@@ -17,21 +17,19 @@ from flipscale.data.captions import Captioned, gather
 from flipscale.data.decode import File, decode
 from flipscale.data.labelled import Labelled, check, subset
 from flipscale.data.library import Library
-from flipscale.data.pairs import Flags, Integers
 from flipscale.data.paths import EXTENSIONS
-from flipscale.data.shards import Sample, captions_of, label_of, labels_of, samples, sources
+from flipscale.data.shards import Sample, captions_of, labels_of, samples, sources
 from flipscale.errors import DataError
 
 
 def read_labelled(
-    urls: str, classes: tuple[str, ...], count: int, image_size: int, cache: Path | None, metric: str = "top1"
+    urls: str, classes: tuple[str, ...], count: int, image_size: int, cache: Path, metric: str = "top1"
 ) -> Labelled:
     """At most `count` images with even classes. By the metric of the set, each may show several."""
-    read = _read_shown if metric == "map11" else _read_labelled
-    return read(urls, _versions(urls), classes, count, image_size, cache)
+    return _read_labelled(urls, _versions(urls), classes, count, image_size, cache, metric == "map11")
 
 
-def read_captioned(urls: str, count: int, image_size: int, cache: Path | None) -> Captioned:
+def read_captioned(urls: str, count: int, image_size: int, cache: Path) -> Captioned:
     """The first `count` images, each with all its captions."""
     return _read_captioned(urls, _versions(urls), count, image_size, cache)
 
@@ -43,63 +41,52 @@ def _versions(urls: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=16)
 def _read_labelled(
-    urls: str, versions: tuple[str, ...], classes: tuple[str, ...], count: int, image_size: int, cache: Path | None
+    urls: str,
+    versions: tuple[str, ...],
+    classes: tuple[str, ...],
+    count: int,
+    image_size: int,
+    cache: Path,
+    several: bool,
 ) -> Labelled:
-    labels = np.array([label_of(where, sample) for where, sample in _samples(urls, cache, "cls")], np.int64)
-    check(labels, classes, urls)
-    return _chosen(urls, labels, classes, count, image_size, cache)
-
-
-@functools.lru_cache(maxsize=16)
-def _read_shown(
-    urls: str, versions: tuple[str, ...], classes: tuple[str, ...], count: int, image_size: int, cache: Path | None
-) -> Labelled:
-    listed = [_labels(where, sample, len(classes)) for where, sample in _samples(urls, cache, "cls", "npy")]
+    if several:
+        listed = [_labels(where, sample, len(classes)) for where, sample in _samples(urls, cache, "cls", "npy")]
+    else:
+        listed = [labels_of(where, sample) for where, sample in _samples(urls, cache, "cls")]
     check(np.array([label for labels in listed for label in labels], np.int64), classes, urls)
-    shown = np.zeros((len(listed), len(classes)), np.bool_)
-    for row, labels in zip(shown, listed, strict=True):
-        row[labels] = True
     first = np.array([labels[0] for labels in listed], np.int64)
-    return _chosen(urls, first, classes, count, image_size, cache, shown)
+    chosen = subset(first, count)
+    wanted = set(chosen.tolist())
+    files = ((where, _image(sample)) for n, (where, sample) in enumerate(_samples(urls, cache)) if n in wanted)
+    images, good = decode(files, len(chosen), image_size, urls)
+    kept, shown = chosen[good], None
+    if several:
+        shown = np.zeros((len(kept), len(classes)), np.bool_)
+        for row, number in zip(shown, kept.tolist(), strict=True):
+            row[listed[number]] = True
+    return Labelled(images, first[kept], classes, len(chosen) - len(good), shown)
 
 
 def _labels(where: str, sample: Sample, classes: int) -> list[int]:
     """The classes that a sample shows: of its .cls, or of a .npy, as clip_benchmark writes it for VOC2007: one number a
     class, 1 where it is shown."""
     if "npy" not in sample:
-        return labels_of(where, sample)
+        return labels_of(where, sample, several=True)
     try:
         marks = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-        found = np.flatnonzero(marks).tolist()
+        labels = np.flatnonzero(marks).tolist()
     except (ValueError, OSError, EOFError, TypeError) as error:
         raise DataError(f"{where}: its .npy is not an array of numbers ({error}); write one number a class.") from error
-    if marks.shape != (classes,) or not found:
+    if marks.shape != (classes,) or not labels:
         raise DataError(
-            f"{where}: its .npy has the shape {marks.shape} and {len(found)} numbers other than 0; write one for "
+            f"{where}: its .npy has the shape {marks.shape} and {len(labels)} numbers other than 0; write one for "
             f"each of the {classes} classes, and 1 for those that are shown."
         )
-    return found
-
-
-def _chosen(
-    urls: str,
-    labels: Integers,
-    classes: tuple[str, ...],
-    count: int,
-    image_size: int,
-    cache: Path | None,
-    shown: Flags | None = None,
-) -> Labelled:
-    """The images of at most `count` samples with even classes."""
-    chosen = subset(labels, count)
-    images, good = decode(_files(urls, cache, set(chosen.tolist())), len(chosen), image_size, urls)
-    kept = chosen[good]
-    corrupt = len(chosen) - len(good)
-    return Labelled(images, labels[kept], classes, corrupt, None if shown is None else shown[kept])
+    return labels
 
 
 @functools.lru_cache(maxsize=16)
-def _read_captioned(urls: str, versions: tuple[str, ...], count: int, image_size: int, cache: Path | None) -> Captioned:
+def _read_captioned(urls: str, versions: tuple[str, ...], count: int, image_size: int, cache: Path) -> Captioned:
     files: list[File] = []
     captions: list[list[str]] = []
     bad = 0
@@ -120,20 +107,11 @@ def _read_captioned(urls: str, versions: tuple[str, ...], count: int, image_size
     return gather(images, [captions[i] for i in good], corrupt=bad + len(files) - len(good))
 
 
-def _samples(urls: str, cache: Path | None, *only: str) -> Iterator[tuple[str, Sample]]:
+def _samples(urls: str, cache: Path, *only: str) -> Iterator[tuple[str, Sample]]:
     """Each sample with its shard and name. Shards that are not on a disk are fetched into the cache."""
     for shard in sources(urls):
-        if not shard.local and cache is None:
-            raise DataError(f"{shard.url}: is fetched into a cache, and no folder was given for it.")
-        path = Path(shard.url) if shard.local or cache is None else Library(cache).path(shard)
-        for name, sample in samples(path, *only):
+        for name, sample in samples(Library(cache).path(shard), *only):
             yield f"{shard.url}: {name}", sample
-
-
-def _files(urls: str, cache: Path | None, chosen: set[int]) -> Iterator[File]:
-    for number, (where, sample) in enumerate(_samples(urls, cache)):
-        if number in chosen:
-            yield where, _image(sample)
 
 
 def _image(sample: Sample) -> bytes | None:

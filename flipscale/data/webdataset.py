@@ -18,7 +18,7 @@ import numpy as np
 from flipscale.data import cache as cached
 from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
 from flipscale.data.library import Library, check_count
-from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers
+from flipscale.data.pairs import Data, Form, Images, Integers
 from flipscale.data.shards import ShardSource, check_data_size, declared_counts, sources
 from flipscale.data.shuffle import Shuffle, taken
 from flipscale.data.stream import Stream
@@ -29,10 +29,6 @@ from flipscale.settings import WebDataset
 DECODED_GB = 64
 """The most that `decode: null` decodes once: as much as the page cache of a machine with a GPU holds. Beyond that,
 decoded images come from the disk at 150 kB each, six times the size of the JPEG, and decoding anew is no slower."""
-
-DISTINCT_SHARE = 0.95
-"""With a smaller share of distinct captions among the held-out pairs retrieval is not scored: right answers would not
-count."""
 
 
 def training(data: WebDataset, form: Form, data_size: int | None, crop: float | None) -> Data:
@@ -60,8 +56,8 @@ def training(data: WebDataset, form: Form, data_size: int | None, crop: float | 
     )
 
 
-def held_out(data: WebDataset, form: Form, images: int) -> HeldOutItems:
-    """The first `images` pairs that can be read, for the held-out loss and for retrieval; there are no classes."""
+def held_out(data: WebDataset, form: Form, images: int) -> tuple[Images, Integers, int]:
+    """The images and tokens of the first `images` pairs that can be read, and how many cannot be."""
     wanted = images
     while True:
         library, shards, counts = _open(data, wanted, form.cache)
@@ -76,22 +72,15 @@ def held_out(data: WebDataset, form: Form, images: int) -> HeldOutItems:
             f"{data.urls}: {len(pairs.bad)} of {size} pairs cannot be read; at most {tolerated(size)} "
             "may be skipped. Write the shards again, or leave the bad ones out of urls."
         )
-    found, tokens = pairs.batch(good)
-    distinct = len(np.unique(tokens, axis=0))
-    return HeldOutItems(
-        pairs=(found, tokens), retrieval=distinct >= DISTINCT_SHARE * len(tokens), corrupt=len(pairs.bad)
-    )
+    return *pairs.batch(good), len(pairs.bad)
 
 
-def _open(data: WebDataset, wanted: int | None, cache: Path | None) -> tuple[Library, list[ShardSource], list[int]]:
+def _open(data: WebDataset, wanted: int | None, cache: Path) -> tuple[Library, list[ShardSource], list[int]]:
     """The shards, and how many pairs each of the first holds, as far as `wanted` pairs take."""
-    urls = data.urls
-    if cache is None:
-        raise DataError(f"{urls}: a webdataset is indexed once into a cache, and no folder was given for it.")
-    library, shards = Library(cache), sources(urls)
+    library, shards = Library(cache), sources(data.urls)
     counts = library.counts(shards, wanted, declared_counts(shards, data.sizes))
     if not sum(counts):
-        raise DataError(f"{urls}: its {len(shards)} shards hold no pair of an image and a caption.")
+        raise DataError(f"{data.urls}: its {len(shards)} shards hold no pair of an image and a caption.")
     return library, shards, counts
 
 

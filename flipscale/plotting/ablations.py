@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -178,7 +179,9 @@ def _sorted(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str
 def _words_of_values(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str, object]) -> "pd.Series[str]":
     """The value in each row: for one setting, the value alone; for several, those that differ from the baseline."""
 
-    def several(row: Mapping[str, object]) -> str:
+    def words(row: Mapping[Any, object]) -> str:
+        if len(settings) == 1:
+            return value_words(row[settings[0]])
         different = [name for name in settings if value_words(row[name]) != value_words(baseline[name])]
         plain = [
             setting_words(name, row[name]) if isinstance(row[name], int | float) else value_words(row[name])
@@ -186,8 +189,4 @@ def _words_of_values(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Ma
         ]
         return ", ".join(plain) or "none"
 
-    if len(settings) == 1:
-        words = [value_words(value) for value in rows[settings[0]].tolist()]
-    else:
-        words = [several({name: row[name] for name in settings}) for row in rows[[*settings]].to_dict("records")]
-    return pd.Series(words, index=rows.index)
+    return pd.Series(map(words, rows[[*settings]].to_dict("records")), index=rows.index)

@@ -12,7 +12,7 @@ from flipscale.comparing import series_of
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plotting.lines import arm_lines, mean_line
 from flipscale.plotting.page import PANELS_IN_A_ROW, FigureKind, Panel
-from flipscale.plotting.style import arm_style, percent_axis, ramp_style, start_at
+from flipscale.plotting.style import arm_style, ramp_style, start_at
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
 
 _POINTS = 60
@@ -149,8 +149,6 @@ SCALING_CURVES = FigureKind(
 
 def _draw_scaling(ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str) -> None:
     """The curves of one panel, each named by its value on the axis."""
-    if not data.lower_is_better:
-        percent_axis(ax.yaxis)
     order = runs.groupby("cell")[["flops_per_sample" if axis == "model" else axis]].mean().iloc[:, 0].sort_values()
     others = [cell for cell in order.index if cell != start]
     length = float(runs.loc[runs["cell"] == start, "samples"].iloc[0])

@@ -109,8 +109,6 @@ def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
 
 def arm_lines(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, along: str) -> None:
     """Each arm's means over seeds with bars of 1 sd, and its runs as rings."""
-    if not data.lower_is_better:
-        percent_axis(ax.yaxis)
     rings = len(rows) <= _MOST_RINGS
     for arm in sorted(set(rows["arm"])):
         of_arm = rows[rows["arm"] == arm]
@@ -137,6 +135,8 @@ def mean_line(
     read: join them by the curve from which `compare` reads speed-ups.
     Returns the points.
     """
+    if not data.lower_is_better:
+        percent_axis(ax.yaxis)
     run_xs, run_ys = (rows[name] for name in xy)
     xs, ys, spread, most = _means(rows[along], run_xs, run_ys)
     lowest, highest = data.ends

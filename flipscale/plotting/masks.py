@@ -13,7 +13,7 @@ from flipscale.plotting.figure_data import MOST_ARMS, FigureData, Undrawable, be
 from flipscale.plotting.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plotting.lines import arm_lines, mean_line
 from flipscale.plotting.page import MEANS, FigureKind, Panel
-from flipscale.plotting.style import count_axis, percent_axis, ramp_style, spread
+from flipscale.plotting.style import count_axis, ramp_style, spread
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.words import percent
 
@@ -32,8 +32,6 @@ def mask_ratios(data: FigureData) -> list[Panel]:
         rows = plain.rows if axis is None else best_slice(plain, axis)
 
         def draw(ax: Axes) -> None:
-            if not data.lower_is_better:
-                percent_axis(ax.yaxis)
             cells = _in_order(rows, axis)
             for i, cell in enumerate(cells):
                 words = cell_words(cell) if axis is None else value_on_axis(cell, axis)

@@ -77,18 +77,16 @@ def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         return table
     given = table["train_flops"] if "train_flops" in table else pd.Series(float("nan"), index=table.index)
     known = given.isna() & table[_SHAPE_COLUMNS].notna().all(axis=1)
-    masks = table["mask_ratio"].fillna(0.0) if "mask_ratio" in table else pd.Series(0.0, index=table.index)
+    counted: dict[object, float] = {}
     try:
-        counted = [
-            samples * (per_sample.image + per_sample.text)
-            for (model, size, length, samples), mask in zip(
-                table.loc[known, _SHAPE_COLUMNS].itertuples(index=False), masks[known], strict=True
-            )
-            for per_sample in [flops(architecture(model, int(size)), float(mask), int(length))]
-        ]
+        for place, row in table[known].iterrows():
+            mask = row.get("mask_ratio", 0.0)
+            shape = architecture(row["model"], int(row["image_size"]))
+            per_sample = flops(shape, 0.0 if pd.isna(mask) else mask, int(row["text_length"]))
+            counted[place] = row["samples"] * (per_sample.image + per_sample.text)
     except FlipscaleError as error:
         raise ResultsError(f"{path}: train_flops cannot be counted ({error}).") from error
-    return table.assign(train_flops=given.where(~known, pd.Series(counted, index=table.index[known], dtype="float64")))
+    return table.assign(train_flops=given.fillna(pd.Series(counted, dtype="float64")))
 
 
 def reference_words(references: pd.DataFrame | None) -> str:

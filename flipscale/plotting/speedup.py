@@ -57,8 +57,6 @@ def speedup(data: FigureData) -> list[Panel]:
         curves = {data.arm_numbers[curve.arm]: curve for curve in comparison.first_curves if curve.series == name}
 
         def draw(ax: Axes) -> None:
-            if not data.lower_is_better:
-                percent_axis(ax.yaxis)
             controls = _controls(rows)
             for arm in sorted(set(rows["arm"]), key=lambda arm: (arm in controls, arm)):
                 of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0

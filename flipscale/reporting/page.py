@@ -272,10 +272,9 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
     planned, spent = evidence.planned, sum(evidence.own_hours.values())
     unit, factor = hours_or_seconds(max(planned.total.gpu_hours, spent))
     unit = device_hours(planned.device, unit)
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[Run]] = {arm: [] for arm in (*evidence.arm_names, "(parents of others)")}
     for run in planned.runs:
-        groups.setdefault(evidence.arms.get(run.id, "(parents of others)"), []).append(run)
-    order = [arm for arm in (*evidence.arm_names, "(parents of others)") if arm in groups]
+        groups[evidence.arms.get(run.id, "(parents of others)")].append(run)
     unfinished = [run for run in planned.runs if evidence.runs[run.id].state is not State.FINISHED]
     under_way = sum(run.cost.gpu_hours * evidence.runs[run.id].done for run in unfinished)
     money = ""
@@ -299,7 +298,7 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
             f"Predicted and measured, in {unit}",
             ("arm", "runs", "FLOPs", "predicted", "measured", "predicted for these", "measured / predicted"),
             (
-                *(_cost_row(arm, groups[arm], evidence, factor) for arm in order),
+                *(_cost_row(arm, runs, evidence, factor) for arm, runs in groups.items() if runs),
                 _cost_row("all", planned.runs, evidence, factor),
             ),
         ),

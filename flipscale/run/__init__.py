@@ -35,19 +35,13 @@ processes.py  processes that files name, and whether they are ours
 files.py     the names of files, and how they are written
 timings.py   probes, and their measurements
 scores.py    which scores stand, and which are missing
-weights.py   whether finished weights are here, and needed
 """
 
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.codec import (
-    code_as_json,
     failed_attempt_as_json,
     is_number,
-    read_object,
-    read_result,
     read_scores,
-    record_in,
-    request_as_json,
     result_from_json,
 )
 from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
@@ -55,7 +49,6 @@ from flipscale.run.files import (
     ARCHIVED_FILES,
     AVERAGED_FILE,
     EARLIER,
-    FOLDER_SCHEMA,
     RUN_FILES,
     SCORES_FILE,
     SCORING_FILE,
@@ -64,11 +57,13 @@ from flipscale.run.files import (
     FileUse,
     as_json,
     clock_ahead,
+    is_finished,
     name_of_temporary,
     replacing,
+    storable,
     write_json,
 )
-from flipscale.run.folder import MOST_METRICS_BYTES, Glance, RunFolder, State, is_finished
+from flipscale.run.folder import Glance, RunFolder, State, lacking_for, lacks_weights
 from flipscale.run.lease import (
     ATTEMPT,
     CONNECT,
@@ -80,10 +75,9 @@ from flipscale.run.lease import (
     Doing,
     Holder,
     Lease,
-    Life,
     show_life,
 )
-from flipscale.run.processes import birth, is_alive, is_ours, is_pid
+from flipscale.run.processes import birth, is_alive, is_ours
 from flipscale.run.records import (
     FailedAttempt,
     Failure,
@@ -91,7 +85,6 @@ from flipscale.run.records import (
     Hits,
     Job,
     Measured,
-    MetricsRecord,
     PlanFile,
     Reached,
     Result,
@@ -112,7 +105,6 @@ from flipscale.run.timings import (
     timings_from_json,
     write_probe,
 )
-from flipscale.run.weights import lacking_for, lacks_weights, weights_are_needed
 
 __all__ = [
     "ARCHIVED_FILES",
@@ -120,11 +112,9 @@ __all__ = [
     "AVERAGED_FILE",
     "CONNECT",
     "EARLIER",
-    "FOLDER_SCHEMA",
     "HEARTBEAT_SECONDS",
     "JOB",
     "LEASE_GRACE_SECONDS",
-    "MOST_METRICS_BYTES",
     "NODE",
     "RUN_FILES",
     "SCORES_FILE",
@@ -145,9 +135,7 @@ __all__ = [
     "Holder",
     "Job",
     "Lease",
-    "Life",
     "Measured",
-    "MetricsRecord",
     "NodeFault",
     "PlanFile",
     "Probe",
@@ -164,7 +152,6 @@ __all__ = [
     "asked_scores",
     "birth",
     "clock_ahead",
-    "code_as_json",
     "cpu_name",
     "failed_attempt_as_json",
     "fault_in",
@@ -172,29 +159,24 @@ __all__ = [
     "is_finished",
     "is_number",
     "is_ours",
-    "is_pid",
     "is_probe",
     "lacking_for",
     "lacks_weights",
     "name_of_temporary",
     "node_name",
     "probes_in",
-    "read_object",
     "read_probe",
-    "read_result",
     "read_scores",
     "read_timings",
-    "record_in",
     "replacing",
-    "request_as_json",
     "result_from_json",
     "set_of",
     "show_life",
     "standing_scores",
+    "storable",
     "timings_as_json",
     "timings_from_json",
     "unmeasured",
-    "weights_are_needed",
     "write_json",
     "write_probe",
 ]

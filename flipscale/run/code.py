@@ -46,12 +46,12 @@ class CodeIdentity:
     def differences(self, today: "CodeIdentity") -> list[str]:
         """How this code differs from today's, a phrase each; empty where it is the same as far as both are known."""
         source_known = self.source is not None and today.source is not None
-        found = []
+        phrases = []
         if source_known and self.source != today.source:
-            found.append(f"{self.project} at {self.state} (today at {today.state})")
+            phrases.append(f"{self.project} at {self.state} (today at {today.state})")
         # flipscale's version says nothing more where its source is known.
-        found += _other_versions(self.versions, today.versions, passing_over="flipscale" if source_known else "")
-        return found + _other_files(self.files, today.files)
+        phrases += _other_versions(self.versions, today.versions, passing_over="flipscale" if source_known else "")
+        return phrases + _other_files(self.files, today.files)
 
     @property
     def state(self) -> str:
@@ -78,10 +78,10 @@ def _other_versions(before: Mapping[str, str], today: Mapping[str, str], passing
 
 
 def _other_files(before: Mapping[str, FileContent], today: Mapping[str, FileContent]) -> list[str]:
-    found = []
+    phrases = []
     for name, content in before.items():
         now = today.get(name)
         if now is not None and content.differs(now):
             sizes = f"{content.size:,} bytes, today {now.size:,}" if content.size != now.size else "of the same size"
-            found.append(f"{name} with other content ({sizes})")
-    return found
+            phrases.append(f"{name} with other content ({sizes})")
+    return phrases

@@ -1,11 +1,9 @@
 """Reads and writes the records of a run folder as JSON."""
 
-import base64
 import contextlib
 import dataclasses
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
@@ -21,7 +19,6 @@ from flipscale.run.records import (
     Failure,
     FailureKind,
     Hits,
-    Job,
     Measured,
     MetricsRecord,
     Reached,
@@ -90,15 +87,6 @@ def _check_schema(schema: object, path: str) -> None:
         )
 
 
-def read_request(folder: str) -> RunRequest | None:
-    return read_record(RunRequest, folder, "run.json")
-
-
-def read_job(folder: str) -> Job | None:
-    run_id = os.path.basename(folder) or Path(folder).name
-    return read_record(Job, folder, "job.json", run_id=run_id)
-
-
 def read_result(folder: str) -> Result | None:
     data = read_object(folder, "result.json")
     return None if data is None else result_from_json(data, folder)
@@ -118,22 +106,22 @@ def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
 _RESULT = {"schema", *(field.name for field in dataclasses.fields(Result))}
 
 
-def read_hits(folder: str) -> dict[str, Hits]:
+def read_hits(folder: AnyPath) -> dict[str, Hits]:
     """The content of hits.json, by score; empty if there is none."""
-    found = read_record(_HitsFile, folder, "hits.json")
-    return found.hits if found else {}
+    content = read_record(_HitsFile, folder, "hits.json")
+    return content.hits if content else {}
 
 
 def read_scores(folder: AnyPath) -> list[Measured]:
     """The records of scores.json; none if there is no such file."""
-    found = read_record(_ScoresFile, folder, SCORES_FILE)
-    return found.records if found else []
+    content = read_record(_ScoresFile, folder, SCORES_FILE)
+    return content.records if content else []
 
 
-def read_codes(folder: str) -> list[CodeIdentity]:
+def read_codes(folder: AnyPath) -> list[CodeIdentity]:
     """The codes of code.json, oldest first; none if there is no such file."""
-    found = read_record(_CodeFile, folder, "code.json")
-    return found.codes if found else []
+    content = read_record(_CodeFile, folder, "code.json")
+    return content.codes if content else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,13 +157,13 @@ def _flat(data: JsonObject) -> JsonObject:
 
 def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
     """The failed attempts in failures.jsonl, without torn lines and failures of an unknown kind."""
-    found = []
+    failed = []
     for line in lines:
         with contextlib.suppress(ValueError):
             data = parsed(line, halves=True)
             if isinstance(data, dict):
-                found.append(record_of(FailedAttempt, _flat(data), leniently=True))
-    return found
+                failed.append(record_of(FailedAttempt, _flat(data), leniently=True))
+    return failed
 
 
 def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
@@ -255,54 +243,10 @@ def request_as_json(asked: RunRequest) -> JsonObject:
 
 
 def result_as_json(result: Result) -> JsonObject:
-    found = {name: value for name, value in vars(result).items() if name not in ("more", "parent", "trunk")}
-    for name in ("missing_scores", "digests"):
-        if not found[name]:
-            del found[name]
-    before = {"parent": result.parent, "trunk": result.trunk}
-    spent = {name: dict(vars(of)) for name, of in before.items() if of is not None}
-    return cast(JsonObject, storable({**found, **spent, **result.more}))
-
-
-def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:
-    return {
-        "hits": {
-            name: {"items": of.items, "count": of.count, "bits": base64.b64encode(of.bits).decode("ascii")}
-            for name, of in hits.items()
-        }
-    }
-
-
-def scores_as_json(records: list[Measured]) -> JsonObject:
-    """The content of scores.json."""
-    return cast(JsonObject, storable({"records": [vars(record) | hits_as_json(record.hits) for record in records]}))
-
-
-def code_as_json(code: CodeIdentity) -> JsonObject:
-    files = {name: _said(content) for name, content in code.files.items()}
-    return cast(JsonObject, storable({**_said(code), "files": files}))
-
-
-def codes_as_json(codes: Iterable[CodeIdentity]) -> JsonObject:
-    return {"codes": [code_as_json(code) for code in codes]}
-
-
-def failure_as_json(failure: Failure) -> JsonObject:
-    return cast(JsonObject, storable(_said(failure)))
+    if_any = ("missing_scores", "digests", "parent", "trunk")
+    values = {name: value for name, value in vars(result).items() if name != "more" and (value or name not in if_any)}
+    return cast(JsonObject, storable({**values, **result.more}))
 
 
 def failed_attempt_as_json(failed: FailedAttempt) -> JsonObject:
-    return cast(JsonObject, storable({**_said(failed), "given_up": failed.given_up}))
-
-
-def failed_attempt_as_line(failed: FailedAttempt) -> str:
-    return json.dumps(failed_attempt_as_json(failed)) + "\n"
-
-
-def job_as_json(job: Job) -> JsonObject:
-    return _said(job)
-
-
-def _said(record: Any) -> JsonObject:
-    """The fields of a record that are neither None nor False."""
-    return {name: value for name, value in vars(record).items() if value is not None and value is not False}
+    return {**storable(failed), "given_up": failed.given_up}

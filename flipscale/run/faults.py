@@ -58,6 +58,6 @@ def fault_in(text: str) -> Fault | None:
     lines = [line for line in text.splitlines() if not re.search(r"failed \(\w+\): ", line)]
     for kind, words in _FAULTS:
         for line in lines:
-            if found := words.search(line):
-                return Fault(kind, line.strip()[:300], found.groupdict().get("node"))
+            if match := words.search(line):
+                return Fault(kind, line.strip()[:300], match.groupdict().get("node"))
     return None

@@ -1,5 +1,6 @@
 """How files are written: whole or not at all, and JSON that a person can read."""
 
+import base64
 import contextlib
 import enum
 import json
@@ -8,7 +9,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +23,6 @@ FOLDER_SCHEMA = 1
 
 EARLIER = "earlier"
 """The folder inside a run's folder that keeps all of it from before a restart. It is a run's folder too."""
-
 
 SCORES_FILE, SCORING_FILE = "scores.json", "scoring.json"
 
@@ -83,10 +84,16 @@ finished run.
 """
 
 
+def is_finished(files: Iterable[str]) -> bool:
+    """Whether a run whose folder has these files is finished. One that was trained and is to be scored is not."""
+    names = set(files)
+    return "result.json" in names and SCORING_FILE not in names
+
+
 def name_of_temporary(name: str) -> str:
     """The name of the file that a temporary one of `replacing` was to become; '' for any other file."""
-    found = re.fullmatch(r"\.(.+)\.\d+\.\d+\.tmp", name)
-    return found[1] if found else ""
+    match = re.fullmatch(r"\.(.+)\.\d+\.\d+\.tmp", name)
+    return match[1] if match else ""
 
 
 @contextlib.contextmanager
@@ -153,8 +160,12 @@ def as_json(data: Any, *, rows: str | None = None) -> str:
 
 
 def storable(value: Any) -> Any:
-    """The value as any reader of JSON takes it: at every depth NaN and infinities are None, as missing is missing, and
-    text is text that UTF-8 can hold."""
+    """The value as any reader of JSON takes it. At every depth NaN and infinities are None, as missing is missing; text
+    is text that UTF-8 can hold; bytes are in base64; and a record has the fields that are neither None nor False."""
+    if is_dataclass(value):
+        value = {name: held for name, held in vars(value).items() if held is not None and held is not False}
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
     if isinstance(value, dict):
         return {key: storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

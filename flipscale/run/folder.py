@@ -3,37 +3,36 @@
 import contextlib
 import enum
 import functools
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import check_folder, locked, plain_file
+from flipscale.identity import goes_on
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
-    failed_attempt_as_line,
-    failure_as_json,
-    job_as_json,
+    failed_attempt_as_json,
     read_codes,
     read_failed_attempts,
     read_failure,
     read_hits,
-    read_job,
     read_last_records,
     read_reached,
+    read_record,
     read_records,
-    read_request,
     read_result,
     read_scores,
     request_as_json,
     write_record,
 )
-from flipscale.run.files import EARLIER, SCORING_FILE
+from flipscale.run.files import EARLIER, SCORING_FILE, TRUNK_FILE, WEIGHTS_FILE, is_finished, storable
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import (
     FailedAttempt,
@@ -46,6 +45,7 @@ from flipscale.run.records import (
     Result,
     RunRequest,
 )
+from flipscale.settings import Settings
 
 MOST_METRICS_BYTES = 2**30
 """The most bytes of a metrics.jsonl (5 million records), or of another file of lines."""
@@ -105,7 +105,7 @@ class RunFolder:
             write_record(self.path / "run.json", now, flush=flush)
 
     def asked(self) -> RunRequest | None:
-        return read_request(self._path)
+        return read_record(RunRequest, self._path, "run.json")
 
     def set_aside(self) -> None:
         """Move all of the folder into its `earlier`, so that the run starts over. No process may hold the run.
@@ -133,10 +133,10 @@ class RunFolder:
     # Who does it
 
     def job(self) -> Job | None:
-        return read_job(self._path)
+        return read_record(Job, self._path, "job.json", run_id=self.id)
 
     def write_job(self, job: Job, *, flush: bool = True) -> None:
-        write_record(self.path / "job.json", job_as_json(job), flush=flush)
+        write_record(self.path / "job.json", storable(job), flush=flush)
 
     @property
     def is_cancelled(self) -> bool:
@@ -229,7 +229,7 @@ class RunFolder:
     ) -> None:
         """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
         failure = Failure(kind, reason, time.time(), os.environ.get(JOB), seconds, noted, node)
-        write_record(self.path / "error.json", failure_as_json(failure))
+        write_record(self.path / "error.json", storable(failure))
 
     def failures(self) -> list[FailedAttempt]:
         """Failures of earlier attempts, oldest first."""
@@ -238,7 +238,7 @@ class RunFolder:
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl, for a failure after which the run may go on; error.json is for one that ends it."""
         with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
-            file.write(failed_attempt_as_line(replace(failed, time=time.time())))
+            file.write(json.dumps(failed_attempt_as_json(replace(failed, time=time.time()))) + "\n")
 
     def open_log(self) -> IO[str]:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
@@ -346,10 +346,16 @@ class Glance(NamedTuple):
         return whereabouts or State.LOST
 
 
-def is_finished(files: Iterable[str]) -> bool:
-    """Whether a run whose folder has these files is finished. One that was trained and is to be scored is not."""
-    names = set(files)
-    return "result.json" in names and SCORING_FILE not in names
+def lacks_weights(run: RunFolder, name: str = WEIGHTS_FILE) -> bool:
+    """Whether the run has finished and its weights are not here, so that no run can start from them: archives and
+    `keep_weights` leave them out, and a training command need not write any. name: or another file of it."""
+    return (run.path / "result.json").exists() and not (run.path / name).is_file()
+
+
+def lacking_for(child: Settings, parent: RunFolder) -> str:
+    """The file of a finished parent that the child needs and that is not here; '' if none is lacking."""
+    needed = (WEIGHTS_FILE, TRUNK_FILE) if goes_on(child) else (WEIGHTS_FILE,)
+    return next((name for name in needed if lacks_weights(parent, name)), "")
 
 
 def _lines(path: Path) -> list[bytes]:

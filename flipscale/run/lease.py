@@ -19,15 +19,7 @@ from flipscale.guard import check_folder, locked, plain_file
 from flipscale.kinds import record_of
 from flipscale.plain_files import is_fresh, or_none, read_bytes, read_json
 from flipscale.run.code import CodeIdentity
-from flipscale.run.codec import (
-    codes_as_json,
-    hits_as_json,
-    read_codes,
-    read_scores,
-    result_as_json,
-    scores_as_json,
-    write_record,
-)
+from flipscale.run.codec import read_codes, read_scores, result_as_json, write_record
 from flipscale.run.files import (
     EARLIER,
     FOLDER_SCHEMA,
@@ -36,6 +28,7 @@ from flipscale.run.files import (
     SCORING_FILE,
     FileUse,
     as_json,
+    is_finished,
     name_of_temporary,
     replacing,
     storable,
@@ -274,17 +267,17 @@ class Lease:
         resumes = _has_progress(self.folder)
         source = self.folder if resumes else trunk
         # An unreadable record is no reason not to train.
-        before = (or_none(read_codes, str(source)) if source else None) or []
+        before = (or_none(read_codes, source) if source else None) or []
         codes = before if before[-1:] == [code] else [*before, code]
         if not resumes or codes != before:
-            write_record(self.folder / "code.json", codes_as_json(codes))
+            write_record(self.folder / "code.json", storable({"codes": codes}))
 
     def write_hits(self, hits: Mapping[str, Hits]) -> None:
         """Write hits.json; before the result, whose presence means that everything else is there."""
         self.fence()
         path = self.folder / "hits.json"
         if hits:
-            write_record(path, hits_as_json(hits))
+            write_record(path, storable({"hits": hits}))
         else:
             path.unlink(missing_ok=True)  # They would pass for the hits of this result.
 
@@ -293,7 +286,9 @@ class Lease:
         taken = [(record.measure, record.what) for record in new]
         kept = [record for record in read_scores(self.folder) if (record.measure, record.what) not in taken]
         with self.replace(SCORES_FILE) as file:
-            file.write(as_json({"schema": FOLDER_SCHEMA, **scores_as_json([*kept, *new])}).encode() + b"\n")
+            file.write(
+                as_json({"schema": FOLDER_SCHEMA, "records": storable(list(map(vars, [*kept, *new])))}).encode() + b"\n"
+            )
 
     def write_result(self, result: Result) -> None:
         with self.replace("result.json") as file:
@@ -352,8 +347,7 @@ def let_go(folder: Path, *, of_job: bool) -> None:
     """
     lease, last = folder / "lease.json", folder / LAST_HOLDER
     present = {name for name in ("result.json", SCORING_FILE, "error.json") if (folder / name).exists()}
-    over = "error.json" in present or ("result.json" in present and SCORING_FILE not in present)
-    if over or not of_job:
+    if "error.json" in present or is_finished(present) or not of_job:
         lease.unlink(missing_ok=True)
         last.unlink(missing_ok=True)
     else:

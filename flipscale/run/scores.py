@@ -28,11 +28,11 @@ def standing_scores(run: RunFolder, settings: Settings) -> dict[str, Measured]:
     A set that has the name of another that `settings` ask for has no scores among them.
     """
     wanted = measures(settings)
-    found = {}
+    standing = {}
     for record in (*_while_training(run), *read_scores(run.path)):
         if record.measure not in wanted or record.what == wanted[record.measure]:
-            found[record.measure] = record
-    return found
+            standing[record.measure] = record
+    return standing
 
 
 def _while_training(run: RunFolder) -> list[Measured]:
@@ -60,14 +60,14 @@ def unmeasured(run: RunFolder, settings: Settings, digests: Mapping[str, str]) -
     digests: of each set's data now, by the set's name; a set without one counts as unchanged.
     """
     standing = standing_scores(run, settings)
-    found = {}
+    lacking = {}
     for measure in measures(settings):
         record, now = standing.get(measure), digests.get(set_of(measure, settings))
         if record is None:
-            found[measure] = False
+            lacking[measure] = False
         elif now is not None and record.digest is not None and record.digest != now:
-            found[measure] = True
-    return found
+            lacking[measure] = True
+    return lacking
 
 
 def set_of(measure: str, settings: Settings) -> str:

@@ -92,10 +92,10 @@ def add_timings(path: Path, new: Timings) -> None:
 def cpu_name() -> str:
     """The model of this machine's CPU, as the system names it."""
     try:
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+        match = None
+    return match[1].strip() if match else platform.processor() or platform.machine()
 
 
 def timings_as_json(timings: Timings) -> dict[str, list[JsonObject]]:

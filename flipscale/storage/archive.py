@@ -108,7 +108,7 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
     new one would lack, belongs to another study, or is not an archive.
     """
     runs = Workspace(results).runs
-    found: dict[str, RunFiles] = {}
+    finished: dict[str, RunFiles] = {}
     left_out: dict[str, str] = {}
     for run in sorted(planned.runs, key=lambda run: run.id):
         folder = RunFolder(runs / run.id)
@@ -117,14 +117,14 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
         if why := what_is_wrong(folder):
             left_out[run.id] = why
         else:
-            found[run.id] = files_of(folder)
-    if not found:
+            finished[run.id] = files_of(folder)
+    if not finished:
         raise FlipscaleError(f"No run of {planned.study} in {runs} has finished, so there is nothing to archive.")
-    dropped = _lost_from(file, found, planned)
+    dropped = _lost_from(file, finished, planned)
     places = {run.timed.place for run in planned.runs if run.timed is not None}
     recorded = all_timings(Workspace(results).timings).where(lambda timed: timed.place in places)
     timings = timings_of(((run.settings, run.resources) for run in planned.runs), recorded)
-    listed = [{"id": run, "files": {name: list(of) for name, of in files.items()}} for run, files in found.items()]
+    listed = [{"id": run, "files": {name: list(of) for name, of in files.items()}} for run, files in finished.items()]
     timed = {} if timings == NOT_TIMED else {"timings": timings_as_json(timings)}
     contents = {"schema": ARCHIVE_SCHEMA, "study": planned.study, **timed, "runs": listed}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -134,13 +134,13 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         _add(tar, CONTENTS, (as_json(contents, rows="runs") + "\n").encode())
-        for run_id, files in found.items():
+        for run_id, files in finished.items():
             for name, expected in files.items():
                 data = read_bytes(runs / run_id / name)
                 if ArchivedFile.of(data) != expected:
                     raise RunFolderError(f"{runs / run_id / name}: changed while it was read; archive again.")
                 _add(tar, f"{run_id}/{name}", data)
-    return Archive(file, file.stat().st_size, len(found), len(planned.runs), left_out, dropped)
+    return Archive(file, file.stat().st_size, len(finished), len(planned.runs), left_out, dropped)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -155,12 +155,12 @@ def files_of(folder: RunFolder) -> RunFiles:
     return {name: ArchivedFile.of(read_bytes(folder.path / name, most=LARGEST_FILE)) for name in present}
 
 
-def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
+def _lost_from(file: Path, finished: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
     """The runs of an existing archive that the plan no longer asks for. FlipscaleError if any others would be lost."""
     if not file.exists():
         return ()
     with open_archive(file) as kept:
-        study, before = kept.study, kept.runs.keys() - found.keys()
+        study, before = kept.study, kept.runs.keys() - finished.keys()
     if study != planned.study:
         raise FlipscaleError(
             f"{file}: is the archive of {study}, whose runs would be lost. Name another file for the runs "

@@ -26,8 +26,8 @@ from flipscale.run import (
     is_probe,
     name_of_temporary,
     unmeasured,
-    weights_are_needed,
 )
+from flipscale.settings import KeepWeights
 from flipscale.storage.merge import STAGING
 from flipscale.workspace import LAUNCHERS, Workspace
 
@@ -90,11 +90,11 @@ def remove_unneeded(
     """
     with submit_lock(results):
         survey = _Survey(results, studies)
-        found = tuple(survey.unneeded())
-        show(Cleared(found, survey.left_alone))
+        things = tuple(survey.unneeded())
+        show(Cleared(things, survey.left_alone))
         left_alone = dict(survey.left_alone)
         removed = []
-        for thing in found:
+        for thing in things:
             if _remove(thing, survey.runs):
                 removed.append(thing)
             else:
@@ -183,12 +183,11 @@ class _Survey:
 
     def _why_without_weights(self, folder: RunFolder) -> str:
         """Why nothing needs the weights of this finished run; '' if something does."""
-        started_from = folder.id in self._starting_points
         asking = [study for study in self.studies if folder.id in study.runs]
         keeps = [study.runs[folder.id].keep_weights for study in asking]
         if any(unmeasured(folder, study.runs[folder.id].settled, {}) for study in asking):
             return ""
-        if not asking or any(weights_are_needed(keep, started_from=started_from) for keep in keeps):
+        if not asking or KeepWeights.ALWAYS in keeps or folder.id in self._starting_points:
             return ""
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
 
@@ -220,15 +219,15 @@ class _Survey:
     @cached_property
     def _lines_of_active(self) -> set[str]:
         """The runs that wait or run, and all that they start from."""
-        found: set[str] = set()
+        lines: set[str] = set()
         waiting = list(self.active)
         while waiting:
             run_id = waiting.pop()
-            if run_id not in found:
-                found.add(run_id)
+            if run_id not in lines:
+                lines.add(run_id)
                 asked = self.folders[run_id].asked() if run_id in self.folders else None
                 waiting += asked.after if asked else ()
-        return found
+        return lines
 
 
 def _what_is_foreign(folder: RunFolder) -> str:
@@ -254,19 +253,17 @@ _SHARED = {"cache": "caches", "mlartifacts": "mlflow", **dict.fromkeys(LAUNCHERS
 
 def usage(results: Path) -> Mapping[str, int]:
     """Bytes by kind of file, the largest first; each file counts once."""
-    found: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     runs = Workspace(results).runs
     for path in sorted(results.iterdir()) if results.is_dir() else ():
         for file in files_in(path):
             in_run = PurePath(*file.parts[len(runs.parts) + 1 :])
-            found[_kind(file.relative_to(results)) if path != runs else str(use_of(in_run) or "other")] += _size(file)
-    return {kind: size for kind, size in found.most_common() if size}
+            sizes[_kind(file.relative_to(results)) if path != runs else str(use_of(in_run) or "other")] += _size(file)
+    return {kind: size for kind, size in sizes.most_common() if size}
 
 
 def _kind(file: Path) -> str:
     """The kind of a file beside the run folders, by its path in the results folder."""
-    if file.name == ".collected":
-        return "caches"
     if file.parts[0].startswith("mlflow.db"):
         return "mlflow"
     return _SHARED.get(file.parts[0], "tables" if len(file.parts) > 1 else "other")

@@ -7,17 +7,13 @@ Each run has a model, an entry with its parameters and results, to which its wei
 models by a score. MLflow reads all points of a model each time, so curves stay with the run.
 """
 
-import fcntl
-import hashlib
 import logging
 import os
-import uuid
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 # MLflow reads these when it is imported or first called. Its own choice is 7 tries, which is minutes of silence when
 # there is no server; and a line on stdout for each run that is written to one.
@@ -45,21 +41,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flipscale.collecting import read_curves, read_results
 from flipscale.errors import FlipscaleError, missing_package
-from flipscale.guard import plain_file
+from flipscale.guard import locked
 from flipscale.run import WEIGHTS_FILE
 from flipscale.track.address import is_server, may_hold, without_secrets
 from flipscale.track.content import Content, DataSetUsed, contents
 from flipscale.track.rows import milliseconds, model_name
-from flipscale.track.source import MIRROR_VERSION, Mirrored, MirrorSource, lies_in
+from flipscale.track.source import Mirrored, MirrorSource, lies_in
 
 _DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
 """Databases that MLflow can be: what an address begins with."""
 
 MLFLOW_BATCH = 1000
 """Metrics, parameters and tags in one call; MLflow refuses more."""
-
-THREADS, AHEAD = 4, 16
-"""Calls to a server at once, as each waits for the server most of its time, and the most runs that wait for one."""
 
 LIVE = "live"
 """The kind of a run that was written while it ran: collecting writes it anew, as a run (live.py)."""
@@ -71,6 +64,7 @@ CODE_DIFFERS = "flipscale.code_differs"
 def bring_up_to_date(
     source: MirrorSource,
     artifacts: Sequence[Path],
+    digest: str,
     tracking_uri: str,
     artifact_root: Path,
     *,
@@ -78,37 +72,49 @@ def bring_up_to_date(
     models: bool,
     thoroughly: bool,
 ) -> tuple[Mirrored, str]:
-    """See `flipscale.track.mirror`. Also returns where MLflow wanted artifacts that were not sent there."""
+    """See `flipscale.track.mirror`. Also returns where MLflow wanted artifacts that were not sent there.
+
+    digest: of all that is to be there.
+    """
     results = read_results(source.results)
     if results.empty:
         return Mirrored(0, 0, 0, None), ""
-    whole = hashlib.sha256(repr([MIRROR_VERSION, all_points, models, source.facts]).encode())
-    for file in (source.results, source.curves, *artifacts):
-        if file.is_file():
-            whole.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     with open_experiment(source, tracking_uri, artifact_root) as experiment:
-        client = experiment.client
-        studies = experiment.study_runs()
-        is_there = len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == whole.hexdigest()
+        client, studies = experiment.client, experiment.study_runs()
+        is_there = len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == digest
         if is_there and not thoroughly:
             return Mirrored(0, 0, len(results), experiment.id), ""
         for study in studies:
             # Until everything is there, it must not say so.
             client.set_tag(study.info.run_id, "flipscale.digest", "")
         all_of_it = contents(results, read_curves(source.curves), source, all_points=all_points)
-        done = _mirror_rows(experiment, all_of_it, models=models)
+        ids, counts = _mirror_rows(experiment, all_of_it)
+        if models and source.runs is not None:
+            for key, run_id in ids.items():
+                _mirror_model(experiment, source.runs / key, run_id)
         times = milliseconds(results["started"].min()), milliseconds(results["finished"].max())
-        study_run = _mirror_study(experiment, studies, artifacts, times)
-        experiment.delete_lost()
+        ids[experiment.study_key] = _mirror_study(experiment, studies, artifacts, times)
+        experiment.sweep(ids)
         # The digest goes last: with it, all of the study is there.
-        client.set_tag(study_run, "flipscale.digest", whole.hexdigest())
+        client.set_tag(ids[experiment.study_key], "flipscale.digest", digest)
+        done = Mirrored(counts["created"], counts["updated"], counts["unchanged"], experiment.id)
         return done, ", ".join(experiment.refused)
 
 
 @contextmanager
 def open_experiment(source: MirrorSource, tracking_uri: str, artifact_root: Path) -> Iterator["Experiment"]:
     """The study's experiment, to be written by nobody else meanwhile. Raises FlipscaleError if MLflow is away."""
-    with _quietly(), _one_at_a_time(artifact_root), _saying_what_failed(tracking_uri):
+    for name in ("mlflow", "alembic"):  # They log every table they make; what matters is raised.
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with ExitStack() as stack:
+        try:
+            artifact_root.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(artifact_root / "mirror.lock"))
+        except OSError as error:
+            raise FlipscaleError(
+                f"{artifact_root}: MLflow's artifacts cannot be kept there ({error.strerror})."
+            ) from error
+        stack.enter_context(_saying_what_failed(tracking_uri))
         _make_store(tracking_uri)
         _knock(tracking_uri)
         client = MlflowClient(tracking_uri)
@@ -180,10 +186,6 @@ class Experiment:
     artifact_root: Path
     refused: set[str] = field(default_factory=set)
     """Where MLflow wanted artifacts, outside of its store."""
-    marks: dict[str, str] = field(default_factory=lambda: {"flipscale.writer": uuid.uuid4().hex})
-    """Tags of each run and model that this mirroring creates, see `delete_lost`."""
-    models: list[str] = field(default_factory=list)
-    """The ids of the models that it created."""
 
     def keeps_at(self, location: str) -> bool:
         """Whether artifacts may go to this location of MLflow's; one that may not is noted."""
@@ -198,88 +200,67 @@ class Experiment:
 
     def study_runs(self) -> list[Run]:
         """The study's own run; several where two machines made it at once."""
-        return self._search(f"tags.`flipscale.id` = '{self.study_key}'")
+        return list(_all_of(self.client.search_runs, [self.id], f"tags.`flipscale.id` = '{self.study_key}'"))
 
     def runs(self) -> dict[str, list[Run]]:
-        """All others by their flipscale id: read once, as one look-up by tag costs 50 ms."""
-        found: dict[str, list[Run]] = {}
-        for run in self._search(""):
-            key = run.data.tags.get("flipscale.id")
-            if key and key != self.study_key:
-                found.setdefault(key, []).append(run)
-        return found
+        """All runs by their flipscale id: read once, as one look-up by tag costs 50 ms."""
+        by_key: dict[str, list[Run]] = {}
+        for run in _all_of(self.client.search_runs, [self.id], max_results=1000):
+            if key := run.data.tags.get("flipscale.id"):
+                by_key.setdefault(key, []).append(run)
+        return by_key
 
-    def _search(self, query: str) -> list[Run]:
-        page = self.client.search_runs([self.id], query, max_results=1000)
-        found = [*page]
-        while page.token:
-            page = self.client.search_runs([self.id], query, max_results=1000, page_token=page.token)
-            found += page
-        return found
-
-    def delete_lost(self) -> None:
-        """Delete the runs and models that MLflow created for this mirroring although their ids never arrived.
-
-        MLflow's client repeats a call whose answer was lost, and creating a run twice makes two runs. All runs whose
-        id arrived are FINISHED by now, so any that is still RUNNING is such a run.
-        """
-        ((tag, writer),) = self.marks.items()
-        for run in self._search(f"attributes.status = 'RUNNING' and tags.`{tag}` = '{writer}'"):
-            self.client.delete_run(run.info.run_id)
-        self.delete_models(f"tags.`{tag}` = '{writer}'", but=self.models)
-
-    def delete_models(self, query: str, but: Sequence[str] = ()) -> None:
-        """Delete these models, but for some: MLflow would go on finding those of runs that are deleted."""
-        page = self.client.search_logged_models([self.id], query, max_results=50)
-        found = [*page]
-        while page.token:
-            page = self.client.search_logged_models([self.id], query, max_results=50, page_token=page.token)
-            found += page
-        for model in found:
-            if model.model_id not in but:
+    def sweep(self, ids: Mapping[str, str]) -> None:
+        """Delete what stands beside the runs of these ids, by flipscale id: runs that they replace, what is left of
+        cells and live curves, and what MLflow made twice, as its client repeats a call whose answer was lost. Models go
+        with their runs. Rows that are gone stay."""
+        kept = set()
+        for key, runs in self.runs().items():
+            wanted, here = ids.get(key), [run.info.run_id for run in runs]
+            for run in runs:
+                is_left = wanted is None and run.data.tags.get("flipscale.kind") in ("cell", LIVE)
+                # Where another machine has deleted ours, its own is the one to keep.
+                if is_left or (wanted in here and wanted != run.info.run_id):
+                    self.client.delete_run(run.info.run_id)
+                else:
+                    kept.add(run.info.run_id)
+        for model in list(_all_of(self.client.search_logged_models, [self.id])):
+            is_whole = model.source_run_id in kept and model.status == LoggedModelStatus.READY
+            if "flipscale.id" in model.tags and not is_whole:
                 self.client.delete_logged_model(model.model_id)
+
+
+def _all_of(search: Callable[..., Any], *given: Any, **more: Any) -> Iterator[Any]:
+    """What a search finds, page by page."""
+    token = None
+    while token != "":
+        page = search(*given, page_token=token, **more)
+        yield from page
+        token = page.token or ""
 
 
 # What is written
 
 
-def _mirror_rows(experiment: Experiment, all_of_it: Iterable[Content], *, models: bool) -> Mirrored:
-    """Write the runs of cells and rows that MLflow lacks or has with other content."""
-    client, known = experiment.client, experiment.runs()
+def _mirror_rows(experiment: Experiment, all_of_it: Iterable[Content]) -> tuple[dict[str, str], dict[str, int]]:
+    """Write the runs of cells and rows that MLflow lacks or has with other content. Returns the ids in MLflow, and how
+    many rows were created, updated and unchanged."""
+    known = experiment.runs()
     ids: dict[str, str] = {}
-    replaced: list[Run] = []
     counts = {"created": 0, "updated": 0, "unchanged": 0}
-    waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(THREADS if is_server(client.tracking_uri) else 1) as pool:
-        try:
-            for content in all_of_it:
-                old = known.pop(content.key, [])
-                same = next((run for run in old if run.data.tags.get("flipscale.digest") == content.digest), None)
-                parent = {"mlflow.parentRunId": ids[content.parent]} if content.parent else {}
-                if same is None:
-                    ids[content.key] = _create(experiment, content, parent)
-                    waiting.append(pool.submit(_fill, experiment, ids[content.key], content))
-                    if len(waiting) > AHEAD:
-                        waiting.popleft().result()
-                else:
-                    ids[content.key] = same.info.run_id
-                    _move(client, same, parent.get("mlflow.parentRunId"))
-                replaced += [run for run in old if run is not same]
-                if content.kind == "run":
-                    counts["unchanged" if same else "updated" if old else "created"] += 1
-            for writing in waiting:
-                writing.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-    # The old ones go last: if this is cut short, runs exist twice until the next time. Rows that are gone stay.
-    left = [run for runs in known.values() for run in runs if run.data.tags.get("flipscale.kind") in ("cell", LIVE)]
-    for run in [*replaced, *left]:
-        client.delete_run(run.info.run_id)
-        experiment.delete_models(f"source_run_id = '{run.info.run_id}'")
-    if models and experiment.source.runs is not None:
-        for key, run_id in ids.items():
-            _mirror_model(experiment, experiment.source.runs / key, run_id)
-    return Mirrored(counts["created"], counts["updated"], counts["unchanged"], experiment.id)
+    for content in all_of_it:
+        old = known.get(content.key, [])
+        same = next((run for run in old if run.data.tags.get("flipscale.digest") == content.digest), None)
+        parent = {"mlflow.parentRunId": ids[content.parent]} if content.parent else {}
+        if same is None:
+            ids[content.key] = _create(experiment, content, parent)
+            _fill(experiment, ids[content.key], content)
+        else:
+            ids[content.key] = same.info.run_id
+            _move(experiment.client, same, parent.get("mlflow.parentRunId"))
+        if content.kind == "run":
+            counts["unchanged" if same else "updated" if old else "created"] += 1
+    return ids, counts
 
 
 def _move(client: MlflowClient, run: Run, parent: str | None) -> None:
@@ -291,7 +272,7 @@ def _move(client: MlflowClient, run: Run, parent: str | None) -> None:
 
 
 def _create(experiment: Experiment, content: Content, parent: dict[str, str]) -> str:
-    tags = {"flipscale.id": content.key, "flipscale.kind": content.kind, **content.tags, **parent, **experiment.marks}
+    tags = {"flipscale.id": content.key, "flipscale.kind": content.kind, **content.tags, **parent}
     run = experiment.client.create_run(experiment.id, start_time=content.started, tags=tags, run_name=content.name)
     return str(run.info.run_id)
 
@@ -326,12 +307,11 @@ def _log_model(experiment: Experiment, run_id: str, content: Content) -> str:
         experiment.id,
         name=model_name(content.name),
         source_run_id=run_id,
-        tags={"flipscale.id": content.key, **tags, **experiment.marks},
+        tags={"flipscale.id": content.key, **tags},
         params=dict(content.params),
         model_type="open_clip",
     )
     model_id = str(model.model_id)
-    experiment.models.append(model_id)
     inputs = [_input(used) for used in content.data_sets]
     try:
         client.log_inputs(run_id, inputs)
@@ -364,8 +344,8 @@ def _mirror_model(experiment: Experiment, folder: Path, run_id: str) -> None:
     weights, client = folder / WEIGHTS_FILE, experiment.client
     if not lies_in(weights, [folder]):
         return
-    found = weights.stat()
-    identity = f"{found.st_size}-{found.st_mtime_ns}"
+    stat = weights.stat()
+    identity = f"{stat.st_size}-{stat.st_mtime_ns}"
     if client.get_run(run_id).data.tags.get("flipscale.model") == identity:
         return
     models = [client.get_logged_model(model_id) for model_id in _output_ids(client, run_id)]
@@ -377,59 +357,23 @@ def _mirror_model(experiment: Experiment, folder: Path, run_id: str) -> None:
 
 def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]) -> str:
     """Write the study's own run, with its artifacts. Returns its id. It has no digest yet."""
-    client, study = experiment.client, experiment.source.study
+    client, source = experiment.client, experiment.source
     if old:
-        run, tags = old[0], old[0].data.tags
+        run = old[0]
     else:
-        tags = {"flipscale.id": experiment.study_key, "flipscale.kind": "study", "flipscale.study": study}
-        tags |= {**_note_tags(experiment.source), **experiment.source.source_tags, **experiment.marks}
-        run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=study)
-        tags = {}
+        tags = {"flipscale.id": experiment.study_key, "flipscale.kind": "study", "flipscale.study": source.study}
+        tags |= _note_tags(source) | source.source_tags
+        run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=source.study)
     run_id = str(run.info.run_id)
-    for other in old[1:]:
-        client.delete_run(other.info.run_id)
-    digest = hashlib.sha256()
-    for file in artifacts:
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    if tags.get("flipscale.files") != digest.hexdigest() and experiment.keeps_at(str(run.info.artifact_uri)):
+    if artifacts and experiment.keeps_at(str(run.info.artifact_uri)):
         for file in artifacts:
             client.log_artifact(run_id, str(file))
-        client.set_tag(run_id, "flipscale.files", digest.hexdigest())
-    if experiment.source.code:
-        client.set_tag(run_id, CODE_DIFFERS, experiment.source.code)
-    elif CODE_DIFFERS in tags:
+    if source.code:
+        client.set_tag(run_id, CODE_DIFFERS, source.code)
+    elif CODE_DIFFERS in run.data.tags:
         client.delete_tag(run_id, CODE_DIFFERS)
     client.set_terminated(run_id, "FINISHED", times[1])
     return run_id
-
-
-# How it is done
-
-
-@contextmanager
-def _one_at_a_time(artifact_root: Path) -> Iterator[None]:
-    try:
-        artifact_root.mkdir(parents=True, exist_ok=True)
-        lock = open(artifact_root / "mirror.lock", "ab", opener=plain_file)  # noqa: SIM115  it is closed by the with below
-    except OSError as error:
-        raise FlipscaleError(f"{artifact_root}: MLflow's artifacts cannot be kept there ({error.strerror}).") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """MLflow and alembic log every table they make; what matters is raised."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

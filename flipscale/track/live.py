@@ -8,6 +8,7 @@ has new points, at most one every LIVE_SECONDS.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
@@ -57,24 +58,21 @@ class LiveCurves:
 
         Raises FlipscaleError if MLflow cannot be reached or refuses; what was not sent is sent the next time.
         """
-        news = [found for run in self.runs if (found := self._news_of(run, states.get(run.id))) is not None]
+        news = [each for run in self.runs if (each := self._news_of(run, states.get(run.id))) is not None]
         if not news:
             return 0
         with open_experiment(self.source, self.tracking_uri, self.artifact_root) as experiment:
             if not self._began:
                 _make_room(experiment)
                 self._began = True
-            for found in news:
-                self._write(experiment, found)
+            for each in news:
+                self._write(experiment, each)
         return len(news)
 
     def _news_of(self, run: Run, state: State | None) -> "_News | None":
         """What is to be written of a run; None where there is nothing."""
-        sent = self._sent.get(run.id)
-        if sent is None and state is not State.RUNNING:
-            return None
-        sent = sent or _Sent()
-        if sent.ended:
+        sent = self._sent.get(run.id, _Sent())
+        if sent.ended or (run.id not in self._sent and state is not State.RUNNING):
             return None
         ended = None if state is None else _ENDED.get(state)
         folder = RunFolder(self.folder / run.id)
@@ -83,32 +81,30 @@ class LiveCurves:
         except OSError:
             size = 0
         points = list(_new_points(folder, run, sent)) if size != sent.size else []
-        if not points and not (ended and sent.mlflow_id):
-            return None
-        return _News(run, sent, points, size, ended)
+        return _News(run, sent, points, size, ended) if points or (ended and sent.mlflow_id) else None
 
     def _write(self, experiment: Experiment, news: "_News") -> None:
-        sent, client = news.sent, experiment.client
-        row = row_of_plan(news.run, self.source.study)
+        run, sent, points, size, ended = news
+        client, row = experiment.client, row_of_plan(run, self.source.study)
+        params = []
         try:
-            params = []
             if not sent.mlflow_id:
-                sent.mlflow_id = self._create(experiment, row, news.points[0].timestamp)
+                sent.mlflow_id = self._create(experiment, row, points[0].timestamp)
                 params = [Param(name, value) for name, value in params_of(row).items()]
-            for start in range(0, len(news.points), MLFLOW_BATCH - len(params)):
-                client.log_batch(sent.mlflow_id, news.points[start : start + MLFLOW_BATCH - len(params)], params)
-                params = []
-            if news.ended:
-                client.set_terminated(sent.mlflow_id, news.ended)
+            at_once = MLFLOW_BATCH - len(params)
+            for start in range(0, len(points), at_once):
+                client.log_batch(sent.mlflow_id, points[start : start + at_once], params if start == 0 else ())
+            if ended:
+                client.set_terminated(sent.mlflow_id, ended)
         except MlflowException as error:
             if error.error_code not in _GONE:
                 raise
-            self._sent.pop(news.run.id, None)  # It is created again if it still runs.
+            self._sent.pop(run.id, None)  # It is created again if it still runs.
             return
-        sent.size, sent.ended = news.size, news.ended is not None
-        for point in news.points:
-            sent.parts[point.key] = max(sent.parts.get(point.key, -1), _part(point.step, news.run))
-        self._sent[news.run.id] = sent
+        sent.size, sent.ended = size, ended is not None
+        for point in points:
+            sent.parts[point.key] = max(sent.parts.get(point.key, -1), _part(point.step, run))
+        self._sent[run.id] = sent
 
     def _create(self, experiment: Experiment, row: TableRow, started: int) -> str:
         tags = {"flipscale.id": row.id, "flipscale.kind": LIVE, "flipscale.study": self.source.study}
@@ -118,8 +114,7 @@ class LiveCurves:
         return str(run.info.run_id)
 
 
-@dataclass(frozen=True)
-class _News:
+class _News(NamedTuple):
     """What is to be written of a run."""
 
     run: Run
@@ -132,12 +127,12 @@ class _News:
 
 def _make_room(experiment: Experiment) -> None:
     """Delete what an earlier watch left, and have the next collecting look at all runs."""
-    for study in experiment.study_runs():
-        experiment.client.set_tag(study.info.run_id, "flipscale.digest", "")
     for runs in experiment.runs().values():
         for run in runs:
             if run.data.tags.get("flipscale.kind") == LIVE:
                 experiment.client.delete_run(run.info.run_id)
+            elif run.data.tags.get("flipscale.kind") == "study":
+                experiment.client.set_tag(run.info.run_id, "flipscale.digest", "")
 
 
 def _new_points(folder: RunFolder, run: Run, sent: _Sent) -> Iterator[Metric]:

@@ -5,12 +5,12 @@
 The file may be deleted at any time: MLflow is then asked.
 """
 
+import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flipscale.collecting.run_folders import file_stamp
 from flipscale.plain_files import or_none, read_json
 from flipscale.run import write_json
 from flipscale.track.address import is_server
@@ -51,23 +51,40 @@ def mirror(
     Raises FlipscaleError if MLflow cannot be reached or refuses.
     """
     artifacts, left_out = source.artifacts()
-    files = [[str(file.absolute()), file_stamp(file)] for file in (source.results, source.curves, *artifacts)]
-    facts = json.dumps([MIRROR_VERSION, source.facts, all_points, models, files])
-    sent, database = hashlib.sha256(facts.encode()).hexdigest(), Path(tracking_uri.removeprefix("sqlite:///"))
+    digest = hashlib.sha256(json.dumps([MIRROR_VERSION, source.facts, all_points, models]).encode())
+    for file in (source.results, source.curves, *artifacts):
+        if file.is_file():
+            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    sent, database = digest.hexdigest(), Path(tracking_uri.removeprefix("sqlite:///"))
     note = source.results.with_name(LAST_MIRROR_FILE)
     if not thoroughly and tracking_uri.startswith("sqlite:///"):
         known: _LastMirror | None = or_none(read_json, note, _LastMirror)
-        if known and (known.sent, known.database) == (sent, file_stamp(database)):
+        if known and (known.sent, known.database) == (sent, _stamp(database)):
             return Mirrored(0, 0, known.rows, known.experiment, left_out)
     from flipscale.track.experiment import bring_up_to_date
 
     done, refused = bring_up_to_date(
-        source, artifacts, tracking_uri, artifact_root, all_points=all_points, models=models, thoroughly=thoroughly
+        source,
+        artifacts,
+        sent,
+        tracking_uri,
+        artifact_root,
+        all_points=all_points,
+        models=models,
+        thoroughly=thoroughly,
     )
     if done.experiment_id is not None:
         rows = done.created + done.updated + done.unchanged
-        write_json(note, vars(_LastMirror(sent, file_stamp(database), rows, done.experiment_id)))
+        write_json(note, vars(_LastMirror(sent, _stamp(database), rows, done.experiment_id)))
     if refused:
         outside = "its server" if is_server(tracking_uri) else artifact_root
         left_out += (f"MLflow got no artifacts: it keeps them at {refused}, outside of {outside}",)
-    return Mirrored(done.created, done.updated, done.unchanged, done.experiment_id, left_out)
+    return replace(done, left_out=left_out)
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size, times and inode of a file; empty if it is missing."""
+    with contextlib.suppress(OSError):
+        stat = file.stat()
+        return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    return []

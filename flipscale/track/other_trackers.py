@@ -18,6 +18,7 @@ import pandas as pd
 
 from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import FlipscaleError
+from flipscale.run import write_json
 
 TRACKERS: dict[str, dict[str, Any]] = {
     "wandb": {"settings": {"silent": True, "console": "off", "x_disable_stats": True}},
@@ -68,9 +69,7 @@ def send(tracker: str, project: str, results: Path, curves: Path) -> Sent:
             raise FlipscaleError(f"{tracker} did not take {run}: {error}") from error
         new, updated = new + (before is None), updated + (before is not None)
         sent[run] = scores
-        part = record.with_suffix(".part")
-        part.write_text(json.dumps(sent), encoding="utf-8")
-        part.replace(record)
+        write_json(record, sent)
     return Sent(new, updated, len(table) - new - updated)
 
 

@@ -23,13 +23,13 @@ import open_clip
 import torch
 from open_clip import CLIP, CustomTextCLIP
 from open_clip.factory import load_checkpoint, load_state_dict
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.pretrained import download_pretrained
 from torch import Tensor
 
 from flipscale.architecture import Architecture, architecture
 from flipscale.cost import training_view
 from flipscale.data.pairs import Images, Integers
-from flipscale.data.weights import check_activation, no_such_weights
+from flipscale.data.weights import pretrained_config
 from flipscale.errors import FlipscaleError
 from flipscale.settings import NORMALIZATIONS, Settings
 from flipscale.train.attention import shorten
@@ -178,11 +178,7 @@ def save(model: CLIP | CustomTextCLIP, file: IO[bytes], **more: Any) -> None:
 
 def _pretrained(name: str, tag: str) -> Path:
     """The file of one of open_clip's pretrained weights of the model `name`, downloaded if need be."""
-    tags = list_pretrained_tags_by_model(name)
-    if tag not in tags:
-        raise no_such_weights(tag, name, tags)
-    config = get_pretrained_cfg(name, tag)
-    check_activation(tag, name, config.get("quick_gelu", False))
+    config = pretrained_config(tag, name)
     try:
         return Path(download_pretrained(config))
     except Exception as error:  # Whatever the hub's client raises.

@@ -22,7 +22,6 @@ from flipscale.run import (
     RunFolder,
     asked_scores,
     read_probe,
-    weights_are_needed,
 )
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer
 from flipscale.train.failure import Cause, Failed, record, record_stop, why
@@ -32,7 +31,6 @@ from flipscale.train.parents import lacks_of_parent, waits
 from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.requests import kept_trunk, parent_of, request_of, trunk_run
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
-from flipscale.workspace import Workspace
 
 CHECKPOINT_SECONDS = 30.0
 """The most training, in seconds, that a killed run loses, unless writing a checkpoint takes long, see `loop.fit`."""
@@ -146,7 +144,7 @@ class WorkList:
             # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a
             # training command is read when it is started.
             trunk = kept_trunk(run)
-            lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings), trunk.path if trunk else None)
+            lease.note_code(CodeToday().of(settings), trunk.path if trunk else None)
             if not settings.samples and read_probe(run.path) is None:
                 with loading_modules():
                     from flipscale.train.scoring import take_weights
@@ -255,7 +253,7 @@ def _drop_weights(run: RunFolder) -> None:
     if asked is None or not run.is_finished():
         return
     # Runs that already started from it are not counted here: gc removes what the last of them leaves.
-    if not weights_are_needed(asked.keep_weights, started_from=asked.keep_weights is KeepWeights.FOR_CHILDREN):
+    if asked.keep_weights is KeepWeights.NEVER:
         for name in (WEIGHTS_FILE, AVERAGED_FILE):
             (run.path / name).unlink(missing_ok=True)
 

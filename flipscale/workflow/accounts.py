@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from flipscale.errors import FlipscaleError
 from flipscale.launch import StateReader
 from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
-from flipscale.plain_files import read_json
-from flipscale.run import PlanFile, RunFolder, RunRequest, probes_in
+from flipscale.run import RunFolder, RunRequest, probes_in
 from flipscale.settings import plain
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import open_study
+from flipscale.workflow.submitted_plans import readable_plans
 from flipscale.workspace import Workspace
 
 
@@ -45,11 +45,4 @@ def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
             )
             for each in opened
         ]
-    studies = []
-    for path in workspace.plans():
-        try:
-            plan: PlanFile = read_json(path, PlanFile)
-            studies.append(PlannedStudy(plan.study, plan.runs, plan.baseline))
-        except FlipscaleError as error:
-            say(f"{error} The study is left out; plan it again.")
-    return studies
+    return [PlannedStudy(plan.study, plan.runs, plan.baseline) for plan in readable_plans(workspace)]

@@ -83,7 +83,7 @@ def _ids_in(table: Path) -> set[str]:
 
 def _news(collected: Collected) -> str:
     """'24 new', '3 new, 1 changed'."""
-    counted = ((collected.new, "new"), (collected.read - collected.new, "changed"))
+    counted = ((collected.new, "new"), (collected.changed - collected.new, "changed"))
     return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
 
 

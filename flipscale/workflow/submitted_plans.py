@@ -1,13 +1,15 @@
 """The studies that a results folder knows by their plans, and those whose files are given."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from flipscale.errors import FlipscaleError
 from flipscale.plain_files import read_json
 from flipscale.planning import plan
 from flipscale.run import PlanFile, RunRequest
 from flipscale.storage import StudyRuns
 from flipscale.study import read_study
+from flipscale.workflow.messages import say
 from flipscale.workflow.owner import may_own
 from flipscale.workflow.tuned import with_sweep
 from flipscale.workspace import Workspace
@@ -37,6 +39,15 @@ def runs_of(file: Path, workspace: Workspace) -> StudyRuns:
     """The runs of a study file. FlipscaleError where it cannot be read."""
     study, _ = with_sweep(read_study(file), workspace)
     return StudyRuns(study.name, file, {run.id: RunRequest.of(run) for run in plan(study).runs})
+
+
+def readable_plans(workspace: Workspace) -> Iterator[PlanFile]:
+    """Every plan in the results folder that can be read; says which cannot."""
+    for path in workspace.plans():
+        try:
+            yield read_json(path, PlanFile)
+        except FlipscaleError as error:
+            say(f"{error} The study is left out; plan it again.")
 
 
 def read_plan(planned: Path) -> dict[str, RunRequest]:

@@ -41,9 +41,7 @@ def attend(folders, results: Path, lanes: int = 1) -> str:
             workers.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
         return workers[-1]
 
-    attendant = Attendant(
-        folders, at, Workers(start, log, lanes=lanes), Breaker(results, lambda: None, lambda: folders)
-    )
+    attendant = Attendant(folders, at, Workers(start, log, lanes=lanes), Breaker(results, lambda: folders))
     try:
         assert attendant.work() is Ending.DONE
     finally:

@@ -585,18 +585,18 @@ def _directives(script):
 
 def _numbers(text):
     """'1,5,7-9,10-20:5' as a list."""
-    found = []
+    numbers = []
     for part in text.split(","):
         span, _, step = part.partition(":")
         first, _, last = span.partition("-")
-        found.extend(range(int(first), int(last or first) + 1, int(step or 1)))
-    return found
+        numbers.extend(range(int(first), int(last or first) + 1, int(step or 1)))
+    return numbers
 
 
 def _hosts(text):
     """'n1,n[2-3]' as a list."""
-    found = re.findall(r"(\w+)(?:\[([\d,-]+)\])?", text)
-    return [f"{prefix}{number}" for prefix, many in found for number in (_numbers(many) if many else [""])]
+    groups = re.findall(r"(\w+)(?:\[([\d,-]+)\])?", text)
+    return [f"{prefix}{number}" for prefix, many in groups for number in (_numbers(many) if many else [""])]
 
 
 def _seconds(text):
@@ -611,7 +611,7 @@ def _seconds(text):
 
 def _dependencies(db, text):
     """'afterok:1:2_3,afterany:4' as [kind, job, place] each."""
-    found = []
+    needed = []
     for kind, *ids in (part.split(":") for part in text.split(",")):
         for id in ids:
             job, _, place = id.partition("_")
@@ -620,8 +620,8 @@ def _dependencies(db, text):
                 _refuse("Job dependency problem")
             if tasks and tasks[0]["job"] != int(job):
                 job, place = tasks[0]["job"], tasks[0]["place"]
-            found.append([kind, int(job), int(place) if place != "" else None])
-    return found
+            needed.append([kind, int(job), int(place) if place != "" else None])
+    return needed
 
 
 def _refuse(why):

@@ -207,13 +207,13 @@ def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = PATIE
     The run therefore cannot end before the test has acted on it, however slow the machine is.
     """
     until = time.monotonic() + seconds
-    while not (found := next(((run, lease) for run in runs if (lease := _freeze(run, once))), None)):
+    while not (caught := next(((run, lease) for run in runs if (lease := _freeze(run, once))), None)):
         assert time.monotonic() < until, "none of the runs is seen at work"
         time.sleep(0.05)
     try:
-        yield found
+        yield caught
     finally:
-        _thaw(found[1])
+        _thaw(caught[1])
 
 
 def _freeze(run: RunFolder, once: str) -> dict[str, Any] | None:
@@ -262,8 +262,8 @@ def assert_same(run: Run, results: Path, expected: Path) -> None:
     here, there = folder(results, run), folder(expected, run)
     assert losses(here) == losses(there)
     assert here.result().scores == there.result().scores
-    found, wanted = weights(here), weights(there)
-    assert all(found[name].equal(wanted[name]) for name in wanted)
+    ours, wanted = weights(here), weights(there)
+    assert all(ours[name].equal(wanted[name]) for name in wanted)
 
 
 def assert_close(run: Run, results: Path, expected: Path, *, losses_within: float, weights_within: float) -> None:

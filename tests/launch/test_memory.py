@@ -43,8 +43,8 @@ def arrays(requests, *, memory="predicted", **keys) -> list[JobArray]:
 
 def asks_for(array: JobArray) -> str | None:
     """What the job's script has for --mem."""
-    found = re.findall(r"^#SBATCH --mem=(.*)$", script_of(array, Path("/results/slurm")), re.MULTILINE)
-    return found[0] if found else None
+    options = re.findall(r"^#SBATCH --mem=(.*)$", script_of(array, Path("/results/slurm")), re.MULTILINE)
+    return options[0] if options else None
 
 
 # What a run needs

@@ -235,12 +235,12 @@ def test_the_batch_of_a_tuning_is_its_own(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     pretraining, tuning = (RunRequest.of(run) for run in plan(read_study(tmp_path / "study.yaml")).runs)
     by_two = [failed("oom", "again with accumulate 2 (1 of 3)")]
-    found = []
+    parts = []
     for run in (pretraining, tuning):
         first = decide(FailureKind.OOM, [], run)
         second = decide(FailureKind.OOM, by_two, replace(run, resources=first.resources))
-        found.append((first.resources.accumulate, second.resources.accumulate))
-    assert found == [(2, 4), (2, 5)], "32 rows, and 10"
+        parts.append((first.resources.accumulate, second.resources.accumulate))
+    assert parts == [(2, 4), (2, 5)], "32 rows, and 10"
 
 
 # What counts

@@ -157,11 +157,11 @@ def queue(tmp_path):
 
 def names(queue, *trial_ids):
     """Which runs are handed out to these trials."""
-    found = []
+    handed_out = []
     for trial_id in trial_ids:
         config = queue.suggest(trial_id)
-        found.append(queue.trials.tasks[config["task"]].runs[0] if isinstance(config, dict) else config)
-    return found
+        handed_out.append(queue.trials.tasks[config["task"]].runs[0] if isinstance(config, dict) else config)
+    return handed_out
 
 
 def finish(run):

@@ -14,7 +14,6 @@ from flipscale.launch.launcher import JobState, Request
 from flipscale.planning import Run
 from flipscale.run import CodeIdentity, Job, Result, RunFolder, RunRequest, State
 from flipscale.settings import Resources
-from flipscale.workspace import Workspace
 from tests.asked import settings_of
 from tests.launch.contract import NO_COST
 
@@ -200,7 +199,7 @@ def test_a_crash_on_the_way_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 def test_stale_runs_are_those_whose_code_differs_from_todays(tmp_path: Path) -> None:
     runs = [run_of(name) for name in ("same", "other", "old", "planned")]
     same, other, old, _ = runs
-    now = CodeToday(Workspace(tmp_path)).of(same.settings)
+    now = CodeToday().of(same.settings)
     finish(tmp_path, same, now)
     finish(tmp_path, other, replace(now, source="0" * 64))
     finish(tmp_path, old)

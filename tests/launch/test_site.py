@@ -274,7 +274,7 @@ def test_what_no_key_shows_by_itself_is_told_at_once_too(complaints):
 @pytest.mark.parametrize("character", ["\\n", "\\r", "\\t", "\\x07", "\\x1b", "\\x7f", "\\x85", "\\u2028", "\\u200b"])
 def test_what_ends_a_line_or_is_not_seen_is_refused_in_every_value(complaints, key, line, character):
     """A line break in an option of the batch script would begin a line of its own: another option, or a command."""
-    found = complaints("schema: 1\n" + line % f'"--x{character}#SBATCH --uid=0"' + "\n")
+    faults = complaints("schema: 1\n" + line % f'"--x{character}#SBATCH --uid=0"' + "\n")
     number = 1 + len(line.splitlines())
     said = repr(character.encode().decode("unicode_escape"))
     if character in ("\\r", "\\x07", "\\x1b", "\\x7f", "\\x85"):  # what no study file may hold either
@@ -282,7 +282,7 @@ def test_what_ends_a_line_or_is_not_seen_is_refused_in_every_value(complaints, k
         wrong = f"'--x{code}#SBATCH --uid=0' holds a control character; name files in UTF-8, and write it plainly"
     else:
         wrong = f"'--x{said[1:-1]}#SBATCH --uid=0' holds the control character {said}; write one line of plain text"
-    assert [complaint for complaint in found if "control" in complaint] == [f"site.yaml:{number}: {wrong}"]
+    assert [complaint for complaint in faults if "control" in complaint] == [f"site.yaml:{number}: {wrong}"]
 
 
 def test_a_block_of_text_is_no_option_and_setup_may_have_several_lines(complaints, read):

@@ -79,8 +79,8 @@ def scripted(array, home, after=None):
 def options(array, after=None) -> dict[str, str | None]:
     """The options of sbatch in the script."""
     lines = script_of(array, Path("/results/slurm"), after).splitlines()
-    found = [re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(.*))?", line) for line in lines if line.startswith("#SBATCH")]
-    return {line[1]: line[2] for line in found}
+    matches = [re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(.*))?", line) for line in lines if line.startswith("#SBATCH")]
+    return {line[1]: line[2] for line in matches}
 
 
 def site(**keys):

@@ -200,8 +200,8 @@ def test_some_runs_are_cancelled_by_their_tasks_in_one_call(tmp_path, idle):
     assert idle.asked() == {"squeue": 2, "scancel": 1}
     (words,) = idle.arguments("scancel")
     assert sorted(words) == ["1_1", "1_2", *(f"3_{task}" for task in range(5))]
-    found = states(runs, tmp_path)
-    assert Counter(found.values()) == {State.WAITING: 18, State.CANCELLED: 7}
+    by_run = states(runs, tmp_path)
+    assert Counter(by_run.values()) == {State.WAITING: 18, State.CANCELLED: 7}
 
 
 def test_nothing_is_cancelled_of_a_job_that_others_share(tmp_path, idle):

@@ -104,10 +104,10 @@ def held(tmp_path):
 
 
 def test_the_silence_of_a_run_is_measured_by_its_own_steps(held):
-    found = silence(held(700))
-    assert found.doing is Doing.TRAINING
-    assert found.seconds == pytest.approx(700, abs=5)
-    assert found.unit == pytest.approx(0.2)
+    quiet = silence(held(700))
+    assert quiet.doing is Doing.TRAINING
+    assert quiet.seconds == pytest.approx(700, abs=5)
+    assert quiet.unit == pytest.approx(0.2)
     assert silence(held(700, "program")).unit == pytest.approx(2.0)
 
 

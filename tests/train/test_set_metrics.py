@@ -150,7 +150,7 @@ def test_shards_say_several_classes_of_an_image_in_a_cls_or_a_npy(root: Path) ->
         ({"cls": b"0 dog"}, r"its .cls holds b'0 dog'; write the numbers of its classes, from 0 on, for example 3 14"),
         ({"cls": b"0 3"}, r"has a label 3, but classes names 3"),
         ({"cls": b" "}, r"its .cls holds b' '"),
-        ({"txt": b"a dog"}, r"has no .cls and no .npy, only png, txt"),
+        ({"txt": b"a dog"}, r"has no .cls, only png, txt"),
         ({"npy": b"no array"}, r"its .npy is not an array of numbers"),
         (
             {"npy": marks(1, 0)},
