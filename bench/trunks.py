@@ -13,6 +13,8 @@ of that on the logarithm.
 Each study is read twice: as flipscale does, and as if no lengths shared a trunk. Printed are how often 95 % CIs hold
 the truth in both, and the median width of the second over that of the first. --check exits 1 if a coverage is below
 93 % less two standard errors.
+
+`--only trunk.yaml` simulates what studies/trunk.yaml can find: how often its claims of level hold where they are true.
 """
 
 import argparse

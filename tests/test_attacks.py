@@ -432,12 +432,11 @@ def test_an_amount_of_memory_of_4400_digits_is_a_sentence(here: Path, said: Call
     assert "is not an amount of memory" in said(*words)
 
 
-@pytest.mark.parametrize("digits", [400, 5000])
 @pytest.mark.parametrize("verb", [("fit",), ("compare", "--baseline", "a=1")])
-def test_a_huge_whole_number_in_a_table_is_a_sentence(
-    here: Path, said: Callable[..., str], digits: int, verb: tuple[str, ...]
+def test_a_whole_number_of_5000_digits_in_a_table_is_a_sentence(
+    here: Path, said: Callable[..., str], verb: tuple[str, ...]
 ) -> None:
-    (here / "table.csv").write_text(f"a,b\n1,{'9' * digits}\n2,3\n")
+    (here / "table.csv").write_text(f"a,b\n1,{'9' * 5000}\n2,3\n")
     text = said(verb[0], "table.csv", *verb[1:], "--x", "a", "--y", "b")
     assert "too large" in text or "is not a number" in text
 

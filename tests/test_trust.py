@@ -135,10 +135,10 @@ def test_a_program_that_was_left_over_is_ended_only_if_it_was_started_for_the_ru
     note = run.path / "program.json"
     named = {"host": socket.gethostname(), "pid": bystander.pid, "born": birth(bystander.pid)}
     note.write_text(json.dumps(named))
-    said: list[str] = []
-    programs._end_leftover(note, said.append)
+    programs._end_leftover(run, note.name)
     assert bystander.poll() is None
-    assert said == [f"program.json names process {bystander.pid}, which was not started for this run: it is left alone"]
+    said = f"program.json names process {bystander.pid}, which was not started for this run: it is left alone\n"
+    assert (run.path / "log.txt").read_text().endswith(said)
 
 
 def test_a_job_id_is_no_path(run: RunFolder) -> None:
