@@ -19,7 +19,7 @@ from flipscale.collecting import COLUMN_DTYPES, COLUMNS
 from flipscale.collecting.curves import POINTS_SCHEMA, write_curves
 from flipscale.errors import FlipscaleError
 from flipscale.run import CodeIdentity, Result, RunFolder
-from flipscale.track import MirrorSource, mirror, settled, ui_command, without_secrets
+from flipscale.track import MirrorSource, mirror, tracking_address, ui_command, without_secrets
 
 pytestmark = [
     pytest.mark.slow,
@@ -656,14 +656,14 @@ def test_a_password_is_taken_out_wherever_it_is_quoted():
 
 def test_where_mlflow_is_follows_the_variable_and_the_results(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert settled(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking_address(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
-    assert settled(tmp_path) == "http://there"
+    assert tracking_address(tmp_path) == "http://there"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///here.db")
-    assert settled(tmp_path) == f"sqlite:///{tmp_path}/here.db"
+    assert tracking_address(tmp_path) == f"sqlite:///{tmp_path}/here.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://a@b/c")
-    assert settled(tmp_path) == "postgresql://a@b/c"
+    assert tracking_address(tmp_path) == "postgresql://a@b/c"
 
 
 def test_ui_command_can_be_pasted(monkeypatch):

@@ -22,7 +22,7 @@ _COSTS = ("params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device")
 """The columns of a plan's table that say what a run costs, before its time."""
 
 WIDTH = 110
-"""The most characters of a line on this machine."""
+"""The most characters of a line about this machine."""
 
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def plan(args: argparse.Namespace) -> int:
         diagnoses = _machine(args)
         if args.json:
             print_json(list(map(vars, diagnoses)))
-        return _code(diagnoses)
+        return _exit_code(diagnoses)
     from flipscale.code import code_changes
     from flipscale.launch import held_back, wall_clock
     from flipscale.run import RunFolder, as_json
@@ -98,7 +98,7 @@ def plan(args: argparse.Namespace) -> int:
             machine = _machine(args)
             with_check = {"check": checked.to_dict() | {"machine": list(map(vars, machine))}}
         print(as_json(planned.to_dict() | with_check, rows="runs"))
-        return 1 if checked and (checked.problems or _code(machine)) else 0
+        return 1 if checked and (checked.problems or _exit_code(machine)) else 0
     _print_runs(planned)
     say_power(opened)
     print(cost_in_words(planned))
@@ -113,7 +113,7 @@ def plan(args: argparse.Namespace) -> int:
         print(clock)
     if checked:
         print()
-        code = _code(_machine(args))
+        code = _exit_code(_machine(args))
         checked.raise_if_any()
         say(str(checked))
         return code
@@ -132,7 +132,7 @@ def _machine(args: argparse.Namespace) -> "list[Diagnosis]":
     return diagnoses
 
 
-def _code(diagnoses: "list[Diagnosis]") -> int:
+def _exit_code(diagnoses: "list[Diagnosis]") -> int:
     return int(any(diagnosis.health == "problem" for diagnosis in diagnoses))
 
 

@@ -42,7 +42,7 @@ class _GainRow(NamedTuple):
 def gains(data: FigureData) -> list[Panel]:
     """One panel of all arms, with a group for each cell; if a page cannot hold all, those of the longest schedule."""
     comparison = data.comparison
-    pairs, at = _fitting(comparison)
+    pairs, at = _pairs_of_a_page(comparison)
     rows = _rows(pairs, data)
     lines = max(row.words.count("\n") + 1 for row in rows)
     widest = max(len(line) * (1 if row.pair else 1.15) for row in rows for line in row.words.split("\n"))
@@ -78,7 +78,7 @@ GAINS = FigureKind(
 )
 
 
-def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
+def _pairs_of_a_page(comparison: Comparison) -> tuple[list[Pair], str]:
     """The pairs that one page holds, and at which schedules they are read, in words."""
     pairs = list(comparison.pairs)
     if not pairs:
@@ -92,8 +92,7 @@ def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
         longest[pair.series] = max(longest.get(pair.series, 0), pair.at or 0)
     pairs = [pair for pair in pairs if (pair.at or 0) == longest[pair.series]]
     if _height(pairs) > MOST_GAIN_ROWS:
-        gains = f"{len(pairs)} gains do not fit the {MOST_GAIN_ROWS} rows of a page"
-        raise Undrawable(f"{gains}; make studies of fewer")
+        raise Undrawable(f"{len(pairs)} gains do not fit the {MOST_GAIN_ROWS} rows of a page; make studies of fewer")
     return pairs, "at the longest schedule of each series"
 
 

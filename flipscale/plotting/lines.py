@@ -31,7 +31,7 @@ FloatArray = np.ndarray[Any, Any]
 _MOST_RINGS = 400  # runs that a panel shows one by one
 
 
-def accuracy(data: FigureData, x: str) -> list[Panel]:
+def score_against(data: FigureData, x: str) -> list[Panel]:
     """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data.
 
     A series with a single point per arm gets a panel only if no series has more: `scaling_axes` shows it.
@@ -64,21 +64,21 @@ def accuracy(data: FigureData, x: str) -> list[Panel]:
 
 
 ACCURACY_VS_HOURS = FigureKind(
-    partial(accuracy, x="gpu_hours"),
+    partial(score_against, x="gpu_hours"),
     "score against training time, a line per arm",
     "Where a masked line runs above the black one, masking pays at equal time on these devices.",
 )
 
 
 ACCURACY_VS_FLOPS = FigureKind(
-    partial(accuracy, x="train_flops"),
+    partial(score_against, x="train_flops"),
     "score against training FLOPs, a line per arm",
     "Where a masked line runs above the black one, masking pays at equal compute.",
 )
 
 
 ACCURACY_VS_SAMPLES = FigureKind(
-    partial(accuracy, x="samples"),
+    partial(score_against, x="samples"),
     "score against schedule length, a line per arm",
     "Each point is a whole schedule; how far a masked line runs below the black one is what masking costs at equal "
     "samples.",
@@ -86,7 +86,7 @@ ACCURACY_VS_SAMPLES = FigureKind(
 
 
 def _rows_along(data: FigureData, x: str, along: str) -> pd.DataFrame:
-    """The rows that have an x. Raises Undrawable where all have the same x, or all rows of an arm must."""
+    """The rows that have an x. Raises Undrawable where x does not vary, or cannot vary within an arm."""
     rows = data.rows[data.rows[x].notna() & (data.rows[x] > 0)]
     if rows.empty:
         raise Undrawable(f"no run has {x}")

@@ -30,8 +30,8 @@ _LINE = 0.055
 def speedup(data: FigureData) -> list[Panel]:
     """A panel per series in which both the baseline and another arm have two schedule lengths.
 
-    Curves are those that `compare` reads, on the logarithm of time. A bar goes from where the baseline has a score to
-    where each arm first reaches it, and carries the arm's number; the legend has its interval, as `compare` writes it.
+    Curves are those that `compare` reads, on the logarithm of time. An arrow goes from where the baseline has a score
+    to where each arm first reaches it, and carries the arm's speed-up; the legend has its interval as well.
     """
     if "samples" not in data.axes:
         raise one_value("samples", "a speed-up is read between runs of two or more schedule lengths")
@@ -60,8 +60,8 @@ def speedup(data: FigureData) -> list[Panel]:
             controls = _controls(rows)
             for arm in sorted(set(rows["arm"]), key=lambda arm: (arm in controls, arm)):
                 of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
-                read = curves[arm].speedup if arm in curves else None
-                named = f"{data.arms[arm]}: {speed_cell(read)}" if read else data.arms[arm]
+                reading = curves[arm].speedup if arm in curves else None
+                named = f"{data.arms[arm]}: {speed_cell(reading)}" if reading else data.arms[arm]
                 xy = "time", data.score
                 mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=alpha)
             references = add_references(ax, timed, rows, "time")
@@ -84,7 +84,7 @@ def speedup(data: FigureData) -> list[Panel]:
 SPEEDUP = FigureKind(
     speedup,
     "score against training time, speed-up at equal score (FLIP's Fig 1 and 3)",
-    "A bar goes from the time in which the baseline reaches a score to the time in which an arm first reaches it.",
+    "An arrow goes from the time in which the baseline reaches a score to the time in which an arm first reaches it.",
 )
 
 
@@ -120,7 +120,7 @@ def _bar(curve: Curve, rows: pd.DataFrame) -> tuple[float, float, float] | None:
 def _draw_arrow(
     ax: Axes, bar: tuple[float, float, float], curve: Curve, arm: int, *, below: float, alpha: float
 ) -> None:
-    """An arrow at the arm's time, and its number some points below."""
+    """An arrow at the arm's time, and its speed-up some points below."""
     end, start, score = bar
     color, significant = arm_style(arm).color, curve.factor is not None and curve.factor.significant
     look = arm_style(arm).marks(filled=significant)

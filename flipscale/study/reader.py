@@ -40,7 +40,7 @@ MOST_FILES = 100
 
 
 _NOT_IN_NAMES = "'\"`$\\"
-"""Characters no name may have: MLflow cannot find a name with a quote, and figures take the others for mathematics."""
+"""Characters no name may have: MLflow cannot find a name with a quote, and shells read the others."""
 
 
 def read_study(path: str | Path) -> Study:
@@ -67,7 +67,7 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...],
     """
     faults = Complaints()
     document = read_document(path, faults)
-    if inside and not document.data.keys() & TOP.keys():  # No complaint quotes what is no study.
+    if inside and not document.data.keys() & TOP.keys():
         raise StudyError([f"{path}:1: has none of a study's keys, such as base or axes, so it cannot be included"])
     complaints.found |= faults.found
     complaints.trapped |= faults.trapped
@@ -246,7 +246,7 @@ class _Checker(ValueReader):
             self.complain(at, f"'{of_set}' gives no score '{name}'; {near}")
         elif name == "linear_probe_top1" and not evaluation.linear_probe:
             self.complain(at, "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
-        if not said - set(base) & {"data", "trainer", "fine_tuning"}:
+        if not (said - set(base)) & {"data", "trainer", "fine_tuning"}:
             self._check_own_score(score, evaluation, base, at)
 
     def _check_own_score(self, score: str, evaluation: Any, base: Values, at: Path_) -> None:

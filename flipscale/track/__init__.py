@@ -14,8 +14,8 @@ address.py      the address of MLflow, without secrets
 other_trackers.py  the same rows in W&B or trackio
 """
 
-from flipscale.track.address import runs_page, settled, ui_command, without_secrets
+from flipscale.track.address import runs_page, tracking_address, ui_command, without_secrets
 from flipscale.track.mirroring import mirror
 from flipscale.track.source import Mirrored, MirrorSource
 
-__all__ = ["MirrorSource", "Mirrored", "mirror", "runs_page", "settled", "ui_command", "without_secrets"]
+__all__ = ["MirrorSource", "Mirrored", "mirror", "runs_page", "tracking_address", "ui_command", "without_secrets"]

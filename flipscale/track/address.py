@@ -39,7 +39,7 @@ def may_hold(location: str, tracking_uri: str, artifact_root: Path) -> bool:
     return not takes_token or to.netloc in ("", server.netloc, server.netloc.rpartition("@")[2])
 
 
-def settled(results: Path) -> str:
+def tracking_address(results: Path) -> str:
     """The address in MLflow's own variable, or else that of a SQLite file among the results.
 
     A path in a SQLite address is made absolute: MLflow would read it from wherever it is started.

@@ -38,8 +38,8 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
     asked = {run.id for run in plan.cells}
     stays = bool(elsewhere & asked or (elsewhere and not finished_here(opened.workspace, asked)))
     if elsewhere and not stays:
-        kept = _keep(files).name
-        had = f"{files.results} had rows of runs whose folders are not here, and is kept as {kept}."
+        kept = _copy_aside(files).name
+        had = f"{files.results} had rows of runs whose folders are not here, and is copied to {kept}."
         say(had + _how_to_merge(opened))
     with Steps("reading runs") as steps:
         rows = len(before) if stays else None
@@ -93,7 +93,7 @@ def _how_to_merge(opened: OpenStudy) -> str:
     return f" `flipscale merge {archive}` unpacks them." if archive.exists() else ""
 
 
-def _keep(files: StudyFiles) -> Path:
+def _copy_aside(files: StudyFiles) -> Path:
     """Copy both tables beside themselves, as results.without_runs.csv; where that is taken, under the next number."""
     names = itertools.chain(["without_runs"], (f"without_runs_{number}" for number in itertools.count(2)))
     name = next(name for name in names if not files.results.with_suffix(f".{name}.csv").exists())
@@ -133,7 +133,7 @@ def mirror_study(opened: OpenStudy, collected: Collected, tracking: Tracking) ->
         return None
     results = opened.workspace.results
     try:
-        uri = track.settled(results)
+        uri = track.tracking_address(results)
         with Steps("writing to MLflow"):
             done = track.mirror(
                 mirror_source(opened),

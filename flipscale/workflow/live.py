@@ -26,7 +26,7 @@ def live_curves(opened: OpenStudy, looks: Iterator[StudyProgress]) -> Iterator[I
 
     If MLflow cannot be reached, that is reported once and tried again. It never holds up or ends what follows a study.
     """
-    uri = track.settled(opened.workspace.results)
+    uri = track.tracking_address(opened.workspace.results)
     say(f"MLflow: curves are sent while runs train; to see them: {track.ui_command(uri)}")
     writer = _Writer(opened, uri)
     thread = threading.Thread(target=writer.write_until_closed, name="live curves", daemon=True)

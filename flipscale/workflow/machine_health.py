@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from flipscale.launch import gpus_here
-from flipscale.track.address import is_server, settled, without_secrets
+from flipscale.track.address import is_server, tracking_address, without_secrets
 from flipscale.words import count, memory
 
 LITTLE_DISK = 2 * 10**9
@@ -130,7 +130,7 @@ def _mlflow(results: Path) -> Diagnosis:
     version = _version("mlflow")
     if version is None:
         return Diagnosis("warning", "MLflow", "not installed", "pip install 'mlflow>=3.11,<4', or add --no-mlflow")
-    uri = settled(results)
+    uri = tracking_address(results)
     where = without_secrets(uri)
     if is_server(uri):
         try:

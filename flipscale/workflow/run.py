@@ -82,7 +82,7 @@ def run_study(
         comparison = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
     if not comparison:
         for suffix in (".json", ".md"):
-            opened.files.comparison(suffix).unlink(missing_ok=True)  # would be taken for a comparison of these runs
+            opened.files.comparison(suffix).unlink(missing_ok=True)  # an old one would be taken for that of these runs
     report_study(opened)
     mirrored = mirror_study(opened, collected, tracking) if tracking else None
     return StudyOutcome(
@@ -114,10 +114,10 @@ def _fits(opened: OpenStudy, *, anew: bool, changed: bool) -> Path | None:
 _StepResult = TypeVar("_StepResult")
 
 
-def _unless_impossible(step: Callable[[], _StepResult], without: str) -> _StepResult | None:
+def _unless_impossible(step: Callable[[], _StepResult], consequence: str) -> _StepResult | None:
     """The result of a step; None if the table does not allow it, with the reason on stderr."""
     try:
         return step()
     except ResultsError as error:
-        say(f"{without}: {error}")
+        say(f"{consequence}: {error}")
         return None

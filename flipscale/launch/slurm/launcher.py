@@ -62,7 +62,7 @@ class SlurmLauncher(ClusterLauncher):
         said = []
         try:
             configured, before = self._configuration(), self.parents_under_way(requests)
-        except LaunchError:  # as where SLURM is away
+        except LaunchError:  # SLURM is not here
             configured, before = scheduler.Configuration(), {}
         for array in self._arrays(requests, configured, before):
             first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
@@ -175,7 +175,7 @@ class SlurmLauncher(ClusterLauncher):
         )
 
     def _queue(self, names: Collection[str], *, patient: bool = False) -> dict[str, scheduler.QueueEntry]:
-        """What SLURM has of the tasks of these arrays, by the ids of our jobs: each array is asked of its cluster."""
+        """What SLURM has of the tasks of these arrays, by the ids of our jobs; each cluster has arrays of its own."""
         arrays = self._arrays_named(names)
         asked: dict[str | None, list[str]] = {}
         for name in names:
