@@ -88,7 +88,7 @@ def test_a_checkpoint_is_scored_as_open_clip_scores_it_and_nothing_is_trained(
     put_colours(tmp_path / "two", "red", "blue")
     (tmp_path / "weights.yaml").write_text(STUDY.replace("{sets: {", "{sets: {two: {folder: {path: two}}, "))
     planned = flipscale("plan", "weights.yaml", *WHERE, cwd=tmp_path)
-    assert 'nothing to train; 1 to score on "two" (about ' in planned.stdout
+    assert 'nothing to train; 1 to score on "two"\n' in planned.stdout
     (tmp_path / "stock.pt").unlink()  # The run has the weights.
     flipscale("submit", "weights.yaml", *WHERE, cwd=tmp_path)
     flipscale("collect", "weights.yaml", *WHERE, "--no-mlflow", cwd=tmp_path)
