@@ -97,8 +97,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
 
-    def escaped(found: re.Match[str]) -> str:
-        number = ord(found[0])
+    def escaped(match: re.Match[str]) -> str:
+        number = ord(match[0])
         # The system's names come with U+DC00 + the byte for each byte that is not UTF-8.
         if 0xDC80 <= number <= 0xDCFF:
             return f"\\x{number - 0xDC00:02x}"

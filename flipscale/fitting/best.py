@@ -120,7 +120,7 @@ def optima(size: Array, y: Array, budget: Array, *, lower: bool = True) -> tuple
     The curve of log y against log size is Akima's through all points. A parabola over the full width is not offered:
     curves are steeper at small sizes than at large ones, and it gave an exponent of .698 where .602 was right.
     """
-    found: list[Optimum] = []
+    bests: list[Optimum] = []
     none: dict[float, str] = {}
     for curve in _curves(size, budget):
         if len(curve.sizes) < _CURVE:
@@ -130,17 +130,17 @@ def optima(size: Array, y: Array, budget: Array, *, lower: bool = True) -> tuple
         if np.isnan(best):
             none[curve.budget] = "the best size tried is the smallest or the largest, so the optimum lies outside"
             continue
-        found.append(Optimum(curve.budget, float(np.exp(best)), float(np.exp(height)), len(curve.sizes)))
-    return found, none
+        bests.append(Optimum(curve.budget, float(np.exp(best)), float(np.exp(height)), len(curve.sizes)))
+    return bests, none
 
 
 def best_sizes(size: Array, logs: Array, budget: Array, *, lower: bool = True) -> Array:
     """The logarithm of the best size [m, budgets] for m measurements of log y [m, n]; NaN where a budget has none."""
-    found = np.full((len(logs), len(budgets_of(budget))), np.nan)
+    sizes = np.full((len(logs), len(budgets_of(budget))), np.nan)
     for i, curve in enumerate(_curves(size, budget)):
         if len(curve.sizes) >= _CURVE:
-            found[:, i] = curve.lowest(logs, lower=lower)[0]
-    return found
+            sizes[:, i] = curve.lowest(logs, lower=lower)[0]
+    return sizes
 
 
 @dataclass(frozen=True)

@@ -47,15 +47,15 @@ def isoflop(
     lower = not options.accuracy if options.accuracy is not None else lower_is_better(y)
     if lower is None:
         raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
-    found, none = optima(size, score, spent, lower=lower)
-    if len(found) < 2:
+    bests, none = optima(size, score, spent, lower=lower)
+    if len(bests) < 2:
         why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
         raise ResultsError(
-            f"{len(found)} of {len(found) + len(none)} budgets of {budget} have an optimum, and a law takes 2. {why}"
+            f"{len(bests)} of {len(bests) + len(none)} budgets of {budget} have an optimum, and a law takes 2. {why}"
         )
     law = law_named("growth")
-    budgets = np.array([[optimum.budget] for optimum in found])
-    problem = Problem(law, budgets, np.log([optimum.size for optimum in found]))
+    budgets = np.array([[optimum.budget] for optimum in bests])
+    problem = Problem(law, budgets, np.log([optimum.size for optimum in bests]))
     solution = solve(problem, starts=4, seed=options.seed)
     rng = np.random.default_rng(options.seed)
     seeds, trunks, cells = seeds_of_rows(table[keep]), trunks_of(table[keep]), _cells(size, spent)
@@ -74,17 +74,17 @@ def isoflop(
         usable = np.isfinite(best_sizes(size, np.log(score)[None], spent, lower=lower)[0])
         draws = _laws(problem, sizes[:, usable], solution.theta)
     else:
-        freedom = len(found) - 2
+        freedom = len(bests) - 2
         draws = _about_line(problem, solution.theta, freedom, rng, options.draws)
     rows = Rows(
         columns=(budget,),
         response=Response(x, "log", True),
-        ids=tuple(f"{budget} {optimum.budget:.4g}" for optimum in found),
+        ids=tuple(f"{budget} {optimum.budget:.4g}" for optimum in bests),
         x=problem.x,
-        y=np.array([optimum.size for optimum in found]),
+        y=np.array([optimum.size for optimum in bests]),
         z=problem.z,
-        clusters=np.arange(len(found)),
-        trunks=None if trunks is None else np.zeros(len(found), dtype=np.intp),
+        clusters=np.arange(len(bests)),
+        trunks=None if trunks is None else np.zeros(len(bests), dtype=np.intp),
         left_out={**left_out, **{f"{budget} {at:.4g}": why for at, why in none.items()}},
     )
     return Fit(
@@ -98,7 +98,7 @@ def isoflop(
         whole_seeds=whole,
         held_out=held_out_error(law, rows, replace(options, draws=0)),
         group=dict(group or {}),
-        optima=tuple(found),
+        optima=tuple(bests),
         among=tuple(name for name, kept in zip(ids, keep, strict=True) if kept),
     )
 

@@ -120,10 +120,10 @@ def _with_seeds(axes: Sequence[Axis], study: Study) -> tuple[Axis, ...]:
 
 def _with_missing(ids: Sequence[str], runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> tuple[str, ...]:
     """These runs, and those they start from that have not finished."""
-    found = dict.fromkeys(ids)
+    needed = dict.fromkeys(ids)
     for before in (runs[run].after for run in ids):
-        found |= dict.fromkeys(_with_missing([run for run in before if run not in finished], runs, finished))
-    return tuple(found)
+        needed |= dict.fromkeys(_with_missing([run for run in before if run not in finished], runs, finished))
+    return tuple(needed)
 
 
 def _of_contrast(place: int, asked: Question, possible: Plan, finished: Mapping[str, Settings]) -> list[Candidate]:
@@ -145,7 +145,7 @@ def _of_contrast(place: int, asked: Question, possible: Plan, finished: Mapping[
 def _of_law(place: int, asked: Question, runs: Mapping[str, Run], finished: Mapping[str, Settings]) -> list[Candidate]:
     """A run of the law's group, at any size and length that its variables cover."""
     assert asked.fit is not None
-    fit, found = asked.fit, []
+    fit, candidates = asked.fit, []
     fitted = {finished[run].seed for run in fit.used if run in finished}
     further = sorted({run.settings.seed for run in runs.values()} - fitted)
     seeds = [*sorted(fitted), *further[:FURTHER_SEEDS]]
@@ -159,8 +159,8 @@ def _of_law(place: int, asked: Question, runs: Mapping[str, Run], finished: Mapp
             if run.settings.seed not in seeds:
                 continue
             jacobian = of_seed(jacobian, seeds.index(run.settings.seed), fit.whole_seeds + FURTHER_SEEDS)
-        found.append(Candidate(place, jacobian, fit.spread**2, (run.id,)))
-    return found
+        candidates.append(Candidate(place, jacobian, fit.spread**2, (run.id,)))
+    return candidates
 
 
 def _in_group(settings: Settings, group: Mapping[str, object]) -> bool:
@@ -304,5 +304,5 @@ def _plain(value: object) -> Any:
     """A value of a setting as a study file holds it."""
     if isinstance(value, Compute | PartOfRun):
         return str(value)
-    found = plain(value)
-    return {key: item for key, item in found.items() if item is not None} if isinstance(found, dict) else found
+    written = plain(value)
+    return {key: item for key, item in written.items() if item is not None} if isinstance(written, dict) else written

@@ -137,11 +137,11 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
 
 def _runs(planned: Plan, workspace: Workspace, in_table: set[str]) -> dict[str, RunProgress]:
     """The progress of each run. A run with a row in the table has finished, even if its folder is gone."""
-    found = StateReader(workspace.results).read([run for run in planned.runs if run.id not in in_table])
+    looks = StateReader(workspace.results).read([run for run in planned.runs if run.id not in in_table])
     runs = {}
     for run in planned.runs:
-        if run.id in found:
-            runs[run.id] = run_progress(run, workspace.results, found[run.id])
+        if run.id in looks:
+            runs[run.id] = run_progress(run, workspace.results, looks[run.id])
         else:
             runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
     return runs

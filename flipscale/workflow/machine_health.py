@@ -88,17 +88,17 @@ def _gpu() -> Diagnosis:
                 "warning", "GPU", f"none, as CUDA_VISIBLE_DEVICES is '{visible}'", "unset it to train on GPUs"
             )
         return Diagnosis("ok", "GPU", "none; local runs train on its cores")
-    found = count(len(gpus), "GPU")
+    counted = count(len(gpus), "GPU")
     answer = _answer(sys.executable, "-P", "-c", _SEES_GPU, seconds=TORCH_SECONDS)
     if answer is None:
-        late = f"{found}, and torch did not see them within {TORCH_SECONDS} s"
+        late = f"{counted}, and torch did not see them within {TORCH_SECONDS} s"
         return Diagnosis("warning", "GPU", late, "try nvidia-smi")
     words = answer.stdout.split()
     if answer.returncode or not words or words[0] == "0":
         return Diagnosis(
-            "problem", "GPU", f"{found}, and torch sees none", "install a torch build for this GPU driver's CUDA"
+            "problem", "GPU", f"{counted}, and torch sees none", "install a torch build for this GPU driver's CUDA"
         )
-    return Diagnosis("ok", "GPU", f"{found}, torch sees {words[0]} (CUDA {words[1]})")
+    return Diagnosis("ok", "GPU", f"{counted}, torch sees {words[0]} (CUDA {words[1]})")
 
 
 def _slurm() -> Diagnosis:
@@ -150,9 +150,9 @@ def _disk(results: Path) -> Diagnosis:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    found = f"{memory(free)} free for {results}/"
+    space = f"{memory(free)} free for {results}/"
     if not os.access(folder, os.W_OK):
         return Diagnosis("problem", "disk", f"{folder} cannot be written to", "name another folder with --results")
     if free < LITTLE_DISK:
-        return Diagnosis("warning", "disk", found, "free space (flipscale gc), or name another folder with --results")
-    return Diagnosis("ok", "disk", found)
+        return Diagnosis("warning", "disk", space, "free space (flipscale gc), or name another folder with --results")
+    return Diagnosis("ok", "disk", space)
