@@ -16,7 +16,7 @@ from flipscale.errors import DataError, FlipscaleError, StudyError, printable
 from flipscale.planning import plan
 from flipscale.run import FailedAttempt, FailureKind, Result, RunFolder, RunRequest
 from flipscale.study import read_study
-from flipscale.track import settled
+from flipscale.track import tracking_address
 from tests.commands import flipscale
 
 pytestmark = pytest.mark.slow
@@ -178,10 +178,12 @@ def test_a_study_that_cannot_be_written_in_utf8_is_refused(tmp_path):
         read_study(escaped)
 
 
-def test_mlflow_is_left_out_where_the_results_are_not_in_utf8(tmp_path):
+def test_mlflow_is_left_out_where_the_results_are_not_in_utf8(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(FlipscaleError, match=r"caf\\xe9: MLflow takes no path that is not UTF-8"):
-        settled(None, tmp_path / ODD)
-    assert settled("http://127.0.0.1:1", tmp_path / ODD) == "http://127.0.0.1:1"
+        tracking_address(tmp_path / ODD)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert tracking_address(tmp_path / ODD) == "http://127.0.0.1:1"
 
 
 def test_results_may_be_in_a_folder_that_is_not_utf8(tmp_path):

@@ -115,12 +115,17 @@ def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float =
 def end_stalled(run: RunFolder, pid: int, why: str) -> None:
     """Have the process on this machine that holds the run write its stacks into the run's log, then kill its tree."""
     run.say(f"{why} Its stacks follow, then it is killed.")
+    log = run.path / "log.txt"
+    size = log.stat().st_size
     for process in tree(pid):
         if process == pid or _is_worker(process):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, STACKS_SIGNAL)
                 os.kill(process, signal.SIGCONT)  # A stopped process would not write them.
-    time.sleep(STACKS_SECONDS)
+    until = time.monotonic() + STACKS_SECONDS
+    while time.monotonic() < until and log.stat().st_size == size:
+        time.sleep(0.1)
+    time.sleep(1)  # Other processes write theirs; longer, and a process that was stopped would train on.
     kill_tree(pid)
 
 
