@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from flipscale import collecting as collect_room
-from flipscale.collecting import COLUMNS, SETTING_COLUMNS, columns_as_markdown, read_curves, read_results
+from flipscale.collecting import COLUMNS, SETTING_COLUMNS, columns_as_markdown, curves, read_curves, read_results
 from flipscale.collecting.columns import TRUNK_COLUMNS
 from flipscale.cost import Cost
 from flipscale.errors import ResultsError, RunFolderError
@@ -96,8 +96,8 @@ def planned(run_id: str, **settings) -> Run:
     return Run(run_id, read_settings({**SETTINGS_OF_A, **settings}), (), COST, (("samples", "1000"),), Resources())
 
 
-def collect(runs, root: Path, out: Path):
-    return collect_room.collect(Plan("mask", tuple(runs), {}), root, out)
+def collect(runs, root: Path, out: Path, **more):
+    return collect_room.collect(Plan("mask", tuple(runs), {}), root, out, **more)
 
 
 def write_run(root: Path, run, result=RESULT, records=RECORDS) -> RunFolder:
@@ -367,6 +367,24 @@ def test_torn_lines_are_counted_and_the_rest_is_kept(tmp_path):
     found = collect([run], tmp_path, tmp_path / "mask")
     assert found.torn_lines == 1
     assert len(found.curves) == 5
+
+
+def test_a_look_reads_points_again_only_where_a_run_has_written_since(tmp_path, two_runs, monkeypatch):
+    out = tmp_path / "mask"
+    collect(two_runs, tmp_path, out)
+    read = []
+    kept = curves.read_points
+    monkeypatch.setattr(curves, "read_points", lambda folder: (read.append(folder.path.name), kept(folder))[1])
+    collect(two_runs, tmp_path, out, trust_curves=True)
+    assert read == []
+    collect(two_runs[:1], tmp_path, out, trust_curves=True)
+    assert read == ["b-1"]
+    read.clear()
+    with open(tmp_path / "runs" / "b-1" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 18, "loss": 1.5, "time": 3.0}\n')
+    found = collect(two_runs[:1], tmp_path, out, trust_curves=True)
+    assert read == ["b-1"]
+    assert 18 in set(found.curves["step"])
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_not_fatal(tmp_path, two_runs):

@@ -1,11 +1,15 @@
-"""Bringing the tables of a study up to date with its run folders: all of them are read each time."""
+"""Bringing the tables of a study up to date with its run folders.
+
+Rows are always made anew. Points, which take most of the time, are left alone on request where no run has written any
+since curves.parquet.
+"""
 
 import contextlib
 import csv
 import functools
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +70,7 @@ def collect(
     out: Path,
     *,
     kept_rows: int | None = None,
+    trust_curves: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Collected:
     """Bring out/results.csv and out/curves.parquet up to date with the folders of the plan's runs.
@@ -74,6 +79,8 @@ def collect(
     its row would be silently missing from every later collect as well.
 
     kept_rows: leave the tables as they are, with this many rows.
+    trust_curves: leave curves.parquet as it is, and count no torn lines, where it is younger than the metrics of the
+    runs and results.csv has them all.
     progress: called with the number of finished runs done, and their total.
     """
     files = (out / RESULTS_TABLE, out / CURVES_TABLE)
@@ -82,42 +89,46 @@ def collect(
     if kept_rows is not None:
         states |= {State.FINISHED: len(finished), "unreadable": len(problems)}
         return Collected(files, kept_rows, states, 0, problems, (), 0, 0, written=False)
-    # pyarrow takes longer to load than the rest of the package.
-    from flipscale.collecting.curves import read_points, write_curves
-
     by_id = {run.id: run for run in planned.runs}
-    rows: list[ResultRow] = []
+    rows: dict[str, ResultRow] = {}
     unknown: set[str] = set()
-    torn = 0
-
-    def points() -> "Iterator[tuple[str, pa.Table]]":
-        """The points of each run, once its row is made."""
-        nonlocal torn
-        for number, run in enumerate(finished):
-            progress(number + 1, len(finished))
-            folder = folders[run.id]
-            try:
-                row, without_column = row_of(run, planned.study, folder, by_id)
-                # A parent that is not a cell of the study has no row of its own: it is counted in its children's.
-                if run.cell is None:
-                    continue
-                of_run, torn_lines = read_points(folder)
-            except (DamagedFile, OSError, OverflowError) as error:
-                problems[run.id] = why_unreadable(folder, error)
-                continue
-            rows.append(row)
+    for run in finished:
+        try:
+            row, without_column = row_of(run, planned.study, folders[run.id], by_id)
+        except (DamagedFile, OSError, OverflowError) as error:
+            problems[run.id] = why_unreadable(folders[run.id], error)
+            continue
+        # A parent that is not a cell of the study has no row of its own: it is counted in its children's.
+        if run.cell is not None:
+            rows[run.id] = row
             unknown.update(without_column)
-            torn += torn_lines
-            yield run.id, of_run
-
     out.mkdir(parents=True, exist_ok=True)
-    written = write_curves(files[1], points())
-    before, table = or_none(read_bytes, files[0]) or b"", _table_of(rows)
+    before = or_none(read_bytes, files[0]) or b""
+    known, written, torn = _by_id(before), False, 0
+    if not (trust_curves and list(known) == list(rows) and _are_older(map(folders.__getitem__, rows), than=files[1])):
+        # pyarrow takes longer to load than the rest of the package.
+        from flipscale.collecting.curves import read_points, write_curves
+
+        def points() -> "Iterator[tuple[str, pa.Table]]":
+            nonlocal torn
+            for number, name in enumerate(list(rows)):
+                progress(number + 1, len(rows))
+                try:
+                    of_run, torn_lines = read_points(folders[name])
+                except (DamagedFile, OSError, OverflowError) as error:
+                    problems[name] = why_unreadable(folders[name], error)
+                    del rows[name]
+                    continue
+                torn += torn_lines
+                yield name, of_run
+
+        written = write_curves(files[1], points())
+    table = _table_of(list(rows.values()))
     changed = new = 0
     if table != before:
-        written, known = True, _by_id(before)
+        written = True
         changed = sum(known.get(name) != row for name, row in _by_id(table).items())
-        new = sum(row["id"] not in known for row in rows)
+        new = sum(name not in known for name in rows)
         with replacing(files[0]) as file:
             file.write(table)
     problems = {run.id: problems[run.id] for run in planned.runs if run.id in problems}
@@ -142,6 +153,13 @@ def _look(planned: Plan, folders: Mapping[str, RunFolder]) -> tuple[list[Run], d
         except (RunFolderError, OSError) as error:
             problems[run.id] = why_unreadable(folder, error)
     return finished, states, problems
+
+
+def _are_older(folders: Iterable[RunFolder], than: Path) -> bool:
+    """Whether this file is there, and younger than the points of all these runs."""
+    written = than.stat().st_mtime_ns if than.exists() else 0
+    metrics = filter(Path.exists, (run.path / "metrics.jsonl" for run in folders))
+    return all(path.stat().st_ctime_ns < written for path in metrics)  # A ctime, unlike an mtime, cannot be given.
 
 
 def _table_of(rows: list[ResultRow]) -> bytes:

@@ -172,11 +172,14 @@ def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
     A run that was killed and resumed from its checkpoint writes some steps again; of records with the same step and
     the same keys the later one stands.
     """
-    torn = 0
+    torn, lines = 0, list(lines)
     kept: dict[tuple[str, ...], JsonObject] = {}
-    for line in lines:
-        record = _record(line)
-        if record is None:
+    try:
+        records = parsed(b"[%s]" % b",".join(lines))  # faster than one by one, which torn lines need
+    except ValueError:
+        records = map(_parsed_line, lines)
+    for record in records:
+        if not _is_record(record):
             torn += 1
         else:
             kept[(str(record["step"]), *sorted(record))] = record
@@ -190,11 +193,20 @@ def read_last_records(lines: Iterable[bytes]) -> list[MetricsRecord]:
 
 def _record(line: bytes) -> JsonObject | None:
     """The record of a line; None for a torn one, and for one whose step is not a whole number."""
+    record = _parsed_line(line)
+    return record if _is_record(record) else None
+
+
+def _parsed_line(line: bytes) -> Any:
+    """The JSON in a line; None for a torn one."""
     try:
-        record = parsed(line)
+        return parsed(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+def _is_record(value: object) -> TypeGuard[JsonObject]:
+    return isinstance(value, dict) and type(value.get("step")) is int
 
 
 def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:

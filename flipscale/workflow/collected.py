@@ -43,7 +43,9 @@ def collect_study(opened: OpenStudy, *, only_news: bool = False) -> Collected:
         say(had + _how_to_merge(opened))
     with Steps("reading runs") as steps:
         rows = len(before) if stays else None
-        collected = collect_runs(plan, opened.workspace.results, files.folder, kept_rows=rows, progress=steps)
+        collected = collect_runs(
+            plan, opened.workspace.results, files.folder, kept_rows=rows, trust_curves=only_news, progress=steps
+        )
     note_owner(files.folder, opened.file)
     if opened.sweep:
         write_sweep(opened.sweep, files.tune)

@@ -71,7 +71,8 @@ def to_score(opened: OpenStudy) -> ToScore:
             missing = unmeasured(folder, settings, now[declared])
             if settings.fine_tuning is not None and _is_of_other_data(folder, now[declared]):
                 changed[""] += 1
-            paces += _pace(folder, run, timings)
+            if missing:
+                paces += _pace(folder, run, timings)
         except RunFolderError:
             continue  # `collect` names it.
         if not missing:
