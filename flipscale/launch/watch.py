@@ -51,7 +51,7 @@ def _sender(submission: Submission, results: Path, launcher: Launcher | None) ->
     """A function that sends runs of the submission for which there was no place, if others have ended since it was
     called last, and says whether some were still to be sent.
 
-    NoPlace if there is none though no run is active: other jobs of the user have the places.
+    Raises NoPlace where no run is active and there is still no place: other jobs of the user hold all of them.
     """
     unsent, before = submission.unsent, -1
 

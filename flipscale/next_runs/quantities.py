@@ -150,7 +150,7 @@ def law_covariance(fit: Fit) -> Array:
 
 
 def of_seed(gradient: Array, seed: int, seeds: int) -> Array:
-    """What a run of one of so many seeds measures, by the law's parameters and by what each seed differs by."""
+    """What a run measures, by the law's parameters and by how far each seed is from them."""
     return np.concatenate([gradient, np.kron(np.eye(seeds)[seed], gradient)])
 
 

@@ -136,7 +136,7 @@ def draw_gains(
 
 
 def name_rows(ax: Axes, places: Sequence[float], names: Sequence[str], ticks: int) -> None:
-    """Names left of the rows of a panel whose x axis is a difference, with a line at 0 and at most so many ticks."""
+    """Names left of the rows of a panel whose x axis is a difference, with a line at 0 and few ticks."""
     ax.set_yticks(places, names, fontsize=8)
     ax.tick_params(axis="y", length=0, pad=9)
     ax.grid(visible=False, axis="y")

@@ -263,7 +263,7 @@ def packed_hits(likely: Tensor, items: str) -> Hits:
 
 
 def _mean_chance(score: str, choices: int, right: Integers) -> float:
-    """Chance level of items for which so many of the choices are right."""
+    """How often guessing is right, on average over items with these numbers of right choices."""
     numbers, items = np.unique(right, return_counts=True)
     return float(np.average([SCORES[score].chance(choices, int(number)) for number in numbers], weights=items))
 

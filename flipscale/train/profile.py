@@ -56,7 +56,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     device = group.device
 
     def take(number: int) -> float:
-        """The seconds of so many steps."""
+        """The seconds that this many steps take."""
         began = _now(device)
         for _ in range(number):
             waits = time.perf_counter()

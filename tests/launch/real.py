@@ -98,7 +98,7 @@ couple: {cooldown: samples // 5}"""
 
 
 def kill_each(runs: Sequence[Run], results: Path, times: int) -> None:
-    """Kill the process of each run so many times, each time after it has got further."""
+    """Kill the process of each run this many times, each time after further steps."""
     reached = {folder(results, run): [0] for run in runs}
 
     def at_work() -> tuple[RunFolder, Any] | None:

@@ -94,7 +94,7 @@ def _numbers(outcome: Outcome) -> Iterator[tuple[str, Any]]:
 
 
 def _check(program: str, entry: str, value: Any) -> None:
-    """Raise _Wrong for an entry that is no number or an impossible one, and Failed for a score that is not finite."""
+    """Raise _Wrong for an entry that is not a number or cannot be right, and Failed for a score that is not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Wrong(f"gives {entry} as {value!r}, which is not a number")
     name, what = entry.removeprefix("scores."), f"gives {entry} as {value}"
