@@ -63,8 +63,8 @@ def check(data: CaptionSet) -> None:
         raise _no_rows(file, data.image, data.caption)
     if not any(path.is_file() for path in images):
         raise DataError(
-            f"{next(iter(images))}: there is no such image, and none of the first {len(images)} of {file} exists; correct "
-            f"root, the folder that paths in the table start from."
+            f"{next(iter(images))}: there is no such image, and none of the first {len(images)} of {file} exists; "
+            f"correct root, the folder that paths in the table start from."
         )
 
 
