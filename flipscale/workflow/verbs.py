@@ -72,7 +72,7 @@ def collect(study: AnyStudy, workspace: Workspace | None = None) -> "pd.DataFram
 
         flipscale.collect("studies/quickstart.yaml")
 
-    Only folders that have changed are read.
+    The folders of all finished runs are read.
     """
     from flipscale.workflow.collected import collect_study
 
