@@ -1,7 +1,9 @@
 """A data set by its declaration: the module of data/ that has the name of its kind checks and opens it.
 
-data: {fashion: DIR}                            fashion.py
-evaluation: {sets: {NAME: {folder: ...}}}       folder.py
+    data: {fashion: DIR}                            fashion.py
+    evaluation: {sets: {NAME: {folder: DIR}}}       folder.py
+
+A further kind is its record in settings.py and its module.
 """
 
 from collections.abc import Sequence
