@@ -13,7 +13,7 @@ import pytest
 from flipscale.cell import write_cell
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
-from flipscale.next_runs import Candidate, Quantity, choose, study_with, with_grids
+from flipscale.next_runs import Candidate, Quantity, Rung, choose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
 from flipscale.planning import plan
 from flipscale.stats import Design
@@ -35,6 +35,17 @@ COMPARED = cache(lambda name: compare_study(open_study(ROOT / f"studies/{name}.y
 def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Finished":
     monkeypatch.setattr(proposed, "compare_study", lambda opened: COMPARED(opened.study.name))
     return Finished(tmp_path)
+
+
+@pytest.fixture
+def rung(finished: "Finished") -> Rung:
+    """The next rung of isoflop, found once for all tests."""
+    if not RUNGS:
+        RUNGS.append(next_rung(finished("isoflop"), 3e12, {}))
+    return RUNGS[0]
+
+
+RUNGS: list[Rung] = []
 
 
 class Finished:
@@ -194,9 +205,8 @@ def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Pa
     assert 1 <= 2 * asked.half / (high - low) < 1.4
 
 
-def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finished, tmp_path: Path) -> None:
+def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finished, rung: Rung, tmp_path: Path) -> None:
     opened = finished("isoflop")
-    rung = next_rung(opened, 3e12, {})
     assert rung.refusal == ""
     said = " ".join((ROOT / "docs/next.md").read_text().split())
     assert f"The law said {100 * (rung.forecast.value or 0):.1f} %" in said
@@ -212,8 +222,7 @@ def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finishe
     assert {run.settings.seed for run in added.values()} == {0, 1, 2}
 
 
-def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished) -> None:
-    rung = next_rung(finished("isoflop"), 3e12, {})
+def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished, rung: Rung) -> None:
     assert rung.refusal == ""
     smallest = min(rung.sizes, key=rung.sizes.__getitem__)
     assert "add some by --add model=NAME" in replace(rung, sizes={smallest: rung.sizes[smallest]}).refusal

@@ -18,8 +18,8 @@ question: Does a study of thousands of runs still fit into a page?
 base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3}
 axes:
   model: [ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4, ViT-w64d4-4, ViT-w80d5-4]
-  samples: [3200, 12800]
   mask_ratio: [0, 0.5]
+  samples: [3200, 12800]
 seeds: SEEDS
 baseline: {mask_ratio: 0}
 """
