@@ -220,7 +220,6 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
 
 
-@pytest.mark.second
 def test_stages_and_trunks_survive_kills(tmp_path, alone, ray):
     survives_kills(
         tmp_path,
