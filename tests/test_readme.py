@@ -1,6 +1,7 @@
 """README is short, its first screen says what is not tested and how to install, and its study does what it shows."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,20 @@ def test_what_is_not_tested_and_how_to_install_stand_in_the_first_screen() -> No
     assert "no study has run on a GPU" in " ".join(first.split())
     assert "make install" in first
     assert "flipscale run" in first
+
+
+def test_the_answers_that_pages_show_are_those_of_the_committed_table(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tutorials" / "first-study.md").read_text(encoding="utf-8")
+    (study,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "mask.yaml").write_text(study)
+    (tmp_path / "results" / "mask").mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "mask" / "results.csv", tmp_path / "results" / "mask")
+    said = flipscale("compare", "mask.yaml", cwd=tmp_path).stdout
+    for text in (TEXT, page):
+        (answer,) = re.findall(r"^Does masking.*\n.*\nmask 50 %.*\n", text, re.MULTILINE)
+        assert said.startswith(answer)
+    (noise,) = re.findall(r"^12 runs, 3 seeds each.*?(?= \.\.\.)", TEXT, re.MULTILINE)
+    assert noise in " ".join(said.split())
 
 
 def numberless(line: str) -> str:

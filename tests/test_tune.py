@@ -188,6 +188,13 @@ def test_the_sweep_comes_first_and_what_follows_is_counted_and_priced(study) -> 
     assert planned.to_dict()["following"] == 8
 
 
+def test_a_budget_names_the_cell_of_each_arm_that_tries_the_values(study) -> None:
+    budgets = ("samples: [640, 1280]", "samples: [1e9 FLOPs, 2e9 FLOPs]"), ("samples: 640", "samples: 1e9 FLOPs")
+    planned = plan(read_study(study(*budgets)))
+    assert (len(planned.runs), len(planned.following)) == (16, 8)
+    assert {(run.settings.mask_ratio, run.settings.samples) for run in planned.runs} == {(0, 352), (0.5, 495)}
+
+
 def test_factors_multiply_the_studys_own_rule(study) -> None:
     rule = ("axes:", "couple: {lr: 4e-6 * samples}\naxes:")
     file = study(("[1e-3, 2e-3, 4e-3, 8e-3]", "'x[0.5, 1, 2]'"), ("  at: {samples: 640}\n", ""), rule)

@@ -12,7 +12,7 @@ from flipscale.architecture import architecture
 from flipscale.settings import Settings
 from flipscale.study.expression import Expression
 from flipscale.study.grid import cells
-from flipscale.study.study import Arm, Axis, Study, Sweep, Values
+from flipscale.study.study import Arm, Axis, Study, Sweep, Values, agrees
 
 
 class SweptCell(NamedTuple):
@@ -79,6 +79,5 @@ def swept_cells(study: Study) -> Iterator[SweptCell]:
     for value in sorted({*sweep.values, *(value for values in further.values() for value in values)}):
         for cell in cells(with_rule(replace(study, grids=grids), always(value))):
             arm = arm_of(sweep, vars(cell))
-            is_at = all(getattr(cell, name) == wanted for name, wanted in sweep.at.items())
-            if is_at and (value in sweep.values or value in further.get(arm, ())):
+            if agrees(vars(cell), sweep.at) and (value in sweep.values or value in further.get(arm, ())):
                 yield SweptCell(arm, value, cell)
