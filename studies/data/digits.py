@@ -8,12 +8,10 @@ Run it as `python studies/data/digits.py DIR`.
 """
 
 import argparse
-import gzip
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from shards import Built, end_on_error, unfinished_folder
+from shards import Built, end_on_error, unfinished_folder, write_idx
 from sklearn.datasets import load_digits
 
 TO_LEARN_FROM = 597
@@ -28,16 +26,10 @@ def build_digits(out: Path) -> Built:
     labels = found.target.astype(np.uint8)
     unfinished = unfinished_folder(out)
     for part, rows in (("train", slice(TO_LEARN_FROM)), ("test", slice(TO_LEARN_FROM, None))):
-        _write(unfinished / f"{part}-images.gz", pictures[rows])
-        _write(unfinished / f"{part}-labels.gz", labels[rows])
+        write_idx(unfinished / f"{part}-images.gz", pictures[rows])
+        write_idx(unfinished / f"{part}-labels.gz", labels[rows])
     unfinished.rename(out)
     return Built(out, TO_LEARN_FROM, len(labels) - TO_LEARN_FROM)
-
-
-def _write(path: Path, numbers: npt.NDArray[np.uint8]) -> None:
-    """An IDX file. The time in the gzip header is 0, so that equal numbers are equal bytes."""
-    head = bytes([0, 0, 8, numbers.ndim]) + np.array(numbers.shape, ">u4").tobytes()
-    path.write_bytes(gzip.compress(head + numbers.tobytes(), mtime=0))
 
 
 def main() -> None:

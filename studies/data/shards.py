@@ -1,5 +1,6 @@
-"""The folder and the tar shards that a builder of a data set writes: equal samples give equal bytes."""
+"""The folder, tar shards and IDX files that a builder of a data set writes: equal samples give equal bytes."""
 
+import gzip
 import io
 import shutil
 import sys
@@ -8,6 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from flipscale.errors import DataError, FlipscaleError
 
@@ -71,6 +75,12 @@ def write_tar(path: Path, samples: Samples) -> int:
                 tar.addfile(member, io.BytesIO(content))
             written += 1
     return written
+
+
+def write_idx(path: Path, numbers: npt.NDArray[np.uint8]) -> None:
+    """Write an IDX file, compressed. The time in the gzip header is 0."""
+    head = bytes([0, 0, 8, numbers.ndim]) + np.array(numbers.shape, ">u4").tobytes()
+    path.write_bytes(gzip.compress(head + numbers.tobytes(), mtime=0))
 
 
 @contextmanager
