@@ -22,10 +22,10 @@ quickstart: .venv/.installed  ## run a small study end to end on data that is dr
 	@echo '    flipscale init study.yaml'
 
 # mypy takes a minute of one core, so it runs beside the tests; its errors are printed at the end.
-# Three more workers than cores: those that run the tests of SLURM and Ray mostly wait.
+# Four more workers than cores: those that run the tests of SLURM and Ray mostly wait.
 test: lint  ## all checks and tests; tests that wait for clusters run beside tests that compute
 	@said=$$(mktemp); nice -n 10 $(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest -n $$(($(CORES) + 3)) $(LANES); code=$$?; \
+	$(BIN)/python -m pytest -n $$(($(CORES) + 4)) $(LANES); code=$$?; \
 	wait $$types || code=1; cat "$$said"; rm -f "$$said"; exit $$code
 
 test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in under 3 minutes

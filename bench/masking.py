@@ -27,8 +27,8 @@ import torch
 from bench.programs import settings_of
 from bench.report import leave, machine, table
 from flipscale.cost import cost
+from flipscale.data.formats import open_data
 from flipscale.data.pairs import Form
-from flipscale.data.training import open_data
 from flipscale.settings import Resources, Settings
 from flipscale.train.model import tokenize
 from flipscale.train.processes import Group

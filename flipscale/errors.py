@@ -83,6 +83,11 @@ class LeaseLost(FlipscaleError):
 _NOT_PRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
+def reason_of(error: Exception) -> str:
+    """The message of an error, without the number and the path that the system's errors begin and end with."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def printable(text: str) -> str:
     r"""The text with escapes for what UTF-8 cannot hold (the bytes of a file name that is not UTF-8, half a character)
     and for what steers a terminal: control characters other than line ends and tabs.

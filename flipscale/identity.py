@@ -198,7 +198,7 @@ def labelled_set(settings: Settings) -> FineTuningSet:
     """The data of a run's fine_tuning. The study's reader has refused training data without classes."""
     assert settings.fine_tuning is not None
     data = settings.fine_tuning.data or settings.data
-    assert not isinstance(data, WebDataset)
+    assert isinstance(data, FineTuningSet)
     return data
 
 

@@ -18,23 +18,25 @@ from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 from tests.patience import PATIENCE
 
-PARTS = {"ray": "ray", "slurm": "slurm", "browser": "browser", "database": "postgresql"}
+PARTS = {"ray": "ray", "slurm": "slurm", "database": "postgresql", "browser": "browser"}
 """Fixtures that take long to make, and the lane of the tests that use them."""
 
-LANES = ("ray", "second ray", "slurm", "browser", "postgresql")
+LANES = ("ray", "second ray", "slurm", "second slurm", "browser", "postgresql")
 """Lanes of real parts, the longest first."""
 
 RAY = pytest.StashKey[RayCluster | None]()
 """The Ray cluster that runs."""
 
-LONGEST = ("ray", "second ray", "slurm")
+LONGEST = ("ray", "second ray", "slurm", "second slurm")
 """Lanes that the end of all tests waits for: the others leave them the cores."""
 
 LONG_FILES = (
-    *("tests/test_cli.py", "tests/test_golden.py", "tests/test_tutorials.py", "tests/train/test_processes.py"),
-    *("tests/test_fresh_clone.py", "tests/launch/test_local.py", "tests/launch/test_slurm_fake.py"),
-    *("tests/train/test_open_clip_command.py", "tests/train/test_scoring.py", "tests/test_torture.py"),
-    *("tests/train/test_loop.py", "tests/test_track.py", "tests/test_first_use.py", "tests/test_other_data.py"),
+    *("tests/test_golden.py", "tests/test_cli.py", "tests/test_fresh_clone.py", "tests/launch/test_local.py"),
+    *("tests/train/test_scoring.py", "tests/train/test_processes.py", "tests/train/test_open_clip_command.py"),
+    *("tests/train/test_stages.py", "tests/test_tutorials.py", "tests/train/test_trunk.py", "tests/test_torture.py"),
+    *("tests/test_track.py", "tests/launch/test_full_scale.py", "tests/train/test_loop.py", "tests/test_plot.py"),
+    *("tests/test_plot_kinds.py", "tests/launch/test_attend.py", "tests/test_damaged_files.py", "tests/test_next.py"),
+    *("tests/test_attacks.py", "tests/launch/test_slurm_fake.py", "tests/test_other_data.py"),
 )
 """Files whose tests take long and use no lane. Begun last, one of them would leave the other cores idle."""
 
@@ -82,13 +84,14 @@ def lane_of(item: pytest.Item) -> str:
     if item.path.parent.name == "report":
         return "browser"  # They share a study that is run once.
     used = getattr(item, "fixturenames", ())
-    lane = next((PARTS[name] for name in used if name in PARTS), item.nodeid.partition("::")[0])
-    # In one lane the tests of Ray would take longer than all others together.
-    return "second ray" if lane == "ray" and item.get_closest_marker("second_ray") else lane
+    lane = next((lane for name, lane in PARTS.items() if name in used), item.nodeid.partition("::")[0])
+    # In one lane the tests of a cluster would take longer than all others together.
+    return f"second {lane}" if item.get_closest_marker("second") and lane in PARTS else lane
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a lane on one worker: each real part starts once (Ray twice), and so do fixtures of a file."""
+    """Keep the tests of a lane on one worker: each real part starts once (clusters twice), and so do fixtures of
+    a file."""
     item.add_marker(pytest.mark.xdist_group(lane_of(item)))
 
 

@@ -14,7 +14,7 @@ import pytest
 import flipscale
 import flipscale.code as code_module
 from flipscale.code import TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
-from flipscale.data.program import named_files
+from flipscale.data.command import named_files
 from flipscale.errors import RunFolderError
 from flipscale.planning import Run
 from flipscale.run import CodeIdentity, FileContent, Result, RunFolder

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from flipscale.collecting import chance_level, hits_of
-from flipscale.data.classes import SHAPE_CLASSES, SHAPES
+from flipscale.data.shapes import SHAPE_CLASSES
 from flipscale.run import Hits, Result, RunFolder
 
 
@@ -61,8 +60,6 @@ def test_a_table_says_what_guessing_gives_for_each_score_of_its_runs() -> None:
 
 
 def test_shapes_have_the_classes_that_are_drawn() -> None:
-    shapes = pytest.importorskip("flipscale.data.shapes")
-    assert tuple(shapes.OUTLINES) == SHAPES
     assert (len(SHAPE_CLASSES), SHAPE_CLASSES[:2], SHAPE_CLASSES[-1]) == (
         80,
         ("big red circle", "big red ring"),

@@ -13,6 +13,7 @@ import pytest
 import flipscale
 from flipscale.cli import main
 from flipscale.errors import ResultsError
+from flipscale.plotting import figures
 from flipscale.workflow.results import agree
 from tests.studies import committed
 
@@ -83,6 +84,8 @@ def test_looking_at_a_committed_study_changes_no_tracked_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("FLIPSCALE_RESULTS", raising=False)
+    if name != NAME:  # A PNG and a PDF of each figure take three quarters of the time.
+        monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})
     monkeypatch.chdir(tmp_path)
     study = cloned(tmp_path, name)
     for look in LOOKS:

@@ -1,5 +1,6 @@
 """`next`: the runs that tell most about a study's open questions for their cost."""
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from flipscale.cell import write_cell
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
-from flipscale.next_runs import Candidate, Quantity, choose, study_with, with_grids
+from flipscale.next_runs import Candidate, Quantity, Rung, choose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
 from flipscale.planning import plan
 from flipscale.stats import Design
@@ -35,6 +36,17 @@ COMPARED = cache(lambda name: compare_study(open_study(ROOT / f"studies/{name}.y
 def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Finished":
     monkeypatch.setattr(proposed, "compare_study", lambda opened: COMPARED(opened.study.name))
     return Finished(tmp_path)
+
+
+@pytest.fixture
+def rung(finished: "Finished") -> Rung:
+    """The next rung of isoflop, found once for all tests."""
+    if not RUNGS:
+        RUNGS.append(next_rung(finished("isoflop"), 3e12, {}))
+    return RUNGS[0]
+
+
+RUNGS: list[Rung] = []
 
 
 class Finished:
@@ -150,7 +162,57 @@ def test_other_quantities_become_more_certain_too(finished: Finished, of: str) -
 def test_what_the_budget_cannot_decide_is_said_with_its_price(finished: Finished) -> None:
     said = next_runs(finished("flip"), 0.1, "at equal samples a mask of 50 % is worse", {}).instead
     assert len(said) == 1
-    assert "to show both level (within 1), about" in said[0]
+    assert "to show both level (within 1), if they are, about" in said[0]
+    assert said[0].endswith("; 5 have run")
+
+
+def test_the_interval_now_of_a_parameter_is_the_one_that_fit_prints(finished: Finished) -> None:
+    (of_arm,) = [
+        law
+        for law in json.loads((ROOT / "results/flip/fits.json").read_text())["fits"]
+        if law["group"] == {"mask_ratio": 0.75, "tuning": None}
+    ]
+    step = next_runs(finished("flip"), 0.05, "a of mask_ratio=0.75", {}).steps[0]
+    assert step.asked.interval() == "0.111 to 0.625"
+    assert step.asked.ends == pytest.approx(of_arm["intervals"]["a"], rel=1e-3)
+
+
+def test_a_forecast_that_fit_refuses_has_the_interval_of_the_law_and_is_said_to_be_refused(finished: Finished) -> None:
+    asked = next_runs(finished("flip"), 0.05, "forecast mask_ratio=0.75,samples=256k", {}).steps[0].asked
+    assert asked.name.endswith("samples=256000, refused by fit as untested")
+    assert asked.fit is not None
+    low, high = asked.fit.band({"samples_seen": [256_000]})
+    assert asked.interval() == f"{100 * low[0]:.1f} % to {100 * high[0]:.1f} %"
+
+
+def test_the_interval_now_of_a_speed_up_is_the_corrected_one_that_compare_prints(finished: Finished) -> None:
+    step = next_runs(finished("flip"), 0.5, "speedup of mask_ratio=0.5", {}).steps[0]
+    assert np.exp(step.asked.ends) == pytest.approx([1.298, 2.545], rel=1e-3)
+    low, high = (math.log(float(end.rstrip("x"))) for end in step.asked.interval(step.after).split(" to "))
+    share = math.sqrt(step.after.variance / step.asked.quantity.variance)
+    assert [low, high] == pytest.approx(
+        [math.log(1.969) + share * math.log(e / 1.969) for e in (1.298, 2.545)], abs=0.01
+    )
+
+
+def test_an_arm_of_several_series_is_asked_for_by_its_series_too(finished: Finished) -> None:
+    with pytest.raises(ResultsError, match=r"mask_ratio=0\.5 is an arm of 4 series: name one of model=ViT-w32d2-4"):
+        next_runs(finished("joint"), 1.0, "speedup of mask_ratio=0.5", {})
+    name = "model=ViT-w32d2-4, data_size=60k, mask_ratio=0.5"
+    (step,) = next_runs(finished("joint"), 1.0, f"speedup of {name}", {}).steps
+    assert step.asked.name == f"speed-up of {name}"
+    assert {(run.settings.model, run.settings.data_size) for run in step.runs} == {("ViT-w32d2-4", 60_000)}
+
+
+def test_a_study_without_curves_says_why_once(finished: Finished) -> None:
+    with pytest.raises(ResultsError) as raised:
+        next_runs(finished("icons"), 1.0, None, {})
+    assert str(raised.value).count("one schedule length") == 1
+
+
+def test_an_axis_whose_base_no_cell_has_is_asked_at_the_first_cell(finished: Finished) -> None:
+    with pytest.raises(ResultsError, match="all runs have the same flops_per_sample and samples_seen"):
+        next_runs(finished("icons"), 1.0, "a of mask_ratio=0.75", {})
 
 
 def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Finished) -> None:
@@ -191,12 +253,11 @@ def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Pa
     assert {run.settings.samples for run in found.runs} > {3200}
     asked = found.steps[0].asked
     low, high = asked.fit.intervals["a"]
-    assert 1 <= 2 * asked.half / (high - low) < 1.4
+    assert 1 <= 2 * 1.96 * math.sqrt(asked.quantity.variance) / (high - low) < 1.4
 
 
-def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finished, tmp_path: Path) -> None:
+def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finished, rung: Rung, tmp_path: Path) -> None:
     opened = finished("isoflop")
-    rung = next_rung(opened, 3e12, {})
     assert rung.refusal == ""
     said = " ".join((ROOT / "docs/next.md").read_text().split())
     assert f"The law said {100 * (rung.forecast.value or 0):.1f} %" in said
@@ -212,8 +273,7 @@ def test_the_next_rung_is_the_nearest_model_and_its_neighbours(finished: Finishe
     assert {run.settings.seed for run in added.values()} == {0, 1, 2}
 
 
-def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished) -> None:
-    rung = next_rung(finished("isoflop"), 3e12, {})
+def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished, rung: Rung) -> None:
     assert rung.refusal == ""
     smallest = min(rung.sizes, key=rung.sizes.__getitem__)
     assert "add some by --add model=NAME" in replace(rung, sizes={smallest: rung.sizes[smallest]}).refusal

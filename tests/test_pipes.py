@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.cli import main
-from flipscale.data import captions, idx, labelled, shards
+from flipscale.data import captions, folder, idx, labelled, shards
 from flipscale.errors import DamagedFile, DataError, FlipscaleError
 from flipscale.plotting import references
 from flipscale.run import RunFolder
@@ -30,7 +30,7 @@ def read_sizes(path: Path) -> object:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "sizes.json": read_sizes,
-    "names.json": lambda path: labelled.names_of_folders(("a", "b"), str(path), "pets"),
+    "names.json": lambda path: folder.names_of_folders(("a", "b"), str(path), "pets"),
     "classes.txt": lambda path: labelled.names_in_order(str(path), "pets"),
     "captions.csv": lambda path: list(captions.rows(path, "image", "caption")),
     "captions.jsonl": lambda path: list(captions.rows(path, "image", "caption")),

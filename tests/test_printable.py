@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flipscale.data.labelled import names_of_folders, read_folder
+from flipscale.data.folder import names_of_folders, read_folder
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
 from flipscale.planning import plan
 from flipscale.run import FailedAttempt, FailureKind, Result, RunFolder, RunRequest
@@ -150,7 +150,7 @@ def test_a_class_has_the_same_name_in_every_locale(tmp_path):
     images = labelled(tmp_path / "images", ["café", "thé"])
     assert read_folder(str(images), 10, 8).classes == ("café", "thé")
     asks = "print(*read_folder('images', 10, 8).classes)"
-    script = f"from flipscale.errors import use_utf8; use_utf8()\nfrom flipscale.data.labelled import *\n{asks}"
+    script = f"from flipscale.errors import use_utf8; use_utf8()\nfrom flipscale.data.folder import *\n{asks}"
     for environment in (NOT_UTF8, {"LC_ALL": "C"}):
         done = subprocess.run(
             [sys.executable, "-c", script],

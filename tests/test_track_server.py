@@ -1,17 +1,21 @@
-"""The mirror on a real MLflow server on a real PostgreSQL: many writers, lost answers, a server that is away."""
+"""The mirror on a real MLflow server on a real PostgreSQL: many writers, lost answers, no server; and its page."""
 
 import contextlib
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from flipscale.errors import FlipscaleError
+from flipscale.study import read_study
+from flipscale.track import MirrorSource, mirror, runs_page
 from tests.clusters.mlflow_server import free_port, missing, mlflow_server, postgresql
 from tests.parts import need
 from tests.patience import PATIENCE
@@ -24,6 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
 ]
+
+ROOT = Path(__file__).parents[1]
 
 WRITERS = 20
 
@@ -225,3 +231,34 @@ def test_no_password_is_said_or_kept(database, tmp_path, capfd):
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept
     assert not [path for path in kept if b"hunter" in path.read_bytes()]
+
+
+# MLflow's own page, in a real browser
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_page_shows_cells_and_groups_by_an_axis(server: str, tmp_path: Path, browser: Any) -> None:
+    """A study is there as cells, with their curves, and can be grouped by an axis."""
+    study = read_study(ROOT / "studies/fashion.yaml")
+    shutil.copytree(ROOT / "results/fashion", tmp_path / "fashion")
+    # The page draws a figure of each score, with a line a run: those of one model show as much as all 90.
+    table = tmp_path / "fashion/results.csv"
+    head, *rows = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([head, *(row for row in rows if row.startswith("ViT-w16d1-4_"))]))
+    source = MirrorSource("fashion", table, study.question, study.baseline)
+    done = mirror(source, tracking_uri=server, artifact_root=tmp_path / "artifacts")
+    page = browser.new_page(viewport={"width": 1600, "height": 1200})
+    # It is 10 MB of scripts, and other work may go on beside it.
+    page.set_default_timeout(1000 * PATIENCE)
+    page.goto(runs_page(server, done.experiment_id))
+    page.get_by_text("Run Name", exact=True).first.wait_for()
+    page.get_by_text("mask 75 %, ViT-w16d1-4, 60k pairs, 32k samples", exact=True).first.wait_for()
+    page.goto(f"{runs_page(server, done.experiment_id)}?compareRunsMode=CHART")
+    page.get_by_text("train/loss", exact=True).first.wait_for()
+    assert page.get_by_text(study.question).count() == 1
+    page.get_by_text("Group by", exact=True).first.click()
+    page.keyboard.type("mask_ratio")
+    page.get_by_text("mask_ratio", exact=True).last.click()
+    for value in ("0.0", "0.5", "0.75"):
+        page.get_by_text(f"Group: {value}", exact=True).first.wait_for()
+    page.close()

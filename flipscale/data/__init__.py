@@ -1,32 +1,30 @@
 """Data sets and other inputs of runs: declared in a study, checked before anything starts, then opened.
 
-A format has one module, for the check (without torch, and without reading all of a set) and for opening it:
+formats.py is where the others begin: the module with the name of a set's kind checks and opens it.
 
-idx.py, fashion.py   IDX files, as MNIST's; Fashion-MNIST's four
-labelled.py          folders of classes and their images, names of classes, which labelled images are scored
+shapes.py            images that are drawn, with captions
+fashion.py           Fashion-MNIST's four IDX files
+webdataset.py        tar shards: pairs, decoded once or always; sets to score or to fine-tune on
+folder.py            folders of labelled images
+idx.py               IDX files of images and labels, as MNIST's
 captions.py          tables of image paths and captions
+command.py           programs of the user's own, which train or score
+
+formats.py           the functions that each of these modules has, and the module of a set
+pairs.py             the interface of every data set
+labelled.py          what formats of labelled images share: names of classes, which images are scored
 shards.py            tar shards by their pattern, their samples
-webdataset.py        pairs of tar shards, decoded once or always
 stream.py, cache.py  pairs read as they are needed; a shard decoded once for all runs
 library.py           where shards come from: a disk, a URL, a command
-tar_sets.py          tar shards declared for evaluation alone
-shapes.py            images that are drawn, with captions
-
-training.py          the pairs to train on, by the declaration of a set
-held_out.py          the items to score on
-classified.py        labelled images to fine-tune on
-pairs.py             the interface of every data set
 shuffle.py           the order in which pairs are seen
 views.py             the part of an image that a model sees
 randaugment.py       RandAugment, for fine-tuning
 decode.py            image files decoded as CLIP evaluates
-classes.py           how many classes and pairs there are, without opening images
 digest.py            the content of the sets that runs are scored on, to tell when it changes
 
 check.py             the inputs of the runs of a plan, checked
-paths.py             the files that a study's paths lead to
+inspection.py        what a check finds, with lines of the study
 weights.py           checkpoints to start from
-program.py           training commands
 open_clip_flags.py   the flags of open_clip's own program, and its limits
 
     form = Form(image_size=28, text_length=16, tokenize=tokenize)

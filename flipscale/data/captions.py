@@ -8,16 +8,14 @@ import csv
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flipscale.data.decode import decode_paths, tolerated
-from flipscale.data.pairs import Images, Integers
-from flipscale.data.paths import located, reason_of
-from flipscale.errors import DataError, did_you_mean
+from flipscale.data.digest import hashed
+from flipscale.data.inspection import Look
+from flipscale.data.pairs import Captioned, Form, HeldOutItems, Scoring, captioned_items, located
+from flipscale.errors import DataError, did_you_mean, reason_of
 from flipscale.plain_files import open_plain
 from flipscale.settings import CaptionSet
 
@@ -50,8 +48,12 @@ def _no_rows(path: Path, image: str, caption: str) -> DataError:
     return DataError(f"{path}: has no row with {image} and {caption}; write one for each caption.")
 
 
-def check(data: CaptionSet) -> None:
-    """Raise DataError for a table that cannot be read, or whose first images are not there."""
+def check(data: CaptionSet, look: Look, probe: bool) -> None:
+    """Look for the table's first images."""
+    look.once(_check, data)
+
+
+def _check(data: CaptionSet) -> None:
     file, folder = _places(data)
     images: dict[Path, None] = {}
     for _, name, texts in rows(file, data.image, data.caption):
@@ -68,11 +70,17 @@ def check(data: CaptionSet) -> None:
         )
 
 
-def image_files(data: CaptionSet) -> tuple[Path, list[Path]]:
-    """The table, and all images that it names."""
+def content(data: CaptionSet, probe: bool) -> Any:
+    """The bytes of the table, and the size of each image."""
     file, folder = _places(data)
     names = dict.fromkeys(str(name) for _, name, _ in rows(file, data.image, data.caption))
-    return file, [folder / name for name in names]
+    images = [folder / name for name in names]
+    return hashed([file]), [path.is_file() and path.stat().st_size for path in images]
+
+
+def held_out(data: CaptionSet, form: Form, scoring: Scoring) -> HeldOutItems:
+    """The first images of the table, each with all its captions."""
+    return captioned_items(_read(data, scoring.images, form.image_size), form, data.file)
 
 
 def _places(data: CaptionSet) -> tuple[Path, Path]:
@@ -113,25 +121,12 @@ def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[
         yield line, row.get(image), texts if isinstance(texts, list) else [texts]
 
 
-@dataclass(frozen=True)
-class Captioned:
-    """Images [n, 3, S, S] and their captions, the captions of an image one after the other."""
-
-    images: Images
-    captions: tuple[str, ...]
-    image_of: Integers
-    """The image of each caption."""
-    corrupt: int = 0
-    """How many more samples were wanted and could not be read."""
-
-
-def read(data: CaptionSet, count: int, image_size: int) -> Captioned:
-    """The first `count` images of the table, each with all its captions."""
+def _read(data: CaptionSet, count: int, image_size: int) -> Captioned:
     path, folder = _places(data)
     captions, bad = _captions_by_image(path, data.image, data.caption, count)
     names = list(captions)
     images, good = decode_paths([folder / name for name in names], image_size, str(path))
-    return gather(images, [captions[names[i]] for i in good], corrupt=bad + len(names) - len(good))
+    return images, [captions[names[i]] for i in good], bad + len(names) - len(good)
 
 
 def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tuple[dict[str, list[str]], int]:
@@ -157,9 +152,3 @@ def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tupl
 
 def _texts(cells: list[Any]) -> list[str]:
     return [text.strip() for text in cells if isinstance(text, str) and text.strip()]
-
-
-def gather(images: Images, captions: list[list[str]], corrupt: int) -> Captioned:
-    """Images with the captions of each."""
-    image_of = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
-    return Captioned(images, tuple(text for texts in captions for text in texts), image_of, corrupt)

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from flipscale.data.pairs import Images, Integers
-from flipscale.data.paths import reason_of
 from flipscale.data.views import open_image, view
-from flipscale.errors import DataError
+from flipscale.errors import DataError, reason_of
 from flipscale.run import show_life
 
 CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10

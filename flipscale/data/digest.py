@@ -7,14 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipscale import settings as declared
-from flipscale.data import captions, fashion, idx, shards
-from flipscale.data.classes import FASHION_CLASSES
-from flipscale.data.labelled import class_folders, images_in
-from flipscale.data.paths import located
+from flipscale.data.formats import format_of
+from flipscale.data.pairs import located
 from flipscale.errors import FlipscaleError
 from flipscale.identity import labelled_set, scored_sets
 from flipscale.plain_files import open_plain
+from flipscale.settings import DataSet, EvaluationSet, FineTuningSet, Settings
 
 MOST_WHOLE_BYTES = 10**9
 """Up to this size, files of many items are hashed whole: 1.5 s a set."""
@@ -23,7 +21,7 @@ END_BYTES = 10**6
 """In a larger set, this much of the beginning and of the end of each file is hashed."""
 
 
-def digests(settings: declared.Settings) -> dict[str, str]:
+def digests(settings: Settings) -> dict[str, str]:
     """The digest of each set that a run is scored on, by name, where it is known; "" is the study's own data."""
     if settings.fine_tuning is not None:
         each = {"": digest(labelled_set(settings))}
@@ -33,7 +31,7 @@ def digests(settings: declared.Settings) -> dict[str, str]:
     return {name: known for name, known in each.items() if known is not None}
 
 
-def digest(data: declared.DataSet | declared.EvaluationSet | declared.FineTuningSet, probe: bool = False) -> str | None:
+def digest(data: DataSet | EvaluationSet | FineTuningSet, probe: bool = False) -> str | None:
     """16 hex digits that change with what is scored; None where that is unknown: a program's data, shards behind a URL,
     and files that cannot be read.
 
@@ -42,64 +40,18 @@ def digest(data: declared.DataSet | declared.EvaluationSet | declared.FineTuning
     probe: whether the images that a linear probe learns from count too.
     """
     try:
-        content = _content(data, probe)
+        content = format_of(data).content(data, probe)
     except (FlipscaleError, OSError):
         return None
     return None if content is None else hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _content(data: declared.DataSet | declared.EvaluationSet | declared.FineTuningSet, probe: bool) -> Any:
-    match data:
-        case declared.CommandSet():
-            return None
-        case declared.Shapes():
-            return declared.plain(data)
-        case declared.Fashion():
-            splits = [fashion.files_of(fashion.folder_of(data), split) for split in ("t10k", "train")[: 1 + probe]]
-            return FASHION_CLASSES, _bytes(idx.file_of(path) for split in splits for path in split)
-        case declared.IdxSet():
-            return data.classes, _idx(data.images, data.labels), probe and _idx(data.train_images, data.train_labels)
-        case declared.LabelledIdx():
-            return _idx(data.test_images, data.test_labels)
-        case declared.FolderSet():
-            return _names(data.classes), _images(data.path), data.train and probe and _images(data.train)
-        case declared.LabelledFolders():
-            return _images(data.test)
-        case declared.ShardSet():
-            return _names(data.classes), _shards(data.urls)
-        case declared.WebDataset():
-            return _shards(data.urls)
-        case declared.LabelledShards():
-            return _shards(data.test)
-        case declared.CaptionSet():
-            file, images = captions.image_files(data)
-            return _bytes([file]), [path.is_file() and path.stat().st_size for path in images]
+def names_content(classes: str | Sequence[str] | None) -> Any:
+    """Class names as they are declared, or the bytes of the file of them."""
+    return hashed([located(classes)]) if isinstance(classes, str) and classes != "imagenet" else classes
 
 
-def _names(classes: str | Sequence[str] | None) -> Any:
-    """Class names as they are declared, or the file of them."""
-    return _bytes([located(classes)]) if isinstance(classes, str) and classes != "imagenet" else classes
-
-
-def _idx(*files: str | None) -> list[Any]:
-    return _bytes(idx.file_of(located(file)) for file in files if file)
-
-
-def _images(path: str) -> list[Any]:
-    """Each class folder with its images, and the bytes of the first: two folders that were exchanged may differ in
-    nothing else."""
-    return [
-        (folder.name, [(str(path.relative_to(folder)), path.stat().st_size) for path in images], _bytes(images[:1]))
-        for folder in class_folders(path)[1]
-        if (images := images_in(folder))
-    ]
-
-
-def _shards(urls: str) -> list[Any]:
-    return _bytes(Path(shard.url) for shard in shards.sources(urls))
-
-
-def _bytes(files: Iterable[Path]) -> list[Any]:
+def hashed(files: Iterable[Path]) -> list[Any]:
     """The size and a hash of each file."""
     sizes = {file: file.stat().st_size for file in files}
     whole = sum(sizes.values()) <= MOST_WHOLE_BYTES

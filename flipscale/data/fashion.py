@@ -5,22 +5,36 @@ retrieval does not, and a contrastive batch is full of false negatives. Pictures
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from flipscale import randomness
 from flipscale.data import idx
-from flipscale.data.classes import FASHION_CLASSES
+from flipscale.data.digest import hashed
 from flipscale.data.idx import IMAGES, LABELS
-from flipscale.data.labelled import Labelled, even, subset
-from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, prompt_tokens
+from flipscale.data.inspection import Look, check_batch
+from flipscale.data.labelled import ClassifiedSet, Labelled, even, images_in_memory, subset
+from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, Scoring, prompt_tokens
 from flipscale.data.shuffle import Shuffle
 from flipscale.data.views import Views, view_stored
 from flipscale.errors import DataError
 from flipscale.settings import Fashion
+
+FASHION_CLASSES = (
+    "t-shirt",
+    "pair of trousers",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts it."""
@@ -44,14 +58,37 @@ def files_of(folder: Path, split: str) -> tuple[Path, Path]:
     return folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"
 
 
-def check(data: Fashion, part: str) -> tuple[Path, int]:
-    """The folder, and the number of images of a split. Raises DataError for files that are damaged or of two sets."""
+def check(data: Fashion, look: Look, probe: bool) -> None:
+    """Read the test split, and the training split."""
+    for part in ("t10k", "train")[: 1 + probe]:
+        look.once(_count, data, part, look)
+
+
+def check_training(data: Fashion, look: Look, *, data_size: int | None, batch_size: int) -> None:
+    """Read the training split."""
+    images = look.once(_count, data, "train", look)
+    if images is None:
+        return
+    if data_size is None:
+        look.at("batch_size").once(check_batch, "Fashion-MNIST", images, batch_size)
+    else:
+        look.at("data_size").once(_check_data_size, folder_of(data), data_size, images)
+
+
+def _count(data: Fashion, part: str, look: Look) -> int:
     folder = folder_of(data)
-    return folder, len(split(folder, part)[0])
+    count = len(split(folder, part)[0])
+    look.count("data_sets", folder)
+    return count
 
 
-def check_data_size(folder: Path, data_size: int, images: int) -> None:
-    """Raise DataError for more pairs than there are."""
+def content(data: Fashion, probe: bool) -> Any:
+    """The bytes of the files."""
+    splits = [files_of(folder_of(data), part) for part in ("t10k", "train")[: 1 + probe]]
+    return FASHION_CLASSES, hashed(idx.file_of(path) for files in splits for path in files)
+
+
+def _check_data_size(folder: Path, data_size: int, images: int) -> None:
     if data_size > images:
         raise DataError(
             f"{folder}: data_size is {data_size}, but Fashion-MNIST has {images} training images; lower it."
@@ -70,12 +107,14 @@ FASHION_TEMPLATES = [
 ]
 
 
-def training(data: Fashion, form: Form, data_size: int | None) -> Data:
+def training(
+    data: Fashion, form: Form, *, data_size: int | None, samples: int, before: int, crop: float | None
+) -> Data:
     """The subset of a data_size is pseudo-random, with the classes as even as can be, and the same for every run."""
     folder = folder_of(data)
     images, labels = split(folder, "train")
     size = len(images) if data_size is None else data_size
-    check_data_size(folder, size, len(images))
+    _check_data_size(folder, size, len(images))
     chosen = even(labels, randomness.key("fashion", "subset"))[:size]
     # Captions are few: every class in every template is put into tokens here, once.
     captions = prompt_tokens(FASHION_CLASSES, FASHION_TEMPLATES, form.tokenize)
@@ -88,31 +127,35 @@ def training(data: Fashion, form: Form, data_size: int | None) -> Data:
     return Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=np.unique(captions))
 
 
-def held_out(
-    data: Fashion, form: Form, *, images: int, templates: Sequence[str] | None, probe: int = 0
-) -> HeldOutItems:
-    """The first of the 10,000 test images; the linear probe learns from `probe` training images."""
+def held_out(data: Fashion, form: Form, scoring: Scoring) -> HeldOutItems:
+    """The first of the 10,000 test images; the linear probe learns from training images."""
     folder = folder_of(data)
-    test = test_images(folder, images, form.image_size)
+    test = _test_images(folder, scoring.images, form.image_size)
     template = _templates("held out", np.arange(len(test.labels)))
     captions = prompt_tokens(FASHION_CLASSES, FASHION_TEMPLATES, form.tokenize)
     examples = None
-    if probe:
+    if scoring.probe:
         grey, labels = split(folder, "train")
-        chosen = subset(labels, probe)
+        chosen = subset(labels, scoring.probe)
         examples = idx.pictures(grey[chosen], form.image_size), labels[chosen]
     return HeldOutItems(
         pairs=(test.images, captions[test.labels, template]),
         retrieval=False,
         labelled=(test.images, test.labels),
         classes=FASHION_CLASSES,
-        prompts=prompt_tokens(FASHION_CLASSES, templates or FASHION_TEMPLATES, form.tokenize),
+        prompts=prompt_tokens(FASHION_CLASSES, scoring.templates or FASHION_TEMPLATES, form.tokenize),
         probe=examples,
     )
 
 
-def test_images(folder: Path, count: int, image_size: int) -> Labelled:
-    """The first of the 10,000 test images."""
+def classified(data: Fashion, form: Form, *, images: int, samples: int) -> ClassifiedSet:
+    """The training images, and the first of the 10,000 test images."""
+    folder = folder_of(data)
+    grey, labels = split(folder, "train")
+    return ClassifiedSet(images_in_memory(grey, labels, form.image_size), _test_images(folder, images, form.image_size))
+
+
+def _test_images(folder: Path, count: int, image_size: int) -> Labelled:
     grey, labels = split(folder, "t10k")
     return Labelled(idx.pictures(grey[:count], image_size), labels[:count], FASHION_CLASSES)
 

@@ -9,15 +9,26 @@ import math
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.data.labelled import Labelled, check, check_choice, check_labels, subset
-from flipscale.data.pairs import Images, Integers
-from flipscale.data.paths import located, reason_of
+from flipscale.data.digest import hashed
+from flipscale.data.inspection import Look
+from flipscale.data.labelled import (
+    ClassifiedSet,
+    Labelled,
+    check_choice,
+    check_labels,
+    images_in_memory,
+    labelled_items,
+    numbered_classes,
+    subset,
+)
+from flipscale.data.pairs import Form, HeldOutItems, Images, Integers, Scoring, located
 from flipscale.data.views import view_stored
-from flipscale.errors import DamagedFile, DataError
+from flipscale.errors import DamagedFile, DataError, reason_of
 from flipscale.plain_files import open_plain
 from flipscale.settings import IdxSet, LabelledIdx
 
@@ -25,6 +36,61 @@ MOST_IDX_BYTES = 2**32
 """The most bytes a file may declare: ImageNet in grey, at 56 pixels."""
 
 IMAGES, LABELS = 0x0803, 0x0801
+
+
+def check(data: IdxSet | LabelledIdx, look: Look, probe: bool) -> None:
+    """Read images and labels, which are one file each."""
+    if isinstance(data, IdxSet):
+        look.once(_check_set, data, probe)
+    else:
+        look.once(_check_pair, data)
+
+
+def _check_set(data: IdxSet, probe: bool) -> None:
+    check_choice(tuple(data.classes), data.images)
+    check_labels(labelled(data.images, data.labels)[1], len(data.classes), data.labels)
+    if probe and data.train_images is not None:
+        labels = _train_labels(data)
+        check_labels(labelled(data.train_images, labels)[1], len(data.classes), labels)
+
+
+def _check_pair(data: LabelledIdx) -> None:
+    classes = numbered_classes(labelled(data.train_images, data.train_labels)[1], data.train_labels)
+    check_labels(labelled(data.test_images, data.test_labels)[1], len(classes), data.test_labels)
+
+
+def _train_labels(data: IdxSet) -> str:
+    if data.train_labels is None:
+        raise DataError(f"{data.train_images}: has no train_labels beside it; name the file of its labels.")
+    return data.train_labels
+
+
+def content(data: IdxSet | LabelledIdx, probe: bool) -> Any:
+    """The bytes of the files, and the classes that a set names."""
+    if isinstance(data, LabelledIdx):
+        return _bytes(data.test_images, data.test_labels)
+    return data.classes, _bytes(data.images, data.labels), probe and _bytes(data.train_images, data.train_labels)
+
+
+def _bytes(*files: str | None) -> list[Any]:
+    return hashed(file_of(located(file)) for file in files if file)
+
+
+def held_out(data: IdxSet, form: Form, scoring: Scoring) -> HeldOutItems:
+    """A subset with even classes."""
+    classes, examples = tuple(data.classes), None
+    scored = read(data.images, data.labels, classes, scoring.images, form.image_size)
+    if scoring.probe and data.train_images is not None:
+        examples = read(data.train_images, _train_labels(data), classes, scoring.probe, form.image_size)
+    return labelled_items(data, scored, form, scoring, data.images, examples)
+
+
+def classified(data: LabelledIdx, form: Form, *, images: int, samples: int) -> ClassifiedSet:
+    """Classes are numbered, from 0 to the largest label of a training image."""
+    grey, labels = labelled(data.train_images, data.train_labels)
+    classes = numbered_classes(labels, data.train_labels)
+    test = read(data.test_images, data.test_labels, classes, images, form.image_size)
+    return ClassifiedSet(images_in_memory(grey, labels, form.image_size), test)
 
 
 def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
@@ -40,34 +106,6 @@ def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
             f"copy it again."
         )
     return np.frombuffer(data, np.uint8, offset=begins).reshape(shape)
-
-
-def train_labels_of(data: IdxSet) -> str:
-    """The labels of the images that the linear probe learns from. Raises DataError where there are none."""
-    if data.train_labels is None:
-        raise DataError(f"{data.train_images}: has no train_labels beside it; name the file of its labels.")
-    return data.train_labels
-
-
-def check_set(data: IdxSet, probe: bool) -> None:
-    """Raise DataError for a set to score on that is not right. probe: whether its training part is read, too."""
-    check_choice(tuple(data.classes), data.images)
-    check_labels(0, _largest_label(data.images, data.labels), len(data.classes), data.labels)
-    if probe and data.train_images is not None:
-        labels = train_labels_of(data)
-        check_labels(0, _largest_label(data.train_images, labels), len(data.classes), labels)
-
-
-def check_pair(data: LabelledIdx) -> None:
-    """Raise DataError for a set to fine-tune on that is not right."""
-    count = _largest_label(data.train_images, data.train_labels) + 1
-    check_choice(tuple(map(str, range(count))), data.train_labels)
-    check_labels(0, _largest_label(data.test_images, data.test_labels), count, data.test_labels)
-
-
-def _largest_label(images: str, labels: str) -> int:
-    """The largest label of two files of a set; bytes are never below 0."""
-    return int(labelled(images, labels)[1].max())
 
 
 def file_of(path: Path) -> Path:
@@ -113,7 +151,7 @@ def _shape(path: Path, magic: int, data: bytes) -> list[int]:
 def read(images: str, labels: str, classes: tuple[str, ...], count: int, image_size: int) -> Labelled:
     """At most `count` images with even classes."""
     grey, numbers = labelled(images, labels)
-    check(numbers, classes, labels)
+    check_labels(numbers, len(classes), labels)
     chosen = subset(numbers, count)
     return Labelled(pictures(grey[chosen], image_size), numbers[chosen], classes)
 

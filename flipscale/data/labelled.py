@@ -1,135 +1,44 @@
-"""Labelled images: folders of classes, the names of classes, and which images of a set are scored.
+"""Labelled images, whatever their format: names of classes, which images of a set are scored, and what opens them.
 
-A folder of labelled images is as torchvision's ImageFolder reads it: a folder for each class, sorted by name.
+A format reads its files into `Labelled`, which `labelled_items` makes a set to score on; `images_in_memory` and
+`images_in_files` give images to fine-tune on.
 """
 
-from collections.abc import Sequence
+import io
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from flipscale import randomness
-from flipscale.data.classes import IMAGENET_CLASSES
-from flipscale.data.decode import decode_paths
-from flipscale.data.pairs import Flags, Images, Integers
-from flipscale.data.paths import EXTENSIONS, located, reason_of
-from flipscale.errors import DamagedFile, DataError, did_you_mean, printable
-from flipscale.plain_files import parsed, read_bytes, read_text
-from flipscale.settings import FolderSet, LabelledFolders
+from flipscale.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.data.inspection import Look
+from flipscale.data.pairs import Data, Flags, Form, HeldOutItems, Images, Integers, Scoring, located, prompt_tokens
+from flipscale.data.shuffle import Shuffle
+from flipscale.data.views import Views, open_image, view, view_stored
+from flipscale.errors import DamagedFile, DataError, reason_of
+from flipscale.plain_files import read_text
+from flipscale.settings import LabelledSet
 from flipscale.study.named_sets import unsuited
 
 MOST_NAMES_BYTES = 2**26
 """The most bytes of a file of class names."""
 
+IMAGENET_CLASSES = 1000
+"""How many classes `classes: imagenet` stands for, with open_clip's names."""
 
-def class_folders(path: str) -> tuple[Path, list[Path]]:
-    """The folder, and in it one for each class, sorted by name. Raises DataError where there are none."""
-    root = located(path)
-    if not root.is_dir():
-        raise DataError(
-            f"{root.resolve()}: there is no such folder. Correct its path, or set FLIPSCALE_DATA to the folder that "
-            f"paths start from; in it is a folder of images for each class."
-        )
-    try:
-        folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({reason_of(error)}); fix its permissions.") from error
-    if not folders:
-        raise DataError(f"{root}: has no folders; put the images of each class into a folder of its own.")
-    return root, folders
+PLAIN_TEMPLATES = ["a photo of a {}"]
+"""The prompts of a labelled set for which none are given."""
+
+_NO_WORDS = np.empty(0, np.int64)
+"""The vocabulary of data in memory: a CPU then makes batches without threads."""
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder, at any depth, sorted: the same on every file system."""
-    return sorted(filter(_is_image, folder.rglob("*")))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix[1:].lower() in EXTENSIONS and path.is_file()
-
-
-def _no_images(folder: Path) -> DataError:
-    return DataError(
-        f"{folder}: this class folder has no images ({', '.join(sorted(EXTENSIONS))}); put some there or remove it."
-    )
-
-
-def check_set(data: FolderSet, probe: bool) -> None:
-    """Raise DataError for a set to score on that is not right. probe: whether its training part is read, too."""
-    folders = _classes_with_images(data.path)
-    classes = [""] * IMAGENET_CLASSES if data.classes == "imagenet" else data.classes
-    check_choice(names_of_folders(folders, classes, data.path), data.path, data.metric)
-    if probe and data.train is not None:
-        same_folders(data.path, folders, data.train, _classes_with_images(data.train))
-
-
-def check_pair(data: LabelledFolders) -> None:
-    """Raise DataError for a set to fine-tune on that is not right."""
-    classes = _classes_with_images(data.train)
-    check_choice(classes, data.train)
-    same_folders(data.test, _classes_with_images(data.test), data.train, classes)
-
-
-def _classes_with_images(path: str) -> tuple[str, ...]:
-    _, folders = class_folders(path)
-    for folder in folders:
-        if not any(map(_is_image, folder.rglob("*"))):  # Listing stops at the first.
-            raise _no_images(folder)
-    return tuple(folder.name for folder in folders)
-
-
-def same_folders(path: str, classes: tuple[str, ...], train: str, examples: tuple[str, ...]) -> None:
-    """Raise DataError unless the images to learn from, in `train`, have the same class folders as those in `path`."""
-    one_sided = sorted(set(classes) ^ set(examples))
-    if one_sided:
-        raise DataError(
-            f"{train}: its class folders are not those of {path}; {one_sided[0]!r} is in one of them only. "
-            f"Give both the same folders."
-        )
-
-
-def names_of_folders(folders: tuple[str, ...], classes: str | Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """The name of the class of each folder.
-
-    classes: names in the sorted order of the folders, a JSON file {folder: name}, or None: then a folder's name is that
-        of its class, with _ for a space.
-    """
-    if classes is None:
-        if odd := next((folder for folder in folders if printable(folder) != folder), None):
-            raise DataError(
-                f"{where}: the name of the class folder {odd} is not UTF-8, so it is not text to score images by; "
-                f"rename it, or give the names of all {len(folders)} with classes."
-            )
-        return tuple(folder.replace("_", " ") for folder in folders)
-    if isinstance(classes, str):
-        return _by_folder(folders, classes, where)
-    if len(classes) != len(folders):
-        raise DataError(
-            f"{where}: has {len(folders)} class folders, from {folders[0]!r} on, but classes names {len(classes)}; "
-            f"give one name for each folder in sorted order, or a JSON file {{folder: name}}."
-        )
-    return tuple(classes)
-
-
-def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ...]:
-    path = located(file)
-    try:
-        names = parsed(read_bytes(path, most=MOST_NAMES_BYTES, follow=True))
-    except (OSError, ValueError, DamagedFile) as error:
-        raise DataError(
-            f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
-            f"Write a JSON file {{folder: name}}."
-        ) from error
-    if not isinstance(names, dict):
-        raise DataError(f"{path}: is not a mapping; write {{folder: name}} for the class folders of {where}.")
-    unnamed = [folder for folder in folders if not isinstance(names.get(folder), str)]
-    if unnamed:
-        raise DataError(
-            f"{path}: names no class for {len(unnamed)} of the {len(folders)} folders of {where}, the first of them "
-            f"{unnamed[0]!r}; {did_you_mean(unnamed[0], names)}"
-        )
-    return tuple(names[folder] for folder in folders)
+# Names of classes
 
 
 def names_in_order(classes: str | Sequence[str], where: str) -> tuple[str, ...]:
@@ -150,8 +59,26 @@ def names_in_order(classes: str | Sequence[str], where: str) -> tuple[str, ...]:
     return names
 
 
-def check_labels(low: int, high: int, classes: int, where: str) -> None:
-    """Raise DataError unless the labels, from `low` to `high`, all have a class name."""
+def count_class_file(classes: str | Sequence[str] | None, look: Look) -> None:
+    """Count the file that the classes of a declaration are read from, if they are."""
+    if isinstance(classes, str) and classes != "imagenet":
+        look.count("class_files", classes)
+
+
+def numbered_classes(labels: Integers, where: str) -> tuple[str, ...]:
+    """The names of classes that have numbers only: 0 to the largest label.
+
+    Raises DataError for a label below 0, and for a single class.
+    """
+    classes = tuple(map(str, range(int(labels.max(initial=0)) + 1)))
+    check_labels(labels, len(classes), where)
+    check_choice(classes, where)
+    return classes
+
+
+def check_labels(labels: Sequence[int] | Integers, classes: int, where: str) -> None:
+    """Raise DataError unless all labels have a class name."""
+    low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
     if low < 0 or high >= classes:
         raise DataError(
             f"{where}: has a label {low if low < 0 else high}, but classes names {classes}, for the labels 0 to "
@@ -168,6 +95,9 @@ def check_choice(classes: tuple[str, ...], where: str, metric: str = "top1") -> 
             f"{where}: has a single class, {classes[0]!r}, so any model would be right; name a set of two classes or "
             f"more."
         )
+
+
+# Which images are scored
 
 
 SUBSET_STREAM = randomness.key("evaluation", "subset")
@@ -217,25 +147,93 @@ def subset(labels: Integers, count: int) -> Integers:
     return np.sort(even(labels, SUBSET_STREAM)[:count])
 
 
-def read_folder(path: str, count: int, image_size: int) -> Labelled:
-    """At most `count` images with even classes. The classes are the folders' names."""
-    paths, labels, names = listed(path)
-    chosen = subset(labels, count)
-    images, good = decode_paths([paths[i] for i in chosen], image_size, str(located(path)))
-    return Labelled(images, labels[chosen[good]], names, corrupt=len(chosen) - len(good))
+def labelled_items(
+    data: LabelledSet,
+    scored: Labelled,
+    form: Form,
+    scoring: Scoring,
+    where: str,
+    examples: Labelled | None = None,
+) -> HeldOutItems:
+    """Labelled images as items to score on; the linear probe learns from `examples`.
+
+    Raises DataError, which begins with `where`, for classes or images that do not suit the metric of the set.
+    """
+    check_choice(scored.classes, where, data.metric)
+    if data.metric == "roc_auc" and len(set(scored.labels.tolist())) < 2:
+        raise DataError(
+            f"{where}: roc_auc needs images of both classes, but those to score are all of one; add some of the other."
+        )
+    return HeldOutItems(
+        pairs=None,
+        retrieval=False,
+        labelled=(scored.images, scored.labels),
+        classes=scored.classes,
+        prompts=prompt_tokens(scored.classes, scoring.templates or PLAIN_TEMPLATES, form.tokenize),
+        probe=None if examples is None else (examples.images, examples.labels),
+        corrupt=scored.corrupt + (examples.corrupt if examples else 0),
+        shown=scored.shown,
+        metric=data.metric,
+    )
 
 
-def listed(path: str) -> tuple[list[Path], Integers, tuple[str, ...]]:
-    """All image files of a folder with the class of each, int64 [n], and the names of the classes' folders."""
-    _, folders = class_folders(path)
-    files = [images_in(folder) for folder in folders]
-    for folder, images in zip(folders, files, strict=True):
-        if not images:
-            raise _no_images(folder)
-    labels = np.repeat(np.arange(len(folders)), [len(images) for images in files])
-    return [path for images in files for path in images], labels, tuple(folder.name for folder in folders)
+# Images to fine-tune on
 
 
-def check(labels: Integers, classes: tuple[str, ...], where: str) -> None:
-    """Raise DataError for a label that no class name belongs to."""
-    check_labels(int(labels.min(initial=0)), int(labels.max(initial=0)), len(classes), where)
+@dataclass(frozen=True)
+class ClassifiedSet:
+    """A labelled set, opened."""
+
+    training: Data
+    """Its batches have the number of the class, int64 [B], in place of tokens."""
+    test: Labelled
+    """The items to score on, and the names of the classes."""
+
+
+def images_in_memory(grey: npt.NDArray[np.uint8], labels: Integers, image_size: int) -> Data:
+    """Grey images [n, height, width], each seen in three channels."""
+
+    def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
+        seen = view_stored(grey[indices][:, None], image_size, views)
+        return np.repeat(seen, 3, axis=1), labels[indices]
+
+    return Data(size=len(labels), batch=batch, order=Shuffle([len(labels)]), vocabulary=_NO_WORDS)
+
+
+def images_in_files(content: Callable[[int], Path | bytes], labels: Integers, image_size: int, where: str) -> Data:
+    """Image files that are decoded as they are needed. The next readable one replaces one that cannot be decoded."""
+    size, bad, lock = len(labels), set[int](), threading.Lock()
+
+    def note(number: int, reason: str) -> None:
+        with lock:
+            bad.add(number)
+            if len(bad) > max(CORRUPT_COUNT, CORRUPT_SHARE * size):
+                raise DataError(
+                    f"{where}: {len(bad)} of {size} training images cannot be read, the last of them number {number} "
+                    f"({reason}). Write these files again, or remove them."
+                )
+
+    def read(number: int) -> tuple[Image.Image, int]:
+        """An image, and which one it is: that of this number, or of the next one that can be decoded."""
+        for candidate in ((number + further) % size for further in range(size)):
+            if candidate in bad:
+                continue
+            try:
+                file = content(candidate)
+                with open_image(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+                    return image.convert("RGB"), candidate
+            except MemoryError:
+                raise
+            except Exception as error:  # On damaged bytes decoders raise anything: OSError, SyntaxError, struct.error.
+                note(candidate, reason_of(error))
+        raise DataError(f"{where}: none of {size} training images can be read; write these files again.")
+
+    def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
+        images = np.empty((len(indices), 3, image_size, image_size), np.uint8)
+        seen = np.empty(len(indices), np.int64)
+        for row, number in enumerate(indices.tolist()):
+            image, seen[row] = read(number)
+            images[row] = np.asarray(view(image, image_size, views, row)).transpose(2, 0, 1)
+        return images, labels[seen]
+
+    return Data(size=size, batch=batch, order=Shuffle([size]), corrupt=lambda: len(bad))

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from webdataset.gopen import gopen, rewrite_url
 
 from flipscale.data.shards import Index, ShardSource, scan
 from flipscale.errors import DataError
@@ -219,6 +218,8 @@ class Library:
 
 
 def _copy(url: str, file: IO[bytes]) -> None:
+    from webdataset.gopen import gopen, rewrite_url  # It loads torch, and a check of inputs fetches nothing.
+
     stream = gopen(_piped(rewrite_url(url)), "rb")
     try:
         shutil.copyfileobj(stream, file, 1 << 20)

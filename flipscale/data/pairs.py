@@ -1,5 +1,6 @@
 """The interface of every data set: training pairs by index, and held-out items to score a model on. Numpy only."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale.data.views import Views
+from flipscale.errors import DataError
 
 Images = npt.NDArray[np.uint8]
 """[n, 3, S, S], red green blue."""
@@ -18,8 +20,16 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 """Which classes each image shows [n, classes]."""
 
+EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"}
+"""Endings of image files."""
+
 Tokenize = Callable[[list[str]], Integers]
 """Captions -> tokens [n, text_length]. Data sets call it once for each distinct caption."""
+
+
+def located(name: str) -> Path:
+    """A path of a declaration. One that is not absolute starts from FLIPSCALE_DATA, else from the current folder."""
+    return Path(os.environ.get("FLIPSCALE_DATA", ""), name)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,23 @@ class Form:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What is wanted of a set to score on."""
+
+    images: int
+    """At most this many of a kind: of a labelled folder, IDX or webdataset set with more, a subset with even classes
+    that is the same for every run; of the rest the first."""
+    templates: Sequence[str] | None
+    """Prompt templates with {} for the class name; None for the data set's own."""
+    trained_on: bool = True
+    """Whether the set is also what the run trains on, so its held-out split is meant. Shapes and fashion have one and
+    give the same either way. A webdataset has none, unless it is declared for evaluation alone, when all of it counts
+    as held out."""
+    probe: int = 0
+    """How many labelled images at most the linear probe learns from, of the sets that have some; 0 opens none."""
+
+
+@dataclass(frozen=True)
 class Data:
     """Image-text pairs to train on, by index. No state: the same index gives the same pair in any batch."""
 
@@ -61,6 +88,11 @@ class Data:
 
     vocabulary: Integers | None = None
     """The ids, ascending, of all tokens that the pairs can hold; None if that is not known before they are read."""
+
+
+DISTINCT_SHARE = 0.95
+"""With a smaller share of distinct captions among held-out pairs retrieval is not scored: right answers would not
+count."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +147,30 @@ def prompt_tokens(classes: tuple[str, ...], templates: Sequence[str], tokenize: 
     """The tokens [classes, templates, text_length] of every class name in every template ('a photo of a {}')."""
     tokens = tokenize([template.replace("{}", name) for name in classes for template in templates])
     return tokens.reshape(len(classes), len(templates), -1)
+
+
+def paired_items(
+    images: Images, tokens: Integers, corrupt: int, where: str, image_of: Integers | None = None
+) -> HeldOutItems:
+    """Images with captions: for the held-out loss, and for retrieval if their captions tell them apart.
+
+    Raises DataError, which begins with `where`, for a single image.
+    """
+    if len(images) < 2:
+        raise DataError(
+            f"{where}: gives one image to score on, so any model would find it; name a set of two images or more, and "
+            f"set evaluation.images to 2 or more."
+        )
+    distinct = len(np.unique(tokens, axis=0)) >= DISTINCT_SHARE * len(tokens)
+    return HeldOutItems(pairs=(images, tokens), retrieval=distinct, image_of=image_of, corrupt=corrupt)
+
+
+Captioned = tuple[Images, list[list[str]], int]
+"""Images [n, 3, S, S], the captions of each, and how many more samples were wanted and could not be read."""
+
+
+def captioned_items(captioned: Captioned, form: Form, where: str) -> HeldOutItems:
+    """`paired_items` of images that may have several captions each."""
+    images, captions, corrupt = captioned
+    image_of = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
+    return paired_items(images, form.tokenize([text for texts in captions for text in texts]), corrupt, where, image_of)

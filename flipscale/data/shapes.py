@@ -10,7 +10,7 @@ the last bit in any batch. Shapes are drawn analytically: the distance to the ou
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale import randomness
-from flipscale.data.classes import SHAPE_CLASSES, SHAPE_COLOURS, SHAPE_SIZES
-from flipscale.data.labelled import Labelled
-from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize, prompt_tokens
+from flipscale.data.inspection import Look
+from flipscale.data.labelled import ClassifiedSet, Labelled
+from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, Scoring, Tokenize, prompt_tokens
 from flipscale.data.shuffle import Shuffle
 from flipscale.data.views import Views, view_stored
-from flipscale.settings import Shapes
+from flipscale.settings import Shapes, plain
 
 Floats32 = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
 Outline = Callable[[Floats32, Floats32], Floats32]
 
+SHAPE_SIZES = ("big", "small")
+SHAPE_COLOURS = ("red", "green", "blue", "yellow")
 RELATIONS = ("left of", "right of", "above", "below")
 SHAPE_TEMPLATES = ["a {}"]
 
@@ -105,7 +107,6 @@ def _bowtie(x: Floats32, y: Floats32) -> Floats32:
     return distance
 
 
-# In the order of inputs.classes.SHAPES: a class is an index into them.
 OUTLINES: dict[str, Outline] = {
     "circle": _circle,
     "ring": _ring,
@@ -119,9 +120,27 @@ OUTLINES: dict[str, Outline] = {
     "bowtie": _bowtie,
 }
 
+SHAPE_CLASSES = tuple(
+    f"{size} {colour} {shape}" for size in SHAPE_SIZES for colour in SHAPE_COLOURS for shape in OUTLINES
+)
 
-def training(data: Shapes, form: Form, size: int, first: int = 0) -> Data:
+
+def check(data: Shapes, look: Look, probe: bool) -> None:
+    """There is no file to look at."""
+
+
+def check_training(data: Shapes, look: Look, *, data_size: int | None, batch_size: int) -> None:
+    """There is no file to look at."""
+
+
+def content(data: Shapes, probe: bool) -> Any:
+    """The declaration, from which all images follow."""
+    return plain(data)
+
+
+def training(data: Shapes, form: Form, *, data_size: int | None, samples: int, before: int, crop: float | None) -> Data:
     """The pairs 0 .. size - 1. Runs before have seen the first `first` of them, which do not come again."""
+    size, first = data_size or before + samples, 0 if data_size else before
     stream, pairs = randomness.key("shapes", data.seed, "train"), data.pairs
     captions = _Captions(form.text_length, form.tokenize)
 
@@ -138,12 +157,12 @@ def training(data: Shapes, form: Form, size: int, first: int = 0) -> Data:
     return Data(size=size, batch=batch, order=order if first else shuffle, vocabulary=captions.vocabulary(pairs))
 
 
-def held_out(data: Shapes, form: Form, *, images: int, templates: Sequence[str] | None, probe: int = 0) -> HeldOutItems:
+def held_out(data: Shapes, form: Form, scoring: Scoring) -> HeldOutItems:
     """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions.
 
-    probe: how many labelled images, again of all classes, the linear probe learns from; they are in no training set.
+    What the linear probe learns from is in no training set.
     """
-    seed, pairs, image_size = data.seed, data.pairs, form.image_size
+    seed, pairs, images, image_size = data.seed, data.pairs, scoring.images, form.image_size
     stream, numbers = randomness.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
     if pairs:
         # A scene can be described from either side: left of = right of with the objects exchanged.
@@ -161,13 +180,14 @@ def held_out(data: Shapes, form: Form, *, images: int, templates: Sequence[str] 
         retrieval=pairs > 0,
         labelled=_labelled(randomness.key("shapes", seed, "labelled"), images, image_size),
         classes=SHAPE_CLASSES,
-        prompts=prompt_tokens(SHAPE_CLASSES, templates or SHAPE_TEMPLATES, form.tokenize),
-        probe=_labelled(randomness.key("shapes", seed, "probe"), probe, image_size) if probe else None,
+        prompts=prompt_tokens(SHAPE_CLASSES, scoring.templates or SHAPE_TEMPLATES, form.tokenize),
+        probe=_labelled(randomness.key("shapes", seed, "probe"), scoring.probe, image_size) if scoring.probe else None,
     )
 
 
-def classified(data: Shapes, image_size: int, *, size: int, images: int) -> tuple[Data, Labelled]:
-    """`size` images of one object each to fine-tune on, which no other set has, and `images` to score on."""
+def classified(data: Shapes, form: Form, *, images: int, samples: int) -> ClassifiedSet:
+    """Images of one object each, of all 80 classes in turn; those to fine-tune on are in no other set."""
+    image_size = form.image_size
     stream = randomness.key("shapes", data.seed, "fine-tuning")
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
@@ -175,9 +195,9 @@ def classified(data: Shapes, image_size: int, *, size: int, images: int) -> tupl
         drawn = _render(_scenes(stream, indices, 0.0, labels), image_size)
         return view_stored(drawn, image_size, views), labels
 
-    training = Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=np.empty(0, np.int64))
+    training = Data(size=samples, batch=batch, order=Shuffle([samples]), vocabulary=np.empty(0, np.int64))
     test, labels = _labelled(randomness.key("shapes", data.seed, "labelled"), images, image_size)
-    return training, Labelled(test, labels, SHAPE_CLASSES)
+    return ClassifiedSet(training, Labelled(test, labels, SHAPE_CLASSES))
 
 
 def _labelled(stream: int, count: int, image_size: int) -> tuple[Images, Integers]:

@@ -33,8 +33,7 @@ from PIL import Image, UnidentifiedImageError
 
 from flipscale.data.decode import NO_IMAGE
 from flipscale.data.labelled import check_labels
-from flipscale.data.pairs import Integers
-from flipscale.data.paths import EXTENSIONS, located
+from flipscale.data.pairs import EXTENSIONS, Integers, located
 from flipscale.data.views import open_image
 from flipscale.errors import DataError
 from flipscale.kinds import Whole, record_of
@@ -332,7 +331,7 @@ def check_labelled(path: str, classes: int, several: bool = False) -> None:
     def is_labelled(file: int, places: dict[str, Extent]) -> bool:
         if not (several and "npy" in places):
             labels = labels_of(path, _contents(file, places, "cls"), several)
-            check_labels(min(labels), max(labels), classes, path)
+            check_labels(labels, classes, path)
         return not EXTENSIONS.isdisjoint(places)
 
     if (first := _first(path, is_labelled)) is not None:

@@ -202,19 +202,26 @@ class Fit:
     @cached_property
     def _ends(self) -> dict[str, tuple[float, float] | None]:
         """The ends of the intervals of all parameters."""
-        if self.stretch is None:
+        if self.theta_ends is None:
             return dict.fromkeys(self.parameters)
-        # On the scale on which they were fitted, as a coefficient spreads evenly in its logarithm.
-        least, most = self.law.bounds(self.rows.x, self.rows.z)
-        ends = interval(self.draws, self.solution.theta, self.stretch)
-        if self.seeds is not None and self.slope_of_level is not None:
-            error = np.abs(self.slope_of_level) * self.seeds.error(new_seed=False)
-            ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
-        low, high = (self.law.values(np.clip(end, least, most)) for end in ends)
+        low, high = map(self.law.values, self.theta_ends)
         return {
             name: None if name in self.options.fixed else (min(low[name], high[name]), max(low[name], high[name]))
             for name in self.parameters
         }
+
+    @cached_property
+    def theta_ends(self) -> tuple[Array, Array] | None:
+        """The ends of all intervals on the scale on which parameters were fitted, as a coefficient spreads evenly in
+        its logarithm; None where there is no interval."""
+        if self.stretch is None:
+            return None
+        ends = interval(self.draws, self.solution.theta, self.stretch)
+        if self.seeds is not None and self.slope_of_level is not None:
+            error = np.abs(self.slope_of_level) * self.seeds.error(new_seed=False)
+            ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
+        least, most = self.law.bounds(self.rows.x, self.rows.z)
+        return np.clip(ends[0], least, most), np.clip(ends[1], least, most)
 
     @property
     def _has_floor(self) -> bool:

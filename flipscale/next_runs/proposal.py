@@ -213,9 +213,9 @@ def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) ->
         return ""
     said = f"{asked.name}: to show {asked.words(asked.value)}{asked.unit and ' '}{asked.unit} takes {price(needed)}"
     if contrast.margin is None:
-        return said
+        return f"{said}; {contrast.seeds} have run"
     level = price(contrast.design.seeds_for_level(contrast.margin))
-    return f"{said}; to show both level (within {contrast.margin:g}), {level}"
+    return f"{said}; to show both level (within {contrast.margin:g}), if they are, {level}; {contrast.seeds} have run"
 
 
 # As people read it

@@ -37,9 +37,9 @@ class Question:
 
     name: str
     value: float
-    """On the scale on which its interval is symmetric: the logarithm of a ratio, the link of a law."""
-    half: float
-    """Half the width of its 95 % CI on that scale."""
+    """On the scale on which it is linear: the logarithm of a ratio, the link of a law."""
+    ends: tuple[float, float]
+    """Of its 95 % CI on that scale, the one that `compare` or `fit` prints."""
     quantity: Quantity
     words: Callable[[float], str]
     """A value of that scale as people read it."""
@@ -57,8 +57,8 @@ class Question:
 
     def interval(self, after: Quantity | None = None) -> str:
         """The interval now, or with the variance that `after` has."""
-        half = self.half * (1.0 if after is None else math.sqrt(after.variance / self.quantity.variance))
-        ends = self.words(self.value - half), self.words(self.value + half)
+        share = 1.0 if after is None else math.sqrt(after.variance / self.quantity.variance)
+        ends = [self.words(self.value + share * (end - self.value)) for end in self.ends]
         return " to ".join(ends[:: -1 if self.falls else 1])
 
 
@@ -122,7 +122,7 @@ def _contrast(
     family = (corrected.of, corrected.looks) if corrected else (1, 1)
     contrast = SeedContrast(frozenset(runs), estimate.n, Design(sd, prior_df, *family), margin)
     quantity = Quantity(np.array([[error**2]]), np.ones(1))
-    return Question(name, value, (high - low) / 2, quantity, words, "" if estimate.ratio else unit, contrast=contrast)
+    return Question(name, value, (low, high), quantity, words, "" if estimate.ratio else unit, contrast=contrast)
 
 
 def law_covariance(fit: Fit) -> Array:
@@ -173,7 +173,9 @@ def parameter_of(fit: Fit, name: str, of: str) -> Question:
 
     ends = [fit.law.values(np.where(gradient > 0, end, theta))[name] for end in (theta[place], theta[place] + 1e-3)]
     asked = f"{name} of {fit.law.formula}{of}"
-    return Question(asked, float(theta[place]), _half(quantity), quantity, words, falls=ends[1] < ends[0], fit=fit)
+    value, interval = float(theta[place]), fit.theta_ends
+    now = (float(interval[0][place]), float(interval[1][place])) if interval else _normal(value, quantity)
+    return Question(asked, value, now, quantity, words, falls=ends[1] < ends[0], fit=fit)
 
 
 def forecast_of(forecast: Forecast, of: str) -> Question:
@@ -189,9 +191,16 @@ def forecast_of(forecast: Forecast, of: str) -> Question:
         return f"{100 * y:.1f} %" if response.accuracy else f"{y:.4g}"
 
     falls = bool(response.accuracy) and response.link == "logit"
-    name = f"forecast of {fit.y}{of}"
-    return Question(name, float(value[0]), _half(quantity), quantity, words, falls=falls, fit=fit)
+    doubts = f", refused by fit as {' and '.join(map(str, forecast.doubts))}" if forecast.refused else ""
+    name = f"forecast of {fit.y}{of}{doubts}"
+    now = _normal(float(value[0]), quantity)
+    if fit.stretch is not None:
+        low, high = sorted(float(response.to_link(end)[0]) for end in fit.band(forecast.at))
+        now = low, high
+    return Question(name, float(value[0]), now, quantity, words, falls=falls, fit=fit)
 
 
-def _half(quantity: Quantity) -> float:
-    return NORMAL * math.sqrt(quantity.variance)
+def _normal(value: float, quantity: Quantity) -> tuple[float, float]:
+    """The ends of a linear law's interval by its runs' scatter, for runs of too few settings for that of `fit`."""
+    half = NORMAL * math.sqrt(quantity.variance)
+    return value - half, value + half

@@ -19,12 +19,12 @@ from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, Faults, PartOfRun, checked, holds, is_broken, show
 from flipscale.settings import (
     NODE_GPUS,
+    FineTuningSet,
     FlipscaleTrainer,
     OpenClipTrainer,
     Settings,
     Stage,
     Tuning,
-    WebDataset,
     lengths,
 )
 from flipscale.study.document import Complaints, Place
@@ -334,7 +334,7 @@ def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
     fine_tuning = values["fine_tuning"]
     if fine_tuning is None:
         return
-    if fine_tuning.data is None and isinstance(values["data"], WebDataset):
+    if fine_tuning.data is None and not isinstance(values["data"], FineTuningSet):
         what = "fine_tuning needs images with classes, and the training data have captions"
         yield "fine_tuning", what, "give data: {folder: {train: DIR, test: DIR}}, or another labelled set"
     if fine_tuning.samples < fine_tuning.batch_size:

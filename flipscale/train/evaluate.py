@@ -23,14 +23,23 @@ from torch import Tensor
 from flipscale import randomness
 from flipscale.cost import training_view
 from flipscale.data.digest import digests
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems, Images, Integers
 from flipscale.data.views import view_stored
 from flipscale.errors import DataError, Diverged
 from flipscale.identity import inferences, measure_of, show_setting
 from flipscale.run import Hits, show_life
 from flipscale.scores import AVERAGED, LOSS_BATCH, SCORES, class_chance, metric_score
-from flipscale.settings import CommandSet, DataSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
+from flipscale.settings import (
+    CommandSet,
+    DataSet,
+    Evaluation,
+    EvaluationSet,
+    FolderSet,
+    LabelledSet,
+    Settings,
+    ShardSet,
+)
 from flipscale.study.settings import images_scored
 from flipscale.train.encoding import Encoders
 from flipscale.train.machine import exact_fp32
@@ -127,7 +136,7 @@ def _with_class_names(declared: DataSet | EvaluationSet) -> DataSet | Evaluation
 
 def _templates_of(declared: DataSet | EvaluationSet, evaluation: Evaluation) -> list[str] | None:
     """The prompts of a set, with the named lists among them written out; None for its data's own."""
-    named = (isinstance(declared, ShardSet | FolderSet | IdxSet) and declared.templates) or evaluation.templates
+    named = (isinstance(declared, LabelledSet) and declared.templates) or evaluation.templates
     if named is None:
         return None
     lists = ([t("{}") for t in NAMED_TEMPLATES[name]] if name in NAMED_TEMPLATES else [name] for name in named)

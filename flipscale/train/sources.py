@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from flipscale.cost import steps_of, training_view
-from flipscale.data.classified import ClassifiedSet, open_classified
+from flipscale.data.formats import open_classified, open_data
+from flipscale.data.labelled import ClassifiedSet
 from flipscale.data.pairs import Data, Form, HeldOutItems, Integers
-from flipscale.data.training import open_data
 from flipscale.errors import DataError
 from flipscale.identity import labelled_set, labelled_test_images
 from flipscale.run import RunFolder

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collecting import axis_values, is_setting
-from flipscale.comparing import Comparison, Verdict, pick_score
+from flipscale.comparing import Comparison, Curve, Verdict, pick_score
 from flipscale.comparing.columns import settings_named
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fitting import Fit, allocate, column, forecast, group_name, in_groups, isoflop
@@ -85,14 +85,16 @@ def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[floa
 
 def _undecided(comparison: Comparison) -> list[Question]:
     """The undecided claims of a study; of one without claims, the speed-ups of its arms."""
-    questions, why = [], []
+    questions, why = list[Question](), list[str]()
     claims = comparison.stated
     asked: list[Callable[[], Question]]
     if claims:
         asked = [partial(claim_of, claim, claims) for claim in claims.claims if claim.verdict is Verdict.UNDECIDED]
     else:
-        curves = [curve for curve in comparison.curves if curve.x == comparison.costs[0]]
-        asked = [partial(speedup_of, curve, curve.arm) for curve in curves]
+        curves = _curves(comparison)
+        asked = [partial(speedup_of, curve, name) for name, curve in curves.items() if curve.speedup]
+        lacking = dict.fromkeys(curve.why for curve in curves.values() if not curve.speedup)
+        why = [f"No speed-up: {reason}." for reason in lacking if reason]
     for quantity in asked:
         try:
             questions.append(quantity())
@@ -103,18 +105,25 @@ def _undecided(comparison: Comparison) -> list[Question]:
     return questions
 
 
+def _curves(comparison: Comparison) -> dict[str, Curve]:
+    """The curves along the first cost, by their names in comparison.json: those of the series and of the arm."""
+    curves = (curve for curve in comparison.curves if curve.x == comparison.costs[0])
+    return {", ".join(filter(None, (curve.series, curve.arm))): curve for curve in curves}
+
+
 def _named(opened: OpenStudy, of: str) -> list[Question]:
     word, _, rest = of.partition(" ")
     claims = [claim.name for claim in opened.study.claims]
     if word == "forecast":
         return [_forecast(opened, _settings(rest))]
     if of.startswith("speedup of "):
-        comparison = compare_study(opened)
-        curves = {curve.arm: curve for curve in comparison.curves if curve.x == comparison.costs[0]}
-        arm = of.removeprefix("speedup of ")
-        if arm not in curves:
+        curves, arm = _curves(compare_study(opened)), of.removeprefix("speedup of ")
+        chosen = {name: curve for name, curve in curves.items() if arm in (name, curve.arm)}
+        if len(chosen) > 1:
+            raise ResultsError(f"{arm} is an arm of {len(chosen)} series: name one of {'; '.join(chosen)}.")
+        if not chosen:
             raise ResultsError(f"There is no arm {arm!r}: {did_you_mean(arm, curves)}.")
-        return [speedup_of(curves[arm], arm)]
+        return [speedup_of(curve, name) for name, curve in chosen.items()]
     if of in claims and (judged := compare_study(opened).stated):
         return [claim_of(claim, judged) for claim in judged.claims if claim.claim.name == of]
     if rest.startswith("of "):
@@ -144,9 +153,12 @@ def _group(opened: OpenStudy, at: Mapping[str, object]) -> tuple[dict[str, objec
 
 
 def _usual(opened: OpenStudy) -> dict[str, object]:
-    """The values of the axes at the base, or of the first cell where the base says nothing."""
-    axes = [name for name in opened.axes if name != "seed"]
-    return {name: opened.study.base.get(name, getattr(opened.study.cells[0], name)) for name in axes}
+    """The values of the axes at the base, or of the first cell where no cell has the base's."""
+    usual = {}
+    for name in opened.axes:
+        values, of_base = [getattr(cell, name) for cell in opened.study.cells], opened.study.base.get(name)
+        usual[name] = of_base if of_base in values else values[0]
+    return {name: value for name, value in usual.items() if name != "seed"}
 
 
 def _parameter(opened: OpenStudy, name: str, at: Mapping[str, object]) -> Question:

@@ -16,6 +16,7 @@
 #   FLIPSCALE_RAY=.cluster/ray  the folder, below the working directory by default
 #   PORT=21379          the ports PORT to PORT+5 are used, PORT+1 by the dashboard and the Jobs API. A second cluster needs others
 #   CPUS=4 GPUS=4       of each worker: not what the machine has, but what Ray is told. The head has none
+#   WORKERS="w1 w2"     which workers start
 #   PYTHON=             the Python that Ray is installed in; .venv/bin/python here, or python3
 #
 # All nodes are at 127.0.0.1 and differ by name, since Ray listens on every interface for any other address.
@@ -165,6 +166,15 @@ wait_for_nodes() { # WORKERS: wait until this many workers and the head are aliv
     }
 }
 
+start_workers() {
+    local name number=0
+    for name in ${WORKERS-w1 w2}; do
+        start_node "$name" || return
+        number=$((number + 1))
+    done
+    wait_for_nodes "$number"
+}
+
 start() {
     if [[ -n $(pids_of) ]]; then
         echo "it runs already" >&2
@@ -174,7 +184,7 @@ start() {
         for again in yes yes no; do
             rm -rf "$folder/tmp"
             # One after the other: two that start at once on one machine may wait for each other until they give up.
-            start_node head && start_node w1 && start_node w2 && wait_for_nodes 2 && break
+            start_node head && start_workers && break
             stop
             [[ $again == yes ]] || return 1
         done

@@ -11,7 +11,7 @@ import pytest
 from tests.clusters.slurm import SCRIPT, SlurmCluster
 from tests.patience import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.second]
 
 HOG = (
     f"exec {sys.executable} -c 'import time; held = bytearray(300 << 20); held[::4096] = held[1::4096]; time.sleep(60)'"

@@ -12,7 +12,7 @@ from tests.clusters.ray import SCRIPT, RayCluster, addresses_listened_at
 from tests.clusters.test_cluster import processes_that_name
 from tests.patience import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.second_ray]
+pytestmark = [pytest.mark.slow, pytest.mark.second]
 
 
 def test_it_comes_up_with_two_workers_and_no_job(ray: RayCluster) -> None:
@@ -36,7 +36,7 @@ def test_a_killed_node_is_noticed_and_comes_back(ray: RayCluster) -> None:
 def test_a_cluster_ends_when_its_process_is_killed(ray: RayCluster) -> None:
     script = (
         "import time\nfrom tests.clusters.ray import RayCluster\n"
-        "one = RayCluster.start()\nprint(one.folder, flush=True)\ntime.sleep(600)\n"
+        "one = RayCluster.start(WORKERS='w1')\nprint(one.folder, flush=True)\ntime.sleep(600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=SCRIPT.parents[2], stdout=subprocess.PIPE, text=True

@@ -9,9 +9,8 @@ import pytest
 from mosaic import CLASSES, build_mosaics, draw, glyphs
 from shards import TEST_IMAGES
 
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Form
-from flipscale.data.training import open_data
 from flipscale.settings import ShardSet, WebDataset
 
 

@@ -118,7 +118,8 @@ def test_runs_to_add_are_valued_by_what_they_tell_about_the_laws_of_seeds() -> N
     found = fit(runs(4, sizes=4), "product", x=["N", "samples"], y="loss", options=QUICK)
     asked = parameter_of(found, "b", "")
     low, high = found.intervals["b"]
-    assert 1 <= 2 * asked.half / (high - low) < 1.5
+    assert asked.ends == pytest.approx((low, high))
+    assert 1 <= 2 * 1.96 * asked.quantity.variance**0.5 / (high - low) < 1.5
     far = found.law.evaluate(found.solution.theta, np.array([[2.7e7, 64_000.0]]))[1][0]
     seeds = found.whole_seeds + FURTHER_SEEDS
     told = [asked.quantity.after(of_seed(far, seed, seeds), 0.01**2).variance for seed in (0, 1, 4, 5)]

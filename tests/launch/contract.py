@@ -269,29 +269,36 @@ class LauncherContract:
         wait_for(runs, tmp_path, State.FINISHED)
         assert [starts(tmp_path, run) for run in runs] == [1] * 4
 
-    def test_cancelled_runs_write_a_checkpoint_and_submit_goes_on_with_them(self, tmp_path):
-        runs = [StandInRun(f"run-{number}", seconds=0.4) for number in range(4)]
-        long = StandInRun("long", seconds=60)
-        self.submit([long, *runs], tmp_path)
-        wait_for([long], tmp_path, State.RUNNING)
-        cancelled = cancel([long, *runs], tmp_path)
-        assert "long" in cancelled
-        ended = wait_for([long, *runs], tmp_path, State.CANCELLED, State.FINISHED)
-        assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+    def cancelled(self, results: Path) -> Scenario:
+        runs = [StandInRun(f"cancelled-{number}", seconds=0.4) for number in range(4)]
+        long = StandInRun("cancelled-long", seconds=0.5, first_seconds=600)  # Those that cost most begin first.
+        yield Submits([long, *runs])
+        wait_for([long], results, State.RUNNING)
+        cancelled = cancel([long, *runs], results)
+        assert long.id in cancelled
+        ended = wait_for([long, *runs], results, State.CANCELLED, State.FINISHED)
+        assert (folder(results, long).path / "checkpoint.pt").exists()
         # One in hand may have come to its end before it heard of it.
-        stopped = {run_id for run_id in cancelled if ended[run_id] is State.CANCELLED} - {"long"}
-        assert {job.run_id for job in self.submit(runs, tmp_path).jobs} == stopped
-        wait_for(runs, tmp_path, State.FINISHED)
-        assert states([long], tmp_path) == {"long": State.CANCELLED}
+        stopped = {run_id for run_id in cancelled if ended[run_id] is State.CANCELLED} - {long.id}
+        again = yield Submits(runs)
+        assert {job.run_id for job in again.jobs} & {run.id for run in runs} == stopped
+        wait_for(runs, results, State.FINISHED)
+        assert states([long], results) == {long.id: State.CANCELLED}
+
+    def test_cancelled_runs_write_a_checkpoint_and_submit_goes_on_with_them(self, tmp_path):
+        self.play(tmp_path, self.cancelled(tmp_path))
+
+    def some_cancelled(self, results: Path) -> Scenario:
+        long = [StandInRun(f"long-{number}", seconds=0.5, first_seconds=600) for number in range(2)]
+        others = [StandInRun(f"other-{number}", seconds=0.3) for number in range(4)]
+        yield Submits([*long, *others])
+        wait_for(long[:1], results, State.RUNNING)
+        assert cancel(long, results) == ["long-0", "long-1"]
+        wait_for(others, results, State.FINISHED)
+        assert set(wait_for(long, results, State.CANCELLED).values()) == {State.CANCELLED}
 
     def test_cancelling_some_leaves_the_others_to_finish(self, tmp_path):
-        long = [StandInRun("long-0", seconds=60), StandInRun("long-1", seconds=60)]
-        others = [StandInRun(f"run-{number}", seconds=0.3) for number in range(4)]
-        self.submit([*long, *others], tmp_path)
-        wait_for(long[:1], tmp_path, State.RUNNING)
-        assert cancel(long, tmp_path) == ["long-0", "long-1"]
-        wait_for(others, tmp_path, State.FINISHED)
-        assert set(wait_for(long, tmp_path, State.CANCELLED).values()) == {State.CANCELLED}
+        self.play(tmp_path, self.some_cancelled(tmp_path))
 
 
 class _Submit:

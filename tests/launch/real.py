@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,17 +39,26 @@ from pathlib import Path
 from flipscale.train import train
 from flipscale.train.trainers.builtin.training import Training
 step = Training.step
-def slowly(*arguments):
-    time.sleep(0.3)
-    step(*arguments)
+def slowly(training, *batch):
+    if training.progress.attempts <= %d:
+        time.sleep(0.3)
+    step(training, *batch)
 Training.step = slowly
 raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=%s))
 """
 
-SLOWLY = (sys.executable, "-c", _SLOWLY % 30)
-"""`flipscale train`, which waits before each step: a run of 20 steps is long enough to be disturbed."""
 
-SLOWLY_OFTEN = (sys.executable, "-c", _SLOWLY % 0)
+def slowly(attempts: int, checkpoint_seconds: float) -> tuple[str, ...]:
+    """`flipscale train`, which waits before each step of that many attempts, of a run that goes on from checkpoints.
+
+    A run of 20 steps is long enough to be disturbed then; and where nothing disturbs it any more, nothing waits.
+    """
+    return sys.executable, "-c", _SLOWLY % (attempts, checkpoint_seconds)
+
+
+SLOWLY = slowly(1, 30)
+
+SLOWLY_OFTEN = slowly(9, 0)
 """The same, with a checkpoint as often as it can."""
 
 BASE = {
@@ -74,8 +83,11 @@ STUDY_OF_24 = (
 """12 runs, and a child of each, for `runs_of`."""
 
 SHORT_TOGETHER = {**DEFAULTS["pack"], "time": 0.6}
-"""With it the short ones of the 24 share two jobs, each with its child, and the two long ones have jobs of their own.
-Each more would be a process, and to start one takes longer than to train a few runs."""
+"""With it the short ones of the 24 share two jobs, each with its child, and the two long ones have jobs of their own; a
+sweep is one job. Each more would be a process, and to start one takes longer than to train a few runs."""
+
+IN_LINES = {**DEFAULTS["pack"], "time": 0.1}
+"""With it the runs of `survives_kills` share two tasks, each a run with all that start from it."""
 
 
 def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
@@ -98,12 +110,12 @@ couple: {cooldown: samples // 5}"""
 
 
 def kill_each(runs: Sequence[Run], results: Path, times: int) -> None:
-    """Kill the process of each run this many times, each time after further steps."""
+    """Kill the process of each run this many times, each time after further steps, of which a checkpoint holds some."""
     reached = {folder(results, run): [0] for run in runs}
 
     def at_work() -> tuple[RunFolder, Any] | None:
         for run, seen in reached.items():
-            if len(seen) <= times and len(losses(run)) > seen[-1] and (lease := _freeze(run, "metrics.jsonl")):
+            if len(seen) <= times and len(losses(run)) > seen[-1] and (lease := _freeze(run, "checkpoint.pt")):
                 return run, lease
         return None
 
@@ -113,13 +125,16 @@ def kill_each(runs: Sequence[Run], results: Path, times: int) -> None:
         os.kill(lease.pid, signal.SIGKILL)
 
 
-def survives_kills(place: Path, launcher: Launcher, alone: "Alone", times: int = 1) -> None:
+def survives_kills(
+    place: Path, launcher: Callable[[Path, Sequence[str]], Launcher], alone: "Alone", times: int = 1
+) -> None:
     """Trunks and stages that are killed come out as they do alone, bit by bit, and each is finished once.
 
-    Each goes on from what was planned, and nothing but what was killed is started again.
+    Each goes on from what was planned, and nothing but what was killed is started again. launcher: one for this results
+    folder, whose workers execute this command.
     """
     results, runs = place / "results", stages_on_trunks(place)
-    submit(runs, results, launcher)
+    submit(runs, results, launcher(results, slowly(times, 0)))
     kill_each(runs, results, times)
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     expected = alone(runs)

@@ -15,7 +15,7 @@ from flipscale.launch.local.launcher import slots_for
 from flipscale.run import State, birth
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
-from tests.launch.real import SLOWLY_OFTEN, survives_kills
+from tests.launch.real import survives_kills
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +218,7 @@ def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_othe
 
 
 def test_stages_and_trunks_survive_kills(tmp_path, alone):
-    survives_kills(tmp_path, LocalLauncher(tmp_path / "results", command=SLOWLY_OFTEN), alone)
+    survives_kills(tmp_path, lambda results, command: LocalLauncher(results, command=command), alone)
 
 
 # GPUs

@@ -23,6 +23,7 @@ from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
+    IN_LINES,
     LONG,
     SHORT_TOGETHER,
     SLOWLY,
@@ -53,7 +54,7 @@ def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **s
     submit(runs, results, RayLauncher(results, {**DEFAULTS, **site}, command=command))
 
 
-@pytest.mark.second_ray
+@pytest.mark.second
 class TestRay(LauncherContract):
     """Some scenarios share their submissions: each is a driver, its supervisor and a process of Ray's, 7 s of CPU."""
 
@@ -66,6 +67,8 @@ class TestRay(LauncherContract):
     test_a_failed_run_takes_no_neighbour_along_and_is_tried_again_if_diverged_only_when_asked = None
     test_the_run_of_a_killed_process_goes_on_by_itself = None
     test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed = None
+    test_cancelled_runs_write_a_checkpoint_and_submit_goes_on_with_them = None
+    test_cancelling_some_leaves_the_others_to_finish = None
 
     def launcher(self, results: Path) -> RayLauncher:
         return RayLauncher(results, {**DEFAULTS, "throttle": self.at_once}, command=WORKER)
@@ -75,10 +78,13 @@ class TestRay(LauncherContract):
         first, second = nodes_of(results, StandInRun("killed"))
         assert first != second
 
-    def test_runs_that_finish_begin_anew_fail_diverge_hang_or_are_killed_do_so_beside_each_other(self, tmp_path):
+    def test_runs_that_finish_begin_anew_fail_diverge_hang_or_are_killed_or_cancelled_do_so_beside_each_other(
+        self, tmp_path
+    ):
         self.at_once = 2  # Two of the runs wait for this process, which looks after one scenario at a time.
-        scenarios = (self.killed, self.known, self.failed, self.hanging, self.begun_anew, self.all_finish)
-        self.play(tmp_path, *(scenario(tmp_path) for scenario in scenarios))
+        first = (self.cancelled, self.some_cancelled)  # Their runs take a place until they are cancelled.
+        then = (self.killed, self.known, self.failed, self.hanging, self.begun_anew, self.all_finish)
+        self.play(tmp_path, *(scenario(tmp_path) for scenario in (*first, *then)))
 
 
 def nodes_of(results: Path, run: Any) -> list[str]:
@@ -192,7 +198,7 @@ def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path,
 # A whole study
 
 
-@pytest.mark.second_ray
+@pytest.mark.second
 def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_dies(tmp_path, alone, ray):
     """And its results are those of this machine alone."""
     results = tmp_path / "results"
@@ -214,13 +220,17 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
 
 
-@pytest.mark.second_ray
 def test_stages_and_trunks_survive_kills(tmp_path, alone, ray):
-    survives_kills(tmp_path, RayLauncher(tmp_path / "results", DEFAULTS, command=SLOWLY_OFTEN), alone)
+    survives_kills(
+        tmp_path,
+        lambda results, command: RayLauncher(results, {**DEFAULTS, "pack": IN_LINES}, command=command),
+        alone,
+    )
 
 
 def test_the_comparison_follows_the_sweep(tmp_path):
     file, results = tuned_study(tmp_path), tmp_path / "results"
     opened = open_study(file, Workspace(results))
-    assert train_study(opened, RayLauncher(results, DEFAULTS), guards=Guards(inputs=False))[1] == 0, logs(results)
+    launcher = RayLauncher(results, {**DEFAULTS, "pack": SHORT_TOGETHER})
+    assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)

@@ -23,6 +23,7 @@ from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
+    SHORT_TOGETHER,
     SLOWLY,
     SLOWLY_OFTEN,
     assert_close,
@@ -68,6 +69,7 @@ def fill(nodes: int = 4, seconds: int = 3) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+@pytest.mark.second
 class TestSlurm(LauncherContract):
     def launcher(self, results: Path) -> SlurmLauncher:
         return SlurmLauncher(results, SITE, command=WORKER)
@@ -137,6 +139,7 @@ def test_a_run_longer_than_the_limit_is_done_in_several_jobs_exactly(tmp_path):
     assert len(writers(folder(results, run))) == len(kinds) + 1
 
 
+@pytest.mark.second
 def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_path, alone, slurm):
     """Though its old copy wakes up there, when the new one is at work."""
     results = tmp_path / "results"
@@ -328,8 +331,9 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert kinds == {"node"}
 
 
+@pytest.mark.second
 def test_stages_and_trunks_survive_kills(tmp_path, alone):
-    survives_kills(tmp_path, SlurmLauncher(tmp_path / "results", SITE, command=SLOWLY_OFTEN), alone)
+    survives_kills(tmp_path, lambda results, command: SlurmLauncher(results, SITE, command=command), alone)
 
 
 def test_a_probe_times_shapes_in_a_job(tmp_path):
@@ -357,5 +361,6 @@ def test_finished_weights_are_scored_in_one_job_by_two_processes_and_not_trained
 def test_the_comparison_follows_the_sweep(tmp_path):
     file, results = tuned_study(tmp_path), tmp_path / "results"
     opened = open_study(file, Workspace(results))
-    assert train_study(opened, SlurmLauncher(results, SITE), guards=Guards(inputs=False))[1] == 0, logs(results)
+    launcher = SlurmLauncher(results, {**SITE, "pack": SHORT_TOGETHER})
+    assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)

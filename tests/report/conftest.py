@@ -47,6 +47,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def of_ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report of a study of 10,000 runs, of which 9,000 have finished."""
     folder = tmp_path_factory.mktemp("many")
-    study, planned, file = write_study(folder, seeds=100, finished=0.9)
+    study, planned, file = write_study(folder, seeds=500, finished=0.9)
     assert len(planned.runs) == 10_000
     return write_report(study, planned, file, folder / "results", folder / "plots")

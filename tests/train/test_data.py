@@ -3,10 +3,9 @@ import numpy.typing as npt
 import pytest
 
 from flipscale import randomness
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Form
 from flipscale.data.shuffle import order
-from flipscale.data.training import open_data
 from flipscale.settings import Shapes, WebDataset
 
 

@@ -8,9 +8,8 @@ import pytest
 
 from flipscale.data import fashion
 from flipscale.data.fashion import FASHION_FOLDER
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
-from flipscale.data.training import open_data
 from flipscale.errors import DataError
 from flipscale.settings import Fashion
 from tests.parts import need

@@ -5,9 +5,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
-from flipscale.data.training import open_data
 from flipscale.settings import Shapes
 
 

@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from flipscale.data import library, shuffle
+from flipscale.data.formats import open_data
 from flipscale.data.pairs import Data, Form
 from flipscale.data.shards import sources
-from flipscale.data.training import open_data
 from flipscale.data.views import view, views
 from flipscale.errors import DataError
 from flipscale.settings import WebDataset

@@ -6,8 +6,8 @@ import pytest
 import torchvision.transforms.functional as reference
 from PIL import Image
 
+from flipscale.data.formats import open_data
 from flipscale.data.pairs import Form
-from flipscale.data.training import open_data
 from flipscale.data.views import Views, view, view_stored, views
 from flipscale.settings import Shapes
 from tests.asked import settings_of

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
-from flipscale.data.training import open_data
 from flipscale.errors import DataError
 from flipscale.settings import WebDataset
 from tests.commands import Process

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import top_k_accuracy_score
 
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems
 from flipscale.settings import Evaluation, Shapes, plain
 from flipscale.train import evaluate as evaluation

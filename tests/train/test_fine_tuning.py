@@ -20,7 +20,7 @@ from timm.data.mixup import mixup_target
 from flipscale import randomness
 from flipscale.architecture import architecture
 from flipscale.cost import image_parameters
-from flipscale.data.classified import open_classified
+from flipscale.data.formats import open_classified
 from flipscale.data.pairs import Form
 from flipscale.data.randaugment import OPERATIONS, augment
 from flipscale.data.views import Views

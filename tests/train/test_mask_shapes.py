@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from flipscale.data.formats import open_data
 from flipscale.data.pairs import Form
-from flipscale.data.training import open_data
 from flipscale.data.views import views
 from flipscale.errors import FlipscaleError
 from flipscale.run import RunFolder

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.metrics import recall_score
 
-from flipscale.data.held_out import open_held_out
+from flipscale.data.formats import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems
 from flipscale.errors import DataError
 from flipscale.scores import class_chance

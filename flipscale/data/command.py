@@ -1,4 +1,4 @@
-"""A training command: which program it starts, and whether that is there."""
+"""A program of the user's own, which trains or scores: which one a command starts, and whether that is there."""
 
 import os
 import re
@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flipscale.data.inspection import Look
 from flipscale.errors import FlipscaleError
+from flipscale.settings import CommandSet
 
 FOLDER_ARGUMENT = "{folder}"
 """Stands for the run's folder in the arguments; without it, the folder becomes the last argument."""
@@ -16,6 +18,20 @@ _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|bash|sh|zsh|perl|Rscript|julia|r
 
 _SWITCHES = re.compile(r"-[uOBEIsSvbq]+")
 """Python's options without a value: the script comes after them."""
+
+
+def check(data: CommandSet, look: Look, probe: bool) -> None:
+    """Look for the program, if the set has one of its own."""
+    if data.arguments is not None:
+        look.once(check_program, data.arguments, f"{'.'.join(map(str, look.path))}.arguments")
+
+
+def content(data: CommandSet, probe: bool) -> None:
+    """Unknown: the program finds its data itself."""
+
+
+def held_out(data: CommandSet, form: object, scoring: object) -> None:
+    """None: the program opens what it reads."""
 
 
 def search_path() -> str:
