@@ -115,6 +115,8 @@ class Attendant:
         self.began = time.time()
         self._cancelled: set[str] = set()
         """Runs in hand that somebody cancelled, and that are on their way to stop."""
+        self._held: set[str] = set()
+        """Runs that workers of this attempt held at the last look."""
         self._stalls: dict[str, str] = {}
         """Runs whose process was killed here because it had stalled, and the evidence."""
 
@@ -188,10 +190,12 @@ class Attendant:
 
         The worker ends with it, and another takes up the rest.
         """
+        self._held.clear()
         for run in self.folders:
             holder = run.holder()
             if not holder or not holder.alive or not self.claims.is_of_this_attempt(holder):
                 continue
+            self._held.add(run.id)
             if run.is_cancelled:
                 self._stop(run, holder)
             elif run.id not in self._stalls and (why := why_stalled(run, self.stalled, ahead=self.claims.ahead)):
@@ -279,6 +283,8 @@ class Attendant:
         if self.workers.stopping_since is not None:
             return
         death = self.workers.death(worker, did_something=lambda: bool(self.claims.begun_since(worker.began)))
+        if not died and death:  # Another attendant's worker may have taken the run up before this look.
+            died = [run for run in self.left if run.id in self._held and not self.claims.is_mine(run)]
         if died:
             self._answer_deaths(died, worker, death)
         elif self._cancelled or self._stalls:
@@ -312,8 +318,8 @@ class Attendant:
             last_words = self.workers.last_words(worker)
             death = Death(FailureKind.CODE, f"Its process ended with code {worker.code}{last_words}")
         for run in died:
-            holder = run.holder()  # Its lease is still there, and it may have done other runs before.
-            took = time.time() - ((holder and holder.taken) or worker.began)
+            holder = run.holder()  # Its lease says when it took the run: it may have done others before.
+            took = time.time() - (holder.taken if holder and self.claims.is_of_this_attempt(holder) else worker.began)
             if why := self._stalls.pop(run.id, None):
                 self.answer(run, FailureKind.STALLED, why, took=took)
             else:

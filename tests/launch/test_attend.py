@@ -216,6 +216,27 @@ def test_a_worker_killed_by_who_knows_whom_counts_as_a_failed_node(tmp_path, att
     assert job.lanes == [0]
 
 
+def test_a_killed_run_that_another_worker_takes_up_at_once_has_the_failure(tmp_path, attended, monkeypatch):
+    killed, free = StandInRun("killed", seconds=60), StandInRun("free")
+    looked_at, ended = set(), Workers.ended
+    monkeypatch.setattr(attend, "why_stalled", lambda run, *_, **__: looked_at.add(run.id))
+    with subprocess.Popen(["sleep", "600"]) as other:
+
+        def taken_up_before(workers):
+            if gone := ended(workers):
+                living_lease(tmp_path, killed, other, job="local/another/1")
+            return gone
+
+        monkeypatch.setattr(Workers, "ended", taken_up_before)
+        job = attended([killed, free], elsewhere=False)
+        wait_until(lambda: "killed" in looked_at, "it is not looked at")
+        os.kill(folder(tmp_path, killed).holder().pid, signal.SIGKILL)
+        assert job.end() is Ending.DONE
+        other.kill()
+    assert (noted(tmp_path, killed), noted(tmp_path, free)) == ([("node", f"{AGAIN} (1 of 3)")], [])
+    assert folder(tmp_path, free).state() is State.FINISHED
+
+
 def test_another_machine_does_not_take_a_killed_worker_for_a_living_one(tmp_path, attended, monkeypatch):
     run = StandInRun("run", seconds=60)
     job = attended([run])
