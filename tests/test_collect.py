@@ -10,7 +10,7 @@ from flipscale.collecting import COLUMNS, SETTING_COLUMNS, columns_as_markdown, 
 from flipscale.collecting.columns import TRUNK_COLUMNS
 from flipscale.cost import Cost
 from flipscale.errors import ResultsError, RunFolderError
-from flipscale.planning import Plan, Run
+from flipscale.planning import Plan, Run, Trunk
 from flipscale.run import FailureKind, Job, Lease, RunFolder, RunRequest
 from flipscale.scores import SCORES
 from flipscale.settings import Resources, plain
@@ -135,7 +135,8 @@ def test_a_finished_run_becomes_one_row_in_plan_order(tmp_path, two_runs):
 
 def timed(run: Run, hours: float, device: str = "cpu") -> Run:
     """The run as a plan has it whose shape a probe has timed on this device."""
-    return replace(run, timed=RunTime(TimingPlace("local", device, device), 0.0, 60.0, 0.0, hours, 0.0, 1.1))
+    time = RunTime(TimingPlace("local", device, device), 0.0, 60.0, 0.0, hours, 0.0, 1.1)
+    return replace(run, timed=time, cost=run.cost.taking(time.hours))
 
 
 def test_hours_of_a_probe_stand_beside_what_was_measured_where_the_device_is_the_same(tmp_path, two_runs):
@@ -149,6 +150,13 @@ def test_a_probe_after_collecting_makes_rows_anew(tmp_path, two_runs):
     assert collect(two_runs, tmp_path, tmp_path / "mask").results["gpu_hours_probed"].isna().all()
     again = collect([timed(run, 0.5) for run in two_runs], tmp_path, tmp_path / "mask")
     assert again.results["gpu_hours_probed"].tolist() == [0.5, 0.5]
+
+
+def test_a_branchs_hours_of_a_probe_count_its_trunk(tmp_path):
+    branch = timed(planned("branch"), 0.5)
+    branch = replace(branch, trunk=Trunk("trunk", 3 * branch.cost.samples_seen))
+    write_run(tmp_path, branch)
+    assert collect([branch], tmp_path, tmp_path / "mask").results["gpu_hours_probed"].tolist() == [2.0]
 
 
 def test_a_childs_hours_of_a_probe_count_its_parents(tmp_path):

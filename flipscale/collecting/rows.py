@@ -97,8 +97,9 @@ def _asked(run: Run, study: str) -> dict[str, object]:
 
 
 def _probed(run: Run | None, device: str | None) -> float | None:
-    """The device-hours of the run by a probe; None where none timed its shape on this device."""
-    return run.timed.gpu_hours if run and run.timed and run.timed.place.device == device else None
+    """The device-hours of the run by a probe, with those of its trunk; None where none timed its shape on this
+    device."""
+    return run.whole_cost.gpu_hours if run and run.timed and run.timed.place.device == device else None
 
 
 def _with_parents(
