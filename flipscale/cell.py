@@ -47,10 +47,12 @@ def without(cell: Cell, axis: str) -> Cell:
 def arm_words(
     settings: Mapping[str, object], baseline: Mapping[str, object], labels: SettingLabels | None = None
 ) -> str:
-    """An arm in words: how it differs from the baseline; for the baseline its mask, or all its settings."""
+    """An arm in words: how it differs from the baseline; for the baseline its mask and what the study has words for, or
+    all its settings."""
     different = {name: value for name, value in settings.items() if short(value) != short(baseline[name])}
     if not different and len(settings) > 1:
-        different = {name: value for name, value in settings.items() if name == "mask_ratio"}
+        named = {name for name, value in settings.items() if short(value) in (labels or {}).get(name, {})}
+        different = {name: value for name, value in settings.items() if name in {"mask_ratio", *named}}
     words = [setting_words(name, value, labels) for name, value in (different or settings).items()]
     return ", ".join(words) or "all runs"
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 import flipscale
 from flipscale.cli import main
-from flipscale.collecting import columns_as_markdown
+from flipscale.collecting import columns_as_markdown, read_results
 from flipscale.identity import show_setting
 from flipscale.kinds import Declared, kinds_of, options_of
 from flipscale.settings import (
@@ -289,6 +289,28 @@ def reliability() -> str:
     return "\n".join([torture.table(parts), "", *head, *lines]) + "\n"
 
 
+def trunk_study() -> str:
+    """What trunk.yaml's claims say of branches and cosines."""
+    table = read_results(ROOT / "results/trunk/results.csv")
+    trained = table["own_samples_seen"].fillna(table["samples_seen"]).sum()
+    saved = f"{100 * (1 - trained / table['samples_seen'].sum()):.0f} % of all samples saved"
+    rows: dict[str, list[str]] = {}
+    for claim in json.loads((ROOT / "results/trunk/comparison.json").read_text())["claims"]["claims"]:
+        words, _, mask = claim["claim"].rpartition(" (mask_ratio=")
+        found, (low, high) = claim["difference"]["value"], claim["difference"]["interval_corrected"]
+        rows.setdefault(words, []).append(f"{found:+.2f} ({low:+.2f} to {high:+.2f}): {claim['verdict']}")
+        assert ["0)", "0.75)"][len(rows[words]) - 1] == mask
+    lines = [
+        f"[trunk](../studies/trunk.yaml): {len(table)} runs on Fashion-MNIST, {table['seed'].nunique()} seeds, {saved} "
+        "([comparison](../results/trunk/comparison.md)). Points; CIs (90 % of level, else 95 %) corrected by family:",
+        "",
+        "| claim | no mask | mask 75 % |",
+        "|---|---|---|",
+        *(f"| {words} | {' | '.join(cells)} |" for words, cells in rows.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def full_scale_cost() -> str:
     with tempfile.TemporaryDirectory() as folder:
         return full_scale.cost(Path(folder))
@@ -322,6 +344,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/how-computed.md#coverage": coverage,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/stages.md#trunks": coverage_on_trunks,
+    "docs/stages.md#study": trunk_study,
     "docs/fits.md#outside": outside_of_laws,
     "docs/next.md#chosen": chosen,
     "docs/reliability.md#counts": reliability,

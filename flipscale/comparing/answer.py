@@ -480,10 +480,9 @@ def _claim_notes(stated: StudyClaims) -> list[str]:
     families = joined(f"{name} ({n})" if name else f"{n} claims" for name, n in stated.families.items())
     if len(stated.claims) > 1 and families:
         said.append(f"Verdicts go by the corrected CI and p (Holm, within a family: {families}).")
-    level = [judged.claim for judged in stated.claims if judged.claim.expect is Expectation.LEVEL]
-    if level:
-        margins = " or ".join(f"{margin:g}" for margin in sorted({claim.margin or stated.margin for claim in level}))
-        whose = "the claim's" if any(claim.margin for claim in level) else "the study's"
+    if stated.level_margins:
+        margins = " or ".join(f"{margin:g}" for margin in stated.level_margins)
+        whose = "the claim's" if any(judged.claim.margin for judged in stated.claims) else "the study's"
         said.append(f"Level means that the 90 % CI lies within {margins} of 0, {whose} margin.")
     if stated.noise.noisy:
         said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")

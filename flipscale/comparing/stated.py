@@ -90,6 +90,12 @@ class StudyClaims:
         names = dict.fromkeys(judged.claim.family for judged in tested)
         return {name: sum(judged.claim.family == name for judged in tested) for name in names}
 
+    @property
+    def level_margins(self) -> list[float]:
+        """The margins of the claims that two sides are level, ascending."""
+        level = [judged.claim for judged in self.claims if judged.claim.expect is Expectation.LEVEL]
+        return sorted({claim.margin or self.margin for claim in level})
+
     def gain(self, sides: Sides) -> "tuple[Estimate, Moments | None] | None":
         """The estimate of the first claim about these two cells, in the score's own unit; None without one."""
         for judged in self.claims:

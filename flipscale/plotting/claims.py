@@ -54,8 +54,10 @@ def claims(data: FigureData) -> list[Panel]:
             if (published := judged.claim.published) is not None:
                 look = _PUBLISHED.keywords()
                 ax.plot([published], [y], ms=12, markeredgewidth=1.5, zorder=5, label="published", **look)
-        if any(judged.claim.expect is Expectation.LEVEL for judged, _ in tested):
-            ax.axvspan(-family.margin, family.margin, color="#f0f0f0", zorder=0)
+        for y, height, (judged, _) in zip(middles, heights, tested, strict=True):
+            if judged.claim.expect is Expectation.LEVEL:
+                margin = judged.claim.margin or family.margin
+                ax.fill_betweenx((y - height / 2, y + height / 2), -margin, margin, color="#f0f0f0", lw=0, zorder=0)
         ax.set_xlim(low, high)
         unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
         ax.set_xlabel(f"{score_label(family.score)}\nfirst side minus the other{unit}; above 0 the first is better")
@@ -83,9 +85,7 @@ def _wrapped(name: str) -> str:
 
 
 def _marks(family: StudyClaims) -> str:
-    several = any(judged.claim.expect is Expectation.LEVEL for judged in family.claims)
-    unit = next((judged.unit for judged in family.claims if judged.unit != "x"), "")
-    level = f"; 90 % for level, within {family.margin:g} {unit}".rstrip() if several else ""
+    level = "; 90 % for level, whose margin is grey" if family.level_margins else ""
     sizes = [str(size) for size in family.families.values()]
     corrected = f"{sizes[0]} comparisons" if len(sizes) == 1 else f"the claims of a family ({joined(sizes)})"
     bars = f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for {corrected} (Holm)\n"
