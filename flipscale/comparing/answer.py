@@ -483,7 +483,7 @@ def _claim_notes(stated: StudyClaims) -> list[str]:
     if stated.level_margins:
         margins = " or ".join(f"{margin:g}" for margin in stated.level_margins)
         whose = "the claim's" if any(judged.claim.margin for judged in stated.claims) else "the study's"
-        said.append(f"Level means that the 90 % CI lies within {margins} of 0, {whose} margin.")
+        said.append(f"Level means that the corrected 90 % CI lies within {margins} of 0, {whose} margin.")
     if stated.noise.noisy:
         said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")
     if any(judged.difference and judged.difference.failures for judged in stated.claims):
