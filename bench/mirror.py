@@ -93,7 +93,7 @@ def collected(folder: Path, runs: int) -> Any:
     planned = run_folders.write_study(folder, runs)
     run_folders.fill(folder / "results", planned, 200)
     found = collect(planned, folder / "results", folder / "results/study")
-    return MirrorSource("study", found.files[0], baseline=("mask_ratio",))
+    return MirrorSource("study", found.files[0], baseline={"mask_ratio": 0.0})
 
 
 def measure(uri: str, source: Any, folder: Path, points: int, repeats: int) -> dict[str, list[dict[str, float]]]:

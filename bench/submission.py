@@ -50,11 +50,11 @@ PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo")
 CONSTANT = 1
 """Calls of a submission besides one sbatch per array: scontrol says how large an array may be."""
 
-OWN_MS = 1.0
-"""Milliseconds of CPU that a submission may take for each run, without SLURM's programs."""
+OWN_MS = 3.0
+"""CPU milliseconds a run of our own: 30 s for 10,000."""
 
-STATUS_SECONDS = 1.0
-"""Wall seconds that a look at all runs may take."""
+STATUS_SECONDS = 30.0
+"""Wall seconds of `status` of 10,000 runs."""
 
 SITUATIONS = {"all waiting": 0.0, "half finished": 0.5, "all finished": 1.0}
 """The share of the runs that are finished when they are looked at."""
