@@ -157,9 +157,11 @@ def test_attention_is_two_fifths_of_block_operations_here_and_three_percent_in_t
 
 
 def test_every_claim_of_a_committed_study_stands_in_the_document():
+    """But trunk's, whose question no paper asks: docs/stages.md has them."""
     stated = [
         (path.parent.name, claim["claim"])
         for path in committed()
+        if path.parent.name != "trunk"
         for claim in (json.loads(path.read_text())["claims"] or {"claims": []})["claims"]
         if claim["difference"] is not None
     ]
