@@ -7,11 +7,10 @@ order of the file. Strokes are white on black, as the clothes of Fashion-MNIST a
 Run it as `python studies/data/digits.py DIR`.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from shards import Built, end_on_error, unfinished_folder, write_idx
+from shards import Built, run, unfinished_folder, write_labelled
 from sklearn.datasets import load_digits
 
 TO_LEARN_FROM = 597
@@ -26,18 +25,10 @@ def build_digits(out: Path) -> Built:
     labels = found.target.astype(np.uint8)
     unfinished = unfinished_folder(out)
     for part, rows in (("train", slice(TO_LEARN_FROM)), ("test", slice(TO_LEARN_FROM, None))):
-        write_idx(unfinished / f"{part}-images.gz", pictures[rows])
-        write_idx(unfinished / f"{part}-labels.gz", labels[rows])
+        write_labelled(unfinished, part, pictures[rows], labels[rows])
     unfinished.rename(out)
     return Built(out, TO_LEARN_FROM, len(labels) - TO_LEARN_FROM)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where the files go")
-    print(f"wrote {build_digits(parser.parse_args().folder)}")
-
-
 if __name__ == "__main__":
-    with end_on_error():
-        main()
+    run(build_digits, __doc__)

@@ -8,7 +8,6 @@
 Strokes and clothes are light on black. Run it as `python studies/data/further.py DIR`.
 """
 
-import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from shards import Built, end_on_error, unfinished_folder, write_idx
+from shards import Built, run, unfinished_folder, write_idx, write_labelled
 
 from flipscale import randomness
 from flipscale.data import fashion
@@ -114,22 +113,11 @@ def build_further(out: Path) -> Built:
         "letters-test": letters(TO_TEST_ON),
     }
     for name, (pictures, labels) in parts.items():
-        write_idx(unfinished / f"{name}-images.gz", pictures)
-        write_idx(unfinished / f"{name}-labels.gz", labels)
+        write_labelled(unfinished, name, pictures, labels)
     unfinished.rename(out)
-    count = {
-        part: sum(len(labels) for name, (_, labels) in parts.items() if name.endswith(part))
-        for part in ("train", "test")
-    }
-    return Built(out, count["train"], count["test"] + len(SHIFTS) * CLOTHES)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where the files go")
-    print(f"wrote {build_further(parser.parse_args().folder)}")
+    train, test = (sum(len(parts[f"{name}-{part}"][1]) for name in ("mnist", "letters")) for part in ("train", "test"))
+    return Built(out, train, test + len(SHIFTS) * CLOTHES)
 
 
 if __name__ == "__main__":
-    with end_on_error():
-        main()
+    run(build_further, __doc__)

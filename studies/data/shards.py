@@ -1,5 +1,6 @@
 """The folder, tar shards and IDX files that a builder of a data set writes: equal samples give equal bytes."""
 
+import argparse
 import gzip
 import io
 import shutil
@@ -83,6 +84,12 @@ def write_idx(path: Path, numbers: npt.NDArray[np.uint8]) -> None:
     path.write_bytes(gzip.compress(head + numbers.tobytes(), mtime=0))
 
 
+def write_labelled(folder: Path, part: str, pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
+    """Write PART-images.gz and PART-labels.gz."""
+    write_idx(folder / f"{part}-images.gz", pictures)
+    write_idx(folder / f"{part}-labels.gz", labels)
+
+
 @contextmanager
 def end_on_error() -> Iterator[None]:
     """End the script with the sentence of an error, without a traceback."""
@@ -90,3 +97,12 @@ def end_on_error() -> Iterator[None]:
         yield
     except FlipscaleError as error:
         sys.exit(f"error: {error}")
+
+
+def run(build: Callable[[Path], Built], about: str | None) -> None:
+    """Build a set into the folder that the command line names, and say what was written."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where the files go")
+    folder = parser.parse_args().folder
+    with end_on_error():
+        print(f"wrote {build(folder)}")
