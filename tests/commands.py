@@ -1,35 +1,29 @@
 """The command line in processes forked from one that has loaded what commands import.
 
-An interpreter takes a second and more to load pandas, matplotlib and scipy, and four more to load torch and open_clip.
-Local workers of a command that is waited for, and their trainings, are forked too. They are interpreters, as for users,
-where somebody may cancel them, and where tests are about that, as commands are: the wheel, docs/full-scale.md, other
-locales. Tests of launchers start interpreters.
+An interpreter takes a second and more to load pandas, matplotlib and scipy, and two more to load torch and open_clip.
+Workers and trainings that a command starts are interpreters, as for users. So are commands where tests are about that:
+the wheel, docs/full-scale.md and other locales.
 
 Figures are drawn as SVG alone: PNG and PDF of each take three quarters of the time. Those tests have them drawn.
 """
 
 import contextlib
-import ctypes
 import functools
-import itertools
 import multiprocessing
 import os
 import random
 import runpy
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver
-from multiprocessing.context import ForkProcess, ForkServerContext
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from flipscale.launch.launcher import threads
-from flipscale.launch.workers import ASKED_TO_STOP, ends_with_this_process
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,10 +87,8 @@ def start(*arguments: str, cwd: Path = ROOT) -> Process:
 
 def flipscale(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
-    # What cancels a worker knows it by the environment and the arguments with which its interpreter began.
-    call = _command if "--detach" in arguments else _command_with_forks
     with on_one_core():
-        return Process(call, *arguments, cwd=cwd).end(code)
+        return start(*arguments, cwd=cwd).end(code)
 
 
 def train(file: str, cwd: Path) -> None:
@@ -144,86 +136,6 @@ def _command(*arguments: str) -> None:
     """What `python -m flipscale` does."""
     sys.argv = ["flipscale", *arguments]
     runpy.run_module("flipscale", run_name="__main__", alter_sys=True)
-
-
-def _command_with_forks(*arguments: str) -> None:
-    """The same, but what it starts on this machine is forked."""
-    from flipscale.launch.local import launcher
-
-    vars(launcher)["subprocess"] = _FORKING
-    _command(*arguments)
-
-
-def _popen(command: Sequence[str], **options: Any) -> "_Forked | subprocess.Popen[bytes]":
-    """As subprocess.Popen has it; flipscale's own modules are forked."""
-    ending = ends_with_this_process([])
-    ends_with_parent = [*command[: len(ending)]] == ending
-    _, *words = command[len(ending) :] if ends_with_parent else command
-    if words[:2] != ["-P", "-m"]:
-        return subprocess.Popen(command, **options)
-    return _Forked(words[2:], ends_with_parent, **options)
-
-
-_FORKING = SimpleNamespace(**{**vars(subprocess), "Popen": _popen})
-
-
-class _Forked(ForkProcess):
-    """As much of a Popen as launching needs."""
-
-    def __init__(self, words: Sequence[str], ends_with_parent: bool, **options: Any):
-        super().__init__(target=_begin, args=(words, ends_with_parent), kwargs=options)
-        self.start()
-
-    def poll(self) -> int | None:
-        return self.exitcode
-
-    @property
-    def returncode(self) -> int | None:
-        return self.exitcode
-
-    def send_signal(self, signum: int) -> None:
-        if self.pid is not None and self.exitcode is None:
-            os.kill(self.pid, signum)
-
-
-def _begin(
-    words: Sequence[str],
-    ends_with_parent: bool,
-    *,
-    stdin: int,
-    stdout: Any = None,
-    stderr: int | None = None,
-    env: Mapping[str, str] | None = None,
-    start_new_session: bool = False,
-    pass_fds: Sequence[int] = (),
-) -> None:
-    """In the forked process: what Popen does for one that begins, then what its command does."""
-    if ends_with_parent:
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if start_new_session:
-        os.setsid()
-    for signum in ASKED_TO_STOP:
-        signal.signal(signum, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if stdout is not None:
-        os.dup2(stdout.fileno(), 1)
-        os.dup2(stdout.fileno(), 2)
-    # Locks above all: those of other workers are not its own.
-    for before, after in itertools.pairwise([2, *sorted(pass_fds), 65_536]):
-        os.closerange(before + 1, after)
-    if env is not None:
-        os.environ.clear()
-        os.environ.update(env)
-    module, *arguments = words
-    (_worker if module == "flipscale.launch.local.task" else _command)(*arguments)
-
-
-def _worker(path: str, number: str, locks: str, *command: str) -> None:
-    """What `python -m flipscale.launch.local.task` does."""
-    from flipscale.launch.local import task
-
-    vars(task)["subprocess"] = _FORKING
-    sys.exit(task.main(Path(path), int(number), [int(lock) for lock in locks.split(",")], command))
 
 
 def _train(file: str) -> None:
