@@ -58,7 +58,7 @@ def plain(value: object) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, Mapping):
         return {name: plain(inner) for name, inner in value.items()}
-    if not is_dataclass(value):
+    if isinstance(value, str | int | float) or not is_dataclass(value):
         return value
     options, kind = plain(vars(value)), getattr(value, "kind", None)
     return options if kind is None else {kind: options}

@@ -18,7 +18,7 @@ from flipscale.study import read_study
 from flipscale.track import MirrorSource, mirror, runs_page
 from tests.clusters.mlflow_server import free_port, missing, mlflow_server, postgresql
 from tests.parts import need
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 from tests.test_track import bring, curve, row, runs_there, table
 from tests.test_track_live import collect_beside_live_curves
 
@@ -31,7 +31,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 
-WRITERS = 20
+WRITERS = 12
 
 
 @pytest.fixture(scope="module")
@@ -84,23 +84,26 @@ def test_collecting_leaves_what_it_leaves_without_live_curves(server, tmp_path):
     collect_beside_live_curves(server, tmp_path)
 
 
-def test_twenty_writers_at_once_write_each_of_their_studies_once(server, tmp_path, monkeypatch):
-    """Two in five have a study of their own; the others write the same three, from folders of their own."""
+def test_twelve_writers_at_once_write_each_of_their_studies_once(server, tmp_path, monkeypatch):
+    """One in four has a study of its own; the others write the same three, from folders of their own."""
     # A call that is given up on a busy machine waits on in the server, which may do it when its writer has ended.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(PATIENCE)))
 
     def write(number: int):
-        study = f"own-{number}" if number % 5 < 2 else f"shared-{number % 3}"
+        study = f"own-{number}" if number % 4 == 0 else f"shared-{number % 3}"
         where = {"tracking_uri": server, "artifact_root": tmp_path / str(number) / "artifacts"}
-        for _ in range(10):
-            # A refused collect says so, and is repeated.
+
+        def written() -> str | None:
+            # A collect whose runs another deletes meanwhile is refused, says so, and is repeated.
             with contextlib.suppress(FlipscaleError):
-                return study, bring(*tables("a-1", "a-2"), study=study, **where).experiment_id
-        raise AssertionError(f"{study} was refused 10 times")
+                return bring(*tables("a-1", "a-2"), study=study, **where).experiment_id
+            return None
+
+        return study, wait_until(written, f"{study} in MLflow")
 
     with ThreadPoolExecutor(WRITERS) as pool:
         written = dict(pool.map(write, range(WRITERS)))
-    assert len(written) == 8 + 3
+    assert len(written) == 3 + 3
     for study, experiment_id in written.items():
         if study.startswith("shared"):
             # Entries that several made at once remain once after one of them has looked.

@@ -40,7 +40,8 @@ POINTS_SCHEMA = pa.schema(
 )
 """The points of one run."""
 
-_NO_METRICS = {"step", "samples_seen", "seconds", "time", "scores", "evaluation_seconds"}
+_FACTS = ("step", "samples_seen", "seconds", "time")
+"""What a record says of all its metrics."""
 
 _MISSING, _MOST, _NONE = float("nan"), sys.float_info.max, np.empty(0)
 
@@ -48,7 +49,7 @@ _MISSING, _MOST, _NONE = float("nan"), sys.float_info.max, np.empty(0)
 def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
     """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
     records, torn = folder.records()
-    facts: list[list[float]] = []
+    facts: list[tuple[float, ...]] = []
     counts: list[int] = []
     names: list[str] = []
     values: list[float] = []
@@ -56,11 +57,11 @@ def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
         if not -(2**63) <= record["step"] < 2**63:
             torn += 1
             continue
-        numbers = _finite(record)
-        metrics = {name: value for name, value in numbers.items() if name not in _NO_METRICS}
+        metrics = _finite(record)
+        facts.append(tuple([metrics.pop(name, _MISSING) for name in _FACTS]))
+        metrics.pop("evaluation_seconds", None)
         if isinstance(scores := record.get("scores"), dict):
             metrics |= _finite(scores)
-        facts.append([record["step"], *(numbers.get(name, _MISSING) for name in ("samples_seen", "seconds", "time"))])
         counts.append(len(metrics))
         names += metrics
         values += metrics.values()

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
@@ -173,7 +174,7 @@ def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
     the same keys the later one stands.
     """
     torn, lines = 0, list(lines)
-    kept: dict[tuple[str, ...], JsonObject] = {}
+    kept: dict[tuple[int, frozenset[str]], JsonObject] = {}
     try:
         records = parsed(b"[%s]" % b",".join(lines))  # faster than one by one, which torn lines need
     except ValueError:
@@ -182,8 +183,8 @@ def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
         if not _is_record(record):
             torn += 1
         else:
-            kept[(str(record["step"]), *sorted(record))] = record
-    return sorted(kept.values(), key=lambda record: cast(int, record["step"])), torn
+            kept[record["step"], frozenset(record)] = record
+    return sorted(kept.values(), key=itemgetter("step")), torn
 
 
 def read_last_records(lines: Iterable[bytes]) -> list[MetricsRecord]:

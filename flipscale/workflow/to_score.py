@@ -9,7 +9,7 @@ from statistics import median
 from flipscale.cost import scored_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import measures, scored, scored_sets, stage, trains
-from flipscale.planning import Run
+from flipscale.planning import Plan, Run
 from flipscale.run import RunFolder, lacks_weights, read_timings, set_of, unmeasured
 from flipscale.timing import Timings, evaluation_shape
 from flipscale.words import count, duration
@@ -42,8 +42,8 @@ class ToScore:
         return f"{self.progress}; {len(self.runs)} to score on {_listed(self.sets)}{about}"
 
 
-def to_score(opened: OpenStudy) -> ToScore:
-    """A look at all finished runs of the plan. Each set's data is digested once."""
+def to_score(opened: OpenStudy, plan: Plan | None = None) -> ToScore:
+    """A look at all finished runs of the plan, the study's own if left out. Each set's data is digested once."""
     timings = read_timings(opened.workspace.timings).at(opened.site)
     now: dict[str, dict[str, str]] = {}
     finished, trained, gone = 0, 0, []
@@ -52,7 +52,8 @@ def to_score(opened: OpenStudy) -> ToScore:
     paces: list[float] = []
     images: dict[str, float] = {}
     predicted: dict[str, float] = {}
-    for run in opened.plan.runs:
+    plan = plan or opened.plan
+    for run in plan.runs:
         folder, settings = RunFolder(opened.workspace.run(run.id)), run.settings
         try:
             if not folder.is_trained:
@@ -85,7 +86,7 @@ def to_score(opened: OpenStudy) -> ToScore:
         else:
             images[run.id] = _images(run, set(missing))
     seconds = {run_id: median(paces) * number if paces else predicted.get(run_id) for run_id, number in images.items()}
-    to_train = sum(trains(run.settings) for run in opened.plan.runs)
+    to_train = sum(trains(run.settings) for run in plan.runs)
     progress = f"{trained} of {to_train} trained" if to_train else "nothing to train"
     return ToScore(finished, progress, seconds, tuple(gone), tuple(sets), dict(changed))
 
@@ -128,7 +129,7 @@ def say_to_score(opened: OpenStudy, scoring: ToScore) -> None:
 
 def say_other_data(opened: OpenStudy) -> None:
     """Name each set whose data changed after finished runs were scored on it."""
-    _say_changed(opened, to_score(opened))
+    _say_changed(opened, to_score(opened, opened.finished_plan))  # Planned already, unlike `opened.plan`.
 
 
 def _say_changed(opened: OpenStudy, scoring: ToScore) -> None:
