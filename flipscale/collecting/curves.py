@@ -59,7 +59,8 @@ def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
             continue
         metrics = _finite(record)
         facts.append(tuple([metrics.pop(name, _MISSING) for name in _FACTS]))
-        metrics.pop("evaluation_seconds", None)
+        for name in ("evaluation_seconds", "scores"):
+            metrics.pop(name, None)
         if isinstance(scores := record.get("scores"), dict):
             metrics |= _finite(scores)
         counts.append(len(metrics))
