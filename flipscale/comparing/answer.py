@@ -239,7 +239,7 @@ def power_words(comparison: Comparison) -> list[str]:
         moments, seeds = known[judged.claim.name], len(judged.seeds)
         scale = 100 if judged.unit == "points" else 1
         design = design_by(replace(moments, error=middle / scale), seeds, stated.families.get(judged.claim.family, 1))
-        words = sensitivity_words(sensitivity_of(design, seeds, stated.margin / scale), judged.unit == "points")
+        words = sensitivity_words(sensitivity_of(design, seeds, judged.margin / scale), judged.unit == "points")
         return [f"In the median claim {words}"]
     if head is None:
         return []

@@ -56,6 +56,8 @@ class JudgedClaim:
     unit: str
     """Unit of the difference: points, percent, x for a factor, or '' if the score has no known unit."""
     verdict: Verdict
+    margin: float
+    """For level: its own or else the study's, in the unit of the difference."""
     seeds: tuple[int, ...] = ()
     """Seeds that all of its cells have."""
     runs: tuple[str, ...] = ()
@@ -78,7 +80,7 @@ class StudyClaims:
 
     score: str
     margin: float
-    """In points, or percent of a loss."""
+    """The study's, in points or percent of a loss."""
     claims: tuple[JudgedClaim, ...]
     noise: Noise[str]
     """The scatter over seeds by which differences are judged, by the names of the claims."""
@@ -93,8 +95,7 @@ class StudyClaims:
     @property
     def level_margins(self) -> list[float]:
         """The margins of the claims that two sides are level, ascending."""
-        level = [judged.claim for judged in self.claims if judged.claim.expect is Expectation.LEVEL]
-        return sorted({claim.margin or self.margin for claim in level})
+        return sorted({judged.margin for judged in self.claims if judged.claim.expect is Expectation.LEVEL})
 
     def gain(self, sides: Sides) -> "tuple[Estimate, Moments | None] | None":
         """The estimate of the first claim about these two cells, in the score's own unit; None without one."""
@@ -134,12 +135,12 @@ def judge_claims(
         return None
     need(results, [score, "seed", "id"])
     rows = results[results[score].notna()].reset_index(drop=True)
-    table, families = _Table(rows, score), Counter(claim.family for claim in claims)
+    table, families = _Table(rows, score, margin), Counter(claim.family for claim in claims)
     measured = [table.measured(claim, looks * families[claim.family]) for claim in claims]
     trunks = {each.claim.name: {table.trunks[run] for run in each.runs if run in table.trunks} for each, _ in measured}
     cells = {judged.claim.name: differences for judged, differences in measured if differences}
     noise = shrink_variances(cells, units_of(trunks))
-    tested = [_with_p(judged, noise.moments.get(judged.claim.name), margin) for judged, _ in measured]
+    tested = [_with_p(judged, noise.moments.get(judged.claim.name)) for judged, _ in measured]
     corrections: dict[str, Judged | None] = {}
     for family in families:
         members = [judged for judged in tested if judged.claim.family == family]
@@ -149,7 +150,7 @@ def judge_claims(
         score,
         margin,
         tuple(
-            _judged(judged, corrections[judged.claim.name], noise.moments.get(judged.claim.name), margin, looks)
+            _judged(judged, corrections[judged.claim.name], noise.moments.get(judged.claim.name), looks)
             for judged in tested
         ),
         noise,
@@ -169,6 +170,8 @@ class _Table:
 
     rows: pd.DataFrame
     score: str
+    margin: float
+    """Of claims that have none of their own."""
 
     @property
     def kind(self) -> ScoreKind:
@@ -188,7 +191,7 @@ class _Table:
         """
         along = claim.expect.along_the_schedule
         unit = "x" if along else "points" if self.kind.fraction else "percent" if self.kind.lower else ""
-        judged = JudgedClaim(claim, unit, Verdict.NOT_TESTED)
+        judged = JudgedClaim(claim, unit, Verdict.NOT_TESTED, claim.margin or self.margin)
         try:
             return (self._along(judged, comparisons), None) if along else self._at_cells(judged)
         except _Untestable as reason:
@@ -314,7 +317,7 @@ def _point(lines: TwoLines, contrast: Contrast, score: Mapping[str, object]) -> 
 # From differences to verdicts
 
 
-def _with_p(judged: JudgedClaim, moments: Moments | None, margin: float) -> JudgedClaim:
+def _with_p(judged: JudgedClaim, moments: Moments | None) -> JudgedClaim:
     """A claim about a difference with the p of its test; without one where one seed gives none."""
     difference, is_level = judged.difference, judged.claim.expect is Expectation.LEVEL
     if difference is None or judged.unit == "x":
@@ -327,25 +330,22 @@ def _with_p(judged: JudgedClaim, moments: Moments | None, margin: float) -> Judg
         p = moments.p
     elif moments:
         # Of 'level' or its opposite, whichever the estimate supports; one-sided, as each of the two tests is.
-        margin = judged.claim.margin or margin
-        beyond = abs(moments.mean) - margin
+        margin, beyond = judged.margin, abs(moments.mean) - judged.margin
         p = replace(moments, mean=beyond).p / 2 if beyond > 0 else moments.p_within(-margin, margin)
     return replace(judged, difference=replace(difference, p=p))
 
 
-def _judged(
-    judged: JudgedClaim, correction: Judged | None, moments: Moments | None, margin: float, looks: int
-) -> JudgedClaim:
+def _judged(judged: JudgedClaim, correction: Judged | None, moments: Moments | None, looks: int) -> JudgedClaim:
     claim, difference = judged.claim, judged.difference
     if difference is None:
         return judged
     if correction is None:
         why = "one seed gives no interval" if len(judged.seeds) < 2 else "all of its runs have the same score"
-        return JudgedClaim(claim, judged.unit, Verdict.NOT_TESTED, judged.seeds, judged.runs, why=why)
+        return replace(judged, difference=None, sides=None, why=why)
     is_level = claim.expect is Expectation.LEVEL
     difference = decided(difference, correction, moments, sides=2 if is_level else 1, claim=claim.name, looks=looks)
     if is_level:
-        holds = abs(difference.value) < (claim.margin or margin)
+        holds = abs(difference.value) < judged.margin
     elif claim.expect.along_the_schedule:
         holds = difference.value > 1
     else:

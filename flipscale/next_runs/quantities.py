@@ -82,7 +82,7 @@ def claim_of(judged: JudgedClaim, claims: StudyClaims) -> Question:
     moments = claims.noise.moments.get(name)
     if moments is None:
         return _contrast(name, estimate, judged.runs, judged.unit)
-    return _contrast(name, estimate, judged.runs, judged.unit, moments=moments, margin=claims.margin)
+    return _contrast(name, estimate, judged.runs, judged.unit, moments=moments, margin=judged.margin)
 
 
 def speedup_of(curve: Curve, name: str) -> Question:

@@ -56,8 +56,8 @@ def claims(data: FigureData) -> list[Panel]:
                 ax.plot([published], [y], ms=12, markeredgewidth=1.5, zorder=5, label="published", **look)
         for y, height, (judged, _) in zip(middles, heights, tested, strict=True):
             if judged.claim.expect is Expectation.LEVEL:
-                margin = judged.claim.margin or family.margin
-                ax.fill_betweenx((y - height / 2, y + height / 2), -margin, margin, color="#f0f0f0", lw=0, zorder=0)
+                grey = -judged.margin, judged.margin
+                ax.fill_betweenx((y - height / 2, y + height / 2), *grey, color="#f0f0f0", lw=0, zorder=0)
         ax.set_xlim(low, high)
         unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
         ax.set_xlabel(f"{score_label(family.score)}\nfirst side minus the other{unit}; above 0 the first is better")
