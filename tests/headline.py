@@ -26,28 +26,21 @@ def headline(root: Path = ROOT) -> str:
     half, most, tuned = arms["mask_ratio=0.5"], arms["mask_ratio=0.75"], arms["mask_ratio=0.75, tuning=1.6k"]
     coarse, small = arms[COARSE], arms[SMALL]
     claims = {claim["claim"]: claim for claim in data["claims"]["claims"]}
-    return "\n".join(
-        [
-            f"**FLIP's Fig 1 in miniature** ([studies/flip.yaml](studies/flip.yaml): {len(table)} runs on "
-            f"Fashion-MNIST, {seeds} seeds,",
-            f"{fixed(hours)} core-hours of training by a probe; [comparison](results/flip/comparison.md)):",
-            "",
-            "![Accuracy against training time with and without masks](plots/flip/speedup.png)",
-            "",
-            f"**It shows:** to {fixed(100 * half['target'])} %, the unmasked accuracy at {short(half['target_at'])} "
-            f"samples, a mask of 50 % is {_told(half)} faster: {_split(half)}. One of 75 % is {_told(most)} faster: "
-            f"{_split(most)}. With tuning it is {_told(tuned)} faster. The paper has 3.7x to its best accuracy.",
-            "At equal samples a mask of 50 % changes accuracy by",
-            f"{_points(claims['at equal samples a mask of 50 % is worse'])},",
-            f"one of 75 % by {_points(claims['at equal samples a mask of 75 % is worse'])}.",
-            "",
-            "**It does not show** that masks are the best use of that time. Patches twice as coarse, or images",
-            "half as large, have as few tokens as the mask of 75 %. Without a mask they reach that accuracy",
-            f"{_told(coarse)} and {_told(small)} faster.",
-            "",
-            f"**Caveats:** {' '.join(read_study(root / 'studies/flip.yaml').caveats)}",
-        ]
+    paragraphs = (
+        f"**FLIP's Fig 1 in miniature** ([studies/flip.yaml](studies/flip.yaml): {len(table)} runs on Fashion-MNIST, "
+        f"{seeds} seeds, {fixed(hours)} core-hours of training by a probe; [comparison](results/flip/comparison.md)):",
+        "![Accuracy against training time with and without masks](plots/flip/speedup.png)",
+        f"**It shows:** to {fixed(100 * half['target'])} %, the unmasked accuracy at {short(half['target_at'])} "
+        f"samples, a mask of 50 % is {_told(half)} faster: {_split(half)}. One of 75 % is {_told(most)} faster: "
+        f"{_split(most)}. With tuning it is {_told(tuned)} faster. The paper has 3.7x to its best accuracy. At equal "
+        f"samples a mask of 50 % changes accuracy by {_points(claims['at equal samples a mask of 50 % is worse'])}, "
+        f"one of 75 % by {_points(claims['at equal samples a mask of 75 % is worse'])}.",
+        "**It does not show** that masks are the best use of that time. Patches twice as coarse, or images half as "
+        "large, have as few tokens as the mask of 75 %. Without a mask they reach that accuracy "
+        f"{_told(coarse)} and {_told(small)} faster.",
+        f"**Caveats:** {' '.join(read_study(root / 'studies/flip.yaml').caveats)}",
     )
+    return "\n\n".join(paragraphs)
 
 
 def _told(curve: Mapping[str, Any]) -> str:
