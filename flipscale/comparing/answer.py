@@ -1,5 +1,6 @@
 """A comparison for people: one screen that answers the study's question, and all of it, as parts for the renderer."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,9 @@ def screen(comparison: Comparison, width: int = 80) -> str:
     if not comparison.arms:
         return as_text([*question, *comparison.notes], width, "\n")
     if comparison.laws:
-        return law_screen(comparison.laws, comparison.question, settings_named(comparison.labels), width)
+        laws = law_screen(comparison.laws, comparison.question, settings_named(comparison.labels), width)
+        said = (_at_most(2, f"! {warning}", width) for warning in warnings(comparison)[:WARNINGS])
+        return "\n".join([laws, *itertools.chain.from_iterable(said)])
     table, noun, total = answer_table(comparison)
     table = replace(table, title="", notes=(), wraps=True).without_empty()
     notes, caught = notes_of(comparison), warnings(comparison)
@@ -293,7 +296,7 @@ def everything(comparison: Comparison) -> list[Part]:
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
     parts: list[Part] = [] if comparison.arms else list(comparison.notes)
     for kind in kinds_of(comparison.laws):
-        parts += kind_parts(kind, settings_named(comparison.labels))
+        parts += kind_parts(kind, comparison.laws, settings_named(comparison.labels))
     if comparison.first_curves:
         parts.append(replace(arms_table(comparison, comparison.first_curves), notes=tuple(notes_of(comparison))))
     if comparison.stated:

@@ -40,7 +40,7 @@ def law_screen(records: Sequence[LawRecord], question: str = "", name_of: Naming
         left = len(records) - shown
         parts: list[Part] = [
             *filter(None, [question]),
-            *kind_parts(family, name_of, shown),
+            *kind_parts(family, records, name_of, shown),
             *([f"and {count(left, 'other law')}: --full"] if left else []),
         ]
         text = as_text(parts, width, "\n")
@@ -57,17 +57,18 @@ def kinds_of(records: Sequence[LawRecord]) -> list[list[LawRecord]]:
     return sorted(kinds.values(), key=lambda kind: not kind[0]["optima"])
 
 
-def kind_parts(family: Sequence[LawRecord], name_of: Naming, shown: int | None = None) -> list[Part]:
-    """A sentence that answers, the laws and their tests a law a row, and what the columns are."""
-    names = _names(family, name_of)
+def kind_parts(
+    family: Sequence[LawRecord], records: Sequence[LawRecord], name_of: Naming, shown: int | None = None
+) -> list[Part]:
+    """A sentence that answers, the laws and their tests a law a row, and what the columns are.
+
+    records: all laws, from which the name of each says in which settings it differs; some have no law of this kind.
+    """
+    groups = [record["group"] for record in records]
+    keys = [key for key in family[0]["group"] if len({str(group[key]) for group in groups if key in group}) > 1]
+    names = [name_of({key: record["group"][key] for key in keys}) if keys else "" for record in family]
     tables = [_laws_table(family[:shown], names), _tests_table(family[:shown], names)]
     return [_sentence(family, names), *tables, _note(family)]
-
-
-def _names(family: Sequence[LawRecord], name_of: Naming) -> list[str]:
-    """The name of each law: the settings in which they differ."""
-    keys = [key for key in family[0]["group"] if len({str(record["group"].get(key)) for record in family}) > 1]
-    return [name_of({key: record["group"][key] for key in keys}) if keys else "" for record in family]
 
 
 def _exponents(record: LawRecord) -> dict[str, str]:
@@ -105,6 +106,8 @@ def _sentence(family: Sequence[LawRecord], names: Sequence[str]) -> str:
         values = values or [f"g = {_over(family, names, 'g')}"]
     else:
         said = f"{subject} as {joined(powers)}"
+    if len(family) == 1 and names[0]:
+        said += f" for {names[0]}"
     if record["x"] == ["train_flops"] and record["y"] == "flops_per_sample" and record["optima"]:
         said += ", and its samples as " + (
             f"compute^{number(1 - record['parameters']['a'], 2)}" if not values else "compute^(1-a)"

@@ -174,7 +174,8 @@ def _answer(evidence: Evidence) -> dict[str, Any]:
         why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
         return {"answer": [], "why": why, "scores": _scores(evidence), "notes": [], "warnings": []}
     if comparison.laws:
-        *answer, note = kind_parts(kinds_of(comparison.laws)[0], settings_named(comparison.labels))
+        laws = comparison.laws
+        *answer, note = kind_parts(kinds_of(laws)[0], laws, settings_named(comparison.labels))
         notes = [note]
     else:
         table, noun, total = answer_table(comparison)

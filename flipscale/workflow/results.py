@@ -80,7 +80,7 @@ def write_analysis(
     names = joined(map(str, [path, *texts]))
     before = results if all(file.exists() for file in (path, *texts)) else None
     if before and not before.are_here:
-        say(f"kept {names} as they are: the folders of these runs are not here")
+        say(f"kept {names}: the folders of these runs are not here")
     elif before and _say_the_same(path, data, texts):
         say(f"up to date: {names}{about}")
     else:

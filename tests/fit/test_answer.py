@@ -38,6 +38,13 @@ def test_the_best_size_of_a_budget_answers_before_other_laws() -> None:
     assert lines[-1] == f"and {len(found) - len(growth)} other laws: --full"
 
 
+def test_a_law_of_one_arm_names_it_where_others_have_laws_of_another_kind() -> None:
+    found = [record for record in records("isoflop") if not record["optima"] or record["group"]["mask_ratio"] == 0.5]
+    answer, _, masked, *_ = law_screen(found, QUESTION, settings_named({}), 200).splitlines()[1:]
+    assert " for mask 50 %, and its samples as compute^" in answer
+    assert masked.startswith("mask 50 %  ")
+
+
 def line(seeds: int = 2) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     x = np.geomspace(1e3, 1e6, 8).repeat(seeds)

@@ -84,7 +84,7 @@ def test_the_answer_is_the_table_of_compare_s_screen(tmp_path: Path, name: str) 
     answer = page[page.index('id="answer"') : page.index("</table>")]
     comparison = report.evidence.comparison
     names = settings_named(comparison.labels)
-    table, *_ = kind_parts(kinds_of(comparison.laws)[0], names)[1:] if comparison.laws else answer_table(comparison)
+    table, *_ = kind_parts(kinds_of(comparison.laws)[0], comparison.laws, names)[1:] if comparison.laws else answer_table(comparison)
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", answer)]
     assert [tuple(map(html.unescape, row)) for row in rows[1:]] == list(table.rows)
 
