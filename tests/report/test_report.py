@@ -83,8 +83,8 @@ def test_the_answer_is_the_table_of_compare_s_screen(tmp_path: Path, name: str) 
     page = report.path.read_text()
     answer = page[page.index('id="answer"') : page.index("</table>")]
     comparison = report.evidence.comparison
-    names = settings_named(comparison.labels)
-    table, *_ = kind_parts(kinds_of(comparison.laws)[0], comparison.laws, names)[1:] if comparison.laws else answer_table(comparison)
+    laws, names = comparison.laws, settings_named(comparison.labels)
+    table, *_ = kind_parts(kinds_of(laws)[0], laws, names)[1:] if laws else answer_table(comparison)
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", answer)]
     assert [tuple(map(html.unescape, row)) for row in rows[1:]] == list(table.rows)
 
