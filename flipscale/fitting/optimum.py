@@ -46,7 +46,7 @@ class OptimumLaw:
         ]
         of = f" of {self.group}" if self.group else ""
         sweeps = f"{count(len(self.points), 'sweep')}, {self.spread:.2g} of scatter in ln"
-        said = f"The best {self.over}{of} grows as {' and '.join(powers)}: {sweeps}."
+        said = f"The best {self.over}{of} varies as {' and '.join(powers)}: {sweeps}."
         return [said, f"couple: {{{self.rule}}}", *(f"left out: {at}: {why}" for at, why in self.left_out.items())]
 
 
@@ -56,8 +56,11 @@ def optimum_law(
     """The law of the best value of `over` by y against the columns x.
 
     Rows that are equal in x are a sweep. Its best value is the vertex of the parabola through the best three means,
-    over log2; one at an edge is left out. ResultsError with fewer sweeps than parameters and one.
+    over log2; one at an edge is left out. ResultsError with fewer sweeps than parameters and one, and for an x of 0.
     """
+    for name in x:
+        if not (column(table, name) > 0).all():
+            raise ResultsError(f"{name} is 0 or less in some rows, and has no power there; leave it out of --x.")
     sign = 1 if lower_is_better(y) else -1
     points, left_out = [], {}
     for at, rows in in_groups(table, list(x)):

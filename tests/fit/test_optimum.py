@@ -55,6 +55,8 @@ def test_too_few_sweeps_and_variables_that_vary_together_are_refused() -> None:
         optimum_law(table[(table["N"] == 6e7) & (table["D"] == 2e9)], "lr", x=("N", "D"), y="loss")
     with pytest.raises(ResultsError, match="N, twice vary together"):
         optimum_law(table.assign(twice=2 * table["N"]), "lr", x=("N", "twice"), y="loss")
+    with pytest.raises(ResultsError, match="mask is 0 or less in some rows"):
+        optimum_law(table.assign(mask=(table["N"] > 1e9) / 2), "lr", x=("N", "mask"), y="loss")
 
 
 def test_the_command_prints_the_line_for_couple(tmp_path) -> None:
