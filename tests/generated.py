@@ -41,13 +41,17 @@ from tests.torture import counts as torture
 ROOT = Path(__file__).parents[1]
 
 
-def help_of(*arguments: str) -> str:
-    """What the command line says to --help, at 100 columns."""
+def said_by(*arguments: str) -> str:
+    """What the command line says, at 100 columns."""
     said = io.StringIO()
     of_100 = mock.patch.dict(os.environ, COLUMNS="100")
     with of_100, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        main([*arguments, "--help"])
+        main(arguments)
     return said.getvalue()
+
+
+def help_of(*arguments: str) -> str:
+    return said_by(*arguments, "--help")
 
 
 def commands() -> str:
@@ -311,6 +315,13 @@ def trunk_study() -> str:
     return "\n".join(lines) + "\n"
 
 
+def best_rate() -> str:
+    """The law of the best learning rate against the size of isoflop_tuned's models."""
+    asked = "--optimum", "lr", "--x", "flops_per_sample"
+    said = said_by("fit", str(ROOT / "studies/isoflop_tuned.yaml"), "--results", str(ROOT / "results"), *asked)
+    return f"```console\n$ flipscale fit studies/isoflop_tuned.yaml {' '.join(asked)}\n{said}```\n"
+
+
 def full_scale_cost() -> str:
     with tempfile.TemporaryDirectory() as folder:
         return full_scale.cost(Path(folder))
@@ -328,6 +339,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/keys.md#settings": settings,
     "docs/keys.md#options": options,
     "docs/studies.md#studies": studies.table,
+    "docs/tune.md#rate": best_rate,
+    "docs/studies.md#rates": studies.rates,
     "docs/benchmarks.md#benchmarks": benchmarks.summary,
     "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,

@@ -46,13 +46,17 @@ def headline(root: Path = ROOT) -> str:
 def _told(curve: Mapping[str, Any]) -> str:
     """'1.90x (95 % CI 1.60 to 2.2)', and whether that could be 1."""
     found = curve["speedup"]
-    low, high = found["interval_corrected"]
     unsure = "" if found["p_corrected"] <= 0.05 else ", not significant"
+    least = "at least " if found.get("at_least") else ""
+    return f"{least}{times(found['value'])}x (95 % CI {ends_words(found)}{unsure})"
+
+
+def ends_words(found: Mapping[str, Any]) -> str:
+    """'1.60 to 2.2', 'below 0.58': the corrected CI of a factor."""
+    low, high = found["interval_corrected"]
     if high is None:
-        ends = f"above {times(low)}" if low else "open on both sides"
-    else:
-        ends = f"{times(low)} to {times(high)}" if low else f"below {times(high)}"
-    return f"{'at least ' if found.get('at_least') else ''}{times(found['value'])}x (95 % CI {ends}{unsure})"
+        return f"above {times(low)}" if low else "open on both sides"
+    return f"{times(low)} to {times(high)}" if low else f"below {times(high)}"
 
 
 def _split(curve: Mapping[str, Any]) -> str:
