@@ -196,6 +196,7 @@ SHOWN_FROM = {
     "speedup": "flip",
     "speedup_over_scores": "flip",
     "isoflop": "isoflop",
+    "tune": "isoflop_tuned",
 }
 """The committed study that the gallery shows a figure of; of all others it is fashion."""
 
@@ -207,9 +208,6 @@ def gallery() -> str:
     parts = []
     for name, kind in FIGURES.items():
         study = SHOWN_FROM.get(name, "fashion")
-        if name == "tune":  # No committed study has a sweep of its own.
-            parts.append(f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}: [shown there](tune.md).\n")
-            continue
         parts.append(
             f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. {kind.how_to_read}\n\n"
             f"![{kind.about}](../plots/{study}/{name}.png)\n\n"
