@@ -150,6 +150,15 @@ def test_the_study_that_is_written_has_the_runs_of_the_old_one_and_those_chosen(
     assert [claim.name for claim in study.claims] == [claim.name for claim in opened.study.claims]
 
 
+def test_a_study_that_next_wrote_keeps_its_runs_when_next_adds_to_it(finished: Finished, tmp_path: Path) -> None:
+    study = finished("joint").study
+    written, again = tmp_path / "once.yaml", tmp_path / "twice.yaml"
+    at = {"model": ["ViT-w32d2-4"], "data_size": [1000], "samples": [8000], "mask_ratio": [0.0]}
+    written.write_text(with_grids(study, [at | {"seed": [5, 6]}], "2 runs more"))
+    again.write_text(with_grids(read_study(written), [at | {"seed": [7]}], "1 run more"))
+    assert len(plan(read_study(again)).runs) == 80 + 2 + 1
+
+
 @pytest.mark.parametrize(
     "of", ["speedup of mask_ratio=0.5", "a of mask_ratio=0.5", "forecast mask_ratio=0.5,samples=256k"]
 )

@@ -1,5 +1,6 @@
 """The runs that a study could add, those of them that tell most about what is asked, and a study file with these."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -287,8 +288,9 @@ def with_grids(study: Study, added: Sequence[Mapping[str, list[Any]]], words: st
         name: {axis.name: [_plain(value) for value in axis.values] for axis in _with_seeds(axes, study)}
         for name, axes in study.grids.items()
     }
-    for number, grid in enumerate(added, 1):
-        grids[f"next {number}"] = {name: [_plain(value) for value in values] for name, values in grid.items()}
+    free = (name for number in itertools.count(1) if (name := f"next {number}") not in study.grids)
+    for name, grid in zip(free, added, strict=False):
+        grids[name] = {each: [_plain(value) for value in values] for each, values in grid.items()}
     axes: dict[str, list[Any]] = {}
     for grid in grids.values():
         for name, of_axis in grid.items():
