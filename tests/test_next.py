@@ -14,8 +14,9 @@ import pytest
 from flipscale.cell import write_cell
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
-from flipscale.next_runs import Candidate, Quantity, Rung, choose, study_with, with_grids
+from flipscale.next_runs import Candidate, Quantity, Rung, choose, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
+from flipscale.next_runs.quantities import claim_of
 from flipscale.planning import plan
 from flipscale.stats import Design
 from flipscale.study import read_study
@@ -173,6 +174,16 @@ def test_what_the_budget_cannot_decide_is_said_with_its_price(finished: Finished
     assert len(said) == 1
     assert "to show both level (within 1), if they are, about" in said[0]
     assert said[0].endswith("; 5 have run")
+
+
+def test_a_seed_that_lacks_one_run_does_not_lower_the_price_of_further_seeds(finished: Finished) -> None:
+    opened, claim = finished("joint"), "more data alone are better"
+    judged = COMPARED("joint").stated
+    asked = [claim_of(each, judged) for each in judged.claims if each.claim.name == claim]
+    ran = {run.id: run.settings for run in opened.plan.runs}
+    lacking = {run: settings for run, settings in ran.items() if not run.endswith("_s2_b857a9bd4d")}
+    whole, partly = (propose(opened.study, asked, runs, 0.01).instead for runs in (ran, lacking))
+    assert whole == partly
 
 
 def test_the_interval_now_of_a_parameter_is_the_one_that_fit_prints(finished: Finished) -> None:

@@ -86,7 +86,10 @@ def propose(
     ]
     chosen, _ = choose([each.quantity for each in asked], candidates, costs, budget)
     steps = _steps(asked, chosen, runs, costs)
-    a_seed = {candidate.quantity: sum(costs[run] for run in candidate.runs) for candidate in reversed(candidates)}
+    # A seed that some cells have already is cheaper than the others.
+    a_seed: dict[int, float] = {}
+    for each in candidates:
+        a_seed[each.quantity] = max(sum(costs[run] for run in each.runs), a_seed.get(each.quantity, 0.0))
     instead = [
         words
         for place, each in enumerate(asked)
