@@ -16,6 +16,7 @@ from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
 from flipscale.next_runs import Candidate, Quantity, Rung, choose, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
+from flipscale.next_runs.proposal import extended
 from flipscale.next_runs.quantities import claim_of
 from flipscale.planning import plan
 from flipscale.stats import Design
@@ -240,6 +241,15 @@ def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Fini
         next_runs(finished("flip"), 1.0, "speedup of mask_ratio=0.6", {})
     with pytest.raises(ResultsError, match="'forecast SETTING=VALUE"):
         next_runs(finished("flip"), 1.0, "beauty", {})
+
+
+def test_no_seed_of_the_sweep_is_compared_next(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.yaml"
+    base = "{model: ViT-w16d1-4, image_size: 28, text_length: 16, data: shapes, samples: 640, batch_size: 32}"
+    tune = "{over: {lr: [1e-3, 2e-3, 4e-3]}, seeds: [3, 5]}"
+    file.write_text(f"schema: 1\nbase: {base}\nseeds: 3\ntune: {tune}\n")
+    seeds = [cell.seed for cell in extended(read_study(file), {}).cells if cell.samples == 640]
+    assert seeds == [0, 1, 2, 4, *range(6, 25)]
 
 
 LENGTHS = """\

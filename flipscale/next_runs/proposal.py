@@ -99,16 +99,19 @@ def propose(
 
 
 def extended(study: Study, more: Mapping[str, Sequence[Any]]) -> Study:
-    """The study with further seeds, twice its longest schedule, and further values of axes, in each of its grids."""
+    """The study with further seeds (none of its sweep's), twice its longest schedule, and further values of axes, in
+    each of its grids."""
 
     def longer(axis: Axis) -> Axis:
         values = [*axis.values, *more.get(axis.name, ())]
         if axis.name == "samples" and all(isinstance(value, int) for value in values):
             values.append(2 * max(values))
         if axis.name == "seed":
-            values += range(max(values) + 1, max(values) + 1 + FURTHER_SEEDS)
+            free = (seed for seed in itertools.count(max(values) + 1) if seed not in of_sweep)
+            values += itertools.islice(free, FURTHER_SEEDS)
         return replace(axis, values=tuple(dict.fromkeys(values)))
 
+    of_sweep = study.sweep.seeds if study.sweep else ()
     given = {axis.name for axis in study.axes}
     added = tuple(Axis(name, tuple(values)) for name, values in more.items() if name not in given)
     grids = {name: tuple(map(longer, _with_seeds(axes, study))) + added for name, axes in study.grids.items()}
