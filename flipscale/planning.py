@@ -518,19 +518,9 @@ def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:
 def plan_at(study: Study, at: Values) -> Plan:
     """The plan of one more cell of the study: its base and couplings with these settings, constraints aside.
 
-    Texts are read as in a study file: 12.8B, ViT-H-14. Raises PlanError for an unknown setting or a wrong value, and
-    for an axis of the study that is neither in `at` nor in its base.
+    Raises PlanError for an unknown setting or a wrong value, and for an axis that is neither in `at` nor in the base.
     """
-    axes = []
-    for name, value in at.items():
-        if name not in SETTINGS:
-            raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
-        if not is_dataclass(value):  # A record of the study's own is read already.
-            try:
-                value = checked(SETTINGS[name].type, plain_value(value) if isinstance(value, str) else value)
-            except Faults as error:
-                raise PlanError(f"{name}: {error.found[0][1]}.") from None
-        axes.append(Axis(name, (value,)))
+    axes = [Axis(name, (setting_read(name, value),)) for name, value in at.items()]
     said = study.document.data.get("base") or {}
     missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
     if missing:
@@ -541,6 +531,18 @@ def plan_at(study: Study, at: Values) -> Plan:
     if complaints.found:
         raise PlanError("; ".join(f"{what} ({place})" for place, what in complaints.found))
     return plan(replace(single, cells=cells_at))
+
+
+def setting_read(name: str, value: object) -> object:
+    """A setting's value, given as in a study file: 12.8B, ViT-H-14. PlanError for a wrong one or an unknown setting."""
+    if name not in SETTINGS:
+        raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
+    if is_dataclass(value):  # A record of the study's own is read already.
+        return value
+    try:
+        return checked(SETTINGS[name].type, plain_value(value) if isinstance(value, str) else value)
+    except Faults as error:
+        raise PlanError(f"{name}: {error.found[0][1]}.") from None
 
 
 def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -13,8 +14,8 @@ import pytest
 
 from flipscale.cell import write_cell
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
-from flipscale.errors import ResultsError
-from flipscale.next_runs import Candidate, Quantity, Rung, choose, propose, study_with, with_grids
+from flipscale.errors import PlanError, ResultsError
+from flipscale.next_runs import Candidate, Quantity, Rung, choose, further_values, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
 from flipscale.next_runs.proposal import extended
 from flipscale.next_runs.quantities import claim_of
@@ -241,6 +242,23 @@ def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Fini
         next_runs(finished("flip"), 1.0, "speedup of mask_ratio=0.6", {})
     with pytest.raises(ResultsError, match="'forecast SETTING=VALUE"):
         next_runs(finished("flip"), 1.0, "beauty", {})
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "why"),
+    [
+        (
+            "text_mask_ratio",
+            0.5,
+            "--add text_mask_ratio: joint has no such axis; it varies model, ",
+        ),
+        ("model", "ViT-nope", "model: unknown model 'ViT-nope'"),
+        ("samples", 32, "--add samples=32 gives no cell: samples 32 is less than one batch of 64"),
+    ],
+)
+def test_what_cannot_be_added_to_an_axis_is_refused(axis: str, value: object, why: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(why)):
+        further_values(read_study(ROOT / "studies/joint.yaml"), {axis: [value]})
 
 
 def test_no_seed_of_the_sweep_is_compared_next(tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ import yaml
 
 from flipscale.cell import setting_words
 from flipscale.collecting import is_setting, setting_value
+from flipscale.errors import PlanError
 from flipscale.fitting.of_study import variables_of_run
+from flipscale.identity import show_setting
 from flipscale.kinds import Compute, PartOfRun
 from flipscale.next_runs.choice import Candidate, Quantity, choose
 from flipscale.next_runs.quantities import FURTHER_SEEDS, Question, of_seed
-from flipscale.planning import Plan, Run, plan
+from flipscale.planning import Plan, Run, plan, setting_read
 from flipscale.settings import Settings, plain
 from flipscale.study import Axis, Study, cells
+from flipscale.study.document import Complaints
 from flipscale.tables import Part, PrintedTable
 from flipscale.timing import NOT_TIMED, Timings
 from flipscale.words import count
@@ -112,11 +115,27 @@ def extended(study: Study, more: Mapping[str, Sequence[Any]]) -> Study:
         return replace(axis, values=tuple(dict.fromkeys(values)))
 
     of_sweep = study.sweep.seeds if study.sweep else ()
-    given = {axis.name for axis in study.axes}
-    added = tuple(Axis(name, tuple(values)) for name, values in more.items() if name not in given)
-    grids = {name: tuple(map(longer, _with_seeds(axes, study))) + added for name, axes in study.grids.items()}
-    wider = replace(study, grids=grids, axes=tuple(map(longer, _with_seeds(study.axes, study))) + added)
+    grids = {name: tuple(map(longer, _with_seeds(axes, study))) for name, axes in study.grids.items()}
+    wider = replace(study, grids=grids, axes=tuple(map(longer, _with_seeds(study.axes, study))))
     return replace(wider, cells=tuple(cells(wider)))
+
+
+def further_values(study: Study, more: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
+    """Further values of axes, as the study reads them. PlanError for what is no axis, and for what no cell can have."""
+    read: dict[str, list[object]] = {}
+    for name, values in more.items():
+        with_it = {grid: axes for grid, axes in study.grids.items() if any(axis.name == name for axis in axes)}
+        if not with_it:
+            names = ", ".join(axis.name for axis in study.axes)
+            raise PlanError(f"--add {name}: {study.name} has no such axis; it varies {names}.")
+        read[name] = [setting_read(name, value) for value in values]
+        for value in read[name]:
+            only, complaints = Axis(name, (value,)), Complaints()
+            grids = {g: tuple(only if axis.name == name else axis for axis in axes) for g, axes in with_it.items()}
+            if not cells(replace(study, grids=grids), complaints):
+                what = "; ".join(what for _, what in complaints.found)
+                raise PlanError(f"--add {name}={show_setting(value)} gives no cell: {what}.")
+    return read
 
 
 def _with_seeds(axes: Sequence[Axis], study: Study) -> tuple[Axis, ...]:
