@@ -280,7 +280,8 @@ seeds: 4
 """
 
 
-def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Path) -> None:
+def opened_with_lengths(tmp_path: Path) -> OpenStudy:
+    """The study of lengths, finished."""
     (tmp_path / "lengths.yaml").write_text(LENGTHS)
     opened = open_study(tmp_path / "lengths.yaml", Workspace(tmp_path))
     rng = np.random.default_rng(0)
@@ -295,7 +296,11 @@ def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Pa
         rows.append(row | {"samples_seen": settings.samples, "flops_per_sample": flops, "params": 1e6})
     (tmp_path / "lengths").mkdir()
     pd.DataFrame(rows).to_csv(tmp_path / "lengths" / "results.csv", index=False)
-    found = next_runs(opened, 0.0005, "a of ", {})
+    return opened
+
+
+def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Path) -> None:
+    found = next_runs(opened_with_lengths(tmp_path), 0.0005, "a of ", {})
     # Runs of the four seeds tell of their own luck.
     assert {run.settings.seed for step in found.steps for run in step.runs} <= set(range(4, 24))
     assert {run.settings.samples for run in found.runs} > {3200}
@@ -326,6 +331,12 @@ def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished, rung: R
     smallest = min(rung.sizes, key=rung.sizes.__getitem__)
     assert "add some by --add model=NAME" in replace(rung, sizes={smallest: rung.sizes[smallest]}).refusal
     assert next_rung(finished("isoflop"), 1e13, {}).refusal.startswith("The best size is not determined")
+
+
+def test_a_study_without_an_axis_of_models_has_no_rung_and_says_why(tmp_path: Path) -> None:
+    opened = opened_with_lengths(tmp_path)
+    with pytest.raises(ResultsError, match="No law of this study says how a budget is best spent"):
+        next_rung(opened, 1e13, {})
 
 
 def test_the_next_rung_of_isoflop_came_out_as_predicted() -> None:

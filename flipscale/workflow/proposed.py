@@ -45,9 +45,7 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
     """
     results = model_sizes(study_results(opened).table)
     y, rungs, why = pick_score(results, opened.study.score), [], []
-    models = dict.fromkeys(
-        [*next(axis.values for axis in opened.study.axes if axis.name == "model"), *more.get("model", ())]
-    )
+    models = dict.fromkeys([*(cell.model for cell in opened.study.cells), *more.get("model", ())])
     for values, part in in_groups(results, groups_of(results, opened.axes)):
         try:
             law = fit_law(part, x=variables_of(part, y), y=y, group=values)
