@@ -45,6 +45,7 @@ from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.settings import images_scored
 from flipscale.study.study import Values
+from flipscale.study.sweep import with_rule
 from flipscale.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.words import count, device_hours, percent
 
@@ -526,6 +527,9 @@ def plan_at(study: Study, at: Values) -> Plan:
     if missing:
         raise PlanError(f"{study.name} varies {', '.join(missing)}: give its value, as in {missing[0]}=VALUE.")
     complaints = Complaints()
+    sweep, chosen = study.sweep, study.chosen or {}
+    if sweep:
+        study = replace(with_rule(study, lambda arm: chosen.get(arm, sweep.middle)), sweep=None)
     single = replace(study, grids={"at": tuple(axes)}, conditions=())
     cells_at = tuple(cells(single, complaints))
     if complaints.found:

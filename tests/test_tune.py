@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from flipscale import Workspace
-from flipscale.errors import FlipscaleError, ResultsError, StudyError
+from flipscale.errors import FlipscaleError, PlanError, ResultsError, StudyError
 from flipscale.fitting import optimum_law
 from flipscale.launch.launcher import JobState, Request
-from flipscale.planning import plan
+from flipscale.next_runs import further_values
+from flipscale.next_runs.proposal import extended
+from flipscale.planning import plan, plan_at
 from flipscale.run import FailureKind, Job, Result, RunFolder
 from flipscale.settings import Settings
-from flipscale.study import Sweep, read_study
+from flipscale.study import Sweep, read_study, with_choice
 from flipscale.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
@@ -35,6 +37,8 @@ tune:
   seeds: [100, 101]
   at: {samples: 640}
 """
+
+DIVIDES = "couple: {lr: 1e-3 / mask_ratio}\ntune:\n  over: {lr: 'x[0.5, 1, 2]'}"
 
 GUESSING = math.log(64)
 
@@ -217,6 +221,7 @@ def test_factors_multiply_the_studys_own_rule(study) -> None:
             "{crop: 'x[0.5, 0.7, 1]'}",
             "factors need a rule; give crop in base or couple",
         ),
+        ("tune:\n  over: {lr: [1e-3, 2e-3, 4e-3, 8e-3]}", DIVIDES, "'tune.over.lr' divides by zero at mask_ratio 0"),
         ("batch_size: 32}", "batch_size: 32, lr: 1e-3}", "'lr' is chosen by tune; remove it here"),
         ("at: {samples: 640}", "at: {samples: 700}", "has samples 700; add it, or tune at another one"),
         ("at: {samples: 640}", "by: top2", "'top2' is not a score"),
@@ -227,6 +232,15 @@ def test_what_is_wrong_in_a_study_is_said_with_its_line(study, old: str, new: st
     with pytest.raises(StudyError) as error:
         read_study(study((old, new)))
     assert why in str(error.value)
+
+
+def test_a_length_that_was_not_swept_can_be_forecast_and_is_no_run_of_the_study(study) -> None:
+    read = read_study(study(("{lr: [1e-3", "{grad_clip: [1e-3"), ("  at: {samples: 640}\n", "")))
+    tuned = with_choice(read, dict.fromkeys((each.arm for each in plan(read).swept), 2e-3))
+    assert len(plan_at(tuned, {"mask_ratio": 0, "samples": 5120}).runs) == 1
+    assert {cell.grad_clip for cell in extended(tuned, {}).cells} == {2e-3}
+    with pytest.raises(PlanError, match=r"'tune.over.grad_clip' chose no value for this arm at mask_ratio 0"):
+        further_values(tuned, {"samples": [5120]})
 
 
 # From the sweep to the comparison
