@@ -169,7 +169,7 @@ class Plan:
     price: Price | None = None
     """The price of time at the site where it will run, if the site has one."""
     swept: tuple[SweptRun, ...] = ()
-    """Those of the runs that choose a setting for the others; no cell asks for them."""
+    """Those of the runs that choose a setting for the others, for each arm that has them; no cell asks for them."""
     following: tuple[Run, ...] = ()
     """The runs that follow once the sweep has chosen, with one of its values in place of that."""
 
@@ -436,17 +436,19 @@ def _with_sweep(
     assert study.sweep is not None
     over, shared = study.sweep.over, (*study.sweep.at, *study.sweep.pooled)
     runs = {run.id: run for run in planned.runs}
-    tried = {}
+    tried, named = list[SweptRun](), set[str]()
     for each in swept:
         settings, setting = each.settings, getattr(each.settings, over)
         parts = words(settings, ()), setting_words(over, setting), f"seed {settings.seed}"
-        run = replace(runs[run_id(settings)], name=", ".join(filter(None, parts)))
-        runs[run.id] = run
-        tried[run.id] = SweptRun(run, each.arm, each.value, words(settings, shared))
+        run = runs[run_id(settings)]
+        if run.id not in named:  # Arms may share runs, as two shapes of no mask do.
+            run = runs[run.id] = replace(run, name=", ".join(filter(None, parts)))
+            named.add(run.id)
+        tried.append(SweptRun(run, each.arm, each.value, words(settings, shared)))
     seeds = study.sweep.seeds
     known = tuple(run for run in runs.values() if not study.awaits_choice or run.settings.seed in seeds)
     following = tuple(run for run in runs.values() if study.awaits_choice and run.settings.seed not in seeds)
-    return replace(planned, runs=known, following=following, swept=tuple(tried.values()))
+    return replace(planned, runs=known, following=following, swept=tuple(tried))
 
 
 def _on_trunks(runs: tuple[Run, ...], kept: KeptTrunks) -> tuple[Run, ...]:

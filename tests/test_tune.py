@@ -261,6 +261,19 @@ def test_what_follows_starts_by_itself_with_what_was_chosen_for_each_arm(study) 
     assert [run.id for run in opened.plan.cells] == [run.id for run in plan(read_study(written)).runs]
 
 
+def test_arms_that_share_their_runs_have_the_same_choice(study) -> None:
+    shapes = ("samples: [640, 1280]}", "mask_shape: [random, gaussian]}\nbaseline: {mask_ratio: 0, mask_shape: random}")
+    opened = study.run(
+        AtOnce(), shapes, ("batch_size: 32", "batch_size: 32, samples: 640"), ("  at: {samples: 640}\n", "")
+    )
+    assert {(cell.mask_ratio, cell.mask_shape, cell.lr) for cell in opened.study.cells} == {
+        *((0, shape, 0.003) for shape in ("random", "gaussian")),
+        *((0.5, shape, 0.0024) for shape in ("random", "gaussian")),
+    }
+    assert (len(opened.plan.runs), len(swept_table(opened))) == (30, 24)
+    assert compare_study(opened).runs == 6
+
+
 def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     opened = study.run(AtOnce())
     comparison = compare_study(opened)

@@ -114,11 +114,11 @@ def sweep_words(opened: OpenStudy) -> str:
         return ""
     if not opened.study.awaits_choice:
         return sweep.words
-    over, runs = sweep.sweep.over, count(len(opened.plan.swept), "run")
+    over, runs = sweep.sweep.over, count(len({each.run.id for each in opened.plan.swept}), "run")
     if sweep.due:
         added = sum(map(len, opened.study.further.values()))
         more = f", {count(added, 'value')} added at an edge" if added else ""
-        ended = f"{len(opened.plan.swept) - sweep.due} of {runs} of the sweep have ended{more}"
+        ended = f"{len(sweep.scores)} of {runs} of the sweep have ended{more}"
         return f"{ended}; {following} follow with the {over} that it chooses."
     return f"The sweep chose no {over}, so {following} do not start. {'. '.join(sweep.refusals)}."
 
@@ -128,7 +128,7 @@ def swept_table(opened: OpenStudy) -> "pd.DataFrame":
     import pandas as pd
 
     assert opened.sweep is not None
-    scores = {run: each for arm in opened.sweep.arms for tried in arm.tried for run, (_, each) in tried.runs.items()}
+    scores = opened.sweep.scores
     return pd.DataFrame(
         {
             **{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS},
@@ -136,7 +136,7 @@ def swept_table(opened: OpenStudy) -> "pd.DataFrame":
             "train_flops": run.whole_cost.train_flops,
             opened.sweep.sweep.by: scores[run.id],
         }
-        for run in (each.run for each in opened.plan.swept)
+        for run in {each.run.id: each.run for each in opened.plan.swept}.values()
         if run.id in scores
     )
 
