@@ -348,6 +348,13 @@ def test_an_edge_stops_the_study_before_what_follows_and_says_what_to_add(study)
         compare_study(open_study(study.file, study.workspace))
 
 
+def test_one_run_that_follows_is_said_in_the_singular(study) -> None:
+    one = (", samples: [640, 1280]", ""), ("[0, 0.5]", "[0.5]"), ("batch_size: 32", "batch_size: 32, samples: 640")
+    file = study(*one, ("seeds: 2", "seeds: 1"), ("  at: {samples: 640}\n", ""))
+    said = sweep_words(open_study(file, study.workspace))
+    assert said == "0 of 8 runs of the sweep have ended; 1 run follows with the lr that it chooses."
+
+
 def test_extend_adds_values_at_an_edge_and_no_more_than_allowed(study) -> None:
     def loss(run: Settings) -> float:
         return 2 + 0.2 * math.log2(run.lr / (0.0004 if run.mask_ratio else 0.003)) ** 2
