@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from flipscale.cell import write_cell
+from flipscale.cli import main
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import PlanError, ResultsError
 from flipscale.next_runs import Candidate, Quantity, Rung, choose, further_values, propose, study_with, with_grids
@@ -259,6 +260,20 @@ def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Fini
 def test_what_cannot_be_added_to_an_axis_is_refused(axis: str, value: object, why: str) -> None:
     with pytest.raises(PlanError, match=re.escape(why)):
         further_values(read_study(ROOT / "studies/joint.yaml"), {axis: [value]})
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (["--budget", "30 minutes"], "'30 minutes': write a number of hours, such as 10."),
+        (["--budget", " "], "' ': write a number of hours, such as 10."),
+        (["--rung", "0 FLOPs"], "'0 FLOPs': write a number of FLOPs, such as 1e13."),
+        (["--rung", "1e13", "--for", "a claim"], "leave it out beside --rung"),
+    ],
+)
+def test_an_amount_that_is_not_understood_is_refused(asked: list[str], why: str, capsys) -> None:
+    assert main(["next", str(ROOT / "studies/joint.yaml"), *asked]) == 1
+    assert why in capsys.readouterr().err
 
 
 def test_no_seed_of_the_sweep_is_compared_next(tmp_path: Path) -> None:
