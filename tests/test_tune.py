@@ -348,6 +348,14 @@ def test_an_edge_stops_the_study_before_what_follows_and_says_what_to_add(study)
         compare_study(open_study(study.file, study.workspace))
 
 
+def test_the_report_of_a_sweep_that_chose_nothing_says_why(study) -> None:
+    baseline = ("seeds: 2", "seeds: 2\nbaseline: {mask_ratio: 0}")
+    with pytest.raises(FlipscaleError, match="is the lowest tried"):
+        study.run(AtOnce(lambda run: 2 + run.lr), baseline)
+    page = report_study(open_study(study.file, study.workspace)).path.read_text()
+    assert "no mask: its best value, 0.001, is the lowest tried" in page
+
+
 def test_one_run_that_follows_is_said_in_the_singular(study) -> None:
     one = (", samples: [640, 1280]", ""), ("[0, 0.5]", "[0.5]"), ("batch_size: 32", "batch_size: 32, samples: 640")
     file = study(*one, ("seeds: 2", "seeds: 1"), ("  at: {samples: 640}\n", ""))
