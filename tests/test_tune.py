@@ -283,6 +283,8 @@ def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     page = report_study(opened).path.read_text()
     assert "Settings chosen for each arm" in page
     assert "Expected best score of n values" in page
+    assert "(runs of the sweep)" in page
+    assert "(parents of others)" not in page
 
 
 def test_the_sizes_of_an_arm_share_a_value_by_one_parabola_with_an_intercept_for_each(study) -> None:
