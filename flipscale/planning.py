@@ -45,6 +45,7 @@ from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.settings import images_scored
 from flipscale.study.study import Values
+from flipscale.study.sweep import with_rule
 from flipscale.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.words import count, device_hours, percent
 
@@ -168,7 +169,7 @@ class Plan:
     price: Price | None = None
     """The price of time at the site where it will run, if the site has one."""
     swept: tuple[SweptRun, ...] = ()
-    """Those of the runs that choose a setting for the others; no cell asks for them."""
+    """Those of the runs that choose a setting for the others, for each arm that has them; no cell asks for them."""
     following: tuple[Run, ...] = ()
     """The runs that follow once the sweep has chosen, with one of its values in place of that."""
 
@@ -435,17 +436,19 @@ def _with_sweep(
     assert study.sweep is not None
     over, shared = study.sweep.over, (*study.sweep.at, *study.sweep.pooled)
     runs = {run.id: run for run in planned.runs}
-    tried = {}
+    tried, named = list[SweptRun](), set[str]()
     for each in swept:
         settings, setting = each.settings, getattr(each.settings, over)
         parts = words(settings, ()), setting_words(over, setting), f"seed {settings.seed}"
-        run = replace(runs[run_id(settings)], name=", ".join(filter(None, parts)))
-        runs[run.id] = run
-        tried[run.id] = SweptRun(run, each.arm, each.value, words(settings, shared))
+        run = runs[run_id(settings)]
+        if run.id not in named:  # Arms may share runs, as two shapes of no mask do.
+            run = runs[run.id] = replace(run, name=", ".join(filter(None, parts)))
+            named.add(run.id)
+        tried.append(SweptRun(run, each.arm, each.value, words(settings, shared)))
     seeds = study.sweep.seeds
     known = tuple(run for run in runs.values() if not study.awaits_choice or run.settings.seed in seeds)
     following = tuple(run for run in runs.values() if study.awaits_choice and run.settings.seed not in seeds)
-    return replace(planned, runs=known, following=following, swept=tuple(tried.values()))
+    return replace(planned, runs=known, following=following, swept=tuple(tried))
 
 
 def _on_trunks(runs: tuple[Run, ...], kept: KeptTrunks) -> tuple[Run, ...]:
@@ -518,29 +521,34 @@ def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:
 def plan_at(study: Study, at: Values) -> Plan:
     """The plan of one more cell of the study: its base and couplings with these settings, constraints aside.
 
-    Texts are read as in a study file: 12.8B, ViT-H-14. Raises PlanError for an unknown setting or a wrong value, and
-    for an axis of the study that is neither in `at` nor in its base.
+    Raises PlanError for an unknown setting or a wrong value, and for an axis that is neither in `at` nor in the base.
     """
-    axes = []
-    for name, value in at.items():
-        if name not in SETTINGS:
-            raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
-        if not is_dataclass(value):  # A record of the study's own is read already.
-            try:
-                value = checked(SETTINGS[name].type, plain_value(value) if isinstance(value, str) else value)
-            except Faults as error:
-                raise PlanError(f"{name}: {error.found[0][1]}.") from None
-        axes.append(Axis(name, (value,)))
+    axes = [Axis(name, (setting_read(name, value),)) for name, value in at.items()]
     said = study.document.data.get("base") or {}
     missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
     if missing:
         raise PlanError(f"{study.name} varies {', '.join(missing)}: give its value, as in {missing[0]}=VALUE.")
     complaints = Complaints()
+    sweep, chosen = study.sweep, study.chosen or {}
+    if sweep:
+        study = replace(with_rule(study, lambda arm: chosen.get(arm, sweep.middle)), sweep=None)
     single = replace(study, grids={"at": tuple(axes)}, conditions=())
     cells_at = tuple(cells(single, complaints))
     if complaints.found:
         raise PlanError("; ".join(f"{what} ({place})" for place, what in complaints.found))
     return plan(replace(single, cells=cells_at))
+
+
+def setting_read(name: str, value: object) -> object:
+    """A setting's value, given as in a study file: 12.8B, ViT-H-14. PlanError for a wrong one or an unknown setting."""
+    if name not in SETTINGS:
+        raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
+    if is_dataclass(value):  # A record of the study's own is read already.
+        return value
+    try:
+        return checked(SETTINGS[name].type, plain_value(value) if isinstance(value, str) else value)
+    except Faults as error:
+        raise PlanError(f"{name}: {error.found[0][1]}.") from None
 
 
 def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:

@@ -174,13 +174,18 @@ class SweepOutcome:
 
     @property
     def due(self) -> int:
-        """Runs that have not ended."""
+        """Runs that have not ended, those that arms share for each of them."""
         return sum(arm.due for arm in self.arms)
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """Of ended runs by id; None where training diverged."""
+        return {run: each for arm in self.arms for tried in arm.tried for run, (_, each) in tried.runs.items()}
 
     @property
     def diverged(self) -> int:
         """Runs whose training diverged: they count as the worst, and keep nothing from starting."""
-        return sum(score is None for arm in self.arms for each in arm.tried for _, score in each.runs.values())
+        return list(self.scores.values()).count(None)
 
     @property
     def chosen(self) -> dict[Arm, float] | None:

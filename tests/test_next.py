@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -12,10 +13,13 @@ import pandas as pd
 import pytest
 
 from flipscale.cell import write_cell
+from flipscale.cli import main
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
-from flipscale.errors import ResultsError
-from flipscale.next_runs import Candidate, Quantity, Rung, choose, study_with, with_grids
+from flipscale.errors import PlanError, ResultsError
+from flipscale.next_runs import Candidate, Quantity, Rung, choose, further_values, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
+from flipscale.next_runs.proposal import extended
+from flipscale.next_runs.quantities import claim_of
 from flipscale.planning import plan
 from flipscale.stats import Design
 from flipscale.study import read_study
@@ -150,6 +154,15 @@ def test_the_study_that_is_written_has_the_runs_of_the_old_one_and_those_chosen(
     assert [claim.name for claim in study.claims] == [claim.name for claim in opened.study.claims]
 
 
+def test_a_study_that_next_wrote_keeps_its_runs_when_next_adds_to_it(finished: Finished, tmp_path: Path) -> None:
+    study = finished("joint").study
+    written, again = tmp_path / "once.yaml", tmp_path / "twice.yaml"
+    at = {"model": ["ViT-w32d2-4"], "data_size": [1000], "samples": [8000], "mask_ratio": [0.0]}
+    written.write_text(with_grids(study, [at | {"seed": [5, 6]}], "2 runs more"))
+    again.write_text(with_grids(read_study(written), [at | {"seed": [7]}], "1 run more"))
+    assert len(plan(read_study(again)).runs) == 80 + 2 + 1
+
+
 @pytest.mark.parametrize(
     "of", ["speedup of mask_ratio=0.5", "a of mask_ratio=0.5", "forecast mask_ratio=0.5,samples=256k"]
 )
@@ -164,6 +177,16 @@ def test_what_the_budget_cannot_decide_is_said_with_its_price(finished: Finished
     assert len(said) == 1
     assert "to show both level (within 1), if they are, about" in said[0]
     assert said[0].endswith("; 5 have run")
+
+
+def test_a_seed_that_lacks_one_run_does_not_lower_the_price_of_further_seeds(finished: Finished) -> None:
+    opened, claim = finished("joint"), "more data alone are better"
+    judged = COMPARED("joint").stated
+    asked = [claim_of(each, judged) for each in judged.claims if each.claim.name == claim]
+    ran = {run.id: run.settings for run in opened.plan.runs}
+    lacking = {run: settings for run, settings in ran.items() if not run.endswith("_s2_b857a9bd4d")}
+    whole, partly = (propose(opened.study, asked, runs, 0.01).instead for runs in (ran, lacking))
+    assert whole == partly
 
 
 def test_the_interval_now_of_a_parameter_is_the_one_that_fit_prints(finished: Finished) -> None:
@@ -222,6 +245,46 @@ def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Fini
         next_runs(finished("flip"), 1.0, "beauty", {})
 
 
+@pytest.mark.parametrize(
+    ("axis", "value", "why"),
+    [
+        (
+            "text_mask_ratio",
+            0.5,
+            "--add text_mask_ratio: joint has no such axis; it varies model, ",
+        ),
+        ("model", "ViT-nope", "model: unknown model 'ViT-nope'"),
+        ("samples", 32, "--add samples=32 gives no cell: samples 32 is less than one batch of 64"),
+    ],
+)
+def test_what_cannot_be_added_to_an_axis_is_refused(axis: str, value: object, why: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(why)):
+        further_values(read_study(ROOT / "studies/joint.yaml"), {axis: [value]})
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (["--budget", "30 minutes"], "'30 minutes': write a number of hours, such as 10."),
+        (["--budget", " "], "' ': write a number of hours, such as 10."),
+        (["--rung", "0 FLOPs"], "'0 FLOPs': write a number of FLOPs, such as 1e13."),
+        (["--rung", "1e13", "--for", "a claim"], "leave it out beside --rung"),
+    ],
+)
+def test_an_amount_that_is_not_understood_is_refused(asked: list[str], why: str, capsys) -> None:
+    assert main(["next", str(ROOT / "studies/joint.yaml"), *asked]) == 1
+    assert why in capsys.readouterr().err
+
+
+def test_no_seed_of_the_sweep_is_compared_next(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.yaml"
+    base = "{model: ViT-w16d1-4, image_size: 28, text_length: 16, data: shapes, samples: 640, batch_size: 32}"
+    tune = "{over: {lr: [1e-3, 2e-3, 4e-3]}, seeds: [3, 5]}"
+    file.write_text(f"schema: 1\nbase: {base}\nseeds: 3\ntune: {tune}\n")
+    seeds = [cell.seed for cell in extended(read_study(file), {}).cells if cell.samples == 640]
+    assert seeds == [0, 1, 2, 4, *range(6, 25)]
+
+
 LENGTHS = """\
 schema: 1
 base: {model: ViT-w16d1-4, image_size: 28, text_length: 16, data_size: 600, schedule: constant, warmup: 64,
@@ -232,7 +295,8 @@ seeds: 4
 """
 
 
-def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Path) -> None:
+def opened_with_lengths(tmp_path: Path) -> OpenStudy:
+    """The study of lengths, finished."""
     (tmp_path / "lengths.yaml").write_text(LENGTHS)
     opened = open_study(tmp_path / "lengths.yaml", Workspace(tmp_path))
     rng = np.random.default_rng(0)
@@ -247,7 +311,11 @@ def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Pa
         rows.append(row | {"samples_seen": settings.samples, "flops_per_sample": flops, "params": 1e6})
     (tmp_path / "lengths").mkdir()
     pd.DataFrame(rows).to_csv(tmp_path / "lengths" / "results.csv", index=False)
-    found = next_runs(opened, 0.0005, "a of ", {})
+    return opened
+
+
+def test_a_law_over_lengths_of_trunks_is_sharpened_by_further_seeds(tmp_path: Path) -> None:
+    found = next_runs(opened_with_lengths(tmp_path), 0.0005, "a of ", {})
     # Runs of the four seeds tell of their own luck.
     assert {run.settings.seed for step in found.steps for run in step.runs} <= set(range(4, 24))
     assert {run.settings.samples for run in found.runs} > {3200}
@@ -278,6 +346,12 @@ def test_a_rung_beyond_the_models_at_hand_is_refused(finished: Finished, rung: R
     smallest = min(rung.sizes, key=rung.sizes.__getitem__)
     assert "add some by --add model=NAME" in replace(rung, sizes={smallest: rung.sizes[smallest]}).refusal
     assert next_rung(finished("isoflop"), 1e13, {}).refusal.startswith("The best size is not determined")
+
+
+def test_a_study_without_an_axis_of_models_has_no_rung_and_says_why(tmp_path: Path) -> None:
+    opened = opened_with_lengths(tmp_path)
+    with pytest.raises(ResultsError, match="No law of this study says how a budget is best spent"):
+        next_rung(opened, 1e13, {})
 
 
 def test_the_next_rung_of_isoflop_came_out_as_predicted() -> None:

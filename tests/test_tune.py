@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from flipscale import Workspace
-from flipscale.errors import FlipscaleError, ResultsError, StudyError
+from flipscale.errors import FlipscaleError, PlanError, ResultsError, StudyError
 from flipscale.fitting import optimum_law
 from flipscale.launch.launcher import JobState, Request
-from flipscale.planning import plan
+from flipscale.next_runs import further_values
+from flipscale.next_runs.proposal import extended
+from flipscale.planning import plan, plan_at
 from flipscale.run import FailureKind, Job, Result, RunFolder
 from flipscale.settings import Settings
-from flipscale.study import Sweep, read_study
+from flipscale.study import Sweep, read_study, with_choice
 from flipscale.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
@@ -35,6 +37,8 @@ tune:
   seeds: [100, 101]
   at: {samples: 640}
 """
+
+DIVIDES = "couple: {lr: 1e-3 / mask_ratio}\ntune:\n  over: {lr: 'x[0.5, 1, 2]'}"
 
 GUESSING = math.log(64)
 
@@ -217,6 +221,7 @@ def test_factors_multiply_the_studys_own_rule(study) -> None:
             "{crop: 'x[0.5, 0.7, 1]'}",
             "factors need a rule; give crop in base or couple",
         ),
+        ("tune:\n  over: {lr: [1e-3, 2e-3, 4e-3, 8e-3]}", DIVIDES, "'tune.over.lr' divides by zero at mask_ratio 0"),
         ("batch_size: 32}", "batch_size: 32, lr: 1e-3}", "'lr' is chosen by tune; remove it here"),
         ("at: {samples: 640}", "at: {samples: 700}", "has samples 700; add it, or tune at another one"),
         ("at: {samples: 640}", "by: top2", "'top2' is not a score"),
@@ -227,6 +232,15 @@ def test_what_is_wrong_in_a_study_is_said_with_its_line(study, old: str, new: st
     with pytest.raises(StudyError) as error:
         read_study(study((old, new)))
     assert why in str(error.value)
+
+
+def test_a_length_that_was_not_swept_can_be_forecast_and_is_no_run_of_the_study(study) -> None:
+    read = read_study(study(("{lr: [1e-3", "{grad_clip: [1e-3"), ("  at: {samples: 640}\n", "")))
+    tuned = with_choice(read, dict.fromkeys((each.arm for each in plan(read).swept), 2e-3))
+    assert len(plan_at(tuned, {"mask_ratio": 0, "samples": 5120}).runs) == 1
+    assert {cell.grad_clip for cell in extended(tuned, {}).cells} == {2e-3}
+    with pytest.raises(PlanError, match=r"'tune.over.grad_clip' chose no value for this arm at mask_ratio 0"):
+        further_values(tuned, {"samples": [5120]})
 
 
 # From the sweep to the comparison
@@ -247,6 +261,19 @@ def test_what_follows_starts_by_itself_with_what_was_chosen_for_each_arm(study) 
     assert [run.id for run in opened.plan.cells] == [run.id for run in plan(read_study(written)).runs]
 
 
+def test_arms_that_share_their_runs_have_the_same_choice(study) -> None:
+    shapes = ("samples: [640, 1280]}", "mask_shape: [random, gaussian]}\nbaseline: {mask_ratio: 0, mask_shape: random}")
+    opened = study.run(
+        AtOnce(), shapes, ("batch_size: 32", "batch_size: 32, samples: 640"), ("  at: {samples: 640}\n", "")
+    )
+    assert {(cell.mask_ratio, cell.mask_shape, cell.lr) for cell in opened.study.cells} == {
+        *((0, shape, 0.003) for shape in ("random", "gaussian")),
+        *((0.5, shape, 0.0024) for shape in ("random", "gaussian")),
+    }
+    assert (len(opened.plan.runs), len(swept_table(opened))) == (30, 24)
+    assert compare_study(opened).runs == 6
+
+
 def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     opened = study.run(AtOnce())
     comparison = compare_study(opened)
@@ -256,6 +283,8 @@ def test_the_answer_the_report_and_a_figure_show_the_choice(study) -> None:
     page = report_study(opened).path.read_text()
     assert "Settings chosen for each arm" in page
     assert "Expected best score of n values" in page
+    assert "(runs of the sweep)" in page
+    assert "(parents of others)" not in page
 
 
 def test_the_sizes_of_an_arm_share_a_value_by_one_parabola_with_an_intercept_for_each(study) -> None:
@@ -319,6 +348,21 @@ def test_an_edge_stops_the_study_before_what_follows_and_says_what_to_add(study)
     assert (study.workspace.plots / "tuned" / "tune.svg").exists()
     with pytest.raises(ResultsError, match="The sweep chose no lr"):
         compare_study(open_study(study.file, study.workspace))
+
+
+def test_the_report_of_a_sweep_that_chose_nothing_says_why(study) -> None:
+    baseline = ("seeds: 2", "seeds: 2\nbaseline: {mask_ratio: 0}")
+    with pytest.raises(FlipscaleError, match="is the lowest tried"):
+        study.run(AtOnce(lambda run: 2 + run.lr), baseline)
+    page = report_study(open_study(study.file, study.workspace)).path.read_text()
+    assert "no mask: its best value, 0.001, is the lowest tried" in page
+
+
+def test_one_run_that_follows_is_said_in_the_singular(study) -> None:
+    one = (", samples: [640, 1280]", ""), ("[0, 0.5]", "[0.5]"), ("batch_size: 32", "batch_size: 32, samples: 640")
+    file = study(*one, ("seeds: 2", "seeds: 1"), ("  at: {samples: 640}\n", ""))
+    said = sweep_words(open_study(file, study.workspace))
+    assert said == "0 of 8 runs of the sweep have ended; 1 run follows with the lr that it chooses."
 
 
 def test_extend_adds_values_at_an_edge_and_no_more_than_allowed(study) -> None:

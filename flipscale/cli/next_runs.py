@@ -29,10 +29,15 @@ def next(args: argparse.Namespace) -> int:
     from flipscale.tables import as_text
     from flipscale.workflow.proposed import next_rung, next_runs
 
-    text = args.budget or args.rung
-    limit = plain_value(text.split()[0])
-    if not is_number(limit) or limit <= 0:
-        raise FlipscaleError(f"{text}: write a number, such as {'10' if args.budget else '1e13'}.")
+    text = args.rung if args.budget is None else args.budget
+    units = ("", "FLOPs") if args.budget is None else ("", "hours", "core-hours", "GPU-hours")
+    number, _, unit = text.strip().partition(" ")
+    limit = plain_value(number)
+    if not is_number(limit) or limit <= 0 or unit not in units:
+        such = "FLOPs, such as 1e13" if args.budget is None else "hours, such as 10"
+        raise FlipscaleError(f"{text!r}: write a number of {such}.")
+    if args.rung is not None and args.of:
+        raise FlipscaleError("--for says what runs within a --budget should tell; leave it out beside --rung.")
     more = {}
     for added in args.add:
         name, equals, values = added.partition("=")

@@ -9,7 +9,7 @@ Data in, data out: nothing here touches a disk.
 """
 
 from flipscale.next_runs.choice import Candidate, Quantity, choose
-from flipscale.next_runs.proposal import Proposal, proposal_parts, propose, study_with, with_grids
+from flipscale.next_runs.proposal import Proposal, further_values, proposal_parts, propose, study_with, with_grids
 from flipscale.next_runs.rung import Rung, rung_parts
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Quantity",
     "Rung",
     "choose",
+    "further_values",
     "proposal_parts",
     "propose",
     "rung_parts",

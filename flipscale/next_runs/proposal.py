@@ -1,5 +1,6 @@
 """The runs that a study could add, those of them that tell most about what is asked, and a study file with these."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,13 +10,16 @@ import yaml
 
 from flipscale.cell import setting_words
 from flipscale.collecting import is_setting, setting_value
+from flipscale.errors import PlanError
 from flipscale.fitting.of_study import variables_of_run
+from flipscale.identity import show_setting
 from flipscale.kinds import Compute, PartOfRun
 from flipscale.next_runs.choice import Candidate, Quantity, choose
 from flipscale.next_runs.quantities import FURTHER_SEEDS, Question, of_seed
-from flipscale.planning import Plan, Run, plan
+from flipscale.planning import Plan, Run, plan, setting_read
 from flipscale.settings import Settings, plain
 from flipscale.study import Axis, Study, cells
+from flipscale.study.document import Complaints
 from flipscale.tables import Part, PrintedTable
 from flipscale.timing import NOT_TIMED, Timings
 from flipscale.words import count
@@ -85,7 +89,10 @@ def propose(
     ]
     chosen, _ = choose([each.quantity for each in asked], candidates, costs, budget)
     steps = _steps(asked, chosen, runs, costs)
-    a_seed = {candidate.quantity: sum(costs[run] for run in candidate.runs) for candidate in reversed(candidates)}
+    # A seed that some cells have already is cheaper than the others.
+    a_seed: dict[int, float] = {}
+    for each in candidates:
+        a_seed[each.quantity] = max(sum(costs[run] for run in each.runs), a_seed.get(each.quantity, 0.0))
     instead = [
         words
         for place, each in enumerate(asked)
@@ -95,21 +102,40 @@ def propose(
 
 
 def extended(study: Study, more: Mapping[str, Sequence[Any]]) -> Study:
-    """The study with further seeds, twice its longest schedule, and further values of axes, in each of its grids."""
+    """The study with further seeds (none of its sweep's), twice its longest schedule, and further values of axes, in
+    each of its grids."""
 
     def longer(axis: Axis) -> Axis:
         values = [*axis.values, *more.get(axis.name, ())]
         if axis.name == "samples" and all(isinstance(value, int) for value in values):
             values.append(2 * max(values))
         if axis.name == "seed":
-            values += range(max(values) + 1, max(values) + 1 + FURTHER_SEEDS)
+            free = (seed for seed in itertools.count(max(values) + 1) if seed not in of_sweep)
+            values += itertools.islice(free, FURTHER_SEEDS)
         return replace(axis, values=tuple(dict.fromkeys(values)))
 
-    given = {axis.name for axis in study.axes}
-    added = tuple(Axis(name, tuple(values)) for name, values in more.items() if name not in given)
-    grids = {name: tuple(map(longer, _with_seeds(axes, study))) + added for name, axes in study.grids.items()}
-    wider = replace(study, grids=grids, axes=tuple(map(longer, _with_seeds(study.axes, study))) + added)
+    of_sweep = study.sweep.seeds if study.sweep else ()
+    grids = {name: tuple(map(longer, _with_seeds(axes, study))) for name, axes in study.grids.items()}
+    wider = replace(study, grids=grids, axes=tuple(map(longer, _with_seeds(study.axes, study))))
     return replace(wider, cells=tuple(cells(wider)))
+
+
+def further_values(study: Study, more: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
+    """Further values of axes, as the study reads them. PlanError for what is no axis, and for what no cell can have."""
+    read: dict[str, list[object]] = {}
+    for name, values in more.items():
+        with_it = {grid: axes for grid, axes in study.grids.items() if any(axis.name == name for axis in axes)}
+        if not with_it:
+            names = ", ".join(axis.name for axis in study.axes)
+            raise PlanError(f"--add {name}: {study.name} has no such axis; it varies {names}.")
+        read[name] = [setting_read(name, value) for value in values]
+        for value in read[name]:
+            only, complaints = Axis(name, (value,)), Complaints()
+            grids = {g: tuple(only if axis.name == name else axis for axis in axes) for g, axes in with_it.items()}
+            if not cells(replace(study, grids=grids), complaints):
+                what = "; ".join(what for _, what in complaints.found)
+                raise PlanError(f"--add {name}={show_setting(value)} gives no cell: {what}.")
+    return read
 
 
 def _with_seeds(axes: Sequence[Axis], study: Study) -> tuple[Axis, ...]:
@@ -287,8 +313,9 @@ def with_grids(study: Study, added: Sequence[Mapping[str, list[Any]]], words: st
         name: {axis.name: [_plain(value) for value in axis.values] for axis in _with_seeds(axes, study)}
         for name, axes in study.grids.items()
     }
-    for number, grid in enumerate(added, 1):
-        grids[f"next {number}"] = {name: [_plain(value) for value in values] for name, values in grid.items()}
+    free = (name for number in itertools.count(1) if (name := f"next {number}") not in study.grids)
+    for name, grid in zip(free, added, strict=False):
+        grids[name] = {each: [_plain(value) for value in values] for each, values in grid.items()}
     axes: dict[str, list[Any]] = {}
     for grid in grids.values():
         for name, of_axis in grid.items():

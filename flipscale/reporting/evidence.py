@@ -106,8 +106,9 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     runs = _runs(planned, workspace, set(table["id"]))
-    settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
-    cells, words = number_arms(pd.DataFrame(settings, index=[run.id for run in planned.cells]), baseline, study.labels)
+    ids = [run.id for run in planned.cells]  # None while a sweep has chosen no value.
+    settings = [[setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS] for run in planned.cells]
+    cells, words = number_arms(pd.DataFrame(settings, ids, SETTING_COLUMNS), baseline, study.labels)
     arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
     table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
     comparison, why = _compared(table, study, planned)

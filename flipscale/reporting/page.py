@@ -273,9 +273,11 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
     planned, spent = evidence.planned, sum(evidence.own_hours.values())
     unit, factor = hours_or_seconds(max(planned.total.gpu_hours, spent))
     unit = device_hours(planned.device, unit)
-    groups: dict[str, list[Run]] = {arm: [] for arm in (*evidence.arm_names, "(parents of others)")}
+    others = "(runs of the sweep)", "(parents of others)"
+    tried = {each.run.id for each in planned.swept}
+    groups: dict[str, list[Run]] = {arm: [] for arm in (*evidence.arm_names, *others)}
     for run in planned.runs:
-        groups[evidence.arms.get(run.id, "(parents of others)")].append(run)
+        groups[evidence.arms.get(run.id, others[run.id not in tried])].append(run)
     unfinished = [run for run in planned.runs if evidence.runs[run.id].state is not State.FINISHED]
     under_way = sum(run.cost.gpu_hours * evidence.runs[run.id].done for run in unfinished)
     money = ""

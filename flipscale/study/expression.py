@@ -78,6 +78,8 @@ class Expression:
             value = self.evaluate(settings)
             if isinstance(value, int | float) and abs(value) > _LARGEST:
                 raise OverflowError
+        except ExpressionError:  # That of another expression, which this one evaluates.
+            raise
         except ZeroDivisionError:
             problem = "divides by zero"
         except OverflowError:

@@ -372,8 +372,7 @@ class _Checker(ValueReader):
             arm=arm,
             pooled=tuple(name for name in arm if tune.pool and name in SIZES),
         )
-        middle = sweep.values[(len(sweep.values) - 1) // 2]
-        couplings[over] = Coupling(over, tuned_rule(sweep, always(middle)), self.document.place(*at, over))
+        couplings[over] = Coupling(over, tuned_rule(sweep, always(sweep.middle)), self.document.place(*at, over))
         return sweep
 
     def _check_sweep(self, study: Study, sweep: Sweep) -> None:

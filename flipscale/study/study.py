@@ -150,6 +150,11 @@ class Sweep:
     pooled: tuple[str, ...] = ()
     """Those of them whose values share a choice."""
 
+    @property
+    def middle(self) -> float:
+        """The value with which a cell is planned whose own is unknown."""
+        return self.values[(len(self.values) - 1) // 2]
+
 
 @dataclass(frozen=True)
 class Study:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flipscale.architecture import architecture
 from flipscale.settings import Settings
-from flipscale.study.expression import Expression
+from flipscale.study.expression import Expression, ExpressionError
 from flipscale.study.grid import cells
 from flipscale.study.study import Arm, Axis, Study, Sweep, Values, agrees
 
@@ -33,13 +33,13 @@ def arm_of(sweep: Sweep, settings: Values) -> Arm:
     )
 
 
-def tuned_rule(sweep: Sweep, value_of: Callable[[Arm], float | None]) -> Expression:
-    """The rule of the setting that is chosen, where each arm has this value or factor; null for None."""
+def tuned_rule(sweep: Sweep, value_of: Callable[[Arm], float]) -> Expression:
+    """The rule of the setting that is chosen, where each arm has this value or factor."""
     rule = sweep.rule
 
-    def evaluate(settings: Values) -> float | None:
+    def evaluate(settings: Values) -> float:
         value = value_of(arm_of(sweep, settings))
-        return value if rule is None or value is None else value * rule(settings)
+        return value if rule is None else value * rule(settings)
 
     names = frozenset({*sweep.arm, "model", "image_size", *(rule.names if rule else ())})
     return Expression(f"tune.over.{sweep.over}", names, evaluate)
@@ -50,7 +50,7 @@ def always(value: float) -> Callable[[object], float]:
     return lambda _: value
 
 
-def with_rule(study: Study, value_of: Callable[[Arm], float | None]) -> Study:
+def with_rule(study: Study, value_of: Callable[[Arm], float]) -> Study:
     """The study with that rule, whose cells are still as they were."""
     assert study.sweep is not None
     rule = tuned_rule(study.sweep, value_of)
@@ -63,8 +63,14 @@ def with_rule(study: Study, value_of: Callable[[Arm], float | None]) -> Study:
 
 
 def with_choice(study: Study, chosen: Mapping[Arm, float]) -> Study:
-    """The study with what its sweep chose for each arm."""
-    tuned = with_rule(study, chosen.get)
+    """The study with what its sweep chose for each arm. It has no cell of an arm without a choice."""
+
+    def value_of(arm: Arm) -> float:
+        if arm not in chosen:
+            raise ExpressionError("chose no value for this arm")
+        return chosen[arm]
+
+    tuned = with_rule(study, value_of)
     return replace(tuned, cells=tuple(cells(tuned)), chosen=chosen)
 
 

@@ -14,7 +14,7 @@ from flipscale.fitting import Fit, allocate, column, forecast, group_name, in_gr
 from flipscale.fitting import fit as fit_law
 from flipscale.fitting.best import has_budgets
 from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
-from flipscale.next_runs import Proposal, Rung, propose
+from flipscale.next_runs import Proposal, Rung, further_values, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
 from flipscale.planning import plan_at
 from flipscale.run import read_timings
@@ -35,7 +35,7 @@ def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[st
     finished: dict[str, Settings] = {run.id: run.settings for run in opened.plan.runs if run.id in ids}
     asked = _named(opened, of) if of else _undecided(compare_study(opened))
     timings = read_timings(opened.workspace.timings).at(opened.site)
-    return propose(opened.study, asked, finished, budget, more=more, timings=timings)
+    return propose(opened.study, asked, finished, budget, more=further_values(opened.study, more), timings=timings)
 
 
 def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]) -> Rung:
@@ -45,9 +45,7 @@ def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]
     """
     results = model_sizes(study_results(opened).table)
     y, rungs, why = pick_score(results, opened.study.score), [], []
-    models = dict.fromkeys(
-        [*next(axis.values for axis in opened.study.axes if axis.name == "model"), *more.get("model", ())]
-    )
+    models = dict.fromkeys([*(cell.model for cell in opened.study.cells), *more.get("model", ())])
     for values, part in in_groups(results, groups_of(results, opened.axes)):
         try:
             law = fit_law(part, x=variables_of(part, y), y=y, group=values)

@@ -109,18 +109,20 @@ def open_study(
 
 def sweep_words(opened: OpenStudy) -> str:
     """Where the sweep stands, in a sentence or two; '' for a study without one."""
-    sweep, following = opened.sweep, count(len(opened.plan.following), "run")
+    sweep, number = opened.sweep, len(opened.plan.following)
     if sweep is None:
         return ""
     if not opened.study.awaits_choice:
         return sweep.words
-    over, runs = sweep.sweep.over, count(len(opened.plan.swept), "run")
+    following, over = count(number, "run"), sweep.sweep.over
     if sweep.due:
+        runs = count(len({each.run.id for each in opened.plan.swept}), "run")
         added = sum(map(len, opened.study.further.values()))
         more = f", {count(added, 'value')} added at an edge" if added else ""
-        ended = f"{len(opened.plan.swept) - sweep.due} of {runs} of the sweep have ended{more}"
-        return f"{ended}; {following} follow with the {over} that it chooses."
-    return f"The sweep chose no {over}, so {following} do not start. {'. '.join(sweep.refusals)}."
+        ended = f"{len(sweep.scores)} of {runs} of the sweep have ended{more}"
+        return f"{ended}; {following} {'follows' if number == 1 else 'follow'} with the {over} that it chooses."
+    stay = f"{following} {'does' if number == 1 else 'do'} not start"
+    return f"The sweep chose no {over}, so {stay}. {'. '.join(sweep.refusals)}."
 
 
 def swept_table(opened: OpenStudy) -> "pd.DataFrame":
@@ -128,7 +130,7 @@ def swept_table(opened: OpenStudy) -> "pd.DataFrame":
     import pandas as pd
 
     assert opened.sweep is not None
-    scores = {run: each for arm in opened.sweep.arms for tried in arm.tried for run, (_, each) in tried.runs.items()}
+    scores = opened.sweep.scores
     return pd.DataFrame(
         {
             **{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS},
@@ -136,7 +138,7 @@ def swept_table(opened: OpenStudy) -> "pd.DataFrame":
             "train_flops": run.whole_cost.train_flops,
             opened.sweep.sweep.by: scores[run.id],
         }
-        for run in (each.run for each in opened.plan.swept)
+        for run in {each.run.id: each.run for each in opened.plan.swept}.values()
         if run.id in scores
     )
 
