@@ -339,6 +339,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/studies.md#studies": studies.table,
     "docs/tune.md#rate": best_rate,
     "docs/studies.md#rates": studies.rates,
+    "docs/studies.md#mosaic": studies.mosaic,
     "docs/benchmarks.md#benchmarks": benchmarks.summary,
     "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flipscale.collecting import read_results
 from flipscale.study import read_study
-from flipscale.words import times
+from flipscale.words import fixed, times
 from tests.headline import ends_words
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +41,17 @@ def _claims(comparison: dict[str, Any]) -> str:
     words = {"holds": "hold"}
     said = ", ".join(f"{n} {verdict if n == 1 else words.get(verdict, verdict)}" for verdict, n in counts.items() if n)
     return f"{sum(counts.values())}: {said}" if said else "none"
+
+
+def mosaic() -> str:
+    """What mosaic's runs say of its claims."""
+    rows = ["| claim | points (95 % CI) | verdict |", "|---|---|---|"]
+    for claim in _comparison("mosaic")["claims"]["claims"]:
+        found = claim["difference"]
+        ends = found["interval_corrected"]
+        said = f"{fixed(ends[0], sign=True)} to {fixed(ends[1], sign=True)}" if ends else "exact test, no CI"
+        rows.append(f"| {claim['claim']} | {fixed(found['value'], sign=True)} ({said}) | {claim['verdict']} |")
+    return "\n".join(rows) + "\n"
 
 
 def rates() -> str:
