@@ -276,6 +276,13 @@ def test_an_amount_that_is_not_understood_is_refused(asked: list[str], why: str,
     assert why in capsys.readouterr().err
 
 
+def test_a_file_that_exists_is_not_written_over(tmp_path: Path, capsys) -> None:
+    study = Path(shutil.copy(ROOT / "studies/flip.yaml", tmp_path))
+    assert main(["next", str(study), "--budget", "1", "--write", str(study)]) == 1
+    assert capsys.readouterr().err == f"{study}: exists already; give another name: --write NAME.yaml\n"
+    assert study.read_text() == (ROOT / "studies/flip.yaml").read_text()
+
+
 def test_no_seed_of_the_sweep_is_compared_next(tmp_path: Path) -> None:
     file = tmp_path / "tuned.yaml"
     base = "{model: ViT-w16d1-4, image_size: 28, text_length: 16, data: shapes, samples: 640, batch_size: 32}"
