@@ -283,6 +283,13 @@ def test_a_file_that_exists_is_not_written_over(tmp_path: Path, capsys) -> None:
     assert study.read_text() == (ROOT / "studies/flip.yaml").read_text()
 
 
+def test_the_folder_of_the_file_to_write_is_made(finished: Finished, tmp_path: Path) -> None:
+    opened, written = finished("flip"), tmp_path / "new" / "more.yaml"
+    asked = ["--for", "at equal samples a mask of 50 % is worse", "--results", str(tmp_path)]
+    assert main(["next", str(opened.file), "--budget", "0.1", *asked, "--write", str(written)]) == 0
+    assert read_study(written).name == "more"
+
+
 def test_no_seed_of_the_sweep_is_compared_next(tmp_path: Path) -> None:
     file = tmp_path / "tuned.yaml"
     base = "{model: ViT-w16d1-4, image_size: 28, text_length: 16, data: shapes, samples: 640, batch_size: 32}"

@@ -56,6 +56,7 @@ def next(args: argparse.Namespace) -> int:
         print(as_text(proposal_parts(proposal), terminal_width()))
         written = study_with(proposal) if proposal.steps else ""
     if args.write and written:
+        args.write.parent.mkdir(parents=True, exist_ok=True)
         args.write.write_text(written, encoding="utf-8")
         say(f"wrote {args.write}")
     return 0 if written else 1
