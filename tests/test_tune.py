@@ -356,6 +356,9 @@ def test_the_report_of_a_sweep_that_chose_nothing_says_why(study) -> None:
         study.run(AtOnce(lambda run: 2 + run.lr), baseline)
     page = report_study(open_study(study.file, study.workspace)).path.read_text()
     assert "no mask: its best value, 0.001, is the lowest tried" in page
+    assert "16 of 16 runs finished" in page
+    assert "no compared run has finished yet" in page
+    assert "0 runs on" not in page
 
 
 def test_one_run_that_follows_is_said_in_the_singular(study) -> None:
