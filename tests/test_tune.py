@@ -361,6 +361,17 @@ def test_the_report_of_a_sweep_that_chose_nothing_says_why(study) -> None:
     assert "0 runs on" not in page
 
 
+def test_runs_of_the_sweep_that_lack_only_their_score_have_ended(study) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study.run(AtOnce(most=16))
+    later = "base: {evaluation: {sets: {later: {data: shapes}}}, "
+    opened = open_study(study(("base: {", later), ("  at:", "  by: later.zero_shot_top1\n  at:")), study.workspace)
+    assert sweep_words(opened) == (
+        "16 of 16 runs of the sweep have ended, 16 of them not scored yet, which flipscale submit does; "
+        "8 runs follow with the lr that it chooses."
+    )
+
+
 def test_one_run_that_follows_is_said_in_the_singular(study) -> None:
     one = (", samples: [640, 1280]", ""), ("[0, 0.5]", "[0.5]"), ("batch_size: 32", "batch_size: 32, samples: 640")
     file = study(*one, ("seeds: 2", "seeds: 1"), ("  at: {samples: 640}\n", ""))
