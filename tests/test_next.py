@@ -18,7 +18,7 @@ from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import PlanError, ResultsError
 from flipscale.next_runs import Candidate, Quantity, Rung, choose, further_values, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
-from flipscale.next_runs.proposal import extended
+from flipscale.next_runs.proposal import extended, proposal_parts
 from flipscale.next_runs.quantities import claim_of
 from flipscale.planning import plan
 from flipscale.stats import Design
@@ -140,6 +140,13 @@ def test_undecided_claims_of_a_committed_study_get_seeds_within_the_budget(finis
         assert step.asked.contrast is not None
         have, more = step.asked.contrast.seeds, len(step.seeds)
         assert step.after.variance / step.asked.quantity.variance == pytest.approx(have / (have + more))
+
+
+def test_a_row_names_its_seeds_with_their_gaps(finished: Finished) -> None:
+    found = next_runs(finished("flip"), 0.1, "at equal samples a mask of 50 % is worse", {})
+    for seeds, words in (((7,), "seed 7"), ((5, 6, 7), "seeds 5 to 7"), ((5, 7, 8, 10), "seeds 5, 7 to 8 and 10")):
+        step = replace(found.steps[0], seeds=seeds)
+        assert proposal_parts(replace(found, steps=(step,)))[0].rows[0][0] == f"{words} of 2 cells"
 
 
 def test_the_study_that_is_written_has_the_runs_of_the_old_one_and_those_chosen(
