@@ -248,6 +248,8 @@ def test_an_axis_whose_base_no_cell_has_is_asked_at_the_first_cell(finished: Fin
 def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Finished) -> None:
     with pytest.raises(ResultsError, match=r"There is no arm 'mask_ratio=0.6': did you mean 'mask_ratio=0.5'"):
         next_runs(finished("flip"), 1.0, "speedup of mask_ratio=0.6", {})
+    with pytest.raises(ResultsError, match=r"There is no arm 'foo': choices: model=ViT[^;]*, mask_ratio=0.5; m"):
+        next_runs(finished("joint"), 1.0, "speedup of foo", {})
     with pytest.raises(ResultsError, match="'forecast SETTING=VALUE"):
         next_runs(finished("flip"), 1.0, "beauty", {})
 
