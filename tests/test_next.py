@@ -240,6 +240,17 @@ def test_a_study_without_curves_says_why_once(finished: Finished) -> None:
     assert str(raised.value).count("one schedule length") == 1
 
 
+def test_why_a_claim_has_no_interval_to_narrow_is_a_sentence_that_leaves_its_name_as_it_is() -> None:
+    judged = COMPARED("flip").stated
+    claim = judged.claims[0]
+    for interval, said in (
+        (None, f"No interval of {claim.claim.name!r} to narrow: an exact test decides it."),
+        ((-math.inf, 1.0), f"The interval of {claim.claim.name!r} is open at one end; a longer or shorter schedule"),
+    ):
+        with pytest.raises(ResultsError, match=f"^{re.escape(said)}"):
+            claim_of(replace(claim, difference=replace(claim.difference, interval=interval, corrected=None)), judged)
+
+
 def test_an_axis_whose_base_no_cell_has_is_asked_at_the_first_cell(finished: Finished) -> None:
     with pytest.raises(ResultsError, match="all runs have the same flops_per_sample and samples_seen"):
         next_runs(finished("icons"), 1.0, "a of mask_ratio=0.75", {})
