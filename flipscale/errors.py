@@ -165,14 +165,18 @@ def missing_package(module: str) -> str:
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """The end of a complaint about an unknown name: the nearest choice if one is near, then the first twenty of all.
+    """The end of a complaint about an unknown name: the nearest choice if one is near, then the first twenty of all,
+    apart by semicolons where names have commas.
 
     >>> did_you_mean("mask_ration", ["lr", "mask_ratio"])
     "did you mean 'mask_ratio'? Choices: lr, mask_ratio"
     >>> did_you_mean("a100", ["V100", "A100"])
     "did you mean 'A100'? Choices: V100, A100"
+    >>> did_you_mean("foo", ["a=1, b=2", "c=3"])
+    'choices: a=1, b=2; c=3'
     """
     choices = list(choices)
     near = nearest(name, choices)
-    known = f"Choices: {', '.join(choices[:20])}{', ...' if len(choices) > 20 else ''}"
-    return f"did you mean {near!r}? {known}" if near else known
+    apart = "; " if any("," in choice for choice in choices) else ", "
+    known = apart.join([*choices[:20], *(["..."] if len(choices) > 20 else [])])
+    return f"did you mean {near!r}? Choices: {known}" if near else f"choices: {known}"

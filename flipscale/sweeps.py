@@ -171,6 +171,8 @@ class SweepOutcome:
 
     sweep: Sweep
     arms: tuple[TunedArm, ...]
+    unscored: int = 0
+    """Runs among `due` that have ended and lack only their score."""
 
     @property
     def due(self) -> int:

@@ -18,7 +18,7 @@ from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import PlanError, ResultsError
 from flipscale.next_runs import Candidate, Quantity, Rung, choose, further_values, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
-from flipscale.next_runs.proposal import extended
+from flipscale.next_runs.proposal import extended, proposal_parts
 from flipscale.next_runs.quantities import claim_of
 from flipscale.planning import plan
 from flipscale.stats import Design
@@ -142,6 +142,13 @@ def test_undecided_claims_of_a_committed_study_get_seeds_within_the_budget(finis
         assert step.after.variance / step.asked.quantity.variance == pytest.approx(have / (have + more))
 
 
+def test_a_row_names_its_seeds_with_their_gaps(finished: Finished) -> None:
+    found = next_runs(finished("flip"), 0.1, "at equal samples a mask of 50 % is worse", {})
+    for seeds, words in (((7,), "seed 7"), ((5, 6, 7), "seeds 5 to 7"), ((5, 7, 8, 10), "seeds 5, 7 to 8 and 10")):
+        step = replace(found.steps[0], seeds=seeds)
+        assert proposal_parts(replace(found, steps=(step,)))[0].rows[0][0] == f"{words} of 2 cells"
+
+
 def test_the_study_that_is_written_has_the_runs_of_the_old_one_and_those_chosen(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -233,6 +240,17 @@ def test_a_study_without_curves_says_why_once(finished: Finished) -> None:
     assert str(raised.value).count("one schedule length") == 1
 
 
+def test_why_a_claim_has_no_interval_to_narrow_is_a_sentence_that_leaves_its_name_as_it_is() -> None:
+    judged = COMPARED("flip").stated
+    claim = judged.claims[0]
+    for interval, said in (
+        (None, f"No interval of {claim.claim.name!r} to narrow: an exact test decides it."),
+        ((-math.inf, 1.0), f"The interval of {claim.claim.name!r} is open at one end; a longer or shorter schedule"),
+    ):
+        with pytest.raises(ResultsError, match=f"^{re.escape(said)}"):
+            claim_of(replace(claim, difference=replace(claim.difference, interval=interval, corrected=None)), judged)
+
+
 def test_an_axis_whose_base_no_cell_has_is_asked_at_the_first_cell(finished: Finished) -> None:
     with pytest.raises(ResultsError, match="all runs have the same flops_per_sample and samples_seen"):
         next_runs(finished("icons"), 1.0, "a of mask_ratio=0.75", {})
@@ -241,6 +259,8 @@ def test_an_axis_whose_base_no_cell_has_is_asked_at_the_first_cell(finished: Fin
 def test_what_is_no_quantity_is_refused_with_those_that_there_are(finished: Finished) -> None:
     with pytest.raises(ResultsError, match=r"There is no arm 'mask_ratio=0.6': did you mean 'mask_ratio=0.5'"):
         next_runs(finished("flip"), 1.0, "speedup of mask_ratio=0.6", {})
+    with pytest.raises(ResultsError, match=r"There is no arm 'foo': choices: model=ViT[^;]*, mask_ratio=0.5; m"):
+        next_runs(finished("joint"), 1.0, "speedup of foo", {})
     with pytest.raises(ResultsError, match="'forecast SETTING=VALUE"):
         next_runs(finished("flip"), 1.0, "beauty", {})
 
@@ -274,6 +294,20 @@ def test_what_cannot_be_added_to_an_axis_is_refused(axis: str, value: object, wh
 def test_an_amount_that_is_not_understood_is_refused(asked: list[str], why: str, capsys) -> None:
     assert main(["next", str(ROOT / "studies/joint.yaml"), *asked]) == 1
     assert why in capsys.readouterr().err
+
+
+def test_a_file_that_exists_is_not_written_over(tmp_path: Path, capsys) -> None:
+    study = Path(shutil.copy(ROOT / "studies/flip.yaml", tmp_path))
+    assert main(["next", str(study), "--budget", "1", "--write", str(study)]) == 1
+    assert capsys.readouterr().err == f"{study}: exists already; give another name: --write NAME.yaml\n"
+    assert study.read_text() == (ROOT / "studies/flip.yaml").read_text()
+
+
+def test_the_folder_of_the_file_to_write_is_made(finished: Finished, tmp_path: Path) -> None:
+    opened, written = finished("flip"), tmp_path / "new" / "more.yaml"
+    asked = ["--for", "at equal samples a mask of 50 % is worse", "--results", str(tmp_path)]
+    assert main(["next", str(opened.file), "--budget", "0.1", *asked, "--write", str(written)]) == 0
+    assert read_study(written).name == "more"
 
 
 def test_no_seed_of_the_sweep_is_compared_next(tmp_path: Path) -> None:

@@ -356,6 +356,20 @@ def test_the_report_of_a_sweep_that_chose_nothing_says_why(study) -> None:
         study.run(AtOnce(lambda run: 2 + run.lr), baseline)
     page = report_study(open_study(study.file, study.workspace)).path.read_text()
     assert "no mask: its best value, 0.001, is the lowest tried" in page
+    assert "16 of 16 runs finished" in page
+    assert "no compared run has finished yet" in page
+    assert "0 runs on" not in page
+
+
+def test_runs_of_the_sweep_that_lack_only_their_score_have_ended(study) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study.run(AtOnce(most=16))
+    later = "base: {evaluation: {sets: {later: {data: shapes}}}, "
+    opened = open_study(study(("base: {", later), ("  at:", "  by: later.zero_shot_top1\n  at:")), study.workspace)
+    assert sweep_words(opened) == (
+        "16 of 16 runs of the sweep have ended, 16 of them not scored yet, which flipscale submit does; "
+        "8 runs follow with the lr that it chooses."
+    )
 
 
 def test_one_run_that_follows_is_said_in_the_singular(study) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from flipscale.cli.arguments import add_results, add_study, open_study_of
-from flipscale.cli.output import terminal_width
+from flipscale.cli.output import refuse_existing, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.messages import say
 
@@ -44,6 +44,8 @@ def next(args: argparse.Namespace) -> int:
         if not equals:
             raise FlipscaleError(f"--add {added}: write AXIS=VALUE,VALUE.")
         more[name] = [plain_value(value) for value in values.split(",")]
+    if args.write:
+        refuse_existing(args.write, "--write NAME.yaml")
     opened = open_study_of(args)
     if args.rung:
         rung = next_rung(opened, float(limit), more)
@@ -54,6 +56,7 @@ def next(args: argparse.Namespace) -> int:
         print(as_text(proposal_parts(proposal), terminal_width()))
         written = study_with(proposal) if proposal.steps else ""
     if args.write and written:
+        args.write.parent.mkdir(parents=True, exist_ok=True)
         args.write.write_text(written, encoding="utf-8")
         say(f"wrote {args.write}")
     return 0 if written else 1

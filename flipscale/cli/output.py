@@ -3,13 +3,20 @@
 import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
-from flipscale.errors import printable
+from flipscale.errors import FlipscaleError, printable
 
 
 def terminal_width() -> int:
     """Columns of the terminal; 80 at least, and where there is none."""
     return max(80, shutil.get_terminal_size().columns)
+
+
+def refuse_existing(path: Path, other: str) -> None:
+    """Raise FlipscaleError for a study file to write that is there. other: how to name another one."""
+    if path.exists():
+        raise FlipscaleError(f"{path}: exists already; give another name: {other}")
 
 
 def print_json(data: object) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from flipscale.cell import without_seed
 from flipscale.cli.arguments import add_json, add_results, add_site, open_study_of
-from flipscale.cli.output import print_json, print_table
-from flipscale.errors import FlipscaleError
+from flipscale.cli.output import print_json, print_table, refuse_existing
 from flipscale.words import count, device_hours, hours_or_seconds, rounded
 from flipscale.workflow.messages import say
 
@@ -36,8 +35,7 @@ def init(args: argparse.Namespace) -> int:
     from flipscale.study.schema import study_schema
 
     path = Path(args.file)
-    if path.exists():
-        raise FlipscaleError(f"{path}: exists already; give another name: flipscale init NAME.yaml")
+    refuse_existing(path, "flipscale init NAME.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
     beside.write_text(json.dumps(study_schema(), indent=1) + "\n", encoding="utf-8")

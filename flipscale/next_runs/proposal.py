@@ -22,7 +22,7 @@ from flipscale.study import Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.tables import Part, PrintedTable
 from flipscale.timing import NOT_TIMED, Timings
-from flipscale.words import count
+from flipscale.words import count, joined
 
 ROWS = 8
 """Rows of a table; the rest is counted."""
@@ -274,8 +274,9 @@ def proposal_parts(proposal: Proposal) -> list[Part]:
 
 def _run_words(step: ChosenRuns, study: Study) -> str:
     """'seeds 5 to 9 of 2 cells', or 'mask 75 %, samples 16k, seeds 5 to 9'."""
-    low, high = step.seeds[0], step.seeds[-1]
-    seeds = f"seed {low}" if low == high else f"seeds {low} to {high}"
+    ranges = [list(each) for _, each in itertools.groupby(step.seeds, lambda seed: seed - step.seeds.index(seed))]
+    listed = joined(f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in ranges)
+    seeds = f"seed{'s' if len(step.seeds) > 1 else ''} {listed}"
     if step.asked.contrast is not None:
         return f"{seeds} of {count(len({_seedless(run.settings) for run in step.runs}), 'cell')}"
     settings, base = step.runs[0].settings, study.base

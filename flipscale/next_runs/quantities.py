@@ -105,9 +105,9 @@ def _contrast(
     corrected = estimate.corrected
     ends = (corrected.interval if corrected else None) or estimate.interval
     if estimate.mean is None or ends is None or estimate.interval is None:
-        raise ResultsError(f"{name}: {estimate.why or 'an exact test decides it'}, so it has no interval to narrow.")
+        raise ResultsError(f"No interval of {name!r} to narrow: {estimate.why or 'an exact test decides it'}.")
     if not all(map(math.isfinite, (*ends, *estimate.interval))) or (estimate.ratio and min(ends) <= 0):
-        raise ResultsError(f"{name}: one end of its interval is open; a longer or shorter schedule would close it.")
+        raise ResultsError(f"The interval of {name!r} is open at one end; a longer or shorter schedule would close it.")
     value, low, high = (math.log(end) if estimate.ratio else end for end in (estimate.mean, *ends))
     if moments is None:  # A reading off curves, whose own interval is one of 95 % of its draws.
         own_low, own_high = (math.log(end) if estimate.ratio else end for end in estimate.interval)

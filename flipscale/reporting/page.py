@@ -144,8 +144,10 @@ def _as_text(value: Any) -> Markup:
 
 
 def _asked(evidence: Evidence) -> str:
-    """The varied settings, in one sentence."""
+    """The varied settings, in one sentence; '' while a sweep has chosen no value."""
     cells = evidence.planned.cells
+    if not cells:
+        return ""
     names = dict.fromkeys([*axes_of(evidence), *evidence.study.baseline])
     varied = []
     for name in names:

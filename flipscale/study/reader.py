@@ -242,7 +242,7 @@ class _Checker(ValueReader):
         elif of_set and name not in scores_of(evaluation, of_set):
             near = did_you_mean(name, scores_of(evaluation, of_set))
             if has_only_captions(evaluation, of_set) and name not in PAIRED:
-                near = f"it names no classes, so its samples have captions; add classes: FILE for labels. {near}"
+                near = f"it names no classes, so its samples have captions; add classes: FILE for labels; {near}"
             self.complain(at, f"'{of_set}' gives no score '{name}'; {near}")
         elif name == "linear_probe_top1" and not evaluation.linear_probe:
             self.complain(at, "linear_probe_top1 is not measured; write linear_probe: true under evaluation")

@@ -119,7 +119,9 @@ def sweep_words(opened: OpenStudy) -> str:
         runs = count(len({each.run.id for each in opened.plan.swept}), "run")
         added = sum(map(len, opened.study.further.values()))
         more = f", {count(added, 'value')} added at an edge" if added else ""
-        ended = f"{len(sweep.scores)} of {runs} of the sweep have ended{more}"
+        ended = f"{len(sweep.scores) + sweep.unscored} of {runs} of the sweep have ended{more}"
+        if sweep.unscored:
+            ended += f", {sweep.unscored} of them not scored yet, which flipscale submit does"
         return f"{ended}; {following} {'follows' if number == 1 else 'follow'} with the {over} that it chooses."
     stay = f"{following} {'does' if number == 1 else 'do'} not start"
     return f"The sweep chose no {over}, so {stay}. {'. '.join(sweep.refusals)}."

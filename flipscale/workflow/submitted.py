@@ -132,7 +132,7 @@ def _without_choice(opened: OpenStudy) -> str:
 
     assert opened.sweep is not None
     if opened.sweep.due:
-        return f"{sweep_words(opened)} The others did not finish: flipscale status {opened.arguments}"
+        return f"{sweep_words(opened)} What is missing: flipscale status {opened.arguments}"
     return f"{sweep_words(opened)} See {draw_sweep(opened).files[0]}."
 
 

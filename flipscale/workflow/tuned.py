@@ -36,7 +36,7 @@ def with_sweep(study: Study, workspace: Workspace) -> tuple[Study, SweepOutcome 
 def _outcome(study: Study, sweep: Sweep, planned: Plan, workspace: Workspace, kept: "_TuneFile") -> SweepOutcome:
     by_id = {run.id: run for run in planned.runs}
     scores: dict[str, float | None] = {each.id: each.score for each in kept.runs}
-    chance = kept.chance
+    chance, unscored = kept.chance, set[str]()
     for run in (each.run for each in planned.swept):
         folder = RunFolder(workspace.run(run.id))
         try:
@@ -46,11 +46,13 @@ def _outcome(study: Study, sweep: Sweep, planned: Plan, workspace: Workspace, ke
                 chance = float(level) if level else chance
                 if is_number(score := row.get(sweep.by)):
                     scores[run.id] = score
+                elif run.id not in scores:
+                    unscored.add(run.id)
             elif (error := folder.error()) and error.kind is FailureKind.DIVERGED:
                 scores[run.id] = None
         except RunFolderError:
             continue  # `status` names it.
-    return outcome(planned, sweep, scores, chance)
+    return replace(outcome(planned, sweep, scores, chance), unscored=len(unscored))
 
 
 @dataclass(frozen=True)

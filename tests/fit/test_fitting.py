@@ -148,7 +148,7 @@ def errors() -> list[tuple[str, pd.DataFrame, list[str], str, str]]:
     fixed = chinchilla().assign(D=1e10)
     return [
         ("power", two, ["x"], "y", "Cannot fit 'power' (2 parameters) to 2 different points: it takes 3 or more."),
-        ("power", line(), ["z"], "y", "The table has no column 'z': Choices: x, y."),
+        ("power", line(), ["z"], "y", "The table has no column 'z': choices: x, y."),
         ("power", line(), ["x"], "yy", "The table has no column 'yy': did you mean 'y'? Choices: x, y."),
         ("power", line(), ["x", "y"], "y", "The law power takes 1 column for x; --x names 2: x, y."),
         ("power", line(y="high"), ["x"], "y",

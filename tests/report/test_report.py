@@ -106,7 +106,7 @@ def test_a_study_that_nobody_has_run_is_reported_with_what_is_missing(tmp_path: 
     assert "0 of 8 runs finished · 8 planned" in page
     assert "No finished run has been collected yet, so there is nothing to compare." in page
     assert "There is no finished run to draw yet." in page
-    assert "no run has finished yet" in page
+    assert "no compared run has finished yet" in page
     assert not (tmp_path / "results").exists()
 
 

@@ -129,7 +129,7 @@ def test_a_failed_run_does_not_take_its_neighbours_along(run):
     assert [folder.state() for folder in runs] == [State.FAILED, State.FAILED, State.FAILED, State.FINISHED]
     assert [folder.error().kind for folder in runs[:3]] == ["code", "code", "diverged"]
     assert "image_size" in runs[0].error().reason
-    assert "'pictures' is not a data set; Choices: shapes, fashion, webdataset" in runs[1].error().reason
+    assert "'pictures' is not a data set; choices: shapes, fashion, webdataset" in runs[1].error().reason
     assert "step 2 of 20" in runs[2].error().reason
 
 
