@@ -364,7 +364,7 @@ def test_the_report_of_a_sweep_that_chose_nothing_says_why(study) -> None:
 def test_runs_of_the_sweep_that_lack_only_their_score_have_ended(study) -> None:
     with pytest.raises(KeyboardInterrupt):
         study.run(AtOnce(most=16))
-    later = "base: {evaluation: {sets: {later: {data: shapes}}}, "
+    later = "base: {evaluation: {sets: {later: shapes}}, "
     opened = open_study(study(("base: {", later), ("  at:", "  by: later.zero_shot_top1\n  at:")), study.workspace)
     assert sweep_words(opened) == (
         "16 of 16 runs of the sweep have ended, 16 of them not scored yet, which flipscale submit does; "
