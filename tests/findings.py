@@ -86,35 +86,37 @@ class Reading:
     """Whether that is what the study expects, as the paper has no number."""
     at_least: bool = False
     """Whether the value is a lower bound."""
+    exact: bool = False
+    """Whether an exact test, which gives no interval, decides its sign."""
 
     @property
     def verdict(self) -> Verdict:
         """The published effect against the interval: the one rule, which docs/findings.md states."""
         if self.published == "none":
             return Verdict.NOTHING_PUBLISHED
-        if self.interval is None:
+        if self.interval is None and not self.exact:
             return Verdict.UNDECIDED
-        low, high = self.interval
+        low, high = self.interval or (-math.inf, math.inf)
         size = self.published if isinstance(self.published, float | int) else None
         if self.published == "level" or (self.unit == "points" and size is not None and abs(size) < LEVEL):
             if low > MARGIN or high < -MARGIN:
                 return Verdict.NOT_LEVEL
             return Verdict.AGREES if low >= -MARGIN and high <= MARGIN else Verdict.UNDECIDED
         null = 1.0 if self.unit == "ratio" else 0.0
-        if low <= null <= high:
+        if low <= null <= high and not self.exact:
             return Verdict.UNDECIDED
         paper = {"better": 1, "worse": -1}[str(self.published)] if size is None else _sign(size - null)
-        if _sign(low - null) != paper:
+        if _sign(self.value - null) != paper:
             return Verdict.OTHER_SIGN
-        if size is None:
+        if size is None or self.exact:
             return Verdict.SAME_SIGN
         return Verdict.AGREES if low <= size <= high else Verdict.OTHER_SIZE
 
     @property
     def certainty(self) -> str:
-        """'-5.5 to -3.3', '+0.1 to +0.3, uncorrected'; 'no CI' without an interval."""
+        """'-5.5 to -3.3', '+0.1 to +0.3, uncorrected'; 'exact test' or 'no CI' without an interval."""
         if self.interval is None:
-            return "no CI"
+            return "exact test" if self.exact else "no CI"
         low, high = self.interval
         if math.isinf(high):
             ends = f"above {self._number(low)}"
@@ -183,6 +185,7 @@ def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Readin
             seeds=len(claim["seeds"]),
             published=line.get("published", claim["published"] or _DIRECTION.get(claim["expect"], claim["expect"])),
             expected="published" not in line and not claim["published"],
+            exact=found["interval_corrected"] is None and claim["verdict"] in ("holds", "contradicted"),
         )
 
 
