@@ -106,7 +106,7 @@ class Reading:
         if low <= null <= high and not self.exact:
             return Verdict.UNDECIDED
         paper = {"better": 1, "worse": -1}[str(self.published)] if size is None else _sign(size - null)
-        if _sign(self.value - null) != paper:
+        if _sign((self.value if self.exact else low) - null) != paper:
             return Verdict.OTHER_SIGN
         if size is None or self.exact:
             return Verdict.SAME_SIGN

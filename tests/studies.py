@@ -45,7 +45,7 @@ def _claims(comparison: dict[str, Any]) -> str:
 
 def mosaic() -> str:
     """What mosaic's runs say of its claims."""
-    rows = ["| claim | points (95 % CI) | verdict |", "|---|---|---|"]
+    rows = ["| claim | points (corrected 95 % CI) | verdict |", "|---|---|---|"]
     for claim in _comparison("mosaic")["claims"]["claims"]:
         found = claim["difference"]
         ends = found["interval_corrected"]
