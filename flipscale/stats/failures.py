@@ -8,8 +8,8 @@ TAKES_OFF = 0.5
 """A run fails where its score is below this part of its cell's best. The rule is used where one arm of the cell has
 both kinds of runs: where all runs of an arm are that low, the arm is worse, and no seed says otherwise."""
 
-MOST_EXACT = 16
-"""Up to this many pairs all signs are tried; from more, 2 ** MOST_EXACT of them are drawn."""
+MOST_EXACT, DRAWN = 20, 2**16
+"""Up to MOST_EXACT pairs all signs are tried; of more, DRAWN random ones."""
 
 
 def failed_runs(baseline: Sequence[float], arm: Sequence[float]) -> tuple[int, int] | None:
@@ -29,9 +29,11 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     values = np.asarray(differences, dtype=np.float64)
     n = len(values)
     if n <= MOST_EXACT:
-        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+        sums = np.zeros(1)
+        for value in values:
+            sums = np.concatenate([sums + value, sums - value])
     else:
-        signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (2**MOST_EXACT, n))
+        signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (DRAWN, n))
         signs[0] = 1
-    sums = np.abs(signs @ values)
-    return float(np.mean(sums >= sums[0] * (1 - 1e-12)))
+        sums = signs @ values
+    return float(np.mean(np.abs(sums) >= abs(sums[0]) * (1 - 1e-12)))
