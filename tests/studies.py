@@ -51,7 +51,17 @@ def mosaic() -> str:
         ends = found["interval_corrected"]
         said = f"{fixed(ends[0], sign=True)} to {fixed(ends[1], sign=True)}" if ends else "exact test, no CI"
         rows.append(f"| {claim['claim']} | {fixed(found['value'], sign=True)} ({said}) | {claim['verdict']} |")
-    return "\n".join(rows) + "\n"
+    table = read_results(ROOT / "results/mosaic/results.csv")
+    hours = table.groupby(["model", "mask_ratio", "samples"])["gpu_hours_probed"].mean()
+    fine, coarse = "ViT-w48d3-4", "ViT-w48d3-8"
+    at_equal_time = {4000: [(fine, 0.5, 8000), (fine, 0.75, 16000), (coarse, 0, 19000)]}
+    at_equal_time[6000] = [(fine, 0.5, 12000), (fine, 0.75, 24000), (coarse, 0, 28000)]
+    parts = [hours[cell] / hours[fine, 0, at] for at, cells in at_equal_time.items() for cell in cells]
+    said = (
+        f"{len(table)} runs, {table['seed'].nunique()} seeds, {fixed(table['gpu_hours_probed'].sum(), 2)} core-hours. Runs "
+        f"that are compared in the time of 4k and 6k unmasked samples take {min(parts):.2f} to {max(parts):.2f} of it."
+    )
+    return "\n".join([*rows, "", said]) + "\n"
 
 
 def rates() -> str:
@@ -76,8 +86,21 @@ def rates() -> str:
         f"with one. Its accuracy rises by {better.min():.1f} to {better.max():.1f} points.",
         f"- At equal FLOPs a mask gains up to {gains[1]:.1f} points in the means of 3 seeds, where it gained up to "
         f"{gains[0]:.1f}, in models too large for their budget.",
+        f"- Two probes gave the hours; the ratios of the arms' hours differ by up to {100 * _apart():.0f} %.",
     ]
     return "\n".join([*rows, "", *said]) + "\n"
+
+
+def _apart() -> float:
+    """How far isoflop_tuned's hours of the unmasked arm over those of the masked one differ from isoflop's."""
+    ratios = []
+    for name in ("isoflop", "isoflop_tuned"):
+        table = read_results(ROOT / f"results/{name}/results.csv")
+        speed = (
+            (table["samples_seen"] / table["gpu_hours_probed"]).groupby([table["mask_ratio"], table["model"]]).mean()
+        )
+        ratios.append(speed.loc[0.5] / speed.loc[0])
+    return float((ratios[1] / ratios[0] - 1).abs().max())
 
 
 def _by_budget(name: str) -> pd.DataFrame:

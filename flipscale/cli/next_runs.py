@@ -29,12 +29,14 @@ def next(args: argparse.Namespace) -> int:
     from flipscale.tables import as_text
     from flipscale.workflow.proposed import next_rung, next_runs
 
-    text = args.rung if args.budget is None else args.budget
-    units = ("", "FLOPs") if args.budget is None else ("", "hours", "core-hours", "GPU-hours")
+    text, units, such = (
+        (args.rung, ("", "FLOPs"), "FLOPs, such as 1e13")
+        if args.budget is None
+        else (args.budget, ("", "hours", "core-hours", "GPU-hours"), "hours, such as 10")
+    )
     number, _, unit = text.strip().partition(" ")
     limit = plain_value(number)
     if not is_number(limit) or limit <= 0 or unit not in units:
-        such = "FLOPs, such as 1e13" if args.budget is None else "hours, such as 10"
         raise FlipscaleError(f"{text!r}: write a number of {such}.")
     if args.rung is not None and args.of:
         raise FlipscaleError("--for says what runs within a --budget should tell; leave it out beside --rung.")

@@ -49,7 +49,7 @@ _MISSING, _MOST, _NONE = float("nan"), sys.float_info.max, np.empty(0)
 def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
     """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
     records, torn = folder.records()
-    facts: list[tuple[float, ...]] = []
+    facts: list[list[float]] = []
     counts: list[int] = []
     names: list[str] = []
     values: list[float] = []
@@ -58,7 +58,7 @@ def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
             torn += 1
             continue
         metrics = _finite(record)
-        facts.append(tuple([metrics.pop(name, _MISSING) for name in _FACTS]))
+        facts.append([metrics.pop(name, _MISSING) for name in _FACTS])
         for name in ("evaluation_seconds", "scores"):
             metrics.pop(name, None)
         if isinstance(scores := record.get("scores"), dict):

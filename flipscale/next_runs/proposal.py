@@ -121,7 +121,7 @@ def extended(study: Study, more: Mapping[str, Sequence[Any]]) -> Study:
 
 
 def further_values(study: Study, more: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
-    """Further values of axes, as the study reads them. PlanError for what is no axis, and for what no cell can have."""
+    """Further values of axes, as the study reads them. PlanError for a name that is no axis, or an impossible value."""
     read: dict[str, list[object]] = {}
     for name, values in more.items():
         with_it = {grid: axes for grid, axes in study.grids.items() if any(axis.name == name for axis in axes)}
