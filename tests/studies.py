@@ -58,8 +58,8 @@ def mosaic() -> str:
     at_equal_time[6000] = [(fine, 0.5, 12000), (fine, 0.75, 24000), (coarse, 0, 28000)]
     parts = [hours[cell] / hours[fine, 0, at] for at, cells in at_equal_time.items() for cell in cells]
     said = (
-        f"{len(table)} runs, {table['seed'].nunique()} seeds, {fixed(table['gpu_hours_probed'].sum(), 2)} core-hours. Runs "
-        f"that are compared in the time of 4k and 6k unmasked samples take {min(parts):.2f} to {max(parts):.2f} of it."
+        f"{len(table)} runs, {table['seed'].nunique()} seeds, {fixed(table['gpu_hours_probed'].sum(), 2)} core-hours. "
+        f"Runs that are compared in the time of 4k and 6k unmasked samples take {min(parts):.2f} to {max(parts):.2f} of it."
     )
     return "\n".join([*rows, "", said]) + "\n"
 
