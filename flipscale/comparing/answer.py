@@ -84,8 +84,9 @@ def screen(comparison: Comparison, width: int = 80) -> str:
         left = LINES - 1 - len(lines) - (min(len(caught), WARNINGS) - 1 - number)
         lines += _at_most(min(2, left), f"! {warning}", width)
     more = [count(total - rows, noun)] if rows < total else []
-    if comparison.stated and (more or asked(comparison) != "claims"):
-        more = [claim_count(comparison.stated)]
+    of_claims = asked(comparison) == "claims"
+    if comparison.stated and (more or not of_claims):
+        more = [*([] if of_claims else more), claim_count(comparison.stated)]
     if len(caught) > WARNINGS:
         more.append(count(len(caught) - WARNINGS, "more note"))
     return "\n".join([*lines, *(_at_most(1, f"more in --full: {'; '.join(more)}", width) if more else [])])
@@ -480,8 +481,8 @@ def _claim_notes(stated: StudyClaims) -> list[str]:
         said.append(f"Differences are in {joined(differences)}, positive where the first side named is better.")
     if "x" in units:
         said.append("A factor (x) is what the other side takes to the claim's score over what the first side takes.")
-    families = joined(f"{name} ({n})" if name else f"{n} claims" for name, n in stated.families.items())
-    if len(stated.claims) > 1 and families:
+    if len(stated.claims) > 1 and stated.families:
+        families = joined(f"{name} ({n})" if name else f"{n} claims" for name, n in stated.families.items())
         said.append(f"Verdicts go by the corrected CI and p (Holm, within a family: {families}).")
     if stated.level_margins:
         margins = " or ".join(f"{margin:g}" for margin in stated.level_margins)

@@ -46,7 +46,8 @@ def _of_claims(curve: Curve, stated: StudyClaims) -> Curve:
     )
     if fewer and fewer.interval and fewer.interval.high < math.inf:
         low, high = fewer.interval
-        read = replace(read, samples=replace(read.samples, interval=Interval(1 / high, 1 / low)))
+        ends = Interval(1 / high, 1 / low if low else math.inf)  # 0 where some draws never reach the score
+        read = replace(read, samples=replace(read.samples, interval=ends))
     return replace(curve, speedup=replace(read, speedup=faster or read.speedup))
 
 

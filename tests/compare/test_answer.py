@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.comparing import Comparison, compare, comparison_markdown, comparison_text, screen
+from flipscale.comparing import Comparison, compare, comparison_markdown, comparison_text, judge_claims, screen
+from flipscale.study import Contrast, Expectation, StatedClaim
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 
 
@@ -16,10 +17,10 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flipscale.comparing.curves.MOST_DRAWS", 1000)
 
 
-def study(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> Comparison:
+def rows_of(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> pd.DataFrame:
     """Masked runs that are 2 points behind at equal samples and cost 0.6 of the time, at three lengths."""
     rng = np.random.default_rng(0)
-    rows = [
+    return pd.DataFrame(
         {
             "id": f"{model}-{samples}-{arm}-{seed}",
             "cell": f"model=ViT-w{model}, samples={samples}k",
@@ -35,8 +36,11 @@ def study(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) 
         for samples in (1, 2, 4)
         for arm in range(arms)
         for seed in range(seeds)
-    ]
-    return compare(pd.DataFrame(rows), baseline={"mask_ratio": 0})
+    )
+
+
+def study(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> Comparison:
+    return compare(rows_of(arms, seeds, noise, models), baseline={"mask_ratio": 0})
 
 
 @pytest.mark.parametrize(("arms", "models"), [(2, 1), (4, 3), (12, 1), (2, 10)])
@@ -58,6 +62,15 @@ def test_an_arm_has_its_three_answers_side_by_side_and_the_asked_one_first() -> 
     assert row.count("(") == 3
     heads = [screen(replace(comparison, answer=answer)).splitlines()[0].split() for answer in ("speedup", "gain")]
     assert [head[1] for head in heads] == ["speed-up", "4k"]
+
+
+def test_arms_that_do_not_fit_are_counted_beside_claims_that_could_not_be_judged() -> None:
+    mask = Contrast({"mask_ratio": 0.01}, {"mask_ratio": 0.0})
+    claims = [StatedClaim(name, mask, None, Expectation.FASTER, None, score=0.9) for name in ("one", "other")]
+    stated = judge_claims(rows_of(arms=12), claims, score="zero_shot_top1", margin=1)
+    comparison = replace(study(arms=12), stated=stated, answer="speedup")
+    assert screen(comparison).endswith("more in --full: 3 other rows; 2 claims: 2 not tested")
+    assert "2 claims: 2 not tested." in comparison_markdown(comparison)
 
 
 def test_an_interval_wider_than_the_scale_is_no_verdict() -> None:

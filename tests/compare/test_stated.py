@@ -398,6 +398,18 @@ def test_a_speed_up_that_is_a_claim_is_judged_as_that_claim() -> None:
     assert (quarter.speedup.corrected.of, quarter.speedup.corrected.claim) == (1, "")
 
 
+def test_samples_have_no_upper_end_where_some_draws_never_reach_the_score() -> None:
+    # By luck the last mean of the arm is just above the score that is asked.
+    results = schedule(spends=1.0, factor=0.44, noise=0.02).query("mask_ratio < 0.75").assign(train_flops=1.0)
+    stated = judge_claims(results, [along(FEWER, LATE)], score="zero_shot_top1", margin=1)
+    comparison = compare(results, baseline={"mask_ratio": 0}, stated=stated)
+    (read,) = (curve.speedup for curve in comparison.first_curves)
+    assert read
+    assert read.samples.interval
+    assert read.samples.interval.high == np.inf
+    assert 1 < read.samples.interval.low < (read.samples.mean or 0)
+
+
 def test_an_end_at_the_smallest_level_of_a_family_rests_on_250_draws() -> None:
     points = [
         Point(f"{mask}{at}{seed}", f"{at}", "", at, at, "arm" if mask else "", seed, "", y, {"h": at})
