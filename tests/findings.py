@@ -331,6 +331,8 @@ def _question(entry: Mapping[str, Any], root: Path) -> Question:
 
 
 MASKS = ("mask_ratio=0.5", "mask_ratio=0.75")
+LARGER = ("mask_ratio=0.5, batch_size=128", "mask_ratio=0.75, batch_size=256")
+"""With the batch that grows as the mask does, in plateau.yaml."""
 
 SEEN = {"60k": "half of the pairs once", "4k": "pairs 8 times", "1k": "pairs 32 times", "250": "pairs 128 times"}
 """What 32k samples show, by fashion's numbers of pairs."""
@@ -341,22 +343,29 @@ def trade(root: Path = ROOT) -> str:
 
     Both are read to the unmasked score of the last but one length. The paper's are Fig 3 and Table 1b.
     """
-    flip, fashion, augmentation = (_comparison(name, root) for name in ("flip", "fashion", "augmentation"))
-    paper, nothing = figure_3(), ("", "")
-    rows: list[tuple[str, Sequence[str], Sequence[str]]] = []
-    for words, here, there in (("", "", "tuning_samples=0"), (", both tuned", ", tuning=1.6k", "tuning_samples=128M")):
-        ours = [curve(flip, f"{arm}{here}", "gpu_hours") for arm in MASKS]
-        theirs = [curve(paper, f"{there}, {arm}", "hours") for arm in MASKS]
-        for what, name in (("cost of a sample", "cheaper_a_sample"), ("samples", "samples"), ("speed-up", "speedup")):
-            if name == "cheaper_a_sample":
-                cells = [[f"1/{times(each[name]['value'])}" for each in curves] for curves in (ours, theirs)]
-            else:
-                cells = [[_factor(each[name]) for each in ours], [f"{times(each[name]['value'])}x" for each in theirs]]
-            rows.append((f"{what}{words}", *cells))
-    small = curve(flip, "image_size=14", "gpu_hours")
-    rows.append(("speed-up of small images with as few patches, no mask", ("", _factor(small["speedup"])), nothing))
+    names = "plateau", "flip", "fashion", "augmentation"
+    plateau, flip, fashion, augmentation = (_comparison(name, root) for name in names)
+    nothing = ("", "")
+    there, there_tuned = ([f"tuning_samples={tuned}, {arm}" for arm in MASKS] for tuned in ("0", "128M"))
+    paper, paper_tuned = ([curve(figure_3(), arm, "hours") for arm in arms] for arms in (there, there_tuned))
+    costs = [
+        [cost_of_a_sample(data, arm, x) for arm in arms]
+        for data, arms, x in ((plateau, LARGER, "gpu_hours"), (figure_3(), there, "hours"))
+    ]
+    rows = [
+        ("cost of a sample", *costs),
+        *_to_equal_score("", [curve(plateau, arm, "gpu_hours") for arm in LARGER], paper),
+    ]
+    stated = [[_stated(plateau, arm, expect) for arm in LARGER] for expect in ("fewer_samples", "faster")]
+    rows += [("samples, after 64k", stated[0], nothing), ("speed-up, after 64k", stated[1], nothing)]
+    rows += _to_equal_score(", equal batch", [curve(plateau, arm, "gpu_hours") for arm in MASKS])
+    rows += _to_equal_score(", equal batch, after 16k (flip)", [curve(flip, arm, "gpu_hours") for arm in MASKS])
+    tuned = [curve(flip, f"{arm}, tuning=1.6k", "gpu_hours") for arm in MASKS]
+    rows += _to_equal_score(", both tuned, after 16k (flip)", tuned, paper_tuned)
+    small = curve(plateau, "image_size=14", "gpu_hours")
+    rows.append(("speed-up of small images with as few patches, no mask", ("", factor(small["speedup"])), nothing))
     ends = [curve(fashion, f"model=ViT-w48d3-4, data_size=60k, {arm}", "gpu_hours")["speedup"] for arm in MASKS]
-    rows.append(("speed-up with 49 patches (fashion)", [_factor(each) for each in ends], nothing))
+    rows.append(("speed-up with 49 patches (fashion)", [factor(each) for each in ends], nothing))
     rows.append(("gain, half of the pairs seen once", _gains(flip, "samples=32k"), nothing))
     rows.append(("gain, pairs seen 6.4 times", nothing, ("-0.1 points", "-2.8 points")))
     for pairs, seen in SEEN.items():
@@ -371,6 +380,44 @@ def trade(root: Path = ROOT) -> str:
     head = ("at equal accuracy, then equal samples", "mask 50 %: here", "the paper", "mask 75 %: here", "the paper")
     cells = [_row(what, half, paper_half, most, paper_most) for what, (half, most), (paper_half, paper_most) in rows]
     return "\n".join([_row(*head), "|---|---:|---:|---:|---:|", *cells]) + "\n"
+
+
+def cost_of_a_sample(data: Mapping[str, Any], name: str, x: str) -> str:
+    """'1/4.7'; of an arm that never reaches the score, by its runs at equal samples."""
+    found = curve(data, name, x)["cheaper_a_sample"]["value"]
+    ratios = [pair["ratios"][x]["value"] for pair in data["pairs"] if pair["arm"] == name]
+    return f"1/{times(found or len(ratios) / sum(ratios))}"
+
+
+def _to_equal_score(
+    words: str, here: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]] = ()
+) -> list[tuple[str, Sequence[str], Sequence[str]]]:
+    """A row of samples and one of speed-ups."""
+    return [
+        (
+            f"{what}{words}",
+            [factor(each[name]) for each in here],
+            [f"{times(each[name]['value'])}x" for each in there] or ("", ""),
+        )
+        for what, name in (("samples", "samples"), ("speed-up", "speedup"))
+    ]
+
+
+def _stated(data: Mapping[str, Any], arm: str, expect: str) -> str:
+    """The speed-up of a claim to the unmasked score after 64k samples, or how many samples the arm takes to it."""
+    mask, batch = (float(part.partition("=")[2]) for part in arm.split(", "))
+    (claim,) = (
+        claim
+        for claim in data["claims"]["claims"]
+        if claim["family"] == "after 64k samples"
+        and (claim["expect"], claim["left"]["mask_ratio"], claim["left"]["batch_size"]) == (expect, mask, batch)
+    )
+    found = claim["difference"]
+    if found and expect == "fewer_samples":  # A claim's factor is what the other side takes over what the first takes.
+        low, high = found["interval_corrected"]
+        ends = (1 / high if high else 0.0, 1 / low if low else None)
+        found = {**found, "value": 1 / found["value"], "interval_corrected": ends}
+    return factor(found) if found else str(claim["why"])
 
 
 def _comparison(name: str, root: Path) -> dict[str, Any]:
@@ -394,13 +441,15 @@ def curve(data: Mapping[str, Any], name: str, x: str) -> dict[str, Any]:
     return next(dict(series["costs"][x]) for series in data["series"] if series["name"] == name)
 
 
-def _factor(found: Mapping[str, Any]) -> str:
+def factor(found: Mapping[str, Any]) -> str:
     """'1.97x (1.30 to 2.5)', or the reason for having no value."""
     if found["value"] is None:
         return str(found["why"])
+    if found["why"] == "the shortest schedule passes the score":
+        return f"at most {times(found['value'])}x"
     interval = _ends(found["interval_corrected"] or found["interval"])
     of = Reading("", "", found["value"], interval, "ratio", None, "none", at_least=bool(found.get("at_least")))
-    return f"{of.number} ({of.certainty})"
+    return f"{of.number} ({of.certainty})" if interval else of.number
 
 
 def _gains(data: Mapping[str, Any], cell: str) -> list[str]:

@@ -7,67 +7,59 @@ from typing import Any
 
 from flipscale.collecting import read_results
 from flipscale.study import read_study
-from flipscale.words import fixed, short, times
+from flipscale.words import fixed, short
+from tests.findings import cost_of_a_sample, curve, factor, figure_3
 
 ROOT = Path(__file__).parents[1]
 
-COARSE, SMALL = "model=ViT-w48d3-4", "image_size=14"
-"""The arms that have as few tokens as the mask of 75 %, and are not masked."""
+ARMS = {
+    "mask 50 %, twice the batch": "mask_ratio=0.5, batch_size=128",
+    "mask 75 %, four times the batch": "mask_ratio=0.75, batch_size=256",
+    "mask 50 %, equal batch": "mask_ratio=0.5",
+    "mask 75 %, equal batch": "mask_ratio=0.75",
+    "small images, as few patches as 75 %": "image_size=14",
+}
+"""The rows, and their arms in plateau.yaml. The first two are those of the paper's Fig 3."""
 
 
 def headline(root: Path = ROOT) -> str:
-    """The paragraphs around the figure: what it is, what it shows, and what it does not."""
-    data = json.loads((root / "results/flip/comparison.json").read_text())
-    table = read_results(root / "results/flip/results.csv")
-    taken = table.set_index("id")["gpu_hours_probed"]
-    hours = taken.sum() - taken[table["parent"].dropna()].sum()  # A tuned run's row has its parent's hours too.
-    seeds = table["seed"].nunique()
-    arms = {series["name"]: series["costs"]["gpu_hours"] for series in data["series"]}
-    half, most, tuned = arms["mask_ratio=0.5"], arms["mask_ratio=0.75"], arms["mask_ratio=0.75, tuning=1.6k"]
-    coarse, small = arms[COARSE], arms[SMALL]
-    claims = {claim["claim"]: claim for claim in data["claims"]["claims"]}
+    """What the study is, its arms beside the paper's, the figure, its primary claims and its caveats."""
+    data = json.loads((root / "results/plateau/comparison.json").read_text())
+    table, study = read_results(root / "results/plateau/results.csv"), read_study(root / "studies/plateau.yaml")
+    seeds, hours = table["seed"].nunique(), table["gpu_hours_probed"].sum()
+    target = curve(data, ARMS["small images, as few patches as 75 %"], "gpu_hours")
+    seen = target["target_at"] / table["unique_pairs"].max()
+    rows = [
+        f"| to {fixed(100 * target['target'])} %, the unmasked accuracy after {short(target['target_at'])} samples "
+        "| cost of a sample | samples | speed-up |",
+        "|---|---:|---:|---:|",
+    ]
+    for words, arm in ARMS.items():
+        rows.append(_row(words, data, arm, "gpu_hours"))
+        if "batch_size" in arm:
+            rows.append(
+                _row("the same in the paper", figure_3(), f"tuning_samples=0, {arm.partition(',')[0]}", "hours")
+            )
+    claims = [
+        f"- {claim['claim']}: **{claim['verdict']}**"
+        + (f", {factor(claim['difference'])}" if claim["difference"] else f", {claim['why']}")
+        for claim in data["claims"]["claims"]
+        if claim["family"] == "plateau"
+    ]
     paragraphs = (
-        f"**FLIP's Fig 1 in miniature** ([studies/flip.yaml](studies/flip.yaml): {len(table)} runs on Fashion-MNIST, "
-        f"{seeds} seeds, {fixed(hours)} core-hours of training by a probe; [comparison](results/flip/comparison.md)):",
-        "![Accuracy against training time with and without masks](plots/flip/speedup.png)",
-        f"**It shows:** to {fixed(100 * half['target'])} %, the unmasked accuracy at {short(half['target_at'])} "
-        f"samples, a mask of 50 % is {_told(half)} faster: {_split(half)}. One of 75 % is {_told(most)} faster: "
-        f"{_split(most)}. With tuning it is {_told(tuned)} faster. The paper has 3.7x to its best accuracy. At equal "
-        f"samples a mask of 50 % changes accuracy by {_points(claims['at equal samples a mask of 50 % is worse'])}, "
-        f"one of 75 % by {_points(claims['at equal samples a mask of 75 % is worse'])}.",
-        "**It does not show** that masks are the best use of that time. Patches twice as coarse, or images half as "
-        "large, have as few tokens as the mask of 75 %. Without a mask they reach that accuracy "
-        f"{_told(coarse)} and {_told(small)} faster.",
-        f"**Caveats:** {' '.join(read_study(root / 'studies/flip.yaml').caveats)}",
+        f"**FLIP's Fig 3 in miniature, where accuracy levels off** ([studies/plateau.yaml](studies/plateau.yaml): "
+        f"{len(table)} runs on Fashion-MNIST, {seeds} seeds, {fixed(hours)} core-hours of training by a probe; "
+        f"[comparison](results/plateau/comparison.md)). The baseline sees each image {fixed(seen)} times:",
+        "\n".join(rows),
+        "![Accuracy against training time with and without masks](plots/plateau/speedup.png)",
+        "**Claims**, committed before the first run, with factors of time or samples (95 % CIs, corrected):",
+        "\n".join(claims),
+        f"**Caveats:** {' '.join(study.caveats)}",
     )
     return "\n\n".join(paragraphs)
 
 
-def _told(curve: Mapping[str, Any]) -> str:
-    """'1.90x (95 % CI 1.60 to 2.2)', and whether that could be 1."""
-    found = curve["speedup"]
-    unsure = "" if found["p_corrected"] <= 0.05 else ", not significant"
-    least = "at least " if found.get("at_least") else ""
-    return f"{least}{times(found['value'])}x (95 % CI {ends_words(found)}{unsure})"
-
-
-def ends_words(found: Mapping[str, Any]) -> str:
-    """'1.60 to 2.2', 'below 0.58': the corrected CI of a factor."""
-    low, high = found["interval_corrected"]
-    if high is None:
-        return f"above {times(low)}" if low else "open on both sides"
-    return f"{times(low)} to {times(high)}" if low else f"below {times(high)}"
-
-
-def _split(curve: Mapping[str, Any]) -> str:
-    """'a sample costs 4.7x less, and it takes 1.53x as many'."""
-    cheaper, samples = (times(curve[name]["value"]) for name in ("cheaper_a_sample", "samples"))
-    return f"a sample costs {cheaper}x less, and it takes {samples}x as many"
-
-
-def _points(claim: Mapping[str, Any]) -> str:
-    """'-1.3 points (95 % CI -1.9 to -0.6)', and whether that could be 0."""
-    low, high = claim["difference"]["interval_corrected"]
-    unsure = ", not significant" if low <= 0 <= high else ""
-    ends = f"{fixed(low, sign=True)} to {fixed(high, sign=True)}"
-    return f"{fixed(claim['difference']['value'], sign=True)} points (95 % CI {ends}{unsure})"
+def _row(words: str, data: Mapping[str, Any], arm: str, x: str) -> str:
+    """An arm's cost of a sample, and its samples and speed-up to the score, with their CIs where there are any."""
+    read = curve(data, arm, x)
+    return f"| {words} | {cost_of_a_sample(data, arm, x)} | {factor(read['samples'])} | {factor(read['speedup'])} |"

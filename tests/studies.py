@@ -10,7 +10,6 @@ import pandas as pd
 from flipscale.collecting import read_results
 from flipscale.study import read_study
 from flipscale.words import fixed, times
-from tests.headline import ends_words
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,4 +117,18 @@ def _comparison(name: str) -> dict[str, Any]:
 def _speedup(found: dict[str, Any]) -> str:
     """'1.78x (1.11 to 2.6): faster'."""
     verdict = "undecided" if found["p_corrected"] > 0.05 else "faster" if found["value"] > 1 else "slower"
-    return f"{times(found['value'])}x ({ends_words(found)}): {verdict}"
+    return f"{times(found['value'])}x ({_ends(*found['interval_corrected'])}): {verdict}"
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    """'1.60 to 2.2', 'below 0.58': the CI of a factor."""
+    if high is None:
+        return f"above {times(low)}" if low else "open on both sides"
+    return f"{times(low)} to {times(high)}" if low else f"below {times(high)}"
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    """'1.60 to 2.2', 'below 0.58': the CI of a factor."""
+    if high is None:
+        return f"above {times(low)}" if low else "open on both sides"
+    return f"{times(low)} to {times(high)}" if low else f"below {times(high)}"
