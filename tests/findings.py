@@ -7,9 +7,9 @@ without results leaves its readings out, and a question without any says so.
 A reading names a study and one of
 
     claims: [[SETTING, ...], ...]
-                              every claim whose sides differ in just one of these sets of settings; of these, those with
-                              `left:` values on their first side, and with `interaction:` true or false those that
-                              compare two differences, or do not
+                              every claim whose sides differ in just one of these sets of settings; of these, those of
+                              `family:`, with `left:` values on their first side, and with `interaction:` true or false
+                              those that compare two differences, or do not
     gain: ARM                 an arm's gain at equal samples at the base cell, or at `cell:`
     slope: AXIS               how the gain of `arm:` changes for each doubling along an axis
     speedup: ARM              the speed-up of an arm in each series, to the baseline's mean at its last but one length
@@ -166,6 +166,8 @@ def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Readin
     for claim in (data["claims"] or {"claims": []})["claims"]:
         left, right = claim["left"], claim["right"]
         if {name for name in {*left, *right} if left.get(name) != right.get(name)} not in map(set, line["claims"]):
+            continue
+        if line.get("family", claim["family"]) != claim["family"]:
             continue
         if any(left[name] != value for name, value in line.get("left", {}).items()):
             continue
