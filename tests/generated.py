@@ -340,6 +340,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/tune.md#rate": best_rate,
     "docs/studies.md#rates": studies.rates,
     "docs/studies.md#mosaic": studies.mosaic,
+    "docs/studies.md#sets": studies.sets,
     "docs/benchmarks.md#benchmarks": benchmarks.summary,
     "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from flipscale.collecting import read_results
 from flipscale.study import read_study
@@ -21,17 +22,27 @@ def committed(what: str = "results/*/comparison.json", root: Path = ROOT) -> lis
 
 
 def table() -> str:
-    """A line for each study with results: its question, runs, seeds and stated claims."""
+    """A line for each study with results: its question, runs, seeds and stated claims. Then the hours of all."""
+    tables: list[pd.DataFrame] = []
     rows = ["| study | question | runs | seeds | claims | results |", "|---|---|---|---|---|---|"]
     for file in committed():
         name = file.parent.name
         results = read_results(file.with_name("results.csv"))
+        tables.append(results)
         question = read_study(ROOT / f"studies/{name}.yaml").question or ""
         links = f"[comparison](../results/{name}/comparison.md), [table](../results/{name}/results.csv)"
         counts = (len(results), results["seed"].nunique(), _claims(json.loads(file.read_text(encoding="utf-8"))))
         cells = (f"[{name}](../studies/{name}.yaml)", question, *map(str, counts), links)
         rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+    runs = pd.concat(tables).drop_duplicates("id").set_index("id")
+    hours = runs["gpu_hours_probed"].fillna(runs["gpu_hours"])
+    own = (runs["own_samples_seen"] / runs["samples_seen"]).astype(float).fillna(1.0)
+    hours = (own * hours).sum() - hours.reindex(runs["parent"].dropna()).sum()  # A child's row has its parent's too.
+    said = (
+        f"{len(runs):,} runs and {fixed(hours, 0)} core-hours of training in all, without trunks and the sweeps that "
+        "`tune:` makes. A run that two studies share counts once."
+    )
+    return "\n".join([*rows, "", said]) + "\n"
 
 
 def _claims(comparison: dict[str, Any]) -> str:
@@ -89,6 +100,32 @@ def rates() -> str:
         f"- Two probes gave the hours; the ratios of the arms' hours differ by up to {100 * _apart():.0f} %.",
     ]
     return "\n".join([*rows, "", *said]) + "\n"
+
+
+def sets(root: Path = ROOT) -> str:
+    """What plateau's models score on each set of plateau_sets, the means, and on how many a mask is ahead."""
+    table = read_results(root / "results/plateau_sets/results.csv")
+    means = yaml.safe_load((root / "studies/plateau_sets.yaml").read_text())["evaluation"]["means"]
+    scores = 100 * table.groupby(["mask_ratio", "samples"]).mean(numeric_only=True)
+    arms = {
+        "no mask, 64k": scores.loc[0, 64000],
+        "no mask, 256k": scores.loc[0, 256000],
+        "50 %, batch 128": scores.loc[0.5, 256000],
+        "75 %, batch 256": scores.loc[0.75, 256000],
+    }
+    rows = [_row("score, %", *arms), f"|---|{len(arms) * '---:|'}"]
+    for mean, names in means.items():
+        columns = [name if "." in name else f"{name}.zero_shot_top1" for name in names]
+        rows += [_row(column.partition(".")[0], *(fixed(of[column]) for of in arms.values())) for column in columns]
+        rows.append(_row(f"**{mean}**", *(f"**{fixed(of[f'{mean}.mean'])}**" for of in arms.values())))
+        ahead = [sum(of[columns] > arms["no mask, 256k"][columns]) for of in arms.values()]
+        rows.append(_row("ahead of no mask, 256k", ahead[0], "", *ahead[2:]))
+    rows.append(_row("linear probe, clothes", *(fixed(of["linear_probe_top1"]) for of in arms.values())))
+    return "\n".join(rows) + "\n"
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _apart() -> float:
