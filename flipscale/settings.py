@@ -123,7 +123,7 @@ _TEMPLATES = (
 _METRIC = "metric of the set; map11 takes images of several classes, roc_auc two classes"
 _URLS = "pattern of the tar shards, as in laion400m/{00000..41455}.tar; paths, URLs or pipe: commands"
 _NAME = "the data set's name in a run's identity; null takes the pattern's last folder"
-_LABELLED_NAME = "the set's name in a run's identity; null takes the last two parts of where the training images lie"
+_LABELLED_NAME = "the set's name in a run's identity; null takes the last two parts of the training images' path"
 
 
 # What is trained on

@@ -25,6 +25,7 @@ import io
 import json
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,6 +39,8 @@ from scipy import stats
 
 from flipscale.cli import main
 from flipscale.collecting import read_results
+from flipscale.comparing.estimates import Miss
+from flipscale.stats import ALPHA
 from flipscale.words import fixed, short, times
 from tests.studies import committed
 
@@ -62,6 +65,7 @@ class Verdict(StrEnum):
     SAME_SIGN = "same sign"
     OTHER_SIGN = "other sign"
     NOT_LEVEL = "not level"
+    SMALLER = "not that large"
     UNDECIDED = "undecided"
     NOTHING_PUBLISHED = "nothing published"
 
@@ -104,7 +108,7 @@ class Reading:
             return Verdict.AGREES if low >= -MARGIN and high <= MARGIN else Verdict.UNDECIDED
         null = 1.0 if self.unit == "ratio" else 0.0
         if low <= null <= high and not self.exact:
-            return Verdict.UNDECIDED
+            return Verdict.UNDECIDED if size is None or low <= size <= high else Verdict.SMALLER
         paper = {"better": 1, "worse": -1}[str(self.published)] if size is None else _sign(size - null)
         if _sign((self.value if self.exact else low) - null) != paper:
             return Verdict.OTHER_SIGN
@@ -217,7 +221,7 @@ def _slope(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading
                 ends = slope["interval"]["low"], slope["interval"]["high"]
                 yield Reading(
                     study=line["study"],
-                    what=f"how the gain of {arm['arm']} changes along {slope['axis']}",
+                    what=f"how the gain of {arm['arm']} changes along {_axis(slope)}",
                     value=100 * slope["slope"],
                     interval=_ends(ends, 100),
                     unit="slope",
@@ -225,6 +229,12 @@ def _slope(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading
                     published=line["published"],
                     corrected=False,
                 )
+
+
+def _axis(slope: Mapping[str, Any]) -> str:
+    """The axis in words; models are told apart by their cost."""
+    name = "FLOPs per sample" if slope["axis"] == "model" else slope["axis"]
+    return name + (" (not a line)" if slope["bends_p"] < ALPHA else "")
 
 
 def _speedups(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:
@@ -349,23 +359,21 @@ def trade(root: Path = ROOT) -> str:
     plateau, flip, fashion, augmentation = (_comparison(name, root) for name in names)
     nothing = ("", "")
     there, there_tuned = ([f"tuning_samples={tuned}, {arm}" for arm in MASKS] for tuned in ("0", "128M"))
-    paper, paper_tuned = ([curve(figure_3(), arm, "hours") for arm in arms] for arms in (there, there_tuned))
     costs = [
         [cost_of_a_sample(data, arm, x) for arm in arms]
         for data, arms, x in ((plateau, LARGER, "gpu_hours"), (figure_3(), there, "hours"))
     ]
-    rows = [
-        ("cost of a sample", *costs),
-        *_to_equal_score("", [curve(plateau, arm, "gpu_hours") for arm in LARGER], paper),
-    ]
-    stated = [[_stated(plateau, arm, expect) for arm in LARGER] for expect in ("fewer_samples", "faster")]
-    rows += [("samples, after 64k", stated[0], nothing), ("speed-up, after 64k", stated[1], nothing)]
-    rows += _to_equal_score(", equal batch", [curve(plateau, arm, "gpu_hours") for arm in MASKS])
-    rows += _to_equal_score(", equal batch, after 16k (flip)", [curve(flip, arm, "gpu_hours") for arm in MASKS])
-    tuned = [curve(flip, f"{arm}, tuning=1.6k", "gpu_hours") for arm in MASKS]
-    rows += _to_equal_score(", both tuned, after 16k (flip)", tuned, paper_tuned)
-    small = curve(plateau, "image_size=14", "gpu_hours")
-    rows.append(("speed-up of small images with as few patches, no mask", ("", factor(small["speedup"])), nothing))
+    rows: list[tuple[str, Sequence[str], Sequence[str]]] = [("cost of a sample", costs[0], costs[1])]
+    for what, name, expect in (("samples", "samples", "fewer_samples"), ("speed-up", "speedup", "faster")):
+        tuned = [f"{arm}, tuning=1.6k" for arm in MASKS]
+        rows += [
+            (f"{what} to the score after 128k", _factors(plateau, LARGER, name), _factors(figure_3(), there, name)),
+            (f"{what}, after 64k", [_stated(plateau, arm, expect) for arm in LARGER], nothing),
+            (f"{what}, after 16k, equal batch (flip)", _factors(flip, MASKS, name), nothing),
+            (f"{what}, and masks tuned (flip)", _factors(flip, tuned, name), _factors(figure_3(), there_tuned, name)),
+        ]
+    small = _factors(plateau, ["image_size=14"], "speedup")
+    rows.append(("speed-up of small images with as few patches, no mask", ("", *small), nothing))
     ends = [curve(fashion, f"model=ViT-w48d3-4, data_size=60k, {arm}", "gpu_hours")["speedup"] for arm in MASKS]
     rows.append(("speed-up with 49 patches (fashion)", [factor(each) for each in ends], nothing))
     rows.append(("gain, half of the pairs seen once", _gains(flip, "samples=32k"), nothing))
@@ -391,18 +399,9 @@ def cost_of_a_sample(data: Mapping[str, Any], name: str, x: str) -> str:
     return f"1/{times(found or len(ratios) / sum(ratios))}"
 
 
-def _to_equal_score(
-    words: str, here: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]] = ()
-) -> list[tuple[str, Sequence[str], Sequence[str]]]:
-    """A row of samples and one of speed-ups."""
-    return [
-        (
-            f"{what}{words}",
-            [factor(each[name]) for each in here],
-            [f"{times(each[name]['value'])}x" for each in there] or ("", ""),
-        )
-        for what, name in (("samples", "samples"), ("speed-up", "speedup"))
-    ]
+def _factors(data: Mapping[str, Any], arms: Sequence[str], name: str) -> list[str]:
+    """The samples or speed-ups of arms, to the score at which their curves are read."""
+    return [factor(curve(data, arm, "hours" if data is figure_3() else "gpu_hours")[name]) for arm in arms]
 
 
 def _stated(data: Mapping[str, Any], arm: str, expect: str) -> str:
@@ -419,7 +418,11 @@ def _stated(data: Mapping[str, Any], arm: str, expect: str) -> str:
         low, high = found["interval_corrected"]
         ends = (1 / high if high else 0.0, 1 / low if low else None)
         found = {**found, "value": 1 / found["value"], "interval_corrected": ends}
-    return factor(found) if found else str(claim["why"])
+    return factor(found) if found else _unread(claim["why"])
+
+
+def _unread(why: object) -> str:
+    return "not reached" if why == Miss.BELOW else str(why)
 
 
 def _comparison(name: str, root: Path) -> dict[str, Any]:
@@ -428,13 +431,15 @@ def _comparison(name: str, root: Path) -> dict[str, Any]:
 
 @functools.cache
 def figure_3() -> dict[str, Any]:
-    """What `compare` says of the runs of FLIP's Fig 3."""
+    """What `compare` says of the runs of FLIP's Fig 3. Samples count those of tuning, as in the miniature."""
     said = io.StringIO()
+    table = pd.read_csv(ROOT / "studies/references/flip.csv")
+    table["samples_seen"] = table["samples"] + table["tuning_samples"]
     asked = ["--where", "table=Fig 3", "--baseline", "mask_ratio=0", "--x", "hours", "--series", "tuning_samples"]
-    with contextlib.redirect_stdout(said):
-        main(
-            ["compare", str(ROOT / "studies/references/flip.csv"), "--y", "score", *asked, "--at", "samples", "--json"]
-        )
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said):
+        file = Path(folder) / "flip.csv"
+        table.to_csv(file, index=False)
+        main(["compare", str(file), "--y", "score", *asked, "--at", "samples", "--json"])
     return dict(json.loads(said.getvalue()))
 
 
@@ -446,7 +451,7 @@ def curve(data: Mapping[str, Any], name: str, x: str) -> dict[str, Any]:
 def factor(found: Mapping[str, Any]) -> str:
     """'1.97x (1.30 to 2.5)', or the reason for having no value."""
     if found["value"] is None:
-        return str(found["why"])
+        return _unread(found["why"])
     if found["why"] == "the shortest schedule passes the score":
         return f"at most {times(found['value'])}x"
     interval = _ends(found["interval_corrected"] or found["interval"])
@@ -467,7 +472,7 @@ def crossing(table: pd.DataFrame, mask: float) -> tuple[float, float, float]:
     """
     losses = table.pivot_table(index="seed", columns=["mask_ratio", "data_size"], values="held_out_loss")
     gaps = losses[mask] - losses[0.0]
-    repeats = np.log2(table["samples"].max() / gaps.columns.to_numpy(float))
+    repeats = np.log2(table.groupby("data_size")["repeats"].mean()[gaps.columns].to_numpy(float))
     at = [np.interp(0, gaps.loc[seed], repeats) for seed in gaps.index]
     half = float(stats.t.ppf(0.975, len(at) - 1) * np.std(at, ddof=1) / len(at) ** 0.5)
     middle = float(np.mean(at))

@@ -90,8 +90,11 @@ def repository(root: Path) -> Path:
         (reading(1.0, (-2.0, -0.1)), Verdict.OTHER_SIGN),
         (reading(3.7, (0.6, 0.9), "ratio"), Verdict.OTHER_SIGN),
         (reading(1.0, (-0.1, 2.0)), Verdict.UNDECIDED),
+        (reading(3.0, (-0.1, 2.0)), Verdict.SMALLER),
+        (reading(-1.0, (-0.1, 2.0)), Verdict.SMALLER),
+        (reading("better", (-0.1, 2.0)), Verdict.UNDECIDED),
         (reading(1.0, (0.0, 2.0)), Verdict.UNDECIDED),
-        (reading(3.7, (0.0, 1.3), "ratio"), Verdict.UNDECIDED),
+        (reading(3.7, (0.0, 1.3), "ratio"), Verdict.SMALLER),
         (reading(1.0, None), Verdict.UNDECIDED),
         (reading("none", (1.0, 2.0)), Verdict.NOTHING_PUBLISHED),
     ],
@@ -121,6 +124,20 @@ def test_speed_ups_of_the_paper_are_those_that_compare_reads_from_its_figure():
     names = [f"tuning_samples={tuned}, mask_ratio={mask}" for tuned in ("0", "128M") for mask in (0.5, 0.75)]
     read = [curve(figure_3(), name, "hours")["speedup"]["value"] for name in names]
     assert [times(value) for value in read] == [times(value) for value in typed]
+
+
+def test_gains_of_the_paper_in_equal_time_are_those_that_compare_reads_from_its_figure():
+    read = [
+        curve(figure_3(), f"tuning_samples=0, mask_ratio={mask}", "hours")["gain_at_equal_x"]["value"]
+        for mask in (0.5, 0.75)
+    ]
+    for name in ("flip", "mosaic"):
+        claims = [
+            one
+            for one in read_study(ROOT / f"studies/{name}.yaml").claims
+            if one.name.startswith("in the time") and one.published
+        ]
+        assert [claim.published for claim in claims] == [round(value, 1) for value in read] * (len(claims) // 2)
 
 
 def test_a_question_says_which_studies_say_what():
@@ -188,7 +205,7 @@ def test_the_repeats_where_a_mask_starts_to_pay_are_where_the_difference_changes
         {
             "seed": seed,
             "data_size": size,
-            "samples": 8000,
+            "repeats": 8000 / size,
             "mask_ratio": mask,
             "held_out_loss": 5 + mask * 2 * gap[seed],
         }

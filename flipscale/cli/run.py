@@ -12,9 +12,9 @@ from flipscale.errors import FlipscaleError
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    what = "lr=1e-3, seeds=5, evaluation.images=1k: run a copy of the study with these changes, by the name of --name"
+    what = "lr=1e-3, seeds=5, evaluation.images=1k: run a copy of the study with these changes, named by --name"
     parser.add_argument("changes", metavar="KEY=VALUE", nargs="*", help=what)
-    parser.add_argument("--name", help="of the changed study: NAME.yaml, beside the file of the study")
+    parser.add_argument("--name", help="name of the changed study, written beside STUDY as NAME.yaml")
     add_results(parser)
     add_launcher(parser)
     add_force(parser)

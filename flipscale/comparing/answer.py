@@ -608,10 +608,10 @@ def gain_words(comparison: Comparison, gain: Estimate) -> str:
 
 
 def speed_cell(speedup: Speedup | None) -> str:
-    """'1.17x (1.01, 1.35)', 'never reached'."""
+    """'1.17x (1.01, 1.35)', 'not reached'."""
     if speedup is None:
         return "-"
-    return "never reached" if speedup.speedup.mean is None else estimate_words(speedup.speedup, FACTOR)
+    return "not reached" if speedup.speedup.mean is None else estimate_words(speedup.speedup, FACTOR)
 
 
 # Deltas of settings

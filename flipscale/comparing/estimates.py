@@ -237,7 +237,7 @@ class Pair:
 class Miss(StrEnum):
     """Why an arm's speed-up is no number, or only a bound."""
 
-    BELOW = "never reaches the score"
+    BELOW = "its longest runs do not reach the score"
     ABOVE = "its shortest schedule is better already"
 
 
