@@ -39,7 +39,7 @@ from scipy import stats
 
 from flipscale.cli import main
 from flipscale.collecting import read_results
-from flipscale.comparing.estimates import Miss
+from flipscale.comparing.estimates import NOT_REACHED
 from flipscale.stats import ALPHA
 from flipscale.words import fixed, short, times
 from tests.studies import committed
@@ -409,7 +409,7 @@ def curve(data: Mapping[str, Any], name: str, x: str) -> dict[str, Any]:
 def _factor(found: Mapping[str, Any]) -> str:
     """'1.97x (1.30 to 2.5)', or the reason for having no value."""
     if found["value"] is None:
-        return "not reached" if found["why"] == Miss.BELOW else str(found["why"])
+        return "not reached" if found["why"] == NOT_REACHED else str(found["why"])
     interval = _ends(found["interval_corrected"] or found["interval"])
     of = Reading("", "", found["value"], interval, "ratio", None, "none", at_least=bool(found.get("at_least")))
     return f"{of.number} ({of.certainty})"
