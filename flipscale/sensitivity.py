@@ -1,6 +1,6 @@
 """How small a difference the seeds of a study can detect. Loads no pandas.
 
-It follows from how far twins differ from seed to seed, which only its finished runs show (compare/of_study.py).
+It follows from how far twins differ from seed to seed, which only its finished runs show (comparing/of_study.py).
 """
 
 from collections.abc import Sequence

@@ -99,6 +99,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def listed(words: Sequence[str], most: int, between: str = ", ") -> str:
+    """'a, b, c', and '...' in place of those beyond `most`."""
+    return between.join([*words[:most], *["..."] * (len(words) > most)])
+
+
 def joined(parts: Iterable[str]) -> str:
     """'a, b and c'."""
     *most, last = parts

@@ -39,7 +39,7 @@ from scipy import stats
 
 from flipscale.cli import main
 from flipscale.collecting import read_results
-from flipscale.comparing.estimates import Miss
+from flipscale.comparing.estimates import NOT_REACHED
 from flipscale.stats import ALPHA
 from flipscale.words import fixed, short, times
 from tests.studies import committed

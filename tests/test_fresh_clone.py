@@ -19,8 +19,8 @@ from tests.studies import committed
 
 ROOT = Path(__file__).parents[1]
 
-NAME = "transfer_fine_tuning"
-"""A committed study of 10 runs, of 5 seeds and 2 arms."""
+NAME = "plateau_sets"
+"""A committed study of 20 runs, of 5 seeds and 4 arms."""
 
 FITTED = [path.parent.name for path in committed("results/*/fits.json")]
 
@@ -145,11 +145,11 @@ def test_values_agree_if_rounding_explains_their_difference(old: object, new: ob
 def test_a_table_of_runs_with_another_rate_is_refused_and_nothing_is_written(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edited(study, r"^  lr: 4e-3$", "  lr: 2e-3")
+    edited(study, r"^  weight_decay: 0.1$", "  weight_decay: 0.2")
     for verb in ("compare", "fit", "plot", "export --to csv"):
         assert main([*verb.split(), str(study)]) == 1
-        assert f"none of its 10 runs is one of {study} as it is now" in capsys.readouterr().err
-    with pytest.raises(ResultsError, match="none of its 10 runs"):
+        assert f"none of its 20 runs is one of {study} as it is now" in capsys.readouterr().err
+    with pytest.raises(ResultsError, match="none of its 20 runs"):
         flipscale.results(study)
     main(["report", str(study)])
     assert "No finished run has been collected yet" in Path(f"plots/{NAME}/report.html").read_text()
@@ -158,21 +158,21 @@ def test_a_table_of_runs_with_another_rate_is_refused_and_nothing_is_written(
 
 
 def test_of_a_table_with_more_seeds_only_the_study_s_count(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edited(study, r"^seeds: .*$", "seeds: [5, 6]")
+    edited(study, r"^seeds: .*$", "seeds: 2")
     assert main(["compare", str(study), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["pairs"]) == 1
-    assert sorted(flipscale.results(study)["seed"]) == [5, 5, 6, 6]
+    assert len(json.loads(capsys.readouterr().out)["pairs"]) == 3
+    assert sorted(flipscale.results(study)["seed"]) == [0, 0, 0, 0, 1, 1, 1, 1]
     assert git("status", "--short") == ""
 
 
 def test_runs_that_a_committed_table_lacks_are_named(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edited(study, r"^seeds: .*$", "seeds: [5, 6, 7, 8, 9, 10, 11]")
+    edited(study, r"^seeds: .*$", "seeds: 7")
     for verb in ("compare", "plot", "report"):
         assert main([verb, str(study)]) == 0
         said = capsys.readouterr().err
-        assert f"results/{NAME}/results.csv lacks 4 runs of 14: " in said
-        assert len(re.findall(r"_s1[01]_", said)) == 3
-        assert "and 1 more" in said
+        assert f"results/{NAME}/results.csv lacks 8 runs of 28: " in said
+        assert len(re.findall(r"_s[56]_", said)) == 3
+        assert "and 5 more" in said
     assert git("status", "--short") == ""
 
 
@@ -190,7 +190,7 @@ def finished(study: Path) -> list[str]:
 
 
 def test_after_a_merge_everything_is_found(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(flipscale.results(merged)) == 10
+    assert len(flipscale.results(merged)) == 20
     main(["compare", str(merged)])
     said = capsys.readouterr().err
     assert f"up to date: results/{NAME}/comparison.json" in said
@@ -205,12 +205,12 @@ def test_collect_leaves_a_table_alone_that_has_more_runs_of_the_study(
         shutil.rmtree(f"results/runs/{run_id}")
     main(["collect", str(merged), "--no-mlflow"])
     said = capsys.readouterr().err
-    assert f"kept results/{NAME}/results.csv as it is: the folders of 9 runs are not here." in said
+    assert f"kept results/{NAME}/results.csv as it is: the folders of 19 runs are not here." in said
     assert "`flipscale merge results/" in said
     assert git("status", "--short") == ""
     main(["merge", f"results/{NAME}/runs.tar.bz2"])
     main(["collect", str(merged), "--no-mlflow"])
-    assert f"results/{NAME}/results.csv is up to date (10 of 10 runs" in capsys.readouterr().err
+    assert f"results/{NAME}/results.csv is up to date (20 of 20 runs" in capsys.readouterr().err
 
 
 def test_a_table_of_other_runs_is_kept_beside_that_of_the_study(
@@ -232,7 +232,7 @@ def test_runs_that_have_finished_since_are_collected_first(
     table = Path(f"results/{NAME}/results.csv")
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:5]))
     assert main([*look, str(merged)]) == 0
-    assert f"wrote {table} (10 of 10 runs" in capsys.readouterr().err
+    assert f"wrote {table} (20 of 20 runs" in capsys.readouterr().err
     changed = [line[3:] for line in git("status", "--short").splitlines()]
     # A run folder says what guessing gives, which a committed table does not: figures show it where there are folders.
     assert [path for path in changed if not (look == ["plot"] and path.startswith("plots/"))] == []

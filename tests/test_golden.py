@@ -170,7 +170,7 @@ def test_a_committed_comparison_in_words_is_what_its_archive_gives(analysed: Ana
     golden(kept, (analysed.tables / "comparison.md").read_text(), rounded=True)
 
 
-@pytest.mark.parametrize("name", ["fashion", "recipe", "transfer_fine_tuning"])
+@pytest.mark.parametrize("name", ["fashion", "recipe", "plateau_sets"])
 def test_compare_prints_the_same(name: str, analyse: Callable[[str], Analysed], golden: Golden) -> None:
     golden(GOLDEN / f"compare/{name}.txt", analyse(name).comparison, rounded=True)
 
@@ -314,11 +314,11 @@ completion bash
 def test_commands_end_with_the_same_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FLIPSCALE_RESULTS", raising=False)
-    study = (ROOT / "studies/transfer_fine_tuning.yaml").read_text()
+    study = (ROOT / "studies/plateau_sets.yaml").read_text()
     Path("study.yaml").write_text(study)
-    Path("other.yaml").write_text(study.replace("lr: 4e-3", "lr: 2e-3"))
+    Path("other.yaml").write_text(study.replace("weight_decay: 0.1", "weight_decay: 0.2"))
     Path("wrong.yaml").write_text(study.replace("seeds:", "seedz:"))
-    Path("runs.tar.bz2").write_bytes((ROOT / "results/transfer_fine_tuning/runs.tar.bz2").read_bytes())
+    Path("runs.tar.bz2").write_bytes((ROOT / "results/plateau_sets/runs.tar.bz2").read_bytes())
     assert run("merge", "runs.tar.bz2")[0] == 0
     golden(
         GOLDEN / "exit_codes.txt", "".join(f"{run(*line.split())[0]} {line}\n" for line in COMMANDS.split("\n")[1:-1])

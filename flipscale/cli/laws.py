@@ -139,11 +139,13 @@ def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
     from flipscale.errors import ResultsError
     from flipscale.fitting import Fit, fit_groups, group_name, in_groups, isoflop
     from flipscale.fitting.of_study import StudyFits
+    from flipscale.words import joined
     from flipscale.workflow.fitted import fit_study, named
 
     options, none = _options(args), dict[str, str]()
-    if args.budget and args.law:
-        raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
+    unused = [f"--{name}" for name in ("law", "fix", "weights", "frontier", "delta") if getattr(args, name)]
+    if args.budget and unused:
+        raise FlipscaleError(f"--budget fits a power law to the best sizes, by squares; leave out {joined(unused)}")
     if source.results and source.study and not args.x:
         return fit_study(source.study, source.results, y=source.y, law=args.law, options=options)
     fits: list[Fit] = []
@@ -184,7 +186,7 @@ def _optimum(args: argparse.Namespace, source: _Source) -> int:
     from flipscale.tables import as_text
 
     laws = [
-        optimum_law(part, args.optimum, x=args.x, y=source.y, group=at)
+        optimum_law(part, args.optimum, x=args.x, y=source.y, group=at, accuracy=_options(args).accuracy)
         for at, part in in_groups(source.table, args.group)
     ]
     if args.json:

@@ -11,7 +11,7 @@ from flipscale.cell import arm_words, cell_words
 from flipscale.comparing.columns import PROBED, settings_named, settings_words
 from flipscale.comparing.comparison import Comparison, ScoredBy
 from flipscale.comparing.effects import Deltas
-from flipscale.comparing.estimates import Curve, Effect, Estimate, Pair, Speedup
+from flipscale.comparing.estimates import NOT_REACHED, Curve, Effect, Estimate, Pair, Speedup
 from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict
 from flipscale.fitting import kind_parts, kinds_of, law_screen
 from flipscale.scores import is_score, score_label
@@ -185,7 +185,9 @@ def notes_of(comparison: Comparison) -> list[str]:
         if arm.single_runs:
             runs = arm.single_runs
             counts = f"better in {runs.better} and worse in {runs.worse} of {count(runs.cells, 'cell')} of one seed"
-            means = (fixed(100 * mean, 2) if comparison.fraction else f"{mean:.4g}" for mean in runs.means)
+            means = (
+                fixed(100 * mean, 2) if comparison.fraction else f"{mean:.4g}" for mean in (runs.score, runs.baseline)
+            )
             said.append(f"{comparison.arm_name(arm.arm)}: {counts}, mean {' against '.join(means)}.")
     few, most = comparison.seeds
     seeds = count(most, "seed") if few == most else f"{few} to {most} seeds"
@@ -242,7 +244,8 @@ def power_words(comparison: Comparison) -> list[str]:
         judged = next(judged for judged in claims if known[judged.claim.name].error == middle)
         moments, seeds = known[judged.claim.name], len(judged.seeds)
         scale = 100 if judged.unit == "points" else 1
-        design = design_by(replace(moments, error=middle / scale), seeds, stated.families.get(judged.claim.family, 1))
+        assert judged.difference is not None
+        design = design_by(replace(moments, error=middle / scale), seeds, *judged.difference.family)
         words = sensitivity_words(sensitivity_of(design, seeds, judged.margin / scale), judged.unit == "points")
         return [f"In the median claim {words}"]
     if head is None:
@@ -387,7 +390,7 @@ def _curves_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTab
         read, cross = curve.speedup, curve.crossover
         assert read is not None
         at = "" if read.at is None else f" ({short(read.at)})"
-        bound = read.missed and read.samples.mean
+        bound = read.speedup.at_least and read.samples.mean
         samples = f"<={FACTOR.number(bound)}" if bound else estimate_words(read.samples, FACTOR)
         equal = "-" if curve.equal_at is None else short(curve.equal_at)
         turns = "none" if cross is None else f"{short(cross.at)}, then {cross.turns}"
@@ -505,7 +508,8 @@ def claim_count(stated: StudyClaims) -> str:
 def claim_cell(judged: JudgedClaim, *, corrected: bool = True) -> str:
     """'+2.4 (+0.1, +4.7)', '1.53x (1.07, 2.0)', '-12.0 (fail 3/5, other 0/5)'."""
     words = estimate_words(judged.difference, PrintedUnit(judged.unit), corrected=corrected, other="other")
-    return f"{words} 90 % CI" if judged.claim.expect is Expectation.LEVEL and not corrected else words
+    is_level = judged.claim.expect is Expectation.LEVEL and judged.difference and judged.difference.interval
+    return f"{words} 90 % CI" if is_level else words
 
 
 # Cells of tables
@@ -609,9 +613,9 @@ def gain_words(comparison: Comparison, gain: Estimate) -> str:
 
 def speed_cell(speedup: Speedup | None) -> str:
     """'1.17x (1.01, 1.35)', 'not reached'."""
-    if speedup is None:
-        return "-"
-    return "not reached" if speedup.speedup.mean is None else estimate_words(speedup.speedup, FACTOR)
+    if speedup is None or speedup.speedup.mean is None:
+        return "not reached" if speedup and speedup.speedup.why == NOT_REACHED else "-"
+    return estimate_words(speedup.speedup, FACTOR)
 
 
 # Deltas of settings

@@ -26,7 +26,7 @@ from flipscale.comparing.estimates import Pair
 from flipscale.comparing.gains import images_of_pairs, judged, pairs_of
 from flipscale.comparing.head import AxisValues, head_of
 from flipscale.comparing.points import PreparedTable, Terms, points_of
-from flipscale.comparing.stated import StudyClaims
+from flipscale.comparing.stated import TIME, StudyClaims
 from flipscale.comparing.tables import numbers, prepared
 from flipscale.errors import ResultsError
 from flipscale.fitting.rows import need, row_names
@@ -37,9 +37,7 @@ def compare(
     results: pd.DataFrame,
     *,
     baseline: Baseline,
-    axes: Sequence[str] | None = None,
     score: str | None = None,
-    time: str = "gpu_hours",
     base_cell: str | None = None,
     margin: float | None = MARGIN / 100,
     stated: StudyClaims | None = None,
@@ -48,34 +46,32 @@ def compare(
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
-    Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
-    `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see fair_hours),
-    train_seconds or cpu_seconds. `base_cell` heads the answer; it is the largest of the table if left out. Gains of a
-    fraction count as level within `margin`. A contrast that is one of the `stated` claims has its estimate. Without
-    `curves` only twins are compared. If every run is the baseline the comparison is empty, and its `notes` say so.
+    Twins share the column `cell` where there is one, else the values of `varying_axes`. Time is gpu_hours (on a CPU,
+    core-hours; those of a probe if there was one, see fair_hours). `base_cell` heads the answer; it is the largest of
+    the table if left out. Gains of a fraction count as level within `margin`. A contrast that is one of the `stated`
+    claims has its estimate. Without `curves` only twins are compared. If every run is the baseline the comparison is
+    empty, and its `notes` say so.
     Raises ResultsError for a missing column, a baseline that no run has, or two runs of one cell, arm and seed.
     """
     score = pick_score(results, score)
-    need(results, [*baseline, time, "train_flops"])
+    need(results, [*baseline, TIME, "train_flops"])
     rows = results.reset_index(drop=True)
     rows["id"] = rows.get("id", row_names(rows))
     if not is_baseline(rows, baseline).any():
         names = ", ".join(dict.fromkeys(sorted(labels(rows, list(baseline))))) or "no run"
         raise ResultsError(f"No finished run is the baseline {settings_words(baseline)}; there is {names}.")
     if "cell" not in rows:
-        axes = varying_axes(rows, baseline) if axes is None else [a for a in axes if a not in (*baseline, "seed")]
-        need(rows, axes)
-        rows["cell"] = labels(rows, axes)
+        rows["cell"] = labels(rows, varying_axes(rows, baseline))
     at = "samples" if "samples" in rows else None
     arms = arms_of(rows, baseline)
-    rows, hours_note = fair_hours(rows, arms, time)
+    rows, hours_note = fair_hours(rows, arms)
     keys = {"cell": rows["cell"], "series": series_of(rows), "arm": arms, "seed": rows.get("seed"), "at": rows.get(at)}
     table = PreparedTable(
         rows=rows,
         keys=pd.DataFrame(keys, index=rows.index),
         baseline=baseline,
         score=score,
-        costs=(time, "train_flops"),
+        costs=(TIME, "train_flops"),
         also=tuple(name for name in ("peak_memory_bytes",) if name in rows),
         at=at,
         lower_is_better=bool(scores.lower_is_better(score)),

@@ -145,14 +145,14 @@ class FairHours(NamedTuple):
     """A sentence on them; '' where there is nothing to say."""
 
 
-def fair_hours(rows: pd.DataFrame, arms: "pd.Series[str]", time: str = "gpu_hours") -> FairHours:
-    """The rows with the hours that claims along `time` go by. arms: the arm of each row; '' is the baseline.
+def fair_hours(rows: pd.DataFrame, arms: "pd.Series[str]") -> FairHours:
+    """The rows with the hours that claims go by. arms: the arm of each row; '' is the baseline.
 
     If a probe has timed the shape of every run, hours are the probe's: shapes were timed in turns, under one load.
     Otherwise they are the runs' own, with a note if the load differed between arms: on a shared CPU even processor time
     grows when neighbours compete for caches, and arms that ran one after the other had different neighbours.
     """
-    if time == "gpu_hours" and {"gpu_hours", "gpu_hours_probed"} <= set(rows):
+    if {"gpu_hours", "gpu_hours_probed"} <= set(rows):
         measured = rows["gpu_hours"].notna()
         if measured.any() and rows["gpu_hours_probed"][measured].notna().all():
             return FairHours(rows.assign(gpu_hours=rows["gpu_hours_probed"].where(measured)), PROBED)

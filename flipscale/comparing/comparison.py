@@ -24,7 +24,7 @@ from flipscale.study import Expectation
 
 def corrected_curves(curves: Sequence[Curve], cost: str, stated: StudyClaims | None, looks: int) -> tuple[Curve, ...]:
     """Curves whose speed-ups along the first cost are those of claims, or corrected for all others: one family."""
-    decided = [_of_claims(curve, stated) if stated and curve.x == TIME == cost else curve for curve in curves]
+    decided = [_of_claims(curve, stated) if stated and curve.x == TIME else curve for curve in curves]
     family = {
         place: curve.speedup
         for place, curve in enumerate(decided)

@@ -18,7 +18,17 @@ import pandas as pd
 from scipy.interpolate import PchipInterpolator
 from scipy.special import gammaincinv, ndtr
 
-from flipscale.comparing.estimates import Crossover, Curve, Estimate, Miss, Sides, Speedup, SpeedupAt, drawn, nothing
+from flipscale.comparing.estimates import (
+    NOT_REACHED,
+    Crossover,
+    Curve,
+    Estimate,
+    Sides,
+    Speedup,
+    SpeedupAt,
+    drawn,
+    nothing,
+)
 from flipscale.comparing.points import Point, different_devices
 from flipscale.stats import TAKES_OFF, Array, Interval, ScoreKind, failed_runs
 from flipscale.words import short
@@ -190,7 +200,7 @@ class TwoLines:
         if math.isinf(base):
             return f"the baseline's curve does not pass through {self.kind.sign * target:.4g}"
         if ours == math.inf:
-            return str(Miss.BELOW)
+            return NOT_REACHED
         at_least = ours == -math.inf
         log = base - (float(lines[1].xs[0]) if at_least else ours)
         if self.draws is None:
@@ -210,12 +220,11 @@ class TwoLines:
         at = None if self.base.lengths is None else float(self.base.lengths[point])
         ratio, fewer = (self.ratio(name, score, point) for name in ("costs", "samples"))
         if isinstance(ratio, str):
-            return Speedup(score, at, nothing(ratio), nothing(ratio), nothing(ratio), Miss.BELOW)
+            return Speedup(score, at, nothing(ratio), nothing(ratio), nothing(ratio))
         read = partial(drawn, seeds=len(self.seeds), ratio=True)
         speedup = read(ratio.log, ratio.draws, at_least=ratio.at_least)
-        missed = Miss.ABOVE if ratio.at_least else None
         if isinstance(fewer, str):
-            return Speedup(score, at, speedup, nothing(fewer), nothing(fewer), missed)
+            return Speedup(score, at, speedup, nothing(fewer), nothing(fewer))
         samples = self._as_many(fewer)
         if fewer.at_least:  # An upper bound, of which draws would show one end alone.
             samples = Estimate(samples.n, samples.mean, why="the shortest schedule passes the score", ratio=True)
@@ -224,7 +233,7 @@ class TwoLines:
             with np.errstate(invalid="ignore"):
                 draws = ratio.draws - fewer.draws
             draws = np.where(np.isfinite(draws), draws, cheap)
-        return Speedup(score, at, speedup, read(cheap, draws), samples, missed)
+        return Speedup(score, at, speedup, read(cheap, draws), samples)
 
     def _as_many(self, fewer: LogRatio) -> Estimate:
         """The arm's samples over the baseline's, by the logarithm of the baseline's over the arm's."""

@@ -12,13 +12,13 @@ from statistics import fmean
 import pandas as pd
 
 from flipscale import scores
-from flipscale.comparing.columns import Baseline, labels
+from flipscale.comparing.columns import Baseline, labels, settings_words
 from flipscale.comparing.estimates import Estimate, mean_of, nothing
 from flipscale.comparing.points import plain
 from flipscale.comparing.tables import check_baseline, numbers, seeds_of
 from flipscale.errors import ResultsError
 from flipscale.fitting.rows import need, open_settings
-from flipscale.words import short
+from flipscale.words import listed, short
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
     runs, left_out = _runs(table, axes, y)
     reference = tuple(plain(value) for value in baseline.values())
     if reference not in runs:
-        check_baseline(table[table[y].notna()], baseline)
+        raise ResultsError(f"No row of {settings_words(baseline)} has {y}.")
     effects = _Effects(axes, reference, runs, -1 if lower else 1)
     places = {cell: (len(changed := effects.changed(cell)), changed, place) for place, cell in enumerate(runs)}
     # Single steps first, each in the order of rows.
@@ -128,7 +128,7 @@ def _check_alike(table: pd.DataFrame, axes: Sequence[str]) -> None:
     for name, values in open_settings(table, axes).items():
         within = table.groupby(keys)[name].nunique(dropna=False)
         if (within > 1).any():
-            said = ", ".join(map(short, values[:3])) + (", ..." if len(values) > 3 else "")
+            said = listed([*map(short, values)], 3)
             raise ResultsError(
                 f"Rows of {within.idxmax()} differ in {name} ({said}), which the baseline does not name, so their mean "
                 f"would mix them. Add {name}=VALUE to the baseline."

@@ -82,6 +82,11 @@ class Estimate:
         return self.mean
 
     @property
+    def family(self) -> tuple[int, int]:
+        """The comparisons that it is corrected for, and the looks."""
+        return (self.corrected.of, self.corrected.looks) if self.corrected else (1, 1)
+
+    @property
     def decisive(self) -> Interval | None:
         """The interval that decides: the corrected one where there is a family."""
         return (self.corrected or self).interval
@@ -234,11 +239,8 @@ class Pair:
         return frozenset(twin for twin, _ in self.ids), frozenset(run for _, run in self.ids)
 
 
-class Miss(StrEnum):
-    """Why an arm's speed-up is no number, or only a bound."""
-
-    BELOW = "its longest runs do not reach the score"
-    ABOVE = "its shortest schedule is better already"
+NOT_REACHED = "its longest runs do not reach the score"
+"""Why an arm has no speed-up."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,6 @@ class Speedup:
     """The baseline's cost a sample over the arm's."""
     samples: Estimate
     """The arm's samples to the score over the baseline's. The speed-up is `cheaper` over this."""
-    missed: Miss | None = None
 
 
 @dataclass(frozen=True)

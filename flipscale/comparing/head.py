@@ -55,11 +55,6 @@ class SingleRuns:
     score: float
     """That of the arm."""
 
-    @property
-    def means(self) -> tuple[float, float]:
-        """The arm's score and the baseline's."""
-        return self.score, self.baseline
-
 
 @dataclass(frozen=True)
 class ArmHead:
@@ -212,6 +207,5 @@ def _sensitivity(pairs: Sequence[Pair], cell: str, margin: float | None) -> Sens
     noisiest = noisiest_pair(pairs, cell)
     if noisiest is None:
         return None
-    (pair, moments), corrected = noisiest, noisiest[0].gain.corrected
-    family = (corrected.of, corrected.looks) if corrected else (1, 1)
-    return sensitivity_of(design_by(moments, len(pair.seeds), *family), len(pair.seeds), margin)
+    pair, moments = noisiest
+    return sensitivity_of(design_by(moments, len(pair.seeds), *pair.gain.family), len(pair.seeds), margin)

@@ -26,7 +26,6 @@ def compare_study(
     comparison = compare(
         results,
         baseline=baseline_of(study),
-        axes=[axis.name for axis in study.axes],
         score=score or study.score,
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,

@@ -23,7 +23,7 @@ from flipscale.identity import differences, show_setting
 from flipscale.planning import Plan
 from flipscale.study import Study
 from flipscale.tables import Part, PrintedTable, as_markdown, as_text
-from flipscale.words import count, joined
+from flipscale.words import count, joined, listed
 
 STUDY = "study"
 """The column that tells the two studies apart."""
@@ -167,7 +167,7 @@ def _no_pair(same: SameCells, sides: Sequence[RunsOfStudy]) -> str:
     for axis in same.axes:
         values = [[word.partition("=")[2] for word in dict.fromkeys(labels(side.rows, [axis]))] for side in sides]
         if not set(values[0]) & set(values[1]):
-            said = [", ".join([*of_side[:FEW_LISTED], *["..."] * (len(of_side) > FEW_LISTED)]) for of_side in values]
+            said = [listed(of_side, FEW_LISTED) for of_side in values]
             return (
                 f"{first} and {second} have no cell in common: {axis} is {said[0]} in {first} and {said[1]} in "
                 f"{second}. Runs are paired by what either study varies ({', '.join(same.axes)}) and by seed; a "

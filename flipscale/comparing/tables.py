@@ -14,12 +14,11 @@ from flipscale.comparing.columns import Baseline, arms_of, is_baseline, labels, 
 from flipscale.comparing.points import PreparedTable
 from flipscale.errors import ResultsError
 from flipscale.fitting.rows import column, need, row_names
+from flipscale.fitting.where import MISSING, TRUTHS
 from flipscale.run import is_number
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
-from flipscale.words import joined, short
-
-_MISSING = {"", "null", "none", "nan", "na", "n/a"}
+from flipscale.words import joined, listed, short
 
 
 def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, object]:
@@ -50,11 +49,11 @@ def _parts(table: pd.DataFrame, text: str) -> list[str]:
 
 
 def _value(values: "pd.Series[Any]", name: str, text: str) -> object:
-    if pd.api.types.is_bool_dtype(values) and text.lower() in ("true", "false", "yes", "no"):
-        return text.lower() in ("true", "yes")
+    if pd.api.types.is_bool_dtype(values) and text.lower() in TRUTHS:
+        return TRUTHS[text.lower()]
     if not pd.api.types.is_numeric_dtype(values):
-        return None if text.lower() in _MISSING and not (values == text).any() else text
-    if text.lower() in _MISSING:
+        return None if text.lower() in MISSING and not (values == text).any() else text
+    if text.lower() in MISSING:
         return None
     value = plain_value(text)
     if not is_number(value):
@@ -63,8 +62,7 @@ def _value(values: "pd.Series[Any]", name: str, text: str) -> object:
 
 
 def _some_of(column: "pd.Series[Any]") -> str:
-    values = [short(value) for value in sorted(column.dropna().unique())]
-    return ", ".join(values[:20]) + (", ..." if len(values) > 20 else "")
+    return listed([short(value) for value in sorted(column.dropna().unique())], 20)
 
 
 def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
@@ -79,8 +77,7 @@ def check_baseline(table: pd.DataFrame, baseline: Baseline) -> None:
         raise ResultsError("A comparison needs a baseline, such as {'mask_ratio': 0}.")
     if not is_baseline(table, baseline).any():
         names = list(dict.fromkeys(labels(table, list(baseline))))
-        listed = "; ".join(names[:12]) + ("; ..." if len(names) > 12 else "")
-        raise ResultsError(f"No row is the baseline {settings_words(baseline)}; there is {listed}.")
+        raise ResultsError(f"No row is the baseline {settings_words(baseline)}; there is {listed(names, 12, '; ')}.")
 
 
 def seeds_of(table: pd.DataFrame) -> "pd.Series[int] | None":

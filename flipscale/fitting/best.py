@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import scipy  # loads scipy.interpolate where it is first used: `plan` and `compare` do without
+import scipy  # loads scipy.interpolate where it is first used: `plan` does without
 from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError

@@ -12,7 +12,7 @@ from flipscale.errors import ResultsError
 from flipscale.fitting.best import best_sizes, budgets_of, optima
 from flipscale.fitting.fitted import Fit, Options
 from flipscale.fitting.laws import law_named
-from flipscale.fitting.rows import Response, Rows, column, row_names, seeds_of_rows
+from flipscale.fitting.rows import Response, Rows, column, is_lower_better, row_names, seeds_of_rows
 from flipscale.fitting.search import Problem, refits, solve
 from flipscale.fitting.table import held_out_error
 from flipscale.fitting.uncertainty import new_seeds, seed_effect, whole_seeds
@@ -44,9 +44,7 @@ def isoflop(
     size, score, spent = (numbers[keep] for numbers in values.values())
     ids = row_names(table)
     left_out = {name: f"no {column}" for name, column in zip(ids, missing, strict=True) if column}
-    lower = not options.accuracy if options.accuracy is not None else lower_is_better(y)
-    if lower is None:
-        raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
+    lower = is_lower_better(y, options.accuracy)
     bests, none = optima(size, score, spent, lower=lower)
     if len(bests) < 2:
         why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
@@ -101,6 +99,11 @@ def isoflop(
         optima=tuple(bests),
         among=tuple(name for name, kept in zip(ids, keep, strict=True) if kept),
     )
+
+
+def error_of(y: str, options: Options) -> tuple[str, Options]:
+    """An accuracy as its error, `1 - y`, of which less is better."""
+    return (f"1 - {y}", replace(options, accuracy=None)) if lower_is_better(y) is False else (y, options)
 
 
 def _cells(size: Array, budget: Array) -> NDArray[np.intp]:

@@ -18,12 +18,12 @@ from flipscale.fitting.allocation import FLOPS_PER, Allocation, allocate
 from flipscale.fitting.answer import Naming, allocation_text, fit_parts, law_screen
 from flipscale.fitting.best import has_budgets
 from flipscale.fitting.fitted import Fit, Options
-from flipscale.fitting.isoflop import isoflop
+from flipscale.fitting.isoflop import error_of, isoflop
 from flipscale.fitting.record import allocation_json, fit_json
 from flipscale.fitting.rows import STANDS_FOR, column, group_name, in_groups
 from flipscale.fitting.table import fit
 from flipscale.planning import Run
-from flipscale.scores import is_open_ended, lower_is_better
+from flipscale.scores import is_open_ended
 from flipscale.tables import as_text
 from flipscale.words import by_reason, count
 
@@ -102,7 +102,7 @@ class StudyFits:
         return [allocate(fit, flops) for flops in self.budgets] if fit.law.name in FLOPS_PER else []
 
     def to_dict(self, source: Mapping[str, str]) -> dict[str, Any]:
-        """All of it in JSON types; `of` says what was fitted: {"study": NAME} or {"table": PATH}."""
+        """All of it in JSON types; `source` says what was fitted: {"study": NAME} or {"table": PATH}."""
         return {
             "schema": 1,
             **source,
@@ -203,9 +203,9 @@ def fit_study(
             none[name] = str(error)
     for values, part in in_groups(results, groups) if law is None else ():
         if has_budgets(column(part, SIZE), column(part, BUDGET)):
-            error_of = f"1 - {y}" if lower_is_better(y) is False else y
+            of, asked = error_of(y, options or Options())
             try:
-                fits.append(isoflop(part, x=SIZE, y=error_of, budget=BUDGET, group=values, options=options))
+                fits.append(isoflop(part, x=SIZE, y=of, budget=BUDGET, group=values, options=asked))
             except ResultsError as error:
                 none[f"best size, {group_name(values)}"] = str(error)
     if not fits:

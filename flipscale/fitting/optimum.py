@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from flipscale.errors import ResultsError
-from flipscale.fitting.rows import column, group_name, in_groups
-from flipscale.scores import lower_is_better
+from flipscale.fitting.rows import column, group_name, in_groups, is_lower_better
 from flipscale.stats import Interval, Moments
 from flipscale.sweeps import vertex
 from flipscale.words import count
@@ -51,17 +50,24 @@ class OptimumLaw:
 
 
 def optimum_law(
-    table: pd.DataFrame, over: str, *, x: Sequence[str], y: str, group: Mapping[str, object] | None = None
+    table: pd.DataFrame,
+    over: str,
+    *,
+    x: Sequence[str],
+    y: str,
+    group: Mapping[str, object] | None = None,
+    accuracy: bool | None = None,
 ) -> OptimumLaw:
     """The law of the best value of `over` by y against the columns x.
 
     Rows that are equal in x are a sweep. Its best value is the vertex of the parabola through the best three means,
     over log2; one at an edge is left out. ResultsError with fewer sweeps than parameters and one, and for an x of 0.
+    accuracy: whether higher y is better; its name says it by default.
     """
     for name in x:
         if not (column(table, name) > 0).all():
             raise ResultsError(f"{name} is 0 or less in some rows, and has no power there; leave it out of --x.")
-    sign = 1 if lower_is_better(y) else -1
+    sign = 1 if is_lower_better(y, accuracy) else -1
     points, left_out = [], {}
     for at, rows in in_groups(table, list(x)):
         means = (sign * rows.groupby(over)[y].mean()).dropna().sort_index()

@@ -18,7 +18,7 @@ from flipscale.fitting.search import TOLERANCE
 from flipscale.fitting.table import FEW
 from flipscale.fitting.uncertainty import LARGE
 from flipscale.scores import lower_is_better
-from flipscale.words import names_by_reason, short
+from flipscale.words import listed, names_by_reason, short
 
 MOST_REASONS = 3
 """The most reasons, or settings, that a sentence lists."""
@@ -144,10 +144,7 @@ def notes(fit: Fit) -> list[str]:
     """Cautions that a reader needs before believing a fit."""
     rows, said = fit.rows, list[str]()
     if rows.open_settings:
-        named = [
-            f"{name} ({', '.join(map(short, values[:3]))}{', ...' if len(values) > 3 else ''})"
-            for name, values in rows.open_settings.items()
-        ]
+        named = [f"{name} ({listed([*map(short, values)], 3)})" for name, values in rows.open_settings.items()]
         said.append(
             f"one law goes through rows that differ in {', '.join(named)}, which no option names; --group fits each "
             f"value separately, --where selects some"

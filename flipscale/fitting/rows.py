@@ -113,7 +113,7 @@ class Rows:
 
     @property
     def groups(self) -> int:
-        """Units."""
+        """The number of units."""
         return len(np.unique(self.units))
 
     @property
@@ -149,6 +149,14 @@ class Rows:
         )
 
 
+def is_lower_better(y: str, accuracy: bool | None) -> bool:
+    """Whether less of y is better: as said, or else by its name. Raises ResultsError where neither tells."""
+    lower = lower_is_better(y) if accuracy is None else not accuracy
+    if lower is None:
+        raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
+    return lower
+
+
 def rows_of(
     table: pd.DataFrame,
     law: Law,
@@ -168,10 +176,8 @@ def rows_of(
         raise ResultsError(f"The law {law.name} takes {takes}; --x names {len(x)}: {', '.join(x) or 'none'}.")
     variables = np.column_stack([column(table, name) for name in x]) if len(table) else np.empty((0, len(x)))
     measured = column(table, y)
-    if accuracy is None and (lower := lower_is_better(y)) is not None:
-        accuracy = not lower
-    if accuracy is None and law.link == "logit":
-        raise ResultsError(f"Is more of {y} better? Write --higher-is-better or --lower-is-better.")
+    if law.link == "logit" or lower_is_better(y) is not None:
+        accuracy = not is_lower_better(y, accuracy)
     response = Response(y, law.link, accuracy)
     ids, weighed = row_names(table), column(table, weights) if weights else np.ones(len(table))
     left_out = {}

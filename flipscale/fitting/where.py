@@ -16,6 +16,11 @@ from flipscale.fitting.rows import column
 from flipscale.run import is_number
 from flipscale.stats import Array
 from flipscale.study.expression import plain_value
+from flipscale.words import listed
+
+MISSING = {"", "null", "none", "nan", "na", "n/a"}
+TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
+"""How a command names a value that is missing, true or false, in small letters."""
 
 _ORDERS: Mapping[str, Callable[[Array, float], "np.ndarray[tuple[int], np.dtype[np.bool_]]"]] = {
     "<": lt,
@@ -103,8 +108,10 @@ def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[in
 
 
 def _is(value: object, wanted: str) -> bool:
-    if value is None or value != value or value is pd.NA:
-        return wanted in ("", "null")
+    if value is None or value is pd.NA or value != value:
+        return wanted.lower() in MISSING
+    if isinstance(value, bool | np.bool_):
+        return TRUTHS.get(wanted.lower()) == bool(value)
     if str(value) == wanted:
         return True
     number = plain_value(wanted)
@@ -119,4 +126,4 @@ def _choices(table: pd.DataFrame, name: str) -> str:
     words = list(dict.fromkeys(map(str, table[name])))
     if len(words) > 12 and pd.api.types.is_numeric_dtype(table[name]):
         return f"{name} is from {table[name].min():g} to {table[name].max():g}"
-    return f"{name} is one of {', '.join(words[:12])}" + (", ..." if len(words) > 12 else "")
+    return f"{name} is one of {listed(words, 12)}"

@@ -80,9 +80,8 @@ def claim_of(judged: JudgedClaim, claims: StudyClaims) -> Question:
     if estimate is None:
         raise ResultsError(f"The claim {name!r} is {judged.verdict}: {judged.why}.")
     moments = claims.noise.moments.get(name)
-    if moments is None:
-        return _contrast(name, estimate, judged.runs, judged.unit)
-    return _contrast(name, estimate, judged.runs, judged.unit, moments=moments, margin=judged.margin)
+    margin = judged.margin if moments else None
+    return _contrast(name, estimate, judged.runs, judged.unit, moments=moments, margin=margin)
 
 
 def speedup_of(curve: Curve, name: str) -> Question:
@@ -102,8 +101,7 @@ def _contrast(
     margin: float | None = None,
 ) -> Question:
     """A difference or a ratio over seeds, by its corrected interval. ResultsError where it has none."""
-    corrected = estimate.corrected
-    ends = (corrected.interval if corrected else None) or estimate.interval
+    ends = estimate.decisive
     if estimate.mean is None or ends is None or estimate.interval is None:
         raise ResultsError(f"No interval of {name!r} to narrow: {estimate.why or 'an exact test decides it'}.")
     if not all(map(math.isfinite, (*ends, *estimate.interval))) or (estimate.ratio and min(ends) <= 0):
@@ -119,8 +117,7 @@ def _contrast(
         return f"{math.exp(number):.3g}x" if estimate.ratio else f"{number:+.2f}"
 
     sd = error * math.sqrt(estimate.n)
-    family = (corrected.of, corrected.looks) if corrected else (1, 1)
-    contrast = SeedContrast(frozenset(runs), estimate.n, Design(sd, prior_df, *family), margin)
+    contrast = SeedContrast(frozenset(runs), estimate.n, Design(sd, prior_df, *estimate.family), margin)
     quantity = Quantity(np.array([[error**2]]), np.ones(1))
     return Question(name, value, (low, high), quantity, words, "" if estimate.ratio else unit, contrast=contrast)
 

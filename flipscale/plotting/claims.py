@@ -102,7 +102,7 @@ def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, floa
 
 
 def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: Estimate, frame: tuple[float, float]) -> None:
-    """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
+    """A claim's intervals and estimate; an interval that leaves the frame ends there in an arrow."""
     style = VERDICT_STYLES[judged.verdict]
     draw_bars(ax, difference.decisive, difference.interval, y, style.color, frame, across=True)
     look = style.keywords() | {"markeredgecolor": "white", "markeredgewidth": 0.5}

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from flipscale.errors import ResultsError
 from flipscale.fitting import Fit, Options, evened, fit, frontier, is_isoflop
 from flipscale.fitting import isoflop as isoflop_fit
+from flipscale.fitting.best import SAME_BUDGET
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plotting.lines import add_references
 from flipscale.plotting.page import FigureKind, Panel
@@ -19,7 +20,6 @@ from flipscale.words import fixed, percent
 _MOST_ARMS = 3  # of IsoFLOP curves, one panel each
 _MOST_BUDGETS = 7
 _MOST_BANDS = 4
-_SAME = 1.1  # FLOPs within this factor are the same: steps are whole numbers
 _STARTS = 4  # straight lines on logarithmic axes: every start ends at one place
 _DRAWS = 250  # resamples per arm: a figure shows no third digit of an interval, and should be fast
 _ALONG = 60  # points of a drawn law
@@ -31,7 +31,7 @@ def error_vs_compute(data: FigureData) -> list[Panel]:
     data = with_error(data)
     rows = data.rows[(data.rows["train_flops"] > 0) & (data.rows["error"] > 0)]
     spans = rows.groupby("arm")["train_flops"].agg(lambda flops: flops.max() / flops.min())
-    if rows.empty or spans.max() < _SAME:
+    if rows.empty or spans.max() < SAME_BUDGET:
         raise Undrawable("all runs of an arm took the same training FLOPs")
     spent = rows["train_flops"].to_numpy(dtype=float)
     if is_isoflop(rows["flops_per_sample"].to_numpy(dtype=float), spent):

@@ -6,14 +6,16 @@ The middle of a run is not the result of a shorter schedule. Only these figures 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from flipscale.cell import cell_words
 from flipscale.comparing import series_of
 from flipscale.plotting.figure_data import FigureData, Undrawable, check_arms
 from flipscale.plotting.lines import arm_lines, mean_line
 from flipscale.plotting.page import PANELS_IN_A_ROW, FigureKind, Panel
-from flipscale.plotting.style import arm_style, ramp_style, start_at
+from flipscale.plotting.style import arm_style, ramp_style
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
+from flipscale.words import short
 
 _POINTS = 60
 """Points of one curve of the training loss: each the mean of what was logged since the last."""
@@ -195,5 +197,6 @@ def _inside(data: FigureData, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
 
 
 def _samples_axis(ax: Axes, points: pd.DataFrame) -> None:
-    start_at(ax, 0, float(points["samples"].max()) * 1.04)
+    ax.set_xlim(0, float(points["samples"].max()) * 1.04)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(round(value, 9))))
     ax.set_xlabel("samples seen within one run")

@@ -38,9 +38,6 @@ NO_MASK: Mapping[str, object] = {"mask_ratio": 0}
 
 NO_CURVES = pd.DataFrame({name: [] for name in ("id", "step", "samples", "metric", "value")})
 
-_COLUMNS_ADDED = ("arm", "series", "time", "model_flops", "error")
-"""Columns that figures add."""
-
 
 class Undrawable(ResultsError):
     """The results cannot fill this figure; the message is the reason."""
@@ -112,9 +109,8 @@ class FigureData:
         Raises Undrawable if nothing can be compared.
         """
         try:
-            results = self.rows.drop(columns=[*_COLUMNS_ADDED], errors="ignore")
             stated, looks = self.stated, self.looks
-            return compare(results, baseline=self.baseline, score=self.score, stated=stated, looks=looks)
+            return compare(self.rows, baseline=self.baseline, score=self.score, stated=stated, looks=looks)
         except ResultsError as reason:
             raise Undrawable(str(reason).rstrip(".")) from reason
 

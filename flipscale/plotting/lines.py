@@ -99,7 +99,7 @@ def _rows_along(data: FigureData, x: str, along: str) -> pd.DataFrame:
 
 def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
     """A log axis of samples at the values themselves, of FLOPs at powers of ten, of time at round numbers."""
-    if x in ("samples", "data_size"):
+    if x == "samples":
         count_axis(axis, values)
     elif x == "train_flops":
         log_axis(axis, values, power)

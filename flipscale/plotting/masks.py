@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator
 
 from flipscale.cell import cell_words
 from flipscale.comparing import is_baseline, series_of
@@ -13,9 +13,8 @@ from flipscale.plotting.figure_data import MOST_ARMS, FigureData, Undrawable, be
 from flipscale.plotting.gains import draw_gains, gain_limits, gain_marks
 from flipscale.plotting.lines import arm_lines, mean_line
 from flipscale.plotting.page import MEANS, FigureKind, Panel
-from flipscale.plotting.style import count_axis, ramp_style, spread
+from flipscale.plotting.style import count_axis, percent_axis, ramp_style, spread
 from flipscale.plotting.words import AXIS_WORDS, at_words, value_on_axis
-from flipscale.words import percent
 
 
 def mask_ratios(data: FigureData) -> list[Panel]:
@@ -42,7 +41,7 @@ def mask_ratios(data: FigureData) -> list[Panel]:
                 mean_line(ax, data, of_cell, columns, "mask_ratio", words, ramp_style(i, len(cells)))
             shown = spread(ratios[::-1], 0.09)
             ax.xaxis.set_major_locator(FixedLocator([ratios[::-1][i] for i in shown]))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+            percent_axis(ax.xaxis)
             ax.set_xlabel("image patches left out in training")
 
         title = "" if axis is None else AXIS_WORDS[axis] + at_words(series_of(rows, axis).iloc[0])

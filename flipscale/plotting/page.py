@@ -219,12 +219,19 @@ def _settle(figure: Figure, text: str) -> None:
         ax.set_in_layout(True)
 
 
+def newest_run(rows: pd.DataFrame) -> str:
+    """The day on which the last of these runs finished; '' if unknown."""
+    if "finished" not in rows or not rows["finished"].notna().any():
+        return ""
+    return f"{pd.to_datetime(float(rows['finished'].max()), unit='s'):%Y-%m-%d}"
+
+
 def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:
     """The source line of a figure of these runs. The date is the newest run's: an old figure must not look new."""
     seeds = rows["seed"].nunique() if "seed" in rows else 1
     text = f"study {study} · " if study else ""
     text += f"{count(len(rows), 'run')} · {count(seeds, 'seed')}"
-    if "finished" in rows and rows["finished"].notna().any():
-        text += f" · newest run finished {pd.to_datetime(rows['finished'].max(), unit='s'):%Y-%m-%d}"
+    if newest := newest_run(rows):
+        text += f" · newest run finished {newest}"
     several = seeds > 1 or marks != MEANS
     return text + (f"\n{marks}" if marks and several else "")

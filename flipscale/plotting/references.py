@@ -31,7 +31,7 @@ def read_references(path: Path) -> pd.DataFrame:
             table = pd.read_csv(file, dtype="str", keep_default_na=False, na_values=[""], comment="#")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultsError(f"{path}: there is no such file of references.") from error
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ResultsError(f"{path}: is not a table ({error}).") from error
     _check_sources(table, path)
     known = [*REFERENCE_COLUMNS, *COLUMNS]
@@ -89,10 +89,8 @@ def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table.assign(train_flops=given.fillna(pd.Series(counted, dtype="float64")))
 
 
-def reference_words(references: pd.DataFrame | None) -> str:
+def reference_words(references: pd.DataFrame) -> str:
     """Their line in the small print."""
-    sets: list[str] = []
-    if references is not None and "evaluated_on" in references:
-        sets = [str(name) for name in references["evaluated_on"].dropna().unique()]
-    on = f", evaluated on {', '.join(sets)}" if sets else ""
+    sets = map(str, references["evaluated_on"].dropna().unique()) if "evaluated_on" in references else ()
+    on = f", evaluated on {names}" if (names := ", ".join(sets)) else ""
     return f"hollow grey: published by others{on}; neither fitted nor compared"

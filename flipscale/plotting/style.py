@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -177,9 +176,3 @@ _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 def device_time(cpu: bool, unit: str) -> str:
     """The unit of training time on an axis: 'CPU core-minutes', 'GPU-hours'."""
     return f"CPU {device_hours('cpu', unit)}" if cpu else device_hours("cuda", unit)
-
-
-def start_at(ax: Axes, low: float, high: float) -> None:
-    """A linear x axis from `low` to `high` whose numbers are short."""
-    ax.set_xlim(low, high)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(round(value, 9))))

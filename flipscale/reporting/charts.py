@@ -181,7 +181,7 @@ def _pairs(evidence: Evidence) -> list[dict[str, Any]]:
     comparison = evidence.comparison
     if comparison is None:
         return []
-    return [_gain(comparison, pair, evidence.arm_words.get(pair.arm, pair.arm)) for pair in comparison.pairs]
+    return [_gain(comparison, pair, comparison.arm_name(pair.arm)) for pair in comparison.pairs]
 
 
 def _gain(comparison: Comparison, pair: Pair, arm: str) -> dict[str, Any]:

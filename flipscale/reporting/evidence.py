@@ -10,7 +10,7 @@ import pandas as pd
 
 from flipscale.code import CodeChanges, code_changes
 from flipscale.collecting import SETTING_COLUMNS, baseline_of, chance_level, read_results, setting_value
-from flipscale.comparing import Comparison, arms_of, compare_study, with_guessing
+from flipscale.comparing import Comparison, compare_study, with_guessing
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
 from flipscale.launch import RunProgress, StateReader, run_progress
@@ -73,8 +73,6 @@ class Evidence:
     """Every run of the plan by its id."""
     arms: Mapping[str, str]
     """The arm of each cell's run, in words, by id."""
-    arm_words: Mapping[str, str]
-    """compare's name of an arm ('' for the baseline) to its words."""
     arm_names: tuple[str, ...]
     """The arms in the order that figures have them; the first is the baseline."""
     own_hours: Mapping[str, float]
@@ -83,8 +81,6 @@ class Evidence:
     why_no_comparison: str
     failures: tuple[FailedRun, ...]
     """The first MOST_FAILURES at most."""
-    failed: int
-    """The number of all failures."""
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
     laws: "FittedLaws"
@@ -123,13 +119,11 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         results=table,
         runs=runs,
         arms=arms,
-        arm_words=dict(zip(arms_of(cells, baseline), arms.values(), strict=True)),
         arm_names=tuple(dict.fromkeys(arms.values())),
         own_hours=_own_hours(planned, table, workspace),
         comparison=comparison,
         why_no_comparison=why,
         failures=tuple(_failure(run, workspace) for run in bad[:MOST_FAILURES]),
-        failed=len(bad),
         code=code_changes(planned.runs, results),
         laws=laws,
         figures=_figures(files.figures),
@@ -152,7 +146,7 @@ def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Compari
     if table.empty:
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
-        comparison = compare_study(table.drop(columns="arm"), study, planned)
+        comparison = compare_study(table, study, planned)
     except ResultsError as reason:
         return None, str(reason)
     return with_guessing(comparison, table, chance_level(table, comparison.score)), ""

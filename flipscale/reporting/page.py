@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -22,6 +21,7 @@ from flipscale.fitting.answer import fit_parts
 from flipscale.guard import check_folder
 from flipscale.identity import dataset_name
 from flipscale.planning import Plan, Run
+from flipscale.plotting.page import newest_run
 from flipscale.reporting.charts import LOSS, chart_data, in_order, scores_of, training_time_unit
 from flipscale.reporting.evidence import Evidence, FailedRun, axes_of, gather
 from flipscale.run import State, replacing
@@ -114,7 +114,7 @@ def page(evidence: Evidence) -> str:
         not_fitted=by_reason(evidence.laws.not_fitted),
         answering=next((figures[name] for name in ANSWERING if name in figures), None),
         asked=_asked(evidence),
-        newest=_newest(evidence),
+        newest=newest_run(evidence.results),
         missing=0 if evidence.results.empty else len(evidence.planned.cells) - len(evidence.results),
         claims=[claims_table(comparison.stated)] if comparison and comparison.stated else [],
         tuned=sweep_parts(evidence.sweep) if evidence.sweep else [],
@@ -160,13 +160,6 @@ def _asked(evidence: Evidence) -> str:
     data = ", ".join(dict.fromkeys(dataset_name(run.settings.data) for run in cells))
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
     return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
-
-
-def _newest(evidence: Evidence) -> str:
-    finished = evidence.results.get("finished")
-    if finished is None or not finished.notna().any():
-        return ""
-    return f"{pd.to_datetime(float(finished.max()), unit='s'):%Y-%m-%d}"
 
 
 def _answer(evidence: Evidence) -> dict[str, Any]:
@@ -294,7 +287,7 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
         f"{hours_words(spent * factor)} {unit} measured" if spent else "",
         f"{planned.total.hours * factor} {unit} predicted",
         f"{planned.money} predicted" if planned.money else "",
-        f"newest run finished {_newest(evidence)}" if _newest(evidence) else "",
+        f"newest run finished {newest_run(evidence.results)}" if newest_run(evidence.results) else "",
     ]
     return {
         "facts": " · ".join(filter(None, facts)),

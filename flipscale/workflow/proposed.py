@@ -10,15 +10,15 @@ from flipscale.collecting import axis_values, is_setting
 from flipscale.comparing import Comparison, Curve, Verdict, pick_score
 from flipscale.comparing.columns import settings_named
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fitting import Fit, allocate, column, forecast, group_name, in_groups, isoflop
+from flipscale.fitting import Fit, Options, allocate, column, forecast, group_name, in_groups, isoflop
 from flipscale.fitting import fit as fit_law
 from flipscale.fitting.best import has_budgets
+from flipscale.fitting.isoflop import error_of
 from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.next_runs import Proposal, Rung, further_values, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
 from flipscale.planning import plan_at
 from flipscale.run import read_timings
-from flipscale.scores import lower_is_better
 from flipscale.settings import Settings
 from flipscale.study.expression import plain_value
 from flipscale.workflow.compared import compare_study
@@ -75,8 +75,8 @@ def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[floa
     if not has_budgets(column(part, SIZE), column(part, BUDGET)):
         best = allocate(law, flops)
         return best.size, best.size_interval, f"the law {law.law.name}"
-    error_of = y if lower_is_better(y) else f"1 - {y}"
-    growth = isoflop(part, x=SIZE, y=error_of, budget=BUDGET)
+    error, options = error_of(y, Options())
+    growth = isoflop(part, x=SIZE, y=error, budget=BUDGET, options=options)
     low, high = growth.band({BUDGET: [flops]})
     return float(growth.predict({BUDGET: [flops]})[0]), (float(low[0]), float(high[0])), "the best sizes of its budgets"
 

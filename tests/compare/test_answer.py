@@ -1,5 +1,6 @@
 """The screen that answers a study's question, and the renderer of tables."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,24 @@ def test_arms_that_do_not_fit_are_counted_beside_claims_that_could_not_be_judged
     comparison = replace(study(arms=12), stated=stated, answer="speedup")
     assert screen(comparison).endswith("more in --full: 3 other rows; 2 claims: 2 not tested")
     assert "2 claims: 2 not tested." in comparison_markdown(comparison)
+
+
+def test_a_claim_of_level_has_a_90_percent_ci_and_power_counts_the_looks() -> None:
+    mask = Contrast({"mask_ratio": 0.01}, {"mask_ratio": 0.0})
+    claims = [
+        StatedClaim("level", mask, None, Expectation.LEVEL, None),
+        StatedClaim("worse", mask, None, Expectation.WORSE, None),
+    ]
+    rows = rows_of(noise=0.01).query("samples == 4000")
+    said = []
+    for looks in (1, 4):
+        stated = judge_claims(rows, claims, score="zero_shot_top1", margin=1, looks=looks)
+        said.append(screen(replace(study(), stated=stated)))
+    (level,) = [line for line in said[0].splitlines() if line.startswith("level ")]
+    assert ") 90 % CI" in level
+    assert said[0].count("90 % CI") == 1
+    detected = [re.findall(r"3 seeds\s+detect ([\d.]+)", one) for one in said]
+    assert float(detected[0][0]) < float(detected[1][0])
 
 
 def test_an_interval_wider_than_the_scale_is_no_verdict() -> None:

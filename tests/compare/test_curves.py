@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from flipscale.comparing import Effect, compare, compare_table, comparison_json
+from flipscale.comparing import Effect, compare, compare_table, comparison_json, speed_cell
 from flipscale.comparing.curves import LEVELS, Read, read_line
-from flipscale.comparing.estimates import Miss
+from flipscale.comparing.estimates import NOT_REACHED
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
 pytestmark = pytest.mark.slow
@@ -131,7 +131,6 @@ def test_exchanged_arms_give_inverse_speedups_at_one_score_and_gains_of_the_othe
 
 def test_an_arm_whose_shortest_length_passes_the_score_is_at_least_so_much_faster():
     found, _ = curve(table_of(lambda cost: law(30 * cost)), at="samples")
-    assert found.speedup.missed is Miss.ABOVE
     assert found.speedup.speedup.at_least
     assert found.speedup.speedup.mean == pytest.approx(32 / 4)
     assert found.speedup.speedup.interval.high == math.inf
@@ -139,8 +138,18 @@ def test_an_arm_whose_shortest_length_passes_the_score_is_at_least_so_much_faste
 
 def test_an_arm_that_never_reaches_the_score_has_no_speedup():
     found, _ = curve(table_of(lambda cost: 0.3 * law(cost)), at="samples")
-    assert found.speedup.missed is Miss.BELOW
+    assert found.speedup.speedup.why == NOT_REACHED
     assert found.speedup.speedup.mean is None
+    assert speed_cell(found.speedup) == "not reached"
+
+
+def test_a_baseline_that_its_own_first_length_beats_is_no_miss_of_the_arm():
+    scores = {0: (0.8, 0.7, 0.9), 0.5: (0.75, 0.85, 0.88)}
+    rows = [(mask, at, score) for mask, of in scores.items() for at, score in zip((4, 8, 16), of, strict=True)]
+    table = pd.DataFrame(rows, columns=["mask", "samples", "acc"]).assign(hours=lambda t: t["samples"])
+    (found,) = compare_table(table, baseline={"mask": 0}, x="hours", y="acc", at="samples").curves
+    assert "the baseline's curve does not pass" in found.speedup.speedup.why
+    assert speed_cell(found.speedup) == "-"
 
 
 def test_one_seed_gives_no_interval():

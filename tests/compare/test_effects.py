@@ -137,3 +137,6 @@ def test_deltas_are_json_with_their_reasons():
 def test_a_reference_that_no_row_has_is_named_with_what_there_is():
     with pytest.raises(ResultsError, match=r"No row is the baseline model=B, data=400M; there is model=L, data=400M;"):
         deltas(TABLE_8, baseline={"model": "B", "data": "400M"}, y="top1")
+    without = TABLE_8.assign(top1=TABLE_8["top1"].where(TABLE_8["model"] == "H"))
+    with pytest.raises(ResultsError, match=r"No row of model=L, data=400M, samples=12\.8B has top1"):
+        deltas(without, baseline=REFERENCE, y="top1")

@@ -65,8 +65,3 @@ def test_runs_that_no_probe_timed_keep_all_at_their_own_hours():
     table.loc[table.index[0], "gpu_hours_probed"] = float("nan")
     assert compared(table).pairs == compared(timed()).pairs
     assert compared(table).hours_note == ""
-
-
-def test_another_column_of_time_is_taken_as_it_is():
-    table = timed(probed=lambda mask: 3.0)
-    assert compare(table, baseline={"mask_ratio": 0}, time="train_seconds").hours_note == ""

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.collecting import read_results
 from flipscale.comparing.columns import settings_named
 from flipscale.fitting import Options, fit_groups, fit_json, isoflop, law_screen, next_rung
-from flipscale.fitting.of_study import StudyFits
+from flipscale.fitting.of_study import StudyFits, fit_study
 from flipscale.words import rounded
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -36,6 +37,15 @@ def test_the_best_size_of_a_budget_answers_before_other_laws() -> None:
         low, high = record["intervals"]["a"]
         assert f"{record['parameters']['a']:.2g} ({low:.2g} to {high:.2g}) for {arm}" in lines[1]
     assert lines[-1] == f"and {len(found) - len(growth)} other laws: --full"
+
+
+def test_saying_that_more_of_an_accuracy_is_better_changes_no_best_size() -> None:
+    table = read_results(RESULTS / "isoflop/results.csv").query("mask_ratio == 0")
+    of = {"axes": ("model", "samples"), "y": "zero_shot_top1"}
+    found = [fit_study(table, **of, options=Options(draws=0, accuracy=said)).fits for said in (None, True)]
+    plain, told = ([fit.solution.theta.tolist() for fit in fits if fit.optima] for fits in found)
+    assert len(plain) == 1
+    assert plain == told
 
 
 def test_a_law_of_one_arm_names_it_where_others_have_laws_of_another_kind() -> None:

@@ -82,11 +82,13 @@ def test_arithmetic_conditions_and_held_parameters(runs: Path) -> None:
 
 
 NUMBERS = ["fit", "runs.csv", "--x", "N", "--y", "loss"]
+BUDGETS = ["fit", "runs.csv", "--x", "N", "--y", "loss", "--budget", "D"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ([*BUDGETS, "--law", "power", "--fix", "a=0.5"], "best sizes, by squares; leave out --law and --fix"),
         (
             ["fit", "runs.csv"],
             "which columns of runs.csv? Write: flipscale fit runs.csv --x COLUMN[,COLUMN] --y COLUMN. It has: set, N",
@@ -98,7 +100,6 @@ NUMBERS = ["fit", "runs.csv", "--x", "N", "--y", "loss"]
         ),
         ([*NUMBERS, "--law", "powr"], "There is no law 'powr': did you mean 'power'?"),
         (["fit", "runs.csv", "--x", "N,D", "--y", "set"], "row 1: set is 'c4', which is not a number"),
-        ([*NUMBERS, "--law", "power", "--budget", "D"], "--budget fits a power law to the best sizes; leave out --law"),
         ([*NUMBERS[:-1], "set", "--budget", "D"], "row 1: set is 'c4', which is not a number"),
         ([*NUMBERS, "--where", "set=c5"], "No row has set=c5; set is one of c4, rw."),
         ([*NUMBERS, "--fix", "E=x"], "E=x: 'x' is not a number. Write 400M, 4e8 or 0.5."),

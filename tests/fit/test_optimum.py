@@ -41,6 +41,15 @@ def test_intervals_hold_the_published_exponents_in_about_95_of_100_draws() -> No
     assert np.mean([law.spread for law in laws]) == pytest.approx(SCATTER, abs=0.02)
 
 
+def test_a_score_whose_direction_nobody_told_is_refused() -> None:
+    table = sweeps(0, scatter=0.0).rename(columns={"loss": "mse"})
+    with pytest.raises(ResultsError, match=r"Is more of mse better\?"):
+        optimum_law(table, "lr", x=("N", "D"), y="mse")
+    assert optimum_law(table, "lr", x=("N", "D"), y="mse", accuracy=False).exponents == pytest.approx(
+        (SIZE, TOKENS), abs=0.003
+    )
+
+
 def test_a_sweep_with_its_best_at_an_edge_is_left_out_by_name() -> None:
     table = sweeps(0)
     low = (table["N"] == 6e7) & (table["D"] == 2e9) & (table["lr"] < 2**-6)

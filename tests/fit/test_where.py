@@ -39,6 +39,17 @@ def test_conditions_choose_rows(conditions: list[str], rows: list[int]) -> None:
     assert list(where(TABLE, conditions).index) == rows
 
 
+def test_a_truth_and_a_missing_value_are_named_as_a_baseline_names_them() -> None:
+    table = pd.DataFrame({"masked": [True, False, True], "tuning": ["1.6k", None, "3k"]})
+    for condition, rows in (
+        ("masked=true", [0, 2]),
+        ("masked=no", [1]),
+        ("tuning=none", [1]),
+        ("tuning!=null", [0, 2]),
+    ):
+        assert list(where(table, [condition]).index) == rows
+
+
 @pytest.mark.parametrize(
     ("condition", "says"),
     [

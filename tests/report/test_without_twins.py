@@ -89,7 +89,7 @@ def test_a_study_without_masked_runs_is_compared_in_one_sentence_and_plotted(
     written, scores, why = KINDS[kind]
     read, _, _ = study(kind, written, scores)
     table = read_results(tmp_path / "results" / kind / "results.csv")
-    comparison = compare(table, baseline=dict(read.baseline), axes=[axis.name for axis in read.axes])
+    comparison = compare(table, baseline=dict(read.baseline))
     assert " ".join(comparison_text(comparison).split()) == comparison_markdown(comparison).strip() == why
     assert comparison_json(comparison)["notes"] == [why]
     drawn = plot_all(figure_data(table, study=kind, baseline=read.baseline, or_loss=True), tmp_path / "plots")
