@@ -422,7 +422,7 @@ def _stated(data: Mapping[str, Any], arm: str, expect: str) -> str:
 
 
 def _unread(why: object) -> str:
-    return "not reached" if why == Miss.BELOW else str(why)
+    return "not reached" if why == NOT_REACHED else str(why)
 
 
 def _comparison(name: str, root: Path) -> dict[str, Any]:
