@@ -232,7 +232,7 @@ def _slope(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading
 
 
 def _axis(slope: Mapping[str, Any]) -> str:
-    """The axis in words; models are told apart by their cost."""
+    """The axis in words: models lie along it by their FLOPs per sample."""
     name = "FLOPs per sample" if slope["axis"] == "model" else slope["axis"]
     return name + (" (not a line)" if slope["bends_p"] < ALPHA else "")
 

@@ -253,6 +253,26 @@ def mean_of(name: str, score: str, **where) -> float:
     return 100 * table[score].mean()
 
 
+def test_intervals_typed_on_the_page_of_studies_are_those_of_their_results():
+    text = re.sub(r"<!-- (\w+) -->.*?<!-- end -->", "", (ROOT / "docs/studies.md").read_text(), flags=re.DOTALL)
+    said = 0
+    for section in text.split("\n## ")[1:]:
+        names = {section.partition(":")[0], *re.findall(r"results/(\w+)/", section)}
+        shown = "".join((ROOT / f"results/{name}/comparison.md").read_text() for name in names)
+        ends = {
+            frozenset(map(abs, map(float, pair))) for pair in re.findall(r"\(([-+]?\d[\d.]*), ([-+]?\d[\d.]*)\)", shown)
+        }
+        for path in (ROOT / "results").glob("*/fits.json"):
+            fits = json.loads(path.read_text())["fits"] if path.parent.name in names else []
+            ends |= {
+                frozenset(round(end, 2) for end in pair) for fit in fits for pair in fit["intervals"].values() if pair
+            }
+        typed = re.findall(r"(?:\(|95 % CI\s)([-+]?[\d.]+)\s+to\s+([-+]?\d[\d.]*\d)(?! %)\b", section)
+        said += len(typed)
+        assert [pair for pair in typed if frozenset(abs(float(end)) for end in pair) not in ends] == [], section[:20]
+    assert said
+
+
 def caveats_of(name: str) -> tuple[str, ...]:
     return read_study(ROOT / f"studies/{name}.yaml").caveats
 

@@ -185,8 +185,9 @@ def _optimum(args: argparse.Namespace, source: _Source) -> int:
     from flipscale.fitting import in_groups, optimum_law
     from flipscale.tables import as_text
 
+    accuracy = _options(args).accuracy
     laws = [
-        optimum_law(part, args.optimum, x=args.x, y=source.y, group=at, accuracy=_options(args).accuracy)
+        optimum_law(part, args.optimum, x=args.x, y=source.y, group=at, accuracy=accuracy)
         for at, part in in_groups(source.table, args.group)
     ]
     if args.json:

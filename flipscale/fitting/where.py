@@ -110,8 +110,8 @@ def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[in
 def _is(value: object, wanted: str) -> bool:
     if value is None or value is pd.NA or value != value:
         return wanted.lower() in MISSING
-    if isinstance(value, bool | np.bool_):
-        return TRUTHS.get(wanted.lower()) == bool(value)
+    if isinstance(value, bool | np.bool_) and wanted.lower() in TRUTHS:
+        return TRUTHS[wanted.lower()] == bool(value)
     if str(value) == wanted:
         return True
     number = plain_value(wanted)

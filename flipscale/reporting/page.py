@@ -287,7 +287,7 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
         f"{hours_words(spent * factor)} {unit} measured" if spent else "",
         f"{planned.total.hours * factor} {unit} predicted",
         f"{planned.money} predicted" if planned.money else "",
-        f"newest run finished {newest_run(evidence.results)}" if newest_run(evidence.results) else "",
+        f"newest run finished {newest}" if (newest := newest_run(evidence.results)) else "",
     ]
     return {
         "facts": " · ".join(filter(None, facts)),

@@ -44,6 +44,7 @@ def test_a_truth_and_a_missing_value_are_named_as_a_baseline_names_them() -> Non
     for condition, rows in (
         ("masked=true", [0, 2]),
         ("masked=no", [1]),
+        ("masked=1", [0, 2]),
         ("tuning=none", [1]),
         ("tuning!=null", [0, 2]),
     ):

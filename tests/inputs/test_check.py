@@ -285,7 +285,10 @@ evaluation:
         ("{idx: {images: torn, labels: l, classes: [a, b]}}", "torn: declares 3 x 2 x 2 = 12 bytes but holds 9"),
         ("{captions: none.csv}", "none.csv: there is no such file"),
         ("{captions: {file: t.csv, caption: text}}", "has no column 'text'"),
-        ("{captions: t.csv}", "there is no such image, nor any that the other first rows of t.csv name; correct root"),
+        (
+            "{captions: t.csv}",
+            "there is no such image, and those of the next rows of t.csv are missing too; correct root",
+        ),
     ],
 )
 def test_an_evaluation_set_that_is_not_right_is_a_problem(declared: str, words: str) -> None:
