@@ -33,10 +33,9 @@ def compare_study(
         looks=study.looks,
         curves=curves,
     )
-    looks = f"Results are looked at {study.looks} times; p values and corrected CIs are corrected for that as well."
     return replace(
         comparison,
-        caveats=(*study.caveats, *([looks] if study.looks > 1 else [])),
+        caveats=(*study.caveats, *comparison.caveats),
         question=study.question or study.name,
         answer=study.answer,
         labels=study.labels,
