@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import html
 import io
 import json
 import shutil
@@ -297,6 +298,8 @@ def test_a_comparison_says_by_which_evaluation_and_whether_all_runs_were_scored_
     assert json.loads((results / "old" / "comparison.json").read_text())["scored_by"] == [entry]
     line = f'Scored on "two" (folder, 16 images at most; data {str(before)[:8]}).'
     assert (results / "old" / "comparison.md").read_text().count(line) == 1
+    flipscale("report", *old, cwd=tmp_path)
+    assert html.unescape((tmp_path / "plots/old/report.html").read_text()).count(line) == 1
 
     exchange(tmp_path / "two", "red", "blue")
     train("new.yaml", tmp_path)

@@ -55,7 +55,14 @@ from flipscale.comparing.columns import (
 from flipscale.comparing.comparison import Comparison, ScoredBy
 from flipscale.comparing.effects import deltas
 from flipscale.comparing.estimates import Curve, Effect, Estimate, Pair
-from flipscale.comparing.of_study import compare_study, judge_study, planned_sensitivity, with_guessing
+from flipscale.comparing.of_study import (
+    compare_finished,
+    compare_study,
+    judge_study,
+    planned_sensitivity,
+    scored_by,
+    with_guessing,
+)
 from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
 from flipscale.comparing.study_pair import (
     RunsOfStudy,
@@ -87,6 +94,7 @@ __all__ = [
     "claims_table",
     "columns_from",
     "compare",
+    "compare_finished",
     "compare_runs",
     "compare_study",
     "compare_table",
@@ -106,6 +114,7 @@ __all__ = [
     "notes_of",
     "pick_score",
     "planned_sensitivity",
+    "scored_by",
     "screen",
     "series_of",
     "speed_cell",

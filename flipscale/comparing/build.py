@@ -32,6 +32,8 @@ from flipscale.errors import ResultsError
 from flipscale.fitting.rows import need, row_names
 from flipscale.study import LOOKS, MARGIN
 
+_LOOKS = "Results are looked at {} times; p values and corrected CIs are corrected for that as well."
+
 
 def compare(
     results: pd.DataFrame,
@@ -137,6 +139,7 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
         noise=noise if pairs else None,
         head=head_of(all_pairs, _axis_values(table), table.base_cell, table.margin),
         notes=table.notes if points.arms else (*table.notes, _nothing(table)),
+        caveats=(_LOOKS.format(looks),) if looks > 1 else (),
     )
 
 

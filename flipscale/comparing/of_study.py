@@ -1,22 +1,29 @@
 """A study's comparison: its baseline and its base cell in the form of its results."""
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collecting import baseline_of, setting_value
-from flipscale.comparing.build import compare
+from flipscale.collecting import baseline_of, chance_level, hits_of, setting_value
+from flipscale.comparing.build import compare, with_images
 from flipscale.comparing.columns import pick_score
-from flipscale.comparing.comparison import Comparison
+from flipscale.comparing.comparison import Comparison, ScoredBy
 from flipscale.comparing.head import noisiest_pair
 from flipscale.comparing.stated import StudyClaims, judge_claims
-from flipscale.errors import ResultsError
+from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning import Plan
+from flipscale.run import RunFolder, standing_scores
+from flipscale.scores import set_and_score
 from flipscale.sensitivity import PlannedSensitivity, planned_pairs
 from flipscale.stats import design_by, sensitivity_of
 from flipscale.study import Study
+from flipscale.study.named_sets import members
 from flipscale.words import score_value
+from flipscale.workspace import Workspace
 
 
 def compare_study(
@@ -33,14 +40,44 @@ def compare_study(
         looks=study.looks,
         curves=curves,
     )
-    looks = f"Results are looked at {study.looks} times; p values and corrected CIs are corrected for that as well."
     return replace(
         comparison,
-        caveats=(*study.caveats, *([looks] if study.looks > 1 else [])),
+        caveats=(*study.caveats, *comparison.caveats),
         question=study.question or study.name,
         answer=study.answer,
         labels=study.labels,
     )
+
+
+def compare_finished(
+    results: pd.DataFrame, study: Study, planned: Plan, workspace: Workspace, score: str | None = None
+) -> Comparison:
+    """The same, with what the runs' folders add: which test images each got right, and what they were scored on."""
+    comparison = compare_study(results, study, planned, score)
+    paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
+    hits = hits_of(workspace.results, dict.fromkeys(paired), comparison.score)
+    comparison = with_images(comparison, hits.runs)
+    comparison = with_guessing(comparison, results, chance_level(results, comparison.score))
+    return replace(comparison, scored_by=scored_by([(planned, workspace)], comparison.score))
+
+
+def scored_by(studies: Sequence[tuple[Plan, Workspace]], score: str) -> tuple[ScoredBy, ...]:
+    """The evaluations that the finished runs of these studies have this score from, as far as their folders say it."""
+    runs_of: Counter[tuple[str, str, str]] = Counter()
+    for planned, workspace in studies:
+        for run in planned.cells:
+            evaluation = run.settings.evaluation
+            mean = set_and_score(score)[0]
+            columns = members(evaluation, mean) if mean in evaluation.means else [score]
+            try:
+                standing = standing_scores(RunFolder(workspace.run(run.id)), run.settings)
+            except RunFolderError:
+                continue  # `collect` names it.
+            for column in columns:
+                record = standing.get(set_and_score(column)[0])
+                if record is not None and record.digest is not None and record.scores.get(column) is not None:
+                    runs_of[record.measure, json.dumps(record.what), record.digest] += 1
+    return tuple(ScoredBy(measure, json.loads(what), digest, runs) for (measure, what, digest), runs in runs_of.items())
 
 
 def with_guessing(comparison: Comparison, results: pd.DataFrame, chance: float | None) -> Comparison:

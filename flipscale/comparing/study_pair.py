@@ -97,6 +97,7 @@ def compare_runs(first: RunsOfStudy, second: RunsOfStudy, score: str | None = No
         score=score,
         base_cell=_base_cell(sides, rows),
         margin=min(side.study.margin for side in sides) / 100,
+        looks=max(side.study.looks for side in sides),
     )
     return StudyPair(same, comparison)
 

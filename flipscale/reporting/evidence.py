@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.code import CodeChanges, code_changes
-from flipscale.collecting import SETTING_COLUMNS, baseline_of, chance_level, read_results, setting_value
-from flipscale.comparing import Comparison, compare_study, with_guessing
+from flipscale.collecting import SETTING_COLUMNS, baseline_of, read_results, setting_value
+from flipscale.comparing import Comparison, compare_finished
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
 from flipscale.launch import RunProgress, StateReader, run_progress
@@ -107,7 +107,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     cells, words = number_arms(pd.DataFrame(settings, ids, SETTING_COLUMNS), baseline, study.labels)
     arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
     table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
-    comparison, why = _compared(table, study, planned)
+    comparison, why = _compared(table, study, planned, workspace)
     laws = _laws(files.fits)
     if comparison and study.answer == "law":
         comparison = replace(comparison, laws=tuple(laws.fits))
@@ -142,14 +142,13 @@ def _runs(planned: Plan, workspace: Workspace, in_table: set[str]) -> dict[str, 
     return runs
 
 
-def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Comparison | None, str]:
+def _compared(table: pd.DataFrame, study: Study, planned: Plan, workspace: Workspace) -> tuple[Comparison | None, str]:
     if table.empty:
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
-        comparison = compare_study(table, study, planned)
+        return compare_finished(table, study, planned, workspace), ""
     except ResultsError as reason:
         return None, str(reason)
-    return with_guessing(comparison, table, chance_level(table, comparison.score)), ""
 
 
 def _own_hours(planned: Plan, table: pd.DataFrame, workspace: Workspace) -> dict[str, float]:

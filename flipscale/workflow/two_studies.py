@@ -9,11 +9,11 @@ from flipscale.comparing import (
     RunsOfStudy,
     StudyPair,
     compare_runs,
+    scored_by,
     study_pair_json,
     study_pair_markdown,
     with_images,
 )
-from flipscale.workflow.compared import scored_by
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
 from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
@@ -84,5 +84,5 @@ def _pair(opened: Sequence[OpenStudy], score: str | None) -> tuple[StudyPair, li
     for number, study in enumerate(opened):
         ids = dict.fromkeys(ids[number] for ids in pair.same.pairs)
         hits |= hits_of(study.workspace.results, ids, pair.comparison.score).runs
-    scored = scored_by(opened, pair.comparison.score)
+    scored = scored_by([(study.plan, study.workspace) for study in opened], pair.comparison.score)
     return replace(pair, comparison=replace(with_images(pair.comparison, hits), scored_by=scored)), results

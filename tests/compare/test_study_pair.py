@@ -110,6 +110,15 @@ def test_gains_are_seed_by_seed_and_corrected_for_all_cells(studies, where):
     assert small.corrected.interval.low < 0 < small.corrected.interval.high
 
 
+def test_the_looks_of_the_study_that_was_looked_at_more_often_count(studies, where):
+    once = flipscale.compare_studies(*studies, **where).comparison
+    studies[1].write_text(studies[1].read_text() + "looks: 4\n")
+    often = flipscale.compare_studies(*studies, **where).comparison
+    for one, four in zip(once.pairs, often.pairs, strict=True):
+        assert four.gain.corrected.p == pytest.approx(min(4 * one.gain.corrected.p, 1))
+    assert any("looked at 4 times" in caveat for caveat in often.caveats)
+
+
 def test_a_run_of_both_studies_is_no_pair(tmp_path, studies, where):
     (old, _), both = studies, tmp_path / "both.yaml"
     # At 1.28k samples the rate is that of the old study, so these are the same runs.
