@@ -162,10 +162,3 @@ def _ends(low: float | None, high: float | None) -> str:
     if high is None:
         return f"above {times(low)}" if low else "open on both sides"
     return f"{times(low)} to {times(high)}" if low else f"below {times(high)}"
-
-
-def _ends(low: float | None, high: float | None) -> str:
-    """'1.60 to 2.2', 'below 0.58': the CI of a factor."""
-    if high is None:
-        return f"above {times(low)}" if low else "open on both sides"
-    return f"{times(low)} to {times(high)}" if low else f"below {times(high)}"

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 
 from flipscale.cell import cell_words
 from flipscale.comparing import Curve, Estimate, series_of, speed_cell
@@ -31,7 +30,7 @@ def speedup(data: FigureData) -> list[Panel]:
     """A panel per series in which both the baseline and another arm have two schedule lengths.
 
     Curves are those that `compare` reads, on the logarithm of time. An arrow goes from where the baseline has a score
-    to where each arm first reaches it, and carries the arm's speed-up; the legend has its interval as well.
+    to where each arm first reaches it; the legend has the arm's speed-up.
     """
     if "samples" not in data.axes:
         raise one_value("samples", "a speed-up is read between runs of two or more schedule lengths")
@@ -68,13 +67,13 @@ def speedup(data: FigureData) -> list[Panel]:
             set_x_axis(ax.xaxis, "time", pd.concat([rows["time"], references["time"].astype(float)]))
             ax.set_xlabel(words)
             bars = {arm: bar for arm, curve in curves.items() if (bar := _bar(curve, rows))}
-            # Numbers of neighbours stand in two rows, so that they do not touch.
-            for place, arm in enumerate(sorted(bars, key=lambda arm: bars[arm][0])):
-                to = f"speed-up to {score_value(bars[arm][2], comparison.fraction)} (95 % CI)"
-                ax.plot(bars[arm][:2], [bars[arm][2]] * 2, "--", color=QUIET, linewidth=1, zorder=3.5, label=to)
-                _draw_arrow(
-                    ax, bars[arm], curves[arm], arm, below=10 * (place % 2), alpha=0.45 if arm in controls else 1
-                )
+            for arm, (end, start, score) in bars.items():
+                to = f"speed-up to {score_value(score, comparison.fraction)} (95 % CI)"
+                ax.plot([end, start], [score] * 2, "--", color=QUIET, linewidth=1, zorder=3.5, label=to)
+                factor = curves[arm].factor
+                look = arm_style(arm).marks(filled=factor is not None and factor.significant)
+                alpha = 0.45 if arm in controls else 1.0
+                ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=alpha, **look)
 
         return Panel(cell_words(name), rows, draw, data.score_words, marks, inside=True, chance=data.chance)
 
@@ -115,30 +114,6 @@ def _bar(curve: Curve, rows: pd.DataFrame) -> tuple[float, float, float] | None:
     of_base = rows[(rows["arm"] == 0) & (rows["samples"] == read.at) & rows["seed"].isin(curve.seeds)]
     start = float(of_base["time"].mean())
     return start / factor.value, start, read.score
-
-
-def _draw_arrow(
-    ax: Axes, bar: tuple[float, float, float], curve: Curve, arm: int, *, below: float, alpha: float
-) -> None:
-    """An arrow at the arm's time, and its speed-up some points below."""
-    end, start, score = bar
-    color, significant = arm_style(arm).color, curve.factor is not None and curve.factor.significant
-    look = arm_style(arm).marks(filled=significant)
-    ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=alpha, **look)
-    ax.annotate(
-        speed_cell(curve.speedup).partition(" ")[0],
-        (end, score),
-        (0, -6 - below),
-        textcoords="offset points",
-        ha="center",
-        va="top",
-        fontsize=8,
-        fontweight="bold",
-        color=color,
-        alpha=alpha,
-        zorder=6,
-        path_effects=[withStroke(linewidth=2, foreground="white")],
-    )
 
 
 # Over scores
