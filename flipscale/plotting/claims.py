@@ -90,7 +90,9 @@ def _marks(family: StudyClaims) -> str:
     corrected = f"{sizes[0]} comparisons" if len(sizes) == 1 else f"the claims of a family ({joined(sizes)})"
     bars = f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for {corrected} (Holm)\n"
     has_ci = any(judged.difference and judged.difference.interval for judged in family.claims)
-    return f"{bars if has_ci else ''}{claim_count(family)}"
+    factors = sum(judged.unit == "x" for judged in family.claims)
+    elsewhere = f"; those about factors ({factors}) are in the comparison" if factors else ""
+    return f"{bars if has_ci else ''}{claim_count(family)}{elsewhere}"
 
 
 def _limits(tested: Sequence[tuple[JudgedClaim, Estimate]]) -> tuple[float, float]:
