@@ -58,9 +58,7 @@ class Panel:
     size: tuple[float, float] | None = None
     """Inches, if it needs a size of its own."""
     own_legend: bool = False
-    """Whether its lines may differ from its neighbours', so that its legend stands under its title."""
-    inside: bool = False
-    """Whether its legend stands in the panel, where it covers least."""
+    """Whether its lines differ from its neighbours', or have long names, so that its legend stands under its title."""
     chance: float | None = None
     """Chance level on its y axis; None if unknown, or if the axis is not the score's."""
 
@@ -94,10 +92,7 @@ def page(
         panel.draw(ax)
     beyond = _add_chance(axes, panels, is_fraction(data.score))
     lines = 0
-    if panels[0].inside:
-        for ax in axes:
-            inner_legend(ax)
-    elif total > 1 and panels[0].own_legend:
+    if panels[0].own_legend:
         lines = max(map(_own_legend, axes))
         width, height = figure.get_size_inches()
         rows_of_panels = axes[0].get_gridspec().nrows  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """Speed-ups at equal score: over training time, as FLIP's Fig 1 and 3, and over the scores at which they are read."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,9 @@ _FAR_APART = 4
 
 _BEYOND = 1.6
 """Bands are drawn up to this factor beyond the speed-ups themselves: where curves end they are open."""
+
+_CHARACTERS = 46
+"""Of a line of a legend."""
 
 _LINE = 0.055
 """Height of a label, as a share of the panel's."""
@@ -61,6 +65,7 @@ def speedup(data: FigureData) -> list[Panel]:
                 of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
                 reading = curves[arm].speedup if arm in curves else None
                 named = f"{data.arms[arm]}: {speed_cell(reading)}" if reading else data.arms[arm]
+                named = textwrap.fill(named.replace(" %", "\u00a0%"), _CHARACTERS)
                 xy = "time", data.score
                 mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=alpha)
             references = add_references(ax, timed, rows, "time")
@@ -75,7 +80,7 @@ def speedup(data: FigureData) -> list[Panel]:
                 alpha = 0.45 if arm in controls else 1.0
                 ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=alpha, **look)
 
-        return Panel(cell_words(name), rows, draw, data.score_words, marks, inside=True, chance=data.chance)
+        return Panel(cell_words(name), rows, draw, data.score_words, marks, own_legend=True, chance=data.chance)
 
     return [panel(name) for name in names]
 
