@@ -52,6 +52,12 @@ def times(factor: float) -> str:
     return f"{factor:.2f}" if factor < 2 else f"{factor:.1f}" if factor < 1000 else f"{factor:,.0f}"
 
 
+def bound(factor: float) -> str:
+    """A factor that is a lower bound, rounded down: 2.46 is 2.4."""
+    steps = 100 if factor < 2 else 10
+    return times(math.floor(factor * steps) / steps)
+
+
 def signed(value: float) -> str:
     """A difference with its sign: +0.9, -12, -145."""
     return f"{value:+.2g}" if abs(value) < 99.5 else f"{value:+.0f}"

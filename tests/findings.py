@@ -41,7 +41,7 @@ from flipscale.cli import main
 from flipscale.collecting import read_results
 from flipscale.comparing.estimates import NOT_REACHED
 from flipscale.stats import ALPHA
-from flipscale.words import fixed, short, times
+from flipscale.words import bound, fixed, short, times
 from tests.studies import committed
 
 ROOT = Path(__file__).parents[1]
@@ -133,7 +133,8 @@ class Reading:
     @property
     def number(self) -> str:
         """The value with its unit: '-4.4 points', '1.48x', '+0.41'."""
-        return f"{'at least ' if self.at_least else ''}{self._number(self.value)}{UNITS[self.unit]}"
+        number = f"at least {bound(self.value)}" if self.at_least else self._number(self.value)
+        return f"{number}{UNITS[self.unit]}"
 
     @property
     def effect(self) -> str:
@@ -368,7 +369,11 @@ def trade(root: Path = ROOT) -> str:
         tuned = [f"{arm}, tuning=1.6k" for arm in MASKS]
         rows += [
             (f"{what} to the score after 128k", _factors(plateau, LARGER, name), _factors(figure_3(), there, name)),
-            (f"{what}, after 64k", [_stated(plateau, arm, expect) for arm in LARGER], nothing),
+            (
+                f"{what}, after 64k (the paper: its first length)",
+                [_stated(plateau, arm, expect) for arm in LARGER],
+                _first(figure_3(), there, name),
+            ),
             (f"{what}, after 16k, equal batch (flip)", _factors(flip, MASKS, name), nothing),
             (f"{what}, and masks tuned (flip)", _factors(flip, tuned, name), _factors(figure_3(), there_tuned, name)),
         ]
@@ -415,11 +420,29 @@ def _stated(data: Mapping[str, Any], arm: str, expect: str) -> str:
         and (claim["expect"], claim["left"]["mask_ratio"], claim["left"]["batch_size"]) == (expect, mask, batch)
     )
     found = claim["difference"]
-    if found and expect == "fewer_samples":  # A claim's factor is what the other side takes over what the first takes.
-        low, high = found["interval_corrected"]
-        ends = (1 / high if high else 0.0, 1 / low if low else None)
-        found = {**found, "value": 1 / found["value"], "interval_corrected": ends}
-    return factor(found) if found else _unread(claim["why"])
+    if not found:
+        return _unread(claim["why"])
+    return factor(many(found, "interval") if expect == "fewer_samples" else found)
+
+
+def many(found: Mapping[str, Any], ends: str) -> dict[str, Any]:
+    """How many samples the first side takes: a claim's factor is what the other side takes over that."""
+    low, high = found[ends]
+    corrected = (1 / high if high else 0.0, 1 / low if low else None)
+    return {"value": 1 / found["value"], "interval_corrected": corrected, "why": None}
+
+
+def _first(data: Mapping[str, Any], arms: Sequence[str], name: str) -> list[str]:
+    """The samples or speed-ups of arms to the score of the baseline's first length; a bound if an arm's passes it."""
+    curves = [curve(data, arm, "hours") for arm in arms]
+    lowest = min(of["speedup_curve"][0]["score"] for of in curves)
+    said = []
+    for of in curves:
+        begins = of["speedup_curve"][0]
+        cheaper = bound(of["cheaper_a_sample"]["value"])
+        beyond = "at most 1.00x" if name == "samples" else f"at least {cheaper}x"
+        said.append(f"{times(begins[name])}x" if begins["score"] == lowest else beyond)
+    return said
 
 
 def _unread(why: object) -> str:
@@ -457,7 +480,7 @@ def factor(found: Mapping[str, Any]) -> str:
         return f"at most {times(found['value'])}x"
     interval = _ends(found["interval_corrected"] or found["interval"])
     of = Reading("", "", found["value"], interval, "ratio", None, "none", at_least=bool(found.get("at_least")))
-    return f"{of.number} ({of.certainty})" if interval else of.number
+    return f"{of.number} ({of.certainty})" if interval and interval[0] != of.value else of.number
 
 
 def _gains(data: Mapping[str, Any], cell: str) -> list[str]:

@@ -20,6 +20,7 @@ from flipscale.stats import ALPHA, WARN_P, Interval, design_by, sensitivity_of
 from flipscale.study import Expectation
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 from flipscale.words import (
+    bound,
     by_reason,
     count,
     device_hours,
@@ -148,7 +149,8 @@ def arms_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
     for curve in curves:
         pair = _pair(comparison, curve)
         cells = {
-            "gain": gain_cell(comparison, pair.gain if pair else None, brief=True),
+            "gain": gain_cell(comparison, pair.gain if pair else None, brief=True)
+            + (f" at {short(pair.at)}" if pair and pair.at and len(lengths) > 1 else ""),
             "equal": gain_cell(comparison, curve.gain, brief=True),
             "speedup": speed_cell(curve.speedup),
         }
@@ -164,7 +166,7 @@ def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
 
 
 def notes_of(comparison: Comparison) -> list[str]:
-    """What the numbers of the screen are, what was compared, and what its seeds detect."""
+    """What the numbers of the answer are, what was compared, and what its seeds detect."""
     said: list[str] = []
     if asked(comparison) == "claims" and comparison.stated:
         units = {"x": "factors (x)", "": "differences"}
@@ -266,7 +268,7 @@ def warnings(comparison: Comparison) -> list[str]:
         said.insert(0, f"The runs were not all scored on the same data: {each}.")
     if head and head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
         p = f"{head.seed_effect_p:.2g}"
-        said.append(f"Seeds move all cells alike (p = {p}); CIs may be too narrow.")
+        said.append(f"Seeds move all cells of an arm alike (p = {p}, the smallest of all arms); CIs may be too narrow.")
     if comparison.hours_note not in ("", PROBED):
         said.append(comparison.hours_note)
     said += comparison.caveats
@@ -302,7 +304,8 @@ def everything(comparison: Comparison) -> list[Part]:
     for kind in kinds_of(comparison.laws):
         parts += kind_parts(kind, comparison.laws, settings_named(comparison.labels))
     if comparison.first_curves:
-        parts.append(replace(arms_table(comparison, comparison.first_curves), notes=tuple(notes_of(comparison))))
+        notes = notes_of(replace(comparison, answer="gain") if asked(comparison) == "claims" else comparison)
+        parts.append(replace(arms_table(comparison, comparison.first_curves), notes=tuple(notes)))
     if comparison.stated:
         parts.append(claims_table(comparison.stated))
     if comparison.pairs:
@@ -582,7 +585,7 @@ def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: b
     """'-3.2 (-6.8, +0.8)' with the CI that decides, '>=4.8x (>3.1)', '+1.9 (one seed)'; '-' where there is none."""
     if estimate is None or estimate.mean is None:
         return "-"
-    number = f"{'>=' if estimate.at_least else ''}{unit.number(estimate.mean)}"
+    number = f">={bound(estimate.mean)}x" if estimate.at_least else unit.number(estimate.mean)
     if estimate.failures:
         theirs, ours = estimate.failures
         return f"{number} (fail {ours}/{estimate.n}, {other} {theirs}/{estimate.n})"
@@ -590,6 +593,7 @@ def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: b
     if ends is None:
         return f"{number} ({COUNTED[estimate.effect]})"
     is_exact = unit.name == "x" and {unit.number(end) for end in ends} == {number}
+    is_exact |= estimate.at_least and ends.low == estimate.mean
     return number if is_exact else f"{number} {unit.interval(ends)}"
 
 
