@@ -316,7 +316,7 @@ class Question:
             studies.setdefault(reading.verdict, {})[reading.study] = None
         studies.pop(Verdict.NOTHING_PUBLISHED, None)
         if len(studies) < 2:
-            return next(iter(studies), "not run")
+            return next(iter(studies), "decides nothing" if self.found else "not run")
         return "; ".join(f"{verdict} ({', '.join(studies[verdict])})" for verdict in Verdict if verdict in studies)
 
 
@@ -480,7 +480,7 @@ def factor(found: Mapping[str, Any]) -> str:
         return f"at most {times(found['value'])}x"
     interval = _ends(found["interval_corrected"] or found["interval"])
     of = Reading("", "", found["value"], interval, "ratio", None, "none", at_least=bool(found.get("at_least")))
-    return f"{of.number} ({of.certainty})" if interval and interval[0] != of.value else of.number
+    return f"{of.number} ({of.certainty})" if interval and times(interval[0]) != times(of.value) else of.number
 
 
 def _gains(data: Mapping[str, Any], cell: str) -> list[str]:

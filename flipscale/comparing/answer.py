@@ -133,12 +133,13 @@ def shown_curves(comparison: Comparison) -> list[Curve]:
 
 def arms_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
     """An arm a row: its gain at equal samples and at equal time, and its time to the same score."""
+    at = comparison.at if comparison.at not in comparison.baseline else None  # Arms may differ in their lengths.
     lengths = {pair.at for curve in curves if (pair := _pair(comparison, curve))}
     length = short(next(iter(lengths))) if len(lengths) == 1 and None not in lengths else "equal"
     scores = {curve.speedup.score for curve in curves if curve.speedup}
     to = f" to {score_words(comparison, next(iter(scores)))}" if len(scores) == 1 else ""
     columns = {
-        "gain": f"{length} {comparison.at}" if comparison.at else "gain",
+        "gain": f"{length} {at}" if at else "gain",
         "equal": f"equal {cost_words(comparison, comparison.costs[0])}",
         "speedup": f"speed-up{to}",
     }
@@ -150,7 +151,7 @@ def arms_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
         pair = _pair(comparison, curve)
         cells = {
             "gain": gain_cell(comparison, pair.gain if pair else None, brief=True)
-            + (f" at {short(pair.at)}" if pair and pair.at and len(lengths) > 1 else ""),
+            + (f" at {short(pair.at)}" if at and pair and pair.at and len(lengths) > 1 else ""),
             "equal": gain_cell(comparison, curve.gain, brief=True),
             "speedup": speed_cell(curve.speedup),
         }
@@ -268,7 +269,7 @@ def warnings(comparison: Comparison) -> list[str]:
         said.insert(0, f"The runs were not all scored on the same data: {each}.")
     if head and head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
         p = f"{head.seed_effect_p:.2g}"
-        said.append(f"Seeds move all cells of an arm alike (p = {p}, the smallest of all arms); CIs may be too narrow.")
+        said.append(f"Seeds move all cells of an arm alike (p = {p}); its CIs may be too narrow.")
     if comparison.hours_note not in ("", PROBED):
         said.append(comparison.hours_note)
     said += comparison.caveats
@@ -593,7 +594,7 @@ def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: b
     if ends is None:
         return f"{number} ({COUNTED[estimate.effect]})"
     is_exact = unit.name == "x" and {unit.number(end) for end in ends} == {number}
-    is_exact |= estimate.at_least and ends.low == estimate.mean
+    is_exact |= estimate.at_least and unit.number(ends.low) == unit.number(estimate.mean)
     return number if is_exact else f"{number} {unit.interval(ends)}"
 
 
