@@ -60,7 +60,10 @@ def claims(data: FigureData) -> list[Panel]:
                 ax.fill_betweenx((y - height / 2, y + height / 2), *grey, color="#f0f0f0", lw=0, zorder=0)
         ax.set_xlim(low, high)
         unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
-        ax.set_xlabel(f"{score_label(family.score)}\nfirst side minus the other{unit}; above 0 the first is better")
+        sides = [side for judged, _ in tested for side in (judged.claim.contrast.left, judged.claim.contrast.right)]
+        own = any(side.get("score", family.score) != family.score for side in sides)
+        what = "the score of each claim" if own else score_label(family.score)
+        ax.set_xlabel(f"{what}\nfirst side minus the other{unit}; above 0 the first is better")
         ax.set_ylim(sum(heights), 0)
         name_rows(ax, middles, names, 7)
 
