@@ -168,17 +168,23 @@ def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """What the numbers of the answer are, what was compared, and what its seeds detect."""
-    said: list[str] = []
+    level = ""
+    estimates: list[Estimate | None]
     if asked(comparison) == "claims" and comparison.stated:
         units = {"x": "factors (x)", "": "differences"}
         kinds = dict.fromkeys(units.get(judged.unit, judged.unit) for judged in comparison.stated.claims)
-        failed = any(judged.difference and judged.difference.failures for judged in comparison.stated.claims)
-        fails = "; fail: runs of both sides that did not take off" if failed else ""
-        said.append(f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm){fails}.")
+        estimates = [judged.difference for judged in comparison.stated.claims]
+        what = f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm)"
     else:
-        said.append(f"Gains are {_of_score(comparison)}; parentheses are 95 % CIs{_corrected(comparison)}.")
+        estimates = [pair.gain for pair in comparison.pairs]
+        what = f"Gains are {_of_score(comparison)}; parentheses are 95 % CIs{_corrected(comparison)}"
         if comparison.margin and any(pair.gain.effect is Effect.LEVEL for pair in comparison.pairs):
-            said.append(f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0.")
+            level = f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0."
+    failed = any(estimate and estimate.failures for estimate in estimates)
+    said = [
+        f"{what}{'; fail: runs of both sides that did not take off' if failed else ''}.",
+        *([level] if level else []),
+    ]
     curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
         said.append(f"Speed-ups are not read: {curves[0].why}.")
