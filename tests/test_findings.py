@@ -46,6 +46,7 @@ def made_up_claim(claim="more is better", difference=2.0, interval=(1.0, 3.0), *
     """A claim as comparison.json has it: sides that differ in model."""
     return {
         "claim": claim,
+        "family": "",
         "left": {"model": "L", "samples": 2},
         "right": {"model": "B", "samples": 2},
         "than": None,
@@ -170,7 +171,9 @@ def test_attention_is_two_fifths_of_block_operations_here_and_three_percent_in_t
         attention, rest = 4 * (tower.patches + 1), 8 * tower.width + 4 * tower.mlp_width
         shares.append(f"{100 * attention / (attention + rest):.0f} %")
     assert shares == ["41 %", "3 %"]
-    assert "Attention is 41 % of the block operations of plateau's model, and 3 % of ViT-L/16's" in " ".join(said.split())
+    assert "Attention is 41 % of the block operations of plateau's model, and 3 % of ViT-L/16's" in " ".join(
+        said.split()
+    )
 
 
 def test_every_claim_of_a_committed_study_stands_in_the_document():

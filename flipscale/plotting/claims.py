@@ -61,8 +61,8 @@ def claims(data: FigureData) -> list[Panel]:
         ax.set_xlim(low, high)
         unit = f" ({tested[0][0].unit})" if tested[0][0].unit else ""
         sides = [side for judged, _ in tested for side in (judged.claim.contrast.left, judged.claim.contrast.right)]
-        own = any(side.get("score", family.score) != family.score for side in sides)
-        what = "the score of each claim" if own else score_label(family.score)
+        is_one = all(side.get("score", family.score) == family.score for side in sides)
+        what = score_label(family.score) if is_one else "the score of each claim"
         ax.set_xlabel(f"{what}\nfirst side minus the other{unit}; above 0 the first is better")
         ax.set_ylim(sum(heights), 0)
         name_rows(ax, middles, names, 7)

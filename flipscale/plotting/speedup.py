@@ -65,7 +65,7 @@ def speedup(data: FigureData) -> list[Panel]:
                 of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
                 reading = curves[arm].speedup if arm in curves else None
                 named = f"{data.arms[arm]}: {speed_cell(reading)}" if reading else data.arms[arm]
-                named = textwrap.fill(named.replace(" %", "\u00a0%"), _CHARACTERS)
+                named = textwrap.fill(named.replace(" %", "\u00a0%"), _CHARACTERS).replace("\u00a0%", " %")
                 xy = "time", data.score
                 mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=alpha)
             references = add_references(ax, timed, rows, "time")

@@ -135,7 +135,7 @@ def test_a_seed_that_moves_the_masked_runs_of_all_cells_is_warned_of() -> None:
     table = synthetic({0.5: -0.01})
     table.loc[(table["mask_ratio"] == 0.5) & (table["seed"] == 1), "zero_shot_top1"] += 0.02
     comparison = compare(table, baseline={"mask_ratio": 0}, curves=False)
-    assert any("move all cells alike" in words for words in warnings(comparison))
+    assert any("move all cells of an arm alike" in words for words in warnings(comparison))
 
 
 def test_programs_read_the_head_and_the_noise(fashion: Comparison) -> None:
