@@ -171,19 +171,24 @@ def test_a_study_that_next_wrote_keeps_its_runs_when_next_adds_to_it(finished: F
 
 
 @pytest.mark.parametrize(
-    "of", ["speedup of mask_ratio=0.5", "a of mask_ratio=0.5", "forecast mask_ratio=0.5,samples=256k"]
+    ("study", "of"),
+    [
+        ("plateau", "speedup of mask_ratio=0.5, batch_size=128"),
+        ("flip", "a of mask_ratio=0.5"),
+        ("flip", "forecast mask_ratio=0.5,samples=256k"),
+    ],
 )
-def test_other_quantities_become_more_certain_too(finished: Finished, of: str) -> None:
-    found = next_runs(finished("flip"), 0.5, of, {"samples": [256_000]})
+def test_other_quantities_become_more_certain_too(finished: Finished, study: str, of: str) -> None:
+    found = next_runs(finished(study), 1.0, of, {"samples": [256_000]})
     assert found.steps[-1].after.variance < found.steps[-1].asked.quantity.variance
-    assert found.hours <= 0.5
+    assert found.hours <= 1.0
 
 
 def test_what_the_budget_cannot_decide_is_said_with_its_price(finished: Finished) -> None:
     said = next_runs(finished("flip"), 0.1, "at equal samples a mask of 50 % is worse", {}).instead
     assert len(said) == 1
     assert "to show both level (within 1), if they are, about" in said[0]
-    assert said[0].endswith("; 5 have run")
+    assert said[0].endswith("; 15 have run")
 
 
 def test_a_seed_that_lacks_one_run_does_not_lower_the_price_of_further_seeds(finished: Finished) -> None:
@@ -203,7 +208,7 @@ def test_the_interval_now_of_a_parameter_is_the_one_that_fit_prints(finished: Fi
         if law["group"] == {"mask_ratio": 0.75, "tuning": None}
     ]
     step = next_runs(finished("flip"), 0.05, "a of mask_ratio=0.75", {}).steps[0]
-    assert step.asked.interval() == "0.111 to 0.625"
+    assert step.asked.interval() == "0.166 to 0.849"
     assert step.asked.ends == pytest.approx(of_arm["intervals"]["a"], rel=1e-3)
 
 
@@ -216,12 +221,12 @@ def test_a_forecast_that_fit_refuses_has_the_interval_of_the_law_and_is_said_to_
 
 
 def test_the_interval_now_of_a_speed_up_is_the_corrected_one_that_compare_prints(finished: Finished) -> None:
-    step = next_runs(finished("flip"), 0.5, "speedup of mask_ratio=0.5", {}).steps[0]
-    assert np.exp(step.asked.ends) == pytest.approx([1.298, 2.545], rel=1e-3)
+    step = next_runs(finished("plateau"), 1.0, "speedup of mask_ratio=0.5, batch_size=128", {}).steps[0]
+    assert np.exp(step.asked.ends) == pytest.approx([1.434, 1.844], rel=1e-3)
     low, high = (math.log(float(end.rstrip("x"))) for end in step.asked.interval(step.after).split(" to "))
     share = math.sqrt(step.after.variance / step.asked.quantity.variance)
     assert [low, high] == pytest.approx(
-        [math.log(1.969) + share * math.log(e / 1.969) for e in (1.298, 2.545)], abs=0.01
+        [math.log(1.609) + share * math.log(e / 1.609) for e in (1.434, 1.844)], abs=0.01
     )
 
 

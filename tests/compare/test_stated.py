@@ -444,10 +444,10 @@ def test_each_look_is_judged_at_its_share_of_5_percent() -> None:
 
 
 def test_a_study_s_looks_are_in_all_of_its_corrections_and_said(tmp_path: Path) -> None:
-    text = (ROOT / "studies/flip.yaml").read_text()
-    (tmp_path / "flip.yaml").write_text(f"{text}\nlooks: 5\n")
-    studies = [read_study(path) for path in (ROOT / "studies/flip.yaml", tmp_path / "flip.yaml")]
-    results = read_results(ROOT / "results/flip/results.csv")
+    text = (ROOT / "studies/plateau.yaml").read_text()
+    (tmp_path / "plateau.yaml").write_text(f"{text}\nlooks: 5\n")
+    studies = [read_study(path) for path in (ROOT / "studies/plateau.yaml", tmp_path / "plateau.yaml")]
+    results = read_results(ROOT / "results/plateau/results.csv")
     once, five = (compare_study(results, study, plan(study), curves=False) for study in studies)
     for before, after in zip(once.pairs, five.pairs, strict=True):
         assert before.gain.corrected

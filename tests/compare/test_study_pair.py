@@ -196,14 +196,14 @@ def test_the_flip_study_against_a_copy_with_another_weight_decay(tmp_path):
     shutil.copytree(ROOT / "results" / "flip", results / "flip", ignore=shutil.ignore_patterns("*.bz2", ".*"))
     table = read_results(results / "flip" / "results.csv")
     ids = [[run.id for run in plan(read_study(file)).cells] for file in (old, new)]
-    assert len(table) == len(ids[0]) == 140
+    assert len(table) == len(ids[0]) == 230
     other = table.assign(id=table["id"].map(dict(zip(*ids, strict=True))), study="flip_decay", weight_decay=0.2)
     other["zero_shot_top1"] += 0.01 * (other["samples"] == 32000)
     (results / "flip_decay").mkdir()
     other.to_csv(results / "flip_decay" / "results.csv", index=False)
 
     pair = flipscale.compare_studies(old, new, workspace=Workspace(results))
-    assert len(pair.same.pairs) == 140
+    assert len(pair.same.pairs) == 230
     assert [(change.name, change.values) for change in pair.same.changes] == [("weight_decay", (("0.1", "0.2"),))]
     assert len(pair.comparison.pairs) == 28
     better = [of_cell.cell for of_cell in pair.comparison.pairs if of_cell.gain.mean > 0.005]
