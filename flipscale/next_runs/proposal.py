@@ -250,7 +250,8 @@ def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) ->
 def proposal_parts(proposal: Proposal) -> list[Part]:
     """For each question the runs, their cost, and its interval now and as expected; then what the budget cannot do."""
     if not proposal.steps:
-        return [f"No run that the study allows would tell more within {proposal.budget:.3g} {proposal.unit}.", *proposal.instead]
+        within = f"{proposal.budget:.3g} {proposal.unit}"
+        return [f"No run that the study allows would tell more within {within}.", *proposal.instead]
     head = ("runs", proposal.unit, "95 % CI now", "expected CI")
     tables: list[Part] = []
     for name in dict.fromkeys(step.asked.name for step in proposal.steps):
