@@ -480,7 +480,8 @@ def claims_table(stated: StudyClaims) -> PrintedTable:
         unit = PrintedUnit(judged.unit)
         published = "-" if judged.claim.published is None else unit.number(judged.claim.published)
         both = judged.difference and judged.difference.corrected
-        p = "-" if not both else f"< {SMALLEST_P:.4f}" if both.p < SMALLEST_P else f"{both.p:.2g}"
+        digits = 3 if both and abs(both.p - ALPHA) < ALPHA / 10 else 2  # So that 0.0502 is not read as 0.05.
+        p = "-" if not both else f"< {SMALLEST_P:.4f}" if both.p < SMALLEST_P else f"{both.p:.{digits}g}"
         verdict = str(judged.verdict) + (f": {judged.why}" if judged.why else "")
         corrected = unit.interval(both.interval) if both and both.interval else "-"
         rows.append((judged.claim.name, published, claim_cell(judged, corrected=False), corrected, p, verdict))
