@@ -96,7 +96,7 @@ def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:
     own = rows.loc[child.id, "gpu_hours"] - rows.loc[child.parents[0], "gpu_hours"]
     assert evidence.own_hours[child.id] == pytest.approx(own)
     assert sum(evidence.own_hours.values()) < 0.9 * rows["gpu_hours"].sum()
-    assert len(evidence.own_hours) == 105
+    assert len(evidence.own_hours) == 315
 
 
 def test_a_study_that_nobody_has_run_is_reported_with_what_is_missing(tmp_path: Path) -> None:
