@@ -168,7 +168,7 @@ def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """What the numbers of the answer are, what was compared, and what its seeds detect."""
-    level = ""
+    level: list[str] = []
     estimates: list[Estimate | None]
     if asked(comparison) == "claims" and comparison.stated:
         units = {"x": "factors (x)", "": "differences"}
@@ -179,12 +179,10 @@ def notes_of(comparison: Comparison) -> list[str]:
         estimates = [pair.gain for pair in comparison.pairs]
         what = f"Gains are {_of_score(comparison)}; parentheses are 95 % CIs{_corrected(comparison)}"
         if comparison.margin and any(pair.gain.effect is Effect.LEVEL for pair in comparison.pairs):
-            level = f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0."
-    failed = any(estimate and estimate.failures for estimate in estimates)
-    said = [
-        f"{what}{'; fail: runs of both sides that did not take off' if failed else ''}.",
-        *([level] if level else []),
-    ]
+            level = [f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0."]
+    if any(estimate and estimate.failures for estimate in estimates):
+        what += "; fail: runs of both sides that did not take off"
+    said = [f"{what}.", *level]
     curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
         said.append(f"Speed-ups are not read: {curves[0].why}.")

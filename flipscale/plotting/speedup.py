@@ -61,13 +61,14 @@ def speedup(data: FigureData) -> list[Panel]:
 
         def draw(ax: Axes) -> None:
             controls = _controls(rows)
+            faint = dict.fromkeys(controls, 0.45)
             for arm in sorted(set(rows["arm"]), key=lambda arm: (arm in controls, arm)):
-                of_arm, alpha = rows[rows["arm"] == arm], 0.45 if arm in controls else 1.0
+                of_arm = rows[rows["arm"] == arm]
                 reading = curves[arm].speedup if arm in curves else None
                 named = f"{data.arms[arm]}: {speed_cell(reading)}" if reading else data.arms[arm]
                 named = textwrap.fill(named.replace(" %", "\u00a0%"), _CHARACTERS).replace("\u00a0%", " %")
                 xy = "time", data.score
-                mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=alpha)
+                mean_line(ax, timed, of_arm, xy, "samples", named, arm_style(arm), read=True, alpha=faint.get(arm, 1.0))
             references = add_references(ax, timed, rows, "time")
             set_x_axis(ax.xaxis, "time", pd.concat([rows["time"], references["time"].astype(float)]))
             ax.set_xlabel(words)
@@ -77,8 +78,7 @@ def speedup(data: FigureData) -> list[Panel]:
                 ax.plot([end, start], [score] * 2, "--", color=QUIET, linewidth=1, zorder=3.5, label=to)
                 factor = curves[arm].factor
                 look = arm_style(arm).marks(filled=factor is not None and factor.significant)
-                alpha = 0.45 if arm in controls else 1.0
-                ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=alpha, **look)
+                ax.plot([end], [score], "<" if end <= start else ">", ms=7, zorder=5, alpha=faint.get(arm, 1.0), **look)
 
         return Panel(cell_words(name), rows, draw, data.score_words, marks, own_legend=True, chance=data.chance)
 
