@@ -88,7 +88,7 @@ def held_out(data: FolderSet, form: Form, scoring: Scoring) -> HeldOutItems:
 
 def classified(data: LabelledFolders, form: Form, *, images: int, samples: int) -> ClassifiedSet:
     """Training images are decoded as they are needed."""
-    paths, labels, classes = listed(data.train)
+    paths, labels, classes = labelled_files(data.train)
     check_choice(classes, data.train)
     test = read_folder(data.test, images, form.image_size)
     same_folders(data.test, test.classes, data.train, classes)
@@ -182,13 +182,13 @@ def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ..
 
 def read_folder(path: str, count: int, image_size: int) -> Labelled:
     """At most `count` images with even classes. The classes are the folders' names."""
-    paths, labels, names = listed(path)
+    paths, labels, names = labelled_files(path)
     chosen = subset(labels, count)
     images, good = decode_paths([paths[i] for i in chosen], image_size, str(located(path)))
     return Labelled(images, labels[chosen[good]], names, corrupt=len(chosen) - len(good))
 
 
-def listed(path: str) -> tuple[list[Path], Integers, tuple[str, ...]]:
+def labelled_files(path: str) -> tuple[list[Path], Integers, tuple[str, ...]]:
     """All image files of a folder with the class of each, int64 [n], and the names of the classes' folders."""
     folders = class_folders(path)
     files = [images_in(folder) for folder in folders]

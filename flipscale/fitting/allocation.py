@@ -62,7 +62,7 @@ def allocate(fit: Fit, flops: float) -> Allocation:
     sizes = exponents = None
     if fit.stretch is not None and not {"a", "b", "c"} & set(fit.not_determined):
         drawn = _best(fit.draws, place, product)
-        low, high = interval(drawn[np.isfinite(drawn).all(axis=1)], best, fit.stretch)
+        low, high = interval(drawn[np.isfinite(drawn).all(axis=1)], best, fit.freedom)
         sizes = float(np.exp(low[0])), float(np.exp(high[0]))
         exponents = max(float(low[1]), 0.0), min(float(high[1]), 1.0)
     size = float(np.exp(best[0]))

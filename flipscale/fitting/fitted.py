@@ -216,7 +216,7 @@ class Fit:
         its logarithm; None where there is no interval."""
         if self.stretch is None:
             return None
-        ends = interval(self.draws, self.solution.theta, self.stretch)
+        ends = interval(self.draws, self.solution.theta, self.freedom)
         if self.seeds is not None and self.slope_of_level is not None:
             error = np.abs(self.slope_of_level) * self.seeds.error(new_seed=False)
             ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
@@ -264,7 +264,7 @@ class Fit:
             raise ResultsError(f"There is no band: {self.no_interval}.")
         x = self._at(values)
         says = self._says(x)
-        ends = interval(self.sample(x, one_run=one_run), says, self.stretch)
+        ends = interval(self.sample(x, one_run=one_run), says, self.freedom)
         if self.seeds is not None and self.slope_of_level is not None:
             step = 1e-3 * self.slope_of_level
             slope = np.abs(self._says(x, self.solution.theta + step) - says) / 1e-3
@@ -289,11 +289,11 @@ class Fit:
         assert self.stretch is not None
         draws, says = self.sample(x, one_run=True), self._says(x)
         if self.options.linear:
-            return Interval(*map(float, interval(draws.mean(axis=1), float(says.mean()), self.stretch, coverage)))
+            return Interval(*map(float, interval(draws.mean(axis=1), float(says.mean()), self.freedom, coverage)))
         response = self.rows.response
         means = response.to_link(response.from_link(draws).mean(axis=1))
         mean = float(response.to_link(np.atleast_1d(response.from_link(says).mean()))[0])
-        return Interval(*map(float, self._ordered(*interval(means, mean, self.stretch, coverage))))
+        return Interval(*map(float, self._ordered(*interval(means, mean, self.freedom, coverage))))
 
     def _says(self, x: Array, theta: Array | None = None) -> Array:
         """The law's prediction at x [n, roles], on the scale of residuals."""

@@ -148,8 +148,10 @@ def stretch(freedom: int, coverage: float = COVERAGE) -> float | None:
     return None if freedom < 2 else float(stdtrit(freedom, (1 + coverage) / 2) / ndtri((1 + coverage) / 2))
 
 
-def interval(draws: Array, estimate: Array | float, by: float, coverage: float = COVERAGE) -> tuple[Array, Array]:
-    """The ends of the interval of each column of draws [n, ...] about its estimate, stretched `by` this factor."""
+def interval(draws: Array, estimate: Array | float, freedom: int, coverage: float = COVERAGE) -> tuple[Array, Array]:
+    """The ends of the interval of each column of draws [n, ...] about its estimate, stretched for `freedom` >= 2."""
+    by = stretch(freedom, coverage)
+    assert by is not None
     low, middle, high = np.quantile(draws, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2], axis=0)
     return estimate - by * (middle - low), estimate + by * (high - middle)
 

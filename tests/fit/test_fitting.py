@@ -81,8 +81,10 @@ def test_an_interval_is_moved_out_more_where_there_are_fewer_groups_and_is_none_
     assert stretch(1) is None
     assert stretch(7) > stretch(95) > 1
     draws = np.arange(1001.0)[:, None]
-    assert [end[0] for end in interval(draws, np.array([500.0]), 1.0)] == [25.0, 975.0]
-    assert [end[0] for end in interval(draws, np.array([510.0]), 2.0)] == [-440.0, 1460.0]
+    # Student's t with 2 degrees of freedom at 95 and at 90 %, over z
+    for coverage, reach in ((0.95, 475 * 4.302653 / 1.959964), (0.9, 450 * 2.919986 / 1.644854)):
+        low, high = interval(draws, np.array([510.0]), 2, coverage)
+        assert [low[0], high[0]] == pytest.approx([510 - reach, 510 + reach])
 
 
 # Rows
