@@ -50,7 +50,7 @@ def test_the_commands_of_the_readme_say_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "mask.yaml").write_text(study)
     plan, *_ = re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]
     assert plan.splitlines()[1] in flipscale("plan", "mask.yaml", cwd=tmp_path).stdout
-    # 1 and 10 steps instead of 125 and 250, far enough apart that the longer run takes longer on any machine; few images.
+    # 1 and 10 steps, so that the longer run takes longer on a busy machine too, and few images to evaluate on.
     small = study.replace("16k", "640").replace("8k", "80") + "evaluation: {images: 100}\n"
     (tmp_path / "mask.yaml").write_text(small)
     for block in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
