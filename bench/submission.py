@@ -42,7 +42,7 @@ from typing import Any
 from bench.report import leave, limit, machine, table
 from flipscale.errors import FlipscaleError
 from flipscale.run import FailedAttempt, FailureKind, RunFolder, write_json
-from tests.clusters.slurm import SlurmCluster, missing
+from tests.clusters.slurm import SlurmCluster
 from tests.launch import fake_slurm
 
 PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo")
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if asked.partition:
         cluster_config()  # Better to fail now than after the rest was measured.
     asked.hydra = asked.hydra and str(Path(asked.hydra).absolute())  # it starts in a folder of its own
-    if asked.start_slurm and (reason := missing()):
+    if asked.start_slurm and (reason := SlurmCluster.missing()):
         parser.error(f"--start-slurm: {reason}")
     facts: dict[str, Any] = {
         "benchmark": "submission",

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import ray as ray_parts
 from tests.clusters.ray import RayCluster
-from tests.clusters.slurm import SlurmCluster, missing
+from tests.clusters.slurm import SlurmCluster
 from tests.parts import need
 from tests.patience import PATIENCE
 
@@ -144,7 +143,7 @@ def slurm_cluster() -> Iterator[SlurmCluster]:
 
     Tests take `slurm`, which is the same and leaves it clean.
     """
-    reason = missing()
+    reason = SlurmCluster.missing()
     need(not reason, f"a SLURM cluster: {reason}")
     cluster = SlurmCluster.start()
     try:
@@ -170,7 +169,7 @@ def ray(request: pytest.FixtureRequest) -> Iterator[RayCluster]:
     It runs from the first test that asks for it to the last one in a row: idle it takes 4 CPU-seconds a minute. After
     each test jobs are stopped, and what was killed is back.
     """
-    reason = ray_parts.missing()
+    reason = RayCluster.missing()
     need(not reason, f"a Ray cluster: {reason}")
     cluster = request.config.stash.get(RAY, None) or RayCluster.start()
     request.config.stash[RAY] = cluster

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.slurm import SCRIPT, SlurmCluster
+from tests.clusters.slurm import SlurmCluster
 from tests.patience import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.second]
@@ -104,7 +104,7 @@ def test_a_cluster_ends_when_its_process_is_killed(moment: str, slurm: SlurmClus
         "one = SlurmCluster.start(Path(sys.argv[1]), ACCOUNTING=0)\none.submit('sleep 600')\n"
         "(one.folder / 'a job is submitted').touch()\ntime.sleep(600)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script, folder], cwd=SCRIPT.parents[2]) as process:
+    with subprocess.Popen([sys.executable, "-c", script, folder], cwd=SlurmCluster.script.parents[2]) as process:
         wait_until((folder / moment).exists, moment)
         assert processes_that_name(folder)
         process.kill()
@@ -128,7 +128,8 @@ def test_without_root_it_says_that_it_needs_root() -> None:
 
 def check(prelude: str) -> subprocess.CompletedProcess[str]:
     """`slurm.sh check` on a machine that differs from this one in the functions that the prelude defines."""
-    return subprocess.run(["bash", "-s", "check"], input=prelude + SCRIPT.read_text(), capture_output=True, text=True)
+    script = prelude + SlurmCluster.script.read_text()
+    return subprocess.run(["bash", "-s", "check"], input=script, capture_output=True, text=True)
 
 
 def jobs(cluster: SlurmCluster) -> str:

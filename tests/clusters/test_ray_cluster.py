@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.ray import SCRIPT, RayCluster, addresses_listened_at
+from tests.clusters.ray import RayCluster, addresses_listened_at
 from tests.clusters.test_cluster import processes_that_name
 from tests.patience import wait_until
 
@@ -39,7 +39,7 @@ def test_a_cluster_ends_when_its_process_is_killed(ray: RayCluster) -> None:
         "one = RayCluster.start(WORKERS='w1')\nprint(one.folder, flush=True)\ntime.sleep(600)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=SCRIPT.parents[2], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], cwd=RayCluster.script.parents[2], stdout=subprocess.PIPE, text=True
     ) as it:
         assert it.stdout is not None
         folder = Path(it.stdout.readline().strip())
@@ -51,5 +51,7 @@ def test_a_cluster_ends_when_its_process_is_killed(ray: RayCluster) -> None:
 
 
 def test_without_ray_it_says_what_to_install() -> None:
-    done = subprocess.run([SCRIPT, "check"], env={**os.environ, "PYTHON": "/bin/false"}, capture_output=True, text=True)
+    done = subprocess.run(
+        [RayCluster.script, "check"], env={**os.environ, "PYTHON": "/bin/false"}, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (3, "no Ray in /bin/false; pip install 'ray[default,tune]'\n")

@@ -23,8 +23,8 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.local import LocalLauncher
 from flipscale.planning import Run
 from flipscale.run import RunFolder, State
-from tests.clusters import ray as ray_parts
-from tests.clusters import slurm as slurm_parts
+from tests.clusters.ray import RayCluster
+from tests.clusters.slurm import SlurmCluster
 from tests.launch.contract import StandInRun
 from tests.torture.checks import check, check_logs, losses
 from tests.torture.counts import Counts, Extent
@@ -252,9 +252,9 @@ def compare(runs: Sequence[Run], results: Path, expected: Path, where: str) -> C
 
 def slurm(extent: Extent, draw: random.Random, number: int) -> Counts:
     """On real daemons, which are killed too."""
-    if reason := slurm_parts.missing():
+    if reason := SlurmCluster.missing():
         return Counts(notes=[f"no SLURM: {reason}"])
-    cluster = slurm_parts.SlurmCluster.start()
+    cluster = SlurmCluster.start()
     try:
         with _environment(cluster.env):
             kills = {role: of_role(role) for role in ("trainer", "attendant", "submitter")}
@@ -265,7 +265,7 @@ def slurm(extent: Extent, draw: random.Random, number: int) -> Counts:
         cluster.stop()
 
 
-def _kill_controller(cluster: slurm_parts.SlurmCluster) -> bool:
+def _kill_controller(cluster: SlurmCluster) -> bool:
     """By SIGKILL, so it forgets what it has not written yet. It is back a moment later."""
     with contextlib.suppress(OSError, ValueError):
         os.kill(int((cluster.folder / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
@@ -291,7 +291,7 @@ def _tend() -> None:
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], capture_output=True, check=False)
 
 
-def _kill_node(cluster: slurm_parts.SlurmCluster, draw: random.Random) -> bool:
+def _kill_node(cluster: SlurmCluster, draw: random.Random) -> bool:
     name = draw.choice(cluster.nodes)
     with contextlib.suppress(RuntimeError):
         cluster.kill_node(name)
@@ -304,10 +304,10 @@ def _kill_node(cluster: slurm_parts.SlurmCluster, draw: random.Random) -> bool:
 
 def ray(extent: Extent, draw: random.Random, number: int) -> Counts:
     """On a real head and two workers; at the end the whole cluster dies, and the study goes on without it."""
-    if reason := ray_parts.missing():
+    if reason := RayCluster.missing():
         return Counts(notes=[f"no Ray: {reason}"])
     counts = Counts()
-    cluster = ray_parts.RayCluster.start()
+    cluster = RayCluster.start()
     kills = {role: of_role(role) for role in ("trainer", "driver", "submitter")}
     try:
         with _environment(cluster.env):
@@ -319,14 +319,14 @@ def ray(extent: Extent, draw: random.Random, number: int) -> Counts:
     return counts
 
 
-def _kill_ray_node(cluster: ray_parts.RayCluster, draw: random.Random) -> bool:
+def _kill_ray_node(cluster: RayCluster, draw: random.Random) -> bool:
     name = draw.choice(cluster.nodes)
     cluster.kill_node(name)
     cluster.start_node(name)
     return True
 
 
-def _without_a_head(extent: Extent, draw: random.Random, cluster: ray_parts.RayCluster) -> Counts:
+def _without_a_head(extent: Extent, draw: random.Random, cluster: RayCluster) -> Counts:
     """The whole cluster is killed in the middle of a study, which then continues on this machine."""
     where = f"seed {extent.seed}, ray without a head"
     first = Round(draw, extent.work / "ray-head" / "results", "ray", {}, where)
