@@ -46,8 +46,8 @@ def pairs_of(points: Sequence[Point], arms: Iterable[str], kind: ScoreKind) -> t
             runs = cells[at].get(arm, {})
             for seed, point in runs.items():
                 if seed not in twins:
-                    where = f"at seed {seed} of" if twins else "in"
-                    unpaired[point.id] = f"no baseline {where} cell {point.cell or '(the only one)'!r}"
+                    which = "baseline of the same seed" if twins else "baseline"
+                    unpaired[point.id] = f"no {which} in cell {point.cell or '(the only one)'!r}"
             if paired := [(twins[seed], point) for seed, point in runs.items() if seed in twins]:
                 pairs.append(pair_of(paired, kind))
     return pairs, unpaired

@@ -169,7 +169,7 @@ def test_a_run_without_a_twin_is_named_and_stays_on_the_curve():
     table = rows(logarithmic)
     table = table[table["id"] != "m0-s1000-1"]
     comparison = compare(table, baseline=BASELINE)
-    assert comparison.unpaired == {"m0.5-s1000-1": "no baseline at seed 1 of cell 'samples=1k'"}
+    assert comparison.unpaired == {"m0.5-s1000-1": "no baseline of the same seed in cell 'samples=1k'"}
     assert comparison.curves[0].seeds == (0, 1, 2)
 
 

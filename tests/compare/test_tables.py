@@ -241,7 +241,7 @@ def test_a_row_without_a_score_or_a_cost_takes_no_part():
     table.loc[13, "hours"] = None
     found, comparison = entries(table)
     assert comparison.left_out == {"row 1": "no acc"}
-    assert comparison.unpaired == {"row 13": "no baseline at seed 0 of cell 'epochs=1'"}
+    assert comparison.unpaired == {"row 13": "no baseline of the same seed in cell 'epochs=1'"}
     assert found[0]["speedup"] is not None
 
 
