@@ -75,25 +75,47 @@ class Line:
 
 @dataclass(frozen=True)
 class Read:
-    """A curve along the logarithm of costs or of samples, or draws of it, at STEPS places between its points."""
+    """Draws of a curve along the logarithm of costs or of samples, monotone between its points.
 
-    xs: Array
-    """[places]"""
-    ys: Array
-    """[draws, places]"""
+    It is computed at STEPS places a piece, with straight lines between them.
+    """
+
+    pieces: PchipInterpolator
+    """A polynomial for each piece and draw."""
+
+    @cached_property
+    def xs(self) -> Array:
+        """[places]"""
+        xs = self.pieces.x
+        inner = np.arange(STEPS) / STEPS
+        return np.append((xs[:-1, None] + np.diff(xs)[:, None] * inner).ravel(), xs[-1])
+
+    @cached_property
+    def ys(self) -> Array:
+        """[draws, places]"""
+        ys: Array = self.pieces(self.xs)
+        return ys
 
     def reach(self, targets: Array) -> Array:
         """Where each draw first reaches its target [draws]; -inf where it begins above, inf where it stays below."""
-        above = self.ys >= targets[:, None]
-        first = np.argmax(above, axis=1)
-        rows = np.arange(len(self.ys))
-        before = np.maximum(first - 1, 0)
-        y0, y1 = self.ys[rows, before], self.ys[rows, first]
+        xs, coefficients = self.pieces.x, self.pieces.c
+        starts = coefficients[-1]
+        points = np.vstack([starts, _values(coefficients[:, -1], xs[-1] - xs[-2])])
+        above = points >= targets
+        # A monotone curve is between its points, so it reaches the target in the piece before the first one above.
+        piece = np.maximum(np.argmax(above, axis=0) - 1, 0)
+        of_piece = coefficients[:, piece, np.arange(len(targets))]
+        step = np.diff(xs)[piece] / STEPS
+        low, high = np.zeros(len(targets)), np.full(len(targets), float(STEPS))
+        for _ in range(int(math.log2(STEPS))):
+            middle = (low + high) / 2
+            is_above = _values(of_piece, middle * step) >= targets
+            low, high = np.where(is_above, low, middle), np.where(is_above, middle, high)
+        before, after = (_values(of_piece, place * step) for place in (low, high))
         with np.errstate(divide="ignore", invalid="ignore"):
-            places = self.xs[before] + (self.xs[first] - self.xs[before]) * (targets - y0) / (y1 - y0)
-        places = np.where(first == 0, np.where(self.ys[:, 0] > targets, -np.inf, self.xs[0]), places)
-        reached: Array = np.where(above.any(axis=1), places, np.inf)
-        return reached
+            reached = xs[piece] + step * (low + (targets - before) / (after - before))
+        reached = np.where(above[0], np.where(points[0] > targets, -np.inf, xs[0]), reached)
+        return np.where(above.any(axis=0), reached, np.inf)
 
     def scores_at(self, xs: Array) -> Array:
         """[draws, xs]"""
@@ -109,10 +131,15 @@ class Read:
 def read_line(xs: Array, ys: Array) -> Read:
     """The monotone cubic through points at xs [points] of several draws [draws, points]."""
     # Costs that are equal are a little apart here, as no curve is vertical.
-    xs = np.maximum.accumulate(xs + 1e-9 * np.arange(len(xs)))
-    inner = np.arange(STEPS) / STEPS
-    places = np.append((xs[:-1, None] + np.diff(xs)[:, None] * inner).ravel(), xs[-1])
-    return Read(places, PchipInterpolator(xs, ys, axis=1)(places))
+    return Read(PchipInterpolator(np.maximum.accumulate(xs + 1e-9 * np.arange(len(xs))), ys, axis=1))
+
+
+def _values(coefficients: Array, step: Array | float) -> Array:
+    """The values of polynomials with coefficients [power, draws], highest power first, at a step from their start."""
+    value: Array = coefficients[0]
+    for coefficient in coefficients[1:]:
+        value = value * step + coefficient
+    return value
 
 
 @dataclass(frozen=True)
@@ -175,17 +202,21 @@ class TwoLines:
         floored: Array = np.maximum(units, 1e-9)
         return floored
 
-    def _lines(self, name: str, base: Array, ours: Array) -> tuple[Read, Read]:
-        """Both curves, or draws of them, along the logarithm of `costs` or `samples`."""
-        xs = [np.log(getattr(line, name)) for line in (self.base, self.ours)]
-        return read_line(xs[0], base), read_line(xs[1], ours)
+    def _along_each(self, base: Array, ours: Array) -> dict[str, tuple[Read, Read]]:
+        """Both curves, or draws of them, along the logarithms of `costs` and, where there are any, of `samples`."""
+        found = {}
+        for name in ("costs", "samples") if self._has_samples else ("costs",):
+            xs = [np.log(getattr(line, name)) for line in (self.base, self.ours)]
+            found[name] = read_line(xs[0], base), read_line(xs[1], ours)
+        return found
+
+    @cached_property
+    def _means(self) -> dict[str, tuple[Read, Read]]:
+        return self._along_each(self.base.means[None], self.ours.means[None])
 
     @cached_property
     def _drawn(self) -> dict[str, tuple[Read, Read]]:
-        if self.draws is None:
-            return {}
-        names = ["costs", "samples"] if self._has_samples else ["costs"]
-        return {name: self._lines(name, *self.draws[:2]) for name in names}
+        return {} if self.draws is None else self._along_each(*self.draws[:2])
 
     def ratio(self, name: str, score: float, point: int | None = None) -> "LogRatio | str":
         """The baseline's costs (or samples) to a score over the arm's, or why there are none.
@@ -195,7 +226,7 @@ class TwoLines:
         if name == "samples" and not self._has_samples:
             return "the runs have no number of samples"
         target = self.kind.sign * score if point is None else float(self.base.means[point])
-        lines = self._lines(name, self.base.means[None], self.ours.means[None])
+        lines = self._means[name]
         base, ours = (float(line.reach(np.array([target]))[0]) for line in lines)
         if math.isinf(base):
             return f"the baseline's curve does not pass through {self.kind.sign * target:.4g}"
@@ -267,7 +298,7 @@ class TwoLines:
 
     def at_equal_cost(self) -> tuple[float | None, Estimate, Crossover | None]:
         """The largest cost that both curves cover, the gain there, and where the gain changes its sign."""
-        base, ours = self._lines("costs", self.base.means[None], self.ours.means[None])
+        base, ours = self._means["costs"]
         low, high = max(base.xs[0], ours.xs[0]), min(base.xs[-1], ours.xs[-1])
         if high < low:
             ends = short(math.exp(high)), short(math.exp(low))
@@ -282,8 +313,12 @@ class TwoLines:
     def straight(self) -> float | None:
         """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
         best = int(np.argmax(self.base.means))
-        reached = float(Read(self.ours.costs, self.ours.means[None]).reach(self.base.means[[best]])[0])
-        return None if math.isinf(reached) else float(self.base.costs[best] / reached)
+        target, means = self.base.means[best], self.ours.means
+        if means[0] > target or means.max() < target:
+            return None
+        first = int(np.argmax(means >= target))
+        around = slice(max(first - 1, 0), first + 1)
+        return float(self.base.costs[best] / np.interp(target, means[around], self.ours.costs[around]))
 
 
 def quotient(over: Array, under: Array) -> Array:
@@ -385,12 +420,14 @@ def curves_of(
 
 def _read(asked: Curve, lines: TwoLines, comparisons: int) -> Curve:
     """comparisons: in the family of the speed-up. The other readings are not corrected."""
+    lines = replace(lines)  # Draws go with this copy: those of all curves of a large study would take 10 GB.
+    in_family = lines if comparisons == lines.comparisons else replace(lines, comparisons=comparisons)
     equal_at, gain, crossover = lines.at_equal_cost()
     return replace(
         asked,
         seeds=lines.seeds,
         sides=lines.sides,
-        speedup=replace(lines, comparisons=comparisons).at_target(),
+        speedup=in_family.at_target(),
         speedup_straight=lines.straight(),
         speedup_at=lines.levels(),
         equal_at=equal_at,

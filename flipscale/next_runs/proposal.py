@@ -231,7 +231,8 @@ def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) ->
     def price(seeds: int | None) -> str:
         if seeds is None:
             return "more than 1,000 seeds"
-        return f"about {count(seeds, 'seed')}, {max(seeds - contrast.seeds, 0) * a_seed:.2g} {unit} more"
+        more = seeds - contrast.seeds
+        return f"about {count(seeds, 'seed')}" + (f", {more * a_seed:.2g} {unit} more" if more > 0 else "")
 
     needed = contrast.design.seeds_for(asked.value)
     further = None if needed is None else needed - contrast.seeds

@@ -8,7 +8,7 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 
 from flipscale.comparing import Effect, compare, compare_table, comparison_json, speed_cell
-from flipscale.comparing.curves import LEVELS, Read, read_line
+from flipscale.comparing.curves import LEVELS, read_line
 from flipscale.comparing.estimates import NOT_REACHED
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
@@ -63,8 +63,6 @@ def test_curves_between_their_points_are_scipy_s_monotone_cubic(points, rising):
 def test_a_score_that_is_never_reached_or_passed_before_the_first_point_is_infinitely_far():
     line = read_line(np.array([0.0, 1.0, 2.0]), np.array([[1.0, 3.0, 2.0]] * 4))
     assert line.reach(np.array([0.5, 1.0, 3.0, 3.5])).tolist() == [-np.inf, 0.0, pytest.approx(1.0), np.inf]
-    straight = Read(np.array([0.0, 2.0, 4.0]), np.array([[1.0, 4.0, 5.0]] * 3))
-    assert straight.reach(np.array([4.5, 0.5, 6.0])).tolist() == [3, -np.inf, np.inf]
 
 
 def test_the_target_is_the_mean_over_seeds_at_the_last_but_one_length():
