@@ -64,7 +64,7 @@ def headline(root: Path = ROOT) -> str:
         f"samples gains {fixed(gains[0])} points without a mask, the one before {fixed(gains[1])}. Nor does any arm "
         "end with the paper's short tuning without a mask, with which its 75 % takes "
         f"{times(tuned)}x as many samples.",
-        "**Claims**, committed before the first run. Of time, a factor above 1 speaks for the claim:",
+        "**Claims**, committed before the sweep of rates. Of time, a factor above 1 speaks for the claim:",
         "\n".join(map(_claim, stated)),
         "**Caveats:** Parentheses are 95 % CIs, corrected (Holm) but for the table's samples and the speed-up at the "
         "paper's cost. In one arm seeds move all cells alike (the smallest p of the arms is "
