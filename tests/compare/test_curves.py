@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from flipscale.comparing import Effect, compare, compare_table, comparison_json, speed_cell
+from flipscale.comparing import Effect, compare, compare_table, comparison_json, curves, speed_cell
 from flipscale.comparing.curves import LEVELS, read_line
 from flipscale.comparing.estimates import NOT_REACHED
 from tests.test_collect import COST, RESULT, collect, planned, write_run
@@ -63,6 +63,20 @@ def test_curves_between_their_points_are_scipy_s_monotone_cubic(points, rising):
 def test_a_score_that_is_never_reached_or_passed_before_the_first_point_is_infinitely_far():
     line = read_line(np.array([0.0, 1.0, 2.0]), np.array([[1.0, 3.0, 2.0]] * 4))
     assert line.reach(np.array([0.5, 1.0, 3.0, 3.5])).tolist() == [-np.inf, 0.0, pytest.approx(1.0), np.inf]
+
+
+def test_draws_of_a_curve_are_not_kept_beside_those_of_the_next(monkeypatch):
+    kept = []
+    read = curves._read
+
+    def watched(asked, lines, comparisons):
+        found = read(asked, lines, comparisons)
+        kept.append({"draws", "_drawn"} & vars(lines).keys())
+        return found
+
+    monkeypatch.setattr(curves, "_read", watched)
+    assert curve(table_of(lambda cost: law(1.4 * cost)))[0].speedup.speedup.interval
+    assert kept == [set()]
 
 
 def test_the_target_is_the_mean_over_seeds_at_the_last_but_one_length():
