@@ -115,8 +115,6 @@ class Attendant:
         self.began = time.time()
         self._cancelled: set[str] = set()
         """Runs in hand that somebody cancelled, and that are on their way to stop."""
-        self._held: set[str] = set()
-        """Runs that workers of this attempt held at the last look."""
         self._stalls: dict[str, str] = {}
         """Runs whose process was killed here because it had stalled, and the evidence."""
 
@@ -190,12 +188,10 @@ class Attendant:
 
         The worker ends with it, and another takes up the rest.
         """
-        self._held.clear()
         for run in self.folders:
             holder = run.holder()
             if not holder or not holder.alive or not self.claims.is_of_this_attempt(holder):
                 continue
-            self._held.add(run.id)
             if run.is_cancelled:
                 self._stop(run, holder)
             elif run.id not in self._stalls and (why := why_stalled(run, self.stalled, ahead=self.claims.ahead)):
@@ -274,6 +270,11 @@ class Attendant:
             for failed in run.failures()
         )
 
+    def _was_lost(self, run: RunFolder) -> bool:
+        """Whether a worker of this attempt held the run before its holder, and its end is not noted."""
+        last = run.last_holder()
+        return last is not None and self.claims.is_of_this_attempt(last) and not self._is_noted(run, last)
+
     def _judge(self, worker: Started) -> None:
         """Handle the end of a worker."""
         if self.claims.are_superseded:
@@ -284,7 +285,7 @@ class Attendant:
             return
         death = self.workers.death(worker, did_something=lambda: bool(self.claims.begun_since(worker.began)))
         if not died and death:  # Another attendant's worker may have taken the run up before this look.
-            died = [run for run in self.left if run.id in self._held and not self.claims.is_mine(run)]
+            died = [*filter(self._was_lost, self.left)]
         if died:
             self._answer_deaths(died, worker, death)
         elif self._cancelled or self._stalls:

@@ -190,6 +190,8 @@ class Lease:
             for path in self.folder.glob(".*.tmp"):  # of attempts that were killed
                 if name_of_temporary(path.name) not in ("", *_WRITTEN_BY_OTHERS):
                     path.unlink(missing_ok=True)
+            if holder:
+                let_go(self.folder, of_job=holder.job is not None)
             pid, self.taken = os.getpid(), time.time()
             write_json(
                 self._file,
@@ -342,8 +344,9 @@ def _has_progress(folder: Path) -> bool:
 def let_go(folder: Path, *, of_job: bool) -> None:
     """Drop the lease of the run of this folder.
 
-    If a worker of a job stops before the run is over, last_holder.json names it. Its attendant may be killed before it
-    notes the interruption; the next attempt of the job then notes it instead.
+    If a worker of a job stops or dies before the run is over, last_holder.json names it. Its attendant may be killed
+    before it notes the interruption, and the next attempt of the job then notes it instead; or another worker may take
+    the run up before its attendant looks.
     """
     lease, last = folder / "lease.json", folder / LAST_HOLDER
     present = {name for name in ("result.json", SCORING_FILE, "error.json") if (folder / name).exists()}

@@ -37,6 +37,7 @@ from flipscale.run import (
     files,
     lease,
 )
+from flipscale.run.lease import let_go
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
@@ -218,18 +219,18 @@ def test_a_worker_killed_by_who_knows_whom_counts_as_a_failed_node(tmp_path, att
 
 def test_a_killed_run_that_another_worker_takes_up_at_once_has_the_failure(tmp_path, attended, monkeypatch):
     killed, free = StandInRun("killed", seconds=60), StandInRun("free")
-    looked_at, ended = set(), Workers.ended
-    monkeypatch.setattr(attend, "why_stalled", lambda run, *_, **__: looked_at.add(run.id))
+    ended, taken = Workers.ended, folder(tmp_path, killed).path
     with subprocess.Popen(["sleep", "600"]) as other:
 
         def taken_up_before(workers):
             if gone := ended(workers):
+                let_go(taken, of_job=True)  # as a worker does that takes it
                 living_lease(tmp_path, killed, other, job="local/another/1")
             return gone
 
         monkeypatch.setattr(Workers, "ended", taken_up_before)
         job = attended([killed, free], elsewhere=False)
-        wait_until(lambda: "killed" in looked_at, "it is not looked at")
+        until_begun(tmp_path, killed)
         os.kill(folder(tmp_path, killed).holder().pid, signal.SIGKILL)
         assert job.end() is Ending.DONE
         other.kill()
