@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from scipy.stats import ttest_1samp
 
 from flipscale.architecture import architecture
 from flipscale.collecting import read_results
@@ -282,11 +283,45 @@ def caveats_of(name: str) -> tuple[str, ...]:
 
 def test_caveats_have_the_differences_of_their_results():
     joint = (ROOT / "results/joint/comparison.md").read_text()
-    (slower,) = re.findall(r"gains more where model and data are larger \| \S+ \| (\S+)", joint)
+    ((slower, p),) = re.findall(r"more where model and data are larger \| \S+ \| (\S+) [^|]*\|[^|]*\| (\S+)", joint)
+    assert f"it is not (p = {float(p):.2g})" in " ".join(caveats_of("joint")[0].split())
     assert f"gains {slower.removeprefix('-')} points less" in caveats_of("joint")[0]
+    flip, plateau = (pd.read_csv(ROOT / f"results/{name}/results.csv") for name in ("flip", "plateau"))
+    claimed = flip[(flip["image_size"] == 28) & (flip["samples"] == 64_000) & (flip["mask_ratio"] > 0)]
+    pairs = claimed.assign(tuned=claimed["tuning"].notna()).pivot(
+        index=["mask_ratio", "seed"], columns="tuned", values="zero_shot_top1"
+    )
+    gains = (pairs[True] - pairs[False]).groupby("mask_ratio").agg(["min", "size"])
+    assert (gains["min"] > 0).all()
+    assert set(gains["size"]) == {15}
+    assert "Tuning is better at all 15 seeds at both masks" in " ".join(caveats_of("flip"))
+    seen = plateau[plateau["id"].isin(flip["id"])]
+    assert (len(seen), set(seen["image_size"]), set(seen["samples"])) == (10, {14}, {64_000, 128_000})
+    assert "Ten of the 90 runs, small images after 64k and 128k samples, are flip's" in caveats_of("plateau")[-1]
     unmasked = partial(mean_of, "plateau_lr", "zero_shot_top1", mask_ratio=0, image_size=28)
     better = unmasked(lr=2e-3) - unmasked(lr=4e-3)
     assert f"half that rate is {better:.1f} points better" in caveats_of("flip")[1]
+
+
+def test_how_joint_s_gains_add_up_beside_its_claims_is_what_its_rows_give():
+    rows = pd.read_csv(ROOT / "results/joint/results.csv")
+    accuracy = 100 * rows.pivot(
+        index="seed", columns=["mask_ratio", "samples", "model", "data_size"], values="zero_shot_top1"
+    )
+    small, large = "ViT-w32d2-4", "ViT-w64d4-4"
+    unmasked, masked = accuracy[0.0][32_000].dropna(), accuracy[0.5].dropna()
+    more = unmasked[large][60_000] - unmasked[large][1000] - (unmasked[small][60_000] - unmasked[small][1000])
+    said = " ".join(" ".join(caveats_of("joint")).split())
+    assert f"gains {more.mean():.1f} points more on 60,000 images" in said
+    assert f"(5 seeds, p = {ttest_1samp(more, 0).pvalue:.1g} by a paired t test" in said
+    start = masked[8000][small][1000]
+    alone = [masked[8000][large][1000], masked[8000][small][60_000], masked[32_000][small][1000]]
+    beyond = masked[32_000][large][60_000] - start - sum(each - start for each in alone)
+    said = next(
+        each["why"] for each in yaml.safe_load(FILE.read_text()) if each["question"].startswith("Joint scaling")
+    )
+    assert f"gain {-beyond.mean():.1f} points less than their sum, on {len(beyond)} seeds" in said
+    assert f"(p = {ttest_1samp(beyond, 0).pvalue:.2f})" in said
 
 
 @pytest.mark.parametrize("name", ["flip", "recipe"])

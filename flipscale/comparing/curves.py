@@ -99,8 +99,7 @@ class Read:
     def reach(self, targets: Array) -> Array:
         """Where each draw first reaches its target [draws]; -inf where it begins above, inf where it stays below."""
         xs, coefficients = self.pieces.x, self.pieces.c
-        starts = coefficients[-1]
-        points = np.vstack([starts, _values(coefficients[:, -1], xs[-1] - xs[-2])])
+        points = np.vstack([coefficients[-1], np.polyval(coefficients[:, -1], xs[-1] - xs[-2])])
         above = points >= targets
         # A monotone curve is between its points, so it reaches the target in the piece before the first one above.
         piece = np.maximum(np.argmax(above, axis=0) - 1, 0)
@@ -109,9 +108,9 @@ class Read:
         low, high = np.zeros(len(targets)), np.full(len(targets), float(STEPS))
         for _ in range(int(math.log2(STEPS))):
             middle = (low + high) / 2
-            is_above = _values(of_piece, middle * step) >= targets
+            is_above = np.polyval(of_piece, middle * step) >= targets
             low, high = np.where(is_above, low, middle), np.where(is_above, middle, high)
-        before, after = (_values(of_piece, place * step) for place in (low, high))
+        before, after = (np.polyval(of_piece, place * step) for place in (low, high))
         with np.errstate(divide="ignore", invalid="ignore"):
             reached = xs[piece] + step * (low + (targets - before) / (after - before))
         reached = np.where(above[0], np.where(points[0] > targets, -np.inf, xs[0]), reached)
@@ -132,14 +131,6 @@ def read_line(xs: Array, ys: Array) -> Read:
     """The monotone cubic through points at xs [points] of several draws [draws, points]."""
     # Costs that are equal are a little apart here, as no curve is vertical.
     return Read(PchipInterpolator(np.maximum.accumulate(xs + 1e-9 * np.arange(len(xs))), ys, axis=1))
-
-
-def _values(coefficients: Array, step: Array | float) -> Array:
-    """The values of polynomials with coefficients [power, draws], highest power first, at a step from their start."""
-    value: Array = coefficients[0]
-    for coefficient in coefficients[1:]:
-        value = value * step + coefficient
-    return value
 
 
 @dataclass(frozen=True)
@@ -420,7 +411,7 @@ def curves_of(
 
 def _read(asked: Curve, lines: TwoLines, comparisons: int) -> Curve:
     """comparisons: in the family of the speed-up. The other readings are not corrected."""
-    lines = replace(lines)  # Draws go with this copy: those of all curves of a large study would take 10 GB.
+    lines = replace(lines)  # Draws go with this copy: those of all curves of a large study take gigabytes.
     in_family = lines if comparisons == lines.comparisons else replace(lines, comparisons=comparisons)
     equal_at, gain, crossover = lines.at_equal_cost()
     return replace(

@@ -65,7 +65,7 @@ def _check(data: CaptionSet) -> None:
         raise _no_rows(file, data.image, data.caption)
     if not any(path.is_file() for path in images):
         raise DataError(
-            f"{next(iter(images))}: there is no such image, and the next rows of {file} name missing images too; "
+            f"{next(iter(images))} does not exist, and neither do the images of the next rows of {file}; "
             f"correct root, the folder that paths in the table start from."
         )
 

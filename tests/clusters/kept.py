@@ -5,6 +5,7 @@ import random
 import socket
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ PORTS = 30
 """How many ports in a row a cluster may use; its script says which."""
 
 
-class Cluster:
+class Cluster(ABC):
     """It stops when this process ends, even by kill -9.
 
     A keeper process holds it: `script run`, which waits for a line or the end of its standard input. The pipe's other
@@ -52,14 +53,14 @@ class Cluster:
             raise self._failure("start")
 
     @staticmethod
+    @abstractmethod
     def settings(folder: Path, port: int) -> dict[str, str]:
         """The environment variables of the script."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def environment(folder: Path, port: int) -> dict[str, str]:
         """The environment variables by which the cluster is found."""
-        raise NotImplementedError
 
     @classmethod
     def missing(cls) -> str:

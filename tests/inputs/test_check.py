@@ -287,7 +287,7 @@ evaluation:
         ("{captions: {file: t.csv, caption: text}}", "has no column 'text'"),
         (
             "{captions: t.csv}",
-            "there is no such image, and the next rows of t.csv name missing images too; correct root",
+            "does not exist, and neither do the images of the next rows of t.csv; correct root",
         ),
     ],
 )
