@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from flipscale.data.fashion import FASHION_FOLDER
+
 
 def need(present: bool, what: str) -> None:
     """Go on if the part is present; else fail in CI, and skip elsewhere. `what` says what it is and how to get it."""
@@ -14,6 +16,11 @@ def need(present: bool, what: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"needs {what}")
         pytest.skip(f"needs {what}", allow_module_level=True)
+
+
+def need_fashion() -> None:
+    """Go on if Debian's copy of Fashion-MNIST is installed."""
+    need(FASHION_FOLDER.is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
 
 
 def need_gpu() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.commands import flipscale, on_one_core, start, train
-from tests.parts import need
+from tests.parts import need_fashion
 from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
@@ -199,7 +199,7 @@ def test_init_writes_a_study_that_plans(tmp_path: Path) -> None:
 
 
 def test_real_photographs_are_learnt(tmp_path: Path) -> None:
-    need(Path("/usr/share/datasets/fashion-mnist").is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    need_fashion()
     study = STUDY.replace("data: shapes", "data: fashion").replace("[320, 640]", "[4k]").replace("seeds: 2", "seeds: 1")
     study = study.replace("images: 100", "images: 500")
     (tmp_path / "photos.yaml").write_text(study)

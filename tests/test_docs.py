@@ -36,24 +36,6 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert missing == []
 
 
-def by_hand(page: Path) -> int:
-    """Bytes of a page without the parts that come from the code."""
-    text = page.read_text(encoding="utf-8")
-    for name in generated.PARTS:
-        file, _, part = name.partition("#")
-        if generated.ROOT / file == page:
-            text = re.sub(rf"<!-- {part} -->.*?<!-- end -->", "", text, flags=re.DOTALL)
-    return len(text.encode())
-
-
-def test_pages_are_short_and_so_are_all_together() -> None:
-    pages = [page for page in (generated.ROOT / "docs").rglob("*.md") if page.name != "log.md"]
-    sizes = {str(page.relative_to(generated.ROOT)): by_hand(page) for page in pages}
-    assert {name: size for name, size in sizes.items() if size > 12 * 1024} == {}
-    assert sum(sizes.values()) <= 227_000
-    assert (generated.ROOT / "docs/log.md").stat().st_size <= 80 * 1024
-
-
 def test_the_first_page_lists_every_command() -> None:
     page = (generated.ROOT / "docs" / "index.md").read_text()
     commands = re.findall(r"^\$ flipscale (\w+) --help", generated.commands(), re.MULTILINE)

@@ -159,11 +159,6 @@ def test_there_are_21_questions_each_with_a_reason():
     assert all(one.why.endswith(".") for one in questions())
 
 
-def test_the_page_is_at_most_450_words_without_its_questions():
-    words = (ROOT / "docs" / "findings.md").read_text().partition("## The questions")[0].split()
-    assert len([word for word in words if re.search(r"\w", word)]) <= 450
-
-
 def test_attention_is_two_fifths_of_block_operations_here_and_three_percent_in_the_paper():
     said = (ROOT / "docs" / "findings.md").read_text()
     shares = []

@@ -12,10 +12,6 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_readme_has_at_most_6_kb() -> None:
-    assert len(TEXT.encode()) <= 6144
-
-
 def test_what_is_not_tested_and_how_to_install_stand_in_the_first_screen() -> None:
     first = "\n".join(TEXT.splitlines()[:24])
     assert "no study has run on a GPU" in " ".join(first.split())

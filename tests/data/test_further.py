@@ -9,10 +9,12 @@ from further import SHIFTS, TO_LEARN_FROM, TO_TEST_ON, letters
 from flipscale.data import fashion, idx
 from flipscale.settings import Fashion
 from tests.data.scripts import run_script
+from tests.parts import need_fashion
 
 
 @pytest.fixture(scope="module")
 def further(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need_fashion()
     folder = tmp_path_factory.mktemp("further") / "built"
     done = run_script("further.py", folder)
     assert (done.returncode, done.stdout) == (0, f"wrote 5,620 training and 17,100 test images to {folder}\n")

@@ -7,12 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from flipscale.data import fashion
-from flipscale.data.fashion import FASHION_FOLDER
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
 from flipscale.errors import DataError
 from flipscale.settings import Fashion
-from tests.parts import need
+from tests.parts import need_fashion
 
 
 class Words:
@@ -114,7 +113,7 @@ def test_the_test_split_is_held_out(folder: Path) -> None:
 
 def test_debians_files_are_read_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLIPSCALE_FASHION", raising=False)
-    need(FASHION_FOLDER.is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    need_fashion()
     data, found = training(None), held_out(None, images=2000)
     assert data.size == 60_000
     assert found.labelled is not None
