@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flipscale.errors import LaunchError
@@ -16,6 +19,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher
 from flipscale.launch.slurm.arrays import JobArray
+from flipscale.launch.slurm.scheduler import job_name
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study
@@ -77,6 +81,31 @@ class TestSlurm(LauncherContract):
     def narrow_launcher(self, results: Path) -> SlurmLauncher:
         return SlurmLauncher(results, {**SITE, "throttle": 2}, command=WORKER)
 
+    def shortest(self, how: str) -> StandInRun:
+        return StandInRun(how, first_seconds=600, deaf=how == "out-of-time")
+
+    def end(self, run: StandInRun, results: Path) -> None:
+        """SLURM itself ends the job: its script is killed, or its time is over before the run has heard of it."""
+        name, _, task = folder(results, run).job().id.partition("/")
+        if run.id == "killed":
+            os.kill(pid_of_script(job_name(name), task), signal.SIGKILL)
+        elif run.id == "out-of-time":
+            array = JobArray.read(results / "slurm" / name.rpartition("-")[0] / f"{name.rpartition('-')[2]}.json")
+            update = ["scontrol", "update", f"jobid={array.slurm_id}_{task}", "TimeLimit=1"]
+            subprocess.run(update, check=True)
+        else:
+            super().end(run, results)
+
+
+def pid_of_script(name: str, task: str) -> int:
+    """The process of the batch script of this task of an array."""
+    for process in psutil.process_iter(["cmdline"]):
+        if "slurm_script" in " ".join(process.info["cmdline"] or ()):
+            environment = process.environ()
+            if (environment["SLURM_JOB_NAME"], environment["SLURM_ARRAY_TASK_ID"]) == (name, task):
+                return process.pid
+    raise AssertionError(f"no script of {name} runs")
+
 
 # Several processes
 
@@ -108,6 +137,10 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, slurm):
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
     assert folder(results, run).result().attempts == 2
+    (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
+    ended = ("squeue", "--noheader", "--states=all", f"--name={job_name(array.name)}", "--format=%T")
+    wait_until(lambda: slurm.ask(*ended) == "COMPLETED", "the end of its job")
+    assert re.findall(r"attempt (\d+) of job", logs(results)) == ["1", "2"], "a finished job was started once more"
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
     assert_same(run, results, expected)
 

@@ -2,7 +2,7 @@
 
 A job is one task of an array. By default a run is a task. If the site packs, short runs share one, with the children
 that start from them. A child that is not packed is a task of a later array: SLURM starts it when the task with the same
-index in its parent's array has ended.
+index in its parent's array has ended well, or when all tasks of that array have ended.
 """
 
 import math
@@ -46,7 +46,7 @@ class JobArray:
     memory: int | None = None
     """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
     after: str | None = None
-    """The array whose task of the same index must have ended before a task starts."""
+    """The array whose task of the same index comes before a task."""
     after_jobs: tuple[str, ...] = ()
     """Jobs of SLURM that must have ended before any task starts."""
     slurm_id: str | None = None

@@ -55,8 +55,6 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
         "dependency": _dependency(array, after),
-        # A child whose parent's job was cancelled would wait for ever.
-        "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,
         **dict(_option(option) for option in site["sbatch"]),
     }
     _refuse_line_breaks(options)
@@ -157,7 +155,7 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
         )
     if "invalid partition" in said.lower() and (names := scheduler.partitions(array.cluster)):
         hint += f" Partitions here: {', '.join(names)}."
-    ours = "array|dependency|job-name|kill|open-mode|output|requeue|signal"
+    ours = "array|dependency|job-name|open-mode|output|requeue|signal"
     text = script.read_text(encoding="utf-8", errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
@@ -173,10 +171,11 @@ def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
 
 
 def _dependency(array: JobArray, after: str | None) -> str:
-    parts = [f"aftercorr:{after}"] if after else []
-    if array.after_jobs:
-        parts.append(f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}")
-    return ",".join(parts)
+    """A task starts when its parent's has ended well, or else when all of the parents' array has ended: aftercorr alone
+    would never let it start after a task that was cancelled or killed, or ran out of time."""
+    if after:
+        return f"aftercorr:{after}?afterany:{after}"
+    return f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}" if array.after_jobs else ""
 
 
 def _indices(tasks: Iterable[int], throttle: int | None) -> str:
