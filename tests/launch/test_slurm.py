@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import StateReader, states, submit
+from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher
@@ -284,6 +284,35 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
     runs = [running, waiting, late]
     assert set(end(runs, results).values()) == {State.FINISHED}
     assert [sum("start" in record for record in folder(results, run).records()[0]) for run in runs] == [1, 1, 1]
+
+
+def test_a_look_asks_for_this_users_jobs_alone_and_a_cancel_ends_what_the_study_has_here(tmp_path, slurm):
+    """Though no record names it, and though sbatch gave no number."""
+    later = ("--begin=now+3600",)
+
+    def sent(results: Path, study: str, name: str) -> StandInRun:
+        launcher = SlurmLauncher(results, {**SITE, "sbatch": later}, command=WORKER)
+        launcher.study = study
+        submit([run := StandInRun(name)], results, launcher)
+        return run
+
+    here = tmp_path / "here"
+    lost = sent(here, "my study", "lost")
+    (folder(here, lost).path / "job.json").unlink()
+    others = [
+        (here, sent(here, "my study2", "other")),
+        (tmp_path / "copy", sent(tmp_path / "copy", "my study", "copy")),
+    ]
+    slurm.ask("sdiag", "--reset")
+    assert [states([run], results)[run.id] for results, run in others] == [State.WAITING] * 2
+    asked = slurm.ask("sdiag")
+    assert "REQUEST_JOB_USER_INFO" in asked
+    assert "REQUEST_JOB_INFO " not in asked
+    (ended,) = cancel([lost], here, "my study")
+    wait_until(lambda: ended not in slurm.ask("squeue", "--noheader", "--format=%F_%K"))
+    for results, run in others:
+        assert states([run], results) == {run.id: State.WAITING}
+        assert cancel([run], results) == [run.id]
 
 
 # Children and packing
