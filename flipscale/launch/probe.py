@@ -60,6 +60,7 @@ def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
         resources=needs_most.resources,
     )
     write_probe(run_folder(results, run.id).path, probe)
+    launcher.study = plan.study
     return submit([run], results, launcher)
 
 

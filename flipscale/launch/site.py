@@ -124,6 +124,11 @@ class SiteFile(Declared):
     time: Duration | None = option(
         "time limit of a job; a longer run continues in the next. null is the partition's", None
     )
+    time_limit: Literal["predicted", "site"] = option(
+        "the limit that a job asks for: `predicted` is twice its time by a probe and 15 min, at most `time`; `site` is "
+        "`time`",
+        PREDICTED,
+    )
     warning: Seconds = option(
         "how long before its limit a run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
         120,

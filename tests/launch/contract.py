@@ -24,6 +24,7 @@ from flipscale.launch import Launcher, Redo, Submission, cancel, states, submit,
 from flipscale.planning import Trunk
 from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import KeepWeights, Resources
+from flipscale.timing import RunTime
 from tests.patience import PATIENCE, rest, wait_until
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
@@ -53,7 +54,7 @@ class StandInRun:
     parents: tuple[str, ...] = ()
     cell: None = None
     name: str = ""
-    timed: None = None
+    timed: RunTime | None = None
     trunk: Trunk | None = None
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 

@@ -14,12 +14,11 @@ import psutil
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import StateReader, states, submit
+from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.launch.slurm.scheduler import job_name
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study
@@ -87,10 +86,11 @@ class TestSlurm(LauncherContract):
     def end(self, run: StandInRun, results: Path) -> None:
         """SLURM itself ends the job: its script is killed, or its time is over before the run has heard of it."""
         name, _, task = folder(results, run).job().id.partition("/")
+        submission, _, number = name.rpartition("-")
+        array = JobArray.read(results / "slurm" / submission / f"{number}.json")
         if run.id == "killed":
-            os.kill(pid_of_script(job_name(name), task), signal.SIGKILL)
+            os.kill(pid_of_script(array.job_name, task), signal.SIGKILL)
         elif run.id == "out-of-time":
-            array = JobArray.read(results / "slurm" / name.rpartition("-")[0] / f"{name.rpartition('-')[2]}.json")
             update = ["scontrol", "update", f"jobid={array.slurm_id}_{task}", "TimeLimit=1"]
             subprocess.run(update, check=True)
         else:
@@ -138,7 +138,7 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, slurm):
     assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
     assert folder(results, run).result().attempts == 2
     (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
-    ended = ("squeue", "--noheader", "--states=all", f"--name={job_name(array.name)}", "--format=%T")
+    ended = ("squeue", "--noheader", "--states=all", f"--name={array.job_name}", "--format=%T")
     wait_until(lambda: slurm.ask(*ended) == "COMPLETED", "the end of its job")
     assert re.findall(r"attempt (\d+) of job", logs(results)) == ["1", "2"], "a finished job was started once more"
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
@@ -317,6 +317,35 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
     runs = [running, waiting, late]
     assert set(end(runs, results).values()) == {State.FINISHED}
     assert [sum("start" in record for record in folder(results, run).records()[0]) for run in runs] == [1, 1, 1]
+
+
+def test_a_look_asks_for_this_users_jobs_alone_and_a_cancel_ends_what_the_study_has_here(tmp_path, slurm):
+    """Though no record names it, and though sbatch gave no number."""
+    later = ("--begin=now+3600",)
+
+    def sent(results: Path, study: str, name: str) -> StandInRun:
+        launcher = SlurmLauncher(results, {**SITE, "sbatch": later}, command=WORKER)
+        launcher.study = study
+        submit([run := StandInRun(name)], results, launcher)
+        return run
+
+    here = tmp_path / "here"
+    lost = sent(here, "my study", "lost")
+    (folder(here, lost).path / "job.json").unlink()
+    others = [
+        (here, sent(here, "my study2", "other")),
+        (tmp_path / "copy", sent(tmp_path / "copy", "my study", "copy")),
+    ]
+    slurm.ask("sdiag", "--reset")
+    assert [states([run], results)[run.id] for results, run in others] == [State.WAITING] * 2
+    asked = slurm.ask("sdiag")
+    assert "REQUEST_JOB_USER_INFO" in asked
+    assert "REQUEST_JOB_INFO " not in asked
+    (ended,) = cancel([lost], here, "my study")
+    wait_until(lambda: ended not in slurm.ask("squeue", "--noheader", "--format=%F_%K"))
+    for results, run in others:
+        assert states([run], results) == {run.id: State.WAITING}
+        assert cancel([run], results) == [run.id]
 
 
 # Children and packing

@@ -32,6 +32,7 @@ PLAIN = JobArray(
     runs="/results/runs",
     command=("python", "-m", "flipscale", "train"),
     memory=4736 * 2**20,
+    study="mask",
 )
 
 EVERYTHING = {
@@ -64,6 +65,7 @@ FULL = replace(
     cores=12,
     lanes=2,
     memory=480 * 2**30,
+    time=129600,
     avoid=("gpu-007", "gpu-001"),
     site=EVERYTHING,
     after="20260101-120000-abc-3",
@@ -137,7 +139,7 @@ def test_the_tasks_of_an_array_are_spans(tasks, throttle, said):
     [(None, None), (121, "0-00:02:01"), (14400, "0-04:00:00"), (129600, "1-12:00:00"), (2678399, "30-23:59:59")],
 )
 def test_a_limit_is_in_days_and_hours(seconds, said):
-    assert options(replace(PLAIN, site=site(time=seconds))).get("time") == said
+    assert options(replace(PLAIN, time=seconds)).get("time") == said
 
 
 @pytest.mark.parametrize(

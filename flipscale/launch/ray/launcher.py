@@ -71,9 +71,10 @@ class RayLauncher(ClusterLauncher):
         states = {name: self._state_of(name) for name in {_name_of(job) for job in jobs}}
         return {job.run_id: states[_name_of(job)] for job in jobs}
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
         """Attendants stop the runs that they hold, and a driver ends when nothing is left. Both look at the marks in
         run folders, so they notice even if Ray cannot be asked."""
+        return ()
 
     def _trials(self, requests: Sequence[Request], name: str, address: str) -> Trials:
         return Trials(

@@ -6,7 +6,7 @@ index in its parent's array has ended well, or when all tasks of that array have
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import Name
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory
-from flipscale.launch.pack import bytes_of, share_of, shared_tasks
+from flipscale.launch.pack import bytes_of, limit_of, share_of, shared_tasks
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
+from flipscale.launch.slurm.scheduler import job_name
 from flipscale.plain_files import read_json
 from flipscale.run import write_json
 from flipscale.settings import Resources, ResourcesRead
@@ -45,6 +46,8 @@ class JobArray:
     """The command of a worker."""
     memory: int | None = None
     """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
+    time: int | None = None
+    """Seconds that each job may take; None is the partition's limit."""
     after: str | None = None
     """The array whose task of the same index comes before a task."""
     after_jobs: tuple[str, ...] = ()
@@ -53,6 +56,12 @@ class JobArray:
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None
     """The cluster it goes to; None is that of the machine which sends it."""
+    study: str = ""
+    """The study whose runs these are."""
+
+    @property
+    def job_name(self) -> str:
+        return job_name(self.study, self.runs, self.name)
 
     def path(self, home: Path) -> Path:
         """The array's record; beside it lie its script and the logs of its tasks."""
@@ -117,14 +126,17 @@ def arrays_of(
     submission: str,
     *,
     command: Sequence[str],
+    study: str = "",
     cluster: str | None = None,
+    longest: float = math.inf,
     under_way: Mapping[str, str] | None = None,
 ) -> list[JobArray]:
     """The arrays that start these runs, each of at most `size` tasks, in the order they are to be sent.
 
-    under_way: SLURM's jobs of parents that are not among the requests, by their run's id.
+    longest: the time limit of the site's partitions, in seconds. under_way: SLURM's jobs of parents that are not among
+    the requests, by their run's id.
     """
-    plan = _Arrays(site, submission, tuple(command), cluster, under_way or {})
+    plan = _Arrays(site, submission, tuple(command), study, cluster, longest, under_way or {})
     tasks = shared_tasks(requests, site, plan.key, plan.lanes)
     shared = {request.id for task, _ in tasks for request in task}
     alone = {request.id: request for request in requests if request.id not in shared}
@@ -150,7 +162,9 @@ class _Arrays:
     site: Site
     submission: str
     command: tuple[str, ...]
+    study: str
     cluster: str | None
+    longest: float
     under_way: Mapping[str, str]
     arrays: list[JobArray] = field(default_factory=list)
     placed: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -178,16 +192,27 @@ class _Arrays:
             cores=cores,
             lanes=lanes,
             memory=memory,
+            time=self._time(tasks.values(), lanes),
             avoid=tuple(nodes_to_avoid(first.folder.failures())),
             site=site,
             runs=str(first.folder.path.resolve().parent),
             command=self.command,
+            study=self.study,
             cluster=self.cluster,
             after=after,
             after_jobs=() if after else self._jobs_before(first),
         )
         self.arrays.append(array)
         self.placed |= {request.id: (array.name, index) for index, of_task in tasks.items() for request in of_task}
+
+    def _time(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
+        """The time limit of jobs that do these tasks: as a probe predicts it, at most the site's."""
+        written: int | None = self.site["time"]
+        limit = limit_of(tasks, lanes) if self.site["time_limit"] == PREDICTED else math.inf
+        if limit == math.inf:
+            return written
+        # A job that is warned as soon as it begins would never get anywhere.
+        return math.ceil(min(max(limit, 2 * self.site["warning"]), written or self.longest))
 
     def key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""

@@ -1,6 +1,7 @@
 """Hands runs to SLURM, says where their jobs are, and stops them."""
 
 import contextlib
+import math
 import os
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import is_plain
+from flipscale.identity import labelled_set, scored_sets, stage
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_name
 from flipscale.launch.site import PREDICTED
@@ -17,7 +19,8 @@ from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.plain_files import or_none
 from flipscale.run import Job, RunFolder, State
-from flipscale.words import count
+from flipscale.settings import DataSet, EvaluationSet, FineTuningSet
+from flipscale.words import count, duration, memory
 from flipscale.workspace import RUNS_FOLDER
 
 JUST_SENT_SECONDS = 60.0
@@ -48,8 +51,9 @@ class SlurmLauncher(ClusterLauncher):
             try:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after)).slurm_id
             except LaunchError as error:
-                for run_id in array.run_ids:
-                    self._run(run_id).clear_for_retry()
+                if not isinstance(error, scheduler.ControllerAway):  # Then SLURM may have taken it.
+                    for run_id in array.run_ids:
+                        self._run(run_id).clear_for_retry()
                 rest = (
                     f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
                 )
@@ -90,8 +94,10 @@ class SlurmLauncher(ClusterLauncher):
             return JobState(State.WAITING, str(entry))
         if stopped:
             return JobState(State.CANCELLED, stopped)
+        if entry and entry.state == "CANCELLED":
+            return JobState(State.CANCELLED, str(entry))
         if entry:
-            return JobState(State.CANCELLED if entry.state == "CANCELLED" else None, str(entry))
+            return JobState(None, f"{entry}; {_output(job, entry.id)}")
         if time.time() - job.submitted < JUST_SENT_SECONDS:
             return JobState(State.WAITING, "its job was sent within the last minute, and squeue does not list it yet")
         return JobState(None, self._last_seen(job))
@@ -99,17 +105,19 @@ class SlurmLauncher(ClusterLauncher):
     def _last_seen(self, job: Job) -> str:
         """What is known of a job that SLURM has forgotten: its number, where it was, what it said."""
         array = next(iter(self._arrays_named([_array_of(job)]).values()), None)
-        number = f" {array.slurm_id}_{job.id.rpartition('/')[2]}" if array and array.slurm_id else ""
+        number = f"{array.slurm_id}_{job.id.rpartition('/')[2]}" if array and array.slurm_id else "NUMBER"
         holder = self._run(job.run_id).last_holder()
         on = f"; it was last on {holder.node}" if holder and holder.node else ""
-        said = f"; its output is in {job.log}" if is_plain(Path(job.log)) else "; it wrote no log, so it never began"
-        return f"SLURM no longer knows its job{number}{on}{said}"
+        return f"SLURM no longer knows its job {number}{on}; {_output(job, number)}"
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> list[str]:
         """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
         arrays = self._arrays_named({_array_of(job) for job in jobs})
+        if study and not jobs and not shutil.which("squeue"):
+            return []
         try:
             entries = self._queue(arrays, patient=True)
+            of_study = self._of_study(study) if study else {}
         except LaunchError as error:
             raise LaunchError(
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
@@ -120,8 +128,21 @@ class SlurmLauncher(ClusterLauncher):
             name, _, index = job.id.partition("/")
             entry = entries.get(job.id)
             if entry and entry.lives and all(self._run(run_id).is_over() for run_id in arrays[name].tasks[int(index)]):
-                doomed[job.id] = entry
-        scheduler.cancel(doomed.values())
+                doomed[entry.id] = entry
+        scheduler.cancel({**of_study, **doomed}.values())
+        return [job for job in of_study if job not in doomed]
+
+    def _of_study(self, study: str) -> dict[str, scheduler.QueueEntry]:
+        """The living jobs of a study in this results folder, by SLURM's ids: also those that no record names."""
+        records = [or_none(JobArray.read, path) for path in self.home.glob("*/[0-9]*.json")]
+        clusters = {record.cluster for record in records if record} or {self.cluster}
+        runs = str(self.results / RUNS_FOLDER)
+        return {
+            entry.id: entry
+            for cluster in clusters
+            for entry in scheduler.jobs(cluster, patient=True)
+            if entry.lives and entry.name == scheduler.job_name(study, runs, scheduler.array_named(entry.name))
+        }
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun. A job that cannot be stopped notices when it begins."""
@@ -164,15 +185,59 @@ class SlurmLauncher(ClusterLauncher):
         site = self.site
         if site["memory_per_process"] == PREDICTED and not configured.counts_memory:
             site = {**site, "memory_per_process": None}
-        return arrays_of(
+        partitions = self._partitions()
+        arrays = arrays_of(
             requests,
             site,
             site["max_array_size"] or configured.max_array_size,
             new_name(),
             command=self.command,
+            study=self.study,
             cluster=self.cluster,
+            longest=max((each.limit for each in partitions), default=math.inf),
             under_way=before,
         )
+        self.remarks = list(self._remarks(requests, arrays, partitions))
+        return arrays
+
+    def _remarks(
+        self, requests: Sequence[Request], arrays: Sequence[JobArray], partitions: Sequence[scheduler.Partition]
+    ) -> Iterator[str]:
+        """What will go wrong with these arrays, as far as it can be known before they are sent."""
+        site = self.site
+        partition = site["partition"] or "(the default)"
+        limit = max((each.limit for each in partitions), default=math.inf)
+        if limit <= site["warning"]:
+            yield (
+                f"partition {partition} ends jobs after {duration(limit)}, and the warning of the site file comes "
+                f"{duration(site['warning'])} before the end, so no run would begin; lower warning"
+            )
+        needed = max((array.memory or 0) * array.lanes for array in arrays)
+        largest = max((each.memory for each in partitions), default=math.inf)
+        if needed > largest:
+            yield (
+                f"jobs ask for {memory(needed)} of memory on a node, and the largest node of partition {partition} has "
+                f"{memory(largest)}; choose another partition, or write memory_per_process"
+            )
+        sets = [each for request in requests for each in _sets(request)]
+        is_decoded = any(each.kind in ("webdataset", "folder") for each in sets)
+        if is_decoded and site["cpus_per_process"] == 1 and requests[0].resources.gpus:
+            yield "a GPU will wait for the one core that decodes its images; write cpus_per_process into the site file"
+        if site["container"]:
+            mounts = [mount.split(":")[-1] for mount in site["container"]["mounts"]]
+            paths = {path for each in sets for path in _paths(each)}
+            outside = [path for path in paths if not any(map(path.is_relative_to, [*mounts, self.results]))]
+            if outside:
+                yield f"the container mounts no folder with {min(outside)}; add one to container.mounts"
+
+    def _partitions(self) -> list[scheduler.Partition]:
+        """The partitions that jobs may go to."""
+        names = (self.site["partition"] or "").split(",")
+        return [
+            each
+            for each in scheduler.partitions(self.cluster)
+            if each.name in names or (each.is_default and not self.site["partition"])
+        ]
 
     def _queue(self, names: Collection[str], *, patient: bool = False) -> dict[str, scheduler.QueueEntry]:
         """What SLURM has of the tasks of these arrays, by the ids of our jobs; each cluster has arrays of its own."""
@@ -203,3 +268,27 @@ class SlurmLauncher(ClusterLauncher):
 
 def _array_of(job: Job) -> str:
     return job.id.partition("/")[0]
+
+
+def _sets(request: Request) -> list[DataSet | EvaluationSet | FineTuningSet]:
+    """The data sets that a run reads."""
+    with contextlib.suppress(RunFolderError):  # Its worker reports this.
+        settings = stage(request.asked.settled)
+        if settings.fine_tuning is None:
+            return [settings.data, *scored_sets(settings).values()]
+        return [labelled_set(settings)]
+    return []
+
+
+def _paths(data: DataSet | EvaluationSet | FineTuningSet) -> Iterator[Path]:
+    """The paths in a declaration, as a job sees them."""
+    for value in vars(data).values():
+        if isinstance(value, str) and "/" in value and ":" not in value:
+            yield Path(os.environ.get("FLIPSCALE_DATA", ""), value).absolute()
+
+
+def _output(job: Job, number: str) -> str:
+    """Where the output of a job is, or that there is none."""
+    if is_plain(Path(job.log)) and Path(job.log).stat().st_size:
+        return f"its output is in {job.log}"
+    return f"it ended before its first line of log; `sacct -j {number}` may say why"

@@ -4,12 +4,15 @@ Sites put wrappers around these programs that also print notices, so only lines 
 """
 
 import contextlib
+import hashlib
+import math
 import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flipscale.errors import LaunchError
 
@@ -49,6 +52,10 @@ class ControllerAway(LaunchError):
     """The controller could not be reached, or was too busy to answer: it may have got the request all the same."""
 
 
+class NoAnswer(ControllerAway):
+    """A program of SLURM's ended without an answer that can be read, so the request has probably arrived."""
+
+
 class UnknownJob(LaunchError):
     """SLURM has forgotten the job, or never knew it."""
 
@@ -63,6 +70,8 @@ class QueueEntry:
     reason: str
     nodes: str
     cluster: str | None = None
+    name: str = ""
+    """The name of its job."""
 
     @property
     def array(self) -> str:
@@ -111,10 +120,11 @@ def _complaint(program: str, said: str) -> str:
 
 
 def _ask_table(program: str, fields: str, *options: str, patient: bool = False, **environment: str) -> list[list[str]]:
-    """The lines of squeue or sinfo that have these fields, which a bar parts."""
+    """The lines of squeue or sinfo that have these fields, which a bar parts. The last one may hold bars itself."""
     answer = ask(program, *options, "--noheader", f"--format={fields}", patient=patient, **environment)
-    rows = [[value.strip() for value in line.split("|")] for line in answer.splitlines()]
-    return [row for row in rows if len(row) == fields.count("|") + 1]
+    bars = fields.count("|")
+    rows = [[value.strip() for value in line.split("|", bars)] for line in answer.splitlines()]
+    return [row for row in rows if len(row) == bars + 1]
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -135,9 +145,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             f"--on local."
         ) from None
     except subprocess.TimeoutExpired:
-        raise LaunchError(
-            f"{command[0]} did not answer within {SLURM_SECONDS} s; try again when SLURM responds."
-        ) from None
+        raise NoAnswer(f"{command[0]} did not answer within {SLURM_SECONDS} s; try again when SLURM responds") from None
 
 
 def _environment() -> dict[str, str]:
@@ -157,38 +165,54 @@ def _on(cluster: str | None) -> list[str]:
     return [f"--clusters={cluster}"] if cluster and cluster != os.environ.get("SLURM_CLUSTER_NAME") else []
 
 
-def job_name(array: str) -> str:
-    """What SLURM calls the jobs of the array of this name."""
-    return f"flipscale-{array}"
+def job_name(study: str, runs: str, array: str) -> str:
+    """What SLURM calls the jobs of an array: the study, a token of its folder of runs, and the array's own name."""
+    token = hashlib.sha256(os.fsencode(runs)).hexdigest()[:8]
+    return f"flipscale-{study}-{token}-{array}"
+
+
+def array_named(job: str) -> str:
+    """The array in the name of a job: the last four parts of it."""
+    return "-".join(job.split("-")[-4:])
+
+
+def jobs(cluster: str | None = None, *, patient: bool = False) -> Iterator[QueueEntry]:
+    """This user's jobs, each task of an array by itself; ended ones only as long as SLURM remembers.
+
+    Asked for one user, the controller does not have to send the jobs of the whole cluster.
+    """
+    options = [*_on(cluster), "--states=all", f"--user={os.getuid()}"]
+    # Without the variable a long list of waiting tasks is cut off.
+    rows = _ask_table("squeue", "%F|%K|%T|%r|%N|%j", *options, patient=patient, SLURM_BITSTR_LEN="0")
+    for number, tasks, state, reason, nodes, name in rows:
+        ids = [f"{number}_{index}" for index in indices(tasks)] or [number]
+        for job in ids if number.isdigit() else ():
+            yield QueueEntry(job, state, reason, nodes, cluster, name)
 
 
 def queue(arrays: Iterable[str], cluster: str | None = None, *, patient: bool = False) -> dict[str, QueueEntry]:
-    """What SLURM has of the tasks of the arrays of these names, by NAME/INDEX; ended ones only as long as it remembers.
+    """What SLURM has of the tasks of the arrays of these names, by NAME/INDEX.
 
-    A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
+    They are found by name, not by id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
     """
     entries: dict[str, QueueEntry] = {}
-    names = {job_name(array): array for array in sorted(arrays)}
-    if not names:
-        return entries
-    asked = [*_on(cluster), "--states=all", f"--name={','.join(names)}"]
-    # Without the variable a long list of waiting tasks is cut off.
-    rows = _ask_table("squeue", "%j|%F|%K|%T|%r|%N", *asked, patient=patient, SLURM_BITSTR_LEN="0")
-    for name, number, tasks, state, reason, nodes in rows:
-        for index in indices(tasks) if name in names and number.isdigit() else ():
-            entry, key = QueueEntry(f"{number}_{index}", state, reason, nodes, cluster), f"{names[name]}/{index}"
-            # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
-            if key not in entries or entry.lives or not entries[key].lives:
-                entries[key] = entry
+    names = set(arrays)
+    for entry in jobs(cluster, patient=patient) if names else ():
+        array = array_named(entry.name)
+        key = f"{array}/{entry.id.partition('_')[2]}"
+        # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
+        if array in names and (key not in entries or entry.lives or not entries[key].lives):
+            entries[key] = entry
     return entries
 
 
 def submit(script: str) -> str:
-    """Hand a batch script to sbatch: SLURM's number of the job. LaunchError if it is refused."""
+    """Hand a batch script to sbatch: SLURM's number of the job. LaunchError if it is refused, NoAnswer where only the
+    queue shows whether the job was taken: a number among other lines may be a banner's."""
     answer = ask("sbatch", "--parsable", script)
-    sent = re.search(r"^\s*(\d+)(?:;\S+)?\s*$", answer, re.MULTILINE)
+    sent = re.fullmatch(r"\s*(\d+)(?:;\S+)?\s*", answer)
     if sent is None:
-        raise LaunchError(f"sbatch named no job. It said: {answer.strip()}")
+        raise NoAnswer(f"sbatch did not answer with a number alone. It said: {answer.strip() or 'nothing'}")
     return sent[1]
 
 
@@ -270,12 +294,35 @@ def node_is_lost(node: str) -> bool:
     return any(word in state for _, state in states for word in ("down", "fail", "unk", "drain", "*"))
 
 
-def partitions(cluster: str | None = None) -> list[str]:
+class Partition(NamedTuple):
+    """A partition, or those of its nodes that have this much memory."""
+
+    name: str
+    is_default: bool
+    limit: float
+    """The longest time of a job, in seconds; infinite where there is no limit."""
+    memory: int
+    """Bytes of each node."""
+
+
+def partitions(cluster: str | None = None) -> list[Partition]:
     """The partitions that this user may see; none where SLURM cannot be asked."""
     try:
-        return list(dict.fromkeys(name for name, _ in _ask_table("sinfo", "%R|%l", *_on(cluster))))
+        rows = _ask_table("sinfo", "%P|%l|%m", *_on(cluster), "--exact")
     except LaunchError:
         return []
+    return [
+        Partition(name.removesuffix("*"), name.endswith("*"), _seconds(limit), int(megabytes) << 20)
+        for name, limit, megabytes in rows
+        if megabytes.isdigit()
+    ]
+
+
+def _seconds(limit: str) -> float:
+    """A limit as sinfo has it, [D-][[H:]M:]S; infinite for words."""
+    days, _, rest = limit.rpartition("-")
+    parts = [int(days or 0), *map(int, rest.split(":"))] if rest.replace(":", "").isdigit() else [math.inf]
+    return sum(part * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
 
 
 def is_running(job: str) -> bool | None:

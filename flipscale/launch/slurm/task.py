@@ -41,6 +41,7 @@ def main(path: Path, code: int | None = None) -> int:
     killed."""
     array = read_record(path)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
+    launcher.study = array.study
     index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
     attempt = Attempt(
         job=f"slurm/{array.name}/{index}",

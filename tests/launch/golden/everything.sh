@@ -10,7 +10,7 @@
 #SBATCH --exclude='gpu-001,gpu-[014-016],gpu-007'
 #SBATCH --exclusive
 #SBATCH --gres=gpu:a100:4,lustre:1,nvme:100G
-#SBATCH --job-name=flipscale-20260101-120000-abc-12
+#SBATCH --job-name=flipscale-mask-1c6c9b38-20260101-120000-abc-12
 #SBATCH --mail-type=END
 #SBATCH --mem=960G
 #SBATCH --nodes=2

@@ -4,7 +4,7 @@
 #SBATCH --array=0-2
 #SBATCH --cpus-per-task=1
 #SBATCH --gres=gpu:1
-#SBATCH --job-name=flipscale-20260101-120000-abc-0
+#SBATCH --job-name=flipscale-mask-1c6c9b38-20260101-120000-abc-0
 #SBATCH --mem=4736M
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
