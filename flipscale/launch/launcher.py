@@ -76,6 +76,9 @@ class JobState:
 class Launcher(Protocol):
     """Starts workers somewhere. All but `poll` and `preview` are called with the submit lock held."""
 
+    name: str
+    """As --on takes it."""
+
     ends_with_the_watcher: bool
     """Whether Ctrl-C stops the runs, as it does with a program in the foreground."""
 
@@ -87,6 +90,9 @@ class Launcher(Protocol):
 
     remarks: Sequence[str]
     """What will go wrong with the jobs of the last `submit` or `preview`, as far as it was known before."""
+
+    rest: Sequence[str]
+    """The command that sends what follows the runs of the next `submit`; empty if nothing does, or somebody waits."""
 
     @property
     def site_name(self) -> str:
@@ -114,6 +120,9 @@ class Launcher(Protocol):
         study: stop all else that the scheduler has of this study in this results folder too, and return its names.
         """
 
+    def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
+        """Have the command executed when some of these jobs have ended: who does it, '' if nobody."""
+
 
 class ClusterLauncher:
     """What launchers of clusters have in common. `site` is read by `read_site`; `command` is what a worker executes."""
@@ -123,6 +132,7 @@ class ClusterLauncher:
     poll_seconds = 5.0
     study = ""
     remarks: Sequence[str] = ()
+    rest: Sequence[str] = ()
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()

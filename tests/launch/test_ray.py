@@ -30,6 +30,7 @@ from tests.launch.real import (
     SLOWLY_OFTEN,
     STUDY_OF_24,
     assert_close,
+    assert_goes_on_by_itself,
     assert_same,
     assert_tuned,
     end,
@@ -239,3 +240,9 @@ def test_the_comparison_follows_the_sweep(tmp_path):
     launcher = RayLauncher(results, {**DEFAULTS, "pack": SHORT_TOGETHER})
     assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)
+
+
+def test_a_detached_study_goes_on_by_itself(tmp_path):
+    """The driver of the sweep sends the runs that follow."""
+    results = assert_goes_on_by_itself(tmp_path, "ray")
+    assert len(list(results.glob("ray/*/submission.json"))) == 2

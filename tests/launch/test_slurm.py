@@ -30,6 +30,7 @@ from tests.launch.real import (
     SLOWLY,
     SLOWLY_OFTEN,
     assert_close,
+    assert_goes_on_by_itself,
     assert_same,
     assert_tuned,
     end,
@@ -426,3 +427,11 @@ def test_the_comparison_follows_the_sweep(tmp_path):
     launcher = SlurmLauncher(results, {**SITE, "pack": SHORT_TOGETHER})
     assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)
+
+
+def test_a_detached_study_goes_on_by_itself(tmp_path, slurm):
+    """A small job waits for those of the sweep, and sends the runs that follow."""
+    site = {"partition": "main", "time": "10m", "warning": "20s", "memory_per_process": "1G"}
+    results = assert_goes_on_by_itself(tmp_path, "slurm", **site)
+    (sender,) = map(JobArray.read, results.glob("slurm/*/rest.json"))
+    assert slurm.ask("squeue", "--noheader", "--states=all", f"--jobs={sender.slurm_id}", "--format=%T") == "COMPLETED"

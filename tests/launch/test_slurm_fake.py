@@ -607,7 +607,9 @@ def test_a_job_that_ended_before_its_first_line_of_log_names_sacct(tmp_path, idl
     if output is not None:
         log.write_text(output)
     (name,) = subprocess.run(["squeue", "--format=%j", "--noheader"], capture_output=True, text=True).stdout.split()
-    where = "it ended before its first line of log; `sacct -j 1_0` may say why" if is_said else f"its output is in {log}"
+    where = (
+        "it ended before its first line of log; `sacct -j 1_0` may say why" if is_said else f"its output is in {log}"
+    )
     idle.replace("squeue", f"echo '1|0|NODE_FAIL|None|n1|{name}'")
     assert says(tmp_path, run) == f"job 1_0 NODE_FAIL on n1; {where}"
     idle.replace("squeue", "exit 0")

@@ -56,6 +56,7 @@ class LocalLauncher:
     poll_seconds = 0.0
     study = ""
     remarks = ()
+    rest: Sequence[str] = ()
     name = site_name = "local"
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN):
@@ -121,6 +122,9 @@ class LocalLauncher:
                     kill_tree(holder.pid)
             time.sleep(0.05)
         return ()
+
+    def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
+        return ""
 
 
 def _local_holder(run: RunFolder) -> Holder | None:

@@ -1,11 +1,14 @@
 """The Ray job: `python -m flipscale.launch.ray.driver SUBMISSION.json`, started by Ray's Jobs API.
 
 It hands the tasks of a submission to Ray Tune, each as a trial, until none is left. A child's task is handed out when
-its parent is over. It keeps nothing that it could not read again: if it dies, `submit` continues with the rest.
+its parent is over. At last it executes the command that sends what follows, if there is one. It keeps nothing that it
+could not read again: if it dies, `submit` continues with the rest.
 """
 
+import contextlib
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -155,7 +158,7 @@ def main(path: Path) -> int:
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}})
     queue = TrialQueue(path, trials)
     # What happened is in the run folders, so Tune's own folder is a passing one.
-    with tempfile.TemporaryDirectory(prefix="flipscale-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="flipscale-tune-") as scratch, contextlib.suppress(SystemExit):
         tune.Tuner(
             tune.with_resources(Trial, lambda config: _request(trials, config)),
             tune_config=tune.TuneConfig(
@@ -172,6 +175,8 @@ def main(path: Path) -> int:
                 verbose=0,
             ),
         ).fit()
+    if trials.rest:
+        subprocess.run([*trials.rest, "--address", trials.address], cwd=trials.folder, check=False)
     return 0
 
 

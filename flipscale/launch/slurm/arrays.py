@@ -43,7 +43,7 @@ class JobArray:
     runs: str
     """The folder of run folders."""
     command: tuple[str, ...]
-    """The command of a worker."""
+    """The command of a worker. That of an array without runs sends what is left of a study."""
     memory: int | None = None
     """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
     time: int | None = None
@@ -51,7 +51,7 @@ class JobArray:
     after: str | None = None
     """The array whose task of the same index comes before a task."""
     after_jobs: tuple[str, ...] = ()
-    """Jobs of SLURM that must have ended before any task starts."""
+    """Jobs of SLURM that must have ended before any task starts; one of them is enough for an array without runs."""
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None

@@ -59,16 +59,21 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     }
     _refuse_line_breaks(options)
     attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path)]
+    setup = _setup(site["setup"], attendant)
+    command = _WATCHED.format(shlex.join(attendant))
+    if not array.run_ids:
+        setup = site["setup"]
+        command = _SENDS.format(shlex.join(array.command))
     executor = _Executor(path.parent)
     executor.update_parameters(
         time=None,
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
-        setup=_setup(site["setup"], attendant),
+        setup=setup,
         additional_parameters={name: value for name, value in options.items() if value not in (None, "")},
     )
-    return executor.script(_WATCHED.format(shlex.join(attendant)))
+    return executor.script(command)
 
 
 _WATCHED = """
@@ -80,6 +85,15 @@ while wait $attendant; code=$?; [ $code -gt 128 ] && kill -0 $attendant 2>/dev/n
 exit $code""".lstrip()
 """The last lines of a script: SLURM's signals go to it alone, so it passes them on. An attendant that was killed with
 SIGKILL is followed by one that has its exit code, and sees to what the first left behind."""
+
+
+_SENDS = """
+{0}
+code=$?
+[ $code -eq 0 ] || [ "${{SLURM_RESTART_COUNT:-0}}" -ge 3 ] || scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_0"
+exit $code""".lstrip()
+"""The last lines of a script that sends what is left of a study. If that fails, as where the controller is away, it is
+done again in a few minutes, up to three times."""
 
 
 def _refuse_line_breaks(options: Mapping[str, object]) -> None:
@@ -179,7 +193,8 @@ def _dependency(array: JobArray, after: str | None) -> str:
     would never let it start after a task that was cancelled or killed, or ran out of time."""
     if after:
         return f"aftercorr:{after}?afterany:{after}"
-    return f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}" if array.after_jobs else ""
+    jobs = (":" if array.run_ids else "?afterany:").join(dict.fromkeys(array.after_jobs))
+    return f"afterany:{jobs}" if jobs else ""
 
 
 def _indices(tasks: Iterable[int], throttle: int | None) -> str:

@@ -13,18 +13,22 @@ from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import is_plain
 from flipscale.identity import labelled_set, scored_sets, stage
 from flipscale.launch.breaker import why_stopped
-from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_name
+from flipscale.launch.launcher import ClusterLauncher, JobState, NoPlace, Request, new_name
 from flipscale.launch.site import PREDICTED
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.plain_files import or_none
 from flipscale.run import Job, RunFolder, State
-from flipscale.settings import DataSet, EvaluationSet, FineTuningSet
+from flipscale.settings import DataSet, EvaluationSet, FineTuningSet, Resources
 from flipscale.words import count, duration, memory
 from flipscale.workspace import RUNS_FOLDER
 
 JUST_SENT_SECONDS = 60.0
 """No job is called lost so soon after its sbatch: a busy or backed-up controller may list it late."""
+
+SENDER_SECONDS = 1800
+SENDER_MEMORY = 2 * 1024**3
+"""What a job that sends the rest of a study asks for, at most; it has one core."""
 
 
 class SlurmLauncher(ClusterLauncher):
@@ -143,6 +147,58 @@ class SlurmLauncher(ClusterLauncher):
             for entry in scheduler.jobs(cluster, patient=True)
             if entry.lives and entry.name == scheduler.job_name(study, runs, scheduler.array_named(entry.name))
         }
+
+    def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
+        """A small job does it, if none waits that does it already.
+
+        Where there is no place for it, it takes that of the last job, whose runs are then sent later. In such a job
+        itself, that is started again in its turn.
+        """
+        from flipscale.launch.slurm.batch import send
+
+        ours = self._of_study(self.study).values()
+        for entry in ours:
+            if entry.name.endswith("-rest") and entry.state == "PENDING":
+                return f"Job {entry.id}"
+        before = self._arrays_named(map(_array_of, jobs)).values()
+        sender = JobArray(
+            name=f"{new_name()}-rest",
+            tasks={0: ()},
+            resources=Resources(),
+            cores=1,
+            lanes=1,
+            memory=SENDER_MEMORY if self._configuration().counts_memory else None,
+            time=min(self.site["time"] or SENDER_SECONDS, SENDER_SECONDS),
+            avoid=(),
+            site=self.site,
+            study=self.study,
+            runs=str(self.results / RUNS_FOLDER),
+            command=tuple(command),
+            after_jobs=tuple(each.slurm_id for each in before if each.slurm_id and each.cluster == self.cluster),
+            cluster=self.cluster,
+        )
+        for pause in (0, *scheduler.PAUSES):
+            time.sleep(pause)
+            try:
+                number = send(sender, self.home).slurm_id
+                return f"Job {number}_0 (output: {sender.log(self.home, 0)})"
+            except NoPlace:
+                if os.environ.get("SLURM_JOB_NAME", "").endswith("-rest"):
+                    scheduler.requeue(f"{os.environ['SLURM_ARRAY_JOB_ID']}_0")
+                    return "This job"
+                if not pause:
+                    self._take_back(ours)
+        return ""
+
+    def _take_back(self, entries: Collection[scheduler.QueueEntry]) -> None:
+        """Cancel the last of these jobs, a waiting one if there is any, and have its runs sent later."""
+        if not entries:
+            return
+        last = max(entries, key=lambda each: (each.state == "PENDING", *map(int, each.id.split("_"))))
+        scheduler.cancel([last])
+        for array in self._arrays_named([scheduler.array_named(last.name)]).values():
+            for run_id in array.tasks[int(last.id.partition("_")[2])]:
+                self._run(run_id).clear_for_retry()
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun. A job that cannot be stopped notices when it begins."""
