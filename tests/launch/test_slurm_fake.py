@@ -514,8 +514,8 @@ ONE_CORE = "a GPU will wait for the one core that decodes its images; write cpus
         (
             {"partition": "short", "warning": 120, "time": None},
             [
-                "partition short ends jobs after 2 min 0 s, and the warning of the site file comes 2 min 0 s before the "
-                "end, so no run would begin; lower warning"
+                "partition short ends jobs after 2 min 0 s, and the warning of the site file comes 2 min 0 s before "
+                "the end, so no run would begin; lower warning"
             ],
         ),
         ({"partition": "short", "time": None}, []),
@@ -579,7 +579,9 @@ def test_a_job_that_ended_before_its_first_line_of_log_names_sacct(tmp_path, idl
     if output is not None:
         log.write_text(output)
     (name,) = subprocess.run(["squeue", "--format=%j", "--noheader"], capture_output=True, text=True).stdout.split()
-    where = "it ended before its first line of log; `sacct -j 1_0` may say why" if is_said else f"its output is in {log}"
+    where = (
+        "it ended before its first line of log; `sacct -j 1_0` may say why" if is_said else f"its output is in {log}"
+    )
     idle.replace("squeue", f"echo '1|0|NODE_FAIL|None|n1|{name}'")
     assert says(tmp_path, run) == f"job 1_0 NODE_FAIL on n1; {where}"
     idle.replace("squeue", "exit 0")

@@ -16,7 +16,7 @@ from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory
 from flipscale.launch.pack import bytes_of, limit_of, share_of, shared_tasks
 from flipscale.launch.policy import nodes_to_avoid
-from flipscale.launch.site import PREDICTED, Site
+from flipscale.launch.site import ALL, PREDICTED, Site
 from flipscale.launch.slurm.scheduler import job_name
 from flipscale.plain_files import read_json
 from flipscale.run import write_json
@@ -45,7 +45,7 @@ class JobArray:
     command: tuple[str, ...]
     """The command of a worker."""
     memory: int | None = None
-    """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
+    """Bytes of main memory that a run is to have on each of its nodes: 0 is all, None leaves it to the cluster."""
     time: int | None = None
     """Seconds that each job may take; None is the partition's limit."""
     after: str | None = None
@@ -183,6 +183,8 @@ class _Arrays:
         processes, written = first.resources.devices // nodes, site["memory_per_process"]
         if written == PREDICTED:  # All jobs of an array ask for the same, so for what the neediest run needs.
             memory = max(host_memory(run, processes) or 0 for run in runs) or None
+        elif written == ALL:
+            memory = 0
         else:
             memory = bytes_of(written) * processes if written else None
         array = JobArray(
