@@ -159,12 +159,11 @@ def _count(data: WebDataset, enough: int, look: Look) -> int | None:
 
 
 def count(data: WebDataset | ShardSet | LabelledShards, most: int) -> int:
-    """As declared beside the shards, or else by the samples in them, if these are few."""
+    """As many as there are samples in the shards."""
     shards = sources(data.test if isinstance(data, LabelledShards) else data.urls)
-    declared = declared_counts(shards, None)
-    seen = (sample for shard in shards if shard not in declared for sample in samples(Path(shard.url), "cls"))
-    number = sum(1 for _ in itertools.islice(seen, MOST_COUNTED_FILES // 2))
-    return most if number == MOST_COUNTED_FILES // 2 else number + sum(declared.values())
+    found = (sample for shard in shards for sample in samples(Path(shard.url), "cls"))
+    number = sum(1 for _ in itertools.islice(found, MOST_COUNTED_FILES // 2))
+    return number if number < MOST_COUNTED_FILES // 2 else most
 
 
 def content(data: WebDataset | ShardSet | LabelledShards, probe: bool) -> Any:

@@ -85,9 +85,6 @@ class Launcher(Protocol):
     study: str
     """The study whose runs are sent, by which a scheduler's jobs are named."""
 
-    remarks: Sequence[str]
-    """What will go wrong with the jobs of the last `submit` or `preview`, as far as it was known before."""
-
     @property
     def site_name(self) -> str:
         """The key of times that are measured there: 'local', 'slurm NAME'."""
@@ -122,7 +119,6 @@ class ClusterLauncher:
     ends_with_the_watcher = False
     poll_seconds = 5.0
     study = ""
-    remarks: Sequence[str] = ()
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()

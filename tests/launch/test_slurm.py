@@ -309,7 +309,9 @@ def test_a_look_asks_for_this_users_jobs_alone_and_a_cancel_ends_what_the_study_
     assert "REQUEST_JOB_USER_INFO" in asked
     assert "REQUEST_JOB_INFO " not in asked
     (ended,) = cancel([lost], here, "my study")
-    wait_until(lambda: ended not in slurm.ask("squeue", "--noheader", "--format=%F_%K"))
+    assert ended.startswith("my study-")
+    left = f"flipscale-{ended.partition('/')[0]}"
+    wait_until(lambda: left not in slurm.ask("squeue", "--noheader", "--format=%j"))
     for results, run in others:
         assert states([run], results) == {run.id: State.WAITING}
         assert cancel([run], results) == [run.id]

@@ -55,7 +55,6 @@ class LocalLauncher:
     ends_with_the_watcher = True
     poll_seconds = 0.0
     study = ""
-    remarks = ()
     name = site_name = "local"
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN):
