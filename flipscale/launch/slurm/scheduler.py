@@ -179,10 +179,8 @@ def queue(cluster: str | None = None, *, patient: bool = False) -> dict[str, Que
     rows = _ask_table("squeue", "%F|%K|%T|%r|%N|%j", *options, patient=patient, SLURM_BITSTR_LEN="0")
     for number, tasks, state, reason, nodes, name in rows:
         for index in indices(tasks) if number.isdigit() else ():
-            entry, key = (
-                QueueEntry(f"{number}_{index}", state, reason, nodes, cluster),
-                f"{name[len(JOB_PREFIX) :]}/{index}",
-            )
+            key = f"{name.removeprefix(job_name(''))}/{index}"
+            entry = QueueEntry(f"{number}_{index}", state, reason, nodes, cluster)
             # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
             if key not in entries or entry.lives or not entries[key].lives:
                 entries[key] = entry
