@@ -134,7 +134,6 @@ class Recorder:
     ends_with_the_watcher = False
     poll_seconds = 1.0
     study = ""
-    remarks = ()
 
     def __init__(self) -> None:
         self.submitted: list[str] = []

@@ -57,7 +57,6 @@ class AtOnce:
     ends_with_the_watcher = True
     poll_seconds = 0.01
     study = ""
-    remarks = ()
     site_name = "made up"
 
     def __init__(self, loss: Loss = bowl, most: int | None = None):

@@ -89,7 +89,7 @@ def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
     from flipscale.workflow.study import say_warnings
-    from flipscale.workflow.submitted import Guards, say_remarks, train_study
+    from flipscale.workflow.submitted import Guards, train_study
     from flipscale.workflow.to_score import to_score
 
     change_study(args)
@@ -105,7 +105,6 @@ def submit(args: argparse.Namespace) -> int:
         say_warnings(opened.plan)
         unscored = to_score(opened).runs
         print(launch.preview(opened.plan.runs, args.results, launcher, redo=redo, to_score=unscored), end="")
-        say_remarks(launcher)
         return 0
     guards = Guards(inputs=not args.no_check, memory=not args.force)
     rest = _rest_of(args) if args.detach else []

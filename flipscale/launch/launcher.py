@@ -88,9 +88,6 @@ class Launcher(Protocol):
     study: str
     """The study whose runs are sent, by which a scheduler's jobs are named."""
 
-    remarks: Sequence[str]
-    """What will go wrong with the jobs of the last `submit` or `preview`, as far as it was known before."""
-
     rest: Sequence[str]
     """The command that sends what follows the runs of the next `submit`; empty if nothing does, or somebody waits."""
 
@@ -131,7 +128,6 @@ class ClusterLauncher:
     ends_with_the_watcher = False
     poll_seconds = 5.0
     study = ""
-    remarks: Sequence[str] = ()
     rest: Sequence[str] = ()
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):

@@ -87,16 +87,12 @@ def _seconds(request: Request) -> float:
     return math.inf if asked.cost is None else 3600 * asked.cost.gpu_hours / request.resources.devices
 
 
-def limit_of(tasks: Iterable[Sequence[Request]], lanes: int) -> float:
+def limit_of(tasks: Iterable[Sequence[Request]]) -> float:
     """A time limit in seconds for jobs that each do the runs of one of these tasks; infinite unless a probe has timed
-    all of these.
-
-    Each of the `lanes` of a job takes up the next run, so the longest run may come last.
-    """
+    all of these."""
     longest = 0.0
     for task in tasks:
-        seconds = [math.inf if run.only_scores or run.asked.seconds is None else run.asked.seconds for run in task]
-        longest = max(longest, sum(seconds) / lanes + (max(seconds) if lanes > 1 else 0))
+        longest = max(longest, sum(math.inf if run.only_scores else run.asked.seconds or math.inf for run in task))
     return LIMIT_ROOM * longest + LIMIT_LEAST
 
 

@@ -67,17 +67,14 @@ def _submit(opened: OpenStudy, launcher: Launcher, guards: Guards, redo: Redo) -
         if guards.inputs and isinstance(launcher, LocalLauncher):
             refuse_unready(opened.study, runs, scoring)
 
-    try:
-        submission = launch.submit(
-            plan.runs,
-            opened.workspace.results,
-            launcher,
-            redo=redo,
-            to_score=unscored.runs,
-            check=check,
-        )
-    finally:
-        say_remarks(launcher)
+    submission = launch.submit(
+        plan.runs,
+        opened.workspace.results,
+        launcher,
+        redo=redo,
+        to_score=unscored.runs,
+        check=check,
+    )
     for why, number in Counter(submission.left_out.values()).items():
         say(f"{count(number, 'run')} cannot start: {why}")
     say(submission.summary())
@@ -163,12 +160,6 @@ def _without_choice(opened: OpenStudy) -> str:
     if opened.sweep.due:
         return f"{sweep_words(opened)} What is missing: flipscale status {opened.arguments}"
     return f"{sweep_words(opened)} See {draw_sweep(opened).files[0]}."
-
-
-def say_remarks(launcher: Launcher) -> None:
-    """Say what will go wrong with jobs that were sent or shown."""
-    for remark in launcher.remarks:
-        say(f"warning: {remark}")
 
 
 def say_code(opened: OpenStudy, code: CodeChanges) -> None:

@@ -24,7 +24,6 @@ class Noting:
     ends_with_the_watcher = False
     poll_seconds = 0.0
     study = ""
-    remarks = ()
 
     def __init__(self, refuses_after: int | None = None, waiting: bool = False):
         self.refuses_after = refuses_after

@@ -207,7 +207,7 @@ def test_values_of_the_wrong_kind_are_told_at_once(complaints):
     assert [complaint.partition(": ")[0] for complaint in said] == [f"site.yaml:{line}" for line in range(2, 7)]
     assert "did you mean 'partition'?" in said[0]
     assert said[2].endswith(
-        "32 is not an amount of memory; write 500M, 32G or 1T; or predicted, or null for the cluster's default"
+        "32 is not an amount of memory; write 500M, 32G or 1T; or predicted, all, or null for the cluster's default"
     )
 
 

@@ -19,6 +19,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher
 from flipscale.launch.slurm.arrays import JobArray
+from flipscale.launch.slurm.scheduler import job_name
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study
@@ -90,7 +91,7 @@ class TestSlurm(LauncherContract):
         submission, _, number = name.rpartition("-")
         array = JobArray.read(results / "slurm" / submission / f"{number}.json")
         if run.id == "killed":
-            os.kill(pid_of_script(array.job_name, task), signal.SIGKILL)
+            os.kill(pid_of_script(job_name(array.name), task), signal.SIGKILL)
         elif run.id == "out-of-time":
             update = ["scontrol", "update", f"jobid={array.slurm_id}_{task}", "TimeLimit=1"]
             subprocess.run(update, check=True)
@@ -139,7 +140,7 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, slurm):
     assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
     assert folder(results, run).result().attempts == 2
     (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
-    ended = ("squeue", "--noheader", "--states=all", f"--name={array.job_name}", "--format=%T")
+    ended = ("squeue", "--noheader", "--states=all", f"--name={job_name(array.name)}", "--format=%T")
     wait_until(lambda: slurm.ask(*ended) == "COMPLETED", "the end of its job")
     assert re.findall(r"attempt (\d+) of job", logs(results)) == ["1", "2"], "a finished job was started once more"
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
@@ -343,7 +344,9 @@ def test_a_look_asks_for_this_users_jobs_alone_and_a_cancel_ends_what_the_study_
     assert "REQUEST_JOB_USER_INFO" in asked
     assert "REQUEST_JOB_INFO " not in asked
     (ended,) = cancel([lost], here, "my study")
-    wait_until(lambda: ended not in slurm.ask("squeue", "--noheader", "--format=%F_%K"))
+    assert ended.startswith("my study-")
+    left = f"flipscale-{ended.partition('/')[0]}"
+    wait_until(lambda: left not in slurm.ask("squeue", "--noheader", "--format=%j"))
     for results, run in others:
         assert states([run], results) == {run.id: State.WAITING}
         assert cancel([run], results) == [run.id]

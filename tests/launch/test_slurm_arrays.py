@@ -477,11 +477,11 @@ def test_the_limit_of_a_packed_job_is_for_all_of_its_runs_one_after_another(time
     assert limits(arrays) == [2 * 1200 + 900]
 
 
-def test_where_runs_are_at_once_in_a_job_the_longest_may_come_last(timed):
+def test_runs_that_share_a_device_may_be_as_slow_as_one_after_another(timed):
     runs = [timed("a", 100.0), timed("b", 100.0), timed("c", 500.0)]
     arrays = arranged(runs, pack={"time": 3600, "share": 2})
     assert tasks(arrays) == [{0: ("a", "b", "c")}]
-    assert limits(arrays) == [2 * (350 + 500) + 900]
+    assert limits(arrays) == [2 * 700 + 900]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from flipscale.settings import Resources
 GOLDEN = Path(__file__).with_name("golden")
 
 PLAIN = JobArray(
-    name="20260101-120000-abc-0",
+    name="mask-12345678-20260101-120000-abc-0",
     tasks={0: ("a",), 1: ("b",), 2: ("c",)},
     resources=Resources(gpus=1),
     cores=1,
@@ -32,7 +32,6 @@ PLAIN = JobArray(
     runs="/results/runs",
     command=("python", "-m", "flipscale", "train"),
     memory=4736 * 2**20,
-    study="mask",
 )
 
 EVERYTHING = {
@@ -59,7 +58,7 @@ EVERYTHING = {
 
 FULL = replace(
     PLAIN,
-    name="20260101-120000-abc-12",
+    name="mask-12345678-20260101-120000-abc-12",
     tasks={0: ("a", "b"), 1: ("c",), 4: ("d",), 7: ("e",), 8: ("f",), 9: ("g",)},
     resources=Resources(gpus=8),
     cores=12,
@@ -68,7 +67,7 @@ FULL = replace(
     time=129600,
     avoid=("gpu-007", "gpu-001"),
     site=EVERYTHING,
-    after="20260101-120000-abc-3",
+    after="mask-12345678-20260101-120000-abc-3",
     after_jobs=("7_3", "8_0", "7_3"),
 )
 
@@ -112,7 +111,7 @@ def test_a_script_is_text_and_leaves_no_trace(tmp_path):
 
 def test_paths_with_spaces_are_one_word(tmp_path):
     script = script_of(PLAIN, tmp_path / "my results" / "slurm")
-    home = tmp_path / "my results" / "slurm" / "20260101-120000-abc"
+    home = tmp_path / "my results" / "slurm" / "mask-12345678-20260101-120000-abc"
     attendant = f"{sys.executable} -P -u -m flipscale.launch.slurm.task '{home}/0.json'"
     assert f"\n{attendant} & attendant=$!\n" in script
     assert f"#SBATCH --output='{home}/0_%a.log'" in script
@@ -152,7 +151,7 @@ def test_a_limit_is_in_days_and_hours(seconds, said):
     ],
 )
 def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
-    array = replace(PLAIN, after="20260101-120000-abc-3" if after else None, after_jobs=after_jobs)
+    array = replace(PLAIN, after="mask-12345678-20260101-120000-abc-3" if after else None, after_jobs=after_jobs)
     assert options(array, after).get("dependency") == said
 
 

@@ -55,7 +55,6 @@ class LocalLauncher:
     ends_with_the_watcher = True
     poll_seconds = 0.0
     study = ""
-    remarks = ()
     rest: Sequence[str] = ()
     name = site_name = "local"
 

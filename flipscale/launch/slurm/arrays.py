@@ -16,8 +16,7 @@ from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory
 from flipscale.launch.pack import bytes_of, limit_of, share_of, shared_tasks
 from flipscale.launch.policy import nodes_to_avoid
-from flipscale.launch.site import PREDICTED, Site
-from flipscale.launch.slurm.scheduler import job_name
+from flipscale.launch.site import ALL, PREDICTED, Site
 from flipscale.plain_files import read_json
 from flipscale.run import write_json
 from flipscale.settings import Resources, ResourcesRead
@@ -28,7 +27,7 @@ class JobArray:
     """The array of one sbatch: tasks of one shape."""
 
     name: str
-    """SUBMISSION-NUMBER, which no other array has."""
+    """SUBMISSION-NUMBER, which no other array has. STUDY-FOLDER-DATE-TIME-RANDOM is that of a submission."""
     tasks: Mapping[int, tuple[Name, ...]]
     """The ids of the runs of each task, by its index."""
     resources: ResourcesRead
@@ -45,7 +44,7 @@ class JobArray:
     command: tuple[str, ...]
     """The command of a worker. That of an array without runs sends what is left of a study."""
     memory: int | None = None
-    """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
+    """Bytes of main memory that a run is to have on each of its nodes: 0 is all, None leaves it to the cluster."""
     time: int | None = None
     """Seconds that each job may take; None is the partition's limit."""
     after: str | None = None
@@ -56,12 +55,6 @@ class JobArray:
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None
     """The cluster it goes to; None is that of the machine which sends it."""
-    study: str = ""
-    """The study whose runs these are."""
-
-    @property
-    def job_name(self) -> str:
-        return job_name(self.study, self.runs, self.name)
 
     def path(self, home: Path) -> Path:
         """The array's record; beside it lie its script and the logs of its tasks."""
@@ -126,7 +119,6 @@ def arrays_of(
     submission: str,
     *,
     command: Sequence[str],
-    study: str = "",
     cluster: str | None = None,
     longest: float = math.inf,
     under_way: Mapping[str, str] | None = None,
@@ -136,7 +128,7 @@ def arrays_of(
     longest: the time limit of the site's partitions, in seconds. under_way: SLURM's jobs of parents that are not among
     the requests, by their run's id.
     """
-    plan = _Arrays(site, submission, tuple(command), study, cluster, longest, under_way or {})
+    plan = _Arrays(site, submission, tuple(command), cluster, longest, under_way or {})
     tasks = shared_tasks(requests, site, plan.key, plan.lanes)
     shared = {request.id for task, _ in tasks for request in task}
     alone = {request.id: request for request in requests if request.id not in shared}
@@ -162,7 +154,6 @@ class _Arrays:
     site: Site
     submission: str
     command: tuple[str, ...]
-    study: str
     cluster: str | None
     longest: float
     under_way: Mapping[str, str]
@@ -183,6 +174,8 @@ class _Arrays:
         processes, written = first.resources.devices // nodes, site["memory_per_process"]
         if written == PREDICTED:  # All jobs of an array ask for the same, so for what the neediest run needs.
             memory = max(host_memory(run, processes) or 0 for run in runs) or None
+        elif written == ALL:
+            memory = 0
         else:
             memory = bytes_of(written) * processes if written else None
         array = JobArray(
@@ -192,12 +185,11 @@ class _Arrays:
             cores=cores,
             lanes=lanes,
             memory=memory,
-            time=self._time(tasks.values(), lanes),
+            time=self._time(tasks.values()),
             avoid=tuple(nodes_to_avoid(first.folder.failures())),
             site=site,
             runs=str(first.folder.path.resolve().parent),
             command=self.command,
-            study=self.study,
             cluster=self.cluster,
             after=after,
             after_jobs=() if after else self._jobs_before(first),
@@ -205,14 +197,14 @@ class _Arrays:
         self.arrays.append(array)
         self.placed |= {request.id: (array.name, index) for index, of_task in tasks.items() for request in of_task}
 
-    def _time(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
+    def _time(self, tasks: Iterable[Sequence[Request]]) -> int | None:
         """The time limit of jobs that do these tasks: as a probe predicts it, at most the site's."""
-        written: int | None = self.site["time"]
-        limit = limit_of(tasks, lanes) if self.site["time_limit"] == PREDICTED else math.inf
-        if limit == math.inf:
-            return written
+        site = self.site
+        limit = limit_of(tasks)
+        if limit == math.inf or site["time_limit"] != PREDICTED:
+            return site["time"]  # type: ignore[no-any-return]
         # A job that is warned as soon as it begins would never get anywhere.
-        return math.ceil(min(max(limit, 2 * self.site["warning"]), written or self.longest))
+        return math.ceil(min(max(limit, 2 * site["warning"]), site["time"] or self.longest))
 
     def key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""

@@ -39,7 +39,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     site, path, gpus = array.site, array.path(home), array.gpus_per_node
     gpu = [f"gpu:{site['gpu_type']}:{gpus}" if site["gpu_type"] else f"gpu:{gpus}"] if gpus else []
     options = {
-        "job_name": array.job_name,
+        "job_name": scheduler.job_name(array.name),
         "clusters": array.cluster,
         **{key: site[key] for key in ("partition", "account", "qos", "constraint", "reservation", "export")},
         "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])),
@@ -147,8 +147,9 @@ def _send(array: JobArray, home: Path, after: str | None) -> str:
         time.sleep(pause or 0)
         may_send = False
         with contextlib.suppress(LaunchError):
-            for entry in scheduler.queue([array.name], array.cluster).values():
-                return entry.array
+            for key, entry in scheduler.queue(array.cluster).items():
+                if key.startswith(f"{array.name}/"):
+                    return entry.array
             may_send = not isinstance(error, scheduler.NoAnswer)
     raise scheduler.ControllerAway(
         f"{error}. SLURM may have taken {script} all the same: submit again in a minute, when its queue shows what it "
@@ -171,8 +172,8 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
             f" This array has {count(len(array.tasks), 'job')}. Write a smaller max_array_size into the site file, so "
             "that the runs go out in parts, or let short runs share a job with pack."
         )
-    if "invalid partition" in said.lower() and (seen := scheduler.partitions(array.cluster)):
-        hint += f" Partitions here: {', '.join(dict.fromkeys(partition.name for partition in seen))}."
+    if "invalid partition" in said.lower() and (rows := scheduler.partitions(array.cluster)):
+        hint += f" Partitions here: {', '.join(dict.fromkeys(row[0].rstrip('*') for row in rows))}."
     ours = "array|dependency|job-name|open-mode|output|requeue|signal"
     text = script.read_text(encoding="utf-8", errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)

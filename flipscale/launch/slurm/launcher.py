@@ -1,17 +1,19 @@
 """Hands runs to SLURM, says where their jobs are, and stops them."""
 
 import contextlib
-import math
+import hashlib
+import json
 import os
+import re
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import is_plain
-from flipscale.identity import labelled_set, scored_sets, stage
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import ClusterLauncher, JobState, NoPlace, Request, new_name
 from flipscale.launch.site import PREDICTED
@@ -19,7 +21,7 @@ from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.plain_files import or_none
 from flipscale.run import Job, RunFolder, State
-from flipscale.settings import DataSet, EvaluationSet, FineTuningSet, Resources
+from flipscale.settings import Resources
 from flipscale.words import count, duration, memory
 from flipscale.workspace import RUNS_FOLDER
 
@@ -29,6 +31,13 @@ JUST_SENT_SECONDS = 60.0
 SENDER_SECONDS = 1800
 SENDER_MEMORY = 2 * 1024**3
 """What a job that sends the rest of a study asks for, at most; it has one core."""
+
+
+_DECODED = r'"(webdataset|folder)": \{'
+"""A data set, in the settings of a run, whose images are decoded."""
+
+_PATH = r'"(?:urls|path|file|folder|train|test|\w*images|\w*labels)": "([^":]+)"'
+"""A path of data or weights in the settings of a run, and no URL."""
 
 
 class SlurmLauncher(ClusterLauncher):
@@ -116,37 +125,26 @@ class SlurmLauncher(ClusterLauncher):
 
     def cancel(self, jobs: Sequence[Job], study: str | None = None) -> list[str]:
         """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
-        arrays = self._arrays_named({_array_of(job) for job in jobs})
-        if study and not jobs and not shutil.which("squeue"):
+        if not jobs and not shutil.which("squeue"):
             return []
+        records = self.home.glob("*/[0-9]*.json")
+        arrays = self._arrays_named([f"{path.parent.name}-{path.stem}" for path in records])
         try:
-            entries = self._queue(arrays, patient=True)
-            of_study = self._of_study(study) if study else {}
+            entries = self._queue(arrays or [""], patient=True)
         except LaunchError as error:
             raise LaunchError(
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
                 f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
-        doomed = {}
-        for job in jobs:
-            name, _, index = job.id.partition("/")
-            entry = entries.get(job.id)
-            if entry and entry.lives and all(self._run(run_id).is_over() for run_id in arrays[name].tasks[int(index)]):
-                doomed[entry.id] = entry
-        scheduler.cancel({**of_study, **doomed}.values())
-        return [job for job in of_study if job not in doomed]
-
-    def _of_study(self, study: str) -> dict[str, scheduler.QueueEntry]:
-        """The living jobs of a study in this results folder, by SLURM's ids: also those that no record names."""
-        records = [or_none(JobArray.read, path) for path in self.home.glob("*/[0-9]*.json")]
-        clusters = {record.cluster for record in records if record} or {self.cluster}
-        runs = str(self.results / RUNS_FOLDER)
-        return {
-            entry.id: entry
-            for cluster in clusters
-            for entry in scheduler.jobs(cluster, patient=True)
-            if entry.lives and entry.name == scheduler.job_name(study, runs, scheduler.array_named(entry.name))
-        }
+        living = {key: entry for key, entry in entries.items() if entry.lives}
+        doomed = []
+        for key in {job.id for job in jobs} & living.keys():
+            name, _, index = key.partition("/")
+            if name in arrays and all(self._run(run_id).is_over() for run_id in arrays[name].tasks[int(index)]):
+                doomed.append(key)
+        rest = [key for key in living if study and key not in doomed and key.rsplit("-", 4)[0] == self._prefix(study)]
+        scheduler.cancel(living[key] for key in doomed + rest)
+        return [key for key in rest if not key.endswith("-rest/0")]
 
     def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
         """A small job does it, if none waits that does it already.
@@ -156,13 +154,15 @@ class SlurmLauncher(ClusterLauncher):
         """
         from flipscale.launch.slurm.batch import send
 
-        ours = self._of_study(self.study).values()
-        for entry in ours:
-            if entry.name.endswith("-rest") and entry.state == "PENDING":
+        prefix = self._prefix(self.study)
+        living = {key: entry for key, entry in scheduler.queue(self.cluster, patient=True).items() if entry.lives}
+        ours = {key: entry for key, entry in living.items() if key.rsplit("-", 4)[0] == prefix}
+        for key, entry in ours.items():
+            if key.endswith("-rest/0") and entry.state == "PENDING":
                 return f"Job {entry.id}"
         before = self._arrays_named(map(_array_of, jobs)).values()
         sender = JobArray(
-            name=f"{new_name()}-rest",
+            name=f"{prefix}-{new_name()}-rest",
             tasks={0: ()},
             resources=Resources(),
             cores=1,
@@ -171,7 +171,6 @@ class SlurmLauncher(ClusterLauncher):
             time=min(self.site["time"] or SENDER_SECONDS, SENDER_SECONDS),
             avoid=(),
             site=self.site,
-            study=self.study,
             runs=str(self.results / RUNS_FOLDER),
             command=tuple(command),
             after_jobs=tuple(each.slurm_id for each in before if each.slurm_id and each.cluster == self.cluster),
@@ -186,25 +185,27 @@ class SlurmLauncher(ClusterLauncher):
                 if os.environ.get("SLURM_JOB_NAME", "").endswith("-rest"):
                     scheduler.requeue(f"{os.environ['SLURM_ARRAY_JOB_ID']}_0")
                     return "This job"
-                if not pause:
-                    self._take_back(ours)
+                if ours and not pause:
+                    last = max(ours, key=lambda key: (ours[key].state == "PENDING", *map(int, ours[key].id.split("_"))))
+                    self._take_back(last, ours[last])
         return ""
 
-    def _take_back(self, entries: Collection[scheduler.QueueEntry]) -> None:
-        """Cancel the last of these jobs, a waiting one if there is any, and have its runs sent later."""
-        if not entries:
-            return
-        last = max(entries, key=lambda each: (each.state == "PENDING", *map(int, each.id.split("_"))))
-        scheduler.cancel([last])
-        for array in self._arrays_named([scheduler.array_named(last.name)]).values():
-            for run_id in array.tasks[int(last.id.partition("_")[2])]:
+    def _take_back(self, key: str, entry: scheduler.QueueEntry) -> None:
+        """Cancel a job, and have its runs sent later."""
+        scheduler.cancel([entry])
+        name, _, index = key.partition("/")
+        for array in self._arrays_named([name]).values():
+            for run_id in array.tasks[int(index)]:
                 self._run(run_id).clear_for_retry()
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun. A job that cannot be stopped notices when it begins."""
         with contextlib.suppress(LaunchError):
-            entries = self._queue([array.name for array in self._arrays_in(submission)]).values()
-            scheduler.cancel((entry for entry in entries if entry.state == "PENDING"), waiting_only=True)
+            entries = self._queue([array.name for array in self._arrays_in(submission)])
+            waiting = {key: entry for key, entry in entries.items() if entry.state == "PENDING"}
+            scheduler.cancel(
+                (waiting[key] for key in waiting if key.rpartition("-")[0] == submission), waiting_only=True
+            )
 
     def runs_of(self, submission: str) -> Iterator[RunFolder]:
         """All runs of a submission."""
@@ -241,69 +242,57 @@ class SlurmLauncher(ClusterLauncher):
         site = self.site
         if site["memory_per_process"] == PREDICTED and not configured.counts_memory:
             site = {**site, "memory_per_process": None}
-        partitions = self._partitions()
+        room = scheduler.room_in(site["partition"], self.cluster)
         arrays = arrays_of(
             requests,
             site,
             site["max_array_size"] or configured.max_array_size,
-            new_name(),
+            f"{self._prefix(self.study)}-{new_name()}",
             command=self.command,
-            study=self.study,
             cluster=self.cluster,
-            longest=max((each.limit for each in partitions), default=math.inf),
+            longest=room.seconds,
             under_way=before,
         )
-        self.remarks = list(self._remarks(requests, arrays, partitions))
+        for remark in self._remarks(requests, arrays, room):
+            print(f"warning: {remark}", file=sys.stderr)
         return arrays
 
-    def _remarks(
-        self, requests: Sequence[Request], arrays: Sequence[JobArray], partitions: Sequence[scheduler.Partition]
-    ) -> Iterator[str]:
+    def _prefix(self, study: str) -> str:
+        """What the names of the study's submissions in this results folder begin with."""
+        return f"{study}-{hashlib.sha256(os.fsencode(self.results)).hexdigest()[:8]}"
+
+    def _remarks(self, requests: Sequence[Request], arrays: Sequence[JobArray], room: scheduler.Room) -> Iterator[str]:
         """What will go wrong with these arrays, as far as it can be known before they are sent."""
         site = self.site
         partition = site["partition"] or "(the default)"
-        limit = max((each.limit for each in partitions), default=math.inf)
-        if limit <= site["warning"]:
+        if room.seconds <= site["warning"]:
             yield (
-                f"partition {partition} ends jobs after {duration(limit)}, and the warning of the site file comes "
+                f"partition {partition} ends jobs after {duration(room.seconds)}, and the site file's warning comes "
                 f"{duration(site['warning'])} before the end, so no run would begin; lower warning"
             )
         needed = max((array.memory or 0) * array.lanes for array in arrays)
-        largest = max((each.memory for each in partitions), default=math.inf)
-        if needed > largest:
+        if needed > room.memory:
             yield (
                 f"jobs ask for {memory(needed)} of memory on a node, and the largest node of partition {partition} has "
-                f"{memory(largest)}; choose another partition, or write memory_per_process"
+                f"{memory(room.memory)}; choose another partition, or write memory_per_process"
             )
-        sets = [each for request in requests for each in _sets(request)]
-        is_decoded = any(each.kind in ("webdataset", "folder") for each in sets)
-        if is_decoded and site["cpus_per_process"] == 1 and requests[0].resources.gpus:
+        declared = json.dumps([request.asked.settings for request in requests], ensure_ascii=False)
+        if site["cpus_per_process"] == 1 and requests[0].resources.gpus and re.search(_DECODED, declared):
             yield "a GPU will wait for the one core that decodes its images; write cpus_per_process into the site file"
         if site["container"]:
             mounts = [mount.split(":")[-1] for mount in site["container"]["mounts"]]
-            paths = {path for each in sets for path in _paths(each)}
-            outside = [path for path in paths if not any(map(path.is_relative_to, [*mounts, self.results]))]
-            if outside:
-                yield f"the container mounts no folder with {min(outside)}; add one to container.mounts"
-
-    def _partitions(self) -> list[scheduler.Partition]:
-        """The partitions that jobs may go to."""
-        names = (self.site["partition"] or "").split(",")
-        return [
-            each
-            for each in scheduler.partitions(self.cluster)
-            if each.name in names or (each.is_default and not self.site["partition"])
-        ]
+            for path in sorted(set(re.findall(_PATH, declared))):
+                seen = Path(os.environ.get("FLIPSCALE_DATA", ""), path).absolute()
+                if not any(map(seen.is_relative_to, [*mounts, self.results])):
+                    yield f"the container mounts no folder with {seen}; add one to container.mounts"
+                    break
 
     def _queue(self, names: Collection[str], *, patient: bool = False) -> dict[str, scheduler.QueueEntry]:
-        """What SLURM has of the tasks of these arrays, by the ids of our jobs; each cluster has arrays of its own."""
+        """What the clusters of these arrays have of this user's tasks, by the ids of our jobs."""
         arrays = self._arrays_named(names)
-        asked: dict[str | None, list[str]] = {}
-        for name in names:
-            asked.setdefault(arrays[name].cluster if name in arrays else None, []).append(name)
         entries: dict[str, scheduler.QueueEntry] = {}
-        for cluster, of_cluster in asked.items():
-            entries |= scheduler.queue(of_cluster, cluster, patient=patient)
+        for cluster in {arrays[name].cluster if name in arrays else None for name in names}:
+            entries |= scheduler.queue(cluster, patient=patient)
         return entries
 
     def _arrays_named(self, names: Iterable[str]) -> dict[str, JobArray]:
@@ -324,23 +313,6 @@ class SlurmLauncher(ClusterLauncher):
 
 def _array_of(job: Job) -> str:
     return job.id.partition("/")[0]
-
-
-def _sets(request: Request) -> list[DataSet | EvaluationSet | FineTuningSet]:
-    """The data sets that a run reads."""
-    with contextlib.suppress(RunFolderError):  # Its worker reports this.
-        settings = stage(request.asked.settled)
-        if settings.fine_tuning is None:
-            return [settings.data, *scored_sets(settings).values()]
-        return [labelled_set(settings)]
-    return []
-
-
-def _paths(data: DataSet | EvaluationSet | FineTuningSet) -> Iterator[Path]:
-    """The paths in a declaration, as a job sees them."""
-    for value in vars(data).values():
-        if isinstance(value, str) and "/" in value and ":" not in value:
-            yield Path(os.environ.get("FLIPSCALE_DATA", ""), value).absolute()
 
 
 def _output(job: Job, number: str) -> str:

@@ -4,13 +4,12 @@ Sites put wrappers around these programs that also print notices, so only lines 
 """
 
 import contextlib
-import hashlib
 import math
 import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,8 +69,6 @@ class QueueEntry:
     reason: str
     nodes: str
     cluster: str | None = None
-    name: str = ""
-    """The name of its job."""
 
     @property
     def array(self) -> str:
@@ -165,44 +162,28 @@ def _on(cluster: str | None) -> list[str]:
     return [f"--clusters={cluster}"] if cluster and cluster != os.environ.get("SLURM_CLUSTER_NAME") else []
 
 
-def job_name(study: str, runs: str, array: str) -> str:
-    """What SLURM calls the jobs of an array: the study, a token of its folder of runs, and the array's own name."""
-    token = hashlib.sha256(os.fsencode(runs)).hexdigest()[:8]
-    return f"flipscale-{study}-{token}-{array}"
+def job_name(array: str) -> str:
+    """What SLURM calls the jobs of the array of this name."""
+    return f"flipscale-{array}"
 
 
-def array_named(job: str) -> str:
-    """The array in the name of a job: the last four parts of it."""
-    return "-".join(job.split("-")[-4:])
+def queue(cluster: str | None = None, *, patient: bool = False) -> dict[str, QueueEntry]:
+    """What SLURM has of the tasks of this user's arrays, by NAME/INDEX; ended ones only as long as it remembers.
 
-
-def jobs(cluster: str | None = None, *, patient: bool = False) -> Iterator[QueueEntry]:
-    """This user's jobs, each task of an array by itself; ended ones only as long as SLURM remembers.
-
-    Asked for one user, the controller does not have to send the jobs of the whole cluster.
+    They are known by name, not by id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
+    The controller does not have to send the jobs of other users.
     """
+    entries: dict[str, QueueEntry] = {}
     options = [*_on(cluster), "--states=all", f"--user={os.getuid()}"]
     # Without the variable a long list of waiting tasks is cut off.
     rows = _ask_table("squeue", "%F|%K|%T|%r|%N|%j", *options, patient=patient, SLURM_BITSTR_LEN="0")
     for number, tasks, state, reason, nodes, name in rows:
-        ids = [f"{number}_{index}" for index in indices(tasks)] or [number]
-        for job in ids if number.isdigit() else ():
-            yield QueueEntry(job, state, reason, nodes, cluster, name)
-
-
-def queue(arrays: Iterable[str], cluster: str | None = None, *, patient: bool = False) -> dict[str, QueueEntry]:
-    """What SLURM has of the tasks of the arrays of these names, by NAME/INDEX.
-
-    They are found by name, not by id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
-    """
-    entries: dict[str, QueueEntry] = {}
-    names = set(arrays)
-    for entry in jobs(cluster, patient=patient) if names else ():
-        array = array_named(entry.name)
-        key = f"{array}/{entry.id.partition('_')[2]}"
-        # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
-        if array in names and (key not in entries or entry.lives or not entries[key].lives):
-            entries[key] = entry
+        for index in indices(tasks) if number.isdigit() else ():
+            key = f"{name.removeprefix(job_name(''))}/{index}"
+            entry = QueueEntry(f"{number}_{index}", state, reason, nodes, cluster)
+            # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
+            if key not in entries or entry.lives or not entries[key].lives:
+                entries[key] = entry
     return entries
 
 
@@ -294,28 +275,36 @@ def node_is_lost(node: str) -> bool:
     return any(word in state for _, state in states for word in ("down", "fail", "unk", "drain", "*"))
 
 
-class Partition(NamedTuple):
-    """A partition, or those of its nodes that have this much memory."""
+class Room(NamedTuple):
+    """What partitions give a job at most. Infinite where there is no limit, or where SLURM cannot be asked."""
 
-    name: str
-    is_default: bool
-    limit: float
-    """The longest time of a job, in seconds; infinite where there is no limit."""
-    memory: int
-    """Bytes of each node."""
+    seconds: float
+    memory: float
+    """Bytes of a node."""
 
 
-def partitions(cluster: str | None = None) -> list[Partition]:
-    """The partitions that this user may see; none where SLURM cannot be asked."""
+def room_in(partition: str | None, cluster: str | None = None) -> Room:
+    """What these partitions, separated by commas, or the default one give a job at most."""
+    rows = [
+        row
+        for row in partitions(cluster)
+        if (row[0].rstrip("*") in partition.split(",") if partition else row[0].endswith("*"))
+    ]
+    return Room(
+        max((_seconds(limit) for _, limit, _ in rows), default=math.inf),
+        max((float(megabytes) * 2**20 for _, _, megabytes in rows), default=math.inf),
+    )
+
+
+def partitions(cluster: str | None = None) -> list[list[str]]:
+    """The partitions that this user may see: name, time limit and megabytes of a node. The default one has a star.
+
+    One with several kinds of nodes is there several times. None where SLURM cannot be asked.
+    """
     try:
-        rows = _ask_table("sinfo", "%P|%l|%m", *_on(cluster), "--exact")
+        return _ask_table("sinfo", "%P|%l|%m", *_on(cluster), "--exact")
     except LaunchError:
         return []
-    return [
-        Partition(name.removesuffix("*"), name.endswith("*"), _seconds(limit), int(megabytes) << 20)
-        for name, limit, megabytes in rows
-        if megabytes.isdigit()
-    ]
 
 
 def _seconds(limit: str) -> float:

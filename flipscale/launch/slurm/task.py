@@ -41,8 +41,8 @@ def main(path: Path, code: int | None = None) -> int:
     killed."""
     array = read_record(path)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
-    launcher.study = array.study
     index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
+    launcher.study = submission.rsplit("-", 4)[0]
     attempt = Attempt(
         job=f"slurm/{array.name}/{index}",
         number=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
