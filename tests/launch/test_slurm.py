@@ -1,6 +1,7 @@
 """The SLURM launcher on real daemons, with real training. What it sends, counts and decides is tested without them."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -17,11 +18,12 @@ from flipscale.errors import LaunchError
 from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm import SlurmLauncher
+from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.scheduler import job_name
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
+from flipscale.timing import RunTime, TimingPlace
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
@@ -207,6 +209,30 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
     assert first != again
     script = results / "slurm" / again.rpartition("-")[0] / "0.sh"
     assert f"#SBATCH --exclude={lease.node}\n" in script.read_text()
+
+
+def test_a_requeue_keeps_the_limit_that_a_probe_gave(tmp_path, slurm):
+    run = StandInRun("run", first_seconds=60, timed=RunTime(TimingPlace("slurm", "cpu", "x"), 0, 30, 0, 0, 0, 1.1))
+    send([run], tmp_path, WORKER, time=3600)
+    wait_for([run], tmp_path, State.RUNNING)
+    assert limits(slurm) == {"16:00"}
+    (array,) = map(JobArray.read, tmp_path.glob("slurm/*/*.json"))
+    slurm.ask("scontrol", "requeue", f"{array.slurm_id}_0")
+    wait_until(lambda: states([run], tmp_path)["run"] is State.WAITING)
+    assert limits(slurm) == {"16:00"}
+    assert end([run], tmp_path) == {"run": State.FINISHED}, logs(tmp_path)
+
+
+def limits(slurm: Any) -> set[str]:
+    """The time limits of all jobs."""
+    return set(slurm.ask("squeue", "--noheader", "--format=%l").split())
+
+
+def test_what_partitions_give_a_job_is_read_from_real_answers():
+    main, short = scheduler.room_in(None), scheduler.room_in("short")
+    assert (main.seconds, short.seconds) == (math.inf, 120)
+    assert scheduler.room_in("short,main").seconds == math.inf
+    assert 2**30 < main.memory == short.memory < 2**40
 
 
 # Memory

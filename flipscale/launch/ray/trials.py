@@ -19,8 +19,8 @@ from flipscale.run import RunFolder, write_json
 from flipscale.settings import ResourcesRead
 
 NOT_HERE = (
-    *("cluster", "partition", "account", "qos", "reservation", "time", "warning", "gpus_per_node", "gres"),
-    *("processes_per_node", "constraint", "max_array_size", "sbatch", "srun", "export", "container"),
+    *("cluster", "partition", "account", "qos", "reservation", "time", "time_limit", "warning", "gres"),
+    *("gpus_per_node", "processes_per_node", "constraint", "max_array_size", "sbatch", "srun", "export", "container"),
 )
 """Keys of a site file that a Ray cluster cannot follow; nor can it follow pack.whole_nodes."""
 

@@ -285,11 +285,11 @@ class Room(NamedTuple):
 
 def room_in(partition: str | None, cluster: str | None = None) -> Room:
     """What these partitions, separated by commas, or the default one give a job at most."""
-    rows = [
-        row
-        for row in partitions(cluster)
-        if (row[0].rstrip("*") in partition.split(",") if partition else row[0].endswith("*"))
-    ]
+    rows = partitions(cluster)
+    if partition is None:
+        rows = [row for row in rows if row[0].endswith("*")]
+    else:
+        rows = [row for row in rows if row[0].rstrip("*") in partition.split(",")]
     return Room(
         max((_seconds(limit) for _, limit, _ in rows), default=math.inf),
         max((float(megabytes) * 2**20 for _, _, megabytes in rows), default=math.inf),
