@@ -117,8 +117,8 @@ class Launcher(Protocol):
         study: stop all else that the scheduler has of this study in this results folder too, and return its names.
         """
 
-    def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
-        """Have the command executed when some of these jobs have ended: who does it, '' if nobody."""
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
+        """Have the command executed when jobs of these runs have ended: who does it, '' if nobody."""
 
 
 class ClusterLauncher:

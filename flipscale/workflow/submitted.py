@@ -11,7 +11,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.launch import ACTIVE, NO_REDO, Launcher, Redo, Submission
 from flipscale.launch.local import LocalLauncher
 from flipscale.planning import Run, check_memory, far_too_large
-from flipscale.run import RunFolder, State
+from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count
 from flipscale.workflow.messages import say
@@ -134,18 +134,14 @@ def _leave(opened: OpenStudy, launcher: Launcher, submission: Submission, rest: 
     """
     if submission.jobs:
         say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
-    if not (opened.study.awaits_choice or submission.unsent):
-        return
-    results = opened.workspace.results
-    with launch.submit_lock(results):
-        states = launch.states(opened.plan.runs, results)
-        active = [run_id for run_id, state in states.items() if state in ACTIVE]
-        if not (active or submission.unsent):
-            raise FlipscaleError(_without_choice(opened))
-        jobs = [job for run_id in active if (job := RunFolder(opened.workspace.run(run_id)).job())]
-        sender = launcher.send_later(rest, jobs) if rest else ""
     if opened.study.awaits_choice:
+        if not (submission.jobs or submission.unsent or submission.skipped.keys() & set(ACTIVE)):
+            raise FlipscaleError(_without_choice(opened))
         say(sweep_words(opened))
+    elif not submission.unsent:
+        return
+    with launch.submit_lock(opened.workspace.results):
+        sender = launcher.send_later(rest, [run.id for run in submission.runs]) if rest else ""
     if sender:
         say(f"{sender} sends what is left; so does flipscale watch {opened.arguments} --on {launcher.name}")
     else:

@@ -1,6 +1,7 @@
 """What a detached study can only send later: what follows its sweep, and what has no place among the user's jobs."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ for folder in map(Path, sys.argv[5:]):  # after -P -m flipscale train
 
 
 class Detached:
-    """A study that is submitted and left alone."""
+    """A study that is submitted and left alone. Its jobs wait for `go`."""
 
     def __init__(self, place: Path, **site):
         self.file, self.results = tuned_study(place), place / "results"
@@ -48,6 +49,7 @@ class Detached:
         trainer.write_text(TRAINS.format(python=sys.executable))
         trainer.chmod(0o755)
         keys = {"schema": 1, "partition": "main", "time": "10m", "python": str(trainer), **site}
+        keys["setup"] = [f"until [ -e {place}/go ]; do sleep 0.1; done"]
         self.site = place / "site.yaml"
         self.site.write_text(json.dumps(keys))
 
@@ -55,6 +57,9 @@ class Detached:
 
     def submit(self) -> int:
         return main(["submit", *self.words, "--detach"])
+
+    def go(self) -> None:
+        (self.file.parent / "go").touch()
 
     @property
     def opened(self):
@@ -102,16 +107,18 @@ def test_what_follows_a_sweep_is_sent_by_a_job_that_waits_for_it(tmp_path, clust
     log = sender.log(study.results / "slurm", 0)
     said = f"Job {sender.slurm_id}_0 (output: {log}) sends what is left; so does flipscale watch "
     assert said in capsys.readouterr().err
+    study.go()
     study.until_finished(12)
     assert {run.settings.lr for run in study.opened.plan.cells} == {0.003, 0.0024}
     assert len(study.senders()) == 1
 
 
 def test_runs_without_a_place_are_sent_by_jobs_that_have_one(tmp_path, limited):
-    study = Detached(tmp_path, max_array_size=2, setup=["sleep 1"])
+    study = Detached(tmp_path, max_array_size=2)
     assert study.submit() == 0
     assert len(study.senders()) == 1
     assert len(limited.arguments("scancel")) == 1, "a run gave its place to the sender"
+    study.go()
     study.until_finished(12)
 
 
@@ -122,15 +129,27 @@ def test_a_sender_that_finds_no_place_is_started_again_and_keeps_its_own(tmp_pat
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NAME", "flipscale-mask-0123abcd-20260101-120000-abcdef-rest")
     assert submit([StandInRun("run")], tmp_path, launcher, redo=Redo(only_new=True)).unsent
-    assert launcher.send_later(["true"], []) == "This job"
+    assert launcher.send_later(["true"], ["run"]) == "This job"
     assert (tmp_path / "requeued").read_text() == "7_0\n"
 
 
+def test_watch_sends_what_is_left_where_no_job_does(tmp_path, cluster):
+    study = Detached(tmp_path)
+    assert study.submit() == 0
+    (sender,) = study.senders()
+    subprocess.run(["scancel", f"{sender.slurm_id}_0"], check=True)
+    study.go()
+    assert main(["watch", *study.words]) == 0
+    study.until_finished(12)
+    assert len(study.senders()) == 1
+
+
 def test_a_second_submit_and_a_watch_send_nothing_twice(tmp_path, cluster):
-    study = Detached(tmp_path, sbatch=["--begin=now+3"])
+    study = Detached(tmp_path)
     assert study.submit() == 0
     assert study.submit() == 0
     assert len(study.senders()) == 1
+    study.go()
     assert main(["watch", *study.words]) == 0
     study.until_finished(12)
 
@@ -140,6 +159,7 @@ def test_a_sender_that_fails_is_started_again(tmp_path, cluster):
     calls = f"echo >>{tmp_path}/calls; [ $(wc -l <{tmp_path}/calls) -ne 3 ] || exit 1"  # the sender's own first
     cluster.replace("sbatch", f'{calls}; exec "$REAL" "$@"')
     assert study.submit() == 0
+    study.go()
     study.until_finished(12)
     (sender,) = study.senders()
     assert ["requeue", f"{sender.slurm_id}_0"] in cluster.arguments("scontrol")
@@ -147,7 +167,7 @@ def test_a_sender_that_fails_is_started_again(tmp_path, cluster):
 
 
 def test_cancelling_a_study_ends_the_job_that_would_send_what_is_left(tmp_path, cluster, capsys):
-    study = Detached(tmp_path, setup=["sleep 60"])
+    study = Detached(tmp_path)
     assert study.submit() == 0
     (sender,) = study.senders()
     assert main(["cancel", str(study.file), "--results", str(study.results)]) == 0
@@ -175,6 +195,7 @@ def test_where_a_sweep_chooses_nothing_the_sender_says_so_and_ends(tmp_path, clu
     trainer = tmp_path / "python"
     trainer.write_text(trainer.read_text().replace('run["lr"] / best', "1"))
     assert study.submit() == 0
+    study.go()
     (sender,) = study.senders()
     log = sender.log(study.results / "slurm", 0)
     wait_until(lambda: log.exists() and "4 runs do not start" in log.read_text())

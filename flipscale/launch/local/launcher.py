@@ -122,7 +122,7 @@ class LocalLauncher:
             time.sleep(0.05)
         return ()
 
-    def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
         return ""
 
 

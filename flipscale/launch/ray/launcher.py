@@ -76,7 +76,7 @@ class RayLauncher(ClusterLauncher):
         run folders, so they notice even if Ray cannot be asked."""
         return ()
 
-    def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
         """The driver, which was given `rest` when it was started."""
         return "Their driver"
 

@@ -146,7 +146,7 @@ class SlurmLauncher(ClusterLauncher):
         scheduler.cancel(living[key] for key in doomed + rest)
         return [key for key in rest if not key.endswith("-rest/0")]
 
-    def send_later(self, command: Sequence[str], jobs: Sequence[Job]) -> str:
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
         """A small job does it, if none waits that does it already.
 
         Where there is no place for it, it takes that of the last job, whose runs are then sent later. In such a job
@@ -156,24 +156,23 @@ class SlurmLauncher(ClusterLauncher):
 
         prefix = self._prefix(self.study)
         living = {key: entry for key, entry in scheduler.queue(self.cluster, patient=True).items() if entry.lives}
-        ours = {key: entry for key, entry in living.items() if key.rsplit("-", 4)[0] == prefix}
-        for key, entry in ours.items():
-            if key.endswith("-rest/0") and entry.state == "PENDING":
+        for key, entry in living.items():
+            if key.startswith(f"{prefix}-") and key.endswith("-rest/0") and entry.state == "PENDING":
                 return f"Job {entry.id}"
-        before = self._arrays_named(map(_array_of, jobs)).values()
+        jobs = [job.id for run_id in run_ids if (job := self._open_job(run_id)) and job.id in living]
         sender = JobArray(
             name=f"{prefix}-{new_name()}-rest",
             tasks={0: ()},
             resources=Resources(),
             cores=1,
             lanes=1,
-            memory=SENDER_MEMORY if self._configuration().counts_memory else None,
+            memory=SENDER_MEMORY if self.site["memory_per_process"] and self._configuration().counts_memory else None,
             time=min(self.site["time"] or SENDER_SECONDS, SENDER_SECONDS),
             avoid=(),
             site=self.site,
             runs=str(self.results / RUNS_FOLDER),
             command=tuple(command),
-            after_jobs=tuple(each.slurm_id for each in before if each.slurm_id and each.cluster == self.cluster),
+            after_jobs=tuple(living[job].array for job in jobs),
             cluster=self.cluster,
         )
         for pause in (0, *scheduler.PAUSES):
@@ -185,18 +184,13 @@ class SlurmLauncher(ClusterLauncher):
                 if os.environ.get("SLURM_JOB_NAME", "").endswith("-rest"):
                     scheduler.requeue(f"{os.environ['SLURM_ARRAY_JOB_ID']}_0")
                     return "This job"
-                if ours and not pause:
-                    last = max(ours, key=lambda key: (ours[key].state == "PENDING", *map(int, ours[key].id.split("_"))))
-                    self._take_back(last, ours[last])
+                if jobs and not pause:
+                    last = max(jobs, key=lambda job: (living[job].state == "PENDING", int(living[job].array), job))
+                    scheduler.cancel([living[last]])
+                    name, _, index = last.partition("/")
+                    for run_id in self._arrays_named([name])[name].tasks[int(index)]:
+                        self._run(run_id).clear_for_retry()
         return ""
-
-    def _take_back(self, key: str, entry: scheduler.QueueEntry) -> None:
-        """Cancel a job, and have its runs sent later."""
-        scheduler.cancel([entry])
-        name, _, index = key.partition("/")
-        for array in self._arrays_named([name]).values():
-            for run_id in array.tasks[int(index)]:
-                self._run(run_id).clear_for_retry()
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun. A job that cannot be stopped notices when it begins."""
