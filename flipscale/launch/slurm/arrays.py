@@ -204,7 +204,8 @@ class _Arrays:
         if limit == math.inf or site["time_limit"] != PREDICTED:
             return site["time"]  # type: ignore[no-any-return]
         # A job that is warned as soon as it begins would never get anywhere.
-        return math.ceil(min(max(limit, 2 * site["warning"]), site["time"] or self.longest))
+        limit = min(max(limit, 2 * site["warning"]), site["time"] or self.longest)
+        return math.ceil(limit)
 
     def key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""
