@@ -133,25 +133,19 @@ def sets_of_three(place: Path) -> dict[str, Any]:
         (place / "folder" / name).touch()
     (place / "table.csv").write_text("filepath,title\na.jpg,an owl\na.jpg,a bird\nb.jpg,a cat\nc.jpg,a dog\n")
     (place / "images").write_bytes(bytes([0, 0, 8, 3, *(0, 0, 0, 3), *(0, 0, 0, 1) * 2, 0, 0, 0]))
-    for shard in ("counted", "declared"):
-        (place / shard).mkdir()
-        with tarfile.open(place / shard / "0.tar", "w") as tar:
-            for name in ("1.jpg", "1.cls", "2.jpg", "2.cls", "3.jpg", "3.cls"):
-                tar.addfile(tarfile.TarInfo(name))
-    (place / "declared" / "sizes.json").write_text('{"0.tar": 3}')
+    with tarfile.open(place / "0.tar", "w") as tar:
+        for name in ("1.jpg", "1.cls", "2.jpg", "2.cls", "3.jpg", "3.cls"):
+            tar.addfile(tarfile.TarInfo(name))
     classes = ["owl", "cat"]
     return {
         "folder": {"folder": {"path": str(place / "folder")}},
         "captions": {"captions": {"file": str(place / "table.csv")}},
         "idx": {"idx": {"images": str(place / "images"), "labels": str(place / "labels"), "classes": classes}},
-        **{
-            shard: {"webdataset": {"urls": str(place / shard / "0.tar"), "classes": classes}}
-            for shard in ("counted", "declared")
-        },
+        "shards": {"webdataset": {"urls": str(place / "0.tar"), "classes": classes}},
     }
 
 
-@pytest.mark.parametrize("name", ["folder", "captions", "idx", "counted", "declared", "not here"])
+@pytest.mark.parametrize("name", ["folder", "captions", "idx", "shards", "not here"])
 def test_images_of_a_set_are_counted(asked, tmp_path, name):
     sets = sets_of_three(tmp_path) | {"not here": {"folder": {"path": "/nowhere"}}}
     base = {"data": {"webdataset": {"urls": "shards.tar", "name": "shards"}}, "image_size": 112, "samples": 640}

@@ -204,7 +204,7 @@ class _Arrays:
         if limit == math.inf or site["time_limit"] != PREDICTED:
             return site["time"]  # type: ignore[no-any-return]
         # A job that is warned as soon as it begins would never get anywhere.
-        return math.ceil(min(max(limit, 2 * site["warning"]), site["time"] or self.longest))
+        return int(min(max(limit, 2 * site["warning"]), site["time"] or self.longest))
 
     def key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""
