@@ -807,8 +807,8 @@ def test_lanes_share_the_list_and_every_run_is_started_once(tmp_path, attended, 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_a_cancelled_run_is_stopped_with_a_checkpoint_or_never_begun_and_the_others_go_on(tmp_path, attended, lanes):
     beside = ("long/checkpoint.pt",)  # It ends when the long run has stopped.
-    runs = [StandInRun("long", seconds=60), StandInRun("other", until=beside), StandInRun("never")]
-    long, other, never = runs
+    long, never = StandInRun("long", seconds=60), StandInRun("never")
+    runs = [long, StandInRun("other", until=beside), never]
     job = attended(runs, lanes=lanes)
     until_begun(tmp_path, *runs[:lanes])
     cancel(tmp_path, never)
