@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -234,3 +236,14 @@ def test_the_comparison_follows_the_sweep(tmp_path):
     launcher = RayLauncher(results, {**DEFAULTS, "pack": SHORT_TOGETHER})
     assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)
+
+
+def test_a_probe_times_shapes_in_a_trial(tmp_path, ray):
+    runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
+    command = [sys.executable, "-m", "flipscale", "probe", "small.yaml", "--on", "ray"]
+    probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert probed.returncode == 0, probed.stderr
+    assert [line.split()[:2] for line in probed.stdout.splitlines()[1:]] == [
+        ["mask_ratio=0", "1"],
+        ["mask_ratio=0.5", "1"],
+    ]
