@@ -683,14 +683,18 @@ def test_a_run_that_slurm_takes_nowhere_else_goes_on_where_it_is_and_can_be_canc
 
 
 def test_a_child_waits_for_the_new_job_of_its_parent_whose_worker_was_killed(tmp_path, cluster):
-    run, child = StandInRun("run", first_seconds=60), StandInRun("child", parents=("run",))
+    seen = tmp_path / "the child waits again"
+    run = StandInRun("run", first_seconds=60, until=(str(seen),))
+    child = StandInRun("child", parents=("run",))
     send([run, child], tmp_path)
     until_begun(tmp_path, run)
     lease = folder(tmp_path, run).holder()
+    sent = folder(tmp_path, child).job().id
     os.kill(lease.pid, signal.SIGKILL)
+    wait_until(lambda: folder(tmp_path, child).is_over() or folder(tmp_path, child).job().id != sent, "no new job")
+    assert starts(tmp_path, child) == 0
+    seen.touch()
     wait_for([run, child], tmp_path, State.FINISHED)
     (moved,) = [array for array in arrays(tmp_path) if array.avoid]
     assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease.node,))
     assert folder(tmp_path, run).job().id == f"{moved.name}/0"
-    (start,) = [record["step"] for record in folder(tmp_path, child).records()[0] if "start" in record]
-    assert start > folder(tmp_path, run).result().more["ended"]
