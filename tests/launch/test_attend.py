@@ -914,3 +914,13 @@ def test_the_node_whose_process_was_killed_first_is_avoided_whoever_tells_of_it(
     (failed,) = folder(tmp_path, run).failures()
     assert (failed.kind, failed.node) == ("node", "n17")
     assert nodes_to_avoid([failed]) == ["n17"]
+
+
+def test_where_the_last_attempt_failed_and_what_was_done_is_said(tmp_path):
+    run = StandInRun("run")
+    its_folder = folder(tmp_path, run)
+    its_folder.ask(RunRequest.of(run))
+    attend.answer_failure(its_folder, FailureKind.NODE, "it was lost", at=Attempt(JOB_ID, 0, "n1"))
+    progress = run_progress(run, tmp_path, StateReader(tmp_path).read([run])["run"])
+    then = f"{AGAIN}, on another node if one takes it (1 of 3)"
+    assert progress.story == f"attempts that failed: 1 node; the last on n1: {then}"

@@ -16,7 +16,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import states, submit
 from flipscale.launch.launcher import Attempt, Request, launcher_named
 from flipscale.launch.ray import RayLauncher
-from flipscale.launch.ray.cluster import Answer, Unreachable, check_address
+from flipscale.launch.ray.cluster import Answer, Unreachable, check_address, find
 from flipscale.launch.ray.trials import Task, Trials, bundle_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import FailedAttempt, FailureKind, Job, Result, RunFolder, RunRequest, State
@@ -309,3 +309,11 @@ def test_a_preview_counts_runs_and_trials_and_what_each_asks_for(tmp_path):
 )
 def test_what_ray_says_of_a_job_fits_a_line(status, message, says):
     assert str(Answer("NAME", status, message)) == says
+
+
+def test_where_no_ray_is_the_command_that_starts_one_is_said(tmp_path, monkeypatch):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(LaunchError, match="No Ray runs on this machine, .*: export .*; ray start --head"):
+        find(None)
