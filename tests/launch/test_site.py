@@ -363,3 +363,10 @@ def test_an_amount_of_memory_is_a_whole_number_with_a_unit(complaints, amount):
     assert said.startswith(f"site.yaml:2: '{amount}' is not an amount of memory; write 500M, 32G or 1T")
     (said,) = complaints("schema: 1\npack: {device_memory: predicted}\n")
     assert said == "site.yaml:2: 'predicted' is not an amount of memory; write 500M, 32G or 1T"
+
+
+def test_an_option_of_sbatch_without_the_value_that_it_announces_is_refused(complaints):
+    """It would be left out of the script without a word."""
+    assert complaints("schema: 1\nsbatch: [--gpu-freq=]\n") == [
+        "site.yaml:2: '--gpu-freq=' is not an option of sbatch; write --name or --name=value"
+    ]

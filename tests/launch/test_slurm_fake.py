@@ -698,3 +698,9 @@ def test_a_child_waits_for_the_new_job_of_its_parent_whose_worker_was_killed(tmp
     (moved,) = [array for array in arrays(tmp_path) if array.avoid]
     assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease.node,))
     assert folder(tmp_path, run).job().id == f"{moved.name}/0"
+
+
+def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle):
+    send(several(4), tmp_path, max_array_size=2, memory_per_process=None)
+    assert [len(array.tasks) for array in arrays(tmp_path)] == [2, 2]
+    assert "scontrol" not in idle.asked()
