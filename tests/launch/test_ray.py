@@ -18,7 +18,7 @@ from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import Doing, RunFolder, State
+from flipscale.run import Doing, RunFolder, State, read_scores
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
@@ -40,6 +40,7 @@ from tests.launch.real import (
     logs,
     runs_of,
     survives_kills,
+    to_be_scored,
     tuned_study,
 )
 from tests.patience import wait_until
@@ -247,3 +248,13 @@ def test_a_probe_times_shapes_in_a_trial(tmp_path, ray):
         ["mask_ratio=0", "1"],
         ["mask_ratio=0.5", "1"],
     ]
+
+
+def test_finished_weights_are_scored_in_one_trial_by_two_processes_and_not_trained(tmp_path, alone):
+    runs, results = to_be_scored(tmp_path, alone)
+    kept = [folder(results, run).result() for run in runs]
+    submit(runs, results, RayLauncher(results), to_score=dict.fromkeys((run.id for run in runs), 1.0))
+    assert len({folder(results, run).job().id for run in runs}) == 1
+    wait_for(runs, results, State.FINISHED)
+    assert [[record.measure for record in read_scores(folder(results, run).path)] for run in runs] == [["", "more"]] * 2
+    assert [folder(results, run).result() for run in runs] == kept
