@@ -673,3 +673,16 @@ def test_ui_command_can_be_pasted(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert ui_command("sqlite:////a b/mlflow.db") == f"{sys.executable} -m mlflow {said}"
     assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+
+
+def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
+    figure = tmp_path / "here" / "speedup.svg"
+    figure.parent.mkdir()
+    for text in ("old", "new"):
+        figure.write_text(text)
+        done = bring(table(row("a-1")), curve("a-1"), "mask", **where, files=[figure])
+    parent = runs_there(where, done)["study mask"].info
+    client = MlflowClient(where["tracking_uri"])
+    got = client.download_artifacts(parent.run_id, "speedup.svg", str(tmp_path))
+    assert Path(got).read_text() == "new"
+    assert len(client.search_runs([done.experiment_id])) == 2

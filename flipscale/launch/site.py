@@ -227,7 +227,7 @@ def _check_options(site: Site, complain: Complain) -> None:
 
 
 def _wrong_with_sbatch(given: str) -> str | None:
-    written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", given)
+    written = re.fullmatch(r"--([a-z][a-z-]*)(=.+)?", given)
     if written is None:
         return f"{show(given)} is not an option of sbatch; write --name or --name=value"
     return f"--{written[1]} is not for a site file: {_OURS[written[1]]}" if written[1] in _OURS else None

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import Doing, RunFolder, State
+from flipscale.run import Doing, RunFolder, State, read_scores
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
@@ -38,6 +40,7 @@ from tests.launch.real import (
     logs,
     runs_of,
     survives_kills,
+    to_be_scored,
     tuned_study,
 )
 from tests.patience import wait_until
@@ -234,3 +237,24 @@ def test_the_comparison_follows_the_sweep(tmp_path):
     launcher = RayLauncher(results, {**DEFAULTS, "pack": SHORT_TOGETHER})
     assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)
+
+
+def test_a_probe_times_shapes_in_a_trial(tmp_path, ray):
+    runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
+    command = [sys.executable, "-m", "flipscale", "probe", "small.yaml", "--on", "ray"]
+    probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert probed.returncode == 0, probed.stderr
+    assert [line.split()[:2] for line in probed.stdout.splitlines()[1:]] == [
+        ["mask_ratio=0", "1"],
+        ["mask_ratio=0.5", "1"],
+    ]
+
+
+def test_finished_weights_are_scored_in_one_trial_by_two_processes_and_not_trained(tmp_path, alone):
+    runs, results = to_be_scored(tmp_path, alone)
+    kept = [folder(results, run).result() for run in runs]
+    submit(runs, results, RayLauncher(results), to_score=dict.fromkeys((run.id for run in runs), 1.0))
+    assert len({folder(results, run).job().id for run in runs}) == 1
+    wait_for(runs, results, State.FINISHED)
+    assert [[record.measure for record in read_scores(folder(results, run).path)] for run in runs] == [["", "more"]] * 2
+    assert [folder(results, run).result() for run in runs] == kept

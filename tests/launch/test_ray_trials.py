@@ -16,7 +16,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import states, submit
 from flipscale.launch.launcher import Attempt, Request, launcher_named
 from flipscale.launch.ray import RayLauncher
-from flipscale.launch.ray.cluster import Unreachable, check_address
+from flipscale.launch.ray.cluster import Answer, Unreachable, check_address, find
 from flipscale.launch.ray.trials import Task, Trials, bundle_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import FailedAttempt, FailureKind, Job, Result, RunFolder, RunRequest, State
@@ -284,3 +284,36 @@ def test_open_clips_program_gets_one_bundle_with_all_gpus_and_cores(tmp_path):
     asked = RunRequest("run", {"trainer": "open_clip"}, (), Resources(gpus=8))
     (task,) = tasks_of([Request(RunFolder(tmp_path / "run"), asked)], site(cpus_per_process=12))
     assert bundle_of(task, site(cpus_per_process=12)) == {"CPU": 96, "GPU": 8}
+
+
+# What is said
+
+
+def test_a_preview_counts_runs_and_trials_and_what_each_asks_for(tmp_path):
+    runs = [StandInRun("a"), StandInRun("b"), StandInRun("c", resources=Resources(processes=2))]
+    said = RayLauncher(tmp_path, site(throttle=2)).preview(requests(tmp_path, *runs))
+    assert said.splitlines()[:3] == [
+        "# a Ray job: 3 runs in 3 trials of Ray Tune, at most 2 at once",
+        "# 2 trials ask for 1 x {'CPU': 1}",
+        "# 1 trial asks for 2 x {'CPU': 1}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "says"),
+    [
+        ("RUNNING", "", "Ray job NAME runs"),
+        ("PENDING", "Job has not started yet.", "Ray job NAME waits: Job has not started yet."),
+        (None, "", "Ray no longer knows its job"),
+    ],
+)
+def test_what_ray_says_of_a_job_fits_a_line(status, message, says):
+    assert str(Answer("NAME", status, message)) == says
+
+
+def test_where_no_ray_is_the_command_that_starts_one_is_said(tmp_path, monkeypatch):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(LaunchError, match=r"No Ray runs on this machine, .*: export .*; ray start --head"):
+        find(None)

@@ -42,6 +42,7 @@ from flipscale.train.requests import request_of, start_of
 from flipscale.train.schedule import learning_rate
 from flipscale.train.sources import evaluations_of, open_training_data
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.open_clip.output import ProgramOutput
 from flipscale.train.trainers.open_clip.run import run_open_clip, write_model
 from flipscale.train.trainers.open_clip.shards import shards_of, users_shards
 from tests.parts import need
@@ -494,3 +495,23 @@ def test_the_table_of_the_docs_is_the_codes():
     found = re.search(r"<!-- flags -->\n\n(.*?)\n<!-- end -->", DOCS.read_text(), re.DOTALL)
     assert found
     assert found[1] == flags_as_markdown()
+
+
+# What it cannot read
+
+
+def test_too_many_samples_that_cannot_be_read_are_an_error_and_a_few_are_not(asked):
+    folder = asked()
+    job = settled(request_of(folder)[0])
+    line = "WARNING | Handling webdataset error (OSError('broken data stream')). Ignoring."
+    with folder.hold() as lease:
+        output = ProgramOutput(replace(job, folder=folder.path), folder, lease, 0)
+        for _ in range(10):
+            output.heed(line, 0.0, None)
+        with pytest.raises(DataError, match=r"11 samples could not be read, the last one .* OSError.*10, or 1%"):
+            output.heed(line, 0.0, None)
+
+
+def test_what_it_can_do_is_not_refused(settings):
+    refuse(settings(), Resources(), "cpu")
+    refuse(settings(precision="fp16"), Resources(gpus=2), "cuda")
