@@ -364,8 +364,8 @@ def test_a_worker_that_ends_with_a_run_in_hand_fails_it_with_its_last_words(tmp_
             "node",
         ),
         (
-            "[rank1]:[E1130] Process group watchdog thread terminated with exception: NCCL error: remote process exited "
-            "or there was a network error, NCCL version 2.20.5",
+            "[rank1]:[E1130] Process group watchdog thread terminated with exception: NCCL error: remote process "
+            "exited or there was a network error, NCCL version 2.20.5",
             "node",
         ),
         ("NCCL error in: NCCLUtils.cpp:77, unhandled cuda error (run with NCCL_DEBUG=INFO for details)", "node"),
