@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept, resized_side
-from flipscale.devices import Hours, Rate, device, has_fused_attention, pairs_read
+from flipscale.devices import Hours, Rate, device, has_fused_attention, pairs_drawn, pairs_read
 from flipscale.errors import FlipscaleError
 from flipscale.settings import FlipscaleTrainer, Resources, Settings, Shapes, WebDataset
 
@@ -123,7 +123,7 @@ def _computed(settings: Settings, resources: Resources) -> tuple["Flops", int, i
 
 
 def is_limited_by_reading(settings: Settings, resources: Resources) -> bool:
-    """Whether a device would train more pairs than are read for it."""
+    """Whether a device would train more pairs than are read or drawn for it."""
     rate = rate_of(settings, resources)
     return _computed(settings, resources)[2] * rate.samples_per_second < rate.flops_per_second
 
@@ -135,8 +135,16 @@ def rate_of(settings: Settings, resources: Resources) -> Rate:
     if resources.flops_per_second:
         return Rate(resources.flops_per_second, cap or math.inf)
     rate = device(resources.device or "cpu").rate(image.width, settings.precision, resources.software)
-    decodes = isinstance(settings.data, WebDataset) and settings.data.decode != "once" and is_on_accelerator(resources)
-    return replace(rate, samples_per_second=cap or (pairs_read(image.image_size) if decodes else math.inf))
+    return replace(rate, samples_per_second=cap or _most_fed(settings, resources, image.image_size))
+
+
+def _most_fed(settings: Settings, resources: Resources, image_size: int) -> float:
+    """The most pairs a second that are read or drawn for a device."""
+    if is_on_accelerator(resources) and isinstance(settings.data, Shapes):
+        return pairs_drawn(image_size)
+    if is_on_accelerator(resources) and isinstance(settings.data, WebDataset) and settings.data.decode != "once":
+        return pairs_read(image_size)
+    return math.inf
 
 
 def scoring_hours(settings: Settings, resources: Resources, images: int) -> Hours:

@@ -39,7 +39,7 @@ from flipscale.identity import (
     trains,
 )
 from flipscale.kinds import Faults, checked
-from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, Shapes, plain
 from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -308,13 +308,13 @@ class Plan:
     def _limited_by_reading(self) -> list[str]:
         """A warning where devices wait for data, so that a mask saves no hours."""
         untimed = [(stage(run.settings), run.resources) for run in self.runs if run.timed is None]
-        rates = [rate_of(*each).samples_per_second for each in untimed if is_limited_by_reading(*each)]
-        if not rates:
-            return []
+        limited = [each for each in untimed if is_limited_by_reading(*each)]
+        drawn = [each for each in limited if isinstance(each[0].data, Shapes)]
+        read = [each for each in limited if not isinstance(each[0].data, Shapes)]
+        cores = f"{LOADERS} cores of its process (cpus_per_process in a site file) decode"
         return [
-            f"{count(len(rates), 'run')} limited by reading data: a device would train more than the {max(rates):,.0f} "
-            f"pairs a second that {LOADERS} cores of its process (cpus_per_process in a site file) decode. A larger "
-            "mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
+            *_limited(read, "reading data", cores),
+            *_limited(drawn, "drawing images", f"{LOADERS} threads of its process draw"),
         ]
 
     def _without_scores(self) -> list[str]:
@@ -570,6 +570,17 @@ def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:
     known = device_named(timed.place.device)
     is_same_kind = (timed.place.device == "cpu") == (resources.device == "cpu")
     return resources if is_same_kind or known is None else replace(resources, device=known)
+
+
+def _limited(runs: Sequence[tuple[Settings, Resources]], what: str, how: str) -> list[str]:
+    """The warning that devices of these runs wait for data; none without runs."""
+    if not runs:
+        return []
+    most = max(rate_of(*each).samples_per_second for each in runs)
+    return [
+        f"{count(len(runs), 'run')} limited by {what}: a device would train more than the {most:,.0f} pairs a second "
+        f"that {how}. A larger mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
+    ]
 
 
 def _amount(value: float) -> str:
