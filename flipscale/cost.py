@@ -135,16 +135,12 @@ def rate_of(settings: Settings, resources: Resources) -> Rate:
     if resources.flops_per_second:
         return Rate(resources.flops_per_second, cap or math.inf)
     rate = device(resources.device or "cpu").rate(image.width, settings.precision, resources.software)
-    return replace(rate, samples_per_second=cap or _most_fed(settings, resources, image.image_size))
-
-
-def _most_fed(settings: Settings, resources: Resources, image_size: int) -> float:
-    """The most pairs a second that are read or drawn for a device."""
-    if is_on_accelerator(resources) and isinstance(settings.data, Shapes):
-        return pairs_drawn(image_size)
-    if is_on_accelerator(resources) and isinstance(settings.data, WebDataset) and settings.data.decode != "once":
-        return pairs_read(image_size)
-    return math.inf
+    fed = math.inf
+    if isinstance(settings.data, Shapes):
+        fed = pairs_drawn(image.image_size)
+    elif isinstance(settings.data, WebDataset) and settings.data.decode != "once":
+        fed = pairs_read(image.image_size)
+    return replace(rate, samples_per_second=cap or (fed if is_on_accelerator(resources) else math.inf))
 
 
 def scoring_hours(settings: Settings, resources: Resources, images: int) -> Hours:

@@ -204,8 +204,8 @@ def pairs_read(image_size: int) -> float:
 
 
 def pairs_drawn(image_size: int) -> float:
-    """Pairs of `shapes` that the process of one device draws in a second: its threads take turns with the lock."""
-    return min(LOADERS, 1 / DRAWING_LOCKED) * DRAWN_PER_SECOND * (224 / image_size) ** 2
+    """Pairs of `shapes` that the LOADERS threads of a process draw in a second, if one always holds the lock."""
+    return DRAWN_PER_SECOND / DRAWING_LOCKED * (224 / image_size) ** 2
 
 
 def is_fused(software: int | None) -> bool:

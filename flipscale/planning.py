@@ -309,12 +309,15 @@ class Plan:
         """A warning where devices wait for data, so that a mask saves no hours."""
         untimed = [(stage(run.settings), run.resources) for run in self.runs if run.timed is None]
         limited = [each for each in untimed if is_limited_by_reading(*each)]
-        drawn = [each for each in limited if isinstance(each[0].data, Shapes)]
-        read = [each for each in limited if not isinstance(each[0].data, Shapes)]
-        cores = f"{LOADERS} cores of its process (cpus_per_process in a site file) decode"
+        if not limited:
+            return []
+        what = f"reading data: {LOADERS} cores of its process (cpus_per_process in a site file) decode"
+        if all(isinstance(settings.data, Shapes) for settings, _ in limited):
+            what = f"drawing images: {LOADERS} threads of its process draw"
+        most = max(rate_of(*each).samples_per_second for each in limited)
         return [
-            *_limited(read, "reading data", cores),
-            *_limited(drawn, "drawing images", f"{LOADERS} threads of its process draw"),
+            f"{count(len(limited), 'run')} limited by {what} at most {most:,.0f} pairs a second, and a device would "
+            "train more. A larger mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
         ]
 
     def _without_scores(self) -> list[str]:
@@ -570,17 +573,6 @@ def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:
     known = device_named(timed.place.device)
     is_same_kind = (timed.place.device == "cpu") == (resources.device == "cpu")
     return resources if is_same_kind or known is None else replace(resources, device=known)
-
-
-def _limited(runs: Sequence[tuple[Settings, Resources]], what: str, how: str) -> list[str]:
-    """The warning that devices of these runs wait for data; none without runs."""
-    if not runs:
-        return []
-    most = max(rate_of(*each).samples_per_second for each in runs)
-    return [
-        f"{count(len(runs), 'run')} limited by {what}: a device would train more than the {most:,.0f} pairs a second "
-        f"that {how}. A larger mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
-    ]
 
 
 def _amount(value: float) -> str:

@@ -42,14 +42,15 @@ _FAULTS = (
     (FailureKind.GPU, re.compile(r"illegal memory access|unspecified launch failure|Xid \([^)]*\): (13|31)\b")),
     (FailureKind.CODE, re.compile("device-side assert triggered")),  # The other processes only lose their connection.
     (FailureKind.NODE, re.compile("unhandled cuda error")),
+    (
+        FailureKind.NODE,
+        re.compile(
+            r"(?P<elsewhere>[Ww]atchdog (caught collective operation timeout|got stuck)|unhandled system error"
+            r"|remote process exited or there was a network error)"
+        ),
+    ),
 )
-"""Faults of the machine whose process tells of them. The first row that matches counts."""
-
-_OF_OTHERS = re.compile(
-    r"[Ww]atchdog (caught collective operation timeout|got stuck)|unhandled system error"
-    r"|remote process exited or there was a network error"
-)
-"""The words of NCCL where another process, or the network, is gone."""
+"""The first row that matches counts. In the last one another process, or the network, is gone."""
 
 
 class Fault(NamedTuple):
@@ -59,7 +60,7 @@ class Fault(NamedTuple):
     line: str
     node: str | None
     """The one at fault, where the line names it."""
-    is_here: bool = True
+    is_here: bool
     """Whether it is of the machine that tells of it; else of another one, or of the network."""
 
 
@@ -70,9 +71,7 @@ def fault_in(text: str) -> Fault | None:
     for kind, words in _FAULTS:
         for line in lines:
             if match := words.search(line):
-                fault = Fault(kind, line.strip()[:300], match.groupdict().get("node"))
+                groups = match.groupdict()
+                fault = Fault(kind, line.strip()[:300], groups.get("node"), "elsewhere" not in groups)
                 return None if kind is FailureKind.CODE else fault
-    for line in lines:
-        if _OF_OTHERS.search(line):
-            return Fault(FailureKind.NODE, line.strip()[:300], None, is_here=False)
     return None

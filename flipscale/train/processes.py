@@ -441,14 +441,12 @@ def _of_this_attempt(store: Any, rank: int, size: int) -> Any:
         store.set(f"{attempt}/read/{rank}", "")
         return PrefixStore(attempt, store)
     attempt = uuid.uuid4().hex
-    absent = list(range(1, size))
     deadline = time.monotonic() + connect_seconds()
-    while absent:
+    while absent := [other for other in range(1, size) if not store.check([f"{attempt}/read/{other}"])]:
         if time.monotonic() > deadline:
             raise why_apart(absent, size)
         store.set("attempt", attempt)
         time.sleep(STORE_SECONDS)
-        absent = [other for other in absent if not store.check([f"{attempt}/read/{other}"])]
     return PrefixStore(attempt, store)
 
 
