@@ -145,7 +145,7 @@ class Watch(tune.Callback):
         waits = self.queue.path.with_name(f"{index}.waits")
         if status == "PENDING":
             task = self.queue.trials.tasks[index]
-            with open(waits, "w", opener=plain_file) as file:
+            with open(waits, "w", encoding="utf-8", opener=plain_file) as file:
                 file.write(f"{task.resources.devices} x {bundle_of(task, self.queue.trials.site)}")
         elif status == "RUNNING":
             waits.unlink(missing_ok=True)
