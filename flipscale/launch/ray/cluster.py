@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.errors import LaunchError
-from flipscale.plain_files import DamagedFile, open_plain
+from flipscale.errors import DamagedFile, LaunchError
+from flipscale.plain_files import open_plain
 
 RAY_ANSWER_SECONDS = 10.0
 """Time within which a cluster that is there answers."""
