@@ -39,7 +39,7 @@ from flipscale.identity import (
     trains,
 )
 from flipscale.kinds import Faults, checked
-from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, Shapes, plain
 from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -308,13 +308,16 @@ class Plan:
     def _limited_by_reading(self) -> list[str]:
         """A warning where devices wait for data, so that a mask saves no hours."""
         untimed = [(stage(run.settings), run.resources) for run in self.runs if run.timed is None]
-        rates = [rate_of(*each).samples_per_second for each in untimed if is_limited_by_reading(*each)]
-        if not rates:
+        limited = [each for each in untimed if is_limited_by_reading(*each)]
+        if not limited:
             return []
+        what = f"reading data: {LOADERS} cores of its process (cpus_per_process in a site file) decode"
+        if all(isinstance(settings.data, Shapes) for settings, _ in limited):
+            what = f"drawing images: {LOADERS} threads of its process draw"
+        most = max(rate_of(*each).samples_per_second for each in limited)
         return [
-            f"{count(len(rates), 'run')} limited by reading data: a device would train more than the {max(rates):,.0f} "
-            f"pairs a second that {LOADERS} cores of its process (cpus_per_process in a site file) decode. A larger "
-            "mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
+            f"{count(len(limited), 'run')} limited by {what} at most {most:,.0f} pairs a second, and a device would "
+            "train more. A larger mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
         ]
 
     def _without_scores(self) -> list[str]:

@@ -363,14 +363,24 @@ def test_a_worker_that_ends_with_a_run_in_hand_fails_it_with_its_last_words(tmp_
             "WorkNCCL(SeqNum=7, OpType=ALLREDUCE) ran for 600010 milliseconds before timing out.",
             "node",
         ),
+        (
+            "[rank1]:[E1130] Process group watchdog thread terminated with exception: NCCL error: remote process "
+            "exited or there was a network error, NCCL version 2.20.5",
+            "node",
+        ),
+        ("NCCL error in: NCCLUtils.cpp:77, unhandled cuda error (run with NCCL_DEBUG=INFO for details)", "node"),
+        ("NCCL error in: ProcessGroupNCCL.cpp:1191, unhandled system error, NCCL version 2.11.4", "node"),
+        ("CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error", "node"),
         ("CUDA error: device-side assert triggered", "code"),
+        ("NCCL error: unhandled cuda error\nCuda failure 710 'device-side assert triggered'", "code"),
         ("2026-11-30 05:00:00 other: failed (gpu): CUDA error: an illegal memory access was encountered", "code"),
     ],
 )
-def test_the_log_says_why_a_worker_died(tmp_path, said, kind):
+@pytest.mark.parametrize("code", [5, 134, -6])
+def test_the_log_says_why_a_worker_died(tmp_path, said, kind, code):
     log = tmp_path / "job.log"
     log.write_text(f"{said}\n")
-    worker = Started(SimpleNamespace(returncode=5), 0.0, {})
+    worker = Started(SimpleNamespace(returncode=code), 0.0, {})
     assert Workers(lambda runs, lane: None, log).death(worker, did_something=lambda: True).kind == kind
 
 

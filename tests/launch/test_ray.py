@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flipscale.launch import StateReader, cancel, states, submit
+from flipscale.launch import StateReader, cancel, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
@@ -183,16 +183,35 @@ def test_a_run_goes_on_exactly_after_the_loss_of_its_node_of_its_process_and_of_
     assert_same(run, results, expected)
 
 
-# Failures by kind
+# What does not run
+
+
+def test_a_machine_that_does_not_share_the_results_folder_sends_nothing(tmp_path, ray):
+    """It is this machine with a file system of its own at the folder."""
+    if subprocess.run(["unshare", "-Urm", "true"], check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    runs_of(tmp_path)
+    (tmp_path / "results").mkdir()
+    before = set(ray.jobs())
+    submit_it = f"{sys.executable} -m flipscale submit small.yaml --on ray --detach"
+    apart = f"mount -t tmpfs none results && cd results/.. && {submit_it}; echo code $?; find results -name job.json"
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", apart], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "code 1\n", done.stderr
+    assert f"Ray at {ray.url} does not see {tmp_path}/results/ray/" in done.stderr
+    assert "All nodes must share the results folder" in done.stderr
+    assert {name.partition("-")[0] for name in set(ray.jobs()) - before} == {"look"}
 
 
 def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path, ray):
     results = tmp_path / "results"
     run = StandInRun("run", resources=Resources(gpus=1))
     send([run], results, WORKER, cpus_per_process=64)
-    wait_until(lambda: list(results.glob("ray/*/driver.log")))
-    time.sleep(3)
-    assert states([run], results) == {"run": State.WAITING}
+    wait_until(lambda: list(results.glob("ray/*/0.waits")), "that a trial of Tune waits")
+    look = StateReader(results).read([run])["run"]
+    assert look.state is State.WAITING
+    assert look.says.endswith(" runs; it waits for 1 x {'CPU': 64, 'GPU': 1.0}")
     assert cancel([run], results) == ["run"]
     name = next(results.glob("ray/*")).name
     wait_until(lambda: ray.jobs()[name] == "SUCCEEDED", every=0.5)

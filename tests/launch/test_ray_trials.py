@@ -143,6 +143,30 @@ def test_a_ray_that_only_a_file_names_is_not_asked(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
 
 
+def test_status_shows_the_end_of_rays_message_where_the_reason_is():
+    said = "Job entrypoint command failed with exit code 2, last available logs (truncated to 20,000 chars):\n"
+    failed = Answer("NAME", "FAILED", f"{said}Traceback (most recent call last):\nModuleNotFoundError: flipscale\n\n")
+    assert str(failed) == "Ray job NAME FAILED: ModuleNotFoundError: flipscale"
+    assert str(Answer("NAME", "STOPPED", "Job was stopped.")) == "Ray job NAME STOPPED: Job was stopped."
+
+
+def test_a_ray_of_this_machine_counts_only_if_this_user_or_root_began_it(tmp_path, monkeypatch):
+    """Anybody can write to a temporary folder, and Ray's client would send a token and the job."""
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    address = tmp_path / "ray" / "ray_current_cluster"
+    address.parent.mkdir()
+    address.write_text("127.0.0.1:9")
+    with pytest.raises(Unreachable, match=r"Nothing answers at 127\.0\.0\.1:9"):
+        find(None)
+    if os.getuid() == 0:
+        os.chown(address, 54321, 54321)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(LaunchError, match="No Ray of yours runs on this machine"):
+        find(None)
+
+
 # The order of trials
 
 
@@ -200,13 +224,20 @@ def test_nothing_more_is_handed_out_when_the_submission_was_stopped(queue):
     assert names(queue, "a") == ["FINISHED"]
 
 
-def test_a_driver_ends_when_all_is_cancelled_though_a_trial_waits_for_room(queue):
+def test_a_driver_says_what_a_trial_waits_for_and_ends_when_all_is_cancelled_meanwhile(queue):
     from flipscale.launch.ray.driver import Watch
 
     assert names(queue, "a") == ["parent"]
     watch = Watch(queue)
-    trials = [SimpleNamespace(status="PENDING")]
+    trials = [SimpleNamespace(status="PENDING", config={"task": queue.out["a"]})]
+    waits = queue.path.with_name(f"{queue.out['a']}.waits")
     watch.on_step_begin(0, trials)
+    assert waits.read_text() == "1 x {'CPU': 1}"
+    trials[0].status = "RUNNING"
+    watch._next = 0
+    watch.on_step_begin(0, trials)
+    assert not waits.exists()
+    trials[0].status = "PENDING"
     for run in ("parent", "other", "child"):
         folder = queue.trials.run(run)
         folder.write_job(replace(folder.job(), cancelled=1.0))
