@@ -20,11 +20,15 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.launch.launcher import TRAIN
-from flipscale.run import State
+from flipscale.planning import plan
+from flipscale.run import RunFolder, State
+from flipscale.settings import plain
 from flipscale.storage import remove_unneeded
 from flipscale.storage.archive import open_archive
+from flipscale.study import read_study
 from flipscale.track.address import may_hold
 from flipscale.track.rows import milliseconds
+from tests.commands import flipscale
 from tests.test_damaged_files import Study as Finished
 from tests.test_house import PACKAGE
 
@@ -151,6 +155,34 @@ def test_every_process_that_flipscale_starts_leaves_the_working_folder_out_of_it
     ours = [words for words in lists if "sys.executable" in words or "self.python" in words]
     assert len(ours) == 6
     assert [words for words in ours if "'-P'" not in words and "'-I'" not in words] == []
+
+
+# Files that steer a run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["scoring.json", "probe.json"])
+def test_submit_drops_the_job_files_that_a_stranger_planted_in_the_folder_of_a_run(here: Path, name: str) -> None:
+    (here / "study.yaml").write_text(STUDY + "evaluation: {images: 20}\n")
+    (run,) = plan(read_study(here / "study.yaml")).runs
+    planted = here / "results/runs" / run.id / name
+    planted.parent.mkdir(parents=True)
+    program = {"command": {"arguments": ["sh", "-c", "touch ran"], "scores": {"x": "higher"}}}
+    shards = {"webdataset": {"urls": "pipe:touch ran", "name": "x"}}
+    content = {
+        "scoring.json": {"evaluation": {"sets": {"mine": program}}, "resources": {}},
+        "probe.json": {
+            "study": "x",
+            "site": "local",
+            "shapes": [plain(run.settings) | {"data": shards, "evaluation": {"data": "shapes"}}],
+            "evaluations": [],
+        },
+    }
+    planted.write_text(json.dumps({"schema": 1, **content[name]}))
+    flipscale("submit", "study.yaml", "--no-check", cwd=here)
+    assert not (here / "ran").exists()
+    assert RunFolder(planted.parent).is_finished()
+    assert not planted.exists()
 
 
 # MLflow

@@ -77,7 +77,7 @@ from flipscale.run.lease import (
     Lease,
     show_life,
 )
-from flipscale.run.processes import birth, is_alive, is_ours
+from flipscale.run.processes import birth, is_alive, is_ours, machine
 from flipscale.run.records import (
     FailedAttempt,
     Failure,
@@ -162,6 +162,7 @@ __all__ = [
     "is_probe",
     "lacking_for",
     "lacks_weights",
+    "machine",
     "name_of_temporary",
     "node_name",
     "probes_in",

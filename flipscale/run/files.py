@@ -26,6 +26,8 @@ EARLIER = "earlier"
 
 SCORES_FILE, SCORING_FILE = "scores.json", "scoring.json"
 
+PROBE_FILE = "probe.json"
+
 WEIGHTS_FILE = "model.pt"
 """A run's finished weights, as open_clip loads them."""
 
@@ -72,7 +74,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "outcome.json": FileUse.JOB,
     "program.json": FileUse.JOB,
     "evaluation_program.json": FileUse.JOB,
-    "probe.json": FileUse.JOB,
+    PROBE_FILE: FileUse.JOB,
 }
 """Every file that flipscale puts into a run folder. A file that is added here as a record or as metrics is archived."""
 

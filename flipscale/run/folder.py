@@ -32,7 +32,7 @@ from flipscale.run.codec import (
     request_as_json,
     write_record,
 )
-from flipscale.run.files import EARLIER, SCORING_FILE, TRUNK_FILE, WEIGHTS_FILE, is_finished, storable
+from flipscale.run.files import EARLIER, PROBE_FILE, SCORING_FILE, TRUNK_FILE, WEIGHTS_FILE, is_finished, storable
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import (
     FailedAttempt,
@@ -252,6 +252,12 @@ class RunFolder:
     def clear_for_retry(self) -> None:
         """Delete the failure and the job; keep the checkpoint and the records, from which the next attempt goes on."""
         for name in ("error.json", "job.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def clear_orders(self) -> None:
+        """Delete every file that says what is to be done here: `submit` follows none that it did not write itself."""
+        self.clear_for_retry()
+        for name in (SCORING_FILE, PROBE_FILE):
             (self.path / name).unlink(missing_ok=True)
 
     def drop_request(self) -> None:

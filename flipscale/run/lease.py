@@ -34,7 +34,7 @@ from flipscale.run.files import (
     storable,
     write_json,
 )
-from flipscale.run.processes import birth, is_alive, is_ours
+from flipscale.run.processes import birth, is_alive, is_ours, machine
 from flipscale.run.records import Hits, Measured, MetricsRecord, Result
 from flipscale.settings import JsonObject
 
@@ -115,11 +115,13 @@ class Holder:
     """The scheduler's name of the machine; '' if unknown."""
     taken: float = 0.0
     """When it took the run, in Unix time."""
+    machine: str = ""
+    """`machine` of its process."""
 
     @property
     def is_here(self) -> bool:
-        """Whether its process is one of this machine."""
-        return self.host == socket.gethostname()
+        """Whether its process is one that is seen from here."""
+        return self.machine == machine()
 
     def may_be_signalled(self, folder: Path) -> bool:
         """Whether its process is here and does the run of this folder for the job that the lease names. A lease is a
@@ -198,6 +200,7 @@ class Lease:
                 {
                     "token": self.token,
                     "host": socket.gethostname(),
+                    "machine": machine(),
                     "pid": pid,
                     "born": birth(pid),
                     "time": self.taken,

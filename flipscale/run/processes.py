@@ -1,9 +1,22 @@
 """Processes of this machine that files name: whether one lives, and whether it is ours to signal."""
 
 import contextlib
+import functools
 import os
+import socket
 from collections.abc import Collection
 from pathlib import Path
+
+
+@functools.cache
+def machine() -> str:
+    """This machine, as far as its processes are seen from here: its boot, and the PID namespace of this container. Two
+    machines or containers may have the same host name. Without /proc (macOS) the host name has to do."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 def birth(pid: int) -> str | None:

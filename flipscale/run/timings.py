@@ -16,13 +16,11 @@ from flipscale.guard import locked
 from flipscale.kinds import By, record_of
 from flipscale.plain_files import or_none, read_json
 from flipscale.run.codec import read_record
-from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
+from flipscale.run.files import FOLDER_SCHEMA, PROBE_FILE, storable, write_json
 from flipscale.run.folder import RunFolder
 from flipscale.settings import JsonObject, Settings, plain
 from flipscale.study.settings import read_settings
 from flipscale.timing import EvaluationTime, StepTime, Timings
-
-PROBE_FILE = "probe.json"
 
 _SettingsRead = Annotated[Settings, By(read_settings)]
 
@@ -42,8 +40,7 @@ class Probe:
 
 
 def write_probe(folder: Path, probe: Probe) -> None:
-    """Write probe.json, before the run is asked for."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write probe.json."""
     lists = {name: [plain(each) for each in getattr(probe, name)] for name in ("shapes", "evaluations")}
     write_json(folder / PROBE_FILE, {"schema": FOLDER_SCHEMA, "study": probe.study, "site": probe.site, **lists})
 

@@ -41,7 +41,7 @@ from flipscale.launch.launcher import (
 from flipscale.launch.site import Site
 from flipscale.launch.stall import kill_tree
 from flipscale.plain_files import read_json
-from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, write_json
+from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, machine, write_json
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
 
@@ -69,7 +69,7 @@ class LocalLauncher:
             groups = slots_for(alike[0].resources.gpus)
             path = self.home / new_name()
             path.mkdir(parents=True)
-            queue = LocalQueue(socket.gethostname(), tuple(request.id for request in alike))
+            queue = LocalQueue(machine(), tuple(request.id for request in alike))
             start_workers(path, queue, self.command, groups)
             yield from (Job(request.id, self.name, path.name, time.time(), log=str(path)) for request in alike)
 
@@ -156,7 +156,8 @@ class LocalQueue:
     they are known by their ids, in the results folder that holds the list.
     """
 
-    host: str
+    machine: str
+    """As leases have it."""
     runs: tuple[Name, ...]
     """Their ids."""
     workers: tuple[LocalWorker, ...] = ()
@@ -179,7 +180,7 @@ class LocalQueue:
     def lives(self) -> bool:
         """Whether any of the workers lives. Those of another host are not seen from here."""
         _started[:] = [process for process in _started if process.poll() is None]
-        return self.host == socket.gethostname() and any(is_alive(each.pid, each.born) for each in self.workers)
+        return self.machine == machine() and any(is_alive(each.pid, each.born) for each in self.workers)
 
 
 def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups: Sequence[tuple[str, ...]]) -> None:
