@@ -6,11 +6,12 @@ its reader for ever, a device never ends, and a file may claim more bytes than t
 """
 
 import contextlib
+import io
 import json
 import os
 import re
 import stat
-import threading
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,11 @@ def open_plain(path: AnyPath, *, follow: bool = False) -> int:
     return descriptor
 
 
+def open_file(path: AnyPath) -> io.BufferedReader:
+    """A plain file, open for reading, as `open_plain` has it."""
+    return os.fdopen(open_plain(path), "rb")
+
+
 def kind_of_file(mode: int) -> str:
     """'a folder', 'a pipe': a file by the mode that stat gives."""
     return _FILE_KINDS.get(stat.S_IFMT(mode), "an unknown kind of file")
@@ -70,14 +76,6 @@ def refused_link(path: AnyPath) -> str:
         f"{os.fspath(path)}: is a link, and flipscale follows none below a results or plots folder; put the file or "
         f"folder itself there, or delete the link."
     )
-
-
-def exists(path: Path) -> bool:
-    """Whether there is something of that name, even a link to itself."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # ValueError: a NUL byte
-        return path.is_symlink()
 
 
 def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None = None, follow: bool = False) -> bytes:
@@ -170,10 +168,6 @@ def is_fresh(path: Path, seconds: float) -> bool:
 
 def file_system_now(folder: Path) -> int:
     """The time by the clock that gives files in this folder their times, in ns: a file server has its own."""
-    probe = folder / f".{os.getpid()}.{threading.get_ident()}.clock"
-    probe.write_bytes(b"")
-    try:
-        os.utime(probe)  # as a lease is kept fresh: by the server's clock, not the client's
-        return probe.stat().st_mtime_ns
-    finally:
-        probe.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".clock") as probe:
+        os.utime(probe.name)  # as a lease is kept fresh: by the server's clock, not the client's
+        return os.fstat(probe.fileno()).st_mtime_ns

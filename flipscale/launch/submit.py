@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flipscale.code import CodeChanges, code_changes
 from flipscale.errors import LaunchError, RunFolderError
-from flipscale.guard import locked
+from flipscale.guard import locked, make_folder
 from flipscale.launch.launcher import Launcher, NoPlace, Request, launcher_named
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
@@ -359,7 +359,7 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 @contextlib.contextmanager
 def submit_lock(results: Path) -> Iterator[None]:
     """No other process submits or cancels in this results folder while the block runs; a second one waits."""
-    results.mkdir(parents=True, exist_ok=True)
+    make_folder(results)
     with locked(results / ".submit.lock"):
         yield
 

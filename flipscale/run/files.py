@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from typing import IO, Any
 
 from flipscale.errors import printable
 from flipscale.guard import plain_file
-from flipscale.plain_files import file_system_now
+from flipscale.plain_files import file_system_now, open_file
 
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader accepts this and older ones; a newer one is an error."""
@@ -121,6 +122,12 @@ def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = l
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, as `replacing` writes."""
+    with open_file(source) as content, replacing(target) as file:
+        shutil.copyfileobj(content, file)
 
 
 def _is_device(path: Path) -> bool:

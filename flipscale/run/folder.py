@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
-from flipscale.guard import check_folder, locked, plain_file
+from flipscale.guard import check_folder, locked, make_folder, plain_file
 from flipscale.identity import goes_on
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
@@ -96,10 +96,9 @@ class RunFolder:
         computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: a
         caller with thousands of runs flushes once, at the end.
         """
-        check_folder(self._path)
+        make_folder(self.path, self.path.parents[1])
         before, now = self.asked(), request_as_json(asked)
         if before is None or request_as_json(before) != now:
-            self.path.mkdir(parents=True, exist_ok=True)
             if before is None and self._aside.exists():
                 self._finish_setting_aside()
             write_record(self.path / "run.json", now, flush=flush)
@@ -127,7 +126,7 @@ class RunFolder:
         return self.path.with_name(f".{self.id}.aside")
 
     def _finish_setting_aside(self) -> None:
-        self.path.mkdir(exist_ok=True)
+        make_folder(self.path)
         self._aside.rename(self.path / EARLIER)
 
     # Who does it

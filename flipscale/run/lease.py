@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import LeaseLost, RunFolderError
-from flipscale.guard import check_folder, locked, plain_file
+from flipscale.guard import locked, make_folder, plain_file
 from flipscale.kinds import record_of
 from flipscale.plain_files import is_fresh, or_none, read_bytes, read_json
 from flipscale.run.code import CodeIdentity
@@ -182,8 +182,7 @@ class Lease:
         up, and a copy may run on for a while on a node that the scheduler lost.
         """
         job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
-        check_folder(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with locked(self.folder / "lease.lock"):
             holder = holder_of(self.folder)
             given_up = holder and job and holder.job == job and attempt > holder.attempt

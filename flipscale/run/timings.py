@@ -80,7 +80,6 @@ def all_timings(path: Path) -> Timings:
 
 def add_timings(path: Path, new: Timings) -> None:
     """Add what a probe has measured; several may do so at once. Older times of the same shape and place are dropped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
         timings = all_timings(path).and_new(new)
         write_json(path, storable({"schema": FOLDER_SCHEMA, **timings_as_json(timings)}))

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.guard import check_folder, is_plain
+from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
+from flipscale.guard import check_folder
 from flipscale.identity import RECIPE, run_id
 from flipscale.plain_files import open_plain, read_bytes
 from flipscale.planning import Plan
@@ -114,10 +114,13 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
         folder = RunFolder(runs / run.id)
         if not (folder.path / "result.json").exists():
             continue
-        if why := what_is_wrong(folder):
-            left_out[run.id] = why
-        else:
-            finished[run.id] = files_of(folder)
+        try:
+            if why := what_is_wrong(folder):
+                left_out[run.id] = why
+            else:
+                finished[run.id] = files_of(folder)
+        except DamagedFile as error:
+            left_out[run.id] = str(error)
     if not finished:
         raise FlipscaleError(f"No run of {planned.study} in {runs} has finished, so there is nothing to archive.")
     dropped = _lost_from(file, finished, planned)
@@ -292,9 +295,6 @@ def what_is_wrong(folder: RunFolder) -> str | None:
         if run_id(asked.settled) != folder.id:
             return f"{folder.path}: its settings make another id, {run_id(asked.settled)}; it was changed by hand."
         check_folder(folder.path)
-        for name in ARCHIVED_FILES:
-            if os.path.lexists(folder.path / name) and not is_plain(folder.path / name):
-                return f"{folder.path / name}: is not a plain file, so it is not packed; put the file itself there."
     except (RunFolderError, OSError, RecursionError) as error:
         return str(error)
     return None

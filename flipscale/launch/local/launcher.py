@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.guard import Name, plain_file
+from flipscale.guard import Names, lock_file, make_folder, plain_file
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import (
     STOP_SECONDS,
@@ -68,7 +68,7 @@ class LocalLauncher:
         for alike in grouped(requests, by_resources):  # Workers do runs of the same needs.
             groups = slots_for(alike[0].resources.gpus)
             path = self.home / new_name()
-            path.mkdir(parents=True)
+            make_folder(path, self.home.parent)
             queue = LocalQueue(machine(), tuple(request.id for request in alike))
             start_workers(path, queue, self.command, groups)
             yield from (Job(request.id, self.name, path.name, time.time(), log=str(path)) for request in alike)
@@ -158,7 +158,7 @@ class LocalQueue:
 
     machine: str
     """As leases have it."""
-    runs: tuple[Name, ...]
+    runs: tuple[Names, ...]
     """Their ids."""
     workers: tuple[LocalWorker, ...] = ()
 
@@ -191,8 +191,8 @@ def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups:
     """
     queue.write(path)  # It is what a worker reads first.
     folder = path.parent / "slots"
-    folder.mkdir(exist_ok=True)
-    locks = {group: [open_lock(folder, slot) for slot in group] for group in groups}
+    make_folder(folder, path.parents[1])
+    locks = {group: [lock_file(folder / f"{socket.gethostname()}-{slot}.lock") for slot in group] for group in groups}
     try:
         free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
         for number, group in enumerate(free_first[: len(queue.runs)]):
@@ -260,12 +260,6 @@ def gpus_here() -> list[str]:
 
 def cores_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def open_lock(folder: Path, slot: str) -> int:
-    """A descriptor on the lock file of a GPU or core of this host."""
-    name = f"{socket.gethostname()}-{slot}.lock".replace("/", "-")
-    return plain_file(os.fspath(folder / name), os.O_RDWR | os.O_CREAT)
 
 
 def lock_at_once(locks: Sequence[int]) -> bool:

@@ -16,6 +16,8 @@ from flipscale.launch.launcher import NoPlace
 from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray
+from flipscale.plain_files import read_bytes
+from flipscale.run import replacing
 from flipscale.words import count
 
 
@@ -120,7 +122,8 @@ def _send(array: JobArray, home: Path, after: str | None) -> str:
     """SLURM's number of the array."""
     array.write(home)
     script = array.path(home).with_suffix(".sh")
-    script.write_text(script_of(array, home, after), encoding="utf-8", errors="surrogateescape")  # as paths have it
+    with replacing(script) as file:
+        file.write(script_of(array, home, after).encode(errors="surrogateescape"))  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
             return scheduler.submit(str(script))
@@ -158,7 +161,7 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
     if "invalid partition" in said.lower() and (names := scheduler.partitions(array.cluster)):
         hint += f" Partitions here: {', '.join(names)}."
     ours = "array|dependency|job-name|kill|open-mode|output|requeue|signal"
-    text = script.read_text(encoding="utf-8", errors="surrogateescape")
+    text = read_bytes(script).decode(errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
