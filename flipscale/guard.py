@@ -1,9 +1,9 @@
 """Writes and locks in a results folder, which may come from a stranger: its content is data, never an instruction.
 
 Below a results folder flipscale follows no link: a link could make it empty, overwrite or quote a file of the user's
-that lies elsewhere. plain_files.py opens files for reading by the same rule.
+that lies elsewhere. plain_files.py opens files by the same rule.
 
-    open(path, "a", opener=plain_file)     append to a plain file
+    open(path, "a", opener=open_plain)     append to a plain file
     make_folder(folder, results)           a folder, and those between the two
     with locked(path): ...                 one process at a time
 
@@ -11,7 +11,6 @@ tests/test_guard.py holds that no module opens such a path in another way.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import stat
@@ -23,35 +22,10 @@ from typing import Annotated
 
 from flipscale.errors import RunFolderError
 from flipscale.kinds import By
-from flipscale.plain_files import kind_of_file, refused_link
+from flipscale.plain_files import open_plain, refused_link
 
 WORD_SECONDS = 10.0
 """Whoever waits longer than this for a lock says so."""
-
-
-def plain_file(path: str, flags: int, mode: int = 0o666) -> int:
-    """An `opener` for `open`: a descriptor of a plain file. RunFolderError for a link, a folder, a pipe or a device.
-
-    A file that is opened for writing is created, and emptied where `open` asks for it, only if it is a plain one.
-    """
-    try:
-        descriptor = os.open(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise RunFolderError(refused_link(path)) from None
-        if error.errno in (errno.ENXIO, errno.EISDIR):  # A pipe that nobody reads, a socket, a folder to write to.
-            raise RunFolderError(_not_plain(path, os.lstat(path).st_mode)) from None
-        raise
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise RunFolderError(_not_plain(path, mode))
-        if flags & os.O_TRUNC:
-            os.ftruncate(descriptor, 0)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
@@ -72,17 +46,17 @@ def make_folder(folder: Path, root: Path | None = None) -> None:
     """Make a folder below a results or plots folder, unless it is there. RunFolderError where it is a link, or one
     between it and `root` is. `root`, by default the folder that it is in, may be one."""
     root = root or folder.parent
-    if folder.parent == root:
-        root.mkdir(parents=True, exist_ok=True)
+    if folder == root:
+        folder.mkdir(parents=True, exist_ok=True)
     else:
         make_folder(folder.parent, root)
-    check_folder(folder)
-    folder.mkdir(exist_ok=True)
+        check_folder(folder)
+        folder.mkdir(exist_ok=True)
 
 
 def lock_file(path: Path) -> int:
     """A descriptor of a lock file. Whoever may read a file can lock it for ever, so only its owner may."""
-    return plain_file(os.fspath(path), os.O_RDWR | os.O_CREAT, 0o600)
+    return open_plain(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 @contextlib.contextmanager
@@ -118,7 +92,3 @@ def _names(text: object) -> object:
 
 Names = Annotated[str, By(_names)]
 """Names with a slash between them: a path that leads to something in a folder."""
-
-
-def _not_plain(path: str, mode: int) -> str:
-    return f"{path}: is {kind_of_file(mode)} where a file is expected; delete it."

@@ -440,8 +440,6 @@ NAMES = {
     "an internal folder": "runs",
     "an internal file": "timings.json",
     "the database": "mlflow.db",
-    "a line break": "a\nb",
-    "a direction mark": "a\u202eb",
 }
 
 

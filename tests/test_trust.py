@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import DamagedFile, FlipscaleError, LaunchError, RunFolderError
-from flipscale.guard import locked, plain_file
+from flipscale.guard import locked
 from flipscale.launch import cancel, submit_lock
-from flipscale.plain_files import read_bytes
+from flipscale.plain_files import open_plain, read_bytes
 from flipscale.planning import plan
 from flipscale.reporting import write_report
 from flipscale.run import (
@@ -164,11 +164,11 @@ def test_a_lock_that_is_a_link_empties_nothing(run: RunFolder, secret: Path) -> 
     (run.path / "lease.lock").symlink_to(secret)
     (run.path.parents[1] / ".submit.lock").symlink_to(secret)
     with (
-        pytest.raises(RunFolderError, match="is a link, and flipscale follows none below a results or plots folder"),
+        pytest.raises(DamagedFile, match="is a link, and flipscale follows none below a results or plots folder"),
         run.hold(),
     ):
         pass
-    with pytest.raises(RunFolderError, match="is a link"), submit_lock(run.path.parents[1]):
+    with pytest.raises(DamagedFile, match="is a link"), submit_lock(run.path.parents[1]):
         pass
     assert secret.read_text() == SECRET
     own = run.path / "own.lock"
@@ -187,7 +187,7 @@ APPENDS = {
 @pytest.mark.parametrize("name", APPENDS)
 def test_what_is_appended_to_is_no_link(run: RunFolder, secret: Path, name: str) -> None:
     (run.path / name).symlink_to(secret)
-    with run.hold() as held, pytest.raises(RunFolderError, match=f"{name}: is a link"):
+    with run.hold() as held, pytest.raises(DamagedFile, match=f"{name}: is a link"):
         APPENDS[name](run, held)
     assert secret.read_text() == SECRET
 
@@ -207,8 +207,8 @@ def test_what_is_no_plain_file_is_named_and_not_waited_for(run: RunFolder, secre
         run.result()
     with pytest.raises(DamagedFile, match=r"result\.json: is a"):
         read_bytes(path)
-    with pytest.raises(RunFolderError, match=r"result\.json: is a"):
-        plain_file(str(path), os.O_WRONLY | os.O_APPEND)
+    with pytest.raises(DamagedFile, match=r"result\.json: is a"):
+        open_plain(str(path), os.O_WRONLY | os.O_APPEND)
 
 
 def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path, run: RunFolder) -> None:

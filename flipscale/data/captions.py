@@ -111,7 +111,7 @@ def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[
         if not text.strip():
             continue
         try:
-            row = parsed(text.encode(), halves=True)
+            row = parsed(text.encode())
         except ValueError as error:
             raise DataError(f"{path}:{line}: is not JSON ({error}); write an object on each line.") from error
         if not isinstance(row, dict):

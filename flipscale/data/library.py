@@ -27,8 +27,8 @@ import numpy as np
 
 from flipscale.data.shards import Index, ShardSource, scan
 from flipscale.errors import DamagedFile, DataError
-from flipscale.guard import check_folder, locked, make_folder, plain_file
-from flipscale.plain_files import open_file
+from flipscale.guard import check_folder, locked, make_folder
+from flipscale.plain_files import open_file, open_plain
 from flipscale.run import replacing, show_life
 
 SHARDS_GB = 100.0
@@ -154,7 +154,7 @@ class Library:
         for pause in (*RETRY_SECONDS, None):
             self._make_room(index.length if index else 0)
             try:
-                with open(part, "w+b", opener=plain_file) as file:
+                with open(part, "w+b", opener=open_plain) as file:
                     _copy(shard.url, file)
                     length = file.tell()
                     if index is None:

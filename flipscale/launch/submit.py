@@ -359,7 +359,7 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 @contextlib.contextmanager
 def submit_lock(results: Path) -> Iterator[None]:
     """No other process submits or cancels in this results folder while the block runs; a second one waits."""
-    make_folder(results)
+    make_folder(results, results)
     with locked(results / ".submit.lock"):
         yield
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flipscale.errors import printable
-from flipscale.guard import plain_file
-from flipscale.plain_files import file_system_now, open_file
+from flipscale.plain_files import file_system_now, open_file, open_plain
 
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader accepts this and older ones; a newer one is an error."""
@@ -113,7 +112,7 @@ def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = l
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        with open(temporary, "wb", opener=plain_file) as file:
+        with open(temporary, "wb", opener=open_plain) as file:
             yield file
             if flush:
                 file.flush()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
-from flipscale.guard import check_folder, locked, make_folder, plain_file
+from flipscale.guard import check_folder, locked, make_folder
 from flipscale.identity import goes_on
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
@@ -236,12 +236,12 @@ class RunFolder:
 
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl, for a failure after which the run may go on; error.json is for one that ends it."""
-        with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
+        with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=open_plain) as file:
             file.write(json.dumps(failed_attempt_as_json(replace(failed, time=time.time()))) + "\n")
 
     def open_log(self) -> IO[str]:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
-        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=plain_file)
+        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=open_plain)
 
     def say(self, line: str) -> None:
         """Add a line with the time to log.txt."""

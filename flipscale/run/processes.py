@@ -44,12 +44,7 @@ def is_alive(pid: int, born: str | None) -> bool:
 
     A file that does not say when it was born names no process.
     """
-    return is_pid(pid) and born is not None and birth(pid) == born
-
-
-def is_pid(pid: object) -> bool:
-    """Whether it is the id of one process: 0 and negative numbers stand for groups."""
-    return isinstance(pid, int) and not isinstance(pid, bool) and pid > 0
+    return pid > 0 and born is not None and birth(pid) == born
 
 
 def is_ours(pid: int, born: str | None, *, argument: str | None = None, variable: str, values: Collection[str]) -> bool:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
-from flipscale.guard import check_folder, make_folder, plain_file
+from flipscale.guard import check_folder, make_folder
 from flipscale.launch import submit_lock
+from flipscale.plain_files import open_plain
 from flipscale.run import ARCHIVED_FILES, RunFolder, add_timings
 from flipscale.storage.archive import ArchiveReader, RunFiles, files_of, open_archive, what_is_wrong
 from flipscale.timing import NOT_TIMED
@@ -160,7 +161,7 @@ def _unpack(
             continue
         path = staging / run / name
         make_folder(path.parent)
-        with open(path, "wb", opener=plain_file) as file:
+        with open(path, "wb", opener=open_plain) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # A folder comes into place after all that is in it.

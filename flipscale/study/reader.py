@@ -50,13 +50,10 @@ def read_study(path: str | Path) -> Study:
     name, complaints = path.stem, Complaints()
     document = _with_includes(path, complaints, (), [])
     after_file = "and a study is named after its file; rename it"
-    if not path.name.isprintable():
-        what = "the file's name holds line breaks, direction marks or what is not UTF-8"
-        complaints.add(document.place(), f"{what}, {after_file}")
     if name in RESERVED:
         complaints.add(document.place(), f"{name!r} is a name of flipscale's own in the results folder, {after_file}")
-    if name.startswith(".") or set(name) & set(_NOT_IN_NAMES):
-        right = f"do not begin it with a dot, and leave out {' '.join(_NOT_IN_NAMES)}"
+    if name.startswith(".") or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
+        right = f"do not begin it with a dot, write it in UTF-8, and leave out {' '.join(_NOT_IN_NAMES)}"
         complaints.add(document.place(), f"{name!r} cannot be the name of a study, which is that of its file; {right}")
     return _Checker(document, complaints).study(name)
 

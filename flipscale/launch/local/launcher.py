@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.guard import Names, lock_file, make_folder, plain_file
+from flipscale.guard import Names, lock_file, make_folder
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import (
     STOP_SECONDS,
@@ -40,7 +40,7 @@ from flipscale.launch.launcher import (
 )
 from flipscale.launch.site import Site
 from flipscale.launch.stall import kill_tree
-from flipscale.plain_files import read_json
+from flipscale.plain_files import open_plain, read_json
 from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, machine, write_json
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
@@ -200,7 +200,7 @@ def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups:
             if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
                 environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
             task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(path), str(number)]
-            with open(worker_log(path, number), "ab", opener=plain_file) as output:
+            with open(worker_log(path, number), "ab", opener=open_plain) as output:
                 process = subprocess.Popen(
                     [*task, ",".join(map(str, locks[group])), *command],
                     stdin=subprocess.DEVNULL,

@@ -13,7 +13,6 @@ import submitit
 
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import NoPlace
-from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.plain_files import read_bytes
@@ -89,10 +88,9 @@ SIGKILL is followed by one that has its exit code, and sees to what the first le
 def _refuse_line_breaks(options: Mapping[str, object]) -> None:
     """The names of failed nodes are read from run folders, which may be a stranger's."""
     for name, value in options.items():
-        if isinstance(value, str) and (character := control_character(value)):
+        if isinstance(value, str) and re.search("[\r\n]", value):
             raise LaunchError(
-                f"--{name.replace('_', '-')} would be {value!r}, which holds the control character {character!r}; each "
-                f"option of a batch script is one line of plain text."
+                f"--{name.replace('_', '-')} would be {value!r}, and each option of a batch script is one line."
             )
 
 
