@@ -32,7 +32,6 @@ from flipscale.storage import remove_unneeded
 from flipscale.storage.archive import open_archive
 from flipscale.study import read_study
 from flipscale.track.address import may_hold
-from flipscale.track.rows import milliseconds
 from tests.commands import flipscale
 from tests.test_damaged_files import Study as Finished
 from tests.test_house import PACKAGE
@@ -559,7 +558,3 @@ def test_folders_nested_1900_deep_are_counted_and_left_alone(here: Path, said: C
     assert "was not written by flipscale" in text
     assert study.folders[0].path.exists()
     subprocess.run(["rm", "-r", str(here / "results")], check=True)
-
-
-def test_a_run_that_ended_in_the_year_30_000_million_is_mirrored() -> None:
-    assert 0 < milliseconds(1e18) < 2**63

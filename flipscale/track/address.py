@@ -38,8 +38,8 @@ def may_hold(location: str, tracking_uri: str, folder: Path) -> bool:
         return location == folder.as_uri()
     scheme, _, place = tracking_uri.partition("://")
     server = f"{scheme}://{place.rpartition('@')[2].rstrip('/')}/"
-    own = (server, "mlflow-artifacts:/", *_STORES)
-    return location.startswith(own) and not location.startswith("mlflow-artifacts://")
+    places = (server, "mlflow-artifacts:/", *_STORES)
+    return location.startswith(places) and not location.startswith("mlflow-artifacts://")
 
 
 def tracking_address(results: Path) -> str:

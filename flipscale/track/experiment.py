@@ -402,7 +402,7 @@ def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:  # the driver of the address's database
         raise FlipscaleError(missing_package(error.name or str(error))) from None
-    except (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError) as error:
+    except (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError, OverflowError) as error:
         address = without_secrets(tracking_uri)
         reason = without_secrets(str(error), tracking_uri).strip().partition("\n")[0].rstrip(".")
         # The error's message contains the address, and a handler of ours may print its cause.

@@ -28,7 +28,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
-from flipscale.guard import make_folder
+from flipscale.guard import check_folder, make_folder
 from flipscale.identity import lineage
 from flipscale.plain_files import open_plain
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, replacing, write_json
@@ -62,6 +62,8 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     check_webdataset()
     job = settle(settings, resources, device, run.path.resolve() / "open_clip", shards_of(run, settings), wished)
     job = replace(job, parents=len(lineage(asked_of(run).settled)) - 1)
+    for folder in (job.folder, job.checkpoints.parent, job.checkpoints):
+        check_folder(folder)
     done = _epochs_done(job)
     if done < job.epochs:
         say(
