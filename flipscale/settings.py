@@ -661,6 +661,8 @@ class Resources(Declared):
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Resources":
         """The resources in a JSON object; others in it are passed over. ValueError for one that cannot be."""
+        if not isinstance(values, dict):
+            raise ValueError(f"{show(values)} gives no names; write {{NAME: ...}}")
         known = {name: values[name] for name in options_of(cls) if values.get(name) is not None}
         return checked(cls, known)  # type: ignore[no-any-return]
 

@@ -132,6 +132,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # torch.compile would start a process for each core, which loads torch first. Tests fill the cores by themselves.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+# An error that nobody foresaw fails its test, wherever it was raised.
+os.environ["FLIPSCALE_TRACEBACK"] = "1"
 
 # A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -62,7 +62,6 @@ def read_results(path: Path) -> pd.DataFrame:
     ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
     number.
     """
-    _check_size(path, "Delete it, and make it with `flipscale collect`.")
     (_, header), *rows = _rows(path)
     if not header:
         raise ResultsError(f"{path}: is empty. {MAKE_AGAIN}")
@@ -211,7 +210,8 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises ResultsError if it cannot be read or has no rows.
     """
     name = path.name.lower()
-    _check_size(path, "Leave out unneeded rows or columns.")
+    if path.is_file() and path.stat().st_size > LARGEST_TABLE:
+        raise ResultsError(f"{path}: is too large for a table of runs (1 GiB at most). Leave out rows or columns.")
     try:
         if name != "-":
             os.close(open_plain(path, follow=True))
@@ -220,6 +220,7 @@ def read_table(path: Path) -> pd.DataFrame:
         else:
             separator = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
             table = pd.read_csv(sys.stdin if name == "-" else path, sep=separator, skipinitialspace=True)
+        table = _printable_table(table)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultsError(f"{path}: there is no such file.") from error
     except DamagedFile as error:
@@ -228,7 +229,6 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
     except (ValueError, OSError, EOFError, pa.ArrowException) as error:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
-    table = _printable_table(table)
     if separated := _other_separator([*map(str, table.columns)]):
         raise ResultsError(f"{path}: {separated}; save it that way, or name it .tsv if it has tabs.")
     if table.empty:
@@ -237,7 +237,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _printable_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without characters that control a terminal, in names and in texts."""
+    """The table without characters that control a terminal. ValueError for a cell that holds no value."""
     table.columns = pd.Index([_printable(column) for column in table.columns])
     for place, kind in enumerate(table.dtypes):
         if pd.api.types.is_string_dtype(kind):
@@ -246,12 +246,9 @@ def _printable_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _printable(value: Any) -> Any:
+    if isinstance(value, list | dict | np.ndarray) or (isinstance(value, int) and abs(value) >= 2**63):
+        raise ValueError(f"{str(value)[:60]} is neither a text nor a number of 64 bits; leave its column out")
     return printable(value) if isinstance(value, str) else value
-
-
-def _check_size(path: Path, then: str) -> None:
-    if path.is_file() and (size := path.stat().st_size) > LARGEST_TABLE:
-        raise ResultsError(f"{path}: {size / 2**30:,.0f} GiB is too large for a table of runs (1 GiB at most). {then}")
 
 
 def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """A site file: what a cluster is like, so that a study need not say it and stays true on another one."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from flipscale.devices import Price
-from flipscale.errors import printable
 from flipscale.kinds import (
     INVALID,
     By,
@@ -58,18 +56,12 @@ MemoryOrPredicted = Annotated[str, By(partial(_memory, predicted=True), {"anyOf"
 
 def _one_line(value: Any) -> str:
     """A text of one line, as a batch script takes it for an option: a line break in it would begin another line."""
-    character = control_character(value) if isinstance(value, str) else None
-    if character and printable(value) == value:  # The reader of the file has complained of all others.
-        raise ValueError(f"{value!r:.60} holds the control character {character!r}; write one line of plain text")
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError(f"{value!r:.60} holds a control character; write one line of plain text")
     return checked(Text, value)  # type: ignore[no-any-return]
 
 
 OneLine = Annotated[str, By(_one_line, lambda: schema_of(Text))]
-
-
-def control_character(text: str) -> str | None:
-    """The first character of a text that ends its line or that no terminal shows; None if there is none."""
-    return next((character for character in text if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")), None)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.guard import check_folder
+from flipscale.guard import make_folder
 from flipscale.plotting.figure_data import FigureData, Undrawable
 from flipscale.plotting.page import FigureKind, Panel, inner_legend, page
 from flipscale.plotting.style import RC
@@ -98,8 +98,7 @@ def plot_all(
     progress: called with the number of figures done, their total, and the next one.
     """
     names = list(FIGURES) if figures is None else [_known(name) for name in dict.fromkeys(figures)]
-    check_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     files: list[Path] = []
     skipped = {}
     for done, name in enumerate(names):

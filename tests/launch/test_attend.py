@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +35,7 @@ from flipscale.run import (
     clock_ahead,
     files,
     lease,
+    machine,
 )
 from flipscale.run.lease import let_go
 from flipscale.settings import Resources
@@ -172,7 +172,7 @@ def leave_a_lease(results, run, *, attempt=0, node="n1", job=JOB_ID, taken=0.0):
     gone = subprocess.Popen(["true"])
     gone.wait()
     folder(results, run).path.mkdir(parents=True, exist_ok=True)
-    lease = {"token": "t", "host": socket.gethostname(), "pid": gone.pid, "born": "1", "time": taken}
+    lease = {"token": "t", "host": "h", "machine": machine(), "pid": gone.pid, "born": "1", "time": taken}
     path = folder(results, run).path / "lease.json"
     path.write_text(json.dumps({**lease, "job": job, "attempt": attempt, "node": node}))
 
@@ -245,7 +245,7 @@ def test_another_machine_does_not_take_a_killed_worker_for_a_living_one(tmp_path
     os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     # There, no process of this machine is seen, and a lease touched of late is one that somebody holds.
-    monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
+    monkeypatch.setattr("flipscale.run.lease.machine", lambda: "another")
     next_job = attended([run], ("true",), job="slurm/20260101-000000-def-0/0", node="n2")
     assert next_job.end() is Ending.DONE
     assert next_job.lanes == [0], "it leaves the run alone, and nobody does it"
@@ -694,7 +694,7 @@ def test_the_lease_of_another_job_is_no_failure_of_this_one(tmp_path, attended):
 
 def living_lease(results, run, process, **more):
     """The lease of a worker of the same job and attempt that lives."""
-    named = {"token": "living", "host": socket.gethostname(), "pid": process.pid, "born": birth(process.pid)}
+    named = {"token": "living", "host": "h", "machine": machine(), "pid": process.pid, "born": birth(process.pid)}
     path = folder(results, run).path / "lease.json"
     path.write_text(json.dumps({**named, "job": JOB_ID, "attempt": 0, "node": "n1", "time": time.time(), **more}))
 
@@ -705,8 +705,8 @@ def test_an_array_that_was_sent_twice_leaves_the_lease_of_its_living_twin_alone(
     run = StandInRun("run")
     folder(tmp_path, run).ask(RunRequest.of(run))
     with subprocess.Popen(["sleep", "600"]) as twin:
-        host = socket.gethostname() if node == "n1" else "elsewhere"
-        living_lease(tmp_path, run, twin, node=node, host=host)
+        place = machine() if node == "n1" else "elsewhere"
+        living_lease(tmp_path, run, twin, node=node, machine=place)
         assert attended([run], worker("pass", leased=False), node="n1").end() is Ending.DONE
         assert folder(tmp_path, run).holder().token == "living"
         assert folder(tmp_path, run).failures() == []

@@ -185,7 +185,7 @@ def test_the_workers_of_another_host_are_not_seen_so_their_waiting_runs_are_lost
     alive = {"pid": os.getpid(), "born": birth(os.getpid()), "slots": []}
     path.write_text(json.dumps({**here, "workers": [alive]}))
     assert states([run], tmp_path) == {"run": State.WAITING}
-    path.write_text(json.dumps({**here, "workers": [alive], "host": "elsewhere"}))
+    path.write_text(json.dumps({**here, "workers": [alive], "machine": "elsewhere"}))
     assert states([run], tmp_path) == {"run": State.LOST}
 
 

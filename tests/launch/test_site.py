@@ -281,13 +281,13 @@ def test_what_ends_a_line_or_is_not_seen_is_refused_in_every_value(complaints, k
         code = f"\\\\x{ord(character.encode().decode('unicode_escape')):02x}"
         wrong = f"'--x{code}#SBATCH --uid=0' holds a control character; name files in UTF-8, and write it plainly"
     else:
-        wrong = f"'--x{said[1:-1]}#SBATCH --uid=0' holds the control character {said}; write one line of plain text"
+        wrong = f"'--x{said[1:-1]}#SBATCH --uid=0' holds a control character; write one line of plain text"
     assert [complaint for complaint in faults if "control" in complaint] == [f"site.yaml:{number}: {wrong}"]
 
 
 def test_a_block_of_text_is_no_option_and_setup_may_have_several_lines(complaints, read):
     (said,) = complaints("schema: 1\npartition: |\n  gpu\n  rm\n")
-    assert said == ("site.yaml:2: 'gpu\\nrm\\n' holds the control character '\\n'; write one line of plain text")
+    assert said == "site.yaml:2: 'gpu\\nrm\\n' holds a control character; write one line of plain text"
     assert read("schema: 1\nsetup: |\n  module load cuda\n\ttrue\n".replace("\t", "  "))["setup"] == [
         "module load cuda\ntrue\n"
     ]

@@ -167,7 +167,7 @@ def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
     ],
 )
 def test_no_option_can_write_another_line_into_the_script(array):
-    with pytest.raises(LaunchError, match=r"holds the control character '\\[nr]'; each option of a batch script"):
+    with pytest.raises(LaunchError, match=r"\\[nr].*, and each option of a batch script is one line"):
         script_of(array, Path("/results/slurm"))
 
 

@@ -426,6 +426,7 @@ def timed(results: Results, hardware: str, seconds: float, time: float) -> None:
         evaluations.append(evaluation_time(run.settings, **place))
         if stage(run.settings).samples:
             steps.append(step_time(run.settings, run.resources, cpu_seconds=seconds, **place))
+    results.root.mkdir(parents=True, exist_ok=True)
     add_timings(results.root / "timings.json", Timings(tuple(steps), tuple(evaluations)))
 
 

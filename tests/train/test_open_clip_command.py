@@ -32,7 +32,7 @@ from flipscale.data.open_clip_flags import (
     settle,
     wishes,
 )
-from flipscale.errors import DataError, FlipscaleError
+from flipscale.errors import DataError, FlipscaleError, RunFolderError
 from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import Resources, Settings
 from flipscale.train import train
@@ -299,6 +299,20 @@ def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_
     assert all(torch.equal(value, ours[name]) for name, value in theirs.state_dict().items())
     assert theirs.context_length == 16
     assert theirs.visual.patch_dropout.prob == 0.5
+
+
+@pytest.mark.parametrize("name", ["open_clip", "open_clip/train", "open_clip/train/checkpoints"])
+def test_the_program_writes_and_removes_nothing_behind_a_link(asked, tmp_path, name):
+    need_webdataset()
+    folder = asked()
+    mine = tmp_path / "mine" / "train" / "checkpoints" / "mine"
+    mine.mkdir(parents=True)
+    link = folder.path / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "mine")
+    with pytest.raises(RunFolderError, match=f"{name}: is a link"):
+        finish(folder)
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["train", "checkpoints", "mine"]
 
 
 def test_a_tuning_starts_from_the_weights_of_its_parent(asked, run, tmp_path):
