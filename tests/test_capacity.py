@@ -133,6 +133,7 @@ class Recorder:
 
     ends_with_the_watcher = False
     poll_seconds = 1.0
+    study = ""
 
     def __init__(self) -> None:
         self.submitted: list[str] = []
@@ -148,8 +149,8 @@ class Recorder:
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         return {job.run_id: JobState(None) for job in jobs}
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        pass
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
+        return ()
 
 
 def test_submit_warns_of_a_little_too_much_and_refuses_far_too_much(

@@ -56,6 +56,7 @@ class AtOnce:
 
     ends_with_the_watcher = True
     poll_seconds = 0.01
+    study = ""
     site_name = "made up"
 
     def __init__(self, loss: Loss = bowl, most: int | None = None):
@@ -83,8 +84,8 @@ class AtOnce:
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         return {}
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        pass
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
+        return ()
 
 
 @pytest.fixture

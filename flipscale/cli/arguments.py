@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flipscale.errors import FlipscaleError
 from flipscale.workspace import USUAL_PLOTS, Workspace, usual_results
 
 if TYPE_CHECKING:
@@ -14,6 +15,26 @@ if TYPE_CHECKING:
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", help="the study's YAML file")
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    what = "lr=1e-3, seeds=5, evaluation.images=1k: take a copy of the study with these changes, named by --name"
+    parser.add_argument("changes", metavar="KEY=VALUE", nargs="*", help=what)
+    parser.add_argument("--name", help="name of the changed study, written beside STUDY as NAME.yaml")
+
+
+def change_study(args: argparse.Namespace) -> None:
+    """Write the changed study that a command was given; the command goes on with it."""
+    from flipscale.study import write_changed
+    from flipscale.workflow.messages import say
+
+    if bool(args.changes) != bool(args.name):
+        raise FlipscaleError(
+            f"A changed study has a name of its own: {args.parser.prog} STUDY KEY=VALUE ... --name NAME."
+        )
+    if args.changes:
+        args.study = write_changed(Path(args.study), args.changes, args.name)
+        say(f"wrote {args.study}")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

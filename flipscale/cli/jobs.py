@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from flipscale.cell import without_seed
 from flipscale.cli.arguments import (
+    add_changes,
     add_json,
     add_results,
     add_site,
     add_study,
+    change_study,
     open_study_of,
     site_file_of,
     workspace_of,
@@ -67,6 +69,7 @@ def launcher_of(args: argparse.Namespace) -> "Launcher":
 
 def submit_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
+    add_changes(parser)
     add_results(parser)
     add_launcher(parser)
     add_force(parser)
@@ -86,9 +89,11 @@ def submit(args: argparse.Namespace) -> int:
     from flipscale.workflow.submitted import Guards, train_study
     from flipscale.workflow.to_score import to_score
 
+    change_study(args)
     # The site file is read first: its faults are reported before anything is written.
     launcher = launcher_of(args)
     opened = open_study_of(args, launcher.site_name)
+    launcher.study = opened.study.name
     names = {run.id: run.name for run in opened.plan.runs}
     ids = frozenset(matching_run(text, names) for text in args.redo)
     redo = launch.Redo(ids, stale=args.stale, diverged=args.retry_diverged)
@@ -308,6 +313,6 @@ def cancel(args: argparse.Namespace) -> int:
     names = {run.id: getattr(run, "name", "") for run in of_study}
     wanted = {matching_run(text, names) for text in args.ids}
     runs = [run for run in of_study if not wanted or run.id in wanted]
-    cancelled = launch.cancel(runs, args.results)
+    cancelled = launch.cancel(runs, args.results, None if wanted else plan.study)
     say(f"cancelled {count(len(cancelled), 'run')}" if cancelled else "nothing was waiting or running")
     return 0

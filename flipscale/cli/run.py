@@ -1,20 +1,16 @@
 """All of a study in one command: run."""
 
 import argparse
-from pathlib import Path
 
-from flipscale.cli.arguments import add_plots, add_results, add_study, price_of, workspace_of
+from flipscale.cli.arguments import add_changes, add_plots, add_results, add_study, change_study, price_of, workspace_of
 from flipscale.cli.jobs import add_force, add_launcher, launcher_of
 from flipscale.cli.output import terminal_width
 from flipscale.cli.tables import add_tracking
-from flipscale.errors import FlipscaleError
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    what = "lr=1e-3, seeds=5, evaluation.images=1k: run a copy of the study with these changes, named by --name"
-    parser.add_argument("changes", metavar="KEY=VALUE", nargs="*", help=what)
-    parser.add_argument("--name", help="name of the changed study, written beside STUDY as NAME.yaml")
+    add_changes(parser)
     add_results(parser)
     add_launcher(parser)
     add_force(parser)
@@ -25,20 +21,13 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do everything in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale.comparing import comparison_text
-    from flipscale.study import write_changed
     from flipscale.workflow.collected import Tracking
-    from flipscale.workflow.messages import say
     from flipscale.workflow.run import run_study
     from flipscale.workflow.submitted import Guards
 
-    study = Path(args.study)
-    if bool(args.changes) != bool(args.name):
-        raise FlipscaleError("A changed study has a name of its own: flipscale run STUDY KEY=VALUE ... --name NAME.")
-    if args.changes:
-        study = write_changed(study, args.changes, args.name)
-        say(f"wrote {study}")
+    change_study(args)
     done = run_study(
-        study,
+        args.study,
         workspace_of(args),
         launcher=launcher_of(args),
         guards=Guards(inputs=not args.no_check, memory=not args.force),

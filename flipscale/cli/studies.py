@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ def init(args: argparse.Namespace) -> int:
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     what = "the study's YAML file; without one, --check looks at this machine alone"
     parser.add_argument("study", metavar="STUDY", nargs="?", help=what)
+    what = "lr=1e-3, seeds=5: plan the study with these changes, and write nothing"
+    parser.add_argument("changes", metavar="KEY=VALUE", nargs="*", help=what)
     add_json(parser)
     add_results(parser)
     add_site(parser)
@@ -68,6 +71,16 @@ def plan(args: argparse.Namespace) -> int:
         if args.json:
             print_json(list(map(vars, diagnoses)))
         return _exit_code(diagnoses)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.changes:
+            from flipscale.study import write_changed
+
+            file = Path(args.study)
+            args.study = write_changed(file, args.changes, f"{file.stem}-changed", Path(folder))
+        return _plan(args)
+
+
+def _plan(args: argparse.Namespace) -> int:
     from flipscale.code import code_changes
     from flipscale.launch import held_back, wall_clock
     from flipscale.run import RunFolder, as_json
@@ -78,7 +91,8 @@ def plan(args: argparse.Namespace) -> int:
     opened = open_study_of(args)
     planned = opened.plan
     try:
-        write_plan(opened)
+        if not args.changes:
+            write_plan(opened)
     except OSError as error:  # a folder that this user may not write to
         say(f"plan.json was not written: {error.filename or opened.files.folder}: {error.strerror}")
     say_warnings(planned)

@@ -70,6 +70,10 @@ def _check(data: CaptionSet) -> None:
         )
 
 
+def count(data: CaptionSet, most: int) -> int:
+    return len(_captions_by_image(_places(data)[0], data.image, data.caption, most)[0])
+
+
 def content(data: CaptionSet, probe: bool) -> Any:
     """The bytes of the table, and the size of each image."""
     file, folder = _places(data)

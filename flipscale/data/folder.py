@@ -1,5 +1,6 @@
 """Folders of labelled images, as torchvision's ImageFolder reads them: a folder for each class, sorted by name."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,11 @@ def _classes_with_images(path: str) -> tuple[str, ...]:
         if not any(map(_is_image, folder.rglob("*"))):  # Listing stops at the first.
             raise _no_images(folder)
     return tuple(folder.name for folder in folders)
+
+
+def count(data: FolderSet | LabelledFolders, most: int) -> int:
+    path = data.test if isinstance(data, LabelledFolders) else data.path
+    return sum(len(files) for _, _, files in os.walk(located(path)))
 
 
 def content(data: FolderSet | LabelledFolders, probe: bool) -> Any:

@@ -6,6 +6,7 @@
 A further kind is its record in settings.py and its module.
 """
 
+import contextlib
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -13,6 +14,7 @@ from typing import Any, Protocol, cast
 from flipscale.data.inspection import Look
 from flipscale.data.labelled import ClassifiedSet
 from flipscale.data.pairs import Data, Form, HeldOutItems, Scoring
+from flipscale.errors import FlipscaleError
 from flipscale.settings import DataSet, EvaluationSet, FineTuningSet
 
 
@@ -33,6 +35,11 @@ class Format(Protocol):
         """What a change of the items to score on changes, as JSON without places; None where that is unknown.
 
         probe: whether the images that a linear probe learns from count too.
+        """
+
+    def count(self, data: Any, most: int) -> int:
+        """How many images to score on there are at most, or `most` if it takes long to find out. Sets whose images are
+        drawn do not have this function.
         """
 
     def check_training(self, data: Any, look: Look, *, data_size: int | None, batch_size: int) -> None:
@@ -89,3 +96,18 @@ def open_held_out(
 def open_classified(data: FineTuningSet, form: Form, *, images: int, samples: int) -> ClassifiedSet:
     """The images to fine-tune on, see `Format.classified`."""
     return format_of(data).classified(data, form, images=images, samples=samples)
+
+
+def count_images(data: DataSet | EvaluationSet | FineTuningSet, most: int) -> int:
+    """How many images of a set are scored if it is at most this many; `most` where they cannot be counted here."""
+    key = repr((data, most))
+    if key not in _counts:
+        _counts[key] = most
+        count = getattr(format_of(data), "count", None)
+        with contextlib.suppress(FlipscaleError, OSError):
+            if count:
+                _counts[key] = min(most, count(data, most) or most)
+    return _counts[key]
+
+
+_counts: dict[str, int] = {}

@@ -65,6 +65,11 @@ def _train_labels(data: IdxSet) -> str:
     return data.train_labels
 
 
+def count(data: IdxSet | LabelledIdx, most: int) -> int:
+    path = located(data.test_images if isinstance(data, LabelledIdx) else data.images)
+    return _shape(path, IMAGES, _read(path, 64)[1])[0]
+
+
 def content(data: IdxSet | LabelledIdx, probe: bool) -> Any:
     """The bytes of the files, and the classes that a set names."""
     if isinstance(data, LabelledIdx):

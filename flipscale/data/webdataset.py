@@ -19,6 +19,7 @@ first, as they decide which images are taken.
 
 import functools
 import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ from flipscale.data.pairs import (
     paired_items,
 )
 from flipscale.data.shards import (
+    MOST_COUNTED_FILES,
     Sample,
     ShardSource,
     captions_of,
@@ -154,6 +156,14 @@ def check_training(data: WebDataset, look: Look, *, data_size: int | None, batch
 def _count(data: WebDataset, enough: int, look: Look) -> int | None:
     found = look.once(_check_pairs, data, look)
     return None if found is None else counted(*found, enough)
+
+
+def count(data: WebDataset | ShardSet | LabelledShards, most: int) -> int:
+    """As many as there are samples in the shards."""
+    shards = sources(data.test if isinstance(data, LabelledShards) else data.urls)
+    found = (sample for shard in shards for sample in samples(Path(shard.url), "cls"))
+    number = sum(1 for _ in itertools.islice(found, MOST_COUNTED_FILES // 2))
+    return number if number < MOST_COUNTED_FILES // 2 else most
 
 
 def content(data: WebDataset | ShardSet | LabelledShards, probe: bool) -> Any:

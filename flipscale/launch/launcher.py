@@ -82,6 +82,9 @@ class Launcher(Protocol):
     poll_seconds: float
     """Seconds between two polls while somebody watches, at least."""
 
+    study: str
+    """The study whose runs are sent, by which a scheduler's jobs are named."""
+
     @property
     def site_name(self) -> str:
         """The key of times that are measured there: 'local', 'slurm NAME'."""
@@ -102,8 +105,11 @@ class Launcher(Protocol):
         `closely` retries a scheduler that is away for a moment: for commands that change something.
         """
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint."""
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
+        """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint.
+
+        study: stop all else that the scheduler has of this study in this results folder too, and return its names.
+        """
 
 
 class ClusterLauncher:
@@ -112,6 +118,7 @@ class ClusterLauncher:
     name: str
     ends_with_the_watcher = False
     poll_seconds = 5.0
+    study = ""
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()

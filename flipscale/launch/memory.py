@@ -5,9 +5,9 @@ holds the program, the images, and weights on their way to or from a checkpoint.
 """
 
 from flipscale.cost import training_view
-from flipscale.identity import labelled_test_images, stage
+from flipscale.identity import labelled_set, labelled_test_images, scored_sets, stage
 from flipscale.launch.launcher import Request
-from flipscale.settings import Settings, WebDataset
+from flipscale.settings import DataSet, EvaluationSet, FineTuningSet, Settings
 from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20
@@ -48,19 +48,28 @@ def host_memory(request: Request, processes: int = 1) -> int | None:
     ahead = BATCHES * -(-settings.batch_size // request.resources.devices)
     training += 3 * ahead * training_view(settings).shape.image.image_size ** 2
     if settings.fine_tuning is not None:  # Each process opens its test images.
-        training += 3 * labelled_test_images(settings) * settings.image_size**2
+        test_images = _counted(labelled_set(settings), labelled_test_images(settings))
+        training += 3 * test_images * settings.image_size**2
     needed = processes * training + (0 if settings.fine_tuning else _scoring(settings))
     return -(-needed // STEP) * STEP
 
 
 def _scoring(settings: Settings) -> int:
-    """Bytes of the sets that a run is scored on, each with as many images as are scored at most, and of their
-    similarities."""
+    """Bytes of the images that a run is scored on, and of their similarities."""
     evaluation = settings.evaluation
-    # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
-    sets = [images_scored(evaluation, data) for data in evaluation.sets.values()]
-    held_out = evaluation.data is not None or not isinstance(settings.data, WebDataset)  # shards hold none out
-    main = evaluation.data or settings.data
-    main_set = images_scored(evaluation, main) if held_out else 0
-    scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
-    return int(3 * scored * settings.image_size**2 + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
+    images = 0
+    largest = 0
+    for name, data in scored_sets(settings).items():
+        most = images_scored(evaluation, data)
+        largest = max(largest, most)
+        # A linear probe learns from five times as many.
+        scored = 6 * most if evaluation.linear_probe else _counted(data, most)
+        # The data's own held-out images may be pairs and classes.
+        images += scored if name else 2 * scored
+    return 3 * images * settings.image_size**2 + 8 * min(largest**2, SIMILARITIES_AT_ONCE)
+
+
+def _counted(data: DataSet | EvaluationSet | FineTuningSet, most: int) -> int:
+    from flipscale.data.formats import count_images  # It loads numpy, which `status` does without.
+
+    return count_images(data, most)

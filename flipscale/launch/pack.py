@@ -9,6 +9,11 @@ from flipscale.launch.site import Site
 USABLE = 0.8
 """The share of a GPU's memory that predicted tensors may take: CUDA and the allocator need some too."""
 
+LIMIT_ROOM = 2.0
+LIMIT_LEAST = 900
+"""A time limit is this multiple of a probe's prediction, and this number of seconds more: nodes differ, file systems
+are slow at times, and a job that is ended early has to wait in the queue again."""
+
 
 def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
     """The requests, each root with all that start from it, in the order of the roots. Parents come first."""
@@ -80,6 +85,15 @@ def _seconds(request: Request) -> float:
     if asked.seconds is not None:
         return asked.seconds
     return math.inf if asked.cost is None else 3600 * asked.cost.gpu_hours / request.resources.devices
+
+
+def limit_of(tasks: Iterable[Sequence[Request]]) -> float:
+    """A time limit in seconds for jobs that each do the runs of one of these tasks; infinite unless a probe has timed
+    all of these."""
+    longest = 0.0
+    for task in tasks:
+        longest = max(longest, sum(math.inf if run.only_scores else run.asked.seconds or math.inf for run in task))
+    return LIMIT_ROOM * longest + LIMIT_LEAST
 
 
 def share_of(line: Sequence[Request], site: Site) -> int:

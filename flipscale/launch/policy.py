@@ -20,6 +20,9 @@ from flipscale.words import count
 STUCK = 3
 """A run that was stopped by its time limit this often in a row without progress would never finish."""
 
+LONGER = "write time and time_limit: site into the site file"
+"""What gives jobs more time than a probe predicts."""
+
 
 class Action(enum.Enum):
     RESUME = "resumed"
@@ -116,10 +119,15 @@ def decide(
             return _halve(asked, times)
         case Action.MOVE if elsewhere:
             return Decision(True, f"{_words(Action.MOVE, from_start)}{times}", asked.resources, away=True)
-    if kind is FailureKind.TIMEOUT and _is_stuck([*_in_a_row(kind, earlier), samples_seen]):
-        says = f"given up: it made no progress in {STUCK} jobs, so the limit is too short"
-        return Decision(False, says, asked.resources)
-    return Decision(True, f"{_words(Action.RESUME, from_start)}{times}", asked.resources)
+    says = f"{_words(Action.RESUME, from_start)}{times}"
+    if kind is FailureKind.TIMEOUT:
+        before_it = _in_a_row(kind, earlier)
+        if _is_stuck([*before_it, samples_seen]):
+            says = f"given up: it made no progress in {STUCK} jobs, so the limit is too short; {LONGER}"
+            return Decision(False, says, asked.resources)
+        if samples_seen <= max(before_it, default=0):
+            says += f"; it made no progress: {LONGER}"
+    return Decision(True, says, asked.resources)
 
 
 def _words(action: Action, from_start: bool) -> str:

@@ -58,6 +58,7 @@ def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
         cell=None,
         resources=needs_most.resources,
     )
+    launcher.study = plan.study
     return submit([run], results, launcher, probe=probe)
 
 

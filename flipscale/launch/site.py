@@ -1,7 +1,7 @@
 """A site file: what a cluster is like, so that a study need not say it and stays true on another one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,20 +38,24 @@ SITE_SCHEMA = 1
 PREDICTED = "predicted"
 """Value of memory_per_process that asks for what the run is predicted to need."""
 
+ALL = "all"
+"""Value of memory_per_process that asks for all memory of a node."""
 
-def _memory(value: Any, *, predicted: bool = False) -> str:
-    """An amount of memory as SLURM reads it: 500M, 32G, 1T. It may be `predicted`."""
-    if predicted and value == PREDICTED:
-        return PREDICTED
+
+def _memory(value: Any, *, words: Sequence[str] = ()) -> str:
+    """An amount of memory as SLURM reads it, 500M, 32G, 1T, or one of the words."""
+    if value in words:
+        return str(value)
     if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d{0,11}[KMGT]", value):
-        more = f"; or {PREDICTED}, or null for the cluster's default" if predicted else ""
+        more = f"; or {', '.join(words)}, or null for the cluster's default" if words else ""
         raise ValueError(f"{show(value)} is not an amount of memory; write 500M, 32G or 1T{more}")
     return value
 
 
 _AMOUNT = {"type": "string", "pattern": r"^[1-9]\d{0,11}[KMGT]$"}
 Memory = Annotated[str, By(_memory, _AMOUNT)]
-MemoryOrPredicted = Annotated[str, By(partial(_memory, predicted=True), {"anyOf": [_AMOUNT, {"const": PREDICTED}]})]
+_WORDS = [PREDICTED, ALL]
+MemoryOrWord = Annotated[str, By(partial(_memory, words=_WORDS), {"anyOf": [_AMOUNT, {"enum": _WORDS}]})]
 
 
 def _one_line(value: Any) -> str:
@@ -116,6 +120,11 @@ class SiteFile(Declared):
     time: Duration | None = option(
         "time limit of a job; a longer run continues in the next. null is the partition's", None
     )
+    time_limit: Literal["predicted", "site"] = option(
+        "the limit that a job asks for: `predicted` is twice its time by a probe and 15 min, at most `time`; `site` is "
+        "`time`",
+        PREDICTED,
+    )
     warning: Seconds = option(
         "how long before its limit a run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
         120,
@@ -127,8 +136,9 @@ class SiteFile(Declared):
         "processes per node of a run without GPUs; null puts all on one node", None
     )
     cpus_per_process: Count = option("cores of each process", 1)
-    memory_per_process: MemoryOrPredicted | None = option(
-        "main memory of each process, such as 32G; `predicted` is what its run should need, null the cluster's default",
+    memory_per_process: MemoryOrWord | None = option(
+        "main memory of each process, such as 32G; `predicted` is what its run should need, `all` all memory of its "
+        "nodes, null the cluster's default",
         PREDICTED,
     )
     constraint: OneLine | None = option("features that nodes must have", None)

@@ -1,13 +1,16 @@
 """The state of runs: by their folders, and if these leave it open, by their launchers' answers about jobs."""
 
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from flipscale.launch.launcher import JobState, launcher_named
 from flipscale.planning import Run
 from flipscale.run import Job, RunFolder, State
+
+LONGEST_POLL_SECONDS = 60.0
 
 
 def states(runs: Iterable[Run | RunFolder], results: Path) -> dict[str, State]:
@@ -44,18 +47,19 @@ class RunState(NamedTuple):
 class StateReader:
     """Reads run folders, and asks launchers if files leave the state open.
 
-    An answer is valid for the launcher's poll_seconds; whoever watches also rests for a multiple of what reading took.
+    An answer is valid for the launcher's poll_seconds, and for twice as long each time that nothing has changed, up to
+    a minute. Whoever watches also rests for a multiple of what reading took.
     """
 
     def __init__(self, results: Path):
         self.results = results
-        self.answers: dict[str, tuple[float, Mapping[str, JobState]]] = {}
-        """By launcher: until when (monotonic) an answer is valid, and the answer."""
+        self.polls: dict[str, _Poll] = {}
+        """The last one by launcher."""
 
     def read(self, runs: Iterable[Run | RunFolder], *, closely: bool = False) -> dict[str, RunState]:
         """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""
         states: dict[str, RunState] = {}
-        jobs: dict[str, list[Job]] = {}
+        jobs: dict[str, dict[Job, State]] = {}
         for run in runs:
             glance = run_folder(self.results, run.id).glance()
             state = glance.state()
@@ -63,7 +67,7 @@ class StateReader:
             # The launcher's answer matters if the files leave it open: 'lost' means 'unless it knows'. It may also
             # know the place of a running run.
             if glance.job is not None and state in (State.LOST, State.RUNNING):
-                jobs.setdefault(glance.job.launcher, []).append(glance.job)
+                jobs.setdefault(glance.job.launcher, {})[glance.job] = state
         for name, of_launcher in jobs.items():
             answers = self._ask(name, of_launcher, closely)
             for job in of_launcher:
@@ -80,10 +84,25 @@ class StateReader:
         glance = run_folder(self.results, job.run_id).glance()
         return RunState(glance.state(answer.state), answer, glance.files)
 
-    def _ask(self, name: str, jobs: Sequence[Job], closely: bool) -> Mapping[str, JobState]:
-        until, answers = self.answers.get(name, (-float("inf"), {}))
-        if time.monotonic() > until or any(job.run_id not in answers for job in jobs):
-            launcher = launcher_named(name, self.results)
-            answers = launcher.poll(jobs, closely=closely)
-            self.answers[name] = (time.monotonic() + launcher.poll_seconds, answers)
+    def _ask(self, name: str, jobs: Mapping[Job, State], closely: bool) -> Mapping[str, JobState]:
+        launcher = launcher_named(name, self.results)
+        last = self.polls.get(name, _Poll())
+        pause = last.pause if jobs == last.jobs else launcher.poll_seconds
+        if time.monotonic() <= last.time + pause and all(job.run_id in last.answers for job in jobs):
+            return last.answers
+        answers = launcher.poll(list(jobs), closely=closely)
+        is_quiet = jobs == last.jobs and answers == last.answers
+        pause = min(2 * last.pause, LONGEST_POLL_SECONDS) if is_quiet else launcher.poll_seconds
+        self.polls[name] = _Poll(time.monotonic(), pause, jobs, answers)
         return answers
+
+
+class _Poll(NamedTuple):
+    """A launcher's answer about jobs."""
+
+    time: float = -math.inf
+    pause: float = 0.0
+    """Seconds for which it is valid."""
+    jobs: Mapping[Job, State] = {}
+    """The jobs that were asked about, with the states of their runs by their files."""
+    answers: Mapping[str, JobState] = {}

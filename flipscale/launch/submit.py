@@ -31,6 +31,7 @@ from flipscale.run import (
     write_probe,
 )
 from flipscale.words import count
+from flipscale.workspace import LAUNCHERS
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,10 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
             raise
 
 
-def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
+def cancel(runs: Iterable[Run | RunFolder], results: Path, study: str | None = None) -> list[str]:
     """Stop the runs that wait or run, and only those. Returns their ids. `submit` continues from their checkpoints.
+
+    study: the study whose runs these all are: jobs of it that no run names are stopped too, and named.
 
     LaunchError, once the others are stopped, for an active run whose job is unknown.
     """
@@ -224,11 +227,13 @@ def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
                 job = replace(job, cancelled=time.time())
                 folder.write_job(job)
                 jobs.setdefault(job.launcher, []).append(job)
-        for name, cancelled in jobs.items():
-            launcher_named(name, results).cancel(cancelled)
+        more: list[str] = []
+        for name in LAUNCHERS:
+            if name in jobs or (study and (results / name).is_dir()):
+                more += launcher_named(name, results).cancel(jobs.get(name, []), study)
     if unknown:
         raise LaunchError("\n".join(unknown))
-    return [job.run_id for cancelled in jobs.values() for job in cancelled]
+    return [job.run_id for cancelled in jobs.values() for job in cancelled] + more
 
 
 def _sort(

@@ -12,8 +12,9 @@ from flipscale.study.reader import read_study
 from flipscale.study.settings import SETTINGS
 
 
-def write_changed(path: Path, changes: Sequence[str], name: str) -> Path:
-    """The study file NAME.yaml beside `path`, with the keys of that one and these changes, each KEY=VALUE.
+def write_changed(path: Path, changes: Sequence[str], name: str, folder: Path | None = None) -> Path:
+    """The study file NAME.yaml in a folder, by default beside `path`: the keys of that one with these changes, each
+    KEY=VALUE.
 
     A setting's name stands for its place under base, or under axes where the value is a list, and replaces what the
     study says of it; any other key may have dots: seeds, evaluation.images, axes.samples. The file stays where it says
@@ -41,7 +42,7 @@ def write_changed(path: Path, changes: Sequence[str], name: str) -> Path:
     data = {key: value for key, value in data.items() if value != {}}
     body = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
     said = f"# {path.name} with {' '.join(changes)}\n{body}"
-    changed = path.with_name(f"{name}.yaml")
+    changed = (folder or path.parent) / f"{name}.yaml"
     if changed.exists():
         if changed.read_text(encoding="utf-8") != said:
             raise StudyError([f"{changed}: is there already and says something else; give another --name"])

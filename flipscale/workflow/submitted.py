@@ -49,6 +49,7 @@ def refuse_unready(study: Study, runs: Sequence[Run], to_score: Sequence[Run] = 
 def _submit(opened: OpenStudy, launcher: Launcher, guards: Guards, redo: Redo) -> Submission:
     """Write the plan, say what it costs, and start every run that is not finished yet, and those of `redo` anew."""
     plan = opened.plan
+    launcher.study = plan.study
     plan.check_budget()
     write_plan(opened)
     say(f"plan: {cost_in_words(plan)}")

@@ -21,6 +21,7 @@ from flipscale.cost import Cost
 from flipscale.launch import Launcher, Redo, Submission, cancel, states, submit, wait
 from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import KeepWeights, Resources
+from flipscale.timing import RunTime
 from tests.patience import PATIENCE, rest, wait_until
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
@@ -50,7 +51,7 @@ class StandInRun:
     parents: tuple[str, ...] = ()
     cell: None = None
     name: str = ""
-    timed: None = None
+    timed: RunTime | None = None
     trunk: None = None
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 

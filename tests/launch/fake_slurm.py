@@ -130,7 +130,7 @@ def sbatch(folder, options, words):
     except OSError:
         sys.exit(f"sbatch: error: Unable to open file {words[0]}")
     options = {**_options(_directives(script))[0], **options}
-    if (partition := options.get("partition", "main")) not in PARTITIONS:
+    if not set((partition := options.get("partition", "main")).split(",")) <= set(PARTITIONS):
         print(f"sbatch: error: invalid partition specified: {partition}", file=sys.stderr)
         _refuse("Invalid partition name specified")
     array, _, at_once = options.get("array", "").partition("%")
@@ -248,7 +248,13 @@ def sinfo(folder, options, words):
         for name in PARTITIONS:
             limit = "2:00" if name == "short" else "infinite"
             default = "*" if name == "main" else ""
-            print(options["format"].replace("%R", name).replace("%P", name + default).replace("%l", limit))
+            print(
+                options["format"]
+                .replace("%R", name)
+                .replace("%P", name + default)
+                .replace("%l", limit)
+                .replace("%m", "64000")
+            )
         return
     with state(folder) as db:
         down = _down(db)

@@ -578,6 +578,7 @@ def test_a_signal_stops_the_worker_with_a_checkpoint_and_the_next_attempt_goes_o
 
 def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
     run = StandInRun("run", seconds=60)
+    longer = "write time and time_limit: site into the site file"
     # It notes its start, and comes no further.
     stuck = worker("lease.append([{'step': time.monotonic_ns(), 'start': 1}]); time.sleep(60)")
     for attempt in range(3):
@@ -587,14 +588,15 @@ def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
         assert job.end() is Ending.STOPPED
         job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")
     assert noted(tmp_path, run) == [
-        ("timeout", AGAIN),
-        ("timeout", AGAIN),
-        ("timeout", "given up: it made no progress in 3 jobs, so the limit is too short"),
+        ("timeout", f"{AGAIN}; it made no progress: {longer}"),
+        ("timeout", f"{AGAIN}; it made no progress: {longer}"),
+        ("timeout", f"given up: it made no progress in 3 jobs, so the limit is too short; {longer}"),
     ]
     error = folder(tmp_path, run).error()
     assert (error.kind, error.noted) == ("timeout", True)
     assert error.reason == (
-        "The time limit of its job was near. Given up: it made no progress in 3 jobs, so the limit is too short."
+        "The time limit of its job was near. Given up: it made no progress in 3 jobs, so the limit is too short; "
+        f"{longer}."
     )
     assert job.attendant.left == []
 

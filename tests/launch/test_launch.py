@@ -29,7 +29,7 @@ class Recorder:
     def poll(self, jobs, *, closely=False):
         return {job.run_id: JobState(None) for job in jobs}
 
-    def cancel(self, jobs):
+    def cancel(self, jobs, study=None):
         pass
 
 

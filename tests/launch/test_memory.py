@@ -1,8 +1,10 @@
 """How much main memory jobs ask for: by the predictions of runs, the word of the site, and what the cluster does."""
 
 import re
+import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +126,53 @@ def test_the_process_that_leads_alone_holds_the_images_to_score_on(asked):
     assert host_memory(many, 8) - host_memory(few, 8) == pytest.approx(scored, abs=128 * MIB)
 
 
+def sets_of_three(place: Path) -> dict[str, Any]:
+    """A set of three images in each format that is read from files. Nothing but their number can be known of most."""
+    for name in ("owl/1.jpg", "owl/2.jpg", "cat/1.jpg"):
+        (place / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "folder" / name).touch()
+    (place / "table.csv").write_text("filepath,title\na.jpg,an owl\na.jpg,a bird\nb.jpg,a cat\nc.jpg,a dog\n")
+    (place / "images").write_bytes(bytes([0, 0, 8, 3, *(0, 0, 0, 3), *(0, 0, 0, 1) * 2, 0, 0, 0]))
+    with tarfile.open(place / "0.tar", "w") as tar:
+        for name in ("1.jpg", "1.cls", "2.jpg", "2.cls", "3.jpg", "3.cls"):
+            tar.addfile(tarfile.TarInfo(name))
+    classes = ["owl", "cat"]
+    return {
+        "folder": {"folder": {"path": str(place / "folder")}},
+        "captions": {"captions": {"file": str(place / "table.csv")}},
+        "idx": {"idx": {"images": str(place / "images"), "labels": str(place / "labels"), "classes": classes}},
+        "shards": {"webdataset": {"urls": str(place / "0.tar"), "classes": classes}},
+    }
+
+
+@pytest.mark.parametrize("name", ["folder", "captions", "idx", "shards", "not here"])
+def test_images_of_a_set_are_counted(asked, tmp_path, name):
+    sets = sets_of_three(tmp_path) | {"not here": {"folder": {"path": "/nowhere"}}}
+    base = {"data": {"webdataset": {"urls": "shards.tar", "name": "shards"}}, "image_size": 112, "samples": 640}
+    least, set_of_three = (
+        asked(**base, evaluation={"images": "50k", "sets": {"set": each}})[0]
+        for each in ({"shapes": {"seed": 1}}, sets[name])
+    )
+    image = 3 * 112**2
+    fifty_thousand = 50_000 * image
+    counted = host_memory(least) - host_memory(set_of_three)
+    assert counted == pytest.approx(0 if name == "not here" else fifty_thousand, abs=128 * MIB)
+
+
+def test_test_images_of_a_fine_tuning_are_counted(asked, tmp_path):
+    folder = sets_of_three(tmp_path)["folder"]["folder"]["path"]
+    few, many = (
+        asked(
+            f"axes: {{fine_tuning: [{{samples: 2048, data: {{folder: {{train: {train}, test: {test}}}}}}}]}}",
+            image_size=112,
+            model="ViT-w16d1-28",
+            evaluation={"images": 50_000},
+        )[-1]
+        for train, test in ((folder, folder), (folder, "/nowhere"))
+    )
+    assert host_memory(many) - host_memory(few) == pytest.approx(50_000 * 3 * 112**2, abs=128 * MIB)
+
+
 def test_each_process_of_a_fine_tuning_holds_its_test_images(asked):
     few, many = (
         asked(
@@ -206,10 +255,13 @@ def test_what_is_not_known_is_left_to_the_cluster_and_to_arrays_of_its_own(asked
     assert asks_for(both) == "2G"
 
 
-@pytest.mark.parametrize(("memory", "asks"), [("500M", "500M"), ("3G", "3G"), ("1T", "1024G"), (None, None)])
+@pytest.mark.parametrize(
+    ("memory", "asks"), [("500M", "500M"), ("3G", "3G"), ("1T", "1024G"), ("all", "0"), (None, None)]
+)
 def test_the_word_of_the_site_file_is_the_last(asked, memory, asks):
     (array,) = arrays(asked(), memory=memory)
     assert asks_for(array) == asks
+    assert JobArray.read(written(array)) == array
     (array,) = arrays(asked("resources: {processes: 2}"), memory="3G")
     assert asks_for(array) == "6G"
 

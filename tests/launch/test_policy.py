@@ -102,9 +102,23 @@ def test_a_run_that_came_no_further_in_three_jobs_in_a_row_is_given_up(earlier, 
         FailureKind.TIMEOUT, [failed(kind, samples_seen=samples) for kind, samples in earlier], asked(), 64
     )
     assert decision.again is again
-    assert decision.says == (
-        "resumed" if again else "given up: it made no progress in 3 jobs, so the limit is too short"
-    )
+    if not again:
+        assert decision.says == (
+            "given up: it made no progress in 3 jobs, so the limit is too short; write time and time_limit: site into "
+            "the site file"
+        )
+
+
+@pytest.mark.parametrize(
+    ("earlier", "samples_seen", "advises"),
+    [([], 64, False), ([], 0, True), ([64], 64, True), ([64], 65, False), ([32, 64], 40, True)],
+)
+def test_an_attempt_that_its_time_limit_ended_without_progress_says_write_time(earlier, samples_seen, advises):
+    row = [failed("timeout", samples_seen=samples) for samples in earlier]
+    decision = decide(FailureKind.TIMEOUT, row, asked(), samples_seen)
+    advice = "; it made no progress: write time and time_limit: site into the site file"
+    assert decision.again
+    assert decision.says == ("resumed" + advice if advises else "resumed")
 
 
 def test_a_run_without_a_record_came_no_further_either():

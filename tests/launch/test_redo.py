@@ -23,6 +23,7 @@ class Noting:
 
     ends_with_the_watcher = False
     poll_seconds = 0.0
+    study = ""
 
     def __init__(self, refuses_after: int | None = None, waiting: bool = False):
         self.refuses_after = refuses_after
@@ -40,7 +41,7 @@ class Noting:
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         return {job.run_id: JobState(State.WAITING if self.waiting else None) for job in jobs}
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
         raise AssertionError("nothing is cancelled here")
 
 

@@ -18,6 +18,7 @@ NOTHING_KNOWN = {
     "qos": None,
     "reservation": None,
     "time": None,
+    "time_limit": "predicted",
     "warning": 120,
     "stalled": None,
     "connect": 600,
@@ -53,6 +54,7 @@ account: flip-0042
 qos: normal
 reservation: maintenance
 time: 1.5d
+time_limit: site
 warning: 300s
 stalled: 45m
 connect: 20m
@@ -131,6 +133,7 @@ def test_a_full_site_reads_to_seconds_counts_and_lists(read):
         "qos": "normal",
         "reservation": "maintenance",
         "time": 129600,
+        "time_limit": "site",
         "warning": 300,
         "stalled": 2700,
         "connect": 1200,
@@ -204,7 +207,7 @@ def test_values_of_the_wrong_kind_are_told_at_once(complaints):
     assert [complaint.partition(": ")[0] for complaint in said] == [f"site.yaml:{line}" for line in range(2, 7)]
     assert "did you mean 'partition'?" in said[0]
     assert said[2].endswith(
-        "32 is not an amount of memory; write 500M, 32G or 1T; or predicted, or null for the cluster's default"
+        "32 is not an amount of memory; write 500M, 32G or 1T; or predicted, all, or null for the cluster's default"
     )
 
 

@@ -1,7 +1,9 @@
 """The SLURM launcher on real daemons, with real training. What it sends, counts and decides is tested without them."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,13 +13,14 @@ from typing import Any
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import StateReader, states, submit
+from flipscale.launch import StateReader, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm import SlurmLauncher
+from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
+from flipscale.timing import RunTime, TimingPlace
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
@@ -174,6 +177,30 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
     assert f"#SBATCH --exclude={lease.node}\n" in script.read_text()
 
 
+def test_a_requeue_keeps_the_limit_that_a_probe_gave(tmp_path, slurm):
+    run = StandInRun("run", first_seconds=60, timed=RunTime(TimingPlace("slurm", "cpu", "x"), 0, 30, 0, 0, 0, 1.1))
+    send([run], tmp_path, WORKER, time=3600)
+    wait_for([run], tmp_path, State.RUNNING)
+    assert limits(slurm) == {"16:00"}
+    (array,) = map(JobArray.read, tmp_path.glob("slurm/*/*.json"))
+    slurm.ask("scontrol", "requeue", f"{array.slurm_id}_0")
+    wait_until(lambda: states([run], tmp_path)["run"] is State.WAITING)
+    assert limits(slurm) == {"16:00"}
+    assert end([run], tmp_path) == {"run": State.FINISHED}, logs(tmp_path)
+
+
+def limits(slurm: Any) -> set[str]:
+    """The time limits of all jobs."""
+    return set(slurm.ask("squeue", "--noheader", "--format=%l").split())
+
+
+def test_what_partitions_give_a_job_is_read_from_real_answers():
+    main, short = scheduler.room_in(None), scheduler.room_in("short")
+    assert (main.seconds, short.seconds) == (math.inf, 120)
+    assert scheduler.room_in("short,main").seconds == math.inf
+    assert 2**30 < main.memory == short.memory < 2**40
+
+
 # Memory
 
 
@@ -284,6 +311,41 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
     runs = [running, waiting, late]
     assert set(end(runs, results).values()) == {State.FINISHED}
     assert [sum("start" in record for record in folder(results, run).records()[0]) for run in runs] == [1, 1, 1]
+
+
+def test_a_look_asks_for_this_users_jobs_alone_and_a_cancel_ends_what_the_study_has_here(tmp_path, slurm, monkeypatch):
+    """Though no record names it, and though sbatch gave no number."""
+    later = ("--begin=now+3600",)
+
+    def sent(results: Path, study: str, name: str) -> StandInRun:
+        launcher = SlurmLauncher(results, {**SITE, "sbatch": later}, command=WORKER)
+        launcher.study = study
+        submit([run := StandInRun(name)], results, launcher)
+        return run
+
+    here = tmp_path / "here"
+    lost = sent(here, "my study", "lost")
+    (folder(here, lost).path / "job.json").unlink()
+    others = [
+        (here, sent(here, "my study2", "other")),
+        (tmp_path / "copy", sent(tmp_path / "copy", "my study", "copy")),
+    ]
+    assert [states([run], results)[run.id] for results, run in others] == [State.WAITING] * 2
+    slurm.ask("sdiag", "--reset")
+    with monkeypatch.context() as patched:
+        # squeue takes root, user 0, for no user; anybody else's jobs alone are asked for.
+        patched.setattr(os, "getuid", lambda: 65534)
+        assert scheduler.queue() == {}
+    asked = set(re.findall(r"REQUEST_\w+", slurm.ask("sdiag")))
+    assert "REQUEST_JOB_USER_INFO" in asked
+    assert "REQUEST_JOB_INFO" not in asked
+    (ended,) = cancel([lost], here, "my study")
+    assert ended.startswith("my study-")
+    left = f"flipscale-{ended.partition('/')[0]}"
+    wait_until(lambda: left not in slurm.ask("squeue", "--noheader", "--format=%j"))
+    for results, run in others:
+        assert states([run], results) == {run.id: State.WAITING}
+        assert cancel([run], results) == [run.id]
 
 
 # Children and packing

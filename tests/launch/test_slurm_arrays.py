@@ -480,3 +480,62 @@ def test_large_runs_and_small_ones_have_different_lanes_and_the_memory_of_a_gpu_
         ({0: ("r1", "r3", "r5")}, 4),
         ({0: ("c0", "c1")}, 4),
     ]
+
+
+# How long jobs may take
+
+
+@pytest.fixture
+def timed(request_of):
+    """A request of a run that a probe has timed."""
+
+    def timed(run_id, seconds, *parents):
+        request = request_of(run_id, *parents, hours=seconds / 3600)
+        return replace(request, asked=replace(request.asked, seconds=seconds))
+
+    return timed
+
+
+def limits(arrays):
+    return [array.time for array in arrays]
+
+
+def test_a_job_may_take_twice_what_a_probe_predicts_for_the_longest_run_of_its_array_and_15_minutes(timed):
+    assert limits(arranged([timed("a", 3600.0), timed("b", 1000.0)])) == [2 * 3600 + 900]
+
+
+def test_the_limit_of_a_packed_job_is_for_all_of_its_runs_one_after_another(timed):
+    arrays = arranged([timed("a", 600.0), timed("b", 600.0)], pack={"time": 3600})
+    assert tasks(arrays) == [{0: ("a", "b")}]
+    assert limits(arrays) == [2 * 1200 + 900]
+
+
+def test_runs_that_share_a_device_may_be_as_slow_as_one_after_another(timed):
+    runs = [timed("a", 100.0), timed("b", 100.0), timed("c", 500.0)]
+    arrays = arranged(runs, pack={"time": 3600, "share": 2})
+    assert tasks(arrays) == [{0: ("a", "b", "c")}]
+    assert limits(arrays) == [2 * 700 + 900]
+
+
+@pytest.mark.parametrize(
+    ("keys", "longest", "limit"),
+    [
+        ({"time": 86400}, 172800, 8100),
+        ({"time": 7200}, 172800, 7200),
+        ({}, 172800, 8100),
+        ({}, 5400, 5400),
+        ({"time_limit": "site", "time": 86400}, 172800, 86400),
+        ({"time_limit": "site"}, 172800, None),
+        # A job must not be warned as soon as it begins.
+        ({"warning": 7200}, 172800, 14400),
+    ],
+)
+def test_a_limit_is_at_most_the_sites_time_and_without_one_the_partitions(timed, keys, longest, limit):
+    arrays = arrays_of([timed("a", 3600.0)], site(**keys), 100, "S", command=["train"], longest=longest)
+    assert limits(arrays) == [limit]
+
+
+@pytest.mark.parametrize("time", [None, 86400])
+def test_the_limit_is_the_sites_where_no_probe_has_timed_all_runs_or_a_job_only_scores(timed, request_of, time):
+    assert limits(arranged([timed("a", 60.0), request_of("b")], time=time)) == [time]
+    assert limits(arranged([replace(timed("c", 60.0), only_scores=True)], time=time)) == [time]

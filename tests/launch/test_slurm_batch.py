@@ -22,7 +22,7 @@ from flipscale.settings import Resources
 GOLDEN = Path(__file__).with_name("golden")
 
 PLAIN = JobArray(
-    name="20260101-120000-abc-0",
+    name="mask-12345678-20260101-120000-abc-0",
     tasks={0: ("a",), 1: ("b",), 2: ("c",)},
     resources=Resources(gpus=1),
     cores=1,
@@ -58,15 +58,16 @@ EVERYTHING = {
 
 FULL = replace(
     PLAIN,
-    name="20260101-120000-abc-12",
+    name="mask-12345678-20260101-120000-abc-12",
     tasks={0: ("a", "b"), 1: ("c",), 4: ("d",), 7: ("e",), 8: ("f",), 9: ("g",)},
     resources=Resources(gpus=8),
     cores=12,
     lanes=2,
     memory=480 * 2**30,
+    time=129600,
     avoid=("gpu-007", "gpu-001"),
     site=EVERYTHING,
-    after="20260101-120000-abc-3",
+    after="mask-12345678-20260101-120000-abc-3",
     after_jobs=("7_3", "8_0", "7_3"),
 )
 
@@ -110,7 +111,7 @@ def test_a_script_is_text_and_leaves_no_trace(tmp_path):
 
 def test_paths_with_spaces_are_one_word(tmp_path):
     script = script_of(PLAIN, tmp_path / "my results" / "slurm")
-    home = tmp_path / "my results" / "slurm" / "20260101-120000-abc"
+    home = tmp_path / "my results" / "slurm" / "mask-12345678-20260101-120000-abc"
     attendant = f"{sys.executable} -P -u -m flipscale.launch.slurm.task '{home}/0.json'"
     assert f"\n{attendant} & attendant=$!\n" in script
     assert f"#SBATCH --output='{home}/0_%a.log'" in script
@@ -137,7 +138,7 @@ def test_the_tasks_of_an_array_are_spans(tasks, throttle, said):
     [(None, None), (121, "0-00:02:01"), (14400, "0-04:00:00"), (129600, "1-12:00:00"), (2678399, "30-23:59:59")],
 )
 def test_a_limit_is_in_days_and_hours(seconds, said):
-    assert options(replace(PLAIN, site=site(time=seconds))).get("time") == said
+    assert options(replace(PLAIN, time=seconds)).get("time") == said
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_limit_is_in_days_and_hours(seconds, said):
     ],
 )
 def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
-    array = replace(PLAIN, after="20260101-120000-abc-3" if after else None, after_jobs=after_jobs)
+    array = replace(PLAIN, after="mask-12345678-20260101-120000-abc-3" if after else None, after_jobs=after_jobs)
     assert options(array, after).get("dependency") == said
     assert options(array, after).get("kill-on-invalid-dep") == ("yes" if said else None)
 

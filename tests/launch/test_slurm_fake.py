@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -21,9 +22,13 @@ from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import State
+from flipscale.timing import RunTime, TimingPlace
+from flipscale.workflow.study import open_study
+from flipscale.workflow.submitted import Guards, train_study
+from flipscale.workspace import Workspace
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
-from tests.patience import PATIENCE, wait_until
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +131,7 @@ def until_begun(results, run):
 
 def test_runs_are_sent_in_as_few_arrays_as_the_cluster_takes(tmp_path, idle):
     submission = send(several(25), tmp_path)
-    assert idle.asked() == {"scontrol": 1, "sbatch": 3}
+    assert idle.asked() == {"scontrol": 1, "sinfo": 1, "sbatch": 3}
     assert idle.arguments("scontrol") == [["show", "config"]]
     assert [len(array.tasks) for array in arrays(tmp_path)] == [10, 10, 5]
     assert [array.slurm_id for array in arrays(tmp_path)] == ["1", "2", "3"]
@@ -140,7 +145,7 @@ def test_memory_is_predicted_where_the_cluster_counts_it_and_else_not_asked_for(
 
     (run,) = runs_of(tmp_path / "study")
     assert len(asked_memory(tmp_path / "counted", run)) == 1
-    assert idle.asked() == {"scontrol": 1}
+    assert idle.asked() == {"scontrol": 1, "sinfo": 1}
     for line in ("SelectTypeParameters    = CR_CORE", "SelectTypeParameters    = (null)"):
         idle.replace("scontrol", f'"$REAL" "$@" | sed "s/^SelectTypeParameters.*/{line}/"')
         assert asked_memory(tmp_path / "not", run) == []
@@ -166,15 +171,31 @@ def test_submitting_again_asks_once_where_runs_wait_and_never_where_all_are_fini
     assert idle.asked() == {}
 
 
-def test_who_watches_asks_no_more_than_every_few_seconds(tmp_path, idle, monkeypatch):
-    monkeypatch.setattr(SlurmLauncher, "poll_seconds", PATIENCE)
-    runs = several(12)
+def test_who_watches_asks_after_5_s_and_in_a_quiet_hour_at_most_100_times_for_the_users_own_jobs(
+    tmp_path, idle, monkeypatch
+):
+    now = 0.0
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: now)
+    runs = several(3)
     send(runs, tmp_path)
     idle.mark()
     reader = StateReader(tmp_path)
-    for _ in range(50):
+    asked_at: list[float] = []
+    while now < 3600:
+        before = len(asked_at)
         reader.read(runs)
-    assert idle.asked() == {"squeue": 1}
+        asked_at += [now] * (idle.asked().get("squeue", 0) - before)
+        now += 0.5
+    assert asked_at[:7] == [0, 5.5, 16, 36.5, 77, 137.5, 198]
+    assert len(asked_at) <= 100
+    assert {"--states=all", f"--user={os.getuid()}"} < set(idle.arguments("squeue")[-1])
+
+    finish(tmp_path, runs[:1])
+    reader.read(runs)
+    calls = idle.asked()["squeue"]
+    now += 6
+    reader.read(runs)
+    assert idle.asked()["squeue"] == calls + 1
 
 
 def test_all_runs_are_cancelled_in_one_call(tmp_path, idle):
@@ -224,7 +245,7 @@ def test_a_preview_sends_nothing_and_writes_nothing(tmp_path, idle):
     runs = [*several(11), StandInRun("child", parents=("run-00",))]
     results = tmp_path / "results"
     text = preview(runs, results, SlurmLauncher(results, SITE, command=WORKER))
-    assert idle.asked() == {"scontrol": 1}
+    assert idle.asked() == {"scontrol": 1, "sinfo": 1}
     assert not results.exists()
     headings = [line for line in text.splitlines() if line.startswith("# sbatch")]
     assert [line.rpartition("/")[2] for line in headings] == [
@@ -251,7 +272,7 @@ def test_children_are_sent_after_the_array_of_their_parents_or_the_job_of_one_un
 
     idle.mark()
     send([*runs, StandInRun("late", parents=("parent",))], tmp_path)
-    assert idle.asked() == {"scontrol": 1, "squeue": 2, "sbatch": 1}
+    assert idle.asked() == {"scontrol": 1, "sinfo": 1, "squeue": 2, "sbatch": 1}
     late = next(array for array in arrays(tmp_path) if array.tasks == {0: ("late",)})
     assert late.after_jobs == ("1_1",)
     assert "#SBATCH --dependency=afterany:1_1\n" in late.path(tmp_path / "slurm").with_suffix(".sh").read_text()
@@ -455,6 +476,119 @@ def test_what_was_sent_before_a_refusal_stays_sent(tmp_path, idle):
     assert Counter(states(runs, tmp_path).values()) == {State.WAITING: 20, State.PLANNED: 5}
 
 
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("infinite", math.inf), ("2:00", 120), ("30", 30), ("1:00:00", 3600), ("2-00:00:00", 172800), ("n/a", math.inf)],
+)
+def test_limits_of_partitions_are_read_as_sinfo_has_them(monkeypatch, limit, seconds):
+    monkeypatch.setattr(scheduler, "ask", lambda *command, patient: f"banner | more | x\ngpu*|{limit}|64000\n")
+    assert scheduler.room_in(None) == scheduler.room_in("gpu") == (seconds, 64000 * 2**20)
+    assert scheduler.room_in("cpu") == (math.inf, math.inf)
+
+
+def test_jobs_of_timed_runs_ask_for_little_time_and_at_most_the_partitions(tmp_path, idle):
+    timed = RunTime(TimingPlace("slurm", "cpu", "x"), 10.0, 80.0, 5.0, 0.1, 5.0, 1.1)
+    runs = [StandInRun("run", timed=timed)]
+
+    def asks_for(**keys):
+        text = preview(runs, tmp_path, SlurmLauncher(tmp_path, {**SITE, **keys}, command=WORKER))
+        return re.findall("^#SBATCH --time=(.*)$", text, re.MULTILINE)
+
+    assert asks_for(time=86400) == ["0-00:18:20"]
+    assert asks_for(time=600) == ["0-00:10:00"]
+    assert asks_for(time=None) == ["0-00:18:20"]
+    assert asks_for(time=None, partition="short") == ["0-00:02:00"]
+    assert asks_for(time=None, partition="short,main") == ["0-00:18:20"]
+    assert asks_for(time=86400, time_limit="site") == ["1-00:00:00"]
+
+
+# What is known before jobs are sent
+
+
+ONE_CORE = "a GPU will wait for the one core that decodes its images; write cpus_per_process into the site file"
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({}, []),
+        (
+            {"partition": "short", "warning": 120, "time": None},
+            [
+                "partition short ends jobs after 2 min 0 s, and the site file's warning comes 2 min 0 s before "
+                "the end, so no run would begin; lower warning"
+            ],
+        ),
+        ({"partition": "short", "time": None}, []),
+        ({"partition": "short,main", "warning": 120}, []),
+        ({"partition": None}, []),
+        (
+            {"memory_per_process": "70G"},
+            [
+                "jobs ask for 75.2 GB of memory on a node, and the largest node of partition main has 67.1 GB; choose "
+                "another partition, or write memory_per_process"
+            ],
+        ),
+        ({"memory_per_process": "62G"}, []),
+        (
+            {"container": {"mounts": ["/elsewhere"]}},
+            ["the container mounts no folder with /data/laion/{00..09}.tar; add one to container.mounts"],
+        ),
+        ({"container": {"mounts": ["/elsewhere", "/disk:/data"]}}, []),
+        ({"gpus": 1}, [ONE_CORE]),
+        ({"gpus": 1, "cpus_per_process": 2}, []),
+    ],
+)
+def test_submit_and_a_dry_run_say_what_will_go_wrong_with_jobs_a_line_each(
+    tmp_path, idle, monkeypatch, capsys, keys, says
+):
+    from tests.launch.real import runs_of  # It has torch, for which other processes of these tests would wait.
+
+    monkeypatch.setenv("FLIPSCALE_DATA", "/data")
+    keys = dict(keys)
+    resources = f"resources: {{gpus: {keys.pop('gpus', 0)}}}"
+    data = {"webdataset": {"urls": "laion/{00..09}.tar", "name": "laion"}}
+    runs = runs_of(tmp_path, resources, data=data, samples=64, evaluation={"data": {"fashion": None}})
+    container = {"image": "flip.sqsh", "runtime": "pyxis", "arguments": [], **keys.pop("container", {})}
+    site = {**SITE, "memory_per_process": None, "container": container if "mounts" in container else None, **keys}
+    launcher = SlurmLauncher(tmp_path / "results", site, command=WORKER)
+    preview(runs, tmp_path / "results", launcher)
+    assert capsys.readouterr().err.splitlines() == [f"warning: {each}" for each in says]
+    opened = open_study(tmp_path / "small.yaml", Workspace(tmp_path / "results"))
+    train_study(opened, launcher, wait=False)
+    said = [line for line in capsys.readouterr().err.splitlines() if any(each in line for each in says)]
+    assert said == [f"warning: {each}" for each in says]
+
+
+def test_what_will_go_wrong_is_said_though_slurm_refuses_the_jobs(tmp_path, idle, capsys):
+    from tests.launch.real import runs_of
+
+    runs_of(tmp_path)
+    idle.replace("sbatch", 'echo "sbatch: error: Memory specification can not be satisfied" >&2; exit 1')
+    launcher = SlurmLauncher(tmp_path / "results", {**SITE, "memory_per_process": "70G"}, command=WORKER)
+    opened = open_study(tmp_path / "small.yaml", Workspace(tmp_path / "results"))
+    with pytest.raises(LaunchError, match="SLURM refused it"):
+        train_study(opened, launcher, guards=Guards(inputs=False), wait=False)
+    assert "warning: jobs ask for 75.2 GB of memory on a node" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("output", "is_said"), [(None, True), ("", True), ("attempt 1 of job 1_0 on n1\n", False)])
+def test_a_job_that_ended_before_its_first_line_of_log_names_sacct(tmp_path, idle, output, is_said):
+    (run,) = several(1)
+    send([run], tmp_path)
+    log = arrays(tmp_path)[0].log(tmp_path / "slurm", 0)
+    if output is not None:
+        log.write_text(output)
+    (name,) = subprocess.run(["squeue", "--format=%j", "--noheader"], capture_output=True, text=True).stdout.split()
+    where = (
+        "it ended before its first line of log; `sacct -j 1_0` may say why" if is_said else f"its output is in {log}"
+    )
+    idle.replace("squeue", f"echo '1|0|NODE_FAIL|None|n1|{name}'")
+    assert says(tmp_path, run) == f"job 1_0 NODE_FAIL on n1; {where}"
+    idle.replace("squeue", "exit 0")
+    assert says(tmp_path, run) == f"SLURM no longer knows its job 1_0; {where}"
+
+
 # SLURM away, slow or forgetful
 
 
@@ -470,22 +604,105 @@ def test_an_array_whose_answer_is_lost_is_not_sent_twice(tmp_path, idle, no_paus
     idle.replace("sbatch", f'"$REAL" "$@" >/dev/null; echo "{LOST}" >&2; exit 1')
     runs = several(25)
     assert len(send(runs, tmp_path).jobs) == 25
-    assert idle.asked() == {"scontrol": 1, "sbatch": 3, "squeue": 3}
+    assert idle.asked() == {"scontrol": 1, "sinfo": 1, "sbatch": 3, "squeue": 3}
     assert [array.slurm_id for array in arrays(tmp_path)] == ["1", "2", "3"]
     assert set(states(runs, tmp_path).values()) == {State.WAITING}
 
 
-def test_a_controller_that_stays_away_leaves_the_runs_planned(tmp_path, idle, no_pauses):
-    idle.replace("sbatch", f'echo "{LOST}" >&2; exit 1')
+MAY_HAVE = (
+    ". SLURM may have taken {} all the same: submit again in a minute, when its queue shows what it has, and nothing "
+    "is sent twice."
+)
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "says", "calls"),
+    [
+        (f'echo "{LOST}" >&2; exit 1', f"SLURM cannot be asked, sbatch says: {LOST}", 3),
+        ("exec sleep 60", "sbatch did not answer within 0.2 s; try again when SLURM responds", 1),
+        ("echo 4711 is down", "sbatch did not answer with a number alone. It said: 4711 is down", 1),
+    ],
+    ids=["away", "late", "numberless"],
+)
+def test_what_slurm_may_have_taken_is_not_called_refused_and_not_sent_again_within_a_minute(
+    tmp_path, idle, no_pauses, monkeypatch, sbatch, says, calls
+):
+    monkeypatch.setattr(scheduler, "SLURM_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 60)
     runs = several(3)
-    with pytest.raises(LaunchError) as refused:
+    monkeypatch.setattr(SlurmLauncher, "_configuration", lambda launcher: scheduler.Configuration())
+    idle.replace("sbatch", f"echo x >>{tmp_path}/sbatch-calls; {sbatch}")
+    idle.replace("squeue", "exit 0")
+    with pytest.raises(LaunchError) as unknown:
         send(runs, tmp_path)
     (script,) = (tmp_path / "slurm").glob("*/*.sh")
-    assert str(refused.value) == (
-        f"SLURM cannot be asked, sbatch says: {LOST}. {script} is not sent; submit again when SLURM answers."
-    )
-    assert idle.asked() == {"scontrol": 1, "squeue": 3}
-    assert set(states(runs, tmp_path).values()) == {State.PLANNED}
+    assert str(unknown.value) == says + MAY_HAVE.format(script)
+    assert len((tmp_path / "sbatch-calls").read_text().split()) == calls
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+    assert send(runs, tmp_path).skipped == {State.WAITING: 3}
+    monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 0)
+    assert set(states(runs, tmp_path).values()) == {State.LOST}
+
+
+@pytest.mark.parametrize(
+    "sbatch",
+    [
+        '"$REAL" "$@" >/dev/null; exec sleep 60',
+        '"$REAL" "$@" >/dev/null',
+        'echo 4711; "$REAL" "$@"',
+        '"$REAL" "$@"; echo "Node 4711 is down"',
+    ],
+    ids=["late", "numberless", "banner", "words"],
+)
+def test_an_array_without_a_clear_answer_of_sbatch_is_found_by_its_name(tmp_path, idle, monkeypatch, sbatch):
+    runs = several(3)
+    monkeypatch.setattr(scheduler, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(slurm_launcher, "JUST_SENT_SECONDS", 60)
+    idle.replace("sbatch", sbatch)
+    real = scheduler._run
+    late = {"sbatch": 1.0}
+
+    def run(command, environment=None):
+        monkeypatch.setattr(scheduler, "SLURM_SECONDS", late.get(command[0], 120))
+        return real(command, environment)
+
+    monkeypatch.setattr(scheduler, "_run", run)
+    assert len(send(runs, tmp_path).jobs) == 3
+    assert [array.slurm_id for array in arrays(tmp_path)] == ["1"]
+    assert idle.asked()["sbatch"] == 1
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+
+
+def test_a_cancel_ends_all_arrays_of_its_study_here_and_none_of_another_or_of_another_folder(tmp_path, idle):
+    def sent(results, study, *names):
+        launcher = SlurmLauncher(results, SITE, command=WORKER)
+        launcher.study = study
+        runs = [StandInRun(name) for name in names]
+        submit(runs, results, launcher)
+        return runs
+
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    unnamed = sent(here, "mask", "a", "b")
+    for run in unnamed:
+        (folder(here, run).path / "job.json").unlink()
+    for record in (here / "slurm").glob("*/0.json"):
+        record.unlink()
+    named = sent(here, "mask", "c")
+    for results, study in ((here, "mask2"), (here, "a-mask"), (elsewhere, "mask"), (here, "mask-00000000")):
+        sent(results, study, f"of-{study}")
+    idle.mark()
+    assert cancel(named, here) == ["c"]
+    assert idle.arguments("scancel") == [["2_0"]]
+    assert len(cancel([*unnamed, *named], here, "mask")) == 2
+    assert [sorted(words) for words in idle.arguments("scancel")][1:] == [["1_0", "1_1"]]
+    assert cancel([*unnamed, *named], here, "mask") == []
+    names = subprocess.run(["squeue", "--format=%j", "--noheader"], capture_output=True, text=True).stdout.split()
+    assert [re.sub(r"-[0-9a-f]{8}-\d{8}-.*", "", name) for name in names] == [
+        "flipscale-mask2",
+        "flipscale-a-mask",
+        "flipscale-mask",
+        "flipscale-mask-00000000",
+    ]
 
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"

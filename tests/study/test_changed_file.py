@@ -1,9 +1,11 @@
 """A study with other values of some keys, as a file of its own."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from flipscale.cli import main
 from flipscale.errors import StudyError
 from flipscale.study import read_study, write_changed
 
@@ -56,3 +58,37 @@ def test_a_change_that_no_study_may_have_leaves_no_file(study: Path, change: str
     with pytest.raises(StudyError, match=says.replace("(", r"\(")):
         write_changed(study, [change], "other")
     assert list(study.parent.iterdir()) == [study]
+
+
+# On the command line
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_plan_takes_changes_and_writes_nothing(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(study.parent)
+    before = written(study.parent)
+    assert main(["plan", "small.yaml", "samples=[1k, 2k]", "seeds=3", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert len(planned["runs"]) == 12
+    assert main(["plan", "small.yaml", "samples=1k"]) == 0
+    assert written(study.parent) == before
+    assert main(["plan", "small.yaml", "sead=1"]) == 1
+    assert "sead=1: did you mean 'seed'" in capsys.readouterr().err
+
+
+def test_submit_takes_changes_and_a_name_as_run_does(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(study.parent)
+    assert main(["submit", "small.yaml", "lr=2e-3", "--dry-run"]) == 1
+    assert "flipscale submit STUDY KEY=VALUE ... --name NAME" in capsys.readouterr().err
+    assert main(["submit", "small.yaml", "lr=2e-3", "seeds=1", "--name", "fast", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "wrote fast.yaml" in said.err
+    assert "for 2 runs" in said.out
+    assert {each.lr for each in read_study("fast.yaml").cells} == {2e-3}

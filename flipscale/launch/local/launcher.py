@@ -54,6 +54,7 @@ class LocalLauncher:
 
     ends_with_the_watcher = True
     poll_seconds = 0.0
+    study = ""
     name = site_name = "local"
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN):
@@ -97,7 +98,7 @@ class LocalLauncher:
             return JobState(None, f"it is not known whether its worker is alive: {error}")
         return JobState(State.WAITING if queue and queue.lives else None)
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
         """Wait until attendants have stopped these runs, which are marked as cancelled; they go on with the others.
 
         Processes that do not stop are killed. LaunchError if another host or a foreign process holds a run.
@@ -118,6 +119,7 @@ class LocalLauncher:
                 if time.monotonic() > end:
                     kill_tree(holder.pid)
             time.sleep(0.05)
+        return ()
 
 
 def _local_holder(run: RunFolder) -> Holder | None:

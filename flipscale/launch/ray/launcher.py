@@ -78,9 +78,10 @@ class RayLauncher(ClusterLauncher):
         wanted = or_none(read_text, self.home / f"{job.id}.waits")
         return replace(state, says=f"{state.says}; it waits for {wanted}") if wanted and state.state else state
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
         """Attendants stop the runs that they hold, and a driver ends when nothing is left. Both look at the marks in
         run folders, so they notice even if Ray cannot be asked."""
+        return ()
 
     def _trials(self, requests: Sequence[Request], name: str, address: str) -> Trials:
         return Trials(

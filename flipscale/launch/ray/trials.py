@@ -13,14 +13,14 @@ from typing import Any
 from flipscale.guard import Names, make_folder
 from flipscale.launch.launcher import Request, by_resources, needs_of
 from flipscale.launch.pack import bytes_of, share_of, shared_tasks
-from flipscale.launch.site import DEFAULTS, PREDICTED, Site
+from flipscale.launch.site import ALL, DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import read_json
 from flipscale.run import RunFolder, write_json
 from flipscale.settings import ResourcesRead
 
 NOT_HERE = (
-    *("cluster", "partition", "account", "qos", "reservation", "time", "warning", "gpus_per_node", "gres"),
-    *("processes_per_node", "constraint", "max_array_size", "sbatch", "srun", "export", "container"),
+    *("cluster", "partition", "account", "qos", "reservation", "time", "time_limit", "warning", "gres"),
+    *("gpus_per_node", "processes_per_node", "constraint", "max_array_size", "sbatch", "srun", "export", "container"),
 )
 """Keys of a site file that a Ray cluster cannot follow; nor can it follow pack.whole_nodes."""
 
@@ -115,7 +115,7 @@ def bundle_of(task: Task, site: Site) -> dict[str, float]:
         if site["gpu_type"]:
             bundle[f"accelerator_type:{site['gpu_type']}"] = 0.001
     # Ray limits nothing, and a node that claims little would never get a run that is predicted to need more.
-    if site["memory_per_process"] not in (None, PREDICTED):
+    if site["memory_per_process"] not in (None, PREDICTED, ALL):
         bundle["memory"] = bytes_of(site["memory_per_process"])
     return bundle
 

@@ -6,7 +6,7 @@ index in its parent's array has ended.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from flipscale.errors import DamagedFile, LaunchError
 from flipscale.guard import Names, make_folder
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory
-from flipscale.launch.pack import bytes_of, share_of, shared_tasks
+from flipscale.launch.pack import bytes_of, limit_of, share_of, shared_tasks
 from flipscale.launch.policy import nodes_to_avoid
-from flipscale.launch.site import PREDICTED, Site
+from flipscale.launch.site import ALL, PREDICTED, Site
 from flipscale.plain_files import read_json
 from flipscale.run import write_json
 from flipscale.settings import Resources, ResourcesRead
@@ -27,7 +27,7 @@ class JobArray:
     """The array of one sbatch: tasks of one shape."""
 
     name: str
-    """SUBMISSION-NUMBER, which no other array has."""
+    """SUBMISSION-NUMBER, which no other array has. STUDY-FOLDER-DATE-TIME-RANDOM is that of a submission."""
     tasks: Mapping[int, tuple[Names, ...]]
     """The ids of the runs of each task, by its index."""
     resources: ResourcesRead
@@ -44,7 +44,9 @@ class JobArray:
     command: tuple[str, ...]
     """The command of a worker."""
     memory: int | None = None
-    """Bytes of main memory that a run is to have on each of its nodes; None leaves it to the cluster."""
+    """Bytes of main memory that a run is to have on each of its nodes: 0 is all, None leaves it to the cluster."""
+    time: int | None = None
+    """Seconds that each job may take; None is the partition's limit."""
     after: str | None = None
     """The array whose task of the same index must have ended before a task starts."""
     after_jobs: tuple[str, ...] = ()
@@ -118,13 +120,15 @@ def arrays_of(
     *,
     command: Sequence[str],
     cluster: str | None = None,
+    longest: float = math.inf,
     under_way: Mapping[str, str] | None = None,
 ) -> list[JobArray]:
     """The arrays that start these runs, each of at most `size` tasks, in the order they are to be sent.
 
-    under_way: SLURM's jobs of parents that are not among the requests, by their run's id.
+    longest: the time limit of the site's partitions, in seconds. under_way: SLURM's jobs of parents that are not among
+    the requests, by their run's id.
     """
-    plan = _Arrays(site, submission, tuple(command), cluster, under_way or {})
+    plan = _Arrays(site, submission, tuple(command), cluster, longest, under_way or {})
     tasks = shared_tasks(requests, site, plan.key, plan.lanes)
     shared = {request.id for task, _ in tasks for request in task}
     alone = {request.id: request for request in requests if request.id not in shared}
@@ -151,6 +155,7 @@ class _Arrays:
     submission: str
     command: tuple[str, ...]
     cluster: str | None
+    longest: float
     under_way: Mapping[str, str]
     arrays: list[JobArray] = field(default_factory=list)
     placed: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -169,6 +174,8 @@ class _Arrays:
         processes, written = first.resources.devices // nodes, site["memory_per_process"]
         if written == PREDICTED:  # All jobs of an array ask for the same, so for what the neediest run needs.
             memory = max(host_memory(run, processes) or 0 for run in runs) or None
+        elif written == ALL:
+            memory = 0
         else:
             memory = bytes_of(written) * processes if written else None
         array = JobArray(
@@ -178,6 +185,7 @@ class _Arrays:
             cores=cores,
             lanes=lanes,
             memory=memory,
+            time=self._time(tasks.values()),
             avoid=tuple(nodes_to_avoid(first.folder.failures())),
             site=site,
             runs=str(first.folder.path.resolve().parent),
@@ -188,6 +196,15 @@ class _Arrays:
         )
         self.arrays.append(array)
         self.placed |= {request.id: (array.name, index) for index, of_task in tasks.items() for request in of_task}
+
+    def _time(self, tasks: Iterable[Sequence[Request]]) -> int | None:
+        """The time limit of jobs that do these tasks: as a probe predicts it, at most the site's."""
+        site = self.site
+        limit = limit_of(tasks)
+        if limit == math.inf or site["time_limit"] != PREDICTED:
+            return site["time"]  # type: ignore[no-any-return]
+        # A job that is warned as soon as it begins would never get anywhere.
+        return int(min(max(limit, 2 * site["warning"]), site["time"] or self.longest))
 
     def key(self, request: Request) -> tuple[Hashable, ...]:
         """The values that runs of one array share."""

@@ -49,7 +49,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "ntasks_per_node": array.resources.devices // array.nodes * array.lanes,
         "cpus_per_task": array.cores,
         "mem": array.memory and _megabytes(array.memory * array.lanes),
-        "time": site["time"] and _clock(site["time"]),
+        "time": array.time and _clock(array.time),
         "array": _indices(array.tasks, site["throttle"]),
         "output": str(array.log(home, "%a")),
         # To the batch script alone, which becomes the attendant: it tells the workers, and then asks for a requeue.
@@ -122,23 +122,28 @@ def _send(array: JobArray, home: Path, after: str | None) -> str:
     script = array.path(home).with_suffix(".sh")
     with replacing(script) as file:
         file.write(script_of(array, home, after).encode(errors="surrogateescape"))  # as paths have it
+    error: LaunchError | None = None
+    may_send = True
     for pause in (*scheduler.PAUSES, None):
         try:
-            return scheduler.submit(str(script))
-        except scheduler.ControllerAway as error:
-            time.sleep(pause or 0)
-            # A controller that was too busy to answer may have taken it all the same.
-            with contextlib.suppress(LaunchError):
-                for entry in scheduler.queue([array.name], array.cluster).values():
+            if may_send:
+                return scheduler.submit(str(script))
+        except scheduler.ControllerAway as away:
+            error = away
+        except LaunchError as refused:
+            refusal = NoPlace if _NO_PLACE.search(str(refused)) else LaunchError
+            raise refusal(_why_refused(array, script, str(refused))) from None
+        time.sleep(pause or 0)
+        may_send = False
+        with contextlib.suppress(LaunchError):
+            for key, entry in scheduler.queue(array.cluster).items():
+                if key.startswith(f"{array.name}/"):
                     return entry.array
-            if pause is None:
-                raise scheduler.ControllerAway(
-                    f"{error}. {script} is not sent; submit again when SLURM answers."
-                ) from None
-        except LaunchError as error:
-            refusal = NoPlace if _NO_PLACE.search(str(error)) else LaunchError
-            raise refusal(_why_refused(array, script, str(error))) from None
-    raise AssertionError("the last try returns or raises")
+            may_send = not isinstance(error, scheduler.NoAnswer)
+    raise scheduler.ControllerAway(
+        f"{error}. SLURM may have taken {script} all the same: submit again in a minute, when its queue shows what it "
+        "has, and nothing is sent twice."
+    )
 
 
 _NO_PLACE = re.compile("submit ?(job)? ?limit|MaxSubmit", re.IGNORECASE)
@@ -156,8 +161,8 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
             f" This array has {count(len(array.tasks), 'job')}. Write a smaller max_array_size into the site file, so "
             "that the runs go out in parts, or let short runs share a job with pack."
         )
-    if "invalid partition" in said.lower() and (names := scheduler.partitions(array.cluster)):
-        hint += f" Partitions here: {', '.join(names)}."
+    if "invalid partition" in said.lower() and (rows := scheduler.partitions(array.cluster)):
+        hint += f" Partitions here: {', '.join(dict.fromkeys(row[0].rstrip('*') for row in rows))}."
     ours = "array|dependency|job-name|kill|open-mode|output|requeue|signal"
     text = read_bytes(script).decode(errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)

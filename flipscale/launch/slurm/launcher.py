@@ -1,9 +1,13 @@
 """Hands runs to SLURM, says where their jobs are, and stops them."""
 
 import contextlib
+import hashlib
+import json
 import os
+import re
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +21,18 @@ from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.plain_files import or_none
 from flipscale.run import Job, RunFolder, State
-from flipscale.words import count
+from flipscale.words import count, duration, memory
 from flipscale.workspace import RUNS_FOLDER
 
 JUST_SENT_SECONDS = 60.0
 """No job is called lost so soon after its sbatch: a busy or backed-up controller may list it late."""
+
+
+_DECODED = r'"(webdataset|folder)": \{'
+"""A data set, in the settings of a run, whose images are decoded."""
+
+_PATH = r'"(?:urls|path|file|folder|train|test|\w*images|\w*labels)": "([^":]+)"'
+"""A path of data or weights in the settings of a run, and no URL."""
 
 
 class SlurmLauncher(ClusterLauncher):
@@ -48,8 +59,9 @@ class SlurmLauncher(ClusterLauncher):
             try:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after)).slurm_id
             except LaunchError as error:
-                for run_id in array.run_ids:
-                    self._run(run_id).clear_for_retry()
+                if not isinstance(error, scheduler.ControllerAway):  # Then SLURM may have taken it.
+                    for run_id in array.run_ids:
+                        self._run(run_id).clear_for_retry()
                 rest = (
                     f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
                 )
@@ -90,8 +102,10 @@ class SlurmLauncher(ClusterLauncher):
             return JobState(State.WAITING, str(entry))
         if stopped:
             return JobState(State.CANCELLED, stopped)
+        if entry and entry.state == "CANCELLED":
+            return JobState(State.CANCELLED, str(entry))
         if entry:
-            return JobState(State.CANCELLED if entry.state == "CANCELLED" else None, str(entry))
+            return JobState(None, f"{entry}; {_output(job, entry.id)}")
         if time.time() - job.submitted < JUST_SENT_SECONDS:
             return JobState(State.WAITING, "its job was sent within the last minute, and squeue does not list it yet")
         return JobState(None, self._last_seen(job))
@@ -99,35 +113,42 @@ class SlurmLauncher(ClusterLauncher):
     def _last_seen(self, job: Job) -> str:
         """What is known of a job that SLURM has forgotten: its number, where it was, what it said."""
         array = next(iter(self._arrays_named([_array_of(job)]).values()), None)
-        number = f" {array.slurm_id}_{job.id.rpartition('/')[2]}" if array and array.slurm_id else ""
+        number = f"{array.slurm_id}_{job.id.rpartition('/')[2]}" if array and array.slurm_id else "NUMBER"
         holder = self._run(job.run_id).last_holder()
         on = f"; it was last on {holder.node}" if holder and holder.node else ""
-        said = f"; its output is in {job.log}" if is_plain(Path(job.log)) else "; it wrote no log, so it never began"
-        return f"SLURM no longer knows its job{number}{on}{said}"
+        return f"SLURM no longer knows its job {number}{on}; {_output(job, number)}"
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job], study: str | None = None) -> list[str]:
         """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
-        arrays = self._arrays_named({_array_of(job) for job in jobs})
+        if not jobs and not shutil.which("squeue"):
+            return []
+        records = self.home.glob("*/[0-9]*.json")
+        arrays = self._arrays_named([f"{path.parent.name}-{path.stem}" for path in records])
         try:
-            entries = self._queue(arrays, patient=True)
+            entries = self._queue(arrays or [""], patient=True)
         except LaunchError as error:
             raise LaunchError(
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
                 f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
-        doomed = {}
-        for job in jobs:
-            name, _, index = job.id.partition("/")
-            entry = entries.get(job.id)
-            if entry and entry.lives and all(self._run(run_id).is_over() for run_id in arrays[name].tasks[int(index)]):
-                doomed[job.id] = entry
-        scheduler.cancel(doomed.values())
+        living = {key: entry for key, entry in entries.items() if entry.lives}
+        doomed = []
+        for key in {job.id for job in jobs} & living.keys():
+            name, _, index = key.partition("/")
+            if name in arrays and all(self._run(run_id).is_over() for run_id in arrays[name].tasks[int(index)]):
+                doomed.append(key)
+        rest = [key for key in living if study and key not in doomed and key.rsplit("-", 4)[0] == self._prefix(study)]
+        scheduler.cancel(living[key] for key in doomed + rest)
+        return rest
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun. A job that cannot be stopped notices when it begins."""
         with contextlib.suppress(LaunchError):
-            entries = self._queue([array.name for array in self._arrays_in(submission)]).values()
-            scheduler.cancel((entry for entry in entries if entry.state == "PENDING"), waiting_only=True)
+            entries = self._queue([array.name for array in self._arrays_in(submission)])
+            waiting = {key: entry for key, entry in entries.items() if entry.state == "PENDING"}
+            scheduler.cancel(
+                (waiting[key] for key in waiting if key.rpartition("-")[0] == submission), waiting_only=True
+            )
 
     def runs_of(self, submission: str) -> Iterator[RunFolder]:
         """All runs of a submission."""
@@ -164,25 +185,57 @@ class SlurmLauncher(ClusterLauncher):
         site = self.site
         if site["memory_per_process"] == PREDICTED and not configured.counts_memory:
             site = {**site, "memory_per_process": None}
-        return arrays_of(
+        room = scheduler.room_in(site["partition"], self.cluster)
+        arrays = arrays_of(
             requests,
             site,
             site["max_array_size"] or configured.max_array_size,
-            new_name(),
+            f"{self._prefix(self.study)}-{new_name()}",
             command=self.command,
             cluster=self.cluster,
+            longest=room.seconds,
             under_way=before,
         )
+        for remark in self._remarks(requests, arrays, room):
+            print(f"warning: {remark}", file=sys.stderr)
+        return arrays
+
+    def _prefix(self, study: str) -> str:
+        """What the names of the study's submissions in this results folder begin with."""
+        return f"{study}-{hashlib.sha256(os.fsencode(self.results)).hexdigest()[:8]}"
+
+    def _remarks(self, requests: Sequence[Request], arrays: Sequence[JobArray], room: scheduler.Room) -> Iterator[str]:
+        """What will go wrong with these arrays, as far as it can be known before they are sent."""
+        site = self.site
+        partition = site["partition"] or "(the default)"
+        if room.seconds <= site["warning"]:
+            yield (
+                f"partition {partition} ends jobs after {duration(room.seconds)}, and the site file's warning comes "
+                f"{duration(site['warning'])} before the end, so no run would begin; lower warning"
+            )
+        needed = max((array.memory or 0) * array.lanes for array in arrays)
+        if needed > room.memory:
+            yield (
+                f"jobs ask for {memory(needed)} of memory on a node, and the largest node of partition {partition} has "
+                f"{memory(room.memory)}; choose another partition, or write memory_per_process"
+            )
+        declared = json.dumps([request.asked.settings for request in requests], ensure_ascii=False)
+        if site["cpus_per_process"] == 1 and requests[0].resources.gpus and re.search(_DECODED, declared):
+            yield "a GPU will wait for the one core that decodes its images; write cpus_per_process into the site file"
+        if site["container"]:
+            mounts = [mount.split(":")[-1] for mount in site["container"]["mounts"]]
+            for path in sorted(set(re.findall(_PATH, declared))):
+                seen = Path(os.environ.get("FLIPSCALE_DATA", ""), path).absolute()
+                if not any(map(seen.is_relative_to, [*mounts, self.results])):
+                    yield f"the container mounts no folder with {seen}; add one to container.mounts"
+                    break
 
     def _queue(self, names: Collection[str], *, patient: bool = False) -> dict[str, scheduler.QueueEntry]:
-        """What SLURM has of the tasks of these arrays, by the ids of our jobs; each cluster has arrays of its own."""
+        """What the clusters of these arrays have of this user's tasks, by the ids of our jobs."""
         arrays = self._arrays_named(names)
-        asked: dict[str | None, list[str]] = {}
-        for name in names:
-            asked.setdefault(arrays[name].cluster if name in arrays else None, []).append(name)
         entries: dict[str, scheduler.QueueEntry] = {}
-        for cluster, of_cluster in asked.items():
-            entries |= scheduler.queue(of_cluster, cluster, patient=patient)
+        for cluster in {arrays[name].cluster if name in arrays else None for name in names}:
+            entries |= scheduler.queue(cluster, patient=patient)
         return entries
 
     def _arrays_named(self, names: Iterable[str]) -> dict[str, JobArray]:
@@ -203,3 +256,10 @@ class SlurmLauncher(ClusterLauncher):
 
 def _array_of(job: Job) -> str:
     return job.id.partition("/")[0]
+
+
+def _output(job: Job, number: str) -> str:
+    """Where the output of a job is, or that there is none."""
+    if is_plain(Path(job.log)) and Path(job.log).stat().st_size:
+        return f"its output is in {job.log}"
+    return f"it ended before its first line of log; `sacct -j {number}` may say why"

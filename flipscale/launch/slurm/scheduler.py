@@ -4,12 +4,14 @@ Sites put wrappers around these programs that also print notices, so only lines 
 """
 
 import contextlib
+import math
 import os
 import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flipscale.errors import LaunchError
 
@@ -47,6 +49,10 @@ _HELD = {
 
 class ControllerAway(LaunchError):
     """The controller could not be reached, or was too busy to answer: it may have got the request all the same."""
+
+
+class NoAnswer(ControllerAway):
+    """A program of SLURM's ended without an answer that can be read, so the request has probably arrived."""
 
 
 class UnknownJob(LaunchError):
@@ -111,10 +117,11 @@ def _complaint(program: str, said: str) -> str:
 
 
 def _ask_table(program: str, fields: str, *options: str, patient: bool = False, **environment: str) -> list[list[str]]:
-    """The lines of squeue or sinfo that have these fields, which a bar parts."""
+    """The lines of squeue or sinfo that have these fields, which a bar parts. The last one may hold bars itself."""
     answer = ask(program, *options, "--noheader", f"--format={fields}", patient=patient, **environment)
-    rows = [[value.strip() for value in line.split("|")] for line in answer.splitlines()]
-    return [row for row in rows if len(row) == fields.count("|") + 1]
+    bars = fields.count("|")
+    rows = [[value.strip() for value in line.split("|", bars)] for line in answer.splitlines()]
+    return [row for row in rows if len(row) == bars + 1]
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -135,9 +142,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             f"--on local."
         ) from None
     except subprocess.TimeoutExpired:
-        raise LaunchError(
-            f"{command[0]} did not answer within {SLURM_SECONDS} s; try again when SLURM responds."
-        ) from None
+        raise NoAnswer(f"{command[0]} did not answer within {SLURM_SECONDS} s; try again when SLURM responds") from None
 
 
 def _environment() -> dict[str, str]:
@@ -162,21 +167,20 @@ def job_name(array: str) -> str:
     return f"flipscale-{array}"
 
 
-def queue(arrays: Iterable[str], cluster: str | None = None, *, patient: bool = False) -> dict[str, QueueEntry]:
-    """What SLURM has of the tasks of the arrays of these names, by NAME/INDEX; ended ones only as long as it remembers.
+def queue(cluster: str | None = None, *, patient: bool = False) -> dict[str, QueueEntry]:
+    """What SLURM has of the tasks of this user's arrays, by NAME/INDEX; ended ones only as long as it remembers.
 
-    A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
+    They are known by name, not by id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
+    The controller does not have to send the jobs of other users.
     """
     entries: dict[str, QueueEntry] = {}
-    names = {job_name(array): array for array in sorted(arrays)}
-    if not names:
-        return entries
-    asked = [*_on(cluster), "--states=all", f"--name={','.join(names)}"]
+    options = [*_on(cluster), "--states=all", f"--user={os.getuid()}"]
     # Without the variable a long list of waiting tasks is cut off.
-    rows = _ask_table("squeue", "%j|%F|%K|%T|%r|%N", *asked, patient=patient, SLURM_BITSTR_LEN="0")
-    for name, number, tasks, state, reason, nodes in rows:
-        for index in indices(tasks) if name in names and number.isdigit() else ():
-            entry, key = QueueEntry(f"{number}_{index}", state, reason, nodes, cluster), f"{names[name]}/{index}"
+    rows = _ask_table("squeue", "%F|%K|%T|%r|%N|%j", *options, patient=patient, SLURM_BITSTR_LEN="0")
+    for number, tasks, state, reason, nodes, name in rows:
+        for index in indices(tasks) if number.isdigit() else ():
+            key = f"{name.removeprefix(job_name(''))}/{index}"
+            entry = QueueEntry(f"{number}_{index}", state, reason, nodes, cluster)
             # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
             if key not in entries or entry.lives or not entries[key].lives:
                 entries[key] = entry
@@ -184,11 +188,12 @@ def queue(arrays: Iterable[str], cluster: str | None = None, *, patient: bool = 
 
 
 def submit(script: str) -> str:
-    """Hand a batch script to sbatch: SLURM's number of the job. LaunchError if it is refused."""
+    """Hand a batch script to sbatch: SLURM's number of the job. LaunchError if it is refused, NoAnswer where only the
+    queue shows whether the job was taken: a number among other lines may be a banner's."""
     answer = ask("sbatch", "--parsable", script)
-    sent = re.search(r"^\s*(\d+)(?:;\S+)?\s*$", answer, re.MULTILINE)
+    sent = re.fullmatch(r"\s*(\d+)(?:;\S+)?\s*", answer)
     if sent is None:
-        raise LaunchError(f"sbatch named no job. It said: {answer.strip()}")
+        raise NoAnswer(f"sbatch did not answer with a number alone. It said: {answer.strip() or 'nothing'}")
     return sent[1]
 
 
@@ -243,12 +248,43 @@ def node_is_lost(node: str) -> bool:
     return any(word in state for _, state in states for word in ("down", "fail", "unk", "drain", "*"))
 
 
-def partitions(cluster: str | None = None) -> list[str]:
-    """The partitions that this user may see; none where SLURM cannot be asked."""
+class Room(NamedTuple):
+    """What partitions give a job at most. Infinite where there is no limit, or where SLURM cannot be asked."""
+
+    seconds: float
+    memory: float
+    """Bytes of a node."""
+
+
+def room_in(partition: str | None, cluster: str | None = None) -> Room:
+    """What these partitions, separated by commas, or the default one give a job at most."""
+    rows = partitions(cluster)
+    if partition is None:
+        rows = [row for row in rows if row[0].endswith("*")]
+    else:
+        rows = [row for row in rows if row[0].rstrip("*") in partition.split(",")]
+    return Room(
+        max((_seconds(limit) for _, limit, _ in rows), default=math.inf),
+        max((float(megabytes) * 2**20 for _, _, megabytes in rows), default=math.inf),
+    )
+
+
+def partitions(cluster: str | None = None) -> list[list[str]]:
+    """The partitions that this user may see: name, time limit and megabytes of a node. The default one has a star.
+
+    One with several kinds of nodes is there several times. None where SLURM cannot be asked.
+    """
     try:
-        return list(dict.fromkeys(name for name, _ in _ask_table("sinfo", "%R|%l", *_on(cluster))))
+        return _ask_table("sinfo", "%P|%l|%m", *_on(cluster), "--exact")
     except LaunchError:
         return []
+
+
+def _seconds(limit: str) -> float:
+    """A limit as sinfo has it, [D-][[H:]M:]S; infinite for words."""
+    days, _, rest = limit.rpartition("-")
+    parts = [int(days or 0), *map(int, rest.split(":"))] if rest.replace(":", "").isdigit() else [math.inf]
+    return sum(part * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
 
 
 def is_running(job: str) -> bool | None:

@@ -42,6 +42,7 @@ def main(path: Path, code: int | None = None) -> int:
     array = read_record(path)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
     index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
+    launcher.study = submission.rsplit("-", 4)[0]
     attempt = Attempt(
         job=f"slurm/{array.name}/{index}",
         number=int(os.environ.get("SLURM_RESTART_COUNT", "0")),

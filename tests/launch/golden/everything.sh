@@ -10,14 +10,14 @@
 #SBATCH --exclude='gpu-001,gpu-[014-016],gpu-007'
 #SBATCH --exclusive
 #SBATCH --gres=gpu:a100:4,lustre:1,nvme:100G
-#SBATCH --job-name=flipscale-20260101-120000-abc-12
+#SBATCH --job-name=flipscale-mask-12345678-20260101-120000-abc-12
 #SBATCH --kill-on-invalid-dep=yes
 #SBATCH --mail-type=END
 #SBATCH --mem=960G
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
 #SBATCH --open-mode=append
-#SBATCH --output=RESULTS/slurm/20260101-120000-abc/12_%a.log
+#SBATCH --output=RESULTS/slurm/mask-12345678-20260101-120000-abc/12_%a.log
 #SBATCH --partition=gpu,gpu-long
 #SBATCH --qos=normal
 #SBATCH --requeue
@@ -26,7 +26,7 @@
 #SBATCH --time=1-12:00:00
 
 # setup
-trap 'PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json $?' EXIT
+trap 'PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/mask-12345678-20260101-120000-abc/12.json $?' EXIT
 trap 'exit 140' USR2
 trap 'exit 143' TERM
 module load cuda/12.4
@@ -37,7 +37,7 @@ trap - EXIT USR2 TERM
 export SUBMITIT_EXECUTOR=slurm
 trap 'kill -USR2 $attendant' USR2
 trap 'kill -TERM $attendant' TERM
-PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json & attendant=$!
+PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/mask-12345678-20260101-120000-abc/12.json & attendant=$!
 while wait $attendant; code=$?; [ $code -gt 128 ] && kill -0 $attendant 2>/dev/null; do :; done
-[ $code -ne 137 ] || exec PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json 137
+[ $code -ne 137 ] || exec PYTHON -P -u -m flipscale.launch.slurm.task RESULTS/slurm/mask-12345678-20260101-120000-abc/12.json 137
 exit $code
