@@ -290,12 +290,11 @@ class Plan:
     def _diverging(self) -> list[str]:
         """Warnings of learning rates at which AdamW diverges: often a minus sign is missing."""
         settings = [run.settings for run in self.runs if not isinstance(run.settings.trainer, CommandTrainer)]
-        rates = Counter(each.lr for each in settings if each.samples and each.lr > MOST_RATE)
         said = []
-        for rate, runs in rates.items():
+        for rate in sorted({each.lr for each in settings if each.samples and each.lr > MOST_RATE}):
             digits, _, exponent = f"{rate:.2e}".partition("e")
             meant = f": did you mean {float(digits):g}e-{int(exponent)}?" if int(exponent) > 0 else "."
-            said.append(f"{count(runs, 'run')} with lr {rate:g}, where AdamW diverges{meant}")
+            said.append(f"lr {rate:g}: AdamW diverges there{meant}")
         return said
 
     def _resized(self) -> list[str]:

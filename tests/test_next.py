@@ -129,9 +129,9 @@ def test_seeds_that_show_two_sides_level_do_so_in_four_of_five_draws() -> None:
 
 
 def test_undecided_claims_of_a_committed_study_get_seeds_within_the_budget(finished: Finished) -> None:
-    opened = finished("flip")
-    found = next_runs(opened, 1.0, None, {})
-    assert 0.9 < found.hours <= 1.0
+    opened = finished("recipe")
+    found = next_runs(opened, 0.3, None, {})
+    assert 0.27 < found.hours <= 0.3
     assert {step.asked.name for step in found.steps} <= {claim.name for claim in opened.study.claims}
     ran = {run.id for run in opened.plan.runs}
     assert not ran & {run.id for run in found.runs}

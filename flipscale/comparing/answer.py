@@ -66,12 +66,6 @@ def comparison_markdown(comparison: Comparison) -> str:
 def screen(comparison: Comparison, width: int = 80) -> str:
     """At most LINES lines: the question, an arm or claim a line, what was compared, what its seeds detect, warnings."""
     question = [comparison.question] if comparison.question else []
-    if not comparison.arms and not comparison.laws:
-        table = scores_table(comparison)
-        parts: list[Part] = [*question, replace(table, rows=table.rows[:ROWS]), *comparison.notes]
-        parts += [f"! {warning}" for warning in warnings(comparison)[:WARNINGS]]
-        parts += [f"more in --full: {count(len(table.rows) - ROWS, 'other row')}"] * (len(table.rows) > ROWS)
-        return as_text(parts, width, "\n")
     if comparison.laws:
         laws = law_screen(comparison.laws, comparison.question, settings_named(comparison.labels), width)
         said = (_at_most(2, f"! {warning}", width) for warning in warnings(comparison)[:WARNINGS])
@@ -123,6 +117,9 @@ def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
         has_ci = any(each.difference and each.difference.decisive for each in judged[:ROWS])
         here = "here (95 % CI)" if has_ci else "here"
         return PrintedTable("Claims", ("claim", here, "verdict"), rows), "claim", len(judged)
+    if not comparison.arms:
+        scores = scores_table(comparison)
+        return replace(scores, rows=scores.rows[:ROWS]), "other row", len(scores.rows)
     return arms_table(comparison, shown_curves(comparison)), "other row", len(comparison.first_curves)
 
 
@@ -165,17 +162,13 @@ def arms_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
 
 
 def scores_table(comparison: Comparison) -> PrintedTable:
-    """The scores of a study without arms: one a row of its only cell, or else a cell a row."""
-    names = list(dict.fromkeys(name for scores in comparison.scores.values() for name in scores))
-    labels = {name: score_label(name) if is_score(name) else name for name in names}
-    rows = [
-        (cell_words(cell), *(_score_cell(name, scores.get(name)) for name in names))
-        for cell, scores in comparison.scores.items()
-    ]
-    if len(rows) > 1:
-        return PrintedTable("", ("mean (95 % CI over seeds)", *labels.values()), tuple(rows), wraps=True)
-    by_score = zip(labels.values(), rows[0][1:] if rows else (), strict=True)
-    return PrintedTable("", ("", "mean (95 % CI over seeds)"), tuple(by_score), wraps=True)
+    """The scores of a study without arms, the compared one of each cell first."""
+    rows = []
+    for name in dict.fromkeys(name for scores in comparison.scores.values() for name in scores):
+        label = score_label(name) if is_score(name) else name
+        for cell, scores in comparison.scores.items():
+            rows.append((label, cell_words(cell), _score_cell(name, scores.get(name))))
+    return PrintedTable("", ("score", "cell", "mean (95 % CI over seeds)"), tuple(rows)).without_empty()
 
 
 def _score_cell(name: str, score: Estimate | None) -> str:
@@ -194,6 +187,8 @@ def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """What the numbers of the answer are, what was compared, and what its seeds detect."""
+    if not comparison.arms:
+        return list(comparison.notes)
     level: list[str] = []
     estimates: list[Estimate | None]
     if asked(comparison) == "claims" and comparison.stated:
@@ -634,9 +629,11 @@ def gain_cell(comparison: Comparison, gain: Estimate | None, *, corrected: bool 
     """A gain; the `brief` one of the screen says that arms are level."""
     if gain is None or gain.mean is None:
         return "-"
-    words = estimate_words(gain, points(comparison, brief=brief), corrected=corrected)
-    if comparison.fraction and (ends := gain.decisive if corrected else gain.interval) and ends.high - ends.low >= 1:
-        return f"no verdict: {count(gain.n, 'seed')}"
+    unit = points(comparison, brief=brief)
+    words = estimate_words(gain, unit, corrected=corrected)
+    ends = gain.decisive if corrected else gain.interval
+    if comparison.fraction and ends and ends.high - ends.low >= 1:
+        return f"{unit.number(gain.value)} (no verdict: {count(gain.n, 'seed')})"
     return f"{words} level" if brief and gain.effect is Effect.LEVEL else words
 
 
