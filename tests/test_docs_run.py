@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import shlex
 import textwrap
@@ -12,8 +13,10 @@ import pytest
 import yaml
 
 from flipscale.cli.parser import parse
+from flipscale.collecting import read_results
 from flipscale.launch.site import read_site
 from flipscale.planning import plan
+from flipscale.stats import moments
 from flipscale.study import read_study
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -107,3 +110,24 @@ def test_flipscale_reads_every_yaml_block_of_the_docs(block: Block, tmp_path: Pa
             base["samples"] = "64k"
         file.write_text(yaml.safe_dump({**study, **data, "base": base}))
     assert plan(read_study(file)).total.runs
+
+
+def test_the_lengths_that_docs_shows_share_the_trunk_that_it_prints(tmp_path: Path) -> None:
+    (block,) = (block for block in written() if "cooldown_shape" in block.text)
+    file = tmp_path / "lengths.yaml"
+    data = yaml.safe_load(textwrap.dedent(block.text))
+    data["base"] |= {"model": "ViT-w16d1-4", "batch_size": 64}
+    file.write_text(yaml.safe_dump({"schema": 1, **data}))
+    assert f"    {plan(read_study(file)).sharing}\n" in (DOCS / "stages.md").read_text(encoding="utf-8")
+
+
+def test_the_branch_at_128k_is_level_by_its_own_scatter_as_docs_says() -> None:
+    compared = json.loads((DOCS.parent / "results/trunk/comparison.json").read_text(encoding="utf-8"))
+    claims = compared["claims"]["claims"]
+    claim = next(each for each in claims if "level with a cosine at 128k" in each["claim"])
+    table = read_results(DOCS.parent / "results/trunk/results.csv").set_index("id").loc[claim["runs"]]
+    scores = table.pivot_table(index="seed", columns="schedule", values="zero_shot_top1")
+    own = moments((100 * (scores["constant"] - scores["cosine"])).tolist())
+    assert own
+    assert f"(p = {2 * own.p_within(-1, 1):.3f}, corrected)" in (DOCS / "stages.md").read_text(encoding="utf-8")
+    assert claim["verdict"] == "undecided"
