@@ -131,13 +131,18 @@ def above_chance(results: pd.DataFrame, score: str) -> NDArray[np.float64]:
     unknown = np.where(np.isnan(scores), -np.inf, np.inf)
     if not {"chance", "items"} <= set(results):
         return unknown
-    chance, items = (
-        np.array([float(dict(read_cell(text)).get(score, "nan")) for text in results[name].map(str)])
-        for name in ("chance", "items")
-    )
+    chance = _of_score(results["chance"], score)
+    items = _of_score(results["items"], score)
     with np.errstate(divide="ignore", invalid="ignore"):
         above = (scores - chance) / np.sqrt(chance * (1 - chance) / items)
     return np.where(np.isnan(chance * items), unknown, above)
+
+
+def _of_score(texts: "pd.Series[Any]", score: str) -> NDArray[np.float64]:
+    """The number of a score in each text 'SCORE=NUMBER, ...' of a column; NaN where it has none."""
+    texts = texts.map(str)
+    numbers = {text: float(dict(read_cell(text)).get(score, "nan")) for text in texts.unique()}
+    return texts.map(numbers).to_numpy(np.float64)
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
