@@ -500,11 +500,32 @@ def _claim_notes(stated: StudyClaims) -> list[str]:
         margins = " or ".join(f"{margin:g}" for margin in stated.level_margins)
         whose = "the claim's" if any(judged.claim.margin for judged in stated.claims) else "the study's"
         said.append(f"Level means that the corrected 90 % CI lies within {margins} of 0, {whose} margin.")
+    said += _best_notes(stated)
     if stated.noise.noisy:
         said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")
     if any(judged.difference and judged.difference.failures for judged in stated.claims):
         said.append("Where only some runs of a cell take off, an exact test of its pairs decides, without a CI.")
     return said
+
+
+def _best_notes(stated: StudyClaims) -> list[str]:
+    """How claims at the best of several cells, and those about slopes, are to be read."""
+    notes = []
+    settings = dict.fromkeys(judged.claim.contrast.best_of for judged in stated.claims if judged.best)
+    for setting in settings:
+        notes.append(f"Each side of a claim with best_of is at its best {setting} by the other seeds.")
+        at_edge = [
+            judged.claim.name
+            for judged in stated.claims
+            if judged.claim.contrast.best_of == setting and any(choice.at_edge for choice in judged.best)
+        ]
+        if at_edge:
+            notes.append(
+                f"The best {setting} is at an edge of the grid, and may lie beyond it, in: {'; '.join(at_edge)}."
+            )
+    if any(judged.claim.along for judged in stated.claims):
+        notes.append("A claim along a setting is about the change of the difference per doubling of it.")
+    return notes
 
 
 def claim_count(stated: StudyClaims) -> str:

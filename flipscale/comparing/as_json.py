@@ -149,6 +149,7 @@ def _claim_json(judged: JudgedClaim) -> dict[str, object]:
         "family": claim.family,
         **_contrast_json(claim.contrast),
         "than": claim.than and _contrast_json(claim.than),
+        **_best_json(judged),
         "expect": str(claim.expect),
         **({} if claim.margin is None else {"margin": claim.margin}),
         "score": scores[0],
@@ -161,6 +162,18 @@ def _claim_json(judged: JudgedClaim) -> dict[str, object]:
         "runs": list(judged.runs),
         "why": judged.why,
     }
+
+
+def _best_json(judged: JudgedClaim) -> dict[str, object]:
+    """What a claim with `best_of` or `along` adds: the values that the sides took, contrast by contrast."""
+    claim = judged.claim
+    parts: dict[str, object] = {}
+    if claim.along:
+        parts["along"] = [contrast.amount for contrast in claim.along]
+    if claim.contrast.best_of:
+        parts["best_of"] = claim.contrast.best_of
+        parts["best"] = [list(choice.values) for choice in judged.best]
+    return parts
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
