@@ -211,14 +211,17 @@ def steps_of(settings: Settings) -> int:
 def trunk_steps(settings: Settings) -> int:
     """The first steps of a run that do not depend on where its schedule ends, so that runs of other lengths share them;
     0 if there are none. They are all steps at a constant rate, before the cooldown.
-
-    Images that are drawn without a data_size are as many as the schedule sees, so each length has an order of its own.
     """
-    is_endless = isinstance(settings.data, Shapes) and settings.data_size is None
     is_child = any(part is not None for part in (settings.stages, settings.tuning, settings.fine_tuning))
-    if settings.schedule == "cosine" or is_endless or is_child or not isinstance(settings.trainer, FlipscaleTrainer):
+    is_ours = isinstance(settings.trainer, FlipscaleTrainer)
+    if settings.schedule == "cosine" or is_endless(settings) or is_child or not is_ours:
         return 0
     return max(0, steps_of(settings) - math.ceil(settings.cooldown / settings.batch_size))
+
+
+def is_endless(settings: Settings) -> bool:
+    """Whether images are drawn, and as many as the schedule sees, so that each length has others in another order."""
+    return isinstance(settings.data, Shapes) and settings.data_size is None
 
 
 def of_any_length(settings: Settings) -> Settings:

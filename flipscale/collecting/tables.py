@@ -121,6 +121,25 @@ def chance_level(results: pd.DataFrame, score: str) -> float | None:
     return float(level) if len(levels) == 1 and (level := levels.pop()) else None
 
 
+def above_chance(results: pd.DataFrame, score: str) -> NDArray[np.float64]:
+    """How many standard errors each score is above what guessing gives [n]: binomial, over the items that it is taken
+    over.
+
+    Where the table says nothing of either, a score is infinitely far above chance, and a missing one below it.
+    """
+    scores = results[score].to_numpy(np.float64, na_value=np.nan)
+    unknown = np.where(np.isnan(scores), -np.inf, np.inf)
+    if not {"chance", "items"} <= set(results):
+        return unknown
+    chance, items = (
+        np.array([float(dict(read_cell(text)).get(score, "nan")) for text in results[name].map(str)])
+        for name in ("chance", "items")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above = (scores - chance) / np.sqrt(chance * (1 - chance) / items)
+    return np.where(np.isnan(chance * items), unknown, above)
+
+
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The header and rows of a CSV file, each with the line that it ends on; lines without any cell are left out.
 

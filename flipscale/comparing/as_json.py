@@ -24,6 +24,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "at": comparison.at,
         "head": comparison.head and _head(comparison.head),
         "claims": comparison.stated and claims_json(comparison.stated),
+        **({"at_budgets": claims_json(comparison.at_budgets)["claims"]} if comparison.at_budgets else {}),
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "series": [
             {
@@ -50,7 +51,15 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "unpaired": dict(comparison.unpaired),
         "notes": list(comparison.notes),
         "hours_note": comparison.hours_note,
+        **({"scores": _scores(comparison)} if comparison.scores else {}),
         **({"scored_by": [asdict(each) for each in comparison.scored_by]} if comparison.scored_by else {}),
+    }
+
+
+def _scores(comparison: Comparison) -> dict[str, object]:
+    return {
+        cell: {name: {"seeds": of.n, **estimate_json(of)} for name, of in scores.items()}
+        for cell, scores in comparison.scores.items()
     }
 
 
@@ -194,7 +203,7 @@ def estimate_json(estimate: Estimate) -> dict[str, object]:
         "interval_corrected": both and both.interval and ends_json(*both.interval),
         "p_corrected": both and both.p,
         "comparisons": both and both.of,
-        **({"failures": list(estimate.failures)} if estimate.failures else {}),
+        **({"failures": estimate.failures._asdict()} if estimate.failures else {}),
         **({"at_least": True} if estimate.at_least else {}),
         **({"p_level": estimate.p_level} if estimate.p_level is not None else {}),
         "why": estimate.why,

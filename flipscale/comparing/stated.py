@@ -1,7 +1,8 @@
 """Whether the claims of a study hold: each judged by its contrast over seeds, corrected for its family (Holm).
 
 A claim was stated before anybody looked (docs/study.md). A difference is taken seed by seed, positive where left is
-better, in points of accuracy or percent of a loss. Its variance is shrunk towards that of the study's median claim.
+better, in points of accuracy or percent of a loss. Its variance, of few seeds, is shrunk towards that of the study's
+median claim.
 "Level" is a claim like others: two one-sided tests against the study's margin (Schuirmann 1987). Claims along the
 schedule are about curves (curves.py): the right side's cost, or samples, to a score over the left side's.
 """
@@ -15,11 +16,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from flipscale.collecting import setting_value, trunks_of
+from flipscale.collecting import above_chance, setting_value, trunks_of
 from flipscale.comparing.best import best_on_other_seeds, slope_weights
 from flipscale.comparing.columns import fair_hours, is_baseline, kind_of, settings_words
 from flipscale.comparing.curves import TwoLines, quotient, two_lines
-from flipscale.comparing.estimates import Estimate, Sides, decided, drawn, scaled
+from flipscale.comparing.estimates import Estimate, Sides, decided, drawn, exact_p, scaled
 from flipscale.comparing.points import Point, points_in
 from flipscale.fitting.rows import need
 from flipscale.stats import (
@@ -33,7 +34,6 @@ from flipscale.stats import (
     holm,
     moments,
     shrink_variances,
-    sign_flip_p,
     units_of,
 )
 from flipscale.study import LOOKS, Contrast, Expectation, StatedClaim
@@ -192,6 +192,9 @@ def _by_seeds(claims: Sequence[JudgedClaim]) -> dict[str, Moments]:
 _VALUE = "value of a side"
 """The column of the score that a side names, or of the one that is compared."""
 
+_ABOVE = "standard errors above chance"
+"""The column of how far that score is above chance."""
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -248,9 +251,10 @@ class _Table:
         gains = tuple((scale * (signs @ values)).tolist())
         # A difference of differences has twice the variance.
         unit = scale * float(np.linalg.norm(weights)) * kind.noise_unit(level)
-        several = kind.fraction and len(seeds) > 1
-        failures = [failed_runs(right, left) for left, right in zip(values[::2], values[1::2], strict=True) if several]
-        failed = next((counts for counts in failures if counts), None)
+        # Of several cells a side takes none that failed.
+        above = [] if claim.contrast.best_of else [cell.loc[seeds, _ABOVE].tolist() for cell in cells]
+        failures = [failed_runs(right, left) for left, right in zip(above[::2], above[1::2], strict=True)]
+        failed = next((counts for counts in failures if counts and len(seeds) > 1), None)
         judged = replace(
             judged,
             seeds=tuple(map(int, seeds)),
@@ -285,6 +289,7 @@ class _Table:
         if kind_of(column) != self.kind:
             raise _Untestable(f"{column} has another unit or direction than {self.score}")
         cell = cell.assign(**{_VALUE: cell[column]}).dropna(subset=_VALUE)
+        cell[_ABOVE] = above_chance(cell, column)
         if cell["seed"].duplicated().any():
             raise _Untestable(f"several runs of one seed are {settings_words(_plain(side))}")
         return cell.set_index("seed")
@@ -380,7 +385,7 @@ def _with_p(judged: JudgedClaim, moments: Moments | None) -> JudgedClaim:
     p = None
     if difference.failures:
         # Two clusters have no test of being level.
-        p = 1.0 if is_level else sign_flip_p(difference.values)
+        p = 1.0 if is_level else exact_p(difference)
     elif moments and not is_level:
         p = moments.p
     elif moments:

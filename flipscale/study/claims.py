@@ -187,6 +187,33 @@ def settle_claims(written: Mapping[str, WrittenClaim], study: Study, complain: C
     return tuple(claims.values())
 
 
+def claims_at_budgets(study: Study) -> tuple[StatedClaim, ...]:
+    """What the arms of a study do at their best model for each budget, which it need not state: a contrast for each
+    budget of FLOPs, then its slope, arm by arm. None where it varies no model, or gives no lengths in FLOPs."""
+    axes = {axis.name: axis.values for axis in study.axes}
+    budgets = [value for value in axes.get("samples", ()) if isinstance(value, Compute)]
+    if len(budgets) < 2 or "model" not in axes:
+        return ()
+    cells = _StudyCells(study)
+    shared = {
+        name: values for name, values in axes.items() if name not in (*study.baseline, "model", "samples", "seed")
+    }
+    arms = {name: axes.get(name, (value,)) for name, value in study.baseline.items()}
+    claims = []
+    for at, arm in itertools.product(_combinations(shared), _combinations(arms)):
+        if arm == study.baseline:
+            continue
+        sides = {**at, **arm}, {**at, **study.baseline}
+        with contextlib.suppress(Faults):  # Not every combination has cells.
+            slope = cells.slope(*sides, "model", "samples")
+            for budget, contrast in zip(sorted(budgets, key=lambda each: each.flops), slope, strict=True):
+                name = _words({"samples": budget, **at, **arm})
+                claims.append(StatedClaim(name, contrast, None, Expectation.BETTER, None))
+            name = _words({**at, **arm})
+            claims.append(StatedClaim(name, slope[0], None, Expectation.RISES, None, along=slope))
+    return tuple(claims)
+
+
 def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[StatedClaim]:
     """The claims that stand under one name: one for each combination of the values that are lists. Raises Faults."""
     sides = (written.at, written.left, written.right)

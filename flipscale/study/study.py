@@ -219,6 +219,11 @@ class Study:
     """What the sweep chose; None while that is unknown."""
 
     @property
+    def effect(self) -> float | None:
+        """The difference that matters, in points or percent of a loss: the margin, if the study file gives one."""
+        return self.margin if "margin" in self.document.data else None
+
+    @property
     def awaits_choice(self) -> bool:
         """Whether its cells still lack a setting that its sweep will choose."""
         return self.sweep is not None and self.chosen is None

@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 
 from flipscale.collecting import read_results
 from flipscale.comparing import JudgedClaim, StudyClaims, Verdict, claim_count, compare, judge_claims, judge_study
-from flipscale.comparing.answer import claims_table
+from flipscale.comparing.answer import budgets_table, claims_table
 from flipscale.comparing.as_json import claims_json
 from flipscale.comparing.best import best_on_other_seeds, slope_weights
 from flipscale.comparing.curves import curves_of
@@ -22,6 +22,7 @@ from flipscale.errors import StudyError
 from flipscale.planning import plan
 from flipscale.stats import ScoreKind, holm
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
+from flipscale.study.claims import claims_at_budgets
 
 ROOT = Path(__file__).parents[2]
 TABLE_1 = ROOT / "tests/recipe_1/recipe.csv"
@@ -198,6 +199,7 @@ def test_exchanged_sides_have_the_other_sign_and_nothing_else() -> None:
 
 def test_where_only_some_runs_take_off_five_pairs_decide_nothing() -> None:
     results = table({0: [0.02, 0.9, 0.02, 0.02, 0.02], 0.5: [0.9, 0.91, 0.9, 0.92, 0.9]})
+    results = results.assign(chance="zero_shot_top1=0.02", items="zero_shot_top1=1000")
     family = judge_claims(results, [claim(0.5, 0), claim(0.5, 0, LEVEL)], score="zero_shot_top1", margin=1)
     assert family
     for judged in family.claims:
@@ -205,7 +207,7 @@ def test_where_only_some_runs_take_off_five_pairs_decide_nothing() -> None:
         assert judged.difference
         assert judged.difference.mean == pytest.approx(71)
         assert judged.difference.interval is None
-        assert judged.difference.failures == (4, 0)
+        assert judged.difference.failures == (4, 0, 5)
 
 
 # Along the schedule
@@ -516,6 +518,19 @@ def test_a_best_size_at_the_edge_of_the_grid_is_said(tmp_path: Path) -> None:
     first = claims_json(judged)["claims"][0]
     assert first["along"] == [1e11, 2.5e11, 6e11, 1.5e12]
     assert len(first["best"]) == 8
+
+
+def test_compare_has_each_arm_at_its_best_size_for_each_budget() -> None:
+    study = read_study(ROOT / "studies/isoflop_tuned.yaml")
+    results = read_results(ROOT / "results/isoflop_tuned/results.csv")
+    comparison = compare_study(results, study, plan(study), curves=False)
+    assert comparison.at_budgets
+    rows = budgets_table(comparison.at_budgets).rows
+    assert [row[1] for row in rows] == ["100B FLOPs", "250B FLOPs", "600B FLOPs", "1.5T FLOPs", "per doubling"]
+    assert rows[0][2:] == ("-1.4 (-2.0, -0.8)", "ViT-w32d1-4 (2), ViT-w16d1-4 (1) *", "ViT-w16d1-4 *")
+    assert rows[-1][2] == "+0.4 (+0.2, +0.7)"
+    recipe = read_study(ROOT / "studies/recipe.yaml")
+    assert claims_at_budgets(recipe) == ()
 
 
 def test_a_seed_takes_no_part_in_the_choice_for_itself() -> None:
