@@ -3,16 +3,17 @@
 import itertools
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from flipscale.cell import arm_words, cell_words
+from flipscale.cell import arm_words, cell_words, setting_words
 from flipscale.comparing.columns import PROBED, settings_named, settings_words
 from flipscale.comparing.comparison import Comparison, ScoredBy
 from flipscale.comparing.effects import Deltas
 from flipscale.comparing.estimates import NOT_REACHED, Curve, Effect, Estimate, Pair, Speedup
-from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict
+from flipscale.comparing.stated import Choice, JudgedClaim, StudyClaims, Verdict
 from flipscale.fitting import kind_parts, kinds_of, law_screen
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.sensitivity import sensitivity_words
@@ -335,6 +336,8 @@ def everything(comparison: Comparison) -> list[Part]:
         parts.append(replace(arms_table(comparison, comparison.first_curves), notes=tuple(notes)))
     if comparison.stated:
         parts.append(claims_table(comparison.stated))
+    if comparison.at_budgets:
+        parts.append(budgets_table(comparison.at_budgets))
     if comparison.pairs:
         parts.append(gains_table(comparison))
         parts += _over_cells(comparison)
@@ -508,6 +511,29 @@ def claims_table(stated: StudyClaims) -> PrintedTable:
     return PrintedTable("Claims", columns, tuple(rows), tuple(_claim_notes(stated))).without_empty()
 
 
+def budgets_table(judged: StudyClaims) -> PrintedTable:
+    """Each arm against the baseline, both at their best models for each budget of FLOPs; and the slope over budgets."""
+    columns = ("at the best model", "budget", "gain (95 % CI)", "its models", "the baseline's")
+    rows = []
+    for each in judged.claims:
+        amount = "per doubling" if each.claim.along else f"{short(each.claim.contrast.amount)} FLOPs"
+        arm = ", ".join(setting_words(*setting) for setting in each.claim.contrast.left.items())
+        models = ("", "") if each.claim.along else [_taken(choice) for choice in each.best]
+        rows.append((arm, amount, claim_cell(each, corrected=False), *models))
+    notes = (
+        "Each seed takes the model with the best mean over the other seeds; * marks an edge of the grid.",
+        f"Gains are in {judged.claims[0].unit}; CIs are not corrected.",
+    )
+    return PrintedTable("Best of a budget", columns, tuple(rows), notes)
+
+
+def _taken(choice: Choice) -> str:
+    """'ViT-w32d1-4 (2), ViT-w16d1-4 (1) *'."""
+    counts = Counter(map(str, choice.values))
+    names = [name if len(counts) == 1 else f"{name} ({n})" for name, n in counts.most_common()]
+    return ", ".join(names) + (" *" if choice.at_edge else "")
+
+
 def _claim_notes(stated: StudyClaims) -> list[str]:
     said = [f"{claim_count(stated)}."]
     units = {judged.unit for judged in stated.claims}
@@ -522,11 +548,32 @@ def _claim_notes(stated: StudyClaims) -> list[str]:
         margins = " or ".join(f"{margin:g}" for margin in stated.level_margins)
         whose = "the claim's" if any(judged.claim.margin for judged in stated.claims) else "the study's"
         said.append(f"Level means that the corrected 90 % CI lies within {margins} of 0, {whose} margin.")
+    said += _best_notes(stated)
     if stated.noise.noisy:
         said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")
     if any(judged.difference and judged.difference.failures for judged in stated.claims):
         said.append("Where runs of a cell do not take off, an exact test of its pairs decides, without a CI.")
     return said
+
+
+def _best_notes(stated: StudyClaims) -> list[str]:
+    """How claims at the best of several cells, and those about slopes, are to be read."""
+    notes = []
+    settings = dict.fromkeys(judged.claim.contrast.best_of for judged in stated.claims if judged.best)
+    for setting in settings:
+        notes.append(f"Each side of a claim with best_of is at its best {setting} by the other seeds.")
+        at_edge = [
+            judged.claim.name
+            for judged in stated.claims
+            if judged.claim.contrast.best_of == setting and any(choice.at_edge for choice in judged.best)
+        ]
+        if at_edge:
+            notes.append(
+                f"The best {setting} is at an edge of the grid, and may lie beyond it, in: {'; '.join(at_edge)}."
+            )
+    if any(judged.claim.along for judged in stated.claims):
+        notes.append("A claim along a setting is about the change of the difference per doubling of it.")
+    return notes
 
 
 def claim_count(stated: StudyClaims) -> str:

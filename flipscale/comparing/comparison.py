@@ -103,6 +103,8 @@ class Comparison(Terms):
     """Runs without a twin: they are on the curves, not in the pairs."""
     stated: StudyClaims | None = None
     """The claims that the study states, judged; None where it states none."""
+    at_budgets: StudyClaims | None = None
+    """Its arms at their best models for budgets of FLOPs, which no claim states; None without such budgets."""
     noise: Noise[PairKey] | None
     """How far gains at equal samples scatter over seeds; None without pairs."""
     head: Head | None

@@ -22,6 +22,7 @@ from flipscale.scores import set_and_score
 from flipscale.sensitivity import PlannedSensitivity, planned_pairs
 from flipscale.stats import TAKES_OFF, design_by, sensitivity_of
 from flipscale.study import Study
+from flipscale.study.claims import claims_at_budgets
 from flipscale.study.named_sets import members
 from flipscale.words import score_value
 from flipscale.workspace import Workspace
@@ -42,8 +43,10 @@ def compare_study(
         looks=study.looks,
         curves=curves,
     )
+    budgets = claims_at_budgets(study)
     return replace(
         comparison,
+        at_budgets=judge_claims(results, budgets, score=comparison.score, margin=study.margin, looks=study.looks),
         caveats=(*study.caveats, *comparison.caveats),
         question=study.question or study.name,
         answer=study.answer,
