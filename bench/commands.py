@@ -113,7 +113,7 @@ print(numpy.percentile([curve_fit(law, x[:, row], y[row])[0] for row in rows], [
 """,
     ),
     Chore(
-        ("plot", FILE),
+        ("plot", FILE, "--format", "png", "--format", "pdf"),
         "matplotlib: as many plain figures in three formats",
         TABLE
         + f"""\

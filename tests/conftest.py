@@ -208,11 +208,3 @@ def browser() -> Iterator[object]:
             need(False, f"Chromium: apt-get install chromium, or playwright install chromium ({error.message[:200]})")
         yield started
         started.close()
-
-
-@pytest.fixture
-def in_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of drawings: a PNG and a PDF of each figure take three quarters of the time."""
-    from flipscale.plotting import figures  # Tests that draw nothing do without matplotlib.
-
-    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})

@@ -210,7 +210,7 @@ def gallery() -> str:
         study = SHOWN_FROM.get(name, "fashion")
         parts.append(
             f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. {kind.how_to_read}\n\n"
-            f"![{kind.about}](../plots/{study}/{name}.png)\n\n"
+            f"![{kind.about}](../plots/{study}/{name}.svg)\n\n"
             f'`flipscale plot studies/{study}.yaml` · on an Axes: `draw("{name}", data, ax)`\n'
         )
     return "\n".join(parts)

@@ -54,7 +54,7 @@ def headline(root: Path = ROOT) -> str:
         f"Fashion-MNIST, {seeds} seeds, {fixed(hours)} core-hours of training, as a probe timed them; "
         "[comparison](results/plateau/comparison.md)):",
         "\n".join(rows),
-        "![Accuracy against training time with and without masks](plots/plateau/speedup.png)",
+        "![Accuracy against training time with and without masks](plots/plateau/speedup.svg)",
         "**It shows** that the mask pays here by its cost a sample alone. 75 % with four times the batch "
         f"is {times(most['speedup']['value'])}x as fast: it takes {times(samples['value'])}x as many samples, each "
         f"at 1/{times(most['cheaper_a_sample']['value'])} of the cost. At the paper's 1/{times(cheaper)} that would "

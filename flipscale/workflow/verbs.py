@@ -5,6 +5,7 @@ A `Workspace` says where results and figures are; without one, in results/ (or F
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,17 +136,24 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
     return compare_study(opened, score)
 
 
-def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":
-    """Draw the figures of a study as SVG, PNG and PDF.
+def plot(
+    study: AnyStudy,
+    workspace: Workspace | None = None,
+    *,
+    references: Path | None = None,
+    formats: Sequence[str] = (),
+) -> "Plotted":
+    """Draw the figures of a study as SVG.
 
         flipscale.plot("studies/quickstart.yaml").files
 
     references: a table of published results to show beside. To draw on an Axes of your own, see docs/figures.md.
+    formats: "png" and "pdf", to draw beside SVG.
     Raises ResultsError where the results allow no figure.
     """
     from flipscale.workflow.drawn import draw_study
 
-    return draw_study(_opened(study, workspace), references)
+    return draw_study(_opened(study, workspace), references, formats)
 
 
 def report(study: AnyStudy, workspace: Workspace | None = None) -> Path:
