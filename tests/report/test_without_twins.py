@@ -83,9 +83,7 @@ def test_a_study_without_masked_runs_is_reported_with_scores_and_costs(study, tm
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_study_without_masked_runs_is_compared_in_one_sentence_and_plotted(
-    study, tmp_path: Path, kind: str
-) -> None:
+def test_a_study_without_masked_runs_is_compared_in_one_sentence_and_plotted(study, tmp_path: Path, kind: str) -> None:
     written, scores, why = KINDS[kind]
     read, _, _ = study(kind, written, scores)
     table = read_results(tmp_path / "results" / kind / "results.csv")
