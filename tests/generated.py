@@ -35,7 +35,7 @@ from flipscale.settings import (
 from flipscale.study.keys import TOP, Tune
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import SETTINGS
-from tests import benchmarks, findings, full_scale, headline, paper, studies
+from tests import benchmarks, findings, full_scale, paper, plateau, studies
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
@@ -331,7 +331,8 @@ def full_scale_memory() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "README.md#headline": headline.headline,
+    "README.md#peers": benchmarks.peers,
+    "docs/studies.md#plateau": plateau.answer,
     "docs/cli.md#commands": commands,
     "docs/keys.md#keys": keys,
     "docs/keys.md#settings": settings,

@@ -1,4 +1,7 @@
-"""docs/report.png: the first view of the report of studies/flip.yaml. `make docs-pictures` draws it, with Chromium."""
+"""Pictures of the docs: what `make quickstart` gives, from the runs in tests/golden/quickstart/results.csv.
+
+`make docs-pictures` draws docs/images/quickstart.svg and, with Chromium, docs/report.png: the first view of the page.
+"""
 
 import os
 import shutil
@@ -6,11 +9,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from flipscale.planning import plan
-from flipscale.reporting import write_report
-from flipscale.study import read_study
+from flipscale.workflow.drawn import draw_study, report_study
+from flipscale.workflow.study import OpenStudy, open_study
+from flipscale.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
+
+
+def quickstart(folder: Path) -> OpenStudy:
+    """The study in a folder of its own, where these runs have finished."""
+    opened = open_study(ROOT / "studies/quickstart.yaml", Workspace(folder / "results", folder / "plots"))
+    opened.files.folder.mkdir(parents=True)
+    shutil.copy(ROOT / "tests/golden/quickstart/results.csv", opened.files.results)
+    return opened
 
 
 def start_chromium(playwright: Any, **options: Any) -> Any:
@@ -24,14 +35,13 @@ def start_chromium(playwright: Any, **options: Any) -> Any:
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    file = ROOT / "studies/flip.yaml"
-    study = read_study(file)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        plots = Path(folder)
-        shutil.copytree(ROOT / "plots/flip", plots / "flip")
-        report = write_report(study, plan(study), file, ROOT / "results", plots)
+        opened = quickstart(Path(folder))
+        draw_study(opened)
+        shutil.copy(opened.files.figures / "speedup.svg", ROOT / "docs/images/quickstart.svg")
+        report = report_study(opened)
         chromium = start_chromium(playwright)
-        page = chromium.new_page(viewport={"width": 1400, "height": 800}, color_scheme="light")
+        page = chromium.new_page(viewport={"width": 1400, "height": 640}, color_scheme="light")
         page.goto(report.path.as_uri())
         page.screenshot(path=ROOT / "docs/report.png")
         chromium.close()

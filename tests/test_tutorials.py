@@ -111,9 +111,9 @@ def rows(here: Path, study: str) -> int:
 
 def test_the_first_study(here: Path) -> None:
     said = follow("first-study.md", here, os.environ)
-    assert rows(here, "mask") == 16
-    assert "left alone 12 finished" in said
-    assert "12 runs, 3 seeds each: 2 arms in up to 2 cells." in said
+    assert rows(here, "mask") == 60
+    assert "left alone 48 finished" in said
+    assert "48 runs, 4 seeds each: 2 arms in up to 6 cells." in said
     assert (here / "table.tex").read_text(encoding="utf-8").startswith("%")
     assert (here / "plots/mask/report.html").exists()
 

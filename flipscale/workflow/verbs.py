@@ -49,7 +49,7 @@ def submit(
     """Start every run of a study that is not finished yet. Returns how far the study is.
 
         ended = flipscale.submit("studies/quickstart.yaml")
-        print(ended)                                # 45 of 45 finished, 100% of the FLOPs
+        print(ended)                                # 48 of 48 finished, 100% of the FLOPs
 
     launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
     wait: return when no run waits or runs. If False, return at once; the runs continue.

@@ -1,4 +1,4 @@
-"""What README says of the headline study, from its results files."""
+"""What docs/studies.md says of plateau, from its results files."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ ARMS = {
 """The rows, and their arms in plateau.yaml. The first two are those of the paper's Fig 3."""
 
 
-def headline(root: Path = ROOT) -> str:
+def answer(root: Path = ROOT) -> str:
     """What the study is, its arms beside the paper's, the figure, what it shows, its primary claims, its limits."""
     data = json.loads((root / "results/plateau/comparison.json").read_text())
     table, study = read_results(root / "results/plateau/results.csv"), read_study(root / "studies/plateau.yaml")
@@ -50,11 +50,11 @@ def headline(root: Path = ROOT) -> str:
     (ahead,) = (claim for claim in stated if claim["left"]["image_size"] == 14)
     gains = [100 * (unmasked[2 * n] - unmasked[n]) for n in (at, at // 2)]
     paragraphs = (
-        f"**After FLIP's Fig 3, untuned** ([studies/plateau.yaml](studies/plateau.yaml): {len(table)} runs on "
+        f"**After FLIP's Fig 3, untuned** ([studies/plateau.yaml](../studies/plateau.yaml): {len(table)} runs on "
         f"Fashion-MNIST, {seeds} seeds, {fixed(hours)} core-hours of training, as a probe timed them; "
-        "[comparison](results/plateau/comparison.md)):",
+        "[comparison](../results/plateau/comparison.md)):",
         "\n".join(rows),
-        "![Accuracy against training time with and without masks](plots/plateau/speedup.svg)",
+        "![Accuracy against training time with and without masks](../plots/plateau/speedup.svg)",
         "**It shows** that the mask pays here by its cost a sample alone. 75 % with four times the batch "
         f"is {times(most['speedup']['value'])}x as fast: it takes {times(samples['value'])}x as many samples, each "
         f"at 1/{times(most['cheaper_a_sample']['value'])} of the cost. At the paper's 1/{times(cheaper)} that would "
