@@ -161,7 +161,7 @@ def mirror_source(opened: OpenStudy) -> track.MirrorSource:
     """What is mirrored of a study."""
     study, files = opened.study, opened.files
     tables = [files.results, files.tune, files.comparison(".md"), files.comparison(".json"), files.fits]
-    pictures: Sequence[Path] = [*sorted(files.figures.glob("*.png")), *sorted(files.figures.glob("*.html"))]
+    pictures: Sequence[Path] = [*sorted(files.figures.glob("*.svg")), *sorted(files.figures.glob("*.html"))]
     return track.MirrorSource(
         study=study.name,
         results=files.results,
