@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 CORES = $$(env -u OMP_NUM_THREADS nproc)
 LANES = --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-quick test-gpu check lint weigh bench torture format docs docs-parts install help clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-clusters test-gpu check lint weigh bench torture format docs docs-parts docs-pictures install help clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -21,15 +21,12 @@ quickstart: .venv/.installed  ## run a small study end to end on data that is dr
 	@echo '    source .venv/bin/activate'
 	@echo '    flipscale init study.yaml'
 
-# mypy takes a minute of one core, so it runs beside the tests; its errors are printed at the end.
-# Four more workers than cores: those that run the tests of SLURM and Ray mostly wait.
-test: lint  ## all checks and tests; tests that wait for clusters run beside tests that compute
-	@said=$$(mktemp); nice -n 10 $(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest -n $$(($(CORES) + 4)) $(LANES); code=$$?; \
-	wait $$types || code=1; cat "$$said"; rm -f "$$said"; exit $$code
+test: .venv/.dev  ## tests that need no cluster, server or browser, in 12 minutes of two cores
+	$(BIN)/python -m pytest -m 'not clusters' -n $$(($(CORES) + 1)) $(LANES)
 
-test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in under 3 minutes
-	$(BIN)/python -m pytest -m 'not slow' -n $$(($(CORES) + 1)) $(LANES)
+# More workers than cores: those that run the tests of SLURM and Ray mostly wait.
+test-clusters: .venv/.dev  ## tests on real SLURM, Ray, MLflow's server, PostgreSQL and Chromium, and short torture
+	$(BIN)/python -m pytest -m clusters -n $$(($(CORES) + 2)) $(LANES)
 
 test-gpu: .venv/.dev  ## test and measure the GPU of this machine, in under 8 minutes; says so if there is none
 	$(BIN)/python -m tests.gpu
@@ -73,6 +70,9 @@ docs: docs-parts  ## write the parts of docs/ that come from the code, and build
 
 docs-parts: .venv/.dev  ## write the parts of docs/ that come from the code
 	$(BIN)/python -m tests.generated
+
+docs-pictures: .venv/.dev  ## draw docs/report.png anew; needs Chromium
+	$(BIN)/python -m tests.pictures
 
 cluster-slurm:  ## start a real SLURM cluster on this machine, to try submitting on; needs root and SLURM's packages
 	@tests/clusters/slurm.sh start >/dev/null

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept, resized_side
-from flipscale.devices import Hours, Rate, device, has_fused_attention, pairs_read
+from flipscale.devices import Hours, Rate, device, has_fused_attention, pairs_drawn, pairs_read
 from flipscale.errors import FlipscaleError
 from flipscale.settings import FlipscaleTrainer, Resources, Settings, Shapes, WebDataset
 
@@ -123,7 +123,7 @@ def _computed(settings: Settings, resources: Resources) -> tuple["Flops", int, i
 
 
 def is_limited_by_reading(settings: Settings, resources: Resources) -> bool:
-    """Whether a device would train more pairs than are read for it."""
+    """Whether a device would train more pairs than are read or drawn for it."""
     rate = rate_of(settings, resources)
     return _computed(settings, resources)[2] * rate.samples_per_second < rate.flops_per_second
 
@@ -135,8 +135,12 @@ def rate_of(settings: Settings, resources: Resources) -> Rate:
     if resources.flops_per_second:
         return Rate(resources.flops_per_second, cap or math.inf)
     rate = device(resources.device or "cpu").rate(image.width, settings.precision, resources.software)
-    decodes = isinstance(settings.data, WebDataset) and settings.data.decode != "once" and is_on_accelerator(resources)
-    return replace(rate, samples_per_second=cap or (pairs_read(image.image_size) if decodes else math.inf))
+    fed = math.inf
+    if isinstance(settings.data, Shapes):
+        fed = pairs_drawn(image.image_size)
+    elif isinstance(settings.data, WebDataset) and settings.data.decode != "once":
+        fed = pairs_read(image.image_size)
+    return replace(rate, samples_per_second=cap or (fed if is_on_accelerator(resources) else math.inf))
 
 
 def scoring_hours(settings: Settings, resources: Resources, images: int) -> Hours:
@@ -211,14 +215,17 @@ def steps_of(settings: Settings) -> int:
 def trunk_steps(settings: Settings) -> int:
     """The first steps of a run that do not depend on where its schedule ends, so that runs of other lengths share them;
     0 if there are none. They are all steps at a constant rate, before the cooldown.
-
-    Images that are drawn without a data_size are as many as the schedule sees, so each length has an order of its own.
     """
-    is_endless = isinstance(settings.data, Shapes) and settings.data_size is None
     is_child = any(part is not None for part in (settings.stages, settings.tuning, settings.fine_tuning))
-    if settings.schedule == "cosine" or is_endless or is_child or not isinstance(settings.trainer, FlipscaleTrainer):
+    is_ours = isinstance(settings.trainer, FlipscaleTrainer)
+    if settings.schedule == "cosine" or is_endless(settings) or is_child or not is_ours:
         return 0
     return max(0, steps_of(settings) - math.ceil(settings.cooldown / settings.batch_size))
+
+
+def is_endless(settings: Settings) -> bool:
+    """Whether images are drawn, and as many as the schedule sees, so that each length has others in another order."""
+    return isinstance(settings.data, Shapes) and settings.data_size is None
 
 
 def of_any_length(settings: Settings) -> Settings:

@@ -11,7 +11,8 @@ large an effect as the device: with the fused attention of torch 2 an A100 train
 much arithmetic for its bandwidth sustains a smaller share. fp32 is half as fast as bf16, as its values are twice as
 large; on a GPU it means TF32 if the GPU has it.
 
-**The cap.** Reading and decoding images limits the pairs a second that feed a device, see `pairs_read`.
+**The cap.** Reading and decoding images, or drawing them, limits the pairs a second that feed a device, see
+`pairs_read` and `pairs_drawn`.
 
 **The range.** `python -m bench.hours` predicts each published row from the rows of other sources. Nine of ten lie
 within 1.5 times, so hours are given with that range.
@@ -48,6 +49,12 @@ DECODED_PER_SECOND = 570.0
 
 DECODING_EXPONENT = 1.4
 """How the time of an image grows with its side, by these two measurements."""
+
+DRAWN_PER_SECOND = 850.0
+"""Images of `shapes` that a core draws at 224 px in a second: 820 to 870 on busy cores, up to 2,400 on a quiet one."""
+
+DRAWING_LOCKED = 0.26
+"""The share of that time in which a thread holds the interpreter's lock, so that no other draws."""
 
 PUBLISHED = 1.5
 """The range of a device on which trainings are published: `bench/hours.py` finds about nine of ten rows within it."""
@@ -194,6 +201,11 @@ def pairs_read(image_size: int) -> float:
     The fastest published rates of a device are 1,831 (CLIPA's B/16, mostly on images of 112 px) and 850 (LAION's B/32).
     """
     return LOADERS * DECODED_PER_SECOND * math.pow(224 / image_size, DECODING_EXPONENT)
+
+
+def pairs_drawn(image_size: int) -> float:
+    """Pairs of `shapes` that the LOADERS threads of a process draw in a second, if one always holds the lock."""
+    return DRAWN_PER_SECOND / DRAWING_LOCKED * (224 / image_size) ** 2
 
 
 def is_fused(software: int | None) -> bool:

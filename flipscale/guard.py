@@ -1,49 +1,31 @@
 """Writes and locks in a results folder, which may come from a stranger: its content is data, never an instruction.
 
 Below a results folder flipscale follows no link: a link could make it empty, overwrite or quote a file of the user's
-that lies elsewhere. plain_files.py opens files for reading by the same rule.
+that lies elsewhere. plain_files.py opens files by the same rule.
 
-    open(path, "a", opener=plain_file)     append to a plain file
+    open(path, "a", opener=open_plain)     append to a plain file
+    make_folder(folder, results)           a folder, and those between the two
     with locked(path): ...                 one process at a time
+
+tests/test_guard.py holds that no module opens such a path in another way.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import stat
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from flipscale.errors import RunFolderError
 from flipscale.kinds import By
-from flipscale.plain_files import kind_of_file, refused_link
+from flipscale.plain_files import open_plain, refused_link
 
-
-def plain_file(path: str, flags: int) -> int:
-    """An `opener` for `open`: a descriptor of a plain file. RunFolderError for a link, a folder, a pipe or a device.
-
-    A file that is opened for writing is created, and emptied where `open` asks for it, only if it is a plain one.
-    """
-    try:
-        descriptor = os.open(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise RunFolderError(refused_link(path)) from None
-        if error.errno in (errno.ENXIO, errno.EISDIR):  # A pipe that nobody reads, a socket, a folder to write to.
-            raise RunFolderError(_not_plain(path, os.lstat(path).st_mode)) from None
-        raise
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise RunFolderError(_not_plain(path, mode))
-        if flags & os.O_TRUNC:
-            os.ftruncate(descriptor, 0)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+WORD_SECONDS = 10.0
+"""Whoever waits longer than this for a lock says so."""
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
@@ -60,24 +42,41 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         raise RunFolderError(refused_link(path))
 
 
+def make_folder(folder: Path, root: Path | None = None) -> None:
+    """Make a folder below a results or plots folder, unless it is there. RunFolderError where it is a link, or one
+    between it and `root` is. `root`, by default the folder that it is in, may be one."""
+    root = root or folder.parent
+    if folder == root:
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        make_folder(folder.parent, root)
+        check_folder(folder)
+        folder.mkdir(exist_ok=True)
+
+
+def lock_file(path: Path) -> int:
+    """A descriptor of a lock file. Whoever may read a file can lock it for ever, so only its owner may."""
+    return open_plain(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[int]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock while the block runs; any other process waits. The file at `path` is never emptied."""
-    lock = plain_file(os.fspath(path), os.O_RDWR | os.O_CREAT)
+    lock = lock_file(path)
+    message = f"waiting for {path}, which another process holds"
+    word = threading.Timer(WORD_SECONDS, lambda: print(message, file=sys.stderr))
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            word.start()
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            finally:
+                word.cancel()
+        yield
     finally:
         os.close(lock)
-
-
-def within(path: str | os.PathLike[str], folder: Path) -> Path | None:
-    """The path if it leads to something inside the folder, whatever links and '..' it has; None if not."""
-    try:
-        real = Path(path).resolve(strict=True)
-        return real if real.is_relative_to(folder.resolve()) and real != folder.resolve() else None
-    except (OSError, RuntimeError, ValueError):
-        return None
 
 
 def is_name(text: object) -> bool:
@@ -93,17 +92,3 @@ def _names(text: object) -> object:
 
 Names = Annotated[str, By(_names)]
 """Names with a slash between them: a path that leads to something in a folder."""
-
-
-def _name(text: object) -> object:
-    if not is_name(text):
-        raise ValueError
-    return text
-
-
-Name = Annotated[str, By(_name)]
-"""The name of something in a folder."""
-
-
-def _not_plain(path: str, mode: int) -> str:
-    return f"{path}: is {kind_of_file(mode)} where a file is expected; delete it."

@@ -6,11 +6,12 @@ its reader for ever, a device never ends, and a file may claim more bytes than t
 """
 
 import contextlib
+import io
 import json
 import os
 import re
 import stat
-import threading
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,31 +38,43 @@ _FILE_KINDS = {
 }
 
 
-def open_plain(path: AnyPath, *, follow: bool = False) -> int:
-    """A descriptor to read a plain file, for `os.fdopen` or `os.read`. FileNotFoundError where there is none. A link is
-    damage too, unless `follow`, as for a file that a person has named: one in a results folder might lead to any file
-    of the user's."""
+def open_plain(path: AnyPath, flags: int = os.O_RDONLY, mode: int = 0o666, *, follow: bool = False) -> int:
+    """A descriptor of a plain file, for `os.fdopen` or `os.read`, or as the `opener` of `open`. FileNotFoundError where
+    there is none to read. A link is damage too, unless `follow`, as for a file that a person has named: one in a
+    results folder might lead to any file of the user's. A file is emptied, as `flags` may ask, only if it is plain."""
     try:
-        how = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
-        descriptor = os.open(path, how)
+        how = flags & ~os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+        descriptor = os.open(path, how, mode)
     except FileNotFoundError:
         raise
     except NotADirectoryError as error:
         raise FileNotFoundError(error.errno, error.strerror, os.fspath(path)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
-        if not follow and Path(path).is_symlink():
+        kind = os.lstat(path).st_mode if os.path.lexists(path) else stat.S_IFREG
+        if stat.S_ISLNK(kind) and not follow:
             raise DamagedFile(refused_link(path)) from error
+        if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
+            raise DamagedFile(_not_plain(path, kind)) from error
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise
         raise DamagedFile(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
         os.close(descriptor)
-        raise DamagedFile(f"{path}: is {kind_of_file(mode)}, where a plain file is expected.")
+        raise DamagedFile(_not_plain(path, kind))
+    if flags & os.O_TRUNC:
+        os.ftruncate(descriptor, 0)
     return descriptor
 
 
-def kind_of_file(mode: int) -> str:
-    """'a folder', 'a pipe': a file by the mode that stat gives."""
-    return _FILE_KINDS.get(stat.S_IFMT(mode), "an unknown kind of file")
+def open_file(path: AnyPath) -> io.BufferedReader:
+    """A plain file, open for reading, as `open_plain` has it."""
+    return os.fdopen(open_plain(path), "rb")
+
+
+def _not_plain(path: AnyPath, mode: int) -> str:
+    kind = _FILE_KINDS.get(stat.S_IFMT(mode), "an unknown kind of file")
+    return f"{path}: is {kind}, where a plain file is expected."
 
 
 def refused_link(path: AnyPath) -> str:
@@ -70,14 +83,6 @@ def refused_link(path: AnyPath) -> str:
         f"{os.fspath(path)}: is a link, and flipscale follows none below a results or plots folder; put the file or "
         f"folder itself there, or delete the link."
     )
-
-
-def exists(path: Path) -> bool:
-    """Whether there is something of that name, even a link to itself."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # ValueError: a NUL byte
-        return path.is_symlink()
 
 
 def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None = None, follow: bool = False) -> bytes:
@@ -106,31 +111,27 @@ def read_text(path: AnyPath, *, most: int = MOST_FILE_BYTES, follow: bool = Fals
         raise DamagedFile(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
 
 
-def parsed(text: bytes, *, halves: bool = False) -> Any:
+def parsed(text: bytes) -> Any:
     """The JSON in a text. ValueError for anything wrong with it, such as nesting too deep to read.
 
-    Half a character (a lone surrogate), which an escape can write but no UTF-8 file can hold, is wrong too unless
-    `halves`. A byte of a file's name that is not UTF-8 is accepted.
+    Half a character (a lone surrogate), which an escape can write but no UTF-8 file can hold, is wrong too. A byte of a
+    file's name that is not UTF-8 is accepted.
     """
     try:
         data = json.loads(text)
-        if not halves and _HALF.search(text):  # Python joins the two halves where both are there.
+        if _HALF.search(text):  # Python joins the two halves where both are there.
             # A byte of a name that is not UTF-8 may be there: Python keeps it as one of 128 halves.
             json.dumps(data, ensure_ascii=False).encode(errors="surrogateescape")
     except RecursionError:
         raise ValueError("nested too deeply to read") from None
-    except UnicodeEncodeError:
-        raise ValueError("it holds half a character") from None
     return data
 
 
-def read_json(
-    path: AnyPath, kind: type[Held], *, most: int = MOST_FILE_BYTES, follow: bool = False, halves: bool = False
-) -> Held:
+def read_json(path: AnyPath, kind: type[Held]) -> Held:
     """The JSON in a plain file, as this type: a dataclass, for example. FileNotFoundError where there is none."""
-    text = read_bytes(path, most=most, follow=follow)
+    text = read_bytes(path)
     try:
-        data = parsed(text, halves=halves)
+        data = parsed(text)
     except ValueError as error:
         raise DamagedFile(f"{path}: not JSON ({error}).") from error
     try:
@@ -170,10 +171,6 @@ def is_fresh(path: Path, seconds: float) -> bool:
 
 def file_system_now(folder: Path) -> int:
     """The time by the clock that gives files in this folder their times, in ns: a file server has its own."""
-    probe = folder / f".{os.getpid()}.{threading.get_ident()}.clock"
-    probe.write_bytes(b"")
-    try:
-        os.utime(probe)  # as a lease is kept fresh: by the server's clock, not the client's
-        return probe.stat().st_mtime_ns
-    finally:
-        probe.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".clock") as probe:
+        os.utime(probe.name)  # as a lease is kept fresh: by the server's clock, not the client's
+        return os.fstat(probe.fileno()).st_mtime_ns

@@ -14,6 +14,7 @@ from flipscale.cost import (
     Cost,
     averaged_steps,
     cost,
+    is_endless,
     is_limited_by_reading,
     is_on_accelerator,
     of_any_length,
@@ -39,7 +40,7 @@ from flipscale.identity import (
     trains,
 )
 from flipscale.kinds import Faults, checked
-from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
+from flipscale.settings import Budget, CommandTrainer, JsonObject, KeepWeights, Resources, Settings, Shapes, plain
 from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -48,6 +49,9 @@ from flipscale.study.study import Values
 from flipscale.study.sweep import with_rule
 from flipscale.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.words import count, device_hours, percent
+
+MOST_RATE = 0.1
+"""AdamW's usual rates are below a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,8 @@ class Plan:
 
     @property
     def sharing(self) -> str:
-        """What cells train together, in words: '1 trunk, 4 branches: 37 % saved'; '' where they share nothing."""
+        """What cells train together, in words: '1 trunk, 4 branches: 37 % saved'; where they share nothing, why lengths
+        at a constant rate do not, or ''."""
         by_id = {run.id: run for run in (*self.runs, *self.following)}
         tried = {each.run.id for each in self.swept}
         branches = Counter[str]()
@@ -221,7 +226,10 @@ class Plan:
             branches[root] += 1
         shared = {root: number for root, number in branches.items() if number > (root in by_id)}
         if not shared:
-            return ""
+            constant = [run.settings for run in by_id.values() if run.settings.schedule == "constant"]
+            endless = {settings.samples for settings in constant if is_endless(settings)}
+            why = "Lengths share no trunk: images that are drawn differ from length to length; write a data_size."
+            return why if len(endless) > 1 else ""
         others, number = len(shared.keys() - by_id.keys()), sum(shared.values())
         of_others = f" ({others} of other studies)" if others else ""
         said = f"{count(len(shared), 'trunk')}{of_others}, {number:,} {'branch' if number == 1 else 'branches'}"
@@ -241,7 +249,8 @@ class Plan:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
         slow = [*self._in_fp32(), *self._limited_by_reading()]
-        return [*of_budget, *too_large((*self.runs, *self.following)), *self._resized(), *slow, *self._without_scores()]
+        of_runs = [*self._diverging(), *self._resized(), *slow, *self._without_scores()]
+        return [*of_budget, *too_large((*self.runs, *self.following)), *of_runs]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -278,6 +287,16 @@ class Plan:
             )
         return unsure
 
+    def _diverging(self) -> list[str]:
+        """Warnings of learning rates at which AdamW diverges: often a minus sign is missing."""
+        settings = [run.settings for run in self.runs if not isinstance(run.settings.trainer, CommandTrainer)]
+        said = []
+        for rate in sorted({each.lr for each in settings if each.samples and each.lr > MOST_RATE}):
+            digits, _, exponent = f"{rate:.2e}".partition("e")
+            meant = f": did you mean {float(digits):g}e-{int(exponent)}?" if int(exponent) > 0 else "."
+            said.append(f"lr {rate:g}: AdamW diverges there{meant}")
+        return said
+
     def _resized(self) -> list[str]:
         """Warnings where resized images have other numbers of patches than masks keep: not every number is a square."""
         resized = Counter[str]()
@@ -308,13 +327,16 @@ class Plan:
     def _limited_by_reading(self) -> list[str]:
         """A warning where devices wait for data, so that a mask saves no hours."""
         untimed = [(stage(run.settings), run.resources) for run in self.runs if run.timed is None]
-        rates = [rate_of(*each).samples_per_second for each in untimed if is_limited_by_reading(*each)]
-        if not rates:
+        limited = [each for each in untimed if is_limited_by_reading(*each)]
+        if not limited:
             return []
+        what = f"reading data: {LOADERS} cores of its process (cpus_per_process in a site file) decode"
+        if all(isinstance(settings.data, Shapes) for settings, _ in limited):
+            what = f"drawing images: {LOADERS} threads of its process draw"
+        most = max(rate_of(*each).samples_per_second for each in limited)
         return [
-            f"{count(len(rates), 'run')} limited by reading data: a device would train more than the {max(rates):,.0f} "
-            f"pairs a second that {LOADERS} cores of its process (cpus_per_process in a site file) decode. A larger "
-            "mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
+            f"{count(len(limited), 'run')} limited by {what} at most {most:,.0f} pairs a second, and a device would "
+            "train more. A larger mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
         ]
 
     def _without_scores(self) -> list[str]:

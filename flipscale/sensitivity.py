@@ -67,20 +67,20 @@ def _arm(settings: Settings, names: Sequence[str]) -> tuple[object, ...]:
 
 
 def sensitivity_words(sensitivity: Sensitivity, fraction: bool, detect: str = "detect") -> str:
-    """'3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 5 would detect 1.8 ...'."""
+    """'3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 6 would detect 1.5'."""
     corrected = f", corrected for {sensitivity.comparisons} comparisons" if sensitivity.comparisons > 1 else ""
     power = f"(80 % power{corrected})"
     if sensitivity.detectable is None:
         now = f"{count(sensitivity.seeds, 'seed')} {'is' if sensitivity.seeds == 1 else 'are'} too few {power}"
     else:
         now = f"{count(sensitivity.seeds, 'seed')} {detect} {_amount(sensitivity.detectable, fraction)} {power}"
-    more = [
-        f"{n} would detect {_amount(size, fraction).removesuffix(' points')}"
-        for n, size in sensitivity.with_seeds.items()
-    ]
-    margin, seeds = sensitivity.margin, sensitivity.seeds_for_margin
-    if margin is not None and seeds is not None and seeds > sensitivity.seeds:
-        more.append(f"{margin_words(margin, fraction)} takes {count(seeds, 'seed')}")
+    more = []
+    if sensitivity.with_twice is not None:
+        size = _amount(sensitivity.with_twice, fraction).removesuffix(" points")
+        more.append(f"{2 * sensitivity.seeds} would detect {size}")
+    effect, seeds = sensitivity.effect, sensitivity.seeds_for_effect
+    if effect is not None and seeds is not None and seeds > sensitivity.seeds:
+        more.append(f"{margin_words(effect, fraction)} takes {count(seeds, 'seed')}")
     return f"{now}{'; ' if more else ''}{joined(more) if more else ''}."
 
 

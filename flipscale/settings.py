@@ -15,7 +15,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from flipscale.architecture import known_models, own_image_size
-from flipscale.devices import DEVICES, FUSED_SINCE, LOADERS, pairs_read
+from flipscale.devices import DEVICES, FUSED_SINCE, LOADERS, pairs_drawn, pairs_read
 from flipscale.errors import FlipscaleError
 from flipscale.kinds import (
     Among,
@@ -646,7 +646,8 @@ class Resources(Declared):
     samples_per_second: Positive | None = option(
         "most pairs per second that reading data feeds to one device; null is "
         f"{pairs_read(224):,.0f} at 224 px, by {LOADERS} cores, for a GPU whose images are decoded as they are "
-        "read, and no limit for other data, a CPU or with flops_per_second",
+        f"read, {pairs_drawn(224):,.0f} for one whose images are drawn, and no limit for other data, a CPU or with "
+        "flops_per_second",
         None,
     )
 
@@ -660,6 +661,8 @@ class Resources(Declared):
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Resources":
         """The resources in a JSON object; others in it are passed over. ValueError for one that cannot be."""
+        if not isinstance(values, dict):
+            raise ValueError(f"{show(values)} gives no names; write {{NAME: ...}}")
         known = {name: values[name] for name in options_of(cls) if values.get(name) is not None}
         return checked(cls, known)  # type: ignore[no-any-return]
 

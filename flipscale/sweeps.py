@@ -91,9 +91,31 @@ class TunedArm:
         ahead = [sign * (chance - score) for each in self.tried for score in each.scores]
         if len(ahead) < 2:
             return False
-        least = max(ERRORS * self.error, LEARNED * abs((0 if self._lower else 1) - chance))
-        of_best = sign * chance - self.losses[self.best]
-        return of_best <= least and fmean(ahead) <= ERRORS * stdev(ahead) / len(ahead) ** 0.5
+        is_ahead = fmean(ahead) > ERRORS * stdev(ahead) / len(ahead) ** 0.5
+        return not self._learned(self.losses[self.best]) and not is_ahead
+
+    def _learned(self, loss: float) -> bool:
+        """Whether a value's loss is better than guessing."""
+        if self.chance is None:
+            return True
+        least = max(ERRORS * self.error, LEARNED * abs((0 if self._lower else 1) - self.chance))
+        return (1 if self._lower else -1) * self.chance - loss > least
+
+    @property
+    def noise(self) -> float:
+        """Standard error of a value's mean: by seeds, or else by the residuals of a parabola through the values that
+        learned; infinite where they are too few for one."""
+        if self.error:
+            return self.error
+        import numpy as np  # It takes a tenth of a second, and most sweeps have seeds.
+
+        points = [(math.log2(each.value), loss) for each, loss in zip(self.tried, self.losses, strict=True)]
+        learned = [(x, loss) for x, loss in points if loss < math.inf and self._learned(loss)]
+        if len(learned) < 4:
+            return math.inf
+        xs, losses = np.array(learned).T
+        residuals = losses - np.polyval(np.polyfit(xs, losses, 2), xs)
+        return math.sqrt(float((residuals**2).sum()) / (len(learned) - 3))
 
     @property
     def beyond(self) -> float | None:
@@ -118,10 +140,12 @@ class TunedArm:
             return f"no value is better than guessing ({level}); give it more samples, or leave it out (exclude)"
         if beyond is not None:
             return f"its best value, {values[best]}, is the {'highest' if best else 'lowest'} tried; add one: {over}"
-        # A minimum apart from the best value by a barrier above the noise.
+        # A minimum apart from the best value by a barrier above the noise; a value at chance is none.
         for place, loss in enumerate(losses):
             low, high = sorted((place, best))
-            if max(losses[low + 1 : high], default=-math.inf) - loss > ERRORS * math.sqrt(2) * self.error:
+            barrier = max(losses[low + 1 : high], default=-math.inf) - loss
+            is_apart = barrier == math.inf or barrier > ERRORS * math.sqrt(2) * self.noise
+            if is_apart and self._learned(loss):
                 both = f"{values[low]} and {values[high]}"
                 return f"its curve has two minima, at {both}; add values between them, or more seeds"
         return ""

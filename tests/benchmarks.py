@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from flipscale.words import fixed
@@ -182,3 +183,57 @@ def tables() -> str:
         source = f" ([numbers](../bench/results/{name}.json))" if facts else ""
         parts.append(f"### {name}\n\n`python -m bench.{name} --out {name}`{source}\n\n{shown}\n")
     return "\n".join(parts)
+
+
+def peers() -> str:
+    """flipscale beside three others, for README: what was measured is from bench/results."""
+    queued, ray, hours, cis = (_facts(name) or {} for name in ("submission", "ray_overhead", "hours", "comparison"))
+    runs = queued["cluster"]["runs"]
+    (hydra,) = (one["wall_seconds_queued"] for one in queued["hydra"] if one["runs"] == runs)
+    ours = _wall(queued["cluster"]["flipscale"])
+    seconds = {name: fixed(median(taken), 0) for name, taken in ray["seconds"].items()}
+    summary = hours["summary"]
+    priced = f"within 1.5x for {100 * summary['within_1.5_times']:.0f} % of {summary['rows']}"
+    designs = sum(len(cis[name]) for name in ("gains", "curves"))
+    covered = designs - len(cis["beyond_limits"])
+    rows = (
+        ("", "flipscale", "Hydra with submitit", "W&B sweeps", "Ray Tune"),
+        ("---", "---", "---", "---", "---"),
+        ("search", "grids", "grids, more by plugins", "grid, random, Bayesian", "the same, and early stopping"),
+        (
+            "price before the start",
+            f"FLOPs, memory, hours ({priced} published trainings)",
+            "no",
+            "no",
+            "no",
+        ),
+        (
+            f"{runs:,} runs queued on SLURM",
+            f"{fixed(ours)} s",
+            f"{fixed(hydra, 0)} s",
+            "you start agents",
+            "inside one job",
+        ),
+        (
+            f"{ray['runs']} short runs on Ray",
+            f"{seconds['flipscale']} s",
+            "not measured",
+            "no",
+            f"{seconds['plain Tune, same program']} s",
+        ),
+        (
+            "after a crash",
+            "`submit` resumes what is unfinished",
+            "you start the missing runs",
+            "agents go on; your script resumes",
+            "restores the experiment",
+        ),
+        (
+            "is a difference real?",
+            f"paired 95 % CIs ({covered} of {designs} simulated designs within limits)",
+            "no",
+            "no",
+            "no",
+        ),
+    )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

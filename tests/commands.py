@@ -3,8 +3,6 @@
 An interpreter takes a second and more to load pandas, matplotlib and scipy, and two more to load torch and open_clip.
 Workers and trainings that a command starts are interpreters, as for users. So are commands where tests are about that:
 the wheel, docs/full-scale.md and other locales.
-
-Figures are drawn as SVG alone: PNG and PDF of each take three quarters of the time. Those tests have them drawn.
 """
 
 import contextlib
@@ -116,8 +114,6 @@ def _call(
     arguments: Sequence[Any],
 ) -> None:
     """In the forked process: call the function in these surroundings."""
-    from flipscale.plotting import FORMATS  # loaded there already; whoever imports this module does without
-
     for number, path in enumerate(said, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, number)
@@ -127,8 +123,6 @@ def _call(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    for name in {*FORMATS} - {"svg"}:
-        del FORMATS[name]  # in the one table that all modules share
     function(*arguments)
 
 

@@ -3,9 +3,9 @@
 import gc
 import os
 import re
-import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -16,23 +16,24 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster
 from tests.parts import need
 from tests.patience import PATIENCE
+from tests.pictures import start_chromium
 
 PARTS = {"ray": "ray", "slurm": "slurm", "database": "postgresql", "browser": "browser"}
 """Fixtures that take long to make, and the lane of the tests that use them."""
 
 LANES = ("ray", "second ray", "slurm", "second slurm", "browser", "postgresql")
-"""Lanes of real parts, the longest first."""
+"""Lanes of real parts, the longest first. Their tests have the mark `clusters`, which `make test` leaves out."""
 
 RAY = pytest.StashKey[RayCluster | None]()
 """The Ray cluster that runs."""
 
 LONGEST = ("ray", "second ray", "slurm", "second slurm")
-"""Lanes that the end of all tests waits for: the others leave them the cores."""
+"""Lanes that the end of `make test-clusters` waits for: the other lanes leave them the cores."""
 
 LONG_FILES = (
     *("tests/test_golden.py", "tests/test_cli.py", "tests/test_fresh_clone.py", "tests/launch/test_local.py"),
     *("tests/train/test_scoring.py", "tests/train/test_processes.py", "tests/train/test_open_clip_command.py"),
-    *("tests/train/test_stages.py", "tests/test_tutorials.py", "tests/train/test_trunk.py", "tests/test_torture.py"),
+    *("tests/train/test_stages.py", "tests/test_tutorials.py", "tests/train/test_trunk.py", "tests/report"),
     *("tests/test_track.py", "tests/launch/test_full_scale.py", "tests/train/test_loop.py", "tests/test_plot.py"),
     *("tests/test_plot_kinds.py", "tests/launch/test_attend.py", "tests/test_damaged_files.py", "tests/test_next.py"),
     *("tests/test_attacks.py", "tests/launch/test_slurm_fake.py", "tests/test_other_data.py"),
@@ -79,19 +80,22 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 
 def lane_of(item: pytest.Item) -> str:
-    """The real part that a test needs, or else its file."""
-    if item.path.parent.name == "report":
-        return "browser"  # They share a study that is run once.
+    """The real part that a test needs, or else its file; those of tests/report share a study that is run once."""
     used = getattr(item, "fixturenames", ())
-    lane = next((lane for name, lane in PARTS.items() if name in used), item.nodeid.partition("::")[0])
+    file = item.nodeid.partition("::")[0]
+    apart = "tests/report" if item.path.parent.name == "report" else file
+    lane = next((lane for name, lane in PARTS.items() if name in used), apart)
     # In one lane the tests of a cluster would take longer than all others together.
     return f"second {lane}" if item.get_closest_marker("second") and lane in PARTS else lane
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep the tests of a lane on one worker: each real part starts once (clusters twice), and so do fixtures of
-    a file."""
-    item.add_marker(pytest.mark.xdist_group(lane_of(item)))
+    a file. Mark those that need a real part."""
+    lane = lane_of(item)
+    item.add_marker(pytest.mark.xdist_group(lane))
+    if lane in LANES:
+        item.add_marker(pytest.mark.clusters)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -111,10 +115,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Where tests run beside each other, those of other lanes yield to the longest ones. Lanes come first, so no worker
-    goes back to one."""
-    if "PYTEST_XDIST_WORKER" in os.environ and lane_of(item) not in LONGEST and os.nice(0) == 0:
+    """Where lanes run beside each other, the others yield to the longest ones, which come first: no worker goes back
+    to one."""
+    yields = item.get_closest_marker("clusters") and lane_of(item) not in LONGEST
+    if "PYTEST_XDIST_WORKER" in os.environ and yields and os.nice(0) == 0:
         os.nice(5)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
+    if line := skipped_words(reasons, config.option.markexpr):
+        terminalreporter.write_line(line)
+
+
+def skipped_words(reasons: list[str], marks: str) -> str:
+    """One line: which tests were skipped for want of something, or left out by `make test`, and how to get them."""
+    needs = Counter(reason.partition("needs ")[2] for reason in reasons)
+    parts = [f"{number} need {what}" for what, number in needs.items() if what]
+    if marks == "not clusters":
+        parts.append("those of real SLURM, Ray, MLflow's server, PostgreSQL, Chromium and torture: make test-clusters")
+    return f"tests skipped: {'; '.join(parts)} (on Debian, .ci/run installs and runs all)" if parts else ""
 
 
 # Collecting tests loads all that they import, which stays: Python need not search it for garbage, then or later.
@@ -132,6 +152,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # torch.compile would start a process for each core, which loads torch first. Tests fill the cores by themselves.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+# An error that nobody foresaw fails its test, wherever it was raised.
+os.environ["FLIPSCALE_TRACEBACK"] = "1"
 
 # A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -193,26 +215,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    """Headless Chromium: that of FLIPSCALE_CHROMIUM, or of the PATH, or playwright's own."""
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
         need(False, "playwright: pip install -e '.[dev]'")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("FLIPSCALE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:
         try:
-            # Root, as CI is, has no sandbox of Chromium's; the page is our own.
-            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=1000 * PATIENCE)
+            started = start_chromium(playwright, timeout=1000 * PATIENCE)
         except Error as error:
             need(False, f"Chromium: apt-get install chromium, or playwright install chromium ({error.message[:200]})")
         yield started
         started.close()
-
-
-@pytest.fixture
-def in_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of drawings: a PNG and a PDF of each figure take three quarters of the time."""
-    from flipscale.plotting import figures  # Tests that draw nothing do without matplotlib.
-
-    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})

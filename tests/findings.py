@@ -35,12 +35,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from scipy import stats
 
 from flipscale.cli import main
 from flipscale.collecting import read_results
 from flipscale.comparing.estimates import NOT_REACHED
-from flipscale.stats import ALPHA
+from flipscale.stats import ALPHA, Array, moments
 from flipscale.words import bound, fixed, short, times
 from tests.studies import committed
 
@@ -54,6 +53,9 @@ UNITS = {"points": " points", "slope": " points per doubling", "ratio": "x", "ex
 
 LEVEL = 0.5
 """A published difference of fewer points, of one run each, is read as none."""
+
+REDRAWN = 10_000
+"""Times that the means of cells are drawn again for the CI of a crossing."""
 
 MARGIN = 1.0
 """Points within which a difference counts as none: the margin of every committed study."""
@@ -487,16 +489,31 @@ def _gains(data: Mapping[str, Any], cell: str) -> list[str]:
 def crossing(table: pd.DataFrame, mask: float) -> tuple[float, float, float]:
     """How often pairs are seen where a mask and none have the same held-out loss, with its 95 % CI.
 
-    Of each seed between the two sizes where the sign changes, in a straight line over the logarithm of repeats; then
-    Student's t over the seeds.
+    The mean difference over seeds is a straight line between sizes over the logarithm of repeats. For the CI the means
+    of all sizes are drawn again, each by its own seeds, so that the crossing may leave its two sizes; it ends
+    at those that ran.
     """
     losses = table.pivot_table(index="seed", columns=["mask_ratio", "data_size"], values="held_out_loss")
     gaps = losses[mask] - losses[0.0]
     repeats = np.log2(table.groupby("data_size")["repeats"].mean()[gaps.columns].to_numpy(float))
-    at = [np.interp(0, gaps.loc[seed], repeats) for seed in gaps.index]
-    half = float(stats.t.ppf(0.975, len(at) - 1) * np.std(at, ddof=1) / len(at) ** 0.5)
-    middle = float(np.mean(at))
-    return 2**middle, 2 ** (middle - half), 2 ** (middle + half)
+    order = np.argsort(repeats)
+    cells = [moments(gaps[size].tolist()) for size in gaps.columns[order]]
+    means = np.array([each.mean for each in cells if each])
+    rng = np.random.default_rng(0)
+    drawn = means + np.array([each.error * rng.standard_t(each.df, REDRAWN) for each in cells if each]).T
+    low, high = np.quantile([_turns(repeats[order], each) for each in drawn], (0.025, 0.975))
+    return 2 ** _turns(repeats[order], means), 2**low, 2**high
+
+
+def _turns(xs: Array, gaps: Array) -> float:
+    """The last place from which gaps are below 0; an end where they have one sign."""
+    above = np.flatnonzero(gaps > 0)
+    if not len(above):
+        return float(xs[0])
+    last = above[-1]
+    if last == len(xs) - 1:
+        return float(xs[-1])
+    return float(xs[last] + (xs[last + 1] - xs[last]) * gaps[last] / (gaps[last] - gaps[last + 1]))
 
 
 def _repeats(found: tuple[float, float, float]) -> str:

@@ -35,7 +35,7 @@ from flipscale.settings import (
 from flipscale.study.keys import TOP, Tune
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import SETTINGS
-from tests import benchmarks, findings, full_scale, headline, paper, studies
+from tests import benchmarks, findings, full_scale, paper, plateau, studies
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
@@ -210,7 +210,7 @@ def gallery() -> str:
         study = SHOWN_FROM.get(name, "fashion")
         parts.append(
             f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. {kind.how_to_read}\n\n"
-            f"![{kind.about}](../plots/{study}/{name}.png)\n\n"
+            f"![{kind.about}](../plots/{study}/{name}.svg)\n\n"
             f'`flipscale plot studies/{study}.yaml` · on an Axes: `draw("{name}", data, ax)`\n'
         )
     return "\n".join(parts)
@@ -331,7 +331,8 @@ def full_scale_memory() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "README.md#headline": headline.headline,
+    "README.md#peers": benchmarks.peers,
+    "docs/studies.md#plateau": plateau.answer,
     "docs/cli.md#commands": commands,
     "docs/keys.md#keys": keys,
     "docs/keys.md#settings": settings,

@@ -472,3 +472,22 @@ def test_curves_of_some_metrics_are_the_rows_of_these(tmp_path, two_runs):
         some.astype({"metric": "str"}),
         all_of_them[all_of_them["metric"] == "loss"].astype({"metric": "str"}).reset_index(drop=True),
     )
+
+
+def test_an_unfinished_folder_that_cannot_be_read_is_named_and_not_fatal(tmp_path, two_runs):
+    (tmp_path / "runs" / "b-1" / "result.json").unlink()
+    (tmp_path / "runs" / "b-1" / "job.json").write_text("{")
+    found = collect(two_runs, tmp_path, tmp_path / "mask")
+    assert (found.states["finished"], found.states["unreadable"]) == (1, 1)
+    assert "job.json: not JSON" in found.problems["b-1"]
+
+
+def test_a_table_of_hundreds_of_gigabytes_and_curves_of_somebody_else_are_refused(tmp_path):
+    with open(tmp_path / "results.csv", "wb") as file:
+        file.truncate(200 * 2**30)
+    with pytest.raises(ResultsError, match=r"results.csv: 200 GiB is too large for a table of runs"):
+        read_results(tmp_path / "results.csv")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "curves.parquet")
+    for metrics in (None, ["loss"]):
+        with pytest.raises(ResultsError, match=r"curves\.parquet: has no column 'id'"):
+            read_curves(tmp_path / "curves.parquet", metrics=metrics)

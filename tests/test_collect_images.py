@@ -9,6 +9,7 @@ import pandas as pd
 from flipscale.collecting import chance_level, hits_of
 from flipscale.data.shapes import SHAPE_CLASSES
 from flipscale.run import Hits, Result, RunFolder
+from tests.test_collect import collect, planned, write_run
 
 
 def finish(results: Path, name: str, hits: dict[str, Hits], **result: Any) -> None:
@@ -45,6 +46,16 @@ def test_runs_are_paired_where_their_items_have_the_same_words_and_number(tmp_pa
     runs = hits_of(tmp_path, ["a", "b", "other", "fewer"], "zero_shot_top1").runs
     pairs = {name: runs["a"].is_of_same_items(runs[name]) for name in runs}
     assert pairs == {"a": True, "b": True, "other": False, "fewer": False}
+
+
+def test_a_row_says_how_many_items_each_of_its_scores_was_taken_over(tmp_path: Path) -> None:
+    run = planned("a")
+    folder = write_run(tmp_path, run)
+    with folder.hold() as lease:
+        assert lease is not None
+        lease.write_hits({name: Hits("x", 8, b"\xfe") for name in ("zero_shot_top1", "not_a_score_of_the_run")})
+    (row,) = collect([run], tmp_path, tmp_path / "mask").results.to_dict("records")
+    assert row["items"] == "zero_shot_top1=8"
 
 
 # Chance

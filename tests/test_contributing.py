@@ -2,8 +2,13 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
 import yaml
+
+from tests.conftest import LANES, lane_of, skipped_words
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("\\_", "_")
@@ -33,6 +38,37 @@ def test_make_targets_that_are_named_exist() -> None:
     entries = [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
     named = {words.split()[1] for words in entries} | set(re.findall(r"\bmake ([\w-]+)", TEXT)) - {"targets"}
     assert named - TARGETS == set()
+
+
+def test_ci_says_the_words_of_contributing() -> None:
+    said = re.findall(r"^make ([\w-]+)", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert said == ["quickstart", "test", "check", "test-clusters"]
+
+
+def test_what_was_skipped_is_one_line_that_says_how_to_get_it() -> None:
+    latex = "Skipped: needs pdflatex; apt-get install texlive-latex-base"
+    clusters = "those of real SLURM, Ray, MLflow's server, PostgreSQL, Chromium and torture: make test-clusters"
+    ends = "(on Debian, .ci/run installs and runs all)"
+    assert skipped_words([latex, latex], "not clusters") == (
+        f"tests skipped: 2 need pdflatex; apt-get install texlive-latex-base; {clusters} {ends}"
+    )
+    assert skipped_words([], "clusters") == ""
+
+
+def lane(file: str, *fixtures: str) -> str:
+    """The lane of a test in this file that uses these fixtures."""
+    item = SimpleNamespace(
+        path=ROOT / file, nodeid=f"{file}::test", fixturenames=fixtures, get_closest_marker=lambda _: None
+    )
+    return lane_of(cast(pytest.Item, item))
+
+
+def test_a_test_is_one_of_real_parts_by_its_fixtures() -> None:
+    assert lane("tests/launch/test_ray.py", "tmp_path", "ray") in LANES
+    assert lane("tests/test_track_server.py", "server", "database") in LANES
+    assert lane("tests/report/test_browser.py", "here", "browser") in LANES
+    assert lane("tests/report/test_report.py", "here") not in LANES
+    assert lane("tests/launch/test_ray.py", "tmp_path") not in LANES
 
 
 def test_the_workflow_does_what_ci_does() -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from flipscale.run import (
     RunFolder,
     RunRequest,
     State,
+    machine,
 )
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study, write_plan
@@ -151,7 +151,7 @@ class Study:
         self.on_ray.write_job(Job(self.on_ray.id, "ray", f"{SUBMISSION}/0", 0.0, "log"))
         self.local.mkdir(parents=True)
         worker = {"pid": 1, "born": "1", "slots": ["core-0"]}
-        written = {"schema": 1, "host": socket.gethostname(), "runs": [self.lost.id], "workers": [worker]}
+        written = {"schema": 1, "machine": machine(), "runs": [self.lost.id], "workers": [worker]}
         (self.local / "workers.json").write_text(json.dumps(written))
         task = Task((self.on_ray.id,), self.runs[6].resources, 1)
         trials = Trials(SUBMISSION, (task,), "http://127.0.0.1:1", DEFAULTS, "runs", ("true",), str(here))
@@ -427,7 +427,7 @@ def test_a_file_that_claims_too_much_is_not_read(tmp_path: Path) -> None:
 
 def test_two_escaped_halves_are_one_character_and_one_alone_is_refused() -> None:
     assert parsed(b'"\\ud83d\\ude00"') == "\N{GRINNING FACE}"
-    with pytest.raises(ValueError, match="half a character"):
+    with pytest.raises(ValueError, match="surrogates not allowed"):
         parsed(b'{"a": ["\\ud83d"]}')
 
 

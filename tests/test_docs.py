@@ -11,6 +11,7 @@ from flipscale.identity import stage
 from flipscale.planning import Plan, plan
 from flipscale.study import read_study
 from tests import generated
+from tests.studies import committed
 
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
@@ -34,6 +35,24 @@ def test_links_between_documents_lead_somewhere() -> None:
         if not (document.parent / link).exists()
     ]
     assert missing == []
+
+
+def test_the_committed_figures_are_those_that_pages_show() -> None:
+    documents = [generated.ROOT / "README.md", *sorted((generated.ROOT / "docs").rglob("*.md"))]
+    shown = {
+        (document.parent / link).resolve()
+        for document in documents
+        for link in re.findall(r"!\[[^\]]*\]\(([^)]*plots/[^)]*)\)", document.read_text())
+    }
+    assert set(committed("plots")) == shown
+    assert {path.suffix for path in shown} == {".svg"}
+
+
+def test_a_checkout_is_small() -> None:
+    """A machine that takes a working tree of at most 64 MB takes it."""
+    assert len(committed("plots")) <= 90
+    assert sum(path.stat().st_size for path in committed("plots")) <= 8_000_000
+    assert sum(path.stat().st_size for path in committed(".")) <= 55_000_000
 
 
 def test_the_first_page_lists_every_command() -> None:

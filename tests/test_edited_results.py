@@ -183,7 +183,7 @@ def test_an_edited_table_that_is_one_is_read(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["fewer columns", "orders to TeX", "missing"])
-def test_plot_draws_an_edited_table(table: Path, damage: str, in_svg_alone: None) -> None:
+def test_plot_draws_an_edited_table(table: Path, damage: str) -> None:
     READ[damage](table)
     assert main(["plot", "mask.yaml"]) == 0
 

@@ -169,7 +169,7 @@ def test_what_the_seeds_detect_takes_scipy_but_no_pandas(tmp_path: Path) -> None
 def test_status_loads_neither_a_heavy_package_nor_the_network(tmp_path: Path) -> None:
     """Only what is checked before runs start may lie behind a URL."""
     said, loaded = heavy_packages_of(["status", "studies/quickstart.yaml", "--results", str(tmp_path)], "ssl")
-    assert "0 of 45 finished" in said
+    assert "0 of 48 finished" in said
     assert loaded == f"[{READS}]"
 
 

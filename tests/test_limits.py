@@ -69,7 +69,7 @@ def test_a_pattern_of_ten_million_shards_is_refused_before_it_is_written_out(mon
         sources("{a,b}" * 30 + ".tar")
 
 
-@pytest.mark.parametrize("name", ["...yaml", ".hidden.yaml", "a'b.yaml", "$\\frac{x$.yaml"])
+@pytest.mark.parametrize("name", ["...yaml", ".hidden.yaml", "a'b.yaml", "$\\frac{x$.yaml", "a\nb.yaml"])
 def test_a_study_whose_name_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(STUDY)
     (said,) = complaints(tmp_path / name)

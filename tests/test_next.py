@@ -129,9 +129,9 @@ def test_seeds_that_show_two_sides_level_do_so_in_four_of_five_draws() -> None:
 
 
 def test_undecided_claims_of_a_committed_study_get_seeds_within_the_budget(finished: Finished) -> None:
-    opened = finished("flip")
-    found = next_runs(opened, 1.0, None, {})
-    assert 0.9 < found.hours <= 1.0
+    opened = finished("recipe")
+    found = next_runs(opened, 0.3, None, {})
+    assert 0.27 < found.hours <= 0.3
     assert {step.asked.name for step in found.steps} <= {claim.name for claim in opened.study.claims}
     ran = {run.id for run in opened.plan.runs}
     assert not ran & {run.id for run in found.runs}
@@ -184,11 +184,25 @@ def test_other_quantities_become_more_certain_too(finished: Finished, study: str
     assert found.hours <= 1.0
 
 
-def test_what_the_budget_cannot_decide_is_said_with_its_price(finished: Finished) -> None:
-    said = next_runs(finished("flip"), 0.1, "at equal samples a mask of 50 % is worse", {}).instead
-    assert len(said) == 1
-    assert "to show both level (within 1), if they are, about" in said[0]
-    assert said[0].endswith("; 15 have run")
+def test_what_as_many_seeds_again_would_find_is_said_where_no_effect_is_named(finished: Finished) -> None:
+    opened, claim = finished("flip"), "at equal samples a mask of 50 % is worse"
+    (said,) = next_runs(opened, 0.001, claim, {}).instead
+    judged = next(one for one in COMPARED("flip").stated.claims if one.claim.name == claim)
+    moments = COMPARED("flip").stated.noise.moments[claim]
+    size = Design(moments.error * 15**0.5, 0.0, *judged.difference.family).detectable(30)
+    assert said.startswith(f"{claim}: as many seeds again, ")
+    assert f" core-hours more, would find {size:.2f} points with a chance of 80 %; to show both level (" in said
+    assert said.endswith("; 15 have run")
+
+
+def test_the_seeds_that_find_an_effect_are_said_where_the_study_or_the_user_names_it(finished: Finished) -> None:
+    opened, claim = finished("flip"), "at equal samples a mask of 50 % is worse"
+    (asked,) = next_runs(opened, 0.001, claim, {}, effect=0.5).instead
+    assert asked.startswith(f"{claim}: to find 0.50 points takes about ")
+    document = replace(opened.study.document, data={**opened.study.document.data, "margin": 0.5})
+    study = replace(opened.study, document=document, margin=0.5)
+    (written,) = next_runs(replace(opened, study=study), 0.001, claim, {}).instead
+    assert written.partition(";")[0] == asked.partition(";")[0]
 
 
 def test_a_seed_that_lacks_one_run_does_not_lower_the_price_of_further_seeds(finished: Finished) -> None:

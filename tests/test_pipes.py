@@ -8,9 +8,10 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.data import captions, folder, idx, labelled, shards
+from flipscale.data.views import open_image
 from flipscale.errors import DamagedFile, DataError, FlipscaleError
 from flipscale.plotting import references
-from flipscale.run import RunFolder
+from flipscale.run import RunFolder, lacks_weights
 from tests.test_damaged_files import DEEP, patience
 
 STUDY = """\
@@ -113,3 +114,21 @@ def test_a_checkpoint_that_is_a_pipe_or_a_link_is_not_resumed_from(tmp_path: Pat
     (tmp_path / "checkpoint.pt").symlink_to(tmp_path / "other.pt")
     with pytest.raises(DamagedFile, match=r"checkpoint\.pt: is a link"):
         resume(None, RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "written", [b"[1]", DEEP, b'{"0.tar": 1e400}', b'{"0.tar": NaN}', b'{"0.tar": -1}', b'{"0.tar": true}', b""]
+)
+def test_counts_of_pairs_that_are_none_are_refused(tmp_path: Path, written: bytes) -> None:
+    (tmp_path / "sizes.json").write_bytes(written)
+    with pytest.raises(DataError, match=r"sizes\.json: cannot be read \(.*; write"):
+        read_sizes(tmp_path / "sizes.json")
+
+
+def test_images_and_weights_that_are_a_pipe_are_none(tmp_path: Path) -> None:
+    for name in ("owl.png", "model.pt"):
+        os.mkfifo(tmp_path / name)
+    with patience(), pytest.raises(ValueError, match="it is not a plain file"):
+        open_image(tmp_path / "owl.png")
+    (tmp_path / "result.json").write_text("{}")
+    assert lacks_weights(RunFolder(tmp_path))

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,18 @@ from flipscale.errors import PlanError
 from flipscale.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
 from flipscale.kinds import kinds_of, options_of
 from flipscale.planning import Plan, Run, Total, plan
-from flipscale.settings import DataSet, FineTuning, Reconstruction, Shapes, Stage, Trainer, Tuning, Weights, plain
+from flipscale.settings import (
+    DataSet,
+    FineTuning,
+    Reconstruction,
+    Resources,
+    Shapes,
+    Stage,
+    Trainer,
+    Tuning,
+    Weights,
+    plain,
+)
 from flipscale.study import SETTINGS, read_study
 from flipscale.study.settings import read_settings
 
@@ -725,6 +736,20 @@ def test_a_plan_says_where_reading_data_limits_a_gpu_and_a_mask_saves_no_hours(p
     assert limited == ["2 runs"]
     assert [run.id for run in a100.runs] == [run.id for run in h100.runs]
     assert found("L4")[1] == []
+
+
+def test_a_plan_says_where_drawing_images_limits_a_gpu_and_the_first_pair_on_one_does_not_wait_for_them(planned):
+    base = "{model: ViT-S-16, image_size: 224, data: shapes, samples: 200k, batch_size: 256, lr: 5e-4, precision: bf16}"
+    small = planned(f"base: {base}\naxes: {{mask_ratio: [0, 0.5, 0.75]}}\nresources: {{gpus: 1, device: H100}}")
+    (said,) = [warning for warning in small.warnings if "limited by" in warning]
+    assert said.startswith(
+        "3 runs limited by drawing images: 4 threads of its process draw at most 3,269 pairs a second"
+    )
+    first = read_study(Path("studies/first_gpu.yaml"))
+    for device in ("A100", "H100"):
+        whole, half = plan(replace(first, resources=Resources(gpus=1, device=device))).runs
+        assert half.cost.train_flops / whole.cost.train_flops == pytest.approx(0.51, abs=0.005)
+        assert half.cost.gpu_hours / whole.cost.gpu_hours == pytest.approx(0.51, abs=0.01)
 
 
 def test_the_hours_of_a_run_on_gpus_hold_its_evaluations(planned):

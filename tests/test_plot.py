@@ -66,8 +66,9 @@ def study(models=("ViT-w48d3-4",), samples=(16000, 32000, 64000), masks=(0, 0.5)
 
 def plot(tmp_path, tables, **options):
     figures = options.pop("figures", None)
+    formats = options.pop("formats", ())
     data = figure_data(*tables, **{"study": "mask", "baseline": BASELINE, "or_loss": True, **options})
-    return plot_all(data, tmp_path, figures)
+    return plot_all(data, tmp_path, figures, formats)
 
 
 def drawn(name, tables, **options):
@@ -89,20 +90,31 @@ def texts(figure):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A study drawn in three formats: where, and what came of it."""
+    """A study drawn: where, and what came of it."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, plot(folder, study())
 
 
-def test_every_figure_is_drawn_in_three_formats(whole):
+def test_every_figure_is_drawn_as_svg(whole):
     folder, done = whole
     assert list(done.skipped) == ["ablations", "claims", "repeats", "isoflop", "tune"]
     names = [name for name in FIGURES if name not in done.skipped]
-    assert [path.name for path in done.files] == [f"{n}.{suffix}" for n in names for suffix in ("svg", "png", "pdf")]
+    assert [path.name for path in done.files] == [f"{name}.svg" for name in names]
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in done.files)
 
 
-def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path, in_svg_alone):
+def test_further_formats_are_drawn_on_request_and_then_follow_the_results(tmp_path):
+    done = plot(tmp_path, study(), figures=["speedup"], formats=["pdf"])
+    assert [path.name for path in done.files] == ["speedup.svg", "speedup.pdf"]
+    before = done.files[1].read_bytes()
+    again = plot(tmp_path, study(seeds=(0, 1)), figures=["speedup"])
+    assert again.files == done.files
+    assert done.files[1].read_bytes() != before
+    assert plot(tmp_path, study(samples=(16000,)), figures=["speedup"]).files == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path):
     files = plot(tmp_path, study(), figures=["accuracy_vs_samples", "accuracy_vs_flops"]).files
     ids = [
         {word for word in path.read_text().replace('"', " ").split() if word.startswith("#m")}
@@ -113,7 +125,7 @@ def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path
     assert not ids[0] & ids[1]
 
 
-def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_file_goes(tmp_path, in_svg_alone):
+def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_file_goes(tmp_path):
     plot(tmp_path, study(), figures=["speedup"])
     done = plot(tmp_path, study(samples=(16000,)))
     assert done.skipped == {
@@ -136,7 +148,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
     assert (tmp_path / "accuracy_vs_flops.svg").exists()
 
 
-def test_a_table_without_its_schedule_lengths_draws_the_rest(tmp_path, in_svg_alone):
+def test_a_table_without_its_schedule_lengths_draws_the_rest(tmp_path):
     results, curves = study()
     done = plot(tmp_path, (results.assign(samples=pd.array([None] * len(results), dtype="Int64")), curves))
     assert "scaling_axes" in done.skipped
@@ -428,7 +440,7 @@ def test_gains_take_twins_and_more_than_one():
             drawn("gains", (rows, curves))
 
 
-def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path, in_svg_alone):
+def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path):
     masks = [round(0.1 * i, 1) for i in range(9)]
     small = {"models": tuple(PARAMS), "samples": (16000, 32000), "seeds": (0, 1)}
     done = plot(tmp_path, study(masks=masks, **small))

@@ -28,16 +28,15 @@ DRAW = """
 import sys
 from pathlib import Path
 from flipscale.collecting import read_curves, read_results
-from flipscale.plotting import FORMATS, figure_data, plot_all
-pdf, _ = FORMATS.pop("pdf"), FORMATS.pop("png")  # A PNG shows no ids.
+from flipscale.plotting import figure_data, plot_all
 study, out = Path(sys.argv[1]), Path(sys.argv[2])
 results = read_results(study / "results.csv")
 score = "glyphs.zero_shot_top1"
 curves = read_curves(study / "curves.parquet", metrics=("loss", score))
 data = figure_data(results, curves, study="mosaic", score=score)
 plot_all(data, out)
-FORMATS["pdf"] = pdf  # Its ids and fonts are written in the same way for each figure, and take long.
-plot_all(data, out, ["accuracy_vs_flops", "training_loss"])
+# A PDF's ids and fonts are written in the same way for each figure, and take long.
+plot_all(data, out, ["accuracy_vs_flops", "training_loss"], ["pdf"])
 """
 
 

@@ -178,7 +178,7 @@ def test_the_documents_example_runs():
 # What they say
 
 
-def test_the_words_of_an_svg_are_text(tmp_path, in_svg_alone):
+def test_the_words_of_an_svg_are_text(tmp_path):
     plot_all(figure_data(*study(), study="mask"), tmp_path, ["accuracy_vs_samples"])
     svg = (tmp_path / "accuracy_vs_samples.svg").read_text()
     said = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
@@ -347,7 +347,7 @@ def test_references_are_drawn_hollow_and_grey_and_are_no_runs(tmp_path):
     )
 
 
-def test_references_change_no_fit_and_no_comparison(tmp_path, in_svg_alone):
+def test_references_change_no_fit_and_no_comparison(tmp_path):
     same = ("gains", "gains_along_axes", "mask_ratios", "learning_curves", "predicted_cost", "speedup")
     compared = {}
     for published in (None, references(tmp_path, REFERENCES.replace("0.25", "0.999"))):

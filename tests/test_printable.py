@@ -168,7 +168,7 @@ def test_a_class_has_the_same_name_in_every_locale(tmp_path):
 def test_a_study_that_cannot_be_written_in_utf8_is_refused(tmp_path):
     odd = tmp_path / f"{ODD}.yaml"
     odd.write_text(STUDY, encoding="utf-8")
-    with pytest.raises(StudyError, match=r"caf\\xe9.yaml:1: the file's name holds .* what is not UTF-8.*rename it"):
+    with pytest.raises(StudyError, match=r"caf\\xe9.yaml:1: .* cannot be the name of a study.*write it in UTF-8"):
         read_study(odd)
     escaped = tmp_path / "escaped.yaml"
     escaped.write_text(STUDY.replace("data: shapes", r'data: {webdataset: "caf\udce9.tar"}'), encoding="utf-8")

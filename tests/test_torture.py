@@ -96,6 +96,7 @@ def test_kills_find_the_processes_of_a_study_by_what_they_do(tmp_path: Path) -> 
         assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.clusters
 def test_the_short_form_finds_nothing() -> None:
     """Half of it ends with 0. Its seed is fixed: CI looks for what broke, the whole form seeks."""
     command = [sys.executable, "-m", "tests.torture", "--short", "--share", "0.5", "--seed", "1"]

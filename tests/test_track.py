@@ -1,4 +1,5 @@
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -92,16 +93,12 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=None, files=
     ids = curves["id"].unique() if len(curves) else []
     write_curves(path, iter([(run_id, points_of(curves[curves["id"] == run_id])) for run_id in ids]))
     results.to_csv(path.with_name("results.csv"), index=False)
-    given = {
-        name: how.pop(name) for name in ("runs", "roots", "question", "code", "evaluations", "file") if name in how
-    }
-    roots = given.pop("roots", [file.parent for file in files])
+    given = {name: how.pop(name) for name in ("runs", "question", "code", "evaluations", "file") if name in how}
     source = MirrorSource(
         study,
         path.with_name("results.csv"),
         baseline=baseline or {"mask_ratio": 0.0},
         files=files,
-        roots=roots,
         **given,
     )
     return mirror(source, artifact_root=artifact_root, **how)
@@ -535,29 +532,22 @@ def test_weights_by_choice_once_each(where, tmp_path):
     assert not Path(there["a-2"].artifact_location.removeprefix("file://")).exists()
 
 
-def test_artifacts_do_not_leave_the_study_s_folders(where, tmp_path):
+def test_artifacts_are_plain_files(where, tmp_path):
     plots, outside = tmp_path / "plots", tmp_path / "outside"
     plots.mkdir()
     outside.mkdir()
     (outside / "passwd").write_text("secret")
     (plots / "good.png").write_text("x")
     (plots / "link.png").symlink_to(outside / "passwd")
-    (plots / "folder").symlink_to(outside)
-    (plots / "in.png").symlink_to(plots / "good.png")
-    files = [plots / "good.png", plots / "link.png", plots / "folder" / "passwd", plots / "../outside/passwd"]
-    files += [outside / "passwd", plots / "in.png", plots / "gone.png"]
-    done = bring(table(row("a-1")), curve("a-1"), **where, files=files, roots=[plots])
+    (plots / "folder.png").mkdir()
+    os.mkfifo(plots / "pipe.png")
+    files = [plots / f"{name}.png" for name in ("good", "link", "folder", "pipe", "gone")]
+    done = bring(table(row("a-1")), curve("a-1"), **where, files=files)
     run = runs_there(where, done)["study mask"].info.run_id
     sent = [one.path for one in MlflowClient(where["tracking_uri"]).list_artifacts(run)]
-    assert sent == ["good.png", "in.png"]
-    assert len(done.left_out) == 5
-    assert all("leads out of the study's folders" in said for said in done.left_out)
-
-
-@pytest.mark.parametrize("study", ["..", ".", "a/b", "/etc", "..\\x"])
-def test_a_study_s_name_does_not_lead_out_of_the_artifacts(where, study):
-    with pytest.raises(FlipscaleError, match="cannot name a folder of artifacts"):
-        bring(table(row("a-1")), curve("a-1"), study, **where)
+    assert sent == ["good.png"]
+    assert len(done.left_out) == 4
+    assert all("is not a plain file, so it is not sent to MLflow" in said for said in done.left_out)
 
 
 def test_two_mirrors_at_once_give_one_run(where, tmp_path):
@@ -673,3 +663,16 @@ def test_ui_command_can_be_pasted(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert ui_command("sqlite:////a b/mlflow.db") == f"{sys.executable} -m mlflow {said}"
     assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+
+
+def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
+    figure = tmp_path / "here" / "speedup.svg"
+    figure.parent.mkdir()
+    for text in ("old", "new"):
+        figure.write_text(text)
+        done = bring(table(row("a-1")), curve("a-1"), "mask", **where, files=[figure])
+    parent = runs_there(where, done)["study mask"].info
+    client = MlflowClient(where["tracking_uri"])
+    got = client.download_artifacts(parent.run_id, "speedup.svg", str(tmp_path))
+    assert Path(got).read_text() == "new"
+    assert len(client.search_runs([done.experiment_id])) == 2

@@ -83,7 +83,7 @@ def test_the_warm_up_is_that_of_the_shortest_length_or_the_studys(tmp_path):
 def test_what_depends_on_the_length_is_not_shared(tmp_path, changes):
     found = planned(tmp_path, **changes)
     assert not any(run.trunk for run in found.runs)
-    assert found.sharing == ""
+    assert "saved" not in found.sharing
 
 
 def test_a_length_that_is_scored_elsewhere_on_the_trunk_goes_on_from_a_shorter_part_or_none(tmp_path):
@@ -199,3 +199,21 @@ def test_run_json_says_from_which_run_it_goes_on(tmp_path):
         assert folder.asked() == RunRequest.of(run)
     assert folders[1].asked().after == (first.id,)
     assert "trunk" not in (folders[0].path / "run.json").read_text()
+
+
+def test_a_plan_says_why_lengths_of_drawn_images_share_no_trunk(tmp_path):
+    drawn = planned(tmp_path, data="data: shapes")
+    assert drawn.sharing == (
+        "Lengths share no trunk: images that are drawn differ from length to length; write a data_size."
+    )
+    assert planned(tmp_path, "[16k]", data="data: shapes").sharing == ""
+    assert planned(tmp_path, data="data: shapes, data_size: 64k").sharing.startswith("1 trunk, 4 branches: ")
+
+
+def test_a_learning_rate_at_which_adamw_diverges_is_warned_of(tmp_path):
+    def warnings(rate: str) -> list[str]:
+        return planned(tmp_path, "[16k, 32k]", data=f"data: fashion, lr: {rate}, warmup: 640").warnings
+
+    assert warnings("2e3") == ["lr 2000: AdamW diverges there: did you mean 2e-3?"]
+    assert warnings("0.5") == ["lr 0.5: AdamW diverges there."]
+    assert warnings("0.1") == []

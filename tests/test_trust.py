@@ -5,7 +5,6 @@ import base64
 import functools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,12 +14,23 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import DamagedFile, FlipscaleError, LaunchError, RunFolderError
-from flipscale.guard import locked, plain_file
+from flipscale.guard import locked
 from flipscale.launch import cancel, submit_lock
-from flipscale.plain_files import read_bytes
+from flipscale.plain_files import open_plain, read_bytes
 from flipscale.planning import plan
 from flipscale.reporting import write_report
-from flipscale.run import FailedAttempt, FailureKind, Job, RunFolder, RunRequest, State, birth, is_alive, replacing
+from flipscale.run import (
+    FailedAttempt,
+    FailureKind,
+    Job,
+    RunFolder,
+    RunRequest,
+    State,
+    birth,
+    is_alive,
+    machine,
+    replacing,
+)
 from flipscale.storage import remove_unneeded
 from flipscale.study import read_study
 from tests.launch.contract import StandInRun, folder
@@ -55,7 +65,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def lease(run: RunFolder, process: "subprocess.Popen[bytes]", born: str | None, job: str = "local/list/0") -> None:
     """A lease that names the process."""
-    named = {"token": "x", "host": socket.gethostname(), "pid": process.pid, "born": born, "job": job}
+    named = {"token": "x", "host": "h", "machine": machine(), "pid": process.pid, "born": born, "job": job}
     (run.path / "lease.json").write_text(json.dumps({**named, "attempt": 0, "time": time.time()}))
 
 
@@ -64,7 +74,7 @@ def workers_json(run: RunFolder, *processes: "subprocess.Popen[bytes]", **more: 
     path = run.path.parents[1] / "local" / "list"
     path.mkdir(parents=True)
     workers = [{"pid": one.pid, "born": birth(one.pid), "slots": ["core-0"]} for one in processes]
-    written = {"schema": 1, "host": socket.gethostname(), "runs": [run.id], "workers": workers, **more}
+    written = {"schema": 1, "machine": machine(), "runs": [run.id], "workers": workers, **more}
     (path / "workers.json").write_text(json.dumps(written))
     run.write_job(Job("run", "local", "list", time.time(), log=str(path)))
     return path
@@ -101,7 +111,7 @@ def test_a_lease_that_does_not_say_when_its_process_was_born_names_no_living_one
 
 @pytest.mark.parametrize("pid", [-1, 0, True, "self", 1.5])
 def test_what_is_no_number_of_one_process_is_none(run: RunFolder, pid: object) -> None:
-    named = {"token": "x", "host": socket.gethostname(), "pid": pid, "born": birth(os.getpid())}
+    named = {"token": "x", "host": "h", "machine": machine(), "pid": pid, "born": birth(os.getpid())}
     (run.path / "lease.json").write_text(json.dumps(named))
     holder = run.holder()
     assert holder is None or not holder.alive
@@ -133,7 +143,7 @@ def test_a_program_that_was_left_over_is_ended_only_if_it_was_started_for_the_ru
     from flipscale.train.trainers.program import process as programs
 
     note = run.path / "program.json"
-    named = {"host": socket.gethostname(), "pid": bystander.pid, "born": birth(bystander.pid)}
+    named = {"machine": machine(), "pid": bystander.pid, "born": birth(bystander.pid)}
     note.write_text(json.dumps(named))
     programs._end_leftover(run, note.name)
     assert bystander.poll() is None
@@ -154,11 +164,11 @@ def test_a_lock_that_is_a_link_empties_nothing(run: RunFolder, secret: Path) -> 
     (run.path / "lease.lock").symlink_to(secret)
     (run.path.parents[1] / ".submit.lock").symlink_to(secret)
     with (
-        pytest.raises(RunFolderError, match="is a link, and flipscale follows none below a results or plots folder"),
+        pytest.raises(DamagedFile, match="is a link, and flipscale follows none below a results or plots folder"),
         run.hold(),
     ):
         pass
-    with pytest.raises(RunFolderError, match="is a link"), submit_lock(run.path.parents[1]):
+    with pytest.raises(DamagedFile, match="is a link"), submit_lock(run.path.parents[1]):
         pass
     assert secret.read_text() == SECRET
     own = run.path / "own.lock"
@@ -177,7 +187,7 @@ APPENDS = {
 @pytest.mark.parametrize("name", APPENDS)
 def test_what_is_appended_to_is_no_link(run: RunFolder, secret: Path, name: str) -> None:
     (run.path / name).symlink_to(secret)
-    with run.hold() as held, pytest.raises(RunFolderError, match=f"{name}: is a link"):
+    with run.hold() as held, pytest.raises(DamagedFile, match=f"{name}: is a link"):
         APPENDS[name](run, held)
     assert secret.read_text() == SECRET
 
@@ -197,8 +207,8 @@ def test_what_is_no_plain_file_is_named_and_not_waited_for(run: RunFolder, secre
         run.result()
     with pytest.raises(DamagedFile, match=r"result\.json: is a"):
         read_bytes(path)
-    with pytest.raises(RunFolderError, match=r"result\.json: is a"):
-        plain_file(str(path), os.O_WRONLY | os.O_APPEND)
+    with pytest.raises(DamagedFile, match=r"result\.json: is a"):
+        open_plain(str(path), os.O_WRONLY | os.O_APPEND)
 
 
 def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path, run: RunFolder) -> None:
@@ -238,6 +248,35 @@ def test_a_results_file_that_links_to_a_device_is_replaced_and_not_written_throu
         file.write(b"{}")
     assert (tmp_path / "plan.json").read_bytes() == b"{}"
     assert not (tmp_path / "plan.json").is_symlink()
+
+
+IN_A_CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+"""A PID namespace of its own under the same host name, as a container may have."""
+
+HOLDS = """
+import sys
+from flipscale.run import RunFolder
+with RunFolder(sys.argv[1]).hold() as lease:
+    print(lease is not None, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lease_of_a_container_with_this_host_name_is_held_and_so_is_ours_in_the_container(run: RunFolder) -> None:
+    if subprocess.run([*IN_A_CONTAINER, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may make no PID namespace")
+    holds = [*IN_A_CONTAINER, sys.executable, "-c", HOLDS, run.path]
+    with subprocess.Popen(holds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as container:
+        assert container.stdout is not None
+        assert container.stdout.readline() == "True\n"
+        assert run.state() is State.RUNNING
+        with run.hold() as lease:
+            assert lease is None
+        container.communicate("")
+    with run.hold() as lease:
+        assert lease is not None
+        done = subprocess.run(holds, input="", capture_output=True, text=True, check=True)
+        assert done.stdout == "False\n"
 
 
 # The report

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flipscale import Workspace
@@ -156,7 +157,7 @@ def test_a_tie_takes_the_lower_value() -> None:
     [
         ([2.0, 2.5, 3.0, 3.5], "its best value, 1, is the lowest tried; add one: over: {lr: [0.5, 1, 2, 4, 8]}"),
         ([3.5, 3.0, 2.5, 2.0], "its best value, 8, is the highest tried; add one: over: {lr: [1, 2, 4, 8, 16]}"),
-        ([3.0, 2.0, 2.6, 2.2], "its curve has two minima, at 2 and 8; add values between them, or more seeds"),
+        ([3.0, 2.0, None, 2.2], "its curve has two minima, at 2 and 8; add values between them, or more seeds"),
         (
             [GUESSING, GUESSING, GUESSING - 1e-9, GUESSING + 1e-9],
             "no value is better than guessing (4.159); give it more samples, or leave it out (exclude)",
@@ -171,6 +172,22 @@ def test_no_value_is_chosen(losses: list[float | None], why: str) -> None:
 def test_a_dip_within_the_noise_is_no_second_minimum() -> None:
     assert arm([3.0, 2.0, 2.6, 2.55], error=0.1).chosen == 2.18
     assert arm([3.0, 2.0, 2.6, 2.55], error=0.01).chosen is None
+
+
+def test_without_seeds_the_residual_of_a_parabola_is_the_noise_of_a_dip() -> None:
+    dip = arm([3.0, 2.4, 2.403, 2.402])
+    xs = [0, 1, 2, 3]
+    residuals = dip.losses - np.polyval(np.polyfit(xs, dip.losses, 2), xs)
+    assert dip.noise == pytest.approx(math.sqrt((residuals**2).sum()))
+    assert (dip.refusal, dip.chosen) == ("", 2.82)
+
+
+def test_a_wiggle_at_rates_that_learned_nothing_is_no_second_minimum() -> None:
+    at_chance = [GUESSING - 1e-4, GUESSING + 7e-4]
+    flat = arm([3.0, 2.0, *at_chance])
+    assert (flat.refusal, flat.chosen) == ("", 1.76)
+    dip = arm([GUESSING - 8e-4, GUESSING, 2.0, 3.0], error=1e-5)
+    assert dip.refusal == ""
 
 
 def test_the_expected_best_of_n_is_the_mean_over_all_choices_of_n() -> None:

@@ -50,10 +50,11 @@ def blocks(page: str) -> list[Block]:
 
 
 def small(text: str, seeds: int | None = None) -> str:
-    """The study with a 100th of its samples, few images to evaluate on, and this number of seeds; or the site, whose
+    """The study with a 40th of its samples, few images to evaluate on, and this number of seeds; or the site, whose
     jobs do many runs each: a job more is a process, which takes longer to start than such runs take.
     """
-    text = re.sub(r"(?<=[ \[])(\d+)k\b", lambda match: str(10 * int(match[1])), text)
+    text = re.sub(r"(?<=[ \[])(\d+)k\b", lambda match: str(25 * int(match[1])), text)
+    text = text.replace("images: 1000", "images: 100")
     if re.search(r"^axes:", text, re.MULTILINE) and "evaluation:" not in text:
         text += "evaluation: {images: 100}\n"
     if re.search(r"^partition:", text, re.MULTILINE):
@@ -111,9 +112,9 @@ def rows(here: Path, study: str) -> int:
 
 def test_the_first_study(here: Path) -> None:
     said = follow("first-study.md", here, os.environ)
-    assert rows(here, "mask") == 16
-    assert "left alone 12 finished" in said
-    assert "12 runs, 3 seeds each: 2 arms in up to 2 cells." in said
+    assert rows(here, "mask") == 60
+    assert "left alone 48 finished" in said
+    assert "48 runs, 4 seeds each: 2 arms in up to 6 cells." in said
     assert (here / "table.tex").read_text(encoding="utf-8").startswith("%")
     assert (here / "plots/mask/report.html").exists()
 

@@ -2,10 +2,15 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from flipscale.cli.parser import parse
-from flipscale.errors import FlipscaleError, missing_package, use_utf8
+from flipscale.errors import FlipscaleError, missing_package, printable, use_utf8
+
+TRACEBACK = "FLIPSCALE_TRACEBACK"
+"""The environment variable with which an error that nobody foresaw shows its traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,33 +22,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = args.command(args)
         _flush()
         return code
-    except ModuleNotFoundError as error:
-        if not error.name or error.name.partition(".")[0] == "flipscale":
-            raise
-        print(missing_package(error.name), file=sys.stderr)
-        return 1
-    except FlipscaleError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except RuntimeError as error:
-        if "Symlink loop" not in str(error):
-            raise
-        path = str(error).partition(" from ")[2].strip("'")
-        print(f"{path}: is a link that leads to itself; delete it.", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"{where}{error.strerror or error}. Free space or fix the permissions, then run this again.",
-            file=sys.stderr,
-        )
+    except Exception as error:
+        print(_message(error), file=sys.stderr)
         return 1
+
+
+def _message(error: Exception) -> str:
+    """What went wrong, in a sentence. Where nobody foresaw it, the variable asks for the traceback."""
+    if isinstance(error, FlipscaleError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "flipscale":
+        return missing_package(error.name)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}. Free space or fix the permissions, then run this again."
+    if {TRACEBACK, "FLIPSCALE_JOB"} & os.environ.keys():  # The log of a job keeps it.
+        raise error
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {printable(str(error))}. A file may be "
+        f"damaged, or flipscale has a fault; {TRACEBACK}=1 in the environment shows the traceback."
+    )
 
 
 def _flush() -> None:

@@ -23,7 +23,7 @@ from flipscale.cli.arguments import (
 from flipscale.cli.names import matching_run, run_folder
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError, RunFolderError, printable
-from flipscale.plain_files import exists, open_plain
+from flipscale.plain_files import open_plain
 from flipscale.run import RunFolder, State, failed_attempt_as_json
 from flipscale.workflow.messages import say
 
@@ -287,7 +287,7 @@ def logs(args: argparse.Namespace) -> int:
         # Looks before it reads the log, so that the last lines are not missed.
         look = reader.read([folder])[folder.id]
         goes_on = args.follow and look.state in launch.ACTIVE
-        if exists(path):
+        if os.path.lexists(path):
             printed = _print_from(path, printed)
         elif look.says and look.says != reason:
             reason = look.says
@@ -295,7 +295,7 @@ def logs(args: argparse.Namespace) -> int:
         if not goes_on:
             break
         time.sleep(WATCH_SECONDS / 4)
-    if not exists(path):
+    if not os.path.lexists(path):
         raise FlipscaleError(_no_log(folder))
     return 0
 
@@ -314,7 +314,7 @@ def _no_log(folder: RunFolder) -> str:
     where = "flipscale status shows its state."
     try:
         job = folder.job()
-        if job and exists(Path(job.log)):
+        if job and os.path.lexists(job.log):
             where = f"the output of its job is in {job.log}."
     except RunFolderError as error:
         where = str(error)

@@ -18,6 +18,8 @@ def next_arguments(parser: argparse.ArgumentParser) -> None:
     what = "what they should tell: a claim's name, 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of ...'"
     parser.add_argument("--for", dest="of", metavar="WHAT", help=f"{what} (the undecided claims)")
     parser.add_argument("--add", action="append", default=[], metavar="AXIS=VALUE,...", help="more values of an axis")
+    effect = "a difference that matters, in points or percent of a loss: the seeds that find it (the study's margin)"
+    parser.add_argument("--effect", type=float, metavar="SIZE", help=effect)
     parser.add_argument("--write", type=Path, metavar="FILE", help="write a study with these runs and those it has")
 
 
@@ -40,6 +42,8 @@ def next(args: argparse.Namespace) -> int:
         raise FlipscaleError(f"{text!r}: write a number of {such}.")
     if args.rung is not None and args.of:
         raise FlipscaleError("--for says what runs within a --budget should tell; leave it out beside --rung.")
+    if args.effect is not None and args.effect <= 0:
+        raise FlipscaleError(f"--effect {args.effect:g}: write a difference above 0, such as 1.")
     more = {}
     for added in args.add:
         name, equals, values = added.partition("=")
@@ -54,7 +58,7 @@ def next(args: argparse.Namespace) -> int:
         print(as_text(rung_parts(rung), terminal_width()))
         written = "" if rung.refusal else with_grids(opened.study, [rung.grid()], f"its next rung, {limit:g} FLOPs")
     else:
-        proposal = next_runs(opened, float(limit), args.of, more)
+        proposal = next_runs(opened, float(limit), args.of, more, args.effect)
         print(as_text(proposal_parts(proposal), terminal_width()))
         written = study_with(proposal) if proposal.steps else ""
     if args.write and written:

@@ -69,13 +69,20 @@ def plot_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="published results to show beside these, such as studies/references.csv",
     )
+    parser.add_argument(
+        "--format",
+        action="append",
+        default=[],
+        choices=("png", "pdf"),
+        help="draw each figure in this format too, beside SVG; may be repeated",
+    )
 
 
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures of a study from its results.csv."""
     from flipscale.workflow.drawn import draw_study
 
-    drawn = draw_study(open_study_of(args), args.references)
+    drawn = draw_study(open_study_of(args), args.references, args.format)
     if args.json:
         print_json({"figures": list(map(str, drawn.files)), "skipped": drawn.skipped})
     return 0

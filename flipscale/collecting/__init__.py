@@ -35,7 +35,15 @@ from flipscale.collecting.run_folders import Collected, collect
 
 if TYPE_CHECKING:
     from flipscale.collecting.hits import HitsFound, HitsOfRun, hits_of
-    from flipscale.collecting.tables import chance_level, read_curves, read_results, read_table, results, trunks_of
+    from flipscale.collecting.tables import (
+        above_chance,
+        chance_level,
+        read_curves,
+        read_results,
+        read_table,
+        results,
+        trunks_of,
+    )
 
 __all__ = [
     "COLUMNS",
@@ -47,6 +55,7 @@ __all__ = [
     "ColumnKind",
     "HitsFound",
     "HitsOfRun",
+    "above_chance",
     "axis_values",
     "baseline_of",
     "chance_level",
@@ -66,7 +75,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than most commands take."""
-    tables = ("chance_level", "read_curves", "read_results", "read_table", "results", "trunks_of")
+    tables = ("above_chance", "chance_level", "read_curves", "read_results", "read_table", "results", "trunks_of")
     if name not in ("HitsFound", "HitsOfRun", "hits_of", *tables):
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")
     return getattr(importlib.import_module(f"flipscale.collecting.{'tables' if name in tables else 'hits'}"), name)

@@ -88,6 +88,7 @@ COLUMNS: dict[str, Column] = {
     "final_loss": Column("float", FINAL_LOSS.unit, FINAL_LOSS.meaning),
     **{name: Column("float", score.unit, score.meaning) for name, score in SCORES.items()},
     "chance": Column("str", "", "what guessing gives for each score of the run, on the same items: SCORE=LEVEL, ..."),
+    "items": Column("str", "", "how many items each score that is a share of them was taken over: SCORE=N, ...", ""),
     "attempts": Column("int", "", "how often the run was started"),
     "corrupt_samples": Column("int", "samples", "samples that could not be read and were skipped"),
     "started": Column("float", "unix s", "when the first attempt began"),

@@ -39,6 +39,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     evaluation = run.settings.evaluation
     values = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
     values["chance"] = _chance(evaluation, result)
+    values["items"] = _items(result, folder)
     if run.parents:
         values |= _with_parents(values, run, result.parent, planned)
     row: ResultRow = {name: _value(values.get(name), kind) for name, kind in _KINDS.items()}
@@ -59,6 +60,12 @@ def _chance(evaluation: Evaluation, result: Result) -> str | None:
     """What guessing gives for each score of the run; None where nothing is known of it."""
     levels = {**result.chance, **_means(evaluation, result.chance)}
     return write_cell(tuple((name, str(level)) for name, level in levels.items() if level is not None)) or None
+
+
+def _items(result: Result, folder: RunFolder) -> str | None:
+    """How many items each score of the run that is a share of them was taken over; None where none is."""
+    counts = ((name, str(hits.count)) for name, hits in folder.hits().items() if name in result.scores)
+    return write_cell(tuple(counts)) or None
 
 
 def _means(evaluation: Evaluation, row: Mapping[str, str | float | None]) -> ResultRow:

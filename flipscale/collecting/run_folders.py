@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from flipscale.collecting.columns import COLUMNS, ResultRow, is_left_out
 from flipscale.collecting.rows import row_of, why_unreadable
 from flipscale.errors import DamagedFile, RunFolderError
+from flipscale.guard import make_folder
 from flipscale.plain_files import or_none, read_bytes
 from flipscale.planning import Plan, Run
 from flipscale.run import RunFolder, State, replacing
@@ -102,7 +103,7 @@ def collect(
         if run.cell is not None:
             rows[run.id] = row
             unknown.update(without_column)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     before = or_none(read_bytes, files[0]) or b""
     known, written, torn = _by_id(before), False, 0
     if not (trust_curves and list(known) == list(rows) and _are_older(map(folders.__getitem__, rows), than=files[1])):

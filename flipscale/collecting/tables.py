@@ -62,7 +62,6 @@ def read_results(path: Path) -> pd.DataFrame:
     ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
     number.
     """
-    _check_size(path, "Delete it, and make it with `flipscale collect`.")
     (_, header), *rows = _rows(path)
     if not header:
         raise ResultsError(f"{path}: is empty. {MAKE_AGAIN}")
@@ -119,6 +118,30 @@ def chance_level(results: pd.DataFrame, score: str) -> float | None:
         return None
     levels = {dict(read_cell(text)).get(score) for text in results.loc[results[score].notna(), "chance"].fillna("")}
     return float(level) if len(levels) == 1 and (level := levels.pop()) else None
+
+
+def above_chance(results: pd.DataFrame, score: str) -> NDArray[np.float64]:
+    """How many standard errors each score is above what guessing gives [n]: binomial, over the items that it is taken
+    over.
+
+    Where the table says nothing of either, a score is infinitely far above chance, and a missing one below it.
+    """
+    scores = results[score].to_numpy(np.float64, na_value=np.nan)
+    unknown = np.where(np.isnan(scores), -np.inf, np.inf)
+    if not {"chance", "items"} <= set(results):
+        return unknown
+    chance = _of_score(results["chance"], score)
+    items = _of_score(results["items"], score)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above = (scores - chance) / np.sqrt(chance * (1 - chance) / items)
+    return np.where(np.isnan(chance * items), unknown, above)
+
+
+def _of_score(texts: "pd.Series[Any]", score: str) -> NDArray[np.float64]:
+    """The number of a score in each text 'SCORE=NUMBER, ...' of a column; NaN where it has none."""
+    texts = texts.map(str)
+    numbers = {text: float(dict(read_cell(text)).get(score, "nan")) for text in texts.unique()}
+    return texts.map(numbers).to_numpy(np.float64)
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -211,7 +234,8 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises ResultsError if it cannot be read or has no rows.
     """
     name = path.name.lower()
-    _check_size(path, "Leave out unneeded rows or columns.")
+    if path.is_file() and path.stat().st_size > LARGEST_TABLE:
+        raise ResultsError(f"{path}: is too large for a table of runs (1 GiB at most). Leave out rows or columns.")
     try:
         if name != "-":
             os.close(open_plain(path, follow=True))
@@ -220,6 +244,7 @@ def read_table(path: Path) -> pd.DataFrame:
         else:
             separator = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
             table = pd.read_csv(sys.stdin if name == "-" else path, sep=separator, skipinitialspace=True)
+        table = _printable_table(table)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultsError(f"{path}: there is no such file.") from error
     except DamagedFile as error:
@@ -228,7 +253,6 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
     except (ValueError, OSError, EOFError, pa.ArrowException) as error:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
-    table = _printable_table(table)
     if separated := _other_separator([*map(str, table.columns)]):
         raise ResultsError(f"{path}: {separated}; save it that way, or name it .tsv if it has tabs.")
     if table.empty:
@@ -237,7 +261,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _printable_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without characters that control a terminal, in names and in texts."""
+    """The table without characters that control a terminal. ValueError for a cell that holds no value."""
     table.columns = pd.Index([_printable(column) for column in table.columns])
     for place, kind in enumerate(table.dtypes):
         if pd.api.types.is_string_dtype(kind):
@@ -246,12 +270,9 @@ def _printable_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _printable(value: Any) -> Any:
+    if isinstance(value, list | dict | np.ndarray) or (isinstance(value, int) and abs(value) >= 2**63):
+        raise ValueError(f"{str(value)[:60]} is neither a text nor a number of 64 bits; leave its column out")
     return printable(value) if isinstance(value, str) else value
-
-
-def _check_size(path: Path, then: str) -> None:
-    if path.is_file() and (size := path.stat().st_size) > LARGEST_TABLE:
-        raise ResultsError(f"{path}: {size / 2**30:,.0f} GiB is too large for a table of runs (1 GiB at most). {then}")
 
 
 def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:

@@ -19,6 +19,7 @@ masked. Data in, data out: nothing here touches a disk.
     gains.py       twins, and their gains judged by the noise of the whole study
     curves.py      curves, their noise and readings   head.py        arms over all cells, slopes, power
     stated.py      whether a study's claims hold      comparison.py  what is claimed; the comparison as data
+    best.py        the best of several cells; slopes
     build.py       from a table to a comparison       of_study.py    a study's, finished or planned
     study_pair.py  study against study                effects.py     settings against a reference row
     answer.py      a comparison for people: one screen, and all of it

@@ -3,20 +3,21 @@
 import itertools
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from flipscale.cell import arm_words, cell_words
+from flipscale.cell import arm_words, cell_words, setting_words
 from flipscale.comparing.columns import PROBED, settings_named, settings_words
 from flipscale.comparing.comparison import Comparison, ScoredBy
 from flipscale.comparing.effects import Deltas
 from flipscale.comparing.estimates import NOT_REACHED, Curve, Effect, Estimate, Pair, Speedup
-from flipscale.comparing.stated import JudgedClaim, StudyClaims, Verdict
+from flipscale.comparing.stated import Choice, JudgedClaim, StudyClaims, Verdict
 from flipscale.fitting import kind_parts, kinds_of, law_screen
-from flipscale.scores import is_score, score_label
+from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.sensitivity import sensitivity_words
-from flipscale.stats import ALPHA, WARN_P, Interval, design_by, sensitivity_of
+from flipscale.stats import ALPHA, OWN_SEEDS, WARN_P, Interval, design_by, sensitivity_of
 from flipscale.study import Expectation
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 from flipscale.words import (
@@ -66,8 +67,6 @@ def comparison_markdown(comparison: Comparison) -> str:
 def screen(comparison: Comparison, width: int = 80) -> str:
     """At most LINES lines: the question, an arm or claim a line, what was compared, what its seeds detect, warnings."""
     question = [comparison.question] if comparison.question else []
-    if not comparison.arms:
-        return as_text([*question, *comparison.notes], width, "\n")
     if comparison.laws:
         laws = law_screen(comparison.laws, comparison.question, settings_named(comparison.labels), width)
         said = (_at_most(2, f"! {warning}", width) for warning in warnings(comparison)[:WARNINGS])
@@ -119,6 +118,9 @@ def answer_table(comparison: Comparison) -> tuple[PrintedTable, str, int]:
         has_ci = any(each.difference and each.difference.decisive for each in judged[:ROWS])
         here = "here (95 % CI)" if has_ci else "here"
         return PrintedTable("Claims", ("claim", here, "verdict"), rows), "claim", len(judged)
+    if not comparison.arms:
+        scores = scores_table(comparison)
+        return replace(scores, rows=scores.rows[:ROWS]), "other row", len(scores.rows)
     return arms_table(comparison, shown_curves(comparison)), "other row", len(comparison.first_curves)
 
 
@@ -160,6 +162,24 @@ def arms_table(comparison: Comparison, curves: Sequence[Curve]) -> PrintedTable:
     return PrintedTable("The answer", (alone, *(columns[name] for name in order)), tuple(rows)).without_empty()
 
 
+def scores_table(comparison: Comparison) -> PrintedTable:
+    """The scores of a study without arms, the compared one of each cell first."""
+    rows = []
+    for name in dict.fromkeys(name for scores in comparison.scores.values() for name in scores):
+        label = score_label(name) if is_score(name) else name
+        for cell, scores in comparison.scores.items():
+            rows.append((label, cell_words(cell), _score_cell(name, scores.get(name))))
+    return PrintedTable("", ("score", "cell", "mean (95 % CI over seeds)"), tuple(rows)).without_empty()
+
+
+def _score_cell(name: str, score: Estimate | None) -> str:
+    """'78.6 % (77.9 % to 79.3 %)'; of one seed without a CI."""
+    if score is None:
+        return "-"
+    low, *high = (score_value(each, is_fraction(name)) for each in (score.value, *(score.interval or ())))
+    return f"{low} ({' to '.join(high)})" if high else low
+
+
 def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
     """The twins of a row: those of the cell that heads the study, or else of the longest schedule."""
     at_base = [arm.base for arm in comparison.head.arms if arm.base] if comparison.head else []
@@ -168,6 +188,8 @@ def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """What the numbers of the answer are, what was compared, and what its seeds detect."""
+    if not comparison.arms:
+        return list(comparison.notes)
     level: list[str] = []
     estimates: list[Estimate | None]
     if asked(comparison) == "claims" and comparison.stated:
@@ -181,7 +203,7 @@ def notes_of(comparison: Comparison) -> list[str]:
         if comparison.margin and any(pair.gain.effect is Effect.LEVEL for pair in comparison.pairs):
             level = [f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0."]
     if any(estimate and estimate.failures for estimate in estimates):
-        what += "; fail: runs of both sides that did not take off"
+        what += "; fail: runs of both sides at chance while others took off, or without a score"
     said = [f"{what}.", *level]
     curves = () if asked(comparison) == "claims" else comparison.curves
     if curves and not any(curve.speedup for curve in curves):
@@ -234,7 +256,7 @@ def _corrected(comparison: Comparison) -> str:
     if comparison.stated and comparison.repeats_claims:
         is_alone = len(comparison.stated.families) == 1
         several.append(count(len(comparison.stated.claims), "claim") if is_alone else "the claims of a family")
-    equal = any(curve.gain and curve.gain.interval for curve in comparison.curves)
+    equal = any(curve.gain and curve.gain.interval and not curve.gain.corrected for curve in comparison.curves)
     but = "; at equal cost they are not corrected" if equal else ""
     return f", corrected for {joined(several)} (Holm){but}" if several else ""
 
@@ -253,11 +275,12 @@ def power_words(comparison: Comparison) -> list[str]:
         scale = 100 if judged.unit == "points" else 1
         assert judged.difference is not None
         design = design_by(replace(moments, error=middle / scale), seeds, *judged.difference.family)
-        words = sensitivity_words(sensitivity_of(design, seeds, judged.margin / scale), judged.unit == "points")
+        words = sensitivity_words(sensitivity_of(design, seeds, comparison.effect), judged.unit == "points")
         return [f"In the median claim {words}"]
     if head is None:
         return []
-    if head.sensitivity is None and any(len(pair.seeds) > 1 for pair in comparison.pairs):
+    at_base = [pair for pair in comparison.pairs if pair.cell == head.base_cell]
+    if head.sensitivity is None and any(len(pair.seeds) > 1 for pair in at_base):
         return ["Some runs of this cell do not take off, so nothing says which difference its seeds detect."]
     if head.sensitivity is None:
         return ["One seed does not say how far runs scatter; 3 seeds would."]
@@ -305,7 +328,7 @@ def scored_by_words(scored_by: ScoredBy) -> str:
 def everything(comparison: Comparison) -> list[Part]:
     """The answer of every series and arm, then claims, gains, curves, notes, and what was left out."""
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
-    parts: list[Part] = [] if comparison.arms else list(comparison.notes)
+    parts: list[Part] = [] if comparison.arms else [scores_table(comparison), *comparison.notes]
     for kind in kinds_of(comparison.laws):
         parts += kind_parts(kind, comparison.laws, settings_named(comparison.labels))
     if comparison.first_curves:
@@ -313,6 +336,8 @@ def everything(comparison: Comparison) -> list[Part]:
         parts.append(replace(arms_table(comparison, comparison.first_curves), notes=tuple(notes)))
     if comparison.stated:
         parts.append(claims_table(comparison.stated))
+    if comparison.at_budgets:
+        parts.append(budgets_table(comparison.at_budgets))
     if comparison.pairs:
         parts.append(gains_table(comparison))
         parts += _over_cells(comparison)
@@ -361,11 +386,11 @@ def gains_table(comparison: Comparison) -> PrintedTable:
 
 def _noise_words(comparison: Comparison) -> str:
     noise = comparison.noise
-    by = (
-        "the cell's own seeds"
-        if noise is None or noise.prior_sd is None
-        else f"variances shrunk towards that of the median of {noise.cells} gains"
-    )
+    by = "the cell's own seeds"
+    is_shrunk = [len(pair.seeds) < OWN_SEEDS for pair in comparison.pairs]
+    if noise and noise.prior_sd is not None and any(is_shrunk):
+        by = f"variances shrunk towards that of the median of {noise.cells} gains"
+        by += "" if all(is_shrunk) else f", from {OWN_SEEDS} seeds on the cell's own"
     return f"Gains are raw mean differences (95 % CI: Student t by {by}){_corrected(comparison)}."
 
 
@@ -486,6 +511,29 @@ def claims_table(stated: StudyClaims) -> PrintedTable:
     return PrintedTable("Claims", columns, tuple(rows), tuple(_claim_notes(stated))).without_empty()
 
 
+def budgets_table(judged: StudyClaims) -> PrintedTable:
+    """Each arm against the baseline, both at their best models for each budget of FLOPs; and the slope over budgets."""
+    columns = ("at the best model", "budget", "gain (95 % CI)", "its models", "the baseline's")
+    rows = []
+    for each in judged.claims:
+        amount = "per doubling" if each.claim.along else f"{short(each.claim.contrast.amount)} FLOPs"
+        arm = ", ".join(setting_words(*setting) for setting in each.claim.contrast.left.items())
+        models = ("", "") if each.claim.along else [_taken(choice) for choice in each.best]
+        rows.append((arm, amount, claim_cell(each, corrected=False), *models))
+    notes = (
+        "Each seed takes the model with the best mean over the other seeds; * marks an edge of the grid.",
+        f"Gains are in {judged.claims[0].unit}; CIs are not corrected.",
+    )
+    return PrintedTable("Best of a budget", columns, tuple(rows), notes)
+
+
+def _taken(choice: Choice) -> str:
+    """'ViT-w32d1-4 (2), ViT-w16d1-4 (1) *'."""
+    counts = Counter(map(str, choice.values))
+    names = [name if len(counts) == 1 else f"{name} ({n})" for name, n in counts.most_common()]
+    return ", ".join(names) + (" *" if choice.at_edge else "")
+
+
 def _claim_notes(stated: StudyClaims) -> list[str]:
     said = [f"{claim_count(stated)}."]
     units = {judged.unit for judged in stated.claims}
@@ -500,11 +548,32 @@ def _claim_notes(stated: StudyClaims) -> list[str]:
         margins = " or ".join(f"{margin:g}" for margin in stated.level_margins)
         whose = "the claim's" if any(judged.claim.margin for judged in stated.claims) else "the study's"
         said.append(f"Level means that the corrected 90 % CI lies within {margins} of 0, {whose} margin.")
+    said += _best_notes(stated)
     if stated.noise.noisy:
         said.append(f"Much noisier than the rest, and so judged by their own seeds: {'; '.join(stated.noise.noisy)}.")
     if any(judged.difference and judged.difference.failures for judged in stated.claims):
-        said.append("Where only some runs of a cell take off, an exact test of its pairs decides, without a CI.")
+        said.append("Where runs of a cell do not take off, an exact test of its pairs decides, without a CI.")
     return said
+
+
+def _best_notes(stated: StudyClaims) -> list[str]:
+    """How claims at the best of several cells, and those about slopes, are to be read."""
+    notes = []
+    settings = dict.fromkeys(judged.claim.contrast.best_of for judged in stated.claims if judged.best)
+    for setting in settings:
+        notes.append(f"Each side of a claim with best_of is at its best {setting} by the other seeds.")
+        at_edge = [
+            judged.claim.name
+            for judged in stated.claims
+            if judged.claim.contrast.best_of == setting and any(choice.at_edge for choice in judged.best)
+        ]
+        if at_edge:
+            notes.append(
+                f"The best {setting} is at an edge of the grid, and may lie beyond it, in: {'; '.join(at_edge)}."
+            )
+    if any(judged.claim.along for judged in stated.claims):
+        notes.append("A claim along a setting is about the change of the difference per doubling of it.")
+    return notes
 
 
 def claim_count(stated: StudyClaims) -> str:
@@ -593,8 +662,8 @@ def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: b
         return "-"
     number = f">={bound(estimate.mean)}x" if estimate.at_least else unit.number(estimate.mean)
     if estimate.failures:
-        theirs, ours = estimate.failures
-        return f"{number} (fail {ours}/{estimate.n}, {other} {theirs}/{estimate.n})"
+        theirs, ours, runs = estimate.failures
+        return f"{number} (fail {ours}/{runs}, {other} {theirs}/{runs})"
     ends = estimate.decisive if corrected else estimate.interval
     if ends is None:
         return f"{number} ({COUNTED[estimate.effect]})"
@@ -604,14 +673,14 @@ def estimate_words(estimate: Estimate | None, unit: PrintedUnit, *, corrected: b
 
 
 def gain_cell(comparison: Comparison, gain: Estimate | None, *, corrected: bool = True, brief: bool = False) -> str:
-    """A gain; the `brief` one of the screen says that arms are level, and of failed runs only their number."""
+    """A gain; the `brief` one of the screen says that arms are level."""
     if gain is None or gain.mean is None:
         return "-"
-    words = estimate_words(gain, points(comparison, brief=brief), corrected=corrected)
-    if gain.failures:
-        return words.partition(" ")[2][1:-1] if brief else words
-    if comparison.fraction and (ends := gain.decisive if corrected else gain.interval) and ends.high - ends.low >= 1:
-        return f"no verdict: {count(gain.n, 'seed')}"
+    unit = points(comparison, brief=brief)
+    words = estimate_words(gain, unit, corrected=corrected)
+    ends = gain.decisive if corrected else gain.interval
+    if comparison.fraction and ends and ends.high - ends.low >= 1:
+        return f"{unit.number(gain.value)} (no verdict: {count(gain.n, 'seed')})"
     return f"{words} level" if brief and gain.effect is Effect.LEVEL else words
 
 

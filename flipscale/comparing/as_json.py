@@ -24,6 +24,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "at": comparison.at,
         "head": comparison.head and _head(comparison.head),
         "claims": comparison.stated and claims_json(comparison.stated),
+        **({"at_budgets": claims_json(comparison.at_budgets)["claims"]} if comparison.at_budgets else {}),
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "series": [
             {
@@ -50,7 +51,15 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "unpaired": dict(comparison.unpaired),
         "notes": list(comparison.notes),
         "hours_note": comparison.hours_note,
+        **({"scores": _scores(comparison)} if comparison.scores else {}),
         **({"scored_by": [asdict(each) for each in comparison.scored_by]} if comparison.scored_by else {}),
+    }
+
+
+def _scores(comparison: Comparison) -> dict[str, object]:
+    return {
+        cell: {name: {"seeds": of.n, **estimate_json(of)} for name, of in scores.items()}
+        for cell, scores in comparison.scores.items()
     }
 
 
@@ -149,6 +158,7 @@ def _claim_json(judged: JudgedClaim) -> dict[str, object]:
         "family": claim.family,
         **_contrast_json(claim.contrast),
         "than": claim.than and _contrast_json(claim.than),
+        **_best_json(judged),
         "expect": str(claim.expect),
         **({} if claim.margin is None else {"margin": claim.margin}),
         "score": scores[0],
@@ -161,6 +171,18 @@ def _claim_json(judged: JudgedClaim) -> dict[str, object]:
         "runs": list(judged.runs),
         "why": judged.why,
     }
+
+
+def _best_json(judged: JudgedClaim) -> dict[str, object]:
+    """What a claim with `best_of` or `along` adds: the values that the sides took, contrast by contrast."""
+    claim = judged.claim
+    parts: dict[str, object] = {}
+    if claim.along:
+        parts["along"] = [contrast.amount for contrast in claim.along]
+    if claim.contrast.best_of:
+        parts["best_of"] = claim.contrast.best_of
+        parts["best"] = [list(choice.values) for choice in judged.best]
+    return parts
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
@@ -181,7 +203,7 @@ def estimate_json(estimate: Estimate) -> dict[str, object]:
         "interval_corrected": both and both.interval and ends_json(*both.interval),
         "p_corrected": both and both.p,
         "comparisons": both and both.of,
-        **({"failures": list(estimate.failures)} if estimate.failures else {}),
+        **({"failures": estimate.failures._asdict()} if estimate.failures else {}),
         **({"at_least": True} if estimate.at_least else {}),
         **({"p_level": estimate.p_level} if estimate.p_level is not None else {}),
         "why": estimate.why,

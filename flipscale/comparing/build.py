@@ -15,6 +15,7 @@ from flipscale.comparing.columns import (
     fair_hours,
     is_baseline,
     labels,
+    measured_scores,
     pick_score,
     series_of,
     settings_words,
@@ -22,7 +23,7 @@ from flipscale.comparing.columns import (
 )
 from flipscale.comparing.comparison import Comparison, corrected_curves, with_pairs
 from flipscale.comparing.curves import curves_of
-from flipscale.comparing.estimates import Pair
+from flipscale.comparing.estimates import Estimate, Pair, mean_of
 from flipscale.comparing.gains import images_of_pairs, judged, pairs_of
 from flipscale.comparing.head import AxisValues, head_of
 from flipscale.comparing.points import PreparedTable, Terms, points_of
@@ -42,6 +43,7 @@ def compare(
     score: str | None = None,
     base_cell: str | None = None,
     margin: float | None = MARGIN / 100,
+    effect: float | None = None,
     stated: StudyClaims | None = None,
     looks: int = LOOKS,
     curves: bool = True,
@@ -50,9 +52,9 @@ def compare(
 
     Twins share the column `cell` where there is one, else the values of `varying_axes`. Time is gpu_hours (on a CPU,
     core-hours; those of a probe if there was one, see fair_hours). `base_cell` heads the answer; it is the largest of
-    the table if left out. Gains of a fraction count as level within `margin`. A contrast that is one of the `stated`
-    claims has its estimate. Without `curves` only twins are compared. If every run is the baseline the comparison is
-    empty, and its `notes` say so.
+    the table if left out. Gains of a fraction count as level within `margin`; how many seeds find the difference
+    `effect` is said. A contrast that is one of the `stated` claims has its estimate. Without `curves` only twins are
+    compared. If every run is the baseline the comparison is empty, and its `notes` say so.
     Raises ResultsError for a missing column, a baseline that no run has, or two runs of one cell, arm and seed.
     """
     score = pick_score(results, score)
@@ -79,6 +81,7 @@ def compare(
         lower_is_better=bool(scores.lower_is_better(score)),
         fraction=scores.is_fraction(score),
         margin=margin if scores.is_fraction(score) else None,
+        effect=effect if scores.is_fraction(score) else None,
         base_cell=base_cell,
         hours_note=hours_note,
     )
@@ -118,7 +121,7 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
     unpaired: dict[str, str] = {}
     # Without a schedule the twin of a run is known where its arm has one run per series and seed.
     if table.at or len({(point.series, point.arm, point.seed) for point in points.all}) == len(points.all):
-        pairs, unpaired = pairs_of(points.all, points.arms, table.kind)
+        pairs, unpaired = pairs_of(points.all, points.arms, table.kind, points.failed)
     read = curves_of(points.all, points.arms, table.costs, table.kind, looks) if curves else []
     all_pairs, noise = judged(pairs, stated, table.margin, looks)
     runs = {(point.series, point.cell, point.arm, point.seed) for point in points.all}
@@ -137,8 +140,9 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
         unpaired=unpaired,
         stated=stated,
         noise=noise if pairs else None,
-        head=head_of(all_pairs, _axis_values(table), table.base_cell, table.margin),
+        head=head_of(all_pairs, _axis_values(table), table.base_cell, table.effect),
         notes=table.notes if points.arms else (*table.notes, _nothing(table)),
+        scores={} if points.arms else _scores(table),
         caveats=(_LOOKS.format(looks),) if looks > 1 else (),
     )
 
@@ -146,9 +150,19 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
 def _nothing(table: PreparedTable) -> str:
     """The sentence of a comparison without arms."""
     if not table.baseline:
-        return "The study names no baseline, so there is nothing to compare."
+        return "The study names no baseline, so these are its scores."
     base = settings_words(table.baseline)
-    return f"Every run with {table.score} is the baseline {base}, so there is nothing to compare it with."
+    return f"Every run with {table.score} is the baseline {base}, so these are its scores."
+
+
+def _scores(table: PreparedTable) -> dict[str, dict[str, Estimate]]:
+    """The scores of each cell, the compared one first."""
+    names = dict.fromkeys([table.score, *measured_scores(table.rows)])
+    scored: dict[str, dict[str, Estimate]] = {}
+    for cell, rows in table.rows.groupby(table.keys["cell"].fillna("").astype("str"), sort=False):
+        values = {name: rows[name].dropna().astype(float).tolist() for name in names}
+        scored[str(cell)] = {name: mean_of(of_score) for name, of_score in values.items() if of_score}
+    return scored
 
 
 def _axis_values(table: PreparedTable) -> AxisValues:

@@ -52,15 +52,22 @@ def _of_claims(curve: Curve, stated: StudyClaims) -> Curve:
 
 
 def with_pairs(curves: Sequence[Curve], pairs: Sequence[Pair], cost: str) -> tuple[Curve, ...]:
-    """The curves, those along this cost with the twins of their longest schedule."""
+    """The curves, those along this cost with the twins of their longest schedule.
+
+    Where both curves end there at equal cost, the gain at equal cost is that of these twins.
+    """
     longest: dict[tuple[str, str], Pair] = {}
     for pair in pairs:
         before = longest.get((pair.series, pair.arm))
         if before is None or (pair.at or 0) > (before.at or 0):
             longest[pair.series, pair.arm] = pair
-    return tuple(
-        replace(curve, pair=longest.get((curve.series, curve.arm))) if curve.x == cost else curve for curve in curves
-    )
+    done = []
+    for curve in curves:
+        twins = longest.get((curve.series, curve.arm))
+        if twins and curve.at_equal_samples and twins.seeds == curve.seeds:
+            curve = replace(curve, gain=twins.gain)
+        done.append(replace(curve, pair=twins) if curve.x == cost else curve)
+    return tuple(done)
 
 
 @dataclass(frozen=True)
@@ -96,10 +103,14 @@ class Comparison(Terms):
     """Runs without a twin: they are on the curves, not in the pairs."""
     stated: StudyClaims | None = None
     """The claims that the study states, judged; None where it states none."""
+    at_budgets: StudyClaims | None = None
+    """Its arms at their best models for budgets of FLOPs, which no claim states; None without such budgets."""
     noise: Noise[PairKey] | None
     """How far gains at equal samples scatter over seeds; None without pairs."""
     head: Head | None
     """None without pairs."""
+    scores: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """Without arms, each cell's scores by their columns, with Student's intervals over seeds."""
     images: ImagesOfPairs = field(default_factory=dict)
     """The effect of other test images on gains, if runs kept which images they got right."""
     scored_by: tuple[ScoredBy, ...] = ()

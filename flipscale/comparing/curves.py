@@ -30,7 +30,7 @@ from flipscale.comparing.estimates import (
     nothing,
 )
 from flipscale.comparing.points import Point, different_devices
-from flipscale.stats import TAKES_OFF, Array, Interval, ScoreKind, failed_runs
+from flipscale.stats import Array, Interval, ScoreKind, failed_runs
 from flipscale.words import short
 
 CURVE_DRAWS = 10_000
@@ -47,6 +47,10 @@ LEVELS = 17
 
 PLACES = 144
 """Costs at which the gain at equal cost is computed, to see where it changes its sign."""
+
+
+EQUAL_COSTS = 0.01
+"""Measured costs are equal within this share."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ class TwoLines:
     sides: Sides
     trunks: bool = False
     """Whether lengths of a seed share a trunk on either side."""
+    fails: bool = False
+    """Whether only some runs of a point take off."""
     comparisons: int = 1
     """In their family: the ends of intervals at Holm's levels then rest on as many draws as those of one at 5 %."""
 
@@ -165,7 +171,7 @@ class TwoLines:
         None with one seed, and where only some runs of a point take off, which no bootstrap of normal noise shows.
         """
         n = len(self.seeds)
-        if n < 2 or (self.kind.fraction and any(_takes_off_in_part(line.scores) for line in (self.base, self.ours))):
+        if n < 2 or self.fails:
             return None
         units = [self._units(line) for line in (self.base, self.ours)]
         residuals = [
@@ -301,6 +307,13 @@ class TwoLines:
         gain = drawn(means[0, -1], None if draws is None else draws[:, -1], len(self.seeds))
         return math.exp(high), replace(gain, draws=None), _crossover(grid, means, draws)
 
+    @property
+    def end_alike(self) -> bool:
+        """Whether both end at one length, whose costs are equal."""
+        ends = [line.lengths[-1] for line in (self.base, self.ours) if line.lengths is not None]
+        is_one_length = len(ends) == 2 and ends[0] == ends[1]
+        return is_one_length and math.isclose(self.base.costs[-1], self.ours.costs[-1], rel_tol=EQUAL_COSTS)
+
     def straight(self) -> float | None:
         """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
         best = int(np.argmax(self.base.means))
@@ -357,11 +370,6 @@ def _last_change(grid: Array, apart: Array, beyond: float) -> Array:
 
 
 # Noise
-
-
-def _takes_off_in_part(scores: Array) -> bool:
-    """Whether only some runs of a point [points, seeds] take off, at a length where others are half as good as any."""
-    return any(failed_runs(runs, runs) is not None for runs in scores if runs.max() >= TAKES_OFF * scores.max())
 
 
 def _variances(residuals: Array) -> tuple[float, float, float]:
@@ -423,6 +431,7 @@ def _read(asked: Curve, lines: TwoLines, comparisons: int) -> Curve:
         speedup_at=lines.levels(),
         equal_at=equal_at,
         gain=gain,
+        at_equal_samples=lines.end_alike,
         crossover=crossover,
     )
 
@@ -461,7 +470,22 @@ def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, kind: ScoreK
     trunks = [point.trunk for point in every if point.trunk >= 0]
     share = len(set(trunks)) < len(trunks)
     lines = [_line(grid, x, kind.sign) for grid in shared]
-    return TwoLines(lines[0], lines[1], tuple(some), kind, (ids[0], ids[1]), share)
+    return TwoLines(lines[0], lines[1], tuple(some), kind, (ids[0], ids[1]), share, _fails(shared))
+
+
+def _fails(grids: Sequence[pd.DataFrame]) -> bool:
+    """Whether only some runs of a point fail, in the grids of the baseline and of the arm; their rows are cells.
+
+    Short schedules after which no run is half as far above chance as the best of all are not looked at.
+    """
+    above = [grid.map(lambda point: point.above_chance) for grid in grids]
+    best = max(rows.to_numpy().max() for rows in above)
+    for cell in above[0].index.union(above[1].index):
+        runs = [rows.loc[cell].tolist() if cell in rows.index else [] for rows in above]
+        failures = failed_runs(runs[0], runs[1])
+        if failures and failures.is_mixed and max(*runs[0], *runs[1]) >= best / 2:
+            return True
+    return False
 
 
 def _grid(points: Sequence[Point]) -> pd.DataFrame:

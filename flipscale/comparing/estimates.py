@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from flipscale.stats import ALPHA, Array, Interval, Judged, Moments, holm, moments
+from flipscale.stats import ALPHA, Array, Failures, Interval, Judged, Moments, holm, moments, sign_flip_p
 
 ONE_SEED = "one seed gives no interval"
 
@@ -70,7 +70,7 @@ class Estimate:
     """Degrees of freedom of its interval, if that is a Student t."""
     p_level: float | None = None
     """p of the hypothesis that the truth lies beyond the margin within which arms count as level, corrected."""
-    failures: tuple[int, int] | None = None
+    failures: Failures | None = None
     """How many runs of the baseline and of the arm failed, where some did: an exact test then decides."""
     draws: Array | None = field(default=None, repr=False, compare=False)
     """The draws of a reading off curves, sorted; for a ratio those of its logarithm."""
@@ -119,6 +119,12 @@ def mean_of(values: Sequence[float]) -> Estimate:
     return Estimate(len(values), known.mean, known.interval(), tuple(values), p=known.p, df=known.df)
 
 
+def exact_p(difference: Estimate) -> float:
+    """p of a mean of pairs among which runs failed; 1 where a run has no score, so that a pair has no difference."""
+    is_complete = difference.failures is not None and difference.failures.runs == len(difference.values)
+    return sign_flip_p(difference.values) if is_complete else 1.0
+
+
 def ratio_of(logs: Sequence[float]) -> Estimate:
     """The geometric mean of one ratio per seed, given by their logarithms."""
     e = mean_of(logs)
@@ -139,7 +145,7 @@ def scaled(estimate: Estimate, by: float) -> Estimate:
         interval=ends(estimate.interval),
         values=tuple(by * value for value in estimate.values),
         corrected=both and replace(both, interval=ends(both.interval)),
-        failures=failures[::-1] if failures and by < 0 else failures,
+        failures=Failures(failures.arm, failures.baseline, failures.runs) if failures and by < 0 else failures,
     )
 
 
@@ -299,6 +305,8 @@ class Curve:
     """The largest cost that both curves cover."""
     gain: Estimate | None = None
     """At that cost."""
+    at_equal_samples: bool = False
+    """Whether both curves end there, at one length: the gain is then that of the twins."""
     crossover: Crossover | None = None
     sides: Sides | None = None
     pair: Pair | None = None

@@ -5,17 +5,18 @@ They are judged by the noise of the whole study: its cells are one family (Holm)
 A gain that the study states as a claim is that claim's estimate, in that claim's family.
 
 A gain is the mean of raw differences between twins, and its interval is that mean -/+ t x SE, with the shrunk variance
-of its cell (flipscale.stats). Where only some runs of a cell take off, an exact test of its pairs decides, and there is
-no interval.
+of its cell (flipscale.stats). Where runs of a cell do not take off, an exact test of its pairs decides, and there is no
+interval. Of one seed there is neither a verdict nor an interval.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from flipscale.collecting import HitsOfRun
-from flipscale.comparing.estimates import Estimate, Pair, decided, mean_of, nothing, ratio_of
+from flipscale.comparing.estimates import Estimate, Pair, decided, exact_p, mean_of, nothing, ratio_of
 from flipscale.comparing.points import Point, different_devices
 from flipscale.comparing.stated import StudyClaims
 from flipscale.stats import (
@@ -27,16 +28,20 @@ from flipscale.stats import (
     holm,
     image_sampling,
     shrink_variances,
-    sign_flip_p,
     units_of,
 )
 from flipscale.study import LOOKS
 
 
-def pairs_of(points: Sequence[Point], arms: Iterable[str], kind: ScoreKind) -> tuple[list[Pair], dict[str, str]]:
-    """One Pair for each cell and arm that has twins, and the runs that have none, with the reason."""
+def pairs_of(
+    points: Sequence[Point], arms: Iterable[str], kind: ScoreKind, failed: Sequence[Point] = ()
+) -> tuple[list[Pair], dict[str, str]]:
+    """One Pair for each cell and arm that has twins, and the runs that have none, with the reason.
+
+    failed: runs without a score, which count as failures of their cell.
+    """
     cells: dict[tuple[str, str], dict[str, dict[int, Point]]] = {}
-    for point in sorted(points, key=lambda point: point.seed):
+    for point in sorted((*points, *failed), key=lambda point: point.seed):
         cells.setdefault((point.series, point.cell), {}).setdefault(point.arm, {})[point.seed] = point
     pairs: list[Pair] = []
     unpaired: dict[str, str] = {}
@@ -45,16 +50,20 @@ def pairs_of(points: Sequence[Point], arms: Iterable[str], kind: ScoreKind) -> t
         for arm in arms:
             runs = cells[at].get(arm, {})
             for seed, point in runs.items():
-                if seed not in twins:
+                if not math.isnan(point.y) and (seed not in twins or math.isnan(twins[seed].y)):
                     which = "baseline of the same seed" if twins else "baseline"
                     unpaired[point.id] = f"no {which} in cell {point.cell or '(the only one)'!r}"
-            if paired := [(twins[seed], point) for seed, point in runs.items() if seed in twins]:
+            paired = [(twins[seed], point) for seed, point in runs.items() if seed in twins]
+            if any(_has_scores(both) for both in paired):
                 pairs.append(pair_of(paired, kind))
     return pairs, unpaired
 
 
 def pair_of(paired: Sequence[tuple[Point, Point]], kind: ScoreKind) -> Pair:
     """The pair of runs and their twins, twin first."""
+    above = [[run.above_chance for run in runs] for runs in zip(*paired, strict=True)]
+    failures = failed_runs(above[0], above[1]) if len(paired) > 1 else None
+    paired = [both for both in paired if _has_scores(both)]
     point = paired[0][1]
     base, ours = ([run.y for run in runs] for runs in zip(*paired, strict=True))
     gain = mean_of([kind.sign * (y - twin) for twin, y in zip(base, ours, strict=True)])
@@ -66,12 +75,16 @@ def pair_of(paired: Sequence[tuple[Point, Point]], kind: ScoreKind) -> Pair:
         seeds=tuple(run.seed for _, run in paired),
         baseline_score=float(np.mean(base)),
         score=float(np.mean(ours)),
-        gain=replace(gain, failures=failed_runs(base, ours) if kind.fraction and len(paired) > 1 else None),
+        gain=replace(gain, failures=failures),
         unit=kind.noise_unit((float(np.mean(base)) + float(np.mean(ours))) / 2),
         ids=tuple((twin.id, run.id) for twin, run in paired),
         ratios={name: _ratio_of_costs(paired, name) for name in point.costs},
         trunks=_trunks([run for _, run in paired]) or _trunks([twin for twin, _ in paired]),
     )
+
+
+def _has_scores(both: tuple[Point, Point]) -> bool:
+    return not any(math.isnan(run.y) for run in both)
 
 
 def _trunks(points: Sequence[Point]) -> frozenset[int]:
@@ -106,10 +119,7 @@ def judged(
     pairs = [replace(pair, moments=noise.moments.get(_key(pair))) for pair in pairs]
     claims = [stated.gain(pair.sides) if stated else None for pair in pairs]
     others = [pair for pair, claim in zip(pairs, claims, strict=True) if not claim]
-    ps = [
-        sign_flip_p(pair.gain.values) if pair.gain.failures else pair.moments.p if pair.moments else None
-        for pair in others
-    ]
+    ps = [exact_p(pair.gain) if pair.gain.failures else pair.moments.p if pair.moments else None for pair in others]
     levels = [
         pair.moments.p_within(-margin, margin) if pair.moments and margin is not None else None for pair in others
     ]

@@ -87,7 +87,7 @@ class Head:
     """Smallest p, over arms, of the hypothesis that no seed moves all cells alike by more than its twins share."""
 
 
-def head_of(pairs: Sequence[Pair], values: AxisValues, base_cell: str | None, margin: float | None) -> Head | None:
+def head_of(pairs: Sequence[Pair], values: AxisValues, base_cell: str | None, effect: float | None) -> Head | None:
     """The head of a comparison; None without pairs."""
     if not pairs:
         return None
@@ -97,7 +97,7 @@ def head_of(pairs: Sequence[Pair], values: AxisValues, base_cell: str | None, ma
         base_cell=base,
         is_base=base == base_cell,
         arms=tuple(_arm_head(arm, of_arm, values, base) for arm, of_arm in arms.items()),
-        sensitivity=_sensitivity(pairs, base, margin),
+        sensitivity=_sensitivity(pairs, base, effect),
         seed_effect_p=_seed_effect_p(arms.values()),
     )
 
@@ -202,10 +202,10 @@ def noisiest_pair(pairs: Sequence[Pair], cell: str) -> tuple[Pair, Moments] | No
     return max(known, key=lambda known_pair: known_pair[1].error, default=None)
 
 
-def _sensitivity(pairs: Sequence[Pair], cell: str, margin: float | None) -> Sensitivity | None:
+def _sensitivity(pairs: Sequence[Pair], cell: str, effect: float | None) -> Sensitivity | None:
     """By the standard error and the family of the gain beside it: the noisiest arm's at the base cell."""
     noisiest = noisiest_pair(pairs, cell)
     if noisiest is None:
         return None
     pair, moments = noisiest
-    return sensitivity_of(design_by(moments, len(pair.seeds), *pair.gain.family), len(pair.seeds), margin)
+    return sensitivity_of(design_by(moments, len(pair.seeds), *pair.gain.family), len(pair.seeds), effect)

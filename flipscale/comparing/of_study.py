@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collecting import baseline_of, chance_level, hits_of, setting_value
+from flipscale.collecting import above_chance, baseline_of, chance_level, hits_of, setting_value
 from flipscale.comparing.build import compare, with_images
 from flipscale.comparing.columns import pick_score
 from flipscale.comparing.comparison import Comparison, ScoredBy
@@ -19,8 +20,9 @@ from flipscale.planning import Plan
 from flipscale.run import RunFolder, standing_scores
 from flipscale.scores import set_and_score
 from flipscale.sensitivity import PlannedSensitivity, planned_pairs
-from flipscale.stats import design_by, sensitivity_of
+from flipscale.stats import TAKES_OFF, design_by, sensitivity_of
 from flipscale.study import Study
+from flipscale.study.claims import claims_at_budgets
 from flipscale.study.named_sets import members
 from flipscale.words import score_value
 from flipscale.workspace import Workspace
@@ -36,12 +38,15 @@ def compare_study(
         score=score or study.score,
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
+        effect=None if study.effect is None else study.effect / 100,
         stated=judge_study(results, study, pick_score(results, score or study.score)),
         looks=study.looks,
         curves=curves,
     )
+    budgets = claims_at_budgets(study)
     return replace(
         comparison,
+        at_budgets=judge_claims(results, budgets, score=comparison.score, margin=study.margin, looks=study.looks),
         caveats=(*study.caveats, *comparison.caveats),
         question=study.question or study.name,
         answer=study.answer,
@@ -81,21 +86,28 @@ def scored_by(studies: Sequence[tuple[Plan, Workspace]], score: str) -> tuple[Sc
 
 
 def with_guessing(comparison: Comparison, results: pd.DataFrame, chance: float | None) -> Comparison:
-    """The comparison with a note where the mean score of all runs is no better than what guessing gives, `chance`.
+    """The comparison with a note where its runs are near what guessing gives, `chance`.
 
-    Better means by more than two standard errors. Differences between runs that have learned nothing are noise,
-    whatever their sign.
+    None of them then takes off, see `stats.failures`; where the items of the score are unknown, as those of a loss,
+    their mean is at most two of its standard errors better than chance. Differences between runs that have learned
+    nothing are noise, whatever their sign.
     """
     scores = results[comparison.score].dropna()
     if chance is None or len(scores) < 2:
         return comparison
     mean = float(scores.mean())
-    ahead = chance - mean if comparison.lower_is_better else mean - chance
-    if ahead > 2 * float(scores.std()) / len(scores) ** 0.5:
+    above = above_chance(results, comparison.score)
+    known = above[np.isfinite(above)]
+    if len(known):
+        takes_off = bool((known > TAKES_OFF).any())
+    else:
+        ahead = chance - mean if comparison.lower_is_better else mean - chance
+        takes_off = ahead > 2 * float(scores.std()) / len(scores) ** 0.5
+    if takes_off:
         return comparison
     level = score_value(chance, comparison.fraction)
     said = f"the mean over all runs is {score_value(mean, comparison.fraction)}, and guessing gives {level}"
-    return replace(comparison, guessing_note=f"{said}: runs that have learned nothing cannot show what an arm gains")
+    return replace(comparison, guessing_note=f"near chance: not trained enough ({said})")
 
 
 def judge_study(results: pd.DataFrame, study: Study, score: str) -> StudyClaims | None:
@@ -133,5 +145,5 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame) -> P
         return None
     pair, moments = noisiest
     design = design_by(moments, len(pair.seeds), pairs.comparisons, study.looks)
-    sensitivity = sensitivity_of(design, pairs.seeds, comparison.margin)
+    sensitivity = sensitivity_of(design, pairs.seeds, comparison.effect)
     return PlannedSensitivity(sensitivity, comparison.fraction, pair.baseline_score, design.sd, len(results))

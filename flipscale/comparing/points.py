@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.collecting import trunks_of
+from flipscale.collecting import above_chance, trunks_of
 from flipscale.comparing.columns import Baseline
 from flipscale.errors import ResultsError
 from flipscale.stats import ScoreKind
@@ -30,6 +30,8 @@ class Terms:
     """Columns of cost. Curves run along each, and claims are along the first."""
     margin: float | None = None
     """Gains within it, in the score's own unit, count as level. None makes no such claim."""
+    effect: float | None = None
+    """A difference that matters, in the score's own unit; None where the study names none."""
     hours_note: str = ""
     """Which hours its claims go by, or how the load differed between its arms; '' if neither applies."""
     notes: tuple[str, ...] = ()
@@ -74,6 +76,8 @@ class Point:
     y: float
     costs: Mapping[str, float]
     """NaN where it was not measured."""
+    above_chance: float = math.inf
+    """By how many standard errors the score is; infinite where its chance level is unknown."""
     trunk: int = -1
     """The trunk that it shares with other lengths, numbered; -1 where it shares none."""
 
@@ -87,6 +91,8 @@ class RunPoints:
     """Each arm but the baseline, and its values of the baseline's columns."""
     left_out: Mapping[str, str]
     """Run -> why it is not compared at all."""
+    failed: tuple[Point, ...]
+    """Runs among those left out that count as failures of their cell, as their score is missing."""
 
 
 def points_of(table: PreparedTable) -> RunPoints:
@@ -97,12 +103,15 @@ def points_of(table: PreparedTable) -> RunPoints:
     points: list[Point] = []
     arms: dict[str, Baseline] = {}
     left_out: dict[str, str] = {}
+    failed: list[Point] = []
     places: dict[tuple[str, str, str, int], str] = {}
     every = points_in(table.rows, table.keys, table.score, (*table.costs, *table.also))
     for row in table.rows.sort_values([*table.baseline], kind="stable").index:
         point = every[row]
         if math.isnan(point.y):
             left_out[point.id] = f"no {table.score}"
+            if point.above_chance == -math.inf:
+                failed.append(point)
             continue
         points.append(point)
         if point.arm:
@@ -113,7 +122,7 @@ def points_of(table: PreparedTable) -> RunPoints:
                 f"{twin} and {point.id} are both {point.arm or 'the baseline'} at seed {point.seed} of cell "
                 f"{point.cell or '(the only one)'!r}. Name the axis that tells them apart."
             )
-    return RunPoints(tuple(points), arms, left_out)
+    return RunPoints(tuple(points), arms, left_out, tuple(failed))
 
 
 def points_in(rows: pd.DataFrame, keys: pd.DataFrame, score: str, costs: Iterable[str]) -> list[Point]:
@@ -129,6 +138,7 @@ def points_in(rows: pd.DataFrame, keys: pd.DataFrame, score: str, costs: Iterabl
         "device": _texts(rows["device"]) if "device" in rows else [""] * len(rows),
         "y": _floats(rows[score]).tolist(),
         "trunk": [-1] * len(rows) if trunks is None else map(int, trunks),
+        "above_chance": above_chance(rows, score),
         "costs": rows[[*costs]].apply(_floats).to_dict("records"),
         **{name: _texts(keys[name]) for name in ("cell", "series", "arm")},
     }

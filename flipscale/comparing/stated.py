@@ -1,7 +1,8 @@
 """Whether the claims of a study hold: each judged by its contrast over seeds, corrected for its family (Holm).
 
 A claim was stated before anybody looked (docs/study.md). A difference is taken seed by seed, positive where left is
-better, in points of accuracy or percent of a loss. Its variance is shrunk towards that of the study's median claim.
+better, in points of accuracy or percent of a loss. Its variance, of few seeds, is shrunk towards that of the study's
+median claim.
 "Level" is a claim like others: two one-sided tests against the study's margin (Schuirmann 1987). Claims along the
 schedule are about curves (curves.py): the right side's cost, or samples, to a score over the left side's.
 """
@@ -15,13 +16,15 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from flipscale.collecting import setting_value, trunks_of
+from flipscale.collecting import above_chance, setting_value, trunks_of
+from flipscale.comparing.best import best_on_other_seeds, slope_weights
 from flipscale.comparing.columns import fair_hours, is_baseline, kind_of, settings_words
 from flipscale.comparing.curves import TwoLines, quotient, two_lines
-from flipscale.comparing.estimates import Estimate, Sides, decided, drawn, scaled
+from flipscale.comparing.estimates import Estimate, Sides, decided, drawn, exact_p, scaled
 from flipscale.comparing.points import Point, points_in
 from flipscale.fitting.rows import need
 from flipscale.stats import (
+    Array,
     Differences,
     Judged,
     Moments,
@@ -29,8 +32,8 @@ from flipscale.stats import (
     ScoreKind,
     failed_runs,
     holm,
+    moments,
     shrink_variances,
-    sign_flip_p,
     units_of,
 )
 from flipscale.study import LOOKS, Contrast, Expectation, StatedClaim
@@ -46,6 +49,16 @@ class Verdict(StrEnum):
     CONTRADICTED = "contradicted"
     UNDECIDED = "undecided"
     NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of its cells a side took."""
+
+    values: tuple[object, ...]
+    """Of the setting that differs, for each seed: its best by the scores of the other seeds."""
+    at_edge: bool
+    """Whether one of them is the first or the last that the study has, so that the best may lie beyond its grid."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class JudgedClaim:
     """What one unit of the score is in the unit of the difference."""
     at: float | None = None
     """The length of the right side whose mean is the score of a claim along the schedule."""
+    best: tuple[Choice, ...] = ()
+    """With `best_of`, the cells that the sides took, in the order of contrasts, left before right."""
     why: str | None = None
     """Why it was not tested."""
 
@@ -140,6 +155,7 @@ def judge_claims(
     trunks = {each.claim.name: {table.trunks[run] for run in each.runs if run in table.trunks} for each, _ in measured}
     cells = {judged.claim.name: differences for judged, differences in measured if differences}
     noise = shrink_variances(cells, units_of(trunks))
+    noise = replace(noise, moments={**noise.moments, **_by_seeds([judged for judged, _ in measured])})
     tested = [_with_p(judged, noise.moments.get(judged.claim.name)) for judged, _ in measured]
     corrections: dict[str, Judged | None] = {}
     for family in families:
@@ -157,11 +173,27 @@ def judge_claims(
     )
 
 
+def _by_seeds(claims: Sequence[JudgedClaim]) -> dict[str, Moments]:
+    """The claims at the best of several cells, or about a slope, with the scatter of their own seeds.
+
+    A choice adds noise that other claims do not have, so their variances say nothing of it.
+    """
+    return {
+        judged.claim.name: known
+        for judged in claims
+        if judged.claim.contrast.best_of or judged.claim.along
+        if judged.difference and (known := moments(judged.difference.values))
+    }
+
+
 # From rows to differences
 
 
 _VALUE = "value of a side"
 """The column of the score that a side names, or of the one that is compared."""
+
+_ABOVE = "standard errors above chance"
+"""The column of how far that score is above chance."""
 
 
 @dataclass(frozen=True)
@@ -199,31 +231,56 @@ class _Table:
 
     def _at_cells(self, judged: JudgedClaim) -> tuple[JudgedClaim, Differences | None]:
         """The differences of a claim over the seeds that all of its cells have."""
-        kind, contrasts = self.kind, _contrasts(judged.claim)
-        cells = [self._cell(side) for contrast in contrasts for side in (contrast.left, contrast.right)]
+        kind, claim = self.kind, judged.claim
+        contrasts = claim.along or _contrasts(claim)
+        weights = np.array([1.0, -1.0][: len(contrasts)])
+        if claim.along:
+            weights = slope_weights([contrast.amount or 0.0 for contrast in claim.along])
+        sides = [side for contrast in contrasts for side in contrast.sides]
+        cells = [self._cell(cell) for side in sides for cell in side]
         seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
         if not seeds:
             raise _Untestable("its cells have no seed in common")
-        values = [cell.loc[seeds, _VALUE].to_numpy(float) for cell in cells]
+        if claim.contrast.best_of and len(seeds) == 1:
+            raise _Untestable("with one seed no other seeds can choose the best")
+        values, chosen = self._best(contrasts, seeds)
         level = float(np.mean(values))
-        signs = np.array([1, -1, -1, 1][: len(cells)]) * kind.sign
+        signs = np.stack([weights, -weights], axis=1).ravel() * kind.sign
         # A loss is in percent of itself.
         scale = 100 / level if kind.lower and level > 0 else 100.0 if kind.fraction else 1.0
-        gains = tuple((scale * (signs @ np.array(values))).tolist())
+        gains = tuple((scale * (signs @ values)).tolist())
         # A difference of differences has twice the variance.
-        unit = scale * len(contrasts) ** 0.5 * kind.noise_unit(level)
-        several = kind.fraction and len(seeds) > 1
-        failures = [failed_runs(right, left) for left, right in zip(values[::2], values[1::2], strict=True) if several]
-        failed = next((counts for counts in failures if counts), None)
+        unit = scale * float(np.linalg.norm(weights)) * kind.noise_unit(level)
+        # Of several cells a side takes none that failed.
+        above = [] if claim.contrast.best_of else [cell.loc[seeds, _ABOVE].tolist() for cell in cells]
+        failures = [failed_runs(right, left) for left, right in zip(above[::2], above[1::2], strict=True)]
+        failed = next((counts for counts in failures if counts and len(seeds) > 1), None)
         judged = replace(
             judged,
             seeds=tuple(map(int, seeds)),
             runs=tuple(dict.fromkeys(run for cell in cells for run in cell.loc[seeds, "id"])),
             difference=Estimate(len(seeds), float(np.mean(gains)), values=gains, failures=failed),
-            sides=_sides(judged.claim, cells, seeds),
+            sides=_sides(claim, cells, seeds),
             scale=scale,
+            best=chosen,
         )
-        return judged, None if failed else Differences(gains, unit)
+        of_other_noise = failed or claim.contrast.best_of or claim.along
+        return judged, None if of_other_noise else Differences(gains, unit)
+
+    def _best(self, contrasts: Sequence[Contrast], seeds: Sequence[int]) -> tuple[Array, tuple[Choice, ...]]:
+        """The scores of all sides [sides, seeds], each of its best cell by the other seeds; and those cells."""
+        rows = []
+        choices = []
+        for contrast in contrasts:
+            for cells in contrast.sides:
+                scores = np.array([self._cell(cell).loc[seeds, _VALUE].to_numpy(float) for cell in cells])
+                chosen = [0] * len(seeds)
+                if contrast.best_of:
+                    chosen = best_on_other_seeds(scores, self.kind.sign)
+                    at_edge = not {0, len(cells) - 1}.isdisjoint(chosen)
+                    choices.append(Choice(tuple(cells[index][contrast.best_of] for index in chosen), at_edge))
+                rows.append(scores[chosen, range(len(seeds))])
+        return np.array(rows), tuple(choices)
 
     def _cell(self, side: Mapping[str, object]) -> pd.DataFrame:
         column, cell = str(side.get("score", self.score)), self._runs(side)
@@ -232,6 +289,7 @@ class _Table:
         if kind_of(column) != self.kind:
             raise _Untestable(f"{column} has another unit or direction than {self.score}")
         cell = cell.assign(**{_VALUE: cell[column]}).dropna(subset=_VALUE)
+        cell[_ABOVE] = above_chance(cell, column)
         if cell["seed"].duplicated().any():
             raise _Untestable(f"several runs of one seed are {settings_words(_plain(side))}")
         return cell.set_index("seed")
@@ -296,7 +354,9 @@ def _contrasts(claim: StatedClaim) -> list[Contrast]:
 def _sides(claim: StatedClaim, cells: Sequence[pd.DataFrame], seeds: Sequence[int]) -> Sides | None:
     """The runs of both sides, where their difference is one of the score that is compared, and tested as such."""
     sides = claim.contrast.right, claim.contrast.left
-    if claim.than is not None or claim.expect is Expectation.LEVEL or any("score" in side for side in sides):
+    if claim.than is not None or claim.contrast.best_of or claim.along or claim.expect is Expectation.LEVEL:
+        return None
+    if any("score" in side for side in sides):
         return None
     right, left = (frozenset(cell.loc[list(seeds), "id"]) for cell in cells[::-1])
     return right, left
@@ -325,7 +385,7 @@ def _with_p(judged: JudgedClaim, moments: Moments | None) -> JudgedClaim:
     p = None
     if difference.failures:
         # Two clusters have no test of being level.
-        p = 1.0 if is_level else sign_flip_p(difference.values)
+        p = 1.0 if is_level else exact_p(difference)
     elif moments and not is_level:
         p = moments.p
     elif moments:
@@ -349,6 +409,6 @@ def _judged(judged: JudgedClaim, correction: Judged | None, moments: Moments | N
     elif claim.expect.along_the_schedule:
         holds = difference.value > 1
     else:
-        holds = (difference.value > 0) is (claim.expect is Expectation.BETTER)
+        holds = (difference.value > 0) is (claim.expect in (Expectation.BETTER, Expectation.RISES))
     verdict = Verdict.HOLDS if holds else Verdict.CONTRADICTED
     return replace(judged, difference=difference, verdict=verdict if correction.significant else Verdict.UNDECIDED)

@@ -26,8 +26,9 @@ from flipscale.data.library import Library, lock
 from flipscale.data.pairs import Form, Images, Integers
 from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
 from flipscale.data.views import view
-from flipscale.errors import DataError
-from flipscale.plain_files import or_none, read_json
+from flipscale.errors import DamagedFile, DataError
+from flipscale.guard import make_folder
+from flipscale.plain_files import open_file, or_none, read_json
 from flipscale.run import replacing, show_life, write_json
 
 _DECODED_FORMAT = 2
@@ -81,13 +82,16 @@ def load(folder: Path, form: Form) -> Shard | None:
         return None
     count = index.pairs
     try:
-        vocabulary = np.fromfile(folder / "vocabulary", np.int64)
+        with open_file(folder / "vocabulary") as file:
+            vocabulary = np.fromfile(file, np.int64)
         if not count:
             images, tokens = np.empty((0, 3, image_size, image_size), np.uint8), np.empty((0, text_length), np.int64)
         else:
-            images = np.memmap(folder / "images", np.uint8, "r", shape=(count, 3, image_size, image_size))
-            tokens = np.memmap(folder / "tokens", np.int64, "r", shape=(count, text_length))
-    except (OSError, ValueError):  # ValueError: a file is shorter than the index says.
+            with open_file(folder / "images") as file:
+                images = np.memmap(file, np.uint8, "r", shape=(count, 3, image_size, image_size))
+            with open_file(folder / "tokens") as file:
+                tokens = np.memmap(file, np.int64, "r", shape=(count, text_length))
+    except (DamagedFile, OSError, ValueError):  # ValueError: a file is shorter than the index says.
         return None
     return Shard(images, tokens, vocabulary, index.corrupt)
 
@@ -113,7 +117,7 @@ def _decode(folder: Path, library: Library, source: ShardSource, index: Index, f
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     for leftover in (unfinished, folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    unfinished.mkdir()
+    make_folder(unfinished)
     captions: list[str] = []
     corrupt: list[Flaw] = []
     blank = np.zeros((3, form.image_size, form.image_size), np.uint8)

@@ -16,7 +16,7 @@ from flipscale.data.digest import hashed
 from flipscale.data.inspection import Look
 from flipscale.data.pairs import Captioned, Form, HeldOutItems, Scoring, captioned_items, located
 from flipscale.errors import DataError, did_you_mean, reason_of
-from flipscale.plain_files import open_plain
+from flipscale.plain_files import open_plain, parsed
 from flipscale.settings import CaptionSet
 
 _ROWS_CHECKED = 20
@@ -35,7 +35,7 @@ def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[
                 yield from _table(file, path, image, caption)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            f"{path.resolve()}: there is no such file. Correct its path, or set FLIPSCALE_DATA to the folder that "
+            f"{path.absolute()}: there is no such file. Correct its path, or set FLIPSCALE_DATA to the folder that "
             f"paths start from."
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -115,8 +115,8 @@ def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            row = parsed(text.encode())
+        except ValueError as error:
             raise DataError(f"{path}:{line}: is not JSON ({error}); write an object on each line.") from error
         if not isinstance(row, dict):
             example = json.dumps({image: "PATH", caption: "TEXT"}, ensure_ascii=False)

@@ -95,6 +95,6 @@ def _version(path: Path) -> tuple[int, int] | None:
     """A value that differs when a file has changed; None for a missing file."""
     try:
         stat = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL byte
         return None
     return stat.st_mtime_ns, stat.st_size

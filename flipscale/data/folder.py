@@ -106,7 +106,7 @@ def class_folders(path: str) -> list[Path]:
     root = located(path)
     if not root.is_dir():
         raise DataError(
-            f"{root.resolve()}: there is no such folder. Correct its path, or set FLIPSCALE_DATA to the folder that "
+            f"{root.absolute()}: there is no such folder. Correct its path, or set FLIPSCALE_DATA to the folder that "
             f"paths start from; in it is a folder of images for each class."
         )
     try:

@@ -26,8 +26,9 @@ from typing import IO
 import numpy as np
 
 from flipscale.data.shards import Index, ShardSource, scan
-from flipscale.errors import DataError
-from flipscale.guard import locked
+from flipscale.errors import DamagedFile, DataError
+from flipscale.guard import check_folder, locked, make_folder
+from flipscale.plain_files import open_file, open_plain
 from flipscale.run import replacing, show_life
 
 SHARDS_GB = 100.0
@@ -76,6 +77,8 @@ class Library:
         self.cache = cache
         self._indices = cache / "index"
         self._shards = Path(os.environ.get("FLIPSCALE_SHARDS") or cache / "shards")
+        for folder in (cache, self._indices, cache / "shards"):
+            check_folder(folder)
         self.limit = _limit()
         """How many bytes fetched shards may take; more while a shard of unknown length is fetched."""
         self._known: dict[str, int] = {}
@@ -151,7 +154,7 @@ class Library:
         for pause in (*RETRY_SECONDS, None):
             self._make_room(index.length if index else 0)
             try:
-                with open(part, "w+b") as file:
+                with open(part, "w+b", opener=open_plain) as file:
                     _copy(shard.url, file)
                     length = file.tell()
                     if index is None:
@@ -203,7 +206,7 @@ class Library:
             self._known[name[-16:]] = int(count)
 
     def _add(self, shard: ShardSource, key: str, index: Index) -> None:
-        self._indices.mkdir(parents=True, exist_ok=True)
+        make_folder(self._indices)
         with replacing(self._indices / f"{shard.stem}-{key}.{len(index.pairs)}.npz", flush=False) as file:
             np.savez(file, pairs=index.pairs, length=index.length)
         self._known[key] = len(index.pairs)
@@ -211,9 +214,9 @@ class Library:
     def _load(self, shard: ShardSource, key: str) -> Index:
         path = self._indices / f"{shard.stem}-{key}.{self._known[key]}.npz"
         try:
-            with _READING, np.load(path) as arrays:
+            with _READING, open_file(path) as file, np.load(file) as arrays:
                 return Index(arrays["pairs"], int(arrays["length"]))
-        except (OSError, ValueError, KeyError) as error:
+        except (DamagedFile, OSError, ValueError, KeyError) as error:
             raise DataError(f"{path}: cannot be read ({error}); delete it, and it is rebuilt.") from error
 
 

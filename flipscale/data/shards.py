@@ -109,7 +109,7 @@ def sources(urls: str) -> list[ShardSource]:
     missing = _missing([source.url for source in shards if source.local])
     if missing:
         raise DataError(
-            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(shards)} that {urls} "
+            f"{Path(missing[0]).absolute()}: there is no such shard; {len(missing)} of the {len(shards)} that {urls} "
             f"stands for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start "
             f"from."
         )

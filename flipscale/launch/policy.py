@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flipscale.errors import RunFolderError
+from flipscale.errors import DamagedFile
 from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
 from flipscale.run import FailedAttempt, FailureKind, RunFolder, RunRequest
@@ -166,7 +166,7 @@ def answer_failure(
         )
     )
     where = f" on {at.node}" if at and at.node else ""
-    with contextlib.suppress(OSError, RunFolderError):  # The log is for a person; a full disk stops nothing else.
+    with contextlib.suppress(OSError, DamagedFile):  # The log is for a person; a full disk stops nothing else.
         run.say(f"attempt {len(earlier) + 1}{where} ended ({kind}): {reason.rstrip('.')}; {decision.says}")
     return decision
 

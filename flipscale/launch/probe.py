@@ -9,10 +9,9 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.identity import is_evaluated, scored, stage
 from flipscale.launch.launcher import Launcher, new_name
-from flipscale.launch.states import run_folder
 from flipscale.launch.submit import Submission, submit
 from flipscale.planning import Plan, Run
-from flipscale.run import Probe, RunFolder, probes_in, write_probe
+from flipscale.run import Probe, RunFolder, probes_in
 from flipscale.settings import JsonObject, Settings
 from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape
 from flipscale.workspace import RUNS_FOLDER
@@ -59,9 +58,8 @@ def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
         cell=None,
         resources=needs_most.resources,
     )
-    write_probe(run_folder(results, run.id).path, probe)
     launcher.study = plan.study
-    return submit([run], results, launcher)
+    return submit([run], results, launcher, probe=probe)
 
 
 def open_probes(study: str, results: Path) -> list[RunFolder]:

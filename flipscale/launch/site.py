@@ -1,7 +1,6 @@
 """A site file: what a cluster is like, so that a study need not say it and stays true on another one."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from flipscale.devices import Price
-from flipscale.errors import printable
 from flipscale.kinds import (
     INVALID,
     By,
@@ -62,18 +60,12 @@ MemoryOrWord = Annotated[str, By(partial(_memory, words=_WORDS), {"anyOf": [_AMO
 
 def _one_line(value: Any) -> str:
     """A text of one line, as a batch script takes it for an option: a line break in it would begin another line."""
-    character = control_character(value) if isinstance(value, str) else None
-    if character and printable(value) == value:  # The reader of the file has complained of all others.
-        raise ValueError(f"{value!r:.60} holds the control character {character!r}; write one line of plain text")
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError(f"{value!r:.60} holds a control character; write one line of plain text")
     return checked(Text, value)  # type: ignore[no-any-return]
 
 
 OneLine = Annotated[str, By(_one_line, lambda: schema_of(Text))]
-
-
-def control_character(text: str) -> str | None:
-    """The first character of a text that ends its line or that no terminal shows; None if there is none."""
-    return next((character for character in text if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")), None)
 
 
 @dataclass(frozen=True)
@@ -237,7 +229,7 @@ def _check_options(site: Site, complain: Complain) -> None:
 
 
 def _wrong_with_sbatch(given: str) -> str | None:
-    written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", given)
+    written = re.fullmatch(r"--([a-z][a-z-]*)(=.+)?", given)
     if written is None:
         return f"{show(given)} is not an option of sbatch; write --name or --name=value"
     return f"--{written[1]} is not for a site file: {_OURS[written[1]]}" if written[1] in _OURS else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flipscale.code import CodeChanges, code_changes
 from flipscale.errors import LaunchError, RunFolderError
-from flipscale.guard import locked
+from flipscale.guard import locked, make_folder
 from flipscale.launch.launcher import Launcher, NoPlace, Request, launcher_named
 from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
@@ -21,12 +21,14 @@ from flipscale.run import (
     WEIGHTS_FILE,
     FailureKind,
     Job,
+    Probe,
     RunFolder,
     RunRequest,
     State,
     ask_for_scores,
     asked_scores,
     lacking_for,
+    write_probe,
 )
 from flipscale.words import count
 from flipscale.workspace import LAUNCHERS
@@ -125,6 +127,7 @@ def submit(
     redo: Redo = NO_REDO,
     to_score: Mapping[str, float | None] = {},
     check: Callable[[Sequence[Run]], None] | None = None,
+    probe: Probe | None = None,
 ) -> Submission:
     """Hand to the launcher the runs that are not done and that nobody is doing.
 
@@ -136,6 +139,7 @@ def submit(
     to_score: finished runs whose weights lack scores, by id, each with the seconds that it takes, if known: they go out
         too, and are not trained.
     check: is shown the runs to train before anything is written; what it raises leaves all as it was.
+    probe: the shapes that the runs are to time.
     """
     with submit_lock(results):
         sorted_runs = _sort(runs, results, redo, to_score)
@@ -147,7 +151,7 @@ def submit(
             requests = [
                 _to_be_scored(run, results, to_score[run.id])
                 if run.id in sorted_runs.trained
-                else _asked_again(run, results)
+                else _asked_again(run, results, probe)
                 for run in sorted_runs.to_do
             ]
             try:
@@ -323,7 +327,7 @@ def held_back(runs: Sequence[Run], results: Path) -> tuple[list[str], str]:
     )
 
 
-def _asked_again(run: Run, results: Path) -> Request:
+def _asked_again(run: Run, results: Path, probe: Probe | None) -> Request:
     """The run, asked for in its folder. Its last failure goes to its failures, and a change of resources stays."""
     folder, asked = run_folder(results, run.id), RunRequest.of(run)
     error = folder.error()
@@ -332,15 +336,17 @@ def _asked_again(run: Run, results: Path) -> Request:
     asked = replace(asked, resources=resources_after(asked, folder.failures()))
     # Thousands of runs may be asked for, and each flush takes milliseconds: what a crash undoes is submitted again.
     folder.ask(asked, flush=False)
-    folder.clear_for_retry()
+    folder.clear_orders()
+    if probe is not None:
+        write_probe(folder.path, probe)
     return Request(folder, asked)
 
 
 def _to_be_scored(run: Run, results: Path, seconds: float | None) -> Request:
     """A trained run, asked for scores in its folder, which take these seconds, if known."""
     folder, asked = run_folder(results, run.id), RunRequest.of(run)
+    folder.clear_orders()
     ask_for_scores(folder, run.settings.evaluation, run.resources)
-    folder.clear_for_retry()
     return Request(folder, replace(asked, seconds=math.inf if seconds is None else seconds), True)
 
 
@@ -363,7 +369,7 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 @contextlib.contextmanager
 def submit_lock(results: Path) -> Iterator[None]:
     """No other process submits or cancels in this results folder while the block runs; a second one waits."""
-    results.mkdir(parents=True, exist_ok=True)
+    make_folder(results, results)
     with locked(results / ".submit.lock"):
         yield
 

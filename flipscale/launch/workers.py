@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from flipscale.errors import RunFolderError
-from flipscale.guard import plain_file
+from flipscale.errors import DamagedFile
 from flipscale.launch.launcher import STOP_SECONDS
+from flipscale.plain_files import open_plain
 from flipscale.run import FailureKind, Fault, RunFolder, fault_in
 
 POLL_SECONDS = 0.1
@@ -228,8 +228,8 @@ class Workers:
         """The end of what the worker printed to its log, or to another of its processes' logs."""
         log = log or self.log
         try:
-            with open(log, "rb", opener=plain_file) as file:
+            with open(log, "rb", opener=open_plain) as file:
                 file.seek(max(worker.said_from.get(log, 0), os.fstat(file.fileno()).st_size - size))
                 return file.read().decode(errors="replace")
-        except (FileNotFoundError, RunFolderError):
+        except (FileNotFoundError, DamagedFile):
             return ""

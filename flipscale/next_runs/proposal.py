@@ -70,12 +70,13 @@ def propose(
     *,
     more: Mapping[str, Sequence[Any]] = {},
     timings: Timings = NOT_TIMED,
+    effect: float | None = None,
 ) -> Proposal:
     """The runs that narrow what is asked most for their cost.
 
     finished: the settings of runs that have finished, by id. more: further values of axes. budget: in device-hours, as
-    `timings` measured them or else as predicted. Candidates are further seeds of each cell, cells of the study that
-    have not run, and twice the longest schedule.
+    `timings` measured them or else as predicted. effect: a difference that matters, in points or percent. Candidates
+    are further seeds of each cell, cells of the study that have not run, and twice the longest schedule.
     """
     possible = plan(extended(study, more), timings)
     runs = {run.id: run for run in possible.runs}
@@ -96,7 +97,7 @@ def propose(
     instead = [
         words
         for place, each in enumerate(asked)
-        if (words := _instead(each, a_seed.get(place), possible.hours_unit, budget))
+        if (words := _instead(each, a_seed.get(place), possible.hours_unit, budget, effect))
     ]
     return Proposal(study, tuple(steps), budget, possible.hours_unit, tuple(instead))
 
@@ -219,8 +220,9 @@ def _steps(
     return steps
 
 
-def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) -> str:
-    """What deciding a contrast takes; '' where the budget and the further seeds are enough.
+def _instead(asked: Question, a_seed: float | None, unit: str, budget: float, effect: float | None) -> str:
+    """What finding the effect in a contrast takes, or else what as many seeds again would find; '' where the budget and
+    the further seeds are enough.
 
     a_seed: device-hours of one further seed; None where the study has no further one.
     """
@@ -234,11 +236,19 @@ def _instead(asked: Question, a_seed: float | None, unit: str, budget: float) ->
         more = seeds - contrast.seeds
         return f"about {count(seeds, 'seed')}" + (f", {more * a_seed:.2g} {unit} more" if more > 0 else "")
 
-    needed = contrast.design.seeds_for(asked.value)
+    if contrast.margin is None:
+        effect = None  # It is no ratio.
+    needed = 2 * contrast.seeds if effect is None else contrast.design.seeds_for(effect)
     further = None if needed is None else needed - contrast.seeds
     if further is not None and further <= FURTHER_SEEDS and further * a_seed <= budget:
         return ""
-    said = f"{asked.name}: to show {asked.words(asked.value)}{asked.unit and ' '}{asked.unit} takes {price(needed)}"
+    if effect is None:
+        size = contrast.design.detectable(2 * contrast.seeds)
+        assert size is not None
+        again = f"as many seeds again, {contrast.seeds * a_seed:.2g} {unit} more, would find {asked.amount(size)}"
+        said = f"{asked.name}: {again} with a chance of 80 %"
+    else:
+        said = f"{asked.name}: to find {asked.amount(effect)} takes {price(needed)}"
     if contrast.margin is None:
         return f"{said}; {contrast.seeds} have run"
     level = price(contrast.design.seeds_for_level(contrast.margin))

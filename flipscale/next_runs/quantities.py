@@ -55,6 +55,10 @@ class Question:
         """The settings that all runs of its law have."""
         return {} if self.fit is None else self.fit.group
 
+    def amount(self, size: float) -> str:
+        """A difference without its sign: '0.81 points', '1.2x'."""
+        return f"{self.words(size).removeprefix('+')} {self.unit}".rstrip()
+
     def interval(self, after: Quantity | None = None) -> str:
         """The interval now, or with the variance that `after` has."""
         share = 1.0 if after is None else math.sqrt(after.variance / self.quantity.variance)

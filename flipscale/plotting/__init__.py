@@ -1,4 +1,4 @@
-"""The figures of a study; the same results give byte-identical SVG, PNG and PDF.
+"""The figures of a study; the same results give byte-identical files.
 
 FIGURES names them, and a study's `figures:` list refers to these names. A figure is one function from the results as
 figures read them to its panels. `plot_all` draws figures into files, and `draw` one panel onto an Axes of yours:

@@ -1,4 +1,4 @@
-"""Every figure that a study can ask for: on an Axes, on a page, and in files (SVG, PNG and PDF of each)."""
+"""Every figure that a study can ask for: on an Axes, on a page, and in files (SVG, and PNG and PDF on request)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.guard import check_folder
+from flipscale.guard import make_folder
 from flipscale.plotting.figure_data import FigureData, Undrawable
 from flipscale.plotting.page import FigureKind, Panel, inner_legend, page
 from flipscale.plotting.style import RC
@@ -80,7 +80,7 @@ class Plotted:
     """The figures that were drawn, and those that were not."""
 
     files: tuple[Path, ...]
-    """NAME.svg, NAME.png and NAME.pdf of each figure that the results allow."""
+    """NAME.svg of each figure that the results allow, and NAME.png and NAME.pdf where they are wanted."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Figure -> why the results cannot fill it."""
 
@@ -89,29 +89,32 @@ def plot_all(
     data: FigureData,
     out: Path,
     figures: Sequence[str] | None = None,
+    formats: Sequence[str] = (),
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> Plotted:
     """Draw the named figures, or all, into `out`. One that cannot be drawn is skipped, and its old files removed.
 
     If no run has a score, only the figures that need none are drawn. Raises ResultsError for an unknown figure.
 
+    formats: "png" and "pdf", to draw beside SVG. A file of another format that is there already is drawn anew as well.
     progress: called with the number of figures done, their total, and the next one.
     """
     names = list(FIGURES) if figures is None else [_known(name) for name in dict.fromkeys(figures)]
-    check_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     files: list[Path] = []
     skipped = {}
     for done, name in enumerate(names):
         progress(done, len(names), name)
         paths = [out / f"{name}.{suffix}" for suffix in FORMATS]
+        # An old figure would pass for one of these results.
+        wanted = [path for path in paths if path.suffix[1:] in ("svg", *formats) or path.exists()]
         try:
-            _save(name, data, paths)
-            files += paths
+            _save(name, data, wanted)
+            files += wanted
         except Undrawable as reason:
             skipped[name] = str(reason)
-            for path in paths:
-                path.unlink(missing_ok=True)  # an old figure would pass for one of these results
+            for path in wanted:
+                path.unlink(missing_ok=True)
     progress(len(names), len(names), "")
     return Plotted(tuple(files), skipped)
 

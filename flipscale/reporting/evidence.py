@@ -12,7 +12,6 @@ from flipscale.code import CodeChanges, code_changes
 from flipscale.collecting import SETTING_COLUMNS, baseline_of, read_results, setting_value
 from flipscale.comparing import Comparison, compare_finished
 from flipscale.errors import DamagedFile, ResultsError
-from flipscale.guard import is_plain, within
 from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import or_none, read_bytes, read_json
 from flipscale.planning import Plan, Run
@@ -21,7 +20,7 @@ from flipscale.run import RunFolder, State
 from flipscale.settings import JsonObject
 from flipscale.study import Study
 from flipscale.sweeps import SweepOutcome
-from flipscale.workspace import Workspace
+from flipscale.workspace import LAUNCHERS, Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
 """How many bytes at the end of a log are read, how many of its lines the page shows, and how long each may be."""
@@ -195,8 +194,9 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
     is not a log."""
     text = folder.tail("log.txt", LOG_BYTES)
     job = None if text else or_none(folder.job)
-    log = within(job.log, results) if job and is_plain(job.log) else None
-    return RunFolder(log.parent).tail(log.name, LOG_BYTES) if log and log.suffix == ".log" else text
+    log = Path(job.log) if job else Path()
+    is_ours = log.parent.parent in [results.resolve() / name for name in LAUNCHERS] and not log.parent.is_symlink()
+    return RunFolder(log.parent).tail(log.name, LOG_BYTES) if is_ours and log.suffix == ".log" else text
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _laws(path: Path) -> FittedLaws:
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
     """The drawn figures, in the order of `plot`; the first that fit go into the page."""
-    files = {path.stem: path for path in sorted(folder.glob("*.svg")) if is_plain(path)}
+    files = {path.stem: path for path in sorted(folder.glob("*.svg"))}
     drawn = []
     room = FIGURE_BYTES
     for name in [*(name for name in FIGURES if name in files), *(name for name in files if name not in FIGURES)]:

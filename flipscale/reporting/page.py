@@ -18,7 +18,7 @@ from flipscale.devices import Hours, total_hours
 from flipscale.errors import ResultsError
 from flipscale.fitting import kind_parts, kinds_of
 from flipscale.fitting.answer import fit_parts
-from flipscale.guard import check_folder
+from flipscale.guard import make_folder
 from flipscale.identity import dataset_name
 from flipscale.planning import Plan, Run
 from flipscale.plotting.page import newest_run
@@ -66,8 +66,7 @@ def write_report(
     evidence = replace(gather(study, planned, study_file, results, plots), sweep=sweep)
     data = page(evidence).encode()
     path = Workspace(results, plots).study(study.name).report
-    check_folder(path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as file:
         file.write(data)
     return Report(path, len(data), evidence)

@@ -57,6 +57,7 @@ from flipscale.run.files import (
     FileUse,
     as_json,
     clock_ahead,
+    copy,
     is_finished,
     name_of_temporary,
     replacing,
@@ -77,7 +78,7 @@ from flipscale.run.lease import (
     Lease,
     show_life,
 )
-from flipscale.run.processes import birth, is_alive, is_ours
+from flipscale.run.processes import birth, is_alive, is_ours, machine
 from flipscale.run.records import (
     FailedAttempt,
     Failure,
@@ -152,6 +153,7 @@ __all__ = [
     "asked_scores",
     "birth",
     "clock_ahead",
+    "copy",
     "cpu_name",
     "failed_attempt_as_json",
     "fault_in",
@@ -162,6 +164,7 @@ __all__ = [
     "is_probe",
     "lacking_for",
     "lacks_weights",
+    "machine",
     "name_of_temporary",
     "node_name",
     "probes_in",

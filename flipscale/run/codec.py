@@ -48,8 +48,7 @@ def read_object(folder: AnyPath, name: str) -> JsonObject | None:
     """The JSON object in a file of a run folder; None if there is no such file. RunFolderError states its fault."""
     path = f"{os.fspath(folder)}/{name}"
     try:
-        # error.json is only shown, with halves escaped.
-        data = read_json(path, JsonObject, halves=name == "error.json")
+        data = read_json(path, JsonObject)
     except FileNotFoundError:
         return None
     except DamagedFile as error:
@@ -161,7 +160,7 @@ def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
     failed = []
     for line in lines:
         with contextlib.suppress(ValueError):
-            data = parsed(line, halves=True)
+            data = parsed(line)
             if isinstance(data, dict):
                 failed.append(record_of(FailedAttempt, _flat(data), leniently=True))
     return failed

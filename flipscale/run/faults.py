@@ -1,8 +1,8 @@
 """Faults of a GPU, its node or the network, by the words that CUDA, NCCL, the driver and `train` itself have for them.
 
 CUDA's sentences are those of cudaGetErrorString. An Xid line is one of the driver's; 13, 31, 43 and 45 follow from what
-a program did, see https://docs.nvidia.com/deploy/xid-errors. An NCCL watchdog ends its process with SIGABRT (134): one
-process, its GPU or the network kept the others waiting.
+a program did, see https://docs.nvidia.com/deploy/xid-errors. NCCL's sentences are those of ncclGetErrorString; its
+watchdog ends its process with SIGABRT (134 or -6) where a process, its GPU or the network kept the others waiting.
 """
 
 import os
@@ -35,12 +35,22 @@ _FAULTS = (
         re.compile(
             r"uncorrectable (ECC|NVLink) error|GPU is lost|fallen off the bus|hardware stack error|busy or unavailable"
             r"|[Nn]o CUDA-capable device|No CUDA GPUs are available|system not yet initialized"
+            r"|Invalid access of peer GPU memory"
             r"|Xid \([^)]*\): (?!(13|31|43|45)\b)\d|(The node (?P<node>\S+)|A node or the network) is at fault: "
         ),
     ),
     (FailureKind.GPU, re.compile(r"illegal memory access|unspecified launch failure|Xid \([^)]*\): (13|31)\b")),
-    (FailureKind.NODE, re.compile(r"[Ww]atchdog (caught collective operation timeout|got stuck)")),
+    (FailureKind.CODE, re.compile("device-side assert triggered")),  # The other processes only lose their connection.
+    (FailureKind.NODE, re.compile("unhandled cuda error")),
+    (
+        FailureKind.NODE,
+        re.compile(
+            r"(?P<elsewhere>[Ww]atchdog (caught collective operation timeout|got stuck)|unhandled system error"
+            r"|remote process exited or there was a network error)"
+        ),
+    ),
 )
+"""The first row that matches counts. In the last one another process, or the network, is gone."""
 
 
 class Fault(NamedTuple):
@@ -50,6 +60,8 @@ class Fault(NamedTuple):
     line: str
     node: str | None
     """The one at fault, where the line names it."""
+    is_here: bool
+    """Whether it is of the machine that tells of it; else of another one, or of the network."""
 
 
 def fault_in(text: str) -> Fault | None:
@@ -59,5 +71,7 @@ def fault_in(text: str) -> Fault | None:
     for kind, words in _FAULTS:
         for line in lines:
             if match := words.search(line):
-                return Fault(kind, line.strip()[:300], match.groupdict().get("node"))
+                groups = match.groupdict()
+                fault = Fault(kind, line.strip()[:300], groups.get("node"), "elsewhere" not in groups)
+                return None if kind is FailureKind.CODE else fault
     return None

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,8 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flipscale.errors import printable
-from flipscale.guard import plain_file
-from flipscale.plain_files import file_system_now
+from flipscale.plain_files import file_system_now, open_file, open_plain
 
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader accepts this and older ones; a newer one is an error."""
@@ -25,6 +25,8 @@ EARLIER = "earlier"
 """The folder inside a run's folder that keeps all of it from before a restart. It is a run's folder too."""
 
 SCORES_FILE, SCORING_FILE = "scores.json", "scoring.json"
+
+PROBE_FILE = "probe.json"
 
 WEIGHTS_FILE = "model.pt"
 """A run's finished weights, as open_clip loads them."""
@@ -72,7 +74,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "outcome.json": FileUse.JOB,
     "program.json": FileUse.JOB,
     "evaluation_program.json": FileUse.JOB,
-    "probe.json": FileUse.JOB,
+    PROBE_FILE: FileUse.JOB,
 }
 """Every file that flipscale puts into a run folder. A file that is added here as a record or as metrics is archived."""
 
@@ -110,7 +112,7 @@ def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = l
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        with open(temporary, "wb", opener=plain_file) as file:
+        with open(temporary, "wb", opener=open_plain) as file:
             yield file
             if flush:
                 file.flush()
@@ -119,6 +121,12 @@ def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = l
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, as `replacing` writes."""
+    with open_file(source) as content, replacing(target) as file:
+        shutil.copyfileobj(content, file)
 
 
 def _is_device(path: Path) -> bool:

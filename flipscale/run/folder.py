@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
-from flipscale.guard import check_folder, locked, plain_file
+from flipscale.guard import check_folder, locked, make_folder
 from flipscale.identity import goes_on
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run.code import CodeIdentity
@@ -32,7 +32,7 @@ from flipscale.run.codec import (
     request_as_json,
     write_record,
 )
-from flipscale.run.files import EARLIER, SCORING_FILE, TRUNK_FILE, WEIGHTS_FILE, is_finished, storable
+from flipscale.run.files import EARLIER, PROBE_FILE, SCORING_FILE, TRUNK_FILE, WEIGHTS_FILE, is_finished, storable
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import (
     FailedAttempt,
@@ -96,10 +96,9 @@ class RunFolder:
         computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: a
         caller with thousands of runs flushes once, at the end.
         """
-        check_folder(self._path)
+        make_folder(self.path, self.path.parents[1])
         before, now = self.asked(), request_as_json(asked)
         if before is None or request_as_json(before) != now:
-            self.path.mkdir(parents=True, exist_ok=True)
             if before is None and self._aside.exists():
                 self._finish_setting_aside()
             write_record(self.path / "run.json", now, flush=flush)
@@ -127,7 +126,7 @@ class RunFolder:
         return self.path.with_name(f".{self.id}.aside")
 
     def _finish_setting_aside(self) -> None:
-        self.path.mkdir(exist_ok=True)
+        make_folder(self.path)
         self._aside.rename(self.path / EARLIER)
 
     # Who does it
@@ -237,12 +236,12 @@ class RunFolder:
 
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl, for a failure after which the run may go on; error.json is for one that ends it."""
-        with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
+        with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=open_plain) as file:
             file.write(json.dumps(failed_attempt_as_json(replace(failed, time=time.time()))) + "\n")
 
     def open_log(self) -> IO[str]:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
-        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=plain_file)
+        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=open_plain)
 
     def say(self, line: str) -> None:
         """Add a line with the time to log.txt."""
@@ -252,6 +251,12 @@ class RunFolder:
     def clear_for_retry(self) -> None:
         """Delete the failure and the job; keep the checkpoint and the records, from which the next attempt goes on."""
         for name in ("error.json", "job.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def clear_orders(self) -> None:
+        """Delete every file that says what is to be done here: `submit` follows none that it did not write itself."""
+        self.clear_for_retry()
+        for name in (SCORING_FILE, PROBE_FILE):
             (self.path / name).unlink(missing_ok=True)
 
     def drop_request(self) -> None:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.errors import LeaseLost, RunFolderError
-from flipscale.guard import check_folder, locked, plain_file
+from flipscale.errors import DamagedFile, LeaseLost
+from flipscale.guard import locked, make_folder
 from flipscale.kinds import record_of
-from flipscale.plain_files import is_fresh, or_none, read_bytes, read_json
+from flipscale.plain_files import is_fresh, open_plain, or_none, read_bytes, read_json
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import read_codes, read_scores, result_as_json, write_record
 from flipscale.run.files import (
@@ -34,7 +34,7 @@ from flipscale.run.files import (
     storable,
     write_json,
 )
-from flipscale.run.processes import birth, is_alive, is_ours
+from flipscale.run.processes import birth, is_alive, is_ours, machine
 from flipscale.run.records import Hits, Measured, MetricsRecord, Result
 from flipscale.settings import JsonObject
 
@@ -115,11 +115,13 @@ class Holder:
     """The scheduler's name of the machine; '' if unknown."""
     taken: float = 0.0
     """When it took the run, in Unix time."""
+    machine: str = ""
+    """`machine` of its process."""
 
     @property
     def is_here(self) -> bool:
-        """Whether its process is one of this machine."""
-        return self.host == socket.gethostname()
+        """Whether its process is one that is seen from here."""
+        return self.machine == machine()
 
     def may_be_signalled(self, folder: Path) -> bool:
         """Whether its process is here and does the run of this folder for the job that the lease names. A lease is a
@@ -180,8 +182,7 @@ class Lease:
         up, and a copy may run on for a while on a node that the scheduler lost.
         """
         job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
-        check_folder(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with locked(self.folder / "lease.lock"):
             holder = holder_of(self.folder)
             given_up = holder and job and holder.job == job and attempt > holder.attempt
@@ -198,6 +199,7 @@ class Lease:
                 {
                     "token": self.token,
                     "host": socket.gethostname(),
+                    "machine": machine(),
                     "pid": pid,
                     "born": birth(pid),
                     "time": self.taken,
@@ -243,7 +245,7 @@ class Lease:
         """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
         self.fence()
         data = b"".join(json.dumps(storable(dict(record))).encode() + b"\n" for record in records)
-        descriptor = plain_file(str(self.folder / "metrics.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = open_plain(str(self.folder / "metrics.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             # A write at a full quota is short without an error, so what was not written is written again, which raises.
             while data:
@@ -256,7 +258,7 @@ class Lease:
         self.fence()
         path = self.folder / "metrics.jsonl"
         if path.exists() and path.stat().st_size and not read_bytes(path, tail=1).endswith(b"\n"):
-            with open(path, "ab", opener=plain_file) as file:
+            with open(path, "ab", opener=open_plain) as file:
                 file.write(b"\n")
 
     def note_code(self, code: CodeIdentity, trunk: Path | None = None) -> None:
@@ -330,7 +332,7 @@ def _beats(folder: Path, holder: Holder) -> bool:
 
 
 def _touched(folder: Path) -> float:
-    with contextlib.suppress(OSError, RunFolderError), open(folder / "lease.json", "rb", opener=plain_file) as file:
+    with contextlib.suppress(OSError, DamagedFile), open(folder / "lease.json", "rb", opener=open_plain) as file:
         return os.fstat(file.fileno()).st_mtime
     return 0.0
 

@@ -1,9 +1,22 @@
 """Processes of this machine that files name: whether one lives, and whether it is ours to signal."""
 
 import contextlib
+import functools
 import os
+import socket
 from collections.abc import Collection
 from pathlib import Path
+
+
+@functools.cache
+def machine() -> str:
+    """This machine, as far as its processes are seen from here: its boot, and the PID namespace of this container. Two
+    machines or containers may have the same host name. Without /proc (macOS) the host name has to do."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 def birth(pid: int) -> str | None:
@@ -31,12 +44,7 @@ def is_alive(pid: int, born: str | None) -> bool:
 
     A file that does not say when it was born names no process.
     """
-    return is_pid(pid) and born is not None and birth(pid) == born
-
-
-def is_pid(pid: object) -> bool:
-    """Whether it is the id of one process: 0 and negative numbers stand for groups."""
-    return isinstance(pid, int) and not isinstance(pid, bool) and pid > 0
+    return pid > 0 and born is not None and birth(pid) == born
 
 
 def is_ours(pid: int, born: str | None, *, argument: str | None = None, variable: str, values: Collection[str]) -> bool:

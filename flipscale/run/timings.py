@@ -16,13 +16,11 @@ from flipscale.guard import locked
 from flipscale.kinds import By, record_of
 from flipscale.plain_files import or_none, read_json
 from flipscale.run.codec import read_record
-from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
+from flipscale.run.files import FOLDER_SCHEMA, PROBE_FILE, storable, write_json
 from flipscale.run.folder import RunFolder
 from flipscale.settings import JsonObject, Settings, plain
 from flipscale.study.settings import read_settings
 from flipscale.timing import EvaluationTime, StepTime, Timings
-
-PROBE_FILE = "probe.json"
 
 _SettingsRead = Annotated[Settings, By(read_settings)]
 
@@ -42,8 +40,7 @@ class Probe:
 
 
 def write_probe(folder: Path, probe: Probe) -> None:
-    """Write probe.json, before the run is asked for."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write probe.json."""
     lists = {name: [plain(each) for each in getattr(probe, name)] for name in ("shapes", "evaluations")}
     write_json(folder / PROBE_FILE, {"schema": FOLDER_SCHEMA, "study": probe.study, "site": probe.site, **lists})
 
@@ -83,7 +80,6 @@ def all_timings(path: Path) -> Timings:
 
 def add_timings(path: Path, new: Timings) -> None:
     """Add what a probe has measured; several may do so at once. Older times of the same shape and place are dropped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
         timings = all_timings(path).and_new(new)
         write_json(path, storable({"schema": FOLDER_SCHEMA, **timings_as_json(timings)}))

@@ -1,8 +1,8 @@
 """How sure a difference is: one engine for comparisons and claims.
 
 Differences between twins are raw: those that a person computes from the table. Two or three seeds say little about how
-far the runs of one cell scatter, so the variance of a cell is shrunk towards that of the study's median cell (Smyth
-2004). docs/how-computed.md has the formulas.
+far the runs of one cell scatter, so the variance of a cell of few seeds is shrunk towards that of the study's median
+cell (Smyth 2004). docs/how-computed.md has the formulas.
 
     student.py     Student's t: intervals, p values, equivalence
     variance.py    one variance per cell, shrunk towards the median cell's
@@ -14,23 +14,25 @@ far the runs of one cell scatter, so the variance of a cell is shrunk towards th
     test_images.py what other test images would do to a difference
 """
 
-from flipscale.stats.failures import TAKES_OFF, failed_runs, sign_flip_p
+from flipscale.stats.failures import TAKES_OFF, Failures, failed_runs, sign_flip_p
 from flipscale.stats.families import Judged, holm
 from flipscale.stats.over_cells import WARN_P, mean_over, seed_effect_p, slope_of
 from flipscale.stats.power import Design, Sensitivity, design_by, sensitivity_of
 from flipscale.stats.student import ALPHA, Array, Interval, Moments, moments
 from flipscale.stats.test_images import ImageSampling, image_sampling
 from flipscale.stats.trunks import linked, units_of
-from flipscale.stats.variance import PRIOR_DF, Differences, Noise, ScoreKind, shrink_variances
+from flipscale.stats.variance import OWN_SEEDS, PRIOR_DF, Differences, Noise, ScoreKind, shrink_variances
 
 __all__ = [
     "ALPHA",
+    "OWN_SEEDS",
     "PRIOR_DF",
     "TAKES_OFF",
     "WARN_P",
     "Array",
     "Design",
     "Differences",
+    "Failures",
     "ImageSampling",
     "Interval",
     "Judged",

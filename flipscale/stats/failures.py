@@ -1,24 +1,41 @@
-"""Cells in which some runs take off and others do not: scores in two clusters, for which a Student t does not hold."""
+"""Cells in which some runs do not take off: scores in two clusters, for which a Student t does not hold."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-TAKES_OFF = 0.5
-"""A run fails where its score is below this part of its cell's best. The rule is used where one arm of the cell has
-both kinds of runs: where all runs of an arm are that low, the arm is worse, and no seed says otherwise."""
+AT_CHANCE, TAKES_OFF = 3.0, 10.0
+"""A run fails where its score is at most AT_CHANCE standard errors above what guessing gives, while a run of its cell,
+of either arm, is more than TAKES_OFF above it."""
 
 MOST_EXACT, DRAWN = 20, 2**16
 """Up to MOST_EXACT pairs all signs are tried; of more, DRAWN random ones."""
 
 
-def failed_runs(baseline: Sequence[float], arm: Sequence[float]) -> tuple[int, int] | None:
-    """How many runs of the baseline and of an arm failed; None where neither has runs of both kinds."""
-    best = max(*baseline, *arm)
-    if not any(min(runs) < TAKES_OFF * max(runs) for runs in (baseline, arm)):
+class Failures(NamedTuple):
+    """How many runs of a cell failed."""
+
+    baseline: int
+    arm: int
+    runs: int
+    """Of each arm."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether only some runs of an arm failed."""
+        return any(0 < failed < self.runs for failed in (self.baseline, self.arm))
+
+
+def failed_runs(baseline: Sequence[float], arm: Sequence[float]) -> Failures | None:
+    """The failed runs of a cell, by how many standard errors each score is above chance; None where none failed.
+
+    A score whose chance level is unknown is infinitely far above it, and a missing one below it.
+    """
+    if not any(above > TAKES_OFF for above in (*baseline, *arm)):
         return None
-    counts = [int(sum(score < TAKES_OFF * best for score in runs)) for runs in (baseline, arm)]
-    return counts[0], counts[1]
+    counts = [sum(bool(above <= AT_CHANCE) for above in runs) for runs in (baseline, arm)]
+    return Failures(counts[0], counts[1], max(len(baseline), len(arm))) if any(counts) else None
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:

@@ -1,22 +1,18 @@
 """The smallest effect that a number of seeds can detect."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scipy.special import nctdtrinc
 
 from flipscale.stats.student import ALPHA, Moments, t_limit
-from flipscale.stats.variance import PRIOR_DF
+from flipscale.stats.variance import OWN_SEEDS, PRIOR_DF
 
 POWER = 0.8
 """The chance of finding a difference as large as the detectable one."""
 
 MOST_SEEDS = 1000
 """The search for a number of seeds ends here: nobody trains more."""
-
-SEEDS_SHOWN = (3, 5, 10)
-"""Numbers of seeds for which the smallest detectable difference is given."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,8 @@ class Design:
     sd: float
     """Standard deviation of the differences between twins from seed to seed."""
     prior_df: float
-    """Degrees of freedom that the other cells add to those of the seeds."""
+    """Degrees of freedom that the other cells add to those of fewer than OWN_SEEDS seeds. Those of a reading off curves
+    are more than PRIOR_DF, and are added to any number of seeds."""
     comparisons: int = 1
     """Tests of the family; the detectable difference is that of the test which Holm judges first."""
     looks: int = 1
@@ -34,9 +31,9 @@ class Design:
 
     def detectable(self, seeds: int) -> float | None:
         """The smallest difference that this many seeds find with a chance of POWER. None for too few seeds."""
-        df = self.prior_df + seeds - 1
-        if df <= 0 or seeds < 1:
+        if seeds < 2:
             return None
+        df = self._df(seeds)
         limit = t_limit(df, ALPHA / self.comparisons / self.looks)
         return float(nctdtrinc(df, 1 - POWER, limit)) * self.sd / math.sqrt(seeds)
 
@@ -51,11 +48,15 @@ class Design:
         Two one-sided tests (Schuirmann 1987): both succeed with a chance of POWER.
         """
         for seeds in range(2, MOST_SEEDS + 1):
-            df = self.prior_df + seeds - 1
+            df = self._df(seeds)
             limit = t_limit(df, 2 * ALPHA / self.comparisons / self.looks) + t_limit(df, 1 - POWER)
             if limit * self.sd / math.sqrt(seeds) <= margin:
                 return seeds
         return None
+
+    def _df(self, seeds: int) -> float:
+        is_shrunk = seeds < OWN_SEEDS or self.prior_df > PRIOR_DF
+        return seeds - 1 + (self.prior_df if is_shrunk else 0)
 
 
 def design_by(moments: Moments, seeds: int, comparisons: int = 1, looks: int = 1) -> Design:
@@ -71,23 +72,23 @@ class Sensitivity:
     seeds: int
     detectable: float | None
     """In the score's own unit, with a chance of 80 %. None with too few seeds."""
-    with_seeds: Mapping[int, float]
-    """The same by numbers of seeds."""
+    with_twice: float | None
+    """The same with as many seeds again."""
     comparisons: int
     """Gains that all of this is corrected for."""
-    margin: float | None
+    effect: float | None
     """A difference that matters, and ..."""
-    seeds_for_margin: int | None
+    seeds_for_effect: int | None
     """... how many seeds detect it. None beyond a thousand."""
 
 
-def sensitivity_of(design: Design, seeds: int, margin: float | None) -> Sensitivity:
+def sensitivity_of(design: Design, seeds: int, effect: float | None) -> Sensitivity:
     """What these seeds detect, and what more would."""
     return Sensitivity(
         seeds=seeds,
         detectable=design.detectable(seeds),
-        with_seeds={n: size for n in SEEDS_SHOWN if n > seeds and (size := design.detectable(n)) is not None},
+        with_twice=design.detectable(2 * seeds),
         comparisons=design.comparisons,
-        margin=margin,
-        seeds_for_margin=None if margin is None else design.seeds_for(margin),
+        effect=effect,
+        seeds_for_effect=None if effect is None else design.seeds_for(effect),
     )

@@ -1,4 +1,4 @@
-"""One variance per cell, shrunk towards that of the median cell (after Smyth 2004, SAGMB 3:3).
+"""One variance per cell; that of few seeds is shrunk towards the median cell's (after Smyth 2004, SAGMB 3:3).
 
 The runs of a study scatter about equally on the logit of a fraction and on the logarithm of a loss. Raw differences of
 a cell are therefore divided by its unit, p (1 - p) or the loss, before variances of cells are compared, and the shrunk
@@ -18,7 +18,10 @@ from flipscale.stats.student import Moments
 CellKey = TypeVar("CellKey", bound=Hashable)
 
 PRIOR_DF = 4.0
-"""Degrees of freedom of the median cell's variance in that of each cell."""
+"""Degrees of freedom of the median cell's variance in that of a cell of few seeds."""
+
+OWN_SEEDS = 8
+"""From this many seeds on a cell has its own variance: shrinking would widen the intervals of a quiet one."""
 
 NOISY_P = 0.02
 """The chance that any cell of a study keeps its own variance though it is no noisier than the rest."""
@@ -70,7 +73,8 @@ class ScoreKind:
 def shrink_variances(
     cells: Mapping[CellKey, Differences], units: Mapping[CellKey, int] | None = None
 ) -> Noise[CellKey]:
-    """The mean difference of each cell, with a standard error by a variance that is shrunk towards the median cell's.
+    """The mean difference of each cell of several seeds. Below OWN_SEEDS its standard error is by a variance that is
+    shrunk towards the median cell's.
 
     Cells of one unit share a trunk, whose luck makes their variances alike: their mean counts once. With a single unit
     of several seeds there is no median to shrink towards: its cells have their own variances.
@@ -90,17 +94,15 @@ def shrink_variances(
         prior = float(np.median([np.mean(alike) for alike in of_unit.values()]))
     moments: dict[CellKey, Moments] = {}
     noisy = []
-    for key, cell in usable.items():
-        n, measured = len(cell.values), variances.get(key)
-        if prior is None:
-            if measured is None:
-                continue
-            variance, df = measured, n - 1.0
-        elif measured is not None and measured > prior * fdtri(n - 1, PRIOR_DF, 1 - NOISY_P / len(scattered)):
-            noisy.append(key)
-            variance, df = measured, n - 1.0
-        else:
-            df = PRIOR_DF + n - 1
-            variance = (PRIOR_DF * prior + (n - 1) * (measured or 0.0)) / df
+    for key, variance in variances.items():
+        cell = usable[key]
+        n = len(cell.values)
+        df = n - 1.0
+        if prior is not None and n < OWN_SEEDS:
+            if variance > prior * fdtri(n - 1, PRIOR_DF, 1 - NOISY_P / len(scattered)):
+                noisy.append(key)
+            else:
+                df = PRIOR_DF + n - 1
+                variance = (PRIOR_DF * prior + (n - 1) * variance) / df
         moments[key] = Moments(float(np.mean(cell.values)), cell.unit * math.sqrt(variance / n), df)
     return Noise(moments, None if prior is None else math.sqrt(prior), len(scattered), tuple(noisy))

@@ -15,19 +15,19 @@ import bz2
 import contextlib
 import hashlib
 import io
-import json
 import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
-from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.guard import check_folder, is_plain
+from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
+from flipscale.guard import check_folder
 from flipscale.identity import RECIPE, run_id
-from flipscale.plain_files import open_plain, read_bytes
+from flipscale.kinds import record_of
+from flipscale.plain_files import open_plain, parsed, read_bytes
 from flipscale.planning import Plan
 from flipscale.run import (
     ARCHIVED_FILES,
@@ -114,10 +114,13 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
         folder = RunFolder(runs / run.id)
         if not (folder.path / "result.json").exists():
             continue
-        if why := what_is_wrong(folder):
-            left_out[run.id] = why
-        else:
-            finished[run.id] = files_of(folder)
+        try:
+            if why := what_is_wrong(folder):
+                left_out[run.id] = why
+            else:
+                finished[run.id] = files_of(folder)
+        except DamagedFile as error:
+            left_out[run.id] = str(error)
     if not finished:
         raise FlipscaleError(f"No run of {planned.study} in {runs} has finished, so there is nothing to archive.")
     dropped = _lost_from(file, finished, planned)
@@ -255,27 +258,40 @@ def open_archive(file: Path) -> Iterator[ArchiveReader]:
         yield ArchiveReader(file, tar, *_contents(file, text))
 
 
+@dataclass(frozen=True)
+class _ListedRun:
+    id: str
+    files: dict[str, ArchivedFile]
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """archive.json."""
+
+    schema: int
+    study: str
+    runs: tuple[_ListedRun, ...]
+    timings: Any = None
+
+
 def _contents(file: Path, text: bytes) -> tuple[str, dict[str, RunFiles], Timings]:
     """The study, the files of its runs and their timings, as archive.json lists them."""
     try:
-        data = json.loads(text)
-        if data["schema"] != ARCHIVE_SCHEMA:
-            raise FlipscaleError(
-                f"{file}: is of schema {data['schema']}, where this flipscale reads {ARCHIVE_SCHEMA}; upgrade it."
-            )
-        runs = {str(run["id"]): _run_files(run["files"]) for run in data["runs"]}
-        study, timings = str(data["study"]), timings_from_json(data.get("timings"))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        contents = record_of(_Contents, parsed(text))
+    except ValueError as error:
         raise FlipscaleError(f"{file}: its list of runs cannot be read ({error}), so it is damaged.") from error
-    if wrong := [run for run in runs if not _RUN_ID.fullmatch(run)]:
-        raise FlipscaleError(f"{file}: {wrong[0]!r} is not the id of a run, so this is not an archive of flipscale.")
-    return study, runs, timings
-
-
-def _run_files(files: Mapping[str, tuple[int, str]]) -> RunFiles:
-    if too_large := [name for name, (size, _) in files.items() if not 0 <= int(size) <= LARGEST_FILE]:
-        raise ValueError(f"{too_large[0]} is not of 0 to {LARGEST_FILE:,} bytes")
-    return {str(name): ArchivedFile(int(size), str(digest)) for name, (size, digest) in files.items()}
+    if contents.schema != ARCHIVE_SCHEMA:
+        raise FlipscaleError(
+            f"{file}: is of schema {contents.schema}, where this flipscale reads {ARCHIVE_SCHEMA}; upgrade it."
+        )
+    for run in contents.runs:
+        if not _RUN_ID.fullmatch(run.id):
+            raise FlipscaleError(f"{file}: {run.id!r} is not the id of a run, so this is not an archive of flipscale.")
+        for name, listed in run.files.items():
+            if not 0 <= listed.size <= LARGEST_FILE:
+                raise FlipscaleError(f"{file}: {name} is not of 0 to {LARGEST_FILE:,} bytes, so it is damaged.")
+    runs: dict[str, RunFiles] = {run.id: run.files for run in contents.runs}
+    return contents.study, runs, timings_from_json(contents.timings)
 
 
 def what_is_wrong(folder: RunFolder) -> str | None:
@@ -292,9 +308,6 @@ def what_is_wrong(folder: RunFolder) -> str | None:
         if run_id(asked.settled) != folder.id:
             return f"{folder.path}: its settings make another id, {run_id(asked.settled)}; it was changed by hand."
         check_folder(folder.path)
-        for name in ARCHIVED_FILES:
-            if os.path.lexists(folder.path / name) and not is_plain(folder.path / name):
-                return f"{folder.path / name}: is not a plain file, so it is not packed; put the file itself there."
     except (RunFolderError, OSError, RecursionError) as error:
         return str(error)
     return None

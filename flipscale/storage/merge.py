@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
-from flipscale.guard import check_folder
+from flipscale.guard import check_folder, make_folder
 from flipscale.launch import submit_lock
+from flipscale.plain_files import open_plain
 from flipscale.run import ARCHIVED_FILES, RunFolder, add_timings
 from flipscale.storage.archive import ArchiveReader, RunFiles, files_of, open_archive, what_is_wrong
 from flipscale.timing import NOT_TIMED
@@ -72,7 +73,7 @@ def merge(files: Sequence[Path], results: Path) -> Iterator[Merged]:
             try:
                 with open_archive(file) as reader:
                     shutil.rmtree(staging, ignore_errors=True)
-                    staging.mkdir(parents=True)
+                    make_folder(staging, results)
                     merged = _merge(reader, runs)
                     if reader.timings != NOT_TIMED:
                         add_timings(Workspace(results).timings, reader.timings)
@@ -159,8 +160,8 @@ def _unpack(
             left_out[run] = f"its {name} is damaged."
             continue
         path = staging / run / name
-        path.parent.mkdir(exist_ok=True)
-        with open(path, "wb") as file:
+        make_folder(path.parent)
+        with open(path, "wb", opener=open_plain) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # A folder comes into place after all that is in it.

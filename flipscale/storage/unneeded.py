@@ -31,9 +31,6 @@ from flipscale.settings import KeepWeights
 from flipscale.storage.merge import STAGING
 from flipscale.workspace import LAUNCHERS, Workspace
 
-DEEPEST_FOLDER = 100
-"""The most folders inside each other of a run that is removed."""
-
 REMOVED = ".removed"
 """The folder beside the run folders into which a run is renamed before its files are removed: no half is ever seen."""
 
@@ -235,10 +232,10 @@ def _what_is_foreign(folder: RunFolder) -> str:
     asked = folder.asked()
     if asked is None or asked.id != folder.id:
         return f"{folder.path}: has no run.json of this run, so flipscale did not make it."
+    if asked.runs_a_command:  # The program may write anything.
+        return ""
     files = (path.relative_to(folder.path) for path in files_in(folder.path))
-    # The program of a command may write anything, but nothing that is nested too deeply to be removed.
-    is_ours = asked.runs_a_command
-    foreign = next((file for file in files if len(file.parts) > DEEPEST_FOLDER or not (is_ours or use_of(file))), None)
+    foreign = next((file for file in files if not use_of(file)), None)
     return f"{folder.path / foreign}: was not written by flipscale; move it elsewhere." if foreign else ""
 
 
@@ -285,7 +282,7 @@ def size_of(path: Path) -> int:
 
 
 def files_in(path: Path) -> Iterator[Path]:
-    """The file at a path, or all files below it, links too. Folders may be nested deeper than Python recurses."""
+    """The file at a path, or all files below it, links too."""
     waiting = [path]
     while waiting:
         path = waiting.pop()

@@ -12,8 +12,14 @@ does at that mask ratio.
 
 is about curves along the schedule: the cost of either side to the mean score of that cell. `than` may have a `score`
 of its own there, so that a claim can be about the same two curves at two scores.
+
+    the gain of a mask rises with compute: {left: {mask_ratio: 0.5}, best_of: model, along: samples, expect: rises}
+
+compares both sides at their best model for each length, which the other seeds choose, and is about the slope of their
+difference per doubling of the length, or of the FLOPs that the lengths of the axis are given in.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,7 +139,15 @@ class WrittenClaim(Declared):
         None,
     )
     expect: Annotated[str, Among(Expectation)] = option(
-        "the expected result of left: better, worse or level; or, along the schedule, faster or fewer_samples"
+        "the expected result of left: better, worse or level; rises or falls, of its lead along a setting; or, along "
+        "the schedule, faster or fewer_samples"
+    )
+    best_of: Annotated[str, Among(SETTINGS)] | None = option(
+        "a setting of which each side takes its best value, chosen on the other seeds, such as model", None
+    )
+    along: Annotated[str, Among(SETTINGS)] | None = option(
+        "for rises and falls: the axis along which the difference changes; the claim is about its slope per doubling",
+        None,
     )
     score: _Target | None = option(
         "for faster and fewer_samples: the score that both sides are read at, or the cell whose mean score it is", None
@@ -173,6 +187,33 @@ def settle_claims(written: Mapping[str, WrittenClaim], study: Study, complain: C
     return tuple(claims.values())
 
 
+def claims_at_budgets(study: Study) -> tuple[StatedClaim, ...]:
+    """What the arms of a study do at their best model for each budget, which it need not state: a contrast for each
+    budget of FLOPs, then its slope, arm by arm. None where it varies no model, or gives no lengths in FLOPs."""
+    axes = {axis.name: axis.values for axis in study.axes}
+    budgets = [value for value in axes.get("samples", ()) if isinstance(value, Compute)]
+    if len(budgets) < 2 or "model" not in axes:
+        return ()
+    cells = _StudyCells(study)
+    shared = {
+        name: values for name, values in axes.items() if name not in (*study.baseline, "model", "samples", "seed")
+    }
+    arms = {name: axes.get(name, (value,)) for name, value in study.baseline.items()}
+    claims = []
+    for at, arm in itertools.product(_combinations(shared), _combinations(arms)):
+        if arm == study.baseline:
+            continue
+        sides = {**at, **arm}, {**at, **study.baseline}
+        with contextlib.suppress(Faults):  # Not every combination has cells.
+            slope = cells.slope(*sides, "model", "samples")
+            for budget, contrast in zip(sorted(budgets, key=lambda each: each.flops), slope, strict=True):
+                name = _words({"samples": budget, **at, **arm})
+                claims.append(StatedClaim(name, contrast, None, Expectation.BETTER, None))
+            name = _words({**at, **arm})
+            claims.append(StatedClaim(name, slope[0], None, Expectation.RISES, None, along=slope))
+    return tuple(claims)
+
+
 def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[StatedClaim]:
     """The claims that stand under one name: one for each combination of the values that are lists. Raises Faults."""
     sides = (written.at, written.left, written.right)
@@ -193,17 +234,31 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
             what = "a number or a cell, at which curves are read" if along else "a column"
             raise _fault(f"the score of 'than' is {what}, in a claim of '{expect}'", "than", SCORE)
         than_score = than.pop(SCORE) if along else None
+    if (written.along is not None) is not expect.is_slope:
+        what = "needs `along`, the axis along which it is" if expect.is_slope else "takes no `along`"
+        raise _fault(f"a claim of '{expect}' {what}", "expect")
+    for option_, value in (("best_of", written.best_of), ("along", written.along)):
+        if value is not None and (along or value in {name for side in sides for name in side}):
+            what = "is for differences of cells" if along else f"is {value}, which a side fixes; leave it out there"
+            raise _fault(f"{option_} {what}", option_)
+    if expect.is_slope and than is not None:
+        raise _fault("a claim about a slope takes no `than`", "than")
     score, than_score = cells.target(written.score), cells.target(than_score)
     listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
     for (at, left, right), value in zip(combinations, published, strict=True):
-        contrast, other = cells.contrast({**at, **left}, {**at, **right}, along=along), None
+        slope = cells.slope({**at, **left}, {**at, **right}, written.best_of, written.along)
+        contrast = slope[0] if slope else cells.contrast({**at, **left}, {**at, **right}, written.best_of, along=along)
+        other = None
         if than is not None:
-            other = cells.contrast({**at, **than, **left}, {**at, **than, **right}, along=along)
+            settings = {**at, **than, **left}, {**at, **than, **right}
+            other = cells.contrast(*settings, written.best_of, along=along)
             if contrast == other and than_score in (None, score):
                 raise _fault("'than' is the same contrast; give it other settings than `at`", "than")
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, contrast, other, expect, value, written.family, score, than_score, written.margin)
+        yield StatedClaim(
+            title, contrast, other, expect, value, written.family, score, than_score, written.margin, slope
+        )
 
 
 def _fault(what: str, *path: str) -> Faults:
@@ -229,6 +284,7 @@ class _StudyCells:
 
     def __init__(self, study: Study):
         self.cells = study.cells
+        self.grids = study.grids.values()
         coupled = {coupling.name for coupling in study.couplings}
         varied = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
         self.varied = [name for name in varied if name not in coupled]
@@ -239,20 +295,52 @@ class _StudyCells:
             if name not in (*coupled, *_NO_COLUMN) and (name in study.base or name in study.baseline)
         }
 
-    def contrast(self, left: Values, right: Values, *, along: bool) -> Contrast:
-        """Two cells, or two curves."""
+    def slope(self, left: Values, right: Values, best_of: str | None, along: str | None) -> tuple[Contrast, ...]:
+        """The contrasts at each value of an axis, ascending; none where the claim is about no slope."""
+        if along is None:
+            return ()
+        values = dict.fromkeys(
+            value for axes in self.grids for axis in axes if axis.name == along for value in axis.values
+        )
+        amounts = {value: value.flops if isinstance(value, Compute) else value for value in values}
+        if len(amounts) < 2 or not all(isinstance(amount, int | float) and amount > 0 for amount in amounts.values()):
+            raise _fault(f"'{along}' is no axis of two or more numbers above 0 in this study", "along")
+        contrasts = []
+        for value, amount in sorted(amounts.items(), key=lambda item: float(item[1])):
+            sides = {along: value, **left}, {along: value, **right}
+            contrasts.append(replace(self.contrast(*sides, best_of, along=False), amount=float(amount)))
+        return tuple(contrasts)
+
+    def contrast(self, left: Values, right: Values, best_of: str | None = None, *, along: bool) -> Contrast:
+        """Two cells, or two curves; with `best_of`, each side has as many cells as that setting has values."""
         sides: list[Values] = []
+        choices: list[tuple[Values, ...]] = []
         faults: list[tuple[Path_, str]] = []
         for side, said in (("left", left), ("right", right)):
             try:
-                sides.append((self._curve if along else self.cell)(side, said))
+                if best_of is None:
+                    sides.append((self._curve if along else self.cell)(side, said))
+                else:
+                    choices.append(self._choices(side, said, best_of))
+                    sides.append(_common(choices[-1]))
             except Faults as error:
                 faults += error.found
         if faults:
             raise Faults(faults)
         if sides[0] == sides[1]:
             raise _fault("left and right are the same runs; give `left` a setting that differs")
-        return Contrast(*sides)
+        return Contrast(*sides, best_of, *choices)
+
+    def _choices(self, side: str, said: Values, best_of: str) -> tuple[Values, ...]:
+        """The cells of a side that differ in that setting: each seed takes the best of them."""
+        values = dict.fromkeys(getattr(cell, best_of) for cell in self.cells)
+        found = []
+        for value in values:
+            with contextlib.suppress(Faults):
+                found.append(self.cell(side, {**said, best_of: value}))
+        if len(found) < 2:
+            raise _fault(f"fewer than two values of {best_of} have such cells; leave best_of out", side)
+        return tuple(found)
 
     def target(self, score: float | _Choices | None) -> float | Values | None:
         """The score at which curves are read: a number, or a cell of the study."""
@@ -295,6 +383,12 @@ class _StudyCells:
                 values = list(dict.fromkeys(_word(getattr(cell, name)) for cell in self.cells))
                 return f"no run of this study has {name} {_word(value)}; it has {', '.join(values)}"
         return f"no run of this study has {_words(said or wanted)} with all else at the base; add the cell to design"
+
+
+def _common(cells: Sequence[Values]) -> Values:
+    """The settings that these cells share."""
+    first = cells[0]
+    return {name: value for name, value in first.items() if all(cell[name] == value for cell in cells)}
 
 
 def _words(values: Values) -> str:

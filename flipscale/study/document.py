@@ -142,8 +142,6 @@ def _nodes_of(name: str, text: str) -> list[yaml.Node]:
         line = text.count("\n", 0, error.position) + 1
         what = f"a character that YAML forbids, {ord(text[error.position]):#04x}"
         raise StudyError([f"{name}:{line}: holds {what}; save the file as plain text"]) from None
-    except (ValueError, OverflowError):  # from chr
-        raise StudyError([f"{name}: has an escape \\U of a character that does not exist; write it plainly"]) from None
 
 
 def _only_mapping(name: str, text: str, noun: str, hint: str | None) -> yaml.MappingNode:

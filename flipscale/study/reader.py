@@ -1,5 +1,6 @@
 """Reads a study file and checks it: every complaint says file:line and what would be right, and all come at once."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -49,18 +50,15 @@ def read_study(path: str | Path) -> Study:
     name, complaints = path.stem, Complaints()
     document = _with_includes(path, complaints, (), [])
     after_file = "and a study is named after its file; rename it"
-    if not path.name.isprintable():
-        what = "the file's name holds line breaks, direction marks or what is not UTF-8"
-        complaints.add(document.place(), f"{what}, {after_file}")
     if name in RESERVED:
         complaints.add(document.place(), f"{name!r} is a name of flipscale's own in the results folder, {after_file}")
-    if name.startswith(".") or set(name) & set(_NOT_IN_NAMES):
-        right = f"do not begin it with a dot, and leave out {' '.join(_NOT_IN_NAMES)}"
+    if name.startswith(".") or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
+        right = f"do not begin it with a dot, write it in UTF-8, and leave out {' '.join(_NOT_IN_NAMES)}"
         complaints.add(document.place(), f"{name!r} cannot be the name of a study, which is that of its file; {right}")
     return _Checker(document, complaints).study(name)
 
 
-def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...], read: list[Path]) -> Document:
+def _with_includes(path: Path, complaints: Complaints, inside: tuple[str, ...], read: list[Path]) -> Document:
     """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that has it.
 
     inside: the files that include it. read: the files read so far, repeats included; this adds to it.
@@ -76,14 +74,14 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...],
     if included is None:
         return document
     under: Document | None = None
-    inside = (*inside, path.resolve())
+    inside = (*inside, os.path.normpath(path))
     for at, name in enumerate(included if isinstance(included, list) else [included]):
         place = document.place("include", at) if isinstance(included, list) else document.place("include")
         if not isinstance(name, str):
             complaints.add(place, f"{show(name)} is not a file's name; write include: other.yaml")
             continue
         other = path.parent / name
-        if _resolved(other) in inside:
+        if os.path.normpath(other) in inside:
             complaints.add(place, f"'{name}' would include itself; remove this include")
         elif not other.is_file():
             complaints.add(place, f"there is no file '{name}'; give its path from the folder of this file")
@@ -93,13 +91,6 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...],
             more = _with_includes(other, complaints, inside, read)
             under = more if under is None else merge(under, more)
     return document if under is None else merge(under, document)
-
-
-def _resolved(path: Path) -> Path | None:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):  # a link in a loop, a NUL byte
-        return None
 
 
 LEAST_VALUES = 3

@@ -80,6 +80,14 @@ class Expectation(StrEnum):
     """Less of the study's cost of time to the claim's score."""
     FEWER_SAMPLES = "fewer_samples"
     """Fewer samples to the claim's score."""
+    RISES = "rises"
+    """Left's lead grows along a setting."""
+    FALLS = "falls"
+
+    @property
+    def is_slope(self) -> bool:
+        """Whether it is about how a difference changes along a setting."""
+        return self in (Expectation.RISES, Expectation.FALLS)
 
     @property
     def along_the_schedule(self) -> bool:
@@ -93,6 +101,18 @@ class Contrast:
 
     left: Values
     right: Values
+    best_of: str | None = None
+    """A setting that neither side fixes: each takes the value that is best on the other seeds."""
+    left_cells: tuple[Values, ...] = ()
+    """The cells that left then chooses from."""
+    right_cells: tuple[Values, ...] = ()
+    amount: float | None = None
+    """Of several contrasts along a setting: its value here, FLOPs of a schedule that is given in them."""
+
+    @property
+    def sides(self) -> tuple[tuple[Values, ...], tuple[Values, ...]]:
+        """The cells of left and of right: one each, or those that it chooses from."""
+        return self.left_cells or (self.left,), self.right_cells or (self.right,)
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,8 @@ class StatedClaim:
     """That of `than`, if it has another."""
     margin: float | None = None
     """Sides closer than this are level, in points or percent of a loss; None: the study's margin."""
+    along: tuple[Contrast, ...] = ()
+    """The contrasts between which the difference rises or falls, `contrast` the first of them."""
 
 
 SIZES = ("model", "data_size", "samples")
@@ -195,6 +217,11 @@ class Study:
     """Values that the sweep added to arms whose best was at an edge."""
     chosen: Mapping[Arm, float] | None = None
     """What the sweep chose; None while that is unknown."""
+
+    @property
+    def effect(self) -> float | None:
+        """The difference that matters, in points or percent of a loss: the margin, if the study file gives one."""
+        return self.margin if "margin" in self.document.data else None
 
     @property
     def awaits_choice(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from flipscale.errors import FlipscaleError, printable
+from flipscale.guard import check_folder
 
 _USER = re.compile(r"(?<=://)[^\s'\"]*@")
 """The part before the last @ of an address: a password may hold an @ and a slash itself."""
@@ -23,20 +24,22 @@ def is_server(tracking_uri: str) -> bool:
     return tracking_uri.startswith(("http://", "https://"))
 
 
-def may_hold(location: str, tracking_uri: str, artifact_root: Path) -> bool:
-    """Whether artifacts may go where MLflow says: to the server at `tracking_uri`, or else below `artifact_root`.
+_STORES = ("s3://", "gs://", "wasbs://", "abfss://", "hdfs://", "file:///", "/")
+"""Where a server may keep artifacts itself. It is not sent MLflow's token."""
+
+
+def may_hold(location: str, tracking_uri: str, folder: Path) -> bool:
+    """Whether artifacts may go where MLflow says: into `folder`, which flipscale has given it, or for a server to that
+    server or its store.
 
     A database may come from a stranger. MLflow's client would send its token to an address in it, and write to a path.
     """
-    try:
-        to, server = urlsplit(location), urlsplit(tracking_uri)
-        if not is_server(tracking_uri):
-            path = Path(unquote(to.path)).resolve()
-            return to.scheme in ("", "file") and not to.netloc and path.is_relative_to(artifact_root.resolve())
-    except (ValueError, OSError, RuntimeError):
-        return False
-    takes_token = to.scheme in ("http", "https", "mlflow-artifacts")
-    return not takes_token or to.netloc in ("", server.netloc, server.netloc.rpartition("@")[2])
+    if not is_server(tracking_uri):
+        return location == folder.as_uri()
+    scheme, _, place = tracking_uri.partition("://")
+    server = f"{scheme}://{place.rpartition('@')[2].rstrip('/')}/"
+    places = (server, "mlflow-artifacts:/", *_STORES)
+    return location.startswith(places) and not location.startswith("mlflow-artifacts://")
 
 
 def tracking_address(results: Path) -> str:
@@ -44,7 +47,11 @@ def tracking_address(results: Path) -> str:
 
     A path in a SQLite address is made absolute: MLflow would read it from wherever it is started.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
+    database = results / "mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        check_folder(database)
+        uri = f"sqlite:///{database.absolute()}"
     scheme, slashes, path = uri.partition(":///")
     if scheme == "sqlite" and slashes and path and not path.startswith("/"):
         uri = f"sqlite:///{Path(path).absolute()}"

@@ -7,6 +7,7 @@ Each run has a model, an entry with its parameters and results, to which its wei
 models by a score. MLflow reads all points of a model each time, so curves stay with the run.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,12 +42,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flipscale.collecting import read_curves, read_results
 from flipscale.errors import FlipscaleError, missing_package
-from flipscale.guard import locked
-from flipscale.run import WEIGHTS_FILE
+from flipscale.guard import is_name, is_plain, locked, make_folder
+from flipscale.run import WEIGHTS_FILE, copy
 from flipscale.track.address import is_server, may_hold, without_secrets
 from flipscale.track.content import Content, DataSetUsed, contents
 from flipscale.track.rows import milliseconds, model_name
-from flipscale.track.source import Mirrored, MirrorSource, lies_in
+from flipscale.track.source import Mirrored, MirrorSource
 
 _DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
 """Databases that MLflow can be: what an address begins with."""
@@ -108,7 +109,7 @@ def open_experiment(source: MirrorSource, tracking_uri: str, artifact_root: Path
         logging.getLogger(name).setLevel(logging.ERROR)
     with ExitStack() as stack:
         try:
-            artifact_root.mkdir(parents=True, exist_ok=True)
+            make_folder(artifact_root)
             stack.enter_context(locked(artifact_root / "mirror.lock"))
         except OSError as error:
             raise FlipscaleError(
@@ -154,7 +155,7 @@ def _experiment_id(client: MlflowClient, source: MirrorSource, tracking_uri: str
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         # Without a location a database puts artifacts into ./mlruns of wherever the command happened to run.
-        location = None if is_server(tracking_uri) else (artifact_root.absolute() / study).as_uri()
+        location = None if is_server(tracking_uri) else (artifact_root.resolve() / study).as_uri()
         try:
             return str(client.create_experiment(study, artifact_location=location, tags=_note_tags(source)))
         except MlflowException as error:
@@ -187,12 +188,24 @@ class Experiment:
     refused: set[str] = field(default_factory=set)
     """Where MLflow wanted artifacts, outside of its store."""
 
-    def keeps_at(self, location: str) -> bool:
-        """Whether artifacts may go to this location of MLflow's; one that may not is noted."""
-        may = may_hold(location, self.client.tracking_uri, self.artifact_root)
-        if not may:
+    def keep(self, files: Sequence[Path], location: str, place: Sequence[str], upload: Callable[[str], None]) -> bool:
+        """Put files where MLflow keeps those of a run or a model. False where it names a location that it should not,
+        which is noted.
+
+        place: where they are below the study's folder, in a database. upload: sends one to a server.
+        """
+        uri, root = self.client.tracking_uri, self.artifact_root.resolve()
+        folder = root.joinpath(self.source.study, *place)
+        if not (all(map(is_name, place)) and may_hold(location, uri, folder)):
             self.refused.add(without_secrets(location))
-        return may
+            return False
+        for file in files:
+            if is_server(uri):
+                upload(str(file))
+            else:
+                make_folder(folder, root)
+                copy(file, folder / file.name)
+        return True
 
     @property
     def study_key(self) -> str:
@@ -342,16 +355,23 @@ def _output_ids(client: MlflowClient, run_id: str) -> list[str]:
 def _mirror_model(experiment: Experiment, folder: Path, run_id: str) -> None:
     """The run's weights as an artifact of its model, unless they are there; a run that has none is skipped."""
     weights, client = folder / WEIGHTS_FILE, experiment.client
-    if not lies_in(weights, [folder]):
+    if not is_plain(weights):
         return
     stat = weights.stat()
     identity = f"{stat.st_size}-{stat.st_mtime_ns}"
     if client.get_run(run_id).data.tags.get("flipscale.model") == identity:
         return
     models = [client.get_logged_model(model_id) for model_id in _output_ids(client, run_id)]
-    if all(experiment.keeps_at(str(model.artifact_location)) for model in models):
-        for model in models:
-            client.log_model_artifact(model.model_id, str(weights))
+    kept = [
+        experiment.keep(
+            [weights],
+            str(model.artifact_location),
+            ("models", model.model_id, "artifacts"),
+            functools.partial(client.log_model_artifact, model.model_id),
+        )
+        for model in models
+    ]
+    if all(kept):
         client.set_tag(run_id, "flipscale.model", identity)
 
 
@@ -365,9 +385,9 @@ def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequenc
         tags |= _note_tags(source) | source.source_tags
         run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=source.study)
     run_id = str(run.info.run_id)
-    if artifacts and experiment.keeps_at(str(run.info.artifact_uri)):
-        for file in artifacts:
-            client.log_artifact(run_id, str(file))
+    upload = functools.partial(client.log_artifact, run_id)
+    if artifacts:
+        experiment.keep(artifacts, str(run.info.artifact_uri), (run_id, "artifacts"), upload)
     if source.code:
         client.set_tag(run_id, CODE_DIFFERS, source.code)
     elif CODE_DIFFERS in run.data.tags:
@@ -382,7 +402,7 @@ def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:  # the driver of the address's database
         raise FlipscaleError(missing_package(error.name or str(error))) from None
-    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError, OverflowError) as error:
         address = without_secrets(tracking_uri)
         reason = without_secrets(str(error), tracking_uri).strip().partition("\n")[0].rstrip(".")
         # The error's message contains the address, and a handler of ours may print its cause.

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flipscale.plain_files import or_none, read_json
+from flipscale.plain_files import open_file, or_none, read_json
 from flipscale.run import write_json
 from flipscale.track.address import is_server
 from flipscale.track.source import MIRROR_VERSION, Mirrored, MirrorSource
@@ -53,8 +53,8 @@ def mirror(
     artifacts, left_out = source.artifacts()
     digest = hashlib.sha256(json.dumps([MIRROR_VERSION, source.facts, all_points, models]).encode())
     for file in (source.results, source.curves, *artifacts):
-        if file.is_file():
-            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        with contextlib.suppress(FileNotFoundError), open_file(file) as content:
+            digest.update(file.name.encode() + b"\0" + hashlib.file_digest(content, "sha256").digest())
     sent, database = digest.hexdigest(), Path(tracking_uri.removeprefix("sqlite:///"))
     note = source.results.with_name(LAST_MIRROR_FILE)
     if not thoroughly and tracking_uri.startswith("sqlite:///"):

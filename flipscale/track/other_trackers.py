@@ -7,7 +7,7 @@ another time sends new runs, and of the others what their rows have since gained
 import contextlib
 import importlib
 import io
-import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collecting import SETTING_COLUMNS
+from flipscale.collecting import SETTING_COLUMNS, read_curves, read_results
 from flipscale.errors import FlipscaleError
+from flipscale.plain_files import read_json
 from flipscale.run import write_json
+from flipscale.track.address import without_secrets
 
 TRACKERS: dict[str, dict[str, Any]] = {
     "wandb": {"settings": {"silent": True, "console": "off", "x_disable_stats": True}},
@@ -51,10 +53,10 @@ def send(tracker: str, project: str, results: Path, curves: Path) -> Sent:
         package = importlib.import_module(tracker)
     except ImportError:
         raise FlipscaleError(f"{tracker} is not installed; pip install {tracker}.") from None
-    table = pd.read_csv(results, dtype={"id": str, "cell": str})
-    points = pd.read_parquet(curves)
+    table = read_results(results)
+    points = read_curves(curves)
     record = results.with_name(f"sent_to_{tracker}.json")
-    sent: dict[str, dict[str, float]] = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    sent = read_json(record, dict[str, dict[str, float]]) if os.path.lexists(record) else {}
     new = updated = 0
     for row in table.to_dict("records"):
         run, scores = str(row["id"]), _measurements(row)
@@ -66,7 +68,7 @@ def send(tracker: str, project: str, results: Path, curves: Path) -> Sent:
             with contextlib.redirect_stdout(io.StringIO()):  # trackio tells the start and end of each run.
                 _send_run(package, project, row, steps, later)
         except Exception as error:  # Each package has errors of its own, without a common class.
-            raise FlipscaleError(f"{tracker} did not take {run}: {error}") from error
+            raise FlipscaleError(f"{tracker} did not take {run}: {without_secrets(str(error))}") from error
         new, updated = new + (before is None), updated + (before is not None)
         sent[run] = scores
         write_json(record, sent)

@@ -96,12 +96,8 @@ def row_of_plan(run: Run, study: str) -> TableRow:
     return TableRow({**dict.fromkeys(COLUMNS), **known})
 
 
-LATEST = 2.0**52 / 1000
-"""The latest time, in seconds, that MLflow's tables are given; a result.json of somebody else may say any."""
-
-
 def milliseconds(seconds: float | None) -> int:
-    return 0 if seconds is None or pd.isna(seconds) else round(min(seconds, LATEST) * 1000)
+    return 0 if seconds is None or pd.isna(seconds) else round(seconds * 1000)
 
 
 # Names

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.cell import SettingLabels
-from flipscale.errors import FlipscaleError
+from flipscale.guard import is_plain
 
 MIRROR_VERSION = 4
 """Version of the content written into MLflow: a new one mirrors every run again."""
@@ -29,8 +29,6 @@ class MirrorSource:
     """The names of runs, by their ids."""
     files: Sequence[Path] = ()
     """Artifacts of the study's run: figures, study file, comparison."""
-    roots: Sequence[Path] = ()
-    """Folders and files that artifacts may lie in; a link that leads out of them is not followed."""
     runs: Path | None = None
     """Run folders, for facts that have no column, and for models."""
     code: str = ""
@@ -64,13 +62,9 @@ class MirrorSource:
 
     def artifacts(self) -> tuple[list[Path], tuple[str, ...]]:
         """The files that may be sent, and remarks on the others."""
-        if self.study in (".", "..") or "/" in self.study or "\\" in self.study:
-            raise FlipscaleError(
-                f"{self.study!r} cannot name a folder of artifacts; give the study's file another name."
-            )
-        sent = [file for file in self.files if lies_in(file, self.roots)]
+        sent = [file for file in self.files if is_plain(file)]
         others = [file for file in self.files if file not in sent]
-        return sent, tuple(f"{file} leads out of the study's folders, so it is not sent to MLflow" for file in others)
+        return sent, tuple(f"{file} is not a plain file, so it is not sent to MLflow" for file in others)
 
 
 @dataclass(frozen=True)
@@ -87,13 +81,3 @@ class Mirrored:
     """The study's experiment; None where there was no row to mirror."""
     left_out: tuple[str, ...] = ()
     """Files that are not artifacts, and why."""
-
-
-def lies_in(file: Path, roots: Sequence[Path]) -> bool:
-    """Whether the file, links followed, is one that lies in these folders, or is one of these files."""
-    try:
-        real = file.resolve(strict=True)
-    except OSError:
-        return False
-    allowed = [root.resolve() for root in roots]
-    return real.is_file() and any(real == root or root in real.parents for root in allowed)

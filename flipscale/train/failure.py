@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost, printable
-from flipscale.run import FailureKind, Lease, NodeFault, RunFolder, fault_in, node_name
+from flipscale.run import FailureKind, Fault, Lease, NodeFault, RunFolder, fault_in, node_name
 
 TALK_SECONDS = 10.0
 """While a run trains, a line of progress goes to its log this often."""
@@ -59,15 +59,19 @@ def why(error: Exception) -> Cause:
     what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
     trace = "".join(traceback.format_exception(error))
     reason = f"{what}. The traceback is in its log (flipscale logs ID)."
-    if fault := hardware_fault(error):
-        return Cause(fault, reason, trace, node_name())
+    if fault := _fault(error):
+        return Cause(fault.kind, reason, trace, node_name() if fault.is_here else None)
     return Cause(FailureKind.CODE, reason, trace)
 
 
-def hardware_fault(error: BaseException) -> FailureKind | None:
-    """Whether CUDA or NCCL tells of a GPU or a node at fault: the kind of it; None for any other error."""
-    fault = fault_in(str(error)) if isinstance(error, RuntimeError) else None
-    return fault.kind if fault else None
+def is_fault_here(error: BaseException) -> bool:
+    """Whether CUDA or NCCL tells of a fault of this machine or its GPU."""
+    fault = _fault(error)
+    return fault is not None and fault.is_here
+
+
+def _fault(error: BaseException) -> Fault | None:
+    return fault_in(str(error)) if isinstance(error, RuntimeError) else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

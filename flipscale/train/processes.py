@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -35,7 +36,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.errors import FlipscaleError
 from flipscale.run import JOB, FailureKind, NodeFault, node_name
-from flipscale.train.failure import Cause, Failed, hardware_fault, is_out_of_memory, why
+from flipscale.train.failure import Cause, Failed, is_fault_here, is_out_of_memory, why
 from flipscale.train.meeting import connect_seconds, own_device, slurm_variables, why_apart, without_cuda
 
 STORE_SECONDS = 0.25
@@ -123,7 +124,7 @@ class Group:
             self.mean_(torch.ones((), device=self.device)).item()
         except RuntimeError as error:
             what = f"process {self.rank} on {node_name()} cannot connect to the others: {str(error).splitlines()[0]}"
-            fault = why(error) if hardware_fault(error) else why(NodeFault(what, ""))
+            fault = why(error) if is_fault_here(error) else why(NodeFault(what, ""))
             self.report(fault)
             raise Failed(self._failure() or fault) from error
         if self.device.type == "cuda":
@@ -390,7 +391,7 @@ class _Gather(torch.autograd.Function):
 
 def is_lost_connection(error: Exception) -> bool:
     """Whether another process is gone, as gloo, NCCL and the store say it, each in its own words."""
-    if is_out_of_memory(error) or hardware_fault(error):
+    if is_out_of_memory(error) or is_fault_here(error):
         return False
     words = "connection|peer|timed out|timeout|nccl|socket|broken pipe"
     return isinstance(error, dist.DistError) or (
@@ -411,7 +412,7 @@ def joined() -> Group | None:
     rank, size, limit = int(environment["RANK"]), int(environment["WORLD_SIZE"]), timedelta(seconds=connect_seconds())
     try:
         if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun's
-            store = next(rendezvous("env://", timeout=limit))[0]
+            store = _of_this_attempt(next(rendezvous("env://", timeout=limit))[0], rank, size)
         else:
             address = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
             store = TCPStore(*address, size, rank == 0, limit, wait_for_workers=False)
@@ -424,6 +425,29 @@ def joined() -> Group | None:
         raise FlipscaleError(failed.failure.reason) from None
     except dist.DistError as error:
         raise FlipscaleError(f"Process 0 ended while process {rank} connected. {error}") from None
+
+
+def _of_this_attempt(store: Any, rank: int, size: int) -> Any:
+    """The part of torchrun's store that these processes alone have. The store outlives a restart, and keys that dead
+    processes left in it are not to be read.
+
+    Process 0 chooses a name, and the others wait for it. TORCHELASTIC_RESTART_COUNT is no such name: of several agents
+    only those count a restart whose own processes failed.
+    """
+    if rank:
+        # An earlier process 0 may have left its name. The present one writes its own until all have read it.
+        store.delete_key("attempt")
+        attempt = store.get("attempt").decode()
+        store.set(f"{attempt}/read/{rank}", "")
+        return PrefixStore(attempt, store)
+    attempt = uuid.uuid4().hex
+    deadline = time.monotonic() + connect_seconds()
+    while absent := [other for other in range(1, size) if not store.check([f"{attempt}/read/{other}"])]:
+        if time.monotonic() > deadline:
+            raise why_apart(absent, size)
+        store.set("attempt", attempt)
+        time.sleep(STORE_SECONDS)
+    return PrefixStore(attempt, store)
 
 
 def start(size: int, folders: Sequence[Path]) -> Group:

@@ -3,7 +3,6 @@
 import csv
 import io
 import itertools
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from flipscale.collecting import collect as collect_runs
 from flipscale.errors import FlipscaleError
 from flipscale.identity import show_setting
 from flipscale.plain_files import or_none, read_text
+from flipscale.run import copy
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.owner import note_owner
@@ -100,7 +100,7 @@ def _copy_aside(files: StudyFiles) -> Path:
     names = itertools.chain(["without_runs"], (f"without_runs_{number}" for number in itertools.count(2)))
     name = next(name for name in names if not files.results.with_suffix(f".{name}.csv").exists())
     for path in filter(Path.exists, (files.results, files.curves)):
-        shutil.copyfile(path, path.with_suffix(f".{name}{path.suffix}"))
+        copy(path, path.with_suffix(f".{name}{path.suffix}"))
     return files.results.with_suffix(f".{name}.csv")
 
 
@@ -161,7 +161,7 @@ def mirror_source(opened: OpenStudy) -> track.MirrorSource:
     """What is mirrored of a study."""
     study, files = opened.study, opened.files
     tables = [files.results, files.tune, files.comparison(".md"), files.comparison(".json"), files.fits]
-    pictures: Sequence[Path] = [*sorted(files.figures.glob("*.png")), *sorted(files.figures.glob("*.html"))]
+    pictures: Sequence[Path] = [*sorted(files.figures.glob("*.svg")), *sorted(files.figures.glob("*.html"))]
     return track.MirrorSource(
         study=study.name,
         results=files.results,
@@ -170,7 +170,6 @@ def mirror_source(opened: OpenStudy) -> track.MirrorSource:
         labels=study.labels,
         names={run.id: run.name for run in opened.plan.runs},
         files=[path for path in (opened.file, *tables, *pictures) if path.exists()],
-        roots=[opened.file, files.folder, files.figures],
         runs=opened.workspace.runs,
         code=code_changes(opened.plan.runs, opened.workspace.results).summary,
         evaluations={run.id: show_setting(run.settings.evaluation) for run in opened.plan.cells},

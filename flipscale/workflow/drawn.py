@@ -1,6 +1,7 @@
 """Figures and the page from the tables."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,21 +16,22 @@ from flipscale.workflow.results import study_results
 from flipscale.workflow.study import OpenStudy
 
 
-def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
+def draw_study(opened: OpenStudy, references: Path | None = None, formats: Sequence[str] = ()) -> Plotted:
     """Draw the study's figures from its tables. ResultsError where they allow none.
 
     references: a file of others' results to show beside.
+    formats: "png" and "pdf", to draw beside SVG.
     """
     study = opened.study
     if study.awaits_choice and opened.sweep and any(tried.runs for arm in opened.sweep.arms for tried in arm.tried):
-        drawn = draw_sweep(opened)
+        drawn = draw_sweep(opened, formats)
     else:
-        drawn = _draw_results(opened, references)
+        drawn = _draw_results(opened, references, formats)
     say(f"wrote {count(len(drawn.files), 'file')} to {opened.files.figures}/")
     return drawn
 
 
-def _draw_results(opened: OpenStudy, references: Path | None) -> Plotted:
+def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[str]) -> Plotted:
     study, files = opened.study, opened.files
     results = study_results(opened).table
     score = pick_score(results, study.score) if measured_scores(results) else None
@@ -46,7 +48,7 @@ def _draw_results(opened: OpenStudy, references: Path | None) -> Plotted:
         looks=study.looks,
     )
     with Steps("drawing figures") as steps:
-        drawn = plot_all(replace(data, sweep=opened.sweep), files.figures, study.figures, progress=steps)
+        drawn = plot_all(replace(data, sweep=opened.sweep), files.figures, study.figures, formats, steps)
     asked = study.figures is not None
     for name, reason in drawn.skipped.items() if asked else ():
         say(f"{name} is not drawn: {reason}")
@@ -56,12 +58,12 @@ def _draw_results(opened: OpenStudy, references: Path | None) -> Plotted:
     return drawn
 
 
-def draw_sweep(opened: OpenStudy) -> Plotted:
+def draw_sweep(opened: OpenStudy, formats: Sequence[str] = ()) -> Plotted:
     """Draw what a study's sweep has found so far, where nothing else of the study has run."""
     assert opened.sweep is not None
     score = opened.sweep.sweep.by
     data = FigureData(NO_CURVES, NO_CURVES, opened.study.name, {}, score, (), (), sweep=opened.sweep)
-    return plot_all(data, opened.files.figures, ["tune"])
+    return plot_all(data, opened.files.figures, ["tune"], formats)
 
 
 def report_study(opened: OpenStudy) -> Report:

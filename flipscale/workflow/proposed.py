@@ -29,13 +29,24 @@ from flipscale.workflow.study import OpenStudy
 HOW = "write 'speedup of ARM', 'forecast SETTING=VALUE,...', 'PARAMETER of SETTING=VALUE,...', or the name of a claim"
 
 
-def next_runs(opened: OpenStudy, budget: float, of: str | None, more: Mapping[str, Sequence[Any]]) -> Proposal:
-    """The runs to add to a study for `of`, or else for its undecided claims. ResultsError where nothing is asked."""
+def next_runs(
+    opened: OpenStudy,
+    budget: float,
+    of: str | None,
+    more: Mapping[str, Sequence[Any]],
+    effect: float | None = None,
+) -> Proposal:
+    """The runs to add to a study for `of`, or else for its undecided claims. ResultsError where nothing is asked.
+
+    effect: a difference that matters, in points or percent; by default the margin that the study file gives.
+    """
     ids = set(study_results(opened).table["id"])
     finished: dict[str, Settings] = {run.id: run.settings for run in opened.plan.runs if run.id in ids}
     asked = _named(opened, of) if of else _undecided(compare_study(opened))
     timings = read_timings(opened.workspace.timings).at(opened.site)
-    return propose(opened.study, asked, finished, budget, more=further_values(opened.study, more), timings=timings)
+    wider = further_values(opened.study, more)
+    effect = opened.study.effect if effect is None else effect
+    return propose(opened.study, asked, finished, budget, more=wider, timings=timings, effect=effect)
 
 
 def next_rung(opened: OpenStudy, flops: float, more: Mapping[str, Sequence[Any]]) -> Rung:

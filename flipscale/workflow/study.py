@@ -12,7 +12,7 @@ from flipscale.collecting import SETTING_COLUMNS, setting_value
 from flipscale.cost import trunk_steps
 from flipscale.devices import Price
 from flipscale.errors import DamagedFile, ResultsError
-from flipscale.guard import check_folder
+from flipscale.guard import check_folder, make_folder
 from flipscale.identity import RECIPE
 from flipscale.plain_files import or_none, read_bytes
 from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
@@ -155,7 +155,7 @@ def write_plan(opened: OpenStudy) -> None:
     """Write plan.json, and say where."""
     say_folder(opened)
     files = opened.files
-    files.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(files.folder)
     note_owner(files.folder, opened.file)
     write_plan_file(opened.plan, files)
 

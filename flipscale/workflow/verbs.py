@@ -5,6 +5,7 @@ A `Workspace` says where results and figures are; without one, in results/ (or F
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def submit(
     """Start every run of a study that is not finished yet. Returns how far the study is.
 
         ended = flipscale.submit("studies/quickstart.yaml")
-        print(ended)                                # 45 of 45 finished, 100% of the FLOPs
+        print(ended)                                # 48 of 48 finished, 100% of the FLOPs
 
     launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
     wait: return when no run waits or runs. If False, return at once; the runs continue.
@@ -135,17 +136,24 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
     return compare_study(opened, score)
 
 
-def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":
-    """Draw the figures of a study as SVG, PNG and PDF.
+def plot(
+    study: AnyStudy,
+    workspace: Workspace | None = None,
+    *,
+    references: Path | None = None,
+    formats: Sequence[str] = (),
+) -> "Plotted":
+    """Draw the figures of a study as SVG.
 
         flipscale.plot("studies/quickstart.yaml").files
 
     references: a table of published results to show beside. To draw on an Axes of your own, see docs/figures.md.
+    formats: "png" and "pdf", to draw beside SVG.
     Raises ResultsError where the results allow no figure.
     """
     from flipscale.workflow.drawn import draw_study
 
-    return draw_study(_opened(study, workspace), references)
+    return draw_study(_opened(study, workspace), references, formats)
 
 
 def report(study: AnyStudy, workspace: Workspace | None = None) -> Path:

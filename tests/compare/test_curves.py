@@ -269,3 +269,25 @@ def test_a_comparison_has_no_number_that_json_lacks():
     ):
         comparison = compare_table(table, baseline={"mask": 0}, x="hours", y="acc")
         assert json.loads(json.dumps(comparison_json(comparison), allow_nan=False))["series"]
+
+
+def test_where_costs_are_equal_the_gain_at_equal_cost_is_that_at_equal_samples() -> None:
+    table = lengths_of_equal_cost(1.0)
+    (curve,) = compare_table(table, baseline={"arm": "base"}, x="hours", y="acc", at="samples").first_curves
+    assert curve.pair
+    assert curve.gain is curve.pair.gain
+    cheaper = lengths_of_equal_cost(0.5)
+    (curve,) = compare_table(cheaper, baseline={"arm": "base"}, x="hours", y="acc", at="samples").first_curves
+    assert curve.gain
+    assert curve.gain.corrected is None
+
+
+def lengths_of_equal_cost(price: float) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (arm, samples, seed, samples * (price if arm == "new" else 1), 0.5 + 0.05 * i + rng.normal(0, 0.01))
+        for arm in ("base", "new")
+        for i, samples in enumerate((8, 16, 32))
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "samples", "seed", "hours", "acc"])

@@ -13,6 +13,7 @@ from flipscale.comparing import (
     Pair,
     compare,
     comparison_json,
+    screen,
     warnings,
     with_guessing,
     with_images,
@@ -64,13 +65,63 @@ def test_a_cell_in_which_some_runs_fail_is_said_in_counts_and_has_no_interval() 
     table = synthetic({0.5: 0.01}, seeds=5)
     last = table["cell"] == "samples=10k"
     table.loc[last & (table["mask_ratio"] == 0) & (table["seed"] < 3), "zero_shot_top1"] = 0.02
-    comparison = compare(table, baseline={"mask_ratio": 0}, curves=False)
+    comparison = compare(with_chance(table, items=500), baseline={"mask_ratio": 0})
     (pair,) = (pair for pair in comparison.pairs if pair.cell == "samples=10k")
     assert (pair.gain.failures, pair.gain.interval, pair.gain.effect) == (
-        (3, 0), None, Effect.NOT_SIGNIFICANT,
+        (3, 0, 5), None, Effect.NOT_SIGNIFICANT,
     )  # fmt: skip
     assert comparison.noise is not None
     assert comparison.noise.cells == 9
+    assert "+47 (fail 0/5, base 3/5)" in screen(comparison)
+
+
+def with_chance(table: pd.DataFrame, chance: float = 0.01, items: int = 2000) -> pd.DataFrame:
+    """The table with what its accuracies are taken over; one standard error of chance is 0.22 points by default."""
+    return table.assign(chance=f"zero_shot_top1={chance}", items=f"zero_shot_top1={items}")
+
+
+def a_cell(baseline: list[float], arm: list[float]) -> pd.DataFrame:
+    """A cell with these accuracies of its seeds, in percent, of 99 classes."""
+    table = synthetic({0.5: 0.0}, seeds=len(baseline), cells=1)
+    return with_chance(table.assign(zero_shot_top1=[score / 100 for score in (*baseline, *arm)]), 1 / 99)
+
+
+def test_low_scores_that_are_above_chance_are_no_failures() -> None:
+    table = a_cell([4, 5, 6, 4.5, 5.5], [1.8, 2.2, 3, 2.5, 2])
+    (pair,) = compare(table, baseline={"mask_ratio": 0}, curves=False).pairs
+    assert (pair.gain.failures, pair.gain.effect) == (None, Effect.BEHIND)
+
+
+def test_a_study_near_chance_is_said_to_be_and_keeps_its_numbers() -> None:
+    table = a_cell([3.0, 1.5], [1.2, 2.9])
+    compared = compare(table, baseline={"mask_ratio": 0})
+    said = screen(with_guessing(compared, table, 1 / 99), width=200)
+    assert "! near chance: not trained enough (the mean over all runs is 2.2 %, and guessing gives 1.0 %)." in said
+    assert compared.pairs[0].gain.failures is None
+    assert "-0.2 (" in said
+
+
+def test_a_run_without_a_score_is_a_failure_of_its_cell_where_chance_is_unknown() -> None:
+    table = synthetic({0.5: 0.01}, seeds=3, cells=2)
+    table.loc[(table["mask_ratio"] == 0.5) & (table["seed"] == 1) & (table["samples"] == 2000), "zero_shot_top1"] = None
+    whole, lacking = compare(table, baseline={"mask_ratio": 0}, curves=False).pairs
+    assert (whole.gain.failures, lacking.gain.failures) == (None, (0, 1, 3))
+    assert (lacking.seeds, lacking.gain.interval, lacking.gain.effect) == ((0, 2), None, Effect.NOT_SIGNIFICANT)
+    known = compare(with_chance(table), baseline={"mask_ratio": 0}, curves=False)
+    assert known.pairs[1].gain.failures is None, "a score that was not measured is missing"
+
+
+def test_a_cell_of_one_seed_has_no_verdict_and_no_interval_beside_cells_of_several() -> None:
+    table = synthetic({0.5: 0.05}, seeds=3)
+    unfinished = table[(table["samples"] < 10_000) | (table["seed"] == 0)]
+    comparison = compare(unfinished, baseline={"mask_ratio": 0})
+    *others, last = comparison.pairs
+    assert {pair.gain.effect for pair in others} == {Effect.AHEAD}
+    assert (last.gain.effect, last.gain.decisive, last.gain.p) == (Effect.ONE_SEED, None, None)
+    assert comparison.head
+    assert comparison.head.arms[0].effects == {Effect.AHEAD: 9, Effect.ONE_SEED: 1}
+    assert "(one seed)" in screen(comparison)
+    assert "One seed does not say how far runs scatter" in screen(comparison, width=200)
 
 
 def test_two_cells_of_three_seeds_borrow_from_each_other() -> None:
@@ -185,3 +236,16 @@ def test_twins_of_other_test_images_or_without_hits_have_no_sampling_error() -> 
     comparison = compare(table, baseline={"mask_ratio": 0}, curves=False)
     assert with_images(comparison, mixed).images == {}
     assert with_images(comparison, {}).images == {}
+
+
+def test_a_study_without_a_baseline_prints_its_scores() -> None:
+    table = synthetic({}, cells=1).assign(zero_shot_top1=[0.70, 0.71, 0.72], held_out_loss=2.5)
+    one = compare(table, baseline={})
+    assert comparison_json(one)["scores"]["samples=1k"]["zero_shot_top1"]["value"] == pytest.approx(0.71)
+    assert "zero-shot accuracy, top 1" in screen(one)
+    # t of 2 degrees of freedom is 4.3, and the standard error 0.577 points.
+    assert "71.0 % (68.5 % to 73.5 %)" in screen(one)
+    assert "names no baseline, so these are its scores." in screen(one)
+    several = screen(compare(synthetic({}, cells=9), baseline={"mask_ratio": 0}))
+    assert "9k samples" not in several
+    assert "more in --full: 1 other row" in several

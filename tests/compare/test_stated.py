@@ -11,18 +11,22 @@ from scipy.stats import ttest_rel
 
 from flipscale.collecting import read_results
 from flipscale.comparing import JudgedClaim, StudyClaims, Verdict, claim_count, compare, judge_claims, judge_study
+from flipscale.comparing.answer import budgets_table, claims_table
 from flipscale.comparing.as_json import claims_json
+from flipscale.comparing.best import best_on_other_seeds, slope_weights
 from flipscale.comparing.curves import curves_of
 from flipscale.comparing.estimates import Estimate, ends_of
 from flipscale.comparing.of_study import compare_study
 from flipscale.comparing.points import Point
+from flipscale.errors import StudyError
 from flipscale.planning import plan
 from flipscale.stats import ScoreKind, holm
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
+from flipscale.study.claims import claims_at_budgets
 
 ROOT = Path(__file__).parents[2]
 TABLE_1 = ROOT / "tests/recipe_1/recipe.csv"
-BETTER, WORSE, LEVEL, FASTER, FEWER = Expectation
+BETTER, WORSE, LEVEL, FASTER, FEWER, RISES, FALLS = Expectation
 
 
 # The recipe study (FLIP's Table 1 in miniature)
@@ -195,6 +199,7 @@ def test_exchanged_sides_have_the_other_sign_and_nothing_else() -> None:
 
 def test_where_only_some_runs_take_off_five_pairs_decide_nothing() -> None:
     results = table({0: [0.02, 0.9, 0.02, 0.02, 0.02], 0.5: [0.9, 0.91, 0.9, 0.92, 0.9]})
+    results = results.assign(chance="zero_shot_top1=0.02", items="zero_shot_top1=1000")
     family = judge_claims(results, [claim(0.5, 0), claim(0.5, 0, LEVEL)], score="zero_shot_top1", margin=1)
     assert family
     for judged in family.claims:
@@ -202,7 +207,7 @@ def test_where_only_some_runs_take_off_five_pairs_decide_nothing() -> None:
         assert judged.difference
         assert judged.difference.mean == pytest.approx(71)
         assert judged.difference.interval is None
-        assert judged.difference.failures == (4, 0)
+        assert judged.difference.failures == (4, 0, 5)
 
 
 # Along the schedule
@@ -466,6 +471,100 @@ def test_a_score_that_a_side_never_reaches_is_not_tested() -> None:
     judged = one_judged(along(FASTER, 0.99))
     assert judged.verdict is Verdict.NOT_TESTED
     assert "does not pass through 0.99" in (judged.why or "")
+
+
+# The best of several cells, and slopes
+
+
+def at_best_sizes(folder: Path) -> StudyClaims:
+    """The tuned IsoFLOP study, with claims about its arms at their best size for each budget."""
+    text = (ROOT / "studies/isoflop_tuned.yaml").read_text()
+    (folder / "isoflop_tuned.yaml").write_text(f"""{text}
+claims:
+  it rises: {{left: {{mask_ratio: 0.5}}, best_of: model, along: samples, expect: rises}}
+  it falls: {{left: {{mask_ratio: 0.5}}, best_of: model, along: samples, expect: falls, family: other}}
+  ahead:
+    at: {{samples: [1e11 FLOPs, 2.5e11 FLOPs, 6e11 FLOPs, 1.5e12 FLOPs]}}
+    left: {{mask_ratio: 0.5}}
+    best_of: model
+    expect: better
+    family: budgets
+""")
+    results = read_results(ROOT / "results/isoflop_tuned/results.csv")
+    judged = judge_study(results, read_study(folder / "isoflop_tuned.yaml"), "zero_shot_top1")
+    assert judged
+    return judged
+
+
+def test_each_budget_is_compared_at_the_best_size_by_the_other_seeds(tmp_path: Path) -> None:
+    rises, falls, *ahead = at_best_sizes(tmp_path).claims
+    # From the raw rows: for each budget, arm and seed the model with the best mean of the other two seeds.
+    means = [each.difference.mean for each in ahead if each.difference]
+    assert means == pytest.approx([-1.42, -0.4567, -0.1533, 0.41], abs=1e-4)
+    assert rises.difference
+    assert rises.difference.values == pytest.approx((0.5192, 0.3283, 0.4929), abs=1e-4)
+    assert rises.difference.p == pytest.approx(0.0174, abs=1e-4)
+    assert (rises.verdict, falls.verdict) == (Verdict.HOLDS, Verdict.CONTRADICTED)
+
+
+def test_a_best_size_at_the_edge_of_the_grid_is_said(tmp_path: Path) -> None:
+    judged = at_best_sizes(tmp_path)
+    masked, unmasked = judged.claims[-1].best
+    assert set(masked.values) == {"ViT-w32d2-4"}
+    assert set(unmasked.values) == {"ViT-w32d1-4"}
+    notes = " ".join(claims_table(judged).notes)
+    assert "The best model is at an edge of the grid" in notes
+    assert "ahead (samples=1.5e12 FLOPs)" not in notes
+    first = claims_json(judged)["claims"][0]
+    assert first["along"] == [1e11, 2.5e11, 6e11, 1.5e12]
+    assert len(first["best"]) == 8
+
+
+def test_compare_has_each_arm_at_its_best_size_for_each_budget() -> None:
+    study = read_study(ROOT / "studies/isoflop_tuned.yaml")
+    results = read_results(ROOT / "results/isoflop_tuned/results.csv")
+    comparison = compare_study(results, study, plan(study), curves=False)
+    assert comparison.at_budgets
+    rows = budgets_table(comparison.at_budgets).rows
+    assert [row[1] for row in rows] == ["100B FLOPs", "250B FLOPs", "600B FLOPs", "1.5T FLOPs", "per doubling"]
+    assert rows[0][2:] == ("-1.4 (-2.0, -0.8)", "ViT-w32d1-4 (2), ViT-w16d1-4 (1) *", "ViT-w16d1-4 *")
+    assert rows[-1][2] == "+0.4 (+0.2, +0.7)"
+    recipe = read_study(ROOT / "studies/recipe.yaml")
+    assert claims_at_budgets(recipe) == ()
+
+
+def test_a_seed_takes_no_part_in_the_choice_for_itself() -> None:
+    scores = np.array([[9.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+    assert best_on_other_seeds(scores, 1) == [1, 0, 0]
+    assert best_on_other_seeds(scores, -1) == [0, 1, 1]
+
+
+def test_a_slope_is_per_doubling() -> None:
+    assert slope_weights([1.0, 2.0, 4.0]) @ [5.0, 7.0, 9.0] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("claim", "complaint"),
+    [
+        ("{left: {mask_ratio: 0.5}, expect: rises}", "a claim of 'rises' needs `along`"),
+        ("{left: {mask_ratio: 0.5}, along: samples, expect: better}", "a claim of 'better' takes no `along`"),
+        ("{left: {mask_ratio: 0.5}, along: batch_size, expect: falls}", "'batch_size' is no axis of two or more"),
+        (
+            "{at: {samples: 1e11 FLOPs}, left: {mask_ratio: 0.5, model: ViT-w16d1-4}, best_of: model, expect: better}",
+            "best_of is model, which a side fixes",
+        ),
+        (
+            "{at: {samples: 1e11 FLOPs, model: ViT-w16d1-4}, left: {mask_ratio: 0.5}, best_of: lr, expect: better}",
+            "fewer than two values of lr have such cells",
+        ),
+    ],
+)
+def test_claims_about_best_cells_and_slopes_are_checked(tmp_path: Path, claim: str, complaint: str) -> None:
+    text = (ROOT / "studies/isoflop_tuned.yaml").read_text()
+    (tmp_path / "isoflop_tuned.yaml").write_text(f"{text}\nclaims:\n  one: {claim}\n")
+    with pytest.raises(StudyError) as raised:
+        read_study(tmp_path / "isoflop_tuned.yaml")
+    assert complaint in str(raised.value)
 
 
 def test_why_a_claim_is_not_tested() -> None:

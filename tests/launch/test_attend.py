@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -36,10 +35,11 @@ from flipscale.run import (
     clock_ahead,
     files,
     lease,
+    machine,
 )
 from flipscale.run.lease import let_go
 from flipscale.settings import Resources
-from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
+from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
@@ -172,7 +172,7 @@ def leave_a_lease(results, run, *, attempt=0, node="n1", job=JOB_ID, taken=0.0):
     gone = subprocess.Popen(["true"])
     gone.wait()
     folder(results, run).path.mkdir(parents=True, exist_ok=True)
-    lease = {"token": "t", "host": socket.gethostname(), "pid": gone.pid, "born": "1", "time": taken}
+    lease = {"token": "t", "host": "h", "machine": machine(), "pid": gone.pid, "born": "1", "time": taken}
     path = folder(results, run).path / "lease.json"
     path.write_text(json.dumps({**lease, "job": job, "attempt": attempt, "node": node}))
 
@@ -245,7 +245,7 @@ def test_another_machine_does_not_take_a_killed_worker_for_a_living_one(tmp_path
     os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     # There, no process of this machine is seen, and a lease touched of late is one that somebody holds.
-    monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
+    monkeypatch.setattr("flipscale.run.lease.machine", lambda: "another")
     next_job = attended([run], ("true",), job="slurm/20260101-000000-def-0/0", node="n2")
     assert next_job.end() is Ending.DONE
     assert next_job.lanes == [0], "it leaves the run alone, and nobody does it"
@@ -363,14 +363,24 @@ def test_a_worker_that_ends_with_a_run_in_hand_fails_it_with_its_last_words(tmp_
             "WorkNCCL(SeqNum=7, OpType=ALLREDUCE) ran for 600010 milliseconds before timing out.",
             "node",
         ),
+        (
+            "[rank1]:[E1130] Process group watchdog thread terminated with exception: NCCL error: remote process "
+            "exited or there was a network error, NCCL version 2.20.5",
+            "node",
+        ),
+        ("NCCL error in: NCCLUtils.cpp:77, unhandled cuda error (run with NCCL_DEBUG=INFO for details)", "node"),
+        ("NCCL error in: ProcessGroupNCCL.cpp:1191, unhandled system error, NCCL version 2.11.4", "node"),
+        ("CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error", "node"),
         ("CUDA error: device-side assert triggered", "code"),
+        ("NCCL error: unhandled cuda error\nCuda failure 710 'device-side assert triggered'", "code"),
         ("2026-11-30 05:00:00 other: failed (gpu): CUDA error: an illegal memory access was encountered", "code"),
     ],
 )
-def test_the_log_says_why_a_worker_died(tmp_path, said, kind):
+@pytest.mark.parametrize("code", [5, 134, -6])
+def test_the_log_says_why_a_worker_died(tmp_path, said, kind, code):
     log = tmp_path / "job.log"
     log.write_text(f"{said}\n")
-    worker = Started(SimpleNamespace(returncode=5), 0.0, {})
+    worker = Started(SimpleNamespace(returncode=code), 0.0, {})
     assert Workers(lambda runs, lane: None, log).death(worker, did_something=lambda: True).kind == kind
 
 
@@ -686,7 +696,7 @@ def test_the_lease_of_another_job_is_no_failure_of_this_one(tmp_path, attended):
 
 def living_lease(results, run, process, **more):
     """The lease of a worker of the same job and attempt that lives."""
-    named = {"token": "living", "host": socket.gethostname(), "pid": process.pid, "born": birth(process.pid)}
+    named = {"token": "living", "host": "h", "machine": machine(), "pid": process.pid, "born": birth(process.pid)}
     path = folder(results, run).path / "lease.json"
     path.write_text(json.dumps({**named, "job": JOB_ID, "attempt": 0, "node": "n1", "time": time.time(), **more}))
 
@@ -697,8 +707,8 @@ def test_an_array_that_was_sent_twice_leaves_the_lease_of_its_living_twin_alone(
     run = StandInRun("run")
     folder(tmp_path, run).ask(RunRequest.of(run))
     with subprocess.Popen(["sleep", "600"]) as twin:
-        host = socket.gethostname() if node == "n1" else "elsewhere"
-        living_lease(tmp_path, run, twin, node=node, host=host)
+        place = machine() if node == "n1" else "elsewhere"
+        living_lease(tmp_path, run, twin, node=node, machine=place)
         assert attended([run], worker("pass", leased=False), node="n1").end() is Ending.DONE
         assert folder(tmp_path, run).holder().token == "living"
         assert folder(tmp_path, run).failures() == []
@@ -791,3 +801,138 @@ def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewher
     staying.stay()
     staying.answer(its_folder, FailureKind.NODE, "it was killed")
     assert its_folder.failures()[0].then == f"{AGAIN} (1 of 3)"
+
+
+# Lanes, and what ends the work early
+
+
+@pytest.mark.parametrize(("count", "lanes", "started"), [(3, 1, [0]), (6, 2, [0, 1]), (2, 5, [0, 1])])
+def test_lanes_share_the_list_and_every_run_is_started_once(tmp_path, attended, count, lanes, started):
+    together = begun(*(f"run-{number}" for number in range(len(started))))
+    runs = [StandInRun(f"run-{number}", until=together) for number in range(count)]
+    job = attended(runs, lanes=lanes)
+    assert job.end() is Ending.DONE
+    assert [starts(tmp_path, run) for run in runs] == [1] * count
+    assert sorted(job.lanes) == started
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_cancelled_run_is_stopped_with_a_checkpoint_or_never_begun_and_the_others_go_on(tmp_path, attended, lanes):
+    beside = ("long/checkpoint.pt",)  # It ends when the long run has stopped.
+    long, never = StandInRun("long", seconds=60), StandInRun("never")
+    runs = [long, StandInRun("other", until=beside), never]
+    job = attended(runs, lanes=lanes)
+    until_begun(tmp_path, *runs[:lanes])
+    cancel(tmp_path, never)
+    cancel(tmp_path, long)
+    assert job.end() is Ending.DONE
+    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+    assert [folder(tmp_path, run).state() for run in runs] == [State.CANCELLED, State.FINISHED, State.CANCELLED]
+    assert [starts(tmp_path, run) for run in runs] == [1, 1, 0]
+    assert [noted(tmp_path, run) for run in runs] == [[], [], []]
+
+
+def test_nothing_is_started_where_nothing_is_left_or_after_a_signal_of_which_the_first_counts(tmp_path, attended):
+    done, cancelled, failed = StandInRun("done"), StandInRun("cancelled"), StandInRun("failed")
+    for run in (done, cancelled, failed):
+        folder(tmp_path, run).ask(RunRequest.of(run))
+    (folder(tmp_path, done).path / "result.json").write_text('{"schema": 1}')
+    cancel(tmp_path, cancelled)
+    folder(tmp_path, failed).write_error(FailureKind.CODE, "It was so.", noted=True)
+    nothing_left = attended([done, cancelled, failed])
+    assert (nothing_left.end(), nothing_left.lanes) == (Ending.DONE, [])
+    job = Attended(tmp_path, [StandInRun("run")])
+    job.attendant.note(signal.SIGUSR2)  # As SLURM warns of the limit,
+    job.attendant.note(signal.SIGTERM)  # and then ends the job.
+    assert job.attendant.work() is Ending.STOPPED
+    assert (job.attendant.signal, job.lanes) == (signal.SIGUSR2, [])
+    job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")
+    assert noted(tmp_path, StandInRun("run")) == []
+
+
+def test_a_worker_that_got_the_signal_first_tells_the_attendant_of_it(tmp_path, attended):
+    job = attended([StandInRun("run")], worker("sys.exit(143)", leased=False))
+    assert job.end() is Ending.STOPPED
+    assert job.attendant.signal == signal.SIGTERM
+    assert job.lanes == [0]
+
+
+def test_a_run_finished_before_the_signal_has_no_failure(tmp_path, attended):
+    done, run = StandInRun("done"), StandInRun("run", seconds=60)
+    job = attended([done, run])
+    until_begun(tmp_path, run)
+    job.attendant.note(signal.SIGUSR2)
+    job.end()
+    job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")
+    assert (noted(tmp_path, done), noted(tmp_path, run)) == ([], [("timeout", "resumed")])
+
+
+def test_what_runs_when_the_submission_stops_is_stopped_with_a_checkpoint(tmp_path, attended):
+    long = StandInRun("long", seconds=60)
+    job = attended([long])
+    until_begun(tmp_path, long)
+    (tmp_path / "stopped.json").write_text("{}")
+    assert job.end() is Ending.DONE
+    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+    assert (folder(tmp_path, long).error(), noted(tmp_path, long)) == (None, [])
+
+
+def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_starting_anything(tmp_path, attended):
+    seen = tmp_path / "the earlier one has ended"
+    run = StandInRun("run", until=(str(seen),))
+    stands_still = worker("lease.append([{'step': 1, 'start': 1}]); signal.pause()")
+    earlier = attended([run], stands_still, node="n1")
+    until_begun(tmp_path, run)
+    later = attended([run], attempt=1, node="n2")
+    assert (earlier.end(), earlier.lanes) == (Ending.DONE, [0])
+    seen.touch()
+    assert (later.end(), later.lanes) == (Ending.DONE, [0])
+    assert folder(tmp_path, run).state() is State.FINISHED
+    assert [kind for kind, _ in noted(tmp_path, run)] == ["preempted"]
+
+
+def test_a_lack_of_memory_that_a_worker_itself_tells_of_is_answered_as_a_kill_is(tmp_path, attended):
+    """As CUDA's is: the process lives, and `train` writes error.json."""
+    run = StandInRun("run", fail="oom")
+    assert attended([run]).end() is Ending.DONE
+    assert starts(tmp_path, run) == 4
+    assert folder(tmp_path, run).asked().resources == Resources(gpus=0, accumulate=8)
+    assert [failure.accumulate for failure in folder(tmp_path, run).failures()] == [2, 4, 8, None]
+    assert folder(tmp_path, run).error().kind == "oom"
+
+
+def test_a_run_that_fits_when_it_is_halved_is_done_and_has_no_error(tmp_path, attended):
+    run = StandInRun("run")
+    fits = "from flipscale.run import Result; lease.write_result(Result())"
+    job = attended([run], worker(f"exec({fits!r}) if run.asked().resources.accumulate == 2 else ({OOM})"))
+    assert job.end() is Ending.DONE
+    assert folder(tmp_path, run).state() is State.FINISHED
+    assert noted(tmp_path, run) == [("oom", "again with accumulate 2 (1 of 3)")]
+    assert folder(tmp_path, run).error() is None
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "os._exit(137)",
+        "run.write_error('node', 'A process of the run is gone.'); os._exit(1)",  # Process 0 has noticed.
+    ],
+)
+def test_the_node_whose_process_was_killed_first_is_avoided_whoever_tells_of_it(tmp_path, attended, ends):
+    run = StandInRun("run")
+    said = SRUN_OF_A_KILLED_PROCESS.format(how="Killed")
+    job = attended([run], worker(f"print({said!r}, flush=True); {ends}"))
+    assert job.end() is Ending.AWAY
+    (failed,) = folder(tmp_path, run).failures()
+    assert (failed.kind, failed.node) == ("node", "n17")
+    assert nodes_to_avoid([failed]) == ["n17"]
+
+
+def test_where_the_last_attempt_failed_and_what_was_done_is_said(tmp_path):
+    run = StandInRun("run")
+    its_folder = folder(tmp_path, run)
+    its_folder.ask(RunRequest.of(run))
+    attend.answer_failure(its_folder, FailureKind.NODE, "it was lost", at=Attempt(JOB_ID, 0, "n1"))
+    progress = run_progress(run, tmp_path, StateReader(tmp_path).read([run])["run"])
+    then = f"{AGAIN}, on another node if one takes it (1 of 3)"
+    assert progress.story == f"attempts that failed: 1 node; the last on n1: {then}"

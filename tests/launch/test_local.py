@@ -185,7 +185,7 @@ def test_the_workers_of_another_host_are_not_seen_so_their_waiting_runs_are_lost
     alive = {"pid": os.getpid(), "born": birth(os.getpid()), "slots": []}
     path.write_text(json.dumps({**here, "workers": [alive]}))
     assert states([run], tmp_path) == {"run": State.WAITING}
-    path.write_text(json.dumps({**here, "workers": [alive], "host": "elsewhere"}))
+    path.write_text(json.dumps({**here, "workers": [alive], "machine": "elsewhere"}))
     assert states([run], tmp_path) == {"run": State.LOST}
 
 
@@ -254,3 +254,25 @@ def test_runs_that_need_more_gpus_than_there_are_are_refused(tmp_path, gpus):
     with pytest.raises(LaunchError, match=r"needs resources.gpus: 4, and this machine shows 2"):
         hand_out([StandInRun("run", resources=Resources(gpus=4))], tmp_path)
     assert not (tmp_path / "local").exists()
+
+
+# Submissions beside each other
+
+
+def test_a_second_submission_takes_a_free_core(tmp_path, cores):
+    cores(2)
+    first, second = StandInRun("first", first_seconds=60), StandInRun("second")
+    (one,) = hand_out([first], tmp_path).jobs
+    (two,) = hand_out([second], tmp_path).jobs
+    assert [worker["slots"] for worker in workers(tmp_path, one) + workers(tmp_path, two)] == [["core-0"], ["core-1"]]
+    wait_for([second], tmp_path, State.FINISHED)
+    cancel([first], tmp_path)
+
+
+def test_runs_of_two_sizes_share_the_gpus(tmp_path, gpus):
+    gpus(2)
+    runs = [StandInRun("both", resources=Resources(gpus=2)), StandInRun("one", resources=Resources(gpus=1))]
+    hand_out(runs, tmp_path)
+    wait_for(runs, tmp_path, State.FINISHED)
+    assert folder(tmp_path, runs[0]).result().more["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert folder(tmp_path, runs[1]).result().more["CUDA_VISIBLE_DEVICES"] in ("0", "1")

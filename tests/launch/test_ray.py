@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import signal
-import time
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from flipscale.launch import StateReader, cancel, states, submit
+from flipscale.launch import StateReader, cancel, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import Doing, RunFolder, State
+from flipscale.run import Doing, RunFolder, State, read_scores
 from flipscale.settings import Resources
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
@@ -39,6 +40,7 @@ from tests.launch.real import (
     logs,
     runs_of,
     survives_kills,
+    to_be_scored,
     tuned_study,
 )
 from tests.patience import wait_until
@@ -186,16 +188,35 @@ def test_a_run_goes_on_exactly_after_the_loss_of_its_node_of_its_process_and_of_
     assert_same(run, results, expected)
 
 
-# Failures by kind
+# What does not run
+
+
+def test_a_machine_that_does_not_share_the_results_folder_sends_nothing(tmp_path, ray):
+    """It is this machine with a file system of its own at the folder."""
+    if subprocess.run(["unshare", "-Urm", "true"], check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    runs_of(tmp_path)
+    (tmp_path / "results").mkdir()
+    before = set(ray.jobs())
+    submit_it = f"{sys.executable} -m flipscale submit small.yaml --on ray --detach"
+    apart = f"mount -t tmpfs none results && cd results/.. && {submit_it}; echo code $?; find results -name job.json"
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", apart], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "code 1\n", done.stderr
+    assert f"Ray at {ray.url} does not see {tmp_path}/results/ray/" in done.stderr
+    assert "All nodes must share the results folder" in done.stderr
+    assert {name.partition("-")[0] for name in set(ray.jobs()) - before} == {"look"}
 
 
 def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path, ray):
     results = tmp_path / "results"
     run = StandInRun("run", resources=Resources(gpus=1))
     send([run], results, WORKER, cpus_per_process=64)
-    wait_until(lambda: list(results.glob("ray/*/driver.log")))
-    time.sleep(3)
-    assert states([run], results) == {"run": State.WAITING}
+    wait_until(lambda: list(results.glob("ray/*/0.waits")), "that a trial of Tune waits")
+    look = StateReader(results).read([run])["run"]
+    assert look.state is State.WAITING
+    assert look.says.endswith(" runs; it waits for 1 x {'CPU': 64, 'GPU': 1.0}")
     assert cancel([run], results) == ["run"]
     name = next(results.glob("ray/*")).name
     wait_until(lambda: ray.jobs()[name] == "SUCCEEDED", every=0.5)
@@ -246,3 +267,24 @@ def test_a_detached_study_goes_on_by_itself(tmp_path):
     """The driver of the sweep sends the runs that follow."""
     results = assert_goes_on_by_itself(tmp_path, "ray")
     assert len(list(results.glob("ray/*/submission.json"))) == 2
+
+
+def test_a_probe_times_shapes_in_a_trial(tmp_path, ray):
+    runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
+    command = [sys.executable, "-m", "flipscale", "probe", "small.yaml", "--on", "ray"]
+    probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert probed.returncode == 0, probed.stderr
+    assert [line.split()[:2] for line in probed.stdout.splitlines()[1:]] == [
+        ["mask_ratio=0", "1"],
+        ["mask_ratio=0.5", "1"],
+    ]
+
+
+def test_finished_weights_are_scored_in_one_trial_by_two_processes_and_not_trained(tmp_path, alone):
+    runs, results = to_be_scored(tmp_path, alone)
+    kept = [folder(results, run).result() for run in runs]
+    submit(runs, results, RayLauncher(results), to_score=dict.fromkeys((run.id for run in runs), 1.0))
+    assert len({folder(results, run).job().id for run in runs}) == 1
+    wait_for(runs, results, State.FINISHED)
+    assert [[record.measure for record in read_scores(folder(results, run).path)] for run in runs] == [["", "more"]] * 2
+    assert [folder(results, run).result() for run in runs] == kept

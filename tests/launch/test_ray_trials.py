@@ -16,7 +16,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import states, submit
 from flipscale.launch.launcher import Attempt, Request, launcher_named
 from flipscale.launch.ray import RayLauncher
-from flipscale.launch.ray.cluster import Unreachable, check_address
+from flipscale.launch.ray.cluster import Answer, Unreachable, check_address, find
 from flipscale.launch.ray.trials import Task, Trials, bundle_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import FailedAttempt, FailureKind, Job, Result, RunFolder, RunRequest, State
@@ -143,6 +143,30 @@ def test_a_ray_that_only_a_file_names_is_not_asked(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
 
 
+def test_status_shows_the_end_of_rays_message_where_the_reason_is():
+    said = "Job entrypoint command failed with exit code 2, last available logs (truncated to 20,000 chars):\n"
+    failed = Answer("NAME", "FAILED", f"{said}Traceback (most recent call last):\nModuleNotFoundError: flipscale\n\n")
+    assert str(failed) == "Ray job NAME FAILED: ModuleNotFoundError: flipscale"
+    assert str(Answer("NAME", "STOPPED", "Job was stopped.")) == "Ray job NAME STOPPED: Job was stopped."
+
+
+def test_a_ray_of_this_machine_counts_only_if_this_user_or_root_began_it(tmp_path, monkeypatch):
+    """Anybody can write to a temporary folder, and Ray's client would send a token and the job."""
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    address = tmp_path / "ray" / "ray_current_cluster"
+    address.parent.mkdir()
+    address.write_text("127.0.0.1:9")
+    with pytest.raises(Unreachable, match=r"Nothing answers at 127\.0\.0\.1:9"):
+        find(None)
+    if os.getuid() == 0:
+        os.chown(address, 54321, 54321)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(LaunchError, match="No Ray of yours runs on this machine"):
+        find(None)
+
+
 # The order of trials
 
 
@@ -200,13 +224,20 @@ def test_nothing_more_is_handed_out_when_the_submission_was_stopped(queue):
     assert names(queue, "a") == ["FINISHED"]
 
 
-def test_a_driver_ends_when_all_is_cancelled_though_a_trial_waits_for_room(queue):
+def test_a_driver_says_what_a_trial_waits_for_and_ends_when_all_is_cancelled_meanwhile(queue):
     from flipscale.launch.ray.driver import Watch
 
     assert names(queue, "a") == ["parent"]
     watch = Watch(queue)
-    trials = [SimpleNamespace(status="PENDING")]
+    trials = [SimpleNamespace(status="PENDING", config={"task": queue.out["a"]})]
+    waits = queue.path.with_name(f"{queue.out['a']}.waits")
     watch.on_step_begin(0, trials)
+    assert waits.read_text() == "1 x {'CPU': 1}"
+    trials[0].status = "RUNNING"
+    watch._next = 0
+    watch.on_step_begin(0, trials)
+    assert not waits.exists()
+    trials[0].status = "PENDING"
     for run in ("parent", "other", "child"):
         folder = queue.trials.run(run)
         folder.write_job(replace(folder.job(), cancelled=1.0))
@@ -284,3 +315,36 @@ def test_open_clips_program_gets_one_bundle_with_all_gpus_and_cores(tmp_path):
     asked = RunRequest("run", {"trainer": "open_clip"}, (), Resources(gpus=8))
     (task,) = tasks_of([Request(RunFolder(tmp_path / "run"), asked)], site(cpus_per_process=12))
     assert bundle_of(task, site(cpus_per_process=12)) == {"CPU": 96, "GPU": 8}
+
+
+# What is said
+
+
+def test_a_preview_counts_runs_and_trials_and_what_each_asks_for(tmp_path):
+    runs = [StandInRun("a"), StandInRun("b"), StandInRun("c", resources=Resources(processes=2))]
+    said = RayLauncher(tmp_path, site(throttle=2)).preview(requests(tmp_path, *runs))
+    assert said.splitlines()[:3] == [
+        "# a Ray job: 3 runs in 3 trials of Ray Tune, at most 2 at once",
+        "# 2 trials ask for 1 x {'CPU': 1}",
+        "# 1 trial asks for 2 x {'CPU': 1}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "says"),
+    [
+        ("RUNNING", "", "Ray job NAME runs"),
+        ("PENDING", "Job has not started yet.", "Ray job NAME waits: Job has not started yet."),
+        (None, "", "Ray no longer knows its job"),
+    ],
+)
+def test_what_ray_says_of_a_job_fits_a_line(status, message, says):
+    assert str(Answer("NAME", status, message)) == says
+
+
+def test_where_no_ray_is_the_command_that_starts_one_is_said(tmp_path, monkeypatch):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(LaunchError, match=r"No Ray runs on this machine, .*: export .*; ray start --head"):
+        find(None)

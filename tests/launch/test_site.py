@@ -284,13 +284,13 @@ def test_what_ends_a_line_or_is_not_seen_is_refused_in_every_value(complaints, k
         code = f"\\\\x{ord(character.encode().decode('unicode_escape')):02x}"
         wrong = f"'--x{code}#SBATCH --uid=0' holds a control character; name files in UTF-8, and write it plainly"
     else:
-        wrong = f"'--x{said[1:-1]}#SBATCH --uid=0' holds the control character {said}; write one line of plain text"
+        wrong = f"'--x{said[1:-1]}#SBATCH --uid=0' holds a control character; write one line of plain text"
     assert [complaint for complaint in faults if "control" in complaint] == [f"site.yaml:{number}: {wrong}"]
 
 
 def test_a_block_of_text_is_no_option_and_setup_may_have_several_lines(complaints, read):
     (said,) = complaints("schema: 1\npartition: |\n  gpu\n  rm\n")
-    assert said == ("site.yaml:2: 'gpu\\nrm\\n' holds the control character '\\n'; write one line of plain text")
+    assert said == "site.yaml:2: 'gpu\\nrm\\n' holds a control character; write one line of plain text"
     assert read("schema: 1\nsetup: |\n  module load cuda\n\ttrue\n".replace("\t", "  "))["setup"] == [
         "module load cuda\ntrue\n"
     ]
@@ -328,4 +328,48 @@ def test_every_key_for_an_option_of_sbatch_is_refused_as_an_option(complaints):
     said = complaints("schema: 1\nsbatch:\n" + "".join(f"  - --{name}=x\n" for name in given))
     assert [line.split(" is not for a site file")[0] for line in said] == [
         f"site.yaml:{number}: --{name}" for number, name in enumerate(given, start=3)
+    ]
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        *((f"time: {written}", "time", value) for written, value in [("4h", 14400), ("'2 d'", 172800), ("1.5h", 5400)]),
+        ("warning: 0.5m", "warning", 30),
+        ("stalled: never", "stalled", "never"),
+        ("stalled: 90s", "stalled", 90),
+    ],
+)
+def test_a_time_has_a_unit_and_stalled_may_be_never(read, line, key, value):
+    assert read(f"schema: 1\n{line}\n")[key] == value
+
+
+@pytest.mark.parametrize("wrong", ["'12:30'", "'0.4s'", "'-4h'", "inf", "'2 weeks'", "'0s'"])
+def test_what_is_no_time_is_told_what_would_be_right(complaints, wrong):
+    written = wrong.replace("inf", ".inf")
+    assert complaints(f"schema: 1\ntime: {written}\n") == [
+        f"site.yaml:2: {wrong} is not a time; write 90s, 30m, 4h or 2d"
+    ]
+
+
+def test_a_pack_may_last_as_long_as_a_job(read):
+    assert read("schema: 1\ntime: 2h\nwarning: 119m\npack: {time: 120m}\n")["pack"]["time"] == 7200
+    assert read("schema: 1\npack: {time: 9d}\n")["pack"]["time"] == 777600, "where the limit is the partition's"
+
+
+@pytest.mark.parametrize("amount", ["1.5G", "0G", "80GB"])
+def test_an_amount_of_memory_is_a_whole_number_with_a_unit(complaints, amount):
+    (said,) = complaints(f"schema: 1\nmemory_per_process: {amount}\n")
+    assert said.startswith(f"site.yaml:2: '{amount}' is not an amount of memory; write 500M, 32G or 1T")
+    (said,) = complaints("schema: 1\npack: {device_memory: predicted}\n")
+    assert said == "site.yaml:2: 'predicted' is not an amount of memory; write 500M, 32G or 1T"
+
+
+def test_an_option_of_sbatch_without_the_value_that_it_announces_is_refused(complaints):
+    """It would be left out of the script without a word."""
+    assert complaints("schema: 1\nsbatch: [--gpu-freq=]\n") == [
+        "site.yaml:2: '--gpu-freq=' is not an option of sbatch; write --name or --name=value"
     ]

@@ -449,6 +449,39 @@ def test_whatever_the_forest_and_the_site_each_run_has_one_place_and_comes_after
                 assert (array.after, array.after_jobs) == (None, ()), said
 
 
+# Records, parents that are done, and runs of unknown length or other memory
+
+
+def test_an_array_reads_back_as_it_was_written(request_of, tmp_path):
+    (array,) = arranged([request_of("a", "p", bad=["n1"])], under_way={"p": "7_3"}, memory_per_process="4G")
+    array.write(tmp_path / "slurm")
+    assert JobArray.read(tmp_path / "slurm" / "S" / "0.json") == array
+
+
+def test_a_parent_that_is_done_is_not_waited_for(request_of):
+    (array,) = arranged([request_of("a"), request_of("b", "done")])
+    assert (dict(array.tasks), array.after, array.after_jobs) == ({0: ("a",), 1: ("b",)}, None, ())
+
+
+def test_a_run_of_unknown_length_stays_alone(request_of):
+    unknown = request_of("unknown")
+    unknown = replace(unknown, asked=replace(unknown.asked, cost=None))
+    assert tasks(arranged([unknown, request_of("a", hours=0.1)], pack={"time": 3600})) == [
+        {0: ("a",), 1: ("unknown",)},
+    ]
+
+
+def test_large_runs_and_small_ones_have_different_lanes_and_the_memory_of_a_gpu_is_nothing_to_runs_without(request_of):
+    runs = [request_of(f"r{at}", memory=(10 if at % 2 else 30) * GIB) for at in range(6)]
+    without = [request_of(f"c{at}", gpus=0, memory=90 * GIB) for at in range(2)]
+    arrays = arranged([*runs, *without], pack={"share": 4, "device_memory": "80G"})
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [
+        ({0: ("r0", "r2"), 1: ("r4",)}, 2),
+        ({0: ("r1", "r3", "r5")}, 4),
+        ({0: ("c0", "c1")}, 4),
+    ]
+
+
 # How long jobs may take
 
 

@@ -166,7 +166,7 @@ def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
     ],
 )
 def test_no_option_can_write_another_line_into_the_script(array):
-    with pytest.raises(LaunchError, match=r"holds the control character '\\[nr]'; each option of a batch script"):
+    with pytest.raises(LaunchError, match=r"\\[nr].*, and each option of a batch script is one line"):
         script_of(array, Path("/results/slurm"))
 
 
@@ -281,3 +281,14 @@ def test_a_worker_is_told_how_long_its_processes_may_take_to_connect(monkeypatch
     monkeypatch.setattr(subprocess, "Popen", lambda command, env, stdin: started.append(env))
     task._start(replace(PLAIN, site=site), Attempt("slurm/a/0", 0, "n1"), [], 0)
     assert started[0]["FLIPSCALE_CONNECT"] == seconds
+
+
+# What jobs get of the submitter's environment
+
+
+def test_the_sites_export_keeps_nothing_from_the_training_that_the_attendant_sets_for_it():
+    array = replace(PLAIN, site=site(export="PATH,HOME"))
+    assert options(array)["export"] == "PATH,HOME"
+    assert "--export=ALL" in worker_command(array, [Path("/results/runs/a")])
+    assert "export" not in options(PLAIN)
+    assert "--export=ALL" not in worker_command(PLAIN, [Path("/results/runs/a")])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.errors import LaunchError
+from flipscale.errors import DamagedFile, LaunchError
 from flipscale.launch import ProgressLines, StateReader, cancel, preview, states, submit, wait
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
@@ -853,3 +853,99 @@ def test_a_lost_task_says_where_it_was_last(tmp_path, idle):
     log.write_text("slurmstepd: error: killed\n")
     assert says(tmp_path, run).endswith(f"; it was last on n3; its output is in {log}")
     assert "1_0" in says(tmp_path, run)
+
+
+# Banners, questions that fail once, and jobs that cannot go elsewhere
+
+
+def test_what_a_site_has_its_programs_say_besides_is_no_answer(tmp_path, idle):
+    for program in ("squeue", "sinfo", "scontrol"):
+        idle.replace(program, f'cat {tmp_path}/banner; cat {tmp_path}/banner >&2; exec $REAL "$@"')
+    (tmp_path / "banner").write_text(BANNER)
+    runs = several(2)
+    send(runs, tmp_path)
+    assert says(tmp_path, runs[1]) == "job 1_1 waits (None)"
+    assert send(runs, tmp_path).skipped == {State.WAITING: 2}
+    assert scheduler.node_is_lost("n1") is False
+    assert scheduler.is_running("1_0") is False
+    assert scheduler.configuration() == scheduler.Configuration(10, counts_memory=True)
+    fake_slurm.fail_node(idle.folder, "n1")
+    assert scheduler.node_is_lost("n1") is True
+
+
+def test_a_controller_that_comes_back_while_a_submit_asks_is_no_reason_to_leave_runs_alone(tmp_path, idle, no_pauses):
+    runs = several(3)
+    send(runs, tmp_path)
+    finish(tmp_path, runs[:2])
+    subprocess.run(["scancel", "1"], check=True)
+    idle.replace("squeue", f'[ -e "$0.asked" ] && exec "$REAL" "$@"; touch "$0.asked"; echo "{AWAY}" >&2; exit 1')
+    assert [job.run_id for job in send(runs, tmp_path).jobs] == ["run-02"]
+
+
+def test_what_a_submit_could_not_ask_about_it_says_beside_what_it_has_sent(tmp_path, idle, no_pauses):
+    runs = several(5)
+    send(runs[:3], tmp_path)
+    idle.replace("squeue", f'echo "{AWAY}" >&2; exit 1')
+    assert send(runs, tmp_path).summary() == (
+        "submitted 2 runs to slurm, left alone 3 waiting as far as is known (SLURM cannot be asked, squeue says: "
+        f"{AWAY})"
+    )
+
+
+def test_a_preview_needs_no_cluster(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text = preview(several(3), tmp_path / "results", SlurmLauncher(tmp_path / "results", SITE, command=WORKER))
+    assert "3 runs in 3 jobs" in text
+    assert "#SBATCH --array=0-2\n" in text
+
+
+def test_a_submission_is_stopped_though_its_waiting_jobs_cannot_be_called_off(tmp_path, idle):
+    send(several(3), tmp_path)
+    (array,) = arrays(tmp_path)
+    idle.replace("scancel", 'echo "scancel: error: Unable to contact slurm controller" >&2; exit 1')
+    SlurmLauncher(tmp_path, SITE).stop(array.name.rpartition("-")[0])
+
+
+def test_the_record_of_another_array_is_refused(tmp_path, idle):
+    send(several(1), tmp_path)
+    (array,) = arrays(tmp_path)
+    path = array.path(tmp_path / "slurm")
+    path.write_text(path.read_text().replace(array.name, "another-0"))
+    with pytest.raises(DamagedFile, match="is the record of another array"):
+        JobArray.read(path)
+
+
+def test_a_run_that_slurm_takes_nowhere_else_goes_on_where_it_is_and_can_be_cancelled(tmp_path, cluster):
+    run = StandInRun("run", seconds=60)
+    once = '[ -e "$0.once" ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }; touch "$0.once"'
+    cluster.replace("sbatch", f'{once}; exec "$REAL" "$@"')
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
+    wait_until(lambda: starts(tmp_path, run) == 2, "it does not go on")
+    assert cancel([run], tmp_path) == ["run"]
+    wait_for([run], tmp_path, State.CANCELLED)
+
+
+def test_a_child_waits_for_the_new_job_of_its_parent_whose_worker_was_killed(tmp_path, cluster):
+    seen = tmp_path / "the child waits again"
+    run = StandInRun("run", first_seconds=60, until=(str(seen),))
+    child = StandInRun("child", parents=("run",))
+    send([run, child], tmp_path)
+    until_begun(tmp_path, run)
+    lease = folder(tmp_path, run).holder()
+    sent = folder(tmp_path, child).job().id
+    os.kill(lease.pid, signal.SIGKILL)
+    wait_until(lambda: folder(tmp_path, child).is_over() or folder(tmp_path, child).job().id != sent, "no new job")
+    assert starts(tmp_path, child) == 0
+    seen.touch()
+    wait_for([run, child], tmp_path, State.FINISHED)
+    (moved,) = [array for array in arrays(tmp_path) if array.avoid]
+    assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease.node,))
+    assert folder(tmp_path, run).job().id == f"{moved.name}/0"
+
+
+def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle):
+    send(several(4), tmp_path, max_array_size=2, memory_per_process=None)
+    assert [len(array.tasks) for array in arrays(tmp_path)] == [2, 2]
+    assert "scontrol" not in idle.asked()

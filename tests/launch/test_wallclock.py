@@ -85,7 +85,7 @@ def test_status_looks_at_each_folder_once_and_says_the_time(tmp_path, monkeypatc
     glance = RunFolder.glance
     monkeypatch.setattr(RunFolder, "glance", lambda folder: looked.append(folder.id) or glance(folder))
     assert main(["status", str(ROOT / "studies/quickstart.yaml"), "--results", str(tmp_path)]) == 0
-    assert len(looked) == len(set(looked)) == 45
+    assert len(looked) == len(set(looked)) == 48
     assert re.fullmatch(r".* of training on \d+ workers?", capsys.readouterr().out.splitlines()[-1])
 
 

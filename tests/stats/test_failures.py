@@ -1,20 +1,38 @@
 """Cells in which some runs take off and others do not."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import permutation_test
 
+from flipscale.collecting import above_chance
 from flipscale.stats import failed_runs, sign_flip_p
 
 
-def test_runs_below_half_of_the_best_have_failed_where_an_arm_has_both_kinds() -> None:
-    assert failed_runs([0.10, 0.90, 0.12], [0.91, 0.93, 0.92]) == (2, 0)
-    assert failed_runs([0.88, 0.90, 0.10], [0.11, 0.93, 0.10]) == (1, 2)
+def test_a_run_at_chance_has_failed_while_another_of_its_cell_of_either_arm_takes_off() -> None:
+    assert failed_runs([0.5, 90.0, 1.2], [91.0, 93.0, 92.0]) == (2, 0, 3)
+    assert failed_runs([90.0, 91.0], [0.1, -2.0]) == (0, 2, 2)
+    assert failed_runs([90.0, 91.0], [3.1, 9.0]) is None
+    assert failed_runs([1.0, 9.9], [-1.0, 2.0]) is None
 
 
-def test_an_arm_all_of_whose_runs_are_low_is_worse_and_has_not_failed() -> None:
-    assert failed_runs([0.85, 0.86, 0.87], [0.30, 0.31, 0.32]) is None
-    assert failed_runs([0.02, 0.021], [0.018, 0.02]) is None
+def test_where_chance_is_unknown_only_a_missing_score_is_a_failure() -> None:
+    table = pd.DataFrame({"acc": [0.9, 0.01, None]})
+    assert failed_runs(above_chance(table, "acc"), [math.inf] * 3) == (1, 0, 3)
+
+
+def test_a_table_says_how_far_scores_are_above_chance() -> None:
+    table = pd.DataFrame(
+        {
+            "acc": [0.10, 0.13, 0.13, None],
+            "chance": ["top5=0.5, acc=0.1"] * 4,
+            "items": ["acc=10000, top5=10000", "acc=10000", None, "acc=10000"],
+        }
+    )
+    # One standard error of 10,000 items is 0.3 points.
+    assert above_chance(table, "acc") == pytest.approx([0, 10, math.inf, math.nan], nan_ok=True)
 
 
 def test_five_pairs_decide_nothing() -> None:

@@ -57,9 +57,18 @@ def test_one_cell_alone_has_its_own_variance_and_one_seed_has_none() -> None:
     assert shrink_variances(cells([1.0])).moments == {}
 
 
-def test_a_cell_of_one_seed_has_the_variance_of_the_median_cell() -> None:
-    noise = shrink_variances(cells([-1, 1], [-1, 1], [0.5]))
-    assert noise.moments[2] == Moments(0.5, pytest.approx(noise.prior_sd), PRIOR_DF)
+def test_a_cell_of_one_seed_borrows_no_variance() -> None:
+    assert set(shrink_variances(cells([-1, 1], [-1, 1], [0.5])).moments) == {0, 1}
+
+
+def test_a_cell_has_its_own_variance_from_8_seeds_on_and_a_shrunken_one_below() -> None:
+    rng = np.random.default_rng(0)
+    others = [rng.normal(0, 1, 15).tolist() for _ in range(7)]
+    quiet = rng.normal(0, 0.25, 15)
+    own = shrink_variances(cells(*others, quiet[:8].tolist()))
+    assert own.moments[7] == Moments(pytest.approx(quiet[:8].mean()), pytest.approx(quiet[:8].std(ddof=1) / 8**0.5), 7)
+    assert own.noisy == ()
+    assert shrink_variances(cells(*others, quiet[:7].tolist())).moments[7].df == PRIOR_DF + 6
 
 
 def test_a_cell_at_an_end_of_the_scale_has_no_interval() -> None:

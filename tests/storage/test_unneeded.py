@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-import socket
 
 import pytest
 
 from flipscale.cli import main
-from flipscale.run import Job, RunFolder, RunRequest, birth, write_json
+from flipscale.run import Job, RunFolder, RunRequest, birth, machine, write_json
 from flipscale.storage import StudyRuns, find_unneeded, remove_unneeded
 from tests.storage.conftest import STUDY, Results
 
@@ -29,7 +28,14 @@ def listed(results: Results, *studies: StudyRuns) -> dict[str, list[str]]:
 
 def held(folder: RunFolder) -> None:
     """This process does the run."""
-    holder = {"token": "t", "host": socket.gethostname(), "pid": os.getpid(), "born": birth(os.getpid()), "time": 0}
+    holder = {
+        "token": "t",
+        "host": "h",
+        "machine": machine(),
+        "pid": os.getpid(),
+        "born": birth(os.getpid()),
+        "time": 0,
+    }
     write_json(folder.path / "lease.json", holder)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.identity import parent_of, run_id
-from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, birth, write_json
+from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, birth, machine, write_json
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
@@ -222,7 +221,14 @@ def held_by_another(ask):
     """A parent in the hands of another living process."""
     parent = ask()
     holder = subprocess.Popen(["sleep", "60"])
-    lease = {"token": "theirs", "host": socket.gethostname(), "pid": holder.pid, "born": birth(holder.pid), "time": 0}
+    lease = {
+        "token": "theirs",
+        "host": "h",
+        "machine": machine(),
+        "pid": holder.pid,
+        "born": birth(holder.pid),
+        "time": 0,
+    }
     write_json(parent.path / "lease.json", lease)
     yield parent, holder
     holder.kill()

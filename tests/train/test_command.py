@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import pytest
 import torch
 
 from flipscale.errors import FlipscaleError, LeaseLost
-from flipscale.run import RunFolder, State, birth
+from flipscale.run import RunFolder, State, birth, machine
 from flipscale.train import train
 from flipscale.train.failure import Failed, why
 from flipscale.train.machine import peak_resident_memory
@@ -429,7 +428,7 @@ def test_a_program_left_over_from_a_killed_flipscale_is_ended_first(asked):
     environment = {**os.environ, "FLIPSCALE_RUN": str(folder.path.resolve())}
     leftover = subprocess.Popen(["sleep", "3600"], env=environment, start_new_session=True)
     known = {
-        "host": socket.gethostname(),
+        "machine": machine(),
         "pid": leftover.pid,
         "born": birth(leftover.pid),
         "attempts": {"started": 5.0, "attempts": 1, "seconds": 100.0, "cpu_seconds": 50.0, "peak_memory_bytes": None},

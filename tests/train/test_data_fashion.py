@@ -131,3 +131,8 @@ def test_files_may_be_unpacked(folder: Path) -> None:
 def test_a_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: there is no such folder.*set the option folder of fashion in"):
         training(tmp_path / "nowhere")
+
+
+def test_the_environment_names_the_folder_of_a_site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIPSCALE_FASHION", str(folder))
+    assert training(None).size == 200

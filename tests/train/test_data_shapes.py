@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from flipscale.data import shapes
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
 from flipscale.settings import Shapes
@@ -134,3 +135,36 @@ def test_prompts_are_each_class_in_each_template() -> None:
     assert found.prompts is not None
     assert found.prompts.shape == (80, 2, 16)
     assert words.read(found.prompts[0]) == ["a big red circle", "one big red circle here"]
+
+
+def test_a_caption_is_put_into_tokens_once() -> None:
+    words = Words()
+    data = training(words)
+    for start in range(0, 1000, 50):
+        data.batch(np.arange(start, start + 50))
+    assert len(words.known) == len(set(words.known))
+
+
+def test_held_out_scenes_are_told_apart_by_their_captions() -> None:
+    """Retrieval counts the one caption of a scene as right: no other may say the same, in either order."""
+    words = Words()
+    found = held_out(words, images=2000)
+    assert found.pairs is not None
+    captions = words.read(found.pairs[1])
+    assert found.retrieval
+    assert len(set(captions)) == len(found.pairs[0]) == 2000
+    mirror = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+    for caption in captions:
+        relation = next(word for word in mirror if word in caption)
+        first, second = caption.split(f" {relation} ")
+        assert f"{second} {mirror[relation]} {first}" not in captions
+
+
+@pytest.mark.parametrize("pairs", [0.0, 0.3, 1.0])
+def test_pixels_do_not_wrap_around_and_so_many_captions_tell_of_two_objects(pairs: float) -> None:
+    words = Words()
+    images, tokens = training(words, pairs=pairs).batch(np.arange(2000))
+    assert images.min() > 10
+    assert images.max() < 245
+    told = [any(f" {word} a " in caption for word in shapes.RELATIONS) for caption in words.read(tokens)]
+    assert np.mean(told) == pytest.approx(pairs, abs=0.04)

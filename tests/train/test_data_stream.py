@@ -401,3 +401,39 @@ def test_a_pattern_stands_for_shards_here_and_afar() -> None:
     assert [shard.url.rpartition("/")[2] for shard in found] == ["00000.tar", "1.tar -", "2.tar -", "x.tar"]
     assert [shard.local for shard in found] == [True, False, False, False]
     assert [shard.stem for shard in found] == ["00000", "1", "2", "x"]
+
+
+# What is scanned, fetched and put into tokens no more than once
+
+
+def test_only_the_shards_that_data_size_needs_are_scanned(tmp_path: Path) -> None:
+    training(tmp_path, data_size=250)
+    assert len(list((tmp_path / "index").glob("*.npz"))) == 3
+
+
+def test_a_caption_that_occurs_twice_in_a_batch_is_put_into_tokens_once(tmp_path: Path) -> None:
+    given: list[str] = []
+
+    def noting(texts: list[str]) -> npt.NDArray[np.int64]:
+        given.extend(texts)
+        return tokenize(texts)
+
+    _, tokens = training(tmp_path, tokenize=noting).batch(np.array([5, 9, 5]), None)
+    assert given == ["picture 5", "picture 9"]
+    assert tokens[:, 0].tolist() == [5, 9, 5]
+
+
+def test_fetched_shards_are_decoded_once_too(tmp_path: Path, server: str) -> None:
+    here, there = (training(tmp_path, urls=urls, decode="once") for urls in ("00003.tar", f"{server}/00003.tar"))
+    for mine, other in zip(here.batch(np.arange(100), None), there.batch(np.arange(100), None), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_a_shard_that_is_not_there_and_a_limit_that_is_no_number_are_named(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"/00099.tar: cannot be fetched \(exit 22\), not even in 2 more"):
+        training(tmp_path, urls=f"{server}/00099.tar")
+    monkeypatch.setenv("FLIPSCALE_SHARDS_GB", "lots")
+    with pytest.raises(DataError, match="FLIPSCALE_SHARDS_GB: 'lots' is not a number; write how many GB"):
+        library.Library(tmp_path)

@@ -274,3 +274,46 @@ def test_a_webdataset_for_evaluation_gives_loss_and_retrieval_but_no_classes(sha
     assert found.pairs[1][:, 0].tolist() == list(range(12))
     assert found.retrieval
     assert (found.labelled, found.classes, found.prompts) == (None, (), None)
+
+
+# Patterns, and pairs that cannot be read
+
+
+def test_several_patterns_are_joined_by_two_colons_and_absolute_paths_stand_for_themselves(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert training(shards, urls="{00001,00002}.tar::00000.tar").batch(np.array([0, 29]))[1][:, 0].tolist() == [10, 9]
+    monkeypatch.delenv("FLIPSCALE_DATA")
+    assert training(shards, urls=f"{shards}/00000.tar").size == 10
+
+
+@pytest.mark.parametrize(
+    ("urls", "complaint"),
+    [
+        ("{0..3.tar", "Unbalanced braces"),
+        ("htps://host/{0..3}.tar", "htps://host/0.tar: cannot be fetched; write a path or pipe:, s3:, "),
+    ],
+)
+def test_a_pattern_that_cannot_be_read_is_an_error(shards: Path, urls: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        training(shards, urls=urls)
+
+
+def test_corrupt_pairs_after_the_last_pair_wanted_do_not_count_and_one_percent_of_many_may_be(shards: Path) -> None:
+    write_shard(shards / "bad.tar", [pair(1), BAD[3], pair(2), *BAD[4:], pair(3)])
+    data = training(shards, data_size=2, urls="bad.tar")
+    assert data.corrupt() == 1
+    assert data.batch(np.arange(2))[1][:, 0].tolist() == [1, 1]
+    bad = [*BAD[2:], *((f"{key}-again", files) for key, files in BAD[2:])]
+    write_shard(shards / "many.tar", [*(pair(number % 200) for number in range(1200)), *bad])
+    many = training(shards, urls="many.tar")
+    assert (many.size, many.corrupt()) == (1212, 12)
+    assert training(shards, urls="many.tar").corrupt() == 12, "flaws are kept with what was decoded"
+
+
+def test_a_tenth_of_a_small_webdataset_for_evaluation_may_be_unreadable(shards: Path) -> None:
+    write_shard(shards / "bad.tar", [*(pair(number) for number in range(18)), *BAD[3:5]])
+    assert held_out(shards, images=100, urls="bad.tar").corrupt == 2
+    write_shard(shards / "worse.tar", [*(pair(number) for number in range(18)), *BAD[3:6]])
+    with pytest.raises(DataError, match=r"worse.tar: 3 of 21 pairs cannot be read; at most 2 may be skipped"):
+        held_out(shards, images=100, urls="worse.tar")

@@ -492,3 +492,18 @@ def test_features_of_half_precision_are_normalised_and_compared_in_float32(setti
     assert (tower, half.dtype) == ([torch.bfloat16], torch.float32)
     torch.testing.assert_close(half.norm(dim=1), torch.ones(64), rtol=0, atol=1e-6)
     assert 0 < float((half - plain).abs().max()) < 0.02
+
+
+def test_what_a_set_has_twice_is_encoded_once(settings, held_out, monkeypatch):
+    """As Fashion-MNIST's 80 captions, and its images, which are those of its pairs."""
+    model = build(settings(text_length=32))
+    images, tokens = held_out.labelled[0], np.concatenate([held_out.pairs[1][:40]] * 4)
+    pairs = replace(held_out, pairs=(images, tokens), image_of=None)
+    encoded, encode = [], Encoders.encode
+    monkeypatch.setattr(
+        Encoders, "encode", lambda self, way, items: encoded.append(len(items)) or encode(self, way, items)
+    )
+    scores = evaluate(model, {"": pairs}, settings()).scores
+    assert encoded == [160, 40, len(held_out.prompts.reshape(-1, 32))]
+    apart = replace(pairs, pairs=(images.copy(), tokens))
+    assert evaluate(model, {"": apart}, settings()).scores == scores

@@ -24,6 +24,7 @@ from flipscale.data.formats import open_classified
 from flipscale.data.pairs import Form
 from flipscale.data.randaugment import OPERATIONS, augment
 from flipscale.data.views import Views
+from flipscale.errors import DataError
 from flipscale.identity import parent_of, run_id, stage
 from flipscale.kinds import read
 from flipscale.run import RunFolder, RunRequest
@@ -496,3 +497,13 @@ def test_a_run_json_with_a_fine_tuning_is_read_back(ask):
     assert run_id(settled) == run.id
     assert json.loads((run.path / "run.json").read_text())["settings"]["fine_tuning"]["data"] == data
     assert replace(settled, fine_tuning=None) == parent_of(settled)
+
+
+def test_more_than_a_few_unreadable_images_are_a_fault_of_the_set(tmp_path):
+    folders(tmp_path, "train", 10, 10)
+    folders(tmp_path, "test", 2, 10)
+    for path in (tmp_path / "train").rglob("*.png"):
+        path.write_bytes(b"no image")
+    found = opened({"folder": {"train": f"{tmp_path}/train", "test": f"{tmp_path}/test"}})
+    with pytest.raises(DataError, match=r"train: 11 of 20 training images cannot be read, the last of them number 10"):
+        found.training.batch(np.arange(20), None)

@@ -117,6 +117,8 @@ def test_other_errors_that_speak_of_memory_are_not(error):
         (dist.DistBackendError("NCCL error: unhandled cuda error\nCuda failure 214 'uncorrectable ECC error'"), "node"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "gpu"),
         (dist.DistBackendError("NCCL error: Cuda failure 719 'unspecified launch failure'"), "gpu"),
+        (dist.DistBackendError("NCCL error in: NCCLUtils.cpp:77, unhandled cuda error\nCuda failure 1"), "node"),
+        (RuntimeError("CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error"), "node"),
     ],
     ids=lambda value: str(value)[:24],
 )
@@ -125,6 +127,21 @@ def test_a_fault_of_the_hardware_is_of_the_node_that_had_it(monkeypatch, error, 
     failure = why(error)
     assert (failure.kind, failure.node) == (kind, "n7")
     assert not is_lost_connection(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        dist.DistBackendError("NCCL error: remote process exited or there was a network error, NCCL version 2.20.5"),
+        dist.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp:1191, unhandled system error, NCCL version 2.11.4"),
+    ],
+    ids=lambda error: str(error)[-40:],
+)
+def test_a_process_or_a_network_that_nccl_misses_is_the_fault_of_another_node(monkeypatch, error):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    failure = why(error)
+    assert (failure.kind, failure.node) == ("node", None)
+    assert is_lost_connection(error), "another process may know more"
 
 
 def test_a_checkpoint_that_finds_no_room_on_the_gpu_is_not_called_broken(settings, run, monkeypatch):

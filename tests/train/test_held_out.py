@@ -430,3 +430,69 @@ def test_the_vocabulary_holds_the_tokens_of_captions_and_prompts() -> None:
     assert both.vocabulary.tolist() == [1, 2, 5, 7, 9]
     assert HeldOutItems(pairs=None, retrieval=False, prompts=prompts).vocabulary.tolist() == [1, 2, 7]
     assert HeldOutItems(pairs=None, retrieval=False).vocabulary.tolist() == []
+
+
+# What is wrong with a set, and what its runs share
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "complaint"),
+    [
+        ("folder", {"path": "animals", "classes": "list.json"}, "list.json: is not a mapping; write {folder: name}"),
+        (
+            "folder",
+            {"path": "animals", "classes": "names.json"},
+            "names.json: names no class for 1 of the 3 folders of animals, .* 'wolf'; did you mean 'wolfs'",
+        ),
+        ("folder", {"path": "animals/cat/deeper"}, "animals/cat/deeper: has no folders; put the images of each class"),
+        ("idx", {"images": "images", "labels": "few", "classes": LABELS}, "has 6 images, but few has 2 labels"),
+        ("idx", {"images": "empty", "labels": "nothing", "classes": LABELS}, "empty: has no images"),
+        ("webdataset", {"urls": "word.tar", "classes": LABELS}, "word.tar: a: its .cls holds b'cat'; write the number"),
+        (
+            "webdataset",
+            {"urls": "minus.tar", "classes": LABELS},
+            "minus.tar: a: its .cls holds b'-1'; write",
+        ),
+        (
+            "webdataset",
+            {"urls": "blind.tar", "classes": LABELS},
+            r"blind.tar: 1 of 1 images cannot be read, .*no im",
+        ),
+        ("webdataset", {"urls": "one.tar", "classes": "none.txt"}, "none.txt: has no class name; write one a line"),
+        ("webdataset", {"urls": "captioned.tar"}, "captioned.tar: gives one image to score on"),
+    ],
+)
+@pytest.mark.usefixtures("folder", "digits")
+def test_a_wrong_set_is_an_error_that_names_it(root: Path, kind: str, options: dict[str, Any], complaint: str) -> None:
+    put(root / "names.json", b'{"cat": "cat", "barn_owl": "owl", "wolfs": "wolf"}')
+    put(root / "list.json", b"[1]")
+    put(root / "none.txt", b"\n")
+    put(root / "few", idx([0, 1], axes=1))
+    put(root / "empty", idx([], axes=3))
+    put(root / "nothing", idx([], axes=1))
+    for name, files in {
+        "word": {"png": picture(1), "cls": b"cat"},
+        "minus": {"png": picture(1), "cls": b"-1"},
+        "blind": {"cls": b"1"},
+        "one": {"png": picture(1), "cls": b"1"},
+        "captioned": {"png": picture(1), "txt": b"a cat"},
+    }.items():
+        tar(root / f"{name}.tar", [("a", files)])
+    with pytest.raises(DataError, match=rf"^evaluation\.sets\.set: .*{complaint}"):
+        opened(kind, options)
+
+
+def test_images_of_the_linear_probe_that_cannot_be_read_are_counted_too(folder: Path) -> None:
+    for name in ("cat", "barn_owl", "wolf"):
+        for number in range(4):
+            put(folder / "train" / name / f"{number}.png", picture(200))
+    put(folder / "train" / "cat" / "4.png", b"nothing")
+    found = opened("folder", {"path": "animals", "train": "train"}, linear_probe=True)
+    assert found.corrupt == 1
+
+
+def test_runs_of_a_process_share_what_was_decoded(folder: Path) -> None:
+    first, second = (opened("folder", {"path": "animals"}) for _ in range(2))
+    assert first.labelled is not None
+    assert second.labelled is not None
+    assert first.labelled[0] is second.labelled[0]

@@ -32,7 +32,7 @@ from flipscale.data.open_clip_flags import (
     settle,
     wishes,
 )
-from flipscale.errors import DataError, FlipscaleError
+from flipscale.errors import DataError, FlipscaleError, RunFolderError
 from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import Resources, Settings
 from flipscale.train import train
@@ -42,6 +42,7 @@ from flipscale.train.requests import request_of, start_of
 from flipscale.train.schedule import learning_rate
 from flipscale.train.sources import evaluations_of, open_training_data
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.open_clip.output import ProgramOutput
 from flipscale.train.trainers.open_clip.run import run_open_clip, write_model
 from flipscale.train.trainers.open_clip.shards import shards_of, users_shards
 from tests.parts import need
@@ -300,6 +301,20 @@ def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_
     assert theirs.visual.patch_dropout.prob == 0.5
 
 
+@pytest.mark.parametrize("name", ["open_clip", "open_clip/train", "open_clip/train/checkpoints"])
+def test_the_program_writes_and_removes_nothing_behind_a_link(asked, tmp_path, name):
+    need_webdataset()
+    folder = asked()
+    mine = tmp_path / "mine" / "train" / "checkpoints" / "mine"
+    mine.mkdir(parents=True)
+    link = folder.path / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "mine")
+    with pytest.raises(RunFolderError, match=f"{name}: is a link"):
+        finish(folder)
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["train", "checkpoints", "mine"]
+
+
 def test_a_tuning_starts_from_the_weights_of_its_parent(asked, run, tmp_path):
     parent = asked("parent")
     trained = build(replace(request_of(parent)[0], seed=9))
@@ -494,3 +509,23 @@ def test_the_table_of_the_docs_is_the_codes():
     found = re.search(r"<!-- flags -->\n\n(.*?)\n<!-- end -->", DOCS.read_text(), re.DOTALL)
     assert found
     assert found[1] == flags_as_markdown()
+
+
+# What it cannot read
+
+
+def test_too_many_samples_that_cannot_be_read_are_an_error_and_a_few_are_not(asked):
+    folder = asked()
+    job = settled(request_of(folder)[0])
+    line = "WARNING | Handling webdataset error (OSError('broken data stream')). Ignoring."
+    with folder.hold() as lease:
+        output = ProgramOutput(replace(job, folder=folder.path), folder, lease, 0)
+        for _ in range(10):
+            output.heed(line, 0.0, None)
+        with pytest.raises(DataError, match=r"11 samples could not be read, the last one .* OSError.*10, or 1%"):
+            output.heed(line, 0.0, None)
+
+
+def test_what_it_can_do_is_not_refused(settings):
+    refuse(settings(), Resources(), "cpu")
+    refuse(settings(precision="fp16"), Resources(gpus=2), "cuda")

@@ -1,5 +1,6 @@
 """Several processes train a run as one does. They are real processes, connected by gloo."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -22,7 +24,7 @@ from flipscale.settings import Resources
 from flipscale.train import train
 from flipscale.train.meeting import slurm_variables, step_nodes
 from flipscale.train.processes import Group
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS
 from tests.train.forks import Forked
 
@@ -254,6 +256,45 @@ def test_torchrun_starts_the_processes_and_a_run_that_diverges_does_not_take_its
     assert "step 2 of 20" in hot.error().reason
     assert good.state() is State.FINISHED, done.stderr
     assert good.result().devices == 2
+
+
+def agent(run: RunFolder, *options: str) -> "subprocess.Popen[str]":
+    """An agent of torchrun that may restart its processes twice. They write a checkpoint as often as they can."""
+    train = f"import sys\nfrom flipscale.train import train\nsys.exit(train([{str(run.path)!r}], checkpoint_seconds=0))"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *options, "--max-restarts=2", "--no-python", "--"]
+    return subprocess.Popen(
+        [*torchrun, sys.executable, "-c", train],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def process_of(rank: int, agents: Sequence["subprocess.Popen[str]"]) -> psutil.Process | None:
+    """The process of this rank that one of the agents has started."""
+    started = [child for each in agents for child in psutil.Process(each.pid).children(recursive=True)]
+    for child in started:
+        with contextlib.suppress(psutil.Error):
+            if child.environ().get("RANK") == str(rank):
+                return child
+    return None
+
+
+@pytest.mark.parametrize(("agents", "rank"), [(1, 1), (2, 0), (2, 1)])
+def test_after_a_restart_by_torchrun_a_run_ends_with_the_scores_of_an_undisturbed_one(ask, agents, rank):
+    killed, undisturbed = (ask(name, {}, samples=3200) for name in ("killed", "undisturbed"))
+    share = [f"--nnodes={agents}", f"--nproc-per-node={2 // agents}", f"--rdzv-endpoint=127.0.0.1:{free_port()}"]
+    share += ["--rdzv-backend=c10d", "--rdzv-id=restart", "--local-addr=127.0.0.1"]
+    at_work = [agent(killed, *share) for _ in range(agents)]
+    wait_for_step(killed, 12, *at_work)
+    victim = wait_until(lambda: process_of(rank, at_work))
+    victim.kill()
+    talks = [ended(each) for each in at_work]
+    assert [code for code, _ in talks] == [0] * agents, talks
+    assert "attempt 2, 2 processes" in (killed.path / "log.txt").read_text()
+    two = [started(undisturbed, **process) for process in two_processes()]
+    assert [ended(each)[0] for each in two] == [0, 0]
+    assert killed.result().scores == undisturbed.result().scores
 
 
 def free_port() -> int:

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.guard import Name, plain_file
+from flipscale.guard import Names, lock_file, make_folder
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import (
     STOP_SECONDS,
@@ -40,8 +40,8 @@ from flipscale.launch.launcher import (
 )
 from flipscale.launch.site import Site
 from flipscale.launch.stall import kill_tree
-from flipscale.plain_files import read_json
-from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, write_json
+from flipscale.plain_files import open_plain, read_json
+from flipscale.run import ATTEMPT, JOB, Holder, Job, RunFolder, State, birth, is_alive, machine, write_json
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER
 
@@ -70,8 +70,8 @@ class LocalLauncher:
         for alike in grouped(requests, by_resources):  # Workers do runs of the same needs.
             groups = slots_for(alike[0].resources.gpus)
             path = self.home / new_name()
-            path.mkdir(parents=True)
-            queue = LocalQueue(socket.gethostname(), tuple(request.id for request in alike))
+            make_folder(path, self.home.parent)
+            queue = LocalQueue(machine(), tuple(request.id for request in alike))
             start_workers(path, queue, self.command, groups)
             yield from (Job(request.id, self.name, path.name, time.time(), log=str(path)) for request in alike)
 
@@ -162,8 +162,9 @@ class LocalQueue:
     they are known by their ids, in the results folder that holds the list.
     """
 
-    host: str
-    runs: tuple[Name, ...]
+    machine: str
+    """As leases have it."""
+    runs: tuple[Names, ...]
     """Their ids."""
     workers: tuple[LocalWorker, ...] = ()
 
@@ -185,7 +186,7 @@ class LocalQueue:
     def lives(self) -> bool:
         """Whether any of the workers lives. Those of another host are not seen from here."""
         _started[:] = [process for process in _started if process.poll() is None]
-        return self.host == socket.gethostname() and any(is_alive(each.pid, each.born) for each in self.workers)
+        return self.machine == machine() and any(is_alive(each.pid, each.born) for each in self.workers)
 
 
 def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups: Sequence[tuple[str, ...]]) -> None:
@@ -196,8 +197,8 @@ def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups:
     """
     queue.write(path)  # It is what a worker reads first.
     folder = path.parent / "slots"
-    folder.mkdir(exist_ok=True)
-    locks = {group: [open_lock(folder, slot) for slot in group] for group in groups}
+    make_folder(folder, path.parents[1])
+    locks = {group: [lock_file(folder / f"{socket.gethostname()}-{slot}.lock") for slot in group] for group in groups}
     try:
         free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
         for number, group in enumerate(free_first[: len(queue.runs)]):
@@ -205,7 +206,7 @@ def start_workers(path: Path, queue: LocalQueue, command: Sequence[str], groups:
             if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
                 environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
             task = [sys.executable, "-P", "-m", "flipscale.launch.local.task", str(path), str(number)]
-            with open(worker_log(path, number), "ab", opener=plain_file) as output:
+            with open(worker_log(path, number), "ab", opener=open_plain) as output:
                 process = subprocess.Popen(
                     [*task, ",".join(map(str, locks[group])), *command],
                     stdin=subprocess.DEVNULL,
@@ -265,12 +266,6 @@ def gpus_here() -> list[str]:
 
 def cores_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def open_lock(folder: Path, slot: str) -> int:
-    """A descriptor on the lock file of a GPU or core of this host."""
-    name = f"{socket.gethostname()}-{slot}.lock".replace("/", "-")
-    return plain_file(os.fspath(folder / name), os.O_RDWR | os.O_CREAT)
 
 
 def lock_at_once(locks: Sequence[int]) -> bool:

@@ -6,6 +6,7 @@ A submission is a folder, results/ray/NAME:
     driver.log       what Ray Tune said
     K.log            what trial K said, over all its attempts; K-RANK.log for its other processes
     K.starts         its attempts, one a line
+    K.waits          the cores and GPUs that it waits for, while it does
     stopped.json     why the whole submission stopped, if it did
 
 The driver lives in the cluster, so nobody has to wait for it. Tune's own folder is a scratch one: what happened is in

@@ -2,18 +2,25 @@
 
 import contextlib
 import os
+import secrets
+import shlex
 import socket
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.errors import LaunchError
+from flipscale.errors import DamagedFile, LaunchError
+from flipscale.plain_files import open_plain
 
 RAY_ANSWER_SECONDS = 10.0
 """Time within which a cluster that is there answers."""
+
+RAY_START_SECONDS = 300
+"""Time within which a cluster begins a job."""
 
 _ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Environment variables that Ray prefers over its arguments, although a typed or written value should win."""
@@ -43,7 +50,8 @@ class Answer:
         if self.status is None:
             return "Ray no longer knows its job"
         words = {"RUNNING": "runs", "PENDING": "waits"}.get(self.status, self.status)
-        said = f": {_first_line(self.message)[:300]}" if self.message and self.status != "RUNNING" else ""
+        # A message begins with what ended, and ends with why.
+        said = f": {_lines(self.message)[-1][-300:]}" if self.message and self.status != "RUNNING" else ""
         return f"Ray job {self.name} {words}{said}"
 
 
@@ -54,11 +62,27 @@ def find(address: str | None) -> str:
     chosen = next((each for each in named if each not in (None, "", "auto", "local")), None)
     if chosen is None:
         raise LaunchError(
-            "No Ray runs on this machine, and neither --address nor RAY_ADDRESS names one. To try it here alone: "
-            "export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0; ray start --head --node-ip-address=127.0.0.1"
+            "No Ray of yours runs on this machine, and neither --address nor RAY_ADDRESS names one. To try it here "
+            "alone: export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0; ray start --head --node-ip-address=127.0.0.1"
         )
     with _client(chosen) as client:
         return str(client.get_address()).rstrip("/")
+
+
+def check_shared(url: str, path: Path) -> None:
+    """LaunchError where Ray's head does not see this file. A job looks for it: the head of a local address may be the
+    other end of a tunnel."""
+    look = f"look-{secrets.token_hex(8)}"
+    until = time.monotonic() + RAY_START_SECONDS
+    with _client(url) as client:
+        client.submit_job(entrypoint=f"test -f {shlex.quote(str(path))}", submission_id=look)
+        while not (status := client.get_job_status(look)).is_terminal() and time.monotonic() < until:
+            time.sleep(0.1)
+    if status.value != "SUCCEEDED":
+        raise LaunchError(
+            f"Ray at {url} does not see {path} (a job there looked: {status.value}). All nodes must share the results "
+            "folder: submit from one of them, or write --results FOLDER with a folder that they share."
+        )
 
 
 def submit(url: str, name: str, entrypoint: str) -> None:
@@ -95,9 +119,9 @@ def _client(address: str) -> Iterator[Any]:
     try:
         yield JobSubmissionClient(address)
     except OSError as error:
-        raise Unreachable(f"{address}: {_first_line(error)}") from None
+        raise Unreachable(f"{address}: {_lines(error)[0]}") from None
     except Exception as error:
-        raise LaunchError(f"{address}: Ray refused: {_first_line(error)}") from None
+        raise LaunchError(f"{address}: Ray refused: {_lines(error)[0]}") from None
     finally:
         os.environ.update(before)
 
@@ -127,11 +151,17 @@ def _host_of(address: str) -> str:
 def _address_here() -> str:
     """The address of the Ray that `ray start` began on this machine. The file stays where one goes down."""
     folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
-    with contextlib.suppress(FileNotFoundError):
-        return (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    with (
+        contextlib.suppress(FileNotFoundError, DamagedFile),
+        os.fdopen(open_plain(folder / "ray_current_cluster"), encoding="utf-8") as file,
+    ):
+        # Anybody can write to a temporary folder, and the Ray that it names gets the user's token and code.
+        if os.fstat(file.fileno()).st_uid in (0, os.getuid()):
+            return file.read().strip()
     return ""
 
 
-def _first_line(said: object) -> str:
-    lines = [line for line in str(said).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(said).__name__
+def _lines(said: object) -> list[str]:
+    """The lines of a message, or the name of its type where it has none."""
+    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
+    return lines or [type(said).__name__]

@@ -37,6 +37,7 @@ from flipscale.launch.progress import ACTIVE
 from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundle_of
 from flipscale.launch.states import StateReader
+from flipscale.plain_files import open_plain
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, RunFolder
 from flipscale.settings import JsonObject
 
@@ -126,7 +127,8 @@ class TrialQueue(Searcher):
 
 
 class Watch(tune.Callback):
-    """Ends the driver when nothing is left, though trials wait for room; fails the runs that Ray Tune gave up."""
+    """Ends the driver when nothing is left, though trials wait for room; fails the runs that Ray Tune gave up; writes
+    down what trials wait for."""
 
     def __init__(self, queue: TrialQueue):
         self.queue = queue
@@ -139,6 +141,17 @@ class Watch(tune.Callback):
         if self.queue.is_over() and not any(trial.status == "RUNNING" for trial in trials):
             print("nothing is left", flush=True)
             raise SystemExit(0)
+        for trial in trials:
+            self._note_wait(trial.config["task"], trial.status)
+
+    def _note_wait(self, index: int, status: str) -> None:
+        waits = self.queue.path.with_name(f"{index}.waits")
+        if status == "PENDING":
+            task = self.queue.trials.tasks[index]
+            with open(waits, "w", encoding="utf-8", opener=open_plain) as file:
+                file.write(f"{task.resources.devices} x {bundle_of(task, self.queue.trials.site)}")
+        elif status == "RUNNING":
+            waits.unlink(missing_ok=True)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         # `trial.get_error` reads a copy, which may come later.

@@ -4,6 +4,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import LaunchError
@@ -12,7 +13,7 @@ from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_na
 from flipscale.launch.ray import cluster
 from flipscale.launch.ray.trials import Trials, bundle_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import Site
-from flipscale.plain_files import is_fresh, or_none
+from flipscale.plain_files import is_fresh, or_none, read_text
 from flipscale.run import LEASE_GRACE_SECONDS, Job, State
 from flipscale.words import count
 
@@ -45,6 +46,7 @@ class RayLauncher(ClusterLauncher):
         url, name = cluster.find(self.address), new_name()
         trials = self._trials(requests, name, url)
         trials.write(self.home)
+        cluster.check_shared(url, trials.path(self.home))
         now = time.time()
         # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
         for index, task in enumerate(trials.tasks):
@@ -69,7 +71,12 @@ class RayLauncher(ClusterLauncher):
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, JobState]:
         states = {name: self._state_of(name) for name in {_name_of(job) for job in jobs}}
-        return {job.run_id: states[_name_of(job)] for job in jobs}
+        return {job.run_id: self._with_wait(job, states[_name_of(job)]) for job in jobs}
+
+    def _with_wait(self, job: Job, state: JobState) -> JobState:
+        """The state, and what its trial waits for, which the driver writes down."""
+        wanted = or_none(read_text, self.home / f"{job.id}.waits")
+        return replace(state, says=f"{state.says}; it waits for {wanted}") if wanted and state.state else state
 
     def cancel(self, jobs: Sequence[Job], study: str | None = None) -> Sequence[str]:
         """Attendants stop the runs that they hold, and a driver ends when nothing is left. Both look at the marks in
@@ -100,7 +107,7 @@ class RayLauncher(ClusterLauncher):
 
     def _state_of(self, name: str) -> JobState:
         """The state of a submission's Ray job."""
-        trials = self._read(name)
+        trials = or_none(Trials.read, self.home / name / "submission.json")
         if trials is None:
             return JobState(None, f"its record {self.home / name}/submission.json is missing or damaged")
         try:
@@ -116,9 +123,6 @@ class RayLauncher(ClusterLauncher):
         if why := why_stopped(trials.path(self.home).parent):
             return JobState(State.CANCELLED, why)
         return JobState(None, str(answer))
-
-    def _read(self, name: str) -> Trials | None:
-        return or_none(Trials.read, self.home / name / "submission.json")
 
 
 def _name_of(job: Job) -> str:

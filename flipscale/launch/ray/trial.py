@@ -23,13 +23,12 @@ from ray import tune
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from flipscale.guard import plain_file
 from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt, threads
 from flipscale.launch.ray.trials import RayNode, Task, Trials, bundle_of, job_id
 from flipscale.launch.workers import Workers, ends_with_this_process
-from flipscale.plain_files import read_text
+from flipscale.plain_files import open_plain, read_text
 from flipscale.run import ATTEMPT, CONNECT, JOB, NODE, FailureKind
 
 DEATH_SECONDS = 6.0
@@ -58,7 +57,7 @@ class Trial(tune.Trainable):
             node_failed=partial(_node_failed, starts),
             stalled=trials.site["stalled"],
         )
-        with open(log, "a", encoding="utf-8", opener=plain_file) as file:
+        with open(log, "a", encoding="utf-8", opener=open_plain) as file:
             file.write(
                 f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {attempt.number + 1} of {job} on {attempt.node}\n"
             )
@@ -79,7 +78,7 @@ def _node(node_id: str | None) -> RayNode:
 def _starts_before(path: Path, node: RayNode) -> int:
     """How often the task was started before. Writes down that it is started now."""
     start = {"node": node["NodeName"], "id": node["NodeID"], "process": os.getpid(), "time": time.time()}
-    with open(path, "a+", encoding="utf-8", opener=plain_file) as file:
+    with open(path, "a+", encoding="utf-8", opener=open_plain) as file:
         file.write(json.dumps(start) + "\n")
         file.seek(0)
         return sum(1 for _ in file) - 1
@@ -193,7 +192,7 @@ def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], fold
 def _popen(command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> "subprocess.Popen[bytes]":
     """The command in that folder. It is asked to stop when this process of Ray's ends in any way, as where the driver
     is killed: it then writes a checkpoint (driver.py keeps Ray from killing it first)."""
-    with open(log, "ab", opener=plain_file) as output:
+    with open(log, "ab", opener=open_plain) as output:
         return subprocess.Popen(
             ends_with_this_process(command),
             cwd=folder if Path(folder).is_dir() else None,

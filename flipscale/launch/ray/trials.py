@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.guard import Name
+from flipscale.guard import Names, make_folder
 from flipscale.launch.launcher import Request, by_resources, needs_of
 from flipscale.launch.pack import bytes_of, share_of, shared_tasks
 from flipscale.launch.site import ALL, DEFAULTS, PREDICTED, Site
@@ -32,7 +32,7 @@ RayNode = Mapping[str, Any]
 class Task:
     """The runs of one trial, one after another, of one shape."""
 
-    runs: tuple[Name, ...]
+    runs: tuple[Names, ...]
     """Their ids, parents before children."""
     resources: ResourcesRead
     """The needs of each run."""
@@ -65,7 +65,7 @@ class Trials:
         return home / self.name / "submission.json"
 
     def write(self, home: Path) -> None:
-        self.path(home).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(home / self.name, home.parent)
         tasks = [{**vars(task), "resources": vars(task.resources)} for task in self.tasks]
         write_json(self.path(home), {"schema": 1, **vars(self), "tasks": tasks})
 

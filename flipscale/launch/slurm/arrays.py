@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.guard import Name
+from flipscale.guard import Names, make_folder
 from flipscale.launch.launcher import Request, by_resources, grouped, needs_of
 from flipscale.launch.memory import host_memory
 from flipscale.launch.pack import bytes_of, limit_of, share_of, shared_tasks
@@ -28,7 +28,7 @@ class JobArray:
 
     name: str
     """SUBMISSION-NUMBER, which no other array has. STUDY-FOLDER-DATE-TIME-RANDOM is that of a submission."""
-    tasks: Mapping[int, tuple[Name, ...]]
+    tasks: Mapping[int, tuple[Names, ...]]
     """The ids of the runs of each task, by its index."""
     resources: ResourcesRead
     """The needs of each run."""
@@ -83,7 +83,7 @@ class JobArray:
 
     def write(self, home: Path) -> None:
         path = self.path(home)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, home.parent)
         write_json(path, {"schema": 1, **vars(self), "resources": vars(self.resources)})
 
     @classmethod

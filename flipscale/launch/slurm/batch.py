@@ -13,9 +13,10 @@ import submitit
 
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import NoPlace
-from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray
+from flipscale.plain_files import read_bytes
+from flipscale.run import replacing
 from flipscale.words import count
 
 
@@ -99,10 +100,9 @@ done again in a few minutes, up to three times."""
 def _refuse_line_breaks(options: Mapping[str, object]) -> None:
     """The names of failed nodes are read from run folders, which may be a stranger's."""
     for name, value in options.items():
-        if isinstance(value, str) and (character := control_character(value)):
+        if isinstance(value, str) and re.search("[\r\n]", value):
             raise LaunchError(
-                f"--{name.replace('_', '-')} would be {value!r}, which holds the control character {character!r}; each "
-                f"option of a batch script is one line of plain text."
+                f"--{name.replace('_', '-')} would be {value!r}, and each option of a batch script is one line."
             )
 
 
@@ -132,7 +132,8 @@ def _send(array: JobArray, home: Path, after: str | None) -> str:
     """SLURM's number of the array."""
     array.write(home)
     script = array.path(home).with_suffix(".sh")
-    script.write_text(script_of(array, home, after), encoding="utf-8", errors="surrogateescape")  # as paths have it
+    with replacing(script) as file:
+        file.write(script_of(array, home, after).encode(errors="surrogateescape"))  # as paths have it
     error: LaunchError | None = None
     may_send = True
     for pause in (*scheduler.PAUSES, None):
@@ -175,7 +176,7 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
     if "invalid partition" in said.lower() and (rows := scheduler.partitions(array.cluster)):
         hint += f" Partitions here: {', '.join(dict.fromkeys(row[0].rstrip('*') for row in rows))}."
     ours = "array|dependency|job-name|open-mode|output|requeue|signal"
-    text = script.read_text(encoding="utf-8", errors="surrogateescape")
+    text = read_bytes(script).decode(errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 

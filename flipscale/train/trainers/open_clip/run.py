@@ -13,10 +13,12 @@ epoch it was in. The order of samples is open_clip's, whose last shuffle follows
 the same losses.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from open_clip import CLIP
@@ -26,8 +28,10 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
+from flipscale.guard import check_folder, make_folder
 from flipscale.identity import lineage
-from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
+from flipscale.plain_files import open_plain
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, replacing, write_json
 from flipscale.settings import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.failure import say
@@ -58,6 +62,8 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     check_webdataset()
     job = settle(settings, resources, device, run.path.resolve() / "open_clip", shards_of(run, settings), wished)
     job = replace(job, parents=len(lineage(asked_of(run).settled)) - 1)
+    for folder in (job.folder, job.checkpoints.parent, job.checkpoints):
+        check_folder(folder)
     done = _epochs_done(job)
     if done < job.epochs:
         say(
@@ -103,7 +109,7 @@ def write_model(job: ProgramJob, run: RunFolder) -> None:
     """The folder that --model names: the configuration, and the weights to start from under a name open_clip finds."""
     settings = job.settings
     shutil.rmtree(job.folder / "train", ignore_errors=True)
-    (job.folder / "model").mkdir(parents=True, exist_ok=True)
+    make_folder(job.folder / "model", job.folder.parent)
     config = architecture(settings.model, settings.image_size).open_clip_config
     config["text_cfg"]["context_length"] = settings.text_length
     for name in ("hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs"):
@@ -114,7 +120,8 @@ def write_model(job: ProgramJob, run: RunFolder) -> None:
     state = weights(build(settings, start=start_of(run)))
     name = _positions(state)
     state[name] = state[name][: settings.text_length].clone()
-    torch.save(state, job.folder / "model" / _WEIGHTS)
+    with replacing(job.folder / "model" / _WEIGHTS) as file:
+        torch.save(state, file)
 
 
 def _positions(state: Mapping[str, Tensor]) -> str:
@@ -124,8 +131,13 @@ def _positions(state: Mapping[str, Tensor]) -> str:
 
 def _epochs_done(job: ProgramJob) -> int:
     """The epochs that the checkpoint holds, 0 without one. It is renamed into place, so it is whole."""
+    return int(_checkpoint(job)["epoch"]) if (job.checkpoints / "epoch_latest.pt").exists() else 0
+
+
+def _checkpoint(job: ProgramJob) -> Any:
     path = job.checkpoints / "epoch_latest.pt"
-    return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["epoch"]) if path.exists() else 0
+    os.close(open_plain(path))
+    return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
 
 
 # At the end
@@ -170,9 +182,7 @@ def _trained(job: ProgramJob, run: RunFolder) -> CLIP:
 
     Beyond text_length its table of positions stays as it began, as flipscale's own trainer leaves it.
     """
-    state = torch.load(job.checkpoints / "epoch_latest.pt", map_location="cpu", mmap=True, weights_only=True)[
-        "state_dict"
-    ]
+    state = _checkpoint(job)["state_dict"]
     state = {name.removeprefix("module."): value for name, value in state.items()}
     model = build(job.settings, start=start_of(run))
     name = _positions(state)

@@ -26,9 +26,9 @@ from flipscale.data.open_clip_flags import Shards
 from flipscale.data.pairs import Data
 from flipscale.data.shards import ShardSource, check_own, sources
 from flipscale.errors import DataError
-from flipscale.guard import locked
+from flipscale.guard import locked, make_folder
 from flipscale.plain_files import or_none, read_json
-from flipscale.run import RunFolder
+from flipscale.run import RunFolder, write_json
 from flipscale.settings import Settings, WebDataset, plain
 from flipscale.train.sources import open_training_data
 from flipscale.workspace import Workspace
@@ -87,7 +87,7 @@ def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
     cache = Workspace.of_run(run.path).cache
     digest = hashlib.sha256(json.dumps(_content(settings, data), sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"open_clip-{digest}"
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     with locked(folder.with_name(f"{folder.name}.lock")):  # One process writes them while others wait for it.
         shards = or_none(read_json, folder / "index.json", Shards) or _write(folder, data, settings.image_size)
     last = shards.count - 1
@@ -111,7 +111,7 @@ def _write(folder: Path, data: Data, image_size: int) -> Shards:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     for leftover in (unfinished, folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    unfinished.mkdir()
+    make_folder(unfinished)
     count = max(1, min(MOST_SHARDS, data.size // SHARD_PAIRS))
     ends = [round(data.size * (number + 1) / count) for number in range(count)]
     for number, (first, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -120,7 +120,7 @@ def _write(folder: Path, data: Data, image_size: int) -> Shards:
                 _add(tar, f"{index:08}.png", image)
                 _add(tar, f"{index:08}.txt", caption.encode())
     written = Shards("", count, data.size, data.corrupt())
-    (unfinished / "index.json").write_text(json.dumps(asdict(written)), encoding="utf-8")
+    write_json(unfinished / "index.json", asdict(written))
     unfinished.rename(folder)
     return written
 

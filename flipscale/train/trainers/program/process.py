@@ -8,7 +8,6 @@ import queue
 import re
 import resource
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -22,7 +21,18 @@ import psutil
 from flipscale.data.command import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.kinds import OrElse
 from flipscale.plain_files import or_none, read_json
-from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, fault_in, is_alive, is_ours
+from flipscale.run import (
+    HEARTBEAT_SECONDS,
+    Doing,
+    FailureKind,
+    Lease,
+    RunFolder,
+    birth,
+    fault_in,
+    is_alive,
+    is_ours,
+    machine,
+)
 from flipscale.train.failure import Cause, Failed, say
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
@@ -61,7 +71,8 @@ class Attempts:
 class _Note:
     """program.json: the process that ran last, and all attempts."""
 
-    host: str
+    machine: str
+    """As its lease has it."""
     pid: int
     born: str | None
     attempts: Annotated[Attempts | None, OrElse(None)] = None
@@ -232,7 +243,7 @@ def run_program(start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, *
                         last_record = last
                         lease.live(Doing.PROGRAM)
                     _count(attempts, earlier, program)
-                    known = _Note(socket.gethostname(), program.pid, program.born, attempts)
+                    known = _Note(machine(), program.pid, program.born, attempts)
                     with lease.replace(start.note) as file:
                         file.write(json.dumps({"schema": 1, **asdict(known)}, indent=1).encode())
                 if code is not None:
@@ -276,7 +287,7 @@ def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
 def _end_leftover(run: RunFolder, note: str) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
     known = or_none(read_json, run.path / note, _Note)
-    if known is None or known.host != socket.gethostname() or not is_alive(known.pid, known.born):
+    if known is None or known.machine != machine() or not is_alive(known.pid, known.born):
         return
     pid, born = known.pid, known.born
     if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(run.path.resolve())]):
