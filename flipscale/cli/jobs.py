@@ -74,7 +74,10 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
     add_force(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")
-    parser.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
+    what = "return at once; the runs go on without this terminal, on a cluster also those that can only be sent later"
+    parser.add_argument("--detach", action="store_true", help=what)
+    what = "send only runs that were never sent, and nothing if a run was cancelled"
+    parser.add_argument("--rest", action="store_true", help=what)
     parser.add_argument("--retry-diverged", action="store_true", help="also restart runs whose loss diverged")
     what = "retrain these runs from scratch, and the runs that start from them; earlier results are kept"
     parser.add_argument("--redo", nargs="+", default=[], metavar="ID", help=what)
@@ -96,7 +99,7 @@ def submit(args: argparse.Namespace) -> int:
     launcher.study = opened.study.name
     names = {run.id: run.name for run in opened.plan.runs}
     ids = frozenset(matching_run(text, names) for text in args.redo)
-    redo = launch.Redo(ids, stale=args.stale, diverged=args.retry_diverged)
+    redo = launch.Redo(ids, stale=args.stale, diverged=args.retry_diverged, only_new=args.rest)
     if args.dry_run:
         opened.plan.check_budget()
         say_warnings(opened.plan)
@@ -104,8 +107,19 @@ def submit(args: argparse.Namespace) -> int:
         print(launch.preview(opened.plan.runs, args.results, launcher, redo=redo, to_score=unscored), end="")
         return 0
     guards = Guards(inputs=not args.no_check, memory=not args.force)
-    _, unfinished = train_study(opened, launcher, guards=guards, redo=redo, wait=not args.detach)
+    rest = _rest_of(args) if args.detach else []
+    _, unfinished = train_study(opened, launcher, guards=guards, redo=redo, wait=not args.detach, rest=rest)
     return 1 if unfinished else 0
+
+
+def _rest_of(args: argparse.Namespace) -> list[str]:
+    """The command that sends what this one cannot send yet."""
+    from flipscale.launch.launcher import TRAIN
+
+    command = [*TRAIN[:-1], "submit", str(args.study), f"--results={args.results}", f"--on={args.on}"]
+    for name, value in (("site", site_file_of(args)), ("address", args.address)):
+        command += [f"--{name}={value}"] if value else []
+    return [*command, *(["--force"] if args.force else []), "--detach", "--rest"]
 
 
 def status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -202,12 +216,22 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     what = "write curves to MLflow (MLFLOW_TRACKING_URI, or else results/mlflow.db) while watching"
     parser.add_argument("--mlflow", action="store_true", help=what)
+    what = "also send runs that were never sent there, such as those that follow a sweep, and report line by line"
+    parser.add_argument("--on", metavar="LAUNCHER", help=what)
+    add_site(parser)
+    parser.add_argument("--address", help="the Ray cluster, as `submit` takes it")
 
 
 def watch(args: argparse.Namespace) -> int:
     """Watch a study until none of its runs is active; Ctrl-C leaves it, and the runs go on."""
     from flipscale import launch
 
+    if args.on:
+        from flipscale.workflow.submitted import train_study
+
+        launcher = launcher_of(args)
+        train_study(open_study_of(args, launcher.site_name), launcher, redo=launch.Redo(only_new=True))
+        return 0
     opened = open_study_of(args)
     looks = launch.watch(opened.plan.runs, args.results, every=WATCH_SECONDS)
     if not args.mlflow:

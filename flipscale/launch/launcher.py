@@ -76,6 +76,9 @@ class JobState:
 class Launcher(Protocol):
     """Starts workers somewhere. All but `poll` and `preview` are called with the submit lock held."""
 
+    name: str
+    """As --on takes it."""
+
     ends_with_the_watcher: bool
     """Whether Ctrl-C stops the runs, as it does with a program in the foreground."""
 
@@ -84,6 +87,9 @@ class Launcher(Protocol):
 
     study: str
     """The study whose runs are sent, by which a scheduler's jobs are named."""
+
+    rest: Sequence[str]
+    """The command that sends what follows the runs of the next `submit`; empty if nothing does, or somebody waits."""
 
     @property
     def site_name(self) -> str:
@@ -111,6 +117,9 @@ class Launcher(Protocol):
         study: stop all else that the scheduler has of this study in this results folder too, and return its names.
         """
 
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
+        """Have the command executed when jobs of these runs have ended: who does it, '' if nobody."""
+
 
 class ClusterLauncher:
     """What launchers of clusters have in common. `site` is read by `read_site`; `command` is what a worker executes."""
@@ -119,6 +128,7 @@ class ClusterLauncher:
     ends_with_the_watcher = False
     poll_seconds = 5.0
     study = ""
+    rest: Sequence[str] = ()
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()

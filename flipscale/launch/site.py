@@ -239,7 +239,7 @@ _OURS = {
     option: instead
     for instead, options in {
         "flipscale gives it itself": "array output error job-name open-mode requeue no-requeue dependency ntasks wait "
-        "wrap kill-on-invalid-dep parsable quiet test-only",
+        "wrap parsable quiet test-only",
         "write gpus_per_node or processes_per_node": "nodes ntasks-per-node tasks-per-node",
         "write gpus_per_node, gpu_type or gres": "gres gpus gpus-per-node gpus-per-task",
         "write memory_per_process": "mem mem-per-cpu mem-per-gpu",

@@ -45,6 +45,8 @@ class Redo:
     """Finished runs whose code differs from today's begin anew."""
     diverged: bool = False
     """Diverged runs are restarted from their checkpoints, though they would diverge again."""
+    only_new: bool = False
+    """Only runs that were never sent go out, and none where one was cancelled."""
 
 
 NO_REDO = Redo()
@@ -156,7 +158,7 @@ def submit(
                 jobs = _hand_out(requests, launcher)
             except NoPlace:
                 jobs = [job for request in requests if (job := request.folder.job())]
-                if not jobs:
+                if not jobs and not redo.only_new:
                     raise
     return replace(sorted_runs, jobs=tuple(jobs))
 
@@ -255,9 +257,12 @@ def _sort(
     }
     alone: list[RunState] = []
     going: dict[str, None] = {}  # in their order
+    stays = redo.only_new and any(look.state is State.CANCELLED for look in looks.values())
     for run_id, look in looks.items():
         if run_id in trained and run_id not in to_score:
             alone.append(look._replace(state=State.FINISHED))
+        elif stays or (redo.only_new and look.state is not State.PLANNED and run_id not in trained):
+            alone.append(look)
         elif run_id in {*anew, *trained} or _is_to_do(run_folder(results, run_id), look.state, redo.diverged):
             going[run_id] = None
         else:

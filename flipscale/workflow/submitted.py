@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flipscale import launch
 from flipscale.code import CodeChanges
 from flipscale.errors import FlipscaleError
-from flipscale.launch import NO_REDO, Launcher, Redo, Submission
+from flipscale.launch import ACTIVE, NO_REDO, Launcher, Redo, Submission
 from flipscale.launch.local import LocalLauncher
 from flipscale.planning import Run, check_memory, far_too_large
 from flipscale.run import State
@@ -92,6 +92,7 @@ def train_study(
     guards: Guards = Guards(),
     redo: Redo = NO_REDO,
     wait: bool = True,
+    rest: Sequence[str] = (),
 ) -> tuple[OpenStudy, int]:
     """Submit the study's runs and wait for them; first those of its sweep, and then the others with what it chose.
 
@@ -99,15 +100,14 @@ def train_study(
     count. FlipscaleError where the sweep chooses nothing; nothing of what follows it is then started. PlanError where
     the plan is over its budget.
 
-    redo: finished runs that are trained anew. wait: if False, return as soon as runs are sent.
+    redo: finished runs that are trained anew. wait: if False, return as soon as runs are sent; `rest` is the command by
+    which a cluster then sends what has no place yet or follows the sweep.
     """
     while True:
+        launcher.rest = rest if opened.study.awaits_choice else ()
         submission = _submit(opened, launcher, guards, redo)
         if not wait:
-            if submission.jobs:
-                say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
-            if opened.study.awaits_choice:
-                say(f"{sweep_words(opened)} Submit again once the sweep has ended.")
+            _leave(opened, launcher, submission, rest)
             return opened, 0
         ended = launch.wait(submission, opened.workspace.results, launcher=launcher)
         counts = Counter(run.state for run in ended.runs)
@@ -124,7 +124,28 @@ def train_study(
         if opened.study.awaits_choice and opened.study.further == before.study.further:
             raise FlipscaleError(_without_choice(opened))
         say(sweep_words(opened))
-        redo = NO_REDO
+        redo = Redo(only_new=redo.only_new)
+
+
+def _leave(opened: OpenStudy, launcher: Launcher, submission: Submission, rest: Sequence[str]) -> None:
+    """Say how the study goes on without this process; a cluster sends what is left later.
+
+    FlipscaleError where the study waits for a sweep that has ended.
+    """
+    if submission.jobs:
+        say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
+    if opened.study.awaits_choice:
+        if not (submission.jobs or submission.unsent or submission.skipped.keys() & set(ACTIVE)):
+            raise FlipscaleError(_without_choice(opened))
+        say(sweep_words(opened))
+    elif not submission.unsent:
+        return
+    with launch.submit_lock(opened.workspace.results):
+        sender = launcher.send_later(rest, [run.id for run in submission.runs]) if rest else ""
+    if sender:
+        say(f"{sender} sends what is left; so does flipscale watch {opened.arguments} --on {launcher.name}")
+    else:
+        say("Submit again for what is left when these have ended.")
 
 
 def _without_choice(opened: OpenStudy) -> str:

@@ -17,8 +17,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flipscale.cost import Cost
 from flipscale.launch import Launcher, Redo, Submission, cancel, states, submit, wait
+from flipscale.planning import Trunk
 from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings import KeepWeights, Resources
 from flipscale.timing import RunTime
@@ -52,12 +55,12 @@ class StandInRun:
     cell: None = None
     name: str = ""
     timed: RunTime | None = None
-    trunk: None = None
+    trunk: Trunk | None = None
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @property
     def after(self) -> tuple[str, ...]:
-        return self.parents
+        return (*self.parents, self.trunk.run) if self.trunk else self.parents
 
     @property
     def whole_cost(self) -> Cost:
@@ -109,6 +112,9 @@ class Submits:
 
 Scenario = Generator[Submits, Submission, None]
 """It yields what it wants to be submitted, looks at what became of it, and perhaps yields more."""
+
+
+WAYS_TO_END = ("cancelled", "killed", "out-of-time")
 
 
 class LauncherContract:
@@ -300,6 +306,31 @@ class LauncherContract:
 
     def test_cancelling_some_leaves_the_others_to_finish(self, tmp_path):
         self.play(tmp_path, self.some_cancelled(tmp_path))
+
+    def shortest(self, how: str) -> StandInRun:
+        """The shortest length of a trunk, which ends in this way. Without a limit of time it says that it met one."""
+        return StandInRun(how, first_seconds=600) if how != "out-of-time" else StandInRun(how, fail="timeout")
+
+    def end(self, run: StandInRun, results: Path) -> None:
+        """End the run, or its job, in the way that it is named after."""
+        if run.id == "cancelled":
+            assert cancel([run], results) == [run.id]
+        elif run.id == "killed":
+            os.kill(folder(results, run).holder().pid, signal.SIGKILL)
+
+    def trunk(self, results: Path, how: str) -> Scenario:
+        lengths = [self.shortest(how)]
+        for number in range(2, 5):
+            lengths.append(StandInRun(f"{how}-{number}", trunk=Trunk(lengths[-1].id, 1)))
+        needy = StandInRun(f"{how}-tuned", parents=(how,))
+        yield Submits([*lengths, needy])
+        wait_until(lambda: starts(results, lengths[0]), "the start of the shortest length")
+        self.end(lengths[0], results)
+        wait_for([*lengths[1:], needy], results, State.FINISHED)
+
+    @pytest.mark.parametrize("how", WAYS_TO_END)
+    def test_the_longer_lengths_of_a_trunk_finish_though_the_shortest_ends_early(self, tmp_path, how):
+        self.play(tmp_path, self.trunk(tmp_path, how))
 
 
 class _Submit:

@@ -357,7 +357,7 @@ def _start(db, processes, slots, now):
     for task in waiting:
         options = _parsed(task["options"])
         may = _may_start(options["dependency"], task["place"], outcomes)
-        if may is not False and any(kind == "aftercorr" for kind, _, _ in options["dependency"]):
+        if may is not False and any(kind == "aftercorr" for kind, *_ in options["dependency"]):
             _split(db, task)
         full = per_node.total() >= slots
         nodes = [] if full else [node for node in NODES if node not in (*down, *_hosts(options.get("exclude", "")))]
@@ -387,7 +387,7 @@ def _start(db, processes, slots, now):
 def _may_start(dependencies, own_place, outcomes):
     """True, False (not yet) or None (never)."""
     verdicts = []
-    for kind, job, place in dependencies:
+    for kind, job, place, _ in dependencies:
         states = outcomes.get(job, {})
         if kind == "aftercorr" and set(states) != {None}:
             place = own_place
@@ -395,6 +395,8 @@ def _may_start(dependencies, own_place, outcomes):
             states = {place: states.get(place, "CANCELLED")}
         bad = any(text not in (*OPEN, "COMPLETED") for text in states.values())
         verdicts.append(None if bad and kind != "afterany" else not any(text in OPEN for text in states.values()))
+    if any(alternative for *_, alternative in dependencies):
+        return any(verdicts) or (None if set(verdicts) == {None} else False)
     return None if None in verdicts else all(verdicts)
 
 
@@ -616,9 +618,9 @@ def _seconds(text):
 
 
 def _dependencies(db, text):
-    """'afterok:1:2_3,afterany:4' as [kind, job, place] each."""
+    """'afterok:1:2_3,afterany:4' as [kind, job, place, alternative] each: with '?' between them one will do."""
     needed = []
-    for kind, *ids in (part.split(":") for part in text.split(",")):
+    for kind, *ids in (part.split(":") for part in re.split("[,?]", text)):
         for id in ids:
             job, _, place = id.partition("_")
             tasks = _find(db, id)
@@ -626,7 +628,7 @@ def _dependencies(db, text):
                 _refuse("Job dependency problem")
             if tasks and tasks[0]["job"] != int(job):
                 job, place = tasks[0]["job"], tasks[0]["place"]
-            needed.append([kind, int(job), int(place) if place != "" else None])
+            needed.append([kind, int(job), int(place) if place != "" else None, "?" in text])
     return needed
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from flipscale.cli import main
 from flipscale.launch import states, submit
 from flipscale.launch.launcher import Launcher
 from flipscale.launch.site import DEFAULTS
@@ -319,6 +320,17 @@ tune:
   seeds: [100]
 """)
     return file
+
+
+def assert_goes_on_by_itself(place: Path, on: str, **site: Any) -> Path:
+    """`tuned_study`, submitted with --detach, finishes though nobody comes back. Returns its results folder."""
+    file, results = tuned_study(place), place / "results"
+    (place / "site.yaml").write_text(json.dumps({"schema": 1, "pack": {"time": "1s"}, **site}))
+    words = ["submit", str(file), f"--results={results}", f"--on={on}", f"--site={place / 'site.yaml'}", "--detach"]
+    assert main(words) == 0
+    wait_until(lambda: len(list(results.glob("runs/*/result.json"))) == 12, "the runs that follow the sweep")
+    assert_tuned(file, results)
+    return results
 
 
 def assert_tuned(file: Path, results: Path) -> None:

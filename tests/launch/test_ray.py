@@ -22,7 +22,7 @@ from flipscale.settings import Resources
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace
-from tests.launch.contract import WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
+from tests.launch.contract import WAYS_TO_END, WORKER, LauncherContract, Scenario, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     IN_LINES,
     LONG,
@@ -31,6 +31,7 @@ from tests.launch.real import (
     SLOWLY_OFTEN,
     STUDY_OF_24,
     assert_close,
+    assert_goes_on_by_itself,
     assert_same,
     assert_tuned,
     end,
@@ -71,6 +72,7 @@ class TestRay(LauncherContract):
     test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed = None
     test_cancelled_runs_write_a_checkpoint_and_submit_goes_on_with_them = None
     test_cancelling_some_leaves_the_others_to_finish = None
+    test_the_longer_lengths_of_a_trunk_finish_though_the_shortest_ends_early = None
 
     def launcher(self, results: Path) -> RayLauncher:
         return RayLauncher(results, {**DEFAULTS, "throttle": self.at_once}, command=WORKER)
@@ -87,6 +89,10 @@ class TestRay(LauncherContract):
         first = (self.cancelled, self.some_cancelled)  # Their runs take a place until they are cancelled.
         then = (self.killed, self.known, self.failed, self.hanging, self.begun_anew, self.all_finish)
         self.play(tmp_path, *(scenario(tmp_path) for scenario in (*first, *then)))
+
+    def test_the_longer_lengths_of_trunks_finish_though_the_shortest_end_early(self, tmp_path):
+        self.at_once = len(WAYS_TO_END)
+        self.play(tmp_path, *(self.trunk(tmp_path, how) for how in WAYS_TO_END))
 
 
 def nodes_of(results: Path, run: Any) -> list[str]:
@@ -255,6 +261,12 @@ def test_the_comparison_follows_the_sweep(tmp_path):
     launcher = RayLauncher(results, {**DEFAULTS, "pack": SHORT_TOGETHER})
     assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)
+
+
+def test_a_detached_study_goes_on_by_itself(tmp_path):
+    """The driver of the sweep sends the runs that follow."""
+    results = assert_goes_on_by_itself(tmp_path, "ray")
+    assert len(list(results.glob("ray/*/submission.json"))) == 2
 
 
 def test_a_probe_times_shapes_in_a_trial(tmp_path, ray):

@@ -4,12 +4,14 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flipscale.errors import LaunchError
@@ -18,6 +20,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
+from flipscale.launch.slurm.scheduler import job_name
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
 from flipscale.settings import Resources
 from flipscale.timing import RunTime, TimingPlace
@@ -30,6 +33,7 @@ from tests.launch.real import (
     SLOWLY,
     SLOWLY_OFTEN,
     assert_close,
+    assert_goes_on_by_itself,
     assert_same,
     assert_tuned,
     end,
@@ -80,6 +84,32 @@ class TestSlurm(LauncherContract):
     def narrow_launcher(self, results: Path) -> SlurmLauncher:
         return SlurmLauncher(results, {**SITE, "throttle": 2}, command=WORKER)
 
+    def shortest(self, how: str) -> StandInRun:
+        return StandInRun(how, first_seconds=600, deaf=how == "out-of-time")
+
+    def end(self, run: StandInRun, results: Path) -> None:
+        """SLURM itself ends the job: its script is killed, or its time is over before the run has heard of it."""
+        name, _, task = folder(results, run).job().id.partition("/")
+        submission, _, number = name.rpartition("-")
+        array = JobArray.read(results / "slurm" / submission / f"{number}.json")
+        if run.id == "killed":
+            os.kill(pid_of_script(job_name(array.name), task), signal.SIGKILL)
+        elif run.id == "out-of-time":
+            update = ["scontrol", "update", f"jobid={array.slurm_id}_{task}", "TimeLimit=1"]
+            subprocess.run(update, check=True)
+        else:
+            super().end(run, results)
+
+
+def pid_of_script(name: str, task: str) -> int:
+    """The process of the batch script of this task of an array."""
+    for process in psutil.process_iter(["cmdline"]):
+        if "slurm_script" in " ".join(process.info["cmdline"] or ()):
+            environment = process.environ()
+            if (environment["SLURM_JOB_NAME"], environment["SLURM_ARRAY_TASK_ID"]) == (name, task):
+                return process.pid
+    raise AssertionError(f"no script of {name} runs")
+
 
 # Several processes
 
@@ -111,6 +141,10 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, slurm):
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
     assert folder(results, run).result().attempts == 2
+    (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
+    ended = ("squeue", "--noheader", "--states=all", f"--name={job_name(array.name)}", "--format=%T")
+    wait_until(lambda: slurm.ask(*ended) == "COMPLETED", "the end of its job")
+    assert re.findall(r"attempt (\d+) of job", logs(results)) == ["1", "2"], "a finished job was started once more"
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
     assert_same(run, results, expected)
 
@@ -426,3 +460,11 @@ def test_the_comparison_follows_the_sweep(tmp_path):
     launcher = SlurmLauncher(results, {**SITE, "pack": SHORT_TOGETHER})
     assert train_study(opened, launcher, guards=Guards(inputs=False))[1] == 0, logs(results)
     assert_tuned(file, results)
+
+
+def test_a_detached_study_goes_on_by_itself(tmp_path, slurm):
+    """A small job waits for those of the sweep, and sends the runs that follow."""
+    site = {"partition": "main", "time": "10m", "warning": "20s", "memory_per_process": "1G"}
+    results = assert_goes_on_by_itself(tmp_path, "slurm", **site)
+    (sender,) = map(JobArray.read, results.glob("slurm/*/rest.json"))
+    assert slurm.ask("squeue", "--noheader", "--states=all", f"--jobs={sender.slurm_id}", "--format=%T") == "COMPLETED"

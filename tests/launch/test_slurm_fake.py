@@ -254,7 +254,7 @@ def test_a_preview_sends_nothing_and_writes_nothing(tmp_path, idle):
         "2.sh: 1 run in 1 job",
     ]
     assert text.count("#!/bin/bash") == 3
-    assert "#SBATCH --dependency=aftercorr:NUMBER-OF-" in text
+    assert "#SBATCH --dependency='aftercorr:NUMBER-OF-" in text
     assert preview([], results, SlurmLauncher(results, SITE)) == "There is nothing to submit.\n"
 
 
@@ -268,7 +268,7 @@ def test_children_are_sent_after_the_array_of_their_parents_or_the_job_of_one_un
     ]
     (script,) = (tmp_path / "slurm").glob("*/1.sh")
     assert "#SBATCH --array=1\n" in script.read_text()
-    assert "#SBATCH --dependency=aftercorr:1\n" in script.read_text()
+    assert "#SBATCH --dependency='aftercorr:1?afterany:1'\n" in script.read_text()
 
     idle.mark()
     send([*runs, StandInRun("late", parents=("parent",))], tmp_path)
@@ -430,6 +430,34 @@ def test_a_node_that_sees_the_record_late_waits_for_it_but_not_for_ever(record, 
     monkeypatch.setattr(task, "LATE_SECONDS", 0)
     with pytest.raises(LaunchError, match="check that the node mounts the results folder, then submit again"):
         task.main(path)
+
+
+PREEMPTED = "Partition=main QOS=cheap\n PreemptTime=2026-11-30T05:51:05"
+
+
+@pytest.mark.parametrize(
+    ("job", "kind", "partition", "qos", "again"),
+    [
+        (PREEMPTED, "partition_prio", "REQUEUE", "", True),
+        (PREEMPTED, "partition_prio", "CANCEL", "requeue", False),
+        (PREEMPTED.replace("2026-11-30T05:51:05", "None"), "partition_prio", "REQUEUE", "", False),
+        (PREEMPTED, "qos", "REQUEUE", "cancel", False),
+        (PREEMPTED, "qos", "CANCEL", "requeue", True),
+        (PREEMPTED, "qos", "CANCEL", "cluster", True),
+    ],
+)
+def test_slurm_starts_a_pre_empted_job_again_by_the_mode_of_its_partition_or_qos(
+    monkeypatch, job, kind, partition, qos, again
+):
+    """A qos that leaves it to the cluster has the cluster's mode."""
+    answers = {
+        "job": job,
+        "config": f"PreemptMode             = REQUEUE\nPreemptType             = preempt/{kind}\n",
+        "partition": f"PartitionName=main OverTimeLimit=NONE PreemptMode={partition}",
+        "qos": f"{qos}\n",
+    }
+    monkeypatch.setattr(scheduler, "ask", lambda *words: next(text for word, text in answers.items() if word in words))
+    assert scheduler.starts_again_by_itself("7_0") is again
 
 
 def test_no_job_is_lost_within_a_minute_of_its_sbatch(tmp_path, idle, monkeypatch):

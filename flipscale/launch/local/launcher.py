@@ -55,6 +55,7 @@ class LocalLauncher:
     ends_with_the_watcher = True
     poll_seconds = 0.0
     study = ""
+    rest: Sequence[str] = ()
     name = site_name = "local"
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN):
@@ -120,6 +121,9 @@ class LocalLauncher:
                     kill_tree(holder.pid)
             time.sleep(0.05)
         return ()
+
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
+        return ""
 
 
 def _local_holder(run: RunFolder) -> Holder | None:

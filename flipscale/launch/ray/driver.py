@@ -1,11 +1,14 @@
 """The Ray job: `python -m flipscale.launch.ray.driver SUBMISSION.json`, started by Ray's Jobs API.
 
 It hands the tasks of a submission to Ray Tune, each as a trial, until none is left. A child's task is handed out when
-its parent is over. It keeps nothing that it could not read again: if it dies, `submit` continues with the rest.
+its parent is over. At last it executes the command that sends what follows, if there is one. It keeps nothing that it
+could not read again: if it dies, `submit` continues with the rest.
 """
 
+import contextlib
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -29,12 +32,12 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from flipscale.errors import use_utf8
-from flipscale.guard import plain_file
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundle_of
 from flipscale.launch.states import StateReader
+from flipscale.plain_files import open_plain
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, RunFolder
 from flipscale.settings import JsonObject
 
@@ -145,7 +148,7 @@ class Watch(tune.Callback):
         waits = self.queue.path.with_name(f"{index}.waits")
         if status == "PENDING":
             task = self.queue.trials.tasks[index]
-            with open(waits, "w", encoding="utf-8", opener=plain_file) as file:
+            with open(waits, "w", encoding="utf-8", opener=open_plain) as file:
                 file.write(f"{task.resources.devices} x {bundle_of(task, self.queue.trials.site)}")
         elif status == "RUNNING":
             waits.unlink(missing_ok=True)
@@ -168,7 +171,7 @@ def main(path: Path) -> int:
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}})
     queue = TrialQueue(path, trials)
     # What happened is in the run folders, so Tune's own folder is a passing one.
-    with tempfile.TemporaryDirectory(prefix="flipscale-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="flipscale-tune-") as scratch, contextlib.suppress(SystemExit):
         tune.Tuner(
             tune.with_resources(Trial, lambda config: _request(trials, config)),
             tune_config=tune.TuneConfig(
@@ -185,6 +188,8 @@ def main(path: Path) -> int:
                 verbose=0,
             ),
         ).fit()
+    if trials.rest:
+        subprocess.run([*trials.rest, "--address", trials.address], cwd=trials.folder, check=False)
     return 0
 
 

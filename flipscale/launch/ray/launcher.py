@@ -83,6 +83,10 @@ class RayLauncher(ClusterLauncher):
         run folders, so they notice even if Ray cannot be asked."""
         return ()
 
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
+        """The driver, which was given `rest` when it was started."""
+        return "Their driver"
+
     def _trials(self, requests: Sequence[Request], name: str, address: str) -> Trials:
         return Trials(
             name=name,
@@ -92,6 +96,7 @@ class RayLauncher(ClusterLauncher):
             runs=str(self.results / "runs"),
             command=self.command,
             folder=str(Path.cwd()),
+            rest=tuple(self.rest),
         )
 
     def _entrypoint(self, trials: Trials) -> str:

@@ -58,6 +58,8 @@ class Trials:
     """The command of a worker."""
     folder: str
     """The working directory of the submitting command, from which relative paths of a study start."""
+    rest: tuple[str, ...] = ()
+    """The command that sends what follows these runs, if anything does."""
 
     def path(self, home: Path) -> Path:
         return home / self.name / "submission.json"

@@ -2,7 +2,7 @@
 
 A job is one task of an array. By default a run is a task. If the site packs, short runs share one, with the children
 that start from them. A child that is not packed is a task of a later array: SLURM starts it when the task with the same
-index in its parent's array has ended.
+index in its parent's array has ended well, or when all tasks of that array have ended.
 """
 
 import math
@@ -42,15 +42,15 @@ class JobArray:
     runs: str
     """The folder of run folders."""
     command: tuple[str, ...]
-    """The command of a worker."""
+    """The command of a worker. That of an array without runs sends what is left of a study."""
     memory: int | None = None
     """Bytes of main memory that a run is to have on each of its nodes: 0 is all, None leaves it to the cluster."""
     time: int | None = None
     """Seconds that each job may take; None is the partition's limit."""
     after: str | None = None
-    """The array whose task of the same index must have ended before a task starts."""
+    """The array whose task of the same index comes before a task."""
     after_jobs: tuple[str, ...] = ()
-    """Jobs of SLURM that must have ended before any task starts."""
+    """Jobs of SLURM that must have ended before any task starts; one of them is enough for an array without runs."""
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
     cluster: str | None = None

@@ -56,22 +56,25 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
         "dependency": _dependency(array, after),
-        # A child whose parent's job was cancelled would wait for ever.
-        "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,
         **dict(_option(option) for option in site["sbatch"]),
     }
     _refuse_line_breaks(options)
     attendant = [sys.executable, "-P", "-u", "-m", "flipscale.launch.slurm.task", str(path)]
+    setup = _setup(site["setup"], attendant)
+    command = _WATCHED.format(shlex.join(attendant))
+    if not array.run_ids:
+        setup = site["setup"]
+        command = _SENDS.format(shlex.join(array.command))
     executor = _Executor(path.parent)
     executor.update_parameters(
         time=None,
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
-        setup=_setup(site["setup"], attendant),
+        setup=setup,
         additional_parameters={name: value for name, value in options.items() if value not in (None, "")},
     )
-    return executor.script(_WATCHED.format(shlex.join(attendant)))
+    return executor.script(command)
 
 
 _WATCHED = """
@@ -83,6 +86,15 @@ while wait $attendant; code=$?; [ $code -gt 128 ] && kill -0 $attendant 2>/dev/n
 exit $code""".lstrip()
 """The last lines of a script: SLURM's signals go to it alone, so it passes them on. An attendant that was killed with
 SIGKILL is followed by one that has its exit code, and sees to what the first left behind."""
+
+
+_SENDS = """
+{0}
+code=$?
+[ $code -eq 0 ] || [ "${{SLURM_RESTART_COUNT:-0}}" -ge 3 ] || scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_0"
+exit $code""".lstrip()
+"""The last lines of a script that sends what is left of a study. If that fails, as where the controller is away, it is
+done again in a few minutes, up to three times."""
 
 
 def _refuse_line_breaks(options: Mapping[str, object]) -> None:
@@ -163,7 +175,7 @@ def _why_refused(array: JobArray, script: Path, said: str) -> str:
         )
     if "invalid partition" in said.lower() and (rows := scheduler.partitions(array.cluster)):
         hint += f" Partitions here: {', '.join(dict.fromkeys(row[0].rstrip('*') for row in rows))}."
-    ours = "array|dependency|job-name|kill|open-mode|output|requeue|signal"
+    ours = "array|dependency|job-name|open-mode|output|requeue|signal"
     text = read_bytes(script).decode(errors="surrogateescape")
     asked = re.findall(rf"^#SBATCH --(?!{ours})(.*)$", text, re.MULTILINE)
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
@@ -179,10 +191,12 @@ def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
 
 
 def _dependency(array: JobArray, after: str | None) -> str:
-    parts = [f"aftercorr:{after}"] if after else []
-    if array.after_jobs:
-        parts.append(f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}")
-    return ",".join(parts)
+    """A task starts when its parent's has ended well, or else when all of the parents' array has ended: aftercorr alone
+    would never let it start after a task that was cancelled or killed, or ran out of time."""
+    if after:
+        return f"aftercorr:{after}?afterany:{after}"
+    jobs = (":" if array.run_ids else "?afterany:").join(dict.fromkeys(array.after_jobs))
+    return f"afterany:{jobs}" if jobs else ""
 
 
 def _indices(tasks: Iterable[int], throttle: int | None) -> str:

@@ -15,17 +15,22 @@ from pathlib import Path
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import is_plain
 from flipscale.launch.breaker import why_stopped
-from flipscale.launch.launcher import ClusterLauncher, JobState, Request, new_name
+from flipscale.launch.launcher import ClusterLauncher, JobState, NoPlace, Request, new_name
 from flipscale.launch.site import PREDICTED
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.plain_files import or_none
 from flipscale.run import Job, RunFolder, State
+from flipscale.settings import Resources
 from flipscale.words import count, duration, memory
 from flipscale.workspace import RUNS_FOLDER
 
 JUST_SENT_SECONDS = 60.0
 """No job is called lost so soon after its sbatch: a busy or backed-up controller may list it late."""
+
+SENDER_SECONDS = 1800
+SENDER_MEMORY = 2 * 1024**3
+"""What a job that sends the rest of a study asks for, at most; it has one core."""
 
 
 _DECODED = r'"(webdataset|folder)": \{'
@@ -139,7 +144,53 @@ class SlurmLauncher(ClusterLauncher):
                 doomed.append(key)
         rest = [key for key in living if study and key not in doomed and key.rsplit("-", 4)[0] == self._prefix(study)]
         scheduler.cancel(living[key] for key in doomed + rest)
-        return rest
+        return [key for key in rest if not key.endswith("-rest/0")]
+
+    def send_later(self, command: Sequence[str], run_ids: Sequence[str]) -> str:
+        """A small job does it, if none waits that does it already.
+
+        Where there is no place for it, it takes that of the last job, whose runs are then sent later. In such a job
+        itself, that is started again in its turn.
+        """
+        from flipscale.launch.slurm.batch import send
+
+        prefix = self._prefix(self.study)
+        living = {key: entry for key, entry in scheduler.queue(self.cluster, patient=True).items() if entry.lives}
+        for key, entry in living.items():
+            if key.startswith(f"{prefix}-") and key.endswith("-rest/0") and entry.state == "PENDING":
+                return f"Job {entry.id}"
+        jobs = [job.id for run_id in run_ids if (job := self._open_job(run_id)) and job.id in living]
+        sender = JobArray(
+            name=f"{prefix}-{new_name()}-rest",
+            tasks={0: ()},
+            resources=Resources(),
+            cores=1,
+            lanes=1,
+            memory=SENDER_MEMORY if self.site["memory_per_process"] and self._configuration().counts_memory else None,
+            time=min(self.site["time"] or SENDER_SECONDS, SENDER_SECONDS),
+            avoid=(),
+            site=self.site,
+            runs=str(self.results / RUNS_FOLDER),
+            command=tuple(command),
+            after_jobs=tuple(living[job].array for job in jobs),
+            cluster=self.cluster,
+        )
+        for pause in (0, *scheduler.PAUSES):
+            time.sleep(pause)
+            try:
+                number = send(sender, self.home).slurm_id
+                return f"Job {number}_0 (output: {sender.log(self.home, 0)})"
+            except NoPlace:
+                if os.environ.get("SLURM_JOB_NAME", "").endswith("-rest"):
+                    scheduler.requeue(f"{os.environ['SLURM_ARRAY_JOB_ID']}_0")
+                    return "This job"
+                if jobs and not pause:
+                    last = max(jobs, key=lambda job: (living[job].state == "PENDING", int(living[job].array), job))
+                    scheduler.cancel([living[last]])
+                    name, _, index = last.partition("/")
+                    for run_id in self._arrays_named([name])[name].tasks[int(index)]:
+                        self._run(run_id).clear_for_retry()
+        return ""
 
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun. A job that cannot be stopped notices when it begins."""

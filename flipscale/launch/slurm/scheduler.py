@@ -33,7 +33,7 @@ _LIVING_STATES = {
 
 _NEVER = {
     "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed",
-    "InvalidAccount", "InvalidQOS", "DependencyNeverSatisfied", "AssocMaxWallDurationPerJobLimit",
+    "InvalidAccount", "InvalidQOS", "AssocMaxWallDurationPerJobLimit",
     "QOSMaxWallDurationPerJobLimit",
 }  # fmt: skip
 """Reasons of a waiting job that do not pass by themselves."""
@@ -218,6 +218,33 @@ def requeue(job: str) -> None:
     # A caller within the job is ended with it as soon as SLURM has the request.
     if done.returncode > 0 and "Job is pending" not in done.stderr:
         raise LaunchError(f"scontrol refused: {_complaint('scontrol', done.stderr)}")
+
+
+def starts_again_by_itself(job: str) -> bool:
+    """Whether SLURM has pre-empted a job with a grace period, and will start it again when it ends.
+
+    Asked for a requeue as well, SLURM keeps the mark of the pre-emption and starts the job a third time, after its run
+    has finished.
+    """
+
+    def field(pattern: str, *command: str) -> str:
+        match = re.search(pattern, ask(*command), re.MULTILINE)
+        return match[1] if match else ""
+
+    show = ("scontrol", "show")
+    try:
+        if not field(r"\bPreemptTime=(\d)", *show, "job", job):
+            return False
+        if "qos" in field(r"^PreemptType\s*=\s*(\S+)", *show, "config"):
+            qos = field(r"\bQOS=(\S+)", *show, "job", job)
+            mode = field(r"(\w+)", "sacctmgr", "--noheader", "--parsable2", "show", "qos", qos, "format=PreemptMode")
+            if mode.lower() in ("", "cluster"):
+                mode = field(r"^PreemptMode\s*=\s*(\S+)", *show, "config")
+        else:
+            mode = field(r"\bPreemptMode=(\S+)", *show, "partition", field(r"\bPartition=(\S+)", *show, "job", job))
+    except LaunchError:
+        return False
+    return "REQUEUE" in mode.upper()
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,9 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
         _say("stopped, as the job was cancelled or SLURM has removed it from its node")
         return
     attendant.note_interruption(kind, reason)
+    if attendant.left and scheduler.starts_again_by_itself(_job_id()):
+        _say(f"{reason} SLURM starts it again.")
+        return
     _requeue(attendant, launcher, reason)
 
 

@@ -6,12 +6,11 @@
 #SBATCH --comment='a study of masks'
 #SBATCH --constraint='ib&rocky9'
 #SBATCH --cpus-per-task=12
-#SBATCH --dependency=aftercorr:4242,afterany:7_3:8_0
+#SBATCH --dependency='aftercorr:4242?afterany:4242'
 #SBATCH --exclude='gpu-001,gpu-[014-016],gpu-007'
 #SBATCH --exclusive
 #SBATCH --gres=gpu:a100:4,lustre:1,nvme:100G
 #SBATCH --job-name=flipscale-mask-12345678-20260101-120000-abc-12
-#SBATCH --kill-on-invalid-dep=yes
 #SBATCH --mail-type=END
 #SBATCH --mem=960G
 #SBATCH --nodes=2
