@@ -239,7 +239,6 @@ NOT_BELOW_RESULTS = {
     "data/idx.py": "a data set",
     "data/shards.py": "a data set",
     "data/weights.py": "weights that a study names",
-    "launch/ray/cluster.py": "a file of Ray's",
     "launch/ray/driver.py": "a file of Ray's",
     "reporting/evidence.py": "the study file",
     "reporting/page.py": "a file of this package",

@@ -273,7 +273,7 @@ class _Table:
         choices = []
         for contrast in contrasts:
             for cells in contrast.sides:
-                scores = np.array([self._cell(cell).loc[seeds, _VALUE].to_numpy(float) for cell in cells])
+                scores = np.array([self._cell(cell).loc[list(seeds), _VALUE].to_numpy(float) for cell in cells])
                 chosen = [0] * len(seeds)
                 if contrast.best_of:
                     chosen = best_on_other_seeds(scores, self.kind.sign)

@@ -237,10 +237,12 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
     if (written.along is not None) is not expect.is_slope:
         what = "needs `along`, the axis along which it is" if expect.is_slope else "takes no `along`"
         raise _fault(f"a claim of '{expect}' {what}", "expect")
-    for option_, value in (("best_of", written.best_of), ("along", written.along)):
-        if value is not None and (along or value in {name for side in sides for name in side}):
-            what = "is for differences of cells" if along else f"is {value}, which a side fixes; leave it out there"
-            raise _fault(f"{option_} {what}", option_)
+    fixed = {name for side in sides for name in side}
+    for key, setting in (("best_of", written.best_of), ("along", written.along)):
+        if setting is not None and along:
+            raise _fault(f"a claim of '{expect}' takes no `{key}`", key)
+        if setting in fixed:
+            raise _fault(f"{key} is {setting}, which a side fixes; leave it out there", key)
     if expect.is_slope and than is not None:
         raise _fault("a claim about a slope takes no `than`", "than")
     score, than_score = cells.target(written.score), cells.target(than_score)
@@ -329,7 +331,10 @@ class _StudyCells:
             raise Faults(faults)
         if sides[0] == sides[1]:
             raise _fault("left and right are the same runs; give `left` a setting that differs")
-        return Contrast(*sides, best_of, *choices)
+        left, right = sides
+        if best_of is None:
+            return Contrast(left, right)
+        return Contrast(left, right, best_of, choices[0], choices[1])
 
     def _choices(self, side: str, said: Values, best_of: str) -> tuple[Values, ...]:
         """The cells of a side that differ in that setting: each seed takes the best of them."""
