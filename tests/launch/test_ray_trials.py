@@ -346,5 +346,5 @@ def test_where_no_ray_is_the_command_that_starts_one_is_said(tmp_path, monkeypat
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    with pytest.raises(LaunchError, match=r"No Ray runs on this machine, .*: export .*; ray start --head"):
+    with pytest.raises(LaunchError, match=r"No Ray of yours runs on this machine, .*: export .*; ray start --head"):
         find(None)
