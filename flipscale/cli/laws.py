@@ -239,15 +239,13 @@ def _forecast(args: argparse.Namespace, source: _Source) -> int:
 
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
     """The runs that --forecast names: one by its columns, and one for each row of a table."""
-    import pandas as pd
-
     from flipscale.collecting import is_table, read_table
-    from flipscale.fitting import column, with_columns
+    from flipscale.fitting import column, point_with_columns, with_columns
 
     named = [text for text in args.forecast if not is_table(text)]
     at = {name: _number(name, value) for name, value in _pairs(named, "--forecast").items()}
     computed = [name for name in args.x if not name.isidentifier()]
-    points = [with_columns(pd.DataFrame([at]), computed).iloc[0].to_dict()] if at else []
+    points = [point_with_columns(at, computed)] if at else []
     for table in [read_table(Path(text)) for text in args.forecast if is_table(text)]:
         rows = with_columns(table, computed)
         columns = [map(float, column(rows, name)) for name in args.x]
@@ -257,11 +255,9 @@ def _points(args: argparse.Namespace) -> list[dict[str, float]]:
 
 def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") -> "list[Forecast]":
     """A forecast for each group of the study's axes that --forecast leaves open, at the cost of the run it names."""
-    import pandas as pd
-
     from flipscale.collecting import axis_values, is_setting
     from flipscale.errors import ResultsError
-    from flipscale.fitting import forecast, group_name, in_groups, with_columns
+    from flipscale.fitting import forecast, group_name, in_groups, point_with_columns
     from flipscale.fitting.of_study import groups_of, model_sizes, variables_of
     from flipscale.study.expression import plain_value
     from flipscale.workflow.fitted import variables_at
@@ -274,9 +270,9 @@ def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") ->
         settings = axis_values(opened.study, values)
         if any(name in asked and not is_setting(settings[name], asked[name]) for name in settings):
             continue
-        variables = pd.DataFrame([variables_at(opened, {**settings, **asked})])
+        variables = variables_at(opened, {**settings, **asked})
         try:
-            at = with_columns(variables, args.x).iloc[0].to_dict()
+            at = point_with_columns(variables, args.x)
             x = args.x or variables_of(part, source.y)
             forecasts.append(forecast(part, args.law, x=x, y=source.y, at=at, group=values, options=options))
         except ResultsError as error:

@@ -41,7 +41,7 @@ from flipscale.fitting.isoflop import isoflop
 from flipscale.fitting.laws import LAWS, law_named
 from flipscale.fitting.optimum import optimum_law
 from flipscale.fitting.record import allocation_json, fit_json, forecast_json
-from flipscale.fitting.rows import column, group_name, in_groups, where, with_columns
+from flipscale.fitting.rows import column, group_name, in_groups, point_with_columns, where, with_columns
 from flipscale.fitting.table import fit, fit_groups
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "law_screen",
     "next_rung",
     "optimum_law",
+    "point_with_columns",
     "where",
     "with_columns",
 ]

@@ -277,6 +277,12 @@ def with_columns(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     return table.assign(**computed)
 
 
+def point_with_columns(values: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """The same for one run by its columns."""
+    row = with_columns(pd.DataFrame([values]), names).iloc[0]
+    return {str(name): float(value) for name, value in row.items()}
+
+
 def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """The rows for which all conditions hold, each as pandas' `query` takes it: `set == 'c4' and N > 4e8`.
 
