@@ -29,7 +29,7 @@ _DRAWING = threading.Lock()
 _MOST_MAGNITUDE = 9.99
 """At 10 timm's posterize keeps no bits, which newer Pillows refuse."""
 
-Weights = npt.NDArray[np.float32]
+PixelWeights = npt.NDArray[np.float32]
 """How much of each pixel is the other image's, from 0 to 1 [S, S]."""
 
 
@@ -64,7 +64,7 @@ def _note(operation: Callable[..., Any], noted: list[Any], *arguments: Any, **op
     return [*noted, lambda image: operation(image, *arguments, **options)]
 
 
-def mix_of(fine_tuning: FineTuning, seed: int, step: int, image_size: int) -> Weights | None:
+def mix_of(fine_tuning: FineTuning, seed: int, step: int, image_size: int) -> PixelWeights | None:
     """How the images of a step are mixed with others, all alike; None if they are not."""
     if not (fine_tuning.mixup or fine_tuning.cutmix):
         return None
@@ -72,11 +72,11 @@ def mix_of(fine_tuning: FineTuning, seed: int, step: int, image_size: int) -> We
     pair = torch.stack([torch.zeros(1, image_size, image_size), torch.ones(1, image_size, image_size)])
     with _seeded("mix", seed, step):
         mixer(pair, torch.tensor([0, 1]))
-    weights: Weights = pair[0, 0].numpy()
+    weights: PixelWeights = pair[0, 0].numpy()
     return weights
 
 
-def mixed(images: Images, others: Images, weights: Weights) -> Images:
+def mixed(images: Images, others: Images, weights: PixelWeights) -> Images:
     """The images [b, 3, S, S] with their others mixed in."""
     return np.rint((1 - weights) * images + weights * others).astype(np.uint8)
 
