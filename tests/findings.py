@@ -457,7 +457,7 @@ def figure_3() -> dict[str, Any]:
     said = io.StringIO()
     table = pd.read_csv(ROOT / "studies/references/flip.csv")
     table["samples_seen"] = table["samples"] + table["tuning_samples"]
-    asked = ["--where", "table=Fig 3", "--baseline", "mask_ratio=0", "--x", "hours", "--series", "tuning_samples"]
+    asked = ["--where", "table == 'Fig 3'", "--baseline", "mask_ratio=0", "--x", "hours", "--series", "tuning_samples"]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said):
         file = Path(folder) / "flip.csv"
         table.to_csv(file, index=False)

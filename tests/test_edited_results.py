@@ -232,7 +232,7 @@ def test_curves_of_other_types_are_named(tmp_path: Path) -> None:
 # Any table
 
 
-OF_A_TABLE = ["--baseline", "mask_ratio=0", "--x", "gpu_hours", "--y", "zero_shot_top1", "--where", "samples>300"]
+OF_A_TABLE = ["--baseline", "mask_ratio=0", "--x", "gpu_hours", "--y", "zero_shot_top1", "--where", "samples > 300"]
 
 FIT = ["--x", "gpu_hours", "--y", "zero_shot_top1"]
 

@@ -52,7 +52,7 @@ def add_plots(parser: argparse.ArgumentParser, *, written: bool = True) -> None:
 
 
 def add_where(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    what = "only these rows: COLUMN=VALUE[,VALUE], COLUMN!=VALUE, COLUMN<VALUE, COLUMN>VALUE"
+    what = "only these rows, in the words of pandas' query: \"set == 'c4' and N > 4e8\""
     parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help=what)
 
 

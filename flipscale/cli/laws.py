@@ -29,7 +29,7 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
         help="the study's YAML file, or a table: .csv, .tsv (also .gz), .parquet, or - for CSV on stdin",
     )
     parser.add_argument("--law", help="the law (docs/fits.md lists them); default: by the kind of y")
-    _add_columns(parser, "--x", "variables, in the law's order")
+    _add_columns(parser, "--x", "variables, in the law's order, or arithmetic over columns: 6*N*D, 1-`recall@5`")
     parser.add_argument("--y", metavar="COLUMN", help="the column to fit; default: the study's score")
     _add_columns(parser, "--group", "fit a law for each value of these columns")
     add_where(parser)
@@ -105,12 +105,11 @@ def _source(args: argparse.Namespace) -> _Source:
     """What the arguments name. FlipscaleError for neither a study nor a table, and where columns must be named."""
     from flipscale.collecting import is_table, read_table
     from flipscale.comparing import pick_score
-    from flipscale.fitting import where
     from flipscale.workflow.results import study_results
     from flipscale.workflow.study import open_study, swept_table
 
     if is_table(args.source):
-        source = _Source(where(read_table(Path(args.source)), args.where), args.y)
+        source = _Source(_rows(args, read_table(Path(args.source))), args.y)
     elif Path(args.source).suffix.lower() not in (".yaml", ".yml"):
         raise FlipscaleError(
             f"{args.source} is neither a study (.yaml) nor a table (.csv, .tsv, .csv.gz, .tsv.gz, .parquet, or - for "
@@ -119,10 +118,10 @@ def _source(args: argparse.Namespace) -> _Source:
     else:
         opened = open_study(args.source, workspace_of(args))
         if args.optimum and opened.sweep:
-            source = _Source(swept_table(opened), opened.sweep.sweep.by, opened)
+            source = _Source(_rows(args, swept_table(opened)), opened.sweep.sweep.by, opened)
         else:
             results = study_results(opened)
-            results = replace(results, table=where(results.table, args.where))
+            results = replace(results, table=_rows(args, results.table))
             y = args.y or pick_score(results.table, opened.study.score)
             source = _Source(results.table, y, opened, results)
     by_columns = source.study is None or args.optimum or args.frontier or args.budget
@@ -132,6 +131,14 @@ def _source(args: argparse.Namespace) -> _Source:
             f"It has: {', '.join(map(str, source.table.columns))}."
         )
     return source
+
+
+def _rows(args: argparse.Namespace, table: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows that --where keeps, with the columns that other options compute."""
+    from flipscale.fitting import where, with_columns
+
+    computed = [name for name in (*args.x, args.y, args.weights, args.budget) if name]
+    return with_columns(where(table, args.where), computed)
 
 
 def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
@@ -233,12 +240,14 @@ def _forecast(args: argparse.Namespace, source: _Source) -> int:
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
     """The runs that --forecast names: one by its columns, and one for each row of a table."""
     from flipscale.collecting import is_table, read_table
-    from flipscale.fitting import column
+    from flipscale.fitting import column, point_with_columns, with_columns
 
     named = [text for text in args.forecast if not is_table(text)]
     at = {name: _number(name, value) for name, value in _pairs(named, "--forecast").items()}
-    points = [at] if at else []
-    for rows in [read_table(Path(text)) for text in args.forecast if is_table(text)]:
+    computed = [name for name in args.x if not name.isidentifier()]
+    points = [point_with_columns(at, computed)] if at else []
+    for table in [read_table(Path(text)) for text in args.forecast if is_table(text)]:
+        rows = with_columns(table, computed)
         columns = [map(float, column(rows, name)) for name in args.x]
         points += [dict(zip(args.x, values, strict=True)) for values in zip(*columns, strict=True)]
     return points
@@ -248,7 +257,7 @@ def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") ->
     """A forecast for each group of the study's axes that --forecast leaves open, at the cost of the run it names."""
     from flipscale.collecting import axis_values, is_setting
     from flipscale.errors import ResultsError
-    from flipscale.fitting import forecast, group_name, in_groups
+    from flipscale.fitting import forecast, group_name, in_groups, point_with_columns
     from flipscale.fitting.of_study import groups_of, model_sizes, variables_of
     from flipscale.study.expression import plain_value
     from flipscale.workflow.fitted import variables_at
@@ -261,8 +270,9 @@ def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") ->
         settings = axis_values(opened.study, values)
         if any(name in asked and not is_setting(settings[name], asked[name]) for name in settings):
             continue
-        at = variables_at(opened, {**settings, **asked})
+        variables = variables_at(opened, {**settings, **asked})
         try:
+            at = point_with_columns(variables, args.x)
             x = args.x or variables_of(part, source.y)
             forecasts.append(forecast(part, args.law, x=x, y=source.y, at=at, group=values, options=options))
         except ResultsError as error:

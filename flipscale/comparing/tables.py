@@ -14,11 +14,14 @@ from flipscale.comparing.columns import Baseline, arms_of, is_baseline, labels, 
 from flipscale.comparing.points import PreparedTable
 from flipscale.errors import ResultsError
 from flipscale.fitting.rows import column, need, row_names
-from flipscale.fitting.where import MISSING, TRUTHS
 from flipscale.run import is_number
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
 from flipscale.words import joined, listed, short
+
+MISSING = {"", "null", "none", "nan", "na", "n/a"}
+TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
+"""How a command names a value that is missing, true or false, in small letters."""
 
 
 def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, object]:

@@ -18,7 +18,6 @@ stream.py, cache.py  pairs read as they are needed; a shard decoded once for all
 library.py           where shards come from: a disk, a URL, a command
 shuffle.py           the order in which pairs are seen
 views.py             the part of an image that a model sees
-randaugment.py       RandAugment, for fine-tuning
 decode.py            image files decoded as CLIP evaluates
 digest.py            the content of the sets that runs are scored on, to tell when it changes
 

@@ -8,8 +8,7 @@
     forecast(table, "odds", x=[...], y="top1", at={...})  graded by its predictions of the largest runs
 
 laws.py          the forms of laws, by name
-rows.py          the rows that a law is fitted to, and why the others are left out
-where.py         conditions that choose among them
+rows.py          the rows that a law is fitted to, and why the others are left out; columns that a user computes
 search.py        many searches at once, the best of many starts, refits of resamples
 uncertainty.py   resamples of settings, intervals, and the effect that runs of one seed share
 best.py          the best runs for their cost: fronts, bins, and the best size of a budget
@@ -42,9 +41,8 @@ from flipscale.fitting.isoflop import isoflop
 from flipscale.fitting.laws import LAWS, law_named
 from flipscale.fitting.optimum import optimum_law
 from flipscale.fitting.record import allocation_json, fit_json, forecast_json
-from flipscale.fitting.rows import column, group_name, in_groups
+from flipscale.fitting.rows import column, group_name, in_groups, point_with_columns, where, with_columns
 from flipscale.fitting.table import fit, fit_groups
-from flipscale.fitting.where import where
 
 __all__ = [
     "LAWS",
@@ -77,5 +75,7 @@ __all__ = [
     "law_screen",
     "next_rung",
     "optimum_law",
+    "point_with_columns",
     "where",
+    "with_columns",
 ]

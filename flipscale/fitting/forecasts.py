@@ -19,7 +19,7 @@ import pandas as pd
 from flipscale.errors import ResultsError
 from flipscale.fitting.fitted import Fit, HeldOutRuns, Options
 from flipscale.fitting.laws import law_named
-from flipscale.fitting.rows import Response, column, in_groups
+from flipscale.fitting.rows import Response, in_groups
 from flipscale.fitting.table import fit, fit_rows, held_out_error
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array, Interval
@@ -180,7 +180,8 @@ def forecast_groups(
 
 def _tested_forecasts(fitted: Fit, points: Sequence[Mapping[str, float]]) -> list[Forecast]:
     held_out = held_out_error(fitted.law, fitted.rows, fitted.options, interval=True)
-    return forecasts_of(fitted, [_columns_of(fitted.x, at) for at in points], held_out)
+    variables = [{name: at[name] for name in fitted.x if name in at} for at in points]
+    return forecasts_of(fitted, variables, held_out)
 
 
 def next_rung(fitted: Fit) -> Forecast:
@@ -214,16 +215,6 @@ def forecasts_of(fitted: Fit, points: Sequence[Mapping[str, float]], held_out: H
             )
         )
     return forecasts
-
-
-def _columns_of(names: Sequence[str], at: Mapping[str, float]) -> dict[str, float]:
-    """The columns `names` of a run, where its values give them: `gflops*samples` from both."""
-    here = pd.DataFrame([at])
-    values = {}
-    for name in names:
-        with suppress(ResultsError):
-            values[name] = float(column(here, name)[0])
-    return values
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,12 @@ def isoflop(
     )
 
 
-def error_of(y: str, options: Options) -> tuple[str, Options]:
-    """An accuracy as its error, `1 - y`, of which less is better."""
-    return (f"1 - {y}", replace(options, accuracy=None)) if lower_is_better(y) is False else (y, options)
+def with_error(table: pd.DataFrame, y: str, options: Options) -> tuple[pd.DataFrame, str, Options]:
+    """The table with the error of an accuracy, of which less is better, the name of that column, and its options."""
+    if lower_is_better(y) is not False:
+        return table, y, options
+    name = f"1 - {y}"
+    return table.assign(**{name: 1 - column(table, y)}), name, replace(options, accuracy=None)
 
 
 def _cells(size: Array, budget: Array) -> NDArray[np.intp]:

@@ -18,7 +18,7 @@ from flipscale.fitting.allocation import FLOPS_PER, Allocation, allocate
 from flipscale.fitting.answer import Naming, allocation_text, fit_parts, law_screen
 from flipscale.fitting.best import has_budgets
 from flipscale.fitting.fitted import Fit, Options
-from flipscale.fitting.isoflop import error_of, isoflop
+from flipscale.fitting.isoflop import isoflop, with_error
 from flipscale.fitting.record import allocation_json, fit_json
 from flipscale.fitting.rows import STANDS_FOR, column, group_name, in_groups
 from flipscale.fitting.table import fit
@@ -203,9 +203,9 @@ def fit_study(
             none[name] = str(error)
     for values, part in in_groups(results, groups) if law is None else ():
         if has_budgets(column(part, SIZE), column(part, BUDGET)):
-            of, asked = error_of(y, options or Options())
+            rows, error, asked = with_error(part, y, options or Options())
             try:
-                fits.append(isoflop(part, x=SIZE, y=of, budget=BUDGET, group=values, options=asked))
+                fits.append(isoflop(rows, x=SIZE, y=error, budget=BUDGET, group=values, options=asked))
             except ResultsError as error:
                 none[f"best size, {group_name(values)}"] = str(error)
     if not fits:

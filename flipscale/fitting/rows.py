@@ -1,29 +1,27 @@
 """Which rows of a table a law is fitted to, and why each of the others is left out.
 
-Numbers become floats before anything is multiplied: 6 N D of 70 billion parameters and 1.4 trillion tokens does not fit
+Numbers become floats before anything is computed: 6 N D of 70 billion parameters and 1.4 trillion tokens does not fit
 an int64, which wraps around silently.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.collecting import SETTING_COLUMNS, trunks_of
-from flipscale.errors import ResultsError, did_you_mean
+from flipscale.errors import ResultsError, did_you_mean, reason_of
 from flipscale.fitting.laws import Law, Link
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array, linked
-from flipscale.study.expression import Expression, ExpressionError, read_expression
-from flipscale.words import count
+from flipscale.words import count, listed
 
 STANDS_FOR = ("model", "image_size", "text_length", "samples")
 """Settings that FLOPs per sample and samples seen stand for: a law over those need not name them."""
-
-_QUOTED = re.compile(r"""(["'])(.+?)\1""")
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,6 @@ def rows_of(
         if why or not weighed[i] > 0:
             left_out[name] = why or f"no weight: {weights} is {weighed[i]:g}"
     keep = np.array([name not in left_out for name in ids], dtype=bool)
-    variable_columns = [part for name in x for part in columns_in(table, name)]
     return Rows(
         columns=tuple(x),
         response=response,
@@ -201,7 +198,7 @@ def rows_of(
         settings=_settings_of(table[keep]),
         weights=weighed[keep] / weighed[keep].mean() if weights else None,
         collected=is_collected(table),
-        open_settings=open_settings(table[keep], variable_columns, taken=STANDS_FOR),
+        open_settings=open_settings(table[keep], x, taken=STANDS_FOR),
     )
 
 
@@ -249,20 +246,15 @@ def row_names(table: pd.DataFrame) -> list[str]:
 
 
 def column(table: pd.DataFrame, name: str) -> Array:
-    """A column as floats [n], NaN where it is empty: by its name, or arithmetic over columns as in `6*N*D`, `1-top1`.
-
-    Raises ResultsError for one that is not there, or that holds text.
-    """
-    if name in table:
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        wrong = np.flatnonzero(numbers.isna() & table[name].notna())
-        if len(wrong):
-            at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
-            raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
-        return np.asarray(numbers, dtype=np.float64)
-    wanted, columns = _arithmetic(table, name)
-    parts = {part: column(table, columns[part]) for part in wanted.names}
-    return np.array([_computed(name, wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+    """A column as floats [n], NaN where it is empty. Raises ResultsError for one that is not there or holds text."""
+    need(table, [name])
+    numbers = pd.to_numeric(table[name], errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & table[name].notna())
+    if len(wrong):
+        at = row_names(table)[wrong[0]]
+        value = table[name].iloc[wrong[0]]
+        raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
+    return np.asarray(numbers, dtype=np.float64)
 
 
 def need(table: pd.DataFrame, names: Iterable[str]) -> None:
@@ -272,46 +264,73 @@ def need(table: pd.DataFrame, names: Iterable[str]) -> None:
             raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
 
 
-def columns_in(table: pd.DataFrame, name: str) -> list[str]:
-    """The columns that a name or arithmetic over columns refers to. Raises ResultsError as `column` does."""
-    if name in table:
-        return [name]
-    wanted, columns = _arithmetic(table, name)
-    return sorted(columns[part] for part in wanted.names)
+def with_columns(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """The table with a column for each of these texts that is no column yet: `6*N*D`, `1-top1`, 1-`recall@5`.
+
+    Only for text that a user types on the command line. Raises ResultsError for what pandas cannot compute.
+    """
+    example = "a column, or arithmetic such as 6*N*D"
+    computed = {name: _evaluate(table, name, name, example) for name in names if name not in table}
+    for name, values in computed.items():
+        if not pd.api.types.is_numeric_dtype(values):
+            raise ResultsError(f"{name}: this is no number; write {example}.")
+    return table.assign(**computed)
 
 
-def _arithmetic(table: pd.DataFrame, name: str) -> tuple[Expression, dict[str, str]]:
-    """Arithmetic over columns, and the column of each name in it; one whose name has signs is quoted."""
-    columns = {str(other): str(other) for other in table.columns if str(other).isidentifier()}
+def point_with_columns(values: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """The same for one run by its columns."""
+    row = with_columns(pd.DataFrame([values]), names).iloc[0]
+    return {str(name): float(value) for name, value in row.items()}
 
-    def stand_in(quoted: re.Match[str]) -> str:
-        need(table, [quoted[2]])
-        columns[f"_quoted_{quoted.start()}"] = quoted[2]
-        return f"_quoted_{quoted.start()}"
 
-    text = _QUOTED.sub(stand_in, name)
+def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """The rows for which all conditions hold, each as pandas' `query` takes it: `set == 'c4' and N > 4e8`.
+
+    Only for text that a user types on the command line. Raises ResultsError for what is no condition, and where no row
+    is left.
+    """
+    example = "a condition such as set == 'c4' and N > 4e8, with names that have signs in backticks"
+    keep = np.ones(len(table), dtype=bool)
+    for text in conditions:
+        holds = _evaluate(table, text, f"--where {text}", example)
+        if not pd.api.types.is_bool_dtype(holds):
+            raise ResultsError(f"--where {text}: this does not say which rows; write {example}.")
+        keep &= holds.to_numpy(dtype=bool)
+    if not keep.any() and len(table):
+        text = " and ".join(conditions)
+        named = [name for name in map(str, table) if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
+        raise ResultsError(f"No row has {text}; {'; '.join(_content(table, name) for name in named)}.")
+    return table[keep]
+
+
+def _evaluate(table: pd.DataFrame, text: str, place: str, example: str) -> "pd.Series[Any]":
+    """What pandas makes of an expression over the columns, whose numbers are floats."""
+    numeric = table.select_dtypes("number").columns
+    floats = table.astype(dict.fromkeys(numeric, "float64"))
+    need(table, re.findall("`([^`]+)`", text))
     try:
-        wanted = read_expression(
-            text, list(columns), example="a column's name, or arithmetic over columns such as 6*N*D"
-        )
-    except ExpressionError as error:
-        if re.fullmatch(r"[\w .@/-]*", name):
-            need(table, [name])
-        raise ResultsError(f"The column {name!r} {error}.") from None
-    if not wanted.names:
-        need(table, [name])
-    return wanted, columns
+        # pandas' eval reaches attributes of Python's objects, and so can run anything. It gets what a user types, who
+        # can run anything anyway. A study file may be somebody else's: study/expression.py reads it, and runs nothing.
+        values = floats.eval(text, engine="python", local_dict={}, global_dict={})
+    except Exception as error:  # It has no error of its own: each part of Python that it uses raises another.
+        unknown = re.match(r"name '(\w+)' is not defined", str(error))
+        known = list(map(str, table.columns))
+        if unknown:
+            said = f"The table has no column {unknown[1]!r}: {did_you_mean(unknown[1], known)}."
+        else:
+            said = f"{place}: {reason_of(error)}. Columns: {listed(known, 20)}."
+        raise ResultsError(f"{said} Write {example}.") from None
+    if not isinstance(values, pd.Series):
+        raise ResultsError(f"{place}: this computes no column; write {example}.")
+    return values
 
 
-def _computed(name: str, wanted: Expression, parts: Mapping[str, Array], row: int, table: pd.DataFrame) -> float:
-    """The arithmetic of one row; NaN where a part is missing."""
-    values = {part: float(numbers[row]) for part, numbers in parts.items()}
-    if not all(map(np.isfinite, values.values())):
-        return float("nan")
-    try:
-        return float(wanted(values))
-    except ExpressionError as error:
-        raise ResultsError(f"{row_names(table)[row]}: {name!r} {error}.") from None
+def _content(table: pd.DataFrame, name: str) -> str:
+    """What a column has: its values, or the range of many numbers."""
+    words = list(dict.fromkeys(map(str, table[name])))
+    if len(words) > 12 and pd.api.types.is_numeric_dtype(table[name]):
+        return f"{name} is from {table[name].min():g} to {table[name].max():g}"
+    return f"{name} is one of {listed(words, 12)}"
 
 
 def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:

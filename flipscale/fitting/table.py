@@ -55,9 +55,9 @@ def fit(
 ) -> Fit:
     """Fit a law to the rows of a table: y against the columns x, which are in the order of the law's roles.
 
-    A column is a name, or arithmetic over columns such as "6*N*D". Without a law it is `default_law`. Rows that lack a
-    value are left out by name. `group` says which rows these are, for the record. Raises ResultsError where the
-    table lacks a column, has too few points, or cannot tell the law's parameters apart.
+    Without a law it is `default_law`. Rows that lack a value are left out by name. `group` says which rows these are,
+    for the record. Raises ResultsError where the table lacks a column, has too few points, or cannot tell the law's
+    parameters apart.
     """
     options = options or Options()
     form = law_named(law) if law else default_law(table, x, y, options)

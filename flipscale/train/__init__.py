@@ -13,7 +13,7 @@ requests.py     the request for a run, and the time and samples spent before it
 sources.py      its data and evaluation sets, opened
 data/           training pairs and held-out sets
 model.py        the model; attention.py, mask.py, text.py, objective.py, reconstruction.py are parts of it
-classify.py     the image tower with a head, for a fine-tuning; mixing.py is a part of it
+classify.py     the image tower with a head, for a fine-tuning; augmentation.py is a part of it
 resize.py       a parent's weights in the shapes of a tuning with other patches, image sizes or text lengths
 schedule.py     the learning rate of a step
 scoring.py      scores of finished weights, measured later

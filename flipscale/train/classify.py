@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from flipscale.data.labelled import Labelled
 from flipscale.scores import FINE_TUNED, SCORES
 from flipscale.settings import FineTuning, Settings
+from flipscale.train.augmentation import mix_of
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import Evaluated, hits, packed_hits
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import uniform
-from flipscale.train.mixing import mix_of
 from flipscale.train.model import channels, pixels
 from flipscale.train.objective import pooled_features
 from flipscale.train.processes import Group
@@ -67,13 +67,21 @@ class Classifier(nn.Module):
         mix = mix_of(self.fine_tuning, self.seed, step, self.image_size)
         if mix is not None:
             other = F.cross_entropy(logits, labels[:, 1], label_smoothing=smoothing)
-            loss = mix.share * loss + (1 - mix.share) * other
+            share = float(mix.mean())
+            loss = (1 - share) * loss + share * other
         return loss
 
     def logits(self, images: Tensor) -> Tensor:
         """The head's output [b, classes] of images uint8 [b, 3, S, S]."""
         logits: Tensor = self.head(pooled_features(self.visual, pixels(images, images.device, self.channels)))
         return logits
+
+    def group_matcher(self, coarse: bool) -> dict[str, str]:
+        """The layers, in timm's form: what is before the blocks, and each block; all others are the last."""
+        return {
+            "stem": r"^visual\.(?:conv1|class_emb|positional_emb|ln_pre)",
+            "blocks": r"^visual\.transformer\.resblocks\.(\d+)",
+        }
 
     # NumPy draws random numbers, which torch.compile would make part of the graph, or break the graph in the tower.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -87,7 +95,8 @@ class DropPath:
 
     As in MAE and timm, the rate grows evenly from 0 at the first block to the whole at the last, attention and MLP are
     skipped independently, and branches that stay are scaled so that the mean stays. The branches that a row skips
-    follow from the run's seed, the step and the row's place in the global batch.
+    follow from the run's seed, the step and the row's place in the global batch: timm's DropPath draws for the rows
+    that it is given, from torch's generator of the device, so another split of the batch would skip others.
     """
 
     def __init__(self, visual: VisionTransformer, rate: float, seed: int):
@@ -114,14 +123,6 @@ class DropPath:
         if not module.training or self.scale is None:
             return output
         return output * self.scale[:, branch, None, None].to(output.dtype)
-
-
-def layer_of(name: str, blocks: int) -> int:
-    """The layer of a parameter of `Classifier`: 0 before the blocks, which are 1 to `blocks`, one more after them."""
-    within = name.removeprefix("visual.")
-    if within.startswith("transformer.resblocks."):
-        return int(within.split(".")[2]) + 1
-    return blocks + 1 if within.startswith(("head.", "ln_post.")) else 0
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fitting import Fit, Options, allocate, column, forecast, group_name, in_groups, isoflop
 from flipscale.fitting import fit as fit_law
 from flipscale.fitting.best import has_budgets
-from flipscale.fitting.isoflop import error_of
+from flipscale.fitting.isoflop import with_error
 from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.next_runs import Proposal, Rung, further_values, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
@@ -86,8 +86,8 @@ def _best_size(part: pd.DataFrame, law: Fit, y: str, flops: float) -> tuple[floa
     if not has_budgets(column(part, SIZE), column(part, BUDGET)):
         best = allocate(law, flops)
         return best.size, best.size_interval, f"the law {law.law.name}"
-    error, options = error_of(y, Options())
-    growth = isoflop(part, x=SIZE, y=error, budget=BUDGET, options=options)
+    rows, error, options = with_error(part, y, Options())
+    growth = isoflop(rows, x=SIZE, y=error, budget=BUDGET, options=options)
     low, high = growth.band({BUDGET: [flops]})
     return float(growth.predict({BUDGET: [flops]})[0]), (float(low[0]), float(high[0])), "the best sizes of its budgets"
 

@@ -75,7 +75,7 @@ def test_fronts_and_budgets(runs: Path) -> None:
 
 
 def test_arithmetic_conditions_and_held_parameters(runs: Path) -> None:
-    arguments = ["fit", "runs.csv", "--law", "power+floor", "--x", "6*N*D", "--y", "loss", "--where", "set=rw"]
+    arguments = ["fit", "runs.csv", "--law", "power+floor", "--x", "6*N*D", "--y", "loss", "--where", "set == 'rw'"]
     fit = json.loads(flipscale(*arguments, "--fix", "E=1.5", "--draws", "0", "--json", cwd=runs).stdout)["fits"][0]
     assert (fit["n"], fit["parameters"]["E"], fit["fixed"]) == (15, 1.5, {"E": 1.5})
     assert fit["checklist"][6] == "intervals: none, as no resamples were drawn, so there are no intervals"
@@ -101,7 +101,7 @@ BUDGETS = ["fit", "runs.csv", "--x", "N", "--y", "loss", "--budget", "D"]
         ([*NUMBERS, "--law", "powr"], "There is no law 'powr': did you mean 'power'?"),
         (["fit", "runs.csv", "--x", "N,D", "--y", "set"], "row 1: set is 'c4', which is not a number"),
         ([*NUMBERS[:-1], "set", "--budget", "D"], "row 1: set is 'c4', which is not a number"),
-        ([*NUMBERS, "--where", "set=c5"], "No row has set=c5; set is one of c4, rw."),
+        ([*NUMBERS, "--where", "set == 'c5'"], "No row has set == 'c5'; set is one of c4, rw."),
         ([*NUMBERS, "--fix", "E=x"], "E=x: 'x' is not a number. Write 400M, 4e8 or 0.5."),
         ([*NUMBERS, "--forecast", "N=1B", "--budget", "D"], "--budget is for fits; leave it out of a forecast."),
         (
@@ -119,7 +119,7 @@ def test_mistakes_are_met_with_a_sentence(
 
 
 def test_a_table_is_forecast_and_counts_are_written_short(runs: Path) -> None:
-    arguments = ["fit", "runs.csv", "--x", "N,D", "--y", "loss", "--where", "set=c4", "--draws", "20"]
+    arguments = ["fit", "runs.csv", "--x", "N,D", "--y", "loss", "--where", "set == 'c4'", "--draws", "20"]
     data = json.loads(flipscale(*arguments, "--forecast", "N=3B,D=300B", "--json", cwd=runs).stdout)
     (found,) = data["forecasts"]
     assert found["at"] == {"N": 3e9, "D": 3e11}

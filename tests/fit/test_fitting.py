@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fitting import Options, fit, fit_groups, fit_json, fit_text, frontier, isoflop
+from flipscale.fitting import Options, fit, fit_groups, fit_json, fit_text, frontier, isoflop, where, with_columns
 from flipscale.fitting.best import bins_of, budgets_of, evened, has_budgets, is_isoflop, on_frontier
 from flipscale.fitting.record import checklist
-from flipscale.fitting.rows import column
 from flipscale.fitting.search import Problem, solve
 from flipscale.fitting.uncertainty import interval, resamples, stretch
 
@@ -114,9 +113,10 @@ def test_scores_of_0_and_1_have_no_odds() -> None:
 
 def test_a_column_may_be_arithmetic_over_columns() -> None:
     table = pd.DataFrame({"N": [1, 2], "D": [3, 4], "top1": [0.25, None]})
-    assert column(table, "6*N*D").tolist() == [18, 48]
-    assert column(table, "1 - top1")[0] == 0.75
-    assert np.isnan(column(table, "1 - top1")[1])
+    computed = with_columns(table, ["6*N*D", "1 - top1", "N"])
+    assert computed["6*N*D"].tolist() == [18, 48]
+    assert computed["1 - top1"][0] == 0.75
+    assert np.isnan(computed["1 - top1"][1])
 
 
 def test_a_group_is_fitted_by_itself_and_one_that_cannot_be_is_named() -> None:
@@ -227,7 +227,8 @@ def test_the_huber_loss_is_summed_so_that_the_search_does_not_stop_early() -> No
 def test_parameters_times_tokens_beyond_an_int64_stay_what_they_are() -> None:
     table = pd.DataFrame({"N": [70_000_000_000, 280_000_000_000], "D": [1_400_000_000_000, 300_000_000_000]})
     assert (6 * table["N"] * table["D"]).abs().max() < 1e19  # what integers make of it
-    assert column(table, "6*N*D").tolist() == [5.88e23, 5.04e23]
+    assert with_columns(table, ["6*N*D"])["6*N*D"].tolist() == [5.88e23, 5.04e23]
+    assert list(where(table, ["6*N*D > 5.5e23"]).index) == [0]
 
 
 def test_a_floor_does_not_collapse_where_there_is_one() -> None:

@@ -48,7 +48,8 @@ def gadre(dataset: str) -> pd.DataFrame:
 
 def gadre_law(dataset: str) -> Any:
     options = Options(loss="squares", linear=True, tied={"b": "a"}, draws=0)
-    return fit(gadre(dataset), "chinchilla", x=["N", "20*cc_mult*N"], y="loss_c4_val", options=options)
+    table = gadre(dataset).assign(tokens=lambda runs: 20 * runs["cc_mult"] * runs["N"])
+    return fit(table, "chinchilla", x=["N", "tokens"], y="loss_c4_val", options=options)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_gadre_et_al_extrapolate_loss_and_error_to_larger_runs() -> None:
     at = [("open_lm_1b", 32), ("open_lm_7b", 1)]
     large = pd.concat([runs[(runs["model"] == model) & (runs["cc_mult"] == cc)] for model, cc in at])
     law = gadre_law("rpj")
-    loss = law.predict({"N": large["N"], "20*cc_mult*N": 20 * large["cc_mult"] * large["N"]})
+    loss = law.predict({"N": large["N"], "tokens": 20 * large["cc_mult"] * large["N"]})
     error = 100 * np.abs(loss - large["loss_c4_val"]) / large["loss_c4_val"]
     assert error.tolist() == pytest.approx([0.7103, 0.732], abs=0.002)
     seen = pd.concat([gadre("rpj"), runs[(runs["model"] == "open_lm_1b") & (runs["cc_mult"] == 1)]])

@@ -7,18 +7,18 @@ of each row; the learning rates, which fall from layer to layer; and the batches
 import numpy as np
 import torch
 from open_clip import CLIP
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from flipscale.data.pairs import Data, Images, Integers
-from flipscale.data.randaugment import augment
 from flipscale.data.views import views
 from flipscale.settings import NORMALIZATIONS, Resources, Settings
-from flipscale.train.classify import Classifier, layer_of
-from flipscale.train.mixing import mix_of
+from flipscale.train.augmentation import augment, mix_of, mixed
+from flipscale.train.classify import Classifier
 from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
-from flipscale.train.trainers.builtin.training import LR_SCALE, Training, adamw, is_decayed
+from flipscale.train.trainers.builtin.training import Training, adamw
 
 
 class HeadTraining(Training):
@@ -59,7 +59,7 @@ class HeadTraining(Training):
         if mix is None:
             return images, np.stack([labels, labels], axis=1)
         others, other_labels = self._seen(data, indices, step, size - self.first - self.rows)
-        return mix.of(images, others[::-1]), np.stack([labels, other_labels[::-1]], axis=1)
+        return mixed(images, others[::-1], mix), np.stack([labels, other_labels[::-1]], axis=1)
 
     def _seen(self, data: Data, indices: Integers, step: int, first: int) -> tuple[Images, Integers]:
         """The rows of a batch from `first` on, as many as this process has, as they look before they are mixed."""
@@ -99,17 +99,7 @@ def layer_wise(classifier: Classifier, settings: Settings, decay: float) -> torc
     The head and the last LayerNorm have the schedule's own, as in BEiT's and MAE's code. Weight decay applies to the
     same weights as in pre-training, see `optimizer_of`.
     """
-    blocks = len(classifier.visual.transformer.resblocks)
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in classifier.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((layer_of(name, blocks), is_decayed(name, parameter)), []).append(parameter)
-    scaled = [
-        {
-            "params": parameters,
-            "weight_decay": settings.weight_decay if decayed else 0.0,
-            LR_SCALE: decay ** (blocks + 1 - layer),
-        }
-        for (layer, decayed), parameters in groups.items()
-    ]
-    return adamw(scaled, settings)
+    groups = param_groups_layer_decay(
+        classifier, settings.weight_decay, no_weight_decay_list=["*positional_embedding"], layer_decay=decay
+    )
+    return adamw(groups, settings)
