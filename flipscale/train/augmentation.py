@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from timm.data import Mixup
+from timm.data import Mixup  # type: ignore[attr-defined]
 from timm.data.auto_augment import rand_augment_transform
 
 from flipscale.data.pairs import Images, Integers
@@ -68,7 +68,7 @@ def mix_of(fine_tuning: FineTuning, seed: int, step: int, image_size: int) -> Pi
     """How the images of a step are mixed with others, all alike; None if they are not."""
     if not (fine_tuning.mixup or fine_tuning.cutmix):
         return None
-    mixer = Mixup(fine_tuning.mixup, fine_tuning.cutmix, label_smoothing=0, num_classes=2)
+    mixer = Mixup(fine_tuning.mixup, fine_tuning.cutmix, label_smoothing=0, num_classes=2)  # type: ignore[no-untyped-call]
     pair = torch.stack([torch.zeros(1, image_size, image_size), torch.ones(1, image_size, image_size)])
     with _seeded("mix", seed, step):
         mixer(pair, torch.tensor([0, 1]))

@@ -7,7 +7,7 @@ of each row; the learning rates, which fall from layer to layer; and the batches
 import numpy as np
 import torch
 from open_clip import CLIP
-from timm.optim import param_groups_layer_decay
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from flipscale.data.pairs import Data, Images, Integers
