@@ -203,9 +203,9 @@ def fit_study(
             none[name] = str(error)
     for values, part in in_groups(results, groups) if law is None else ():
         if has_budgets(column(part, SIZE), column(part, BUDGET)):
-            rows, error, asked = with_error(part, y, options or Options())
+            rows, error_column, asked = with_error(part, y, options or Options())
             try:
-                fits.append(isoflop(rows, x=SIZE, y=error, budget=BUDGET, group=values, options=asked))
+                fits.append(isoflop(rows, x=SIZE, y=error_column, budget=BUDGET, group=values, options=asked))
             except ResultsError as error:
                 none[f"best size, {group_name(values)}"] = str(error)
     if not fits:
