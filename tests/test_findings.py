@@ -329,12 +329,12 @@ def test_claims_that_git_has_after_results_are_not_called_stated_beforehand(name
 
 def test_caveats_stand_where_the_claims_are_read():
     said = " ".join((ROOT / "docs/findings-details.md").read_text().split())
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    headline = " ".join((ROOT / "docs/studies.md").read_text().split())
     for path in committed():
         study = read_study(ROOT / f"studies/{path.parent.name}.yaml")
         for caveat in study.caveats:
             assert caveat in said
-            assert caveat in readme or study.name != "plateau"
+            assert caveat in headline or study.name != "plateau"
             assert f"- {caveat}" in path.with_suffix(".md").read_text()
     study = read_study(ROOT / "studies/augmentation.yaml")
     table = read_results(ROOT / "results/augmentation/results.csv")

@@ -205,7 +205,7 @@ def test_a_plan_has_the_hours_of_a_probe_and_predicts_the_others(tmp_path):
 
 
 def test_timings_come_back_as_they_were_written_and_several_probes_add_up(tmp_path):
-    path = tmp_path / "results" / "timings.json"
+    path = tmp_path / "timings.json"
     assert read_timings(path) == Timings()
     add_timings(path, timings())
     add_timings(path, Timings((step_time(settings_of(mask_ratio=0.5)),)))

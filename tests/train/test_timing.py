@@ -33,6 +33,7 @@ def probe(tmp_path):
     def ask(*shapes, resources=ONE_PROCESS, evaluations=None):
         folder = RunFolder(tmp_path / "runs" / "probe_mask_1")
         evaluated = shapes[:1] if evaluations is None else evaluations
+        folder.path.mkdir(parents=True)
         write_probe(folder.path, Probe("mask", "local", tuple(shapes), tuple(evaluated)))
         folder.ask(RunRequest(folder.id, plain(shapes[0]), resources=resources))
         return folder
