@@ -466,7 +466,7 @@ def test_a_study_that_cannot_be_is_a_sentence(here: Path, said: Callable[..., st
 
 
 @pytest.mark.parametrize("verb", [("fit",), ("compare", "--baseline", "a=1")])
-@pytest.mark.parametrize("cell", [[1], {"a": 1}, 10**400, 10**30])
+@pytest.mark.parametrize("cell", [[1], {"a": 1}, 10**400])
 def test_a_cell_that_holds_no_value_is_a_sentence(
     here: Path, said: Callable[..., str], verb: tuple[str, ...], cell: object
 ) -> None:

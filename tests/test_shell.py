@@ -45,7 +45,7 @@ def test_a_misspelt_command_or_option_names_the_one_that_was_meant(capsys: pytes
     assert "unknown option '--detatch'; did you mean '--detach'?" in usage_error(
         "submit", "x.yaml", "--detatch", capsys=capsys
     )
-    assert "unrecognized arguments: b" in usage_error("status", "a.yaml", "b", capsys=capsys)
+    assert "unrecognized arguments: b" in usage_error("report", "a.yaml", "b", capsys=capsys)
     assert "unrecognized arguments: --nonsense" in usage_error("--nonsense", capsys=capsys)
 
 

@@ -265,13 +265,15 @@ def _printable_table(table: pd.DataFrame) -> pd.DataFrame:
     table.columns = pd.Index([_printable(column) for column in table.columns])
     for place, kind in enumerate(table.dtypes):
         if pd.api.types.is_string_dtype(kind):
-            table.isetitem(place, table.iloc[:, place].map(_printable).array)
+            table.isetitem(place, table.iloc[:, place].map(_printable).infer_objects().array)
     return table
 
 
 def _printable(value: Any) -> Any:
-    if isinstance(value, list | dict | np.ndarray) or (isinstance(value, int) and abs(value) >= 2**63):
+    if isinstance(value, list | dict | np.ndarray) or (isinstance(value, int) and abs(value) >= 10**308):
         raise ValueError(f"{str(value)[:60]} is neither a text nor a number of 64 bits; leave its column out")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return float(value)  # FLOPs of large trainings, written as whole numbers.
     return printable(value) if isinstance(value, str) else value
 
 
