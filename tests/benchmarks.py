@@ -199,7 +199,13 @@ def peers() -> str:
     rows = (
         ("", "flipscale", "Hydra with submitit", "W&B sweeps", "Ray Tune"),
         ("---", "---", "---", "---", "---"),
-        ("search", "grids", "grids, more by plugins", "grid, random, Bayesian; early stopping", "the same, more by plugins"),
+        (
+            "search",
+            "grids",
+            "grids, more by plugins",
+            "grid, random, Bayesian; early stopping",
+            "the same, more by plugins",
+        ),
         (
             "price before the start",
             f"FLOPs, memory, hours ({priced} published trainings)",

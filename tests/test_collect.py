@@ -485,7 +485,7 @@ def test_an_unfinished_folder_that_cannot_be_read_is_named_and_not_fatal(tmp_pat
 def test_a_table_of_hundreds_of_gigabytes_and_curves_of_somebody_else_are_refused(tmp_path):
     with open(tmp_path / "results.csv", "wb") as file:
         file.truncate(200 * 2**30)
-    with pytest.raises(ResultsError, match=r"results.csv: holds 214,748,364,800 bytes, where at most 1,073,741,824 are allowed"):
+    with pytest.raises(ResultsError, match=r"results.csv: holds 214,748,364,800 bytes, where at most"):
         read_results(tmp_path / "results.csv")
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "curves.parquet")
     for metrics in (None, ["loss"]):

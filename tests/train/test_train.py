@@ -157,7 +157,7 @@ def test_a_run_whose_process_died_is_taken_up(run):
     folder = run()
     dead = subprocess.Popen(["true"])
     dead.wait()
-    lease = {"token": "theirs", "host": os.uname().nodename, "machine": machine(), "pid": dead.pid, "born": "1", "time": 0}
+    lease = {"token": "theirs", "host": "here", "machine": machine(), "pid": dead.pid, "born": "1", "time": 0}
     write_json(folder.path / "lease.json", lease)
     assert train([folder.path]) == 0
     assert folder.state() is State.FINISHED
@@ -169,7 +169,7 @@ def test_a_run_whose_process_dies_meanwhile_is_taken_up_before_the_end(run):
     holder = subprocess.Popen(["sleep", "60"])
     try:
         born = birth(holder.pid)
-        lease = {"token": "theirs", "host": os.uname().nodename, "machine": machine(), "pid": holder.pid, "born": born, "time": 0}
+        lease = {"token": "theirs", "host": "here", "machine": machine(), "pid": holder.pid, "born": born, "time": 0}
         write_json(first.path / "lease.json", lease)
         process = started(first, second, before=SLOWLY)
         wait_for_step(second, 3, process)
