@@ -112,10 +112,11 @@ class Library:
             with lock(self._indices / f"{key[:2]}.lock"):  # Some shards share one.
                 self._look(f"{shard.stem}-{key}.*.npz")
                 if key not in self._known:
-                    # What is fetched for it is indexed already.
+                    # A fetched shard is indexed as it comes, and may be deleted at once to make room for others.
+                    self.path(shard)
+                if key not in self._known:
                     with self.open(shard) as file:
-                        if key not in self._known:
-                            self._add(shard, key, scan(file, shard.url))
+                        self._add(shard, key, scan(file, shard.url))
         return self._load(shard, key)
 
     def path(self, shard: ShardSource) -> Path:

@@ -330,6 +330,20 @@ def test_a_limit_under_which_shards_would_be_fetched_again_and_again_is_refused(
         seen(data, 0, 1)
 
 
+def test_a_fetched_shard_is_indexed_though_another_deletes_it_at_once(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = library.Library.path
+
+    def deleted(self: library.Library, shard: library.ShardSource) -> Path:
+        found = path(self, shard)
+        found.unlink()
+        return found
+
+    monkeypatch.setattr(library.Library, "path", deleted)
+    assert training(tmp_path, urls=f"{server}/{URLS}").size == 2400
+
+
 def test_a_shard_that_does_not_come_whole_is_fetched_again(tmp_path: Path, folder: Path) -> None:
     once = f"pipe:test -e {tmp_path}/tried || {{ touch {tmp_path}/tried; head -c 5120 {folder}/00000.tar; exit; }}; "
     data = training(tmp_path, urls=f"{once}cat {folder}/00000.tar".replace("{ t", r"\{ t").replace("; }", r"; \}"))
