@@ -6,7 +6,7 @@ import pytest
 
 from bench import memory as bench
 from bench.report import RESULTS
-from flipscale import cost
+from flipscale.cost import arithmetic as cost
 
 
 def test_the_committed_result_is_what_a_rerun_gives() -> None:

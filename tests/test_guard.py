@@ -26,7 +26,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.plain_files import file_system_now
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.track import other_trackers
 from tests.launch.contract import StandInRun
 from tests.test_damaged_files import Study as Finished
@@ -230,18 +230,18 @@ OPENED = ("file", "output", "unpacked", "packed", "io.BytesIO(sample['npy'])")
 """What a reader is given that somebody has opened already."""
 
 NOT_BELOW_RESULTS = {
-    "architecture.py": "configurations of the package open_clip",
+    "settings/architecture.py": "configurations of the package open_clip",
     "cli/entry.py": "/dev/null",
     "cli/next_runs.py": "a file that a person has typed",
     "cli/studies.py": "a file that a person has typed, and one of this package",
     "cli/tables.py": "a file that a person has typed",
-    "code.py": "the code that trains",
+    "data/code.py": "the code that trains",
     "data/idx.py": "a data set",
     "data/shards.py": "a data set",
     "data/weights.py": "weights that a study names",
     "launch/ray/driver.py": "a file of Ray's",
-    "reporting/evidence.py": "the study file",
-    "reporting/page.py": "a file of this package",
+    "analysis/reporting/evidence.py": "the study file",
+    "analysis/reporting/page.py": "a file of this package",
     "run/processes.py": "/proc",
     "run/timings.py": "/proc",
     "storage/archive.py": "a file that a person has typed",

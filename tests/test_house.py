@@ -17,27 +17,23 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"errors", "randomness", "scores", "stats", "tables", "words", "workspace"},
+    {"errors", "randomness", "scores", "analysis/stats", "tables", "words", "workspace"},
     {"cell", "kinds"},
     {"plain_files"},
     {"guard"},
-    {"architecture", "devices"},
     {"settings"},
     {"cost"},
-    {"capacity", "study"},
-    {"identity"},
-    {"timing"},
+    {"study"},
     {"planning"},
     {"run"},
     {"data"},
-    {"code"},
-    {"launch", "ledger", "train"},
-    {"collecting", "storage", "sweeps"},
-    {"fitting", "sensitivity", "track"},
-    {"comparing"},
+    {"launch", "train"},
+    {"collecting", "storage"},
+    {"analysis/fitting", "sensitivity", "track"},
+    {"analysis/comparing"},
     {"next_runs"},
-    {"plotting", "export"},
-    {"reporting"},
+    {"analysis/plotting", "analysis/export"},
+    {"analysis/reporting"},
     {"workflow"},
     {"cli"},
 ]
@@ -53,11 +49,14 @@ OWNERS = {
     "submitit": {"launch"},
     "ray": {"launch"},
     "mlflow": {"track"},
-    "matplotlib": {"plotting"},
-    "jinja2": {"reporting"},
-    "scipy": {"stats", "fitting", "comparing"},
+    "matplotlib": {"analysis/plotting"},
+    "jinja2": {"analysis/reporting"},
+    "scipy": {"analysis/stats", "analysis/fitting", "analysis/comparing"},
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
-    "pandas": {"collecting", "fitting", "track", "comparing", "plotting", "export", "reporting", "workflow"},
+    "pandas": {
+        *("collecting", "track", "workflow", "analysis/fitting", "analysis/comparing", "analysis/plotting"),
+        *("analysis/export", "analysis/reporting"),
+    },
     "pyarrow": {"collecting"},
     "rich": {"launch"},
     "pydantic": {"kinds"},
@@ -67,8 +66,14 @@ OWNERS = {
 
 def rooms() -> Iterator[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name != "__main__.py" and path != PACKAGE / "__init__.py":
-            yield path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path
+        if path.name != "__main__.py" and path not in (PACKAGE / "__init__.py", PACKAGE / "analysis" / "__init__.py"):
+            yield room_of(path.relative_to(PACKAGE).with_suffix("").parts), path
+
+
+def room_of(parts: Sequence[str]) -> str:
+    """The room of a module that lies there: the rooms of the analysis half are those below analysis/."""
+    depth = 2 if parts[0] == "analysis" else 1
+    return "/".join(parts[:depth])
 
 
 @cache
@@ -114,7 +119,7 @@ def test_imports_go_down_only() -> None:
         for room, path in rooms()
         for line, module in imports(path)
         if module.startswith("flipscale.")
-        and (other := module.split(".")[1]) in floor
+        and (other := room_of(module.split(".")[1:])) in floor
         and other != room
         and floor[other] >= floor[room]
     ]
@@ -160,7 +165,7 @@ def test_the_check_of_inputs_and_machine_takes_nothing_heavier_than_numpy(tmp_pa
 def test_what_the_seeds_detect_takes_scipy_but_no_pandas(tmp_path: Path) -> None:
     """Every user waits for it: pandas and the package compare take longer to load than all else that `plan` does."""
     said, loaded = heavy_packages_of(
-        ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.comparing", "ssl"
+        ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.analysis.comparing", "ssl"
     )
     assert "that 3 seeds detect is unknown until seeds exist" in said
     assert loaded == f"['numpy', {READS}, 'scipy']"
@@ -205,17 +210,17 @@ def test_public_names_load_on_first_use() -> None:
 def test_the_tree_of_the_design_lists_every_room_in_order() -> None:
     tree = re.search(r"```\nflipscale/\n(.*?)```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL)
     assert tree, "docs/design.md has no tree that begins with flipscale/"
-    listed = re.findall(r"^    (\w+)(?:\.py|/)", tree[1], re.MULTILINE)
+    listed = re.findall(r"^    ([\w/]+?)(?:\.py|/)? ", tree[1], re.MULTILINE)
     assert [name for name in listed if not name.startswith("__")] == [room for floor in _readable() for room in floor]
 
 
 def _readable() -> list[list[str]]:
     """The floors in the order of docs/design.md: a study's way through the house, then cli and the ground floor."""
     rooms = (
-        "study architecture devices cost capacity identity timing planning run data code launch train collecting "
-        "ledger storage fitting track sensitivity sweeps comparing next_runs plotting export reporting"
+        "study settings cost planning run data launch train collecting track storage analysis/stats analysis/fitting "
+        "sensitivity analysis/comparing analysis/plotting analysis/export analysis/reporting next_runs"
     )
-    ground = "workflow cli cell errors kinds randomness scores settings stats tables words workspace guard plain_files"
+    ground = "workflow cli errors words scores cell tables kinds workspace randomness plain_files guard"
     return [rooms.split(), ground.split()]
 
 

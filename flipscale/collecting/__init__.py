@@ -12,6 +12,7 @@ rows.py        the row of a run folder
 curves.py      the points of a run folder, and curves.parquet
 tables.py      the tables as DataFrames
 hits.py        which test items each run got right
+ledger.py      predicted and spent hours, failed and stopped work included
 """
 
 import importlib

@@ -24,6 +24,7 @@ digest.py            the content of the sets that runs are scored on, to tell wh
 check.py             the inputs of the runs of a plan, checked
 inspection.py        what a check finds, with lines of the study
 weights.py           checkpoints to start from
+code.py              which code trains today, and which finished runs other code trained
 open_clip_flags.py   the flags of open_clip's own program, and its limits
 
     form = Form(image_size=28, text_length=16, tokenize=tokenize)

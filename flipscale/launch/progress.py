@@ -13,7 +13,7 @@ from flipscale.errors import printable
 from flipscale.launch.stall import silence
 from flipscale.launch.states import RunState, run_folder
 from flipscale.plain_files import or_none
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, State
 from flipscale.words import count, duration
 
