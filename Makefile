@@ -103,7 +103,7 @@ help:  ## list these targets
 
 .venv/.installed: .venv/bin/python pyproject.toml
 	@echo 'installing flipscale and its packages into .venv; this takes one to three minutes and prints nothing'
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml

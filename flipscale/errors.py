@@ -15,6 +15,7 @@ FlipscaleError              something a user can fix; the command line prints it
 """
 
 import difflib
+import importlib.util
 import io
 import os
 import re
@@ -147,21 +148,38 @@ _DISTRIBUTIONS = {
     "MySQLdb": "mysqlclient",
     "PIL": "pillow",
     "yaml": "pyyaml",
-    "sklearn": "scikit-learn",
-    "open_clip": "open_clip_torch",
+    **dict.fromkeys(
+        ["torch", "torchvision", "open_clip", "timm", "webdataset", "braceexpand", "sklearn", "psutil"],
+        "'flipscale[train]'",
+    ),
+    "submitit": "'flipscale[slurm]'",
+    "ray": "'flipscale[ray]'",
+    "mlflow": "'flipscale[mlflow]'",
 }
-"""Packages whose names differ from those of their modules."""
+"""What pip installs, where its name differs from the module's."""
 
 
 def missing_package(module: str) -> str:
-    """The message for a missing module: its package, and the command that installs it.
+    """The message for a missing module: the command that installs its package, or the extra it is in.
 
     >>> missing_package("psycopg2.extensions")
-    'The package psycopg2-binary is missing. Install it: pip install psycopg2-binary'
+    'This needs psycopg2, which is not installed. Install it: pip install psycopg2-binary'
+    >>> missing_package("torch")
+    "This needs torch, which is not installed. Install it: pip install 'flipscale[train]'"
     """
     name = module.partition(".")[0]
-    package = _DISTRIBUTIONS.get(name, name)
-    return f"The package {package} is missing. Install it: pip install {package}"
+    return f"This needs {name}, which is not installed. Install it: {install_command(name)}"
+
+
+def install_command(module: str) -> str:
+    """The command that installs a package, by the name of its module."""
+    return f"pip install {_DISTRIBUTIONS.get(module, module)}"
+
+
+def require(module: str) -> None:
+    """Raise FlipscaleError where a module is not installed. Loads nothing."""
+    if importlib.util.find_spec(module) is None:
+        raise FlipscaleError(missing_package(module))
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:

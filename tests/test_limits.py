@@ -172,7 +172,7 @@ def test_a_missing_package_is_a_sentence_with_the_command(
 
     monkeypatch.setattr(entry, "parse", lambda words: argparse.Namespace(command=needs))
     assert main(["plan"]) == 1
-    assert capsys.readouterr().err.endswith("Install it: pip install scikit-learn\n")
+    assert capsys.readouterr().err.endswith("Install it: pip install 'flipscale[train]'\n")
     assert missing_package("psycopg2").endswith("pip install psycopg2-binary")
 
 

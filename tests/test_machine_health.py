@@ -65,7 +65,7 @@ def test_what_is_missing_is_named_with_what_to_do(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9/")
     found = machine(capsys, code=1)
     assert found["torch"] == [
-        {"health": "problem", "subject": "torch", "found": "not installed", "advice": "pip install torch"}
+        {"health": "problem", "subject": "torch", "found": "not installed", "advice": "pip install 'flipscale[train]'"}
     ]
     assert (found["Ray"][0]["health"], found["MLflow"][0]["health"]) == ("warning", "warning")
     assert "secret" not in json.dumps(found)
@@ -108,7 +108,7 @@ def test_for_a_person_each_line_says_how_it_is_and_what_to_do(
     assert main(["plan", "--check"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok       Python          3.")
-    assert "problem  torch           not installed. To do: pip install torch" in lines
+    assert "problem  torch           not installed. To do: pip install 'flipscale[train]'" in lines
 
 
 def test_the_check_of_a_study_looks_at_the_machine_as_well(

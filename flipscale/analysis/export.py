@@ -13,6 +13,7 @@ import pandas as pd
 from flipscale.analysis.comparing import arms_of, labels, pick_score
 from flipscale.cell import read_cell
 from flipscale.collecting.columns import is_left_out
+from flipscale.errors import require
 from flipscale.scores import is_fraction, lower_is_better
 
 FORMS = ("csv", "parquet", "latex")
@@ -46,6 +47,7 @@ def exported(
     table = results[[name for name in results if not is_left_out(str(name), values[name])]]
     if to == "csv":
         return table.to_csv(index=False, lineterminator="\n").encode()
+    require("pyarrow")
     return table.to_parquet(None, engine="pyarrow", index=False)
 
 

@@ -35,11 +35,11 @@ from flipscale.collecting.columns import (
 from flipscale.collecting.run_folders import Collected, collect
 
 if TYPE_CHECKING:
+    from flipscale.collecting.curves import read_curves
     from flipscale.collecting.hits import HitsFound, HitsOfRun, hits_of
     from flipscale.collecting.tables import (
         above_chance,
         chance_level,
-        read_curves,
         read_results,
         read_table,
         results,
@@ -76,7 +76,9 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than most commands take."""
-    tables = ("above_chance", "chance_level", "read_curves", "read_results", "read_table", "results", "trunks_of")
-    if name not in ("HitsFound", "HitsOfRun", "hits_of", *tables):
+    homes = {"read_curves": "curves", "HitsFound": "hits", "HitsOfRun": "hits", "hits_of": "hits"}
+    tables = ("above_chance", "chance_level", "read_results", "read_table", "results", "trunks_of")
+    home = homes.get(name) or ("tables" if name in tables else None)
+    if home is None:
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"flipscale.collecting.{'tables' if name in tables else 'hits'}"), name)
+    return getattr(importlib.import_module(f"flipscale.collecting.{home}"), name)

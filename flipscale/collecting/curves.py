@@ -2,16 +2,20 @@
 
 import io
 import itertools
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.plain_files import or_none, read_bytes
+from flipscale.collecting.tables import MAKE_AGAIN
+from flipscale.errors import DamagedFile, ResultsError
+from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run import RunFolder, replacing
 
 RUNS_IN_A_GROUP = 250
@@ -102,3 +106,42 @@ def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> bool:
     with replacing(path) as file:
         file.write(written.getvalue())
     return True
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """The table of a Parquet file. ValueError or OSError where it cannot be read."""
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:
+    """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures.
+
+    `metrics` selects the rows of these metrics: a study of 10,000 runs has millions of others.
+    """
+    try:
+        os.close(open_plain(path))
+        present = pq.read_schema(path).names
+        lacking = [name for name in CURVES_SCHEMA.names if name not in present]
+        wanted = None if metrics is None or lacking else [("metric", "in", list(metrics))]
+        table = pq.read_table(path, filters=wanted)
+        table = table if lacking else table.select(CURVES_SCHEMA.names).cast(CURVES_SCHEMA)
+    except (FileNotFoundError, NotADirectoryError):
+        return _frame(CURVES_SCHEMA.empty_table())
+    except DamagedFile as error:
+        raise ResultsError(f"{error} {MAKE_AGAIN}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
+    if lacking:
+        raise ResultsError(f"{path}: has no column {lacking[0]!r}. Make it with `flipscale collect`.")
+    return _frame(table)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    # Each part of the file has its own list of words; runs are in the order of the plan, metrics by name.
+    curves: pd.DataFrame = table.unify_dictionaries().to_pandas()
+    if isinstance(curves["metric"].dtype, pd.CategoricalDtype):
+        curves["metric"] = curves["metric"].cat.reorder_categories(sorted(curves["metric"].cat.categories))
+    return curves

@@ -60,7 +60,7 @@ class Collected:
     @functools.cached_property
     def curves(self) -> "pd.DataFrame":
         """curves.parquet, one row per point: id, step, samples, seconds (of training so far), metric, value, time."""
-        from flipscale.collecting.tables import read_curves
+        from flipscale.collecting.curves import read_curves
 
         return read_curves(self.files[1])
 

@@ -6,19 +6,16 @@ import math
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flipscale.cell import read_cell
 from flipscale.collecting.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, SETTING_COLUMNS, TRUNK_COLUMNS, ColumnKind
-from flipscale.collecting.curves import CURVES_SCHEMA
 from flipscale.errors import DamagedFile, ResultsError, printable
 from flipscale.guard import is_name
 from flipscale.plain_files import open_plain, read_text
@@ -240,7 +237,9 @@ def read_table(path: Path) -> pd.DataFrame:
         if name != "-":
             os.close(open_plain(path, follow=True))
         if name.endswith(".parquet"):
-            table = pd.read_parquet(path, engine="pyarrow")
+            from flipscale.collecting.curves import read_parquet  # It loads pyarrow, which a small install lacks.
+
+            table = read_parquet(path)
         else:
             separator = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
             table = pd.read_csv(sys.stdin if name == "-" else path, sep=separator, skipinitialspace=True)
@@ -251,7 +250,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ResultsError(str(error)) from error
     except UnicodeDecodeError as error:
         raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
-    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
     if separated := _other_separator([*map(str, table.columns)]):
         raise ResultsError(f"{path}: {separated}; save it that way, or name it .tsv if it has tabs.")
@@ -275,34 +274,3 @@ def _printable(value: Any) -> Any:
     if isinstance(value, int) and abs(value) >= 2**63:
         return float(value)  # FLOPs of large trainings, written as whole numbers.
     return printable(value) if isinstance(value, str) else value
-
-
-def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:
-    """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures.
-
-    `metrics` selects the rows of these metrics: a study of 10,000 runs has millions of others.
-    """
-    try:
-        os.close(open_plain(path))
-        present = pq.read_schema(path).names
-        lacking = [name for name in CURVES_SCHEMA.names if name not in present]
-        wanted = None if metrics is None or lacking else [("metric", "in", list(metrics))]
-        table = pq.read_table(path, filters=wanted)
-        table = table if lacking else table.select(CURVES_SCHEMA.names).cast(CURVES_SCHEMA)
-    except (FileNotFoundError, NotADirectoryError):
-        return _frame(CURVES_SCHEMA.empty_table())
-    except DamagedFile as error:
-        raise ResultsError(f"{error} {MAKE_AGAIN}") from error
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
-    if lacking:
-        raise ResultsError(f"{path}: has no column {lacking[0]!r}. Make it with `flipscale collect`.")
-    return _frame(table)
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    # Each part of the file has its own list of words; runs are in the order of the plan, metrics by name.
-    curves: pd.DataFrame = table.unify_dictionaries().to_pandas()
-    if isinstance(curves["metric"].dtype, pd.CategoricalDtype):
-        curves["metric"] = curves["metric"].cat.reorder_categories(sorted(curves["metric"].cat.categories))
-    return curves

@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-import psutil
-
 from flipscale.run import STACKS_SIGNAL, Doing, RunFolder, RunRequest
 from flipscale.words import duration
 
@@ -131,6 +129,8 @@ def end_stalled(run: RunFolder, pid: int, why: str) -> None:
 
 def _is_worker(pid: int) -> bool:
     """Whether it is another process of the same run, which writes its stacks as the first does."""
+    import psutil
+
     with contextlib.suppress(psutil.Error):
         return " -m flipscale train " in " ".join(psutil.Process(pid).cmdline())
     return False
@@ -153,6 +153,8 @@ def _unit(run: RunFolder, doing: Doing) -> float | None:
 
 def tree(pid: int) -> list[int]:
     """The pids of a process and of all that came from it, its own first; none where it is gone."""
+    import psutil  # A machine that only plans and reads results may lack it.
+
     try:
         process = psutil.Process(pid)
         return [pid, *(child.pid for child in process.children(recursive=True))]

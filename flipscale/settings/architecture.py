@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.errors import FlipscaleError, did_you_mean, require
 
 FAMILY_EXAMPLE = "ViT-w48d3-4"
 _FAMILY = re.compile(r"ViT-w([1-9]\d*)d([1-9]\d*)-([1-9]\d*)")
@@ -186,6 +186,8 @@ def _written(value: object) -> str:
 @functools.cache
 def known_models() -> tuple[str, ...]:
     """The names of open_clip's configurations that flipscale can train and count, sorted. Reads them all, once."""
+    if importlib.util.find_spec("open_clip") is None:
+        return ()
     return tuple(name for name, file in sorted(_stock_files().items()) if _refusal(_read(file)) is None)
 
 
@@ -316,11 +318,10 @@ def _refusal(config: Config) -> str | None:
 @functools.cache
 def _stock_files() -> dict[str, Path]:
     """The configuration files that the installed open_clip ships, by model name."""
+    require("open_clip")
     spec = importlib.util.find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        raise FlipscaleError(
-            "open_clip, whose models flipscale trains, is not installed; run pip install open_clip_torch"
-        )
+    assert spec is not None
+    assert spec.submodule_search_locations
     return {file.stem: file for file in Path(spec.submodule_search_locations[0], "model_configs").glob("*.json")}
 
 

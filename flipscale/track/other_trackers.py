@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collecting import SETTING_COLUMNS, read_curves, read_results
-from flipscale.errors import FlipscaleError
+from flipscale.errors import FlipscaleError, require
 from flipscale.plain_files import read_json
 from flipscale.run import write_json
 from flipscale.track.address import without_secrets
@@ -49,10 +49,8 @@ def send(tracker: str, project: str, results: Path, curves: Path) -> Sent:
     project: the tracker's name for all runs of a study.
     Raises FlipscaleError where the package is missing, or refuses.
     """
-    try:
-        package = importlib.import_module(tracker)
-    except ImportError:
-        raise FlipscaleError(f"{tracker} is not installed; pip install {tracker}.") from None
+    require(tracker)
+    package = importlib.import_module(tracker)
     table = read_results(results)
     points = read_curves(curves)
     record = results.with_name(f"sent_to_{tracker}.json")

@@ -8,8 +8,8 @@ from pathlib import Path
 from flipscale.analysis.comparing import judge_study, measured_scores, pick_score
 from flipscale.analysis.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all, read_references
 from flipscale.analysis.reporting import Report, write_report
-from flipscale.collecting import baseline_of, read_curves
-from flipscale.errors import ResultsError
+from flipscale.collecting import baseline_of
+from flipscale.errors import ResultsError, missing_package
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.results import study_results
@@ -35,9 +35,17 @@ def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[
     study, files = opened.study, opened.files
     results = study_results(opened).table
     score = pick_score(results, study.score) if measured_scores(results) else None
+    metrics = ("loss", *([score] if score else []))
+    try:
+        from flipscale.collecting import read_curves
+
+        curves = read_curves(files.curves, metrics=metrics)
+    except ModuleNotFoundError as error:  # A small install has no pyarrow.
+        say(f"learning curves are not drawn: {missing_package(str(error.name))}")
+        curves = NO_CURVES
     data = figure_data(
         results,
-        read_curves(files.curves, metrics=("loss", *([score] if score else []))),
+        curves,
         study=study.name,
         baseline=baseline_of(study),
         score=study.score,

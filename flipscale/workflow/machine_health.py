@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flipscale.errors import install_command
 from flipscale.launch import gpus_here
 from flipscale.track.address import is_server, tracking_address, without_secrets
 from flipscale.words import count, memory
@@ -65,7 +66,7 @@ def _packages() -> Iterator[Diagnosis]:
     for name, distribution in (("torch", "torch"), ("open_clip", "open_clip_torch")):
         version = _version(distribution)
         if version is None:
-            yield Diagnosis("problem", name, "not installed", f"pip install {distribution}")
+            yield Diagnosis("problem", name, "not installed", install_command(name))
         else:
             yield Diagnosis("ok", name, version)
 
@@ -121,7 +122,7 @@ def _slurm() -> Diagnosis:
 def _ray() -> Diagnosis:
     version, address = _version("ray"), os.environ.get("RAY_ADDRESS")
     if version is None:
-        return Diagnosis("warning", "Ray", "not installed", "pip install 'ray[default,tune]'; only --on ray needs it")
+        return Diagnosis("warning", "Ray", "not installed", f"{install_command('ray')}; only --on ray needs it")
     where = f"RAY_ADDRESS is {without_secrets(address)}" if address else "--address or RAY_ADDRESS names a cluster"
     return Diagnosis("ok", "Ray", f"{version}; {where}")
 
@@ -129,7 +130,7 @@ def _ray() -> Diagnosis:
 def _mlflow(results: Path) -> Diagnosis:
     version = _version("mlflow")
     if version is None:
-        return Diagnosis("warning", "MLflow", "not installed", "pip install 'mlflow>=3.11,<4', or add --no-mlflow")
+        return Diagnosis("warning", "MLflow", "not installed", f"{install_command('mlflow')}, or add --no-mlflow")
     uri = tracking_address(results)
     where = without_secrets(uri)
     if is_server(uri):

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from flipscale.errors import DamagedFile, LaunchError
+from flipscale.errors import DamagedFile, LaunchError, require
 from flipscale.guard import Names, lock_file, make_folder
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import (
@@ -67,6 +67,7 @@ class LocalLauncher:
         self.command = list(command)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
+        require("torch")
         for alike in grouped(requests, by_resources):  # Workers do runs of the same needs.
             groups = slots_for(alike[0].resources.gpus)
             path = self.home / new_name()

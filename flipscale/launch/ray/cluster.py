@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.errors import DamagedFile, LaunchError
+from flipscale.errors import DamagedFile, LaunchError, require
 from flipscale.plain_files import open_plain
 
 RAY_ANSWER_SECONDS = 10.0
@@ -58,6 +58,7 @@ class Answer:
 def find(address: str | None) -> str:
     """The URL of the dashboard, where the Jobs API listens, of the cluster of this address; else of
     RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else of this machine."""
+    require("ray")
     named = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"), _address_here())
     chosen = next((each for each in named if each not in (None, "", "auto", "local")), None)
     if chosen is None:
