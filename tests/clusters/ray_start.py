@@ -49,6 +49,8 @@ def changed(word: str) -> str:
     words = shlex.split(command)
     if name == "--dashboard_agent_command" and os.environ["NO_AGENT"]:
         known = dict(word.split("=", 1) for word in words if "=" in word)
+        if "--node-id" not in known:  # An older Ray, whose agent starts as it is.
+            return word
         words = [sys.executable, "-I", "-S", os.environ["NO_AGENT"], known["--session-dir"], known["--node-id"]]
     elif name == "--python_worker_command":
         words[1:1] = ["-I", "-S", str(QUICK_WORKER)]

@@ -178,7 +178,7 @@ def number_arms(
     # Without a run of the baseline, its number and so its black line stay unused.
     first = 0 if "" in numbers else 1
     rows["arm"] = [numbers[name] + first for name in names]
-    records = rows.drop_duplicates("arm")[settings].to_dict("records")
+    records = rows.drop_duplicates("arm")[settings].to_dict("records") if settings else [{}]
     words = [arm_words({str(name): value for name, value in record.items()}, baseline, labels) for record in records]
     return rows.drop(columns="_base"), tuple([arm_words(baseline, baseline, labels)] * first + words)
 
