@@ -61,7 +61,7 @@ CHORES = (
         """\
 import open_clip, torch
 from torch.utils.flop_counter import FlopCounterMode
-from flipscale.architecture import architecture
+from flipscale.settings.architecture import architecture
 for name in ("ViT-w32d2-4", "ViT-w48d3-4"):
     shape = architecture(name)
     model = open_clip.create_model("ViT-B-16", **shape.open_clip_config)

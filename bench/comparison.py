@@ -31,10 +31,10 @@ import numpy as np
 from scipy.special import expit, logit
 
 from bench.report import leave, machine, table
-from flipscale.comparing.curves import TwoLines, two_lines
-from flipscale.comparing.gains import judged, pairs_of
-from flipscale.comparing.points import Point
-from flipscale.stats import OWN_SEEDS, Array, ScoreKind, moments
+from flipscale.analysis.comparing.curves import TwoLines, two_lines
+from flipscale.analysis.comparing.gains import judged, pairs_of
+from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.stats import OWN_SEEDS, Array, ScoreKind, moments
 
 ACCURACY = ScoreKind(fraction=True, lower=False)
 LEAST, MUCH, MOST_ERROR = 0.93, 0.98, 0.065

@@ -26,12 +26,12 @@ import numpy as np
 from bench.law_studies import BUDGETS, CHINCHILLA, DESIGNS, ODDS, Design, covered, covered_isoflop
 from bench.parts import Part, digest, run_parts
 from bench.report import leave, limit, machine, out_path, table
-from flipscale.fitting import Options, fit
+from flipscale.analysis.fitting import Options, fit
 
 LEAST, MOST = 0.93, 0.98
 """The least coverage of an interval, less two standard errors, and the coverage above which the table says so."""
 
-CODE = ("bench/law_studies.py", "bench/scatter.py", "flipscale/fitting")
+CODE = ("bench/law_studies.py", "bench/scatter.py", "flipscale/analysis/fitting")
 """What a design's coverage depends on."""
 
 OUTSIDE: Mapping[str, str] = {

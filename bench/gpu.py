@@ -6,10 +6,10 @@
 The most valuable first. ViT-L/16 and B/16 at masks of 0, 50 and 75 % take as many rows as a GPU of FLIP's 256 (64, 128
 and 256), on one batch that is already on the GPU:
 
-    memory      flipscale.cost's tensors, against the peak of torch's (allocated), and its memory_bytes, against the
-                peak of what torch holds of the GPU for them (reserved; without CUDA's context, which memory_bytes
+    memory      the tensors of flipscale/cost/, against the peak of torch's (allocated), and its memory_bytes, against
+                the peak of what torch holds of the GPU for them (reserved; without CUDA's context, which memory_bytes
                 counts); FLIP gives 25.5, 23.9 and 24.5 GB for L/16 (footnote 1)
-    time        flipscale.cost's time of a step, against the mean of BLOCKS times several steps; the GPU is
+    time        flipscale.cost.arithmetic's time of a step, against the mean of BLOCKS times several steps; the GPU is
                 synchronised before and after each block
     speed-up    images a second over those without a mask, beside the ratio of FLOPs a sample
     MFU         the model's FLOPs a second, both passes and the loss, over the dense peak in that precision on the
@@ -43,11 +43,11 @@ from PIL import Image
 
 from bench.programs import settings_of
 from bench.report import leave, machine, machine_words, table
-from flipscale.architecture import architecture
-from flipscale.cost import Cost, cost, memory_bytes, memory_of
-from flipscale.devices import DEVICES, device_named, pairs_read
+from flipscale.cost.arithmetic import Cost, cost, memory_bytes, memory_of
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Resources, Settings, WebDataset, plain
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Resources, Settings, WebDataset, plain
+from flipscale.settings.devices import DEVICES, device_named, pairs_read
 from flipscale.train.encoding import GPU_BATCH
 from flipscale.train.evaluate import encoders_of
 from flipscale.train.failure import is_out_of_memory

@@ -3,8 +3,8 @@
     python -m bench.hours                    write bench/results/hours.json and print the table
     python -m bench.hours --check            write nothing; exit code 1 if predictions are outside the limits
 
-bench/published/hours.csv has the rows (its columns: bench/published/README.md). `flipscale.devices` predicts hours from
-a device's share of its peak, `u0`. For each row u0 is fitted again here without the row's source: the median over the
+bench/published/hours.csv has the rows (its columns: bench/published/README.md). flipscale/settings/devices.py predicts hours
+from a device's share of its peak, `u0`. For each row u0 is fitted again here without the row's source: the median over the
 other sources that trained on the device with software of the same era, each with the median of its rows. A device that
 no other source trained on takes the rule for such devices, whose constant is fitted without the source too.
 
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import leave, table
-from flipscale.architecture import architecture
-from flipscale.cost import flops
-from flipscale.devices import DEVICES, MOST, REFERENCE_WIDTH, WIDTH_EXPONENT, Device, is_fused
+from flipscale.cost.arithmetic import flops
+from flipscale.settings.architecture import architecture
+from flipscale.settings.devices import DEVICES, MOST, REFERENCE_WIDTH, WIDTH_EXPONENT, Device, is_fused
 
 ROWS = Path(__file__).with_name("published") / "hours.csv"
 
@@ -131,7 +131,7 @@ class Prediction:
     predicted: float
     ratio: float
     shipped: float
-    """Predicted over published, by the shares in `flipscale.devices`, which were fitted to this row too."""
+    """Predicted over published, by the shares in `flipscale.settings.devices`, which were fitted to this row too."""
     read: str
     counted: bool
 

@@ -21,7 +21,7 @@ from typing import Any
 from bench import run_folders
 from bench.report import leave, limit, machine, machine_words, seconds_limit, table
 from bench.verbs import run_verb, took
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 
 STUDY = """\
 schema: 1

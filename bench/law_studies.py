@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from bench.scatter import Spread, even, falling, gamma, wild
+from flipscale.analysis.fitting import LAWS, Options, isoflop
+from flipscale.analysis.fitting.rows import rows_of
+from flipscale.analysis.fitting.table import fit_rows
+from flipscale.analysis.stats import Array
 from flipscale.errors import ResultsError
-from flipscale.fitting import LAWS, Options, isoflop
-from flipscale.fitting.rows import rows_of
-from flipscale.fitting.table import fit_rows
-from flipscale.stats import Array
 
 BEYOND = (3.0, 10.0)
 """The law is predicted at this many times the largest value of every variable."""

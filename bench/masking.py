@@ -5,7 +5,7 @@
 
 A mask saves work in the image tower alone. The FLOPs count all of its patch convolution and of the last text block; the
 trainer computes only what is read: on a CPU the kept patches, and the token that is pooled. If the image tower is most
-of a model, time should follow the FLOPs that flipscale.cost counts. If it does not, something else bounds a step: in
+of a model, time should follow the FLOPs that flipscale/cost/ counts. If it does not, something else bounds a step: in
 the narrowest models it is the fixed cost of each of a step's hundreds of operations.
 
 The steps are those of flipscale's trainer, in one process. The mask ratios take turns step by step, so that other work
@@ -26,10 +26,10 @@ import torch
 
 from bench.programs import settings_of
 from bench.report import leave, machine, table
-from flipscale.cost import cost
+from flipscale.cost.arithmetic import cost
 from flipscale.data.formats import open_data
 from flipscale.data.pairs import Form
-from flipscale.settings import Resources, Settings
+from flipscale.settings.declarations import Resources, Settings
 from flipscale.train.model import tokenize
 from flipscale.train.processes import Group
 from flipscale.train.trainers.builtin.loop import batches

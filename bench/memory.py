@@ -18,9 +18,9 @@ from typing import Any
 
 from bench.hours import rounded, share_within
 from bench.report import leave, table
-from flipscale.cost import memory_bytes
-from flipscale.devices import DEVICES
-from flipscale.settings import Resources
+from flipscale.cost.arithmetic import memory_bytes
+from flipscale.settings.declarations import Resources
+from flipscale.settings.devices import DEVICES
 from flipscale.study.settings import read_settings
 
 ROWS = Path(__file__).with_name("published") / "memory.csv"

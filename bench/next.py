@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from bench.report import leave, limit, machine, out_path, table
-from flipscale.fitting import LAWS
+from flipscale.analysis.fitting import LAWS
+from flipscale.analysis.stats import Array
 from flipscale.next_runs import Candidate, Quantity, choose
 from flipscale.next_runs.quantities import PRIOR_WIDTHS
-from flipscale.stats import Array
 
 SIDE = 32 ** np.linspace(-0.5, 0.5, 6)
 CELLS = np.array([(size, length) for size in SIDE for length in SIDE])

@@ -20,7 +20,7 @@ from typing import Any
 from bench.report import leave, machine, table
 from flipscale.launch import submit, wait
 from flipscale.launch.local import LocalLauncher
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import RunFolder
 from flipscale.workflow.probed import finish_probe, start_probe
 from flipscale.workflow.study import open_study

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import torch
 
-from flipscale.architecture import architecture
-from flipscale.cost import steps_of
+from flipscale.cost.arithmetic import steps_of
 from flipscale.data.open_clip_flags import command, settle
 from flipscale.errors import FlipscaleError
-from flipscale.identity import stage
+from flipscale.planning.identity import stage
 from flipscale.run import RunFolder, RunRequest, write_json
-from flipscale.settings import Resources, Settings, WebDataset, plain
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Resources, Settings, WebDataset, plain
 from flipscale.study.settings import read_settings
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.open_clip.shards import Shards, shards_of

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipscale.planning import Plan, Run, plan
+from flipscale.planning.runs import Plan, Run, plan
 from flipscale.run import RunFolder, RunRequest, write_json
 from flipscale.run.files import FOLDER_SCHEMA
 from flipscale.scores import SCORES

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.stats import Array
+from flipscale.analysis.stats import Array
 
 RUN_SD = 0.06
 """Standard deviation of a run's logit."""

@@ -5,7 +5,7 @@
     python -m bench.speed --out NAME                        keeps the result in bench/results/NAME.json
 
 On a machine with a GPU the same command takes ViT-B-32 and ViT-B-16, larger batches and bf16, and also prints the model
-FLOPs utilisation: flipscale.cost's FLOPs a second over the peak that the GPU's data sheet gives.
+FLOPs utilisation: flipscale.cost.arithmetic's FLOPs a second over the peak that the GPU's data sheet gives.
 
 Each number comes from a run of the whole program in a process of its own, see programs.py. The two programs take turns,
 --repeats times. A ratio compares two runs that followed each other; the medians are printed:
@@ -35,9 +35,9 @@ import torch
 
 from bench.programs import MOST_PAIRS, PROGRAMS, Measured, Prepared, measure, prepare, settings_of
 from bench.report import leave, machine, table
-from flipscale.architecture import architecture
-from flipscale.cost import cost
-from flipscale.devices import DEVICES, device_named
+from flipscale.cost.arithmetic import cost
+from flipscale.settings.architecture import architecture
+from flipscale.settings.devices import DEVICES, device_named
 
 CPU_SIZES = ("ViT-w32d2-4", "ViT-w48d3-4", "ViT-w64d4-4", "ViT-w128d4-4", "ViT-w192d6-4", "ViT-B-32")
 """From models of the quickstart to a stock model."""

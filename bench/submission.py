@@ -406,7 +406,7 @@ def _inside(scheduler: Scheduler, what: str, study: Path, site: Path, home: Path
 def inside(what: str, study: str, site: str, results: str) -> None:
     """Plan a study, then submit its runs or look at their states; prints what each step took, as JSON."""
     from flipscale import launch
-    from flipscale.planning import plan
+    from flipscale.planning.runs import plan
     from flipscale.study import read_study
 
     launcher = launch.launcher_named("slurm", Path(results), launch.read_site(site))

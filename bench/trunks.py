@@ -32,22 +32,22 @@ from scipy.special import expit, logit
 from bench.comparison import CURVES, LENGTHS, effective, true_samples
 from bench.parts import ROOT, Part, digest, run_parts
 from bench.report import leave, machine, out_path, table
+from flipscale.analysis.comparing import Verdict, curves, judge_claims
+from flipscale.analysis.comparing.gains import judged, pairs_of
+from flipscale.analysis.comparing.head import head_of
+from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.fitting import LAWS, Options, isoflop
+from flipscale.analysis.fitting.rows import rows_of
+from flipscale.analysis.fitting.table import fit_rows
+from flipscale.analysis.stats import Array, ScoreKind
 from flipscale.cell import write_cell
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
-from flipscale.comparing import Verdict, curves, judge_claims
-from flipscale.comparing.gains import judged, pairs_of
-from flipscale.comparing.head import head_of
-from flipscale.comparing.points import Point
-from flipscale.fitting import LAWS, Options, isoflop
-from flipscale.fitting.rows import rows_of
-from flipscale.fitting.table import fit_rows
 from flipscale.next_runs.quantities import parameter_of
-from flipscale.stats import Array, ScoreKind
 from flipscale.study import Expectation, read_study
 
 ACCURACY = ScoreKind(fraction=True, lower=False)
 LEAST = 0.93
-CODE = ("bench/trunks.py", "flipscale/comparing", "flipscale/fitting", "flipscale/stats")
+CODE = ("bench/trunks.py", "flipscale/analysis/comparing", "flipscale/analysis/fitting", "flipscale/analysis/stats")
 RUN, TRUNK, NEIGHBOURS, OF_TWINS = 0.03, 0.05, 0.5, 0.03
 BEYOND, LOSSES = 3.0, 0.4
 

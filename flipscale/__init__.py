@@ -16,8 +16,8 @@ it, and every function takes what it gives (a `Study`) in place of the file. `Wo
 are. Everything that flipscale raises on purpose is a `FlipscaleError`.
 
 The functions are in `flipscale.workflow.verbs`; docs/python.md describes each. Names load on first use, so importing
-flipscale costs nothing. What each is made of is in the room named after it: `flipscale.plotting.draw` draws one panel
-on an Axes of yours.
+flipscale costs nothing. What each is made of is in the room named after it: `flipscale.analysis.plotting.draw`
+draws one panel on an Axes of yours.
 """
 
 import importlib
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flipscale.collecting import read_curves, read_results
     from flipscale.errors import FlipscaleError
-    from flipscale.planning import Plan, Run
+    from flipscale.planning.runs import Plan, Run
     from flipscale.run import RunFolder, State
     from flipscale.study import Study, read_study
     from flipscale.workflow.run import StudyOutcome, run_study
@@ -40,8 +40,8 @@ _VERBS = "flipscale.workflow.verbs"
 
 _HOMES = {
     "FlipscaleError": "flipscale.errors",
-    "Plan": "flipscale.planning",
-    "Run": "flipscale.planning",
+    "Plan": "flipscale.planning.runs",
+    "Run": "flipscale.planning.runs",
     "RunFolder": "flipscale.run",
     "State": "flipscale.run",
     "Study": "flipscale.study",

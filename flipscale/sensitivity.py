@@ -6,11 +6,11 @@ It follows from how far twins differ from seed to seed, which only its finished 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flipscale.analysis.stats import Sensitivity
 from flipscale.cell import Cell
 from flipscale.collecting import baseline_of, setting_value
-from flipscale.planning import Plan
-from flipscale.settings import Settings
-from flipscale.stats import Sensitivity
+from flipscale.planning.runs import Plan
+from flipscale.settings.declarations import Settings
 from flipscale.study import Study
 from flipscale.words import count, fixed, joined, margin_words, score_value
 

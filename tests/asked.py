@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flipscale.settings import Settings
+from flipscale.settings.declarations import Settings
 from flipscale.study.settings import read_settings
 
 SMALL = {"model": "ViT-w16d1-4", "image_size": 28, "samples": 1600, "batch_size": 32, "lr": 1e-3, "warmup": 160}

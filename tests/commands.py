@@ -26,8 +26,13 @@ from flipscale.launch.launcher import threads
 ROOT = Path(__file__).parents[1]
 
 LOADED = (
-    *("flipscale.cli", "flipscale.workflow", "flipscale.launch.local", "flipscale.collecting", "flipscale.comparing"),
-    *("flipscale.fitting", "flipscale.plotting", "flipscale.reporting"),
+    *("flipscale.cli", "flipscale.workflow", "flipscale.launch.local", "flipscale.collecting"),
+    *(
+        "flipscale.analysis.comparing",
+        "flipscale.analysis.fitting",
+        "flipscale.analysis.plotting",
+        "flipscale.analysis.reporting",
+    ),
     *("flipscale.workflow.drawn", "flipscale.cli.tables"),
     *("flipscale.train", "flipscale.train.trainers.builtin.pretrain", "flipscale.train.trainers.builtin.timing"),
 )
@@ -133,7 +138,7 @@ def _command(*arguments: str) -> None:
 
 
 def _train(file: str) -> None:
-    from flipscale.planning import plan
+    from flipscale.planning.runs import plan
     from flipscale.run import RunFolder, RunRequest
     from flipscale.study import read_study
     from flipscale.train import train

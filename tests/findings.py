@@ -36,10 +36,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from flipscale.analysis.comparing.estimates import NOT_REACHED
+from flipscale.analysis.stats import ALPHA, Array, moments
 from flipscale.cli import main
 from flipscale.collecting import read_results
-from flipscale.comparing.estimates import NOT_REACHED
-from flipscale.stats import ALPHA, Array, moments
 from flipscale.words import bound, fixed, short, times
 from tests.studies import committed
 

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.devices import Money
-from flipscale.identity import stage
 from flipscale.launch import price_at, read_site
 from flipscale.launch.launcher import Request
 from flipscale.launch.memory import host_memory
-from flipscale.planning import Plan, Run, plan
+from flipscale.planning.identity import stage
+from flipscale.planning.runs import Plan, Run, plan
 from flipscale.run import RunFolder, RunRequest
+from flipscale.settings.devices import Money
 from flipscale.study import read_study
 from flipscale.words import exact, hours, percent
 

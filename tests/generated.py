@@ -17,9 +17,9 @@ from unittest import mock
 import flipscale
 from flipscale.cli import main
 from flipscale.collecting import columns_as_markdown, read_results
-from flipscale.identity import show_setting
 from flipscale.kinds import Declared, kinds_of, options_of
-from flipscale.settings import (
+from flipscale.planning.identity import show_setting
+from flipscale.settings.declarations import (
     DataSet,
     Evaluation,
     EvaluationSet,
@@ -203,7 +203,7 @@ SHOWN_FROM = {
 
 def gallery() -> str:
     """Every figure, with the command that made it, the call that draws it on an Axes, and how to read it."""
-    from flipscale.plotting import FIGURES
+    from flipscale.analysis.plotting import FIGURES
 
     parts = []
     for name, kind in FIGURES.items():
@@ -217,13 +217,13 @@ def gallery() -> str:
 
 
 def references() -> str:
-    from flipscale.plotting import REFERENCE_COLUMNS
+    from flipscale.analysis.plotting import REFERENCE_COLUMNS
 
     return "\n".join(["| column | meaning |", "|---|---|", *(f"| `{n}` | {m} |" for n, m in REFERENCE_COLUMNS.items())])
 
 
 def laws() -> str:
-    from flipscale.fitting import LAWS
+    from flipscale.analysis.fitting import LAWS
 
     rows = ["| law | form | variables | residuals of | for |", "|---|---|---|---|---|"]
     scales = {"log": "log y", "logit": "logit of the error", "linear": "y"}

@@ -5,8 +5,15 @@ import sys
 
 import pytest
 
-from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, known_models, own_image_size
 from flipscale.errors import FlipscaleError
+from flipscale.settings.architecture import (
+    Architecture,
+    ImageTower,
+    TextTower,
+    architecture,
+    known_models,
+    own_image_size,
+)
 
 
 def test_stock_model_has_the_shape_of_its_open_clip_configuration():
@@ -167,7 +174,7 @@ def test_image_size_that_patches_do_not_divide_is_refused():
 
 def test_neither_architecture_nor_cost_imports_torch_or_open_clip():
     script = (
-        "import sys; from flipscale.architecture import known_models; from flipscale.cost import cost; known_models()\n"
+        "import sys; from flipscale.settings.architecture import known_models; from flipscale.cost.arithmetic import cost; known_models()\n"
         "from tests.asked import settings_of; cost(settings_of())\n"
         "print([name for name in ('torch', 'open_clip', 'numpy', 'pandas') if name in sys.modules])"
     )

@@ -25,9 +25,9 @@ from flipscale.data import captions
 from flipscale.data.pairs import Form, Scoring
 from flipscale.errors import DataError
 from flipscale.launch.launcher import TRAIN
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, State
-from flipscale.settings import CaptionSet, plain
+from flipscale.settings.declarations import CaptionSet, plain
 from flipscale.storage import remove_unneeded
 from flipscale.storage.archive import open_archive
 from flipscale.study import read_study

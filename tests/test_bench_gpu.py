@@ -7,8 +7,8 @@ import torch
 
 from bench import gpu
 from bench.gpu import Configuration, Measured
-from flipscale.cost import cost, memory_bytes, memory_of
-from flipscale.settings import Resources
+from flipscale.cost.arithmetic import cost, memory_bytes, memory_of
+from flipscale.settings.declarations import Resources
 from flipscale.train.processes import Group
 from tests.gpu import __main__ as test_gpu
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench import hours as bench
 from bench.report import RESULTS
-from flipscale.devices import BALANCE, DEVICES, Device
+from flipscale.settings.devices import BALANCE, DEVICES, Device
 
 TRAININGS = bench.read_trainings()
 

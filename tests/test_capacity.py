@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.cli import main
-from flipscale.cost import cost, memory_bytes
-from flipscale.devices import DEVICES, Price
+from flipscale.cost.arithmetic import cost, memory_bytes
+from flipscale.cost.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.errors import PlanError
 from flipscale.launch.launcher import JobState, Request
-from flipscale.planning import Plan
+from flipscale.planning.runs import Plan
 from flipscale.run import Job
-from flipscale.settings import CommandTrainer, Resources
+from flipscale.settings.declarations import CommandTrainer, Resources
+from flipscale.settings.devices import DEVICES, Price
 from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.cell import read_cell, without, write_cell
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 
 TUNED = (("model", "ViT-B-16"), ("tuning", "(samples=1.6k, lr=0.0001)"), ("samples", "400M"))

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from flipscale.architecture import architecture
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, RunRequest, State
+from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
 from flipscale.train import scoring, train
 from flipscale.workspace import Workspace

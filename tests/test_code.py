@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 import flipscale
-import flipscale.code as code_module
-from flipscale.code import TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
+import flipscale.data.code as code_module
+from flipscale.data.code import TRAINING, CodeToday, code_changes, content_of, source_of, work_tree
 from flipscale.data.command import named_files
 from flipscale.errors import RunFolderError
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import CodeIdentity, FileContent, Result, RunFolder
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.asked import settings_of
 from tests.launch.contract import NO_COST
 

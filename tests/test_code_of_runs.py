@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.cli import main
-from flipscale.code import CodeToday
+from flipscale.data.code import CodeToday
 from flipscale.run import CodeIdentity, Result, RunFolder, RunRequest
 from flipscale.track import MirrorSource
 from flipscale.workflow.study import OpenStudy, open_study, write_plan

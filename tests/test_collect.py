@@ -8,14 +8,14 @@ import pytest
 from flipscale import collecting as collect_room
 from flipscale.collecting import COLUMNS, SETTING_COLUMNS, columns_as_markdown, curves, read_curves, read_results
 from flipscale.collecting.columns import TRUNK_COLUMNS
-from flipscale.cost import Cost
+from flipscale.cost.arithmetic import Cost
 from flipscale.errors import ResultsError, RunFolderError
-from flipscale.planning import Plan, Run, Trunk
+from flipscale.planning.runs import Plan, Run, Trunk
+from flipscale.planning.timing import RunTime, TimingPlace
 from flipscale.run import FailureKind, Job, Lease, RunFolder, RunRequest
 from flipscale.scores import SCORES
-from flipscale.settings import Resources, plain
+from flipscale.settings.declarations import Resources, plain
 from flipscale.study.settings import read_settings
-from flipscale.timing import RunTime, TimingPlace
 
 SETTINGS_OF_A = {
     "model": "ViT-w48d3-4",

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from flipscale.collecting import chance_level
-from flipscale.identity import run_id
-from flipscale.planning import Run
+from flipscale.planning.identity import run_id
+from flipscale.planning.runs import Run
 from flipscale.scores import is_score
 from tests.test_collect import RESULT, SETTINGS_OF_A, collect, planned, write_run
 

@@ -10,8 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from flipscale.architecture import Architecture, architecture, known_models, patches_kept, resized_side
-from flipscale.cost import (
+from flipscale.cost.arithmetic import (
     ALLOCATOR,
     Flops,
     activation_bytes,
@@ -25,8 +24,9 @@ from flipscale.cost import (
     training_view,
 )
 from flipscale.errors import FlipscaleError
-from flipscale.identity import stage
-from flipscale.settings import FineTuning, Reconstruction, Resources
+from flipscale.planning.identity import stage
+from flipscale.settings.architecture import Architecture, architecture, known_models, patches_kept, resized_side
+from flipscale.settings.declarations import FineTuning, Reconstruction, Resources
 from tests.asked import settings_of
 
 FAMILY = ("ViT-w16d1-4", "ViT-w48d3-4", "ViT-w64d4-7", "ViT-w128d12-2")

@@ -20,7 +20,7 @@ from flipscale.launch.ray.trials import Task, Trials
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.plain_files import is_fresh, parsed, read_bytes, read_json
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import (
     LEASE_GRACE_SECONDS,
     FailedAttempt,
@@ -33,7 +33,7 @@ from flipscale.run import (
     State,
     machine,
 )
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.workflow.study import open_study, write_plan
 from flipscale.workspace import Workspace
 from tests.patience import PATIENCE

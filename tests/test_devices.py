@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from flipscale.devices import BALANCE, DEVICES, MEASURED, Device, Hours, Rate, device_named, total_hours
+from flipscale.settings.devices import BALANCE, DEVICES, MEASURED, Device, Hours, Rate, device_named, total_hours
 
 
 @pytest.mark.parametrize(

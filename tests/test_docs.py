@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import flipscale
-from flipscale.architecture import architecture
-from flipscale.identity import stage
-from flipscale.planning import Plan, plan
+from flipscale.planning.identity import stage
+from flipscale.planning.runs import Plan, plan
+from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
 from tests import generated
 from tests.studies import committed

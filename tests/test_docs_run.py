@@ -12,11 +12,11 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from flipscale.analysis.stats import moments
 from flipscale.cli.parser import parse
 from flipscale.collecting import read_results
 from flipscale.launch.site import read_site
-from flipscale.planning import plan
-from flipscale.stats import moments
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 
 DOCS = Path(__file__).parents[1] / "docs"

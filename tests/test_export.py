@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import flipscale
+from flipscale.analysis.export import exported, latex_table
 from flipscale.collecting import COLUMN_DTYPES, COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
-from flipscale.export import exported, latex_table
 from tests import commands
 from tests.parts import need
 

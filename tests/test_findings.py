@@ -12,10 +12,10 @@ import pytest
 import yaml
 from scipy.stats import ttest_1samp
 
-from flipscale.architecture import architecture
+from flipscale.analysis.comparing import compare_study, warnings
 from flipscale.collecting import read_results
-from flipscale.comparing import compare_study, warnings
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
+from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
 from flipscale.words import times
 from tests.findings import (

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import flipscale as package
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from flipscale.workflow.study import cost_in_words
 from tests.commands import flipscale

@@ -22,9 +22,9 @@ from matplotlib.collections import Collection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from flipscale.analysis.plotting import FIGURES
 from flipscale.cli import main
-from flipscale.planning import plan
-from flipscale.plotting import FIGURES
+from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, State
 from flipscale.study import read_study
 from tests.commands import flipscale

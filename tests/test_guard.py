@@ -26,7 +26,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.plain_files import file_system_now
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.track import other_trackers
 from tests.launch.contract import StandInRun
 from tests.test_damaged_files import Study as Finished

@@ -160,7 +160,7 @@ def test_the_check_of_inputs_and_machine_takes_nothing_heavier_than_numpy(tmp_pa
 def test_what_the_seeds_detect_takes_scipy_but_no_pandas(tmp_path: Path) -> None:
     """Every user waits for it: pandas and the package compare take longer to load than all else that `plan` does."""
     said, loaded = heavy_packages_of(
-        ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.comparing", "ssl"
+        ["plan", "studies/fashion.yaml", "--results", str(tmp_path)], "flipscale.analysis.comparing", "ssl"
     )
     assert "that 3 seeds detect is unknown until seeds exist" in said
     assert loaded == f"['numpy', {READS}, 'scipy']"

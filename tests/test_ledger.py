@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from flipscale.ledger import PlannedStudy, accuracy_of, entries_of, grouped_by, probes_of, sum_of
+from flipscale.collecting.ledger import PlannedStudy, accuracy_of, entries_of, grouped_by, probes_of, sum_of
 from flipscale.run import FailedAttempt, FailureKind, Job, Probe, RunFolder, RunRequest, State, probes_in, write_probe
-from flipscale.settings import Resources, plain
+from flipscale.settings.declarations import Resources, plain
 from flipscale.study.settings import read_settings
 from tests.asked import SMALL
 from tests.launch.contract import NO_COST

@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting import fit
+from flipscale.analysis.stats import Design
 from flipscale.cell import write_cell
 from flipscale.cli import main
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import PlanError, ResultsError
-from flipscale.fitting import fit
 from flipscale.next_runs import Candidate, Quantity, Rung, choose, further_values, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER
 from flipscale.next_runs.proposal import extended, proposal_parts
 from flipscale.next_runs.quantities import claim_of, parameter_of, share_left
-from flipscale.planning import plan
-from flipscale.stats import Design
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from flipscale.workflow import proposed
 from flipscale.workflow.compared import compare_study

@@ -17,7 +17,7 @@ from PIL import Image
 
 from flipscale.data import digest as digest_module
 from flipscale.data.digest import digest
-from flipscale.settings import CaptionSet, CommandSet, FolderSet, IdxSet, LabelledFolders, Shapes, ShardSet
+from flipscale.settings.declarations import CaptionSet, CommandSet, FolderSet, IdxSet, LabelledFolders, Shapes, ShardSet
 from flipscale.workspace import Workspace
 from tests.commands import flipscale, train
 

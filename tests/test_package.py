@@ -69,7 +69,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> 
 def test_the_wheel_says_who_made_it_and_under_which_licence(wheel: Path) -> None:
     said = metadata(wheel)
     assert said["License-Expression"] == "MIT"
-    assert said.get_all("License-File") == ["LICENSE", "flipscale/reporting/LICENSE.plotly"]
+    assert said.get_all("License-File") == ["LICENSE", "flipscale/analysis/reporting/LICENSE.plotly"]
     assert said["Author"] == "The flipscale developers"
     assert said.get_all("Project-URL") == ["Paper, https://arxiv.org/abs/2212.00794"]
     assert "The flipscale developers" in (ROOT / "LICENSE").read_text(encoding="utf-8")

@@ -11,12 +11,12 @@ import jsonschema
 import pytest
 import yaml
 
-from flipscale.architecture import architecture
 from flipscale.cli import main
-from flipscale.cost import cost, flops, parameters
-from flipscale.identity import stage
-from flipscale.planning import Run
-from flipscale.settings import Resources
+from flipscale.cost.arithmetic import cost, flops, parameters
+from flipscale.planning.identity import stage
+from flipscale.planning.runs import Run
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Resources
 from flipscale.study.schema import study_schema
 from tests import paper
 from tests.paper import paper_studies, paper_study

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.analysis.plotting import references
 from flipscale.cli import main
 from flipscale.data import captions, folder, idx, labelled, shards
 from flipscale.data.views import open_image
 from flipscale.errors import DamagedFile, DataError, FlipscaleError
-from flipscale.plotting import references
 from flipscale.run import RunFolder, lacks_weights
 from tests.test_damaged_files import DEEP, patience
 

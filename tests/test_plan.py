@@ -12,10 +12,10 @@ import pytest
 from flipscale.cell import write_cell
 from flipscale.cli import main
 from flipscale.errors import PlanError
-from flipscale.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
 from flipscale.kinds import kinds_of, options_of
-from flipscale.planning import Plan, Run, Total, plan
-from flipscale.settings import (
+from flipscale.planning.identity import RECIPE, differences, identity, measures, parent_of, show_setting, stage
+from flipscale.planning.runs import Plan, Run, Total, plan
+from flipscale.settings.declarations import (
     DataSet,
     FineTuning,
     Reconstruction,
@@ -667,7 +667,7 @@ def test_planning_imports_no_heavy_package(tmp_path: Path):
     study = tmp_path / "study.yaml"
     study.write_text(f"schema: 1\n{BASE_LINE}")
     script = (
-        "import sys\nfrom flipscale.planning import plan\nfrom flipscale.study import read_study\n"
+        "import sys\nfrom flipscale.planning.runs import plan\nfrom flipscale.study import read_study\n"
         f"assert len(plan(read_study({str(study)!r})).runs) == 1\n"
         "print(sorted({'torch', 'pandas', 'open_clip', 'numpy', 'mlflow', 'matplotlib'} & set(sys.modules)))"
     )

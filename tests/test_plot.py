@@ -9,10 +9,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from flipscale.analysis.plotting import FIGURES, Undrawable, draw_figure, figure_data, plot_all, small_print
+from flipscale.analysis.plotting.style import QUIET, arm_style
 from flipscale.collecting import COLUMN_DTYPES, COLUMNS
 from flipscale.errors import ResultsError
-from flipscale.plotting import FIGURES, Undrawable, draw_figure, figure_data, plot_all, small_print
-from flipscale.plotting.style import QUIET, arm_style
 from flipscale.words import short
 
 pytestmark = pytest.mark.slow
@@ -461,5 +461,5 @@ def test_arms_differ_without_colour():
 
 
 def test_plot_needs_no_pyplot():
-    code = "import sys, flipscale.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, flipscale.analysis.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,9 +16,9 @@ from matplotlib import _layoutgrid as layout_grid
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from flipscale.analysis.plotting import draw_figure, figure_data
+from flipscale.analysis.plotting.style import RC
 from flipscale.collecting import baseline_of, read_curves, read_results
-from flipscale.plotting import draw_figure, figure_data
-from flipscale.plotting.style import RC
 from flipscale.study import read_study
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ DRAW = """
 import sys
 from pathlib import Path
 from flipscale.collecting import read_curves, read_results
-from flipscale.plotting import figure_data, plot_all
+from flipscale.analysis.plotting import figure_data, plot_all
 study, out = Path(sys.argv[1]), Path(sys.argv[2])
 results = read_results(study / "results.csv")
 score = "glyphs.zero_shot_top1"

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.plotting import FigureData, Plotted, draw_figure, figure_data
-from flipscale.plotting.page import draw_chance
+from flipscale.analysis.plotting import FigureData, Plotted, draw_figure, figure_data
+from flipscale.analysis.plotting.page import draw_chance
 from flipscale.workflow import drawn
 from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace

@@ -9,11 +9,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.comparing import judge_claims
-from flipscale.planning import plan
-from flipscale.plotting import Undrawable, draw, figure_data
-from flipscale.plotting.claims import VERDICT_STYLES
-from flipscale.reporting import write_report
+from flipscale.analysis.comparing import judge_claims
+from flipscale.analysis.plotting import Undrawable, draw, figure_data
+from flipscale.analysis.plotting.claims import VERDICT_STYLES
+from flipscale.analysis.reporting import write_report
+from flipscale.planning.runs import plan
 from flipscale.study import MARGIN, Contrast, Expectation, StatedClaim, read_study
 
 ROOT = Path(__file__).parents[1]

@@ -15,12 +15,21 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from flipscale import cost
-from flipscale.architecture import architecture
+from flipscale.analysis.comparing import comparison_json, judge_claims
+from flipscale.analysis.plotting import (
+    FIGURES,
+    RC,
+    Undrawable,
+    draw,
+    draw_figure,
+    figure_data,
+    plot_all,
+    read_references,
+)
+from flipscale.analysis.plotting.style import REFERENCE
 from flipscale.collecting import read_curves, read_results
-from flipscale.comparing import comparison_json, judge_claims
 from flipscale.errors import ResultsError
-from flipscale.plotting import FIGURES, RC, Undrawable, draw, draw_figure, figure_data, plot_all, read_references
-from flipscale.plotting.style import REFERENCE
+from flipscale.settings.architecture import architecture
 from flipscale.study import MARGIN, read_study
 from tests.made_up import GROWTH, isoflop_runs
 from tests.test_plot import drawn, named, study

@@ -13,7 +13,7 @@ from PIL import Image
 
 from flipscale.data.folder import names_of_folders, read_folder
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import FailedAttempt, FailureKind, Result, RunFolder, RunRequest
 from flipscale.study import read_study
 from flipscale.track import tracking_address

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flipscale.architecture import architecture
 from flipscale.cli import main
 from flipscale.collecting import COLUMNS
+from flipscale.settings.architecture import architecture
 
 FOLDER = Path(__file__).parents[1] / "studies" / "references"
 FLIP, FOLLOW_UPS = FOLDER / "flip.csv", FOLDER / "follow_ups.csv"

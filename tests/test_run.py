@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.devices import Hours
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.run import (
     FailedAttempt,
@@ -32,7 +31,8 @@ from flipscale.run import (
     replacing,
     write_json,
 )
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
+from flipscale.settings.devices import Hours
 from flipscale.train.requests import spent_before
 from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE

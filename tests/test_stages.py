@@ -8,13 +8,13 @@ import pytest
 from flipscale.cell import setting_words, write_cell
 from flipscale.cli import main
 from flipscale.collecting.columns import setting_value
-from flipscale.cost import cost
+from flipscale.cost.arithmetic import cost
 from flipscale.errors import StudyError
-from flipscale.identity import WHOLE, Course, course_of, goes_on, lineage, parent_of, run_id, stage
 from flipscale.launch import held_back
-from flipscale.planning import Plan, plan
+from flipscale.planning.identity import WHOLE, Course, course_of, goes_on, lineage, parent_of, run_id, stage
+from flipscale.planning.runs import Plan, plan
 from flipscale.run import Result, RunFolder, RunRequest
-from flipscale.settings import Settings, plain
+from flipscale.settings.declarations import Settings, plain
 from flipscale.study import read_study
 from flipscale.study.settings import read_settings
 from tests.asked import settings_of

@@ -5,14 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from flipscale.cost import scored_steps
+from flipscale.cost.arithmetic import scored_steps
 from flipscale.errors import RunFolderError
-from flipscale.identity import stage
-from flipscale.planning import plan
-from flipscale.run import Probe, add_timings, cpu_name, read_probe, read_timings, write_probe
-from flipscale.settings import Resources
-from flipscale.study import read_study
-from flipscale.timing import (
+from flipscale.planning.identity import stage
+from flipscale.planning.runs import plan
+from flipscale.planning.timing import (
     EvaluationTime,
     StepTime,
     Timings,
@@ -20,6 +17,9 @@ from flipscale.timing import (
     run_time,
     step_shape,
 )
+from flipscale.run import Probe, add_timings, cpu_name, read_probe, read_timings, write_probe
+from flipscale.settings.declarations import Resources
+from flipscale.study import read_study
 from tests.asked import settings_of
 
 RUN = settings_of(evaluation={"images": 100, "at": [0.5]})  # 50 steps, evaluated twice

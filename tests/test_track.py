@@ -428,7 +428,7 @@ def test_the_code_of_a_run_is_a_tag_and_the_studys_run_says_where_it_differs(whe
     tables = (table(row("a-1")), curve("a-1"))
     done = bring(*tables, **where, runs=tmp_path / "runs", code="1 of 1 finished run was trained by other code")
     tags = runs_there(where, done)["a-1"].data.tags
-    assert tags["flipscale.code"] == "flipscale at commit 2222222222"
+    assert tags["flipscale.data.code"] == "flipscale at commit 2222222222"
     assert tags["mlflow.source.git.commit"] == "2" * 40
     study = runs_there(where, done)["study mask"].data.tags
     assert study["flipscale.code_differs"] == "1 of 1 finished run was trained by other code"

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from flipscale.cli import main
 from flipscale.collecting.curves import read_points
 from flipscale.errors import FlipscaleError
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, State
 from flipscale.study import read_study
 from flipscale.track import MirrorSource

@@ -7,7 +7,7 @@ import pytest
 
 from flipscale.errors import StudyError
 from flipscale.launch.order import in_turn
-from flipscale.planning import KeptTrunks, Plan, Trunk, plan
+from flipscale.planning.runs import KeptTrunks, Plan, Trunk, plan
 from flipscale.run import RunFolder, RunRequest
 from flipscale.study import read_study
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.analysis.reporting import write_report
 from flipscale.errors import DamagedFile, FlipscaleError, LaunchError, RunFolderError
 from flipscale.guard import locked
 from flipscale.launch import cancel, submit_lock
 from flipscale.plain_files import open_plain, read_bytes
-from flipscale.planning import plan
-from flipscale.reporting import write_report
+from flipscale.planning.runs import plan
 from flipscale.run import (
     FailedAttempt,
     FailureKind,
@@ -396,7 +396,7 @@ def test_plan_status_and_report_of_a_strangers_folder_run_nothing_of_it(
 
 
 def test_git_starts_no_program_that_a_repository_names(tmp_path: Path) -> None:
-    from flipscale.code import work_tree
+    from flipscale.data.code import work_tree
 
     ran = tmp_path / "ran"
     place = tmp_path / "repository"
@@ -478,7 +478,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Pat
     """open_clip's loader tries twice: the second time as torch does where nothing is said, so torch is 2.6 or newer."""
     import torch
 
-    from flipscale.architecture import architecture
+    from flipscale.settings.architecture import architecture
     from flipscale.train.model import load
 
     ran = tmp_path / "ran"

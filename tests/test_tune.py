@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from flipscale import Workspace
+from flipscale.analysis.fitting import optimum_law
 from flipscale.errors import FlipscaleError, PlanError, ResultsError, StudyError
-from flipscale.fitting import optimum_law
 from flipscale.launch.launcher import JobState, Request
 from flipscale.next_runs import further_values
 from flipscale.next_runs.proposal import extended
-from flipscale.planning import plan, plan_at
+from flipscale.planning.runs import plan, plan_at
+from flipscale.planning.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.run import FailureKind, Job, Result, RunFolder
-from flipscale.settings import Settings
+from flipscale.settings.declarations import Settings
 from flipscale.study import Sweep, read_study, with_choice
-from flipscale.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study
 from flipscale.workflow.study import open_study, sweep_words, swept_table

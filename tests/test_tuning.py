@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.architecture import architecture, models_with_the_towers_of, tower_difference
-from flipscale.capacity import shortage
 from flipscale.cell import setting_words, write_cell
 from flipscale.collecting.columns import setting_value
-from flipscale.cost import cost, memory_bytes
-from flipscale.identity import differences, lineage, run_id, scored, stage
+from flipscale.cost.arithmetic import cost, memory_bytes
+from flipscale.cost.capacity import shortage
 from flipscale.launch.probe import probe_of
-from flipscale.planning import Plan, plan, too_large
-from flipscale.settings import Resources, Settings
+from flipscale.planning.identity import differences, lineage, run_id, scored, stage
+from flipscale.planning.runs import Plan, plan, too_large
+from flipscale.planning.timing import evaluation_shape, step_shape
+from flipscale.settings.architecture import architecture, models_with_the_towers_of, tower_difference
+from flipscale.settings.declarations import Resources, Settings
 from flipscale.study import read_study
 from flipscale.study.settings import read_settings
-from flipscale.timing import evaluation_shape, step_shape
 from tests.asked import settings_of
 
 SMALL = {"model": "ViT-w16d1-14", "image_size": 14, "text_length": 8, "mask_ratio": 0.5}

@@ -9,7 +9,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.workspace import USUAL_PLOTS, Workspace, usual_results
 
 if TYPE_CHECKING:
-    from flipscale.devices import Price
+    from flipscale.settings.devices import Price
     from flipscale.workflow.study import OpenStudy
 
 

@@ -71,7 +71,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def _compare_study(args: argparse.Namespace) -> int:
-    from flipscale.comparing import comparison_json, comparison_text
+    from flipscale.analysis.comparing import comparison_json, comparison_text
     from flipscale.workflow.compared import compare_study
     from flipscale.workflow.to_score import say_other_data
 
@@ -81,7 +81,7 @@ def _compare_study(args: argparse.Namespace) -> int:
 
 
 def _compare_two(args: argparse.Namespace) -> int:
-    from flipscale.comparing import study_pair_json, study_pair_text
+    from flipscale.analysis.comparing import study_pair_json, study_pair_text
     from flipscale.workflow.two_studies import open_two, write_study_pair
 
     opened = open_two(args.study, args.new, workspace_of(args))
@@ -90,8 +90,8 @@ def _compare_two(args: argparse.Namespace) -> int:
 
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale import comparing
+    from flipscale.analysis.fitting import where
     from flipscale.collecting import read_table
-    from flipscale.fitting import where
 
     needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
     if lacking := [option for option, value in needed.items() if not value]:

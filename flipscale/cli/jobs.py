@@ -29,7 +29,7 @@ from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
     from flipscale.launch import Launcher, RunProgress, StudyProgress
-    from flipscale.planning import Run
+    from flipscale.planning.runs import Run
     from flipscale.workflow.study import OpenStudy
 
 WATCH_SECONDS = 2.0
@@ -153,7 +153,7 @@ def status(args: argparse.Namespace) -> int:
 
 def _print_states(args: argparse.Namespace) -> None:
     from flipscale import launch
-    from flipscale.code import code_changes
+    from flipscale.data.code import code_changes
     from flipscale.workflow.study import say_folder, sweep_words
     from flipscale.workflow.submitted import say_code
 

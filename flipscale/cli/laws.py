@@ -14,8 +14,8 @@ from flipscale.workflow.messages import say
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flipscale.fitting import Forecast, Options
-    from flipscale.fitting.of_study import StudyFits
+    from flipscale.analysis.fitting import Forecast, Options
+    from flipscale.analysis.fitting.of_study import StudyFits
     from flipscale.workflow.results import StudyResults
     from flipscale.workflow.study import OpenStudy
 
@@ -103,8 +103,8 @@ class _Source(NamedTuple):
 
 def _source(args: argparse.Namespace) -> _Source:
     """What the arguments name. FlipscaleError for neither a study nor a table, and where columns must be named."""
+    from flipscale.analysis.comparing import pick_score
     from flipscale.collecting import is_table, read_table
-    from flipscale.comparing import pick_score
     from flipscale.workflow.results import study_results
     from flipscale.workflow.study import open_study, swept_table
 
@@ -135,7 +135,7 @@ def _source(args: argparse.Namespace) -> _Source:
 
 def _rows(args: argparse.Namespace, table: "pd.DataFrame") -> "pd.DataFrame":
     """The rows that --where keeps, with the columns that other options compute."""
-    from flipscale.fitting import where, with_columns
+    from flipscale.analysis.fitting import where, with_columns
 
     computed = [name for name in (*args.x, args.y, args.weights, args.budget) if name]
     return with_columns(where(table, args.where), computed)
@@ -143,9 +143,9 @@ def _rows(args: argparse.Namespace, table: "pd.DataFrame") -> "pd.DataFrame":
 
 def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
     """A law for every group of a study's axes, or of the columns that the arguments name."""
+    from flipscale.analysis.fitting import Fit, fit_groups, group_name, in_groups, isoflop
+    from flipscale.analysis.fitting.of_study import StudyFits
     from flipscale.errors import ResultsError
-    from flipscale.fitting import Fit, fit_groups, group_name, in_groups, isoflop
-    from flipscale.fitting.of_study import StudyFits
     from flipscale.words import joined
     from flipscale.workflow.fitted import fit_study, named
 
@@ -189,7 +189,7 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 
 def _optimum(args: argparse.Namespace, source: _Source) -> int:
     """Print the law of a setting's best value for each group, with its line for a study."""
-    from flipscale.fitting import in_groups, optimum_law
+    from flipscale.analysis.fitting import in_groups, optimum_law
     from flipscale.tables import as_text
 
     accuracy = _options(args).accuracy
@@ -209,7 +209,7 @@ def _optimum(args: argparse.Namespace, source: _Source) -> int:
 
 def _forecast(args: argparse.Namespace, source: _Source) -> int:
     """Predict runs by a law; exit code 1 where a forecast is refused."""
-    from flipscale.fitting import forecast_groups, forecast_json, forecast_text
+    from flipscale.analysis.fitting import forecast_groups, forecast_json, forecast_text
 
     if of_fits := [option for option, value in (("--budget", args.budget), ("--allocate", args.allocate)) if value]:
         raise FlipscaleError(f"{of_fits[0]} is for fits; leave it out of a forecast.")
@@ -239,8 +239,8 @@ def _forecast(args: argparse.Namespace, source: _Source) -> int:
 
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
     """The runs that --forecast names: one by its columns, and one for each row of a table."""
+    from flipscale.analysis.fitting import column, point_with_columns, with_columns
     from flipscale.collecting import is_table, read_table
-    from flipscale.fitting import column, point_with_columns, with_columns
 
     named = [text for text in args.forecast if not is_table(text)]
     at = {name: _number(name, value) for name, value in _pairs(named, "--forecast").items()}
@@ -255,10 +255,10 @@ def _points(args: argparse.Namespace) -> list[dict[str, float]]:
 
 def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") -> "list[Forecast]":
     """A forecast for each group of the study's axes that --forecast leaves open, at the cost of the run it names."""
+    from flipscale.analysis.fitting import forecast, group_name, in_groups, point_with_columns
+    from flipscale.analysis.fitting.of_study import groups_of, model_sizes, variables_of
     from flipscale.collecting import axis_values, is_setting
     from flipscale.errors import ResultsError
-    from flipscale.fitting import forecast, group_name, in_groups, point_with_columns
-    from flipscale.fitting.of_study import groups_of, model_sizes, variables_of
     from flipscale.study.expression import plain_value
     from flipscale.workflow.fitted import variables_at
 
@@ -284,7 +284,7 @@ def _of_study(args: argparse.Namespace, source: _Source, opened: "OpenStudy") ->
 
 
 def _options(args: argparse.Namespace) -> "Options":
-    from flipscale.fitting import Options
+    from flipscale.analysis.fitting import Options
 
     edges = [_number("--bins", text) for text in args.bins.split(",")]
     if min(edges) <= 0 or (len(edges) == 1 and edges[0] % 1) or (args.delta is not None and not args.delta > 0):

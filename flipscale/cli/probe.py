@@ -55,8 +55,8 @@ def _row(opened: "OpenStudy", shape: "TimedShape") -> tuple[str, ...]:
 
 def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
     """The values that tell the shape from the others: those of the axes that times depend on."""
-    from flipscale.identity import show_setting
-    from flipscale.timing import STEP_SETTINGS
+    from flipscale.planning.identity import show_setting
+    from flipscale.planning.timing import STEP_SETTINGS
 
     settings = shape.run.settings
     parts = [name for name in ("stages", "tuning") if getattr(settings, name)]

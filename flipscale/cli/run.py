@@ -20,7 +20,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do everything in order: plan, submit, wait, collect, fit, plot, compare, report."""
-    from flipscale.comparing import comparison_text
+    from flipscale.analysis.comparing import comparison_text
     from flipscale.workflow.collected import Tracking
     from flipscale.workflow.run import run_study
     from flipscale.workflow.submitted import Guards

@@ -14,7 +14,7 @@ from flipscale.words import count, device_hours, hours_or_seconds, rounded
 from flipscale.workflow.messages import say
 
 if TYPE_CHECKING:
-    from flipscale.planning import Plan, Run
+    from flipscale.planning.runs import Plan, Run
     from flipscale.workflow.machine_health import Diagnosis
 
 
@@ -81,7 +81,7 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from flipscale.code import code_changes
+    from flipscale.data.code import code_changes
     from flipscale.launch import held_back, wall_clock
     from flipscale.run import RunFolder, as_json
     from flipscale.workflow.study import cost_in_words, say_power, say_warnings, sweep_words, write_plan

@@ -100,8 +100,8 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(args: argparse.Namespace) -> int:
     """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
+    from flipscale.analysis.export import exported
     from flipscale.collecting import baseline_of
-    from flipscale.export import exported
     from flipscale.run import replacing
     from flipscale.workflow.results import study_results
 

@@ -10,12 +10,12 @@ from flipscale.words import count, exact, hours, hours_or_seconds, percent, time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flipscale.ledger import Accuracy, LedgerSum
+    from flipscale.collecting.ledger import Accuracy, LedgerSum
 
 
 def print_spent(args: argparse.Namespace) -> None:
     """Sum predicted and spent hours by study, arm and state, failed and stopped work included."""
-    from flipscale.ledger import accuracy_of, grouped_by
+    from flipscale.collecting.ledger import accuracy_of, grouped_by
     from flipscale.workflow.accounts import ledger_of
 
     entries = ledger_of(workspace_of(args), args.study)

@@ -9,7 +9,7 @@ from flipscale.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from flipscale.run import CodeIdentity, RunRequest
-    from flipscale.settings import Settings
+    from flipscale.settings.declarations import Settings
     from flipscale.workspace import Workspace
 
 
@@ -26,8 +26,8 @@ def print_why(args: argparse.Namespace) -> None:
 
 
 def _print_identity(asked: "RunRequest", workspace: "Workspace", *, as_json: bool) -> None:
-    from flipscale.code import CodeToday
-    from flipscale.identity import identity, show_setting
+    from flipscale.data.code import CodeToday
+    from flipscale.planning.identity import identity, show_setting
     from flipscale.run import EARLIER, RunFolder, storable
 
     settings = asked.settled
@@ -69,7 +69,7 @@ def _print_codes(codes: "list[CodeIdentity]", differences: list[str]) -> None:
 
 
 def _print_differences(*runs: "tuple[str, Settings]", as_json: bool) -> None:
-    from flipscale.identity import differences, show_setting
+    from flipscale.planning.identity import differences, show_setting
 
     (first_id, first), (second_id, second) = runs
     changed = differences(first, second)

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from flipscale.identity import dataset_name, show_setting
 from flipscale.kinds import Option, holds
+from flipscale.planning.identity import dataset_name, show_setting
 from flipscale.run import is_number
 from flipscale.scores import FINAL_LOSS, SCORES
-from flipscale.settings import DataSet
+from flipscale.settings.declarations import DataSet
 from flipscale.study import SETTINGS, Study
 
 ColumnKind = Literal["str", "int", "float"]

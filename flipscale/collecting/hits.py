@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from flipscale.analysis.stats.test_images import Bits
 from flipscale.errors import RunFolderError
 from flipscale.run import Hits, RunFolder
-from flipscale.stats.test_images import Bits
 from flipscale.workspace import Workspace
 
 

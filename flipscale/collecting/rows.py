@@ -8,11 +8,11 @@ from typing import Any
 from flipscale.cell import write_cell
 from flipscale.collecting.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
 from flipscale.errors import FlipscaleError, NewerFolder, RunFolderError
-from flipscale.identity import RECIPE, differences
-from flipscale.planning import Run
+from flipscale.planning.identity import RECIPE, differences
+from flipscale.planning.runs import Run
 from flipscale.run import SCORES_FILE, Result, RunFolder, Spent, is_number, standing_scores
 from flipscale.scores import SCORES, is_own_score
-from flipscale.settings import Evaluation, plain
+from flipscale.settings.declarations import Evaluation, plain
 from flipscale.study.named_sets import MEAN, declared_scores, members
 from flipscale.study.settings import read_settings
 

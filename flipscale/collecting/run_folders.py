@@ -19,7 +19,7 @@ from flipscale.collecting.rows import row_of, why_unreadable
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import make_folder
 from flipscale.plain_files import or_none, read_bytes
-from flipscale.planning import Plan, Run
+from flipscale.planning.runs import Plan, Run
 from flipscale.run import RunFolder, State, replacing
 from flipscale.workspace import CURVES_TABLE, RESULTS_TABLE, RUNS_FOLDER
 

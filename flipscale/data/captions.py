@@ -17,7 +17,7 @@ from flipscale.data.inspection import Look
 from flipscale.data.pairs import Captioned, Form, HeldOutItems, Scoring, captioned_items, located
 from flipscale.errors import DataError, did_you_mean, reason_of
 from flipscale.plain_files import open_plain, parsed
-from flipscale.settings import CaptionSet
+from flipscale.settings.declarations import CaptionSet
 
 _ROWS_CHECKED = 20
 """At most this many images of a table are looked for before a run starts."""

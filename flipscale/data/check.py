@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flipscale.architecture import architecture
-from flipscale.cost import parameters, steps_of
+from flipscale.cost.arithmetic import parameters, steps_of
 from flipscale.data import shards
 from flipscale.data.command import check_program
 from flipscale.data.formats import format_of
@@ -18,9 +17,10 @@ from flipscale.data.inspection import Findings, Look
 from flipscale.data.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
 from flipscale.data.weights import check_weights
 from flipscale.errors import InputsError
-from flipscale.identity import labelled_set, scored_sets, stage, trains
-from flipscale.planning import Run
-from flipscale.settings import (
+from flipscale.planning.identity import labelled_set, scored_sets, stage, trains
+from flipscale.planning.runs import Run
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import (
     CommandSet,
     CommandTrainer,
     DataSet,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flipscale.data.inspection import Look
 from flipscale.errors import FlipscaleError
-from flipscale.settings import CommandSet
+from flipscale.settings.declarations import CommandSet
 
 FOLDER_ARGUMENT = "{folder}"
 """Stands for the run's folder in the arguments; without it, the folder becomes the last argument."""

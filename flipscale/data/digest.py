@@ -10,9 +10,9 @@ from typing import Any
 from flipscale.data.formats import format_of
 from flipscale.data.pairs import located
 from flipscale.errors import FlipscaleError
-from flipscale.identity import labelled_set, scored_sets
 from flipscale.plain_files import open_plain
-from flipscale.settings import DataSet, EvaluationSet, FineTuningSet, Settings
+from flipscale.planning.identity import labelled_set, scored_sets
+from flipscale.settings.declarations import DataSet, EvaluationSet, FineTuningSet, Settings
 
 MOST_WHOLE_BYTES = 10**9
 """Up to this size, files of many items are hashed whole: 1.5 s a set."""

@@ -21,7 +21,7 @@ from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, Sco
 from flipscale.data.shuffle import Shuffle
 from flipscale.data.views import Views, view_stored
 from flipscale.errors import DataError
-from flipscale.settings import Fashion
+from flipscale.settings.declarations import Fashion
 
 FASHION_CLASSES = (
     "t-shirt",

@@ -25,7 +25,7 @@ from flipscale.data.labelled import (
 from flipscale.data.pairs import EXTENSIONS, Form, HeldOutItems, Integers, Scoring, located
 from flipscale.errors import DamagedFile, DataError, did_you_mean, printable, reason_of
 from flipscale.plain_files import parsed, read_bytes
-from flipscale.settings import FolderSet, LabelledFolders
+from flipscale.settings.declarations import FolderSet, LabelledFolders
 
 
 def check(data: FolderSet | LabelledFolders, look: Look, probe: bool) -> None:

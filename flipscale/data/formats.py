@@ -15,7 +15,7 @@ from flipscale.data.inspection import Look
 from flipscale.data.labelled import ClassifiedSet
 from flipscale.data.pairs import Data, Form, HeldOutItems, Scoring
 from flipscale.errors import FlipscaleError
-from flipscale.settings import DataSet, EvaluationSet, FineTuningSet
+from flipscale.settings.declarations import DataSet, EvaluationSet, FineTuningSet
 
 
 class Format(Protocol):

@@ -30,7 +30,7 @@ from flipscale.data.pairs import Form, HeldOutItems, Images, Integers, Scoring, 
 from flipscale.data.views import view_stored
 from flipscale.errors import DamagedFile, DataError, reason_of
 from flipscale.plain_files import open_plain
-from flipscale.settings import IdxSet, LabelledIdx
+from flipscale.settings.declarations import IdxSet, LabelledIdx
 
 MOST_IDX_BYTES = 2**32
 """The most bytes a file may declare: ImageNet in grey, at 56 pixels."""

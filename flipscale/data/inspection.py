@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from flipscale.errors import DataError, FlipscaleError, reason_of
 from flipscale.kinds import Path_, read
-from flipscale.settings import Settings, plain
+from flipscale.settings.declarations import Settings, plain
 from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Place
 

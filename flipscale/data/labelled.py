@@ -22,7 +22,7 @@ from flipscale.data.shuffle import Shuffle
 from flipscale.data.views import Views, open_image, view, view_stored
 from flipscale.errors import DamagedFile, DataError, reason_of
 from flipscale.plain_files import read_text
-from flipscale.settings import LabelledSet
+from flipscale.settings.declarations import LabelledSet
 from flipscale.study.named_sets import unsuited
 
 MOST_NAMES_BYTES = 2**26

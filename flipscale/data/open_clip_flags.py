@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from open_clip_train.params import parse_args
 from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
-from flipscale.cost import steps_of, training_view
+from flipscale.cost.arithmetic import steps_of, training_view
 from flipscale.errors import FlipscaleError
-from flipscale.settings import NORMALIZATIONS, Resources, Settings, WebDataset
+from flipscale.settings.declarations import NORMALIZATIONS, Resources, Settings, WebDataset
 
 PROGRAM_RECORDS = 200
 """Approximate number of loss records of a run, as with flipscale's own trainer."""

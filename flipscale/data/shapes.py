@@ -23,7 +23,7 @@ from flipscale.data.labelled import ClassifiedSet, Labelled
 from flipscale.data.pairs import Data, Form, HeldOutItems, Images, Integers, Scoring, Tokenize, prompt_tokens
 from flipscale.data.shuffle import Shuffle
 from flipscale.data.views import Views, view_stored
-from flipscale.settings import Shapes, plain
+from flipscale.settings.declarations import Shapes, plain
 
 Floats32 = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
 Outline = Callable[[Floats32, Floats32], Floats32]

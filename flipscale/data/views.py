@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from flipscale import randomness
-from flipscale.settings import Settings
+from flipscale.settings.declarations import Settings
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels."""

@@ -80,7 +80,7 @@ from flipscale.data.stream import Stream
 from flipscale.data.views import Views, view_stored
 from flipscale.errors import DataError
 from flipscale.run import show_life
-from flipscale.settings import LabelledShards, ShardSet, WebDataset
+from flipscale.settings.declarations import LabelledShards, ShardSet, WebDataset
 
 DECODED_GB = 64
 """The most that `decode: null` decodes once: as much as the page cache of a machine with a GPU holds. Beyond that,

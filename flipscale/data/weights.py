@@ -5,8 +5,8 @@ import struct
 import zipfile
 from pathlib import Path
 
-from flipscale.architecture import architecture
 from flipscale.errors import FlipscaleError
+from flipscale.settings.architecture import architecture
 
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """The beginning of files of torch before 1.6, after the two bytes of the pickle's protocol."""

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeVar, cast
 from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import DEFAULTS, Site
 from flipscale.run import Job, RunFolder, RunRequest, State
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.workspace import LAUNCHERS
 
 T = TypeVar("T")

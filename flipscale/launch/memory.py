@@ -4,10 +4,10 @@ The plan predicts the memory of a device (`cost.memory_bytes`). On a CPU that is
 holds the program, the images, and weights on their way to or from a checkpoint.
 """
 
-from flipscale.cost import training_view
-from flipscale.identity import labelled_set, labelled_test_images, scored_sets, stage
+from flipscale.cost.arithmetic import training_view
 from flipscale.launch.launcher import Request
-from flipscale.settings import DataSet, EvaluationSet, FineTuningSet, Settings
+from flipscale.planning.identity import labelled_set, labelled_test_images, scored_sets, stage
+from flipscale.settings.declarations import DataSet, EvaluationSet, FineTuningSet, Settings
 from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20

@@ -15,7 +15,7 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.launch.local.launcher import slots_for
 from flipscale.launch.states import run_folder
-from flipscale.planning import Plan, Run
+from flipscale.planning.runs import Plan, Run
 from flipscale.words import count, duration
 
 _TwinGroup = tuple[str, int]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flipscale.errors import DamagedFile
-from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
+from flipscale.planning.identity import stage
 from flipscale.run import FailedAttempt, FailureKind, RunFolder, RunRequest
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.words import count
 
 STUCK = 3

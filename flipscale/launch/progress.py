@@ -9,7 +9,7 @@ from typing import TextIO
 
 from flipscale.launch.stall import silence
 from flipscale.launch.states import RunState, run_folder
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, State
 from flipscale.words import duration
 

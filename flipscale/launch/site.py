@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from flipscale.devices import Price
 from flipscale.kinds import (
     INVALID,
     By,
@@ -28,7 +27,8 @@ from flipscale.kinds import (
     schema_of,
     show,
 )
-from flipscale.settings import NODE_GPUS, plain
+from flipscale.settings.declarations import NODE_GPUS, plain
+from flipscale.settings.devices import Price
 from flipscale.study.document import Complaints, read_document
 
 SITE_SCHEMA = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flipscale.launch.launcher import JobState, launcher_named
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import Job, RunFolder, State
 
 LONGEST_POLL_SECONDS = 60.0

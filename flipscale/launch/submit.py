@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flipscale.code import CodeChanges, code_changes
+from flipscale.data.code import CodeChanges, code_changes
 from flipscale.errors import LaunchError, RunFolderError
 from flipscale.guard import locked, make_folder
 from flipscale.launch.launcher import Launcher, NoPlace, Request, launcher_named
@@ -16,7 +16,7 @@ from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.states import RunState, StateReader, run_folder, states
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import (
     WEIGHTS_FILE,
     FailureKind,

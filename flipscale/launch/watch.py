@@ -11,7 +11,7 @@ from flipscale.launch.order import seconds_of_run
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, run_progress
 from flipscale.launch.states import StateReader
 from flipscale.launch.submit import Submission, cancel, submit
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import State
 from flipscale.words import count
 

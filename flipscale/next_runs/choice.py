@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.stats import Array
+from flipscale.analysis.stats import Array
 
 COST_POWER = 0.7
 

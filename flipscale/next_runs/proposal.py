@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import yaml
 
+from flipscale.analysis.fitting.of_study import variables_of_run
 from flipscale.cell import setting_words
 from flipscale.collecting import is_setting, setting_value
 from flipscale.errors import PlanError
-from flipscale.fitting.of_study import variables_of_run
-from flipscale.identity import show_setting
 from flipscale.kinds import Compute, PartOfRun
 from flipscale.next_runs.choice import Candidate, choose
 from flipscale.next_runs.quantities import FURTHER_SEEDS, Question, of_seed, share_left
-from flipscale.planning import Plan, Run, plan, setting_read
-from flipscale.settings import Settings, plain
+from flipscale.planning.identity import show_setting
+from flipscale.planning.runs import Plan, Run, plan, setting_read
+from flipscale.planning.timing import NOT_TIMED, Timings
+from flipscale.settings.declarations import Settings, plain
 from flipscale.study import Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.tables import Part, PrintedTable
-from flipscale.timing import NOT_TIMED, Timings
 from flipscale.words import count, joined
 
 ROWS = 8

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.comparing import Curve, Estimate, JudgedClaim, StudyClaims
+from flipscale.analysis.comparing import Curve, Estimate, JudgedClaim, StudyClaims
+from flipscale.analysis.fitting import Fit, Forecast
+from flipscale.analysis.fitting.search import Problem
+from flipscale.analysis.fitting.uncertainty import DRAWS, interval, resampled, widened
+from flipscale.analysis.stats import Array, Design, Moments
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fitting import Fit, Forecast
-from flipscale.fitting.search import Problem
-from flipscale.fitting.uncertainty import DRAWS, interval, resampled, widened
 from flipscale.next_runs.choice import Quantity
-from flipscale.stats import Array, Design, Moments
 
 NORMAL = 1.96
 """Standard errors from the estimate to the end of a normal 95 % CI."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.fitting import Forecast
+from flipscale.analysis.fitting import Forecast
 from flipscale.tables import Part, PrintedTable
 from flipscale.words import percent, short
 

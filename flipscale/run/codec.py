@@ -26,7 +26,7 @@ from flipscale.run.records import (
     Result,
     RunRequest,
 )
-from flipscale.settings import JsonObject, KeepWeights
+from flipscale.settings.declarations import JsonObject, KeepWeights
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be in place and empty, if the machine went down before their content was on the disk. They count as

@@ -14,8 +14,8 @@ from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import check_folder, locked, make_folder
-from flipscale.identity import goes_on
 from flipscale.plain_files import open_plain, or_none, read_bytes
+from flipscale.planning.identity import goes_on
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
     failed_attempt_as_json,
@@ -45,7 +45,7 @@ from flipscale.run.records import (
     Result,
     RunRequest,
 )
-from flipscale.settings import Settings
+from flipscale.settings.declarations import Settings
 
 MOST_METRICS_BYTES = 2**30
 """The most bytes of a metrics.jsonl (5 million records), or of another file of lines."""

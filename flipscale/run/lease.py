@@ -36,7 +36,7 @@ from flipscale.run.files import (
 )
 from flipscale.run.processes import birth, is_alive, is_ours, machine
 from flipscale.run.records import Hits, Measured, MetricsRecord, Result
-from flipscale.settings import JsonObject
+from flipscale.settings.declarations import JsonObject
 
 HEARTBEAT_SECONDS = 5.0
 """A living process touches its lease this often."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from flipscale.cell import Cell, read_cell
-from flipscale.cost import Cost
+from flipscale.cost.arithmetic import Cost
 from flipscale.errors import RunFolderError, printable
 from flipscale.guard import Names
-from flipscale.identity import RECIPE
 from flipscale.kinds import By, Integer, OrElse
-from flipscale.planning import Run, Trunk
-from flipscale.settings import JsonObject, KeepWeights, Resources, ResourcesRead, Settings, plain
+from flipscale.planning.identity import RECIPE
+from flipscale.planning.runs import Run, Trunk
+from flipscale.settings.declarations import JsonObject, KeepWeights, Resources, ResourcesRead, Settings, plain
 from flipscale.study.settings import read_settings
 
 MetricsRecord = Mapping[str, Any]

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from flipscale.identity import measures, trains
 from flipscale.kinds import By
+from flipscale.planning.identity import measures, trains
 from flipscale.run.codec import read_record, read_scores, write_record
 from flipscale.run.files import SCORING_FILE
 from flipscale.run.folder import RunFolder
 from flipscale.run.records import Measured
 from flipscale.scores import AVERAGED, set_and_score
-from flipscale.settings import Evaluation, Resources, ResourcesRead, Settings, plain
+from flipscale.settings.declarations import Evaluation, Resources, ResourcesRead, Settings, plain
 from flipscale.study.settings import read_setting
 
 

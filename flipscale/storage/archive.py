@@ -25,10 +25,11 @@ from typing import IO, Any, NamedTuple, cast
 
 from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
 from flipscale.guard import check_folder
-from flipscale.identity import RECIPE, run_id
 from flipscale.kinds import record_of
 from flipscale.plain_files import open_plain, parsed, read_bytes
-from flipscale.planning import Plan
+from flipscale.planning.identity import RECIPE, run_id
+from flipscale.planning.runs import Plan
+from flipscale.planning.timing import NOT_TIMED, Timings, timings_of
 from flipscale.run import (
     ARCHIVED_FILES,
     RunFolder,
@@ -39,7 +40,6 @@ from flipscale.run import (
     timings_as_json,
     timings_from_json,
 )
-from flipscale.timing import NOT_TIMED, Timings, timings_of
 from flipscale.words import count
 from flipscale.workspace import Workspace
 

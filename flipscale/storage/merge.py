@@ -15,9 +15,9 @@ from flipscale.errors import FlipscaleError
 from flipscale.guard import check_folder, make_folder
 from flipscale.launch import submit_lock
 from flipscale.plain_files import open_plain
+from flipscale.planning.timing import NOT_TIMED
 from flipscale.run import ARCHIVED_FILES, RunFolder, add_timings
 from flipscale.storage.archive import ArchiveReader, RunFiles, files_of, open_archive, what_is_wrong
-from flipscale.timing import NOT_TIMED
 from flipscale.workspace import Workspace
 
 STAGING = ".merge"

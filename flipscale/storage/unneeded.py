@@ -27,7 +27,7 @@ from flipscale.run import (
     name_of_temporary,
     unmeasured,
 )
-from flipscale.settings import KeepWeights
+from flipscale.settings.declarations import KeepWeights
 from flipscale.storage.merge import STAGING
 from flipscale.workspace import LAUNCHERS, Workspace
 

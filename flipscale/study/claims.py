@@ -49,7 +49,7 @@ from flipscale.kinds import (
     some,
 )
 from flipscale.scores import is_score
-from flipscale.settings import Settings, plain
+from flipscale.settings.declarations import Settings, plain
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values, agrees
 from flipscale.study.values import ValueReader

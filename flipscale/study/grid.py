@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flipscale.architecture import (
+from flipscale.cost.arithmetic import PRICED, of_any_length, trunk_steps
+from flipscale.errors import FlipscaleError
+from flipscale.kinds import Compute, Faults, PartOfRun, checked, holds, is_broken, show
+from flipscale.settings.architecture import (
     Architecture,
     architecture,
     models_with_the_towers_of,
     resized_side,
     tower_difference,
 )
-from flipscale.cost import PRICED, of_any_length, trunk_steps
-from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, Faults, PartOfRun, checked, holds, is_broken, show
-from flipscale.settings import (
+from flipscale.settings.declarations import (
     NODE_GPUS,
     FineTuningSet,
     FlipscaleTrainer,

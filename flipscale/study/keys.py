@@ -22,7 +22,7 @@ from flipscale.kinds import (
     show,
 )
 from flipscale.scores import SCORES, is_score, set_and_score
-from flipscale.settings import Budget, Resources
+from flipscale.settings.declarations import Budget, Resources
 from flipscale.study.recipes import RECIPES
 from flipscale.study.study import LOOKS, MARGIN
 
@@ -53,7 +53,7 @@ FIGURE_NAMES = {
     "training_loss": "curves",
     "predicted_cost": "predicted",
 }
-"""Each figure, in the order of drawing, and the module of flipscale/plotting that has its FigureKind in capitals."""
+"""Each figure, in the order of drawing, and the module of analysis/plotting that has its FigureKind in capitals."""
 
 
 def _score(value: Any) -> str:

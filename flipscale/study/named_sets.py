@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from flipscale.errors import did_you_mean
 from flipscale.kinds import Path_
 from flipscale.scores import AVERAGED, INFERENCES, METRICS, SCORES, is_fraction, lower_is_better, metric_score
-from flipscale.settings import CaptionSet, CommandSet, Evaluation, EvaluationSet, IdxSet, LabelledSet, ShardSet
+from flipscale.settings.declarations import (
+    CaptionSet,
+    CommandSet,
+    Evaluation,
+    EvaluationSet,
+    IdxSet,
+    LabelledSet,
+    ShardSet,
+)
 
 MEAN = "mean"
 """The score of a mean over sets: vtab.mean."""

@@ -8,11 +8,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import PRICED
+from flipscale.cost.arithmetic import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
 from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, show
 from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
-from flipscale.settings import CommandSet, CommandTrainer, WebDataset, plain
+from flipscale.settings.declarations import CommandSet, CommandTrainer, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, merge, read_document

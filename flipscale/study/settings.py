@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from flipscale.kinds import Faults, Option, checked, options_of
-from flipscale.settings import CommandSet, DataSet, Evaluation, EvaluationSet, FineTuningSet, Settings, Shapes
+from flipscale.settings.declarations import (
+    CommandSet,
+    DataSet,
+    Evaluation,
+    EvaluationSet,
+    FineTuningSet,
+    Settings,
+    Shapes,
+)
 from flipscale.study.study import Values
 
 SETTINGS: Mapping[str, Option] = options_of(Settings)

@@ -6,10 +6,10 @@ from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any
 
-from flipscale.cost import flops_per_sample
+from flipscale.cost.arithmetic import flops_per_sample
 from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, PartOfRun
-from flipscale.settings import Budget, Resources, Settings, Stage
+from flipscale.settings.declarations import Budget, Resources, Settings, Stage
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from flipscale.architecture import architecture
-from flipscale.settings import Settings
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Settings
 from flipscale.study.expression import Expression, ExpressionError
 from flipscale.study.grid import cells
 from flipscale.study.study import Arm, Axis, Study, Sweep, Values, agrees

@@ -5,7 +5,7 @@ from typing import Any
 
 from flipscale.errors import did_you_mean
 from flipscale.kinds import INVALID, Path_, read, show
-from flipscale.settings import Evaluation, JsonObject
+from flipscale.settings.declarations import Evaluation, JsonObject
 from flipscale.study.document import Complaints, Document
 from flipscale.study.keys import TOP, StudyKeys
 from flipscale.study.named_sets import faults_of_evaluation

@@ -279,5 +279,5 @@ def _system_facts(runs: Path | None, run_id: str) -> dict[str, str]:
     versions = result.versions if result else {}
     facts = {"flipscale.version." + re.sub(r"[^\w\-. ]", "_", str(name)): str(of) for name, of in versions.items()}
     for code in codes[-1:]:
-        facts |= {"flipscale.code": str(code)} | ({"mlflow.source.git.commit": code.commit} if code.commit else {})
+        facts |= {"flipscale.data.code": str(code)} | ({"mlflow.source.git.commit": code.commit} if code.commit else {})
     return facts

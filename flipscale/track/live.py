@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from flipscale.collecting.curves import read_points
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import RunFolder, State
 from flipscale.scores import is_score
 from flipscale.track.content import MOST_CURVE_POINTS, params_of, points_of

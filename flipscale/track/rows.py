@@ -13,8 +13,8 @@ import pandas as pd
 
 from flipscale.cell import arm_words, read_cell, run_words, write_cell
 from flipscale.collecting import COLUMNS, SETTING_COLUMNS, setting_value
-from flipscale.identity import RECIPE
-from flipscale.planning import Run
+from flipscale.planning.identity import RECIPE
+from flipscale.planning.runs import Run
 from flipscale.scores import is_score
 from flipscale.track.source import MirrorSource
 

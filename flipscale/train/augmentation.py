@@ -22,7 +22,7 @@ from timm.data.auto_augment import rand_augment_transform
 
 from flipscale.data.pairs import Images, Integers
 from flipscale.randomness import key
-from flipscale.settings import FineTuning
+from flipscale.settings.declarations import FineTuning
 
 _DRAWING = threading.Lock()
 

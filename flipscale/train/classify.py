@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flipscale.data.labelled import Labelled
 from flipscale.scores import FINE_TUNED, SCORES
-from flipscale.settings import FineTuning, Settings
+from flipscale.settings.declarations import FineTuning, Settings
 from flipscale.train.augmentation import mix_of
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import Evaluated, hits, packed_hits

@@ -21,16 +21,16 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from flipscale import randomness
-from flipscale.cost import training_view
+from flipscale.cost.arithmetic import training_view
 from flipscale.data.digest import digests
 from flipscale.data.formats import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems, Images, Integers
 from flipscale.data.views import view_stored
 from flipscale.errors import DataError, Diverged
-from flipscale.identity import inferences, measure_of, show_setting
+from flipscale.planning.identity import inferences, measure_of, show_setting
 from flipscale.run import Hits, show_life
 from flipscale.scores import AVERAGED, LOSS_BATCH, SCORES, class_chance, metric_score
-from flipscale.settings import (
+from flipscale.settings.declarations import (
     CommandSet,
     DataSet,
     Evaluation,

@@ -11,7 +11,7 @@ processes and micro-batches that share a batch draw together the masks that one 
     grid       a regular lattice, with a different phase for each image
     block      one block, as near to a square as the count allows, at a random place
     gaussian   any, those near the middle of the image more often: GLIP's (Gaussian-masked, not Grounded LIP)
-    resize     all of a smaller image, so there is no mask; see `MaskedTower` and `flipscale.cost.training_view`
+    resize     all of a smaller image, so there is no mask; see `MaskedTower` and `training_view` of flipscale/cost/
 
 CLIPA compares random, grid, block and resize (arXiv 2305.07017); grid and block are after MAE's (arXiv 2111.06377,
 figure 6). CLIPA's released model has no grid and no block, so the exact forms of these are ours, see `_grid` and
@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from flipscale.architecture import patches_kept
+from flipscale.settings.architecture import patches_kept
 
 _TRAINING = 0x6D61736B
 """Keeps the masks' random numbers apart from others that come from the same seed."""

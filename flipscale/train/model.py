@@ -6,8 +6,8 @@ with one line, a model that open_clip ships by its name, and a model of the fami
     open_clip.create_model("ViT-B-16", "results/runs/ID/model.pt")
     open_clip.create_model("ViT-B-16", "results/runs/ID/model.pt", **architecture("ViT-w48d3-4").open_clip_config)
 
-with `from flipscale.architecture import architecture`. In the second line any model's name would do, as the rest
-replaces what it stands for. A run on images of another size than the model's own adds force_image_size=SIZE to the
+with `from flipscale.settings.architecture import architecture`. In the second line any model's name would do, as
+the rest replaces what it stands for. A run on images of another size than the model's own adds force_image_size=SIZE to the
 first, and the size to `architecture` in the second. A tuned run loads by the model and image size of its tuning, where
 that names them. Pixels are normalised as the run's `normalization` says: pass its numbers as
 image_mean and image_std of `open_clip.create_model_and_transforms`.
@@ -26,12 +26,12 @@ from open_clip.factory import load_checkpoint, load_state_dict
 from open_clip.pretrained import download_pretrained
 from torch import Tensor
 
-from flipscale.architecture import Architecture, architecture
-from flipscale.cost import training_view
+from flipscale.cost.arithmetic import training_view
 from flipscale.data.pairs import Images, Integers
 from flipscale.data.weights import pretrained_config
 from flipscale.errors import FlipscaleError
-from flipscale.settings import NORMALIZATIONS, Settings
+from flipscale.settings.architecture import Architecture, architecture
+from flipscale.settings.declarations import NORMALIZATIONS, Settings
 from flipscale.train.attention import shorten
 from flipscale.train.mask import MaskedTower, PatchMask
 from flipscale.train.requests import TrainedWeights

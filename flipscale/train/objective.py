@@ -10,9 +10,9 @@ from open_clip import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from flipscale.architecture import architecture
-from flipscale.cost import training_view
-from flipscale.settings import Settings
+from flipscale.cost.arithmetic import training_view
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Settings
 from flipscale.train.model import channels, pixels
 from flipscale.train.reconstruction import ReconstructionHead, image_tokens
 from flipscale.train.text import TextMask, encode_text

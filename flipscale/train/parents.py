@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from flipscale.run import TRUNK_FILE, Failure, RunFolder, lacking_for
-from flipscale.settings import CommandTrainer
+from flipscale.settings.declarations import CommandTrainer
 from flipscale.train.requests import asked_of, parent_of, request_of, trunk_run
 
 ATTENDANT_SECONDS = 10.0

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from flipscale.cost import cost
-from flipscale.devices import DEVICES, device_named
+from flipscale.cost.arithmetic import cost
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
-from flipscale.settings import FlipscaleTrainer, Settings
+from flipscale.settings.declarations import FlipscaleTrainer, Settings
+from flipscale.settings.devices import DEVICES, device_named
 from flipscale.train.machine import PeakMemory, device_name, keep_freed_memory
 from flipscale.train.processes import Group
 from flipscale.train.requests import request_of, steps_before

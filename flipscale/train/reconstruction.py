@@ -24,9 +24,9 @@ from open_clip.pos_embed import get_2d_sincos_pos_embed
 from open_clip.transformer import Transformer, VisionTransformer
 from torch import Tensor, nn
 
-from flipscale.architecture import Architecture, patches_kept
-from flipscale.cost import decoder_width
+from flipscale.cost.arithmetic import decoder_width
 from flipscale.errors import FlipscaleError
+from flipscale.settings.architecture import Architecture, patches_kept
 from flipscale.train.attention import shorten
 
 _DECODER_STREAM = 0x6D6165

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import scored_steps, steps_of, trunk_steps
+from flipscale.cost.arithmetic import scored_steps, steps_of, trunk_steps
 from flipscale.errors import RunFolderError
-from flipscale.identity import RECIPE, Course, course_of, goes_on, lineage, scored, stage
+from flipscale.planning.identity import RECIPE, Course, course_of, goes_on, lineage, scored, stage
 from flipscale.run import TRUNK_FILE, WEIGHTS_FILE, Result, RunFolder, RunRequest, Spent
-from flipscale.settings import Resources, Settings
+from flipscale.settings.declarations import Resources, Settings
 
 
 def asked_of(run: RunFolder) -> RunRequest:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 
-from flipscale.cost import steps_of
-from flipscale.identity import WHOLE, Course
-from flipscale.settings import Settings
+from flipscale.cost.arithmetic import steps_of
+from flipscale.planning.identity import WHOLE, Course
+from flipscale.settings.declarations import Settings
 
 
 def learning_rate(settings: Settings, step: int, course: Course = WHOLE) -> float:

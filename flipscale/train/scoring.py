@@ -11,9 +11,8 @@ from dataclasses import replace
 import torch
 from open_clip import CLIP
 
-from flipscale.architecture import architecture
-from flipscale.cost import parameters
-from flipscale.identity import measures, scored, stage
+from flipscale.cost.arithmetic import parameters
+from flipscale.planning.identity import measures, scored, stage
 from flipscale.run import (
     AVERAGED_FILE,
     SCORING_FILE,
@@ -29,7 +28,8 @@ from flipscale.run import (
     unmeasured,
 )
 from flipscale.scores import AVERAGED, set_and_score
-from flipscale.settings import CommandSet, Settings
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import CommandSet, Settings
 from flipscale.train.evaluate import Evaluated, check_scores, digests_once, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import device_name

@@ -6,14 +6,14 @@ from functools import partial
 
 import numpy as np
 
-from flipscale.cost import steps_of, training_view
+from flipscale.cost.arithmetic import steps_of, training_view
 from flipscale.data.formats import open_classified, open_data
 from flipscale.data.labelled import ClassifiedSet
 from flipscale.data.pairs import Data, Form, HeldOutItems, Integers
 from flipscale.errors import DataError
-from flipscale.identity import labelled_set, labelled_test_images
+from flipscale.planning.identity import labelled_set, labelled_test_images
 from flipscale.run import RunFolder
-from flipscale.settings import OpenClipTrainer, Settings
+from flipscale.settings.declarations import OpenClipTrainer, Settings
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
 from flipscale.train.model import tokenize

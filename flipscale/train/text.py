@@ -13,7 +13,7 @@ from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flipscale.architecture import patches_kept
+from flipscale.settings.architecture import patches_kept
 from flipscale.train.attention import last_block
 from flipscale.train.mask import uniform
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from flipscale.code import CodeToday
+from flipscale.data.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import (
     AVERAGED_FILE,
@@ -23,7 +23,7 @@ from flipscale.run import (
     asked_scores,
     read_probe,
 )
-from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer
+from flipscale.settings.declarations import CommandTrainer, KeepWeights, OpenClipTrainer
 from flipscale.train.failure import Cause, Failed, record, record_stop, why
 from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.meeting import without_cuda

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from flipscale.collecting.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
 from flipscale.errors import FlipscaleError
 from flipscale.launch import StateReader
-from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
 from flipscale.run import RunFolder, RunRequest, probes_in
-from flipscale.settings import plain
+from flipscale.settings.declarations import plain
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted_plans import readable_plans

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale import track
-from flipscale.code import code_changes
 from flipscale.collecting import Collected, setting_value
 from flipscale.collecting import collect as collect_runs
+from flipscale.data.code import code_changes
 from flipscale.errors import FlipscaleError
-from flipscale.identity import show_setting
 from flipscale.plain_files import or_none, read_text
+from flipscale.planning.identity import show_setting
 from flipscale.run import copy
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say

@@ -2,9 +2,15 @@
 
 from dataclasses import replace
 
-from flipscale.comparing import Comparison, compare_finished, comparison_json, comparison_markdown, measured_scores
+from flipscale.analysis.comparing import (
+    Comparison,
+    compare_finished,
+    comparison_json,
+    comparison_markdown,
+    measured_scores,
+)
 from flipscale.plain_files import read_json
-from flipscale.settings import JsonObject
+from flipscale.settings.declarations import JsonObject
 from flipscale.workflow.results import study_results, write_analysis
 from flipscale.workflow.study import OpenStudy
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from flipscale.analysis.comparing import judge_study, measured_scores, pick_score
+from flipscale.analysis.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all, read_references
+from flipscale.analysis.reporting import Report, write_report
 from flipscale.collecting import baseline_of, read_curves
-from flipscale.comparing import judge_study, measured_scores, pick_score
 from flipscale.errors import ResultsError
-from flipscale.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all, read_references
-from flipscale.reporting import Report, write_report
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
 from flipscale.workflow.results import study_results

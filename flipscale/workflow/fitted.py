@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.comparing import pick_score
-from flipscale.comparing.columns import settings_named
-from flipscale.fitting import Options
-from flipscale.fitting.of_study import StudyFits, variables_of_run
-from flipscale.fitting.of_study import fit_study as fit_results
-from flipscale.planning import plan_at
+from flipscale.analysis.comparing import pick_score
+from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.fitting import Options
+from flipscale.analysis.fitting.of_study import StudyFits, variables_of_run
+from flipscale.analysis.fitting.of_study import fit_study as fit_results
+from flipscale.planning.runs import plan_at
 from flipscale.words import count
 from flipscale.workflow.messages import Steps
 from flipscale.workflow.results import StudyResults, write_analysis

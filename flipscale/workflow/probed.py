@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from flipscale import launch
-from flipscale.identity import stage
 from flipscale.launch import Launcher, Submission
-from flipscale.planning import Run
+from flipscale.planning.identity import stage
+from flipscale.planning.runs import Run
+from flipscale.planning.timing import EvaluationTime, StepTime, evaluation_shape, step_shape
 from flipscale.run import State, read_timings
-from flipscale.timing import EvaluationTime, StepTime, evaluation_shape, step_shape
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import OpenStudy, cost_in_words, write_plan
 

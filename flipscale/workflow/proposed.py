@@ -6,20 +6,20 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale.analysis.comparing import Comparison, Curve, Verdict, pick_score
+from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.fitting import Fit, Options, allocate, column, forecast, group_name, in_groups, isoflop
+from flipscale.analysis.fitting import fit as fit_law
+from flipscale.analysis.fitting.best import has_budgets
+from flipscale.analysis.fitting.isoflop import with_error
+from flipscale.analysis.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.collecting import axis_values, is_setting
-from flipscale.comparing import Comparison, Curve, Verdict, pick_score
-from flipscale.comparing.columns import settings_named
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fitting import Fit, Options, allocate, column, forecast, group_name, in_groups, isoflop
-from flipscale.fitting import fit as fit_law
-from flipscale.fitting.best import has_budgets
-from flipscale.fitting.isoflop import with_error
-from flipscale.fitting.of_study import BUDGET, SAMPLES, SIZE, groups_of, model_sizes, variables_of
 from flipscale.next_runs import Proposal, Rung, further_values, propose
 from flipscale.next_runs.quantities import Question, claim_of, forecast_of, parameter_of, speedup_of
-from flipscale.planning import plan_at
+from flipscale.planning.runs import plan_at
 from flipscale.run import read_timings
-from flipscale.settings import Settings
+from flipscale.settings.declarations import Settings
 from flipscale.study.expression import plain_value
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.fitted import variables_at

@@ -13,7 +13,7 @@ from flipscale.collecting import read_results
 from flipscale.errors import ResultsError
 from flipscale.plain_files import or_none, parsed, read_json, read_text
 from flipscale.run import as_json, replacing, write_json
-from flipscale.settings import JsonObject
+from flipscale.settings.declarations import JsonObject
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.messages import say

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from flipscale.comparing import Comparison
-from flipscale.devices import Price
+from flipscale.analysis.comparing import Comparison
 from flipscale.errors import FlipscaleError, ResultsError
 from flipscale.launch import Launcher, launcher_named
+from flipscale.settings.devices import Price
 from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
 from flipscale.workflow.compared import compare_study
 from flipscale.workflow.drawn import draw_study, report_study

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.collecting import SETTING_COLUMNS, setting_value
-from flipscale.cost import trunk_steps
-from flipscale.devices import Price
+from flipscale.cost.arithmetic import trunk_steps
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder, make_folder
-from flipscale.identity import RECIPE
 from flipscale.plain_files import or_none, read_bytes
-from flipscale.planning import NO_TRUNKS, KeptTrunks, Plan
-from flipscale.planning import plan as plan_study
+from flipscale.planning.identity import RECIPE
+from flipscale.planning.runs import NO_TRUNKS, KeptTrunks, Plan
+from flipscale.planning.runs import plan as plan_study
+from flipscale.planning.sweeps import SweepOutcome
 from flipscale.run import TRUNK_FILE, RunFolder, all_timings, as_json, read_timings, replacing
-from flipscale.settings import Resources, Settings
+from flipscale.settings.declarations import Resources, Settings
+from flipscale.settings.devices import Price
 from flipscale.study import Study, read_study
-from flipscale.sweeps import SweepOutcome
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
 from flipscale.workflow.owner import check_owner, note_owner
@@ -186,8 +186,8 @@ def say_power(opened: OpenStudy) -> None:
 
     pairs, sensitivity = planned_pairs(opened.study, opened.plan), None
     if pairs and opened.files.results.exists():
+        from flipscale.analysis.comparing import planned_sensitivity
         from flipscale.collecting import read_results
-        from flipscale.comparing import planned_sensitivity
 
         with contextlib.suppress(ResultsError):  # `compare` reports the fault.
             sensitivity = planned_sensitivity(opened.study, opened.plan, read_results(opened.files.results))

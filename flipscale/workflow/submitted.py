@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flipscale import launch
-from flipscale.code import CodeChanges
+from flipscale.data.code import CodeChanges
 from flipscale.errors import FlipscaleError
 from flipscale.launch import ACTIVE, NO_REDO, Launcher, Redo, Submission
 from flipscale.launch.local import LocalLauncher
-from flipscale.planning import Run, check_memory, far_too_large
+from flipscale.planning.runs import Run, check_memory, far_too_large
 from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count

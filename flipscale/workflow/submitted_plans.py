@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flipscale.errors import FlipscaleError
 from flipscale.plain_files import read_json
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import PlanFile, RunRequest
 from flipscale.storage import StudyRuns
 from flipscale.study import read_study

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from flipscale.cost import scored_steps
+from flipscale.cost.arithmetic import scored_steps
 from flipscale.errors import RunFolderError
-from flipscale.identity import measures, scored, scored_sets, stage, trains
-from flipscale.planning import Plan, Run
+from flipscale.planning.identity import measures, scored, scored_sets, stage, trains
+from flipscale.planning.runs import Plan, Run
+from flipscale.planning.timing import Timings, evaluation_shape
 from flipscale.run import RunFolder, lacks_weights, read_timings, set_of, unmeasured
-from flipscale.timing import Timings, evaluation_shape
 from flipscale.words import count, duration
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import OpenStudy

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.collecting import HitsOfRun, hits_of
-from flipscale.comparing import (
+from flipscale.analysis.comparing import (
     RunsOfStudy,
     StudyPair,
     compare_runs,
@@ -14,6 +13,7 @@ from flipscale.comparing import (
     study_pair_markdown,
     with_images,
 )
+from flipscale.collecting import HitsOfRun, hits_of
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
 from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace

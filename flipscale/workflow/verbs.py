@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.launch import Launcher, launcher_named
-from flipscale.planning import Plan
+from flipscale.planning.runs import Plan
 from flipscale.study import Study
 from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
@@ -18,10 +18,10 @@ from flipscale.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flipscale.comparing import Comparison
-    from flipscale.fitting.of_study import StudyFits
+    from flipscale.analysis.comparing import Comparison
+    from flipscale.analysis.fitting.of_study import StudyFits
+    from flipscale.analysis.plotting import Plotted
     from flipscale.launch import StudyProgress
-    from flipscale.plotting import Plotted
 
 AnyStudy = str | os.PathLike[str] | Study
 """A study: its YAML file, or what `read_study` made of it."""
@@ -124,7 +124,7 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
     """Compare the arms of a study with its baseline, and write comparison.json and comparison.md.
 
         comparison = flipscale.compare("studies/quickstart.yaml")
-        print(flipscale.comparing.comparison_text(comparison))
+        print(flipscale.analysis.comparing.comparison_text(comparison))
 
     score: the study's own if left out. Raises ResultsError where the results allow no comparison.
     """

@@ -20,7 +20,7 @@ from shards import Built, run, unfinished_folder, write_idx, write_labelled
 from flipscale import randomness
 from flipscale.data import fashion
 from flipscale.errors import DataError
-from flipscale.settings import Fashion
+from flipscale.settings.declarations import Fashion
 
 CLOTHES = 2_000
 """Shifted pictures of each kind."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.comparing import Comparison, compare, comparison_markdown, comparison_text, judge_claims, screen
+from flipscale.analysis.comparing import Comparison, compare, comparison_markdown, comparison_text, judge_claims, screen
 from flipscale.study import Contrast, Expectation, StatedClaim
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 
@@ -15,7 +15,7 @@ from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the bootstrap of curves: what the screen shows of them does not depend on their number."""
-    monkeypatch.setattr("flipscale.comparing.curves.MOST_DRAWS", 1000)
+    monkeypatch.setattr("flipscale.analysis.comparing.curves.MOST_DRAWS", 1000)
 
 
 def rows_of(arms: int = 2, seeds: int = 3, noise: float = 0.003, models: int = 1) -> pd.DataFrame:

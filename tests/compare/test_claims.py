@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.comparing import Curve, Effect, compare_table
-from flipscale.comparing.estimates import corrected, drawn, ratio_of
+from flipscale.analysis.comparing import Curve, Effect, compare_table
+from flipscale.analysis.comparing.estimates import corrected, drawn, ratio_of
 
 
 def law(cost: float) -> float:

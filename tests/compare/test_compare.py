@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from flipscale.comparing import (
+from flipscale.analysis.comparing import (
     compare,
     compare_table,
     comparison_json,
     comparison_text,
     varying_axes,
 )
-from flipscale.comparing.estimates import NOT_REACHED
+from flipscale.analysis.comparing.estimates import NOT_REACHED
 from flipscale.errors import ResultsError
 from flipscale.words import short
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from flipscale.comparing import Effect, compare, compare_table, comparison_json, curves, speed_cell
-from flipscale.comparing.curves import LEVELS, read_line
-from flipscale.comparing.estimates import NOT_REACHED
+from flipscale.analysis.comparing import Effect, compare, compare_table, comparison_json, curves, speed_cell
+from flipscale.analysis.comparing.curves import LEVELS, read_line
+from flipscale.analysis.comparing.estimates import NOT_REACHED
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
 pytestmark = pytest.mark.slow

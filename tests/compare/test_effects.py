@@ -4,7 +4,7 @@ import math
 import pandas as pd
 import pytest
 
-from flipscale.comparing import deltas
+from flipscale.analysis.comparing import deltas
 from flipscale.errors import ResultsError
 
 # FLIP (arXiv 2212.00794) Table 8, zero-shot ImageNet top-1; L/16, 2B, 25.6B is from the README of its repository.

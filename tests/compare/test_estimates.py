@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from flipscale.comparing.estimates import corrected, drawn, mean_of, ratio_of
+from flipscale.analysis.comparing.estimates import corrected, drawn, mean_of, ratio_of
 
 
 def test_p_is_below_5_percent_just_when_0_is_outside_the_interval():

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.collecting import HitsOfRun
-from flipscale.comparing import (
+from flipscale.analysis.comparing import (
     Comparison,
     Effect,
     Pair,
@@ -18,6 +17,7 @@ from flipscale.comparing import (
     with_guessing,
     with_images,
 )
+from flipscale.collecting import HitsOfRun
 
 FASHION = Path(__file__).parents[1] / "recipe_1" / "fashion.csv"
 BASE = "model=ViT-w48d3-4, data_size=60k, samples=32k"

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from flipscale.comparing import comparison_json, warnings
-from flipscale.comparing.build import compare
-from flipscale.comparing.columns import fair_hours
+from flipscale.analysis.comparing import comparison_json, warnings
+from flipscale.analysis.comparing.build import compare
+from flipscale.analysis.comparing.columns import fair_hours
 from tests.compare.test_compare import logarithmic, rows
 
 

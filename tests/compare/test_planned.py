@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flipscale.comparing import compare_study, planned_sensitivity
-from flipscale.planning import plan
+from flipscale.analysis.comparing import compare_study, planned_sensitivity
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from flipscale.workflow.study import open_study, say_power
 from flipscale.workspace import Workspace
@@ -46,7 +46,7 @@ def test_a_plan_promises_what_the_comparison_of_its_runs_says() -> None:
 
 def test_plan_reads_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
-    monkeypatch.setattr("flipscale.comparing.curves.two_lines", None)
+    monkeypatch.setattr("flipscale.analysis.comparing.curves.two_lines", None)
     assert planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv")) is not None
 
 

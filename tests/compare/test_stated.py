@@ -9,18 +9,26 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
+from flipscale.analysis.comparing import (
+    JudgedClaim,
+    StudyClaims,
+    Verdict,
+    claim_count,
+    compare,
+    judge_claims,
+    judge_study,
+)
+from flipscale.analysis.comparing.answer import budgets_table, claims_table
+from flipscale.analysis.comparing.as_json import claims_json
+from flipscale.analysis.comparing.best import best_on_other_seeds, slope_weights
+from flipscale.analysis.comparing.curves import curves_of
+from flipscale.analysis.comparing.estimates import Estimate, ends_of
+from flipscale.analysis.comparing.of_study import compare_study
+from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.stats import ScoreKind, holm
 from flipscale.collecting import read_results
-from flipscale.comparing import JudgedClaim, StudyClaims, Verdict, claim_count, compare, judge_claims, judge_study
-from flipscale.comparing.answer import budgets_table, claims_table
-from flipscale.comparing.as_json import claims_json
-from flipscale.comparing.best import best_on_other_seeds, slope_weights
-from flipscale.comparing.curves import curves_of
-from flipscale.comparing.estimates import Estimate, ends_of
-from flipscale.comparing.of_study import compare_study
-from flipscale.comparing.points import Point
 from flipscale.errors import StudyError
-from flipscale.planning import plan
-from flipscale.stats import ScoreKind, holm
+from flipscale.planning.runs import plan
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
 from flipscale.study.claims import claims_at_budgets
 

@@ -11,7 +11,7 @@ import flipscale
 from flipscale.cli import main
 from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from flipscale.workspace import Workspace
 

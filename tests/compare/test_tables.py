@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import pytest
 
+from flipscale.analysis.comparing import compare_table, comparison_json
 from flipscale.cli import main
 from flipscale.collecting import read_table
-from flipscale.comparing import compare_table, comparison_json
 from flipscale.errors import ResultsError
 
 # FLIP (arXiv 2212.00794) Figs 1 and 3, ViT-L/16 on LAION-400M: hours on 256 TPU-v3 cores, zero-shot ImageNet top-1.
@@ -148,7 +148,7 @@ def test_a_known_speedup_lies_in_its_interval_and_in_that_of_every_level():
 
 
 def test_the_keys_are_those_of_a_study():
-    from flipscale.comparing import compare
+    from flipscale.analysis.comparing import compare
 
     results = synthetic().rename(columns={"mask": "mask_ratio", "acc": "zero_shot_top1", "epochs": "samples"})
     results = results.assign(gpu_hours=results["hours"], train_flops=1e9 * results["hours"])

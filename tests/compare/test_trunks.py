@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.comparing import compare
-from flipscale.comparing.curves import TwoLines, two_lines
-from flipscale.comparing.points import Point
-from flipscale.comparing.stated import judge_claims
-from flipscale.stats import Differences, Moments, ScoreKind, moments, shrink_variances, slope_of, units_of
+from flipscale.analysis.comparing import compare
+from flipscale.analysis.comparing.curves import TwoLines, two_lines
+from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.comparing.stated import judge_claims
+from flipscale.analysis.stats import Differences, Moments, ScoreKind, moments, shrink_variances, slope_of, units_of
 from flipscale.study.claims import Contrast, Expectation, StatedClaim
 
 LENGTHS = (1000, 2000, 4000, 8000)

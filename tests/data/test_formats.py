@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from flipscale.data.formats import Format
-from flipscale.settings import DataSet, EvaluationSet, FineTuningSet
+from flipscale.settings.declarations import DataSet, EvaluationSet, FineTuningSet
 
 NEEDS = [
     (DataSet, ("check", "content", "check_training", "training", "held_out")),

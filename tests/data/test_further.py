@@ -7,7 +7,7 @@ import pytest
 from further import SHIFTS, TO_LEARN_FROM, TO_TEST_ON, letters
 
 from flipscale.data import fashion, idx
-from flipscale.settings import Fashion
+from flipscale.settings.declarations import Fashion
 from tests.data.scripts import run_script
 from tests.parts import need_fashion
 

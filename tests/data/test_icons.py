@@ -14,7 +14,7 @@ from PIL import Image
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Form
 from flipscale.errors import DataError
-from flipscale.settings import ShardSet, WebDataset
+from flipscale.settings.declarations import ShardSet, WebDataset
 from tests.parts import need
 
 need(find_spec("resvg_py") is not None, "resvg-py (pip install flipscale[icons])")

@@ -11,7 +11,7 @@ from shards import TEST_IMAGES
 
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Form
-from flipscale.settings import ShardSet, WebDataset
+from flipscale.settings.declarations import ShardSet, WebDataset
 
 
 def codes(captions: list[str]) -> npt.NDArray[np.int64]:

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting import Options, allocate, allocation_json, allocation_text, fit
 from flipscale.errors import ResultsError
-from flipscale.fitting import Options, allocate, allocation_json, allocation_text, fit
 
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "a": 0.34, "b": 0.28}
 """arXiv 2203.15556, equation 10."""

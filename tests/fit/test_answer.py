@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.fitting import Options, fit_groups, fit_json, isoflop, law_screen, next_rung
+from flipscale.analysis.fitting.of_study import StudyFits, fit_study
 from flipscale.collecting import read_results
-from flipscale.comparing.columns import settings_named
-from flipscale.fitting import Options, fit_groups, fit_json, isoflop, law_screen, next_rung
-from flipscale.fitting.of_study import StudyFits, fit_study
 from flipscale.words import rounded
 
 RESULTS = Path(__file__).parents[2] / "results"

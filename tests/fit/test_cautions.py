@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting import LAWS, Options, fit, fit_text
+from flipscale.analysis.fitting.record import checklist, notes
 from flipscale.cli import main
 from flipscale.errors import ResultsError
-from flipscale.fitting import LAWS, Options, fit, fit_text
-from flipscale.fitting.record import checklist, notes
 
 POINT_ONLY = Options(draws=0, starts=6)
 

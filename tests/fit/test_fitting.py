@@ -8,12 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting import (
+    Options,
+    fit,
+    fit_groups,
+    fit_json,
+    fit_text,
+    frontier,
+    isoflop,
+    where,
+    with_columns,
+)
+from flipscale.analysis.fitting.best import bins_of, budgets_of, evened, has_budgets, is_isoflop, on_frontier
+from flipscale.analysis.fitting.record import checklist
+from flipscale.analysis.fitting.search import Problem, solve
+from flipscale.analysis.fitting.uncertainty import interval, resamples, stretch
 from flipscale.errors import ResultsError
-from flipscale.fitting import Options, fit, fit_groups, fit_json, fit_text, frontier, isoflop, where, with_columns
-from flipscale.fitting.best import bins_of, budgets_of, evened, has_budgets, is_isoflop, on_frontier
-from flipscale.fitting.record import checklist
-from flipscale.fitting.search import Problem, solve
-from flipscale.fitting.uncertainty import interval, resamples, stretch
 
 POINT_ONLY = Options(draws=0, starts=6)
 

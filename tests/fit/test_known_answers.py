@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.fitting import Options, fit, isoflop
+from flipscale.analysis.fitting import Options, fit, isoflop
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting import LAWS, Options, fit, law_named
+from flipscale.analysis.stats import Array
 from flipscale.errors import ResultsError
-from flipscale.fitting import LAWS, Options, fit, law_named
-from flipscale.stats import Array
 
 pytestmark = pytest.mark.slow
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting.of_study import fit_study, model_sizes
 from flipscale.errors import ResultsError
-from flipscale.fitting.of_study import fit_study, model_sizes
 
 
 def test_no_law_is_fitted_to_a_score_without_an_upper_end() -> None:

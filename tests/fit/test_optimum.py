@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting import optimum_law
 from flipscale.errors import ResultsError
-from flipscale.fitting import optimum_law
 from tests.commands import flipscale
 
 RATE, SIZE, TOKENS = 1.79, -0.713, 0.307

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.errors import ResultsError
-from flipscale.fitting import (
+from flipscale.analysis.fitting import (
     Doubt,
     Grade,
     Options,
@@ -14,6 +13,7 @@ from flipscale.fitting import (
     forecast_json,
     forecast_text,
 )
+from flipscale.errors import ResultsError
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.fitting import LAWS, with_columns
-from flipscale.fitting.best import best_sizes, optima
-from flipscale.fitting.rows import rows_of
-from flipscale.fitting.search import Problem, descend, refits, search, solve, with_scale
-from flipscale.fitting.uncertainty import resamples
+from flipscale.analysis.fitting import LAWS, with_columns
+from flipscale.analysis.fitting.best import best_sizes, optima
+from flipscale.analysis.fitting.rows import rows_of
+from flipscale.analysis.fitting.search import Problem, descend, refits, search, solve, with_scale
+from flipscale.analysis.fitting.uncertainty import resamples
 
 X = np.stack(np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e11, 4), indexing="ij"), -1).reshape(-1, 2)
 THETA = {

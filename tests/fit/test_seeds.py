@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.fitting import Options, fit, fit_json, isoflop
-from flipscale.fitting.record import checklist, notes
-from flipscale.fitting.uncertainty import seed_effect, widened
+from flipscale.analysis.fitting import Options, fit, fit_json, isoflop
+from flipscale.analysis.fitting.record import checklist, notes
+from flipscale.analysis.fitting.uncertainty import seed_effect, widened
 
 QUICK = Options(draws=100, starts=4)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipscale.analysis.fitting import Options, fit, forecast, isoflop
+from flipscale.analysis.fitting.record import checklist
+from flipscale.analysis.fitting.uncertainty import new_seeds
 from flipscale.collecting import trunks_of
 from flipscale.errors import ResultsError
-from flipscale.fitting import Options, fit, forecast, isoflop
-from flipscale.fitting.record import checklist
-from flipscale.fitting.uncertainty import new_seeds
 from flipscale.next_runs.quantities import FURTHER_SEEDS, of_seed, parameter_of
 
 QUICK = Options(draws=200, starts=4)

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 import flipscale
+from flipscale.analysis.fitting import fit, where, with_columns
 from flipscale.cli import main
 from flipscale.errors import ResultsError
-from flipscale.fitting import fit, where, with_columns
 
 TABLE = pd.DataFrame(
     {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Resources, Settings
+from flipscale.settings.declarations import Resources, Settings
 from flipscale.study.settings import read_settings
 from tests.parts import need_gpu
 from tests.train.conftest import SETTINGS

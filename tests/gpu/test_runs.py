@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.cost import Cost, memory_bytes
+from flipscale.cost.arithmetic import Cost, memory_bytes
 from flipscale.launch import states, submit
 from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
@@ -19,7 +19,7 @@ from flipscale.launch.launcher import TRAIN, Attempt
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
-from flipscale.settings import Resources, Settings
+from flipscale.settings.declarations import Resources, Settings
 from flipscale.study.settings import read_settings
 from tests.launch.contract import NO_COST
 from tests.train.conftest import SETTINGS

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
-from flipscale.architecture import architecture
-from flipscale.cost import memory_of
-from flipscale.settings import Resources
+from flipscale.cost.arithmetic import memory_of
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Resources
 from flipscale.train import train
 from flipscale.train.evaluate import evaluate
 from flipscale.train.machine import PeakMemory

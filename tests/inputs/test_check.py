@@ -19,8 +19,8 @@ from flipscale.cli import main
 from flipscale.data import shards
 from flipscale.data.check import Checked, check
 from flipscale.data.shards import SCHEMES
-from flipscale.planning import plan
-from flipscale.settings import NORMALIZATIONS
+from flipscale.planning.runs import plan
+from flipscale.settings.declarations import NORMALIZATIONS
 from flipscale.study import read_study
 
 BASE = """\

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from flipscale.cost import Cost
+from flipscale.cost.arithmetic import Cost
 from flipscale.launch import Launcher, Redo, Submission, cancel, states, submit, wait
-from flipscale.planning import Trunk
+from flipscale.planning.runs import Trunk
+from flipscale.planning.timing import RunTime
 from flipscale.run import RunFolder, RunRequest, State
-from flipscale.settings import KeepWeights, Resources
-from flipscale.timing import RunTime
+from flipscale.settings.declarations import KeepWeights, Resources
 from tests.patience import PATIENCE, rest, wait_until
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))

@@ -15,11 +15,11 @@ from pathlib import Path
 # As a script it does not see the repository, where flipscale need not be installed.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from flipscale.cost import cost
-from flipscale.identity import stage
+from flipscale.cost.arithmetic import cost
+from flipscale.planning.identity import stage
+from flipscale.planning.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
 from flipscale.run import Doing, Lease, Probe, Result, RunFolder, Spent, add_timings, read_probe
-from flipscale.settings import Resources
-from flipscale.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
+from flipscale.settings.declarations import Resources
 from flipscale.workspace import Workspace
 
 GPU = "NVIDIA A100-SXM4-80GB"

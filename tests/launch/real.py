@@ -20,9 +20,9 @@ from flipscale.cli import main
 from flipscale.launch import states, submit
 from flipscale.launch.launcher import Launcher
 from flipscale.launch.site import DEFAULTS
-from flipscale.planning import Run, plan
+from flipscale.planning.runs import Run, plan
 from flipscale.run import RunFolder, RunRequest, State, is_alive
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.study import read_study
 from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace

@@ -38,7 +38,7 @@ from flipscale.run import (
     machine,
 )
 from flipscale.run.lease import let_go
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, State
 from flipscale.study import read_study
 from tests import full_scale

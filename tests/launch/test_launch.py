@@ -8,7 +8,7 @@ from flipscale.launch import StateReader, launcher_named, states, submit
 from flipscale.launch.launcher import JobState, Request, by_resources, grouped
 from flipscale.launch.submit import hand_over
 from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, ask_for_scores
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.launch.contract import StandInRun, folder
 from tests.launch.real import runs_of
 

@@ -13,7 +13,7 @@ from flipscale.launch.local import LocalLauncher
 from flipscale.launch.local import launcher as local_launcher
 from flipscale.launch.local.launcher import slots_for
 from flipscale.run import State, birth
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 from tests.launch.real import survives_kills
 

@@ -14,7 +14,7 @@ from flipscale.launch.memory import PROGRAM, PROGRAM_WITH_CUDA, host_memory
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.launch.slurm.batch import script_of
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import RunFolder, RunRequest
 from tests.launch.real import runs_of
 

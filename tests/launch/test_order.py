@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.launch.order import in_turn
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 
 QUICKSTART = Path("studies/quickstart.yaml")

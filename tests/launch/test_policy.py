@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, resources_after, since_given_up
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import FailedAttempt, FailureKind, RunRequest
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.study import read_study
 
 STUDY = """

@@ -11,7 +11,7 @@ from flipscale.launch.probe import probe_of
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, State, read_probe
 from flipscale.study import read_study
 from tests.launch.test_launch import Recorder

@@ -18,7 +18,7 @@ from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import Doing, RunFolder, State, read_scores
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace

@@ -20,7 +20,7 @@ from flipscale.launch.ray.cluster import Answer, Unreachable, check_address, fin
 from flipscale.launch.ray.trials import Task, Trials, bundle_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import FailedAttempt, FailureKind, Job, Result, RunFolder, RunRequest, State
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.launch.contract import WORKER, StandInRun
 from tests.patience import wait_until
 

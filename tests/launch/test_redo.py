@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.code import CodeToday
+from flipscale.data.code import CodeToday
 from flipscale.errors import LaunchError
 from flipscale.launch import Redo, Submission, preview, states, submit
 from flipscale.launch.launcher import JobState, Request
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import CodeIdentity, Job, Result, RunFolder, RunRequest, State
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.asked import settings_of
 from tests.launch.contract import NO_COST
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from flipscale.devices import Price
 from flipscale.errors import StudyError
 from flipscale.launch import price_at, read_site
 from flipscale.launch.site import DEFAULTS
+from flipscale.settings.devices import Price
 
 NOTHING_KNOWN = {
     "schema": 1,

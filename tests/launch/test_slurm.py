@@ -21,9 +21,9 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.scheduler import job_name
+from flipscale.planning.timing import RunTime, TimingPlace
 from flipscale.run import FailedAttempt, FailureKind, RunRequest, State, is_alive, read_scores
-from flipscale.settings import Resources
-from flipscale.timing import RunTime, TimingPlace
+from flipscale.settings.declarations import Resources
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace

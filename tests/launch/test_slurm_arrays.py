@@ -10,7 +10,7 @@ from flipscale.launch.launcher import Request
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, nodes_of
 from flipscale.run import FailedAttempt, FailureKind, RunFolder, RunRequest
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.launch.contract import NO_COST
 
 GIB = 2**30

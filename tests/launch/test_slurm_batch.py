@@ -17,7 +17,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import task
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.batch import script_of, worker_command
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 
 GOLDEN = Path(__file__).with_name("golden")
 

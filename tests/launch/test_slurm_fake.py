@@ -22,8 +22,8 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
 from flipscale.launch.slurm.arrays import JobArray
+from flipscale.planning.timing import RunTime, TimingPlace
 from flipscale.run import State
-from flipscale.timing import RunTime, TimingPlace
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted import Guards, train_study
 from flipscale.workspace import Workspace

@@ -19,7 +19,7 @@ from flipscale.launch.screen import screenful
 from flipscale.launch.stall import Silence, kill_tree, limit, silence, tree, why_stalled
 from flipscale.run import Doing, RunFolder, RunRequest, State, is_alive
 from flipscale.run.processes import birth
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from tests.launch.contract import StandInRun, folder
 from tests.launch.real import SLOWLY, assert_same, end, frozen, is_stopped, logs, runs_of
 from tests.patience import wait_until

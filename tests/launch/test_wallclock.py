@@ -9,10 +9,10 @@ import pytest
 from flipscale.cli import main
 from flipscale.launch import wall_clock, watch
 from flipscale.launch.order import WallClock, clock_seconds
-from flipscale.planning import Plan, Run
+from flipscale.planning.runs import Plan, Run
+from flipscale.planning.timing import RunTime, TimingPlace
 from flipscale.run import RunFolder
-from flipscale.settings import Budget, Resources
-from flipscale.timing import RunTime, TimingPlace
+from flipscale.settings.declarations import Budget, Resources
 from tests.asked import settings_of
 from tests.launch.contract import NO_COST, folder
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flipscale.cell import write_cell
 from flipscale.collecting import COLUMN_DTYPES, COLUMNS, SETTING_COLUMNS, setting_value
-from flipscale.planning import Plan, Run, plan
+from flipscale.planning.runs import Plan, Run, plan
 from flipscale.study import Study, read_study
 
 STUDY = """\

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flipscale.reporting import Report
+from flipscale.analysis.reporting import Report
 from tests.patience import PATIENCE
 from tests.report.conftest import QUESTION
 

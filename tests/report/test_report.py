@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.comparing import answer_table
-from flipscale.comparing.columns import settings_named
+from flipscale.analysis.comparing import answer_table
+from flipscale.analysis.comparing.columns import settings_named
+from flipscale.analysis.fitting import kind_parts, kinds_of
+from flipscale.analysis.reporting import Report, gather, page, write_report
+from flipscale.analysis.reporting.evidence import FittedLaws
 from flipscale.errors import ResultsError
-from flipscale.fitting import kind_parts, kinds_of
-from flipscale.planning import plan
-from flipscale.reporting import Report, gather, page, write_report
-from flipscale.reporting.evidence import FittedLaws
+from flipscale.planning.runs import plan
 from flipscale.run import State
 from flipscale.study import read_study
 from tests.commands import flipscale

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.analysis.comparing import compare, comparison_json, comparison_markdown, comparison_text
+from flipscale.analysis.plotting import figure_data, plot_all
+from flipscale.analysis.reporting import write_report
+from flipscale.analysis.reporting.charts import chart_data
 from flipscale.cli import main
 from flipscale.collecting import read_results
-from flipscale.comparing import compare, comparison_json, comparison_markdown, comparison_text
-from flipscale.planning import Plan, plan
-from flipscale.plotting import figure_data, plot_all
-from flipscale.reporting import write_report
-from flipscale.reporting.charts import chart_data
+from flipscale.planning.runs import Plan, plan
 from flipscale.study import Study, read_study
 from tests.commands import flipscale, train
 from tests.report.synthetic import SCORES, write_results

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from flipscale.stats import Design, Moments, holm, mean_over, seed_effect_p, slope_of
+from flipscale.analysis.stats import Design, Moments, holm, mean_over, seed_effect_p, slope_of
 
 
 def test_a_mean_over_cells_is_a_student_t_over_the_means_of_seeds() -> None:

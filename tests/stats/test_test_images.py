@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from flipscale.stats.test_images import image_sampling
+from flipscale.analysis.stats.test_images import image_sampling
 
 
 def bits(text: str) -> np.ndarray:

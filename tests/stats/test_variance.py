@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, t
 
-from flipscale.stats import PRIOR_DF, Differences, Moments, ScoreKind, shrink_variances
+from flipscale.analysis.stats import PRIOR_DF, Differences, Moments, ScoreKind, shrink_variances
 
 
 def cells(*values: list[float], unit: float = 1.0) -> dict[int, Differences]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import run_folders
-from flipscale.planning import Plan
+from flipscale.planning.runs import Plan
 from flipscale.run import RunFolder, write_json
 
 STUDY = """\

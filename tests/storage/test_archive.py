@@ -20,12 +20,12 @@ import pytest
 from flipscale import launch
 from flipscale.cli import main
 from flipscale.errors import FlipscaleError
-from flipscale.identity import RECIPE, stage
+from flipscale.planning.identity import RECIPE, stage
+from flipscale.planning.timing import Timings
 from flipscale.run import ARCHIVED_FILES, State, add_timings, all_timings, write_json
 from flipscale.storage import MergeOutcome, merge, write_archive
 from flipscale.storage.archive import ARCHIVE_SCHEMA, CONTENTS
 from flipscale.storage.merge import STAGING
-from flipscale.timing import Timings
 from flipscale.workflow.study import open_study
 from flipscale.workspace import Workspace
 from tests.storage.conftest import Results

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.architecture import known_models
 from flipscale.errors import StudyError
+from flipscale.settings.architecture import known_models
 from flipscale.study import read_study
 from tests.conftest import Golden
 

@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from flipscale.errors import StudyError
-from flipscale.planning import plan
+from flipscale.planning.runs import plan
 from flipscale.study import Contrast, Expectation, StatedClaim, Study, read_study
 from flipscale.study.schema import study_schema
 

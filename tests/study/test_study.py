@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 import flipscale.study
 from flipscale import collecting
 from flipscale.errors import StudyError
-from flipscale.planning import plan, plan_at
-from flipscale.settings import Budget, Shapes, plain
+from flipscale.planning.runs import plan, plan_at
+from flipscale.settings.declarations import Budget, Shapes, plain
 from flipscale.study import SETTINGS, cells, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
 from flipscale.study.keys import TOP

@@ -63,7 +63,7 @@ def library() -> Any:
 
 def main(words: Sequence[str]) -> int:
     place, (first, last, step) = Path(words[0]), map(int, words[1:])
-    from flipscale.planning import plan
+    from flipscale.planning.runs import plan
     from flipscale.run import RunFolder, RunRequest
     from flipscale.study import read_study
     from flipscale.train import worklist  # noqa: F401  # loaded once, for all that are forked

@@ -21,7 +21,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.launch import states
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.local import LocalLauncher
-from flipscale.planning import Run
+from flipscale.planning.runs import Run
 from flipscale.run import RunFolder, State
 from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster

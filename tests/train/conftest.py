@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Evaluation, Settings, plain
+from flipscale.settings.declarations import Evaluation, Settings, plain
 from flipscale.study.settings import SETTINGS as KNOWN
 from flipscale.study.settings import read_settings
 

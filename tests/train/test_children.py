@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.cost import steps_of
-from flipscale.identity import parent_of, run_id
+from flipscale.cost.arithmetic import steps_of
+from flipscale.planning.identity import parent_of, run_id
 from flipscale.run import FailureKind, Job, RunFolder, RunRequest, State, birth, machine, write_json
-from flipscale.settings import Resources, plain
+from flipscale.settings.declarations import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
 from flipscale.train.processes import Group

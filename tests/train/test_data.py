@@ -6,7 +6,7 @@ from flipscale import randomness
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Form
 from flipscale.data.shuffle import order
-from flipscale.settings import Shapes, WebDataset
+from flipscale.settings.declarations import Shapes, WebDataset
 
 
 def tokenize(texts: list[str]) -> npt.NDArray[np.int64]:

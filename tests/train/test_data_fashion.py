@@ -10,7 +10,7 @@ from flipscale.data import fashion
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
 from flipscale.errors import DataError
-from flipscale.settings import Fashion
+from flipscale.settings.declarations import Fashion
 from tests.parts import need_fashion
 
 

@@ -8,7 +8,7 @@ import pytest
 from flipscale.data import shapes
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
-from flipscale.settings import Shapes
+from flipscale.settings.declarations import Shapes
 
 
 class Words:

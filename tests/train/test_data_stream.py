@@ -25,7 +25,7 @@ from flipscale.data.pairs import Data, Form
 from flipscale.data.shards import sources
 from flipscale.data.views import view, views
 from flipscale.errors import DataError
-from flipscale.settings import WebDataset
+from flipscale.settings.declarations import WebDataset
 from tests.asked import settings_of
 
 SHARDS, PAIRS = 24, 100

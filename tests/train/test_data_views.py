@@ -9,7 +9,7 @@ from PIL import Image
 from flipscale.data.formats import open_data
 from flipscale.data.pairs import Form
 from flipscale.data.views import Views, view, view_stored, views
-from flipscale.settings import Shapes
+from flipscale.settings.declarations import Shapes
 from tests.asked import settings_of
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from flipscale.data.formats import open_data, open_held_out
 from flipscale.data.pairs import Data, Form, HeldOutItems
 from flipscale.errors import DataError
-from flipscale.settings import WebDataset
+from flipscale.settings.declarations import WebDataset
 from tests.commands import Process
 
 Files = dict[str, bytes]

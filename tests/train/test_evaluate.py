@@ -13,7 +13,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from flipscale.data.formats import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems
-from flipscale.settings import Evaluation, Shapes, plain
+from flipscale.settings.declarations import Evaluation, Shapes, plain
 from flipscale.train import evaluate as evaluation
 from flipscale.train.encoding import Encoders
 from flipscale.train.evaluate import encoders_of, evaluate, hits, open_evaluations, packed_hits, retrieval

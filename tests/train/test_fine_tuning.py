@@ -18,16 +18,16 @@ from PIL import Image
 from timm.data.mixup import Mixup, mixup_target
 
 from flipscale import randomness
-from flipscale.architecture import architecture
-from flipscale.cost import image_parameters
+from flipscale.cost.arithmetic import image_parameters
 from flipscale.data.formats import open_classified
 from flipscale.data.pairs import Form
 from flipscale.data.views import Views
 from flipscale.errors import DataError
-from flipscale.identity import parent_of, run_id, stage
 from flipscale.kinds import read
+from flipscale.planning.identity import parent_of, run_id, stage
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import FineTuning, KeepWeights, Resources, Settings, plain
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import FineTuning, KeepWeights, Resources, Settings, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
 from flipscale.train.augmentation import augment, mix_of, mixed

@@ -17,7 +17,7 @@ import flipscale.train.trainers.builtin.training
 from flipscale.data.pairs import Form
 from flipscale.errors import RunFolderError
 from flipscale.run import FailureKind
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.train import evaluate as evaluation
 from flipscale.train import train
 from flipscale.train.failure import why

@@ -3,7 +3,7 @@
 import pytest
 
 from flipscale.run import RunRequest
-from flipscale.settings import KeepWeights
+from flipscale.settings.declarations import KeepWeights
 from flipscale.train import train
 from tests.train.conftest import SETTINGS
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from flipscale.cost import steps_of
+from flipscale.cost.arithmetic import steps_of
 from flipscale.data.pairs import Data
 from flipscale.data.shuffle import Shuffle
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import write_json
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.model import build
 from flipscale.train.processes import Group

@@ -7,7 +7,7 @@ import torch
 from open_clip.model import resize_pos_embed
 from scipy.stats import multivariate_normal
 
-from flipscale.architecture import architecture, patches_kept
+from flipscale.settings.architecture import architecture, patches_kept
 from flipscale.train.mask import MaskedTower, PatchMask, complementary, masked_view, positions_on
 from flipscale.train.model import build
 from tests.asked import settings_of

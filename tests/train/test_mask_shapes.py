@@ -13,7 +13,7 @@ from flipscale.data.pairs import Form
 from flipscale.data.views import views
 from flipscale.errors import FlipscaleError
 from flipscale.run import RunFolder
-from flipscale.settings import Resources, Shapes
+from flipscale.settings.declarations import Resources, Shapes
 from flipscale.train import evaluate as evaluation
 from flipscale.train import train
 from flipscale.train.mask import masked_view

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from flipscale.architecture import architecture
 from flipscale.errors import FlipscaleError
+from flipscale.settings.architecture import architecture
 from flipscale.train.mask import PatchMask
 from flipscale.train.model import build, encode_text, load, pixels, save, tokenize, weights
 from flipscale.train.objective import Objective

@@ -21,7 +21,6 @@ import pytest
 import torch
 from PIL import Image
 
-from flipscale.architecture import architecture
 from flipscale.data.open_clip_flags import (
     FLAGS,
     ProgramJob,
@@ -34,7 +33,8 @@ from flipscale.data.open_clip_flags import (
 )
 from flipscale.errors import DataError, FlipscaleError, RunFolderError
 from flipscale.run import RunFolder, RunRequest, State
-from flipscale.settings import Resources, Settings
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Resources, Settings
 from flipscale.train import train
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
 from flipscale.run import RunFolder, RunRequest, State
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.train import train
 from flipscale.train.meeting import slurm_variables, step_nodes
 from flipscale.train.processes import Group

@@ -4,7 +4,7 @@ import pytest
 
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Resources, plain
+from flipscale.settings.declarations import Resources, plain
 from flipscale.train.profile import STAGES, profile
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from flipscale.architecture import architecture
 from flipscale.errors import FlipscaleError
+from flipscale.settings.architecture import architecture
 from flipscale.train.model import build
 from flipscale.train.reconstruction import ReconstructionHead, image_tokens
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from timm.layers.patch_embed import resample_patch_embed
 
-from flipscale.architecture import architecture
-from flipscale.settings import Settings
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Settings
 from flipscale.train.model import build, save, weights
 from flipscale.train.requests import TrainedWeights
 

@@ -12,7 +12,7 @@ import torch
 
 from flipscale.errors import RunFolderError
 from flipscale.run import Measured, RunFolder, State, ask_for_scores, read_scores, standing_scores
-from flipscale.settings import Evaluation, Resources
+from flipscale.settings.declarations import Evaluation, Resources
 from flipscale.study.settings import read_setting
 from flipscale.train import scoring, train
 from flipscale.train.encoding import Encoders

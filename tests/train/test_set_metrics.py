@@ -16,7 +16,7 @@ from flipscale.data.formats import open_held_out
 from flipscale.data.pairs import Form, HeldOutItems
 from flipscale.errors import DataError
 from flipscale.scores import class_chance
-from flipscale.settings import Shapes
+from flipscale.settings.declarations import Shapes
 from flipscale.train.evaluate import evaluate, hits
 from flipscale.train.model import build, tokenize
 from flipscale.train.set_metrics import map11, mean_per_class, roc_auc

@@ -8,10 +8,10 @@ import open_clip
 import pytest
 import torch
 
-from flipscale.architecture import architecture
 from flipscale.collecting.rows import row_of
-from flipscale.planning import Plan, plan
+from flipscale.planning.runs import Plan, plan
 from flipscale.run import TRUNK_FILE, RunFolder, RunRequest
+from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
 from flipscale.train import train
 from tests.train.test_processes import ended, started, two_processes

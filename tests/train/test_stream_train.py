@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.train import train
 from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS

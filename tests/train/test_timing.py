@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flipscale.identity import stage
-from flipscale.planning import plan
+from flipscale.planning.identity import stage
+from flipscale.planning.runs import plan
+from flipscale.planning.timing import evaluation_shape, step_shape
 from flipscale.run import Probe, RunFolder, RunRequest, State, cpu_name, read_timings, write_probe
-from flipscale.settings import Resources, plain
+from flipscale.settings.declarations import Resources, plain
 from flipscale.study import read_study
-from flipscale.timing import evaluation_shape, step_shape
 from flipscale.train import train
 from flipscale.train.trainers.builtin import timing
 from flipscale.workspace import Workspace

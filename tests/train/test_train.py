@@ -16,7 +16,7 @@ import flipscale.train.sources
 import flipscale.train.trainers.builtin.pretrain
 from flipscale.collecting import hits_of
 from flipscale.errors import DataError, Diverged, RunFolderError
-from flipscale.identity import RECIPE
+from flipscale.planning.identity import RECIPE
 from flipscale.run import FailureKind, RunFolder, RunRequest, State, birth, machine, write_json
 from flipscale.train import train
 from tests.patience import PATIENCE

@@ -7,11 +7,11 @@ import open_clip
 import pytest
 import torch
 
-from flipscale.architecture import architecture
+from flipscale.collecting.ledger import PlannedStudy, entries_of, sum_of
 from flipscale.collecting.rows import row_of
-from flipscale.ledger import PlannedStudy, entries_of, sum_of
-from flipscale.planning import Plan, Run, plan
+from flipscale.planning.runs import Plan, Run, plan
 from flipscale.run import TRUNK_FILE, RunFolder, RunRequest, State
+from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
 from flipscale.train import train
 from flipscale.train.trainers.builtin.training import Training

@@ -9,11 +9,11 @@ import open_clip
 import pytest
 import torch
 
-from flipscale.architecture import architecture
-from flipscale.cost import parameters
-from flipscale.identity import parent_of, run_id
+from flipscale.cost.arithmetic import parameters
+from flipscale.planning.identity import parent_of, run_id
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings import Resources, plain
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
 from flipscale.train.evaluate import evaluate

@@ -39,7 +39,7 @@ from flipscale.launch.ray.trials import RayNode, Trials, bundle_of
 from flipscale.launch.states import StateReader
 from flipscale.plain_files import open_plain
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, RunFolder
-from flipscale.settings import JsonObject
+from flipscale.settings.declarations import JsonObject
 
 MAX_FAILURES = 10
 """How often Ray Tune restarts a trial after losing its node or process. A run is given up earlier, by its policy."""

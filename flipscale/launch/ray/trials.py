@@ -16,7 +16,7 @@ from flipscale.launch.pack import bytes_of, share_of, shared_tasks
 from flipscale.launch.site import ALL, DEFAULTS, PREDICTED, Site
 from flipscale.plain_files import read_json
 from flipscale.run import RunFolder, write_json
-from flipscale.settings import ResourcesRead
+from flipscale.settings.declarations import ResourcesRead
 
 NOT_HERE = (
     *("cluster", "partition", "account", "qos", "reservation", "time", "time_limit", "warning", "gres"),

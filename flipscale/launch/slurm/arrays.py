@@ -19,7 +19,7 @@ from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import ALL, PREDICTED, Site
 from flipscale.plain_files import read_json
 from flipscale.run import write_json
-from flipscale.settings import Resources, ResourcesRead
+from flipscale.settings.declarations import Resources, ResourcesRead
 
 
 @dataclass(frozen=True)

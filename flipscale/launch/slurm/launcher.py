@@ -21,7 +21,7 @@ from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.plain_files import or_none
 from flipscale.run import Job, RunFolder, State
-from flipscale.settings import Resources
+from flipscale.settings.declarations import Resources
 from flipscale.words import count, duration, memory
 from flipscale.workspace import RUNS_FOLDER
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flipscale.data.pairs import Data, Images, Integers
 from flipscale.data.views import views
-from flipscale.settings import NORMALIZATIONS, Resources, Settings
+from flipscale.settings.declarations import NORMALIZATIONS, Resources, Settings
 from flipscale.train.augmentation import augment, mix_of, mixed
 from flipscale.train.classify import Classifier
 from flipscale.train.model import build
@@ -27,7 +27,7 @@ class HeadTraining(Training):
     def __init__(
         self, settings: Settings, group: Group, resources: Resources, start: TrainedWeights | None, classes: int
     ):
-        """settings: of the stage, see `flipscale.identity.stage`. start: the weights that it goes on from."""
+        """settings: of the stage, see `flipscale.planning.identity.stage`. start: the weights that it goes on from."""
         assert settings.fine_tuning is not None
         self.fine_tuning = settings.fine_tuning
         self.classes = classes

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from flipscale.cost import scored_steps, steps_of
+from flipscale.cost.arithmetic import scored_steps, steps_of
 from flipscale.data.pairs import Data
-from flipscale.devices import LOADERS
 from flipscale.errors import Diverged
 from flipscale.run import TRUNK_FILE, Doing, Lease, RunFolder
 from flipscale.scores import is_averaged
-from flipscale.settings import JsonObject, Settings
+from flipscale.settings.declarations import JsonObject, Settings
+from flipscale.settings.devices import LOADERS
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.processes import Group

@@ -14,13 +14,13 @@ from typing import IO
 
 import torch
 
-from flipscale.architecture import architecture
-from flipscale.cost import parameters
+from flipscale.cost.arithmetic import parameters
 from flipscale.data.digest import digests
 from flipscale.data.pairs import Data, HeldOutItems
-from flipscale.identity import labelled_set, labelled_test_images, show_setting
+from flipscale.planning.identity import labelled_set, labelled_test_images, show_setting
 from flipscale.run import AVERAGED_FILE, WEIGHTS_FILE, Doing, Lease, Result, RunFolder, Spent
-from flipscale.settings import Resources, Settings
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import Resources, Settings
 from flipscale.train.classify import score_classifier
 from flipscale.train.evaluate import Evaluated, evaluate
 from flipscale.train.failure import say

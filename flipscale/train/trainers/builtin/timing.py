@@ -17,13 +17,13 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from flipscale.cost import training_view
+from flipscale.cost.arithmetic import training_view
 from flipscale.data.pairs import Data, HeldOutItems
-from flipscale.devices import LOADERS
-from flipscale.identity import is_evaluated, scored, stage
+from flipscale.planning.identity import is_evaluated, scored, stage
+from flipscale.planning.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
 from flipscale.run import Doing, Lease, Probe, RunFolder, add_timings, cpu_name, read_probe
-from flipscale.settings import Resources, Settings
-from flipscale.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
+from flipscale.settings.declarations import Resources, Settings
+from flipscale.settings.devices import LOADERS
 from flipscale.train.evaluate import evaluate
 from flipscale.train.failure import is_out_of_memory, say
 from flipscale.train.machine import PeakMemory, device_name

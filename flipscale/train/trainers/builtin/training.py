@@ -20,14 +20,14 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from flipscale.cost import averaged_steps, steps_of
+from flipscale.cost.arithmetic import averaged_steps, steps_of
 from flipscale.data.pairs import Data, Images, Integers
 from flipscale.data.views import views
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.identity import WHOLE, Course
 from flipscale.plain_files import open_plain
+from flipscale.planning.identity import WHOLE, Course
 from flipscale.run import TRUNK_FILE, Lease, RunFolder, Spent
-from flipscale.settings import Resources, Settings
+from flipscale.settings.declarations import Resources, Settings
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import FORWARD_DTYPES, allow_tf32
@@ -89,7 +89,7 @@ class Training:
         steps_before: int = 0,
         course: Course = WHOLE,
     ):
-        """settings: of the stage that is trained, see `flipscale.identity.stage`. vocabulary, start: see `build`.
+        """settings: of the stage that is trained, see `stage` of planning/identity.py. vocabulary, start: see `build`.
 
         steps_before: how many steps of this batch the runs took that this one goes on from, see
             `flipscale.train.requests.steps_before`. Pairs, their order and the masks go on from there.

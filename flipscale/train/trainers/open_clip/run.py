@@ -24,15 +24,15 @@ import torch
 from open_clip import CLIP
 from torch import Tensor
 
-from flipscale.architecture import architecture
-from flipscale.cost import parameters
+from flipscale.cost.arithmetic import parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
 from flipscale.guard import check_folder, make_folder
-from flipscale.identity import lineage
 from flipscale.plain_files import open_plain
+from flipscale.planning.identity import lineage
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, replacing, write_json
-from flipscale.settings import NORMALIZATIONS, OpenClipTrainer
+from flipscale.settings.architecture import architecture
+from flipscale.settings.declarations import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import versions

@@ -29,7 +29,7 @@ from flipscale.errors import DataError
 from flipscale.guard import locked, make_folder
 from flipscale.plain_files import or_none, read_json
 from flipscale.run import RunFolder, write_json
-from flipscale.settings import Settings, WebDataset, plain
+from flipscale.settings.declarations import Settings, WebDataset, plain
 from flipscale.train.sources import open_training_data
 from flipscale.workspace import Workspace
 

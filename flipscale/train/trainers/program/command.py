@@ -22,7 +22,7 @@ program may write a whole result.json instead.
 import json
 
 from flipscale.run import Lease, RunFolder
-from flipscale.settings import CommandTrainer, plain
+from flipscale.settings.declarations import CommandTrainer, plain
 from flipscale.train.failure import say
 from flipscale.train.requests import course, parent_of, request_of
 from flipscale.train.stop import Stop

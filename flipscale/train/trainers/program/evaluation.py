@@ -26,7 +26,7 @@ from flipscale.errors import FlipscaleError, did_you_mean
 from flipscale.plain_files import parsed as parsed_json
 from flipscale.run import Doing, FailureKind, Lease, Result, RunFolder
 from flipscale.scores import is_fraction
-from flipscale.settings import CommandSet, Settings
+from flipscale.settings.declarations import CommandSet, Settings
 from flipscale.train.failure import Cause, Failed, say
 from flipscale.train.requests import request_of
 from flipscale.train.stop import Stop

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flipscale.cost import steps_of
+from flipscale.cost.arithmetic import steps_of
 from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.kinds import Integer
 from flipscale.plain_files import read_json

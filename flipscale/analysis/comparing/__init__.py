@@ -1,0 +1,129 @@
+"""Gains of masking over its baseline: paired at equal samples, and read off curves at equal accuracy and cost.
+
+    at equal samples        a run against its twin: same cell, same seed, the baseline's settings           gains.py
+    at equal accuracy       the cost to the baseline's mean at its last but one length, over the arm's      curves.py
+    at equal cost           the difference after the same hours or FLOPs                                    curves.py
+    between settings        a cell against a reference cell: deltas, and their interaction                  effects.py
+
+A curve is the finished runs of one series: cells that differ only in schedule length. Each point is a whole schedule,
+never the middle of a longer one. Between points it is a monotone cubic against log cost; beside the speed-up stands the
+one that is straight in hours, as FLIP's 3.7x was read (arXiv 2212.00794, Fig 1). Outside the points nothing is read,
+and the reason is given in words. docs/how-computed.md has the formulas.
+
+Gains are positive if masking is better, also for a loss. Ratios are masked over baseline, speed-ups baseline over
+masked. Data in, data out: nothing here touches a disk.
+
+    columns.py     which score, baseline, arm, cell, series and hours; their words
+    tables.py      any table: roles of its columns as the user names them
+    points.py      from rows to runs                  estimates.py   seeds to intervals; pairs and curves as data
+    gains.py       twins, and their gains judged by the noise of the whole study
+    curves.py      curves, their noise and readings   head.py        arms over all cells, slopes, power
+    stated.py      whether a study's claims hold      comparison.py  what is claimed; the comparison as data
+    best.py        the best of several cells; slopes
+    build.py       from a table to a comparison       of_study.py    a study's, finished or planned
+    study_pair.py  study against study                effects.py     settings against a reference row
+    answer.py      a comparison for people: one screen, and all of it
+    as_json.py     a comparison for programs
+"""
+
+from flipscale.analysis.comparing.answer import (
+    answer_table,
+    claim_count,
+    claims_table,
+    comparison_markdown,
+    comparison_text,
+    deltas_text,
+    everything,
+    gain_words,
+    notes_of,
+    screen,
+    speed_cell,
+    warnings,
+)
+from flipscale.analysis.comparing.as_json import comparison_json
+from flipscale.analysis.comparing.build import compare, compare_table, with_images
+from flipscale.analysis.comparing.columns import (
+    Baseline,
+    arms_of,
+    fair_hours,
+    is_baseline,
+    labels,
+    measured_scores,
+    pick_score,
+    series_of,
+    varying_axes,
+)
+from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
+from flipscale.analysis.comparing.effects import deltas
+from flipscale.analysis.comparing.estimates import Curve, Effect, Estimate, Pair
+from flipscale.analysis.comparing.of_study import (
+    compare_finished,
+    compare_study,
+    judge_study,
+    planned_sensitivity,
+    scored_by,
+    with_guessing,
+)
+from flipscale.analysis.comparing.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
+from flipscale.analysis.comparing.study_pair import (
+    RunsOfStudy,
+    StudyPair,
+    compare_runs,
+    study_pair_json,
+    study_pair_markdown,
+    study_pair_text,
+)
+from flipscale.analysis.comparing.tables import baseline_from, columns_from
+
+__all__ = [
+    "Baseline",
+    "Comparison",
+    "Curve",
+    "Effect",
+    "Estimate",
+    "JudgedClaim",
+    "Pair",
+    "RunsOfStudy",
+    "ScoredBy",
+    "StudyClaims",
+    "StudyPair",
+    "Verdict",
+    "answer_table",
+    "arms_of",
+    "baseline_from",
+    "claim_count",
+    "claims_table",
+    "columns_from",
+    "compare",
+    "compare_finished",
+    "compare_runs",
+    "compare_study",
+    "compare_table",
+    "comparison_json",
+    "comparison_markdown",
+    "comparison_text",
+    "deltas",
+    "deltas_text",
+    "everything",
+    "fair_hours",
+    "gain_words",
+    "is_baseline",
+    "judge_claims",
+    "judge_study",
+    "labels",
+    "measured_scores",
+    "notes_of",
+    "pick_score",
+    "planned_sensitivity",
+    "scored_by",
+    "screen",
+    "series_of",
+    "speed_cell",
+    "study_pair_json",
+    "study_pair_markdown",
+    "study_pair_text",
+    "varying_axes",
+    "warnings",
+    "with_guessing",
+    "with_images",
+]
