@@ -243,28 +243,16 @@ def watch(args: argparse.Namespace) -> int:
 
 
 def _watch(args: argparse.Namespace, opened: "OpenStudy", looks: "Iterator[StudyProgress]") -> int:
-    from flipscale import launch
-    from flipscale.launch.screen import Screen
+    from flipscale.launch.screen import Display
 
-    study, plan = opened.study, opened.plan
-    progress = next(looks)
-    if not launch.rewritable(sys.stdout):
-        lines = launch.ProgressLines(sys.stdout, plain=True)
-        if progress.active:  # If no run is active, this is the last line.
-            lines.say(str(progress))
-        lines.follow(progress, args.results)
-        for progress in looks:
-            lines.follow(progress, args.results)
-        return 0
+    study = opened.study
     try:
-        with Screen(sys.stdout, study.name, unit=plan.hours_unit, score=study.score) as screen:
-            screen.draw(progress)
+        with Display(sys.stdout, study.name, unit=opened.plan.hours_unit, score=study.score) as display:
             for progress in looks:
-                screen.draw(progress)
+                display.follow(progress, args.results)
     except KeyboardInterrupt:
-        print(f"{progress}\nThe runs go on; flipscale cancel {opened.arguments} stops them.")
+        print(f"The runs go on; flipscale cancel {opened.arguments} stops them.")
         raise
-    print(progress)
     return 0
 
 

@@ -10,7 +10,7 @@ from flipscale.launch.launcher import Launcher, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.order import wall_clock
 from flipscale.launch.probe import open_probes, submit_probe
-from flipscale.launch.progress import ACTIVE, ProgressLines, RunProgress, StudyProgress, rewritable, run_progress
+from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, rewritable, run_progress
 from flipscale.launch.site import price_at, read_site
 from flipscale.launch.states import RunState, StateReader, states
 from flipscale.launch.submit import NO_REDO, Redo, Submission, cancel, held_back, preview, submit, submit_lock
@@ -20,7 +20,6 @@ __all__ = [
     "ACTIVE",
     "NO_REDO",
     "Launcher",
-    "ProgressLines",
     "Redo",
     "RunProgress",
     "RunState",

@@ -1,24 +1,17 @@
-"""How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
+"""How far runs are, and the words for it."""
 
 import os
-import shutil
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from flipscale.errors import printable
 from flipscale.launch.stall import silence
 from flipscale.launch.states import RunState, run_folder
-from flipscale.plain_files import or_none
 from flipscale.planning.runs import Run
 from flipscale.run import SCORING_FILE, FailedAttempt, Failure, Reached, State
-from flipscale.words import count, duration
-
-LINES_EVERY_SECONDS = 10.0
-"""Seconds between lines on progress if lines cannot be rewritten; starts and ends are reported at once."""
+from flipscale.words import duration
 
 RUNNING_TAIL_BYTES = 65536
 """How much of the end of a running run's metrics.jsonl is read: its last scores may lie some hundred records back."""
@@ -194,64 +187,3 @@ def run_progress(run: Run, results: Path, look: RunState) -> RunProgress:
 def rewritable(stream: TextIO) -> bool:
     """Whether lines of the stream can be written again: it is a terminal, and one that knows how to."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-class ProgressLines:
-    """Says what changed, line by line, and how it goes: in a last line that a terminal rewrites, else now and then."""
-
-    def __init__(self, stream: TextIO, *, plain: bool = False):
-        """`plain` adds lines and rewrites none."""
-        self.stream = stream
-        self.terminal = rewritable(stream) and not plain
-        self.before: dict[str, State] = {}
-        self.spoke = time.monotonic()
-
-    def follow(self, progress: StudyProgress, results: Path) -> None:
-        self._say_changes(progress, results)
-        # The study and the first run that runs; where none does, why the first of them waits.
-        running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
-        more = running or next((run.says for run in progress.runs if run.says), "")
-        line = f"{progress}; {more}" if more and progress.active else str(progress)
-        if progress.active and self.terminal:
-            line = printable(line).replace("\n", " ")
-            self.stream.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
-            self.stream.flush()
-        elif not progress.active or time.monotonic() - self.spoke >= LINES_EVERY_SECONDS:
-            self.say(line)
-
-    def say(self, line: str) -> None:
-        line = printable(line)
-        self.stream.write(f"\r\033[K{line}\n" if self.terminal else f"{line}\n")
-        self.stream.flush()
-        self.spoke = time.monotonic()
-
-    def _say_changes(self, progress: StudyProgress, results: Path) -> None:
-        """A line for each run that has changed its state, and one for all that were cancelled together."""
-        if not self.before:
-            # Finished runs, and those of no interest here, are in the counts of the study's line.
-            self.before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
-        changed = [run for run in progress.runs if run.state is not self.before.get(run.id)]
-        together = _cancelled_together(changed)
-        for run in changed:
-            if run.state is not State.CANCELLED or run.says not in together:
-                self.say(_ended_badly(run, results) or str(run))
-        for says, number in together.items():
-            self.say(f"{count(number, 'run')}: cancelled, {says}")
-        self.before = {run.id: run.state for run in progress.runs}
-
-
-def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
-    """How many of the runs were cancelled for the same reason, where several were: their submission was stopped."""
-    reasons = Counter(run.says for run in runs if run.state is State.CANCELLED and run.says)
-    return {says: number for says, number in reasons.items() if number > 1}
-
-
-def _ended_badly(run: RunProgress, results: Path) -> str | None:
-    """The report on a run that did not end well."""
-    if run.failure:
-        return run.line(f"failed ({run.failure.kind}): {run.failure.reason}")
-    # `says` already reports a damaged job.json.
-    if run.state is State.LOST and (job := or_none(run_folder(results, run.id).job)):
-        how = f" ({run.says})" if run.says else ""
-        return run.line(f"lost, its process is gone{how}; its output is in {job.log}")
-    return None

@@ -1,7 +1,9 @@
-"""A study as a screenful that rich redraws in place, for `watch` at a terminal."""
+"""The display of a study that is followed: a screenful at a terminal, which rich redraws in place, or else lines."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -11,10 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from flipscale.errors import printable
-from flipscale.launch.progress import RunProgress, StudyProgress
+from flipscale.launch.progress import RunProgress, StudyProgress, rewritable
+from flipscale.launch.states import run_folder
+from flipscale.plain_files import or_none
 from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, set_and_score
-from flipscale.words import duration, hours, hours_or_seconds
+from flipscale.words import count, duration, hours, hours_or_seconds
+
+LINES_EVERY_SECONDS = 10.0
+"""Seconds between lines on a study without a terminal; starts and ends are reported at once."""
 
 LATELY = 20
 """Number of runs finished during the watch that are remembered."""
@@ -26,36 +33,118 @@ MOST_RUNNING = 100
 """Number of running runs that are drawn, more than a terminal has lines."""
 
 
-class Screen:
-    """Draws how a study goes in place while the block runs; afterwards the terminal is as it was before."""
+class Display:
+    """Shows how a study goes while the block runs: at a terminal a screenful that is redrawn in place, elsewhere a line
+    every 10 s, and one for each run that starts or ends.
 
-    def __init__(self, stream: TextIO, study: str, *, unit: str = "GPU-hours", score: str | None = None):
+    Afterwards the terminal is as it was before, with a line for each bad end and one on the study.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        study: str,
+        *,
+        unit: str = "GPU-hours",
+        score: str | None = None,
+        ctrl_c: str = "leaves; the runs go on",
+    ):
         """score: the one to show for each run; None shows an accuracy, or another score where no run has one."""
-        self.study, self.unit, self.score = study, unit, score
+        self.stream = stream
+        self.study = study
+        self.unit = unit
+        self.score = score
+        self.ctrl_c = ctrl_c
+        self.progress: StudyProgress | None = None
+        """The latest look."""
         self.lately: deque[RunProgress] = deque(maxlen=LATELY)
         self._before: dict[str, State] = {}
-        self._live = Live(
-            console=Console(file=stream),
-            screen=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bad_ends: list[str] = []
+        self._spoke = time.monotonic()
+        self._live: Live | None = None
+        if rewritable(stream):
+            console = Console(file=stream)
+            self._live = Live(
+                console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            )
 
     def __enter__(self) -> Self:
-        self._live.start()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        if self._live:
+            self._live.stop()
+            for line in self._bad_ends:
+                self.say(line)
+            if self.progress:
+                self.say(str(self.progress))
 
-    def draw(self, progress: StudyProgress) -> None:
+    def follow(self, progress: StudyProgress, results: Path) -> None:
         """Show this look in place of the one before."""
-        ended = [run for run in progress.runs if run.state is State.FINISHED and run.id in self._before]
-        self.lately.extendleft(run for run in ended if self._before[run.id] is not State.FINISHED)
+        if self.progress is None:
+            # Finished runs, and those of no interest here, are in the counts of the study's line.
+            self._before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
+            if progress.active and not self._live:
+                self.say(_study_line(progress))
+        self.progress = progress
+        self._note_changes(progress, results)
+        if self._live:
+            drawn = screenful(
+                progress, study=self.study, unit=self.unit, score=self.score, lately=self.lately, ctrl_c=self.ctrl_c
+            )
+            self._live.update(drawn, refresh=True)
+        elif not progress.active or time.monotonic() - self._spoke >= LINES_EVERY_SECONDS:
+            self.say(_study_line(progress))
+
+    def say(self, line: str) -> None:
+        self.stream.write(f"{printable(line)}\n")
+        self.stream.flush()
+        self._spoke = time.monotonic()
+
+    def _note_changes(self, progress: StudyProgress, results: Path) -> None:
+        """A line for each run that has changed its state, and one for all that were cancelled together."""
+        changed = [run for run in progress.runs if run.state is not self._before.get(run.id)]
+        together = _cancelled_together(changed)
+        for run in changed:
+            if run.state is State.FINISHED:
+                self.lately.appendleft(run)
+            if run.state is not State.CANCELLED or run.says not in together:
+                self._note(_ended_badly(run, results) or str(run), run.state)
+        for says, number in together.items():
+            self._note(f"{count(number, 'run')}: cancelled, {says}", State.CANCELLED)
         self._before = {run.id: run.state for run in progress.runs}
-        drawn = screenful(progress, study=self.study, unit=self.unit, score=self.score, lately=self.lately)
-        self._live.update(drawn, refresh=True)
+
+    def _note(self, line: str, state: State) -> None:
+        if self._live is None:
+            self.say(line)
+        elif state in (State.FAILED, State.LOST, State.CANCELLED):
+            self._bad_ends.append(line)
+
+
+def _study_line(progress: StudyProgress) -> str:
+    """The study and the first run that runs; where none does, why the first of them waits."""
+    running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
+    more = running or next((run.says for run in progress.runs if run.says), "")
+    return f"{progress}; {more}" if more and progress.active else str(progress)
+
+
+def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
+    """How many of the runs were cancelled for the same reason, where several were: their submission was stopped."""
+    reasons = Counter(run.says for run in runs if run.state is State.CANCELLED and run.says)
+    return {says: number for says, number in reasons.items() if number > 1}
+
+
+def _ended_badly(run: RunProgress, results: Path) -> str | None:
+    """The report on a run that did not end well."""
+    if run.failure:
+        return run.line(f"failed ({run.failure.kind}): {run.failure.reason}")
+    # `says` already reports a damaged job.json.
+    if run.state is State.LOST and (job := or_none(run_folder(results, run.id).job)):
+        how = f" ({run.says})" if run.says else ""
+        return run.line(f"lost, its process is gone{how}; its output is in {job.log}")
+    return None
 
 
 def screenful(
@@ -65,6 +154,7 @@ def screenful(
     unit: str = "GPU-hours",
     score: str | None = None,
     lately: Sequence[RunProgress] = (),
+    ctrl_c: str = "leaves; the runs go on",
 ) -> Group:
     """The counts and the pace, why runs wait or ended badly, then running runs and those that finished `lately`.
 
@@ -84,7 +174,7 @@ def screenful(
         _text(progress.counts),
         bar,
         _text(_pace(progress, unit)),
-        _text(f"{of_score}Ctrl-C leaves; the runs go on.", "dim"),
+        _text(f"{of_score}Ctrl-C {ctrl_c}.", "dim"),
     ]
     why = Counter(run.says for run in waiting if run.says).most_common(1)
     lines += [_line(f"{number} waiting: {says}") for says, number in why]

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from flipscale.launch.launcher import Launcher, NoPlace, launcher_named
 from flipscale.launch.order import seconds_of_run
-from flipscale.launch.progress import ACTIVE, PACE_SECONDS, ProgressLines, RunProgress, StudyProgress, run_progress
+from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, run_progress
 from flipscale.launch.states import StateReader
 from flipscale.launch.submit import Submission, cancel, submit
 from flipscale.planning.runs import Run
@@ -145,8 +145,11 @@ def wait(
     *,
     every: float = FOLLOW_SECONDS,
     launcher: Launcher | None = None,
+    study: str = "runs",
+    unit: str = "GPU-hours",
+    score: str | None = None,
 ) -> StudyProgress:
-    """Report on `stream` (stderr) how the submission's runs go until none waits or runs. Returns how they ended.
+    """Show on `stream` (stderr) how the submission's runs go until none waits or runs. Returns how they ended.
 
     launcher: gets what the submission had no place for, as places become free.
 
@@ -154,20 +157,28 @@ def wait(
     KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs still
     stop. A cluster's runs go on.
     """
-    lines = ProgressLines(stream or sys.stderr)
+    from flipscale.launch.screen import Display  # It loads rich.
+
+    job = submission.jobs[0] if submission.jobs else None
+    are_stopped = job is not None and launcher_named(job.launcher, results).ends_with_the_watcher
+    ctrl_c = "stops the runs; each writes a checkpoint first" if are_stopped else "leaves; the runs go on"
+    display = Display(stream or sys.stderr, study, unit=unit, score=score, ctrl_c=ctrl_c)
     try:
-        for progress in watch(submission.runs, results, every=every, more=_sender(submission, results, launcher)):
-            lines.follow(progress, results)
+        with display:
+            for progress in watch(submission.runs, results, every=every, more=_sender(submission, results, launcher)):
+                display.follow(progress, results)
         return progress
     except KeyboardInterrupt:
-        if not submission.jobs:
-            lines.say("Nothing was started here, so nothing is stopped; `flipscale cancel` stops what others started.")
+        if job is None:
+            display.say(
+                "Nothing was started here, so nothing is stopped; `flipscale cancel` stops what others started."
+            )
             raise
-        if not launcher_named(submission.jobs[0].launcher, results).ends_with_the_watcher:
-            lines.say("The runs go on; `flipscale status` looks at them again, `flipscale cancel` stops them.")
+        if not are_stopped:
+            display.say("The runs go on; `flipscale status` looks at them again, `flipscale cancel` stops them.")
             raise
-        lines.say("Stopping. Each run writes a checkpoint first.")
+        display.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}
         stopped = cancel([run for run in submission.runs if run.id in mine], results)
-        lines.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
+        display.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
         raise

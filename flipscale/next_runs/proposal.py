@@ -13,8 +13,8 @@ from flipscale.cell import setting_words
 from flipscale.collecting import is_setting, setting_value
 from flipscale.errors import PlanError
 from flipscale.kinds import Compute, PartOfRun
-from flipscale.next_runs.choice import Candidate, Quantity, choose
-from flipscale.next_runs.quantities import FURTHER_SEEDS, Question, of_seed
+from flipscale.next_runs.choice import Candidate, choose
+from flipscale.next_runs.quantities import FURTHER_SEEDS, Question, of_seed, share_left
 from flipscale.planning.identity import show_setting
 from flipscale.planning.runs import Plan, Run, plan, setting_read
 from flipscale.planning.timing import NOT_TIMED, Timings
@@ -36,8 +36,8 @@ class ChosenRuns:
     runs: tuple[Run, ...]
     seeds: tuple[int, ...]
     hours: float
-    after: Quantity
-    """What is asked, once these and all steps before have run."""
+    share: float
+    """The width of its 95 % CI once these and all steps before have run, as a share of that now."""
 
 
 @dataclass(frozen=True)
@@ -207,16 +207,23 @@ def _steps(
     for candidate in chosen:
         cells_of = tuple(sorted({_seedless(runs[run].settings) for run in candidate.runs}))
         groups.setdefault((candidate.quantity, cells_of), []).append(candidate)
-    steps, paid = [], set[str]()
+    steps = []
+    paid = set[str]()
+    added: dict[int, list[list[float]]] = {}
     for (place, _), group in groups.items():
         hours = 0.0
+        fit = asked[place].fit
         for candidate in group:
             now[place] = now[place].after(candidate.gradient, candidate.variance)
             hours += sum(costs[run] for run in candidate.runs if run not in paid)
             paid.update(candidate.runs)
+            if fit is not None:
+                variables = variables_of_run(runs[candidate.runs[0]], runs)  # The others are those it starts from.
+                added.setdefault(place, []).append([variables[name] for name in fit.x])
         of_group = tuple(runs[run] for candidate in group for run in candidate.runs)
         seeds = tuple(sorted({run.settings.seed for run in of_group}))
-        steps.append(ChosenRuns(asked[place], of_group, seeds, hours, now[place]))
+        share = share_left(asked[place], now[place], np.array(added.get(place, [])))
+        steps.append(ChosenRuns(asked[place], of_group, seeds, hours, share))
     return steps
 
 
@@ -272,7 +279,7 @@ def proposal_parts(proposal: Proposal) -> list[Part]:
                 _run_words(step, proposal.study),
                 f"{step.hours:.2g}",
                 step.asked.interval(),
-                step.asked.interval(step.after),
+                step.asked.interval(step.share),
             )
             for step in steps[:ROWS]
         )

@@ -13,6 +13,8 @@ import numpy as np
 
 from flipscale.analysis.comparing import Curve, Estimate, JudgedClaim, StudyClaims
 from flipscale.analysis.fitting import Fit, Forecast
+from flipscale.analysis.fitting.search import Problem
+from flipscale.analysis.fitting.uncertainty import DRAWS, interval, resampled, widened
 from flipscale.analysis.stats import Array, Design, Moments
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.next_runs.choice import Quantity
@@ -59,9 +61,8 @@ class Question:
         """A difference without its sign: '0.81 points', '1.2x'."""
         return f"{self.words(size).removeprefix('+')} {self.unit}".rstrip()
 
-    def interval(self, after: Quantity | None = None) -> str:
-        """The interval now, or with the variance that `after` has."""
-        share = 1.0 if after is None else math.sqrt(after.variance / self.quantity.variance)
+    def interval(self, share: float = 1.0) -> str:
+        """The interval now, or when it is this share as wide."""
         ends = [self.words(self.value + share * (end - self.value)) for end in self.ends]
         return " to ".join(ends[:: -1 if self.falls else 1])
 
@@ -150,6 +151,44 @@ def law_covariance(fit: Fit) -> Array:
     return np.asarray(np.linalg.inv(information), dtype=np.float64)
 
 
+def share_left(question: Question, after: Quantity, x: Array) -> float:
+    """How wide the interval will be, as a share of that now, once runs at x [runs, roles] have been added.
+
+    A law's interval is that of `fit`, from resamples of settings: many seeds of one setting are one setting. The added
+    runs are made up, so that residuals stay as they are. A further seed of a setting repeats a run of that setting, and
+    a new setting takes the residuals of all runs in turn.
+    """
+    fit = question.fit
+    if fit is None or fit.stretch is None or fit.whole_seeds:
+        return math.sqrt(after.variance / question.quantity.variance)
+    rows, theta, law = fit.rows, fit.solution.theta, fit.law
+    z = rows.z if fit.seeds is None else rows.z - fit.seeds.offsets
+    residuals = z - law.evaluate(theta, rows.x)[0]
+    repeated = []
+    for number, point in enumerate(x):
+        same = np.flatnonzero(np.isclose(rows.x, point).all(axis=1))
+        repeated.append(residuals[same[number % len(same)] if len(same) else number % len(residuals)])
+    added = law.evaluate(theta, x)[0] + np.array(repeated)
+    return _width(question, np.concatenate([rows.x, x]), np.concatenate([z, added])) / _width(question, rows.x, z)
+
+
+def _width(question: Question, x: Array, z: Array) -> float:
+    """The width of the interval from resamples of the settings of these points."""
+    fit = question.fit
+    assert fit is not None
+    theta = fit.solution.theta
+    gradient = question.quantity.gradient[: len(theta)]
+    settings = np.unique(x.round(6), axis=0, return_inverse=True)[1].reshape(-1)
+    freedom = int(settings.max()) + 1 - fit.free_count
+    problem = Problem(fit.law, x, z, delta=fit.delta or math.inf)
+    value = float(theta @ gradient)
+    ends = interval(resampled(problem, theta, settings, DRAWS, 0) @ gradient, value, freedom)
+    if fit.seeds is not None and fit.slope_of_level is not None:
+        error = abs(float(fit.slope_of_level @ gradient)) * fit.seeds.error(new_seed=False)
+        ends = widened(ends, value, freedom, error, fit.seeds.freedom)
+    return float(ends[1] - ends[0])
+
+
 def of_seed(gradient: Array, seed: int, seeds: int) -> Array:
     """What a run measures, by the law's parameters and by how far each seed is from them."""
     return np.concatenate([gradient, np.kron(np.eye(seeds)[seed], gradient)])
@@ -174,8 +213,9 @@ def parameter_of(fit: Fit, name: str, of: str) -> Question:
 
     ends = [fit.law.values(np.where(gradient > 0, end, theta))[name] for end in (theta[place], theta[place] + 1e-3)]
     asked = f"{name} of {fit.law.formula}{of}"
-    value, interval = float(theta[place]), fit.theta_ends
-    now = (float(interval[0][place]), float(interval[1][place])) if interval else _normal(value, quantity)
+    value = float(theta[place])
+    known = fit.theta_ends
+    now = (float(known[0][place]), float(known[1][place])) if known else _normal(value, quantity)
     return Question(asked, value, now, quantity, words, falls=ends[1] < ends[0], fit=fit)
 
 

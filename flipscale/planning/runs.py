@@ -119,14 +119,14 @@ class Run:
         return training_view(stage(self.settings)).patches
 
     def to_dict(self) -> JsonObject:
-        """The run as `plan --json` gives it. In its cost, `samples` is the old name of `samples_seen`."""
+        """The run as `plan --json` gives it."""
         kept = {} if self.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(self.keep_weights)}
         trunk = {} if self.trunk is None else {"trunk": plain(self.trunk)}
         return kept | {
             "id": self.id,
             "parents": list(self.parents),
             "settings": plain(self.settings),
-            "cost": {**vars(self.cost), "samples": self.cost.samples_seen},
+            "cost": plain(self.cost),
             "patches": self.patches,
             "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,

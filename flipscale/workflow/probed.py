@@ -36,7 +36,7 @@ def start_probe(opened: OpenStudy, launcher: Launcher) -> Submission:
 
 def finish_probe(opened: OpenStudy, submission: Submission) -> OpenStudy | None:
     """Wait until the probe is over: the study with what it measured, or None where it did not finish."""
-    ended = launch.wait(submission, opened.workspace.results)
+    ended = launch.wait(submission, opened.workspace.results, study=f"probe of {opened.study.name}")
     if ended.count(State.FINISHED) < len(submission.runs):
         say(f"the probe did not finish; see flipscale logs {submission.runs[0].id}")
         return None

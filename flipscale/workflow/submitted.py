@@ -109,7 +109,14 @@ def train_study(
         if not wait:
             _leave(opened, launcher, submission, rest)
             return opened, 0
-        ended = launch.wait(submission, opened.workspace.results, launcher=launcher)
+        ended = launch.wait(
+            submission,
+            opened.workspace.results,
+            launcher=launcher,
+            study=opened.study.name,
+            unit=opened.plan.hours_unit,
+            score=opened.study.score,
+        )
         counts = Counter(run.state for run in ended.runs)
         unfinished = len(ended.runs) - counts[State.FINISHED]
         if unfinished:

@@ -10,9 +10,13 @@ import pytest
 
 from flipscale.launch import states, submit, wait, watch
 from flipscale.launch.local import LocalLauncher
-from flipscale.launch.progress import ProgressLines, RunProgress, StudyProgress
+from flipscale.launch.progress import RunProgress, StudyProgress
+from flipscale.launch.screen import Display
 from flipscale.run import RunFolder, State
 from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
+
+LEAVE = "\x1b[?1049l"
+"""A terminal goes back to what it showed before."""
 
 
 class Terminal(io.StringIO):
@@ -44,16 +48,20 @@ def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
     assert (ended.count(State.FINISHED), ended.count(State.FAILED)) == (1, 1)
 
 
-def test_a_terminal_sees_one_line_rewritten(tmp_path):
+def test_a_terminal_sees_a_screen_and_afterwards_bad_ends_and_how_the_study_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     seen = tmp_path / "seen running"
-    runs = [StandInRun("run", until=(str(seen),))]
+    runs = [StandInRun("run", until=(str(seen),)), StandInRun("bad", seconds=0.1, fail="oom")]
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
     stream = Terminal("1 running", seen)
-    wait(submission, tmp_path, stream, every=0.05)
-    assert "\r\033[K0 of 1 finished, 1 running, " in stream.getvalue()
-    last = stream.getvalue().rpartition("\r\033[K")[2]
-    assert last.startswith("1 of 1 finished, 100% of the FLOPs")
-    assert last.endswith("\n")
+    wait(submission, tmp_path, stream, every=0.05, study="masks")
+    screen, left, after = stream.getvalue().partition(LEAVE)
+    assert left
+    assert "masks watched" in screen
+    assert "Ctrl-C stops the runs; each writes a checkpoint first." in screen
+    bad, last = after.splitlines()
+    assert bad == "bad: failed (oom): The settings say so."
+    assert last.startswith("1 of 2 finished, 1 failed, 100% of the FLOPs")
 
 
 def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path, monkeypatch):
@@ -62,7 +70,7 @@ def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path, monkey
     wait_for(runs, tmp_path, State.RUNNING)
     (known,) = (tmp_path / "local").glob("*/workers.json")
     worker, stream, looks = json.loads(known.read_text())["workers"][0]["pid"], io.StringIO(), []
-    follow = ProgressLines.follow
+    follow = Display.follow
 
     def kill_at_the_first_look(lines, progress, results):
         follow(lines, progress, results)
@@ -70,7 +78,7 @@ def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path, monkey
             os.kill(worker, signal.SIGKILL)
         looks.append(progress)
 
-    monkeypatch.setattr(ProgressLines, "follow", kill_at_the_first_look)
+    monkeypatch.setattr(Display, "follow", kill_at_the_first_look)
     wait(submission, tmp_path, stream, every=0.05)
     log = submission.jobs[0].log
     assert f"run: lost, its process is gone (`submit` resumes it); its output is in {log}" in stream.getvalue()

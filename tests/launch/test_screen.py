@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from flipscale.launch.progress import RunProgress, StudyProgress
-from flipscale.launch.screen import Screen, screenful
+from flipscale.launch.screen import Display, screenful
 from flipscale.run import State
 
 
@@ -61,13 +61,15 @@ def test_bad_ends_come_before_running_runs_and_are_counted() -> None:
     assert lines.index("and 2 more that failed or were lost") < lines.index("done    loss  samples/s  run")
 
 
-def test_a_screen_of_thousands_of_runs_is_as_large_as_the_terminal() -> None:
+def test_a_screen_of_thousands_of_runs_is_as_large_as_the_terminal(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     many = [run(f"run{i:05}", State.RUNNING, samples=10, loss=1.0, images_per_second=1.0) for i in range(10_000)]
     drawn = io.StringIO()
-    screen = Screen(drawn, "masks")
+    drawn.isatty = lambda: True
+    screen = Display(drawn, "masks")
     screen._live.console = Console(file=drawn, width=40, height=10, force_terminal=True, color_system=None)
     with screen:
-        screen.draw(study(*many))
+        screen.follow(study(*many), tmp_path)
     (frame,) = drawn.getvalue().split("\x1b[H")[2:]
     assert len(frame.partition("\x1b[?25h")[0].splitlines()) == 10
 

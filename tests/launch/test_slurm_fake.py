@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import DamagedFile, LaunchError
-from flipscale.launch import ProgressLines, StateReader, cancel, preview, states, submit, wait
+from flipscale.launch import StateReader, cancel, preview, states, submit, wait
+from flipscale.launch.screen import Display
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler, task
 from flipscale.launch.slurm import launcher as slurm_launcher
@@ -322,7 +323,7 @@ def test_runs_without_a_place_go_out_as_others_end(tmp_path, idle, monkeypatch):
         most.append(progress.count(State.WAITING))
         finish(results, [run for run in runs if states([run], results)[run.id] is State.WAITING][:2])
 
-    monkeypatch.setattr(ProgressLines, "follow", end_two)
+    monkeypatch.setattr(Display, "follow", end_two)
     ended = wait(submission, results, io.StringIO(), every=0.01, launcher=launcher)
     assert ended.count(State.FINISHED) == 9
     assert max(most) == 4
@@ -357,7 +358,7 @@ def test_weights_without_a_place_are_scored_as_others_end(tmp_path, idle, monkey
                 scored.add(run.id)
                 folder(results, run).drop_request()
 
-    monkeypatch.setattr(ProgressLines, "follow", end_all)
+    monkeypatch.setattr(Display, "follow", end_all)
     ended = wait(submission, results, io.StringIO(), every=0.01, launcher=launcher)
     assert ended.count(State.FINISHED) == len(scored) == 9
 
