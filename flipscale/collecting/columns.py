@@ -16,6 +16,9 @@ MOST_NUMBER = 1e50
 """No column holds a larger number: the FLOPs of the largest trainings are below 1e30. A variance of variances of larger
 ones is infinite."""
 
+MAKE_AGAIN = "Make the table again with `flipscale collect`."
+"""The end of a complaint about a table that collect wrote."""
+
 ResultRow = dict[str, str | int | float | None]
 """A row of results.csv: values by column. Missing ones are None."""
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collecting.tables import MAKE_AGAIN
+from flipscale.collecting.columns import MAKE_AGAIN
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.plain_files import open_plain, or_none, read_bytes
 from flipscale.run import RunFolder, replacing

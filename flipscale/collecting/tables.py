@@ -15,7 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.cell import read_cell
-from flipscale.collecting.columns import COLUMN_DTYPES, COLUMNS, MOST_NUMBER, SETTING_COLUMNS, TRUNK_COLUMNS, ColumnKind
+from flipscale.collecting.columns import (
+    COLUMN_DTYPES,
+    COLUMNS,
+    MAKE_AGAIN,
+    MOST_NUMBER,
+    SETTING_COLUMNS,
+    TRUNK_COLUMNS,
+    ColumnKind,
+)
 from flipscale.errors import DamagedFile, ResultsError, printable
 from flipscale.guard import is_name
 from flipscale.plain_files import open_plain, read_text
@@ -45,8 +53,6 @@ _AMOUNTS = {name for name, column in COLUMNS.items() if column.unit in ("s", "h"
 LARGEST_TABLE = 2**30
 """Bytes of a table of a million runs. Reading a larger file would take all memory, or hours if it is sparse."""
 
-
-MAKE_AGAIN = "Make the table again with `flipscale collect`."
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Characters that control a terminal. `collect` leaves out runs that have any."""
