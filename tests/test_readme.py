@@ -27,7 +27,7 @@ def test_the_first_screen_has_the_two_commands_that_do_all_the_set_up() -> None:
     first = "\n".join(TEXT.splitlines()[:24])
     assert "make quickstart" in first
     assert "make test" in first
-    assert "no study has run on a GPU" in TEXT
+    assert "No study has run on a GPU yet" in first
 
 
 def test_the_study_of_readme_and_tutorial_is_that_of_quickstart() -> None:
