@@ -466,21 +466,21 @@ def _without_a_curve(comparison: Comparison) -> list[str]:
 
 
 def _images(comparison: Comparison) -> list[str]:
-    """The effect of other test images at the cell that heads the answer, beside that of other seeds."""
+    """At most how far other test images would move a gain at the cell that heads the answer: the binomial error of two
+    independent scores. Twins are scored on the same images, so their errors partly cancel."""
     pairs = [arm.base for arm in comparison.head.arms if arm.base] if comparison.head else []
-    errors = [
-        (sampling, pair.moments.error)
-        for pair in pairs
-        if pair.moments and (sampling := comparison.images.get((pair.cell, pair.arm)))
-    ]
-    if not errors:
+    if comparison.items is None or not pairs:
         return []
-    sampling, seeds = max(errors, key=lambda pair: pair[0].with_seeds(pair[1]))
-    both, alone = fixed(100 * sampling.with_seeds(seeds), 2), fixed(100 * seeds, 2)
+    scores = max([(pair.baseline_score, pair.score) for pair in pairs], key=_variance_of_images)
+    error = 100 * math.sqrt(_variance_of_images(scores) / comparison.items)
     return [
-        f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
-        f"error is up to {both} points, where other seeds alone give {alone}."
+        f"CIs are about these {comparison.items:,} test images: other images would add a standard error of at most "
+        f"{fixed(error, 2)} points."
     ]
+
+
+def _variance_of_images(scores: Sequence[float]) -> float:
+    return sum(score * (1 - score) for score in scores)
 
 
 def _by_reason(title: str, runs: Mapping[str, str]) -> list[Part]:

@@ -25,7 +25,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "head": comparison.head and _head(comparison.head),
         "claims": comparison.stated and claims_json(comparison.stated),
         **({"at_budgets": claims_json(comparison.at_budgets)["claims"]} if comparison.at_budgets else {}),
-        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
+        "pairs": [_pair(pair) for pair in comparison.pairs],
         "series": [
             {
                 "name": ", ".join(filter(None, (first.series, first.arm))),
@@ -63,9 +63,7 @@ def _scores(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
-    """A pair, and `images` if its runs kept which test images they got right."""
-    images = comparison.images.get((pair.cell, pair.arm))
+def _pair(pair: Pair) -> dict[str, object]:
     return {
         "cell": pair.cell,
         "series": pair.series,
@@ -78,7 +76,6 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
         "effect": pair.gain.effect.name.lower(),
         "ids": [list(ids) for ids in pair.ids],
         "ratios": {name: _ratio(ratio) for name, ratio in pair.ratios.items()},
-        **({} if images is None else {"images": asdict(images)}),
     }
 
 
