@@ -116,7 +116,7 @@ def test_the_baselines_score_stands_in_the_heading_only_where_all_rows_have_one(
 def test_what_seeds_detect_names_its_cell_unless_it_is_the_base() -> None:
     table = rows_of()
     elsewhere = screen(compare(table, baseline={"mask_ratio": 0}))
-    assert "At ViT-w0, 4k samples 3 seeds detect" in " ".join(elsewhere.split())
+    assert "At ViT-w0, 4k samples, 3 seeds detect" in " ".join(elsewhere.split())
     at_base = screen(compare(table, baseline={"mask_ratio": 0}, base_cell="model=ViT-w0, samples=2k"))
     assert "cells. 3 seeds detect" in " ".join(at_base.split())
 

@@ -288,7 +288,7 @@ def power_words(comparison: Comparison) -> list[str]:
     if head.sensitivity is None:
         return ["One seed does not say how far runs scatter; 3 seeds would."]
     words = sensitivity_words(head.sensitivity, comparison.fraction)
-    return [f"At {cell_words(head.base_cell)} {words}" if elsewhere else words]
+    return [f"At {cell_words(head.base_cell)}, {words}" if elsewhere else words]
 
 
 def warnings(comparison: Comparison) -> list[str]:
