@@ -194,7 +194,6 @@ SHOWN_FROM = {
     "repeats": "icons",
     "learning_curves": "icons",
     "speedup": "flip",
-    "speedup_over_scores": "flip",
     "isoflop": "isoflop",
     "tune": "isoflop_tuned",
 }

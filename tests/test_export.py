@@ -55,7 +55,6 @@ PAPER = r"""% needs \usepackage{booktabs}
 \begin{tabular}{lccc}
 \toprule
 model & \multicolumn{2}{c}{A\_1} & B \\
-\cmidrule(lr){2-3}
 samples & 8k & 16k & 8k \\
 \midrule
 mask\_ratio=0 & $52.0 \pm 2.8$ & $\mathbf{71.0} \pm 1.4$ & $20.0 \pm 10.0$ \\

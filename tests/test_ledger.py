@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from flipscale.collecting.ledger import PlannedStudy, accuracy_of, entries_of, grouped_by, probes_of, sum_of
-from flipscale.run import FailedAttempt, FailureKind, Job, Probe, RunFolder, RunRequest, State, probes_in, write_probe
+from flipscale.collecting.ledger import LedgerEntry, entry_of, grouped_by
+from flipscale.run import FailedAttempt, FailureKind, Job, RunFolder, RunRequest, State
 from flipscale.settings.declarations import Resources, plain
 from flipscale.study.settings import read_settings
 from tests.asked import SMALL
@@ -36,19 +36,13 @@ def asked(tmp_path):
     return ask
 
 
-def entries(study, runs):
-    """The entries of a study, with the states that its files say."""
-    states = {asked.id: RunFolder(runs / asked.id).state() for asked in study.asked}
-    return entries_of(study, runs, states, pytest.fail)
-
-
 @pytest.fixture
 def entry(tmp_path):
-    """The entry of one run."""
+    """The entry of one run, with the state that its files say."""
 
-    def entry(asked):
-        (found,) = entries(PlannedStudy("mask", [asked], {"mask_ratio": 0}), tmp_path / "runs")
-        return found
+    def entry(asked, study="mask", *, is_probe=False):
+        folder = folder_of(tmp_path, asked)
+        return entry_of(study, asked, folder, folder.state(), is_probe=is_probe)
 
     return entry
 
@@ -75,18 +69,16 @@ def test_a_finished_run_took_its_training_and_its_evaluations(tmp_path, asked, e
     run = asked()
     finish(folder_of(tmp_path, run), gpu_hours=1.25, train_seconds=2 * HOUR, evaluation_seconds=0.5 * HOUR)
     found = entry(run)
-    assert (found.state, found.unit, found.arm) == (State.FINISHED, "core-hours", "no mask")
-    assert (found.predicted, found.training, found.evaluation, found.lost) == (1.0, 1.25, 0.5, 0.0)
-    assert found.spent == 1.75
-    assert found.ratio == 1.25
-    assert found.is_within
+    assert found == LedgerEntry(
+        id="run", study="mask", state=State.FINISHED, unit="core-hours", predicted=1.0, spent=1.75
+    )
 
 
 def test_a_run_that_failed_took_what_its_error_says(tmp_path, asked, entry):
     run = asked()
     folder_of(tmp_path, run).write_error(FailureKind.CODE, "A typo.", seconds=0.5 * HOUR)
     found = entry(run)
-    assert (found.state, found.training, found.lost, found.ratio) == (State.FAILED, 0.0, 0.5, None)
+    assert (found.state, found.spent) == (State.FAILED, 0.5)
 
 
 def test_training_before_a_failure_is_counted_once(tmp_path, asked, entry):
@@ -95,7 +87,6 @@ def test_training_before_a_failure_is_counted_once(tmp_path, asked, entry):
     record(folder, 600.0, 1800.0)
     folder.write_error(FailureKind.DIVERGED, "The loss is nan.", seconds=2000.0)
     found = entry(run)
-    assert found.training == 0.5
     assert found.spent == pytest.approx(2000 / HOUR)
 
 
@@ -108,9 +99,8 @@ def test_failed_attempts_of_a_run_that_finished_in_the_end_are_lost_but_for_what
         failed = FailedAttempt(FailureKind.OOM, "", "again", samples_seen=samples, seconds=seconds * HOUR)
         folder.note_failure(failed)
     finish(folder, gpu_hours=1.0, train_seconds=HOUR, samples_seen=1600)
-    found = entry(run)
-    assert found.lost == pytest.approx(1.0 - 0.5)  # half of the training was done by then, and kept
-    assert found.spent == pytest.approx(1.5)
+    # Half of the training was done by then, and kept: 0.5 of the hour of failures is lost.
+    assert entry(run).spent == pytest.approx(1.0 + 0.5)
 
 
 def test_an_error_that_an_attendant_has_noted_is_among_the_failures_already(tmp_path, asked, entry):
@@ -118,15 +108,7 @@ def test_an_error_that_an_attendant_has_noted_is_among_the_failures_already(tmp_
     folder = folder_of(tmp_path, run)
     folder.note_failure(FailedAttempt(FailureKind.CODE, "A typo.", "given up", given_up=True, seconds=0.5 * HOUR))
     folder.write_error(FailureKind.CODE, "A typo.", noted=True)
-    assert (entry(run).lost, entry(run).untimed) == (0.5, 0)
-
-
-def test_attempts_of_older_versions_left_no_time_and_are_counted(tmp_path, asked, entry):
-    run = asked()
-    folder = folder_of(tmp_path, run)
-    folder.note_failure(FailedAttempt(FailureKind.OOM, "", "again"))
-    folder.note_failure(FailedAttempt(FailureKind.PREEMPTED, "", "resumed"))  # its checkpoint has it all
-    assert entry(run).untimed == 1
+    assert entry(run).spent == 0.5
 
 
 def test_a_cancelled_run_took_what_its_record_says(tmp_path, asked, entry):
@@ -163,46 +145,28 @@ def test_what_was_predicted_is_what_was_said_when_it_was_submitted(tmp_path, ask
     assert (entry(planned).predicted, entry(planned).state, entry(planned).spent) == (3.0, State.PLANNED, 0.0)
 
 
-# Arms
-
-
-def arms(tmp_path, baseline, *asked):
-    return [entry.arm for entry in entries(PlannedStudy("mask", asked, baseline), tmp_path / "runs")]
-
-
-def test_an_arm_is_what_differs_from_the_baseline(tmp_path, asked):
-    baseline = {"mask_ratio": 0, "text_mask_ratio": 0.0}
-    runs = asked("a"), asked("b", mask_ratio=0.5), asked("c", mask_ratio=0.5, text_mask_ratio=0.5, seed=1)
-    assert arms(tmp_path, baseline, *runs) == ["no mask", "mask 50 %", "mask 50 %, text mask 50 %"]
-
-
 # Sums
 
 
-def test_runs_are_summed_by_any_key_and_shared_ones_once(tmp_path, asked):
+def test_runs_are_summed_by_any_key_and_shared_ones_once(tmp_path, asked, entry):
     runs = asked("a"), asked("b", mask_ratio=0.5), asked("c", mask_ratio=0.5)
-    for run, hours in zip(runs, (2.0, 1.0, 0.5), strict=True):
+    for run, hours in zip(runs[:2], (2.0, 1.0), strict=True):
         finish(folder_of(tmp_path, run), gpu_hours=hours)
-    study = PlannedStudy("mask", runs, {"mask_ratio": 0})
-    both = [*entries(study, tmp_path / "runs"), *entries(replace(study, name="again"), tmp_path / "runs")]
-    sums = grouped_by(both, lambda entry: (entry.study, entry.arm))
-    assert {key: (found.runs, found.spent) for key, found in sums.items()} == {
-        ("mask", "no mask"): (1, 2.0),
-        ("mask", "mask 50 %"): (2, 1.5),
-        ("again", "no mask"): (1, 2.0),
-        ("again", "mask 50 %"): (2, 1.5),
+    both = [entry(run, study) for study in ("mask", "again") for run in runs]
+    sums = grouped_by(both, lambda entry: (entry.study, str(entry.state)))
+    finished, waiting = (2, 2.0, 3.0), (1, 1.0, 0.0)
+    assert {key: (found.runs, found.predicted, found.spent) for key, found in sums.items()} == {
+        ("mask", "finished"): finished,
+        ("mask", str(both[2].state)): waiting,
+        ("again", "finished"): finished,
+        ("again", str(both[2].state)): waiting,
     }
-    whole = sum_of(both)
-    assert (whole.runs, whole.predicted, whole.spent, whole.ratio) == (3, 3.0, 3.5, 3.5 / 3)
-    accuracy = accuracy_of(both)
-    assert (accuracy.runs, accuracy.median, accuracy.worst, accuracy.within, accuracy.ranged) == (3, 1.0, 2.0, 1, 3)
-    assert accuracy_of([]) is None
+    (whole,) = grouped_by(both, lambda entry: (entry.unit,)).values()
+    assert (whole.runs, whole.predicted, whole.spent) == (3, 3.0, 3.0)
 
 
-def test_a_probe_is_spent_and_was_not_predicted(tmp_path, asked):
+def test_a_probe_is_spent_and_was_not_predicted(tmp_path, asked, entry):
     run = asked("probe_mask_1")
-    folder = folder_of(tmp_path, run)
-    write_probe(folder.path, Probe("mask", "local", (run.settled,), ()))
-    finish(folder, gpu_hours=0.01)
-    (found,) = probes_of(probes_in(tmp_path / "runs"), {run.id: State.FINISHED}, pytest.fail)
-    assert (found.study, found.arm, found.predicted, found.spent) == ("mask", "probe", None, 0.01)
+    finish(folder_of(tmp_path, run), gpu_hours=0.01)
+    found = entry(run, is_probe=True)
+    assert (found.predicted, found.spent) == (0.0, 0.01)

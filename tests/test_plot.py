@@ -131,11 +131,9 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
     assert done.skipped == {
         "accuracy_vs_samples": "samples has one value; it takes runs of two schedule lengths",
         "speedup": "samples has one value; a speed-up is read between runs of two or more schedule lengths",
-        "speedup_over_scores": "no arm and baseline have two schedule lengths and scores in common",
         "scaling_axes": "model, data_size and samples have one value each",
         "scaling_curves": "model, data_size and samples have one value each",
         "gains": "there is only one gain, of one arm in one cell; compare states it",
-        "gains_along_axes": "model, data_size and samples have one value each",
         "ablations": "the baseline names no setting but the mask ratio that varies",
         "claims": "the study states no claims",
         "repeats": "repeats has one value; it takes fewer unique pairs, or more samples of them",
@@ -252,23 +250,6 @@ def test_the_bar_of_a_speedup_ends_on_the_drawn_curve_of_its_arm():
             assert on_curve == pytest.approx(y, abs=1e-9)
 
 
-def test_the_curve_of_speedups_passes_through_the_stated_one():
-    results, curves = study(samples=(16000, 32000, 64000), masks=(0, 0.5, 0.75))
-    data = figure_data(results.assign(samples_seen=results["samples"]), curves, study="mask")
-    figure = Figure()
-    draw_figure("speedup_over_scores", figure, data)
-    for ax, number in zip(figure.axes, ("speedup", "samples"), strict=True):
-        lines = {line.get_color(): line for line in ax.lines if len(line.get_xdata()) > 2}
-        diamonds = [line for line in ax.lines if line.get_marker() == "d"]
-        stated = [curve.speedup for curve in data.comparison.first_curves]
-        assert [tuple(line.get_xydata()[0]) for line in diamonds] == [
-            (read.score, getattr(read, number).mean) for read in stated
-        ]
-        assert {
-            tuple(line.get_xydata()[0]) in map(tuple, lines[line.get_color()].get_xydata()) for line in diamonds
-        } == {True}
-
-
 def test_lengths_that_are_far_apart_are_said():
     said = {n: drawn("speedup", study(samples=(16000, n)))[0].texts[0].get_text() for n in (64000, 128000)}
     assert "schedule lengths are up to a factor of 8 apart" in said[128000].replace("\n", " ")
@@ -366,12 +347,6 @@ def test_a_gain_is_filled_where_it_is_significant_and_open_where_not():
     assert [line.get_markerfacecolor() for line in means] == ["white", arm_style(1).color]  # -2, -2, 1; -3, -3, -2.9
 
 
-def test_gains_along_an_axis_have_the_correction_of_all_cells():
-    results, curves = study(models=tuple(PARAMS))
-    figure, _ = drawn("gains_along_axes", (results, curves))
-    assert "thin corrected for 6 gains" in figure.texts[0].get_text()  # 2 models by 3 schedules; it shows 4
-
-
 def test_where_models_never_share_a_schedule_each_has_a_panel():
     results, curves = study(models=tuple(PARAMS), samples=(16000, 32000))
     other = results["model"].eq("ViT-w96d4-4")
@@ -444,11 +419,11 @@ def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path):
     masks = [round(0.1 * i, 1) for i in range(9)]
     small = {"models": tuple(PARAMS), "samples": (16000, 32000), "seeds": (0, 1)}
     done = plot(tmp_path, study(masks=masks, **small))
-    assert {path.stem for path in done.files} == {"gains", "mask_ratios", "scaling_curves", "predicted_cost"}
+    assert {path.stem for path in done.files} == {"gains", "mask_ratios", "scaling_curves"}
     too_many = "9 arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
     assert {name for name, why in done.skipped.items() if why == too_many} == {
         *("accuracy_vs_samples", "accuracy_vs_flops", "accuracy_vs_hours", "speedup", "scaling_axes", "repeats"),
-        *("speedup_over_scores", "gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
+        *("error_vs_compute", "learning_curves"),
     }
     assert not set(plot(tmp_path, study(masks=masks[:8], **small)).skipped) - {
         *("ablations", "claims", "repeats", "isoflop", "tune")

@@ -62,7 +62,7 @@ def test_repeats_have_it_beside_a_gain_that_has_none() -> None:
     assert (levels(score), levels(gain)) == ([0.005], [])
 
 
-@pytest.mark.parametrize("name", ["gains", "gains_along_axes", "training_loss", "predicted_cost"])
+@pytest.mark.parametrize("name", ["gains"])
 def test_a_figure_of_something_else_has_no_chance(name: str) -> None:
     figure = draw(name, grid(0.22))
     assert [levels(ax) for ax in figure.axes] == [[]] * len(figure.axes)

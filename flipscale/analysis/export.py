@@ -5,7 +5,6 @@ seeds with its standard deviation, the best of each cell in bold. With more cell
 and columns are swapped.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -66,36 +65,22 @@ def latex_table(
     lower, fraction = bool(lower_is_better(score)), is_fraction(score)
     texts = _texts(groups.mean(), groups.std(), lower, fraction)
     names, values = _axes(cells)
-    if len(cells) <= WIDE:
-        head = [
-            line for level, name in enumerate(names) for line in _head(name, [path[: level + 1] for path in values])
-        ]
-        body = [[_escaped(arm), *(texts.get((arm, cell), "--") for cell in cells)] for arm in arms]
-        aligned = "l" + "c" * len(cells)
-    else:
-        head = [_row([*map(_escaped, names), *map(_escaped, arms)])]
-        body = [
-            [*map(_escaped, value), *(texts.get((arm, cell), "--") for arm in arms)]
-            for cell, value in zip(cells, values, strict=True)
-        ]
-        aligned = "l" * len(names) + "c" * len(arms)
+    entries = [[texts.get((arm, cell), "--") for cell in cells] for arm in arms]
+    columns = pd.MultiIndex.from_tuples([tuple(map(_escaped, path)) for path in values], names=map(_escaped, names))
+    page = pd.DataFrame(entries, index=list(map(_escaped, arms)), columns=columns)
     count = groups.count()
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_caption(question, score, int(count.min()), int(count.max()), len(table), len(arms))}}}",
-        rf"\label{{tab:{study}}}",
-        rf"\begin{{tabular}}{{{aligned}}}",
-        r"\toprule",
-        *head,
-        r"\midrule",
-        *map(_row, body),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    style = page.style
+    if len(cells) > WIDE:
+        style = page.T.reset_index().style.hide(axis="index")
+    body = style.to_latex(
+        hrules=True,
+        position_float="centering",
+        caption=_caption(question, score, int(count.min()), int(count.max()), len(table), len(arms)),
+        label=f"tab:{study}",
+        column_format="l" * len(names) + "c" * len(arms) if len(cells) > WIDE else "l" + "c" * len(cells),
+        multicol_align="c",
+    )
+    return "% needs \\usepackage{booktabs}\n" + body
 
 
 def _long(results: pd.DataFrame, baseline: Mapping[str, object], score: str, scale: int) -> pd.DataFrame:
@@ -138,21 +123,6 @@ def _axes(cells: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     if "" not in axes and all(other == axes for other in others):
         return axes, [[value for _, value in cell] for cell in read]
     return ["cell"], [[cell] for cell in cells]
-
-
-def _head(name: str, columns: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of an axis in the head, where cells are columns: equal ones beside each other have one entry."""
-    entries, rules, at = [], [], 2
-    for path, same in itertools.groupby(columns):
-        width = len(list(same))
-        entries.append(rf"\multicolumn{{{width}}}{{c}}{{{_escaped(path[-1])}}}" if width > 1 else _escaped(path[-1]))
-        rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if width > 1 else []
-        at += width
-    return [_row([_escaped(name), *entries]), *([" ".join(rules)] if rules else [])]
-
-
-def _row(entries: Sequence[str]) -> str:
-    return " & ".join(entries) + r" \\"
 
 
 def _caption(question: str, score: str, least: int, most: int, runs: int, arms: int) -> str:

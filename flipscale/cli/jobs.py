@@ -128,7 +128,7 @@ def status_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
     about = parser.add_mutually_exclusive_group()
-    what = "sum predicted and spent hours by study, arm and state, failed and stopped work included"
+    what = "sum predicted and spent hours by study and state, failed and stopped work included"
     about.add_argument("--spent", action="store_true", help=what)
     what = "explain a run's id and which code trained it, or how two runs differ; an id's beginning or hash is enough"
     about.add_argument("--why", nargs="+", metavar="ID", help=what)

@@ -11,7 +11,6 @@ columns.py     the columns of results.csv
 rows.py        the row of a run folder
 curves.py      the points of a run folder, and curves.parquet
 tables.py      the tables as DataFrames
-hits.py        which test items each run got right
 ledger.py      predicted and spent hours, failed and stopped work included
 """
 
@@ -36,10 +35,10 @@ from flipscale.collecting.run_folders import Collected, collect
 
 if TYPE_CHECKING:
     from flipscale.collecting.curves import read_curves
-    from flipscale.collecting.hits import HitsFound, HitsOfRun, hits_of
     from flipscale.collecting.tables import (
         above_chance,
         chance_level,
+        items_of,
         read_results,
         read_table,
         results,
@@ -54,17 +53,15 @@ __all__ = [
     "Collected",
     "Column",
     "ColumnKind",
-    "HitsFound",
-    "HitsOfRun",
     "above_chance",
     "axis_values",
     "baseline_of",
     "chance_level",
     "collect",
     "columns_as_markdown",
-    "hits_of",
     "is_setting",
     "is_table",
+    "items_of",
     "read_curves",
     "read_results",
     "read_table",
@@ -76,9 +73,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than most commands take."""
-    homes = {"read_curves": "curves", "HitsFound": "hits", "HitsOfRun": "hits", "hits_of": "hits"}
-    tables = ("above_chance", "chance_level", "read_results", "read_table", "results", "trunks_of")
-    home = homes.get(name) or ("tables" if name in tables else None)
+    tables = ("above_chance", "chance_level", "items_of", "read_results", "read_table", "results", "trunks_of")
+    home = "curves" if name == "read_curves" else "tables" if name in tables else None
     if home is None:
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")
     return getattr(importlib.import_module(f"flipscale.collecting.{home}"), name)

@@ -123,6 +123,15 @@ def chance_level(results: pd.DataFrame, score: str) -> float | None:
     return float(level) if len(levels) == 1 and (level := levels.pop()) else None
 
 
+def items_of(results: pd.DataFrame, score: str) -> int | None:
+    """How many items a score is a share of by the column `items`; None where it is unknown, or differs among runs."""
+    if "items" not in results:
+        return None
+    counts = set(_of_score(results.loc[results[score].notna(), "items"], score))
+    count = counts.pop() if len(counts) == 1 else np.nan
+    return None if np.isnan(count) else int(count)
+
+
 def above_chance(results: pd.DataFrame, score: str) -> NDArray[np.float64]:
     """How many standard errors each score is above what guessing gives [n]: binomial, over the items that it is taken
     over.

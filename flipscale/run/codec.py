@@ -33,7 +33,7 @@ NOT_FLUSHED = ("run.json", "job.json")
 missing: submitting again writes them."""
 
 _REMEDY = {
-    "hits.json": "Delete it; comparisons then leave out the sampling error of test images.",
+    "hits.json": "Delete it; nothing then says how many items a score was taken over.",
     "code.json": "Delete it; which code trained the run is then not known.",
     "probe.json": "Delete the folder, and probe again.",
     SCORES_FILE: "Delete it and submit the study again, which scores the weights anew.",

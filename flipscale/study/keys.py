@@ -37,12 +37,10 @@ FIGURE_NAMES = {
     "accuracy_vs_flops": "lines",
     "accuracy_vs_hours": "lines",
     "speedup": "speedup",
-    "speedup_over_scores": "speedup",
     "scaling_axes": "scaling",
     "scaling_curves": "curves",
     "mask_ratios": "masks",
     "gains": "gains",
-    "gains_along_axes": "scaling",
     "ablations": "ablations",
     "claims": "claims",
     "repeats": "masks",
@@ -50,8 +48,6 @@ FIGURE_NAMES = {
     "isoflop": "compute",
     "tune": "tune",
     "learning_curves": "curves",
-    "training_loss": "curves",
-    "predicted_cost": "predicted",
 }
 """Each figure, in the order of drawing, and the module of analysis/plotting that has its FigureKind in capitals."""
 

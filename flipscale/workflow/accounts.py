@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from flipscale.collecting.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
-from flipscale.errors import FlipscaleError
+from flipscale.collecting.ledger import LedgerEntry, entry_of
+from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.launch import StateReader
 from flipscale.run import RunFolder, RunRequest, probes_in
-from flipscale.settings.declarations import plain
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import open_study
 from flipscale.workflow.submitted_plans import readable_plans
@@ -18,31 +17,33 @@ def ledger_of(workspace: Workspace, files: Sequence[str]) -> list[LedgerEntry]:
 
     FlipscaleError where no study was planned there, or a plan.json cannot be read.
     """
-    studies = _planned(workspace, files)
-    if not studies:
+    runs = _planned(workspace, files)
+    if not runs:
         raise FlipscaleError(
             f"No study was planned in {workspace.results}; plan or submit one, or name another folder with --results."
         )
-    names = {study.name for study in studies}
-    probes = [(folder, probe) for folder, probe in probes_in(workspace.runs) if probe.study in names]
-    folders = {run.id: RunFolder(workspace.run(run.id)) for study in studies for run in study.asked}
-    looks = StateReader(workspace.results).read([*folders.values(), *(folder for folder, _ in probes)])
-    states = {run_id: look.state for run_id, look in looks.items()}
-    entries = [entry for study in studies for entry in entries_of(study, workspace.runs, states, _say_left_out)]
-    return [*entries, *probes_of(probes, states, _say_left_out)]
+    listed = [
+        (study, asked, RunFolder(workspace.run(asked.id)), False)
+        for study, of_study in runs.items()
+        for asked in of_study
+    ]
+    for folder, probe in probes_in(workspace.runs):
+        asked = folder.asked() if probe.study in runs else None
+        if asked is not None:
+            listed.append((probe.study, asked, folder, True))
+    looks = StateReader(workspace.results).read([*{folder.id: folder for _, _, folder, _ in listed}.values()])
+    entries = []
+    for study, asked, folder, is_probe in listed:
+        try:
+            entries.append(entry_of(study, asked, folder, looks[folder.id].state, is_probe=is_probe))
+        except DamagedFile as error:
+            say(f"A run is left out: {error}")
+    return entries
 
 
-def _say_left_out(why: str) -> None:
-    say(f"A run is left out: {why}")
-
-
-def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
-    if files:
-        opened = [open_study(file, workspace) for file in files]
-        return [
-            PlannedStudy(
-                each.study.name, list(map(RunRequest.of, each.plan.runs)), plain(each.study.baseline), each.study.labels
-            )
-            for each in opened
-        ]
-    return [PlannedStudy(plan.study, plan.runs, plan.baseline) for plan in readable_plans(workspace)]
+def _planned(workspace: Workspace, files: Sequence[str]) -> dict[str, list[RunRequest]]:
+    """The runs of each study, by its name."""
+    if not files:
+        return {plan.study: list(plan.runs) for plan in readable_plans(workspace)}
+    opened = [open_study(file, workspace) for file in files]
+    return {each.study.name: [RunRequest.of(run) for run in each.plan.runs] for each in opened}

@@ -11,9 +11,7 @@ from flipscale.analysis.comparing import (
     scored_by,
     study_pair_json,
     study_pair_markdown,
-    with_images,
 )
-from flipscale.collecting import HitsOfRun, hits_of
 from flipscale.workflow.results import StudyResults, study_results, write_analysis
 from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
@@ -80,9 +78,5 @@ def _pair(opened: Sequence[OpenStudy], score: str | None) -> tuple[StudyPair, li
         for name, study, of_study in zip(names_of(opened), opened, results, strict=True)
     )
     pair = compare_runs(first, second, score)
-    hits: dict[str, HitsOfRun] = {}
-    for number, study in enumerate(opened):
-        ids = dict.fromkeys(ids[number] for ids in pair.same.pairs)
-        hits |= hits_of(study.workspace.results, ids, pair.comparison.score).runs
     scored = scored_by([(study.plan, study.workspace) for study in opened], pair.comparison.score)
-    return replace(pair, comparison=replace(with_images(pair.comparison, hits), scored_by=scored)), results
+    return replace(pair, comparison=replace(pair.comparison, scored_by=scored)), results

@@ -105,6 +105,22 @@ def test_labels_of_a_study_name_its_arms() -> None:
     assert "hardly a mask" in comparison_markdown(comparison)
 
 
+def test_the_baselines_score_stands_in_the_heading_only_where_all_rows_have_one() -> None:
+    table = rows_of(arms=4, models=3, noise=0.0)
+    table.loc[table["cell"].str.startswith("model=ViT-w0"), "zero_shot_top1"] -= 0.1
+    comparison = replace(compare(table, baseline={"mask_ratio": 0}), answer="gain")
+    assert "over no mask (50.0 %)" in " ".join(screen(comparison).split())  # one model's rows
+    assert "over no mask (" not in comparison_text(comparison, full=True)
+
+
+def test_what_seeds_detect_names_its_cell_unless_it_is_the_base() -> None:
+    table = rows_of()
+    elsewhere = screen(compare(table, baseline={"mask_ratio": 0}))
+    assert "At ViT-w0, 4k samples, 3 seeds detect" in " ".join(elsewhere.split())
+    at_base = screen(compare(table, baseline={"mask_ratio": 0}, base_cell="model=ViT-w0, samples=2k"))
+    assert "cells. 3 seeds detect" in " ".join(at_base.split())
+
+
 def test_all_of_it_has_every_cell_and_arm() -> None:
     comparison = study(arms=3, models=2)
     text = comparison_text(comparison, full=True)

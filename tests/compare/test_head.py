@@ -12,12 +12,11 @@ from flipscale.analysis.comparing import (
     Pair,
     compare,
     comparison_json,
+    comparison_text,
     screen,
     warnings,
     with_guessing,
-    with_images,
 )
-from flipscale.collecting import HitsOfRun
 
 FASHION = Path(__file__).parents[1] / "recipe_1" / "fashion.csv"
 BASE = "model=ViT-w48d3-4, data_size=60k, samples=32k"
@@ -213,29 +212,15 @@ def test_a_loss_above_that_of_guessing_is_no_better_either() -> None:
     assert with_guessing(comparison, table, 5.0).guessing_note == ""
 
 
-def test_test_images_are_a_sample_too() -> None:
-    """Twins that disagree on a third of 1,000 images, beside seeds that hardly differ."""
-    table = synthetic({0.5: 0.0}, cells=8)
-    rng = np.random.default_rng(1)
-    hits = {run_id: HitsOfRun("made, images 1000", rng.random(1000) < 0.79) for run_id in table["id"]}
-    comparison = with_images(compare(table, baseline={"mask_ratio": 0}, curves=False), hits)
-    sampling = comparison.images["samples=8k", "mask_ratio=0.5"]
-    assert (sampling.images, sampling.seeds) == (1000, 3)
-    # q = 2 * 0.79 * 0.21, averaged over three seeds of independent images.
-    assert sampling.standard_error == pytest.approx((2 * 0.79 * 0.21 / 3 / 1000) ** 0.5, rel=0.1)
-    pairs = comparison_json(comparison)["pairs"]
-    assert isinstance(pairs, list)
-    assert pairs[0]["images"]["images"] == 1000
-
-
-def test_twins_of_other_test_images_or_without_hits_have_no_sampling_error() -> None:
-    table = synthetic({0.5: 0.0}, cells=8)
-    some = HitsOfRun("made, images 4", np.array([True, False, True, True]))
-    other = HitsOfRun("other, images 4", some.hits)
-    mixed = {run_id: other if "-0.5-" in run_id else some for run_id in table["id"]}
-    comparison = compare(table, baseline={"mask_ratio": 0}, curves=False)
-    assert with_images(comparison, mixed).images == {}
-    assert with_images(comparison, {}).images == {}
+def test_the_page_says_how_far_other_test_images_would_move_a_gain() -> None:
+    """At 79 % on 1,000 images two independent scores differ with a standard error of sqrt(2 * .79 * .21 / 1000)."""
+    table = synthetic({0.5: 0.0}, cells=8).assign(zero_shot_top1=0.79, items="zero_shot_top1=1000")
+    said = comparison_text(compare(table, baseline={"mask_ratio": 0}, curves=False), full=True, width=200)
+    assert (
+        "CIs are about these 1,000 test images: other images would add a standard error of at most 1.82 points." in said
+    )
+    unknown = compare(table.drop(columns="items"), baseline={"mask_ratio": 0}, curves=False)
+    assert "test images" not in comparison_text(unknown, full=True)
 
 
 def test_a_study_without_a_baseline_prints_its_scores() -> None:

@@ -19,7 +19,7 @@ from flipscale.analysis.comparing import (
     judge_study,
 )
 from flipscale.analysis.comparing.answer import budgets_table, claims_table
-from flipscale.analysis.comparing.as_json import claims_json
+from flipscale.analysis.comparing.as_json import claims_json, comparison_json
 from flipscale.analysis.comparing.best import best_on_other_seeds, slope_weights
 from flipscale.analysis.comparing.curves import curves_of
 from flipscale.analysis.comparing.estimates import Estimate, ends_of
@@ -537,6 +537,10 @@ def test_compare_has_each_arm_at_its_best_size_for_each_budget() -> None:
     assert [row[1] for row in rows] == ["100B FLOPs", "250B FLOPs", "600B FLOPs", "1.5T FLOPs", "per doubling"]
     assert rows[0][2:] == ("-1.4 (-2.0, -0.8)", "ViT-w32d1-4 (2), ViT-w16d1-4 (1) *", "ViT-w16d1-4 *")
     assert rows[-1][2] == "+0.4 (+0.2, +0.7)"
+    for budget in comparison_json(comparison)["at_budgets"]:
+        assert budget["difference"]["interval"]
+        assert budget["difference"]["interval_corrected"] is None  # They are exploratory.
+        assert "verdict" not in budget
     recipe = read_study(ROOT / "studies/recipe.yaml")
     assert claims_at_budgets(recipe) == ()
 

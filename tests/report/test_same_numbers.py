@@ -89,10 +89,10 @@ def check_words(name: str, words: str) -> None:
     assert not re.search(r"95 % interval|each for itself|\d to [\d.]+, \d+ seeds\)", re.sub(CI, "", words))
 
 
-@pytest.mark.parametrize(("name", "drawn"), [found for found in DRAWN if found[1] != "predicted_cost"])
+@pytest.mark.parametrize(("name", "drawn"), DRAWN)
 def test_a_figure_prints_no_interval_that_its_comparison_lacks(name: str, drawn: str) -> None:
     words = figure(name, drawn)
-    if drawn in ("repeats", "speedup_over_scores"):
+    if drawn == "repeats":
         words = re.sub(r"^[\d.]+×$", "", words, flags=re.MULTILINE)  # ticks of an axis of factors
     check_words(name, words)
 

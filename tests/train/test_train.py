@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -14,7 +15,6 @@ from PIL import Image
 
 import flipscale.train.sources
 import flipscale.train.trainers.builtin.pretrain
-from flipscale.collecting import hits_of
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.planning.identity import RECIPE
 from flipscale.run import FailureKind, RunFolder, RunRequest, State, birth, machine, write_json
@@ -85,9 +85,10 @@ def test_a_run_writes_its_result_and_weights_drops_its_checkpoint_and_is_passed_
     assert result.scores["held_out_loss"] > 0
     assert result.chance.keys() == result.scores.keys()
     assert result.chance["zero_shot_top1"] == 1 / 80
-    hits = hits_of(folder.path.parents[1], [folder.id], "zero_shot_top1").runs[folder.id]
-    assert (hits.items, len(hits.hits)) == ("shapes, images 160", 160)
-    assert hits.hits.mean() == result.scores["zero_shot_top1"]
+    hits = folder.hits()["zero_shot_top1"]
+    assert (hits.items, hits.count) == ("shapes, images 160", 160)
+    bits = np.unpackbits(np.frombuffer(hits.bits, np.uint8), count=hits.count)
+    assert bits.mean() == result.scores["zero_shot_top1"]
     assert 1e6 < result.peak_memory_bytes < 1e9
     assert result.versions["open_clip"] == open_clip.__version__
     assert "finished" in (folder.path / "log.txt").read_text()

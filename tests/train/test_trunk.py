@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from flipscale.collecting.ledger import PlannedStudy, entries_of, sum_of
+from flipscale.collecting.ledger import entry_of
 from flipscale.collecting.rows import row_of
 from flipscale.planning.runs import Plan, Run, plan
 from flipscale.run import TRUNK_FILE, RunFolder, RunRequest, State
@@ -136,11 +136,13 @@ def test_each_length_equals_the_same_run_alone_and_the_trunk_is_trained_once(tmp
     assert [row["samples_seen"] for row in rows] == [320, 640, 1280]
     assert [row.get("own_samples_seen") for row in rows] == [None, 640 - 256, 1280 - 512]
     assert study.total.samples == 320 + 384 + 768
-    ledger = PlannedStudy("lengths", [RunRequest.of(run) for run in study.runs], {})
-    states = dict.fromkeys((run.id for run in runs), State.FINISHED)
-    spent = sum_of(entries_of(ledger, tmp_path / "runs", states, pytest.fail))
-    assert (spent.samples, spent.flops) == (study.total.samples, study.total.train_flops)
-    assert (spent.planned_samples, spent.planned_flops) == (spent.samples, spent.flops)
+    entries = [
+        entry_of("lengths", RunRequest.of(run), folder, State.FINISHED, is_probe=False)
+        for run, folder in zip(study.runs, runs, strict=True)
+    ]
+    assert [entry.spent for entry in entries] == pytest.approx(
+        [result.own_gpu_hours + (result.evaluation_seconds or 0) / 3600 for result in results]
+    )
     each = {row["flops_per_sample"] for row in rows}
     assert [row["train_flops"] / row["samples_seen"] for row in rows] == [*each] * 3
 

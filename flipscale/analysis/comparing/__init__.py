@@ -41,7 +41,7 @@ from flipscale.analysis.comparing.answer import (
     warnings,
 )
 from flipscale.analysis.comparing.as_json import comparison_json
-from flipscale.analysis.comparing.build import compare, compare_table, with_images
+from flipscale.analysis.comparing.build import compare, compare_table
 from flipscale.analysis.comparing.columns import (
     Baseline,
     arms_of,
@@ -125,5 +125,4 @@ __all__ = [
     "varying_axes",
     "warnings",
     "with_guessing",
-    "with_images",
 ]

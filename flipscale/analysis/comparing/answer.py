@@ -186,8 +186,10 @@ def _pair(comparison: Comparison, curve: Curve) -> Pair | None:
     return next((pair for pair in at_base if (pair.series, pair.arm) == (curve.series, curve.arm)), curve.pair)
 
 
-def notes_of(comparison: Comparison) -> list[str]:
-    """What the numbers of the answer are, what was compared, and what its seeds detect."""
+def notes_of(comparison: Comparison, rows: Sequence[Curve] | None = None) -> list[str]:
+    """What the numbers of the answer are, what was compared, and what its seeds detect. rows: those of its table, or
+    else of the screen."""
+    rows = shown_curves(comparison) if rows is None else rows
     if not comparison.arms:
         return list(comparison.notes)
     level: list[str] = []
@@ -199,7 +201,7 @@ def notes_of(comparison: Comparison) -> list[str]:
         what = f"Numbers are {joined(kinds)}, with 95 % CIs corrected for the claims of a family (Holm)"
     else:
         estimates = [pair.gain for pair in comparison.pairs]
-        what = f"Gains are {_of_score(comparison)}; parentheses are 95 % CIs{_corrected(comparison)}"
+        what = f"Gains are {_of_score(comparison, rows)}; parentheses are 95 % CIs{_corrected(comparison)}"
         if comparison.margin and any(pair.gain.effect is Effect.LEVEL for pair in comparison.pairs):
             level = [f"Level: the 90 % CI is within {margin_words(comparison.margin, comparison.fraction)} of 0."]
     if any(estimate and estimate.failures for estimate in estimates):
@@ -209,7 +211,7 @@ def notes_of(comparison: Comparison) -> list[str]:
     if curves and not any(curve.speedup for curve in curves):
         said.append(f"Speed-ups are not read: {curves[0].why}.")
     elif curves:
-        said.append(_of_curves(comparison))
+        said.append(_of_curves(comparison, rows))
     for arm in comparison.head.arms[:2] if comparison.head else ():
         if arm.single_runs:
             runs = arm.single_runs
@@ -226,20 +228,19 @@ def notes_of(comparison: Comparison) -> list[str]:
     return [*said, " ".join([compared, *power_words(comparison)])]
 
 
-def _of_score(comparison: Comparison) -> str:
+def _of_score(comparison: Comparison, rows: Sequence[Curve]) -> str:
     """'points of zero-shot accuracy, top 1, over no mask (73.1 %)', with its score where all rows have one."""
     score = score_label(comparison.score) if is_score(comparison.score) else comparison.score
-    pairs = filter(None, (_pair(comparison, curve) for curve in shown_curves(comparison)))
+    pairs = filter(None, (_pair(comparison, curve) for curve in rows))
     bases = {score_words(comparison, pair.baseline_score) for pair in pairs}
     over = arm_words(comparison.baseline, comparison.baseline, comparison.labels)
     over += f" ({next(iter(bases))})" if len(bases) == 1 else ""
     return f"points of {score}, over {over}" if comparison.fraction else f"in {score} over {over}, above 0 where better"
 
 
-def _of_curves(comparison: Comparison) -> str:
+def _of_curves(comparison: Comparison, curves: Sequence[Curve]) -> str:
     """To which score speed-ups are read, and at which costs gains at equal cost."""
     time = cost_words(comparison, comparison.costs[0])
-    curves = shown_curves(comparison)
     lengths = {curve.speedup.at for curve in curves if curve.speedup and curve.speedup.at}
     at = f"{short(lengths.pop())} {comparison.at}" if len(lengths) == 1 else "its last but one length"
     said = f"Speed-ups are in {time}, to the baseline's mean after {at}"
@@ -280,11 +281,14 @@ def power_words(comparison: Comparison) -> list[str]:
     if head is None:
         return []
     at_base = [pair for pair in comparison.pairs if pair.cell == head.base_cell]
+    elsewhere = not head.is_base and comparison.cells > 1
     if head.sensitivity is None and any(len(pair.seeds) > 1 for pair in at_base):
-        return ["Some runs of this cell do not take off, so nothing says which difference its seeds detect."]
+        cell = f"at {cell_words(head.base_cell)}" if elsewhere else "of this cell"
+        return [f"Some runs {cell} do not take off, so nothing says which difference its seeds detect."]
     if head.sensitivity is None:
         return ["One seed does not say how far runs scatter; 3 seeds would."]
-    return [sensitivity_words(head.sensitivity, comparison.fraction)]
+    words = sensitivity_words(head.sensitivity, comparison.fraction)
+    return [f"At {cell_words(head.base_cell)}, {words}" if elsewhere else words]
 
 
 def warnings(comparison: Comparison) -> list[str]:
@@ -332,7 +336,8 @@ def everything(comparison: Comparison) -> list[Part]:
     for kind in kinds_of(comparison.laws):
         parts += kind_parts(kind, comparison.laws, settings_named(comparison.labels))
     if comparison.first_curves:
-        notes = notes_of(replace(comparison, answer="gain") if asked(comparison) == "claims" else comparison)
+        answered = replace(comparison, answer="gain") if asked(comparison) == "claims" else comparison
+        notes = notes_of(answered, comparison.first_curves)
         parts.append(replace(arms_table(comparison, comparison.first_curves), notes=tuple(notes)))
     if comparison.stated:
         parts.append(claims_table(comparison.stated))
@@ -466,21 +471,21 @@ def _without_a_curve(comparison: Comparison) -> list[str]:
 
 
 def _images(comparison: Comparison) -> list[str]:
-    """The effect of other test images at the cell that heads the answer, beside that of other seeds."""
+    """At most how far other test images would move a gain at the cell that heads the answer: the binomial error of two
+    independent scores. Twins are scored on the same images, so their errors partly cancel."""
     pairs = [arm.base for arm in comparison.head.arms if arm.base] if comparison.head else []
-    errors = [
-        (sampling, pair.moments.error)
-        for pair in pairs
-        if pair.moments and (sampling := comparison.images.get((pair.cell, pair.arm)))
-    ]
-    if not errors:
+    if comparison.items is None or not pairs:
         return []
-    sampling, seeds = max(errors, key=lambda pair: pair[0].with_seeds(pair[1]))
-    both, alone = fixed(100 * sampling.with_seeds(seeds), 2), fixed(100 * seeds, 2)
+    scores = max([(pair.baseline_score, pair.score) for pair in pairs], key=_variance_of_images)
+    error = 100 * math.sqrt(_variance_of_images(scores) / comparison.items)
     return [
-        f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
-        f"error is up to {both} points, where other seeds alone give {alone}."
+        f"CIs are about these {comparison.items:,} test images: other images would add a standard error of at most "
+        f"{fixed(error, 2)} points."
     ]
+
+
+def _variance_of_images(scores: Sequence[float]) -> float:
+    return sum(score * (1 - score) for score in scores)
 
 
 def _by_reason(title: str, runs: Mapping[str, str]) -> list[Part]:
@@ -522,7 +527,7 @@ def budgets_table(judged: StudyClaims) -> PrintedTable:
         rows.append((arm, amount, claim_cell(each, corrected=False), *models))
     notes = (
         "Each seed takes the model with the best mean over the other seeds; * marks an edge of the grid.",
-        f"Gains are in {judged.claims[0].unit}; CIs are not corrected.",
+        f"Gains are in {judged.claims[0].unit}. They are exploratory: CIs are uncorrected, without verdicts.",
     )
     return PrintedTable("Best of a budget", columns, tuple(rows), notes)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from flipscale.analysis.comparing.comparison import Comparison
 from flipscale.analysis.comparing.estimates import Curve, Estimate, Pair
@@ -24,8 +24,12 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "at": comparison.at,
         "head": comparison.head and _head(comparison.head),
         "claims": comparison.stated and claims_json(comparison.stated),
-        **({"at_budgets": claims_json(comparison.at_budgets)["claims"]} if comparison.at_budgets else {}),
-        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
+        **(
+            {"at_budgets": [_budget_json(each) for each in comparison.at_budgets.claims]}
+            if comparison.at_budgets
+            else {}
+        ),
+        "pairs": [_pair(pair) for pair in comparison.pairs],
         "series": [
             {
                 "name": ", ".join(filter(None, (first.series, first.arm))),
@@ -63,9 +67,7 @@ def _scores(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
-    """A pair, and `images` if its runs kept which test images they got right."""
-    images = comparison.images.get((pair.cell, pair.arm))
+def _pair(pair: Pair) -> dict[str, object]:
     return {
         "cell": pair.cell,
         "series": pair.series,
@@ -78,7 +80,6 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
         "effect": pair.gain.effect.name.lower(),
         "ids": [list(ids) for ids in pair.ids],
         "ratios": {name: _ratio(ratio) for name, ratio in pair.ratios.items()},
-        **({} if images is None else {"images": asdict(images)}),
     }
 
 
@@ -167,6 +168,21 @@ def _claim_json(judged: JudgedClaim) -> dict[str, object]:
         "verdict": str(judged.verdict),
         "unit": judged.unit,
         "difference": difference and estimate_json(difference),
+        "seeds": list(judged.seeds),
+        "runs": list(judged.runs),
+        "why": judged.why,
+    }
+
+
+def _budget_json(judged: JudgedClaim) -> dict[str, object]:
+    """An arm at the best model of a budget. It is exploratory: its CI is not corrected, and it has no verdict."""
+    difference = judged.difference and estimate_json(replace(judged.difference, corrected=None))
+    return {
+        "claim": judged.claim.name,
+        **_contrast_json(judged.claim.contrast),
+        **_best_json(judged),
+        "unit": judged.unit,
+        "difference": difference,
         "seeds": list(judged.seeds),
         "runs": list(judged.runs),
         "why": judged.why,

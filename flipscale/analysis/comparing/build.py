@@ -1,8 +1,8 @@
 """From a table to a Comparison: of a study's results, and of any table."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import fields
 
 import pandas as pd
 
@@ -22,14 +22,14 @@ from flipscale.analysis.comparing.columns import (
 from flipscale.analysis.comparing.comparison import Comparison, corrected_curves, with_pairs
 from flipscale.analysis.comparing.curves import curves_of
 from flipscale.analysis.comparing.estimates import Estimate, Pair, mean_of
-from flipscale.analysis.comparing.gains import images_of_pairs, judged, pairs_of
+from flipscale.analysis.comparing.gains import judged, pairs_of
 from flipscale.analysis.comparing.head import AxisValues, head_of
 from flipscale.analysis.comparing.points import PreparedTable, Terms, points_of
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
 from flipscale.analysis.comparing.tables import numbers, prepared
 from flipscale.analysis.fitting.rows import need, row_names
 from flipscale.cell import read_cell
-from flipscale.collecting import HitsOfRun
+from flipscale.collecting import items_of
 from flipscale.errors import ResultsError
 from flipscale.study import LOOKS, MARGIN
 
@@ -110,11 +110,6 @@ def compare_table(
     return _compared(prepared(table, baseline, costs, y, series, at, lower), None, LOOKS)
 
 
-def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Comparison:
-    """The comparison with the sampling error of its test images, by which runs got which right."""
-    return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
-
-
 def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, curves: bool = True) -> Comparison:
     points = points_of(table)
     pairs: list[Pair] = []
@@ -143,6 +138,7 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
         head=head_of(all_pairs, _axis_values(table), table.base_cell, table.effect),
         notes=table.notes if points.arms else (*table.notes, _nothing(table)),
         scores={} if points.arms else _scores(table),
+        items=items_of(table.rows, table.score),
         caveats=(_LOOKS.format(looks),) if looks > 1 else (),
     )
 

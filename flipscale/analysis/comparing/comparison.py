@@ -12,7 +12,7 @@ import pandas as pd
 
 from flipscale.analysis.comparing.columns import Baseline
 from flipscale.analysis.comparing.estimates import Curve, Estimate, Pair, corrected
-from flipscale.analysis.comparing.gains import ImagesOfPairs, PairKey
+from flipscale.analysis.comparing.gains import PairKey
 from flipscale.analysis.comparing.head import Head
 from flipscale.analysis.comparing.points import Terms
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
@@ -111,8 +111,8 @@ class Comparison(Terms):
     """None without pairs."""
     scores: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     """Without arms, each cell's scores by their columns, with Student's intervals over seeds."""
-    images: ImagesOfPairs = field(default_factory=dict)
-    """The effect of other test images on gains, if runs kept which images they got right."""
+    items: int | None = None
+    """How many test images the score of every run is a share of; None where that is unknown, or differs."""
     scored_by: tuple[ScoredBy, ...] = ()
     """Where the run folders are here and say it; the sets of a mean are several."""
     guessing_note: str = ""

@@ -10,7 +10,7 @@ and there is no interval. Of one seed there is neither a verdict nor an interval
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,16 +20,13 @@ from flipscale.analysis.comparing.points import Point, different_devices
 from flipscale.analysis.comparing.stated import StudyClaims
 from flipscale.analysis.stats import (
     Differences,
-    ImageSampling,
     Noise,
     ScoreKind,
     failed_runs,
     holm,
-    image_sampling,
     shrink_variances,
     units_of,
 )
-from flipscale.collecting import HitsOfRun
 from flipscale.study import LOOKS
 
 
@@ -142,23 +139,3 @@ def judged(
 
 def _key(pair: Pair) -> PairKey:
     return pair.series, pair.cell, pair.arm
-
-
-ImagesOfPairs = Mapping[tuple[str, str], ImageSampling]
-"""(cell, arm) -> what other test images would do to that gain."""
-
-
-def images_of_pairs(pairs: Sequence[Pair], hits: Mapping[str, HitsOfRun]) -> ImagesOfPairs:
-    """The error of pairs whose runs all kept which test images they got right; `hits` has them by run id."""
-    errors = {(pair.cell, pair.arm): _sampled(pair, hits) for pair in pairs}
-    return {key: sampling for key, sampling in errors.items() if sampling is not None}
-
-
-def _sampled(pair: Pair, hits: Mapping[str, HitsOfRun]) -> ImageSampling | None:
-    twins = [(hits[base], hits[arm]) for base, arm in pair.ids if base in hits and arm in hits]
-    if len(twins) < len(pair.ids):
-        return None
-    first = twins[0][0]
-    if not all(first.is_of_same_items(run) for pair_of_runs in twins for run in pair_of_runs):
-        return None
-    return image_sampling([arm.hits for _, arm in twins], [base.hits for base, _ in twins])

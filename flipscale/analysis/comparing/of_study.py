@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from flipscale.analysis.comparing.build import compare, with_images
+from flipscale.analysis.comparing.build import compare
 from flipscale.analysis.comparing.columns import pick_score
 from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
 from flipscale.analysis.comparing.head import noisiest_pair
 from flipscale.analysis.comparing.stated import StudyClaims, judge_claims
 from flipscale.analysis.stats import TAKES_OFF, design_by, sensitivity_of
 from flipscale.cell import write_cell
-from flipscale.collecting import above_chance, baseline_of, chance_level, hits_of, setting_value
+from flipscale.collecting import above_chance, baseline_of, chance_level, setting_value
 from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning.runs import Plan
 from flipscale.run import RunFolder, standing_scores
@@ -57,11 +57,8 @@ def compare_study(
 def compare_finished(
     results: pd.DataFrame, study: Study, planned: Plan, workspace: Workspace, score: str | None = None
 ) -> Comparison:
-    """The same, with what the runs' folders add: which test images each got right, and what they were scored on."""
+    """The same, with what the runs' folders add, what they were scored on; and a note if they only guess."""
     comparison = compare_study(results, study, planned, score)
-    paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
-    hits = hits_of(workspace.results, dict.fromkeys(paired), comparison.score)
-    comparison = with_images(comparison, hits.runs)
     comparison = with_guessing(comparison, results, chance_level(results, comparison.score))
     return replace(comparison, scored_by=scored_by([(planned, workspace)], comparison.score))
 

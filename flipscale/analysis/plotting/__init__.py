@@ -14,14 +14,13 @@ figures.py      every figure by its name; drawing it
 claims.py       the claims, a row each
 lines.py        score against what was spent
 speedup.py      score against training time, with the speed-up at equal score
-scaling.py      scores and gains along each scaling axis
+scaling.py      scores along each scaling axis
 curves.py       inside runs, against samples seen
 masks.py        the effect of the mask ratio
 gains.py        the gain of every arm over the baseline, and gains with both their intervals
 ablations.py    the effect of each part of the recipe
 compute.py      error against FLOPs with laws, and the best size of each budget
 tune.py         the sweep that chose a setting
-predicted.py    measured against predicted costs
 figure_data.py  the results as figures read them
 page.py         panels on a page, with legends and small print
 style.py        colours, markers and ticks

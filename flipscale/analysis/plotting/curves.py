@@ -1,9 +1,8 @@
-"""Inside runs, against samples seen: scores, training loss, and FLIP's Fig 4.
+"""Inside runs, against samples seen: scores, and FLIP's Fig 4.
 
 The middle of a run is not the result of a shorter schedule. Only these figures look inside runs.
 """
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
@@ -16,9 +15,6 @@ from flipscale.analysis.plotting.style import arm_style, ramp_style
 from flipscale.analysis.plotting.words import AXIS_WORDS, at_words, value_on_axis
 from flipscale.cell import cell_words
 from flipscale.words import short
-
-_POINTS = 60
-"""Points of one curve of the training loss: each the mean of what was logged since the last."""
 
 _MOST_PANEL_ARMS = 3
 _MOST_TIMES = 16  # between schedules that one linear axis shows
@@ -49,56 +45,6 @@ LEARNING_CURVES = FigureKind(
     learning_curves,
     "score inside the longest runs, against samples seen",
     "Progress within one schedule; its middle is not the result of a shorter one.",
-)
-
-
-def training_loss(data: FigureData) -> list[Panel]:
-    """A panel per cell of the longest schedules, with the training loss as it was logged, averaged over stretches."""
-    check_arms(data)
-    longest = _longest(data)
-    points = _points_of(data, "loss", longest)
-    runs = longest[longest["id"].isin(points["id"])]  # An evaluation alone has no training loss.
-    if points.empty or points.groupby("id", observed=True).size().max() < 2:
-        raise Undrawable("the curves hold no training loss of these runs")
-    points["point"] = np.ceil(_POINTS * points["samples"] / points["last"])
-    # The drop in the first steps would squeeze the rest together.
-    late = points.loc[points["point"] > 0.05 * _POINTS, "value"]
-    margin = 0.04 * (late.max() - late.min() or 1)
-    ends = late.min() - margin, late.max() + margin
-
-    def panel(cell: str) -> Panel:
-        of_cell = points[points["cell"] == cell]
-
-        def draw(ax: Axes) -> None:
-            for arm in sorted(set(of_cell["arm"])):
-                style = arm_style(arm).without_markers()
-                of_arm = of_cell[of_cell["arm"] == arm]
-                by_run = of_arm.groupby(["point", "id"], observed=True)[["samples", "value"]].mean().groupby("point")
-                xs, ys = (by_run[name].mean().to_numpy() for name in ("samples", "value"))
-                spread = by_run["value"].std().fillna(0.0).to_numpy()
-                if spread.any():
-                    ax.fill_between(xs, ys - spread, ys + spread, color=style.color, alpha=0.18, linewidth=0)
-                ax.plot(xs, ys, label=data.arms[arm], **style.keywords())
-            _samples_axis(ax, of_cell)
-            ax.set_ylim(ends)
-
-        return Panel(
-            cell_words(cell),
-            runs[runs["cell"] == cell],
-            draw,
-            "training loss, nats",
-            "lines: means over seeds, bands: ± 1 sd; masked runs see fewer patches, so arms are not comparable by loss",
-        )
-
-    return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
-
-
-TRAINING_LOSS = FigureKind(
-    training_loss,
-    "training loss inside the longest runs, against samples seen",
-    "Look into a run whose curve jumps or flattens early; levels differ between arms, as masked runs see fewer "
-    "patches.",
-    needs_score=False,
 )
 
 

@@ -1,4 +1,4 @@
-"""Along each scaling axis (model, data_size, samples), the others held fixed: scores, and what masking gains."""
+"""Along each scaling axis (model, data_size, samples), the others held fixed: scores."""
 
 import itertools
 
@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 
 from flipscale.analysis.comparing import series_of
 from flipscale.analysis.plotting.figure_data import SCALES, FigureData, Undrawable, best_slice, check_arms, model_flops
-from flipscale.analysis.plotting.gains import draw_gains, gain_limits, gain_marks
 from flipscale.analysis.plotting.lines import add_references, arm_lines
 from flipscale.analysis.plotting.page import FigureKind, Panel
 from flipscale.analysis.plotting.style import count_axis, spread
@@ -40,37 +39,6 @@ SCALING_AXES = FigureKind(
     "a panel each for model, data_size and samples (FLIP's Fig 4, at the end of each run)",
     "Each panel scales one axis and holds the others where the title says; the steeper a line, the more this axis "
     "buys.",
-)
-
-
-def gains_along_axes(data: FigureData) -> list[Panel]:
-    """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
-    check_arms(data)
-    slices = _slices(data)
-    cells = {cell for _, rows in slices for cell in rows["cell"]}
-    pairs = [pair for pair in data.comparison.pairs if pair.cell in cells]
-    if not pairs:
-        raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
-    limits = gain_limits(data, pairs)
-    marks = gain_marks(data, pairs, limits)
-
-    def panel(axis: str, rows: pd.DataFrame) -> Panel:
-        x_of_cell = dict(zip(rows["cell"], rows[_x_of(axis)].astype(float), strict=True))
-        in_panel = [pair for pair in pairs if pair.cell in x_of_cell]
-
-        def draw(ax: Axes) -> None:
-            set_scale(ax, axis, rows, None)
-            draw_gains(ax, data, in_panel, x_of_cell, limits)
-
-        return Panel(_title(axis, rows), rows, draw, f"{data.score_words}\n{data.gain_words}", marks)
-
-    return [panel(axis, rows) for axis, rows in slices]
-
-
-GAINS_ALONG_AXES = FigureKind(
-    gains_along_axes,
-    "the paired gain over the no-mask twin along each scaling axis, with 95 % CIs",
-    "A line that rises to the right says that masking costs less, or gains more, at larger scale.",
 )
 
 

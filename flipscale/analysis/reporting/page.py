@@ -39,7 +39,7 @@ FEW_VALUES = 6
 FEW_KINDS = 5
 """With up to this many kinds and reasons, failures are unfolded; with more, only their counts are shown at first."""
 
-ANSWERING = ("speedup", "gains", "claims", "accuracy_vs_hours", "accuracy_vs_samples", "training_loss")
+ANSWERING = ("speedup", "gains", "claims", "accuracy_vs_hours", "accuracy_vs_samples")
 """The first of these figures that was drawn stands beside the answer."""
 
 MOST_CODES = 10

@@ -11,7 +11,6 @@ cell (Smyth 2004). docs/how-computed.md has the formulas.
     over_cells.py  means and slopes over cells, and whether seeds move all cells alike
     power.py       the smallest detectable difference, and the seeds it takes
     trunks.py      lengths that share a trunk are one unit
-    test_images.py what other test images would do to a difference
 """
 
 from flipscale.analysis.stats.failures import TAKES_OFF, Failures, failed_runs, sign_flip_p
@@ -19,7 +18,6 @@ from flipscale.analysis.stats.families import Judged, holm
 from flipscale.analysis.stats.over_cells import WARN_P, mean_over, seed_effect_p, slope_of
 from flipscale.analysis.stats.power import Design, Sensitivity, design_by, sensitivity_of
 from flipscale.analysis.stats.student import ALPHA, Array, Interval, Moments, moments
-from flipscale.analysis.stats.test_images import ImageSampling, image_sampling
 from flipscale.analysis.stats.trunks import linked, units_of
 from flipscale.analysis.stats.variance import OWN_SEEDS, PRIOR_DF, Differences, Noise, ScoreKind, shrink_variances
 
@@ -33,7 +31,6 @@ __all__ = [
     "Design",
     "Differences",
     "Failures",
-    "ImageSampling",
     "Interval",
     "Judged",
     "Moments",
@@ -43,7 +40,6 @@ __all__ = [
     "design_by",
     "failed_runs",
     "holm",
-    "image_sampling",
     "linked",
     "mean_over",
     "moments",
