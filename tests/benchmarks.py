@@ -147,7 +147,7 @@ BENCHMARKS = (
     Benchmark("CIs of comparisons", "comparison", TRUTH, _beyond),
     Benchmark("CIs of laws", "coverage", TRUTH, _limits),
     Benchmark("CIs where lengths share trunks", "trunks", TRUTH, _below),
-    Benchmark("choice of `next`", "next", "a ladder, a batch at the prior's mean, even grid, random cells, largest runs", _limits),
+    Benchmark("choice of `next`", "next", "a ladder, the prior's mean, even grid, random cells, largest runs", _limits),
 )
 
 
