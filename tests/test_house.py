@@ -29,7 +29,7 @@ FLOORS = [
     {"data"},
     {"launch", "train"},
     {"collecting", "storage"},
-    {"analysis/fitting", "sensitivity", "track"},
+    {"analysis/fitting", "analysis/sensitivity", "track"},
     {"analysis/comparing"},
     {"next_runs"},
     {"analysis/plotting", "analysis/export"},
@@ -218,7 +218,7 @@ def _readable() -> list[list[str]]:
     """The floors in the order of docs/design.md: a study's way through the house, then cli and the ground floor."""
     rooms = (
         "study settings cost planning run data launch train collecting track storage analysis/stats analysis/fitting "
-        "sensitivity analysis/comparing analysis/plotting analysis/export analysis/reporting next_runs"
+        "analysis/sensitivity analysis/comparing analysis/plotting analysis/export analysis/reporting next_runs"
     )
     ground = "workflow cli errors words scores cell tables kinds workspace randomness plain_files guard"
     return [rooms.split(), ground.split()]

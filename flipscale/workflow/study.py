@@ -182,7 +182,7 @@ def say_folder(opened: OpenStudy) -> None:
 
 def say_power(opened: OpenStudy) -> None:
     """Say the smallest difference that the plan's seeds detect; nothing for a study without twins."""
-    from flipscale.sensitivity import planned_pairs, planned_words, unknown_words  # It loads scipy.
+    from flipscale.analysis.sensitivity import planned_pairs, planned_words, unknown_words  # It loads scipy.
 
     pairs, sensitivity = planned_pairs(opened.study, opened.plan), None
     if pairs and opened.files.results.exists():

@@ -13,6 +13,7 @@ from flipscale.analysis.comparing.columns import pick_score
 from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
 from flipscale.analysis.comparing.head import noisiest_pair
 from flipscale.analysis.comparing.stated import StudyClaims, judge_claims
+from flipscale.analysis.sensitivity import PlannedSensitivity, planned_pairs
 from flipscale.analysis.stats import TAKES_OFF, design_by, sensitivity_of
 from flipscale.cell import write_cell
 from flipscale.collecting import above_chance, baseline_of, chance_level, setting_value
@@ -20,7 +21,6 @@ from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning.runs import Plan
 from flipscale.run import RunFolder, standing_scores
 from flipscale.scores import set_and_score
-from flipscale.sensitivity import PlannedSensitivity, planned_pairs
 from flipscale.study import Study
 from flipscale.study.claims import claims_at_budgets
 from flipscale.study.named_sets import members
