@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
+from flipscale.cli.arguments import add_columns, add_direction, add_json, add_results, add_where, workspace_of
 from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.messages import say
@@ -29,9 +29,9 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
         help="the study's YAML file, or a table: .csv, .tsv (also .gz), .parquet, or - for CSV on stdin",
     )
     parser.add_argument("--law", help="the law (docs/fits.md lists them); default: by the kind of y")
-    _add_columns(parser, "--x", "variables, in the law's order, or arithmetic over columns: 6*N*D, 1-`recall@5`")
+    add_columns(parser, "--x", "variables, in the law's order, or arithmetic over columns: 6*N*D, 1-`recall@5`")
     parser.add_argument("--y", metavar="COLUMN", help="the column to fit; default: the study's score")
-    _add_columns(parser, "--group", "fit a law for each value of these columns")
+    add_columns(parser, "--group", "fit a law for each value of these columns")
     add_where(parser)
     parser.add_argument(
         "--frontier", choices=["pareto", "binned"], help="fit only the runs that are best for their cost"
@@ -62,10 +62,6 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimum", metavar="SETTING", help=optimum)
     parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
     parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
-
-
-def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
-    parser.add_argument(flag, type=column_names, action="extend", default=[], metavar="COLUMN,...", help=what)
 
 
 def fit(args: argparse.Namespace) -> int:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         chance_level,
         read_results,
         read_table,
+        read_tables,
         results,
         trunks_of,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "read_curves",
     "read_results",
     "read_table",
+    "read_tables",
     "results",
     "setting_value",
     "trunks_of",
@@ -77,7 +79,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than most commands take."""
     homes = {"read_curves": "curves", "HitsFound": "hits", "HitsOfRun": "hits", "hits_of": "hits"}
-    tables = ("above_chance", "chance_level", "read_results", "read_table", "results", "trunks_of")
+    tables = ("above_chance", "chance_level", "read_results", "read_table", "read_tables", "results", "trunks_of")
     home = homes.get(name) or ("tables" if name in tables else None)
     if home is None:
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")
