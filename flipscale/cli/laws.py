@@ -39,6 +39,11 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     bins = "bins of cost for --frontier binned: how many, or their edges; a row stands at the middle of its bin (12)"
     parser.add_argument("--bins", default="12", metavar="N|EDGE,...", help=bins)
     parser.add_argument("--weights", metavar="COLUMN", help="inverse variances: how much each row counts")
+    add_columns(parser, "--best", "keep the best row of these columns, such as lr,batch_size, at each --x and --group")
+    run = "rows with equal values of this column are of one run: intervals resample runs"
+    parser.add_argument("--run", metavar="COLUMN", help=run)
+    se = "standard errors of y, by which rows are weighted; a blank or 0 is unknown"
+    parser.add_argument("--se", metavar="COLUMN", help=se)
     parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter at a value")
     loss = "loss of the residuals (huber)"
     parser.add_argument("--loss", choices=["huber", "squares"], default="huber", help=loss)
@@ -58,8 +63,10 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
         "columns of a table, or a table of such runs"
     )
     parser.add_argument("--forecast", metavar="NAME=VALUE|TABLE", action="append", default=[], help=run)
-    optimum = "find the best value of this setting, such as lr, in each sweep of it, and fit a power law of --x to them"
-    parser.add_argument("--optimum", metavar="SETTING", help=optimum)
+    optimum = (
+        "find the best value of a setting, or of several together, in each sweep, and fit a power law of --x to it"
+    )
+    add_columns(parser, "--optimum", optimum)
     parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
     parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
 
@@ -131,10 +138,14 @@ def _source(args: argparse.Namespace) -> _Source:
 
 def _rows(args: argparse.Namespace, table: "pd.DataFrame") -> "pd.DataFrame":
     """The rows that --where keeps, with the columns that other options compute."""
-    from flipscale.analysis.fitting import where, with_columns
+    from flipscale.analysis.fitting import best_rows, is_lower_better, where, with_columns
 
     computed = [name for name in (*args.x, args.y, args.weights, args.budget) if name]
-    return with_columns(where(table, args.where), computed)
+    table = with_columns(where(table, args.where), computed)
+    if not args.best or not args.y:
+        return table
+    lower = is_lower_better(args.y, None if args.lower_is_better is None else not args.lower_is_better)
+    return best_rows(table, args.best, by=[*args.x, *args.group], y=args.y, lower=lower)
 
 
 def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
@@ -145,8 +156,10 @@ def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
     from flipscale.words import joined
     from flipscale.workflow.fitted import fit_study, named
 
-    options, none = _options(args), dict[str, str]()
-    unused = [f"--{name}" for name in ("law", "fix", "weights", "frontier", "delta") if getattr(args, name)]
+    options = _options(args)
+    none = dict[str, str]()
+    of_laws = ("law", "fix", "weights", "frontier", "delta", "run", "se")
+    unused = [f"--{name}" for name in of_laws if getattr(args, name)]
     if args.budget and unused:
         raise FlipscaleError(f"--budget fits a power law to the best sizes, by squares; leave out {joined(unused)}")
     if source.results and source.study and not args.x:
@@ -185,14 +198,16 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 
 def _optimum(args: argparse.Namespace, source: _Source) -> int:
     """Print the law of a setting's best value for each group, with its line for a study."""
-    from flipscale.analysis.fitting import in_groups, optimum_law
+    from flipscale.analysis.fitting import in_groups, joint_optimum, optimum_law
     from flipscale.tables import as_text
 
     accuracy = _options(args).accuracy
-    laws = [
-        optimum_law(part, args.optimum, x=args.x, y=source.y, group=at, accuracy=accuracy)
-        for at, part in in_groups(source.table, args.group)
-    ]
+    laws = []
+    for at, part in in_groups(source.table, args.group):
+        if len(args.optimum) == 1:
+            laws.append(optimum_law(part, args.optimum[0], x=args.x, y=source.y, group=at, accuracy=accuracy))
+        else:
+            laws += joint_optimum(part, args.optimum, x=args.x, y=source.y, group=at, accuracy=accuracy)
     if args.json:
         records = [
             asdict(law) | {"intervals": [ends._asdict() for ends in law.intervals], "couple": law.rule} for law in laws
@@ -293,6 +308,8 @@ def _options(args: argparse.Namespace) -> "Options":
         accuracy=None if args.lower_is_better is None else not args.lower_is_better,
         bins=edges if len(edges) > 1 else int(edges[0]),
         weights=args.weights,
+        se=args.se,
+        run=args.run,
         delta=args.delta,
         draws=args.draws,
     )

@@ -15,22 +15,10 @@ import pandas as pd
 from flipscale.analysis.comparing.columns import Baseline, arms_of, labels, settings_words
 from flipscale.analysis.comparing.estimates import Effect, Estimate, decided
 from flipscale.analysis.comparing.tables import check_baseline, numbers
-from flipscale.analysis.fitting.rows import is_collected, is_lower_better, need
+from flipscale.analysis.fitting.rows import is_lower_better, may_be_settings, need
 from flipscale.analysis.stats import ALPHA, TwoGroups, holm, provable_margin
-from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import ResultsError
-from flipscale.scores import lower_is_better as says_lower
 from flipscale.words import listed, short
-
-NAMES_A_ROW = {
-    *("id", "name", "run", "run_id", "run_name", "run_uuid", "runname", "created", "updated", "start_time", "end_time"),
-    *("runtime", "duration", "state", "status", "user", "host", "hostname", "notes", "tags", "sweep", "seed", "date"),
-    *("experiment_id", "artifact_uri", "timestamp", "commit", "description", "error"),
-}
-"""Columns of exports, in small letters, that name or describe a row and are no settings."""
-
-NO_SETTING = ("_", "summary/", "metrics.", "tags.")
-"""Starts of columns that W&B, trackio and MLflow measure or note."""
 
 
 class Method(StrEnum):
@@ -156,7 +144,7 @@ def compare_groups(
         raise ResultsError("Every row is the baseline; there is nothing to compare it with.")
     has_score = table[y].notna()
     scored = table[has_score]
-    settings = _settings(scored, [*baseline, y, *shared, *ignore, *([seed] if seed else [])])
+    settings = may_be_settings(scored, [*baseline, y, *shared, *ignore, *([seed] if seed else [])])
     _check_repeats(scored, arms[has_score], shared, settings)
     keys = pd.DataFrame({"cell": labels(scored, shared), "at": labels(scored, at), "arm": arms[has_score]})
     keys["seed"] = scored[seed] if seed else None
@@ -181,23 +169,6 @@ def compare_groups(
         gains=tuple(gains),
         confounded=tuple(_confounded(scored, arms[has_score], settings)),
     )
-
-
-def _settings(table: pd.DataFrame, named: Sequence[str]) -> list[str]:
-    """Columns that no option names and that may be settings: what repeats, unless its name says that it is measured."""
-    return [name for name in map(str, table) if name not in named and _may_be_setting(table, name)]
-
-
-def _may_be_setting(table: pd.DataFrame, name: str) -> bool:
-    last = name.lower().replace("/", ".").rpartition(".")[2]
-    if is_collected(table):
-        return name in SETTING_COLUMNS and name != "seed"
-    if name.startswith(NO_SETTING) or last in NAMES_A_ROW or says_lower(name) is not None:
-        return False
-    values = table[name].dropna()
-    is_measured = pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
-    most = len(values) / 2 if is_measured else len(values) - 1
-    return values.nunique() <= most
 
 
 def _check_repeats(table: pd.DataFrame, arms: "pd.Series[str]", shared: Sequence[str], settings: Sequence[str]) -> None:
