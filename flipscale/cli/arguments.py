@@ -112,6 +112,10 @@ def column_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def add_figure(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw a figure: .png, .svg or .pdf")
+
+
 def add_columns(parser: argparse.ArgumentParser | argparse._ArgumentGroup, flag: str, what: str) -> None:
     parser.add_argument(flag, type=column_names, action="extend", default=[], metavar="COLUMN,...", help=what)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flipscale.cli.arguments import (
     add_columns,
     add_direction,
+    add_figure,
     add_json,
     add_results,
     add_where,
@@ -58,6 +59,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--effect", type=positive, metavar="SIZE", help=effect)
     gate = "exit with 0 if every arm is better (with --margin: not worse), with 1 if not, and with 2 for an error"
     table.add_argument("--gate", action="store_true", help=gate)
+    add_figure(table)
     what = "compare curves of y against what is spent, hours or FLOPs; separate several with commas"
     table.add_argument("--x", metavar="COLUMN", help=what)
     add_columns(table, "--series", "with --x: columns whose values make separate curves")
@@ -66,7 +68,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--deltas", action="store_true", help=argparse.SUPPRESS)
 
 
-OF_TABLES = ("baseline", "x", "y", "series", "at", "by", "ignore", "seed", "margin", "effect", "gate", "where")
+OF_TABLES = ("baseline", "x", "y", "series", "at", "by", "ignore", "seed", "margin", "effect", "gate", "plot", "where")
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -118,7 +120,9 @@ def _compare_table(args: argparse.Namespace) -> int:
     baseline = comparing.baseline_from(table, args.baseline)
     if not args.x:
         return _compare_groups(args, table, baseline, len(rows) - len(table))
-    if unused := [f"--{name}" for name in ("by", "ignore", "seed", "margin", "effect", "gate") if vars(args)[name]]:
+    if unused := [
+        f"--{name}" for name in ("by", "ignore", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]
+    ]:
         raise FlipscaleError(f"{joined(unused)}: only for groups, without --x.")
     comparison = comparing.compare_table(
         table,
@@ -150,6 +154,11 @@ def _compare_groups(args: argparse.Namespace, table: "pd.DataFrame", baseline: "
         lower_is_better=args.lower_is_better,
     )
     _print(args, replace(groups, not_kept=not_kept), comparing.groups_json, comparing.groups_text)
+    if args.plot:
+        from flipscale.analysis.plotting import plot_groups
+
+        plot_groups(groups, args.plot)
+        say(f"wrote {args.plot}")
     return 1 if args.gate and not groups.passes else 0
 
 

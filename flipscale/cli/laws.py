@@ -6,7 +6,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from flipscale.cli.arguments import add_columns, add_direction, add_json, add_results, add_where, workspace_of
+from flipscale.cli.arguments import (
+    add_columns,
+    add_direction,
+    add_figure,
+    add_json,
+    add_results,
+    add_where,
+    workspace_of,
+)
 from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.messages import say
@@ -67,6 +75,7 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
         "find the best value of a setting, or of several together, in each sweep, and fit a power law of --x to it"
     )
     add_columns(parser, "--optimum", optimum)
+    add_figure(parser)
     parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
     parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
 
@@ -77,6 +86,8 @@ def fit(args: argparse.Namespace) -> int:
 
     budgets = tuple(_number(name, value) for name, value in _budgets(args))
     source = _source(args)
+    if args.plot and (args.optimum or args.forecast):
+        raise FlipscaleError("--plot draws laws; leave out --optimum and --forecast.")
     if args.optimum:
         return _optimum(args, source)
     if args.forecast:
@@ -88,6 +99,11 @@ def fit(args: argparse.Namespace) -> int:
     else:
         print(fits.text(full=args.full, width=terminal_width()))
     _say_none("not fitted", fits.not_fitted)
+    if args.plot:
+        from flipscale.analysis.plotting import plot_laws
+
+        plot_laws(fits.fits, args.plot)
+        say(f"wrote {args.plot}")
     if args.out:
         write_fits(args.out, fits, of, None)
     elif source.study:
