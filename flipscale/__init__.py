@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from flipscale.run import RunFolder, State
     from flipscale.study import Study, read_study
     from flipscale.workflow.run import StudyOutcome, run_study
-    from flipscale.workflow.two_studies import compare_studies
     from flipscale.workflow.verbs import collect, compare, fit, plan, plot, report, results, submit
     from flipscale.workspace import Workspace
 
@@ -49,7 +48,6 @@ _HOMES = {
     "Workspace": "flipscale.workspace",
     "collect": _VERBS,
     "compare": _VERBS,
-    "compare_studies": "flipscale.workflow.two_studies",
     "fit": _VERBS,
     "plan": _VERBS,
     "plot": _VERBS,
@@ -74,7 +72,6 @@ __all__ = [
     "Workspace",
     "collect",
     "compare",
-    "compare_studies",
     "fit",
     "plan",
     "plot",

@@ -33,6 +33,8 @@ def rounded(number: float, digits: int = 3) -> str:
 def _scaled(number: float, digits: int, units: Sequence[tuple[float, str]], unit: str) -> str:
     """The number in the largest of these units that it fills once it is rounded; `unit` is that of 1."""
     size = abs(float(f"{number:.{digits}g}"))
+    if size >= 1e15:
+        return f"{number:.{digits}g}{unit}".replace("e+", "e")
     scale, unit = next((known for known in units if size >= known[0]), (1, unit))
     return f"{number / scale:.{digits}g}{unit}"
 

@@ -79,10 +79,6 @@ class StudyFiles:
         """comparison.json or .md; a score other than the study's own adds its name."""
         return self.folder / (f"comparison-{score}{suffix}" if score else f"comparison{suffix}")
 
-    def against(self, other: str, suffix: str) -> Path:
-        """The comparison with another study, of that name."""
-        return self.folder / f"against-{other}{suffix}"
-
 
 @dataclass(frozen=True)
 class Workspace:

@@ -104,7 +104,7 @@ def _table(first: str, rows: list[str]) -> list[str]:
 
 SHOWN_NAMES = (
     "read_study", "plan", "submit", "collect", "results", "compare", "fit", "plot", "report", "run_study",
-    "compare_studies", "read_results", "read_curves", "Workspace", "Study", "Plan",
+    "read_results", "read_curves", "Workspace", "Study", "Plan",
     "Run", "RunFolder", "State", "StudyOutcome", "FlipscaleError",
 )  # fmt: skip
 """The public names that docs/python.md describes, in the order of a study's life."""

@@ -334,18 +334,6 @@ def test_others_results_are_drawn_beside_the_studies_that_name_them() -> None:
         plt.close()
 
 
-def test_the_deltas_of_table_8_are_those_that_its_header_states(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = paper_study("table8_joint_scaling")
-    assert run_command(one, "compare", tmp_path) == 0
-    assert "all three +4.5 (78.8), which is 2.2 more than their sum" in one.header["Found"]
-    joint = next(
-        row for row in capsys.readouterr().out.splitlines() if row.startswith("model=ViT-H-14, data=laion-2b, s")
-    )
-    assert re.findall(r"\+0\.\d+(?= \()", joint) == ["+0.045", "+0.023", "+0.022"]
-
-
 def test_the_law_of_more_data_is_steeper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the second command of the header of scaling_laws: the error's odds as a power of compute, by unique pairs."""
     one = paper_study("scaling_laws")

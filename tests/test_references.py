@@ -39,16 +39,11 @@ def compared(*asked):
     return json.loads(said(*asked, "--json"))
 
 
-def deltas(capsys, where, baseline):
-    """For each cell of FLIP's table: its delta, its interaction, and its steps on top of others, to one decimal."""
-
-    def one(number):
-        return None if number is None else round(number, 1)
-
-    cells = compared(capsys, FLIP, where, "--baseline", baseline, "--deltas")["cells"]
-    found = {cell["name"]: (one(cell["delta"]), one((cell["interaction"] or {}).get("value"))) for cell in cells}
-    steps = {(step["axis"], cell["name"]): one(step["delta"]) for cell in cells for step in cell["on_top_of_others"]}
-    return found, steps
+def steps(capsys, where, baseline, *options):
+    """For each arm of FLIP's table, what it gains over the baseline, to one decimal."""
+    found = compared(capsys, FLIP, where, "--baseline", baseline, "--higher-is-better", *options)["gains"]
+    assert {gain["verdict"] for gain in found} == {"one run each"}
+    return {f"{gain['cell']}, {gain['arm']}".removeprefix(", "): round(gain["gain"]["value"], 1) for gain in found}
 
 
 def gains(data):
@@ -141,37 +136,35 @@ def test_table_1a_half_of_the_patches_gains_1_0_at_half_the_time(capsys):
 
 
 def test_table_1b_a_batch_four_times_as_large_gains_1_9_and_2_4(capsys):
-    by_mask = [
-        deltas(capsys, ["table == '1b'", f"mask_ratio == {mask}"], "batch_size=16384")[0] for mask in (0.5, 0.75)
-    ]
-    assert [found["batch_size=65.54k"] for found in by_mask] == [(1.9, None), (2.4, None)]
-    assert [found["batch_size=32.77k"] for found in by_mask] == [(1.1, None), (1.5, None)]
+    found = steps(capsys, ["table == '1b'"], "batch_size=16384", "--at", "mask_ratio")
+    assert found == {
+        "mask_ratio=0.5, batch_size=32.77k": 1.1,
+        "mask_ratio=0.5, batch_size=65.54k": 1.9,
+        "mask_ratio=0.75, batch_size=32.77k": 1.5,
+        "mask_ratio=0.75, batch_size=65.54k": 2.4,
+    }
 
 
 def test_table_1c_random_text_masks_lose_2_2_and_prioritised_ones_0_4(capsys):
-    found, _ = deltas(capsys, ["table == '1c'"], "text_mask=no")
-    assert found == {"text_mask=random": (-2.2, None), "text_mask=prioritised": (-0.4, None)}
+    found = steps(capsys, ["table == '1c'"], "text_mask=no")
+    assert found == {"text_mask=random": -2.2, "text_mask=prioritised": -0.4}
 
 
 def test_table_1d_masked_inference_loses_3_2_and_7_3_and_an_ensemble_less(capsys):
-    found, steps = deltas(capsys, ["table == '1d'"], "mask_ratio=0.5,inference=full")
-    assert found["inference=masked"] == (-3.2, None)
-    assert found["inference=ensemble"] == (-1.5, None)
-    assert found["mask_ratio=0.75, inference=masked"] == (-8.7, -4.1)  # 4.1 more than at 50 %
-    assert steps["inference", "mask_ratio=0.75, inference=masked"] == -7.3
+    found = steps(capsys, ["table == '1d'"], "inference=full", "--at", "mask_ratio")
+    assert found["mask_ratio=0.5, inference=masked"] == -3.2
+    assert found["mask_ratio=0.5, inference=ensemble"] == -1.5
+    assert found["mask_ratio=0.75, inference=masked"] == -7.3
 
 
 def test_table_1e_tuning_gains_0_5_and_1_3(capsys):
-    found, steps = deltas(capsys, ["table == '1e'"], "mask_ratio=0.5,tuning_samples=0")
-    assert found["tuning_samples=128M"] == (0.5, None)
-    assert found["mask_ratio=0.75, tuning_samples=128M"] == (-0.1, 0.8)  # 0.8 more than at 50 %
-    assert steps["tuning_samples", "mask_ratio=0.75, tuning_samples=128M"] == 1.3
+    found = steps(capsys, ["table == '1e'"], "tuning_samples=0", "--at", "mask_ratio")
+    assert found == {"mask_ratio=0.5, tuning_samples=128M": 0.5, "mask_ratio=0.75, tuning_samples=128M": 1.3}
 
 
 def test_table_1f_reconstruction_loses_0_2_and_0_3(capsys):
-    found, steps = deltas(capsys, ["table == '1f'"], "mask_ratio=0.5,reconstruction=no")
-    assert found["reconstruction=yes"] == (-0.2, None)
-    assert steps["reconstruction", "mask_ratio=0.75, reconstruction=yes"] == -0.3
+    found = steps(capsys, ["table == '1f'"], "reconstruction=no", "--at", "mask_ratio")
+    assert found == {"mask_ratio=0.5, reconstruction=yes": -0.2, "mask_ratio=0.75, reconstruction=yes": -0.3}
 
 
 # Tables 2 to 7: FLIP against the authors' own CLIP
@@ -216,16 +209,17 @@ SMALLEST = "model=ViT-L-16,data=LAION-400M,samples=12.8B"
 
 
 def test_table_8_model_and_data_gain_and_a_longer_schedule_alone_does_not(capsys):
-    found, steps = deltas(capsys, ["table in ['8', 'README']", "metric == 'zero-shot top-1'"], SMALLEST)
+    found = steps(capsys, ["table in ['8', 'README']", "metric == 'zero-shot top-1'"], SMALLEST)
     assert found == {
-        "model=ViT-H-14": (1.2, None),
-        "data=LAION-2B": (1.5, None),
-        "samples=25.6B": (-0.4, None),
-        "model=ViT-H-14, data=LAION-2B": (3.3, 0.6),
-        "data=LAION-2B, samples=25.6B": (2.3, 1.2),
-        "model=ViT-H-14, data=LAION-2B, samples=25.6B": (4.5, 2.2),
+        "model=ViT-H-14": 1.2,
+        "data=LAION-2B": 1.5,
+        "samples=25.6B": -0.4,
+        "model=ViT-H-14, data=LAION-2B": 3.3,
+        "data=LAION-2B, samples=25.6B": 2.3,
+        "model=ViT-H-14, data=LAION-2B, samples=25.6B": 4.5,
     }
-    assert steps["samples", "model=ViT-H-14, data=LAION-2B, samples=25.6B"] == 1.2
+    of_both = ["table == '8'", "metric == 'zero-shot top-1'", "data == 'LAION-2B'", "model == 'ViT-H-14'"]
+    assert steps(capsys, of_both, "samples=12.8B") == {"samples=25.6B": 1.2}
 
 
 def test_table_8_data_favours_zero_shot_transfer_and_the_model_transfer_learning(capsys):
@@ -234,10 +228,8 @@ def test_table_8_data_favours_zero_shot_transfer_and_the_model_transfer_learning
     of_table = table[table["table"] == "8"][["evaluated_on", "metric"]].drop_duplicates()
     better = {"data": [], "model": []}
     for _, (evaluated_on, metric) in of_table.iterrows():
-        found, _ = deltas(
-            capsys, ["table == '8'", f"metric == '{metric}'", f"evaluated_on == '{evaluated_on}'"], SMALLEST
-        )
-        model, data = found["model=ViT-H-14"][0], found["data=LAION-2B"][0]
+        found = steps(capsys, ["table == '8'", f"metric == '{metric}'", f"evaluated_on == '{evaluated_on}'"], SMALLEST)
+        model, data = found["model=ViT-H-14"], found["data=LAION-2B"]
         assert min(model, data) > 0  # both beat the baseline on all metrics
         better["data" if data > model else "model"].append(metric)
     assert better == {

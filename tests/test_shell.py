@@ -37,7 +37,8 @@ def test_a_misspelt_command_or_option_names_the_one_that_was_meant(capsys: pytes
     gone = usage_error("data", "mosaic", capsys=capsys)
     assert "'data' is no command any more: run python studies/data/icons.py, mosaic.py or digits.py" in gone
     for verb, heir in (
-        ("why", "status --why"), ("ledger", "status --spent"), ("doctor", "plan --check"), ("diff", "compare OLD NEW"),
+        ("why", "status --why"), ("ledger", "status --spent"), ("doctor", "plan --check"), 
+        ("diff", "compare OLD.csv NEW.csv"),
         ("forecast", "fit SOURCE --forecast"), ("completion", "flipscale --completion"),
     ):  # fmt: skip
         assert f"'{verb}' is no command any more: " in (said := usage_error(verb, "x", capsys=capsys))

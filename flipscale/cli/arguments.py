@@ -110,3 +110,22 @@ def price_of(args: argparse.Namespace) -> "Price | None":
 def column_names(text: str) -> list[str]:
     """The names in a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def add_figure(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw a figure: .png, .svg or .pdf")
+
+
+def add_columns(parser: argparse.ArgumentParser | argparse._ArgumentGroup, flag: str, what: str) -> None:
+    parser.add_argument(flag, type=column_names, action="extend", default=[], metavar="COLUMN,...", help=what)
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value

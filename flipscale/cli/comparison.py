@@ -1,15 +1,30 @@
-"""The effects of settings: compare one study, two studies, or any table."""
+"""The effects of settings: compare a study, or any table."""
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of, workspace_of
+from flipscale.cli.arguments import (
+    add_columns,
+    add_direction,
+    add_figure,
+    add_json,
+    add_results,
+    add_where,
+    open_study_of,
+    positive,
+)
 from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.words import joined
 from flipscale.workflow.messages import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flipscale.analysis.comparing import Baseline
 
 _Comparison = TypeVar("_Comparison")
 
@@ -18,9 +33,8 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     parser.add_argument("--full", action="store_true", help="show every cell, curve, claim and note")
     add_results(parser)
-    parser.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
-    new = "a second study: compare its runs with those of the first that have equal settings and seed"
-    parser.add_argument("new", metavar="NEW", nargs="?", help=new)
+    what = "the study's YAML file, or tables (.csv, .tsv or .parquet), whose rows are put together"
+    parser.add_argument("study", metavar="STUDY|TABLE", nargs="+", help=what)
     score = "the score of a study to compare, written to comparison-SCORE.json and .md; default: the study's score"
     parser.add_argument("--score", help=score)
     table = parser.add_argument_group("for a table, by the names of its columns")
@@ -31,43 +45,52 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the rows to compare with; separate several columns with commas",
     )
-    table.add_argument("--x", metavar="COLUMN", help="what is spent: hours or FLOPs; separate several with commas")
-    table.add_argument("--y", metavar="COLUMN", help="what it buys: an accuracy")
-    table.add_argument(
-        "--series",
-        metavar="COLUMN",
-        action="append",
-        default=[],
-        help="columns whose values make separate curves; separate several with commas",
-    )
-    table.add_argument("--at", metavar="COLUMN", help="the column that twins share, such as epochs")
+    table.add_argument("--y", metavar="COLUMN", help="the score: an accuracy or a loss")
+    for flag, what in (
+        ("--at", "compare at equal values of this column, such as tokens"),
+        ("--by", "compare within each value of these columns, and over all"),
+        ("--ignore", "rows may differ in these columns"),
+    ):
+        add_columns(table, flag, what)
+    table.add_argument("--seed", metavar="COLUMN", help="rows with equal values of this column are twins")
+    margin = "differences up to this size count as level"
+    table.add_argument("--margin", type=positive, metavar="SIZE", help=margin)
+    effect = "a difference that matters: say how many more runs would find it"
+    table.add_argument("--effect", type=positive, metavar="SIZE", help=effect)
+    gate = "exit with 0 if every arm is better (with --margin: not worse), with 1 if not, and with 2 for an error"
+    table.add_argument("--gate", action="store_true", help=gate)
+    add_figure(table)
+    what = "compare curves of y against what is spent, hours or FLOPs; separate several with commas"
+    table.add_argument("--x", metavar="COLUMN", help=what)
+    add_columns(table, "--series", "with --x: columns whose values make separate curves")
     add_where(table)
     add_direction(table)
-    what = "show what each setting of the baseline's columns gains over it, alone and combined; needs no --x"
-    table.add_argument("--deltas", action="store_true", help=what)
+    table.add_argument("--deltas", action="store_true", help=argparse.SUPPRESS)
+
+
+OF_TABLES = ("baseline", "x", "y", "series", "at", "by", "ignore", "seed", "margin", "effect", "gate", "plot", "where")
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Compare the masked runs of a study with their unmasked twins, or two studies, or the rows of any table.
-
-    Two studies are compared run by run: runs of equal settings and seed are paired, whatever else differs.
-    """
+    """Compare the masked runs of a study with their unmasked twins, or groups or curves of rows of any table."""
     from flipscale.collecting import is_table
 
-    if args.new is None and is_table(args.study):
+    if args.deltas:
+        raise FlipscaleError("--deltas is gone: leave it and --x out, and each arm is compared with the baseline.")
+    if all(map(is_table, args.study)):
         return _compare_table(args)
-    if tables := [name for name in (args.study, args.new) if name and is_table(name)]:
+    if len(args.study) > 1:
         raise FlipscaleError(
-            f"{tables[0]} is a table; two studies are compared by their YAML files. For tables, put both into one with "
-            f"a column that tells them apart: flipscale compare TABLE --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
+            "Two studies are compared by their tables: flipscale compare results/OLD/results.csv "
+            "results/NEW/results.csv --baseline study=OLD --y SCORE --seed seed."
         )
-    of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
-    if any(of_tables) or args.lower_is_better is not None:
+    args.study = args.study[0]
+    if any(vars(args)[name] for name in OF_TABLES) or args.lower_is_better is not None:
         raise FlipscaleError(
             f"{args.study} is a study, which already defines its comparison; --baseline, --x, --y and the "
             "options beside them are only for tables (.csv, .tsv, .parquet)."
         )
-    return _compare_study(args) if args.new is None else _compare_two(args)
+    return _compare_study(args)
 
 
 def _compare_study(args: argparse.Namespace) -> int:
@@ -80,43 +103,63 @@ def _compare_study(args: argparse.Namespace) -> int:
     return _print(args, compare_study(opened, args.score), comparison_json, comparison_text)
 
 
-def _compare_two(args: argparse.Namespace) -> int:
-    from flipscale.analysis.comparing import study_pair_json, study_pair_text
-    from flipscale.workflow.two_studies import open_two, write_study_pair
-
-    opened = open_two(args.study, args.new, workspace_of(args))
-    return _print(args, write_study_pair(opened, args.score), study_pair_json, study_pair_text)
-
-
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.analysis import comparing
     from flipscale.analysis.fitting import where
-    from flipscale.collecting import read_table
+    from flipscale.collecting import read_tables
 
-    needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
+    needed = {"--baseline": args.baseline, "--y": args.y}
     if lacking := [option for option, value in needed.items() if not value]:
         verb = "is" if len(lacking) == 1 else "are"
         raise FlipscaleError(
-            f"{args.study}: a table is compared by its columns, and {joined(lacking)} {verb} not given; write "
-            f"flipscale compare {args.study} --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
+            f"{args.study[0]}: a table is compared by its columns, and {joined(lacking)} {verb} not given; write "
+            f"flipscale compare {args.study[0]} --baseline COLUMN=VALUE --y COLUMN."
         )
-    table = where(read_table(Path(args.study)), args.where)
-    baseline, lower = comparing.baseline_from(table, args.baseline), args.lower_is_better
-    if args.deltas:
-        deltas = comparing.deltas(table, baseline=baseline, y=args.y, lower_is_better=lower)
-        return _print(args, deltas, lambda deltas: deltas.to_dict(), comparing.deltas_text)
+    rows = read_tables(map(Path, args.study))
+    table = where(rows, args.where)
+    baseline = comparing.baseline_from(table, args.baseline)
+    if not args.x:
+        return _compare_groups(args, table, baseline, len(rows) - len(table))
+    if unused := [
+        f"--{name}" for name in ("by", "ignore", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]
+    ]:
+        raise FlipscaleError(f"{joined(unused)}: only for groups, without --x.")
     comparison = comparing.compare_table(
         table,
         baseline=baseline,
         x=comparing.columns_from(table, args.x),
         y=args.y,
-        series=[name for names in args.series for name in comparing.columns_from(table, names)],
-        at=args.at,
-        lower_is_better=lower,
+        series=args.series,
+        at=",".join(args.at) or None,
+        lower_is_better=args.lower_is_better,
     )
     for note in comparison.notes:
         say(note)
     return _print(args, comparison, comparing.comparison_json, comparing.comparison_text)
+
+
+def _compare_groups(args: argparse.Namespace, table: "pd.DataFrame", baseline: "Baseline", not_kept: int) -> int:
+    from flipscale.analysis import comparing
+
+    groups = comparing.compare_groups(
+        table,
+        baseline=baseline,
+        y=args.y,
+        seed=args.seed,
+        at=args.at,
+        by=args.by,
+        ignore=args.ignore,
+        margin=args.margin,
+        effect=args.effect,
+        lower_is_better=args.lower_is_better,
+    )
+    _print(args, replace(groups, not_kept=not_kept), comparing.groups_json, comparing.groups_text)
+    if args.plot:
+        from flipscale.analysis.plotting import plot_groups
+
+        plot_groups(groups, args.plot)
+        say(f"wrote {args.plot}")
+    return 1 if args.gate and not groups.passes else 0
 
 
 def _print(

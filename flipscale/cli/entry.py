@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         print(_message(error), file=sys.stderr)
-        return 1
+        return 2 if vars(args).get("gate") else 1  # A gate that fails says 1.
 
 
 def _message(error: Exception) -> str:

@@ -6,7 +6,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
+from flipscale.cli.arguments import (
+    add_columns,
+    add_direction,
+    add_figure,
+    add_json,
+    add_results,
+    add_where,
+    workspace_of,
+)
 from flipscale.cli.output import print_json, terminal_width
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.messages import say
@@ -29,9 +37,9 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
         help="the study's YAML file, or a table: .csv, .tsv (also .gz), .parquet, or - for CSV on stdin",
     )
     parser.add_argument("--law", help="the law (docs/fits.md lists them); default: by the kind of y")
-    _add_columns(parser, "--x", "variables, in the law's order, or arithmetic over columns: 6*N*D, 1-`recall@5`")
+    add_columns(parser, "--x", "variables, in the law's order, or arithmetic over columns: 6*N*D, 1-`recall@5`")
     parser.add_argument("--y", metavar="COLUMN", help="the column to fit; default: the study's score")
-    _add_columns(parser, "--group", "fit a law for each value of these columns")
+    add_columns(parser, "--group", "fit a law for each value of these columns")
     add_where(parser)
     parser.add_argument(
         "--frontier", choices=["pareto", "binned"], help="fit only the runs that are best for their cost"
@@ -39,6 +47,11 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     bins = "bins of cost for --frontier binned: how many, or their edges; a row stands at the middle of its bin (12)"
     parser.add_argument("--bins", default="12", metavar="N|EDGE,...", help=bins)
     parser.add_argument("--weights", metavar="COLUMN", help="inverse variances: how much each row counts")
+    add_columns(parser, "--best", "keep the best row of these columns, such as lr,batch_size, at each --x and --group")
+    run = "rows with equal values of this column are of one run: intervals resample runs"
+    parser.add_argument("--run", metavar="COLUMN", help=run)
+    se = "standard errors of y, by which rows are weighted; a blank or 0 is unknown"
+    parser.add_argument("--se", metavar="COLUMN", help=se)
     parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter at a value")
     loss = "loss of the residuals (huber)"
     parser.add_argument("--loss", choices=["huber", "squares"], default="huber", help=loss)
@@ -58,14 +71,13 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
         "columns of a table, or a table of such runs"
     )
     parser.add_argument("--forecast", metavar="NAME=VALUE|TABLE", action="append", default=[], help=run)
-    optimum = "find the best value of this setting, such as lr, in each sweep of it, and fit a power law of --x to them"
-    parser.add_argument("--optimum", metavar="SETTING", help=optimum)
+    optimum = (
+        "find the best value of a setting, or of several together, in each sweep, and fit a power law of --x to it"
+    )
+    add_columns(parser, "--optimum", optimum)
+    add_figure(parser)
     parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
     parser.add_argument("--full", action="store_true", help="show each law with its parameters and checklist")
-
-
-def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
-    parser.add_argument(flag, type=column_names, action="extend", default=[], metavar="COLUMN,...", help=what)
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -74,6 +86,8 @@ def fit(args: argparse.Namespace) -> int:
 
     budgets = tuple(_number(name, value) for name, value in _budgets(args))
     source = _source(args)
+    if args.plot and (args.optimum or args.forecast):
+        raise FlipscaleError("--plot draws laws; leave out --optimum and --forecast.")
     if args.optimum:
         return _optimum(args, source)
     if args.forecast:
@@ -85,6 +99,11 @@ def fit(args: argparse.Namespace) -> int:
     else:
         print(fits.text(full=args.full, width=terminal_width()))
     _say_none("not fitted", fits.not_fitted)
+    if args.plot:
+        from flipscale.analysis.plotting import plot_laws
+
+        plot_laws(fits.fits, args.plot)
+        say(f"wrote {args.plot}")
     if args.out:
         write_fits(args.out, fits, of, None)
     elif source.study:
@@ -135,10 +154,14 @@ def _source(args: argparse.Namespace) -> _Source:
 
 def _rows(args: argparse.Namespace, table: "pd.DataFrame") -> "pd.DataFrame":
     """The rows that --where keeps, with the columns that other options compute."""
-    from flipscale.analysis.fitting import where, with_columns
+    from flipscale.analysis.fitting import best_rows, is_lower_better, where, with_columns
 
     computed = [name for name in (*args.x, args.y, args.weights, args.budget) if name]
-    return with_columns(where(table, args.where), computed)
+    table = with_columns(where(table, args.where), computed)
+    if not args.best or not args.y:
+        return table
+    lower = is_lower_better(args.y, None if args.lower_is_better is None else not args.lower_is_better)
+    return best_rows(table, args.best, by=[*args.x, *args.group], y=args.y, lower=lower)
 
 
 def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
@@ -149,8 +172,10 @@ def _fits(args: argparse.Namespace, source: _Source) -> "StudyFits":
     from flipscale.words import joined
     from flipscale.workflow.fitted import fit_study, named
 
-    options, none = _options(args), dict[str, str]()
-    unused = [f"--{name}" for name in ("law", "fix", "weights", "frontier", "delta") if getattr(args, name)]
+    options = _options(args)
+    none = dict[str, str]()
+    of_laws = ("law", "fix", "weights", "frontier", "delta", "run", "se")
+    unused = [f"--{name}" for name in of_laws if getattr(args, name)]
     if args.budget and unused:
         raise FlipscaleError(f"--budget fits a power law to the best sizes, by squares; leave out {joined(unused)}")
     if source.results and source.study and not args.x:
@@ -189,14 +214,16 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 
 def _optimum(args: argparse.Namespace, source: _Source) -> int:
     """Print the law of a setting's best value for each group, with its line for a study."""
-    from flipscale.analysis.fitting import in_groups, optimum_law
+    from flipscale.analysis.fitting import in_groups, joint_optimum, optimum_law
     from flipscale.tables import as_text
 
     accuracy = _options(args).accuracy
-    laws = [
-        optimum_law(part, args.optimum, x=args.x, y=source.y, group=at, accuracy=accuracy)
-        for at, part in in_groups(source.table, args.group)
-    ]
+    laws = []
+    for at, part in in_groups(source.table, args.group):
+        if len(args.optimum) == 1:
+            laws.append(optimum_law(part, args.optimum[0], x=args.x, y=source.y, group=at, accuracy=accuracy))
+        else:
+            laws += joint_optimum(part, args.optimum, x=args.x, y=source.y, group=at, accuracy=accuracy)
     if args.json:
         records = [
             asdict(law) | {"intervals": [ends._asdict() for ends in law.intervals], "couple": law.rule} for law in laws
@@ -297,6 +324,8 @@ def _options(args: argparse.Namespace) -> "Options":
         accuracy=None if args.lower_is_better is None else not args.lower_is_better,
         bins=edges if len(edges) > 1 else int(edges[0]),
         weights=args.weights,
+        se=args.se,
+        run=args.run,
         delta=args.delta,
         draws=args.draws,
     )

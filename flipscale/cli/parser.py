@@ -59,7 +59,7 @@ VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
 """The verbs of each group of the help."""
 
 GONE = {
-    "diff": "flipscale compare OLD NEW says which settings differ and what that does; diff OLD NEW compares the files",
+    "diff": "flipscale compare OLD.csv NEW.csv --baseline study=OLD compares results; diff OLD NEW compares the files",
     "data": "run python studies/data/icons.py, mosaic.py or digits.py of a clone",
     "du": "flipscale gc says what takes space",
     "doctor": "flipscale plan --check looks at this machine, and plan STUDY --check at what a study needs as well",

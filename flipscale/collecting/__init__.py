@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         items_of,
         read_results,
         read_table,
+        read_tables,
         results,
         trunks_of,
     )
@@ -65,6 +66,7 @@ __all__ = [
     "read_curves",
     "read_results",
     "read_table",
+    "read_tables",
     "results",
     "setting_value",
     "trunks_of",
@@ -73,7 +75,16 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than most commands take."""
-    tables = ("above_chance", "chance_level", "items_of", "read_results", "read_table", "results", "trunks_of")
+    tables = (
+        "above_chance",
+        "chance_level",
+        "items_of",
+        "read_results",
+        "read_table",
+        "read_tables",
+        "results",
+        "trunks_of",
+    )
     home = "curves" if name == "read_curves" else "tables" if name in tables else None
     if home is None:
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,11 @@ def read_table(path: Path) -> pd.DataFrame:
     if table.empty:
         raise ResultsError(f"{path}: has no rows.")
     return table
+
+
+def read_tables(paths: Iterable[Path]) -> pd.DataFrame:
+    """The rows of several tables of somebody's, one after the other."""
+    return pd.concat(map(read_table, paths), ignore_index=True)
 
 
 def _printable_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,6 @@ to_score.py  finished runs that lack scores, or have those of other data than th
 results.py   the finished runs of a study as it stands, and files made of them
 drawn.py     figures, and the page
 compared.py  the comparison of arms
-two_studies.py  study against study
 fitted.py    scaling laws
 proposed.py  what to run next
 accounts.py  the hours spent

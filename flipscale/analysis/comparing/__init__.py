@@ -3,7 +3,7 @@
     at equal samples        a run against its twin: same cell, same seed, the baseline's settings           gains.py
     at equal accuracy       the cost to the baseline's mean at its last but one length, over the arm's      curves.py
     at equal cost           the difference after the same hours or FLOPs                                    curves.py
-    between settings        a cell against a reference cell: deltas, and their interaction                  effects.py
+    any table               groups of rows without curves: Welch, twins, or one run against several         groups.py
 
 A curve is the finished runs of one series: cells that differ only in schedule length. Each point is a whole schedule,
 never the middle of a longer one. Between points it is a monotone cubic against log cost; beside the speed-up stands the
@@ -21,7 +21,7 @@ masked. Data in, data out: nothing here touches a disk.
     stated.py      whether a study's claims hold      comparison.py  what is claimed; the comparison as data
     best.py        the best of several cells; slopes
     build.py       from a table to a comparison       of_study.py    a study's, finished or planned
-    study_pair.py  study against study                effects.py     settings against a reference row
+    groups.py      groups of rows, without curves     groups_answer.py  the same for people and programs
     answer.py      a comparison for people: one screen, and all of it
     as_json.py     a comparison for programs
 """
@@ -32,7 +32,6 @@ from flipscale.analysis.comparing.answer import (
     claims_table,
     comparison_markdown,
     comparison_text,
-    deltas_text,
     everything,
     gain_words,
     notes_of,
@@ -54,8 +53,9 @@ from flipscale.analysis.comparing.columns import (
     varying_axes,
 )
 from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
-from flipscale.analysis.comparing.effects import deltas
 from flipscale.analysis.comparing.estimates import Curve, Effect, Estimate, Pair
+from flipscale.analysis.comparing.groups import Groups, compare_groups
+from flipscale.analysis.comparing.groups_answer import groups_json, groups_text
 from flipscale.analysis.comparing.of_study import (
     compare_finished,
     compare_study,
@@ -65,14 +65,6 @@ from flipscale.analysis.comparing.of_study import (
     with_guessing,
 )
 from flipscale.analysis.comparing.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
-from flipscale.analysis.comparing.study_pair import (
-    RunsOfStudy,
-    StudyPair,
-    compare_runs,
-    study_pair_json,
-    study_pair_markdown,
-    study_pair_text,
-)
 from flipscale.analysis.comparing.tables import baseline_from, columns_from
 
 __all__ = [
@@ -81,12 +73,11 @@ __all__ = [
     "Curve",
     "Effect",
     "Estimate",
+    "Groups",
     "JudgedClaim",
     "Pair",
-    "RunsOfStudy",
     "ScoredBy",
     "StudyClaims",
-    "StudyPair",
     "Verdict",
     "answer_table",
     "arms_of",
@@ -96,17 +87,17 @@ __all__ = [
     "columns_from",
     "compare",
     "compare_finished",
-    "compare_runs",
+    "compare_groups",
     "compare_study",
     "compare_table",
     "comparison_json",
     "comparison_markdown",
     "comparison_text",
-    "deltas",
-    "deltas_text",
     "everything",
     "fair_hours",
     "gain_words",
+    "groups_json",
+    "groups_text",
     "is_baseline",
     "judge_claims",
     "judge_study",
@@ -119,9 +110,6 @@ __all__ = [
     "screen",
     "series_of",
     "speed_cell",
-    "study_pair_json",
-    "study_pair_markdown",
-    "study_pair_text",
     "varying_axes",
     "warnings",
     "with_guessing",

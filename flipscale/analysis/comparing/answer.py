@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from flipscale.analysis.comparing.columns import PROBED, settings_named, settings_words
+from flipscale.analysis.comparing.columns import PROBED, settings_named
 from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
-from flipscale.analysis.comparing.effects import Deltas
 from flipscale.analysis.comparing.estimates import NOT_REACHED, Curve, Effect, Estimate, Pair, Speedup
 from flipscale.analysis.comparing.stated import Choice, JudgedClaim, StudyClaims, Verdict
 from flipscale.analysis.fitting import kind_parts, kinds_of, law_screen
@@ -700,44 +699,3 @@ def speed_cell(speedup: Speedup | None) -> str:
     if speedup is None or speedup.speedup.mean is None:
         return "not reached" if speedup and speedup.speedup.why == NOT_REACHED else "-"
     return estimate_words(speedup.speedup, FACTOR)
-
-
-# Deltas of settings
-
-
-def deltas_text(deltas: Deltas, *, full: bool = True, width: int = 80) -> str:
-    """A table of cells, for a terminal; in `full`, also their steps on top of others, and interactions not known."""
-    cells = [
-        (cell.name, f"{cell.score:.4g}", _delta(cell.delta), *map(_delta, (cell.singles, cell.interaction)))
-        if len(cell.changed) > 1
-        else (cell.name, f"{cell.score:.4g}", _delta(cell.delta), "", "")
-        for cell in deltas.cells
-    ]
-    steps = [
-        (f"{step.axis}={short(step.value)}", step.onto, _delta(step.delta))
-        for cell in deltas.cells
-        for step in cell.steps
-        if step.delta.mean is not None
-    ]
-    absent = [
-        f"{cell.name}: no interaction, as {cell.interaction.why}"
-        for cell in deltas.cells
-        if len(cell.changed) > 1 and cell.interaction.mean is None
-    ]
-    title = f"{deltas.y} is {deltas.reference:.4g} at {settings_words(deltas.baseline)}. From there"
-    note = "Parentheses are uncorrected 95 % CIs over seeds; a number without is of one seed."
-    columns = ("cell", deltas.y, "delta", "sum of singles", "interaction")
-    parts: list[Part] = [PrintedTable(title, columns, tuple(cells), (note,))]
-    if steps and full:
-        parts.append(PrintedTable("One more setting on top of others", ("setting", "on top of", "delta"), tuple(steps)))
-    if absent and full:
-        parts.append(Listing("", tuple(sorted(absent))))
-    return as_text([*parts, *_by_reason("left out", deltas.left_out)], width)
-
-
-def _delta(estimate: Estimate) -> str:
-    """The mean and its interval, rounded to 10 decimals first: a sum of decimals ends in float dust."""
-    if estimate.mean is None:
-        return "-"
-    mean, *ends = (signed(round(value, 10)) for value in (estimate.mean, *(estimate.interval or [])))
-    return f"{mean} ({', '.join(ends)})" if ends else mean

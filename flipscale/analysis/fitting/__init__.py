@@ -27,7 +27,7 @@ Data in, data out: nothing here touches a disk.
 
 from flipscale.analysis.fitting.allocation import allocate
 from flipscale.analysis.fitting.answer import allocation_text, fit_text, forecast_text, kind_parts, kinds_of, law_screen
-from flipscale.analysis.fitting.best import evened, frontier, is_isoflop
+from flipscale.analysis.fitting.best import best_rows, evened, frontier, is_isoflop
 from flipscale.analysis.fitting.fitted import Fit, Options
 from flipscale.analysis.fitting.forecasts import (
     Doubt,
@@ -39,9 +39,17 @@ from flipscale.analysis.fitting.forecasts import (
 )
 from flipscale.analysis.fitting.isoflop import isoflop
 from flipscale.analysis.fitting.laws import LAWS, law_named
-from flipscale.analysis.fitting.optimum import optimum_law
+from flipscale.analysis.fitting.optimum import joint_optimum, optimum_law
 from flipscale.analysis.fitting.record import allocation_json, fit_json, forecast_json
-from flipscale.analysis.fitting.rows import column, group_name, in_groups, point_with_columns, where, with_columns
+from flipscale.analysis.fitting.rows import (
+    column,
+    group_name,
+    in_groups,
+    is_lower_better,
+    point_with_columns,
+    where,
+    with_columns,
+)
 from flipscale.analysis.fitting.table import fit, fit_groups
 
 __all__ = [
@@ -54,6 +62,7 @@ __all__ = [
     "allocate",
     "allocation_json",
     "allocation_text",
+    "best_rows",
     "column",
     "evened",
     "fit",
@@ -68,7 +77,9 @@ __all__ = [
     "group_name",
     "in_groups",
     "is_isoflop",
+    "is_lower_better",
     "isoflop",
+    "joint_optimum",
     "kind_parts",
     "kinds_of",
     "law_named",

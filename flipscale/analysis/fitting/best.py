@@ -12,7 +12,7 @@ import pandas as pd
 import scipy  # loads scipy.interpolate where it is first used: `plan` does without
 from numpy.typing import NDArray
 
-from flipscale.analysis.fitting.rows import column
+from flipscale.analysis.fitting.rows import column, need
 from flipscale.analysis.stats import Array
 from flipscale.errors import ResultsError
 from flipscale.words import count
@@ -67,6 +67,15 @@ def frontier(table: pd.DataFrame, *, x: str, y: str, lower_is_better: bool = Tru
     if not len(usable):
         raise ResultsError(f"No row has both {x} and {y}.")
     return table.iloc[usable[on_frontier(cost[usable], value[usable], lower=lower_is_better)]]
+
+
+def best_rows(table: pd.DataFrame, over: Sequence[str], *, by: Sequence[str], y: str, lower: bool) -> pd.DataFrame:
+    """The row of the best y at each value of the columns `by`; the columns `over` are those it is the best of."""
+    need(table, [*over, *by])
+    scores = column(table, y) * (1 if lower else -1)
+    known = table.assign(_score=scores)[np.isfinite(scores)]
+    places = known.groupby(list(by), dropna=False, sort=False)["_score"].idxmin()
+    return table.loc[places]
 
 
 @dataclass(frozen=True)

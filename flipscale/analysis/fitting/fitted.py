@@ -50,6 +50,10 @@ class Options:
     """Whether higher y is better; None: as its name says."""
     weights: str | None = None
     """Column of inverse variances, by which rows are weighted."""
+    se: str | None = None
+    """Column of standard errors of y, by which rows are weighted; those without one count as the median of the rest."""
+    run: str | None = None
+    """Column of runs whose rows are resampled together."""
     delta: float | None = None
     """Residual at which Huber's loss turns from a square to a line; None: 1.345 standard deviations, by the MAD."""
     draws: int = DRAWS

@@ -181,7 +181,8 @@ def checklist(fit: Fit) -> list[str]:
     error = f"1 - {fit.y}" if law.link == "logit" and fit.rows.response.accuracy else fit.y
     scale = fit.y if options.linear or law.link == "linear" else f"{law.link} of {error}"
     loss = f"Huber loss (delta {number(fit.delta, 3)}), summed," if options.loss == "huber" else "squares"
-    weighted = f", weighted by {options.weights}" if options.weights else ""
+    weights = options.weights or options.se
+    weighted = f", weighted by {weights}" if weights else ""
     ended = f"; at the end of their range: {', '.join(s.at_bounds)}" if s.at_bounds else ""
     lines = [
         f"form: {law.formula}, {law.about}",
@@ -235,6 +236,8 @@ def _intervals(fit: Fit) -> str:
         return f"95 % CI by leaving out each of {fit.whole_seeds} seeds in turn, {luck}"
     if fit.optima:
         return f"95 % CI, {len(fit.draws)} draws of the best sizes, {fit.freedom} degrees of freedom"
+    if fit.rows.runs is not None:
+        return f"95 % CI, {len(fit.draws)} resamples of {fit.groups} runs, by {fit.options.run}"
     linked = ", those that share trunks as one" if fit.rows.trunks is not None else ""
     said = f"95 % CI, {len(fit.draws)} resamples of {fit.groups} settings{linked}"
     if fit.seeds is not None:

@@ -24,6 +24,17 @@ STANDS_FOR = ("model", "image_size", "text_length", "samples")
 """Settings that FLOPs per sample and samples seen stand for: a law over those need not name them."""
 
 
+NAMES_A_ROW = {
+    *("id", "name", "run", "run_id", "run_name", "run_uuid", "runname", "created", "updated", "start_time", "end_time"),
+    *("runtime", "duration", "state", "status", "user", "host", "hostname", "notes", "tags", "sweep", "seed", "date"),
+    *("experiment_id", "artifact_uri", "timestamp", "commit", "description", "error"),
+}
+"""Columns of exports, in small letters, that name or describe a row and are no settings."""
+
+NO_SETTING = ("_", "summary/", "metrics.", "tags.")
+"""Starts of columns that W&B, trackio and MLflow measure or note."""
+
+
 @dataclass(frozen=True)
 class Response:
     """How the measured column is converted to a law's link scale and back."""
@@ -84,6 +95,8 @@ class Rows:
     """The trunk of each row, -1 where no other shares it [n]; None where none do."""
     settings: NDArray[np.intp] | None = None
     """Which rows have equal settings but their seed [n]; None: those of a cluster."""
+    runs: NDArray[np.intp] | None = None
+    """The run of each row, numbered from 0, where one has several [n]."""
     weights: Array | None = None
     """How much each row counts, 1 on average [n]; None: equally."""
     collected: bool = False
@@ -106,7 +119,9 @@ class Rows:
 
     @property
     def units(self) -> NDArray[np.intp]:
-        """The settings of rows [n], those that trunks link as one: what is resampled and held out."""
+        """The runs of rows, or their settings [n], those that trunks link as one: what is resampled and held out."""
+        if self.runs is not None:
+            return self.runs
         return linked(self.clusters, self.trunks)
 
     @property
@@ -143,6 +158,7 @@ class Rows:
             seeds=None if self.seeds is None else self.seeds[keep],
             trunks=None if self.trunks is None else self.trunks[keep],
             settings=None if self.settings is None else self.settings[keep],
+            runs=None if self.runs is None else np.unique(self.runs[keep], return_inverse=True)[1].reshape(-1),
             weights=None if self.weights is None else self.weights[keep],
         )
 
@@ -163,11 +179,14 @@ def rows_of(
     *,
     accuracy: bool | None = None,
     weights: str | None = None,
+    se: str | None = None,
+    run: str | None = None,
 ) -> Rows:
     """The rows that a law can be fitted to. Raises ResultsError for a column that is not there or holds no number.
 
     `accuracy` says whether higher y is better; left out, its name does. Rows with equal variables belong together, and
-    the column `seed` says which rows share a seed. `weights` is a column of inverse variances.
+    the column `seed` says which rows share a seed. `weights` is a column of inverse variances, `se` one of standard
+    errors, and `run` says which rows are of one run.
     """
     if len(x) != len(law.roles):
         takes = f"{count(len(law.roles), 'column')} for {', '.join(law.roles)}"
@@ -184,6 +203,10 @@ def rows_of(
         if why or not weighed[i] > 0:
             left_out[name] = why or f"no weight: {weights} is {weighed[i]:g}"
     keep = np.array([name not in left_out for name in ids], dtype=bool)
+    if se:
+        weighed[keep] = _weights_by(column(table, se)[keep], measured[keep], law.link)
+    if run:
+        need(table, [run])
     return Rows(
         columns=tuple(x),
         response=response,
@@ -196,10 +219,21 @@ def rows_of(
         seeds=seeds_of_rows(table[keep]),
         trunks=trunks_of(table[keep]),
         settings=_settings_of(table[keep]),
-        weights=weighed[keep] / weighed[keep].mean() if weights else None,
+        runs=pd.factorize(table[run][keep], use_na_sentinel=False)[0].astype(np.intp) if run else None,
+        weights=weighed[keep] / weighed[keep].mean() if weights or se else None,
         collected=is_collected(table),
         open_settings=open_settings(table[keep], x, taken=STANDS_FOR),
     )
+
+
+def _weights_by(se: Array, y: Array, link: Link) -> Array:
+    """Inverse variances on the link scale; an error that is missing or 0 is the median of the others."""
+    known = np.isfinite(se) & (se > 0)
+    if not known.any():
+        raise ResultsError("No row has a standard error above 0; leave out --se.")
+    slope = {"log": 1 / y, "logit": 1 / (y * (1 - y)), "linear": np.ones_like(y)}[link]
+    errors = se * slope
+    return np.asarray(np.where(known, errors, np.median(errors[known])) ** -2.0)
 
 
 def _settings_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
@@ -227,6 +261,23 @@ def open_settings(
         for name in names
         if table[name].nunique(dropna=False) > 1 and not _settled(table, name, by)
     }
+
+
+def may_be_settings(table: pd.DataFrame, named: Sequence[str]) -> list[str]:
+    """Columns that are not named and may be settings: what repeats, unless its name says that it is measured."""
+    return [name for name in map(str, table) if name not in named and _may_be_setting(table, name)]
+
+
+def _may_be_setting(table: pd.DataFrame, name: str) -> bool:
+    if is_collected(table):
+        return name in SETTING_COLUMNS and name != "seed"
+    last = name.lower().replace("/", ".").rpartition(".")[2]
+    if name.startswith(NO_SETTING) or last in NAMES_A_ROW or lower_is_better(name) is not None:
+        return False
+    values = table[name].dropna()
+    is_measured = pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
+    most = len(values) / 2 if is_measured else len(values) - 1
+    return values.nunique() <= most
 
 
 def _settled(table: pd.DataFrame, name: str, by: Sequence[str]) -> bool:

@@ -61,7 +61,9 @@ def fit(
     """
     options = options or Options()
     form = law_named(law) if law else default_law(table, x, y, options)
-    rows = rows_of(table, form, x, y, accuracy=options.accuracy, weights=options.weights)
+    rows = rows_of(
+        table, form, x, y, accuracy=options.accuracy, weights=options.weights, se=options.se, run=options.run
+    )
     return fit_rows(form, rows, options, group or {})
 
 

@@ -10,19 +10,22 @@ cell (Smyth 2004). docs/how-computed.md has the formulas.
     families.py    many comparisons at once (Holm)
     over_cells.py  means and slopes over cells, and whether seeds move all cells alike
     power.py       the smallest detectable difference, and the seeds it takes
+    two_groups.py  groups of independent runs (Welch), and a prediction for one run
     trunks.py      lengths that share a trunk are one unit
 """
 
 from flipscale.analysis.stats.failures import TAKES_OFF, Failures, failed_runs, sign_flip_p
 from flipscale.analysis.stats.families import Judged, holm
 from flipscale.analysis.stats.over_cells import WARN_P, mean_over, seed_effect_p, slope_of
-from flipscale.analysis.stats.power import Design, Sensitivity, design_by, sensitivity_of
+from flipscale.analysis.stats.power import MOST_SEEDS, Design, Sensitivity, design_by, provable_margin, sensitivity_of
 from flipscale.analysis.stats.student import ALPHA, Array, Interval, Moments, moments
 from flipscale.analysis.stats.trunks import linked, units_of
+from flipscale.analysis.stats.two_groups import TwoGroups
 from flipscale.analysis.stats.variance import OWN_SEEDS, PRIOR_DF, Differences, Noise, ScoreKind, shrink_variances
 
 __all__ = [
     "ALPHA",
+    "MOST_SEEDS",
     "OWN_SEEDS",
     "PRIOR_DF",
     "TAKES_OFF",
@@ -37,12 +40,14 @@ __all__ = [
     "Noise",
     "ScoreKind",
     "Sensitivity",
+    "TwoGroups",
     "design_by",
     "failed_runs",
     "holm",
     "linked",
     "mean_over",
     "moments",
+    "provable_margin",
     "seed_effect_p",
     "sensitivity_of",
     "shrink_variances",

@@ -15,6 +15,19 @@ MOST_SEEDS = 1000
 """The search for a number of seeds ends here: nobody trains more."""
 
 
+def detectable(error: float, df: float, level: float) -> float:
+    """The smallest difference that a test at this level finds with a chance of POWER, by its standard error."""
+    return float(nctdtrinc(df, 1 - POWER, t_limit(df, level))) * error
+
+
+def provable_margin(error: float, df: float, level: float) -> float:
+    """The smallest margin within which a difference of 0 is shown to be.
+
+    Two one-sided tests (Schuirmann 1987): both succeed with a chance of POWER.
+    """
+    return (t_limit(df, 2 * level) + t_limit(df, 1 - POWER)) * error
+
+
 @dataclass(frozen=True)
 class Design:
     """What decides how small a difference can be found: the scatter of differences, and the number of tests."""
@@ -33,9 +46,7 @@ class Design:
         """The smallest difference that this many seeds find with a chance of POWER. None for too few seeds."""
         if seeds < 2:
             return None
-        df = self._df(seeds)
-        limit = t_limit(df, ALPHA / self.comparisons / self.looks)
-        return float(nctdtrinc(df, 1 - POWER, limit)) * self.sd / math.sqrt(seeds)
+        return detectable(self.sd / math.sqrt(seeds), self._df(seeds), ALPHA / self.comparisons / self.looks)
 
     def seeds_for(self, difference: float) -> int | None:
         """The fewest seeds that find a difference; None above MOST_SEEDS."""
@@ -43,14 +54,10 @@ class Design:
         return next((seeds for seeds, size in sizes if size is not None and size <= abs(difference)), None)
 
     def seeds_for_level(self, margin: float) -> int | None:
-        """The fewest seeds that show a difference of 0 to be within a margin; None above MOST_SEEDS.
-
-        Two one-sided tests (Schuirmann 1987): both succeed with a chance of POWER.
-        """
+        """The fewest seeds that show a difference of 0 to be within a margin; None above MOST_SEEDS."""
         for seeds in range(2, MOST_SEEDS + 1):
-            df = self._df(seeds)
-            limit = t_limit(df, 2 * ALPHA / self.comparisons / self.looks) + t_limit(df, 1 - POWER)
-            if limit * self.sd / math.sqrt(seeds) <= margin:
+            error = self.sd / math.sqrt(seeds)
+            if provable_margin(error, self._df(seeds), ALPHA / self.comparisons / self.looks) <= margin:
                 return seeds
         return None
 

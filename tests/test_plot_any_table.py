@@ -1,0 +1,56 @@
+"""Figures of anybody's table."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from flipscale.cli import main
+
+RUNS = pd.DataFrame(
+    [("base", loss) for loss in (2.1997, 2.2065, 2.2532, 2.2566, 2.2650, 2.2667)]
+    + [("new", loss) for loss in (2.2155, 2.19, 2.20)],
+    columns=["arm", "val_loss"],
+)
+SIZES = pd.DataFrame(
+    [(name, c, 50 * a * c**-0.06) for name, a in (("c4", 1), ("rw", 1.1)) for c in (3e20, 6e20, 1e21, 3e21, 1e22)],
+    columns=["set", "flops", "loss"],
+)
+
+
+def words_of(file):
+    """The words of an SVG, whose text stays text."""
+    return re.findall(r">([^<>]+)</text>", file.read_text())
+
+
+@pytest.fixture
+def tables(tmp_path):
+    RUNS.to_csv(tmp_path / "runs.csv", index=False)
+    SIZES.to_csv(tmp_path / "sizes.csv", index=False)
+    return tmp_path
+
+
+def test_groups_are_drawn_with_names_of_the_columns(tables, capsys):
+    file = tables / "groups.svg"
+    options = ["--baseline", "arm=base", "--y", "val_loss", "--plot", str(file)]
+    assert main(["compare", str(tables / "runs.csv"), *options]) == 0
+    assert {"arm=base", "arm=new", "val_loss (lower is better)"} <= set(words_of(file))
+    assert "wrote" in capsys.readouterr().err
+
+
+def test_laws_are_drawn_with_their_groups_and_the_axes_of_the_columns(tables):
+    file = tables / "laws.svg"
+    options = ["--x", "flops", "--y", "loss", "--group", "set", "--law", "power", "--plot", str(file), "--draws", "100"]
+    assert main(["fit", str(tables / "sizes.csv"), *options]) == 0
+    assert {"set=c4", "set=rw", "flops", "loss", "1e21"} <= set(words_of(file))
+    assert file.read_text().count("stroke-dasharray") >= 2  # Beyond the largest run the law is dashed.
+
+
+def test_a_figure_is_in_the_format_of_its_ending(tables, capsys):
+    options = ["--baseline", "arm=base", "--y", "val_loss", "--plot"]
+    for ending, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        file = tables / f"groups.{ending}"
+        assert main(["compare", str(tables / "runs.csv"), *options, str(file)]) == 0
+        assert file.read_bytes().startswith(magic)
+    assert main(["compare", str(tables / "runs.csv"), *options, "groups.jpg"]) == 1
+    assert "groups.jpg: a figure's file ends in .svg, .png, .pdf." in capsys.readouterr().err
