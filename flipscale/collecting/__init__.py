@@ -30,7 +30,9 @@ from flipscale.collecting.columns import (
     columns_as_markdown,
     is_setting,
     is_table,
+    parameter_columns,
     setting_value,
+    setting_values,
 )
 from flipscale.collecting.run_folders import Collected, collect
 
@@ -65,11 +67,13 @@ __all__ = [
     "hits_of",
     "is_setting",
     "is_table",
+    "parameter_columns",
     "read_curves",
     "read_results",
     "read_table",
     "results",
     "setting_value",
+    "setting_values",
     "trunks_of",
 ]
 

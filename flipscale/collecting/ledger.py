@@ -169,7 +169,8 @@ def entries_of(
     entries = []
     for each in study.asked:
         try:
-            arm = arm_words({name: _text(name, each.settings.get(name)) for name in reference}, reference, study.labels)
+            settings = {**each.settings, **(each.settings.get("parameters") or {})}
+            arm = arm_words({name: _text(name, settings.get(name)) for name in reference}, reference, study.labels)
             entries.append(_entry(study.name, arm, each, RunFolder(runs / each.id), states[each.id]))
         except DamagedFile as error:
             left_out(str(error))

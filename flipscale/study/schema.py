@@ -40,6 +40,14 @@ def study_schema() -> JsonSchema:
         "claims": {"type": ["object", "null"], "additionalProperties": of_claim["claim"]},
     }
     shared = {f"setting_{name}": schema for name, schema in of_settings.items()}
+    own = {"parameters": {"type": "object", "minProperties": 1}}
+    closed = {name: schema for name, schema in special.items() if name in ("base", "axes", "couple", "baseline")}
+    for name in closed:
+        special[name] = {"type": ["object", "null"]}
+    closed["design"], special["design"] = special["design"], {}
+    closed["where"], special["where"] = special["where"], {}
+    closed["exclude"], special["exclude"] = special["exclude"], {}
+    closed["claims"], special["claims"] = special["claims"], {"type": ["object", "null"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flipscale study",
@@ -47,6 +55,8 @@ def study_schema() -> JsonSchema:
         "additionalProperties": False,
         "required": ["schema"],
         "properties": {name: schema | special.get(name, {}) for name, schema in of_keys.items()},
+        "if": {"required": ["parameters"], "properties": own},
+        "else": {"properties": closed},
         "$defs": definitions | more | still_more | shared,
     }
 

@@ -25,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import RunFolderError
 from flipscale.run import RunFolder
 from flipscale.scores import is_score
@@ -202,7 +201,7 @@ def _run(row: TableRow, cell: str | None, curve: pd.DataFrame, source: MirrorSou
 
 def params_of(row: TableRow) -> dict[str, str]:
     """Every setting that a run has."""
-    return {name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *SETTING_COLUMNS)).items()}
+    return {name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *row.settings)).items()}
 
 
 def _trained_on(row: TableRow) -> DataSetUsed:

@@ -1,0 +1,147 @@
+"""Studies of a user's own program, which need not be a network: its parameters are axes like any setting."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flipscale.collecting import read_results
+from flipscale.planning.runs import plan
+from flipscale.study import read_study
+
+PROGRAM = """
+import argparse, json, pathlib, random, sys
+parser = argparse.ArgumentParser()
+parser.add_argument("--tries", type=int)
+parser.add_argument("--rule")
+parser.add_argument("--seed", type=int)
+parser.add_argument("--out", type=pathlib.Path)
+asked = parser.parse_args()
+random.seed(asked.seed)
+best = 1.0
+with open(asked.out / "metrics.jsonl", "a") as metrics:
+    for step in range(1, asked.tries + 1):
+        tried = abs(random.gauss(0, 1)) * (0.5 if asked.rule == "narrow" else 1.0)
+        best = min(best, tried)
+        print(json.dumps({"step": step, "loss": best}), file=metrics)
+print("done")
+print(json.dumps({"scores": {"distance_left": best}}))
+"""
+"""A random search: no neural network, and its outcome is its last line."""
+
+STUDY = """
+schema: 1
+question: Does a narrow search end nearer?
+parameters: {tries: 10, rule: wide}
+base: {trainer: {command: "python search.py --tries {tries} --rule {rule} --seed {seed} --out {folder}"}}
+axes: {rule: [wide, narrow], tries: [20, 0.1k]}
+baseline: {rule: wide}
+scores: {distance_left: lower}
+seeds: 2
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("search.py").write_text(PROGRAM)
+    file = Path("search.yaml")
+    file.write_text(STUDY)
+    return file
+
+
+def flipscale(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "flipscale", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_program_that_is_no_network_is_planned_run_collected_and_compared(study):
+    planned = flipscale("plan", "search.yaml")
+    assert "rule narrow, tries 100" in planned
+    assert "8 runs, unknown FLOPs, unknown core-hours" in planned
+    flipscale("submit", "search.yaml")
+    flipscale("collect", "search.yaml")
+    table = Path("results/search/results.csv")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {(row["rule"], row["tries"]) for row in rows} == {
+        ("wide", "20"), ("wide", "100"), ("narrow", "20"), ("narrow", "100")
+    }  # fmt: skip
+    assert all(any(row[name] for row in rows) for name in rows[0] if name != "cell")
+    assert not {"model", "batch_size", "zero_shot_top1", "patches"} & set(rows[0])
+    kinds = read_results(table).dtypes
+    assert (str(kinds["tries"]), str(kinds["rule"]), str(kinds["distance_left"])) == ("Int64", "str", "float64")
+    said = flipscale("compare", "search.yaml")
+    assert "rule narrow" in said
+    assert "distance_left (lower is better)" in said
+
+
+def own(text: str):
+    Path("own.yaml").write_text(text)
+    return read_study("own.yaml")
+
+
+HEAD = "schema: 1\nparameters: {depth: 8, norm: layer, tokens: 100M, bias: true, lr: 0.1}\n"
+COMMAND = "base: {trainer: {command: 'python train.py -d {depth} --norm={norm} {tokens} {bias} {lr} {seed}'}}\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_parameters_are_axes_couplings_conditions_baseline_claims_and_tuned(here):
+    study = own(
+        HEAD + COMMAND + "axes: {depth: [4, 8, 16], norm: [layer, rms]}\n"
+        "couple: {tokens: 10M * depth}\nwhere: depth < 16\nbaseline: {norm: layer}\nscores: {val_loss: lower}\n"
+        "tune: {over: {lr: [0.1, 0.2, 0.4]}, seeds: [100]}\nlabels: {norm: {rms: RMSNorm}}\n"
+        "claims: {a: {left: {norm: rms, depth: 8}, right: {norm: layer, depth: 8}, expect: better}}\n"
+    )
+    assert {(cell.depth, cell.norm, cell.tokens) for cell in study.cells} == {
+        (4, "layer", 40_000_000), (4, "rms", 40_000_000), (8, "layer", 80_000_000), (8, "rms", 80_000_000)
+    }  # fmt: skip
+    assert study.score == study.sweep.by == "val_loss"
+    assert {run.settings.lr for run in plan(study).runs} == {0.1, 0.2, 0.4}
+    assert "RMSNorm, depth 4, lr 0.1, seed 100" in {run.name for run in plan(study).runs}
+
+
+def test_nothing_of_clip_is_asked_and_a_setting_that_is_named_can_be_used(here):
+    study = own(
+        "schema: 1\nparameters: {norm: rms}\n"
+        "base: {mask_ratio: 0.5, trainer: {command: 'python train.py {mask_ratio} {norm}'}}\n"
+    )
+    (run,) = plan(study).runs
+    assert (run.cost.train_flops, run.is_priced, run.patches) == (0, False, None)
+    settings = run.to_dict()["settings"]
+    assert settings["parameters"] == {"norm": "rms"}
+    assert set(settings) == {"parameters", "mask_ratio", "trainer", "seed", "evaluation"}
+
+
+def test_flops_come_from_the_expression_of_the_study(here):
+    study = own(HEAD + COMMAND + "cost: {flops: 6 * depth * tokens}\nresources: {flops_per_second: 1e9}\n")
+    (run,) = plan(study).runs
+    assert run.cost.train_flops == 4_800_000_000
+    assert run.cost.gpu_hours == pytest.approx(4.8 / 3600)
+
+
+def test_an_id_is_the_parameters_the_command_and_the_seed(here):
+    ids = [
+        plan(own(HEAD.replace(old, new) + COMMAND.replace(before, after))).runs[0].id
+        for old, new, before, after in (
+            ("100M", "1e8", "python", "python"),  # one number
+            ("layer", "rms", "python", "python"),
+            ("lr: 0.1", "lr: 0.1, extra: 1", "python", "python"),
+            ("8", "8", "train.py", "other.py"),
+            ("8", "8", "base: {", "base: {seed: 1, "),
+        )
+    ]
+    assert ids[0] == "depth-8_norm-layer_tokens-100M_bias-true_lr-0.1_s0_" + ids[0][-10:]
+    assert len(set(ids)) == 5
+    assert plan(own(HEAD + COMMAND)).runs[0].id == ids[0]
+    listed = COMMAND.replace("'python train.py -d {depth} --norm={norm} {tokens} {bias} {lr} {seed}'", json.dumps(
+        {"arguments": ["python", "train.py", "-d", "{depth}", "--norm={norm}", "{tokens}", "{bias}", "{lr}", "{seed}"]}
+    ))  # fmt: skip
+    assert plan(own(HEAD + listed)).runs[0].id == ids[0]
