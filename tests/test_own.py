@@ -2,15 +2,19 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flipscale import scores
 from flipscale.collecting import read_results
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
+from tests.patience import wait_until
 
 PROGRAM = """
 import argparse, json, pathlib, random, sys
@@ -145,3 +149,60 @@ def test_an_id_is_the_parameters_the_command_and_the_seed(here):
         {"arguments": ["python", "train.py", "-d", "{depth}", "--norm={norm}", "{tokens}", "{bias}", "{lr}", "{seed}"]}
     ))  # fmt: skip
     assert plan(own(HEAD + listed)).runs[0].id == ids[0]
+
+
+def test_margin_and_differences_are_in_the_units_of_the_score(here, study):
+    text = STUDY.replace(
+        "distance_left: lower",
+        "distance_left: lower}\nmargin: 0.5\nlooks: 1\nclaims: {a: "
+        "{left: {rule: narrow, tries: 20}, right: {rule: wide, tries: 20}, expect: level}",
+    )
+    study.write_text(text)
+    flipscale("submit", "search.yaml")
+    flipscale("collect", "search.yaml")
+    flipscale("compare", "search.yaml")
+    comparison = json.loads(Path("results/search/comparison.json").read_text())
+    (claim,) = comparison["claims"]["claims"]
+    assert comparison["claims"]["margin"] == 0.5
+    rows = read_results(Path("results/search/results.csv")).query("tries == 20")
+    means = rows.groupby("rule")["distance_left"].mean()
+    assert claim["unit"] == ""
+    assert claim["difference"]["value"] == pytest.approx(means["wide"] - means["narrow"])
+
+
+def test_a_score_has_the_direction_that_its_study_declares(here):
+    own(
+        "schema: 1\nparameters: {a: 1}\nbase: {trainer: {command: python}}\nscores: {reward: lower, ppl_gain: higher}\n"
+    )
+    assert scores.lower_is_better("reward") is True
+    assert scores.lower_is_better("ppl_gain") is False
+    assert scores.is_score("reward")
+
+
+STOPPED = """
+import json, pathlib, sys, time
+folder, patience = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+starts = folder / "starts.txt"
+starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
+time.sleep(patience if starts.read_text() == "x" else 0)
+print(json.dumps({"scores": {"starts": len(starts.read_text())}}))
+"""
+
+
+def test_a_killed_program_starts_again_in_its_folder(here):
+    Path("wait.py").write_text(STOPPED)
+    Path("wait.yaml").write_text(
+        "schema: 1\nparameters: {patience: 600}\nscores: {starts: higher}\n"
+        "base: {trainer: {command: 'python wait.py {folder} {patience}'}}\n"
+    )
+    submitting = subprocess.Popen(
+        [sys.executable, "-m", "flipscale", "submit", "wait.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    (run,) = plan(read_study("wait.yaml")).runs
+    note = Path("results/runs", run.id, "program.json")
+    wait_until(lambda: note.with_name("starts.txt").exists() and note.exists())
+    os.kill(json.loads(note.read_text())["pid"], signal.SIGKILL)
+    said = submitting.communicate()[0].decode()
+    if "1 of 1 finished" not in said:
+        flipscale("submit", "wait.yaml")
+    assert json.loads(note.with_name("result.json").read_text())["scores"] == {"starts": 2.0}
