@@ -41,7 +41,8 @@ def init(args: argparse.Namespace) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
     beside.write_text(json.dumps(study_schema(), indent=1) + "\n", encoding="utf-8")
-    template = files("flipscale.study").joinpath("own.yaml" if args.own else "template.yaml").read_text("utf-8")
+    written = "own.yaml" if args.own else "template.yaml"
+    template = files("flipscale.study").joinpath(written).read_text(encoding="utf-8")
     path.write_text(template, encoding="utf-8")
     say(f"wrote {path} and {beside}. Next: flipscale plan {path}")
     return 0

@@ -122,7 +122,7 @@ def setting_values(settings: Settings) -> dict[str, str | int | float | None]:
     """The settings of a run, and its parameters, by their columns. Those that no CLIP has given are missing."""
     given = plain(settings) if not settings.is_clip else SETTINGS
     known = {name: getattr(settings, name) if name in given else None for name in SETTING_COLUMNS}
-    known |= {name: getattr(settings, name) for name in settings.own}
+    known |= {name: getattr(settings, name) for name in settings.parameter_names}
     return {name: setting_value(value) for name, value in known.items()}
 
 

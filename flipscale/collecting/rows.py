@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from flipscale.cell import write_cell
-from flipscale.collecting.columns import COLUMNS, ResultRow, setting_values
+from flipscale.collecting.columns import COLUMNS, ResultRow, setting_value, setting_values
 from flipscale.errors import FlipscaleError, NewerFolder, RunFolderError
 from flipscale.planning.identity import RECIPE, differences
 from flipscale.planning.runs import Run
@@ -43,7 +43,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     if run.parents:
         values |= _with_parents(values, run, result.parent, planned)
     row: ResultRow = {name: _value(values.get(name), kind) for name, kind in _KINDS.items()}
-    row |= {name: values[name] for name in run.settings.own if name not in row}
+    row |= {name: setting_value(getattr(run.settings, name)) for name in run.settings.parameter_names}
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
     row |= {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= _means(evaluation, row)

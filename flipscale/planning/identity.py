@@ -251,7 +251,7 @@ _LONGEST_WORDS = 60
 
 def _own_words(settings: Settings) -> str:
     """The parameters of a run in its id: 'depth-8_norm-rms'."""
-    parts = [f"{name}-{show_setting(getattr(settings, name))}" for name in settings.own]
+    parts = [f"{name}-{show_setting(getattr(settings, name))}" for name in settings.parameter_names]
     words = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
     return words[:_LONGEST_WORDS].rstrip("-_.")
 
@@ -298,11 +298,15 @@ def identity(settings: Settings) -> JsonObject:
     if settings.stages is not None:
         return _of_stages(settings)
     known: JsonObject = {}
-    if settings.own:
+    if settings.parameter_names:
         # All of them: a default belongs to the study, which may change it.
-        known["parameters"] = {name: _canonical(getattr(settings, name)) for name in settings.own}
+        known["parameters"] = {name: _canonical(getattr(settings, name)) for name in settings.parameter_names}
     for name, setting in options_of(type(settings)).items():
-        if name == "evaluation" or name in settings.own or (setting.needs and not _takes_part(setting.needs, settings)):
+        if (
+            name == "evaluation"
+            or name in settings.parameter_names
+            or (setting.needs and not _takes_part(setting.needs, settings))
+        ):
             continue
         value, default = _value_and_default(name, settings)
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):

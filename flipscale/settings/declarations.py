@@ -61,7 +61,7 @@ def plain(value: object) -> Any:
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, str | int | float) or not is_dataclass(value):
         return value
-    if isinstance(value, Settings) and value.own:
+    if isinstance(value, Settings) and value.parameter_names:
         return _with_parameters(value)
     options, kind = plain(vars(value)), getattr(value, "kind", None)
     return options if kind is None else {kind: options}
@@ -69,12 +69,12 @@ def plain(value: object) -> Any:
 
 def _with_parameters(settings: "Settings") -> JsonObject:
     """Settings with the user's own parameters apart; of flipscale's where these are no CLIP, those that are given."""
-    values = {name: value for name, value in vars(settings).items() if name not in settings.own}
+    values = {name: value for name, value in vars(settings).items() if name not in settings.parameter_names}
     if not settings.is_clip:
         options = options_of(type(settings))
         always = ("seed", "trainer", "evaluation")
         values = {name: value for name, value in values.items() if name in always or value != options[name].default}
-    return {"parameters": {name: getattr(settings, name) for name in settings.own}, **plain(values)}
+    return {"parameters": {name: getattr(settings, name) for name in settings.parameter_names}, **plain(values)}
 
 
 # Kinds of value that only settings have
@@ -493,7 +493,7 @@ NORMALIZATIONS = {
 class Settings(Declared):
     """Everything that can change the result of a run."""
 
-    own: ClassVar[tuple[str, ...]] = ()
+    parameter_names: ClassVar[tuple[str, ...]] = ()
     """The names of the parameters that the study adds for its own program, see parameters.py."""
     is_clip: ClassVar[bool] = True
     """Whether they give a CLIP and its schedule; a program of the user's own may train something else."""

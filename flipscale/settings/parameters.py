@@ -93,5 +93,5 @@ def _record(parameters: tuple[tuple[str, Any], ...], is_clip: bool) -> type[Sett
         unasked = [setting for setting in unasked if setting.name not in names]
         fields = [(setting.name, setting.type | None, option(setting.says, None)) for setting in unasked]
     fields += [(name, kind, option("a parameter of the study's own program")) for name, kind in parameters]
-    namespace = {"own": names, "is_clip": is_clip}
+    namespace = {"parameter_names": names, "is_clip": is_clip}
     return make_dataclass("Settings", fields, bases=(Settings,), namespace=namespace, frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from flipscale.settings.declarations import Settings
 FOLDER = "folder"
 """In a command, the name that stands for the run's folder."""
 
-_NAME = re.compile(r"\{([A-Za-z_]\w*)\}")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
 def named_in(arguments: Iterable[str]) -> list[str]:
     """The settings that a command names."""
-    return [name for word in arguments for name in _NAME.findall(word) if name != FOLDER]
+    return [name for word in arguments for name in _PLACEHOLDER.findall(word) if name != FOLDER]
 
 
 def filled(arguments: Sequence[str], settings: Settings) -> list[str]:
@@ -22,7 +22,7 @@ def filled(arguments: Sequence[str], settings: Settings) -> list[str]:
     def value(name: "re.Match[str]") -> str:
         return _written(getattr(settings, name[1])) if name[1] in vars(settings) else name[0]
 
-    return [_NAME.sub(value, word) for word in arguments]
+    return [_PLACEHOLDER.sub(value, word) for word in arguments]
 
 
 def _written(value: object) -> str:

@@ -125,17 +125,16 @@ class _Checker(ValueReader):
         self._check_keys()
         keys = self.keys()
         recipe = RECIPES[keys.recipe] if keys.recipe else Recipe({}, {})
-        base = self._base(scores)
-        base = parameters | base
+        base = {**parameters, **self._base(scores)}
         axes = self._axes(keys.seeds)
         grids = read_design(self, base, axes)
         varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values()))
+        tune = keys.tune
         if scores:
             first = next(iter(scores))
-            tuned = self.document.data.get("tune")
-            by = {} if isinstance(tuned, dict) and "by" in tuned else {"by": first}
-            keys = replace(keys, score=keys.score or first, tune=keys.tune and replace(keys.tune, **by))
-        tune = keys.tune
+            keys = replace(keys, score=keys.score or first)
+            if tune and "by" not in self.mapping("tune"):
+                tune = replace(tune, by=first)
         # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.mapping("couple")}
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
@@ -311,7 +310,7 @@ class _Checker(ValueReader):
 
     def _check_command(self, study: Study) -> None:
         """Complain about parameters without a program, and about words of its command that name no setting."""
-        if not self.record.own:
+        if not self.record.parameter_names:
             return
         for cell in study.cells:
             if not isinstance(cell.trainer, CommandTrainer):

@@ -210,8 +210,8 @@ def _settings_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
 
 def _settings_in(table: pd.DataFrame) -> list[str]:
     """The columns that are settings, and the parameters of a study's own program."""
-    own = parameter_columns(map(str, table.columns)) if is_collected(table) else []
-    return [*(name for name in SETTING_COLUMNS if name in table), *own]
+    parameters = parameter_columns(map(str, table.columns)) if is_collected(table) else []
+    return [*(name for name in SETTING_COLUMNS if name in table), *parameters]
 
 
 def is_collected(table: pd.DataFrame) -> bool:

@@ -62,7 +62,7 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop) -> bool:
 
     ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop, heed=heed)
     if answers and outcome_file(run) is None and ended.code == 0:
-        (run.path / "outcome.json").write_text(json.dumps(answers[0]))
+        (run.path / "outcome.json").write_text(json.dumps(answers[0]), encoding="utf-8")
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
         say(run, f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")
