@@ -16,6 +16,8 @@ from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from tests.patience import wait_until
 
+ROOT = Path(__file__).parent.parent
+
 PROGRAM = """
 import argparse, json, pathlib, random, sys
 parser = argparse.ArgumentParser()
@@ -206,3 +208,25 @@ def test_a_killed_program_starts_again_in_its_folder(here):
     if "1 of 1 finished" not in said:
         flipscale("submit", "wait.yaml")
     assert json.loads(note.with_name("result.json").read_text())["scores"] == {"starts": 2.0}
+
+
+def test_nanolm_in_miniature_is_killed_and_resumes_from_its_checkpoint(tmp_path, monkeypatch):
+    text = (ROOT / "studies/own/nanolm.yaml").read_text()
+    head = text[: text.index("axes:")].replace("depth: 2", "depth: 1").replace("tokens: 100k", "tokens: 0.2M")
+    Path(tmp_path, "small.yaml").write_text(head + "scores: {val_loss: lower}\n")
+    monkeypatch.chdir(ROOT)
+    words = ["submit", f"{tmp_path}/small.yaml", "--results", str(tmp_path / "results")]
+    submitting = subprocess.Popen(
+        [sys.executable, "-m", "flipscale", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    (run,) = plan(read_study(tmp_path / "small.yaml")).runs
+    folder = tmp_path / "results" / "runs" / run.id
+    wait_until(lambda: (folder / "checkpoint.pt").exists())
+    os.kill(json.loads((folder / "program.json").read_text())["pid"], signal.SIGTERM)
+    if "1 of 1 finished" not in submitting.communicate()[0].decode():
+        flipscale(*words)
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [50, 100, 150, 195]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["attempts"] == 2
+    assert 2 < result["scores"]["val_loss"] < 3.5

@@ -1,4 +1,4 @@
-"""A language model of characters, on the licences and texts of Python's standard library: python nanolm.py --help"""
+"""A language model of bytes, on the help topics that come with Python: python nanolm.py --help"""
 
 import argparse
 import json
