@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flipscale import scores
+from flipscale.analysis.fitting.of_study import fit_study
 from flipscale.collecting import read_results
+from flipscale.errors import ResultsError
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from tests.patience import wait_until
@@ -230,3 +233,17 @@ def test_nanolm_in_miniature_is_killed_and_resumes_from_its_checkpoint(tmp_path,
     result = json.loads((folder / "result.json").read_text())
     assert result["attempts"] == 2
     assert 2 < result["scores"]["val_loss"] < 3.5
+
+
+def test_hours_that_are_unknown_are_said_to_be_and_laws_of_clip_are_refused(study):
+    study.write_text(STUDY + "budget: {gpu_hours: 1}\n")
+    assert any("budget.gpu_hours is not checked" in warning for warning in plan(read_study(study)).warnings)
+    columns = {"model": [None], "tries": [20], "distance_left": [0.1]}
+    with pytest.raises(ResultsError, match="--x COLUMN --y distance_left"):
+        fit_study(pd.DataFrame(columns), axes=["tries"], y="distance_left")
+
+
+def test_a_parameter_is_changed_on_the_command_line(study):
+    said = flipscale("plan", "search.yaml", "tries=7", "seeds=1")
+    assert "tries 7" not in said  # It no longer varies.
+    assert "_tries-7_" in said.replace("tries-7_rule", "_tries-7_rule")

@@ -155,8 +155,7 @@ def baseline_of(study: Study) -> dict[str, str | int | float | None]:
 def kept_columns(columns: Mapping[str, Sequence[object]]) -> list[str]:
     """The columns of a table that results.csv keeps. One of runs that train no CLIP has no empty ones."""
     names = [name for name in columns if not is_left_out(name, columns[name])]
-    lengths = columns["text_length"]
-    if not lengths or any(value is not None for value in lengths):
+    if not parameter_columns(columns) or any(value is not None for value in columns["text_length"]):
         return names
     return [name for name in names if name == "cell" or any(value is not None for value in columns[name])]
 

@@ -297,6 +297,11 @@ class Plan:
             for key, amount, verb in (("gpu_hours", self.total.hours, "takes"), ("price", money, "costs"))
             if amount and (limit := getattr(budget, key)) is not None and amount.about <= limit < amount.high
         ]
+        if budget.gpu_hours is not None and not all(run.is_priced for run in (*self.runs, *self.following)):
+            unsure.append(
+                "budget.gpu_hours is not checked, as the hours of the study's program are unknown: give cost: {flops: "
+                "...} and resources.flops_per_second."
+            )
         if budget.price is not None and money is None:
             unsure.append(
                 "budget.price is not checked, as no price is known: write price: 2.1 (per GPU-hour) or price: "
