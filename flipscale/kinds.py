@@ -13,6 +13,7 @@ import json
 import math
 import operator
 import re
+import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -619,3 +620,20 @@ def command_words(value: Any, kind: Any = Some[Text]) -> list[str]:
         listed = ", ".join(word if plain_word.fullmatch(word) else json.dumps(word) for word in words)
         raise ValueError(f"{show(value)} is a whole command in one text; write a list of its words: [{listed}]")
     return checked(kind, value)  # type: ignore[no-any-return]
+
+
+def trainer_words(value: Any) -> list[str]:
+    """The words of a training command: a text is split as a shell would split it, and numbers in a list are words."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"{show(value)} cannot be split into words ({error}); close the quote") from None
+    if isinstance(value, list):
+        value = [f"{each}" if is_plain_number(each) else each for each in value]
+    return checked(Some[Text], value)  # type: ignore[no-any-return]
+
+
+def is_plain_number(value: object) -> bool:
+    """Whether it is a number, and neither true nor false."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

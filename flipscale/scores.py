@@ -131,6 +131,27 @@ def class_chance(score: str, classes: int) -> float | None:
     return (SCORES.get(score) or SET_SCORES[score]).chance(classes)
 
 
+_DECLARED: dict[str, bool] = {}
+"""Whether lower is better in each score that a study of the user's own program declares."""
+
+
+def declare(scores: Mapping[str, str]) -> None:
+    """Make scores known by what a study says of them: {'val_loss': 'lower'}. flipscale's own keep their direction."""
+    _DECLARED.update({name: better == "lower" for name, better in scores.items() if not is_own_score(name)})
+
+
+def is_declared(name: str) -> bool:
+    """Whether a study declared the score: it has a direction, whatever its name, and a unit of its own."""
+    return name in _DECLARED
+
+
+def fault_of_score(name: str, better: str) -> str:
+    """Why a study cannot declare this score; '' if it can."""
+    if is_own_score(name) and bool(lower_is_better(name)) != (better == "lower"):
+        return f"'{name}' is a score of flipscale's, and {'lower' if lower_is_better(name) else 'higher'} is better"
+    return ""
+
+
 FINAL_LOSS = Score(
     "nats",
     "mean training loss of the last 5 % of steps",
@@ -165,13 +186,16 @@ def is_own_score(name: str) -> bool:
     return (score in SCORES or (score in SET_SCORES and bool(of_set))) and bool(of_set) == ("." in name)
 
 
-@functools.cache
 def is_score(name: str) -> bool:
     """Whether a column is a score: one that flipscale measures, or SET.score of a program that a study names.
 
     The scores that open_clip's program gives itself do not count: no study declares them.
     """
-    return is_own_score(name) or (_OF_A_PROGRAM.fullmatch(name) is not None and not name.startswith("open_clip."))
+    return (
+        name in _DECLARED
+        or is_own_score(name)
+        or (_OF_A_PROGRAM.fullmatch(name) is not None and not name.startswith("open_clip."))
+    )
 
 
 _OF_A_PROGRAM = re.compile(r"[A-Za-z]\w*\.[A-Za-z]\w*")
@@ -190,6 +214,8 @@ def is_fraction(name: str) -> bool:
     """
     if known := _known(name):
         return known.unit == "fraction"
+    if name in _DECLARED:
+        return False
     return is_score(name) and not lower_is_better(name) and bool(_SAYS_FRACTION.search(set_and_score(name)[1]))
 
 
@@ -201,12 +227,16 @@ def is_open_ended(name: str) -> bool:
     return is_score(name) and not is_fraction(name) and not lower_is_better(name)
 
 
-@functools.cache
 def lower_is_better(name: str) -> bool | None:
     """Whether lower is better in a column, of a score or of anybody's table; None where its name does not say.
 
     `1 - x` has the direction opposite to x.
     """
+    return _DECLARED[name] if name in _DECLARED else _by_name(name)
+
+
+@functools.cache
+def _by_name(name: str) -> bool | None:
     if known := _known(name):
         return known.lower_is_better
     if is_score(name) and _SAYS_LOWER_OF_A_SET.search(name):

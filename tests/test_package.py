@@ -57,6 +57,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> 
     assert packed == there
     wanted = {
         "py.typed",
+        "study/own.yaml",
         "study/template.yaml",
         "reporting/page.css",
         "reporting/page.js",

@@ -31,6 +31,13 @@ axes: {mask_ratio: [0, 0.5]}
 baseline: {mask_ratio: 0}
 """
 
+OWN = """\
+schema: 1
+parameters: {depth: 8, norm: rms}
+base: {trainer: {command: python train.py}}
+scores: {val_loss: lower}
+"""
+
 STARTED = 1_700_000_000.0
 
 
@@ -43,9 +50,9 @@ def uri(tmp_path, empty_database) -> str:
 class Training:
     """A study whose runs write records."""
 
-    def __init__(self, folder, uri, name):
+    def __init__(self, folder, uri, name, study=STUDY):
         file = folder / f"{name}.yaml"
-        file.write_text(STUDY)
+        file.write_text(study)
         self.runs = plan(read_study(file)).cells
         self.folders = folder / "results" / "runs"
         self.where = {"tracking_uri": uri, "artifact_root": folder / name / "artifacts"}
@@ -105,6 +112,19 @@ def test_a_curve_grows_while_its_run_runs(uri, tmp_path):
     assert len(loss) == 101
     assert [p.value for p in client.get_metric_history(run.info.run_id, "zero_shot_top1")] == [0.1, 0.5]
     assert study.live.send({first.id: State.FINISHED, second.id: State.WAITING}) == 0
+
+
+def test_what_a_users_own_program_records_grows_by_its_steps(uri, tmp_path):
+    study = Training(tmp_path, uri, "own", OWN)
+    (run,) = study.runs
+    path = study.folders / run.id / "metrics.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"step": 1, "tokens": 512, "loss": 4.0}\n{"step": 2, "tokens": 1024, "loss": 3.5}\n')
+    assert study.live.send({run.id: State.RUNNING}) == 1
+    client, (sent,) = study.there()
+    assert {name: sent.data.params[name] for name in ("depth", "norm")} == {"depth": "8", "norm": "rms"}
+    loss = client.get_metric_history(sent.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in loss] == [(1, 4.0), (2, 3.5)]
 
 
 def test_collecting_leaves_what_it_leaves_without_live_curves(uri, tmp_path):

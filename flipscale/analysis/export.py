@@ -11,7 +11,7 @@ import pandas as pd
 
 from flipscale.analysis.comparing import arms_of, labels, pick_score
 from flipscale.cell import read_cell
-from flipscale.collecting.columns import is_left_out
+from flipscale.collecting.columns import kept_columns
 from flipscale.errors import require
 from flipscale.scores import is_fraction, lower_is_better
 
@@ -43,7 +43,7 @@ def exported(
     if to == "latex":
         return latex_table(results, baseline or {}, study=study, question=question, score=score).encode()
     values = results.astype(object).replace({pd.NA: None})
-    table = results[[name for name in results if not is_left_out(str(name), values[name])]]
+    table = results[kept_columns({str(name): list(values[name]) for name in results})]
     if to == "csv":
         return table.to_csv(index=False, lineterminator="\n").encode()
     require("pyarrow")

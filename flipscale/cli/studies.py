@@ -27,6 +27,7 @@ WIDTH = 110
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
+    parser.add_argument("--own", action="store_true", help="a study of a program of your own, of any kind")
 
 
 def init(args: argparse.Namespace) -> int:
@@ -40,7 +41,8 @@ def init(args: argparse.Namespace) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
     beside.write_text(json.dumps(study_schema(), indent=1) + "\n", encoding="utf-8")
-    template = files("flipscale.study").joinpath("template.yaml").read_text(encoding="utf-8")
+    written = "own.yaml" if args.own else "template.yaml"
+    template = files("flipscale.study").joinpath(written).read_text(encoding="utf-8")
     path.write_text(template, encoding="utf-8")
     say(f"wrote {path} and {beside}. Next: flipscale plan {path}")
     return 0
@@ -165,7 +167,8 @@ def _print_runs(planned: "Plan") -> None:
     names = (*_COSTS, device_hours(planned.device, unit))
     first, *_ = cells
     varying = [number for number in range(1, len(first)) if len({row[number] for row in cells}) > 1]
-    if alike := [f"{name} {first[number]}" for number, name in enumerate(names, 1) if number not in varying]:
+    known = [(number, name) for number, name in enumerate(names, 1) if first[number]]
+    if alike := [f"{name} {first[number]}" for number, name in known if number not in varying]:
         print(f"{'each run' if len(planned.runs) > 1 else 'the run'}: {', '.join(alike)}\n")
     several = len(cells) < len(planned.runs)
     head = ("each run of", "runs") if several else ("run",)
@@ -177,8 +180,11 @@ def _print_runs(planned: "Plan") -> None:
 
 
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
-    """The cost of a run in words. factor: the number of the table's units of time in an hour."""
+    """The cost of a run in words; '' for what it has not. factor: units of time of the table in an hour."""
     cost = run.cost
+    if not run.settings.is_clip:
+        hours = str(cost.hours * factor) if run.is_priced else "unknown"
+        return ("", "", "", "", f"{cost.train_flops:.2e}" if cost.train_flops else "unknown", "", hours)
     return (
         rounded(cost.params),
         rounded(cost.flops_per_sample),

@@ -29,7 +29,9 @@ from flipscale.collecting.columns import (
     columns_as_markdown,
     is_setting,
     is_table,
+    parameter_columns,
     setting_value,
+    setting_values,
 )
 from flipscale.collecting.run_folders import Collected, collect
 
@@ -63,12 +65,14 @@ __all__ = [
     "is_setting",
     "is_table",
     "items_of",
+    "parameter_columns",
     "read_curves",
     "read_results",
     "read_table",
     "read_tables",
     "results",
     "setting_value",
+    "setting_values",
     "trunks_of",
 ]
 

@@ -1,13 +1,13 @@
 """Every column of results.csv: the only list of them. Nothing heavy is needed to know it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from flipscale.kinds import Option, holds
 from flipscale.planning.identity import dataset_name, show_setting
 from flipscale.run import is_number
-from flipscale.scores import FINAL_LOSS, SCORES
-from flipscale.settings.declarations import DataSet
+from flipscale.scores import FINAL_LOSS, SCORES, is_score
+from flipscale.settings.declarations import DataSet, Settings, plain
 from flipscale.study import SETTINGS, Study
 
 ColumnKind = Literal["str", "int", "float"]
@@ -121,6 +121,20 @@ def setting_value(value: object) -> str | int | float | None:
     return show_setting(value)
 
 
+def setting_values(settings: Settings) -> dict[str, str | int | float | None]:
+    """The settings of a run, and its parameters, by their columns. Those that no CLIP has given are missing."""
+    given = plain(settings) if not settings.is_clip else SETTINGS
+    known = {name: getattr(settings, name) if name in given else None for name in SETTING_COLUMNS}
+    known |= {name: getattr(settings, name) for name in settings.parameter_names}
+    return {name: setting_value(value) for name, value in known.items()}
+
+
+def parameter_columns(names: Iterable[str]) -> list[str]:
+    """The columns of a table of results that are a study's own parameters."""
+    known = {*COLUMNS, *TRUNK_COLUMNS}
+    return [name for name in names if name.isidentifier() and name not in known and not is_score(name)]
+
+
 def is_setting(value: object, in_table: object) -> bool:
     """Whether a table holds this value of a setting: none is missing there."""
     held = setting_value(value)
@@ -139,6 +153,14 @@ def axis_values(study: Study, in_table: Mapping[str, object]) -> dict[str, objec
 def baseline_of(study: Study) -> dict[str, str | int | float | None]:
     """The study's baseline as results.csv holds it."""
     return {name: setting_value(value) for name, value in study.baseline.items()}
+
+
+def kept_columns(columns: Mapping[str, Sequence[object]]) -> list[str]:
+    """The columns of a table that results.csv keeps. One of runs that train no CLIP has no empty ones."""
+    names = [name for name in columns if not is_left_out(name, columns[name])]
+    if not parameter_columns(columns) or any(value is not None for value in columns["text_length"]):
+        return names
+    return [name for name in names if name == "cell" or any(value is not None for value in columns[name])]
 
 
 def is_left_out(name: str, values: Iterable[object]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from flipscale.cell import write_cell
-from flipscale.collecting.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
+from flipscale.collecting.columns import COLUMNS, ResultRow, setting_value, setting_values
 from flipscale.errors import FlipscaleError, NewerFolder, RunFolderError
 from flipscale.planning.identity import RECIPE, differences
 from flipscale.planning.runs import Run
@@ -43,6 +43,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     if run.parents:
         values |= _with_parents(values, run, result.parent, planned)
     row: ResultRow = {name: _value(values.get(name), kind) for name, kind in _KINDS.items()}
+    row |= {name: setting_value(getattr(run.settings, name)) for name in run.settings.parameter_names}
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
     row |= {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= _means(evaluation, row)
@@ -89,17 +90,17 @@ def _measured(result: Result) -> dict[str, object]:
 def _asked(run: Run, study: str) -> dict[str, object]:
     """The values of the plan, by column."""
     return {
-        **{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS},
+        **setting_values(run.settings),
         "id": run.id,
         "study": study,
         "cell": None if run.cell is None else write_cell(run.cell),
         "recipe": RECIPE,
         "parent": next(iter(run.parents), None),
         "patches": run.patches,
-        "flops_per_sample": run.cost.flops_per_sample,
-        "train_flops": run.whole_cost.train_flops,
-        "gpu_hours_predicted": run.whole_cost.gpu_hours,
-        "memory_bytes_predicted": run.cost.memory_bytes,
+        "flops_per_sample": run.cost.flops_per_sample if run.settings.is_clip else None,
+        "train_flops": run.whole_cost.train_flops if run.settings.is_clip else run.cost.train_flops or None,
+        "gpu_hours_predicted": run.whole_cost.gpu_hours if run.is_priced else None,
+        "memory_bytes_predicted": run.cost.memory_bytes if run.settings.is_clip else None,
     }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.collecting.columns import COLUMNS, ResultRow, is_left_out
+from flipscale.collecting.columns import COLUMNS, ResultRow, kept_columns
 from flipscale.collecting.rows import row_of, why_unreadable
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import make_folder
@@ -167,7 +167,7 @@ def _table_of(rows: list[ResultRow]) -> bytes:
     """results.csv: the columns of COLUMNS, then those of evaluation sets and trunks by name; missing values are
     empty."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
-    names = [*(name for name in COLUMNS if not is_left_out(name, (row[name] for row in rows))), *of_sets]
+    names = kept_columns({name: [row.get(name) for row in rows] for name in (*COLUMNS, *of_sets)})
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([names, *([row.get(name) for name in names] for row in rows)])
     return text.getvalue().encode()

@@ -54,6 +54,9 @@ LARGEST_TABLE = 2**30
 """Bytes of a table of a million runs. Reading a larger file would take all memory, or hours if it is sparse."""
 
 
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+_PLAIN_NUMBER = re.compile(r"-?\d{1,18}(\.\d+)?(e[-+]?\d{1,2})?")
+
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Characters that control a terminal. `collect` leaves out runs that have any."""
 
@@ -89,11 +92,21 @@ def read_results(path: Path) -> pd.DataFrame:
     columns: dict[str, pd.Series[Any]] = {}
     for name in [*COLUMNS, *(name for name in header if name not in COLUMNS)]:
         column = COLUMNS.get(name) or TRUNK_COLUMNS.get(name)
-        kind: ColumnKind = column.kind if column else "float" if is_score(name) else "str"
         default = (column.default if column else None) or ""
+        kind: ColumnKind = column.kind if column else _kind_of(name, texts[name])
         columns[name] = _parsed(path, lines, texts.get(name, (default,) * len(rows)), name, kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     return pd.DataFrame(columns)
+
+
+def _kind_of(name: str, texts: Sequence[str]) -> ColumnKind:
+    """The kind of a column that is not one of COLUMNS: a score's, or a parameter's, all numbers or none."""
+    if is_score(name):
+        return "float"
+    given = [text for text in texts if text]
+    if not given or not all(_PLAIN_NUMBER.fullmatch(text) for text in given):
+        return "str"
+    return "int" if all(_WHOLE_NUMBER.fullmatch(text) for text in given) else "float"
 
 
 def trunks_of(table: pd.DataFrame) -> NDArray[np.intp] | None:

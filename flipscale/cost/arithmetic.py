@@ -117,6 +117,14 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     )
 
 
+def cost_of_program(flops: float, resources: Resources) -> Cost:
+    """The cost of a run of the user's own program: these FLOPs, and hours where `flops_per_second` gives the rate."""
+    rate = resources.flops_per_second
+    hours = flops / rate / 3600 if rate else 0.0
+    counted = dict.fromkeys(("params", "image_flops", "text_flops", "loss_flops", "flops_per_sample"), 0)
+    return Cost(**counted, samples_seen=0, steps=0, train_flops=round(flops), memory_bytes=0, gpu_hours=hours)
+
+
 def _computed(settings: Settings, resources: Resources) -> tuple["Flops", int, int]:
     """The FLOPs of a pair by tower and pass, those of its loss, and all that a device computes for it."""
     per_sample, loss = _flops_of(settings), 0
@@ -214,7 +222,11 @@ def _flops_of(settings: Priced) -> "Flops":
 
 
 def steps_of(settings: Settings) -> int:
-    """Steps of the schedule: the samples over the batch size, to the nearest, halves up, and at least one of any."""
+    """Steps of the schedule; 0 for a program that trains no CLIP.
+
+    They are the samples over the batch size, to the nearest, halves up, and at least one of any."""
+    if not settings.is_clip:
+        return 0
     batch = settings.batch_size
     return max(1, (2 * settings.samples + batch) // (2 * batch)) if settings.samples else 0
 

@@ -129,7 +129,7 @@ def further_values(study: Study, more: Mapping[str, Sequence[object]]) -> dict[s
         if not with_it:
             names = ", ".join(axis.name for axis in study.axes)
             raise PlanError(f"--add {name}: {study.name} has no such axis; it varies {names}.")
-        read[name] = [setting_read(name, value) for value in values]
+        read[name] = [setting_read(name, value, study.record) for value in values]
         for value in read[name]:
             only, complaints = Axis(name, (value,)), Complaints()
             grids = {g: tuple(only if axis.name == name else axis for axis in axes) for g, axes in with_it.items()}

@@ -210,7 +210,7 @@ def labelled_test_images(settings: Settings) -> int:
 
 def trains(settings: Settings) -> bool:
     """Whether a run trains anything: with samples 0 it is the weights that it starts from, and is only scored."""
-    return bool(settings.samples or settings.tuning or settings.fine_tuning)
+    return not settings.is_clip or bool(settings.samples or settings.tuning or settings.fine_tuning)
 
 
 def is_evaluated(settings: Settings) -> bool:
@@ -225,6 +225,9 @@ def is_evaluated(settings: Settings) -> bool:
 def run_id(settings: Settings) -> str:
     """A run's name: what a person wants to know of it, then a hash of everything that can change its training."""
     hashed = _CANONICAL_JSON.encode({"recipe": RECIPE, **identity(settings)})
+    digest = hashlib.sha256(hashed.encode()).hexdigest()[:10]
+    if not settings.is_clip:
+        return f"{_own_words(settings)}_s{settings.seed}_{digest}"
     first, *_ = views = _views(settings)
     trained = sum(each.samples for each in views)
     readable = (
@@ -239,7 +242,18 @@ def run_id(settings: Settings) -> str:
     )
     # Letters that a path and a shell take as they are.
     words = [re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in readable]
-    return "_".join([*words, hashlib.sha256(hashed.encode()).hexdigest()[:10]])
+    return "_".join([*words, digest])
+
+
+_LONGEST_WORDS = 60
+"""The most characters of an id's readable part where a study's own parameters make it."""
+
+
+def _own_words(settings: Settings) -> str:
+    """The parameters of a run in its id: 'depth-8_norm-rms'."""
+    parts = [f"{name}-{show_setting(getattr(settings, name))}" for name in settings.parameter_names]
+    words = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
+    return words[:_LONGEST_WORDS].rstrip("-_.")
 
 
 def _then(part: Settings | Tuning, shape: JsonObject, before: Settings) -> str:
@@ -261,10 +275,15 @@ def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]
     """The settings, with both values, in which two runs' identities differ."""
     first_identity, second_identity = identity(first), identity(second)
     return {
-        name: (plain(getattr(first, name)), plain(getattr(second, name)))
-        for name in SETTINGS
-        if first_identity.get(name) != second_identity.get(name)
+        name: (plain(getattr(first, name, None)), plain(getattr(second, name, None)))
+        for name in {**vars(first), **vars(second)}
+        if _of_name(first_identity, name) != _of_name(second_identity, name)
     }
+
+
+def _of_name(known: JsonObject, name: str) -> Any:
+    """What an identity has of a setting or parameter."""
+    return known.get("parameters", {}).get(name, known.get(name))
 
 
 # Identity
@@ -279,8 +298,15 @@ def identity(settings: Settings) -> JsonObject:
     if settings.stages is not None:
         return _of_stages(settings)
     known: JsonObject = {}
-    for name, setting in SETTINGS.items():
-        if name == "evaluation" or (setting.needs and not _takes_part(setting.needs, settings)):
+    if settings.parameter_names:
+        # All of them: a default belongs to the study, which may change it.
+        known["parameters"] = {name: _canonical(getattr(settings, name)) for name in settings.parameter_names}
+    for name, setting in options_of(type(settings)).items():
+        if (
+            name == "evaluation"
+            or name in settings.parameter_names
+            or (setting.needs and not _takes_part(setting.needs, settings))
+        ):
             continue
         value, default = _value_and_default(name, settings)
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
@@ -320,7 +346,7 @@ def _takes_part(name: str, settings: Settings) -> bool:
 
 def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
     """The part of a setting that can change a result, as JSON, and its default."""
-    if name == "image_size":
+    if name == "image_size" and settings.is_clip:
         return settings.image_size, own_image_size(settings.model)
     if name == "data":
         return _of_data(settings.data), _of_data(SETTINGS["data"].default)
@@ -447,6 +473,7 @@ def evaluation_identity(settings: Settings) -> JsonObject:
     options = _options(evaluation)
     if options.pop("at", None) and (at := sorted({*evaluation.at, 1.0})) != [1.0]:
         options["at"] = at
+    options.pop("scores", None)  # Their names say nothing of how they are measured.
     options.pop("means", None)  # They are computed from the sets' scores whenever runs are collected.
     by_default, scored = replace(evaluation, images=None), [evaluation.data or data, *evaluation.sets.values()]
     if all(images_scored(by_default, each) == images_scored(evaluation, each) for each in scored):

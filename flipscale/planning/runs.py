@@ -12,6 +12,7 @@ from flipscale.cost.arithmetic import (
     Cost,
     averaged_steps,
     cost,
+    cost_of_program,
     is_endless,
     is_limited_by_reading,
     is_on_accelerator,
@@ -25,7 +26,7 @@ from flipscale.cost.arithmetic import (
 )
 from flipscale.cost.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.errors import PlanError, did_you_mean
-from flipscale.kinds import Faults, checked
+from flipscale.kinds import Faults, checked, options_of
 from flipscale.planning.identity import (
     RECIPE,
     dataset_name,
@@ -51,7 +52,7 @@ from flipscale.settings.declarations import (
     plain,
 )
 from flipscale.settings.devices import DEVICES, LOADERS, Device, Hours, Money, Price, device_named, total_hours
-from flipscale.study import SETTINGS, Arm, Axis, Study, SweptCell, cells, swept_cells
+from flipscale.study import Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.settings import images_scored
@@ -106,6 +107,11 @@ class Run:
         return self.cost.over(self.cost.samples_seen + self.trunk.samples) if self.trunk else self.cost
 
     @property
+    def is_priced(self) -> bool:
+        """Whether its hours are predicted: those of a user's own program may be unknown."""
+        return self.settings.is_clip or self.cost.gpu_hours > 0
+
+    @property
     def fits(self) -> bool | None:
         """Whether the memory of its device is predicted to be enough; None where that is unknown."""
         available = device_memory(self.resources)
@@ -114,8 +120,10 @@ class Run:
         return self.cost.memory_bytes <= available
 
     @property
-    def patches(self) -> int:
-        """How many patches of an image the run itself shows to the image tower in training."""
+    def patches(self) -> int | None:
+        """How many patches of an image the run itself shows to the image tower in training; None for no CLIP."""
+        if not self.settings.is_clip:
+            return None
         return training_view(stage(self.settings)).patches
 
     def to_dict(self) -> JsonObject:
@@ -289,6 +297,11 @@ class Plan:
             for key, amount, verb in (("gpu_hours", self.total.hours, "takes"), ("price", money, "costs"))
             if amount and (limit := getattr(budget, key)) is not None and amount.about <= limit < amount.high
         ]
+        if budget.gpu_hours is not None and not all(run.is_priced for run in (*self.runs, *self.following)):
+            unsure.append(
+                "budget.gpu_hours is not checked, as the hours of the study's program are unknown: give cost: {flops: "
+                "...} and resources.flops_per_second."
+            )
         if budget.price is not None and money is None:
             unsure.append(
                 "budget.price is not checked, as no price is known: write price: 2.1 (per GPU-hour) or price: "
@@ -335,7 +348,9 @@ class Plan:
 
     def _limited_by_reading(self) -> list[str]:
         """A warning where devices wait for data, so that a mask saves no hours."""
-        untimed = [(stage(run.settings), run.resources) for run in self.runs if run.timed is None]
+        untimed = [
+            (stage(run.settings), run.resources) for run in self.runs if run.timed is None and run.settings.is_clip
+        ]
         limited = [each for each in untimed if is_limited_by_reading(*each)]
         if not limited:
             return []
@@ -451,7 +466,11 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
                     named = f"{name(cell)}, stage {number} of {len(cell.stages)}"
                 elif own_id not in cell_of and settings is not cell:
                     named += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
-                costs, timed = _priced(settings, resources, measured)
+                if settings.is_clip:
+                    costs, timed = _priced(settings, resources, measured)
+                else:
+                    flops = study.flops(vars(settings)) if study.flops else 0
+                    costs, timed = cost_of_program(flops, resources), None
                 on = _timed_on(resources, timed)
                 runs[own_id] = Run(own_id, settings, parents, costs, cell_of.get(own_id), on, timed, name=named)
             parents = (own_id,)
@@ -554,7 +573,7 @@ def plan_at(study: Study, at: Values) -> Plan:
 
     Raises PlanError for an unknown setting or a wrong value, and for an axis that is neither in `at` nor in the base.
     """
-    axes = [Axis(name, (setting_read(name, value),)) for name, value in at.items()]
+    axes = [Axis(name, (setting_read(name, value, study.record),)) for name, value in at.items()]
     said = study.document.data.get("base") or {}
     missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
     if missing:
@@ -570,14 +589,15 @@ def plan_at(study: Study, at: Values) -> Plan:
     return plan(replace(single, cells=cells_at))
 
 
-def setting_read(name: str, value: object) -> object:
+def setting_read(name: str, value: object, record: type[Settings] = Settings) -> object:
     """A setting's value, given as in a study file: 12.8B, ViT-H-14. PlanError for a wrong one or an unknown setting."""
-    if name not in SETTINGS:
-        raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
+    known = options_of(record)
+    if name not in known:
+        raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, known)}.")
     if is_dataclass(value):  # A record of the study's own is read already.
         return value
     try:
-        return checked(SETTINGS[name].type, plain_value(value) if isinstance(value, str) else value)
+        return checked(known[name].type, plain_value(value) if isinstance(value, str) else value)
     except Faults as error:
         raise PlanError(f"{name}: {error.found[0][1]}.") from None
 

@@ -51,7 +51,7 @@ class RunRequest:
             settings=plain(run.settings),
             parents=tuple(run.parents),
             resources=run.resources,
-            cost=run.cost,
+            cost=run.cost if run.is_priced else None,
             cell=run.cell,
             recipe=RECIPE,
             seconds=None if run.timed is None else run.timed.seconds + run.timed.program_seconds,

@@ -43,6 +43,7 @@ from flipscale.kinds import (
     options_of,
     schema_of,
     show,
+    trainer_words,
 )
 from flipscale.scores import INFERENCES, METRICS
 from flipscale.settings.architecture import known_models, own_image_size
@@ -60,8 +61,20 @@ def plain(value: object) -> Any:
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, str | int | float) or not is_dataclass(value):
         return value
+    if isinstance(value, Settings) and value.parameter_names:
+        return _with_parameters(value)
     options, kind = plain(vars(value)), getattr(value, "kind", None)
     return options if kind is None else {kind: options}
+
+
+def _with_parameters(settings: "Settings") -> JsonObject:
+    """Settings with the user's own parameters apart; of flipscale's where these are no CLIP, those that are given."""
+    values = {name: value for name, value in vars(settings).items() if name not in settings.parameter_names}
+    if not settings.is_clip:
+        options = options_of(type(settings))
+        always = ("seed", "trainer", "evaluation")
+        values = {name: value for name, value in values.items() if name in always or value != options[name].default}
+    return {"parameters": {name: getattr(settings, name) for name in settings.parameter_names}, **plain(values)}
 
 
 # Kinds of value that only settings have
@@ -110,6 +123,8 @@ Classes = Annotated[
 ]
 """A text file of names, or a list of them."""
 CommandWords = Annotated[list[str], By(command_words, lambda: schema_of(Some[Text]))]
+TrainerWords = Annotated[list[str], By(trainer_words, lambda: schema_of(Some[Text | float]))]
+"""The words of a command; a text is split as a shell would, and none runs."""
 FurtherWords = Annotated[
     list[str], By(lambda value: command_words(value, Listed[Text]), lambda: schema_of(Listed[Text]))
 ]
@@ -310,6 +325,9 @@ class Evaluation(Declared):
     means: Named[Some[Text]] = option(
         "means over sets by name, each by its own metric, or over scores as SET.score; the score is NAME.mean", {}
     )
+    scores: Named[Literal["higher", "lower"]] = option(
+        "scores that a training command gives itself, each with which is better, such as {val_loss: lower}", {}
+    )
     inference: Listed[Annotated[str, Among(INFERENCES)]] = option(
         "what masked runs are shown beside whole images: masked, as few patches as in training, or ensemble, the mean "
         "of masks that cover all; the scores are masked.SCORE and SET.masked.SCORE",
@@ -455,7 +473,10 @@ class CommandTrainer(Declared):
 
     kind: ClassVar[str] = "command"
     short: ClassVar[str] = "arguments"
-    arguments: CommandWords = option("the program and its arguments; the run's folder is appended")
+    arguments: TrainerWords = option(
+        "the program and its arguments, as a text or a list; {NAME} stands for a setting or parameter, {folder} for "
+        "the run's folder, which is appended otherwise"
+    )
     name: Text | None = option("its name in a run's identity; null takes the arguments", None)
 
 
@@ -471,6 +492,11 @@ NORMALIZATIONS = {
 @dataclass(frozen=True, kw_only=True)
 class Settings(Declared):
     """Everything that can change the result of a run."""
+
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+    """The names of the parameters that the study adds for its own program, see parameters.py."""
+    is_clip: ClassVar[bool] = True
+    """Whether they give a CLIP and its schedule; a program of the user's own may train something else."""
 
     model: ModelName = option("open_clip's name of a ViT, or ViT-w48d3-4: width 48, depth 3, patch 4")
     image_size: ImageSize = option("side of the image in pixels; null takes the model's own", None, unit="pixels")

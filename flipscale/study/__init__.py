@@ -8,6 +8,7 @@ design.py       which cells of the grid are run
 grid.py         the cells of a study: base, axes and couplings worked out
 sweep.py        the cells of the sweep that chooses a setting, and the study with its choice
 keys.py         the keys of a study file
+command.py      the words of a training command, with settings in place of their names
 settings.py     the settings of a run as studies and run folders give them
 named_sets.py   the scores of evaluation sets, and means over them
 recipes.py      named settings that a study builds on: FLIP's, open_clip's

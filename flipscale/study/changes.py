@@ -6,10 +6,10 @@ from pathlib import Path
 import yaml
 
 from flipscale.errors import StudyError, did_you_mean
+from flipscale.kinds import options_of
 from flipscale.study.document import Complaints, read_value
 from flipscale.study.keys import TOP
 from flipscale.study.reader import read_study
-from flipscale.study.settings import SETTINGS
 
 
 def write_changed(path: Path, changes: Sequence[str], name: str, folder: Path | None = None) -> Path:
@@ -20,16 +20,18 @@ def write_changed(path: Path, changes: Sequence[str], name: str, folder: Path | 
     study says of it; any other key may have dots: seeds, evaluation.images, axes.samples. The file stays where it says
     this already. Raises StudyError for a change that cannot be read, a faulty study, or another file of that name.
     """
-    data = read_study(path).document.data
+    study = read_study(path)
+    data = study.document.data
+    known = options_of(study.record)
     for change in changes:
         key, equals, text = change.partition("=")
         first = key.split(".")[0]
-        if not equals or first not in {*TOP, *SETTINGS}:
-            raise StudyError([f"{change}: {did_you_mean(first, [*SETTINGS, *TOP])}; write KEY=VALUE, as in lr=1e-3"])
+        if not equals or first not in {*TOP, *known}:
+            raise StudyError([f"{change}: {did_you_mean(first, [*known, *TOP])}; write KEY=VALUE, as in lr=1e-3"])
         complaints = Complaints()
         value = read_value(text, change, complaints)
         complaints.raise_if_any()
-        if key in SETTINGS and key not in TOP:
+        if key in known and key not in TOP:
             for part in ("base", "axes", "couple"):
                 data[part] = {setting: said for setting, said in data.get(part, {}).items() if setting != key}
             key = f"{'axes' if isinstance(value, list) else 'base'}.{key}"

@@ -22,6 +22,7 @@ difference per doubling of the length, or of the FLOPs that the lengths of the a
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar
@@ -37,6 +38,7 @@ from flipscale.kinds import (
     Faults,
     JsonSchema,
     Number,
+    Option,
     PartOfRun,
     Path_,
     Positive,
@@ -57,6 +59,9 @@ from flipscale.words import short
 
 _Choices = Mapping[str, tuple[Any, ...]]
 """Settings of one side of a claim, each with the values that it takes in turn: one, or those of a list."""
+
+_known: ContextVar[Mapping[str, Option]] = ContextVar("known", default=SETTINGS)
+"""The settings of the study whose claims are read: flipscale's, and its own parameters."""
 
 SCORE = "score"
 """Beside settings, a side may name its score."""
@@ -90,9 +95,10 @@ def _values(name: str, value: Any, several: bool, target: bool) -> tuple[Any, ..
         if target and isinstance(value, dict | float | int):
             return (checked(_Target, value),)
         return tuple(checked(Some[_Column], value)) if several else (checked(_Column, value),)
-    if name not in SETTINGS or name in _NO_COLUMN:
-        raise _fault(_NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
-    kind = SETTINGS[name].type
+    known = _known.get()
+    if name not in known or name in _NO_COLUMN:
+        raise _fault(_NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, known)}")
+    kind = known[name].type
     if not isinstance(value, list):
         return (checked(kind, value),)
     if not several:
@@ -113,6 +119,13 @@ def _schema_of_side() -> JsonSchema:
     return {"type": "object", "additionalProperties": False, "properties": names}
 
 
+def _setting(value: Any) -> str:
+    if not isinstance(value, str) or value not in _known.get():
+        raise ValueError(f"{show(value)} is not a setting; {did_you_mean(value, _known.get())}")
+    return value
+
+
+_Setting = Annotated[str, By(_setting, lambda: {"type": "string"})]
 _Column = Annotated[str, By(_column, {"type": "string"})]
 _Side = Annotated[Mapping[str, tuple[Any, ...]], By(_side, _schema_of_side)]
 _Target = Annotated[
@@ -142,10 +155,10 @@ class WrittenClaim(Declared):
         "the expected result of left: better, worse or level; rises or falls, of its lead along a setting; or, along "
         "the schedule, faster or fewer_samples"
     )
-    best_of: Annotated[str, Among(SETTINGS)] | None = option(
+    best_of: _Setting | None = option(
         "a setting of which each side takes its best value, chosen on the other seeds, such as model", None
     )
-    along: Annotated[str, Among(SETTINGS)] | None = option(
+    along: _Setting | None = option(
         "for rises and falls: the axis along which the difference changes; the claim is about its slope per doubling",
         None,
     )
@@ -166,6 +179,7 @@ class WrittenClaim(Declared):
 def read_claims(values: ValueReader) -> Mapping[str, WrittenClaim]:
     """The claims of a study file by name, before they are checked against its cells."""
     given = values.mapping("claims")
+    _known.set(values.known)
     claims = {name: read(WrittenClaim, each, ("claims", name), values.complain) for name, each in given.items()}
     return {name: claim for name, claim in claims.items() if claim is not INVALID}
 
@@ -381,7 +395,7 @@ class _StudyCells:
     def _no_cell(self, wanted: Values, said: Values, cells: Sequence[Settings]) -> str:
         """Why these settings are not one cell of the study."""
         if cells:
-            names = [name for name in SETTINGS if any(getattr(c, name) != getattr(cells[0], name) for c in cells)]
+            names = [name for name in vars(cells[0]) if any(getattr(c, name) != getattr(cells[0], name) for c in cells)]
             return f"{len(cells)} cells match {_words(wanted)}; give {names[0]} as well"
         for name, value in wanted.items():
             if not any(agrees(vars(cell), {name: value}) for cell in self.cells):

@@ -6,7 +6,6 @@ from typing import Any
 from flipscale.errors import did_you_mean
 from flipscale.kinds import Path_, show
 from flipscale.study.keys import DESIGN_ALL
-from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Values
 from flipscale.study.values import ValueReader
 
@@ -41,7 +40,7 @@ def _one_at_a_time(values: ValueReader, base: Values, axes: Mapping[str, Axis], 
             values.complain(path, f"{show(name)} is not an axis of this study; {did_you_mean(name, axes)}")
     alone = [name for name in axes if name not in (*cross, "seed")]
     for name in alone:
-        if name not in base and SETTINGS[name].required:
+        if name not in base and values.known[name].required:
             what = f"one_at_a_time starts from the base, which has no '{name}'; add it there"
             values.complain(("axes", name), what)
     return {
@@ -57,8 +56,8 @@ def _grid(values: ValueReader, base: Values, axes: Mapping[str, Axis], name: str
     varied = []
     for setting, given in grid.items():
         here = (*at, setting)
-        if setting not in SETTINGS:
-            values.complain(here, f"unknown axis '{setting}'; {did_you_mean(setting, SETTINGS)}")
+        if setting not in values.known:
+            values.complain(here, f"unknown axis '{setting}'; {did_you_mean(setting, values.known)}")
         elif given == DESIGN_ALL and setting in axes:
             varied.append(axes[setting])
         elif given == DESIGN_ALL:
@@ -70,6 +69,8 @@ def _grid(values: ValueReader, base: Values, axes: Mapping[str, Axis], name: str
     if "seed" in axes and "seed" not in grid:
         varied.append(axes["seed"])
     for setting in axes:
-        if SETTINGS[setting].required and not any(setting in said for said in (grid, base, values.mapping("couple"))):
+        if values.known[setting].required and not any(
+            setting in said for said in (grid, base, values.mapping("couple"))
+        ):
             values.complain(at, f"'{name}' has no '{setting}', and neither has base; add it to one of them")
     return tuple(varied)

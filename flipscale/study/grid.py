@@ -1,6 +1,7 @@
 """The cells of a study: base, axes and couplings worked out, constraints applied, every setting settled."""
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from flipscale.cost.arithmetic import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
-from flipscale.kinds import Compute, Faults, PartOfRun, checked, holds, is_broken, show
+from flipscale.kinds import Compute, Faults, Option, PartOfRun, checked, holds, is_broken, options_of, show
 from flipscale.settings.architecture import (
     Architecture,
     architecture,
@@ -29,7 +30,6 @@ from flipscale.settings.declarations import (
 )
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
-from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Condition, Coupling, Study, Values, samples_for
 
 Unsettled = dict[str, Any]
@@ -67,6 +67,10 @@ class _Grid:
     """The settings that follow from others."""
     complained: set[object] = field(default_factory=set)
 
+    @functools.cached_property
+    def _known(self) -> Mapping[str, Option]:
+        return options_of(self.study.record)
+
     def cells(self) -> list[Settings]:
         """Those of each grid, its last axis varying fastest."""
         axes = [axis for axes in self.study.grids.values() for axis in axes]
@@ -76,7 +80,7 @@ class _Grid:
                 chosen = dict(given)
                 values: Unsettled = {**dict.fromkeys(self.coupled), **self.study.base, **chosen}
                 if self._work_out(values, chosen):
-                    cell = Settings(**values)
+                    cell = self.study.record(**values)
                     by_text.setdefault(repr(cell), cell)
         cells = list(by_text.values())
         by_rule = any(coupling.name == "warmup" and coupling.place is None for coupling in self.study.couplings)
@@ -118,7 +122,7 @@ class _Grid:
                 what = f"{name} {amount} depend on {which}, which follows from others; give {which} in base or axes"
             else:
                 try:
-                    values[name], what = _read(name, samples_for(amount, values))
+                    values[name], what = _read(self._known[name].type, samples_for(amount, values))
                 except FlipscaleError as error:
                     what = str(error)
                 what = f"{name} {amount}{_at(chosen)}: {what}" if what else ""
@@ -147,7 +151,7 @@ class _Grid:
         except ExpressionError as error:
             problem = f"{show(coupling.expression.text)} {error}{_at(chosen)}; every cell needs a value"
         else:
-            values[coupling.name], what = _read(coupling.name, value)
+            values[coupling.name], what = _read(self._known[coupling.name].type, value)
             if not what:
                 return True
             problem = f"{coupling.name}{_at(chosen)}: {what}"
@@ -157,6 +161,8 @@ class _Grid:
 
     def _settle(self, values: Unsettled, chosen: Values) -> bool:
         """Settle what the model decides, and check what must hold between settings."""
+        if not self.study.record.is_clip:
+            return self._settle_own(values)
         model, size = values["model"], values["image_size"]
         try:
             shape = architecture(model, size)
@@ -172,6 +178,15 @@ class _Grid:
         for setting, what, remedy in problems:
             self._complain_once(setting, _place(self.study, setting), f"{what}{at}; {remedy}")
         return not problems
+
+    def _settle_own(self, values: Unsettled) -> bool:
+        """Check the settings of a program that trains something other than a CLIP."""
+        for name in ("stages", "tuning", "fine_tuning"):
+            if values[name] is not None:
+                what = f"{name} is for a CLIP, and this study lacks a model, samples or batch_size; add them"
+                self._complain_once(name, _place(self.study, name), what)
+                return False
+        return True
 
 
 def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
@@ -189,9 +204,8 @@ def _warmed_up_alike(cells: list[Settings]) -> list[Settings]:
     return [replace(cell, warmup=least[of]) if of else cell for of, cell in zip(trunks, cells, strict=True)]
 
 
-def _read(name: str, value: object) -> tuple[Any, str]:
-    """A coupled value as its setting has it, and its fault, if any."""
-    kind = SETTINGS[name].type
+def _read(kind: Any, value: object) -> tuple[Any, str]:
+    """A coupled value as its setting, of this type, has it, and its fault, if any."""
     try:
         read = checked(kind, value)
     except Faults as error:

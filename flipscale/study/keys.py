@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from flipscale.errors import did_you_mean
 from flipscale.kinds import (
@@ -90,11 +90,22 @@ class Tune(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CostKeys(Declared):
+    """What a run costs whose program is the user's own."""
+
+    called: ClassVar[str] = "cost"
+    flops: str | float | None = option(
+        "training FLOPs of a run, as an expression of its settings: 6 * params * tokens; null: unknown", None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyKeys(Declared):
     """A study file. Keys of type Any hold settings; reader.py reads them."""
 
     schema: Any = option("version of the study file")
     question: Text = option("what the study asks, in a sentence", "")
+    parameters: Any = option("settings of the study's own program, each with its default: {depth: 8, norm: layer}", {})
     include: Any = option("other study files that this one extends, key by key", None)
     recipe: Annotated[str, Among(RECIPES)] | None = option(
         "named settings that base and couple extend: flip or openclip", None
@@ -110,6 +121,11 @@ class StudyKeys(Declared):
     baseline: Any = option("settings that mark the runs that the others are compared with", {})
     evaluation: Any = option("what is measured, and when", {})
     score: ScoreName | None = option("the score of curves and comparisons; a set's score is NAME.score", None)
+    scores: Named[Literal["higher", "lower"]] = option(
+        "scores that the training command gives, each with which is better, the study's own first: {val_loss: lower}",
+        {},
+    )
+    cost: CostKeys = option("what a run of the study's own program costs", CostKeys())
     budget: Budget = option("limits that `submit` refuses to exceed", Budget())
     resources: Resources = option("what one run needs, and how it is priced", Resources())
     keep_weights: Literal["all", "last", "none"] = option(

@@ -54,7 +54,7 @@ def has_only_captions(evaluation: Evaluation, name: str) -> bool:
 
 def declared_scores(evaluation: Evaluation) -> set[str]:
     """The columns of the scores that programs give."""
-    return {
+    return set(evaluation.scores) | {
         f"{name}.{score}"
         for name, declared in evaluation.sets.items()
         if isinstance(declared, CommandSet)

@@ -10,10 +10,12 @@ from typing import Any
 
 from flipscale.cost.arithmetic import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
-from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, show
-from flipscale.scores import LOSS_BATCH, SCORES, set_and_score
+from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, read, show
+from flipscale.scores import LOSS_BATCH, SCORES, declare, fault_of_score, set_and_score
 from flipscale.settings.declarations import CommandSet, CommandTrainer, WebDataset, plain
+from flipscale.settings.parameters import faults_of_parameters, record_for
 from flipscale.study.claims import read_claims, settle_claims
+from flipscale.study.command import named_in
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, merge, read_document
 from flipscale.study.expression import (
@@ -26,10 +28,9 @@ from flipscale.study.expression import (
     read_listed,
 )
 from flipscale.study.grid import MOST_POINTS, cells
-from flipscale.study.keys import SCHEMA, TOP, Tune
+from flipscale.study.keys import SCHEMA, TOP, StudyKeys, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
-from flipscale.study.settings import SETTINGS
 from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, agrees
 from flipscale.study.sweep import always, arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
@@ -93,13 +94,19 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[str, ...], 
     return document if under is None else merge(under, document)
 
 
+_OTHER_COLUMNS = (
+    *("id", "study", "cell", "recipe", "parent", "samples_seen", "steps", "unique_pairs", "repeats", "params"),
+    *("patches", "flops_per_sample", "train_flops", "train_seconds", "cpu_seconds", "evaluation_seconds"),
+    *("images_per_second", "devices", "device", "gpu_hours", "gpu_hours_predicted", "gpu_hours_probed"),
+    *("memory_bytes_predicted", "peak_memory_bytes", "final_loss", "chance", "items", "attempts", "corrupt_samples"),
+    *("started", "finished", "own_samples_seen", "own_gpu_hours"),
+)
+"""Columns of results.csv that are no settings: a parameter of one of these names would hide it."""
+
 LEAST_VALUES = 3
 """The fewest values of a sweep that can show a best one between others; five nearly always do."""
 
 _OVER, _FACTORS = "{lr: [1e-3, 2e-3, 4e-3, 8e-3]}", "{lr: 'x[0.5, 1, 2, 4]'}"
-
-_DEFAULTS = {name: spec.default for name, spec in SETTINGS.items() if not spec.required and not spec.rule}
-"""The settings that a study need not give, and that no rule gives."""
 
 _AS_WRITTEN = (
     *("question", "budget", "resources", "score", "figures", "margin", "looks", "caveats", "answer", "labels"),
@@ -113,14 +120,21 @@ class _Checker(ValueReader):
 
     def study(self, name: str) -> Study:
         """The study. Raises StudyError with every complaint about it."""
+        parameters = self._parameters()
+        scores = self._scores()
         self._check_keys()
         keys = self.keys()
         recipe = RECIPES[keys.recipe] if keys.recipe else Recipe({}, {})
-        base = self._base()
+        base = {**parameters, **self._base(scores)}
         axes = self._axes(keys.seeds)
         grids = read_design(self, base, axes)
         varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values()))
         tune = keys.tune
+        if scores:
+            first = next(iter(scores))
+            keys = replace(keys, score=keys.score or first)
+            if tune and "by" not in self.mapping("tune"):
+                tune = replace(tune, by=first)
         # What the study says about a setting, anywhere, replaces all that its recipe says about it.
         said = {*base, *varied, *self.mapping("couple")}
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
@@ -134,14 +148,15 @@ class _Checker(ValueReader):
             if tune:
                 self._check_score(tune.by, base, said, "tune", "by")
         claims = read_claims(self)
+        defaults = {name: spec.default for name, spec in self.known.items() if not spec.required and not spec.rule}
         couplings = self._couplings(base, axes, varied, recipe)
         sweep = self._sweep(tune, axes, grids, base, couplings) if tune else None
         for label in keys.labels:
-            if label not in SETTINGS:
-                self.complain(("labels", label), f"unknown setting '{label}'; {did_you_mean(label, SETTINGS)}")
+            if label not in self.known:
+                self.complain(("labels", label), f"unknown setting '{label}'; {did_you_mean(label, self.known)}")
         study = Study(
             name=name,
-            base=_DEFAULTS | base,
+            base=defaults | base,
             axes=tuple(axes.values()),
             couplings=self._in_order(couplings),
             conditions=self._conditions(),
@@ -149,6 +164,8 @@ class _Checker(ValueReader):
             baseline=self._baseline(axes),
             document=self.document,
             sweep=sweep,
+            record=self.record,
+            flops=self._flops(keys),
             **{key: getattr(keys, key) for key in _AS_WRITTEN},
         )
         self.complaints.raise_if_any()
@@ -156,6 +173,7 @@ class _Checker(ValueReader):
         study = replace(study, cells=tuple(cells(study, self.complaints)))
         if sweep and not self.complaints.found:
             self._check_sweep(study, sweep)
+        self._check_command(study)
         self._check_trainer_scores(study)
         self.complaints.raise_if_any()
         study = replace(study, claims=settle_claims(claims, study, self.complain))
@@ -164,12 +182,40 @@ class _Checker(ValueReader):
         self.complaints.raise_if_any()
         return study
 
+    def _parameters(self) -> Values:
+        """The study's own parameters with their defaults; from here on they are settings like flipscale's."""
+        given = self.mapping("parameters")
+        faults = dict(faults_of_parameters(given, _OTHER_COLUMNS))
+        for name, what in faults.items():
+            self.complain(("parameters", name), what)
+        given = {name: value for name, value in given.items() if name not in faults}
+        if faults:
+            given.setdefault("unread", 0)  # What is not asked of parameters is not asked of faulty ones.
+        named = [name for key in ("base", "axes", "couple") for name in self.mapping(key)]
+        self.record = record_for(given, named)
+        return self.settings(given, "parameters")
+
+    def _scores(self) -> Mapping[str, Any]:
+        """The scores that the study's program gives, each with which is better."""
+        kind = TOP["scores"].type
+        value = read(kind, self.document.data.get("scores", {}), ("scores",), self.complain)
+        scores: Mapping[str, Any] = {} if value is INVALID else value
+        for name, better in scores.items():
+            if fault := fault_of_score(name, better):
+                self.complain(("scores", name), fault)
+        declare(scores)
+        return scores
+
+    def _flops(self, keys: StudyKeys) -> Expression | None:
+        """The expression of a cell's training FLOPs, if the study gives one."""
+        return self._expression(keys.cost.flops, ("cost", "flops"), ARITHMETIC) if keys.cost.flops else None
+
     def _check_keys(self) -> None:
         unknown = [key for key in self.document.data if key not in TOP]
         for key in unknown[MOST_COMPLAINTS:]:
             self.complain((key,), f"unknown key '{key}'")
         for key in unknown[:MOST_COMPLAINTS]:
-            hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
+            hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in self.known else ""
             if f"{key}s" in TOP:
                 hint = f"did you mean '{key}s', or 'base: {{{key}: ...}}'?"
             self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
@@ -188,15 +234,15 @@ class _Checker(ValueReader):
         data = self.document.data
         keys = [key for key in data if key not in TOP]
         parts = [data.get(key) for key in ("base", "axes", "couple")]
-        names = [name for part in parts if isinstance(part, dict) for name in part if name not in SETTINGS]
-        near = [*(nearest(key, TOP) for key in keys), *(nearest(name, SETTINGS) for name in names)]
-        return {*filter(None, near), *(key for key in keys if key in SETTINGS)}
+        names = [name for part in parts if isinstance(part, dict) for name in part if name not in self.known]
+        near = [*(nearest(key, TOP) for key in keys), *(nearest(name, self.known) for name in names)]
+        return {*filter(None, near), *(key for key in keys if key in self.known)}
 
-    def _base(self) -> Values:
+    def _base(self, scores: Mapping[str, str]) -> Values:
         """The settings of base, and the evaluation, which has a key of its own."""
         data, given = self.document.data, dict(self.mapping("base"))
         for name, value in self.mapping("base").items():
-            if isinstance(value, list) and len(value) > 1 and name in SETTINGS and name != "stages":
+            if isinstance(value, list) and len(value) > 1 and name in self.known and name != "stages":
                 what = f"{show(given.pop(name))} is several values"
                 self.complain(("base", name), f"{what}; put them under axes: {{{name}: [...]}}")
         base = dict(self.settings(given, "base"))
@@ -204,6 +250,10 @@ class _Checker(ValueReader):
             if "evaluation" in base:
                 self.complain(("evaluation",), "'evaluation' is given in base as well; keep one of them")
             base["evaluation"] = self.setting("evaluation", data["evaluation"], ("evaluation",))
+        if scores:
+            evaluation = base.get("evaluation", self.known["evaluation"].default)
+            if evaluation is not INVALID:
+                base["evaluation"] = replace(evaluation, scores={**evaluation.scores, **scores})
         return base
 
     def _check_required(self, recipe: Recipe, varied: set[str]) -> None:
@@ -213,7 +263,7 @@ class _Checker(ValueReader):
             return
         written = [name for key in places for name in self.mapping(key)]
         given = {*recipe.couple, *varied, *written, *self._meant()}
-        for name, spec in SETTINGS.items():
+        for name, spec in self.known.items():
             if spec.required and name not in given:
                 self.complain(("base",), f"no '{name}' in base, axes or couple; add it to base: {spec.says}")
 
@@ -222,7 +272,7 @@ class _Checker(ValueReader):
 
         said: the settings that the study gives a value anywhere. at: where the study names the score.
         """
-        evaluation = base.get("evaluation", SETTINGS["evaluation"].default)
+        evaluation = base.get("evaluation", self.known["evaluation"].default)
         if evaluation is INVALID:
             return
         of_set, name = set_and_score(score)
@@ -258,6 +308,20 @@ class _Checker(ValueReader):
             what = f"'{score}' needs classes, and evaluation.data has captions"
             self.complain(at, f"{what}; {instead} a set with classes under evaluation.sets")
 
+    def _check_command(self, study: Study) -> None:
+        """Complain about parameters without a program, and about words of its command that name no setting."""
+        if not self.record.parameter_names:
+            return
+        for cell in study.cells:
+            if not isinstance(cell.trainer, CommandTrainer):
+                what = 'parameters are those of a command; write base: {trainer: {command: "python train.py"}}'
+                self.complain(("parameters",), what)
+                return
+            for name in named_in(cell.trainer.arguments):
+                if name not in self.known:
+                    what = f"the command names '{{{name}}}', which is no parameter; {did_you_mean(name, self.known)}"
+                    self.complain(("base", "trainer"), what)
+
     def _check_trainer_scores(self, study: Study) -> None:
         """Complain about sets that a training command scores in a study without one."""
         if any(isinstance(cell.trainer, CommandTrainer) for cell in study.cells):
@@ -271,8 +335,8 @@ class _Checker(ValueReader):
         axes = {}
         for name, values in self.mapping("axes").items():
             at, right = ("axes", name), f"write {name}: [first, second]"
-            if name not in SETTINGS:
-                self.complain(at, f"unknown axis '{name}'; {setting_meant(name)}")
+            if name not in self.known:
+                self.complain(at, f"unknown axis '{name}'; {setting_meant(name, self.known)}")
                 continue
             if name == "evaluation":
                 what = "evaluation is no axis, as it changes no run; write one evaluation with all of their sets"
@@ -306,8 +370,8 @@ class _Checker(ValueReader):
             self.complain(at, f"{show(tune.over)} is not one setting with its values; write over: {_OVER}")
             return None
         ((over, given),) = tune.over.items()
-        if over not in SETTINGS:
-            self.complain((*at, over), f"unknown setting '{over}'; {setting_meant(over)}")
+        if over not in self.known:
+            self.complain((*at, over), f"unknown setting '{over}'; {setting_meant(over, self.known)}")
             return None
         before = len(self.complaints.found)
         varied = dict.fromkeys(axis.name for grid in grids.values() for axis in grid)
@@ -330,10 +394,10 @@ class _Checker(ValueReader):
         if len(self.complaints.found) == before and len(values) < LEAST_VALUES:
             what = f"{count(len(values), 'value')} cannot show a best one between others; write {LEAST_VALUES} or more"
             self.complain((*at, over), f"{what}: {_OVER}")
-        if tune.pick == "parabola" and holds(SETTINGS[over].type, int):
+        if tune.pick == "parabola" and holds(self.known[over].type, int):
             self.complain(("tune", "pick"), f"a parabola's best {over} is not a whole number; write pick: grid")
         compared = {value for axes in grids.values() for axis in axes if axis.name == "seed" for value in axis.values}
-        compared = compared or {base.get("seed", SETTINGS["seed"].default)}
+        compared = compared or {base.get("seed", self.known["seed"].default)}
         if both := sorted(compared & set(tune.seeds)):
             what = f"seed {both[0]} is also compared, and a choice made on it would flatter its arm"
             self.complain(("tune", "seeds"), f"{what}; write other seeds, such as [100, 101]")
@@ -383,18 +447,18 @@ class _Checker(ValueReader):
     ) -> dict[str, Coupling]:
         """The study's couplings, and the rules of its recipe and of settings, where the study says nothing itself."""
         couplings = {}
-        for name, source in {**{name: spec.rule for name, spec in SETTINGS.items()}, **recipe.couple}.items():
+        for name, source in {**{name: spec.rule for name, spec in self.known.items()}, **recipe.couple}.items():
             if source and name not in base and name not in varied:
                 at = self.document.place("recipe") if name in recipe.couple else None
-                couplings[name] = Coupling(name, read_expression(source, SETTINGS), at)
+                couplings[name] = Coupling(name, read_expression(source, self.known), at)
         for name, source in self.mapping("couple").items():
             path = ("couple", name)
-            if name not in SETTINGS:
-                self.complain(path, f"unknown setting '{name}'; {setting_meant(name)}")
+            if name not in self.known:
+                self.complain(path, f"unknown setting '{name}'; {setting_meant(name, self.known)}")
             elif name in axes:
                 self.complain(path, f"'{name}' is also an axis; remove it from axes or from couple")
             elif name == "stages" and isinstance(source, list):
-                couplings[name] = Coupling(name, read_listed(source, SETTINGS), self.document.place(*path))
+                couplings[name] = Coupling(name, read_listed(source, self.known), self.document.place(*path))
             elif expression := self._expression(source, path, ARITHMETIC):
                 couplings[name] = Coupling(name, expression, self.document.place(*path))
         return couplings
@@ -416,7 +480,7 @@ class _Checker(ValueReader):
 
     def _expression(self, source: Any, at: Path_, example: str) -> Expression | None:
         try:
-            return read_expression(source, SETTINGS, example)
+            return read_expression(source, self.known, example)
         except ExpressionError as error:
             self.complain(at, f"{show(source)} {error}")
             return None

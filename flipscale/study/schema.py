@@ -40,6 +40,9 @@ def study_schema() -> JsonSchema:
         "claims": {"type": ["object", "null"], "additionalProperties": of_claim["claim"]},
     }
     shared = {f"setting_{name}": schema for name, schema in of_settings.items()}
+    # Where a study has parameters of its own, names of settings cannot be checked.
+    with_settings = ("base", "axes", "couple", "baseline", "where", "exclude", "design", "claims")
+    closed = {name: special.pop(name) for name in with_settings}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flipscale study",
@@ -47,6 +50,8 @@ def study_schema() -> JsonSchema:
         "additionalProperties": False,
         "required": ["schema"],
         "properties": {name: schema | special.get(name, {}) for name, schema in of_keys.items()},
+        "if": {"required": ["parameters"]},
+        "else": {"properties": closed},
         "$defs": definitions | more | still_more | shared,
     }
 

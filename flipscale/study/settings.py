@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flipscale.kinds import Faults, Option, checked, options_of
+from flipscale.kinds import Faults, Option, checked
+from flipscale.scores import declare
 from flipscale.settings.declarations import (
     CommandSet,
     DataSet,
@@ -13,9 +14,10 @@ from flipscale.settings.declarations import (
     Settings,
     Shapes,
 )
+from flipscale.settings.parameters import FLIPSCALES, record_for
 from flipscale.study.study import Values
 
-SETTINGS: Mapping[str, Option] = options_of(Settings)
+SETTINGS: Mapping[str, Option] = FLIPSCALES
 """Every setting of a run."""
 
 MOST_TEST_IMAGES = 10_000
@@ -41,7 +43,11 @@ def read_settings(values: Values) -> Settings:
 
     Raises ValueError for a value that its setting cannot have.
     """
-    return _read(Settings, {name: value for name, value in values.items() if name in SETTINGS})  # type: ignore[no-any-return]
+    parameters = values.get("parameters") or {}
+    known = {name: value for name, value in values.items() if name in SETTINGS}
+    settings: Settings = _read(record_for(parameters, known), known | parameters)
+    declare(settings.evaluation.scores)
+    return settings
 
 
 def read_setting(name: str, value: object) -> Any:

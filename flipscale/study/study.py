@@ -210,6 +210,10 @@ class Study:
     """What heads the answer: speedup, gain, law or claims; None by what its results allow."""
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Setting -> value -> its words."""
+    record: type[Settings] = Settings
+    """The settings of its cells: flipscale's, and the study's own parameters."""
+    flops: Expression | None = None
+    """What gives the training FLOPs of a cell, where the study says it."""
     keep_weights: str = "all"
     """Which finished weights stay: all, last or none."""
     sweep: Sweep | None = None

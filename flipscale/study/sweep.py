@@ -26,11 +26,12 @@ class SweptCell(NamedTuple):
 
 def arm_of(sweep: Sweep, settings: Values) -> Arm:
     """The arm of a cell, whether its image size is settled or not."""
-    shape = architecture(settings["model"], settings["image_size"])
-    settled = {"image_size": shape.image.image_size, "text_length": shape.text.context_length}
-    return tuple(
-        repr(settled[name] if name in settled and settings[name] is None else settings[name]) for name in sweep.arm
-    )
+    settled = dict(settings)
+    if any(settings[name] is None for name in ("image_size", "text_length") if name in sweep.arm):
+        shape = architecture(settings["model"], settings["image_size"])
+        sizes = {"image_size": shape.image.image_size, "text_length": shape.text.context_length}
+        settled |= {name: size for name, size in sizes.items() if settings[name] is None}
+    return tuple(repr(settled[name]) for name in sweep.arm)
 
 
 def tuned_rule(sweep: Sweep, value_of: Callable[[Arm], float]) -> Expression:

@@ -1,11 +1,12 @@
 """Values of a study file as their kinds read them, with a complaint for each that is wrong."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flipscale.errors import did_you_mean
-from flipscale.kinds import INVALID, Path_, read, show
-from flipscale.settings.declarations import Evaluation, JsonObject
+from flipscale.kinds import INVALID, Option, Path_, options_of, read, show
+from flipscale.settings.declarations import Evaluation, JsonObject, Settings
 from flipscale.study.document import Complaints, Document
 from flipscale.study.keys import TOP, StudyKeys
 from flipscale.study.named_sets import faults_of_evaluation
@@ -13,6 +14,7 @@ from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Values
 
 _EXAMPLES = {
+    "parameters": "depth: 8",
     "base": "model: ViT-B-16",
     "axes": "mask_ratio: [0, 0.5]",
     "couple": "lr: 4e-6 * batch_size / 256",
@@ -38,13 +40,13 @@ _ELSEWHERE = {
 """Settings under the names that other programs give them, and what to write in a study instead."""
 
 
-def setting_meant(name: str) -> str:
-    """The end of a complaint about an unknown setting.
+def setting_meant(name: str, known: Mapping[str, Option] = SETTINGS) -> str:
+    """The end of a complaint about an unknown setting. known: those that the study has.
 
     >>> setting_meant("epochs")
     'write samples: the epochs times the number of pairs'
     """
-    return _ELSEWHERE.get(name.replace("-", "_")) or did_you_mean(name, SETTINGS)
+    return _ELSEWHERE.get(name.replace("-", "_")) or did_you_mean(name, known)
 
 
 @dataclass
@@ -53,6 +55,13 @@ class ValueReader:
 
     document: Document
     complaints: Complaints
+    record: type[Settings] = Settings
+    """The settings that the study's runs have: flipscale's, and the study's own parameters."""
+
+    @property
+    def known(self) -> Mapping[str, Option]:
+        """Every setting by its name."""
+        return options_of(self.record)
 
     def complain(self, at: Path_, what: str) -> None:
         """Report the fault of the value at this path, and its remedy."""
@@ -79,10 +88,10 @@ class ValueReader:
 
     def setting(self, name: str, value: Any, at: Path_) -> Any:
         """The value of a setting; INVALID after complaints, also about a name that is no setting."""
-        if name not in SETTINGS:
-            self.complain(at, f"unknown setting '{name}'; {setting_meant(name)}")
+        if name not in self.known:
+            self.complain(at, f"unknown setting '{name}'; {setting_meant(name, self.known)}")
             return INVALID
-        setting = read(SETTINGS[name].type, value, at, self.complain)
+        setting = read(self.known[name].type, value, at, self.complain)
         faults = list(faults_of_evaluation(setting)) if isinstance(setting, Evaluation) else []
         for path, what in faults:
             self.complain((*at, *path), what)

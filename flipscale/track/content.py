@@ -25,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import RunFolderError
 from flipscale.run import RunFolder
 from flipscale.scores import is_score
@@ -115,7 +114,7 @@ def contents(
         of_cell = cells[row.cell_key]
         if len(of_cell) > 1 and row.cell_key not in written:
             written.add(row.cell_key)
-            yield _cell(of_cell, [_curve_points(row, curve(row), ()) for row in of_cell if row.is_plain], source)
+            yield _cell(of_cell, [_points(row, curve(row)) for row in of_cell if row.is_plain], source)
         yield _run(row, row.cell_key if len(of_cell) > 1 else None, curve(row), source)
 
 
@@ -183,7 +182,11 @@ def _run(row: TableRow, cell: str | None, curve: pd.DataFrame, source: MirrorSou
     values = {name: value for name, column in row.measured() if (value := row.number(column)) is not None}
     tests = {name: _tested_on(row, name, source.evaluations.get(row.id, "")) for name in values if is_score(name)}
     finished = row.milliseconds("finished")
-    finals = [MetricPoint(name, value, finished, row.samples_seen) for name, value in values.items()]
+    points = _points(row, curve)
+    last = row.samples_seen or max((point.step for point in points), default=0)
+    # The last point of a score is that of the results.
+    points = [point for point in points if not (point.name in values and is_score(point.name) and point.step >= last)]
+    finals = [MetricPoint(name, value, finished, last) for name, value in values.items()]
     return Content(
         key=row.id,
         kind="run",
@@ -193,7 +196,7 @@ def _run(row: TableRow, cell: str | None, curve: pd.DataFrame, source: MirrorSou
         finished=finished,
         params=params_of(row),
         tags={name: text[:_LONGEST_TAG] for name, text in tags.items()},
-        points=[*finals, *_curve_points(row, curve, values)],
+        points=[*finals, *points],
         finals=len(finals),
         data_sets=(_trained_on(row), *dict.fromkeys(tests.values())),
         tested_on=tests,
@@ -202,7 +205,7 @@ def _run(row: TableRow, cell: str | None, curve: pd.DataFrame, source: MirrorSou
 
 def params_of(row: TableRow) -> dict[str, str]:
     """Every setting that a run has."""
-    return {name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *SETTING_COLUMNS)).items()}
+    return {name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *row.settings)).items()}
 
 
 def _trained_on(row: TableRow) -> DataSetUsed:
@@ -221,21 +224,19 @@ def _digest_of(*facts: str) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
-def _curve_points(
-    row: TableRow, curve: pd.DataFrame, results: Sequence[str] | Mapping[str, float]
-) -> list[MetricPoint]:
-    """The points of a run's curves, step in samples. The last point of a score is that of `results`."""
-    began = row.number("started") or 0.0
-    return [
-        point
-        for point in points_of(curve, began)
-        if not (point.name in results and is_score(point.name) and point.step >= row.samples_seen)
-    ]
+def _points(row: TableRow, curve: pd.DataFrame) -> list[MetricPoint]:
+    """The points of a run's curves."""
+    return points_of(curve, row.number("started") or 0.0)
 
 
 def points_of(curve: pd.DataFrame, began: float) -> list[MetricPoint]:
-    """The points of a curve that have samples. One without a time has that of its seconds since the run began."""
-    known = curve[curve["samples"].notna()]
+    """The points of a curve that have samples, or its steps where none has.
+
+    One without a time has that of its seconds since the run began.
+    """
+    # A program that counts no samples has its own steps.
+    known = curve.assign(samples=curve["samples"].fillna(curve["step"])) if curve["samples"].isna().all() else curve
+    known = known[known["samples"].notna()]
     times = known["time"].fillna(began + known["seconds"].fillna(0)).mul(1000).round().astype("int64")
     names = known["metric"].astype(str).map({name: point_name(name) for name in set(known["metric"].astype(str))})
     steps = known["samples"].astype("int64")

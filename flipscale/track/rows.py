@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from flipscale.cell import arm_words, read_cell, run_words, write_cell
-from flipscale.collecting import COLUMNS, SETTING_COLUMNS, setting_value
+from flipscale.collecting import COLUMNS, SETTING_COLUMNS, parameter_columns, setting_values
 from flipscale.planning.identity import RECIPE
 from flipscale.planning.runs import Run
 from flipscale.scores import is_score
@@ -70,12 +70,17 @@ class TableRow:
         return milliseconds(self.number(name))
 
     @property
+    def settings(self) -> list[str]:
+        """Its columns that are settings, and the parameters of the study's own program."""
+        return [*SETTING_COLUMNS, *parameter_columns(self.values)]
+
+    @property
     def samples_seen(self) -> int:
         return int(self.number("samples_seen") or 0)
 
     @functools.cached_property
     def cell_key(self) -> str:
-        settings = self.texts(name for name in ("recipe", *SETTING_COLUMNS) if name not in _AFTERWARDS)
+        settings = self.texts(name for name in ("recipe", *self.settings) if name not in _AFTERWARDS)
         return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
@@ -91,7 +96,7 @@ class TableRow:
 
 def row_of_plan(run: Run, study: str) -> TableRow:
     """The row of a run that has no result yet: its settings alone."""
-    settings = {name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS}
+    settings = setting_values(run.settings)
     known = {"id": run.id, "study": study, "cell": write_cell(run.cell or ()), "recipe": RECIPE, **settings}
     return TableRow({**dict.fromkeys(COLUMNS), **known})
 

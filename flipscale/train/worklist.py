@@ -145,7 +145,7 @@ class WorkList:
             # training command is read when it is started.
             trunk = kept_trunk(run)
             lease.note_code(CodeToday().of(settings), trunk.path if trunk else None)
-            if not settings.samples and read_probe(run.path) is None:
+            if settings.is_clip and not settings.samples and read_probe(run.path) is None:
                 with loading_modules():
                     from flipscale.train.scoring import take_weights
                 take_weights(run, lease, self.group.device)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.collecting import SETTING_COLUMNS, setting_value
+from flipscale.collecting import setting_values
 from flipscale.cost.arithmetic import trunk_steps
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder, make_folder
@@ -135,7 +135,7 @@ def swept_table(opened: OpenStudy) -> "pd.DataFrame":
     scores = opened.sweep.scores
     return pd.DataFrame(
         {
-            **{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS},
+            **setting_values(run.settings),
             "flops_per_sample": run.cost.flops_per_sample,
             "train_flops": run.whole_cost.train_flops,
             opened.sweep.sweep.by: scores[run.id],
@@ -204,7 +204,10 @@ def cost_in_words(plan: Plan) -> str:
     money = f", {plan.money}" if plan.money else ""
     unit, factor = hours_or_seconds(total.gpu_hours)
     time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"
-    return f"{runs}, {total.train_flops:.2e} FLOPs, {time}{money}"
+    if not all(run.is_priced for run in plan.runs):
+        time = f"unknown {device_hours(plan.device)}"
+    flops = f"{total.train_flops:.2e}" if total.train_flops or plan.runs[0].settings.is_clip else "unknown"
+    return f"{runs}, {flops} FLOPs, {time}{money}"
 
 
 def _timed_in_words(plan: Plan) -> str:

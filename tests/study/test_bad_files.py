@@ -28,8 +28,8 @@ def in_base(line: str) -> str:
 
 LISTS = {
     "<KEYS>": (
-        "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, tune, design, baseline, "
-        "evaluation, score, budget, resources, keep_weights, claims, margin, ..."
+        "schema, question, parameters, include, recipe, base, axes, couple, where, exclude, seeds, tune, design, "
+        "baseline, evaluation, score, scores, cost, budget, resources, ..."
     ),
     "<SETTINGS>": (
         "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
@@ -154,7 +154,20 @@ BAD = {
         "axes:", "  tuning: {samples: 1k, mask_ratio: 0.05}\naxes:"
     ),
     "trainer": in_base("trainer: {command: {}}"),
-    "command_in_one_text": in_base("trainer: {command: 'python train.py --lr 3'}"),
+    "command_of_open_quotes": in_base("trainer: {command: 'python train.py \"--lr 3'}"),
+    "parameters_without_a_command": GOOD + "parameters: {depth: 8}\n",
+    "parameter_names": "schema: 1\n"
+    "parameters: {seed: 1, steps: 2, a-b: 3, held_out_loss: 4, depth: [4, 8], norm: null}\n",
+    "parameter_values": "schema: 1\nparameters: {depth: 8, norm: layer, bias: true}\n"
+    "base: {trainer: {command: 'python train.py {dept}'}}\n"
+    "axes: {depth: [4, deep], norm: [layer, 3], bias: [true, 1], nrm: [1]}\n",
+    "command_names_no_parameter": "schema: 1\nparameters: {depth: 8}\n"
+    "base: {trainer: {command: 'python train.py {dept}'}}\n",
+    "score_direction": GOOD + "scores: {held_out_loss: higher}\n",
+    "cost_of_unknown": "schema: 1\nparameters: {depth: 8}\nbase: {trainer: {command: python}}\n"
+    "cost: {flops: 6 * width}\n",
+    "stages_of_no_clip": "schema: 1\nparameters: {depth: 8}\n"
+    "base: {trainer: {command: python}, tuning: {samples: 1k}}\n",
     "set_name": GOOD + "evaluation: {sets: {a.b: fashion}}\n",
     "set_kind": GOOD + "evaluation: {sets: {a: imagenet}}\n",
     "sets_list": GOOD + "evaluation: {sets: [fashion]}\n",

@@ -169,7 +169,7 @@ def test_data_is_read_with_all_its_options(read, written: str, data: dict[str, A
 
 def test_evaluation_may_stand_at_the_top_or_in_base(read):
     evaluation = {"data": {"fashion": {"folder": None}}, "images": 100, "at": [0.5], "templates": ["a {}"]}
-    evaluation |= {"sets": {}, "linear_probe": False, "means": {}, "inference": []}
+    evaluation |= {"sets": {}, "linear_probe": False, "means": {}, "scores": {}, "inference": []}
     written = "evaluation: {data: fashion, images: 100, at: 0.5, templates: ['a {}']}"
     for study in (f"{SMALL}{written}\n", SMALL.replace("64}", f"64, {written}}}")):
         (found,) = column(read(study), "evaluation")
@@ -557,6 +557,18 @@ def test_reader_and_schema_accept_every_study_that_is_shipped(path: Path, valida
     assert list(validator.iter_errors(study.document.data)) == []
 
 
+OWN = """
+schema: 1
+parameters: {depth: 8, norm: layer, tokens: 100M}
+base:
+  trainer: {command: "python train.py --depth {depth} --norm {norm} --tokens {tokens} --out {folder}"}
+axes: {depth: [4, 8, 16], norm: [layer, rms], tokens: [50M, 100M]}
+baseline: {norm: layer}
+scores: {val_loss: lower}
+cost: {flops: 6 * depth * tokens}
+"""
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -567,6 +579,7 @@ def test_reader_and_schema_accept_every_study_that_is_shipped(path: Path, valida
         SMALL
         + AXES
         + "where: [mask_ratio < 1, {model: ViT-w32d2-4}]\nexclude: {mask_ratio: 0.5}\nbudget:\nbaseline:\n",
+        OWN + "claims: {a: {left: {norm: rms}, right: {norm: layer}, expect: better}}\nwhere: depth <= 8\n",
         SMALL + "evaluation: {data: {shapes: }, at: [0.5, 1], images: 1k, templates: ['a {}']}\nwhere:\ncouple:\n",
         SMALL.replace("64}", "64, data: {fashion: data/fashion}, grad_clip: null, data_size: 10 k, precision: bf16}"),
     ],
@@ -599,7 +612,8 @@ def test_every_option_that_the_template_shows_is_good(read):
     assert [stage.image_size for stage in read(re.sub(r"(?m)^  tuning.*\n", "", without)).cells[0].stages] == [8, None]
     study = read(re.sub(r"(?m)^  stages.*\n", "", without))
     assert study.budget == Budget(gpu_hours=100, train_flops=1e20, runs=50, price=250)
-    assert set(yaml.safe_load(shown)) == set(TOP)
+    # The keys of a program of one's own are in the other template.
+    assert set(yaml.safe_load(shown)) == set(TOP) - {"parameters", "scores", "cost"}
     told = yaml.safe_load(shown)
     assert {*told["base"], *told["axes"], "seed", "evaluation"} == set(SETTINGS)
 

@@ -66,7 +66,7 @@ def compare(
         raise ResultsError(f"No finished run is the baseline {settings_words(baseline)}; there is {names}.")
     if "cell" not in rows:
         rows["cell"] = labels(rows, varying_axes(rows, baseline))
-    at = "samples" if "samples" in rows else None
+    at = "samples" if "samples" in rows and rows["samples"].notna().any() else None
     arms = arms_of(rows, baseline)
     rows, hours_note = fair_hours(rows, arms)
     keys = {"cell": rows["cell"], "series": series_of(rows), "arm": arms, "seed": rows.get("seed"), "at": rows.get(at)}
@@ -80,8 +80,8 @@ def compare(
         at=at,
         lower_is_better=bool(scores.lower_is_better(score)),
         fraction=scores.is_fraction(score),
-        margin=margin if scores.is_fraction(score) else None,
-        effect=effect if scores.is_fraction(score) else None,
+        margin=margin if scores.is_fraction(score) or scores.is_declared(score) else None,
+        effect=effect if scores.is_fraction(score) or scores.is_declared(score) else None,
         base_cell=base_cell,
         hours_note=hours_note,
     )

@@ -10,7 +10,7 @@ from flipscale.analysis.stats import ScoreKind
 from flipscale.cell import SettingLabels, arm_words, read_cell, without, write_cell
 from flipscale.collecting import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.scores import PREFERRED, is_fraction, is_score, lower_is_better
+from flipscale.scores import PREFERRED, is_declared, is_fraction, is_score, lower_is_better
 from flipscale.words import joined, short, times
 
 Baseline = Mapping[str, object]
@@ -57,7 +57,7 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
 
 def kind_of(score: str) -> ScoreKind:
     """What its name says of a score."""
-    return ScoreKind(is_fraction(score), bool(lower_is_better(score)))
+    return ScoreKind(is_fraction(score), bool(lower_is_better(score)), is_declared(score))
 
 
 def varying_axes(results: pd.DataFrame, baseline: Baseline) -> list[str]:

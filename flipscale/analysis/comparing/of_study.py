@@ -20,7 +20,7 @@ from flipscale.collecting import above_chance, baseline_of, chance_level, settin
 from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning.runs import Plan
 from flipscale.run import RunFolder, standing_scores
-from flipscale.scores import set_and_score
+from flipscale.scores import is_declared, set_and_score
 from flipscale.study import Study
 from flipscale.study.claims import claims_at_budgets
 from flipscale.study.named_sets import members
@@ -32,13 +32,16 @@ def compare_study(
     results: pd.DataFrame, study: Study, planned: Plan, score: str | None = None, *, curves: bool = True
 ) -> Comparison:
     """Compare the arms of a study by its own score, or by another. Raises ResultsError as `compare` does."""
+    # The margin of a score that the study declares is in that score's unit, and has no default.
+    own_unit = is_declared(score or study.score or "")
+    effect = study.effect if study.effect is None or own_unit else study.effect / 100
     comparison = compare(
         results,
         baseline=baseline_of(study),
         score=score or study.score,
         base_cell=base_cell(study, planned),
-        margin=study.margin / 100,
-        effect=None if study.effect is None else study.effect / 100,
+        margin=effect if own_unit else study.margin / 100,
+        effect=effect,
         stated=judge_study(results, study, pick_score(results, score or study.score)),
         looks=study.looks,
         curves=curves,

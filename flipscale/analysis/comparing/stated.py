@@ -222,7 +222,7 @@ class _Table:
         These are None where none follow Student's t. comparisons: in the family of the claim.
         """
         along = claim.expect.along_the_schedule
-        unit = "x" if along else "points" if self.kind.fraction else "percent" if self.kind.lower else ""
+        unit = "x" if along else "points" if self.kind.fraction else "percent" if self.kind.in_percent else ""
         judged = JudgedClaim(claim, unit, Verdict.NOT_TESTED, claim.margin or self.margin)
         try:
             return (self._along(judged, comparisons), None) if along else self._at_cells(judged)
@@ -247,7 +247,7 @@ class _Table:
         level = float(np.mean(values))
         signs = np.stack([weights, -weights], axis=1).ravel() * kind.sign
         # A loss is in percent of itself.
-        scale = 100 / level if kind.lower and level > 0 else 100.0 if kind.fraction else 1.0
+        scale = 100 / level if kind.in_percent and level > 0 else 100.0 if kind.fraction else 1.0
         gains = tuple((scale * (signs @ values)).tolist())
         # A difference of differences has twice the variance.
         unit = scale * float(np.linalg.norm(weights)) * kind.noise_unit(level)

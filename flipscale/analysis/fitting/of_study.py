@@ -181,6 +181,11 @@ def fit_study(
             f"No law can be fitted: more of {y} is better and it has no upper end, so it has no error to follow. Fit "
             f"another score with --y."
         )
+    if "model" in results and results["model"].isna().all():
+        raise ResultsError(
+            "These laws are of a CLIP's size and samples, and the study's own program has neither. Name columns of its "
+            f"table: flipscale fit results/NAME/results.csv --x COLUMN --y {y}."
+        )
     fits: list[Fit] = []
     none: dict[str, str] = {}
     sizes = model_sizes(results)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flipscale.analysis.fitting.laws import Law, Link
 from flipscale.analysis.stats import Array, linked
-from flipscale.collecting import SETTING_COLUMNS, trunks_of
+from flipscale.collecting import SETTING_COLUMNS, parameter_columns, trunks_of
 from flipscale.errors import ResultsError, did_you_mean, reason_of
 from flipscale.scores import lower_is_better
 from flipscale.words import count, listed
@@ -238,8 +238,14 @@ def _weights_by(se: Array, y: Array, link: Link) -> Array:
 
 def _settings_of(table: pd.DataFrame) -> NDArray[np.intp] | None:
     """Which rows have equal settings but their seed [n]; None in a table without lengths of schedules."""
-    names = [name for name in SETTING_COLUMNS if name in table and name != "seed"]
+    names = [name for name in _settings_in(table) if name != "seed"]
     return np.asarray(table.groupby(names, dropna=False).ngroup(), np.intp) if "samples" in names else None
+
+
+def _settings_in(table: pd.DataFrame) -> list[str]:
+    """The columns that are settings, and the parameters of a study's own program."""
+    parameters = parameter_columns(map(str, table.columns)) if is_collected(table) else []
+    return [*(name for name in SETTING_COLUMNS if name in table), *parameters]
 
 
 def is_collected(table: pd.DataFrame) -> bool:
@@ -255,7 +261,7 @@ def open_settings(
     A column that those of `by` determine, as the parameters determine a model's name, is not open, nor is one of
     `taken`.
     """
-    names = [name for name in SETTING_COLUMNS if name in table and name not in (*by, *taken, "seed")]
+    names = [name for name in _settings_in(table) if name not in (*by, *taken, "seed")]
     return {
         name: tuple(table[name].drop_duplicates())
         for name in names

@@ -10,7 +10,7 @@ import pandas as pd
 
 from flipscale.analysis.comparing import Comparison, compare_finished
 from flipscale.analysis.plotting import FIGURES, number_arms
-from flipscale.collecting import SETTING_COLUMNS, baseline_of, read_results, setting_value
+from flipscale.collecting import SETTING_COLUMNS, baseline_of, read_results, setting_values
 from flipscale.data.code import CodeChanges, code_changes
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.launch import RunProgress, StateReader, run_progress
@@ -102,8 +102,9 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     runs = _runs(planned, workspace, set(table["id"]))
     ids = [run.id for run in planned.cells]  # None while a sweep has chosen no value.
-    settings = [[setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS] for run in planned.cells]
-    cells, words = number_arms(pd.DataFrame(settings, ids, SETTING_COLUMNS), baseline, study.labels)
+    names = [*SETTING_COLUMNS, *(name for name in study.record.parameter_names if name not in SETTING_COLUMNS)]
+    settings = pd.DataFrame([setting_values(run.settings) for run in planned.cells], ids, names)
+    cells, words = number_arms(settings, baseline, study.labels)
     arms = {str(run_id): words[number] for run_id, number in cells["arm"].items()}
     table = table.assign(arm=[arms[run_id] for run_id in table["id"]])
     comparison, why = _compared(table, study, planned, workspace)

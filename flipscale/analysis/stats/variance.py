@@ -57,6 +57,13 @@ class ScoreKind:
     fraction: bool
     lower: bool
     """Whether less of it is better."""
+    own_unit: bool = False
+    """Whether its study declares it, so that differences are in its own unit; those of other losses are in percent."""
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether differences are in percent of it."""
+        return self.lower and not self.own_unit
 
     @property
     def sign(self) -> int:

@@ -7,7 +7,8 @@ with FLIPSCALE_RUN set to the folder. It
 
     reads    run.json       the request: "settings", complete
     appends  metrics.jsonl  a JSON object a line with "step" and its measurements, if there are any
-    writes   outcome.json   {"scores": {name: number, ...}} and whatever else it measured, at the end, then exits with 0
+    writes   outcome.json   {"scores": {name: number, ...}} and whatever else it measured, at its end, or prints that as
+                            its last line of JSON, then exits with 0
     may keep checkpoint.pt  and resume from it: when it is stopped by a signal it is started again, in the same folder
     may write model.pt      weights as open_clip loads them, if runs are to start from this one
     may write error.json    {"kind": "diverged", "reason": "..."} before it exits with another code
@@ -23,12 +24,13 @@ import json
 
 from flipscale.run import Lease, RunFolder
 from flipscale.settings.declarations import CommandTrainer, plain
+from flipscale.study.command import filled
 from flipscale.train.failure import say
 from flipscale.train.requests import course, parent_of, request_of
 from flipscale.train.stop import Stop
-from flipscale.train.trainers.program.evaluation import finish, programs_of
+from flipscale.train.trainers.program.evaluation import JsonAnswer, finish, parsed_answer, programs_of
 from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
-from flipscale.train.trainers.program.process import ProgramStart, declared_failure, run_program, with_folder
+from flipscale.train.trainers.program.process import Program, ProgramStart, declared_failure, run_program, with_folder
 
 
 def run_command(run: RunFolder, lease: Lease, stop: Stop) -> bool:
@@ -40,16 +42,27 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     settings, _ = request_of(run)
     trainer = settings.trainer
     assert isinstance(trainer, CommandTrainer)
-    command = trainer.arguments
+    command = filled(trainer.arguments, settings)
     # What an earlier attempt left behind must not pass for the outcome of this one.
     for name in ("outcome.json", "hits.json"):
         (run.path / name).unlink(missing_ok=True)
-    part, parent = course(run), parent_of(run)
-    stage = {"settings": plain(settings), "before": part.before, "end": part.end or settings.samples}
-    environment = {"FLIPSCALE_STAGE": json.dumps(stage)}
+    parent = parent_of(run)
+    environment = {}
+    if settings.is_clip:
+        part = course(run)
+        stage = {"settings": plain(settings), "before": part.before, "end": part.end or settings.samples}
+        environment["FLIPSCALE_STAGE"] = json.dumps(stage)
     if parent is not None:
         environment["FLIPSCALE_PARENT"] = str(parent.path.resolve())
-    ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop)
+    answers: list[JsonAnswer] = []
+
+    def heed(line: str, when: float, at_work: Program) -> None:
+        if (answer := parsed_answer(line)) is not None:
+            answers[:] = [answer]
+
+    ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop, heed=heed)
+    if answers and outcome_file(run) is None and ended.code == 0:
+        (run.path / "outcome.json").write_text(json.dumps(answers[0]), encoding="utf-8")
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
         say(run, f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")

@@ -114,7 +114,7 @@ def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop) -> Js
     answers: list[JsonAnswer] = []
 
     def heed(line: str, when: float, at_work: Program) -> None:
-        if (answer := _parsed(line)) is not None:
+        if (answer := parsed_answer(line)) is not None:
             answers[:] = [answer]
 
     assert program.arguments is not None
@@ -133,7 +133,7 @@ def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop) -> Js
     return answers[0]
 
 
-def _parsed(line: str) -> JsonAnswer | None:
+def parsed_answer(line: str) -> JsonAnswer | None:
     """The answer that a line of output is; None for any other line."""
     if not line.lstrip().startswith("{"):
         return None

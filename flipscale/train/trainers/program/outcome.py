@@ -41,14 +41,17 @@ def read_outcome(run: RunFolder, name: str) -> Outcome:
     """
     path = outcome_file(run) or run.path / "outcome.json"
     settings, _ = request_of(run)
-    steps, batch_size = steps_of(settings), settings.batch_size
+    wanted: list[tuple[str, int, int]] = []
+    if settings.is_clip:
+        steps = steps_of(settings)
+        wanted = [("samples_seen", steps * settings.batch_size, settings.batch_size), ("steps", steps, 1)]
     try:
         outcome = _parsed(path)
         for entry, value in _numbers(outcome):
             _check(name, entry, value)
-        for entry, wanted, slack in (("samples_seen", steps * batch_size, batch_size), ("steps", steps, 1)):
-            if (value := outcome.get(entry)) is not None and abs(value - wanted) > slack:
-                right = f"{wanted} were asked for, give or take a batch: train for that many"
+        for entry, due, slack in wanted:
+            if (value := outcome.get(entry)) is not None and abs(value - due) > slack:
+                right = f"{due} were asked for, give or take a batch: train for that many"
                 raise _Wrong(f"gives {entry} as {value}", right)
     except (_Wrong, Failed) as error:
         # result.json means finished, and a run with such an outcome is not.
@@ -64,7 +67,7 @@ def read_outcome(run: RunFolder, name: str) -> Outcome:
 class _Wrong(Exception):
     """The fault of an outcome, and its remedy."""
 
-    def __init__(self, what: str, right: str = 'write {"scores": {"zero_shot_top1": 0.41}} there at its end'):
+    def __init__(self, what: str, right: str = 'write {"scores": {"zero_shot_top1": 0.41}} there, or print it last'):
         self.what, self.right = what, right
         super().__init__(what)
 
@@ -114,10 +117,11 @@ def as_fraction(value: float) -> str:
 def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
     """The outcome, completed by what flipscale measured and by what was asked for."""
     settings, resources = request_of(run)
-    on_gpu, steps = torch.cuda.is_available(), steps_of(settings)
+    on_gpu = torch.cuda.is_available()
+    steps = steps_of(settings) if settings.is_clip else None
     result: Outcome = {
         "steps": steps,
-        "samples_seen": steps * settings.batch_size,
+        "samples_seen": None if steps is None else steps * settings.batch_size,
         "train_seconds": attempts.seconds,
         "cpu_seconds": attempts.cpu_seconds or None,
         "attempts": attempts.attempts,
@@ -129,11 +133,12 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
         "final_loss": final_loss(run, steps),
         **{name: value for name, value in outcome.items() if value is not None},
     }
-    samples, seconds, data_size = result["samples_seen"], result["train_seconds"], settings.data_size
+    samples, seconds = result["samples_seen"], result["train_seconds"]
+    data_size = settings.data_size if settings.is_clip else None
     pairs = result.setdefault("unique_pairs", None if data_size is None else min(data_size, samples))
-    if pairs:
+    if pairs and samples:
         result.setdefault("repeats", samples / pairs)
-    if seconds:
+    if seconds and samples:
         result.setdefault("images_per_second", samples / seconds)
     # As in flipscale's own trainer: on a CPU a device is a core, and its hours are those it worked.
     worked = seconds * result["devices"] if on_gpu and seconds else result["cpu_seconds"] or seconds
@@ -147,8 +152,13 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
     return replace(result_from_json(result, run.path), parent=spent_before(parent, others))
 
 
-def final_loss(run: RunFolder, steps: int) -> float | None:
-    """The mean of the losses recorded over the last 5 % of the steps; None if there are none."""
+def final_loss(run: RunFolder, steps: int | None) -> float | None:
+    """The mean of the losses recorded over the last 5 % of the steps; None if there are none.
+
+    steps: None where the program alone knows them; then they end with the last record.
+    """
     records = run.records()[0]
+    if steps is None:
+        steps = max((record["step"] for record in records), default=0)
     losses = [record["loss"] for record in records if record["step"] > 0.95 * steps and record.get("loss") is not None]
     return sum(losses) / len(losses) if losses else None

@@ -1,0 +1,249 @@
+"""Studies of a user's own program, which need not be a network: its parameters are axes like any setting."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flipscale import scores
+from flipscale.analysis.fitting.of_study import fit_study
+from flipscale.collecting import read_results
+from flipscale.errors import ResultsError
+from flipscale.planning.runs import plan
+from flipscale.study import read_study
+from tests.patience import wait_until
+
+ROOT = Path(__file__).parent.parent
+
+PROGRAM = """
+import argparse, json, pathlib, random, sys
+parser = argparse.ArgumentParser()
+parser.add_argument("--tries", type=int)
+parser.add_argument("--rule")
+parser.add_argument("--seed", type=int)
+parser.add_argument("--out", type=pathlib.Path)
+asked = parser.parse_args()
+random.seed(asked.seed)
+best = 1.0
+with open(asked.out / "metrics.jsonl", "a") as metrics:
+    for step in range(1, asked.tries + 1):
+        tried = abs(random.gauss(0, 1)) * (0.5 if asked.rule == "narrow" else 1.0)
+        best = min(best, tried)
+        print(json.dumps({"step": step, "loss": best}), file=metrics)
+print("done")
+print(json.dumps({"scores": {"distance_left": best}}))
+"""
+"""A random search: no neural network, and its outcome is its last line."""
+
+STUDY = """
+schema: 1
+question: Does a narrow search end nearer?
+parameters: {tries: 10, rule: wide}
+base: {trainer: {command: "python search.py --tries {tries} --rule {rule} --seed {seed} --out {folder}"}}
+axes: {rule: [wide, narrow], tries: [20, 0.1k]}
+baseline: {rule: wide}
+scores: {distance_left: lower}
+seeds: 2
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("search.py").write_text(PROGRAM)
+    file = Path("search.yaml")
+    file.write_text(STUDY)
+    return file
+
+
+def flipscale(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "flipscale", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_program_that_is_no_network_is_planned_run_collected_and_compared(study):
+    planned = flipscale("plan", "search.yaml")
+    assert "rule narrow, tries 100" in planned
+    assert "8 runs, unknown FLOPs, unknown core-hours" in planned
+    flipscale("submit", "search.yaml")
+    flipscale("collect", "search.yaml")
+    table = Path("results/search/results.csv")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {(row["rule"], row["tries"]) for row in rows} == {
+        ("wide", "20"), ("wide", "100"), ("narrow", "20"), ("narrow", "100")
+    }  # fmt: skip
+    assert all(any(row[name] for row in rows) for name in rows[0] if name != "cell")
+    assert not {"model", "batch_size", "zero_shot_top1", "patches"} & set(rows[0])
+    kinds = read_results(table).dtypes
+    assert (str(kinds["tries"]), str(kinds["rule"]), str(kinds["distance_left"])) == ("Int64", "str", "float64")
+    said = flipscale("compare", "search.yaml")
+    assert "rule narrow" in said
+    assert "distance_left (lower is better)" in said
+
+
+def own(text: str):
+    Path("own.yaml").write_text(text)
+    return read_study("own.yaml")
+
+
+HEAD = "schema: 1\nparameters: {depth: 8, norm: layer, tokens: 100M, bias: true, lr: 0.1}\n"
+COMMAND = "base: {trainer: {command: 'python train.py -d {depth} --norm={norm} {tokens} {bias} {lr} {seed}'}}\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_parameters_are_axes_couplings_conditions_baseline_claims_and_tuned(here):
+    study = own(
+        HEAD + COMMAND + "axes: {depth: [4, 8, 16], norm: [layer, rms]}\n"
+        "couple: {tokens: 10M * depth}\nwhere: depth < 16\nbaseline: {norm: layer}\nscores: {val_loss: lower}\n"
+        "tune: {over: {lr: [0.1, 0.2, 0.4]}, seeds: [100]}\nlabels: {norm: {rms: RMSNorm}}\n"
+        "claims: {a: {left: {norm: rms, depth: 8}, right: {norm: layer, depth: 8}, expect: better}}\n"
+    )
+    assert {(cell.depth, cell.norm, cell.tokens) for cell in study.cells} == {
+        (4, "layer", 40_000_000), (4, "rms", 40_000_000), (8, "layer", 80_000_000), (8, "rms", 80_000_000)
+    }  # fmt: skip
+    assert study.score == study.sweep.by == "val_loss"
+    assert {run.settings.lr for run in plan(study).runs} == {0.1, 0.2, 0.4}
+    assert "RMSNorm, depth 4, lr 0.1, seed 100" in {run.name for run in plan(study).runs}
+
+
+def test_nothing_of_clip_is_asked_and_a_setting_that_is_named_can_be_used(here):
+    study = own(
+        "schema: 1\nparameters: {norm: rms}\n"
+        "base: {mask_ratio: 0.5, trainer: {command: 'python train.py {mask_ratio} {norm}'}}\n"
+    )
+    (run,) = plan(study).runs
+    assert (run.cost.train_flops, run.is_priced, run.patches) == (0, False, None)
+    settings = run.to_dict()["settings"]
+    assert settings["parameters"] == {"norm": "rms"}
+    assert set(settings) == {"parameters", "mask_ratio", "trainer", "seed", "evaluation"}
+
+
+def test_flops_come_from_the_expression_of_the_study(here):
+    study = own(HEAD + COMMAND + "cost: {flops: 6 * depth * tokens}\nresources: {flops_per_second: 1e9}\n")
+    (run,) = plan(study).runs
+    assert run.cost.train_flops == 4_800_000_000
+    assert run.cost.gpu_hours == pytest.approx(4.8 / 3600)
+
+
+def test_an_id_is_the_parameters_the_command_and_the_seed(here):
+    ids = [
+        plan(own(HEAD.replace(old, new) + COMMAND.replace(before, after))).runs[0].id
+        for old, new, before, after in (
+            ("100M", "1e8", "python", "python"),  # one number
+            ("layer", "rms", "python", "python"),
+            ("lr: 0.1", "lr: 0.1, extra: 1", "python", "python"),
+            ("8", "8", "train.py", "other.py"),
+            ("8", "8", "base: {", "base: {seed: 1, "),
+        )
+    ]
+    assert ids[0] == "depth-8_norm-layer_tokens-100M_bias-true_lr-0.1_s0_" + ids[0][-10:]
+    assert len(set(ids)) == 5
+    assert plan(own(HEAD + COMMAND)).runs[0].id == ids[0]
+    listed = COMMAND.replace("'python train.py -d {depth} --norm={norm} {tokens} {bias} {lr} {seed}'", json.dumps(
+        {"arguments": ["python", "train.py", "-d", "{depth}", "--norm={norm}", "{tokens}", "{bias}", "{lr}", "{seed}"]}
+    ))  # fmt: skip
+    assert plan(own(HEAD + listed)).runs[0].id == ids[0]
+
+
+def test_margin_and_differences_are_in_the_units_of_the_score(here, study):
+    text = STUDY.replace(
+        "distance_left: lower",
+        "distance_left: lower}\nmargin: 0.5\nlooks: 1\nclaims: {a: "
+        "{left: {rule: narrow, tries: 20}, right: {rule: wide, tries: 20}, expect: level}",
+    )
+    study.write_text(text)
+    flipscale("submit", "search.yaml")
+    flipscale("collect", "search.yaml")
+    flipscale("compare", "search.yaml")
+    comparison = json.loads(Path("results/search/comparison.json").read_text())
+    (claim,) = comparison["claims"]["claims"]
+    assert comparison["claims"]["margin"] == 0.5
+    rows = read_results(Path("results/search/results.csv")).query("tries == 20")
+    means = rows.groupby("rule")["distance_left"].mean()
+    assert claim["unit"] == ""
+    assert claim["difference"]["value"] == pytest.approx(means["wide"] - means["narrow"])
+
+
+def test_a_score_has_the_direction_that_its_study_declares(here):
+    own(
+        "schema: 1\nparameters: {a: 1}\nbase: {trainer: {command: python}}\nscores: {reward: lower, ppl_gain: higher}\n"
+    )
+    assert scores.lower_is_better("reward") is True
+    assert scores.lower_is_better("ppl_gain") is False
+    assert scores.is_score("reward")
+
+
+STOPPED = """
+import json, pathlib, sys, time
+folder, patience = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+starts = folder / "starts.txt"
+starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
+time.sleep(patience if starts.read_text() == "x" else 0)
+print(json.dumps({"scores": {"starts": len(starts.read_text())}}))
+"""
+
+
+def test_a_killed_program_starts_again_in_its_folder(here):
+    Path("wait.py").write_text(STOPPED)
+    Path("wait.yaml").write_text(
+        "schema: 1\nparameters: {patience: 600}\nscores: {starts: higher}\n"
+        "base: {trainer: {command: 'python wait.py {folder} {patience}'}}\n"
+    )
+    submitting = subprocess.Popen(
+        [sys.executable, "-m", "flipscale", "submit", "wait.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    (run,) = plan(read_study("wait.yaml")).runs
+    note = Path("results/runs", run.id, "program.json")
+    wait_until(lambda: note.with_name("starts.txt").exists() and note.exists())
+    os.kill(json.loads(note.read_text())["pid"], signal.SIGKILL)
+    said = submitting.communicate()[0].decode()
+    if "1 of 1 finished" not in said:
+        flipscale("submit", "wait.yaml")
+    assert json.loads(note.with_name("result.json").read_text())["scores"] == {"starts": 2.0}
+
+
+def test_nanolm_in_miniature_is_killed_and_resumes_from_its_checkpoint(tmp_path, monkeypatch):
+    text = (ROOT / "studies/own/nanolm.yaml").read_text()
+    head = text[: text.index("axes:")].replace("depth: 2", "depth: 1").replace("tokens: 100k", "tokens: 0.2M")
+    Path(tmp_path, "small.yaml").write_text(head + "scores: {val_loss: lower}\n")
+    monkeypatch.chdir(ROOT)
+    words = ["submit", f"{tmp_path}/small.yaml", "--results", str(tmp_path / "results")]
+    submitting = subprocess.Popen(
+        [sys.executable, "-m", "flipscale", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    (run,) = plan(read_study(tmp_path / "small.yaml")).runs
+    folder = tmp_path / "results" / "runs" / run.id
+    wait_until(lambda: (folder / "checkpoint.pt").exists())
+    os.kill(json.loads((folder / "program.json").read_text())["pid"], signal.SIGTERM)
+    if "1 of 1 finished" not in submitting.communicate()[0].decode():
+        flipscale(*words)
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [50, 100, 150, 195]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["attempts"] == 2
+    assert 2 < result["scores"]["val_loss"] < 3.5
+
+
+def test_hours_that_are_unknown_are_said_to_be_and_laws_of_clip_are_refused(study):
+    study.write_text(STUDY + "budget: {gpu_hours: 1}\n")
+    assert any("budget.gpu_hours is not checked" in warning for warning in plan(read_study(study)).warnings)
+    columns = {"model": [None], "tries": [20], "distance_left": [0.1]}
+    with pytest.raises(ResultsError, match="--x COLUMN --y distance_left"):
+        fit_study(pd.DataFrame(columns), axes=["tries"], y="distance_left")
+
+
+def test_a_parameter_is_changed_on_the_command_line(study):
+    said = flipscale("plan", "search.yaml", "tries=7", "seeds=1")
+    assert "tries 7" not in said  # It no longer varies.
+    assert "_tries-7_" in said.replace("tries-7_rule", "_tries-7_rule")
