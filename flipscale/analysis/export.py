@@ -66,7 +66,8 @@ def latex_table(
     texts = _texts(groups.mean(), groups.std(), lower, fraction)
     names, values = _axes(cells)
     entries = [[texts.get((arm, cell), "--") for cell in cells] for arm in arms]
-    columns = pd.MultiIndex.from_tuples([tuple(map(_escaped, path)) for path in values], names=map(_escaped, names))
+    paths = [tuple(map(_escaped, path)) for path in values]
+    columns = pd.MultiIndex.from_tuples(paths, names=list(map(_escaped, names)))
     page = pd.DataFrame(entries, index=list(map(_escaped, arms)), columns=columns)
     count = groups.count()
     style = page.style

@@ -55,6 +55,8 @@ class Panel:
     y_words: str
     marks: str = MEANS
     """The meaning of its marks, for the small print."""
+    size: tuple[float, float] | None = None
+    """Inches, if it needs a size of its own."""
     own_legend: bool = False
     """Whether its lines differ from its neighbours', or have long names, so that its legend stands under its title."""
     chance: float | None = None
@@ -115,7 +117,7 @@ def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) 
     columns = 2 if n == 4 and columns == PANELS_IN_A_ROW else min(n, columns)
     rows = math.ceil(n / columns)
     size = (_WIDTH * max(columns, 2) + 0.4 * (columns == 1), _HEIGHT * rows + 0.6) if n > 1 else _ALONE
-    figure.set_size_inches(*size)
+    figure.set_size_inches(*(panels[0].size or size))
     axes: list[Axes] = figure.subplots(rows, columns, sharex=share_x, squeeze=False).ravel().tolist()
     for ax in axes[n:]:
         ax.remove()
