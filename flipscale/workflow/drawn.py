@@ -35,11 +35,10 @@ def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[
     study, files = opened.study, opened.files
     results = study_results(opened).table
     score = pick_score(results, study.score) if measured_scores(results) else None
-    metrics = ("loss", *([score] if score else []))
     try:
         from flipscale.collecting import read_curves
 
-        curves = read_curves(files.curves, metrics=metrics)
+        curves = read_curves(files.curves, metrics=(score,) if score else ())
     except ModuleNotFoundError as error:  # A small install has no pyarrow.
         say(f"learning curves are not drawn: {missing_package(str(error.name))}")
         curves = NO_CURVES
