@@ -175,7 +175,7 @@ def joint_optimum(
         raise ResultsError(f"{count(len(places), 'sweep')} with a best, and the law takes {len(x) + 2}. {why}".strip())
     ones = _design(places, x)
     logs = np.array(bests)
-    theta = np.linalg.lstsq(ones, logs, rcond=None)[0]
+    theta = np.asarray(np.linalg.lstsq(ones, logs, rcond=None)[0], np.float64)
     drawn = _resampled_laws(ones, logs, draws)
     low, high = interval(drawn, theta, len(places) - ones.shape[1])
     spread = np.sqrt(((logs - ones @ theta) ** 2).sum(axis=0) / max(1, len(places) - ones.shape[1]))
