@@ -130,7 +130,7 @@ def _check_alike(table: pd.DataFrame, named: Sequence[str]) -> None:
 
 # Several settings at once
 
-NEAR = 0.1
+NEAR_BEST = 0.1
 """A parabola goes through the runs whose log loss is within this of the best: farther away it is no parabola."""
 
 
@@ -197,7 +197,7 @@ def joint_optimum(
 
 def _vertex_of(tried: Array, heights: Array) -> Array | str:
     """The minimum of the quadratic near the lowest heights, in logarithms; or why there is none."""
-    near = heights <= heights.min() + NEAR
+    near = heights <= heights.min() + NEAR_BEST
     logs = tried[near]
     k = logs.shape[1]
     pairs = [(i, j) for i in range(k) for j in range(i, k)]
