@@ -34,7 +34,7 @@ from bench.report import leave, machine, table
 from flipscale.analysis.comparing.curves import TwoLines, two_lines
 from flipscale.analysis.comparing.gains import judged, pairs_of
 from flipscale.analysis.comparing.points import Point
-from flipscale.analysis.stats import OWN_SEEDS, Array, ScoreKind, moments
+from flipscale.analysis.stats import OWN_SEEDS, Array, ScoreKind, TwoGroups, holm, moments
 
 ACCURACY = ScoreKind(fraction=True, lower=False)
 LEAST, MUCH, MOST_ERROR = 0.93, 0.98, 0.065
@@ -307,6 +307,33 @@ def curve_study(design: CurveDesign, rng: np.random.Generator) -> TwoLines:
     return lines
 
 
+# Groups of any table
+
+GROUPS = (
+    *((3, 3, 1), (3, 3, 3), (5, 5, 1), (5, 5, 3), (10, 10, 1), (10, 10, 3), (10, 3, 1), (10, 3, 3), (3, 10, 3)),
+    *((3, 1, 1), (6, 1, 1), (10, 1, 1)),
+)
+"""Runs of the baseline and of the arm, and how many times as noisy the arm is; one run is a prediction."""
+
+FEW_AGAINST_MANY = "Welch's t errs too often at Holm's levels where the arm has three runs and the baseline ten"
+
+
+def groups_fare(design: tuple[int, int, int], studies: int) -> dict[str, Any]:
+    """Coverage of the CI of two groups, or of one run's prediction; family error of three arms of that size."""
+    base_runs, arm_runs, noise = design
+    rng = np.random.default_rng([2, *design])
+    held = 0
+    errors = 0
+    for _ in range(studies):
+        baseline = tuple(rng.normal(0, 1, base_runs))
+        arms = [TwoGroups(baseline, tuple(rng.normal(0, noise, arm_runs))).moments for _ in range(3)]
+        known = [arm for arm in arms if arm is not None]
+        ends = known[0].interval()
+        held += ends.low <= 0 <= ends.high
+        errors += any(test is not None and test.significant for test in holm([arm.p for arm in known]))
+    return {"runs": [base_runs, arm_runs], "noise": noise, "cover": held / studies, "family_error": errors / studies}
+
+
 # The answer
 
 
@@ -335,6 +362,19 @@ def failures(gains: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, A
     return found
 
 
+def group_failures(groups: Sequence[Mapping[str, Any]], studies: int) -> list[dict[str, Any]]:
+    """Groups beyond the limits, by more than two standard errors."""
+    off = 2 * math.sqrt(0.05 * 0.95 / studies)
+    found = []
+    for row in groups:
+        words = f"groups of {row['runs'][0]} and {row['runs'][1]} runs, noise {row['noise']}"
+        if not 0.93 - off <= row["cover"] <= 0.97 + off:
+            found.append({"what": f"coverage of {words}", "value": row["cover"], "stated": None})
+        if row["family_error"] > MOST_ERROR + off:
+            found.append({"what": f"family error of {words}", "value": row["family_error"], "stated": FEW_AGAINST_MANY})
+    return found
+
+
 def as_text(facts: Mapping[str, Any]) -> str:
     """The tables, and what stays outside."""
 
@@ -358,6 +398,14 @@ def as_text(facts: Mapping[str, Any]) -> str:
         ]
         for row in facts["curves"]
     ]
+    groups = [
+        [
+            f"{row['runs'][0]} runs against {row['runs'][1]}, noise {row['noise']}",
+            share(row["cover"]),
+            share(row["family_error"]),
+        ]
+        for row in facts["groups"]
+    ]
     outside = [
         f"- {one['what']}: {one['value']:.3f}; {one['stated'] or 'NOT STATED'}" for one in facts["beyond_limits"]
     ]
@@ -366,6 +414,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
         [
             table(["gains", "cover", "family error", "power, 4 points", "no interval", "quiet cell over raw t"], gains),
             table(["speed-ups", "cover", "samples cover", "median bias, %", "read", "open"], curves),
+            table(["groups", "cover", "family error"], groups),
             "Outside the limits:",
             "",
             *(outside or ["- none"]),
@@ -379,12 +428,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gains", type=int, default=600, help="studies a design of gains")
     parser.add_argument("--curves", type=int, default=500, help="studies a design of curves")
+    parser.add_argument("--groups", type=int, default=4000, help="pairs of groups a design")
     parser.add_argument("--out", help="write bench/results/OUT.json")
     parser.add_argument("--check", action="store_true", help="exit 1 if a limit does not hold and no reason is stated")
     args = parser.parse_args(argv)
     gains = [gains_fare(design, args.gains) for design in GAINS]
     curves = [curves_fare(design, args.curves) for design in CURVES]
-    facts: dict[str, Any] = {"gains": gains, "curves": curves, "beyond_limits": failures(gains, curves)}
+    groups = [groups_fare(design, args.groups) for design in GROUPS]
+    beyond = [*failures(gains, curves), *group_failures(groups, args.groups)]
+    facts: dict[str, Any] = {"gains": gains, "curves": curves, "groups": groups, "beyond_limits": beyond}
     facts["machine"] = machine()
     leave(args.out, facts, as_text(facts))
     if args.check and any(one["stated"] is None for one in facts["beyond_limits"]):

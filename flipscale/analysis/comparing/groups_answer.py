@@ -11,16 +11,16 @@ from flipscale.analysis.stats import MOST_SEEDS
 from flipscale.tables import Part, PrintedTable, as_text
 from flipscale.words import count, joined
 
-ROWS, UNDECIDED = 16, 3
+MOST_ROWS, UNDECIDED = 16, 3
 """The most rows of the screen, and the most sentences on what more runs would do."""
 
 
 def groups_text(groups: Groups, *, full: bool = False, width: int = 80) -> str:
     """A row for each arm and cell, then what the numbers stand on, and what more runs would do."""
     shown = groups.gains
-    if not full and len(shown) > ROWS:
+    if not full and len(shown) > MOST_ROWS:
         overall = [gain for gain in shown if gain.is_overall]
-        shown = (*shown[: ROWS - len(overall)], *overall)
+        shown = (*shown[: MOST_ROWS - len(overall)], *overall)
     digits = _digits([each.gain for each in groups.gains])
     arms = {gain.arm for gain in shown}
     alone = next(iter(arms)) if len(arms) == 1 and len(shown) > 1 else ""

@@ -130,7 +130,7 @@ def _check_alike(table: pd.DataFrame, named: Sequence[str]) -> None:
 
 # Several settings at once
 
-NEAR = 0.1
+NEAR_BEST = 0.1
 """A parabola goes through the runs whose log loss is within this of the best: farther away it is no parabola."""
 
 
@@ -175,7 +175,7 @@ def joint_optimum(
         raise ResultsError(f"{count(len(places), 'sweep')} with a best, and the law takes {len(x) + 2}. {why}".strip())
     ones = _design(places, x)
     logs = np.array(bests)
-    theta = np.linalg.lstsq(ones, logs, rcond=None)[0]
+    theta = np.asarray(np.linalg.lstsq(ones, logs, rcond=None)[0], np.float64)
     drawn = _resampled_laws(ones, logs, draws)
     low, high = interval(drawn, theta, len(places) - ones.shape[1])
     spread = np.sqrt(((logs - ones @ theta) ** 2).sum(axis=0) / max(1, len(places) - ones.shape[1]))
@@ -197,7 +197,7 @@ def joint_optimum(
 
 def _vertex_of(tried: Array, heights: Array) -> Array | str:
     """The minimum of the quadratic near the lowest heights, in logarithms; or why there is none."""
-    near = heights <= heights.min() + NEAR
+    near = heights <= heights.min() + NEAR_BEST
     logs = tried[near]
     k = logs.shape[1]
     pairs = [(i, j) for i in range(k) for j in range(i, k)]

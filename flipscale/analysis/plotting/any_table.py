@@ -24,7 +24,7 @@ BEYOND = 3.0
 def plot_groups(groups: Groups, file: Path) -> None:
     """The runs of each cell and arm as points, with their mean and its 95 % CI."""
     rows = _rows_of(groups)
-    with mpl.rc_context(dict(RC)):
+    with mpl.rc_context({**RC}):  # type: ignore[dict-item]
         figure = Figure(figsize=(5.5, 0.9 + 0.28 * len(rows)), layout="constrained")
         ax = figure.subplots()
         for place, (_, arm, values) in enumerate(rows):
@@ -67,7 +67,7 @@ def _joined(*names: str) -> str:
 
 def plot_laws(fits: Sequence[Fit], file: Path) -> None:
     """Each law with its rows and its 95 % band, dashed beyond them; of two variables, measured against predicted."""
-    with mpl.rc_context(dict(RC)):
+    with mpl.rc_context({**RC}):  # type: ignore[dict-item]
         figure = Figure(figsize=(5.5, 3.6), layout="constrained")
         ax = figure.subplots()
         for number, fit in enumerate(fits):

@@ -60,7 +60,7 @@ class TwoGroups:
     def smallest_found(self, more: int, level: float) -> float | None:
         """The smallest difference that so many more runs would find."""
         found = self.with_more(more)
-        return found and detectable(found.error, found.df, level)
+        return detectable(found.error, found.df, level) if found else None
 
     def more_for(self, size: float, level: float, size_of: SizeOf = detectable) -> int | None:
         """The fewest more runs in each group that find a difference of this size; None above MOST_SEEDS.
