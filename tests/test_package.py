@@ -59,11 +59,11 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> 
         "py.typed",
         "study/own.yaml",
         "study/template.yaml",
-        "reporting/page.css",
-        "reporting/page.js",
-        "reporting/plotly-basic.min.js",
+        "analysis/reporting/page.css",
+        "analysis/reporting/page.js",
+        "analysis/reporting/plotly-basic.min.js",
     }
-    assert {f"flipscale/{name}" for name in wanted | {"reporting/LICENSE.plotly"}} <= packed
+    assert {f"flipscale/{name}" for name in wanted | {"analysis/reporting/LICENSE.plotly"}} <= packed
 
 
 @pytest.mark.slow
