@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collecting import SETTING_COLUMNS, read_curves, read_results
-from flipscale.errors import FlipscaleError, require
+from flipscale.errors import FlipscaleError, missing_package
 from flipscale.plain_files import read_json
 from flipscale.run import write_json
 from flipscale.track.address import without_secrets
@@ -49,8 +49,10 @@ def send(tracker: str, project: str, results: Path, curves: Path) -> Sent:
     project: the tracker's name for all runs of a study.
     Raises FlipscaleError where the package is missing, or refuses.
     """
-    require(tracker)
-    package = importlib.import_module(tracker)
+    try:
+        package = importlib.import_module(tracker)
+    except ImportError:
+        raise FlipscaleError(missing_package(tracker)) from None
     table = read_results(results)
     points = read_curves(curves)
     record = results.with_name(f"sent_to_{tracker}.json")

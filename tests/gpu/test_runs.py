@@ -117,6 +117,7 @@ class StandInRun:
     cost: Cost = NO_COST
     whole_cost: Cost = NO_COST
     cell: None = None
+    is_priced: bool = True
     settings: Settings = field(default_factory=lambda: read_settings(SETTINGS), hash=False)
     resources: Resources = field(default_factory=lambda: Resources(gpus=1))
 

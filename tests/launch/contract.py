@@ -55,6 +55,7 @@ class StandInRun:
     cell: None = None
     name: str = ""
     timed: RunTime | None = None
+    is_priced: bool = True
     trunk: Trunk | None = None
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
