@@ -22,7 +22,7 @@ program may write a whole result.json instead.
 
 import json
 
-from flipscale.run import Lease, RunFolder
+from flipscale.run import Lease, RunFolder, write_json
 from flipscale.settings.declarations import CommandTrainer, plain
 from flipscale.study.command import filled
 from flipscale.train.failure import say
@@ -62,7 +62,7 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop) -> bool:
 
     ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop, heed=heed)
     if answers and outcome_file(run) is None and ended.code == 0:
-        (run.path / "outcome.json").write_text(json.dumps(answers[0]), encoding="utf-8")
+        write_json(run.path / "outcome.json", answers[0])
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
         say(run, f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")
