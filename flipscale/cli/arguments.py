@@ -127,5 +127,5 @@ def positive(text: str) -> float:
     except ValueError:
         value = 0
     if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value

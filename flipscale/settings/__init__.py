@@ -1,4 +1,4 @@
-"""What a run is told: its settings, and the models and devices that they name.
+"""The settings of a run, and the models and devices that they name.
 
 declarations.py  settings, data sets, evaluation and resources of a run: one declaration each
 parameters.py    the settings of a user's own program, which a study adds

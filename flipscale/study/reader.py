@@ -190,7 +190,7 @@ class _Checker(ValueReader):
             self.complain(("parameters", name), what)
         given = {name: value for name, value in given.items() if name not in faults}
         if faults:
-            given.setdefault("unread", 0)  # What is not asked of parameters is not asked of faulty ones.
+            given.setdefault("unread", 0)  # Faulty parameters still replace settings of CLIP.
         named = [name for key in ("base", "axes", "couple") for name in self.mapping(key)]
         self.record = record_for(given, named)
         return self.settings(given, "parameters")

@@ -103,7 +103,7 @@ def test_arms_are_corrected_together_by_holm():
     assert (first.effect, first.corrected.of) == ("no significant difference", 2)
 
 
-# What is no repeat
+# Rows that are not repeats
 
 
 def sizes(*tokens):

@@ -196,7 +196,7 @@ def joint_optimum(
 
 
 def _vertex_of(tried: Array, heights: Array) -> Array | str:
-    """The minimum of the quadratic near the lowest heights, in logarithms; or why there is none."""
+    """The minimum of the quadratic through the points near the lowest, in logarithms; or why there is none."""
     near = heights <= heights.min() + NEAR_BEST
     logs = tried[near]
     k = logs.shape[1]

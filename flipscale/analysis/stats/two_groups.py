@@ -36,7 +36,7 @@ class TwoGroups:
         return self.with_more(0)
 
     def with_more(self, runs: int) -> Moments | None:
-        """The same difference if each group had so many more runs, or there were so many more pairs.
+        """The same difference if each group had this many more runs, or there were this many more pairs.
 
         Welch's t with the degrees of freedom of Satterthwaite (1946). With one run in a group its standard error is
         s sqrt(1 + 1/n), that of a prediction.
@@ -58,7 +58,7 @@ class TwoGroups:
         return Moments(mean, math.sqrt(sum(parts)), df)
 
     def smallest_found(self, more: int, level: float) -> float | None:
-        """The smallest difference that so many more runs would find."""
+        """The smallest difference that this many more runs would find."""
         found = self.with_more(more)
         return detectable(found.error, found.df, level) if found else None
 
