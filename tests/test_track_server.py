@@ -258,7 +258,8 @@ def test_the_page_shows_cells_and_groups_by_an_axis(server: str, tmp_path: Path,
     page.get_by_text("mask 75 %, ViT-w16d1-4, 60k pairs, 32k samples", exact=True).first.wait_for()
     page.goto(f"{runs_page(server, done.experiment_id)}?compareRunsMode=CHART")
     page.get_by_text("train/loss", exact=True).first.wait_for()
-    assert page.get_by_text(study.question).count() == 1
+    # The note is fetched by a request of its own, that may answer after the figures.
+    page.get_by_text(study.question).wait_for()
     page.get_by_text("Group by", exact=True).first.click()
     page.keyboard.type("mask_ratio")
     page.get_by_text("mask_ratio", exact=True).last.click()
