@@ -1,6 +1,7 @@
 """A stranger's files show no file of the user's, run no code, take no credentials, and write nothing elsewhere."""
 
 import ast
+import ctypes
 import http.server
 import io
 import json
@@ -513,6 +514,18 @@ def test_what_nobody_foresaw_is_a_line_with_its_place_and_its_traceback_where_as
     monkeypatch.setenv("FLIPSCALE_TRACEBACK", "1")
     with pytest.raises((ValueError, OverflowError)):
         said("plan", "study.yaml")
+
+
+def test_a_library_that_does_not_load_is_no_fault_of_the_disk(
+    here: Path, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLIPSCALE_TRACEBACK")
+    library = here / "libnew.so"
+    library.write_text("not for this system")
+    monkeypatch.setattr("flipscale.cli.studies.open_study_of", lambda *_, **__: ctypes.CDLL(str(library)))
+    text = said("plan", "study.yaml")
+    assert text.startswith(f"{library}: ")
+    assert "Free space" not in text
 
 
 @pytest.mark.parametrize("uri", ["http://[::1", "postgresql://[::1/x", "http://me:hunter2@[bad/x"])

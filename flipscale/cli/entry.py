@@ -39,6 +39,8 @@ def _message(error: Exception) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "flipscale":
         return missing_package(error.name)
+    if isinstance(error, OSError) and error.errno is None:  # A library that the system is too old for.
+        return f"{error}."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}. Free space or fix the permissions, then run this again."

@@ -212,7 +212,7 @@ class Workers:
     def last_words(self, worker: Started) -> str:
         """'; it said: ... See LOG.'"""
         lines = [line for line in self._said(worker).splitlines() if line.strip() and not _CHATTER.match(line)]
-        said = f"; it said: {lines[-1].strip()[:300]}" if lines else ""
+        said = f"; it said: {lines[-1].strip()[:300].rstrip('.')}" if lines else ""
         return f"{said}. See {self.log}."
 
     @property

@@ -322,6 +322,11 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
             "Its process ended with code 3; it said: boom. See {log}. Given up: it would fail again.",
         ),
         (
+            'print("boom.", flush=True); os._exit(3)',
+            "code",
+            "Its process ended with code 3; it said: boom. See {log}. Given up: it would fail again.",
+        ),
+        (
             "os.kill(os.getpid(), signal.SIGSEGV)",
             "code",
             "Its process was ended by SIGSEGV; it said: in hand. See {log}. Given up: it would fail again.",
