@@ -17,7 +17,7 @@ import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeGuard, TypeVar
 
 from flipscale.errors import did_you_mean
 from flipscale.words import with_article
@@ -34,6 +34,9 @@ Complain = Callable[[Path_, str], None]
 JsonSchema = dict[str, Any]
 """A JSON Schema, or a part of one."""
 
+JsonObject = dict[str, Any]
+"""A JSON object as it was read, or as it will be written."""
+
 Item = TypeVar("Item")
 
 INVALID = object()
@@ -41,6 +44,10 @@ INVALID = object()
 
 _TOO_MANY = 1e18
 """Every count is below this: beyond it, sums of counts no longer fit the 64 bits of a results table."""
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # Options of records

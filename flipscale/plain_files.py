@@ -12,10 +12,11 @@ import os
 import re
 import stat
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 from flipscale.errors import DamagedFile
 from flipscale.kinds import record_of
@@ -174,3 +175,40 @@ def file_system_now(folder: Path) -> int:
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".clock") as probe:
         os.utime(probe.name)  # as a lease is kept fresh: by the server's clock, not the client's
         return os.fstat(probe.fileno()).st_mtime_ns
+
+
+def name_of_temporary(name: str) -> str:
+    """The name of the file that a temporary one of `replacing` was to become; '' for any other file."""
+    match = re.fullmatch(r"\.(.+)\.\d+\.\d+\.tmp", name)
+    return match[1] if match else ""
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` when the block ends without an error; until then the old one stands.
+
+    `at_last` is called when the new file is on the disk. If it raises, the old one stays.
+
+    A device such as /dev/null is written to directly: for root, replacing it would break it for all programs.
+    """
+    if _is_device(path):
+        with open(path, "wb") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb", opener=open_plain) as file:
+            yield file
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
+        at_last()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a device; a link to one counts only in /dev, as /dev/stdout, and not in a results folder."""
+    is_device = path.is_char_device() or path.is_block_device()
+    return is_device and (not path.is_symlink() or path.is_relative_to("/dev"))

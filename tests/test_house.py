@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"errors", "randomness", "scores", "analysis/stats", "tables", "words", "workspace"},
+    {"errors", "randomness", "scores", "analysis/stats", "analysis/statements", "tables", "words", "workspace"},
     {"cell", "kinds"},
     {"plain_files"},
     {"guard"},

@@ -15,6 +15,7 @@ import pytest
 from flipscale.analysis.comparing.of_study import judge_study
 from flipscale.analysis.comparing.stated import Verdict
 from flipscale.analysis.plotting import draw, figure_data, read_references
+from flipscale.analysis.statements import Contrast, Values
 from flipscale.cell import write_cell
 from flipscale.cli import main
 from flipscale.collecting import baseline_of, setting_value
@@ -23,7 +24,6 @@ from flipscale.planning.identity import dataset_name
 from flipscale.planning.runs import Run
 from flipscale.scores import INFERENCES, is_fraction
 from flipscale.settings.declarations import Settings
-from flipscale.study.study import Contrast, Values
 from tests import paper
 from tests.paper import PaperStudy, paper_study
 

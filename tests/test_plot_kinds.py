@@ -26,11 +26,12 @@ from flipscale.analysis.plotting import (
     read_references,
 )
 from flipscale.analysis.plotting.style import REFERENCE
+from flipscale.analysis.statements import MARGIN
 from flipscale.collecting import read_curves, read_results
 from flipscale.cost import arithmetic as cost
 from flipscale.errors import ResultsError
 from flipscale.settings.architecture import architecture
-from flipscale.study import MARGIN, read_study
+from flipscale.study import read_study
 from tests.made_up import GROWTH, isoflop_runs
 from tests.test_plot import drawn, named, study
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LeaseLost, RunFolderError
+from flipscale.plain_files import replacing
 from flipscale.run import (
     FailedAttempt,
     Failure,
@@ -28,7 +29,6 @@ from flipscale.run import (
     Spent,
     State,
     lacks_weights,
-    replacing,
     write_json,
 )
 from flipscale.settings.declarations import Resources

@@ -17,20 +17,9 @@ from flipscale.analysis.reporting import write_report
 from flipscale.errors import DamagedFile, FlipscaleError, LaunchError, RunFolderError
 from flipscale.guard import locked
 from flipscale.launch import cancel, submit_lock
-from flipscale.plain_files import open_plain, read_bytes
+from flipscale.plain_files import open_plain, read_bytes, replacing
 from flipscale.planning.runs import plan
-from flipscale.run import (
-    FailedAttempt,
-    FailureKind,
-    Job,
-    RunFolder,
-    RunRequest,
-    State,
-    birth,
-    is_alive,
-    machine,
-    replacing,
-)
+from flipscale.run import FailedAttempt, FailureKind, Job, RunFolder, RunRequest, State, birth, is_alive, machine
 from flipscale.storage import remove_unneeded
 from flipscale.study import read_study
 from tests.launch.contract import StandInRun, folder

@@ -343,7 +343,7 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _number(name: str, text: str) -> float:
-    from flipscale.run import is_number
+    from flipscale.kinds import is_number
     from flipscale.study.expression import plain_value
 
     number = plain_value(text)

@@ -25,8 +25,8 @@ def next_arguments(parser: argparse.ArgumentParser) -> None:
 
 def next(args: argparse.Namespace) -> int:
     """Say which runs would tell most about a study's open questions for their cost."""
+    from flipscale.kinds import is_number
     from flipscale.next_runs import proposal_parts, rung_parts, study_with, with_grids
-    from flipscale.run import is_number
     from flipscale.study.expression import plain_value
     from flipscale.tables import as_text
     from flipscale.workflow.proposed import next_rung, next_runs

@@ -102,7 +102,7 @@ def export(args: argparse.Namespace) -> int:
     """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
     from flipscale.analysis.export import exported
     from flipscale.collecting import baseline_of
-    from flipscale.run import replacing
+    from flipscale.plain_files import replacing
     from flipscale.workflow.results import study_results
 
     opened = open_study_of(args)

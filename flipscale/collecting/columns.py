@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from flipscale.kinds import Option, holds
+from flipscale.kinds import Option, holds, is_number
 from flipscale.planning.identity import dataset_name, show_setting
-from flipscale.run import is_number
 from flipscale.scores import FINAL_LOSS, SCORES, is_score
 from flipscale.settings.declarations import DataSet, Settings, plain
 from flipscale.study import SETTINGS, Study

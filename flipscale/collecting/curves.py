@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from flipscale.collecting.columns import MAKE_AGAIN
 from flipscale.errors import DamagedFile, ResultsError
-from flipscale.plain_files import open_plain, or_none, read_bytes
-from flipscale.run import RunFolder, replacing
+from flipscale.plain_files import open_plain, or_none, read_bytes, replacing
+from flipscale.run import RunFolder
 
 RUNS_IN_A_GROUP = 250
 """Runs whose points make one row group: 200 records of 4 metrics each are 200,000 rows, 10 MB."""

@@ -8,9 +8,10 @@ from typing import Any
 from flipscale.cell import write_cell
 from flipscale.collecting.columns import COLUMNS, ResultRow, setting_value, setting_values
 from flipscale.errors import FlipscaleError, NewerFolder, RunFolderError
+from flipscale.kinds import is_number
 from flipscale.planning.identity import RECIPE, differences
 from flipscale.planning.runs import Run
-from flipscale.run import SCORES_FILE, Result, RunFolder, Spent, is_number, standing_scores
+from flipscale.run import SCORES_FILE, Result, RunFolder, Spent, standing_scores
 from flipscale.scores import SCORES, is_own_score
 from flipscale.settings.declarations import Evaluation, plain
 from flipscale.study.named_sets import MEAN, declared_scores, members

@@ -18,9 +18,9 @@ from flipscale.collecting.columns import COLUMNS, ResultRow, kept_columns
 from flipscale.collecting.rows import row_of, why_unreadable
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import make_folder
-from flipscale.plain_files import or_none, read_bytes
+from flipscale.plain_files import or_none, read_bytes, replacing
 from flipscale.planning.runs import Plan, Run
-from flipscale.run import RunFolder, State, replacing
+from flipscale.run import RunFolder, State
 from flipscale.workspace import CURVES_TABLE, RESULTS_TABLE, RUNS_FOLDER
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
 from flipscale.data.views import view
 from flipscale.errors import DamagedFile, DataError
 from flipscale.guard import make_folder
-from flipscale.plain_files import open_file, or_none, read_json
-from flipscale.run import replacing, show_life, write_json
+from flipscale.plain_files import open_file, or_none, read_json, replacing
+from flipscale.run import show_life, write_json
 
 _DECODED_FORMAT = 2
 """Goes into the hash: a change to how images or captions are read must not find what was read before it."""

@@ -28,8 +28,8 @@ import numpy as np
 from flipscale.data.shards import Index, ShardSource, scan
 from flipscale.errors import DamagedFile, DataError
 from flipscale.guard import check_folder, locked, make_folder
-from flipscale.plain_files import open_file, open_plain
-from flipscale.run import replacing, show_life
+from flipscale.plain_files import open_file, open_plain, replacing
+from flipscale.run import show_life
 
 SHARDS_GB = 100.0
 """Room for fetched shards if FLIPSCALE_SHARDS_GB is not set. With LAION at 256 px (10,000 pairs of 25 kB a shard), the

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, printable
+from flipscale.kinds import JsonObject
 from flipscale.plain_files import read_json
 from flipscale.run import FailureKind, RunFolder, write_json
-from flipscale.settings.declarations import JsonObject
 
 INSTANT_SECONDS = 60.0
 """A failure so soon after a worker's start is an instant one: importing torch and opening data take most of it."""

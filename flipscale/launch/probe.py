@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import LaunchError
+from flipscale.kinds import JsonObject
 from flipscale.launch.launcher import Launcher, new_name
 from flipscale.launch.submit import Submission, submit
 from flipscale.planning.identity import is_evaluated, scored, stage
 from flipscale.planning.runs import Plan, Run
 from flipscale.planning.timing import evaluation_shape, is_timed_by_steps, step_shape
 from flipscale.run import Probe, RunFolder, probes_in
-from flipscale.settings.declarations import JsonObject, Settings
+from flipscale.settings.declarations import Settings
 from flipscale.workspace import RUNS_FOLDER
 
 PROBE_HOURS = 0.25

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from flipscale.kinds import Declared, options_of
+from flipscale.kinds import Declared, JsonObject, options_of
 from flipscale.scores import AVERAGED
 from flipscale.settings.architecture import own_image_size
 from flipscale.settings.declarations import (
@@ -18,7 +18,6 @@ from flipscale.settings.declarations import (
     FineTuning,
     FineTuningSet,
     FlipscaleTrainer,
-    JsonObject,
     LabelledFolders,
     LabelledIdx,
     LabelledShards,

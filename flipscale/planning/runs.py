@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from operator import itemgetter
 
+from flipscale.analysis.statements import Values
 from flipscale.cell import Cell, arm_words, run_words, setting_words, write_cell
 from flipscale.cost.arithmetic import (
     Cost,
@@ -26,7 +27,7 @@ from flipscale.cost.arithmetic import (
 )
 from flipscale.cost.capacity import REFUSED, TIGHT, device_memory, shortage
 from flipscale.errors import PlanError, did_you_mean
-from flipscale.kinds import Faults, checked, options_of
+from flipscale.kinds import Faults, JsonObject, checked, options_of
 from flipscale.planning.identity import (
     RECIPE,
     dataset_name,
@@ -41,22 +42,12 @@ from flipscale.planning.identity import (
 )
 from flipscale.planning.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.settings.architecture import architecture, patches_kept
-from flipscale.settings.declarations import (
-    Budget,
-    CommandTrainer,
-    JsonObject,
-    KeepWeights,
-    Resources,
-    Settings,
-    Shapes,
-    plain,
-)
+from flipscale.settings.declarations import Budget, CommandTrainer, KeepWeights, Resources, Settings, Shapes, plain
 from flipscale.settings.devices import DEVICES, LOADERS, Device, Hours, Money, Price, device_named, total_hours
 from flipscale.study import Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.settings import images_scored
-from flipscale.study.study import Values
 from flipscale.study.sweep import with_rule
 from flipscale.words import count, device_hours, percent
 

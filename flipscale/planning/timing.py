@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from flipscale.cost.arithmetic import evaluations_of, steps_of
+from flipscale.kinds import JsonObject
 from flipscale.planning.identity import evaluation_identity, identity, inferences, is_evaluated, scored, stage
-from flipscale.settings.declarations import FlipscaleTrainer, JsonObject, Resources, Settings
+from flipscale.settings.declarations import FlipscaleTrainer, Resources, Settings
 from flipscale.settings.devices import Hours
 
 STEP_SETTINGS = (

@@ -38,12 +38,7 @@ scores.py    which scores stand, and which are missing
 """
 
 from flipscale.run.code import CodeIdentity, FileContent
-from flipscale.run.codec import (
-    failed_attempt_as_json,
-    is_number,
-    read_scores,
-    result_from_json,
-)
+from flipscale.run.codec import failed_attempt_as_json, read_scores, result_from_json
 from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
 from flipscale.run.files import (
     ARCHIVED_FILES,
@@ -59,8 +54,6 @@ from flipscale.run.files import (
     clock_ahead,
     copy,
     is_finished,
-    name_of_temporary,
-    replacing,
     storable,
     write_json,
 )
@@ -159,19 +152,16 @@ __all__ = [
     "fault_in",
     "is_alive",
     "is_finished",
-    "is_number",
     "is_ours",
     "is_probe",
     "lacking_for",
     "lacks_weights",
     "machine",
-    "name_of_temporary",
     "node_name",
     "probes_in",
     "read_probe",
     "read_scores",
     "read_timings",
-    "replacing",
     "result_from_json",
     "set_of",
     "show_life",

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard, cast
 from flipscale.cell import write_cell
 from flipscale.errors import DamagedFile, NewerFolder, RunFolderError
 from flipscale.guard import is_plain
-from flipscale.kinds import record_of
+from flipscale.kinds import JsonObject, is_number, record_of
 from flipscale.plain_files import AnyPath, Held, parsed, read_json
 from flipscale.run.code import CodeIdentity
 from flipscale.run.files import FOLDER_SCHEMA, SCORES_FILE, storable, write_json
@@ -26,7 +26,7 @@ from flipscale.run.records import (
     Result,
     RunRequest,
 )
-from flipscale.settings.declarations import JsonObject, KeepWeights
+from flipscale.settings.declarations import KeepWeights
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be in place and empty, if the machine went down before their content was on the disk. They count as
@@ -225,10 +225,6 @@ def _last_with(name: str, lines: Sequence[bytes]) -> JsonObject:
     quoted = f'"{name}"'.encode()  # Most lines need not be parsed.
     records = (_record(line) for line in reversed(lines) if quoted in line)
     return next((record for record in records if record and name in record), {})
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # Writing

@@ -1,22 +1,18 @@
 """How files are written: whole or not at all, and JSON that a person can read."""
 
 import base64
-import contextlib
 import enum
 import json
 import math
-import os
-import re
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flipscale.errors import printable
-from flipscale.plain_files import file_system_now, open_file, open_plain
+from flipscale.plain_files import file_system_now, open_file, replacing
 
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader accepts this and older ones; a newer one is an error."""
@@ -92,47 +88,10 @@ def is_finished(files: Iterable[str]) -> bool:
     return "result.json" in names and SCORING_FILE not in names
 
 
-def name_of_temporary(name: str) -> str:
-    """The name of the file that a temporary one of `replacing` was to become; '' for any other file."""
-    match = re.fullmatch(r"\.(.+)\.\d+\.\d+\.tmp", name)
-    return match[1] if match else ""
-
-
-@contextlib.contextmanager
-def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when the block ends without an error; until then the old one stands.
-
-    `at_last` is called when the new file is on the disk. If it raises, the old one stays.
-
-    A device such as /dev/null is written to directly: for root, replacing it would break it for all programs.
-    """
-    if _is_device(path):
-        with open(path, "wb") as file:
-            yield file
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with open(temporary, "wb", opener=open_plain) as file:
-            yield file
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        at_last()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def copy(source: Path, target: Path) -> None:
     """Copy a file, as `replacing` writes."""
     with open_file(source) as content, replacing(target) as file:
         shutil.copyfileobj(content, file)
-
-
-def _is_device(path: Path) -> bool:
-    """Whether it is a device; a link to one counts only in /dev, as /dev/stdout, and not in a results folder."""
-    is_device = path.is_char_device() or path.is_block_device()
-    return is_device and (not path.is_symlink() or path.is_relative_to("/dev"))
 
 
 def clock_ahead(folder: Path) -> float:

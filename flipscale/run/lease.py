@@ -16,8 +16,8 @@ from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, LeaseLost
 from flipscale.guard import locked, make_folder
-from flipscale.kinds import record_of
-from flipscale.plain_files import is_fresh, open_plain, or_none, read_bytes, read_json
+from flipscale.kinds import JsonObject, record_of
+from flipscale.plain_files import is_fresh, name_of_temporary, open_plain, or_none, read_bytes, read_json, replacing
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import read_codes, read_scores, result_as_json, write_record
 from flipscale.run.files import (
@@ -29,14 +29,11 @@ from flipscale.run.files import (
     FileUse,
     as_json,
     is_finished,
-    name_of_temporary,
-    replacing,
     storable,
     write_json,
 )
 from flipscale.run.processes import birth, is_alive, is_ours, machine
 from flipscale.run.records import Hits, Measured, MetricsRecord, Result
-from flipscale.settings.declarations import JsonObject
 
 HEARTBEAT_SECONDS = 5.0
 """A living process touches its lease this often."""

@@ -11,10 +11,10 @@ from flipscale.cell import Cell, read_cell
 from flipscale.cost.arithmetic import Cost
 from flipscale.errors import RunFolderError, printable
 from flipscale.guard import Names
-from flipscale.kinds import By, Integer, OrElse
+from flipscale.kinds import By, Integer, JsonObject, OrElse
 from flipscale.planning.identity import RECIPE
 from flipscale.planning.runs import Run, Trunk
-from flipscale.settings.declarations import JsonObject, KeepWeights, Resources, ResourcesRead, Settings, plain
+from flipscale.settings.declarations import KeepWeights, Resources, ResourcesRead, Settings, plain
 from flipscale.study.settings import read_settings
 
 MetricsRecord = Mapping[str, Any]

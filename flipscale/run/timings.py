@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from flipscale.guard import locked
-from flipscale.kinds import By, record_of
+from flipscale.kinds import By, JsonObject, record_of
 from flipscale.plain_files import or_none, read_json
 from flipscale.planning.timing import EvaluationTime, StepTime, Timings
 from flipscale.run.codec import read_record
 from flipscale.run.files import FOLDER_SCHEMA, PROBE_FILE, storable, write_json
 from flipscale.run.folder import RunFolder
-from flipscale.settings.declarations import JsonObject, Settings, plain
+from flipscale.settings.declarations import Settings, plain
 from flipscale.study.settings import read_settings
 
 _SettingsRead = Annotated[Settings, By(read_settings)]

@@ -23,6 +23,7 @@ from flipscale.kinds import (
     DurationOrNever,
     Flag,
     Fraction,
+    JsonObject,
     Listed,
     Named,
     NotNegative,
@@ -48,9 +49,6 @@ from flipscale.kinds import (
 from flipscale.scores import INFERENCES, METRICS
 from flipscale.settings.architecture import known_models, own_image_size
 from flipscale.settings.devices import DEVICES, FUSED_SINCE, LOADERS, pairs_drawn, pairs_read
-
-JsonObject = dict[str, Any]
-"""A JSON object as it was read, or as it will be written."""
 
 
 def plain(value: object) -> Any:

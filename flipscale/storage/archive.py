@@ -26,7 +26,7 @@ from typing import IO, Any, NamedTuple, cast
 from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
 from flipscale.guard import check_folder
 from flipscale.kinds import record_of
-from flipscale.plain_files import open_plain, parsed, read_bytes
+from flipscale.plain_files import open_plain, parsed, read_bytes, replacing
 from flipscale.planning.identity import RECIPE, run_id
 from flipscale.planning.runs import Plan
 from flipscale.planning.timing import NOT_TIMED, Timings, timings_of
@@ -36,7 +36,6 @@ from flipscale.run import (
     all_timings,
     as_json,
     read_scores,
-    replacing,
     timings_as_json,
     timings_from_json,
 )

@@ -15,18 +15,8 @@ from pathlib import Path, PurePath
 from flipscale.errors import RunFolderError
 from flipscale.guard import check_folder, is_plain
 from flipscale.launch import ACTIVE, RunState, StateReader, submit_lock
-from flipscale.run import (
-    EARLIER,
-    RUN_FILES,
-    TRUNK_FILE,
-    FileUse,
-    RunFolder,
-    RunRequest,
-    State,
-    is_probe,
-    name_of_temporary,
-    unmeasured,
-)
+from flipscale.plain_files import name_of_temporary
+from flipscale.run import EARLIER, RUN_FILES, TRUNK_FILE, FileUse, RunFolder, RunRequest, State, is_probe, unmeasured
 from flipscale.settings.declarations import KeepWeights
 from flipscale.storage.merge import STAGING
 from flipscale.workspace import LAUNCHERS, Workspace

@@ -22,19 +22,13 @@ from flipscale.study.changes import write_changed
 from flipscale.study.grid import cells
 from flipscale.study.reader import read_study
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import LOOKS, MARGIN, SIZES, Arm, Axis, Contrast, Expectation, StatedClaim, Study, Sweep
+from flipscale.study.study import Arm, Axis, Study, Sweep
 from flipscale.study.sweep import SweptCell, swept_cells, with_choice
 
 __all__ = [
-    "LOOKS",
-    "MARGIN",
     "SETTINGS",
-    "SIZES",
     "Arm",
     "Axis",
-    "Contrast",
-    "Expectation",
-    "StatedClaim",
     "Study",
     "Sweep",
     "SweptCell",

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
+from flipscale.analysis.statements import Contrast, Expectation, StatedClaim, Values
 from flipscale.errors import did_you_mean
 from flipscale.kinds import (
     INVALID,
@@ -53,7 +54,7 @@ from flipscale.kinds import (
 from flipscale.scores import is_score
 from flipscale.settings.declarations import Settings, plain
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values, agrees
+from flipscale.study.study import Study, agrees
 from flipscale.study.values import ValueReader
 from flipscale.words import short
 

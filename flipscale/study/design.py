@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from flipscale.analysis.statements import Values
 from flipscale.errors import did_you_mean
 from flipscale.kinds import Path_, show
 from flipscale.study.keys import DESIGN_ALL
-from flipscale.study.study import Axis, Values
+from flipscale.study.study import Axis
 from flipscale.study.values import ValueReader
 
 Grids = dict[str, tuple[Axis, ...]]

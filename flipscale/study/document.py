@@ -13,9 +13,8 @@ from typing import Any
 import yaml
 
 from flipscale.errors import DamagedFile, StudyError, nearest, printable
-from flipscale.kinds import Path_
+from flipscale.kinds import JsonObject, Path_
 from flipscale.plain_files import read_bytes
-from flipscale.settings.declarations import JsonObject
 
 MOST_VALUES = 100_000
 """The most values that a document may expand to: beyond it is an alias bomb, not a study."""

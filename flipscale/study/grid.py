@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flipscale.analysis.statements import Values
 from flipscale.cost.arithmetic import PRICED, of_any_length, trunk_steps
 from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, Faults, Option, PartOfRun, checked, holds, is_broken, options_of, show
@@ -30,7 +31,7 @@ from flipscale.settings.declarations import (
 )
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
-from flipscale.study.study import Condition, Coupling, Study, Values, samples_for
+from flipscale.study.study import Condition, Coupling, Study, samples_for
 
 Unsettled = dict[str, Any]
 """Settings of a cell by name, while they are worked out."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from flipscale.analysis.statements import LOOKS, MARGIN
 from flipscale.errors import did_you_mean
 from flipscale.kinds import (
     Among,
@@ -24,7 +25,6 @@ from flipscale.kinds import (
 from flipscale.scores import SCORES, is_score, set_and_score
 from flipscale.settings.declarations import Budget, Resources
 from flipscale.study.recipes import RECIPES
-from flipscale.study.study import LOOKS, MARGIN
 
 SCHEMA = 1
 """Version of the study file."""
@@ -39,6 +39,7 @@ FIGURE_NAMES = {
     "scaling_axes": "scaling",
     "gains": "gains",
     "claims": "claims",
+    "tune": "tune",
     "mask_ratios": "masks",
     "accuracy_vs_flops": "lines",
     "scaling_curves": "curves",
@@ -46,7 +47,6 @@ FIGURE_NAMES = {
     "repeats": "masks",
     "error_vs_compute": "compute",
     "isoflop": "compute",
-    "tune": "tune",
     "learning_curves": "curves",
 }
 """Each figure, in the order of drawing, and the module of analysis/plotting that has its FigureKind in capitals."""

@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from flipscale.analysis.statements import SIZES, Values
 from flipscale.cost.arithmetic import PRICED
 from flipscale.errors import StudyError, did_you_mean, nearest
 from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, read, show
@@ -31,7 +32,7 @@ from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import SCHEMA, TOP, StudyKeys, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
-from flipscale.study.study import SIZES, Axis, Condition, Coupling, Study, Sweep, Values, agrees
+from flipscale.study.study import Axis, Condition, Coupling, Study, Sweep, agrees
 from flipscale.study.sweep import always, arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.words import count

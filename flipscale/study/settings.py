@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from flipscale.analysis.statements import Values
 from flipscale.kinds import Faults, Option, checked
 from flipscale.scores import declare
 from flipscale.settings.declarations import (
@@ -15,7 +16,6 @@ from flipscale.settings.declarations import (
     Shapes,
 )
 from flipscale.settings.parameters import FLIPSCALES, record_for
-from flipscale.study.study import Values
 
 SETTINGS: Mapping[str, Option] = FLIPSCALES
 """Every setting of a run."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from flipscale.analysis.statements import Values
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Settings
 from flipscale.study.expression import Expression, ExpressionError
 from flipscale.study.grid import cells
-from flipscale.study.study import Arm, Axis, Study, Sweep, Values, agrees
+from flipscale.study.study import Arm, Axis, Study, Sweep, agrees
 
 
 class SweptCell(NamedTuple):

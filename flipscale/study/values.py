@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flipscale.analysis.statements import Values
 from flipscale.errors import did_you_mean
-from flipscale.kinds import INVALID, Option, Path_, options_of, read, show
-from flipscale.settings.declarations import Evaluation, JsonObject, Settings
+from flipscale.kinds import INVALID, JsonObject, Option, Path_, options_of, read, show
+from flipscale.settings.declarations import Evaluation, Settings
 from flipscale.study.document import Complaints, Document
 from flipscale.study.keys import TOP, StudyKeys
 from flipscale.study.named_sets import faults_of_evaluation
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Values
 
 _EXAMPLES = {
     "parameters": "depth: 8",

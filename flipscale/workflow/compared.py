@@ -9,8 +9,8 @@ from flipscale.analysis.comparing import (
     comparison_markdown,
     measured_scores,
 )
+from flipscale.kinds import JsonObject
 from flipscale.plain_files import read_json
-from flipscale.settings.declarations import JsonObject
 from flipscale.workflow.results import study_results, write_analysis
 from flipscale.workflow.study import OpenStudy
 

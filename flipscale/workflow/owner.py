@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
-from flipscale.plain_files import or_none, read_bytes
-from flipscale.run import replacing
+from flipscale.plain_files import or_none, read_bytes, replacing
 from flipscale.study.document import MOST_STUDY_BYTES
 
 NOTE = ".study"

@@ -11,9 +11,9 @@ import pandas as pd
 
 from flipscale.collecting import read_results
 from flipscale.errors import ResultsError
-from flipscale.plain_files import or_none, parsed, read_json, read_text
-from flipscale.run import as_json, replacing, write_json
-from flipscale.settings.declarations import JsonObject
+from flipscale.kinds import JsonObject
+from flipscale.plain_files import or_none, parsed, read_json, read_text, replacing
+from flipscale.run import as_json, write_json
 from flipscale.words import count, joined
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.messages import say

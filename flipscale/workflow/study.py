@@ -12,12 +12,12 @@ from flipscale.collecting import setting_values
 from flipscale.cost.arithmetic import trunk_steps
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder, make_folder
-from flipscale.plain_files import or_none, read_bytes
+from flipscale.plain_files import or_none, read_bytes, replacing
 from flipscale.planning.identity import RECIPE
 from flipscale.planning.runs import NO_TRUNKS, KeptTrunks, Plan
 from flipscale.planning.runs import plan as plan_study
 from flipscale.planning.sweeps import SweepOutcome
-from flipscale.run import TRUNK_FILE, RunFolder, all_timings, as_json, read_timings, replacing
+from flipscale.run import TRUNK_FILE, RunFolder, all_timings, as_json, read_timings
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.settings.devices import Price
 from flipscale.study import Study, read_study

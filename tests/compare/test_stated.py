@@ -25,11 +25,12 @@ from flipscale.analysis.comparing.curves import curves_of
 from flipscale.analysis.comparing.estimates import Estimate, ends_of
 from flipscale.analysis.comparing.of_study import compare_study
 from flipscale.analysis.comparing.points import Point
+from flipscale.analysis.statements import Contrast, Expectation, StatedClaim
 from flipscale.analysis.stats import ScoreKind, holm
 from flipscale.collecting import read_results
 from flipscale.errors import StudyError
 from flipscale.planning.runs import plan
-from flipscale.study import Contrast, Expectation, StatedClaim, read_study
+from flipscale.study import read_study
 from flipscale.study.claims import claims_at_budgets
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from flipscale.analysis.comparing.columns import Baseline, arms_of, is_baseline,
 from flipscale.analysis.comparing.points import PreparedTable
 from flipscale.analysis.fitting.rows import column, need, row_names
 from flipscale.errors import ResultsError
-from flipscale.run import is_number
+from flipscale.kinds import is_number
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
 from flipscale.words import joined, listed, short

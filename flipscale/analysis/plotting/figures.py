@@ -16,7 +16,7 @@ from flipscale.analysis.plotting.page import FigureKind, Panel, inner_legend, pa
 from flipscale.analysis.plotting.style import RC
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.guard import make_folder
-from flipscale.run import replacing
+from flipscale.plain_files import replacing
 from flipscale.study.keys import FIGURE_NAMES
 
 
@@ -110,7 +110,7 @@ def plot_all(
     few = figures is None and not data.rows.empty and data.rows["samples"].nunique() <= FEW_LENGTHS
     make_folder(out)
     files: list[Path] = []
-    skipped = {}
+    skipped: dict[str, str] = {}
     for done, name in enumerate(names):
         progress(done, len(names), name)
         paths = [out / f"{name}.{suffix}" for suffix in FORMATS]
@@ -118,7 +118,9 @@ def plot_all(
         wanted = [path for path in paths if path.suffix[1:] in ("svg", *formats) or path.exists()]
         try:
             if few and done - len(skipped) >= MOST_OF_FEW:
-                raise Undrawable(f"a study of {FEW_LENGTHS} lengths draws {MOST_OF_FEW} figures; name it in `figures:`")
+                raise Undrawable(
+                    f"a study of at most {FEW_LENGTHS} lengths draws {MOST_OF_FEW} figures; name it in `figures:`"
+                )
             _save(name, data, wanted)
             files += wanted
         except Undrawable as reason:

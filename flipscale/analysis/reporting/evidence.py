@@ -13,12 +13,12 @@ from flipscale.analysis.plotting import FIGURES, number_arms
 from flipscale.collecting import SETTING_COLUMNS, baseline_of, read_results, setting_values
 from flipscale.data.code import CodeChanges, code_changes
 from flipscale.errors import DamagedFile, ResultsError
+from flipscale.kinds import JsonObject
 from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import or_none, read_bytes, read_json
 from flipscale.planning.runs import Plan, Run
 from flipscale.planning.sweeps import SweepOutcome
 from flipscale.run import RunFolder, State
-from flipscale.settings.declarations import JsonObject
 from flipscale.study import Study
 from flipscale.workspace import LAUNCHERS, Workspace
 

@@ -21,10 +21,11 @@ from flipscale.analysis.reporting.charts import LOSS, chart_data, in_order, scor
 from flipscale.analysis.reporting.evidence import Evidence, FailedRun, axes_of, gather
 from flipscale.errors import ResultsError
 from flipscale.guard import make_folder
+from flipscale.plain_files import replacing
 from flipscale.planning.identity import dataset_name
 from flipscale.planning.runs import Plan, Run
 from flipscale.planning.sweeps import SweepOutcome, sweep_parts
-from flipscale.run import State, replacing
+from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.settings.devices import Hours, total_hours
 from flipscale.study import Study

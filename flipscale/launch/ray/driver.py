@@ -32,6 +32,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from flipscale.errors import use_utf8
+from flipscale.kinds import JsonObject
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
 from flipscale.launch.ray.trial import Trial
@@ -39,7 +40,6 @@ from flipscale.launch.ray.trials import RayNode, Trials, bundle_of
 from flipscale.launch.states import StateReader
 from flipscale.plain_files import open_plain
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, RunFolder
-from flipscale.settings.declarations import JsonObject
 
 MAX_FAILURES = 10
 """How often Ray Tune restarts a trial after losing its node or process. A run is given up earlier, by its policy."""

@@ -15,8 +15,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch.launcher import NoPlace
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.plain_files import read_bytes
-from flipscale.run import replacing
+from flipscale.plain_files import read_bytes, replacing
 from flipscale.words import count
 
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from flipscale.cost.arithmetic import scored_steps, steps_of
 from flipscale.data.pairs import Data
 from flipscale.errors import Diverged
+from flipscale.kinds import JsonObject
 from flipscale.run import TRUNK_FILE, Doing, Lease, RunFolder
 from flipscale.scores import is_averaged
-from flipscale.settings.declarations import JsonObject, Settings
+from flipscale.settings.declarations import Settings
 from flipscale.settings.devices import LOADERS
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS

@@ -28,9 +28,9 @@ from flipscale.cost.arithmetic import parameters
 from flipscale.data.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.errors import DataError
 from flipscale.guard import check_folder, make_folder
-from flipscale.plain_files import open_plain
+from flipscale.plain_files import open_plain, replacing
 from flipscale.planning.identity import lineage
-from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, replacing, write_json
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import NORMALIZATIONS, OpenClipTrainer
 from flipscale.train.evaluate import check_scores, evaluate
