@@ -1,4 +1,4 @@
-"""docs/findings.md and docs/findings-details.md from docs/findings.yaml and the files that `compare` and `fit` wrote.
+"""docs/findings-details.md from docs/findings.yaml and the files that `compare` and `fit` wrote.
 
 findings.yaml has an entry for each question: what the paper and its follow-ups found, where a miniature's answer
 stands (`readings`), and one sentence on why they agree or not. Numbers and verdicts are read, never typed. A study
@@ -101,7 +101,7 @@ class Reading:
 
     @property
     def verdict(self) -> Verdict:
-        """The published effect against the interval: the one rule, which docs/findings.md states."""
+        """The published effect against the interval: the one rule, which docs/findings-details.md states."""
         if self.published == "none":
             return Verdict.NOTHING_PUBLISHED
         if self.interval is None and not self.exact:
@@ -591,7 +591,7 @@ def _repeats(found: tuple[float, float, float]) -> str:
 def index(root: Path = ROOT) -> str:
     """The questions, a line each, with the paper's effect and the verdict."""
     rows = [
-        _row(f"[{number} {of.name}](findings-details.md#{_slug(number, of)})", of.paper, of.verdict)
+        _row(f"[{number} {of.name}](#{_slug(number, of)})", of.paper, of.verdict)
         for number, of in enumerate(questions(root), 1)
     ]
     return "\n".join([_row("question", "the paper", "the miniature"), "|---|---|---|", *rows]) + "\n"

@@ -324,7 +324,10 @@ def test_no_page_has_a_law_of_isoflop_s_best_size_that_tuned_rates_bear_out():
     grows = f"to the power {masked['parameters']['a']:.2f} (95 % CI {low:.2f} to {high:.2f})"
     why = next(each["why"] for each in yaml.safe_load(FILE.read_text()) if "OpenCLIP" in each["question"])
     assert grows in why
-    for said in (why, *(" ".join((ROOT / f"docs/{page}.md").read_text().split()) for page in ("next", "studies"))):
+    for said in (
+        why,
+        *(" ".join((ROOT / f"docs/{page}.md").read_text().split()) for page in ("next", "studies", "findings")),
+    ):
         assert re.search(f"smallest (size )?tried (is the best )?at {at_edge} of 4 budgets", said)
         assert "hardly moves" not in said
 
@@ -345,9 +348,8 @@ def test_caveats_have_the_differences_of_their_results():
     assert "Tuning is better at all 15 seeds at both masks" in " ".join(caveats_of("flip"))
     seen = plateau[plateau["id"].isin(flip["id"])]
     assert (len(seen), set(seen["image_size"]), set(seen["samples"])) == (10, {14}, {64_000, 128_000})
-    assert "Ten of the 90 runs, small images after 64k and 128k samples, were reused from study flip" in said_of(
-        "plateau"
-    )
+    said = said_of("plateau")
+    assert "Ten of the 90 runs, small images after 64k and 128k samples, were reused from study flip" in said
     known = plateau[plateau["id"].isin(pd.read_csv(ROOT / "results/trunk/results.csv")["id"])]
     assert (len(known), set(known["mask_ratio"]), set(known["samples"])) == (10, {0.0}, {64_000, 128_000})
     assert "ten more runs were known from study trunk (34c5a3f5), without a mask after 64k and" in said
