@@ -1,4 +1,4 @@
-"""docs/findings.md and docs/findings-details.md from docs/findings.yaml and the files that `compare` and `fit` wrote.
+"""docs/findings-details.md from docs/findings.yaml and the files that `compare` and `fit` wrote.
 
 findings.yaml has an entry for each question: what the paper and its follow-ups found, where a miniature's answer
 stands (`readings`), and one sentence on why they agree or not. Numbers and verdicts are read, never typed. A study
@@ -8,8 +8,10 @@ A reading names a study and one of
 
     claims: [[SETTING, ...], ...]
                               every claim whose sides differ in just one of these sets of settings; of these, those of
-                              `family:`, with `left:` values on their first side, and with `interaction:` true or false
-                              those that compare two differences, or do not
+                              `family:` and `expect:`, with `left:` values on their first side, and with `interaction:`
+                              true or false those that compare two differences, or do not
+    unstated: CLAIM           a claim on curves, as a study file writes it, that the study does not state, by the name
+                              of `what:`
     gain: ARM                 an arm's gain at equal samples at the base cell, or at `cell:`
     slope: AXIS               how the gain of `arm:` changes for each doubling along an axis
     speedup: ARM              the speed-up of an arm in each series, to the baseline's mean at its last but one length
@@ -37,9 +39,11 @@ import pandas as pd
 import yaml
 
 from flipscale.analysis.comparing.estimates import NOT_REACHED
+from flipscale.analysis.comparing.of_study import judge_study
 from flipscale.analysis.stats import ALPHA, Array, moments
 from flipscale.cli import main
 from flipscale.collecting import read_results
+from flipscale.study import read_study
 from flipscale.words import bound, fixed, short, times
 from tests.studies import committed
 
@@ -67,7 +71,7 @@ class Verdict(StrEnum):
     SAME_SIGN = "same sign"
     OTHER_SIGN = "other sign"
     NOT_LEVEL = "not level"
-    SMALLER = "not that large"
+    SMALLER = "smaller than published"
     UNDECIDED = "undecided"
     NOTHING_PUBLISHED = "nothing published"
 
@@ -97,7 +101,7 @@ class Reading:
 
     @property
     def verdict(self) -> Verdict:
-        """The published effect against the interval: the one rule, which docs/findings.md states."""
+        """The published effect against the interval: the one rule, which docs/findings-details.md states."""
         if self.published == "none":
             return Verdict.NOTHING_PUBLISHED
         if self.interval is None and not self.exact:
@@ -117,6 +121,12 @@ class Reading:
         if size is None or self.exact:
             return Verdict.SAME_SIGN
         return Verdict.AGREES if low <= size <= high else Verdict.OTHER_SIZE
+
+    @property
+    def ratio(self) -> str:
+        """'75 %: ' of a number about a mask of 75 %, the first that it names; else nothing."""
+        named = re.search(r"\b(50|75) %|mask_ratio=(0\.5|0\.75)\b", self.what)
+        return f"{named[1] or round(100 * float(named[2]))} %: " if named else ""
 
     @property
     def certainty(self) -> str:
@@ -174,7 +184,7 @@ def _claims(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Readin
         left, right = claim["left"], claim["right"]
         if {name for name in {*left, *right} if left.get(name) != right.get(name)} not in map(set, line["claims"]):
             continue
-        if line.get("family", claim["family"]) != claim["family"]:
+        if any(line.get(name, claim[name]) != claim[name] for name in ("family", "expect")):
             continue
         if any(left[name] != value for name, value in line.get("left", {}).items()):
             continue
@@ -278,7 +288,55 @@ def _exponents(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Rea
             )
 
 
-READERS = {"claims": _claims, "gain": _gain, "slope": _slope, "speedup": _speedups, "exponent": _exponents}
+def unstated(study: str, claims: Mapping[str, Any], root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """What a study's runs say of claims on curves that it does not state: factors, with uncorrected CIs.
+
+    A factor is how many times as fast the first side is, or how many times as many samples it takes.
+    """
+    written = yaml.safe_load((root / f"studies/{study}.yaml").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{study}.yaml"
+        file.write_text(yaml.safe_dump({**written, "claims": dict(claims)}))
+        asked = read_study(file)
+    assert asked.score is not None
+    judged = judge_study(read_results(root / f"results/{study}/results.csv"), asked, asked.score)
+    assert judged is not None
+    found = {}
+    for each in judged.claims:
+        said = each.difference
+        assert said is not None
+        assert said.interval is not None
+        high = None if math.isinf(said.interval.high) else said.interval.high
+        entry = {"value": said.mean, "interval": (said.interval.low, high), "why": said.why, "at_least": said.at_least}
+        name = each.claim.name
+        found[name] = entry | {"interval_corrected": None}
+        if claims[name]["expect"] == "fewer_samples":
+            found[name] |= many(entry, "interval") | {"why": said.why}
+    return found
+
+
+def _unstated(line: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Reading]:
+    found = unstated(line["study"], {line["what"]: line["unstated"]})[line["what"]]
+    yield Reading(
+        study=line["study"],
+        what=line["what"],
+        value=found["value"],
+        interval=_ends(found["interval"]),
+        unit="ratio",
+        seeds=len(next(iter(data["series"]))["costs"]["gpu_hours"]["seeds"]),
+        published=line["published"],
+        corrected=False,
+    )
+
+
+READERS = {
+    "claims": _claims,
+    "unstated": _unstated,
+    "gain": _gain,
+    "slope": _slope,
+    "speedup": _speedups,
+    "exponent": _exponents,
+}
 
 
 def _arm(series: Mapping[str, Any]) -> str:
@@ -312,14 +370,24 @@ class Question:
 
     @property
     def verdict(self) -> str:
-        """The verdicts of its numbers, each with the studies that say it where they say several."""
-        studies: dict[Verdict, dict[str, None]] = {}
-        for reading in self.found:
-            studies.setdefault(reading.verdict, {})[reading.study] = None
-        studies.pop(Verdict.NOTHING_PUBLISHED, None)
-        if len(studies) < 2:
-            return next(iter(studies), "decides nothing" if self.found else "not run")
-        return "; ".join(f"{verdict} ({', '.join(studies[verdict])})" for verdict in Verdict if verdict in studies)
+        """The verdicts of its numbers; where they are several each with its studies, and a line a mask ratio."""
+        told = [reading for reading in self.found if reading.verdict is not Verdict.NOTHING_PUBLISHED]
+        if not told:
+            return "uninformative" if self.found else "not run"
+        if len({reading.verdict for reading in told}) == 1:
+            return told[0].verdict
+        ratios: dict[str, list[Reading]] = {}
+        for reading in told:
+            ratios.setdefault(reading.ratio, []).append(reading)
+        return "<br>".join(f"{ratio}{_verdicts(ratios[ratio])}" for ratio in sorted(ratios))
+
+
+def _verdicts(told: Sequence[Reading]) -> str:
+    """'agrees (flip); undecided (fashion)'."""
+    studies: dict[Verdict, dict[str, None]] = {}
+    for reading in told:
+        studies.setdefault(reading.verdict, {})[reading.study] = None
+    return "; ".join(f"{verdict} ({', '.join(studies[verdict])})" for verdict in Verdict if verdict in studies)
 
 
 def questions(root: Path = ROOT) -> list[Question]:
@@ -523,7 +591,7 @@ def _repeats(found: tuple[float, float, float]) -> str:
 def index(root: Path = ROOT) -> str:
     """The questions, a line each, with the paper's effect and the verdict."""
     rows = [
-        _row(f"[{number} {of.name}](findings-details.md#{_slug(number, of)})", of.paper, of.verdict)
+        _row(f"[{number} {of.name}](#{_slug(number, of)})", of.paper, of.verdict)
         for number, of in enumerate(questions(root), 1)
     ]
     return "\n".join([_row("question", "the paper", "the miniature"), "|---|---|---|", *rows]) + "\n"

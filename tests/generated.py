@@ -35,7 +35,7 @@ from flipscale.settings.declarations import (
 from flipscale.study.keys import TOP, Tune
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import SETTINGS
-from tests import benchmarks, findings, full_scale, paper, plateau, studies
+from tests import benchmarks, findings, full_scale, paper, plateau, studies, three_answers
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
@@ -364,8 +364,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#memory": full_scale_memory,
-    "docs/findings.md#trade": findings.trade,
-    "docs/findings.md#questions": findings.index,
+    "docs/findings.md#cheaper": three_answers.cheaper,
+    "docs/findings.md#more": three_answers.more,
+    "docs/findings.md#ahead": three_answers.ahead,
+    "docs/findings-details.md#trade": findings.trade,
+    "docs/findings-details.md#questions": findings.index,
     "docs/findings-details.md#details": findings.details,
     "docs/findings-details.md#caveats": findings.caveats,
 }
@@ -394,6 +397,7 @@ def wrapped(line: str) -> str:
 
 def write() -> None:
     paper.write_costs()
+    three_answers.draw()
     for name in PARTS:
         path, _, right = filled(name)
         path.write_text(right)

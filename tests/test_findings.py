@@ -126,6 +126,12 @@ def test_speed_ups_of_the_paper_are_those_that_compare_reads_from_its_figure():
     names = [f"tuning_samples={tuned}, mask_ratio={mask}" for tuned in ("0", "128M") for mask in (0.5, 0.75)]
     read = [curve(figure_3(), name, "hours")["speedup"]["value"] for name in names]
     assert [times(value) for value in read] == [times(value) for value in typed]
+    untuned = curve(figure_3(), "tuning_samples=0, mask_ratio=0.75", "hours")
+    asked = [untuned["speedup"]["value"], 1 / untuned["samples"]["value"], 3.7]
+    of_plateau = [line for line in lines if line["study"] == "plateau"]
+    stated = [line for line in of_plateau if line.get("family") == "plateau" or "what" in line]
+    assert [line["published"] for line in stated] == pytest.approx(asked, abs=0.005)
+    assert max(point["score"] for point in untuned["speedup_curve"]) < 72.4, "untuned it never gets to the best score"
 
 
 def test_gains_of_the_paper_in_equal_time_are_those_that_compare_reads_from_its_figure():
@@ -277,6 +283,55 @@ def caveats_of(name: str) -> tuple[str, ...]:
     return read_study(ROOT / f"studies/{name}.yaml").caveats
 
 
+def said_of(name: str) -> str:
+    return " ".join(" ".join(caveats_of(name)).split())
+
+
+def test_what_was_known_when_plateau_s_later_claims_were_committed_is_nowhere_denied():
+    claims = json.loads((ROOT / "results/plateau/comparison.json").read_text())["claims"]["claims"]
+    later = {one["claim"].partition(" (")[0] for one in claims if one["family"] != "plateau"}
+    assert (len(later), sum(one["family"] != "plateau" for one in claims)) == (7, 9)
+    assert "The seven claims of the other families came later (c05b17b6)" in said_of("plateau")
+    for file in ("studies/plateau.yaml", "docs/studies.md", "docs/findings.md", "docs/findings-details.md"):
+        assert "before a score was read" not in (ROOT / file).read_text()
+
+
+def test_an_ensemble_of_masks_is_behind_the_model_that_was_trained_without_a_mask():
+    rows = pd.read_csv(ROOT / "results/recipe/results.csv")
+    plain = rows[
+        rows["batch_size"].eq(64)
+        & rows["mask_shape"].ne("grid")
+        & rows["mask_shape"].ne("block")
+        & rows["tuning"].isna()
+        & rows["reconstruction"].isna()
+        & rows["text_mask_ratio"].eq(0)
+    ]
+    by_seed = plain.pivot(index="seed", columns="mask_ratio")
+    behind = [
+        100 * (by_seed["zero_shot_top1"][0.0] - by_seed["ensemble.zero_shot_top1"][mask]).mean() for mask in (0.5, 0.75)
+    ]
+    why = next(each["why"] for each in yaml.safe_load(FILE.read_text()) if "Table 1d" in each["question"])
+    assert f"{behind[0]:.1f} points behind at 50 % and {behind[1]:.1f} at 75 %" in why
+
+
+def test_no_page_has_a_law_of_isoflop_s_best_size_that_tuned_rates_bear_out():
+    fits = json.loads((ROOT / "results/isoflop_tuned/fits.json").read_text())
+    (reason,) = fits["not_fitted"].values()
+    at_edge = reason.count("the best size tried is the smallest")
+    assert (list(fits["not_fitted"]), at_edge) == (["best size, mask_ratio=0.0"], 3)
+    (masked,) = (fit for fit in fits["fits"] if fit["law"] == "growth")
+    low, high = masked["intervals"]["a"]
+    grows = f"to the power {masked['parameters']['a']:.2f} (95 % CI {low:.2f} to {high:.2f})"
+    why = next(each["why"] for each in yaml.safe_load(FILE.read_text()) if "OpenCLIP" in each["question"])
+    assert grows in why
+    for said in (
+        why,
+        *(" ".join((ROOT / f"docs/{page}.md").read_text().split()) for page in ("next", "studies", "findings")),
+    ):
+        assert re.search(f"smallest (size )?tried (is the best )?at {at_edge} of 4 budgets", said)
+        assert "hardly moves" not in said
+
+
 def test_caveats_have_the_differences_of_their_results():
     joint = (ROOT / "results/joint/comparison.md").read_text()
     ((slower, p),) = re.findall(r"more where model and data are larger \| \S+ \| (\S+) [^|]*\|[^|]*\| (\S+)", joint)
@@ -293,7 +348,11 @@ def test_caveats_have_the_differences_of_their_results():
     assert "Tuning is better at all 15 seeds at both masks" in " ".join(caveats_of("flip"))
     seen = plateau[plateau["id"].isin(flip["id"])]
     assert (len(seen), set(seen["image_size"]), set(seen["samples"])) == (10, {14}, {64_000, 128_000})
-    assert "Ten of the 90 runs, small images after 64k and 128k samples, are flip's" in caveats_of("plateau")[-1]
+    said = said_of("plateau")
+    assert "Ten of the 90 runs, small images after 64k and 128k samples, were reused from study flip" in said
+    known = plateau[plateau["id"].isin(pd.read_csv(ROOT / "results/trunk/results.csv")["id"])]
+    assert (len(known), set(known["mask_ratio"]), set(known["samples"])) == (10, {0.0}, {64_000, 128_000})
+    assert "ten more runs were known from study trunk (34c5a3f5), without a mask after 64k and" in said
     unmasked = partial(mean_of, "plateau_lr", "zero_shot_top1", mask_ratio=0, image_size=28)
     better = unmasked(lr=2e-3) - unmasked(lr=4e-3)
     assert f"half that rate is {better:.1f} points better" in caveats_of("flip")[1]
