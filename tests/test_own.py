@@ -14,7 +14,7 @@ import pytest
 from flipscale import scores
 from flipscale.analysis.fitting.of_study import fit_study
 from flipscale.collecting import read_results
-from flipscale.errors import ResultsError
+from flipscale.errors import ResultsError, StudyError
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from tests.patience import wait_until
@@ -247,3 +247,20 @@ def test_a_parameter_is_changed_on_the_command_line(study):
     said = flipscale("plan", "search.yaml", "tries=7", "seeds=1")
     assert "tries 7" not in said  # It no longer varies.
     assert "_tries-7_" in said.replace("tries-7_rule", "_tries-7_rule")
+
+
+def test_curves_run_along_the_setting_that_the_study_names(study):
+    study.write_text(STUDY + "x: tries\n")
+    flipscale("submit", "search.yaml")
+    flipscale("collect", "search.yaml")
+    assert "accuracy_vs_samples" not in json.loads(flipscale("plot", "search.yaml", "--json"))["skipped"]
+    flipscale("report", "search.yaml")
+    page = Path("plots/search/report.html").read_text()
+    data = json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
+    assert [axis["key"] for axis in data["x"]] == ["tries", "gpu_hours"]
+    assert next(column for column in data["columns"] if column["key"] == "series")["words"] == [""]
+    assert "on shapes" not in page
+    assert "about 0" not in page
+    study.write_text(STUDY + "x: rule\n")
+    with pytest.raises(StudyError, match="'rule' is no setting with numbers"):
+        read_study(study)

@@ -142,6 +142,7 @@ class StudyKeys(Declared):
         "the speed-up where curves allow one, else the gain",
         None,
     )
+    x: Text | None = option("the setting along which curves are drawn: tokens; null: samples, FLOPs and hours", None)
     labels: Named[dict[str, Text]] = option(
         "words for values of settings, which tables then use: {image_size: {14: small images}}", {}
     )

@@ -111,7 +111,7 @@ _OVER, _FACTORS = "{lr: [1e-3, 2e-3, 4e-3, 8e-3]}", "{lr: 'x[0.5, 1, 2, 4]'}"
 
 _AS_WRITTEN = (
     *("question", "budget", "resources", "score", "figures", "margin", "looks", "caveats", "answer", "labels"),
-    "keep_weights",
+    *("keep_weights", "x"),
 )
 """The keys whose values a study has as the file gives them."""
 
@@ -155,6 +155,8 @@ class _Checker(ValueReader):
         for label in keys.labels:
             if label not in self.known:
                 self.complain(("labels", label), f"unknown setting '{label}'; {did_you_mean(label, self.known)}")
+        if keys.x is not None and not holds(getattr(self.known.get(keys.x), "type", None), float):
+            self.complain(("x",), f"'{keys.x}' is no setting with numbers; {did_you_mean(keys.x, self.known)}")
         study = Study(
             name=name,
             base=defaults | base,

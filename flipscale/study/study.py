@@ -128,6 +128,8 @@ class Study:
     """What heads the answer: speedup, gain, law or claims; None by what its results allow."""
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Setting -> value -> its words."""
+    x: str | None = None
+    """The setting along which curves are drawn."""
     record: type[Settings] = Settings
     """The settings of its cells: flipscale's, and the study's own parameters."""
     flops: Expression | None = None

@@ -53,6 +53,7 @@ def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[
         labels=study.labels,
         stated=judge_study(results, study, score) if score else None,
         looks=study.looks,
+        x=study.x,
     )
     with Steps("drawing figures") as steps:
         drawn = plot_all(replace(data, sweep=opened.sweep), files.figures, study.figures, formats, steps)

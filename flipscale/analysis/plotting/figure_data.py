@@ -69,6 +69,8 @@ class FigureData:
     """Chance level of the score; None if unknown."""
     sweep: SweepOutcome | None = None
     """The sweep that chose a setting of the study."""
+    x: str | None = None
+    """The setting along which the study's curves are drawn."""
 
     @property
     def chance_of_error(self) -> float | None:
@@ -136,6 +138,7 @@ def figure_data(
     stated: StudyClaims | None = None,
     labels: SettingLabels | None = None,
     looks: int = LOOKS,
+    x: str | None = None,
 ) -> FigureData:
     """Prepare a table of results for all figures. Raises ResultsError if no run has a score.
 
@@ -164,6 +167,7 @@ def figure_data(
         stated,
         looks,
         chance_level(results, score),
+        x=x if x in rows else None,
     )
 
 

@@ -36,13 +36,15 @@ def score_against(data: FigureData, x: str) -> list[Panel]:
 
     A series with a single point per arm gets a panel only if no series has more: `scaling_axes` shows it.
     """
+    if x == "samples":
+        x = data.x or x
     if x == "samples" and "samples" not in data.axes:
         raise one_value("samples", "it takes runs of two schedule lengths")
     words = {"samples": "samples seen", "train_flops": "training FLOPs"}.get(x, x)
     if x == "gpu_hours":
         data, words = in_time_units(data)
         x = "time"
-    along = next((name for name in ("samples", "model", "data_size") if name in data.axes), "samples")
+    along = data.x or next((name for name in ("samples", "model", "data_size") if name in data.axes), "samples")
     rows = _rows_along(data, x, along)
     check_arms(data)
     rows = rows.assign(series=series_of(rows, along))
@@ -99,12 +101,12 @@ def _rows_along(data: FigureData, x: str, along: str) -> pd.DataFrame:
 
 def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
     """A log axis of samples at the values themselves, of FLOPs at powers of ten, of time at round numbers."""
-    if x == "samples":
-        count_axis(axis, values)
-    elif x == "train_flops":
+    if x == "train_flops":
         log_axis(axis, values, power)
-    else:
+    elif x == "time":
         log_axis(axis, values, lambda value: short(value) if value >= 1e-3 else power(value))
+    else:
+        count_axis(axis, values)
 
 
 def arm_lines(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, along: str) -> None:

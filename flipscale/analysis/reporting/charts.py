@@ -52,15 +52,19 @@ def chart_data(evidence: Evidence) -> str:
     """The data of the page's script as JSON that can stand inside a script element."""
     unit, factor = training_time_unit(evidence)
     scores = scores_of(evidence)
+    along = evidence.study.x or "samples"
+    columns = _columns(evidence, scores[:MOST_SCORES], along)
+    known = {column["key"] for column in columns if any(column["values"])}
+    axes = [
+        {"key": along, "label": evidence.study.x or "samples seen", "factor": 1},
+        {"key": "train_flops", "label": "training FLOPs", "factor": 1},
+        {"key": "gpu_hours", "label": f"training time ({unit})", "factor": factor},
+    ]
     data = {
         "arms": list(evidence.arm_names),
         "scores": [{"key": name, "label": score_label(name), "percent": is_fraction(name)} for name in scores],
-        "x": [
-            {"key": "samples", "label": "samples seen", "factor": 1},
-            {"key": "train_flops", "label": "training FLOPs", "factor": 1},
-            {"key": "gpu_hours", "label": f"training time ({unit})", "factor": factor},
-        ],
-        "columns": _columns(evidence, scores[:MOST_SCORES]),
+        "x": [axis for axis in axes if axis["key"] in known or axis["key"] == "gpu_hours"],
+        "columns": columns,
         "pairs": _pairs(evidence),
     }
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -91,8 +95,11 @@ class PageColumn:
         return all(value in (None, "") for value in self.values)
 
 
-def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
-    """The columns of the table of runs, in its order, as the script reads them. A minor one is left out on paper."""
+def _columns(evidence: Evidence, scores: Sequence[str], along: str) -> list[dict[str, Any]]:
+    """The columns of the table of runs, in its order, as the script reads them. A minor one is left out on paper.
+
+    along: the setting along which curves are drawn.
+    """
     runs, unit = evidence.planned.runs, evidence.planned.hours_unit
     rows = evidence.results.set_index("id").reindex([run.id for run in runs])
     progress = [evidence.runs[run.id] for run in runs]
@@ -110,7 +117,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
     # A finished run's FLOPs include its parents', as its hours do; another run's are its own.
     predicted = measured("gpu_hours_predicted", f"{unit} predicted", "number")
     values = [
-        _number(run.cost.gpu_hours) if hours is None else hours
+        (_number(run.cost.gpu_hours) or None) if hours is None else hours
         for run, hours in zip(runs, predicted.values, strict=True)
     ]
     of_scores = [measured(name, name, "percent" if is_fraction(name) else "number") for name in scores]
@@ -132,10 +139,10 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
         PageColumn("why", "why", "why", [run.says or run.story for run in progress]),
         # Only figures and links need these.
         PageColumn("log", "", "hidden", [logs.get(run.id) for run in runs]),
-        _numbers("samples", "samples", [run.settings.samples for run in runs], "hidden"),
+        _numbers(along, along, [getattr(run.settings, along) for run in runs], "hidden"),
         measured("train_flops", "FLOPs", "hidden"),
         _words("cell", "cell", cells, kind="hidden"),
-        _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}))), kind="hidden"),
+        _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}), along)), kind="hidden"),
     ]
     minor = {*scores[1:], "done", "gpu_hours_predicted", "attempts"}
     return [

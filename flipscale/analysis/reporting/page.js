@@ -75,14 +75,14 @@
   const seriesNames = [...new Set(measured.map((row) => textOf("series", row)))];
   const values = (key) => [...new Set(measured.map((row) => number(key, row)).filter((value) => value > 0))];
   // Series without a curve are just dots above one another: they are shown on demand.
-  const lengths = (series) => new Set(measured.filter((row) => textOf("series", row) === series).map((row) => number("samples", row))).size;
+  const lengths = (series) => new Set(measured.filter((row) => textOf("series", row) === series).map((row) => number(data.x[0].key, row))).size;
   const curved = seriesNames.filter((series) => lengths(series) > 1);
   // Show the first of several curves: one series at a time, or all on demand, each with its own dashes.
   if (seriesNames.length > 1 && curved.length) view.series = curved[0];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const dash = (series) => DASHES[Math.max(0, curved.indexOf(series)) % DASHES.length];
   // If the schedule is the same for all, use their cost instead.
-  if (values("samples").length < 2) view.x = values("gpu_hours").length > 1 ? "gpu_hours" : "train_flops";
+  if (values(data.x[0].key).length < 2) view.x = values("gpu_hours").length > 1 ? "gpu_hours" : "train_flops";
 
   function layout(more) {
     const axis = { gridcolor: token("--grid"), linecolor: token("--line"), zerolinecolor: token("--line"), automargin: true };

@@ -157,9 +157,10 @@ def _asked(evidence: Evidence) -> str:
             varied.append(f"{name} ({some})")
     seeds = len({run.settings.seed for run in cells})
     along = f" vary {joined(varied)}," if varied else ""
-    data = ", ".join(dict.fromkeys(dataset_name(run.settings.data) for run in cells))
+    data = ", ".join(dict.fromkeys(dataset_name(run.settings.data) for run in cells if run.settings.is_clip))
+    on = f" on {data}" if data else ""
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
-    return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
+    return f"{count(len(cells), 'run')}{on}{along}{seeded}."
 
 
 def _answer(evidence: Evidence) -> dict[str, Any]:
@@ -219,6 +220,7 @@ def _means(evidence: Evidence) -> dict[str, Any]:
     unit, factor = training_time_unit(evidence)
     score, percent = scores[0], is_fraction(scores[0])
     scale, digits = (100, 1) if percent else (1, 4)
+    spent = [name for name in ("samples", "train_flops") if name in rows]
     listed = []
     for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
         values = group[score].dropna().astype(float)
@@ -229,13 +231,13 @@ def _means(evidence: Evidence) -> dict[str, Any]:
                 str(len(group)),
                 fixed(scale * values.mean(), digits) if len(values) else "",
                 fixed(scale * values.std(), digits) if len(values) > 1 else "",
-                short(group["samples"].mean()),
-                short(group["train_flops"].mean()),
+                *(short(group[name].mean()) if group[name].notna().any() else "" for name in spent),
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
             )
         )
-    head = ("cell", "arm", "runs", f"{score}{' %' if percent else ''}", "sd", "samples", "FLOPs", unit)
-    table = PrintedTable(f"Means of {score_label(score)}", head, tuple(listed[:MOST_MEANS]))
+    words = ("FLOPs" if name == "train_flops" else name for name in spent)
+    head = ("cell", "arm", "runs", f"{score}{' %' if percent else ''}", "sd", *words, unit)
+    table = PrintedTable(f"Means of {score_label(score)}", head, tuple(listed[:MOST_MEANS])).without_empty()
     return {"means": table, "more_means": max(0, len(listed) - MOST_MEANS)}
 
 
@@ -285,7 +287,7 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
         f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *(f"{counts[state]:,} {state}" for state in State if state is not State.FINISHED and counts[state]),
         f"{hours_words(spent * factor)} {unit} measured" if spent else "",
-        f"{planned.total.hours * factor} {unit} predicted",
+        f"{planned.total.hours * factor} {unit} predicted" if planned.total.gpu_hours else "",
         f"{planned.money} predicted" if planned.money else "",
         f"newest run finished {newest}" if (newest := newest_run(evidence.results)) else "",
     ]
@@ -299,7 +301,8 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
                 *(_cost_row(arm, runs, evidence, factor) for arm, runs in groups.items() if runs),
                 _cost_row("all", planned.runs, evidence, factor),
             ),
-        ),
+        ).without_empty(),
+        "checked": evidence.own_hours and planned.total.gpu_hours,
         "unfinished": len(unfinished),
         "under_way": hours_words(under_way * factor) if under_way else "",
         "money": money,
@@ -317,9 +320,9 @@ def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float)
     return (
         name,
         str(len(runs)),
-        short(sum(run.cost.train_flops for run in runs)),
-        str(total_hours(run.cost.hours for run in runs) * factor),
+        short(flops) if (flops := sum(run.cost.train_flops for run in runs)) else "",
+        str(total_hours(run.cost.hours for run in runs) * factor) if any(run.is_priced for run in runs) else "",
         f"{hours_words(spent * factor)} ({count(len(measured), 'run')})" if measured else "",
-        str(total_hours(run.cost.hours for run in measured) * factor) if measured else "",
+        str(total_hours(run.cost.hours for run in measured) * factor) if foreseen else "",
         times(spent / foreseen) if foreseen else "",
     )

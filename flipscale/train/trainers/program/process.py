@@ -228,14 +228,6 @@ def run_program(start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, *
         with run.open_log() as log:
             while True:
                 code = program.code()
-                for when, line in _waiting(program.lines, seconds=0.1 if code is None else 0.001):
-                    log.write(f"{line}\n")
-                    lease.live()
-                    if line.strip() and not _IDLE_TALK.match(line):
-                        tail.append(line.strip())
-                    if heed is not None:
-                        heed(line, when, program)
-                log.flush()
                 if code is not None or time.monotonic() - noted > HEARTBEAT_SECONDS:
                     noted = time.monotonic()
                     lease.fence()
@@ -246,6 +238,14 @@ def run_program(start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, *
                     known = _Note(machine(), program.pid, program.born, attempts)
                     with lease.replace(start.note) as file:
                         file.write(json.dumps({"schema": 1, **asdict(known)}, indent=1).encode())
+                for when, line in _waiting(program.lines, seconds=0.1 if code is None else 0.001):
+                    log.write(f"{line}\n")
+                    lease.live()
+                    if line.strip() and not _IDLE_TALK.match(line):
+                        tail.append(line.strip())
+                    if heed is not None:
+                        heed(line, when, program)
+                log.flush()
                 if code is not None:
                     return Ended(code, killed_at is not None, attempts, tuple(tail))
                 if stop.signal is not None and killed_at is None:
