@@ -34,15 +34,15 @@ DESIGN_ALL = "all"
 
 FIGURE_NAMES = {
     "accuracy_vs_samples": "lines",
-    "accuracy_vs_flops": "lines",
     "accuracy_vs_hours": "lines",
     "speedup": "speedup",
     "scaling_axes": "scaling",
-    "scaling_curves": "curves",
-    "mask_ratios": "masks",
     "gains": "gains",
-    "ablations": "ablations",
     "claims": "claims",
+    "mask_ratios": "masks",
+    "accuracy_vs_flops": "lines",
+    "scaling_curves": "curves",
+    "ablations": "ablations",
     "repeats": "masks",
     "error_vs_compute": "compute",
     "isoflop": "compute",
@@ -146,7 +146,7 @@ class StudyKeys(Declared):
         "words for values of settings, which tables then use: {image_size: {14: small images}}", {}
     )
     figures: Some[Annotated[str, Among(FIGURE_NAMES)]] | None = option(
-        "figures to draw; null draws all that apply", None
+        "figures to draw; null draws those that apply", None
     )
 
 

@@ -76,6 +76,12 @@ FORMATS = {"svg": ("Date", "Creator"), "png": ("Software",), "pdf": ("CreationDa
 """Each format of a figure, and the metadata on time and software that it leaves out: equal figures would differ."""
 
 
+FEW_LENGTHS = 2
+
+MOST_OF_FEW = 6
+"""A study of few lengths draws the first figures that apply, and no more: the others would show the same points."""
+
+
 @dataclass(frozen=True)
 class Plotted:
     """The figures that were drawn, and those that were not."""
@@ -101,6 +107,7 @@ def plot_all(
     progress: called with the number of figures done, their total, and the next one.
     """
     names = list(FIGURES) if figures is None else [_known(name) for name in dict.fromkeys(figures)]
+    few = figures is None and not data.rows.empty and data.rows["samples"].nunique() <= FEW_LENGTHS
     make_folder(out)
     files: list[Path] = []
     skipped = {}
@@ -110,6 +117,8 @@ def plot_all(
         # An old figure would pass for one of these results.
         wanted = [path for path in paths if path.suffix[1:] in ("svg", *formats) or path.exists()]
         try:
+            if few and done - len(skipped) >= MOST_OF_FEW:
+                raise Undrawable(f"a study of {FEW_LENGTHS} lengths draws {MOST_OF_FEW} figures; name it in `figures:`")
             _save(name, data, wanted)
             files += wanted
         except Undrawable as reason:
