@@ -121,7 +121,7 @@ def _compare_table(args: argparse.Namespace) -> int:
     if not args.x:
         return _compare_groups(args, table, baseline, len(rows) - len(table))
     if unused := [
-        f"--{name}" for name in ("by", "ignore", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]
+        f"--{name}" for name in ("by", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]
     ]:
         raise FlipscaleError(f"{joined(unused)}: only for groups, without --x.")
     comparison = comparing.compare_table(
@@ -131,6 +131,7 @@ def _compare_table(args: argparse.Namespace) -> int:
         y=args.y,
         series=args.series,
         at=",".join(args.at) or None,
+        ignore=args.ignore,
         lower_is_better=args.lower_is_better,
     )
     for note in comparison.notes:

@@ -170,10 +170,24 @@ def test_two_models_are_two_series_of_their_own_baselines():
     ]
 
 
-def test_rows_that_columns_of_words_tell_apart_are_noticed(flip, capsys):
-    data, talk = said(capsys, "compare", flip, "--baseline", "mask_percent=0", "--x", "hours", "--y", "top1")
-    assert data["notes"] == ["rows of one arm differ in figure, series, tuned and note; --series makes separate curves"]
-    assert talk.strip() == data["notes"][0]
+def test_a_curve_that_mixes_values_of_a_column_is_refused_by_its_name(flip, capsys):
+    asked = ("--baseline", "mask_percent=0", "--x", "hours", "--y", "top1")
+    assert "Rows of one curve differ in figure, series and tuned." in refused(capsys, "compare", flip, *asked)
+    data, _ = said(capsys, "compare", flip, *asked, "--series", "tuned")
+    assert len(data["series"]) == 4
+    data, _ = said(capsys, "compare", flip, *asked, "--ignore", "figure,series,tuned")
+    assert len(data["series"]) == 2
+
+
+def test_five_model_sizes_are_not_one_curve():
+    sizes = [
+        synthetic(seeds=(0,), size=size).assign(hours=lambda t, k=size: t["hours"] * k**0.55) for size in range(1, 6)
+    ]
+    table = pd.concat(sizes).drop(columns=["seed", "epochs"])
+    with pytest.raises(ResultsError, match="Rows of one curve differ in size"):
+        entries(table, at=None)
+    found, _ = entries(table, series=["size"], at=None)
+    assert len(found) == 5
 
 
 def test_rows_of_one_schedule_that_differ_are_refused_with_the_columns_that_tell_them_apart(flip, capsys):

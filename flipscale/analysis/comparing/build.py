@@ -96,18 +96,20 @@ def compare_table(
     y: str,
     series: Sequence[str] = (),
     at: str | None = None,
+    ignore: Sequence[str] = (),
     lower_is_better: bool | None = None,
 ) -> Comparison:
     """The same for any table: score `y` against cost `x`, or against several costs.
 
     Lower `y` is better if `lower_is_better`; None goes by its name, and takes higher as better if that says nothing.
 
-    `series` are columns whose values make separate curves, `at` is the column that twins share, such as epochs. A
-    column `seed` is used if there is one. Raises ResultsError for what the table does not have or leaves open.
+    `series` are columns whose values make separate curves, `at` is the column that twins share, such as epochs. Rows
+    of a curve may differ in the columns of `ignore`. A column `seed` is used if there is one. Raises ResultsError for
+    what the table does not have or leaves open.
     """
     costs = (x,) if isinstance(x, str) else tuple(x)
     lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
-    return _compared(prepared(table, baseline, costs, y, series, at, lower), None, LOOKS)
+    return _compared(prepared(table, baseline, costs, y, series, at, lower, ignore), None, LOOKS)
 
 
 def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, curves: bool = True) -> Comparison:

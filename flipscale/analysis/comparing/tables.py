@@ -12,7 +12,7 @@ import pandas as pd
 
 from flipscale.analysis.comparing.columns import Baseline, arms_of, is_baseline, labels, settings_words
 from flipscale.analysis.comparing.points import PreparedTable
-from flipscale.analysis.fitting.rows import column, need, row_names
+from flipscale.analysis.fitting.rows import column, may_be_settings, need, row_names
 from flipscale.errors import ResultsError
 from flipscale.kinds import is_number
 from flipscale.scores import lower_is_better
@@ -102,6 +102,7 @@ def prepared(
     series: Sequence[str],
     at: str | None,
     lower: bool,
+    ignore: Sequence[str] = (),
 ) -> PreparedTable:
     """Check the table and settle what makes a curve and what makes twins.
 
@@ -109,7 +110,7 @@ def prepared(
     differ in nothing else are replicates: the k-th of an arm is set against the k-th of the baseline, in the order of
     rows. A series that the baseline has no rows of is compared with those it has, if they have one value of the column.
     """
-    need(table, [*baseline, *costs, y, *series, *([at] if at else [])])
+    need(table, [*baseline, *costs, y, *series, *ignore, *([at] if at else [])])
     if y in costs:
         raise ResultsError(f"x and y are both {y!r}; x is what is spent, y is what it buys.")
     table = table.reset_index(drop=True)
@@ -118,8 +119,11 @@ def prepared(
     )
     arms = _checked_arms(table, baseline, y)
     seeds = seeds_of(table)
+    taken = [*baseline, *costs, y, "id", *series, *ignore]
     if seeds is None:
-        _check_told_apart(table, arms, [*series, at or costs[0]], [*baseline, *costs, y, "id", *series])
+        _check_told_apart(table, arms, [*series, at or costs[0]], taken)
+    is_whole = table[[costs[0], y]].notna().all(axis=1)
+    _check_one_curve(table[is_whole], arms[is_whole], series, costs[0], [*taken, "seed", *([at] if at else [])])
     keys = pd.DataFrame({"arm": arms, "series": labels(table, series), "seed": seeds, "at": table[at] if at else None})
     keys = _in_each_series(table, keys, series)
     rows, keys = table.loc[keys.index].reset_index(drop=True), keys.reset_index(drop=True)
@@ -141,7 +145,7 @@ def prepared(
         at=at,
         lower_is_better=lower,
         fraction=not lower and bool(table[y].dropna().between(0, 1).all()),
-        notes=(*_notes_on_y(table[y], y, lower), *_notes_on_curves(table, arms, series), *seed_notes),
+        notes=(*_notes_on_y(table[y], y, lower), *seed_notes),
     )
 
 
@@ -159,13 +163,30 @@ def _check_told_apart(table: pd.DataFrame, arms: "pd.Series[str]", by: Sequence[
             )
 
 
-def _notes_on_curves(table: pd.DataFrame, arms: "pd.Series[str]", series: Sequence[str]) -> list[str]:
-    """Columns of words that may tell several curves of one arm apart, where no series is named."""
-    words = [str(name) for name in table if name != "id" and not pd.api.types.is_numeric_dtype(table[name])]
-    differ = [name for name in words if (table.groupby(arms)[name].nunique() > 1).any()]
-    return (
-        [f"rows of one arm differ in {joined(differ)}; --series makes separate curves"] if differ and not series else []
-    )
+def _check_one_curve(
+    table: pd.DataFrame, arms: "pd.Series[str]", series: Sequence[str], cost: str, taken: Sequence[str]
+) -> None:
+    """Raise ResultsError for columns with several values within a curve, each of several rows.
+
+    A column whose values come one after the other along the cost, as epochs do along hours, is no setting.
+    """
+    scored = table.sort_values(cost)
+    curves = [rows for _, rows in scored.groupby([arms.rename("arm"), labels(table, series)])]
+    names = [
+        name for name in may_be_settings(scored, taken) if any(_tells_apart(rows[name].dropna()) for rows in curves)
+    ]
+    if names:
+        raise ResultsError(
+            f"Rows of one curve differ in {joined(names)}. Name what makes separate curves with --series, such as "
+            f"--series {names[0]}; name columns that do not matter with --ignore."
+        )
+
+
+def _tells_apart(values: "pd.Series[Any]") -> bool:
+    """Whether each of several values has several rows, in turns."""
+    counts = values.value_counts()
+    changes = int((values != values.shift()).sum())
+    return len(counts) > 1 and int(counts.min()) > 1 and changes > len(counts)
 
 
 def _checked_arms(table: pd.DataFrame, baseline: Baseline, y: str) -> "pd.Series[str]":
