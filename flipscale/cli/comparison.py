@@ -120,9 +120,7 @@ def _compare_table(args: argparse.Namespace) -> int:
     baseline = comparing.baseline_from(table, args.baseline)
     if not args.x:
         return _compare_groups(args, table, baseline, len(rows) - len(table))
-    if unused := [
-        f"--{name}" for name in ("by", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]
-    ]:
+    if unused := [f"--{name}" for name in ("by", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]]:
         raise FlipscaleError(f"{joined(unused)}: only for groups, without --x.")
     comparison = comparing.compare_table(
         table,
