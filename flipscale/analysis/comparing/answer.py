@@ -27,6 +27,7 @@ from flipscale.words import (
     fixed,
     joined,
     margin_words,
+    rounded,
     score_value,
     short,
     signed,
@@ -245,7 +246,7 @@ def _of_curves(comparison: Comparison, curves: Sequence[Curve]) -> str:
     said = f"Speed-ups are in {time}, to the baseline's mean after {at}"
     if not (equal := sorted(curve.equal_at for curve in curves if curve.equal_at)):
         return f"{said}."
-    most = " to ".join(dict.fromkeys(f"{end:.2g}" for end in (equal[0], equal[-1])))
+    most = " to ".join(dict.fromkeys(rounded(end) for end in (equal[0], equal[-1])))
     return f"{said}; equal {time}: the most that both arms have, {most}."
 
 

@@ -288,6 +288,8 @@ def _mean_of_cells(at: str, arm: str, gains: Sequence[GroupGain], sign: int) -> 
 
 def _judged(gains: Sequence[GroupGain], margin: float | None, effect: float | None) -> list[GroupGain]:
     """The gains of a family, corrected by Holm's procedure, with what more runs would do about the undecided."""
+    in_family = sum(each.gain.interval is not None for each in gains) > 1
+    gains = [replace(each, groups=replace(each.groups, in_family=in_family)) for each in gains]
     known = [each.groups.moments for each in gains]
     tests = holm([each.p if each else None for each in known])
     levels = holm([each.p_within(-margin, margin) if each and margin else None for each in known])
@@ -296,7 +298,9 @@ def _judged(gains: Sequence[GroupGain], margin: float | None, effect: float | No
         if test is None:
             done.append(each)
             continue
-        gain = replace(decided(each.gain, test, found, looks=1), p_level=level.p if level else None)
+        alone = each.gain
+        gain = decided(alone, test, found, looks=1)
+        gain = replace(gain, interval=alone.interval, df=alone.df, p_level=level.p if level else None)
         each = replace(each, gain=gain)
         undecided = gain.effect is Effect.NOT_SIGNIFICANT and each.method is not Method.DATA_SETS
         more = _more_runs(each.groups, margin, effect, ALPHA / test.family) if undecided else None
