@@ -504,6 +504,17 @@ def _written_number(text: str) -> Any:
     return number_of(written[1], written[2]) if written[2] else float(written[1])
 
 
+def number_in(text: str) -> int | float | None:
+    """12.8B, 4e8 or -0.5 as a number; None where the text is none."""
+    number: int | float | str = _written_number(text)
+    if not isinstance(number, str):
+        return number
+    try:
+        return float(number)
+    except ValueError:
+        return None
+
+
 SUFFIX_FACTORS = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 
 

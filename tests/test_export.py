@@ -11,6 +11,7 @@ import pytest
 import flipscale
 from flipscale.analysis.export import exported, latex_table
 from flipscale.collecting import COLUMNS, read_results, setting_value
+from flipscale.collecting.tables import as_written
 from flipscale.door.columns import COLUMN_DTYPES
 from flipscale.errors import ResultsError
 from tests import commands
@@ -121,20 +122,20 @@ def test_latex_takes_the_tables_of_the_committed_studies(tmp_path, study):
 
 @pytest.mark.parametrize("to", ["csv", "parquet"])
 def test_the_whole_table_goes_out_and_comes_back(tmp_path, to):
-    data = exported(RESULTS, to, study="mask")
+    data = exported(as_written(RESULTS), to, study="mask")
     if to == "csv":
         (tmp_path / "results.csv").write_bytes(data)
         back, whole = read_results(tmp_path / "results.csv"), RESULTS
     else:
         # Both leave out columns that all runs have at their default.
         back, whole = pd.read_parquet(io.BytesIO(data)), RESULTS.drop(columns=["stages", "items"])
-        assert ",".join(back) == exported(RESULTS, "csv", study="mask").decode().partition("\n")[0]
+        assert ",".join(back) == exported(as_written(RESULTS), "csv", study="mask").decode().partition("\n")[0]
     pd.testing.assert_frame_equal(back, whole)
 
 
 def test_csv_is_what_collect_wrote():
     text = (ROOT / "results/fashion/results.csv").read_bytes()
-    assert exported(read_results(ROOT / "results/fashion/results.csv"), "csv", study="fashion") == text
+    assert exported(as_written(read_results(ROOT / "results/fashion/results.csv")), "csv", study="fashion") == text
 
 
 def test_results_in_one_call(monkeypatch, tmp_path):

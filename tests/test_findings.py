@@ -29,6 +29,7 @@ from docs.parts.findings import (
 from docs.parts.studies import committed
 from flipscale.analysis.comparing import compare_study, warnings
 from flipscale.collecting import read_results
+from flipscale.collecting.record import results_of
 from flipscale.planning.runs import plan
 from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
@@ -397,4 +398,4 @@ def test_caveats_stand_where_the_claims_are_read():
             assert f"- {caveat}" in path.with_suffix(".md").read_text()
     study = read_study(ROOT / "studies/augmentation.yaml")
     table = read_results(ROOT / "results/augmentation/results.csv")
-    assert set(study.caveats) <= set(warnings(compare_study(table, study, plan(study))))
+    assert set(study.caveats) <= set(warnings(compare_study(results_of(table, study, plan(study)))))

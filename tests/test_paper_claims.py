@@ -18,11 +18,13 @@ from docs.parts import paper
 from docs.parts.paper import PaperStudy, paper_study
 from flipscale.analysis.comparing.of_study import judge_study
 from flipscale.analysis.comparing.stated import Verdict
-from flipscale.analysis.plotting import draw, figure_data, read_references
+from flipscale.analysis.plotting import draw, figure_data
 from flipscale.cell import write_cell
 from flipscale.cli import main
 from flipscale.collecting import baseline_of, setting_value
 from flipscale.collecting.columns import COLUMNS
+from flipscale.collecting.record import as_in_tables, results_of
+from flipscale.collecting.references import read_references
 from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.door.statements import Contrast, Values
 from flipscale.planning.identity import dataset_name
@@ -316,7 +318,7 @@ def test_the_paper_s_numbers_bear_its_claims_out(name: str) -> None:
     """All that is half a point off its threshold holds: level is within 1 point."""
     one = paper_study(name)
     of_cells = tuple(claim for claim in one.study.claims if not claim.expect.along_the_schedule)
-    judged = judge_study(measured(one), replace(one.study, claims=of_cells), str(one.study.score))
+    judged = judge_study(results_of(measured(one), replace(one.study, claims=of_cells), one.plan), str(one.study.score))
     assert judged is not None
     for found in judged.claims:
         claim = found.claim
@@ -344,9 +346,9 @@ def test_the_speed_up_of_3_7_is_the_figure_s_own_reading_and_its_claim_holds() -
     keys = zip(table["mask_ratio"], tuned, table["samples"], strict=True)
     table["gpu_hours"] = [hours[key] for key in keys]
     table["samples_seen"] = table["samples"]
-    judged = judge_study(table, one.study, str(one.study.score))
+    judged = judge_study(results_of(table, one.study, one.plan), str(one.study.score))
     assert judged is not None
-    (found,) = (each for each in judged.claims if each.claim == claim)
+    (found,) = (each for each in judged.claims if each.claim == as_in_tables(claim))
     assert found.verdict is Verdict.HOLDS
     assert found.difference is not None
     assert found.difference.mean == pytest.approx(4.2, abs=0.05)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.analysis.plotting import references
 from flipscale.cli import main
+from flipscale.collecting import references
 from flipscale.data import captions, folder, idx, labelled, shards
 from flipscale.data.views import open_image
 from flipscale.errors import DamagedFile, DataError, FlipscaleError

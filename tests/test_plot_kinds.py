@@ -23,10 +23,10 @@ from flipscale.analysis.plotting import (
     draw_figure,
     figure_data,
     plot_all,
-    read_references,
 )
 from flipscale.analysis.plotting.style import REFERENCE
 from flipscale.collecting import read_curves, read_results
+from flipscale.collecting.references import read_references
 from flipscale.cost import arithmetic as cost
 from flipscale.door.statements import MARGIN
 from flipscale.errors import ResultsError

@@ -12,12 +12,12 @@ import pytest
 
 from flipscale import Workspace
 from flipscale.analysis.fitting import optimum_law
+from flipscale.door.sweep import TriedValue, TunedArm, expected_best, vertex
 from flipscale.errors import FlipscaleError, PlanError, ResultsError, StudyError
 from flipscale.launch.launcher import JobState, Request
 from flipscale.next_runs import further_values
 from flipscale.next_runs.proposal import extended
 from flipscale.planning.runs import plan, plan_at
-from flipscale.planning.sweeps import TriedValue, TunedArm, expected_best, vertex
 from flipscale.run import FailureKind, Job, Result, RunFolder
 from flipscale.settings.declarations import Settings
 from flipscale.study import Sweep, read_study, with_choice

@@ -44,6 +44,8 @@ from flipscale.analysis.comparing.of_study import judge_study
 from flipscale.analysis.stats import ALPHA, Array, moments
 from flipscale.cli import main
 from flipscale.collecting import read_results
+from flipscale.collecting.record import results_of
+from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from flipscale.words import bound, fixed, short, times
 
@@ -299,7 +301,8 @@ def unstated(study: str, claims: Mapping[str, Any], root: Path = ROOT) -> dict[s
         file.write_text(yaml.safe_dump({**written, "claims": dict(claims)}))
         asked = read_study(file)
     assert asked.score is not None
-    judged = judge_study(read_results(root / f"results/{study}/results.csv"), asked, asked.score)
+    results = results_of(read_results(root / f"results/{study}/results.csv"), asked, plan(asked))
+    judged = judge_study(results, asked.score)
     assert judged is not None
     found = {}
     for each in judged.claims:

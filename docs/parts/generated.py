@@ -216,7 +216,7 @@ def gallery() -> str:
 
 
 def references() -> str:
-    from flipscale.analysis.plotting import REFERENCE_COLUMNS
+    from flipscale.collecting.references import REFERENCE_COLUMNS
 
     return "\n".join(["| column | meaning |", "|---|---|", *(f"| `{n}` | {m} |" for n, m in REFERENCE_COLUMNS.items())])
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from flipscale.analysis.comparing import arms_of, labels, pick_score
 from flipscale.cell import read_cell
-from flipscale.collecting.columns import kept_columns
 from flipscale.errors import require
 from flipscale.scores import is_fraction, lower_is_better
 
@@ -42,12 +41,10 @@ def exported(
     """The table in one of FORMS. `question`, `baseline` and `score` matter only for LaTeX."""
     if to == "latex":
         return latex_table(results, baseline or {}, study=study, question=question, score=score).encode()
-    values = results.astype(object).replace({pd.NA: None})
-    table = results[kept_columns({str(name): list(values[name]) for name in results})]
     if to == "csv":
-        return table.to_csv(index=False, lineterminator="\n").encode()
+        return results.to_csv(index=False, lineterminator="\n").encode()
     require("pyarrow")
-    return table.to_parquet(None, engine="pyarrow", index=False)
+    return results.to_parquet(None, engine="pyarrow", index=False)
 
 
 def latex_table(

@@ -3,26 +3,11 @@
 It follows from how far twins differ from seed to seed, which only its finished runs show (comparing/of_study.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flipscale.analysis.stats import Sensitivity
-from flipscale.cell import Cell
-from flipscale.collecting import baseline_of, setting_value
-from flipscale.planning.runs import Plan
-from flipscale.settings.declarations import Settings
-from flipscale.study import Study
+from flipscale.door.record import PlannedPairs
 from flipscale.words import count, fixed, joined, margin_words, score_value
-
-
-@dataclass(frozen=True)
-class PlannedPairs:
-    """The twins that a plan asks for."""
-
-    comparisons: int
-    """Pairs of a cell and an arm that has a twin there."""
-    seeds: int
-    """The fewest seeds of one of them."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +22,6 @@ class PlannedSensitivity:
     """How far twins differ from seed to seed there, in the score's own unit."""
     finished: int
     """Finished runs of this study that say so."""
-
-
-def planned_pairs(study: Study, planned: Plan) -> PlannedPairs | None:
-    """The twins of a plan; None without a baseline or without twins."""
-    baseline = baseline_of(study)
-    if not baseline:
-        return None
-    seeds: dict[tuple[Cell, tuple[object, ...]], set[int]] = {}
-    for run in planned.cells:
-        assert run.cell is not None
-        seeds.setdefault((run.cell, _arm(run.settings, list(baseline))), set()).add(run.settings.seed)
-    base = tuple(baseline.values())
-    pairs = [(cell, arm) for cell, arm in seeds if arm != base and (cell, base) in seeds]
-    if not pairs:
-        return None
-    return PlannedPairs(
-        comparisons=len(pairs),
-        seeds=min(len(seeds[pair]) for pair in pairs),
-    )
-
-
-def _arm(settings: Settings, names: Sequence[str]) -> tuple[object, ...]:
-    """What makes it an arm: its values of the baseline's settings."""
-    return tuple(setting_value(getattr(settings, name)) for name in names)
 
 
 # In words

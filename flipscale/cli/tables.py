@@ -102,6 +102,7 @@ def export(args: argparse.Namespace) -> int:
     """Export a study's results as CSV or Parquet for other programs, or as a LaTeX table for a paper."""
     from flipscale.analysis.export import exported
     from flipscale.collecting import baseline_of
+    from flipscale.collecting.tables import as_written
     from flipscale.plain_files import replacing
     from flipscale.workflow.results import study_results
 
@@ -110,7 +111,7 @@ def export(args: argparse.Namespace) -> int:
     if args.to == "parquet" and args.out is None:
         raise FlipscaleError("Parquet is not text for a terminal; say where it goes: --out FILE.parquet")
     data = exported(
-        study_results(opened).table,
+        as_written(study_results(opened).table),
         args.to,
         study=study.name,
         question=study.question,

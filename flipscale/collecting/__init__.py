@@ -11,6 +11,8 @@ columns.py     the columns of results.csv
 rows.py        the row of a run folder
 curves.py      the points of a run folder, and curves.parquet
 tables.py      the table of a study
+record.py      what a reader of the table has to know of the study
+references.py  others' results, from a CSV
 ledger.py      predicted and spent hours, failed and stopped work included
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flipscale.collecting.columns import COLUMNS
+from flipscale.collecting.columns import COLUMNS, kept_columns
 from flipscale.door.tables import read_rows
 from flipscale.study import read_study
 from flipscale.workspace import RESULTS_TABLE, Workspace, usual_results
@@ -33,3 +33,9 @@ def read_results(path: Path) -> pd.DataFrame:
     cannot have written.
     """
     return read_rows(path, COLUMNS)
+
+
+def as_written(results: pd.DataFrame) -> pd.DataFrame:
+    """The table with the columns alone that results.csv keeps of it."""
+    values = results.astype(object).replace({pd.NA: None})
+    return results[kept_columns({str(name): list(values[name]) for name in results})]

@@ -2,5 +2,7 @@
 
 columns.py     the columns of results.csv
 tables.py      tables as DataFrames: results.csv, and anybody's
+record.py      a table with what a reader of it has to know of its study
+sweep.py       a sweep, and what it says of each arm
 statements.py  what a study states of its results before anybody looks
 """

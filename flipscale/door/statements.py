@@ -86,3 +86,22 @@ class StatedClaim:
 
 SIZES = ("model", "data_size", "samples")
 """The settings that make a cell larger than another."""
+
+FIGURE_NAMES = {
+    "accuracy_vs_samples": "lines",
+    "accuracy_vs_hours": "lines",
+    "speedup": "speedup",
+    "scaling_axes": "scaling",
+    "gains": "gains",
+    "claims": "claims",
+    "tune": "tune",
+    "mask_ratios": "masks",
+    "accuracy_vs_flops": "lines",
+    "scaling_curves": "curves",
+    "ablations": "ablations",
+    "repeats": "masks",
+    "error_vs_compute": "compute",
+    "isoflop": "compute",
+    "learning_curves": "curves",
+}
+"""Each figure, in the order of drawing, and the module of analysis/plotting that has its FigureKind in capitals."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from flipscale.analysis.fitting.of_study import variables_of_run
+from flipscale.analysis.fitting.of_study import SAMPLES, SIZE
 from flipscale.cell import setting_words
 from flipscale.collecting import is_setting, setting_value
 from flipscale.errors import PlanError
@@ -353,3 +353,15 @@ def _plain(value: object) -> Any:
         return str(value)
     written = plain(value)
     return {key: item for key, item in written.items() if item is not None} if isinstance(written, dict) else written
+
+
+def variables_of_run(run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
+    """What a planned run has of FLOPs per sample and samples seen, those of its parents included.
+
+    runs: by id, its parents among them.
+    """
+    line, seen = [run], 0
+    while line:
+        seen += line[-1].whole_cost.samples_seen
+        line.extend(runs[parent] for parent in line.pop().parents)
+    return {SIZE: float(run.cost.flops_per_sample), SAMPLES: float(seen)}

@@ -18,11 +18,12 @@ changes.py      a study file with other values of some keys
 schema.py       the JSON Schema of a study file, for editors
 """
 
+from flipscale.door.sweep import Arm, Sweep
 from flipscale.study.changes import write_changed
 from flipscale.study.grid import cells
 from flipscale.study.reader import read_study
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Arm, Axis, Study, Sweep
+from flipscale.study.study import Axis, Study
 from flipscale.study.sweep import SweptCell, swept_cells, with_choice
 
 __all__ = [

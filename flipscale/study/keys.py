@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from flipscale.door.statements import LOOKS, MARGIN
+from flipscale.door.statements import FIGURE_NAMES, LOOKS, MARGIN
 from flipscale.errors import did_you_mean
 from flipscale.kinds import (
     Among,
@@ -31,25 +31,6 @@ SCHEMA = 1
 
 DESIGN_ALL = "all"
 """In a named grid, the word for 'the values that axes gives'."""
-
-FIGURE_NAMES = {
-    "accuracy_vs_samples": "lines",
-    "accuracy_vs_hours": "lines",
-    "speedup": "speedup",
-    "scaling_axes": "scaling",
-    "gains": "gains",
-    "claims": "claims",
-    "tune": "tune",
-    "mask_ratios": "masks",
-    "accuracy_vs_flops": "lines",
-    "scaling_curves": "curves",
-    "ablations": "ablations",
-    "repeats": "masks",
-    "error_vs_compute": "compute",
-    "isoflop": "compute",
-    "learning_curves": "curves",
-}
-"""Each figure, in the order of drawing, and the module of analysis/plotting that has its FigureKind in capitals."""
 
 
 def _score(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from flipscale.cost.arithmetic import PRICED
 from flipscale.door.statements import SIZES, Values
+from flipscale.door.sweep import Sweep
 from flipscale.errors import StudyError, did_you_mean, nearest
 from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, read, show
 from flipscale.scores import LOSS_BATCH, SCORES, declare, fault_of_score, set_and_score
@@ -32,7 +33,7 @@ from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import SCHEMA, TOP, StudyKeys, Tune
 from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
-from flipscale.study.study import Axis, Condition, Coupling, Study, Sweep, agrees
+from flipscale.study.study import Axis, Condition, Coupling, Study, agrees
 from flipscale.study.sweep import always, arm_of, swept_cells, tuned_rule, with_rule
 from flipscale.study.values import ValueReader, setting_meant
 from flipscale.words import count

@@ -7,6 +7,7 @@ from typing import Any
 
 from flipscale.cost.arithmetic import flops_per_sample
 from flipscale.door.statements import LOOKS, MARGIN, StatedClaim, Values
+from flipscale.door.sweep import Arm, Sweep
 from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, PartOfRun
 from flipscale.settings.declarations import Budget, Resources, Settings, Stage
@@ -58,42 +59,6 @@ class Condition:
     expression: Expression
     keep: bool
     place: Place
-
-
-Arm = tuple[str, ...]
-"""The settings that tell an arm of a sweep from others, as Python writes them."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """How a study chooses a setting for each arm, on other seeds than those that it compares."""
-
-    over: str
-    """The setting."""
-    values: tuple[float, ...]
-    """What is tried, ascending: values of the setting, or factors of what `rule` gives."""
-    rule: Expression | None
-    """The study's own rule for the setting; None where `values` are the setting's own."""
-    seeds: tuple[int, ...]
-    by: str
-    """The score that chooses."""
-    pick: str
-    """parabola or grid."""
-    tie: float
-    """Of values that differ less from the best, the lowest is taken: points of accuracy, or percent of a loss."""
-    extend: int
-    """The most values that may be added to an arm whose best is at an edge."""
-    at: Values
-    """Where an arm has several cells: the settings of the one that tries values for all."""
-    arm: tuple[str, ...]
-    """The settings that tell arms apart."""
-    pooled: tuple[str, ...] = ()
-    """Those of them whose values share a choice."""
-
-    @property
-    def middle(self) -> float:
-        """The value with which a cell is planned whose own is unknown."""
-        return self.values[(len(self.values) - 1) // 2]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from flipscale.door.statements import Values
+from flipscale.door.sweep import Arm, Sweep
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Settings
 from flipscale.study.expression import Expression, ExpressionError
 from flipscale.study.grid import cells
-from flipscale.study.study import Arm, Axis, Study, Sweep, agrees
+from flipscale.study.study import Axis, Study, agrees
 
 
 class SweptCell(NamedTuple):

@@ -9,6 +9,7 @@ from flipscale.analysis.comparing import (
     comparison_markdown,
     measured_scores,
 )
+from flipscale.collecting.record import results_of
 from flipscale.kinds import JsonObject
 from flipscale.plain_files import read_json
 from flipscale.workflow.results import study_results, write_analysis
@@ -22,7 +23,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Comparison:
     """
     study, files = opened.study, opened.files
     finished = study_results(opened)
-    comparison = compare_finished(finished.table, study, opened.plan, opened.workspace, score)
+    comparison = compare_finished(results_of(finished.table, study, opened.plan, opened.workspace), score)
     if study.answer == "law" and opened.files.fits.exists():
         comparison = replace(comparison, laws=tuple(read_json(opened.files.fits, JsonObject)["fits"]))
     default = study.score or next(iter(measured_scores(finished.table)), None)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.analysis.comparing import judge_study, measured_scores, pick_score
-from flipscale.analysis.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all, read_references
+from flipscale.analysis.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all
 from flipscale.analysis.reporting import Report, write_report
-from flipscale.collecting import baseline_of
+from flipscale.collecting.references import read_references
 from flipscale.errors import ResultsError, missing_package
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
@@ -33,7 +33,8 @@ def draw_study(opened: OpenStudy, references: Path | None = None, formats: Seque
 
 def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[str]) -> Plotted:
     study, files = opened.study, opened.files
-    results = study_results(opened).table
+    finished = study_results(opened)
+    results, record = finished.table, finished.results.record
     score = pick_score(results, study.score) if measured_scores(results) else None
     try:
         from flipscale.collecting import read_curves
@@ -46,12 +47,12 @@ def _draw_results(opened: OpenStudy, references: Path | None, formats: Sequence[
         results,
         curves,
         study=study.name,
-        baseline=baseline_of(study),
+        baseline=record.baseline,
         score=study.score,
         references=read_references(references) if references else None,
         or_loss=True,
         labels=study.labels,
-        stated=judge_study(results, study, score) if score else None,
+        stated=judge_study(finished.results, score) if score else None,
         looks=study.looks,
         x=study.x,
     )

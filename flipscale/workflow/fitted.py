@@ -7,8 +7,9 @@ from pathlib import Path
 from flipscale.analysis.comparing import pick_score
 from flipscale.analysis.comparing.columns import settings_named
 from flipscale.analysis.fitting import Options
-from flipscale.analysis.fitting.of_study import StudyFits, variables_of_run
+from flipscale.analysis.fitting.of_study import StudyFits
 from flipscale.analysis.fitting.of_study import fit_study as fit_results
+from flipscale.next_runs.proposal import variables_of_run
 from flipscale.planning.runs import plan_at
 from flipscale.words import count
 from flipscale.workflow.messages import Steps

@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collecting import read_results
+from flipscale.collecting.record import results_of
+from flipscale.door.record import Results
 from flipscale.errors import ResultsError
 from flipscale.kinds import JsonObject
 from flipscale.plain_files import or_none, parsed, read_json, read_text, replacing
@@ -35,6 +37,8 @@ class StudyResults:
 
     table: pd.DataFrame
     """Their rows of results.csv."""
+    results: Results
+    """The same with the study's record."""
     are_here: bool
     """Whether their folders are here. Without them, as in a fresh clone, files that were made with them stay."""
 
@@ -62,7 +66,7 @@ def study_results(opened: OpenStudy) -> StudyResults:
     if missing and not are_here:
         more = [f"{len(missing) - NAMED:,} more"] if len(missing) > NAMED else []
         say(f"{path} lacks {count(len(missing), 'run')} of {len(runs):,}: {joined([*missing[:NAMED], *more])}")
-    return StudyResults(rows, are_here)
+    return StudyResults(rows, results_of(rows, opened.study, opened.plan), are_here)
 
 
 def write_analysis(

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.collecting import setting_values
+from flipscale.collecting.record import planned_pairs, results_of
 from flipscale.cost.arithmetic import trunk_steps
+from flipscale.door.sweep import SweepOutcome
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import check_folder, make_folder
 from flipscale.plain_files import or_none, read_bytes, replacing
 from flipscale.planning.identity import RECIPE
 from flipscale.planning.runs import NO_TRUNKS, KeptTrunks, Plan
 from flipscale.planning.runs import plan as plan_study
-from flipscale.planning.sweeps import SweepOutcome
 from flipscale.run import TRUNK_FILE, RunFolder, all_timings, as_json, read_timings
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.settings.devices import Price
@@ -182,15 +183,17 @@ def say_folder(opened: OpenStudy) -> None:
 
 def say_power(opened: OpenStudy) -> None:
     """Say the smallest difference that the plan's seeds detect; nothing for a study without twins."""
-    from flipscale.analysis.sensitivity import planned_pairs, planned_words, unknown_words  # It loads scipy.
+    from flipscale.analysis.sensitivity import planned_words, unknown_words  # It loads scipy.
 
-    pairs, sensitivity = planned_pairs(opened.study, opened.plan), None
+    pairs = planned_pairs(opened.study, opened.plan)
+    sensitivity = None
     if pairs and opened.files.results.exists():
         from flipscale.analysis.comparing import planned_sensitivity
         from flipscale.collecting import read_results
 
         with contextlib.suppress(ResultsError):  # `compare` reports the fault.
-            sensitivity = planned_sensitivity(opened.study, opened.plan, read_results(opened.files.results))
+            table = read_results(opened.files.results)
+            sensitivity = planned_sensitivity(results_of(table, opened.study, opened.plan))
     if pairs:
         say(planned_words(sensitivity) if sensitivity else unknown_words(pairs))
 

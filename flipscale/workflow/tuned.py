@@ -5,11 +5,12 @@ from pathlib import Path
 
 from flipscale.cell import read_cell
 from flipscale.collecting.rows import row_of
+from flipscale.door.sweep import SweepOutcome
 from flipscale.errors import RunFolderError
 from flipscale.kinds import is_number
 from flipscale.plain_files import or_none, read_json
 from flipscale.planning.runs import Plan, plan
-from flipscale.planning.sweeps import SweepOutcome, outcome
+from flipscale.planning.sweeps import outcome
 from flipscale.run import FailureKind, RunFolder, write_json
 from flipscale.study import Study, Sweep, with_choice
 from flipscale.workspace import Workspace

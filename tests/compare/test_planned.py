@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from flipscale.analysis.comparing import compare_study, planned_sensitivity
+from flipscale.collecting.record import results_of
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
 from flipscale.workflow.study import open_study, say_power
@@ -28,7 +29,7 @@ def test_what_seeds_detect_is_unknown_until_seeds_exist(
 
 def test_finished_runs_say_how_far_twins_differ() -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
-    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"))
+    found = planned_sensitivity(results_of(pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"), study, plan(study)))
     assert found is not None
     assert found.finished == 90
     assert found.at == pytest.approx(0.81, abs=0.001)
@@ -37,8 +38,8 @@ def test_finished_runs_say_how_far_twins_differ() -> None:
 
 def test_a_plan_promises_what_the_comparison_of_its_runs_says() -> None:
     study, results = read_study(ROOT / "studies/fashion.yaml"), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv")
-    comparison = compare_study(results, study, plan(study))
-    promised = planned_sensitivity(study, plan(study), results)
+    comparison = compare_study(results_of(results, study, plan(study)))
+    promised = planned_sensitivity(results_of(results, study, plan(study)))
     assert promised is not None
     assert comparison.head is not None
     assert promised.sensitivity == comparison.head.sensitivity
@@ -47,7 +48,10 @@ def test_a_plan_promises_what_the_comparison_of_its_runs_says() -> None:
 def test_plan_reads_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
     monkeypatch.setattr("flipscale.analysis.comparing.curves.two_lines", None)
-    assert planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv")) is not None
+    assert (
+        planned_sensitivity(results_of(pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"), study, plan(study)))
+        is not None
+    )
 
 
 def test_a_study_without_twins_is_promised_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,13 +63,13 @@ def test_a_study_without_twins_is_promised_nothing(tmp_path: Path, capsys: pytes
 
 def test_a_single_finished_seed_shows_no_noise() -> None:
     study, results = read_study(ROOT / "studies/fashion.yaml"), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv")
-    assert planned_sensitivity(study, plan(study), results[results["seed"] == 0]) is None
+    assert planned_sensitivity(results_of(results[results["seed"] == 0], study, plan(study))) is None
 
 
 def test_finished_runs_say_how_far_the_losses_of_twins_differ(tmp_path: Path) -> None:
     file = tmp_path / "fashion.yaml"
     file.write_text((ROOT / "studies/fashion.yaml").read_text().replace("zero_shot_top1", "held_out_loss"))
     study = read_study(file)
-    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"))
+    found = planned_sensitivity(results_of(pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"), study, plan(study)))
     assert found is not None
     assert (found.finished, found.fraction) == (90, False)

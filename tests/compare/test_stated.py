@@ -27,6 +27,7 @@ from flipscale.analysis.comparing.of_study import compare_study
 from flipscale.analysis.comparing.points import Point
 from flipscale.analysis.stats import ScoreKind, holm
 from flipscale.collecting import read_results
+from flipscale.collecting.record import as_in_tables, results_of
 from flipscale.door.statements import Contrast, Expectation, StatedClaim
 from flipscale.errors import StudyError
 from flipscale.planning.runs import plan
@@ -45,7 +46,7 @@ BETTER, WORSE, LEVEL, FASTER, FEWER, RISES, FALLS = Expectation
 def recipe() -> StudyClaims:
     study = read_study(ROOT / "studies/recipe.yaml")
     results = read_results(TABLE_1)
-    family = judge_claims(results, study.claims, score="zero_shot_top1", margin=study.margin)
+    family = judge_claims(results, list(map(as_in_tables, study.claims)), score="zero_shot_top1", margin=study.margin)
     assert family
     return family
 
@@ -367,7 +368,7 @@ def test_a_lower_bound_is_divided_by_a_factor_and_contradicts_nothing() -> None:
 @pytest.mark.parametrize("name", ["flip", "equal_memory", "mosaic", "recipe"])
 def test_a_gain_that_is_a_claim_has_the_claim_s_interval_and_verdict(name: str) -> None:
     study = read_study(ROOT / f"studies/{name}.yaml")
-    comparison = compare_study(read_results(ROOT / f"results/{name}/results.csv"), study, plan(study))
+    comparison = compare_study(results_of(read_results(ROOT / f"results/{name}/results.csv"), study, plan(study)))
     assert comparison.stated
     gains = {pair.sides: pair.gain for pair in comparison.pairs}
     found = [(judged, gains[judged.sides]) for judged in comparison.stated.claims if judged.sides in gains]
@@ -462,7 +463,7 @@ def test_a_study_s_looks_are_in_all_of_its_corrections_and_said(tmp_path: Path) 
     (tmp_path / "plateau.yaml").write_text(f"{text}\nlooks: 5\n")
     studies = [read_study(path) for path in (ROOT / "studies/plateau.yaml", tmp_path / "plateau.yaml")]
     results = read_results(ROOT / "results/plateau/results.csv")
-    once, five = (compare_study(results, study, plan(study), curves=False) for study in studies)
+    once, five = (compare_study(results_of(results, study, plan(study)), curves=False) for study in studies)
     for before, after in zip(once.pairs, five.pairs, strict=True):
         assert before.gain.corrected
         assert after.gain.corrected
@@ -500,7 +501,8 @@ claims:
     family: budgets
 """)
     results = read_results(ROOT / "results/isoflop_tuned/results.csv")
-    judged = judge_study(results, read_study(folder / "isoflop_tuned.yaml"), "zero_shot_top1")
+    study = read_study(folder / "isoflop_tuned.yaml")
+    judged = judge_study(results_of(results, study, plan(study)), "zero_shot_top1")
     assert judged
     return judged
 
@@ -532,7 +534,7 @@ def test_a_best_size_at_the_edge_of_the_grid_is_said(tmp_path: Path) -> None:
 def test_compare_has_each_arm_at_its_best_size_for_each_budget() -> None:
     study = read_study(ROOT / "studies/isoflop_tuned.yaml")
     results = read_results(ROOT / "results/isoflop_tuned/results.csv")
-    comparison = compare_study(results, study, plan(study), curves=False)
+    comparison = compare_study(results_of(results, study, plan(study)), curves=False)
     assert comparison.at_budgets
     rows = budgets_table(comparison.at_budgets).rows
     assert [row[1] for row in rows] == ["100B FLOPs", "250B FLOPs", "600B FLOPs", "1.5T FLOPs", "per doubling"]
@@ -615,6 +617,6 @@ def test_json_has_the_contrast_the_family_and_the_answer() -> None:
 
 def test_claims_are_about_the_study_s_own_score() -> None:
     study = read_study(ROOT / "studies/recipe.yaml")
-    results = read_results(TABLE_1)
-    assert judge_study(results, study, "held_out_loss") is None
-    assert judge_study(results, study, "zero_shot_top1") is not None
+    results = results_of(read_results(TABLE_1), study, plan(study))
+    assert judge_study(results, "held_out_loss") is None
+    assert judge_study(results, "zero_shot_top1") is not None

@@ -52,7 +52,7 @@ from flipscale.analysis.comparing.columns import (
     series_of,
     varying_axes,
 )
-from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
+from flipscale.analysis.comparing.comparison import Comparison
 from flipscale.analysis.comparing.estimates import Curve, Effect, Estimate, Pair
 from flipscale.analysis.comparing.groups import Groups, compare_groups
 from flipscale.analysis.comparing.groups_answer import groups_json, groups_text
@@ -61,7 +61,6 @@ from flipscale.analysis.comparing.of_study import (
     compare_study,
     judge_study,
     planned_sensitivity,
-    scored_by,
     with_guessing,
 )
 from flipscale.analysis.comparing.stated import JudgedClaim, StudyClaims, Verdict, judge_claims
@@ -76,7 +75,6 @@ __all__ = [
     "Groups",
     "JudgedClaim",
     "Pair",
-    "ScoredBy",
     "StudyClaims",
     "Verdict",
     "answer_table",
@@ -106,7 +104,6 @@ __all__ = [
     "notes_of",
     "pick_score",
     "planned_sensitivity",
-    "scored_by",
     "screen",
     "series_of",
     "speed_cell",

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from statistics import median_low
 
 from flipscale.analysis.comparing.columns import PROBED, settings_named
-from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
+from flipscale.analysis.comparing.comparison import Comparison
 from flipscale.analysis.comparing.estimates import NOT_REACHED, Curve, Effect, Estimate, Pair, Speedup
 from flipscale.analysis.comparing.stated import Choice, JudgedClaim, StudyClaims, Verdict
 from flipscale.analysis.fitting import kind_parts, kinds_of, law_screen
 from flipscale.analysis.sensitivity import sensitivity_words
 from flipscale.analysis.stats import ALPHA, OWN_SEEDS, WARN_P, Interval, design_by, sensitivity_of
 from flipscale.cell import arm_words, cell_words, setting_words
+from flipscale.door.record import ScoredBy
 from flipscale.door.statements import Expectation
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text

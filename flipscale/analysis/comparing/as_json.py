@@ -8,7 +8,6 @@ from flipscale.analysis.comparing.comparison import Comparison
 from flipscale.analysis.comparing.estimates import Curve, Estimate, Pair
 from flipscale.analysis.comparing.head import Head
 from flipscale.analysis.comparing.stated import JudgedClaim, StudyClaims, Verdict
-from flipscale.collecting import setting_value
 from flipscale.door.statements import Contrast
 
 
@@ -153,7 +152,7 @@ def claims_json(stated: StudyClaims) -> dict[str, object]:
 
 def _claim_json(judged: JudgedClaim) -> dict[str, object]:
     claim, difference = judged.claim, judged.difference
-    scores = [_plain(score) if isinstance(score, Mapping) else score for score in (claim.score, claim.than_score)]
+    scores = [claim.score, claim.than_score]
     return {
         "claim": claim.name,
         "family": claim.family,
@@ -201,12 +200,8 @@ def _best_json(judged: JudgedClaim) -> dict[str, object]:
     return parts
 
 
-def _plain(values: Mapping[str, object]) -> dict[str, object]:
-    return {name: setting_value(value) for name, value in values.items()}
-
-
 def _contrast_json(contrast: Contrast) -> dict[str, Mapping[str, object]]:
-    return {"left": _plain(contrast.left), "right": _plain(contrast.right)}
+    return {"left": contrast.left, "right": contrast.right}
 
 
 def estimate_json(estimate: Estimate) -> dict[str, object]:

@@ -18,8 +18,8 @@ from flipscale.analysis.comparing.points import Terms
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
 from flipscale.analysis.stats import Interval, Noise
 from flipscale.cell import SettingLabels, arm_words
+from flipscale.door.record import ScoredBy
 from flipscale.door.statements import Expectation
-from flipscale.kinds import JsonObject
 
 
 def corrected_curves(curves: Sequence[Curve], cost: str, stated: StudyClaims | None, looks: int) -> tuple[Curve, ...]:
@@ -68,19 +68,6 @@ def with_pairs(curves: Sequence[Curve], pairs: Sequence[Pair], cost: str) -> tup
             curve = replace(curve, gain=twins.gain)
         done.append(replace(curve, pair=twins) if curve.x == cost else curve)
     return tuple(done)
-
-
-@dataclass(frozen=True)
-class ScoredBy:
-    """An evaluation with the content of its data, and how many runs have their score from it."""
-
-    measure: str
-    """The set and how its images are shown: 'two', 'two.masked'; '' is the study's own data."""
-    what: JsonObject | None
-    """What is measured, see `identity.measures`; None where a trainer scored."""
-    digest: str
-    """That of the data."""
-    runs: int
 
 
 @dataclass(frozen=True, kw_only=True)

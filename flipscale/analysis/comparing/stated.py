@@ -36,7 +36,6 @@ from flipscale.analysis.stats import (
     shrink_variances,
     units_of,
 )
-from flipscale.collecting import setting_value
 from flipscale.door.statements import LOOKS, Contrast, Expectation, StatedClaim
 
 TIME = "gpu_hours"
@@ -364,7 +363,7 @@ def _sides(claim: StatedClaim, cells: Sequence[pd.DataFrame], seeds: Sequence[in
 
 
 def _plain(side: Mapping[str, object]) -> dict[str, object]:
-    return {name: setting_value(value) for name, value in side.items() if name != "score"}
+    return {name: value for name, value in side.items() if name != "score"}
 
 
 def _point(lines: TwoLines, contrast: Contrast, score: Mapping[str, object]) -> int | None:

@@ -14,9 +14,8 @@ from flipscale.analysis.comparing.columns import Baseline, arms_of, is_baseline,
 from flipscale.analysis.comparing.points import PreparedTable
 from flipscale.analysis.fitting.rows import column, may_be_settings, need, row_names
 from flipscale.errors import ResultsError
-from flipscale.kinds import is_number
+from flipscale.kinds import number_in
 from flipscale.scores import lower_is_better
-from flipscale.study.expression import plain_value
 from flipscale.words import joined, listed, short
 
 MISSING = {"", "null", "none", "nan", "na", "n/a"}
@@ -58,8 +57,8 @@ def _value(values: "pd.Series[Any]", name: str, text: str) -> object:
         return None if text.lower() in MISSING and not (values == text).any() else text
     if text.lower() in MISSING:
         return None
-    value = plain_value(text)
-    if not is_number(value):
+    value = number_in(text)
+    if value is None:
         raise ResultsError(f"{name!r} holds numbers, and {text!r} is not one; it has {_some_of(values)}.")
     return float(value)
 

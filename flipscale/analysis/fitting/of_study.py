@@ -21,9 +21,7 @@ from flipscale.analysis.fitting.record import allocation_json, fit_json
 from flipscale.analysis.fitting.rows import STANDS_FOR, column, group_name, in_groups
 from flipscale.analysis.fitting.table import fit
 from flipscale.errors import ResultsError
-from flipscale.planning.runs import Run
 from flipscale.scores import is_open_ended
-from flipscale.settings.architecture import architecture
 from flipscale.tables import as_text
 from flipscale.words import by_reason, count
 
@@ -31,7 +29,8 @@ SIZE, SAMPLES, PAIRS = "flops_per_sample", "samples_seen", "unique_pairs"
 BUDGET = "train_flops"
 
 _SAME_MODEL = 1.1
-"""Parameters within this factor are one model size: a patch embedding has more of them for larger patches."""
+"""Parameters within this factor are one model size: a patch embedding has more of them for larger patches. So
+are patches of an image, as masks are rounded to whole ones."""
 
 _VARIES = 1.05
 """A variable whose values are all within this factor is one value: realised samples differ by a part of a batch."""
@@ -119,13 +118,13 @@ def model_sizes(results: pd.DataFrame) -> pd.DataFrame:
 
     A control has fewer patches, before any mask, than another row of about as many parameters.
     """
-    if not {"params", "model", "image_size"} <= set(results.columns):
+    if not {"params", "patches", "mask_ratio"} <= set(results.columns):
         return results
     params = results["params"].to_numpy(dtype="float64")
-    names = zip(results["model"].astype(str), results["image_size"].astype(int), strict=True)
-    patches = np.array([architecture(*named).image.patches for named in names])
+    patches = (results["patches"] / (1 - results["mask_ratio"])).to_numpy(dtype="float64")
     alike = np.abs(np.log(params[:, None] / params)) < np.log(_SAME_MODEL)
-    sizes: pd.DataFrame = results[~(alike & (patches[:, None] < patches)).any(axis=1)]
+    fewer = patches[:, None] * _SAME_MODEL < patches
+    sizes: pd.DataFrame = results[~(alike & fewer).any(axis=1)]
     return sizes
 
 
@@ -133,18 +132,6 @@ def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
     """The axes whose values each have a law of their own: all but the seed and those that its variables stand for."""
     inside = (*STANDS_FOR, "seed")
     return [name for name in axes if name in results and name not in inside and results[name].nunique(dropna=False) > 1]
-
-
-def variables_of_run(run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
-    """What a planned run has of FLOPs per sample and samples seen, those of its parents included.
-
-    runs: by id, its parents among them.
-    """
-    line, seen = [run], 0
-    while line:
-        seen += line[-1].whole_cost.samples_seen
-        line.extend(runs[parent] for parent in line.pop().parents)
-    return {SIZE: float(run.cost.flops_per_sample), SAMPLES: float(seen)}
 
 
 def variables_of(results: pd.DataFrame, y: str) -> list[str]:

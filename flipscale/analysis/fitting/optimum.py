@@ -17,8 +17,8 @@ from flipscale.analysis.fitting.rows import (
 )
 from flipscale.analysis.fitting.uncertainty import DRAWS, interval, resamples
 from flipscale.analysis.stats import Array, Interval, Moments
+from flipscale.door.sweep import vertex
 from flipscale.errors import ResultsError
-from flipscale.planning.sweeps import vertex
 from flipscale.words import count
 
 

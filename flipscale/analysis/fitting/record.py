@@ -16,7 +16,7 @@ from flipscale.analysis.fitting.rows import group_name
 from flipscale.analysis.fitting.search import TOLERANCE
 from flipscale.analysis.fitting.table import FEW
 from flipscale.analysis.fitting.uncertainty import LARGE
-from flipscale.collecting import COLUMNS
+from flipscale.door.columns import MEASURED_COLUMNS
 from flipscale.scores import lower_is_better
 from flipscale.words import listed, names_by_reason, short
 
@@ -204,7 +204,7 @@ def checklist(fit: Fit) -> list[str]:
 
 def _definition(fit: Fit, role: str, name: str) -> str:
     """The meaning of a variable: that of results.csv, or the table's own, as another table may use the same names."""
-    known = COLUMNS.get(name)
+    known = MEASURED_COLUMNS.get(name)
     if known is None or not fit.rows.collected:
         return f"{role} is {name}: as in the table"
     unit = f" ({known.unit})" if known.unit and known.unit not in known.meaning else ""

@@ -26,14 +26,12 @@ figure_data.py  the results as figures read them
 page.py         panels on a page, with legends and small print
 style.py        colours, markers and ticks
 words.py        arms, settings and cells in words
-references.py   others' results
 """
 
 from flipscale.analysis.plotting.any_table import plot_groups, plot_laws
 from flipscale.analysis.plotting.figure_data import NO_CURVES, FigureData, Undrawable, figure_data, number_arms
 from flipscale.analysis.plotting.figures import FIGURES, FORMATS, Plotted, draw, draw_figure, plot_all
 from flipscale.analysis.plotting.page import FigureKind, small_print
-from flipscale.analysis.plotting.references import REFERENCE_COLUMNS, read_references
 from flipscale.analysis.plotting.style import RC
 
 __all__ = [
@@ -41,7 +39,6 @@ __all__ = [
     "FORMATS",
     "NO_CURVES",
     "RC",
-    "REFERENCE_COLUMNS",
     "FigureData",
     "FigureKind",
     "Plotted",
@@ -53,6 +50,5 @@ __all__ = [
     "plot_all",
     "plot_groups",
     "plot_laws",
-    "read_references",
     "small_print",
 ]

@@ -23,8 +23,8 @@ from flipscale.analysis.plotting.words import axis_values
 from flipscale.analysis.rows import chance_level
 from flipscale.cell import SettingLabels, arm_words
 from flipscale.door.statements import LOOKS
+from flipscale.door.sweep import SweepOutcome
 from flipscale.errors import ResultsError
-from flipscale.planning.sweeps import SweepOutcome
 from flipscale.scores import is_fraction, lower_is_better, score_label
 
 SCALES = ("model", "data_size", "samples")

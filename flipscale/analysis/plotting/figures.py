@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
 from flipscale.analysis.plotting.page import FigureKind, Panel, inner_legend, page
 from flipscale.analysis.plotting.style import RC
+from flipscale.door.statements import FIGURE_NAMES
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.guard import make_folder
 from flipscale.plain_files import replacing
-from flipscale.study.keys import FIGURE_NAMES
 
 
 def draw(name: str, data: FigureData, ax: Axes, panel: str | None = None) -> pd.DataFrame:

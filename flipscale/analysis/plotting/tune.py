@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
 from flipscale.analysis.plotting.page import FigureKind, Panel
 from flipscale.analysis.plotting.style import arm_style, count_axis, percent_axis
-from flipscale.planning.sweeps import TunedArm
+from flipscale.door.sweep import TunedArm
 from flipscale.scores import is_fraction, score_label
 
 MARKS = "points: means over the sweep's seeds, rings: runs, line: parabola through the best three, star: chosen"

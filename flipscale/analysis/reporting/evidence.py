@@ -11,14 +11,15 @@ import pandas as pd
 from flipscale.analysis.comparing import Comparison, compare_finished
 from flipscale.analysis.plotting import FIGURES, number_arms
 from flipscale.collecting import baseline_of, read_results, setting_values
+from flipscale.collecting.record import results_of
 from flipscale.data.code import CodeChanges, code_changes
 from flipscale.door.columns import SETTING_COLUMNS
+from flipscale.door.sweep import SweepOutcome
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.kinds import JsonObject
 from flipscale.launch import RunProgress, StateReader, run_progress
 from flipscale.plain_files import or_none, read_bytes, read_json
 from flipscale.planning.runs import Plan, Run
-from flipscale.planning.sweeps import SweepOutcome
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
 from flipscale.workspace import LAUNCHERS, Workspace
@@ -147,7 +148,7 @@ def _compared(table: pd.DataFrame, study: Study, planned: Plan, workspace: Works
     if table.empty:
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
-        return compare_finished(table, study, planned, workspace), ""
+        return compare_finished(results_of(table, study, planned, workspace)), ""
     except ResultsError as reason:
         return None, str(reason)
 

@@ -19,12 +19,12 @@ from flipscale.analysis.fitting.answer import fit_parts
 from flipscale.analysis.plotting.page import newest_run
 from flipscale.analysis.reporting.charts import LOSS, chart_data, in_order, scores_of, training_time_unit
 from flipscale.analysis.reporting.evidence import Evidence, FailedRun, axes_of, gather
+from flipscale.door.sweep import SweepOutcome, sweep_parts
 from flipscale.errors import ResultsError
 from flipscale.guard import make_folder
 from flipscale.plain_files import replacing
 from flipscale.planning.identity import dataset_name
 from flipscale.planning.runs import Plan, Run
-from flipscale.planning.sweeps import SweepOutcome, sweep_parts
 from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, score_label
 from flipscale.settings.devices import Hours, total_hours

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flipscale.collecting import COLUMNS
+from flipscale.collecting.columns import COLUMNS
 from flipscale.cost.arithmetic import flops
 from flipscale.errors import FlipscaleError, ResultsError, did_you_mean
 from flipscale.plain_files import open_plain
@@ -87,10 +87,3 @@ def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     except FlipscaleError as error:
         raise ResultsError(f"{path}: train_flops cannot be counted ({error}).") from error
     return table.assign(train_flops=given.fillna(pd.Series(counted, dtype="float64")))
-
-
-def reference_words(references: pd.DataFrame) -> str:
-    """Their line in the small print."""
-    sets = map(str, references["evaluated_on"].dropna().unique()) if "evaluated_on" in references else ()
-    on = f", evaluated on {names}" if (names := ", ".join(sets)) else ""
-    return f"hollow grey: published by others{on}; neither fitted nor compared"
