@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from flipscale.settings.devices import BALANCE, DEVICES, MEASURED, Device, Hours, Rate, device_named, total_hours
+from flipscale.door.runs import Hours, total_hours
+from flipscale.settings.devices import BALANCE, DEVICES, MEASURED, Device, Rate, device_named
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ NOT_BELOW_RESULTS = {
     "data/shards.py": "a data set",
     "data/weights.py": "weights that a study names",
     "launch/ray/driver.py": "a file of Ray's",
-    "analysis/reporting/evidence.py": "the study file",
+    "workflow/reported.py": "the study file",
     "analysis/reporting/page.py": "a file of this package",
     "run/processes.py": "/proc",
     "run/timings.py": "/proc",

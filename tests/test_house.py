@@ -22,7 +22,11 @@ FLOORS = [
     {"plain_files"},
     {"guard"},
     {"door"},
-    {"analysis/rows"},
+    {"analysis/rows", "analysis/sensitivity"},
+    {"analysis/fitting"},
+    {"analysis/comparing"},
+    {"analysis/plotting", "analysis/export"},
+    {"analysis/reporting"},
     {"settings"},
     {"cost"},
     {"study"},
@@ -31,15 +35,18 @@ FLOORS = [
     {"data"},
     {"launch", "train"},
     {"collecting", "storage"},
-    {"analysis/fitting", "analysis/sensitivity", "track"},
-    {"analysis/comparing"},
+    {"track"},
     {"next_runs"},
-    {"analysis/plotting", "analysis/export"},
-    {"analysis/reporting"},
     {"workflow"},
     {"cli"},
 ]
 """From the ground up. A room may import rooms of lower floors only; rooms on one floor do not know each other."""
+
+GROUND = {"errors", "words", "scores", "cell", "tables", "kinds", "workspace", "randomness", "plain_files", "guard"}
+"""What both halves speak in."""
+
+ABOVE_BOTH = {"next_runs", "workflow", "cli"}
+"""The rooms that may know both halves."""
 
 OWNERS = {
     "torch": {"train"},
@@ -135,6 +142,45 @@ def test_imports_go_down_only() -> None:
         and floor[other] >= floor[room]
     ]
     assert wrong == []
+
+
+def test_the_halves_know_each_other_by_the_door_alone() -> None:
+    """Types included: what says what came out needs nothing of what runs a grid, and the other way round."""
+    files = {names_of(path) for _, path in rooms()}
+    wrong = []
+    for room, path in rooms():
+        in_analysis = room.startswith("analysis/")
+        for module in imported_modules(path, files):
+            other = room_of(module.split(".")[1:])
+            is_shared = other in {*GROUND, "door"} or room in ABOVE_BOTH
+            if not is_shared and other.startswith("analysis/") != in_analysis:
+                wrong.append(f"{path.relative_to(ROOT)}: {room} imports {module}")
+    assert wrong == []
+
+
+RUNNING = sorted({room for room, _ in rooms() if not room.startswith("analysis/")} - {*GROUND, "door", *ABOVE_BOTH})
+
+
+def test_the_analysis_half_compares_fits_and_draws_where_the_running_half_is_missing(tmp_path: Path) -> None:
+    missing = [*OWNERS, *(f"flipscale.{room}" for room in RUNNING)]
+    there = {"matplotlib", "jinja2", "scipy", "pandas", "pydantic", "pydantic_core"}
+    script = f"""
+import sys
+from pathlib import Path
+sys.modules |= dict.fromkeys({sorted(set(missing) - there)!r})
+from flipscale.analysis import comparing, export, plotting, reporting
+from flipscale.analysis.fitting.of_study import fit_study
+from flipscale.door.columns import MEASURED_COLUMNS, RUN_COLUMNS
+from flipscale.door.tables import read_rows
+table = read_rows(Path("results/flip/results.csv"), RUN_COLUMNS | MEASURED_COLUMNS)
+compared = comparing.compare(table, baseline={{"mask_ratio": 0}}, curves=False)
+laws = fit_study(table, axes=["model", "samples", "mask_ratio"], y="zero_shot_top1")
+data = plotting.figure_data(table, study="flip", baseline={{"mask_ratio": 0}}, score="zero_shot_top1")
+drawn = plotting.plot_all(data, Path({str(tmp_path)!r}), ["accuracy_vs_samples"])
+print(len(compared.pairs) > 0, len(laws.fits) > 0, len(drawn.files) > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "True True True\n", done.stderr
 
 
 def test_each_heavy_package_has_its_owners() -> None:

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from flipscale.analysis.comparing import judge_claims
 from flipscale.analysis.plotting import Undrawable, draw, figure_data
 from flipscale.analysis.plotting.claims import VERDICT_STYLES
-from flipscale.analysis.reporting import write_report
 from flipscale.door.statements import MARGIN, Contrast, Expectation, StatedClaim
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
+from flipscale.workflow.reported import write_report
 
 ROOT = Path(__file__).parents[1]
 

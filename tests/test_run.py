@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.door.runs import Hours
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.plain_files import replacing
 from flipscale.run import (
@@ -32,7 +33,6 @@ from flipscale.run import (
     write_json,
 )
 from flipscale.settings.declarations import Resources
-from flipscale.settings.devices import Hours
 from flipscale.train.requests import spent_before
 from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.analysis.reporting import write_report
 from flipscale.errors import DamagedFile, FlipscaleError, LaunchError, RunFolderError
 from flipscale.guard import locked
 from flipscale.launch import cancel, submit_lock
@@ -22,6 +21,7 @@ from flipscale.planning.runs import plan
 from flipscale.run import FailedAttempt, FailureKind, Job, RunFolder, RunRequest, State, birth, is_alive, machine
 from flipscale.storage import remove_unneeded
 from flipscale.study import read_study
+from flipscale.workflow.reported import write_report
 from tests.launch.contract import StandInRun, folder
 from tests.test_house import PACKAGE, ROOT
 

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from flipscale.door.runs import total_hours
 from flipscale.planning.runs import Plan, Run, plan
-from flipscale.settings.devices import total_hours
 from flipscale.study import Study, read_study
 from flipscale.workflow.study import cost_in_words
 

@@ -28,6 +28,7 @@ import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+from flipscale.door.runs import Hours
 from flipscale.errors import FlipscaleError
 from flipscale.settings.architecture import (
     Architecture,
@@ -38,7 +39,7 @@ from flipscale.settings.architecture import (
     resized_side,
 )
 from flipscale.settings.declarations import FlipscaleTrainer, Resources, Settings, Shapes, WebDataset
-from flipscale.settings.devices import Hours, Rate, device, has_fused_attention, pairs_drawn, pairs_read
+from flipscale.settings.devices import Rate, device, has_fused_attention, pairs_drawn, pairs_read
 
 NO_RESOURCES = Resources(device="cpu")
 

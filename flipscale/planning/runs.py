@@ -25,6 +25,7 @@ from flipscale.cost.arithmetic import (
     trunk_steps,
 )
 from flipscale.cost.capacity import REFUSED, TIGHT, device_memory, shortage
+from flipscale.door.runs import Hours, total_hours
 from flipscale.door.statements import Values
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.kinds import Faults, JsonObject, checked, options_of
@@ -43,7 +44,7 @@ from flipscale.planning.identity import (
 from flipscale.planning.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.settings.architecture import architecture, patches_kept
 from flipscale.settings.declarations import Budget, CommandTrainer, KeepWeights, Resources, Settings, Shapes, plain
-from flipscale.settings.devices import DEVICES, LOADERS, Device, Hours, Money, Price, device_named, total_hours
+from flipscale.settings.devices import DEVICES, LOADERS, Device, Money, Price, device_named
 from flipscale.study import Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value

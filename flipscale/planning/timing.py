@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from flipscale.cost.arithmetic import evaluations_of, steps_of
+from flipscale.door.runs import Hours
 from flipscale.kinds import JsonObject
 from flipscale.planning.identity import evaluation_identity, identity, inferences, is_evaluated, scored, stage
 from flipscale.settings.declarations import FlipscaleTrainer, Resources, Settings
-from flipscale.settings.devices import Hours
 
 STEP_SETTINGS = (
     *("model", "image_size", "text_length", "data", "crop", "flip", "mask_ratio", "mask_shape"),

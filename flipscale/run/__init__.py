@@ -37,6 +37,7 @@ timings.py   probes, and their measurements
 scores.py    which scores stand, and which are missing
 """
 
+from flipscale.door.runs import State
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.codec import failed_attempt_as_json, read_scores, result_from_json
 from flipscale.run.faults import Fault, NodeFault, fault_in, node_name
@@ -57,7 +58,7 @@ from flipscale.run.files import (
     storable,
     write_json,
 )
-from flipscale.run.folder import Glance, RunFolder, State, lacking_for, lacks_weights
+from flipscale.run.folder import Glance, RunFolder, lacking_for, lacks_weights
 from flipscale.run.lease import (
     ATTEMPT,
     CONNECT,

@@ -1,7 +1,6 @@
 """A run's folder: what was asked, what happened, and in which state it is."""
 
 import contextlib
-import enum
 import functools
 import json
 import os
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from flipscale.door.runs import State
 from flipscale.errors import DamagedFile, RunFolderError
 from flipscale.guard import check_folder, locked, make_folder
 from flipscale.plain_files import open_plain, or_none, read_bytes
@@ -52,18 +52,6 @@ MOST_METRICS_BYTES = 2**30
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
-
-
-class State(enum.StrEnum):
-    """The states a run can be in, in the order `status` counts them."""
-
-    PLANNED = "planned"
-    WAITING = "waiting"
-    RUNNING = "running"
-    LOST = "lost"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-    FINISHED = "finished"
 
 
 class RunFolder:

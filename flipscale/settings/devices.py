@@ -20,11 +20,10 @@ within 1.5 times, so hours are given with that range.
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import reduce
 
 from flipscale import words
+from flipscale.door.runs import Hours
 from flipscale.errors import FlipscaleError, did_you_mean
 
 REFERENCE_WIDTH = 1024
@@ -70,26 +69,6 @@ FUSED_SINCE = 2023
 
 
 @dataclass(frozen=True)
-class Hours:
-    """Predicted device-hours, and the range that the real ones are likely in."""
-
-    about: float
-    low: float
-    high: float
-
-    @classmethod
-    def within(cls, about: float, spread: float) -> "Hours":
-        """Hours that may be `spread` times as many or as few."""
-        return cls(about, about / spread, about * spread)
-
-    def __mul__(self, factor: float) -> "Hours":
-        return Hours(self.about * factor, self.low * factor, self.high * factor)
-
-    def __str__(self) -> str:
-        return words.predicted(self.about, self.low, self.high)
-
-
-@dataclass(frozen=True)
 class Money:
     """The price of predicted hours, with its range."""
 
@@ -116,11 +95,6 @@ class Price:
         if each is None:
             return None
         return Money(each * hours.about, each * hours.low, each * hours.high, self.currency)
-
-
-def total_hours(parts: Iterable[Hours]) -> Hours:
-    """The hours of several runs together. The ranges add up: runs on one device are over or under together."""
-    return reduce(lambda a, b: Hours(a.about + b.about, a.low + b.low, a.high + b.high), parts, Hours(0.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True)

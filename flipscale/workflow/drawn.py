@@ -7,11 +7,12 @@ from pathlib import Path
 
 from flipscale.analysis.comparing import judge_study, measured_scores, pick_score
 from flipscale.analysis.plotting import NO_CURVES, FigureData, Plotted, figure_data, plot_all
-from flipscale.analysis.reporting import Report, write_report
+from flipscale.analysis.reporting import Report
 from flipscale.collecting.references import read_references
 from flipscale.errors import ResultsError, missing_package
 from flipscale.words import count
 from flipscale.workflow.messages import Steps, say
+from flipscale.workflow.reported import write_report
 from flipscale.workflow.results import study_results
 from flipscale.workflow.study import OpenStudy
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.analysis.reporting import Report, write_report
+from flipscale.analysis.reporting import Report
 from flipscale.launch.local.launcher import LocalQueue
+from flipscale.workflow.reported import write_report
 from tests.commands import flipscale
 from tests.patience import wait_until
 from tests.report.synthetic import write_study

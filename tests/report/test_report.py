@@ -12,12 +12,13 @@ import pytest
 from flipscale.analysis.comparing import answer_table
 from flipscale.analysis.comparing.columns import settings_named
 from flipscale.analysis.fitting import kind_parts, kinds_of
-from flipscale.analysis.reporting import Report, gather, page, write_report
+from flipscale.analysis.reporting import Report, page
 from flipscale.analysis.reporting.evidence import FittedLaws
 from flipscale.errors import ResultsError
 from flipscale.planning.runs import plan
 from flipscale.run import State
 from flipscale.study import read_study
+from flipscale.workflow.reported import gather, write_report
 from tests.commands import flipscale
 from tests.test_cli import STUDY
 
@@ -52,7 +53,7 @@ def test_the_page_holds_its_scripts_and_lets_no_other_run(here: Path) -> None:
 
 def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path: Path) -> None:
     report = committed("isoflop", tmp_path)
-    assert {run.state for run in report.evidence.runs.values()} == {State.FINISHED}
+    assert {run.state for run in report.evidence.runs} == {State.FINISHED}
     page = report.path.read_text()
     assert "144 of 144 runs finished · " in page
     assert "144 runs on fashion vary model (ViT-w16d1-4, ViT-w32d1-4, " in page
@@ -92,11 +93,12 @@ def test_the_answer_is_the_table_of_compare_s_screen(tmp_path: Path, name: str) 
 def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:
     evidence = committed("recipe", tmp_path).evidence
     rows = evidence.results.set_index("id")
-    child = next(run for run in evidence.planned.runs if run.settings.tuning and run.parents[0] in rows.index)
-    own = rows.loc[child.id, "gpu_hours"] - rows.loc[child.parents[0], "gpu_hours"]
-    assert evidence.own_hours[child.id] == pytest.approx(own)
-    assert sum(evidence.own_hours.values()) < 0.9 * rows["gpu_hours"].sum()
-    assert len(evidence.own_hours) == 315
+    own_hours = {run.id: run.measured for run in evidence.runs if run.measured is not None}
+    child, parent = next((name, parent) for name, parent in rows["parent"].dropna().items() if parent in rows.index)
+    own = rows.loc[child, "gpu_hours"] - rows.loc[parent, "gpu_hours"]
+    assert own_hours[child] == pytest.approx(own)
+    assert evidence.spent < 0.9 * rows["gpu_hours"].sum()
+    assert len(own_hours) == 315
 
 
 def test_a_study_that_nobody_has_run_is_reported_with_what_is_missing(tmp_path: Path) -> None:
@@ -177,8 +179,8 @@ def test_nothing_reaches_a_page_unescaped_and_control_characters_not_at_all(here
     figures = tuple(replace(figure, name=hostile, about=hostile, file=hostile) for figure in evidence.figures)
     (law, *_) = json.loads((ROOT / "results/fashion/fits.json").read_text())["fits"]
     laws = FittedLaws([law | {"title": hostile, "notes": [hostile], "used": [hostile], "left_out": {"x": hostile}}])
-    named = replace(evidence.study, name=hostile, question=hostile)
-    told = page(replace(evidence, study=named, study_text=hostile, failures=failures, figures=figures, laws=laws))
+    named = replace(evidence.record, study=hostile, question=hostile)
+    told = page(replace(evidence, record=named, study_text=hostile, failures=failures, figures=figures, laws=laws))
     assert told.count("<script") == 3
     assert not re.search("[\x00\x1b]", told)
     assert told.count("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;") > 10

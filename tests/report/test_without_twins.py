@@ -8,12 +8,12 @@ import pytest
 
 from flipscale.analysis.comparing import compare, comparison_json, comparison_markdown, comparison_text
 from flipscale.analysis.plotting import figure_data, plot_all
-from flipscale.analysis.reporting import write_report
 from flipscale.analysis.reporting.charts import chart_data
 from flipscale.cli import main
 from flipscale.collecting import read_results
 from flipscale.planning.runs import Plan, plan
 from flipscale.study import Study, read_study
+from flipscale.workflow.reported import write_report
 from tests.commands import flipscale, train
 from tests.report.synthetic import SCORES, write_results
 

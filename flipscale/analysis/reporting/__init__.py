@@ -1,6 +1,6 @@
 """A study as one HTML page that opens offline: the question, the answer, and the evidence for it.
 
-    evidence.py           what there is: tables, states, logs, fits, figures; reads files and writes none
+    evidence.py           what there is to show, as workflow/reported.py has gathered it
     page.py, page.html    from the evidence to the page, section by section, by a jinja2 template that escapes all text
     charts.py             the data that the page's script draws and lists
     page.css, page.js     how it looks; interactive figures, sorting, filters
@@ -10,7 +10,7 @@ The page asks for nothing from any network, and says so to the browser (a Conten
 two scripts only). It has no clock and no random id: the same files give the same bytes.
 """
 
-from flipscale.analysis.reporting.evidence import Evidence, gather
-from flipscale.analysis.reporting.page import Report, page, write_report
+from flipscale.analysis.reporting.evidence import Evidence
+from flipscale.analysis.reporting.page import Report, page
 
-__all__ = ["Evidence", "Report", "gather", "page", "write_report"]
+__all__ = ["Evidence", "Report", "page"]

@@ -10,9 +10,8 @@ import pandas as pd
 
 from flipscale.analysis.comparing import Comparison, Pair, gain_words, series_of
 from flipscale.analysis.plotting.gains import drawn_gain
-from flipscale.analysis.reporting.evidence import BAD, Evidence, axes_of, kind_of
-from flipscale.cell import write_cell
-from flipscale.planning.identity import show_setting
+from flipscale.analysis.reporting.evidence import Evidence
+from flipscale.door.runs import Shown
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.words import count, device_hours, time_unit
 
@@ -29,7 +28,7 @@ LOSS = "final_loss"
 def scores_of(evidence: Evidence) -> list[str]:
     """The scores that any run has, the one that the study is judged by first; the training loss where none has any."""
     table = evidence.results
-    first = evidence.comparison.score if evidence.comparison else evidence.study.score
+    first = evidence.comparison.score if evidence.comparison else evidence.record.score
     measured = [str(name) for name in table if table[name].notna().any()]
     scores = [name for name in measured if is_score(name)]
     if first in measured and first not in scores:
@@ -41,22 +40,22 @@ def scores_of(evidence: Evidence) -> list[str]:
 
 def training_time_unit(evidence: Evidence) -> tuple[str, float]:
     """The unit of training time that suits the longest run, as 'core-minutes', and how many of them make an hour."""
-    hours = [run.cost.gpu_hours for run in evidence.planned.runs]
+    hours = [run.hours.about for run in evidence.runs]
     if not evidence.results.empty:
         hours += [float(value) for value in evidence.results["gpu_hours"].dropna()]
     unit, factor = time_unit(max(hours, default=0.0))
-    return device_hours(evidence.planned.device, unit), factor
+    return device_hours(evidence.device, unit), factor
 
 
 def chart_data(evidence: Evidence) -> str:
     """The data of the page's script as JSON that can stand inside a script element."""
     unit, factor = training_time_unit(evidence)
     scores = scores_of(evidence)
-    along = evidence.study.x or "samples"
+    along = evidence.record.x or "samples"
     columns = _columns(evidence, scores[:MOST_SCORES], along)
     known = {column["key"] for column in columns if any(column["values"])}
     axes = [
-        {"key": along, "label": evidence.study.x or "samples seen", "factor": 1},
+        {"key": along, "label": evidence.record.x or "samples seen", "factor": 1},
         {"key": "train_flops", "label": "training FLOPs", "factor": 1},
         {"key": "gpu_hours", "label": f"training time ({unit})", "factor": factor},
     ]
@@ -100,46 +99,45 @@ def _columns(evidence: Evidence, scores: Sequence[str], along: str) -> list[dict
 
     along: the setting along which curves are drawn.
     """
-    runs, unit = evidence.planned.runs, evidence.planned.hours_unit
+    runs, unit = evidence.runs, device_hours(evidence.device)
     rows = evidence.results.set_index("id").reindex([run.id for run in runs])
-    progress = [evidence.runs[run.id] for run in runs]
-    logs = {failure.run.id: number for number, failure in enumerate(evidence.failures)}
-    cells = ["" if run.cell is None else write_cell(run.cell) for run in runs]
-    arms = [evidence.arms.get(run.id, "(parent of others)") for run in runs]
+    logs = {failure.id: number for number, failure in enumerate(evidence.failures)}
+    cells = [run.cell or "" for run in runs]
+    arms = [run.arm or "(parent of others)" for run in runs]
 
     def measured(key: str, label: str, kind: str) -> PageColumn:
         return _numbers(key, label, rows[key].tolist() if key in rows else [None] * len(runs), kind)
 
     def settings(name: str) -> PageColumn:
-        values = [getattr(run.settings, name) for run in runs]
-        return _words(f"set.{name}", name, list(map(show_setting, values)), in_order(values))
+        values = [run.settings[name] for run in runs]
+        return _words(f"set.{name}", name, [value.words for value in values], in_order(values))
 
     # A finished run's FLOPs include its parents', as its hours do; another run's are its own.
     predicted = measured("gpu_hours_predicted", f"{unit} predicted", "number")
     values = [
-        (_number(run.cost.gpu_hours) or None) if hours is None else hours
+        (_number(run.hours.about) or None) if hours is None else hours
         for run, hours in zip(runs, predicted.values, strict=True)
     ]
     of_scores = [measured(name, name, "percent" if is_fraction(name) else "number") for name in scores]
     columns = [
         PageColumn("id", "run", "id", [run.id for run in runs]),
-        _words("state", "state", [str(run.state) for run in progress]),
-        _words("kind", "failure", [kind_of(run) if run.state in BAD else "" for run in progress]),
+        _words("state", "state", [str(run.state) for run in runs]),
+        _words("kind", "failure", [run.kind for run in runs]),
         _words("arm", "arm", arms, evidence.arm_names),
-        *map(settings, axes_of(evidence)),
-        _numbers("seed", "seed", [run.settings.seed for run in runs], "count"),
+        *map(settings, evidence.axes),
+        _numbers("seed", "seed", [run.seed for run in runs], "count"),
         *of_scores[:1],
         *([] if LOSS in scores else [measured(LOSS, "final loss", "number")]),
-        _numbers("done", "done", [run.done for run in progress], "percent"),
+        _numbers("done", "done", [run.done for run in runs], "percent"),
         replace(predicted, values=values),
         measured("gpu_hours", unit, "number"),
         measured("images_per_second", "samples/s", "count"),
         measured("attempts", "attempts", "count"),
         *of_scores[1:],
-        PageColumn("why", "why", "why", [run.says or run.story for run in progress]),
+        PageColumn("why", "why", "why", [run.why for run in runs]),
         # Only figures and links need these.
         PageColumn("log", "", "hidden", [logs.get(run.id) for run in runs]),
-        _numbers(along, along, [getattr(run.settings, along) for run in runs], "hidden"),
+        _numbers(along, along, [run.settings[along].number for run in runs], "hidden"),
         measured("train_flops", "FLOPs", "hidden"),
         _words("cell", "cell", cells, kind="hidden"),
         _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}), along)), kind="hidden"),
@@ -153,14 +151,14 @@ def _columns(evidence: Evidence, scores: Sequence[str], along: str) -> list[dict
     ]
 
 
-def in_order(values: Iterable[object]) -> list[str]:
+def in_order(values: Iterable[Shown]) -> list[str]:
     """The different values of a setting as a person writes them, numbers by their size and before words."""
-    return list(dict.fromkeys(show_setting(value) for value in sorted(values, key=_order)))
+    return list(dict.fromkeys(value.words for value in sorted(values, key=_order)))
 
 
-def _order(value: object) -> tuple[int, float]:
+def _order(value: Shown) -> tuple[int, float]:
     """Words keep their order: sorting is stable."""
-    return (0, value) if isinstance(value, int | float) else (1, 0)
+    return (1, 0) if value.number is None else (0, value.number)
 
 
 def _words(

@@ -18,21 +18,14 @@ from flipscale.analysis.fitting import kind_parts, kinds_of
 from flipscale.analysis.fitting.answer import fit_parts
 from flipscale.analysis.plotting.page import newest_run
 from flipscale.analysis.reporting.charts import LOSS, chart_data, in_order, scores_of, training_time_unit
-from flipscale.analysis.reporting.evidence import Evidence, FailedRun, axes_of, gather
-from flipscale.door.sweep import SweepOutcome, sweep_parts
+from flipscale.analysis.reporting.evidence import Evidence, FailedRun
+from flipscale.door.runs import RunRecord, State, total_hours
+from flipscale.door.sweep import sweep_parts
 from flipscale.errors import ResultsError
-from flipscale.guard import make_folder
-from flipscale.plain_files import replacing
-from flipscale.planning.identity import dataset_name
-from flipscale.planning.runs import Plan, Run
-from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, score_label
-from flipscale.settings.devices import Hours, total_hours
-from flipscale.study import Study
 from flipscale.tables import PrintedTable, escaped
 from flipscale.words import by_reason, count, device_hours, fixed, hours_or_seconds, joined, score_value, short, times
 from flipscale.words import hours as hours_words
-from flipscale.workspace import Workspace
 
 FEW_VALUES = 6
 """Up to this many values of an axis are listed."""
@@ -58,19 +51,6 @@ class Report:
     size: int
     """Bytes."""
     evidence: Evidence
-
-
-def write_report(
-    study: Study, planned: Plan, study_file: Path, results: Path, plots: Path, sweep: SweepOutcome | None = None
-) -> Report:
-    """Write plots/NAME/report.html from the files in `results` and `plots`; the page names missing ones."""
-    evidence = replace(gather(study, planned, study_file, results, plots), sweep=sweep)
-    data = page(evidence).encode()
-    path = Workspace(results, plots).study(study.name).report
-    make_folder(path.parent)
-    with replacing(path) as file:
-        file.write(data)
-    return Report(path, len(data), evidence)
 
 
 def page(evidence: Evidence) -> str:
@@ -107,7 +87,7 @@ def page(evidence: Evidence) -> str:
             "study": "The study file",
         },
         evidence=evidence,
-        study=evidence.study,
+        study=evidence.record,
         comparison=comparison,
         code=evidence.code,
         laws=list(map(_law, evidence.laws.fits)),
@@ -115,7 +95,7 @@ def page(evidence: Evidence) -> str:
         answering=next((figures[name] for name in ANSWERING if name in figures), None),
         asked=_asked(evidence),
         newest=newest_run(evidence.results),
-        missing=0 if evidence.results.empty else len(evidence.planned.cells) - len(evidence.results),
+        missing=0 if evidence.results.empty else len(evidence.cells) - len(evidence.results),
         claims=[claims_table(comparison.stated)] if comparison and comparison.stated else [],
         tuned=sweep_parts(evidence.sweep) if evidence.sweep else [],
         compared=everything(replace(comparison, stated=None)) if comparison else [],
@@ -145,20 +125,19 @@ def _as_text(value: Any) -> Markup:
 
 def _asked(evidence: Evidence) -> str:
     """The varied settings, in one sentence; '' while a sweep has chosen no value."""
-    cells = evidence.planned.cells
+    cells = evidence.cells
     if not cells:
         return ""
-    names = dict.fromkeys([*axes_of(evidence), *evidence.study.baseline])
+    names = dict.fromkeys([*evidence.axes, *evidence.record.baseline])
     varied = []
     for name in names:
-        values = in_order([getattr(run.settings, name) for run in cells])
+        values = in_order([run.settings[name] for run in cells])
         if len(values) > 1:
             some = ", ".join(values) if len(values) <= FEW_VALUES else f"{len(values)} values"
             varied.append(f"{name} ({some})")
-    seeds = len({run.settings.seed for run in cells})
+    seeds = len({run.seed for run in cells})
     along = f" vary {joined(varied)}," if varied else ""
-    data = ", ".join(dict.fromkeys(dataset_name(run.settings.data) for run in cells if run.settings.is_clip))
-    on = f" on {data}" if data else ""
+    on = f" on {', '.join(evidence.data)}" if evidence.data else ""
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
     return f"{count(len(cells), 'run')}{on}{along}{seeded}."
 
@@ -267,28 +246,23 @@ def _failures(evidence: Evidence) -> dict[tuple[str, str], list[tuple[int, Faile
 
 def _cost(evidence: Evidence) -> dict[str, Any]:
     """Predicted and measured cost, in the unit that suits them, and the line of facts at the top."""
-    planned, spent = evidence.planned, sum(evidence.own_hours.values())
-    unit, factor = hours_or_seconds(max(planned.total.gpu_hours, spent))
-    unit = device_hours(planned.device, unit)
+    hours, spent = evidence.hours, evidence.spent
+    unit, factor = hours_or_seconds(max(hours.about, spent))
+    unit = device_hours(evidence.device, unit)
     others = "(runs of the sweep)", "(parents of others)"
-    tried = {each.run.id for each in planned.swept}
-    groups: dict[str, list[Run]] = {arm: [] for arm in (*evidence.arm_names, *others)}
-    for run in planned.runs:
-        groups[evidence.arms.get(run.id, others[run.id not in tried])].append(run)
-    unfinished = [run for run in planned.runs if evidence.runs[run.id].state is not State.FINISHED]
-    under_way = sum(run.cost.gpu_hours * evidence.runs[run.id].done for run in unfinished)
-    money = ""
-    if planned.price is not None and planned.money is not None:
-        paid = planned.price.of(Hours(spent, spent, spent), planned.device)
-        measured = f"; the measured runs cost {paid.about:,.2f} {paid.currency}" if paid and spent else ""
-        money = f"{planned.money}{measured}"
-    counts = Counter(run.state for run in evidence.runs.values())
+    groups: dict[str, list[RunRecord]] = {arm: [] for arm in (*evidence.arm_names, *others)}
+    for run in evidence.runs:
+        groups[run.arm or others[not run.tried]].append(run)
+    unfinished = [run for run in evidence.runs if run.state is not State.FINISHED]
+    under_way = sum(run.hours.about * run.done for run in unfinished)
+    measured = f"; the measured runs cost {evidence.money_spent}" if evidence.money_spent else ""
+    counts = Counter(run.state for run in evidence.runs)
     facts = [
         f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *(f"{counts[state]:,} {state}" for state in State if state is not State.FINISHED and counts[state]),
         f"{hours_words(spent * factor)} {unit} measured" if spent else "",
-        f"{planned.total.hours * factor} {unit} predicted" if planned.total.gpu_hours else "",
-        f"{planned.money} predicted" if planned.money else "",
+        f"{hours * factor} {unit} predicted" if hours.about else "",
+        f"{evidence.money} predicted" if evidence.money else "",
         f"newest run finished {newest}" if (newest := newest_run(evidence.results)) else "",
     ]
     return {
@@ -298,31 +272,29 @@ def _cost(evidence: Evidence) -> dict[str, Any]:
             f"Predicted and measured, in {unit}",
             ("arm", "runs", "FLOPs", "predicted", "measured", "predicted for these", "measured / predicted"),
             (
-                *(_cost_row(arm, runs, evidence, factor) for arm, runs in groups.items() if runs),
-                _cost_row("all", planned.runs, evidence, factor),
+                *(_cost_row(arm, runs, factor) for arm, runs in groups.items() if runs),
+                _cost_row("all", evidence.runs, factor),
             ),
         ).without_empty(),
-        "checked": evidence.own_hours and planned.total.gpu_hours,
+        "checked": spent and hours.about,
         "unfinished": len(unfinished),
         "under_way": hours_words(under_way * factor) if under_way else "",
-        "money": money,
-        "limits": ", ".join(
-            f"{key} {value:g}" for key, value in vars(evidence.study.budget).items() if value is not None
-        ),
+        "money": f"{evidence.money}{measured}" if evidence.money else "",
+        "limits": evidence.limits,
     }
 
 
-def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> tuple[str, ...]:
+def _cost_row(name: str, runs: Sequence[RunRecord], factor: float) -> tuple[str, ...]:
     """`factor` is the number of the table's units in an hour."""
-    hours = evidence.own_hours
-    measured = [run for run in runs if run.id in hours]
-    spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
+    measured = [run for run in runs if run.measured is not None]
+    spent = sum(run.measured or 0.0 for run in measured)
+    foreseen = sum(run.hours.about for run in measured)
     return (
         name,
         str(len(runs)),
-        short(flops) if (flops := sum(run.cost.train_flops for run in runs)) else "",
-        str(total_hours(run.cost.hours for run in runs) * factor) if any(run.is_priced for run in runs) else "",
+        short(flops) if (flops := sum(run.flops for run in runs)) else "",
+        str(total_hours(run.hours for run in runs) * factor) if any(run.is_priced for run in runs) else "",
         f"{hours_words(spent * factor)} ({count(len(measured), 'run')})" if measured else "",
-        str(total_hours(run.cost.hours for run in measured) * factor) if foreseen else "",
+        str(total_hours(run.hours for run in measured) * factor) if foreseen else "",
         times(spent / foreseen) if foreseen else "",
     )
