@@ -120,7 +120,7 @@ def _compare_table(args: argparse.Namespace) -> int:
     baseline = comparing.baseline_from(table, args.baseline)
     if not args.x:
         return _compare_groups(args, table, baseline, len(rows) - len(table))
-    if unused := [f"--{name}" for name in ("by", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]]:
+    if unused := [f"--{name}" for name in ("by", "seed", "margin", "effect", "gate") if vars(args)[name]]:
         raise FlipscaleError(f"{joined(unused)}: only for groups, without --x.")
     comparison = comparing.compare_table(
         table,
@@ -134,7 +134,13 @@ def _compare_table(args: argparse.Namespace) -> int:
     )
     for note in comparison.notes:
         say(note)
-    return _print(args, comparison, comparing.comparison_json, comparing.comparison_text)
+    _print(args, comparison, comparing.comparison_json, comparing.comparison_text)
+    if args.plot:
+        from flipscale.analysis.plotting import plot_curves
+
+        plot_curves(comparison, args.plot)
+        say(f"wrote {args.plot}")
+    return 0
 
 
 def _compare_groups(args: argparse.Namespace, table: "pd.DataFrame", baseline: "Baseline", not_kept: int) -> int:

@@ -129,7 +129,7 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
         arms=points.arms,
         pairs=all_pairs,
         curves=with_pairs(corrected, all_pairs, table.costs[0]),
-        runs=len(points.all),
+        points=points.all,
         cells=len({point.cell for point in points.all}),
         seeds=(min(seeds.values(), default=0), max(seeds.values(), default=0)),
         on_cpu={point.device for point in points.all} == {"cpu"},
