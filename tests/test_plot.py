@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from flipscale.analysis.plotting import FIGURES, Undrawable, draw_figure, figure_data, plot_all, small_print
 from flipscale.analysis.plotting.style import QUIET, arm_style
-from flipscale.collecting import COLUMN_DTYPES, COLUMNS
+from flipscale.collecting import COLUMNS
+from flipscale.door.columns import COLUMN_DTYPES
 from flipscale.errors import ResultsError
 from flipscale.words import short
 

@@ -73,7 +73,7 @@ OF_TABLES = ("baseline", "x", "y", "series", "at", "by", "ignore", "seed", "marg
 
 def compare(args: argparse.Namespace) -> int:
     """Compare the masked runs of a study with their unmasked twins, or groups or curves of rows of any table."""
-    from flipscale.collecting import is_table
+    from flipscale.door.columns import is_table
 
     if args.deltas:
         raise FlipscaleError("--deltas is gone: leave it and --x out, and each arm is compared with the baseline.")
@@ -106,7 +106,7 @@ def _compare_study(args: argparse.Namespace) -> int:
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.analysis import comparing
     from flipscale.analysis.fitting import where
-    from flipscale.collecting import read_tables
+    from flipscale.door.tables import read_tables
 
     needed = {"--baseline": args.baseline, "--y": args.y}
     if lacking := [option for option, value in needed.items() if not value]:

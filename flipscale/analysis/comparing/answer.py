@@ -14,9 +14,9 @@ from flipscale.analysis.comparing.estimates import NOT_REACHED, Curve, Effect, E
 from flipscale.analysis.comparing.stated import Choice, JudgedClaim, StudyClaims, Verdict
 from flipscale.analysis.fitting import kind_parts, kinds_of, law_screen
 from flipscale.analysis.sensitivity import sensitivity_words
-from flipscale.analysis.statements import Expectation
 from flipscale.analysis.stats import ALPHA, OWN_SEEDS, WARN_P, Interval, design_by, sensitivity_of
 from flipscale.cell import arm_words, cell_words, setting_words
+from flipscale.door.statements import Expectation
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 from flipscale.words import (

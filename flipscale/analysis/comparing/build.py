@@ -28,9 +28,9 @@ from flipscale.analysis.comparing.points import PreparedTable, Terms, points_of
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
 from flipscale.analysis.comparing.tables import numbers, prepared
 from flipscale.analysis.fitting.rows import need, row_names
-from flipscale.analysis.statements import LOOKS, MARGIN
+from flipscale.analysis.rows import items_of
 from flipscale.cell import read_cell
-from flipscale.collecting import items_of
+from flipscale.door.statements import LOOKS, MARGIN
 from flipscale.errors import ResultsError
 
 _LOOKS = "Results are looked at {} times; p values and corrected CIs are corrected for that as well."

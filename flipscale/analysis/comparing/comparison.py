@@ -16,9 +16,9 @@ from flipscale.analysis.comparing.gains import PairKey
 from flipscale.analysis.comparing.head import Head
 from flipscale.analysis.comparing.points import Point, Terms
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
-from flipscale.analysis.statements import Expectation
 from flipscale.analysis.stats import Interval, Noise
 from flipscale.cell import SettingLabels, arm_words
+from flipscale.door.statements import Expectation
 from flipscale.kinds import JsonObject
 
 

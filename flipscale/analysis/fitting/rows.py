@@ -14,8 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.analysis.fitting.laws import Law, Link
+from flipscale.analysis.rows import trunks_of
 from flipscale.analysis.stats import Array, linked
-from flipscale.collecting import SETTING_COLUMNS, parameter_columns, trunks_of
+from flipscale.door.columns import SETTING_COLUMNS, parameter_columns
 from flipscale.errors import ResultsError, did_you_mean, reason_of
 from flipscale.scores import lower_is_better
 from flipscale.words import count, listed
