@@ -69,7 +69,7 @@ def _directed(y: str, lower_is_better: bool) -> str:
 
 
 def plot_curves(comparison: Comparison, file: Path) -> None:
-    """A panel a series of the baseline: its runs against the first cost, a curve through the means of each arm, its band."""
+    """A panel a series of the baseline: its runs, and a curve through the means of each arm with its 95 % band."""
     x = comparison.costs[0]
     points = [point for point in comparison.points if point.costs[x] > 0]
     series = list(dict.fromkeys(point.series for point in points if not point.arm))
