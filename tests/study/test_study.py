@@ -613,7 +613,8 @@ def test_every_option_that_the_template_shows_is_good(read):
     study = read(re.sub(r"(?m)^  stages.*\n", "", without))
     assert study.budget == Budget(gpu_hours=100, train_flops=1e20, runs=50, price=250)
     # The keys of a program of one's own are in the other template.
-    assert set(yaml.safe_load(shown)) == set(TOP) - {"parameters", "scores", "cost"}
+    own = set(re.findall(r"(?m)^(?:# )?([a-z]+):", TEMPLATE.with_name("own.yaml").read_text()))
+    assert {"parameters", "scores", "cost", "x"} == set(TOP) - set(yaml.safe_load(shown)) <= own
     told = yaml.safe_load(shown)
     assert {*told["base"], *told["axes"], "seed", "evaluation"} == set(SETTINGS)
 
