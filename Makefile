@@ -69,10 +69,10 @@ docs: docs-parts  ## write the parts of docs/ that come from the code, and build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-parts: .venv/.dev  ## write the parts of docs/ that come from the code
-	$(BIN)/python -m tests.generated
+	$(BIN)/python -m docs.parts
 
 docs-pictures: .venv/.dev  ## draw docs/report.png anew; needs Chromium
-	$(BIN)/python -m tests.pictures
+	$(BIN)/python -m docs.parts.pictures
 
 cluster-slurm:  ## start a real SLURM cluster on this machine, to try submitting on; needs root and SLURM's packages
 	@tests/clusters/slurm.sh start >/dev/null

@@ -24,7 +24,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -310,12 +310,11 @@ def curve_study(design: CurveDesign, rng: np.random.Generator) -> TwoLines:
 # Groups of any table
 
 GROUPS = (
-    *((3, 3, 1), (3, 3, 3), (5, 5, 1), (5, 5, 3), (10, 10, 1), (10, 10, 3), (10, 3, 1), (10, 3, 3), (3, 10, 3)),
+    *((3, 3, 1), (3, 3, 3), (5, 5, 1), (5, 5, 3), (10, 10, 1), (10, 10, 3), (10, 3, 1), (10, 3, 2)),
+    *((10, 3, 3), (6, 3, 3), (5, 3, 3), (3, 10, 3)),
     *((3, 1, 1), (6, 1, 1), (10, 1, 1)),
 )
 """Runs of the baseline and of the arm, and how many times as noisy the arm is; one run is a prediction."""
-
-FEW_AGAINST_MANY = "Welch's t errs too often at Holm's levels where the arm has three runs and the baseline ten"
 
 
 def groups_fare(design: tuple[int, int, int], studies: int) -> dict[str, Any]:
@@ -326,9 +325,11 @@ def groups_fare(design: tuple[int, int, int], studies: int) -> dict[str, Any]:
     errors = 0
     for _ in range(studies):
         baseline = tuple(rng.normal(0, 1, base_runs))
-        arms = [TwoGroups(baseline, tuple(rng.normal(0, noise, arm_runs))).moments for _ in range(3)]
-        known = [arm for arm in arms if arm is not None]
-        ends = known[0].interval()
+        arms = [TwoGroups(baseline, tuple(rng.normal(0, noise, arm_runs)), in_family=True) for _ in range(3)]
+        known = [moments for arm in arms if (moments := arm.moments) is not None]
+        alone = replace(arms[0], in_family=False).moments
+        assert alone is not None
+        ends = alone.interval()
         held += ends.low <= 0 <= ends.high
         errors += any(test is not None and test.significant for test in holm([arm.p for arm in known]))
     return {"runs": [base_runs, arm_runs], "noise": noise, "cover": held / studies, "family_error": errors / studies}
@@ -371,7 +372,7 @@ def group_failures(groups: Sequence[Mapping[str, Any]], studies: int) -> list[di
         if not 0.93 - off <= row["cover"] <= 0.97 + off:
             found.append({"what": f"coverage of {words}", "value": row["cover"], "stated": None})
         if row["family_error"] > MOST_ERROR + off:
-            found.append({"what": f"family error of {words}", "value": row["family_error"], "stated": FEW_AGAINST_MANY})
+            found.append({"what": f"family error of {words}", "value": row["family_error"], "stated": None})
     return found
 
 
@@ -428,7 +429,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gains", type=int, default=600, help="studies a design of gains")
     parser.add_argument("--curves", type=int, default=500, help="studies a design of curves")
-    parser.add_argument("--groups", type=int, default=4000, help="pairs of groups a design")
+    parser.add_argument("--groups", type=int, default=12000, help="pairs of groups a design")
     parser.add_argument("--out", help="write bench/results/OUT.json")
     parser.add_argument("--check", action="store_true", help="exit 1 if a limit does not hold and no reason is stated")
     args = parser.parse_args(argv)

@@ -39,10 +39,11 @@ from flipscale.analysis.comparing.points import Point
 from flipscale.analysis.fitting import LAWS, Options, isoflop
 from flipscale.analysis.fitting.rows import rows_of
 from flipscale.analysis.fitting.table import fit_rows
-from flipscale.analysis.statements import Expectation
 from flipscale.analysis.stats import Array, ScoreKind
 from flipscale.cell import write_cell
-from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
+from flipscale.collecting import read_results, setting_value
+from flipscale.door.columns import SETTING_COLUMNS
+from flipscale.door.statements import Expectation
 from flipscale.next_runs.quantities import parameter_of
 from flipscale.study import read_study
 

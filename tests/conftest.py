@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from docs.parts.pictures import start_chromium
 from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster
 from tests.parts import need
 from tests.patience import PATIENCE
-from tests.pictures import start_chromium
 
 PARTS = {"ray": "ray", "slurm": "slurm", "database": "postgresql", "browser": "browser"}
 """Fixtures that take long to make, and the lane of the tests that use them."""

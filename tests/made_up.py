@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collecting import COLUMN_DTYPES, COLUMNS
+from flipscale.collecting import COLUMNS
+from flipscale.door.columns import COLUMN_DTYPES
 from flipscale.words import short
 
 GROWTH = 0.22 / (0.13 + 0.22)

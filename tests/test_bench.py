@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import benchmarks
+from docs.parts import benchmarks
 
 ROOT = Path(__file__).parents[1]
 

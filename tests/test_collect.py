@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from flipscale import collecting as collect_room
-from flipscale.collecting import COLUMNS, SETTING_COLUMNS, columns_as_markdown, curves, read_curves, read_results
-from flipscale.collecting.columns import TRUNK_COLUMNS
+from flipscale.collecting import COLUMNS, columns_as_markdown, curves, read_curves, read_results
 from flipscale.cost.arithmetic import Cost
+from flipscale.door.columns import SETTING_COLUMNS, TRUNK_COLUMNS
 from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning.runs import Plan, Run, Trunk
 from flipscale.planning.timing import RunTime, TimingPlace

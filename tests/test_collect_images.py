@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flipscale.collecting import chance_level, items_of
+from flipscale.analysis.rows import chance_level, items_of
 from flipscale.data.shapes import SHAPE_CLASSES
 from flipscale.run import Hits
 from tests.test_collect import collect, planned, write_run

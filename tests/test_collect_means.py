@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flipscale.collecting import chance_level
+from flipscale.analysis.rows import chance_level
 from flipscale.planning.identity import run_id
 from flipscale.planning.runs import Run
 from flipscale.scores import is_score

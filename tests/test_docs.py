@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import flipscale
+from docs.parts import generated
+from docs.parts.studies import committed
 from flipscale.planning.identity import stage
 from flipscale.planning.runs import Plan, plan
 from flipscale.settings.architecture import architecture
 from flipscale.study import read_study
-from tests import generated
-from tests.studies import committed
 
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 

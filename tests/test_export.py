@@ -10,7 +10,8 @@ import pytest
 
 import flipscale
 from flipscale.analysis.export import exported, latex_table
-from flipscale.collecting import COLUMN_DTYPES, COLUMNS, read_results, setting_value
+from flipscale.collecting import COLUMNS, read_results, setting_value
+from flipscale.door.columns import COLUMN_DTYPES
 from flipscale.errors import ResultsError
 from tests import commands
 from tests.parts import need

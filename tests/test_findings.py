@@ -12,13 +12,7 @@ import pytest
 import yaml
 from scipy.stats import ttest_1samp
 
-from flipscale.analysis.comparing import compare_study, warnings
-from flipscale.collecting import read_results
-from flipscale.planning.runs import plan
-from flipscale.settings.architecture import architecture
-from flipscale.study import read_study
-from flipscale.words import times
-from tests.findings import (
+from docs.parts.findings import (
     NOT_YET,
     ROOT,
     Question,
@@ -32,7 +26,13 @@ from tests.findings import (
     questions,
     readings,
 )
-from tests.studies import committed
+from docs.parts.studies import committed
+from flipscale.analysis.comparing import compare_study, warnings
+from flipscale.collecting import read_results
+from flipscale.planning.runs import plan
+from flipscale.settings.architecture import architecture
+from flipscale.study import read_study
+from flipscale.words import times
 
 FILE = ROOT / "docs" / "findings.yaml"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import flipscale
+from docs.parts.studies import committed
 from flipscale.cli import main
 from flipscale.errors import ResultsError
 from flipscale.workflow.results import agree
-from tests.studies import committed
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,6 +22,7 @@ from matplotlib.collections import Collection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from docs.parts.studies import committed
 from flipscale.analysis.plotting import FIGURES
 from flipscale.cli import main
 from flipscale.planning.runs import plan
@@ -29,7 +30,6 @@ from flipscale.run import RunFolder, State
 from flipscale.study import read_study
 from tests.commands import flipscale
 from tests.conftest import Golden, same_but_for_rounding
-from tests.studies import committed
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/golden"

@@ -252,11 +252,10 @@ NOT_BELOW_RESULTS = {
 
 LOOKED_AT_BEFORE = {
     "collecting/curves.py": "open_plain has opened it",
-    "collecting/tables.py": "open_plain has opened it",
+    "door/tables.py": "open_plain has opened it",
     "data/library.py": "a data set, or in a folder that was checked when the library was made",
     "guard.py": "the guard",
     "plain_files.py": "the guard",
-    "run/files.py": "a device that a person has typed",
     "train/model.py": "weights, which may be a link",
     "train/trainers/builtin/training.py": "open_plain has opened it",
     "train/trainers/open_clip/run.py": "open_plain has opened it",

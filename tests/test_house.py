@@ -17,10 +17,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"errors", "randomness", "scores", "analysis/stats", "analysis/statements", "tables", "words", "workspace"},
+    {"errors", "randomness", "scores", "analysis/stats", "tables", "words", "workspace"},
     {"cell", "kinds"},
     {"plain_files"},
     {"guard"},
+    {"door"},
+    {"analysis/rows"},
     {"settings"},
     {"cost"},
     {"study"},
@@ -54,10 +56,19 @@ OWNERS = {
     "scipy": {"analysis/stats", "analysis/fitting", "analysis/comparing"},
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
     "pandas": {
-        *("collecting", "track", "workflow", "analysis/fitting", "analysis/comparing", "analysis/plotting"),
+        *(
+            "door",
+            "collecting",
+            "track",
+            "workflow",
+            "analysis/rows",
+            "analysis/fitting",
+            "analysis/comparing",
+            "analysis/plotting",
+        ),
         *("analysis/export", "analysis/reporting"),
     },
-    "pyarrow": {"collecting"},
+    "pyarrow": {"collecting", "door"},
     "rich": {"launch"},
     "pydantic": {"kinds"},
     "pydantic_core": {"kinds"},
@@ -217,8 +228,9 @@ def test_the_tree_of_the_design_lists_every_room_in_order() -> None:
 def _readable() -> list[list[str]]:
     """The floors in the order of docs/design.md: a study's way through the house, then cli and the ground floor."""
     rooms = (
-        "study settings cost planning run data launch train collecting track storage analysis/stats analysis/fitting "
-        "analysis/sensitivity analysis/comparing analysis/plotting analysis/export analysis/reporting next_runs"
+        "study settings cost planning run data launch train collecting track storage door analysis/rows analysis/stats "
+        "analysis/fitting analysis/sensitivity analysis/comparing analysis/plotting analysis/export analysis/reporting "
+        "next_runs"
     )
     ground = "workflow cli errors words scores cell tables kinds workspace randomness plain_files guard"
     return [rooms.split(), ground.split()]

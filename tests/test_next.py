@@ -16,7 +16,8 @@ from flipscale.analysis.fitting import fit
 from flipscale.analysis.stats import Design
 from flipscale.cell import write_cell
 from flipscale.cli import main
-from flipscale.collecting import SETTING_COLUMNS, read_results, setting_value
+from flipscale.collecting import read_results, setting_value
+from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.errors import PlanError, ResultsError
 from flipscale.next_runs import Candidate, Quantity, Rung, choose, further_values, propose, study_with, with_grids
 from flipscale.next_runs.choice import COST_POWER

@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
+from docs.parts import paper
+from docs.parts.paper import paper_studies, paper_study
 from flipscale.cli import main
 from flipscale.cost.arithmetic import cost, flops, parameters
 from flipscale.planning.identity import stage
@@ -18,8 +20,6 @@ from flipscale.planning.runs import Run
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Resources
 from flipscale.study.schema import study_schema
-from tests import paper
-from tests.paper import paper_studies, paper_study
 
 EACH_STUDY = pytest.mark.parametrize("name", paper.ORDER)
 

@@ -14,20 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from docs.parts import paper
+from docs.parts.paper import PaperStudy, paper_study
 from flipscale.analysis.comparing.of_study import judge_study
 from flipscale.analysis.comparing.stated import Verdict
 from flipscale.analysis.plotting import draw, figure_data, read_references
-from flipscale.analysis.statements import Contrast, Values
 from flipscale.cell import write_cell
 from flipscale.cli import main
 from flipscale.collecting import baseline_of, setting_value
-from flipscale.collecting.columns import COLUMNS, SETTING_COLUMNS
+from flipscale.collecting.columns import COLUMNS
+from flipscale.door.columns import SETTING_COLUMNS
+from flipscale.door.statements import Contrast, Values
 from flipscale.planning.identity import dataset_name
 from flipscale.planning.runs import Run
 from flipscale.scores import INFERENCES, is_fraction
 from flipscale.settings.declarations import Settings
-from tests import paper
-from tests.paper import PaperStudy, paper_study
 
 EACH_STUDY = pytest.mark.parametrize("name", paper.ORDER)
 

@@ -13,7 +13,7 @@ from flipscale.analysis.comparing import judge_claims
 from flipscale.analysis.plotting import Undrawable, draw, figure_data
 from flipscale.analysis.plotting.claims import VERDICT_STYLES
 from flipscale.analysis.reporting import write_report
-from flipscale.analysis.statements import MARGIN, Contrast, Expectation, StatedClaim
+from flipscale.door.statements import MARGIN, Contrast, Expectation, StatedClaim
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
 

@@ -26,9 +26,9 @@ from flipscale.analysis.plotting import (
     read_references,
 )
 from flipscale.analysis.plotting.style import REFERENCE
-from flipscale.analysis.statements import MARGIN
 from flipscale.collecting import read_curves, read_results
 from flipscale.cost import arithmetic as cost
+from flipscale.door.statements import MARGIN
 from flipscale.errors import ResultsError
 from flipscale.settings.architecture import architecture
 from flipscale.study import read_study

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.parts.pictures import quickstart
 from tests.commands import flipscale
-from tests.pictures import quickstart
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

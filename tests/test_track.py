@@ -16,8 +16,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flipscale import track
-from flipscale.collecting import COLUMN_DTYPES, COLUMNS
+from flipscale.collecting import COLUMNS
 from flipscale.collecting.curves import POINTS_SCHEMA, write_curves
+from flipscale.door.columns import COLUMN_DTYPES
 from flipscale.errors import FlipscaleError
 from flipscale.run import CodeIdentity, Result, RunFolder
 from flipscale.track import MirrorSource, mirror, tracking_address, ui_command, without_secrets

@@ -6,6 +6,6 @@ comparing/  masked runs against their twins
 plotting/   one function per figure, from one table to panels; matplotlib lays them out
 reporting/  the study as one page that opens offline, by a jinja2 template
 export.py   the table for a paper or another program
-statements.py   what a study states of its results beforehand: its claims, contrasts and expectations
+rows.py     what the rows of a table say of each other and of guessing
 sensitivity.py  how small a difference a plan's seeds can detect
 """

@@ -73,7 +73,7 @@ OF_TABLES = ("baseline", "x", "y", "series", "at", "by", "ignore", "seed", "marg
 
 def compare(args: argparse.Namespace) -> int:
     """Compare the masked runs of a study with their unmasked twins, or groups or curves of rows of any table."""
-    from flipscale.collecting import is_table
+    from flipscale.door.columns import is_table
 
     if args.deltas:
         raise FlipscaleError("--deltas is gone: leave it and --x out, and each arm is compared with the baseline.")
@@ -106,7 +106,7 @@ def _compare_study(args: argparse.Namespace) -> int:
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.analysis import comparing
     from flipscale.analysis.fitting import where
-    from flipscale.collecting import read_tables
+    from flipscale.door.tables import read_tables
 
     needed = {"--baseline": args.baseline, "--y": args.y}
     if lacking := [option for option, value in needed.items() if not value]:
@@ -120,7 +120,7 @@ def _compare_table(args: argparse.Namespace) -> int:
     baseline = comparing.baseline_from(table, args.baseline)
     if not args.x:
         return _compare_groups(args, table, baseline, len(rows) - len(table))
-    if unused := [f"--{name}" for name in ("by", "seed", "margin", "effect", "gate", "plot") if vars(args)[name]]:
+    if unused := [f"--{name}" for name in ("by", "seed", "margin", "effect", "gate") if vars(args)[name]]:
         raise FlipscaleError(f"{joined(unused)}: only for groups, without --x.")
     comparison = comparing.compare_table(
         table,
@@ -134,7 +134,13 @@ def _compare_table(args: argparse.Namespace) -> int:
     )
     for note in comparison.notes:
         say(note)
-    return _print(args, comparison, comparing.comparison_json, comparing.comparison_text)
+    _print(args, comparison, comparing.comparison_json, comparing.comparison_text)
+    if args.plot:
+        from flipscale.analysis.plotting import plot_curves
+
+        plot_curves(comparison, args.plot)
+        say(f"wrote {args.plot}")
+    return 0
 
 
 def _compare_groups(args: argparse.Namespace, table: "pd.DataFrame", baseline: "Baseline", not_kept: int) -> int:

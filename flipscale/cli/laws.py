@@ -123,7 +123,8 @@ class _Source(NamedTuple):
 def _source(args: argparse.Namespace) -> _Source:
     """What the arguments name. FlipscaleError for neither a study nor a table, and where columns must be named."""
     from flipscale.analysis.comparing import pick_score
-    from flipscale.collecting import is_table, read_table
+    from flipscale.door.columns import is_table
+    from flipscale.door.tables import read_table
     from flipscale.workflow.results import study_results
     from flipscale.workflow.study import open_study, swept_table
 
@@ -267,7 +268,8 @@ def _forecast(args: argparse.Namespace, source: _Source) -> int:
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:
     """The runs that --forecast names: one by its columns, and one for each row of a table."""
     from flipscale.analysis.fitting import column, point_with_columns, with_columns
-    from flipscale.collecting import is_table, read_table
+    from flipscale.door.columns import is_table
+    from flipscale.door.tables import read_table
 
     named = [text for text in args.forecast if not is_table(text)]
     at = {name: _number(name, value) for name, value in _pairs(named, "--forecast").items()}

@@ -10,7 +10,7 @@ run_folders.py bringing both up to date
 columns.py     the columns of results.csv
 rows.py        the row of a run folder
 curves.py      the points of a run folder, and curves.parquet
-tables.py      the tables as DataFrames
+tables.py      the table of a study
 ledger.py      predicted and spent hours, failed and stopped work included
 """
 
@@ -18,18 +18,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 from flipscale.collecting.columns import (
-    COLUMN_DTYPES,
     COLUMNS,
-    MOST_NUMBER,
-    SETTING_COLUMNS,
-    Column,
-    ColumnKind,
     axis_values,
     baseline_of,
     columns_as_markdown,
     is_setting,
-    is_table,
-    parameter_columns,
     setting_value,
     setting_values,
 )
@@ -38,57 +31,29 @@ from flipscale.collecting.run_folders import Collected, collect
 if TYPE_CHECKING:
     from flipscale.collecting.curves import read_curves
     from flipscale.collecting.tables import (
-        above_chance,
-        chance_level,
-        items_of,
         read_results,
-        read_table,
-        read_tables,
         results,
-        trunks_of,
     )
 
 __all__ = [
     "COLUMNS",
-    "COLUMN_DTYPES",
-    "MOST_NUMBER",
-    "SETTING_COLUMNS",
     "Collected",
-    "Column",
-    "ColumnKind",
-    "above_chance",
     "axis_values",
     "baseline_of",
-    "chance_level",
     "collect",
     "columns_as_markdown",
     "is_setting",
-    "is_table",
-    "items_of",
-    "parameter_columns",
     "read_curves",
     "read_results",
-    "read_table",
-    "read_tables",
     "results",
     "setting_value",
     "setting_values",
-    "trunks_of",
 ]
 
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than most commands take."""
-    tables = (
-        "above_chance",
-        "chance_level",
-        "items_of",
-        "read_results",
-        "read_table",
-        "read_tables",
-        "results",
-        "trunks_of",
-    )
+    tables = ("read_results", "results")
     home = "curves" if name == "read_curves" else "tables" if name in tables else None
     if home is None:
         raise AttributeError(f"module 'flipscale.collecting' has no attribute {name!r}")

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collecting.columns import MAKE_AGAIN
+from flipscale.door.columns import MAKE_AGAIN
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.plain_files import open_plain, or_none, read_bytes, replacing
 from flipscale.run import RunFolder
@@ -106,14 +106,6 @@ def write_curves(path: Path, runs: Iterable[tuple[str, pa.Table]]) -> bool:
     with replacing(path) as file:
         file.write(written.getvalue())
     return True
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """The table of a Parquet file. ValueError or OSError where it cannot be read."""
-    try:
-        return pd.read_parquet(path, engine="pyarrow")
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from error
 
 
 def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:

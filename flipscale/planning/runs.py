@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from operator import itemgetter
 
-from flipscale.analysis.statements import Values
 from flipscale.cell import Cell, arm_words, run_words, setting_words, write_cell
 from flipscale.cost.arithmetic import (
     Cost,
@@ -26,6 +25,7 @@ from flipscale.cost.arithmetic import (
     trunk_steps,
 )
 from flipscale.cost.capacity import REFUSED, TIGHT, device_memory, shortage
+from flipscale.door.statements import Values
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.kinds import Faults, JsonObject, checked, options_of
 from flipscale.planning.identity import (

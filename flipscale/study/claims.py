@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
-from flipscale.analysis.statements import Contrast, Expectation, StatedClaim, Values
+from flipscale.door.statements import Contrast, Expectation, StatedClaim, Values
 from flipscale.errors import did_you_mean
 from flipscale.kinds import (
     INVALID,

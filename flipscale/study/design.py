@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flipscale.analysis.statements import Values
+from flipscale.door.statements import Values
 from flipscale.errors import did_you_mean
 from flipscale.kinds import Path_, show
 from flipscale.study.keys import DESIGN_ALL

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flipscale.analysis.statements import Values
 from flipscale.cost.arithmetic import PRICED, of_any_length, trunk_steps
+from flipscale.door.statements import Values
 from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, Faults, Option, PartOfRun, checked, holds, is_broken, options_of, show
 from flipscale.settings.architecture import (

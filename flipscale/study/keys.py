@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from flipscale.analysis.statements import LOOKS, MARGIN
+from flipscale.door.statements import LOOKS, MARGIN
 from flipscale.errors import did_you_mean
 from flipscale.kinds import (
     Among,

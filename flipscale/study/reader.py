@@ -8,8 +8,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from flipscale.analysis.statements import SIZES, Values
 from flipscale.cost.arithmetic import PRICED
+from flipscale.door.statements import SIZES, Values
 from flipscale.errors import StudyError, did_you_mean, nearest
 from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, read, show
 from flipscale.scores import LOSS_BATCH, SCORES, declare, fault_of_score, set_and_score

@@ -7,7 +7,7 @@ FLIP's released code that open_clip's model or program lacks.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flipscale.analysis.statements import Values
+from flipscale.door.statements import Values
 
 
 @dataclass(frozen=True)

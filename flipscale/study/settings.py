@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flipscale.analysis.statements import Values
+from flipscale.door.statements import Values
 from flipscale.kinds import Faults, Option, checked
 from flipscale.scores import declare
 from flipscale.settings.declarations import (

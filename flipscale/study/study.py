@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from flipscale.analysis.statements import LOOKS, MARGIN, StatedClaim, Values
 from flipscale.cost.arithmetic import flops_per_sample
+from flipscale.door.statements import LOOKS, MARGIN, StatedClaim, Values
 from flipscale.errors import FlipscaleError
 from flipscale.kinds import Compute, PartOfRun
 from flipscale.settings.declarations import Budget, Resources, Settings, Stage

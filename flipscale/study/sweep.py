@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from flipscale.analysis.statements import Values
+from flipscale.door.statements import Values
 from flipscale.settings.architecture import architecture
 from flipscale.settings.declarations import Settings
 from flipscale.study.expression import Expression, ExpressionError

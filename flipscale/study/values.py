@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flipscale.analysis.statements import Values
+from flipscale.door.statements import Values
 from flipscale.errors import did_you_mean
 from flipscale.kinds import INVALID, JsonObject, Option, Path_, options_of, read, show
 from flipscale.settings.declarations import Evaluation, Settings

@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collecting import SETTING_COLUMNS, read_curves, read_results
+from flipscale.collecting import read_curves, read_results
+from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.errors import FlipscaleError, missing_package
 from flipscale.plain_files import read_json
 from flipscale.run import write_json

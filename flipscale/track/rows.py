@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from flipscale.cell import arm_words, read_cell, run_words, write_cell
-from flipscale.collecting import COLUMNS, SETTING_COLUMNS, parameter_columns, setting_values
+from flipscale.collecting import COLUMNS, setting_values
+from flipscale.door.columns import SETTING_COLUMNS, parameter_columns
 from flipscale.planning.identity import RECIPE
 from flipscale.planning.runs import Run
 from flipscale.scores import is_score

@@ -32,9 +32,6 @@ from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.requests import kept_trunk, parent_of, request_of, trunk_run
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
 
-CHECKPOINT_SECONDS = 30.0
-"""The most training, in seconds, that a killed run loses, unless writing a checkpoint takes long, see `loop.fit`."""
-
 _JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
 """Failures after which nothing is done in any case, and which other runs do not share."""
 
@@ -42,7 +39,7 @@ PARENT_SECONDS = 1.0
 """While another process trains a parent, a waiting child looks for it this often."""
 
 
-def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
+def train(folders: Sequence[Path], *, checkpoint_seconds: float | None = None) -> int:
     """Do the runs of `folders` one after the other, parents before children, and return the exit code.
 
     A run that is finished, failed, cancelled, or held by a living process is skipped. Passes over the list are repeated
@@ -69,7 +66,7 @@ class WorkList:
     """The runs of one call of `train`, and the processes at hand for them: those this one was started with, or as many
     as a run asks for, started when it comes."""
 
-    def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float):
+    def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float | None):
         self.folders, self.stop, self.checkpoint_seconds = folders, stop, checkpoint_seconds
         self.listed = {Path(folder).resolve() for folder in folders}
         self.failed: set[Path] = set()
@@ -237,7 +234,7 @@ def _follow(group: Group, stop: Stop) -> int:
 
 
 def _do_together(
-    run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float = 0.0
+    run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float | None = None
 ) -> None:
     """Score a run that is trained, time the shapes of a probe, or train: what all processes of a run do."""
     with loading_modules():

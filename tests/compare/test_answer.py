@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flipscale.analysis.comparing import Comparison, compare, comparison_markdown, comparison_text, judge_claims, screen
-from flipscale.analysis.statements import Contrast, Expectation, StatedClaim
+from flipscale.door.statements import Contrast, Expectation, StatedClaim
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 
 

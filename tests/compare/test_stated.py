@@ -25,9 +25,9 @@ from flipscale.analysis.comparing.curves import curves_of
 from flipscale.analysis.comparing.estimates import Estimate, ends_of
 from flipscale.analysis.comparing.of_study import compare_study
 from flipscale.analysis.comparing.points import Point
-from flipscale.analysis.statements import Contrast, Expectation, StatedClaim
 from flipscale.analysis.stats import ScoreKind, holm
 from flipscale.collecting import read_results
+from flipscale.door.statements import Contrast, Expectation, StatedClaim
 from flipscale.errors import StudyError
 from flipscale.planning.runs import plan
 from flipscale.study import read_study

@@ -7,7 +7,7 @@ import pytest
 
 from flipscale.analysis.comparing import compare_table, comparison_json
 from flipscale.cli import main
-from flipscale.collecting import read_table
+from flipscale.door.tables import read_table
 from flipscale.errors import ResultsError
 
 # FLIP (arXiv 2212.00794) Figs 1 and 3, ViT-L/16 on LAION-400M: hours on 256 TPU-v3 cores, zero-shot ImageNet top-1.

@@ -10,8 +10,8 @@ from flipscale.analysis.comparing import compare
 from flipscale.analysis.comparing.curves import TwoLines, two_lines
 from flipscale.analysis.comparing.points import Point
 from flipscale.analysis.comparing.stated import judge_claims
-from flipscale.analysis.statements import Contrast, Expectation, StatedClaim
 from flipscale.analysis.stats import Differences, Moments, ScoreKind, moments, shrink_variances, slope_of, units_of
+from flipscale.door.statements import Contrast, Expectation, StatedClaim
 
 LENGTHS = (1000, 2000, 4000, 8000)
 

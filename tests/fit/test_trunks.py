@@ -9,7 +9,7 @@ import pytest
 from flipscale.analysis.fitting import Options, fit, forecast, isoflop
 from flipscale.analysis.fitting.record import checklist
 from flipscale.analysis.fitting.uncertainty import new_seeds
-from flipscale.collecting import trunks_of
+from flipscale.analysis.rows import trunks_of
 from flipscale.errors import ResultsError
 from flipscale.next_runs.quantities import FURTHER_SEEDS, of_seed, parameter_of
 

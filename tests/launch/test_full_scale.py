@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from docs.parts import full_scale
 from flipscale.planning.runs import plan
 from flipscale.run import RunFolder, State
 from flipscale.study import read_study
-from tests import full_scale
 from tests.launch import fake_slurm
 from tests.launch.full_scale_worker import STARTS
 from tests.patience import wait_until

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collecting import COLUMN_DTYPES, COLUMNS, SETTING_COLUMNS, setting_value
+from flipscale.collecting import COLUMNS, setting_value
+from flipscale.door.columns import COLUMN_DTYPES, SETTING_COLUMNS
 from flipscale.planning.runs import Plan, Run, plan
 from flipscale.study import Study, read_study
 

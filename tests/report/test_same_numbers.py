@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from docs.parts.studies import committed
 from flipscale.words import fixed, signed, times
-from tests.studies import committed
 
 ROOT = Path(__file__).parents[2]
 STUDIES = [path.parent.name for path in committed()]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import permutation_test
 
+from flipscale.analysis.rows import above_chance
 from flipscale.analysis.stats import failed_runs, sign_flip_p
-from flipscale.collecting import above_chance
 
 
 def test_a_run_at_chance_has_failed_while_another_of_its_cell_of_either_arm_takes_off() -> None:

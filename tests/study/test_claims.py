@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from flipscale.analysis.statements import Contrast, Expectation, StatedClaim
+from flipscale.door.statements import Contrast, Expectation, StatedClaim
 from flipscale.errors import StudyError
 from flipscale.planning.runs import plan
 from flipscale.study import Study, read_study

@@ -14,9 +14,9 @@ from flipscale.analysis.comparing.estimates import NOT_REACHED, Curve, Effect, E
 from flipscale.analysis.comparing.stated import Choice, JudgedClaim, StudyClaims, Verdict
 from flipscale.analysis.fitting import kind_parts, kinds_of, law_screen
 from flipscale.analysis.sensitivity import sensitivity_words
-from flipscale.analysis.statements import Expectation
 from flipscale.analysis.stats import ALPHA, OWN_SEEDS, WARN_P, Interval, design_by, sensitivity_of
 from flipscale.cell import arm_words, cell_words, setting_words
+from flipscale.door.statements import Expectation
 from flipscale.scores import is_fraction, is_score, score_label
 from flipscale.tables import Listing, Part, PrintedTable, as_markdown, as_text
 from flipscale.words import (
@@ -27,6 +27,7 @@ from flipscale.words import (
     fixed,
     joined,
     margin_words,
+    rounded,
     score_value,
     short,
     signed,
@@ -245,7 +246,7 @@ def _of_curves(comparison: Comparison, curves: Sequence[Curve]) -> str:
     said = f"Speed-ups are in {time}, to the baseline's mean after {at}"
     if not (equal := sorted(curve.equal_at for curve in curves if curve.equal_at)):
         return f"{said}."
-    most = " to ".join(dict.fromkeys(f"{end:.2g}" for end in (equal[0], equal[-1])))
+    most = " to ".join(dict.fromkeys(rounded(end) for end in (equal[0], equal[-1])))
     return f"{said}; equal {time}: the most that both arms have, {most}."
 
 

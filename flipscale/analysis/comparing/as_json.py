@@ -8,8 +8,8 @@ from flipscale.analysis.comparing.comparison import Comparison
 from flipscale.analysis.comparing.estimates import Curve, Estimate, Pair
 from flipscale.analysis.comparing.head import Head
 from flipscale.analysis.comparing.stated import JudgedClaim, StudyClaims, Verdict
-from flipscale.analysis.statements import Contrast
 from flipscale.collecting import setting_value
+from flipscale.door.statements import Contrast
 
 
 def comparison_json(comparison: Comparison) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from flipscale.analysis.stats import ScoreKind
 from flipscale.cell import SettingLabels, arm_words, read_cell, without, write_cell
-from flipscale.collecting import SETTING_COLUMNS
+from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_declared, is_fraction, is_score, lower_is_better
 from flipscale.words import joined, short, times

@@ -18,7 +18,6 @@ import numpy as np
 from flipscale.analysis.comparing.estimates import Estimate, Pair, decided, exact_p, mean_of, nothing, ratio_of
 from flipscale.analysis.comparing.points import Point, different_devices
 from flipscale.analysis.comparing.stated import StudyClaims
-from flipscale.analysis.statements import LOOKS
 from flipscale.analysis.stats import (
     Differences,
     Noise,
@@ -28,6 +27,7 @@ from flipscale.analysis.stats import (
     shrink_variances,
     units_of,
 )
+from flipscale.door.statements import LOOKS
 
 
 def pairs_of(

@@ -12,10 +12,10 @@ from enum import StrEnum
 
 import pandas as pd
 
-from flipscale.analysis.comparing.columns import Baseline, arms_of, labels, settings_words
+from flipscale.analysis.comparing.columns import Baseline, labels, settings_words
 from flipscale.analysis.comparing.estimates import Effect, Estimate, decided
-from flipscale.analysis.comparing.tables import check_baseline, numbers
-from flipscale.analysis.fitting.rows import is_lower_better, may_be_settings, need
+from flipscale.analysis.comparing.tables import checked_arms, numbers
+from flipscale.analysis.fitting.rows import first_mixed, is_lower_better, may_be_settings, need
 from flipscale.analysis.stats import ALPHA, TwoGroups, holm, provable_margin
 from flipscale.errors import ResultsError
 from flipscale.words import listed, short
@@ -138,14 +138,11 @@ def compare_groups(
     lower = is_lower_better(y, None if lower_is_better is None else not lower_is_better)
     table = table.reset_index(drop=True)
     table = table.assign(**{y: numbers(table, y)})
-    check_baseline(table, baseline)
-    arms = arms_of(table, baseline)
-    if not (arms != "").any():
-        raise ResultsError("Every row is the baseline; there is nothing to compare it with.")
+    arms = checked_arms(table, baseline, y)
     has_score = table[y].notna()
     scored = table[has_score]
     settings = may_be_settings(scored, [*baseline, y, *shared, *ignore, *([seed] if seed else [])])
-    _check_repeats(scored, arms[has_score], shared, settings)
+    _check_repeats(scored, arms[has_score] + "\n" + labels(scored, shared), settings)
     keys = pd.DataFrame({"cell": labels(scored, shared), "at": labels(scored, at), "arm": arms[has_score]})
     keys["seed"] = scored[seed] if seed else None
     keys["y"] = scored[y]
@@ -171,21 +168,17 @@ def compare_groups(
     )
 
 
-def _check_repeats(table: pd.DataFrame, arms: "pd.Series[str]", shared: Sequence[str], settings: Sequence[str]) -> None:
+def _check_repeats(table: pd.DataFrame, keys: "pd.Series[str]", settings: Sequence[str]) -> None:
     """Raise ResultsError where rows of one arm differ in a setting, so that they are no repeats."""
-    keys = arms + "\n" + labels(table, shared)
-    for name in settings:
-        within = table[name].groupby(keys)
-        differ = within.nunique(dropna=False) > 1
-        if differ.any():
-            key = str(differ.idxmax())
-            arm = key.partition("\n")[0]
-            values = [short(value) for value in table[name][keys == key].drop_duplicates()]
-            raise ResultsError(
-                f"Rows of {arm or 'the baseline'} differ in {name} ({listed(values, 3)}), so they are no repeats. "
-                f"Write --at {name} to compare at equal {name}, --by {name} for a row each and one over all, or "
-                f"--ignore {name} if it does not matter."
-            )
+    if found := first_mixed(table, settings, [keys]):
+        name, key = found
+        arm = key.partition("\n")[0]
+        values = [short(value) for value in table[name][keys == key].drop_duplicates()]
+        raise ResultsError(
+            f"Rows of {arm or 'the baseline'} differ in {name} ({listed(values, 3)}), so they are no repeats. "
+            f"Write --at {name} to compare at equal {name}, --by {name} for a row each and one over all, or "
+            f"--ignore {name} if it does not matter."
+        )
 
 
 def _confounded(table: pd.DataFrame, arms: "pd.Series[str]", settings: Sequence[str]) -> list[str]:
@@ -288,6 +281,8 @@ def _mean_of_cells(at: str, arm: str, gains: Sequence[GroupGain], sign: int) -> 
 
 def _judged(gains: Sequence[GroupGain], margin: float | None, effect: float | None) -> list[GroupGain]:
     """The gains of a family, corrected by Holm's procedure, with what more runs would do about the undecided."""
+    in_family = sum(each.gain.interval is not None for each in gains) > 1
+    gains = [replace(each, groups=replace(each.groups, in_family=in_family)) for each in gains]
     known = [each.groups.moments for each in gains]
     tests = holm([each.p if each else None for each in known])
     levels = holm([each.p_within(-margin, margin) if each and margin else None for each in known])
@@ -296,7 +291,9 @@ def _judged(gains: Sequence[GroupGain], margin: float | None, effect: float | No
         if test is None:
             done.append(each)
             continue
-        gain = replace(decided(each.gain, test, found, looks=1), p_level=level.p if level else None)
+        alone = each.gain
+        gain = decided(alone, test, found, looks=1)
+        gain = replace(gain, interval=alone.interval, df=alone.df, p_level=level.p if level else None)
         each = replace(each, gain=gain)
         undecided = gain.effect is Effect.NOT_SIGNIFICANT and each.method is not Method.DATA_SETS
         more = _more_runs(each.groups, margin, effect, ALPHA / test.family) if undecided else None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale.analysis.comparing.estimates import Effect, Pair
-from flipscale.analysis.statements import SIZES
 from flipscale.analysis.stats import (
     Array,
     Interval,
@@ -21,6 +20,7 @@ from flipscale.analysis.stats import (
     slope_of,
 )
 from flipscale.cell import read_cell, without, write_cell
+from flipscale.door.statements import SIZES
 
 AxisValues = Mapping[str, Mapping[str, float]]
 """Cell -> axis -> its value as a number; a model's is its FLOPs per sample."""

@@ -13,10 +13,11 @@ from flipscale.analysis.comparing.columns import pick_score
 from flipscale.analysis.comparing.comparison import Comparison, ScoredBy
 from flipscale.analysis.comparing.head import noisiest_pair
 from flipscale.analysis.comparing.stated import StudyClaims, judge_claims
+from flipscale.analysis.rows import above_chance, chance_level
 from flipscale.analysis.sensitivity import PlannedSensitivity, planned_pairs
 from flipscale.analysis.stats import TAKES_OFF, design_by, sensitivity_of
 from flipscale.cell import write_cell
-from flipscale.collecting import above_chance, baseline_of, chance_level, setting_value
+from flipscale.collecting import baseline_of, setting_value
 from flipscale.errors import ResultsError, RunFolderError
 from flipscale.planning.runs import Plan
 from flipscale.run import RunFolder, standing_scores

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.analysis.comparing.columns import Baseline
+from flipscale.analysis.rows import above_chance, trunks_of
 from flipscale.analysis.stats import ScoreKind
-from flipscale.collecting import above_chance, trunks_of
 from flipscale.errors import ResultsError
 
 

@@ -22,7 +22,7 @@ from flipscale.analysis.comparing.curves import TwoLines, quotient, two_lines
 from flipscale.analysis.comparing.estimates import Estimate, Sides, decided, drawn, exact_p, scaled
 from flipscale.analysis.comparing.points import Point, points_in
 from flipscale.analysis.fitting.rows import need
-from flipscale.analysis.statements import LOOKS, Contrast, Expectation, StatedClaim
+from flipscale.analysis.rows import above_chance, trunks_of
 from flipscale.analysis.stats import (
     Array,
     Differences,
@@ -36,7 +36,8 @@ from flipscale.analysis.stats import (
     shrink_variances,
     units_of,
 )
-from flipscale.collecting import above_chance, setting_value, trunks_of
+from flipscale.collecting import setting_value
+from flipscale.door.statements import LOOKS, Contrast, Expectation, StatedClaim
 
 TIME = "gpu_hours"
 """What `faster` is about: the column of time that comparisons of a study use."""

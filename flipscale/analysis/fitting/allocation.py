@@ -14,7 +14,7 @@ from flipscale.analysis.fitting.uncertainty import interval
 from flipscale.analysis.stats import Array
 from flipscale.errors import ResultsError
 
-FLOPS_PER = {"chinchilla": 6.0, "odds": 1.0}
+FLOPS_PER = {"chinchilla": 6.0, "chinchilla-k": 6.0, "odds": 1.0}
 """Law -> training FLOPs per unit of size times samples: 6 per parameter and token (arXiv 2001.08361), or 1 where the
 size is FLOPs per sample."""
 
@@ -43,13 +43,13 @@ class Allocation:
 
 
 def allocate(fit: Fit, flops: float) -> Allocation:
-    """The best size and number of samples for a budget of training FLOPs, from a two-variable law (chinchilla, odds).
+    """The best size and number of samples for a budget of training FLOPs, from a two-variable law that FLOPS_PER has.
 
     Raises ResultsError for other laws, and where an exponent is 0, as then there is no optimum.
     """
     if fit.law.name not in FLOPS_PER:
-        laws = " or ".join(FLOPS_PER)
-        raise ResultsError(f"A budget is allocated by a law in size and samples, {laws}; this one is {fit.law.name}.")
+        laws = ", ".join(FLOPS_PER)
+        raise ResultsError(f"A budget is allocated by a law in size and samples ({laws}); this one is {fit.law.name}.")
     if not (np.isfinite(flops) and flops > 0):
         raise ResultsError(f"A budget is a number of FLOPs above 0, not {flops:g}.")
     a, b = fit.parameters["a"], fit.parameters["b"]
@@ -60,7 +60,7 @@ def allocate(fit: Fit, flops: float) -> Allocation:
     place = {name: i for i, name in enumerate(fit.law.parameters)}
     best = _best(fit.solution.theta[None], place, product)[0]
     sizes = exponents = None
-    if fit.stretch is not None and not {"a", "b", "c"} & set(fit.not_determined):
+    if fit.stretch is not None and not {"a", "b", fit.law.outer} & set(fit.not_determined):
         drawn = _best(fit.draws, place, product)
         low, high = interval(drawn[np.isfinite(drawn).all(axis=1)], best, fit.freedom)
         sizes = float(np.exp(low[0])), float(np.exp(high[0]))

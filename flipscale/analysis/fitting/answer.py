@@ -7,7 +7,7 @@ from flipscale.analysis.fitting.allocation import Allocation
 from flipscale.analysis.fitting.fitted import Fit
 from flipscale.analysis.fitting.forecasts import NEXT, Forecast
 from flipscale.analysis.fitting.laws import LAWS, PowerSum
-from flipscale.analysis.fitting.record import doubt_words, fit_json, held_out_words, notes, number, values_words
+from flipscale.analysis.fitting.record import doubt_words, fit_json, held_out_words, notes, number
 from flipscale.analysis.fitting.rows import group_name
 from flipscale.scores import is_fraction
 from flipscale.tables import Listing, Part, PrintedTable, as_text
@@ -106,6 +106,8 @@ def _sentence(family: Sequence[LawRecord], names: Sequence[str]) -> str:
         values = values or [f"g = {_over(family, names, 'g')}"]
     else:
         said = f"{subject} as {joined(powers)}"
+    if law.outer and law.floor:
+        said = f"{subject} as the sum of {joined(powers)}, to the power {_over(family, names, law.outer)}"
     if len(family) == 1 and names[0]:
         said += f" for {names[0]}"
     if record["x"] == ["train_flops"] and record["y"] == "flops_per_sample" and record["optima"]:
@@ -140,20 +142,23 @@ def _over(family: Sequence[LawRecord], names: Sequence[str], name: str) -> str:
 
 def _value(record: LawRecord, name: str, between: str = ", ") -> str:
     """'0.34 (0.31, 0.37)', 'not determined', or '0 to 0.02' for a floor that may be 0."""
-    value, ends = number(record["parameters"][name], 2), record["intervals"].get(name)
+    digits = 3 if name == "E" else 2
+    value, ends = number(record["parameters"][name], digits), record["intervals"].get(name)
     if name in record["not_determined"]:
         return "not determined"
     if not ends or None in ends or name in record["fixed"]:
         return value
-    low, high = (number(end, 2) for end in ends)
+    low, high = (number(end, digits) for end in ends)
     return f"0 to {high}" if name == "E" and ends[0] <= 0 else f"{value} ({low}{between}{high})"
 
 
 def _laws_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTable:
     """Exponents and floor of each law; of laws of the best size, that of the largest budget."""
     rows = []
+    law = LAWS[family[0]["law"]]
     for record, name in zip(family, names, strict=False):
         cells = [_value(record, exponent) for exponent in _exponents(record)]
+        cells.append(_value(record, "k") if law.floor else "-")
         cells.append(_value(record, "E") if "E" in record["parameters"] else "-")
         best = record["optima"][-1] if record["optima"] else None
         fits = best is not None and record["x"] == ["train_flops"] and record["y"] == "flops_per_sample"
@@ -161,7 +166,7 @@ def _laws_table(family: Sequence[LawRecord], names: Sequence[str]) -> PrintedTab
         cells += [_amount(record["x"][0], best["budget"]), _amount(record["y"], best["size"])] if best else ["-", "-"]
         rows.append((name, *cells, samples))
     exponents = [f"{name}, power of {quantity}" for name, quantity in _exponents(family[0]).items()]
-    columns = ("", *exponents, "floor E", "largest budget", "its best model", "samples")
+    columns = ("", *exponents, "k, of the sum", "floor E", "largest budget", "its best model", "samples")
     return PrintedTable("", columns, tuple(rows), wraps=True).without_empty()
 
 
@@ -268,7 +273,8 @@ def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
         *(doubt_words(doubt, forecast) for doubt in forecast.doubts),
     ]
     group = f" ({group_name(forecast.fit.group)})" if forecast.fit.group else ""
-    title = f"{y} at {values_words(forecast.at)}{group}, by {forecast.fit.law.name}"
+    at = ", ".join(f"{name}={rounded(value, 4)}" for name, value in forecast.at.items())
+    title = f"{y} at {at}{group}, by {forecast.fit.law.name}"
     return as_text([Listing(title, tuple(items))])
 
 
@@ -277,12 +283,14 @@ def allocation_text(best: Allocation, fit: Fit) -> str:
     size, samples = fit.x
 
     def ends(pair: tuple[float, float] | None) -> str:
-        return f" (95 % CI {number(pair[0])} to {number(pair[1])})" if pair else ""
+        return f" (95 % CI {rounded(pair[0])} to {rounded(pair[1])})" if pair else ""
 
-    title = f"Best use of {number(best.flops)} FLOPs ({number(best.flops_per)} x {size} x {samples}), by {fit.law.name}"
+    title = (
+        f"Best use of {rounded(best.flops)} FLOPs ({number(best.flops_per)} x {size} x {samples}), by {fit.law.name}"
+    )
     items = (
-        f"{size} {number(best.size)}{ends(best.size_interval)}",
-        f"{samples} {number(best.samples)}{ends(best.samples_interval)}",
+        f"{size} {rounded(best.size)}{ends(best.size_interval)}",
+        f"{samples} {rounded(best.samples)}{ends(best.samples_interval)}",
         f"{fit.y} {number(best.y)} there; the run is {number(best.extrapolation, 3)} times the largest fitted",
         f"the best {size} grows as FLOPs to the power {number(best.exponent, 3)}{ends(best.exponent_interval)}",
     )

@@ -31,6 +31,7 @@ OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "power": (("power+floor", {}),),
     "power+floor": (("power", {}), ("power+floor", {"E": 0.0})),
     "chinchilla": (("chinchilla", {"E": 0.0}), ("product", {})),
+    "chinchilla-k": (("chinchilla", {}), ("product", {})),
     "product": (("chinchilla", {"E": 0.0}), ("chinchilla", {})),
 }
 """Law -> other forms that the runs might follow, each with its fixed parameters: their spread is model uncertainty."""

@@ -14,8 +14,8 @@ from flipscale.analysis.fitting.rows import Response, Rows, column, is_lower_bet
 from flipscale.analysis.fitting.search import Problem, refits, solve
 from flipscale.analysis.fitting.table import held_out_error
 from flipscale.analysis.fitting.uncertainty import new_seeds, seed_effect, whole_seeds
+from flipscale.analysis.rows import trunks_of
 from flipscale.analysis.stats import Array
-from flipscale.collecting import trunks_of
 from flipscale.errors import ResultsError
 from flipscale.scores import lower_is_better
 

@@ -57,6 +57,8 @@ class PowerSum:
     link: Link = "log"
     outer: str | None = None
     """Name of the exponent around the sum."""
+    floor: bool = False
+    """Whether the first term, a constant, stands outside that exponent."""
     rising: bool = False
     """Whether exponents are written as what grows, x^a."""
 
@@ -87,19 +89,25 @@ class PowerSum:
         heights = np.repeat(theta[..., None, :k], len(x), axis=-2)
         for i, role, at in self._powers:
             heights[..., i] -= theta[..., at, None] * logs[:, role]
-        top = heights.max(axis=-1)
-        shares = np.exp(heights - top[..., None])
+        first = int(self.floor)
+        top = heights[..., first:].max(axis=-1)
+        shares = np.exp(heights[..., first:] - top[..., None])
         total = shares.sum(axis=-1)
         shares /= total[..., None]
         inner = top + np.log(total)
         outer = theta[..., -1, None] if self.outer else np.ones(1)
         jacobian = np.empty((*inner.shape, theta.shape[-1]))
-        jacobian[..., :k] = outer[..., None] * shares
+        jacobian[..., first:k] = outer[..., None] * shares
         for i, role, at in self._powers:
             jacobian[..., at] = -jacobian[..., i] * logs[:, role]
         if self.outer:
             jacobian[..., -1] = inner
-        return outer * inner, jacobian
+        if not self.floor:
+            return outer * inner, jacobian
+        whole = np.logaddexp(heights[..., 0], outer * inner)
+        jacobian *= np.exp(outer * inner - whole)[..., None]
+        jacobian[..., 0] = np.exp(heights[..., 0] - whole)
+        return whole, jacobian
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
         """n starting points [n, parameters] from variables x, and z on the link scale.
@@ -116,6 +124,8 @@ class PowerSum:
             shares = rng.dirichlet(np.ones(k))
             exponents = (-1 if rising else 1) * rng.uniform(0.1, 0.8, len(self.parameters) - k - bool(self.outer))
             coefficients = level / outer + np.log(np.maximum(shares, 1e-3))
+            if self.floor:
+                coefficients[0] += level - level / outer
             for j, role, at in self._powers:
                 coefficients[j] += exponents[at - k] * centre[role]
             starts[i] = [*coefficients, *exponents, *([outer] if self.outer else [])]
@@ -142,6 +152,8 @@ class PowerSum:
 
     def needs(self, name: str) -> tuple[str, ...]:
         """The parameters without which this one means nothing, as an exponent for the coefficient of its term."""
+        if self.floor and name == self.terms[0].coefficient:
+            return ()
         exponents = [of for term in self.terms if term.coefficient == name for of in term.exponents.values()]
         return (*exponents, *([self.outer] if self.outer and name != self.outer else []))
 
@@ -163,6 +175,8 @@ class Exponential:
     roles = ("loss",)
     link: Link = "linear"
     parameters = ("E", "k", "g")
+    outer = None
+    floor = False
     is_line = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
@@ -231,6 +245,17 @@ _FORMS: tuple[Law, ...] = (
     _sum("growth", "y = A x^a", "the same for what grows, as the best size with the budget", "x", _A, rising=True),
     _sum("power+floor", "y = E + A x^-a", "a power law that ends at a floor", "x", _E, _A),
     _sum("chinchilla", "y = E + A N^-a + B D^-b", "two variables (arXiv 2203.15556)", "N D", _E, _A, _B),
+    _sum(
+        "chinchilla-k",
+        "y = E + (A N^-a + B D^-b)^k",
+        "two variables whose terms do not simply add up",
+        "N D",
+        _E,
+        _A,
+        _B,
+        outer="k",
+        floor=True,
+    ),
     _sum(
         "odds",
         "err / (1 - err) = (A G^-a + B S^-b)^c",

@@ -197,8 +197,8 @@ def checklist(fit: Fit) -> list[str]:
     ]
     if fit.reaches_0:
         lines.append("floor: the 95 % CI of E reaches 0, so the data does not determine a floor")
-    if "c" in fit.parameters:
-        lines.append(_outer(fit))
+    if fit.law.outer:
+        lines.append(_outer(fit, fit.law.outer))
     return lines + [f"note: {note}" for note in notes(fit)]
 
 
@@ -247,16 +247,16 @@ def _intervals(fit: Fit) -> str:
     return said + ("" if fit.groups < len(fit.used) else alone)
 
 
-def _outer(fit: Fit) -> str:
-    """The test of the exponent around a sum of odds."""
-    if "c" in fit.options.fixed:
-        return "c: fixed"
-    ends = fit.intervals["c"]
+def _outer(fit: Fit, outer: str) -> str:
+    """The test of the exponent around a sum."""
+    if outer in fit.options.fixed:
+        return f"{outer}: fixed"
+    ends = fit.intervals[outer]
     if ends is None:
-        why = "it is not determined" if "c" in fit.not_determined else "there is no CI"
-        return f"c = 1 (the odds of both terms add up): not tested, as {why}"
+        why = "it is not determined" if outer in fit.not_determined else "there is no CI"
+        return f"{outer} = 1 (both terms add up): not tested, as {why}"
     where = "inside" if ends[0] <= 1 <= ends[1] else "outside"
-    return f"c = 1 (the odds of both terms add up) is {where} the 95 % CI of c, {number(ends[0])} to {number(ends[1])}"
+    return f"{outer} = 1 (both terms add up) is {where} the 95 % CI of {outer}, {number(ends[0])} to {number(ends[1])}"
 
 
 def held_out_words(held: HeldOutRuns) -> str:

@@ -14,8 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.analysis.fitting.laws import Law, Link
+from flipscale.analysis.rows import trunks_of
 from flipscale.analysis.stats import Array, linked
-from flipscale.collecting import SETTING_COLUMNS, parameter_columns, trunks_of
+from flipscale.door.columns import SETTING_COLUMNS, parameter_columns
 from flipscale.errors import ResultsError, did_you_mean, reason_of
 from flipscale.scores import lower_is_better
 from flipscale.words import count, listed
@@ -272,6 +273,15 @@ def open_settings(
 def may_be_settings(table: pd.DataFrame, named: Sequence[str]) -> list[str]:
     """Columns that are not named and may be settings: what repeats, unless its name says that it is measured."""
     return [name for name in map(str, table) if name not in named and _may_be_setting(table, name)]
+
+
+def first_mixed(table: pd.DataFrame, settings: Sequence[str], keys: Sequence[Any]) -> tuple[str, str] | None:
+    """The first of these columns with several values among rows of equal keys, and the first such key; None without."""
+    for name in settings:
+        is_mixed = table[name].groupby(keys, dropna=False).nunique(dropna=False) > 1
+        if is_mixed.any():
+            return name, str(is_mixed.idxmax())
+    return None
 
 
 def _may_be_setting(table: pd.DataFrame, name: str) -> bool:

@@ -11,7 +11,7 @@ from flipscale.analysis.plotting.figure_data import FigureData, Undrawable
 from flipscale.analysis.plotting.gains import draw_bars, limits_of, name_rows
 from flipscale.analysis.plotting.page import FigureKind, Panel
 from flipscale.analysis.plotting.style import LineStyle, arm_style
-from flipscale.analysis.statements import Expectation
+from flipscale.door.statements import Expectation
 from flipscale.scores import score_label
 from flipscale.words import joined
 

@@ -20,9 +20,9 @@ from flipscale.analysis.comparing import (
 )
 from flipscale.analysis.comparing import labels as settings_in_words
 from flipscale.analysis.plotting.words import axis_values
-from flipscale.analysis.statements import LOOKS
+from flipscale.analysis.rows import chance_level
 from flipscale.cell import SettingLabels, arm_words
-from flipscale.collecting import chance_level
+from flipscale.door.statements import LOOKS
 from flipscale.errors import ResultsError
 from flipscale.planning.sweeps import SweepOutcome
 from flipscale.scores import is_fraction, lower_is_better, score_label

@@ -10,8 +10,9 @@ import pandas as pd
 
 from flipscale.analysis.comparing import Comparison, compare_finished
 from flipscale.analysis.plotting import FIGURES, number_arms
-from flipscale.collecting import SETTING_COLUMNS, baseline_of, read_results, setting_values
+from flipscale.collecting import baseline_of, read_results, setting_values
 from flipscale.data.code import CodeChanges, code_changes
+from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.kinds import JsonObject
 from flipscale.launch import RunProgress, StateReader, run_progress

@@ -38,6 +38,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from docs.parts.studies import committed
 from flipscale.analysis.comparing.estimates import NOT_REACHED
 from flipscale.analysis.comparing.of_study import judge_study
 from flipscale.analysis.stats import ALPHA, Array, moments
@@ -45,9 +46,8 @@ from flipscale.cli import main
 from flipscale.collecting import read_results
 from flipscale.study import read_study
 from flipscale.words import bound, fixed, short, times
-from tests.studies import committed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOT_YET = "Not run in miniature"
 NOTHING = "has nothing that findings.yaml asks for"
 

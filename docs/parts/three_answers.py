@@ -10,13 +10,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from docs.parts.findings import cost_of_a_sample, curve, factor, figure_3, unstated
 from flipscale.analysis.plotting.style import RC
 from flipscale.collecting import read_results
 from flipscale.settings.architecture import architecture
 from flipscale.words import fixed, times
-from tests.findings import cost_of_a_sample, curve, factor, figure_3, unstated
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 BLUE = "#0072B2"
 RED = "#D55E00"

@@ -12,7 +12,7 @@ from flipscale.collecting import read_results
 from flipscale.study import read_study
 from flipscale.words import fixed, times
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def committed(what: str = "results/*/comparison.json", root: Path = ROOT) -> list[Path]:

@@ -11,7 +11,7 @@ from flipscale.settings.devices import total_hours
 from flipscale.study import Study, read_study
 from flipscale.workflow.study import cost_in_words
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "studies" / "paper"
 
 ORDER = (

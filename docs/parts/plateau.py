@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from docs.parts.findings import cost_of_a_sample, curve, factor, figure_3, many, unstated
 from flipscale.collecting import read_results
 from flipscale.study import read_study
 from flipscale.words import fixed, short, times
-from tests.findings import cost_of_a_sample, curve, factor, figure_3, many, unstated
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 ARMS = {
     "mask 50 %, twice the batch": "mask_ratio=0.5, batch_size=128",

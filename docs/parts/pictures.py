@@ -13,7 +13,7 @@ from flipscale.workflow.drawn import draw_study, report_study
 from flipscale.workflow.study import OpenStudy, open_study
 from flipscale.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def quickstart(folder: Path) -> OpenStudy:

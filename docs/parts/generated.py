@@ -1,4 +1,4 @@
-"""The parts of docs/ and studies/ that come from the code. `make docs` writes them; test_docs holds them to it."""
+"""The parts of docs/ and studies/ that come from the code. `make docs-parts` writes them; tests/test_docs.py checks."""
 
 import contextlib
 import dataclasses
@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import flipscale
+from docs.parts import benchmarks, findings, full_scale, paper, plateau, studies, three_answers
 from flipscale.cli import main
 from flipscale.collecting import columns_as_markdown, read_results
 from flipscale.kinds import Declared, kinds_of, options_of
@@ -35,10 +36,9 @@ from flipscale.settings.declarations import (
 from flipscale.study.keys import TOP, Tune
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import SETTINGS
-from tests import benchmarks, findings, full_scale, paper, plateau, studies, three_answers
 from tests.torture import counts as torture
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def said_by(*arguments: str) -> str:
@@ -402,7 +402,3 @@ def write() -> None:
         path, _, right = filled(name)
         path.write_text(right)
     SCHEMA.write_text(json.dumps(study_schema(), indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    write()

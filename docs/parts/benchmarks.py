@@ -9,7 +9,7 @@ from typing import Any
 
 from flipscale.words import fixed
 
-RESULTS = Path(__file__).parents[1] / "bench" / "results"
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
 
 NOT_MEASURED = "not measured"
 

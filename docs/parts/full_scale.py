@@ -14,7 +14,7 @@ from flipscale.settings.devices import Money
 from flipscale.study import read_study
 from flipscale.words import exact, hours, percent
 
-PAGE = Path(__file__).parents[1] / "docs" / "full-scale.md"
+PAGE = Path(__file__).parents[2] / "docs" / "full-scale.md"
 
 STUDY, SITE = "masking.yaml", "hall.yaml"
 

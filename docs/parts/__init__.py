@@ -1,0 +1,1 @@
+"""Programs that write parts of docs/ and README.md from the code and the results: `make docs-parts` runs all."""

@@ -1,0 +1,3 @@
+from docs.parts.generated import write
+
+write()
