@@ -21,6 +21,7 @@ from flipscale.kinds import (
     Count,
     Declared,
     DurationOrNever,
+    Every,
     Flag,
     Fraction,
     JsonObject,
@@ -661,6 +662,9 @@ class Resources(Declared):
         "a run without a step for this long (30m, or never) has stalled: it is killed and resumed. null takes the "
         "site's, or else the time of 20 of its steps, at least 10 min",
         None,
+    )
+    checkpoint: Every | None = option(
+        "training between two checkpoints, such as every 5m; null follows from what one costs, at most 10 min", None
     )
     software: Annotated[int, count_from(2017)] | None = option(
         f"year of the software that hours and memory are predicted for, such as 2022; null is today's. Before "

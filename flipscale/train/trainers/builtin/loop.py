@@ -28,6 +28,7 @@ from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.processes import Group
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
 from flipscale.train.schedule import learning_rate
+from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, FIRST_SECONDS, CheckpointWriter, interval
 from flipscale.train.trainers.builtin.training import Training
 
 LOSS_RECORDS = 200
@@ -42,7 +43,7 @@ def fit(
     score: Callable[[Group], Evaluated] | None,
     stopping: Callable[[], int],
     say: Callable[[str], None],
-    checkpoint_seconds: float,
+    checkpoint_seconds: float | None = None,
     kept_step: int = 0,
 ) -> int:
     """Train to the end of the schedule: 0; or until `stopping` gives something else: that, with a checkpoint written.
@@ -51,7 +52,8 @@ def fit(
     and one of each evaluation. In them `loss` is the mean since the record before, and `logit_scale` is the parameter
     itself, a logarithm. `score` evaluates the model at the fractions of the schedule in settings.evaluation.at
     and at the end, or is None on all processes; its time is not training time. Raises Diverged when the loss or a score
-    is no longer a number. After `kept_step` the state is kept for runs that go on from there.
+    is no longer a number. After `kept_step` the state is kept for runs that go on from there. checkpoint_seconds: the
+    training between two checkpoints; None: as `interval` of checkpoints.py has it.
     """
     settings, progress, steps = training.settings, training.progress, training.steps
     score_at = scored_steps(settings)
@@ -181,12 +183,14 @@ class _RunWriter:
     small model's step.
     """
 
-    def __init__(self, training: Training, lease: Lease | None, clock: _Clock, checkpoint_seconds: float):
+    def __init__(self, training: Training, lease: Lease | None, clock: _Clock, checkpoint_seconds: float | None):
         self.training, self.lease, self.clock = training, lease, clock
+        self.checkpoints = CheckpointWriter(lease) if lease is not None else None
         self.checkpoint_seconds = checkpoint_seconds
+        self.interval = FIRST_SECONDS if checkpoint_seconds is None else checkpoint_seconds
         self.waiting: list[Record] = []
         self.written = self.saved = time.monotonic()
-        self.saved_step, self.save_seconds = training.progress.step, 0.0
+        self.saved_step = training.progress.step
 
     def live(self, doing: Doing) -> None:
         if self.lease is not None:
@@ -203,29 +207,37 @@ class _RunWriter:
         if waiting and self.lease is not None:
             self.lease.append([record.to_dict() for record in waiting])
 
-    close = flush
+    def close(self) -> None:
+        """Write what waits; the last checkpoint is on the disk afterwards, or the reason why not is raised."""
+        try:
+            self.flush()
+        finally:
+            if self.checkpoints is not None:
+                self.checkpoints.close()
 
     @property
     def is_checkpoint_due(self) -> bool:
-        # However large the model, checkpoints take at most about a twentieth of the time.
-        waited = time.monotonic() - self.saved > max(self.checkpoint_seconds, 20 * self.save_seconds)
-        return self.lease is not None and self.training.progress.step > self.saved_step and waited
+        if self.checkpoints is None or self.checkpoints.is_writing:
+            return False
+        waited = time.monotonic() - self.saved > self.interval
+        return self.checkpoints.has_failed or (waited and self.training.progress.step > self.saved_step)
 
     def keep_trunk(self) -> None:
         """Keep a checkpoint for runs that go on from here."""
         self.flush()
         self.clock.settle()
-        if self.lease is not None:
-            self.training.save(self.lease, TRUNK_FILE)
+        if self.checkpoints is not None:
+            self.checkpoints.write(self.training.state(is_trunk=True), TRUNK_FILE)
 
     def checkpoint(self) -> None:
         began = time.monotonic()
         self.flush()
         self.clock.settle()
-        if self.lease is not None:
-            self.training.save(self.lease)
+        if self.checkpoints is not None:
+            self.checkpoints.write(self.training.state(), CHECKPOINT_FILE)
         self.saved, self.saved_step = time.monotonic(), self.training.progress.step
-        self.save_seconds = self.saved - began
+        if self.checkpoint_seconds is None:
+            self.interval = interval(self.saved - began, self.training.group.size)
 
 
 def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:

@@ -36,6 +36,7 @@ from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
 from flipscale.train.schedule import learning_rate
+from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, write_state
 
 FINAL_SHARE = 0.05
 """final_loss is the mean over this last share of the steps: single steps are noisy."""
@@ -279,24 +280,28 @@ class Training:
         module, waits = self.module, not is_last
         return module.no_sync() if waits and isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
 
-    def save(self, lease: Lease, name: str = "checkpoint.pt") -> None:
+    def state(self, *, is_trunk: bool = False) -> dict[str, Any]:
+        """What a checkpoint holds: tensors that the next step changes. is_trunk: for runs that go on from there."""
         state = {
             "model": self.objective.state_dict(),
             "parameters": self._parameters,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
-            "history": self.history[: self.progress.step].clone(),
+            "history": self.history[: self.progress.step],
             "gpu_hours": gpu_hours_of(self.progress, self.device, self.group.size),
         }
-        if self.sums and name != TRUNK_FILE:
+        if self.sums and not is_trunk:
             state["sums"] = self.sums  # A run that goes on from a trunk begins its sum later.
-        with lease.replace(name) as file:
-            torch.save(state, file)
+        return state
+
+    def save(self, lease: Lease) -> None:
+        """Write a checkpoint, now."""
+        write_state(lease, self.state(), CHECKPOINT_FILE)
 
     def resume(self, folder: RunFolder) -> bool:
         """Go on from the folder's checkpoint, if there is one."""
-        path = folder.path / "checkpoint.pt"
+        path = folder.path / CHECKPOINT_FILE
         try:
             os.close(open_plain(path))
         except (FileNotFoundError, NotADirectoryError):
