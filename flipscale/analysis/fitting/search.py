@@ -169,7 +169,7 @@ def _deviation(problem: Problem, part: Array) -> float:
 
 
 def refits(problem: Problem, near: Array, counts: Array) -> Array:
-    """theta [m, parameters] of m resamples, searched from the solution of all points and, of few points, one start each.
+    """theta [m, parameters] of m resamples, from the solution of all points and, of few, one start each.
 
     Resample i contains point j as often as counts[i, j] says, and has the measurements problem.z[i] if z is [m, n].
     """
