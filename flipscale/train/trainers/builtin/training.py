@@ -22,12 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.cost.arithmetic import averaged_steps, steps_of
 from flipscale.data.pairs import Data, Images, Integers
-from flipscale.data.views import views
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plain_files import open_plain
 from flipscale.planning.identity import WHOLE, Course
 from flipscale.run import TRUNK_FILE, Lease, RunFolder, Spent
 from flipscale.settings.declarations import Resources, Settings
+from flipscale.settings.devices import LOADERS
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import FORWARD_DTYPES, allow_tf32
@@ -37,6 +37,7 @@ from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
 from flipscale.train.schedule import learning_rate
 from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, write_state
+from flipscale.train.trainers.builtin.loaders import Rows
 
 FINAL_SHARE = 0.05
 """final_loss is the mean over this last share of the steps: single steps are noisy."""
@@ -103,6 +104,12 @@ class Training:
         self.steps_before = steps_before
         self.course = course
         self.parts = resources.accumulate
+        self.loaders = (
+            (LOADERS if self.device.type == "cuda" else 0) if resources.loaders is None else resources.loaders
+        )
+        """Processes that read and decode its batches, of data that is read as it is needed."""
+        self.loading_seconds = 0.0
+        """Processor time of theirs that nobody has counted yet."""
         self.rows = rows_of(settings, group.size, self.parts)
         check_precision(settings.precision, self.device)
         allow_tf32(settings.precision == "fp32")
@@ -166,10 +173,11 @@ class Training:
 
     def batch(self, data: Data, step: int) -> tuple[Images, Integers]:
         """This process's rows of the batch of a step: images [b, 3, S, S] and tokens [b, T]."""
-        settings = self.settings
-        drawn_step = self.steps_before + step
-        indices = data.order(settings.seed, drawn_step, settings.batch_size)[self.first : self.first + self.rows]
-        return data.batch(indices, views(settings, drawn_step * settings.batch_size + self.first, self.rows))
+        return self.own_rows.of(data, step)
+
+    @property
+    def own_rows(self) -> Rows:
+        return Rows(self.settings, self.first, self.rows, self.steps_before)
 
     def begin(self) -> None:
         """Connect the processes, when each has its weights: from here on their gradients are the mean over all."""
