@@ -290,8 +290,8 @@ class Plan:
         ]
         if budget.gpu_hours is not None and not all(run.is_priced for run in (*self.runs, *self.following)):
             unsure.append(
-                "budget.gpu_hours is not checked, as the hours of the study's program are unknown: give cost: {flops: "
-                "...} and resources.flops_per_second."
+                "budget.gpu_hours is not checked, as the hours of the study's program are unknown: `flipscale probe` "
+                "times its first seconds, or give cost: {flops: ...} and resources.flops_per_second."
             )
         if budget.price is not None and money is None:
             unsure.append(
@@ -457,11 +457,8 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
                     named = f"{name(cell)}, stage {number} of {len(cell.stages)}"
                 elif own_id not in cell_of and settings is not cell:
                     named += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
-                if settings.is_clip:
-                    costs, timed = _priced(settings, resources, measured)
-                else:
-                    flops = study.flops(vars(settings)) if study.flops else 0
-                    costs, timed = cost_of_program(flops, resources), None
+                flops = study.flops(vars(settings)) if study.flops else 0
+                costs, timed = _priced(settings, resources, measured, flops)
                 on = _timed_on(resources, timed)
                 runs[own_id] = Run(own_id, settings, parents, costs, cell_of.get(own_id), on, timed, name=named)
             parents = (own_id,)
@@ -593,11 +590,14 @@ def setting_read(name: str, value: object, record: type[Settings] = Settings) ->
         raise PlanError(f"{name}: {error.found[0][1]}.") from None
 
 
-def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:
-    """The cost of a run, and its time if its shape was probed."""
-    predicted, timed = cost(stage(settings), resources), run_time(settings, resources, measured)
+def _priced(settings: Settings, resources: Resources, measured: Timings, flops: float) -> tuple[Cost, RunTime | None]:
+    """The cost of a run, and its time if its shape was probed. flops: of what is no CLIP."""
+    timed = run_time(settings, resources, measured)
+    predicted = cost(stage(settings), resources) if settings.is_clip else cost_of_program(flops, resources)
     if timed is not None:
         return predicted.taking(timed.hours), timed
+    if not settings.is_clip:
+        return predicted, None
     if (is_on_accelerator(resources) or not trains(settings)) and is_evaluated(settings):
         images = sum(images_scored(settings.evaluation, each) for each in scored_sets(settings).values())
         scoring = scoring_hours(stage(settings), resources, images)

@@ -142,18 +142,23 @@ class WorkList:
             # training command is read when it is started.
             trunk = kept_trunk(run)
             lease.note_code(CodeToday().of(settings), trunk.path if trunk else None)
-            if settings.is_clip and not settings.samples and read_probe(run.path) is None:
+            if (probe := read_probe(run.path)) is not None:
+                from flipscale.train.trainers.program.timing import time_programs
+
+                if not time_programs(run, lease, self.stop, probe):
+                    return
+            elif settings.is_clip and not settings.samples:
                 with loading_modules():
                     from flipscale.train.scoring import take_weights
                 take_weights(run, lease, self.group.device)
                 self._do(run, lease)  # What is left is to score them.
                 return
-            if isinstance(settings.trainer, CommandTrainer):
+            elif isinstance(settings.trainer, CommandTrainer):
                 from flipscale.train.trainers.program.command import run_command
 
                 run_command(run, lease, self.stop)
                 return
-            if isinstance(settings.trainer, OpenClipTrainer):
+            elif isinstance(settings.trainer, OpenClipTrainer):
                 with loading_modules():
                     from flipscale.train.trainers.open_clip.run import run_open_clip
                 run_open_clip(run, lease, self.stop)
