@@ -28,7 +28,7 @@ AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Rows:
+class OwnRows:
     """The rows of each global batch that a process trains on."""
 
     settings: Settings
@@ -58,7 +58,7 @@ class Loaded:
 class _Batches(Dataset[Loaded | Exception]):
     """The batches of a training, by step, in a loader process."""
 
-    def __init__(self, reopen: Callable[[], Data], rows: Rows):
+    def __init__(self, reopen: Callable[[], Data], rows: OwnRows):
         self.reopen, self.rows = reopen, rows
         self.data: Data | None = None
 
@@ -75,7 +75,7 @@ class _Batches(Dataset[Loaded | Exception]):
 
 
 def load(
-    data: Data, reopen: Callable[[], Data], rows: Rows, steps: range, *, loaders: int, pin: bool
+    data: Data, reopen: Callable[[], Data], rows: OwnRows, steps: range, *, loaders: int, pin: bool
 ) -> Iterator[Loaded]:
     """The batches of these steps, in order. `data` is told which pairs cannot be read."""
     server = multiprocessing.get_context("forkserver")

@@ -36,8 +36,8 @@ from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
 from flipscale.train.schedule import learning_rate
-from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, write_state
-from flipscale.train.trainers.builtin.loaders import Rows
+from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, TrainingState, write_state
+from flipscale.train.trainers.builtin.loaders import OwnRows
 
 FINAL_SHARE = 0.05
 """final_loss is the mean over this last share of the steps: single steps are noisy."""
@@ -176,8 +176,8 @@ class Training:
         return self.own_rows.of(data, step)
 
     @property
-    def own_rows(self) -> Rows:
-        return Rows(self.settings, self.first, self.rows, self.steps_before)
+    def own_rows(self) -> OwnRows:
+        return OwnRows(self.settings, self.first, self.rows, self.steps_before)
 
     def begin(self) -> None:
         """Connect the processes, when each has its weights: from here on their gradients are the mean over all."""
@@ -288,9 +288,9 @@ class Training:
         module, waits = self.module, not is_last
         return module.no_sync() if waits and isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
 
-    def state(self, *, is_trunk: bool = False) -> dict[str, Any]:
+    def state(self, *, is_trunk: bool = False) -> TrainingState:
         """What a checkpoint holds: tensors that the next step changes. is_trunk: for runs that go on from there."""
-        state = {
+        state: TrainingState = {
             "model": self.objective.state_dict(),
             "parameters": self._parameters,
             "optimizer": self.optimizer.state_dict(),
@@ -344,7 +344,7 @@ class Training:
         What has another shape begins without one, and so do the words and positions of texts of another length.
         """
 
-        def take(state: dict[str, Any]) -> None:
+        def take(state: TrainingState) -> None:
             weights, here = state["model"], self.optimizer.state_dict()
             moments = {name: state["optimizer"]["state"][number] for number, name in enumerate(state["parameters"])}
             tables = ("token_embedding.weight", "model.positional_embedding", "text.positional_embedding")
@@ -367,7 +367,7 @@ class Training:
         names = {id(parameter): name for name, parameter in self.objective.named_parameters()}
         return [names[id(parameter)] for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def _take_all(self, state: dict[str, Any]) -> None:
+    def _take_all(self, state: TrainingState) -> None:
         self.objective.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -375,10 +375,10 @@ class Training:
         self.history[: self.progress.step] = state["history"]
         self.sums = state.get("sums", self.sums)
 
-    def _load(self, path: Path, take: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def _load(self, path: Path, take: Callable[[TrainingState], None]) -> TrainingState:
         """Read a checkpoint, take it up, and return it. RunFolderError for a file that is none."""
         try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            state: TrainingState = torch.load(path, map_location=self.device, weights_only=True)
             take(state)
         except OSError:
             raise
