@@ -195,7 +195,7 @@ class Group:
         values, work = self._flags
         self._flags = None
         work.wait()
-        return values.tolist()  # type: ignore[no-any-return]
+        return values.tolist()
 
     def total(self, *values: float) -> list[float]:
         """For each value the sum over the processes."""
