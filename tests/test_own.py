@@ -134,6 +134,20 @@ def test_nothing_of_clip_is_asked_and_a_setting_that_is_named_can_be_used(here):
     assert set(settings) == {"parameters", "mask_ratio", "trainer", "seed", "evaluation"}
 
 
+def test_parameters_stand_beside_a_recipe_and_come_with_an_included_file(here):
+    clip = "base: {model: ViT-B-16, samples: 12.8M, data: shapes, trainer: {command: 'python t.py {drop} {batch_size}'}}"
+    study = own(f"schema: 1\nrecipe: flip\nparameters: {{drop: 0.1}}\n{clip}\nscores: {{loss: lower}}\n")
+    (run,) = plan(study).runs
+    assert (run.settings.drop, run.settings.batch_size, run.settings.is_clip) == (0.1, 16384, True)
+    assert run.is_priced
+    assert run.to_dict()["settings"]["weight_decay"] == 0.2
+    Path("under.yaml").write_text(HEAD + COMMAND)
+    (run,) = plan(own("schema: 1\ninclude: under.yaml\nparameters: {norm: rms, width: 64}\n")).runs
+    assert (run.settings.depth, run.settings.norm, run.settings.width) == (8, "rms", 64)
+    with pytest.raises(StudyError, match="those of a CLIP, and model, samples, batch_size have no value"):
+        own(HEAD + COMMAND + "recipe: openclip\n")
+
+
 def test_flops_come_from_the_expression_of_the_study(here):
     study = own(HEAD + COMMAND + "cost: {flops: 6 * depth * tokens}\nresources: {flops_per_second: 1e9}\n")
     (run,) = plan(study).runs
@@ -267,7 +281,7 @@ print(json.dumps({"scores": {"energy": 1.0}}))
 def probed(here, monkeypatch):
     """The plan of runs of 5 and of 2000 steps of 0.05 s, with the times of a probe, and the probe's folder."""
     monkeypatch.setattr(timing, "FOLLOWED_SECONDS", 1.0)
-    monkeypatch.setattr(timing, "MOST_SECONDS", 5.0)
+    monkeypatch.setattr(timing, "RECORD_SECONDS", 5.0)
 
     def probe(says: str):
         Path("steady.py").write_text(STEADY % says)
