@@ -195,8 +195,7 @@ class _Checker(ValueReader):
         if faults:
             given.setdefault("unread", 0)  # Faulty parameters still replace settings of CLIP.
         named = [name for key in ("base", "axes", "couple") for name in self.mapping(key)]
-        name = self.document.data.get("recipe")
-        recipe = RECIPES.get(name) if isinstance(name, str) else None
+        recipe = RECIPES.get(str(self.document.data.get("recipe")))
         if given and recipe:
             named += [*recipe.base, *recipe.couple]
             if lacking := [name for name in CLIP if name not in named]:
