@@ -222,7 +222,7 @@ def _percent(column: str) -> bool:
 
 def _in(column: str, value: float) -> str:
     """A value of y, in the unit that the note names."""
-    return f"{100 * value:.3g}" if _percent(column) else rounded(value) if column in QUANTITIES else number(value, 3)
+    return f"{100 * value:.3g}" if _percent(column) else rounded(value)
 
 
 # All of it

@@ -13,7 +13,7 @@ from flipscale.analysis.comparing.curves import read_line, schedules_of
 from flipscale.analysis.comparing.points import Point
 from flipscale.analysis.fitting import Fit, group_name
 from flipscale.analysis.plotting.figures import figure_in
-from flipscale.analysis.plotting.page import PANELS_IN_A_ROW
+from flipscale.analysis.plotting.page import PANELS_IN_A_ROW, figure_legend
 from flipscale.analysis.plotting.style import QUIET, arm_style, log_axis
 from flipscale.analysis.stats import moments
 
@@ -69,14 +69,13 @@ def _directed(y: str, lower_is_better: bool) -> str:
 
 
 def plot_curves(comparison: Comparison, file: Path) -> None:
-    """A panel a series of the baseline: its runs against the first cost, a curve through the means of each arm, its band."""
+    """A panel a series of the baseline: its runs, and a curve through the means of each arm with its 95 % band."""
     x = comparison.costs[0]
     points = [point for point in comparison.points if point.costs[x] > 0]
     series = list(dict.fromkeys(point.series for point in points if not point.arm))
     arms = ["", *comparison.arms]
     columns = min(len(series), PANELS_IN_A_ROW)
     rows = math.ceil(len(series) / columns)
-    entries = {}
     with figure_in([file], "curves") as figure:
         figure.set_layout_engine("constrained")
         figure.set_size_inches(1 + 3.2 * columns, 0.8 + 2.6 * rows)
@@ -89,13 +88,11 @@ def plot_curves(comparison: Comparison, file: Path) -> None:
             log_axis(ax.xaxis, ax.dataLim.intervalx)
             ax.set_title(name)
             ax.set_xlabel(x)
-            handles, labels = ax.get_legend_handles_labels()
-            entries.update(zip(labels, handles, strict=True))
         for ax in axes[len(series) :]:
             ax.set_axis_off()
         for ax in axes[::columns]:
             ax.set_ylabel(_directed(comparison.score, comparison.lower_is_better))
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns)
+        figure_legend(figure, list(axes))
 
 
 def _curve(ax: Axes, runs: Sequence[Point], x: str, number: int, name: str) -> None:
