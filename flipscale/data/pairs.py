@@ -79,9 +79,9 @@ class Data:
     """Indices [B] and how each is looked at -> images [B, 3, S, S] and tokens [B, text_length]. Without views, the
     middle square. Several threads may call it at a time."""
 
-    order: Callable[[int, int, int], Integers]
-    """Seed, step and batch_size -> the indices [batch_size] of that step's global batch. Each of several processes
-    takes some consecutive rows."""
+    order: Callable[..., Integers]
+    """Seed, step and batch_size -> the indices [batch_size] of that step's global batch; with a range of rows as well,
+    those of these rows: each of several processes takes some consecutive ones."""
 
     corrupt: Callable[[], int] = lambda: 0
     """How many pairs were found so far that cannot be read, so that others were seen in their place."""

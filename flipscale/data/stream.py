@@ -63,10 +63,10 @@ class Stream:
         self._decoders = ThreadPoolExecutor(THREADS or _cores())
         self._ahead = None if all(shard.local for shard in shards) else _Ahead(library)
 
-    def order(self, seed: int, step: int, batch_size: int) -> Integers:
-        """The indices [batch_size] of the pairs in the global batch of step `step`."""
+    def order(self, seed: int, step: int, batch_size: int, rows: range | None = None) -> Integers:
+        """The indices of the pairs in the global batch of step `step`, or in these rows of it."""
         self._asked = seed, step, batch_size
-        return self._shuffle(seed, step, batch_size)
+        return self._shuffle(seed, step, batch_size, rows)
 
     def corrupt(self) -> int:
         """How many pairs were found so far that cannot be read."""
@@ -133,6 +133,9 @@ class Stream:
     def _index_of(self, shard: int) -> Index:
         index = self._library.index(self._shards[shard])
         check_count(self._shards[shard], len(index.pairs), self._counts[shard])
+        if self._shards[shard].local and self._shuffle.mixed(shuffle.LANES) * index.length <= _room_ahead():
+            with self._open(shard) as file:
+                read_ahead(file)
         return index
 
     def _open(self, shard: int) -> IO[bytes]:
@@ -182,6 +185,17 @@ class _Ahead:
             with contextlib.suppress(DataError, OSError):
                 self._library.path(shard)
             self._requested.discard(shard)
+
+
+def read_ahead(file: IO[bytes]) -> None:
+    """Have the system read all of a file in a row: a shard that comes into use is read pair by pair, in any order."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def _room_ahead() -> int:
+    """The bytes of shards in use that memory holds: half of it. What is read ahead of more would be dropped again."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _cores() -> int:

@@ -41,7 +41,8 @@ class OwnRows:
     def of(self, data: Data, step: int) -> tuple[Images, Integers]:
         """Images [b, 3, S, S] and tokens [b, T]."""
         settings, drawn_step = self.settings, self.steps_before + step
-        indices = data.order(settings.seed, drawn_step, settings.batch_size)[self.first : self.first + self.count]
+        rows = range(self.first, self.first + self.count)
+        indices = data.order(settings.seed, drawn_step, settings.batch_size, rows)
         return data.batch(indices, views(settings, drawn_step * settings.batch_size + self.first, self.count))
 
 
