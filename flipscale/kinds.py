@@ -621,6 +621,15 @@ Seconds = Annotated[int, By(functools.partial(duration, seconds=True), {"anyOf":
 """A duration, or a whole number of seconds."""
 
 
+def every(value: Any) -> int | str:
+    """The seconds between two events, written every 5m or 5m, or a whole number of them."""
+    return duration(value.removeprefix("every ") if isinstance(value, str) else value, seconds=True)
+
+
+_EVERY: JsonSchema = {"type": "string", "pattern": r"^(every )?\s*\d+(\.\d+)?\s*[smhd]\s*$"}
+Every = Annotated[int, By(every, {"anyOf": [_EVERY, _SECONDS]})]
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z]\w*", str(value)):
         raise ValueError(f"{show(value)} is not a name; write letters, digits and _, a letter first")

@@ -172,10 +172,10 @@ from flipscale.analysis import comparing, export, plotting, reporting
 from flipscale.analysis.fitting.of_study import fit_study
 from flipscale.door.columns import MEASURED_COLUMNS, RUN_COLUMNS
 from flipscale.door.tables import read_rows
-table = read_rows(Path("results/flip/results.csv"), RUN_COLUMNS | MEASURED_COLUMNS)
+table = read_rows(Path("results/fashion/results.csv"), RUN_COLUMNS | MEASURED_COLUMNS)
 compared = comparing.compare(table, baseline={{"mask_ratio": 0}}, curves=False)
 laws = fit_study(table, axes=["model", "samples", "mask_ratio"], y="zero_shot_top1")
-data = plotting.figure_data(table, study="flip", baseline={{"mask_ratio": 0}}, score="zero_shot_top1")
+data = plotting.figure_data(table, study="fashion", baseline={{"mask_ratio": 0}}, score="zero_shot_top1")
 drawn = plotting.plot_all(data, Path({str(tmp_path)!r}), ["accuracy_vs_samples"])
 print(len(compared.pairs) > 0, len(laws.fits) > 0, len(drawn.files) > 0)
 """

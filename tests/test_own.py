@@ -15,8 +15,13 @@ from flipscale import scores
 from flipscale.analysis.fitting.of_study import fit_study
 from flipscale.collecting import read_results
 from flipscale.errors import ResultsError, StudyError
+from flipscale.launch import submit_probe
 from flipscale.planning.runs import plan
+from flipscale.run import RunFolder, read_timings
 from flipscale.study import read_study
+from flipscale.train import train
+from flipscale.train.trainers.program import timing
+from tests.launch.test_launch import Recorder
 from tests.patience import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +40,7 @@ with open(asked.out / "metrics.jsonl", "a") as metrics:
     for step in range(1, asked.tries + 1):
         tried = abs(random.gauss(0, 1)) * (0.5 if asked.rule == "narrow" else 1.0)
         best = min(best, tried)
-        print(json.dumps({"step": step, "loss": best}), file=metrics)
+        print(json.dumps({"step": step, "steps": asked.tries, "loss": best}), file=metrics)
 print("done")
 print(json.dumps({"scores": {"distance_left": best}}))
 """
@@ -127,6 +132,22 @@ def test_nothing_of_clip_is_asked_and_a_setting_that_is_named_can_be_used(here):
     settings = run.to_dict()["settings"]
     assert settings["parameters"] == {"norm": "rms"}
     assert set(settings) == {"parameters", "mask_ratio", "trainer", "seed", "evaluation"}
+
+
+def test_parameters_stand_beside_a_recipe_and_come_with_an_included_file(here):
+    clip = (
+        "base: {model: ViT-B-16, samples: 12.8M, data: shapes, trainer: {command: 'python t.py {drop} {batch_size}'}}"
+    )
+    study = own(f"schema: 1\nrecipe: flip\nparameters: {{drop: 0.1}}\n{clip}\nscores: {{loss: lower}}\n")
+    (run,) = plan(study).runs
+    assert (run.settings.drop, run.settings.batch_size, run.settings.is_clip) == (0.1, 16384, True)
+    assert run.is_priced
+    assert run.to_dict()["settings"]["weight_decay"] == 0.2
+    Path("under.yaml").write_text(HEAD + COMMAND)
+    (run,) = plan(own("schema: 1\ninclude: under.yaml\nparameters: {norm: rms, width: 64}\n")).runs
+    assert (run.settings.depth, run.settings.norm, run.settings.width) == (8, "rms", 64)
+    with pytest.raises(StudyError, match="those of a CLIP, and model, samples, batch_size have no value"):
+        own(HEAD + COMMAND + "recipe: openclip\n")
 
 
 def test_flops_come_from_the_expression_of_the_study(here):
@@ -243,6 +264,69 @@ def test_hours_that_are_unknown_are_said_to_be_and_laws_of_clip_are_refused(stud
         fit_study(pd.DataFrame(columns), axes=["tries"], y="distance_left")
 
 
+class Here(Recorder):
+    site_name = "local"
+
+
+STEADY = """
+import json, pathlib, sys, time
+folder, steps = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+with open(folder / "metrics.jsonl", "a") as metrics:
+    for step in range(1, steps + 1):
+        time.sleep(0.05)
+        print(json.dumps({"step": step, %s"energy": 1.0}), file=metrics, flush=True)
+print(json.dumps({"scores": {"energy": 1.0}}))
+"""
+
+
+@pytest.fixture
+def probed(here, monkeypatch):
+    """The plan of runs of 5 and of 2000 steps of 0.05 s, with the times of a probe, and the probe's folder."""
+    monkeypatch.setattr(timing, "FOLLOWED_SECONDS", 1.0)
+    monkeypatch.setattr(timing, "RECORD_SECONDS", 5.0)
+
+    def probe(says: str):
+        Path("steady.py").write_text(STEADY % says)
+        study = own(
+            "schema: 1\nparameters: {steps_made: 5}\nscores: {energy: lower}\nseeds: 2\n"
+            "base: {trainer: {command: 'python steady.py {folder} {steps_made}'}}\naxes: {steps_made: [5, 2000]}\n"
+        )
+        (run,) = submit_probe(plan(study), Path("results"), Here()).runs
+        folder = RunFolder(Path("results/runs", run.id))
+        code = train([folder.path])
+        return code, folder, plan(study, read_timings(Path("results/timings.json")).at("local"))
+
+    return probe
+
+
+def test_a_probe_predicts_hours_from_the_first_seconds_of_the_program(probed):
+    code, folder, planned = probed('"steps": steps, ')
+    assert code == 0
+    short, long = planned.runs[0], planned.runs[2]
+    assert 0.25 < short.timed.seconds < 5  # It ended: a whole run.
+    assert 100 < long.timed.seconds < 200
+    assert all(run.is_priced for run in planned.runs)
+    assert not (folder.path / "timed").exists()
+
+
+def test_a_program_that_does_not_say_how_many_steps_there_will_be_stays_unpriced(probed):
+    code, folder, planned = probed("")
+    assert code == 1
+    assert "its records in metrics.jsonl named no `steps`. Have it append" in folder.error().reason
+    assert not any(run.is_priced for run in planned.runs)
+
+
+def test_progress_of_a_program_is_its_steps(study, here):
+    own(STUDY)
+    (run, *_) = plan(read_study("own.yaml")).runs
+    folder = Path("results/runs", run.id)
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 4, "steps": 20, "energy": 1.5}\n')
+    assert "4 of 20 steps" in flipscale("status", "own.yaml")
+    # One that is stopped by its time limit, and got further, is not given up.
+    assert RunFolder(folder).reached().progress == 4
+
+
 def test_a_parameter_is_changed_on_the_command_line(study):
     said = flipscale("plan", "search.yaml", "tries=7", "seeds=1")
     assert "tries 7" not in said  # It no longer varies.
@@ -261,6 +345,9 @@ def test_curves_run_along_the_setting_that_the_study_names(study):
     assert next(column for column in data["columns"] if column["key"] == "series")["words"] == [""]
     assert "on shapes" not in page
     assert "about 0" not in page
+    # What each run has recorded so far; how many steps there will be is no curve.
+    assert list(data["curves"]) == ["loss"]
+    assert sorted(len(curve["x"]) for curve in data["curves"]["loss"]) == [20] * 4 + [100] * 4
     study.write_text(STUDY + "x: rule\n")
     with pytest.raises(StudyError, match="'rule' is no setting with numbers"):
         read_study(study)

@@ -424,7 +424,7 @@ def test_gains_take_twins_and_more_than_one():
     results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
     for rows, reason in (
         (results[results["mask_ratio"].isin([0, 0.5])], "one arm in one cell"),
-        (results[results["mask_ratio"] > 0], "No finished run is the baseline"),
+        (results[results["mask_ratio"] > 0], "No row is the baseline"),
         (results[results["mask_ratio"].eq(0) == results["seed"].eq(0)], "no run has a twin"),
         (pd.concat([results, results.assign(id=results["id"] + "-again")]), "are both"),
     ):

@@ -54,3 +54,23 @@ def test_a_figure_is_in_the_format_of_its_ending(tables, capsys):
         assert file.read_bytes().startswith(magic)
     assert main(["compare", str(tables / "runs.csv"), *options, "groups.jpg"]) == 1
     assert "groups.jpg: a figure's file ends in .svg, .png, .pdf." in capsys.readouterr().err
+
+
+def test_curves_are_drawn_a_panel_a_series_with_bands_where_there_are_seeds(tmp_path, capsys):
+    rows = [
+        (model, mask, seed, hours, hours**0.1 * level + 0.01 * seed - 0.02 * bool(mask))
+        for model, level in (("B", 0.5), ("L", 0.6))
+        for mask in (0, 0.5)
+        for seed in (0, 1, 2)
+        for hours in (1, 2, 4)
+    ]
+    table = tmp_path / "curves.csv"
+    pd.DataFrame(rows, columns=["model", "mask", "seed", "hours", "top1"]).to_csv(table, index=False)
+    file = tmp_path / "curves.svg"
+    options = ["--baseline", "mask=0", "--x", "hours", "--y", "top1", "--series", "model", "--plot", str(file)]
+    assert main(["compare", str(table), *options]) == 0
+    assert {"model=B", "model=L", "mask=0", "mask=0.5", "hours", "top1 (higher is better)"} <= set(words_of(file))
+    assert file.read_text().count('id="FillBetweenPolyCollection') == 4
+    first = file.read_bytes()
+    assert main(["compare", str(table), *options]) == 0
+    assert file.read_bytes() == first

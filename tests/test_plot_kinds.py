@@ -26,6 +26,7 @@ from flipscale.analysis.plotting import (
 )
 from flipscale.analysis.plotting.style import REFERENCE
 from flipscale.collecting import read_curves, read_results
+from flipscale.collecting.record import as_in_tables
 from flipscale.collecting.references import read_references
 from flipscale.cost import arithmetic as cost
 from flipscale.door.statements import MARGIN
@@ -133,7 +134,10 @@ def test_every_figure_is_drawn_on_anybody_s_axes(name):
     if name in ("ablations", "claims"):
         stated = read_study(ROOT / "studies/recipe.yaml")
         data = committed("recipe")
-        data = replace(data, stated=judge_claims(data.rows, stated.claims, score=stated.score, margin=MARGIN))
+        data = replace(
+            data,
+            stated=judge_claims(data.rows, list(map(as_in_tables, stated.claims)), score=stated.score, margin=MARGIN),
+        )
     if name == "isoflop":
         data = figure_data(isoflop_runs())
     try:

@@ -184,8 +184,9 @@ def _rows(runs: "Sequence[RunProgress]") -> Iterator[tuple[str, ...]]:
     for run in runs:
         is_alike = run.state is State.FINISHED or (run.state in (State.PLANNED, State.WAITING) and not run.samples_seen)
         its_own = "" if is_alike and not run.story else run.id
-        cells.setdefault((without_seed(run.name), run.state, str(run.total), run.says, its_own), []).append(run)
-    for (name, state, *_), seeds in cells.items():
+        total = f" of {run.total:,} {run.unit}" if run.total else ""
+        cells.setdefault((without_seed(run.name), run.state, total, run.says, its_own), []).append(run)
+    for (name, state, total, *_), seeds in cells.items():
         first = seeds[0]
         if len(seeds) == 1:
             yield first.name, state, first.detail, first.id
@@ -193,7 +194,7 @@ def _rows(runs: "Sequence[RunProgress]") -> Iterator[tuple[str, ...]]:
             yield (
                 name,
                 state,
-                ", ".join(filter(None, [f"{len(seeds)} runs of {first.total:,} samples", first.says])),
+                ", ".join(filter(None, [f"{len(seeds)} runs{total}", first.says])),
                 "",
             )
 

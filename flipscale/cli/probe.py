@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from flipscale.cell import without_seed
 from flipscale.cli.arguments import add_results, add_study, open_study_of
 from flipscale.cli.jobs import add_launcher, launcher_of
 from flipscale.cli.output import print_table
@@ -21,7 +22,9 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def probe(args: argparse.Namespace) -> int:
-    """Time a few steps of each shape of a study where it will run; plan, watch and budgets then use these times."""
+    """Time a few steps of each shape of a study where it will run, or the first seconds of a program of your own; plan,
+    watch and budgets then use these times."""
+    from flipscale.planning.timing import is_timed_by_start
     from flipscale.workflow.probed import finish_probe, shapes_of, start_probe
     from flipscale.workflow.submitted import refuse_unready
 
@@ -36,9 +39,20 @@ def probe(args: argparse.Namespace) -> int:
     timed = finish_probe(opened, submission)
     if timed is None:
         return 1
-    head = ("shape", "runs", "samples/s", "ms/step", "range", "s/evaluation", "s to start")
-    print_table(head, [_row(timed, shape) for shape in shapes_of(timed)])
+    shapes = list(shapes_of(timed))
+    of_steps = [_row(timed, shape) for shape in shapes if not is_timed_by_start(shape.run.settings)]
+    of_programs = [_program_row(shape) for shape in shapes if is_timed_by_start(shape.run.settings)]
+    if of_steps:
+        print_table(("shape", "runs", "samples/s", "ms/step", "range", "s/evaluation", "s to start"), of_steps)
+    if of_programs:
+        print_table(("program", "runs", "s/run", "processor s/run"), of_programs)
     return 0
+
+
+def _program_row(shape: "TimedShape") -> tuple[str, ...]:
+    step = shape.step
+    times = (f"{step.seconds:.3g}", f"{step.cpu_seconds:.3g}") if step else ("", "not timed")
+    return (without_seed(shape.run.name), str(shape.runs), *times)
 
 
 def _row(opened: "OpenStudy", shape: "TimedShape") -> tuple[str, ...]:

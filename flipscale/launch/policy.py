@@ -148,7 +148,7 @@ def answer_failure(
     at: the attempt that failed, if known. took: seconds from its start to the failure, if known.
     """
     asked, earlier = run.asked() or RunRequest(run.id, {}), run.failures()
-    samples_seen = run.reached().samples_seen
+    samples_seen = run.reached().progress
     from_start = not has_checkpoint(run, asked)
     decision = decide(kind, earlier, asked, samples_seen, elsewhere=elsewhere, from_start=from_start)
     run.note_failure(

@@ -12,7 +12,7 @@ from flipscale.launch.launcher import Launcher, new_name
 from flipscale.launch.submit import Submission, submit
 from flipscale.planning.identity import is_evaluated, scored, stage
 from flipscale.planning.runs import Plan, Run
-from flipscale.planning.timing import evaluation_shape, is_timed_by_steps, step_shape
+from flipscale.planning.timing import evaluation_shape, is_timed_by_start, is_timed_by_steps, step_shape
 from flipscale.run import Probe, RunFolder, probes_in
 from flipscale.settings.declarations import Settings
 from flipscale.workspace import RUNS_FOLDER
@@ -24,16 +24,18 @@ PROBE_HOURS = 0.25
 def probe_of(plan: Plan, site: str) -> Probe:
     """The shapes of a plan to time, each once, as its longest run has it, and each evaluation once.
 
-    LaunchError if flipscale trains none of its runs itself.
+    LaunchError if all of its runs are trained by open_clip's program, or fine-tuned.
     """
-    runs = sorted((run for run in plan.runs if is_timed_by_steps(run.settings)), key=lambda run: -run.cost.samples_seen)
-    if not runs:
+    timed = [run for run in plan.runs if is_timed_by_steps(run.settings) or is_timed_by_start(run.settings)]
+    if not timed:
         raise LaunchError(
-            f"{plan.study} cannot be probed: your own program trains its runs, and flipscale does not know how "
-            "long its steps take. Give resources.flops_per_second, or let one run finish and read its hours."
+            f"{plan.study} cannot be probed: a probe times flipscale's trainer and programs of your own. "
+            "Give resources.flops_per_second, or let one run finish and read its hours."
         )
+    runs = sorted(timed, key=lambda run: -run.cost.samples_seen)
     shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs)}
-    evaluations = {_key(evaluation_shape(scored(run.settings))): run for run in runs if is_evaluated(run.settings)}
+    evaluated = [run for run in runs if is_timed_by_steps(run.settings) and is_evaluated(run.settings)]
+    evaluations = {_key(evaluation_shape(scored(run.settings))): run for run in evaluated}
     return Probe(plan.study, site, _settings(plan, shapes.values()), _settings(plan, evaluations.values()))
 
 

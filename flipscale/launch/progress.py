@@ -29,7 +29,7 @@ class RunProgress:
     id: str
     state: State
     samples_seen: int
-    """Samples so far, of `total`."""
+    """Samples so far, of `total`; steps of a program that trains no CLIP."""
     total: int
     loss: float | None = None
     images_per_second: float | None = None
@@ -53,6 +53,7 @@ class RunProgress:
     """What distinguishes it in its study, as `plan.Run` has it."""
     on_trunk: int = 0
     """The first samples of `total`, which the run of its trunk trains."""
+    unit: str = "samples"
 
     @property
     def done(self) -> float:
@@ -66,7 +67,8 @@ class RunProgress:
         """Its samples so far, for a person; '' before the first record."""
         if SCORING_FILE in self.files and self.state is not State.FINISHED:
             return ", ".join(filter(None, ["trained, to be scored", self.quiet]))
-        said = [f"{self.samples_seen:,} of {self.total:,} samples"] if self.samples_seen else []
+        of_all = f" of {self.total:,}" if self.total else ""
+        said = [f"{self.samples_seen:,}{of_all} {self.unit}"] if self.samples_seen else []
         if self.on_trunk:
             said.append(f"the first {self.on_trunk:,} with its trunk")
         if self.loss is not None:
@@ -165,11 +167,13 @@ def run_progress(run: Run, results: Path, look: RunState) -> RunProgress:
     reached = Reached()
     if "metrics.jsonl" in look.files:  # Scores are of interest while it runs.
         reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
+    is_clip = run.settings.is_clip
     return RunProgress(
         id=run.id,
         state=look.state,
-        samples_seen=reached.samples_seen,
-        total=run.whole_cost.samples_seen,
+        samples_seen=reached.samples_seen if is_clip else reached.step,
+        total=run.whole_cost.samples_seen if is_clip else reached.steps,
+        unit="samples" if is_clip else "steps",
         loss=reached.loss,
         images_per_second=None if quiet else reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else look.says,

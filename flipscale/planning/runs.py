@@ -20,6 +20,7 @@ from flipscale.cost.arithmetic import (
     rate_of,
     scored_steps,
     scoring_hours,
+    step_traffic,
     steps_of,
     training_view,
     trunk_steps,
@@ -43,8 +44,25 @@ from flipscale.planning.identity import (
 )
 from flipscale.planning.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.settings.architecture import architecture, patches_kept
-from flipscale.settings.declarations import Budget, CommandTrainer, KeepWeights, Resources, Settings, Shapes, plain
-from flipscale.settings.devices import DEVICES, LOADERS, Device, Money, Price, device_named
+from flipscale.settings.declarations import (
+    NODE_GPUS,
+    Budget,
+    CommandTrainer,
+    KeepWeights,
+    Resources,
+    Settings,
+    Shapes,
+    plain,
+)
+from flipscale.settings.devices import (
+    DEVICES,
+    INTERCONNECT,
+    LOADERS,
+    Device,
+    Money,
+    Price,
+    device_named,
+)
 from flipscale.study import Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -169,6 +187,10 @@ class SweptRun:
     """The arm in words; '' for the only one."""
 
 
+LIMITED = 0.1
+"""The share of a step's computing that a device may wait for the network without a word in the plan."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The runs of a study, parents before children, and what they cost together."""
@@ -181,6 +203,8 @@ class Plan:
     """The settings that make a run the baseline, with their values, as the study names them."""
     price: Price | None = None
     """The price of time at the site where it will run, if the site has one."""
+    interconnect: float = INTERCONNECT
+    """Gigabits a second between nodes there, for each device."""
     swept: tuple[SweptRun, ...] = ()
     """Those of the runs that choose a setting for the others, for each arm that has them; no cell asks for them."""
     following: tuple[Run, ...] = ()
@@ -257,7 +281,7 @@ class Plan:
     def warnings(self) -> list[str]:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
-        slow = [*self._in_fp32(), *self._limited_by_reading()]
+        slow = [*self._in_fp32(), *self._limited_by_reading(), *self._limited_by_network()]
         of_runs = [*self._diverging(), *self._resized(), *slow, *self._without_scores()]
         return [*of_budget, *too_large((*self.runs, *self.following)), *of_runs]
 
@@ -291,8 +315,8 @@ class Plan:
         ]
         if budget.gpu_hours is not None and not all(run.is_priced for run in (*self.runs, *self.following)):
             unsure.append(
-                "budget.gpu_hours is not checked, as the hours of the study's program are unknown: give cost: {flops: "
-                "...} and resources.flops_per_second."
+                "budget.gpu_hours is not checked, as the hours of the study's program are unknown: `flipscale probe` "
+                "times its first seconds, or give cost: {flops: ...} and resources.flops_per_second."
             )
         if budget.price is not None and money is None:
             unsure.append(
@@ -353,6 +377,24 @@ class Plan:
         return [
             f"{count(len(limited), 'run')} limited by {what} at most {most:,.0f} pairs a second, and a device would "
             "train more. A larger mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
+        ]
+
+    def _limited_by_network(self) -> list[str]:
+        """A warning where devices wait for the network for over a tenth of the time in which they compute."""
+        spread = [
+            step_traffic(stage(run.settings), run.resources, self.interconnect)
+            for run in self.runs
+            if run.timed is None and run.settings.is_clip and run.settings.samples and run.resources.gpus > NODE_GPUS
+        ]
+        limited = [each for each in spread if each.exposed_seconds > LIMITED * each.computing_seconds]
+        if not limited:
+            return []
+        worst = max(limited, key=lambda each: each.exposed_seconds / each.computing_seconds)
+        return [
+            f"{count(len(limited), 'run')} limited by the network: in a step a device waits up to "
+            f"{1000 * worst.exposed_seconds:,.0f} ms for {worst.bytes / 1e9:.1f} GB at {self.interconnect:g} Gb/s and "
+            f"computes for {1000 * worst.computing_seconds:,.0f} ms. The hours leave that out. Larger masks save less "
+            "there; interconnect in the site file sets the network."
         ]
 
     def _without_scores(self) -> list[str]:
@@ -458,11 +500,8 @@ def plan(study: Study, measured: Timings = NOT_TIMED, trunks: KeptTrunks = NO_TR
                     named = f"{name(cell)}, stage {number} of {len(cell.stages)}"
                 elif own_id not in cell_of and settings is not cell:
                     named += ", before tuning" if cell.tuning != settings.tuning else ", before fine tuning"
-                if settings.is_clip:
-                    costs, timed = _priced(settings, resources, measured)
-                else:
-                    flops = study.flops(vars(settings)) if study.flops else 0
-                    costs, timed = cost_of_program(flops, resources), None
+                flops = study.flops(vars(settings)) if study.flops else 0
+                costs, timed = _priced(settings, resources, measured, flops)
                 on = _timed_on(resources, timed)
                 runs[own_id] = Run(own_id, settings, parents, costs, cell_of.get(own_id), on, timed, name=named)
             parents = (own_id,)
@@ -594,11 +633,14 @@ def setting_read(name: str, value: object, record: type[Settings] = Settings) ->
         raise PlanError(f"{name}: {error.found[0][1]}.") from None
 
 
-def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:
-    """The cost of a run, and its time if its shape was probed."""
-    predicted, timed = cost(stage(settings), resources), run_time(settings, resources, measured)
+def _priced(settings: Settings, resources: Resources, measured: Timings, flops: float) -> tuple[Cost, RunTime | None]:
+    """The cost of a run, and its time if its shape was probed. flops: of what is no CLIP."""
+    timed = run_time(settings, resources, measured)
+    predicted = cost(stage(settings), resources) if settings.is_clip else cost_of_program(flops, resources)
     if timed is not None:
         return predicted.taking(timed.hours), timed
+    if not settings.is_clip:
+        return predicted, None
     if (is_on_accelerator(resources) or not trains(settings)) and is_evaluated(settings):
         images = sum(images_scored(settings.evaluation, each) for each in scored_sets(settings).values())
         scoring = scoring_hours(stage(settings), resources, images)

@@ -16,8 +16,17 @@ from typing import NamedTuple, TypeVar
 from flipscale.cost.arithmetic import evaluations_of, steps_of
 from flipscale.door.runs import Hours
 from flipscale.kinds import JsonObject
-from flipscale.planning.identity import evaluation_identity, identity, inferences, is_evaluated, scored, stage
-from flipscale.settings.declarations import FlipscaleTrainer, Resources, Settings
+from flipscale.planning.identity import (
+    evaluation_identity,
+    identity,
+    inferences,
+    is_evaluated,
+    parent_of,
+    scored,
+    stage,
+    trains,
+)
+from flipscale.settings.declarations import CommandTrainer, FlipscaleTrainer, Resources, Settings
 
 STEP_SETTINGS = (
     *("model", "image_size", "text_length", "data", "crop", "flip", "mask_ratio", "mask_shape"),
@@ -188,10 +197,21 @@ def is_timed_by_steps(settings: Settings) -> bool:
     return isinstance(settings.trainer, FlipscaleTrainer) and settings.fine_tuning is None
 
 
+def is_timed_by_start(settings: Settings) -> bool:
+    """Whether the first seconds of the user's own program show how long the run takes: it goes on from no other."""
+    return isinstance(settings.trainer, CommandTrainer) and parent_of(settings) is None and trains(settings)
+
+
 def step_shape(staged: Settings, resources: Resources) -> JsonObject:
-    """The settings that the time of a step depends on, as JSON. staged: those of the stage that it trains itself."""
+    """The settings that the time of a step depends on, as JSON. staged: those of the stage that it trains itself.
+
+    A program of the user's own may depend on all of them, so they are those of a whole run, which counts as one step.
+    """
     known = identity(staged)
-    shape = {name: known[name] for name in STEP_SETTINGS if name in known}
+    names: Iterable[str] = STEP_SETTINGS
+    if is_timed_by_start(staged):
+        names = [name for name in known if name not in ("seed", "evaluation")]
+    shape = {name: known[name] for name in names if name in known}
     if "grad_clip" in shape:
         shape["grad_clip"] = True  # At which norm does not matter.
     default = Resources()
@@ -233,20 +253,21 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
 
     timings: of one place, see `Timings.at`.
     """
-    if timings == NOT_TIMED or not is_timed_by_steps(settings):
+    by_start = is_timed_by_start(settings)
+    if timings == NOT_TIMED or not (by_start or is_timed_by_steps(settings)):
         return None
     staged = stage(settings)
-    evaluation = timings.evaluation(evaluation_shape(scored(settings))) if is_evaluated(staged) else None
-    if evaluation is None and is_evaluated(staged):
+    needs_evaluation = not by_start and is_evaluated(staged)
+    evaluation = timings.evaluation(evaluation_shape(scored(settings))) if needs_evaluation else None
+    if evaluation is None and needs_evaluation:
         return None
-    each = evaluation.seconds if evaluation else 0.0
     timed = timings.step(step_shape(staged, resources))
     if timed is None:
         return None
-    steps = steps_of(staged)
+    steps = 1 if by_start else steps_of(staged)
     train_seconds = timed.warming_seconds + timed.seconds * steps
     cpu_seconds = timed.warming_cpu_seconds + timed.cpu_seconds * steps
-    scoring = each * evaluations_of(staged)
+    scoring = evaluation.seconds * evaluations_of(staged) if evaluation else 0.0
     return RunTime(
         place=timed.place,
         start_seconds=timed.opening_seconds,

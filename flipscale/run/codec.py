@@ -217,7 +217,8 @@ def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:
     evaluation = _last_with("scores", lines).get("scores") if scores else None
     known = storable(evaluation) if isinstance(evaluation, dict) else {}
     numbers = {name: value for name, value in known.items() if is_number(value)}
-    return record_of(Reached, {**_last_with("loss", lines), "scores": numbers}, leniently=True)
+    last = _last_with("loss", lines) or _last_with("step", lines)
+    return record_of(Reached, {**last, "scores": numbers}, leniently=True)
 
 
 def _last_with(name: str, lines: Sequence[bytes]) -> JsonObject:

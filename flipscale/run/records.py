@@ -279,7 +279,15 @@ class Reached:
     """The progress of a run, by the last records of its metrics.jsonl. Values that were not recorded yet are None."""
 
     samples_seen: Integer = 0
+    step: Integer = 0
+    steps: Integer = 0
+    """How many there will be, where a program says so."""
     loss: float | None = None
     images_per_second: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     """The scores of the last evaluation."""
+
+    @property
+    def progress(self) -> int:
+        """Samples, or steps where a program records no samples."""
+        return self.samples_seen or self.step

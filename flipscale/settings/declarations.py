@@ -21,6 +21,7 @@ from flipscale.kinds import (
     Count,
     Declared,
     DurationOrNever,
+    Every,
     Flag,
     Fraction,
     JsonObject,
@@ -657,10 +658,18 @@ class Resources(Declared):
         "whether activations are recomputed in the backward pass instead of stored", False
     )
     compile: Flag = option("whether torch.compile compiles the towers", False)
+    loaders: Whole | None = option(
+        "processes beside each that trains which read and decode its batches, of data that is read as it is needed; "
+        f"null: {LOADERS} on a GPU, else none",
+        None,
+    )
     stalled: DurationOrNever | None = option(
         "a run without a step for this long (30m, or never) has stalled: it is killed and resumed. null takes the "
         "site's, or else the time of 20 of its steps, at least 10 min",
         None,
+    )
+    checkpoint: Every | None = option(
+        "training between two checkpoints, such as every 5m; null follows from what one costs, at most 10 min", None
     )
     software: Annotated[int, count_from(2017)] | None = option(
         f"year of the software that hours and memory are predicted for, such as 2022; null is today's. Before "

@@ -32,9 +32,6 @@ from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.requests import kept_trunk, parent_of, request_of, trunk_run
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
 
-CHECKPOINT_SECONDS = 30.0
-"""The most training, in seconds, that a killed run loses, unless writing a checkpoint takes long, see `loop.fit`."""
-
 _JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
 """Failures after which nothing is done in any case, and which other runs do not share."""
 
@@ -42,7 +39,7 @@ PARENT_SECONDS = 1.0
 """While another process trains a parent, a waiting child looks for it this often."""
 
 
-def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
+def train(folders: Sequence[Path], *, checkpoint_seconds: float | None = None) -> int:
     """Do the runs of `folders` one after the other, parents before children, and return the exit code.
 
     A run that is finished, failed, cancelled, or held by a living process is skipped. Passes over the list are repeated
@@ -69,7 +66,7 @@ class WorkList:
     """The runs of one call of `train`, and the processes at hand for them: those this one was started with, or as many
     as a run asks for, started when it comes."""
 
-    def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float):
+    def __init__(self, folders: Sequence[Path], stop: Stop, checkpoint_seconds: float | None):
         self.folders, self.stop, self.checkpoint_seconds = folders, stop, checkpoint_seconds
         self.listed = {Path(folder).resolve() for folder in folders}
         self.failed: set[Path] = set()
@@ -145,18 +142,23 @@ class WorkList:
             # training command is read when it is started.
             trunk = kept_trunk(run)
             lease.note_code(CodeToday().of(settings), trunk.path if trunk else None)
-            if settings.is_clip and not settings.samples and read_probe(run.path) is None:
+            if (probe := read_probe(run.path)) is not None:
+                from flipscale.train.trainers.program.timing import time_programs
+
+                if not time_programs(run, lease, self.stop, probe):
+                    return
+            elif settings.is_clip and not settings.samples:
                 with loading_modules():
                     from flipscale.train.scoring import take_weights
                 take_weights(run, lease, self.group.device)
                 self._do(run, lease)  # What is left is to score them.
                 return
-            if isinstance(settings.trainer, CommandTrainer):
+            elif isinstance(settings.trainer, CommandTrainer):
                 from flipscale.train.trainers.program.command import run_command
 
                 run_command(run, lease, self.stop)
                 return
-            if isinstance(settings.trainer, OpenClipTrainer):
+            elif isinstance(settings.trainer, OpenClipTrainer):
                 with loading_modules():
                     from flipscale.train.trainers.open_clip.run import run_open_clip
                 run_open_clip(run, lease, self.stop)
@@ -232,7 +234,7 @@ def _follow(group: Group, stop: Stop) -> int:
 
 
 def _do_together(
-    run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float = 0.0
+    run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float | None = None
 ) -> None:
     """Score a run that is trained, time the shapes of a probe, or train: what all processes of a run do."""
     with loading_modules():

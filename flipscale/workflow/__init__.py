@@ -13,7 +13,8 @@ live.py      curves in MLflow while runs train
 collected.py finished runs into tables, and the same rows into MLflow
 to_score.py  finished runs that lack scores, or have those of other data than their sets hold now
 results.py   the finished runs of a study as it stands, and files made of them
-drawn.py     figures, and the page
+drawn.py     figures
+reported.py  the page: what the files say, gathered
 compared.py  the comparison of arms
 fitted.py    scaling laws
 proposed.py  what to run next

@@ -7,7 +7,7 @@ from flipscale import launch
 from flipscale.launch import Launcher, Submission
 from flipscale.planning.identity import stage
 from flipscale.planning.runs import Run
-from flipscale.planning.timing import EvaluationTime, StepTime, evaluation_shape, step_shape
+from flipscale.planning.timing import EvaluationTime, StepTime, evaluation_shape, is_timed_by_start, step_shape
 from flipscale.run import State, read_timings
 from flipscale.workflow.messages import say
 from flipscale.workflow.study import OpenStudy, cost_in_words, write_plan
@@ -52,9 +52,13 @@ def shapes_of(opened: OpenStudy) -> Iterator[TimedShape]:
     of_shape: dict[str, list[Run]] = {}
     for run in opened.plan.runs:
         staged = stage(run.settings)
-        key = repr((step_shape(staged, run.resources) if staged.samples else None, evaluation_shape(staged)))
+        if is_timed_by_start(run.settings):
+            key = repr(step_shape(staged, run.resources))
+        else:
+            key = repr((step_shape(staged, run.resources) if staged.samples else None, evaluation_shape(staged)))
         of_shape.setdefault(key, []).append(run)
     for runs in of_shape.values():
         staged = stage(runs[0].settings)
-        step = timings.step(step_shape(staged, runs[0].resources)) if staged.samples else None
+        trains = staged.samples or is_timed_by_start(runs[0].settings)
+        step = timings.step(step_shape(staged, runs[0].resources)) if trains else None
         yield TimedShape(runs[0], len(runs), step, timings.evaluation(evaluation_shape(staged)))

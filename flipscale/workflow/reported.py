@@ -1,7 +1,7 @@
 """The page of a study: what its files say, gathered, and the page written."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pandas as pd
 from flipscale.analysis.comparing import Comparison, compare_finished
 from flipscale.analysis.plotting import FIGURES, number_arms
 from flipscale.analysis.reporting import Report, page
-from flipscale.analysis.reporting.evidence import DrawnFigure, Evidence, FailedRun, FittedLaws, TrainingCode
+from flipscale.analysis.reporting.evidence import DrawnFigure, Evidence, FailedRun, FittedLaws, RunCurve, TrainingCode
 from flipscale.cell import write_cell
 from flipscale.collecting import baseline_of, read_results, setting_values
 from flipscale.collecting.record import results_of
@@ -37,6 +37,9 @@ MOST_FAILURES = 200
 
 FIGURE_BYTES = 2_000_000
 """Drawn figures are embedded in the page up to this total size; the others are named."""
+
+MOST_CURVES, CURVE_POINTS = 60, 100
+"""The most runs whose curves are drawn, and about how many points each curve has."""
 
 BAD = (State.FAILED, State.LOST)
 
@@ -102,6 +105,7 @@ def gather(
         code=TrainingCode(tuple((str(code), runs) for code, runs in trained.codes), tuple(trained.sentences())),
         laws=laws,
         figures=_figures(files.figures),
+        curves=tuple(_curves(progress, workspace)),
         sweep=sweep,
     )
 
@@ -239,6 +243,26 @@ def _laws(path: Path) -> FittedLaws:
         return FittedLaws()
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
+
+
+def _curves(runs: Mapping[str, RunProgress], workspace: Workspace) -> Iterator[RunCurve]:
+    """The curves of runs whose metrics.jsonl is here."""
+    try:
+        from flipscale.collecting.curves import read_points
+    except ModuleNotFoundError:  # A small install has no pyarrow.
+        return
+    drawn = 0
+    for run in sorted(runs.values(), key=lambda run: run.state is not State.RUNNING):
+        read = or_none(read_points, RunFolder(workspace.run(run.id)))
+        if read is None or not len(read[0]):
+            continue
+        for metric, points in read[0].to_pandas().groupby("metric", sort=False):
+            every = -(-len(points) // CURVE_POINTS)
+            kept = points[::-1][::every][::-1]  # The last point always.
+            yield RunCurve(run.id, str(metric), kept["step"].tolist(), kept["value"].tolist())
+        drawn += 1
+        if drawn == MOST_CURVES:
+            return
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:

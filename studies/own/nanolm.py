@@ -67,7 +67,13 @@ with (asked.out / "metrics.jsonl").open("a") as metrics:
         loss.backward()
         optimizer.step()
         if step % 50 == 0 or step == steps:
-            record = {"step": step, "tokens": step * BATCH * CONTEXT, "loss": loss.item(), "time": time.time()}
+            record = {
+                "step": step,
+                "steps": steps,
+                "tokens": step * BATCH * CONTEXT,
+                "loss": loss.item(),
+                "time": time.time(),
+            }
             print(json.dumps(record), file=metrics, flush=True)
             torch.save((step, model.state_dict(), optimizer.state_dict(), torch.get_rng_state()), asked.out / "new.pt")
             (asked.out / "new.pt").rename(checkpoint)

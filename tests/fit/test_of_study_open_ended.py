@@ -20,6 +20,8 @@ def test_coarse_patches_and_small_images_are_no_model_size() -> None:
             "params": [45e3, 44e3, 44e3, 12e3],
             "model": ["ViT-w48d3-4", "ViT-w48d3-2", "ViT-w48d3-2", "ViT-w16d1-4"],
             "image_size": [28, 28, 14, 28],
+            "patches": [49, 98, 49, 49],
+            "mask_ratio": [0, 0.5, 0, 0],
         }
     )
     assert model_sizes(table).index.tolist() == [1, 3]

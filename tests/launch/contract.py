@@ -37,6 +37,7 @@ class StandInSettings(dict[str, Any]):
     """What the worker of a stand-in does."""
 
     stages = None
+    is_clip = True
 
 
 @dataclass(frozen=True)

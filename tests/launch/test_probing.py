@@ -69,8 +69,8 @@ def test_a_tuning_is_a_shape_and_masked_inference_is_timed_with_the_evaluation(p
 
 
 def test_runs_of_a_program_of_somebody_elses_cannot_be_probed(planned):
-    text = STUDY.replace("precision: fp32", "trainer: {command: {arguments: [./train.sh]}}")
-    with pytest.raises(LaunchError, match="mask cannot be probed: your own program trains its runs"):
+    text = STUDY.replace("precision: fp32", "trainer: open_clip")
+    with pytest.raises(LaunchError, match="mask cannot be probed: a probe times flipscale's trainer and programs of"):
         probe_of(planned(text), "local")
 
 

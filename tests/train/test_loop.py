@@ -1,5 +1,7 @@
+import errno
 import json
 import math
+import threading
 import time
 from dataclasses import replace
 
@@ -16,8 +18,11 @@ from flipscale.settings.declarations import Resources
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.model import build
 from flipscale.train.processes import Group
+from flipscale.train.trainers.builtin import checkpoints
+from flipscale.train.trainers.builtin.checkpoints import interval, write_state
 from flipscale.train.trainers.builtin.loop import batches, fit
 from flipscale.train.trainers.builtin.training import Training, check_precision, optimizer_of
+from tests.patience import PATIENCE
 
 
 def pairs(indices, views=None):
@@ -243,6 +248,51 @@ def test_a_resumed_run_gives_the_same_losses_and_weights_to_the_last_bit(setting
     weights = training.model.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in uninterrupted.model.state_dict().items())
     assert training.progress.attempts == 4
+
+
+def test_steps_are_taken_while_a_checkpoint_is_written_and_it_holds_those_before(settings, run, monkeypatch):
+    folder, training, may_end = run(), training_of(settings()), threading.Event()
+    save = torch.save
+
+    def late(state, file):
+        assert may_end.wait(PATIENCE)
+        save(state, file)
+
+    def stopping():
+        if training.progress.step == 9:
+            may_end.set()
+        return training.progress.step >= 12
+
+    monkeypatch.setattr(torch, "save", late)
+    saved = []
+    monkeypatch.setattr(checkpoints, "write_state", lambda *given: (write_state(*given), saved.append(given[1])))
+    assert fit_here(training, folder, stopping=stopping, checkpoint_seconds=0)
+    steps = [state["progress"]["step"] for state in saved]
+    assert steps[0] == 1
+    assert steps[1] > 9
+    assert steps[-1] == 12
+    assert [len(state["history"]) for state in saved] == steps
+    assert torch.load(folder.path / "checkpoint.pt")["progress"]["step"] == 12
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_the_run_with_its_reason(settings, run, monkeypatch):
+    def full(state, file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    training = training_of(settings(samples=32_000))
+    with pytest.raises(OSError, match="No space left"):
+        fit_here(training, run(), checkpoint_seconds=0)
+    assert training.progress.step < 1000
+    with pytest.raises(OSError, match="No space left"):  # The last one, too.
+        fit_here(training_of(settings()), run("other"), stopping=lambda: True)
+
+
+def test_checkpoints_are_as_far_apart_as_loses_least():
+    """Young's interval; at most ten minutes."""
+    assert interval(0.01, 1) == pytest.approx(math.sqrt(2 * 0.01 * 24 * 3600), rel=0.01)
+    assert interval(1.5, 256) == pytest.approx(math.sqrt(2 * 1.5 * 3600 / (1 / 24 + 256 / 49_000)), rel=1e-6)
+    assert interval(60.0, 1) == 600
 
 
 def test_seconds_go_on_counting_over_attempts(settings, run):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import resource
@@ -215,6 +216,54 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
     assert killed.result().final_loss == whole.result().final_loss
     assert (whole.result().attempts, killed.result().attempts) == (1, 2)
     assert killed.records()[1] == 1
+    weights = [torch.load(folder.path / "model.pt")["state_dict"] for folder in (whole, killed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+WRITES_SLOWLY = """
+import io, time, torch
+save = torch.save
+def slowly(state, file):
+    content = io.BytesIO()
+    save(state, content)
+    for part in range(0, len(content.getvalue()), 100_000):
+        file.write(content.getvalue()[part : part + 100_000])
+        file.flush()
+        time.sleep(0.01)
+torch.save = slowly
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_while_a_checkpoint_is_written_lose_nothing(run):
+    """Each kill comes a little later in the writing of the second checkpoint of its attempt."""
+    whole, killed = run("whole", samples=25_600), run("killed", samples=25_600)
+    assert train([whole.path]) == 0
+    checkpoint, reached = killed.path / "checkpoint.pt", 0
+
+    def writing(process: Forked) -> bool:
+        assert process.poll() is None, process.communicate()[1]
+        return any(path.stat().st_size for path in killed.path.glob(".checkpoint.pt.*.tmp"))
+
+    for kill in range(20):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = started(killed, before=SLOWLY.replace("0.2", "0.01") + WRITES_SLOWLY)
+        while not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.002)
+        with contextlib.suppress(FileNotFoundError):
+            while not writing(process):
+                time.sleep(0.002)
+        time.sleep(kill / 500)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        step = torch.load(checkpoint)["progress"]["step"]
+        assert step > reached
+        reached = step
+    assert train([killed.path]) == 0
+    assert killed.result().attempts == 21
+    assert losses(killed) == losses(whole)
+    assert killed.result().final_loss == whole.result().final_loss
     weights = [torch.load(folder.path / "model.pt")["state_dict"] for folder in (whole, killed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

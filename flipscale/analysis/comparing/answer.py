@@ -247,7 +247,7 @@ def _of_curves(comparison: Comparison, curves: Sequence[Curve]) -> str:
     said = f"Speed-ups are in {time}, to the baseline's mean after {at}"
     if not (equal := sorted(curve.equal_at for curve in curves if curve.equal_at)):
         return f"{said}."
-    most = " to ".join(dict.fromkeys(rounded(end) for end in (equal[0], equal[-1])))
+    most = " to ".join(dict.fromkeys(rounded(end, 2 if end < 100 else 3) for end in (equal[0], equal[-1])))
     return f"{said}; equal {time}: the most that both arms have, {most}."
 
 

@@ -11,7 +11,6 @@ from flipscale.analysis.comparing.columns import (
     Baseline,
     arms_of,
     fair_hours,
-    is_baseline,
     labels,
     measured_scores,
     pick_score,
@@ -26,12 +25,11 @@ from flipscale.analysis.comparing.gains import judged, pairs_of
 from flipscale.analysis.comparing.head import AxisValues, head_of
 from flipscale.analysis.comparing.points import PreparedTable, Terms, points_of
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
-from flipscale.analysis.comparing.tables import numbers, prepared
+from flipscale.analysis.comparing.tables import check_baseline, numbers, prepared
 from flipscale.analysis.fitting.rows import need, row_names
 from flipscale.analysis.rows import items_of
 from flipscale.cell import read_cell
 from flipscale.door.statements import LOOKS, MARGIN
-from flipscale.errors import ResultsError
 
 _LOOKS = "Results are looked at {} times; p values and corrected CIs are corrected for that as well."
 
@@ -61,9 +59,8 @@ def compare(
     need(results, [*baseline, TIME, "train_flops"])
     rows = results.reset_index(drop=True)
     rows["id"] = rows.get("id", row_names(rows))
-    if not is_baseline(rows, baseline).any():
-        names = ", ".join(dict.fromkeys(sorted(labels(rows, list(baseline))))) or "no run"
-        raise ResultsError(f"No finished run is the baseline {settings_words(baseline)}; there is {names}.")
+    if baseline:
+        check_baseline(rows, baseline)
     if "cell" not in rows:
         rows["cell"] = labels(rows, varying_axes(rows, baseline))
     at = "samples" if "samples" in rows and rows["samples"].notna().any() else None
@@ -129,7 +126,7 @@ def _compared(table: PreparedTable, stated: StudyClaims | None, looks: int, *, c
         arms=points.arms,
         pairs=all_pairs,
         curves=with_pairs(corrected, all_pairs, table.costs[0]),
-        runs=len(points.all),
+        points=points.all,
         cells=len({point.cell for point in points.all}),
         seeds=(min(seeds.values(), default=0), max(seeds.values(), default=0)),
         on_cpu={point.device for point in points.all} == {"cpu"},

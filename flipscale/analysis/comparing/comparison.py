@@ -14,7 +14,7 @@ from flipscale.analysis.comparing.columns import Baseline
 from flipscale.analysis.comparing.estimates import Curve, Estimate, Pair, corrected
 from flipscale.analysis.comparing.gains import PairKey
 from flipscale.analysis.comparing.head import Head
-from flipscale.analysis.comparing.points import Terms
+from flipscale.analysis.comparing.points import Point, Terms
 from flipscale.analysis.comparing.stated import TIME, StudyClaims
 from flipscale.analysis.stats import Interval, Noise
 from flipscale.cell import SettingLabels, arm_words
@@ -78,7 +78,8 @@ class Comparison(Terms):
     """Each arm, and its values of the baseline's columns."""
     pairs: tuple[Pair, ...]
     curves: tuple[Curve, ...]
-    runs: int
+    points: tuple[Point, ...]
+    """The runs that are compared."""
     cells: int
     seeds: tuple[int, int]
     """The fewest and the most runs of a cell and arm."""
@@ -113,6 +114,11 @@ class Comparison(Terms):
     """Words for values of settings, as the study has them."""
     laws: tuple[Mapping[str, Any], ...] = ()
     """The fitted laws of the study, as fits.json has them; none unless they are its answer."""
+
+    @property
+    def runs(self) -> int:
+        """How many runs are compared."""
+        return len(self.points)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -443,7 +443,7 @@ def two_lines(base: Sequence[Point], ours: Sequence[Point], x: str, kind: ScoreK
     """
     sides = [[point for point in runs if not math.isnan(point.costs[x])] for runs in (base, ours)]
     every = [*sides[0], *sides[1]]
-    grids = [_grid(runs) for runs in sides]
+    grids = [schedules_of(runs) for runs in sides]
     seeds = sorted({point.seed for point in sides[0]} & {point.seed for point in sides[1]})
     if why := different_devices(every, x):
         return why
@@ -488,7 +488,7 @@ def _fails(grids: Sequence[pd.DataFrame]) -> bool:
     return False
 
 
-def _grid(points: Sequence[Point]) -> pd.DataFrame:
+def schedules_of(points: Sequence[Point]) -> pd.DataFrame:
     """The runs [schedule, seed]. A cell names its schedule; without cells, the rank by cost does."""
     of_seeds: dict[int, dict[str, Point]] = {}
     for point in sorted(points, key=lambda point: next(iter(point.costs.values()))):

@@ -12,10 +12,10 @@ from enum import StrEnum
 
 import pandas as pd
 
-from flipscale.analysis.comparing.columns import Baseline, arms_of, labels, settings_words
+from flipscale.analysis.comparing.columns import Baseline, labels, settings_words
 from flipscale.analysis.comparing.estimates import Effect, Estimate, decided
-from flipscale.analysis.comparing.tables import check_baseline, numbers
-from flipscale.analysis.fitting.rows import is_lower_better, may_be_settings, need
+from flipscale.analysis.comparing.tables import checked_arms, numbers
+from flipscale.analysis.fitting.rows import first_mixed, is_lower_better, may_be_settings, need
 from flipscale.analysis.stats import ALPHA, TwoGroups, holm, provable_margin
 from flipscale.errors import ResultsError
 from flipscale.words import listed, short
@@ -94,6 +94,8 @@ class Groups:
     """Columns beside the baseline's in which arms differ."""
     not_kept: int = 0
     """Rows that --where leaves out."""
+    unfinished: tuple[str, int] | None = None
+    """A column of states, and how many rows with a score it does not call finished."""
 
     @property
     def deciding(self) -> tuple[GroupGain, ...]:
@@ -138,14 +140,11 @@ def compare_groups(
     lower = is_lower_better(y, None if lower_is_better is None else not lower_is_better)
     table = table.reset_index(drop=True)
     table = table.assign(**{y: numbers(table, y)})
-    check_baseline(table, baseline)
-    arms = arms_of(table, baseline)
-    if not (arms != "").any():
-        raise ResultsError("Every row is the baseline; there is nothing to compare it with.")
+    arms = checked_arms(table, baseline, y)
     has_score = table[y].notna()
     scored = table[has_score]
     settings = may_be_settings(scored, [*baseline, y, *shared, *ignore, *([seed] if seed else [])])
-    _check_repeats(scored, arms[has_score], shared, settings)
+    _check_repeats(scored, arms[has_score] + "\n" + labels(scored, shared), settings)
     keys = pd.DataFrame({"cell": labels(scored, shared), "at": labels(scored, at), "arm": arms[has_score]})
     keys["seed"] = scored[seed] if seed else None
     keys["y"] = scored[y]
@@ -167,25 +166,32 @@ def compare_groups(
         rows=len(table),
         failed={str(arm): int(n) for arm, n in failed.items()},
         gains=tuple(gains),
+        unfinished=_unfinished(scored),
         confounded=tuple(_confounded(scored, arms[has_score], settings)),
     )
 
 
-def _check_repeats(table: pd.DataFrame, arms: "pd.Series[str]", shared: Sequence[str], settings: Sequence[str]) -> None:
+def _check_repeats(table: pd.DataFrame, keys: "pd.Series[str]", settings: Sequence[str]) -> None:
     """Raise ResultsError where rows of one arm differ in a setting, so that they are no repeats."""
-    keys = arms + "\n" + labels(table, shared)
-    for name in settings:
-        within = table[name].groupby(keys)
-        differ = within.nunique(dropna=False) > 1
-        if differ.any():
-            key = str(differ.idxmax())
-            arm = key.partition("\n")[0]
-            values = [short(value) for value in table[name][keys == key].drop_duplicates()]
-            raise ResultsError(
-                f"Rows of {arm or 'the baseline'} differ in {name} ({listed(values, 3)}), so they are no repeats. "
-                f"Write --at {name} to compare at equal {name}, --by {name} for a row each and one over all, or "
-                f"--ignore {name} if it does not matter."
-            )
+    if found := first_mixed(table, settings, [keys]):
+        name, key = found
+        arm = key.partition("\n")[0]
+        values = [short(value) for value in table[name][keys == key].drop_duplicates()]
+        raise ResultsError(
+            f"Rows of {arm or 'the baseline'} differ in {name} ({listed(values, 3)}), so they are no repeats. "
+            f"Write --at {name} to compare at equal {name}, --by {name} for a row each and one over all, or "
+            f"--ignore {name} if it does not matter."
+        )
+
+
+def _unfinished(table: pd.DataFrame) -> tuple[str, int] | None:
+    """Of a column of states as trackers export it."""
+    for name in table:
+        if str(name).lower() in ("state", "status"):
+            is_finished = table[name].astype("str").str.lower() == "finished"
+            if is_finished.any() and not is_finished.all():
+                return str(name), int((~is_finished).sum())
+    return None
 
 
 def _confounded(table: pd.DataFrame, arms: "pd.Series[str]", settings: Sequence[str]) -> list[str]:

@@ -116,7 +116,7 @@ def prepared(
     table = table.assign(
         id=table.get("id", row_names(table)), **{name: numbers(table, name) for name in dict.fromkeys([*costs, y])}
     )
-    arms = _checked_arms(table, baseline, y)
+    arms = checked_arms(table, baseline, y)
     seeds = seeds_of(table)
     taken = [*baseline, *costs, y, "id", *series, *ignore]
     if seeds is None:
@@ -188,7 +188,7 @@ def _tells_apart(values: "pd.Series[Any]") -> bool:
     return len(counts) > 1 and int(counts.min()) > 1 and changes > len(counts)
 
 
-def _checked_arms(table: pd.DataFrame, baseline: Baseline, y: str) -> "pd.Series[str]":
+def checked_arms(table: pd.DataFrame, baseline: Baseline, y: str) -> "pd.Series[str]":
     """The arm of each row. Raises ResultsError if there is nothing to compare."""
     check_baseline(table, baseline)
     arms = arms_of(table, baseline)

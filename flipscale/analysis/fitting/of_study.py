@@ -118,10 +118,12 @@ def model_sizes(results: pd.DataFrame) -> pd.DataFrame:
 
     A control has fewer patches, before any mask, than another row of about as many parameters.
     """
-    if not {"params", "patches", "mask_ratio"} <= set(results.columns):
+    if not {"params", "model", "image_size", "patches", "mask_ratio"} <= set(results.columns):
         return results
     params = results["params"].to_numpy(dtype="float64")
-    patches = (results["patches"] / (1 - results["mask_ratio"])).to_numpy(dtype="float64")
+    # A tuned run shows whole images under its parent's mask; the others of its model say how many patches there are.
+    shown = (results["patches"] / (1 - results["mask_ratio"])).astype("float64")
+    patches = shown.groupby([results["model"], results["image_size"]], dropna=False).transform("min").to_numpy()
     alike = np.abs(np.log(params[:, None] / params)) < np.log(_SAME_MODEL)
     fewer = patches[:, None] * _SAME_MODEL < patches
     sizes: pd.DataFrame = results[~(alike & fewer).any(axis=1)]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from flipscale.analysis.fitting.rows import (
     column,
+    first_mixed,
     group_name,
     in_groups,
     is_collected,
@@ -119,13 +120,11 @@ def _check_alike(table: pd.DataFrame, named: Sequence[str]) -> None:
     """ResultsError where runs of equal settings differ in a column of anybody's table that no option names."""
     if is_collected(table):
         return
-    of_setting = table.groupby(list(named[:-1]), dropna=False)
-    for name in may_be_settings(table, named):
-        if (of_setting[name].nunique(dropna=False) > 1).any():
-            raise ResultsError(
-                f"Runs of equal {', '.join(named[:-1])} differ in {name}, so their mean would mix its values. Find the "
-                f"best of both, --optimum {named[-2]},{name}, or write --group {name}, or hold it by --where."
-            )
+    if found := first_mixed(table, may_be_settings(table, named), [table[name] for name in named[:-1]]):
+        raise ResultsError(
+            f"Runs of equal {', '.join(named[:-1])} differ in {found[0]}, so their mean would mix its values. Find the "
+            f"best of both, --optimum {named[-2]},{found[0]}, or write --group {found[0]}, or hold it by --where."
+        )
 
 
 # Several settings at once

@@ -275,6 +275,15 @@ def may_be_settings(table: pd.DataFrame, named: Sequence[str]) -> list[str]:
     return [name for name in map(str, table) if name not in named and _may_be_setting(table, name)]
 
 
+def first_mixed(table: pd.DataFrame, settings: Sequence[str], keys: "list[pd.Series[Any]]") -> tuple[str, str] | None:
+    """The first of these columns with several values among rows of equal keys, and the first such key; None without."""
+    for name in settings:
+        is_mixed = table[name].groupby(keys, dropna=False).nunique(dropna=False) > 1
+        if is_mixed.any():
+            return name, str(is_mixed.idxmax())
+    return None
+
+
 def _may_be_setting(table: pd.DataFrame, name: str) -> bool:
     if is_collected(table):
         return name in SETTING_COLUMNS and name != "seed"

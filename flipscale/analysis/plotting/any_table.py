@@ -1,21 +1,21 @@
-"""Figures of anybody's table: its runs in groups, and a law through its rows."""
+"""Figures of anybody's table: its runs in groups, curves along a cost, and a law through its rows."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from flipscale.analysis.comparing import Groups
+from flipscale.analysis.comparing import Comparison, Groups
 from flipscale.analysis.comparing.columns import settings_words
+from flipscale.analysis.comparing.curves import read_line, schedules_of
+from flipscale.analysis.comparing.points import Point
 from flipscale.analysis.fitting import Fit, group_name
-from flipscale.analysis.plotting.figures import FORMATS
-from flipscale.analysis.plotting.style import QUIET, RC, arm_style, log_axis
+from flipscale.analysis.plotting.figures import figure_in
+from flipscale.analysis.plotting.page import PANELS_IN_A_ROW, figure_legend
+from flipscale.analysis.plotting.style import QUIET, arm_style, log_axis
 from flipscale.analysis.stats import moments
-from flipscale.errors import ResultsError
-from flipscale.words import listed
 
 BEYOND = 3.0
 """How far a law is drawn beyond its largest run."""
@@ -24,8 +24,9 @@ BEYOND = 3.0
 def plot_groups(groups: Groups, file: Path) -> None:
     """The runs of each cell and arm as points, with their mean and its 95 % CI."""
     rows = _rows_of(groups)
-    with mpl.rc_context({**RC}):  # type: ignore[dict-item]
-        figure = Figure(figsize=(5.5, 0.9 + 0.28 * len(rows)), layout="constrained")
+    with figure_in([file], "groups") as figure:
+        figure.set_layout_engine("constrained")
+        figure.set_size_inches(5.5, 0.9 + 0.28 * len(rows))
         ax = figure.subplots()
         for place, (_, arm, values) in enumerate(rows):
             style = arm_style(arm)
@@ -37,10 +38,8 @@ def plot_groups(groups: Groups, file: Path) -> None:
             ax.plot([mean], [place], style.marker, color=style.color)
         ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        better = "lower" if groups.lower_is_better else "higher"
-        ax.set_xlabel(f"{groups.y} ({better} is better)")
+        ax.set_xlabel(_directed(groups.y, groups.lower_is_better))
         ax.set_title("Runs, and their mean with its 95 % CI", color=QUIET)
-        _save(figure, file)
 
 
 def _rows_of(groups: Groups) -> list[tuple[str, int, list[float]]]:
@@ -65,10 +64,62 @@ def _joined(*names: str) -> str:
     return ", ".join(filter(None, names))
 
 
+def _directed(y: str, lower_is_better: bool) -> str:
+    return f"{y} ({'lower' if lower_is_better else 'higher'} is better)"
+
+
+def plot_curves(comparison: Comparison, file: Path) -> None:
+    """A panel a series of the baseline: its runs, and a curve through the means of each arm with its 95 % band."""
+    x = comparison.costs[0]
+    points = [point for point in comparison.points if point.costs[x] > 0]
+    series = list(dict.fromkeys(point.series for point in points if not point.arm))
+    arms = ["", *comparison.arms]
+    columns = min(len(series), PANELS_IN_A_ROW)
+    rows = math.ceil(len(series) / columns)
+    with figure_in([file], "curves") as figure:
+        figure.set_layout_engine("constrained")
+        figure.set_size_inches(1 + 3.2 * columns, 0.8 + 2.6 * rows)
+        axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        for ax, name in zip(axes, series, strict=False):
+            of_series = [point for point in points if point.series == name]
+            for number, arm in enumerate(arms):
+                if runs := [point for point in of_series if point.arm == arm]:
+                    _curve(ax, runs, x, number, arm or settings_words(comparison.baseline))
+            log_axis(ax.xaxis, ax.dataLim.intervalx)
+            ax.set_title(name)
+            ax.set_xlabel(x)
+        for ax in axes[len(series) :]:
+            ax.set_axis_off()
+        for ax in axes[::columns]:
+            ax.set_ylabel(_directed(comparison.score, comparison.lower_is_better))
+        figure_legend(figure, list(axes))
+
+
+def _curve(ax: Axes, runs: Sequence[Point], x: str, number: int, name: str) -> None:
+    style = arm_style(number)
+    grid = schedules_of(runs)
+    schedules = [[point for point in row if isinstance(point, Point)] for row in grid.to_numpy()]
+    schedules.sort(key=lambda row: np.mean([point.costs[x] for point in row]))
+    costs = np.log([np.mean([point.costs[x] for point in row]) for row in schedules])
+    scores = [[point.y for point in row] for row in schedules]
+    ax.plot([run.costs[x] for run in runs], [run.y for run in runs], style.marker, color=style.color, alpha=0.35)
+    means = np.array([np.mean(values) for values in scores])
+    if len(costs) < 2:
+        ax.plot(np.exp(costs), means, style.marker, color=style.color, label=name)
+        return
+    curve = read_line(costs, means[None])
+    ax.plot(np.exp(curve.xs), curve.ys[0], color=style.color, linestyle=style.dashes, label=name)
+    ends = [known.interval() for values in scores if (known := moments(values))]
+    if len(ends) == len(scores):
+        low, high = (read_line(costs, np.array(side)[None]).ys[0] for side in zip(*ends, strict=True))
+        ax.fill_between(np.exp(curve.xs), low, high, color=style.color, alpha=0.15, linewidth=0)
+
+
 def plot_laws(fits: Sequence[Fit], file: Path) -> None:
     """Each law with its rows and its 95 % band, dashed beyond them; of two variables, measured against predicted."""
-    with mpl.rc_context({**RC}):  # type: ignore[dict-item]
-        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    with figure_in([file], "laws") as figure:
+        figure.set_layout_engine("constrained")
+        figure.set_size_inches(5.5, 3.6)
         ax = figure.subplots()
         for number, fit in enumerate(fits):
             name = group_name(fit.group) if fit.group else fit.law.formula
@@ -79,7 +130,6 @@ def plot_laws(fits: Sequence[Fit], file: Path) -> None:
             if all(fit.law.link == "log" for fit in fits):
                 log_axis(ax.yaxis, ax.dataLim.intervaly)
         ax.legend()
-        _save(figure, file)
 
 
 def _law(ax: Axes, fit: Fit, number: int, name: str) -> None:
@@ -105,11 +155,3 @@ def _measured(ax: Axes, fit: Fit, number: int, name: str) -> None:
     ax.plot(predicted, fit.rows.y, style.marker, color=style.color, markersize=4, label=name)
     ax.set_xlabel(f"{fit.y} predicted from {' and '.join(fit.x)}")
     ax.set_ylabel(f"{fit.y} measured")
-
-
-def _save(figure: Figure, file: Path) -> None:
-    """Write a figure in the format of its ending."""
-    suffix = file.suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
-        raise ResultsError(f"{file}: a figure's file ends in .{listed(list(FORMATS), 9, ', .')}.")
-    figure.savefig(file, format=suffix, metadata=dict.fromkeys(FORMATS[suffix]), dpi=200)

@@ -1,6 +1,7 @@
 """Every figure that a study can ask for: on an Axes, on a page, and in files (SVG, and PNG and PDF on request)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from flipscale.door.statements import FIGURE_NAMES
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.guard import make_folder
 from flipscale.plain_files import replacing
+from flipscale.words import listed
 
 
 def draw(name: str, data: FigureData, ax: Axes, panel: str | None = None) -> pd.DataFrame:
@@ -121,7 +123,8 @@ def plot_all(
                 raise Undrawable(
                     f"a study of at most {FEW_LENGTHS} lengths draws {MOST_OF_FEW} figures; name it in `figures:`"
                 )
-            _save(name, data, wanted)
+            with figure_in(wanted, name) as figure:
+                draw_figure(name, figure, data)
             files += wanted
         except Undrawable as reason:
             skipped[name] = str(reason)
@@ -131,13 +134,20 @@ def plot_all(
     return Plotted(tuple(files), skipped)
 
 
-def _save(name: str, data: FigureData, paths: Sequence[Path]) -> None:
-    # The salt makes SVG ids the same every time, and different in each figure: a report holds several.
+@contextmanager
+def figure_in(paths: Sequence[Path], name: str) -> Iterator[Figure]:
+    """An empty figure in our style, written to each file in the format of its ending. ResultsError for another ending.
+
+    The name makes SVG ids the same every time, and different in each figure: a report holds several.
+    """
+    formats = [path.suffix[1:].lower() for path in paths]
+    for path, suffix in zip(paths, formats, strict=True):
+        if suffix not in FORMATS:
+            raise ResultsError(f"{path}: a figure's file ends in .{listed(list(FORMATS), 9, ', .')}.")
     with mpl.rc_context({**RC, "svg.hashsalt": name}):  # type: ignore[dict-item]
         figure = Figure()
         FigureCanvasAgg(figure)
-        draw_figure(name, figure, data)
-        for path in paths:
-            suffix = path.suffix[1:]
+        yield figure
+        for path, suffix in zip(paths, formats, strict=True):
             with replacing(path) as file:
                 figure.savefig(file, format=suffix, metadata=dict.fromkeys(FORMATS[suffix]), dpi=200)

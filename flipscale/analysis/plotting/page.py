@@ -98,7 +98,7 @@ def page(
         rows_of_panels = axes[0].get_gridspec().nrows  # type: ignore[union-attr]
         figure.set_size_inches(width, height + rows_of_panels * max(0, lines - 3) * _ENTRY / 72)
     else:
-        _legend(figure, axes)
+        figure_legend(figure, axes)
     for ax, panel in zip(axes, panels, strict=True):
         ax.set_title(panel.title, pad=6 + _ENTRY * lines)
     rows = pd.concat([panel.rows for panel in panels])
@@ -187,7 +187,7 @@ def _own_legend(ax: Axes) -> int:
     return sum(label.count("\n") + 1 for label in entries)
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def figure_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend of all panels' lines, above them."""
     entries = entries_of(axes)
     if not entries:

@@ -1,6 +1,7 @@
 """The content of a study's report: its tables, the state of each run, logs of failures, laws and drawn figures."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -24,6 +25,16 @@ class FailedRun:
     reason: str
     log: str
     """The last lines of its log; '' where it has none."""
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """A metric of a run by its steps, as far as it has come."""
+
+    run: str
+    metric: str
+    steps: Sequence[int]
+    values: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,8 @@ class Evidence:
     code: TrainingCode
     laws: FittedLaws
     figures: tuple[DrawnFigure, ...]
+    curves: tuple[RunCurve, ...] = ()
+    """Of some runs, those under way first."""
     sweep: SweepOutcome | None = None
     """What chose a setting for each arm."""
 

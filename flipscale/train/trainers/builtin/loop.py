@@ -28,6 +28,8 @@ from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.processes import Group
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
 from flipscale.train.schedule import learning_rate
+from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, FIRST_SECONDS, CheckpointWriter, interval
+from flipscale.train.trainers.builtin.loaders import load
 from flipscale.train.trainers.builtin.training import Training
 
 LOSS_RECORDS = 200
@@ -42,7 +44,7 @@ def fit(
     score: Callable[[Group], Evaluated] | None,
     stopping: Callable[[], int],
     say: Callable[[str], None],
-    checkpoint_seconds: float,
+    checkpoint_seconds: float | None = None,
     kept_step: int = 0,
 ) -> int:
     """Train to the end of the schedule: 0; or until `stopping` gives something else: that, with a checkpoint written.
@@ -51,19 +53,22 @@ def fit(
     and one of each evaluation. In them `loss` is the mean since the record before, and `logit_scale` is the parameter
     itself, a logarithm. `score` evaluates the model at the fractions of the schedule in settings.evaluation.at
     and at the end, or is None on all processes; its time is not training time. Raises Diverged when the loss or a score
-    is no longer a number. After `kept_step` the state is kept for runs that go on from there.
+    is no longer a number. After `kept_step` the state is kept for runs that go on from there. checkpoint_seconds: the
+    training between two checkpoints; None: as `interval` of checkpoints.py has it.
     """
     settings, progress, steps = training.settings, training.progress, training.steps
     score_at = scored_steps(settings)
     clock = _Clock(training, data)
     talked, recorded = time.monotonic(), recorded_steps(settings)
+    stop = 0
+    training.group.settle()  # A run before that diverged left flags.
     with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
         for images, tokens in batches(data, training, steps):
-            stop, due = training.group.agree(int(stopping()), int(writer.is_checkpoint_due))
+            stop, due = training.group.agree_later(int(stopping()), int(writer.asks_for_checkpoint()))
             if stop or due:
                 writer.checkpoint()
             if stop:
-                return stop
+                break
             lr = training.lr
             training.step(images, tokens)
             writer.live(Doing.TRAINING)
@@ -80,8 +85,10 @@ def fit(
                 say(f"step {progress.step} of {steps}, {scores_in_words(progress.scores)}")
             if progress.step == kept_step:
                 writer.keep_trunk()
-    clock.settle()
-    return 0
+        training.group.settle()
+    if not stop:
+        clock.settle()
+    return stop
 
 
 def recorded_steps(settings: Settings) -> set[int]:
@@ -120,15 +127,21 @@ def records_of_trunk(training: Training, trunk: RunFolder) -> list[JsonObject]:
 def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's rows of the batches from the training's step up to `steps`, in order.
 
-    They are made ahead by LOADERS threads where that helps, and go to a GPU while it computes: from pinned memory.
+    They are made ahead where that helps, and go to a GPU while it computes: from pinned memory. Data that is read as it
+    is needed is read by other processes, on a GPU or if the study asks for them; else by LOADERS threads.
     """
-    on_gpu = training.device.type == "cuda"
+    on_gpu, start = training.device.type == "cuda", training.progress.step
+    if data.reopen is not None and training.loaders:
+        rows, loaders = training.own_rows, training.loaders
+        for loaded in load(data, data.reopen, rows, range(start, steps), loaders=loaders, pin=on_gpu):
+            training.loading_seconds += loaded.cpu_seconds
+            yield loaded.images, loaded.tokens
+        return
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         images, tokens = map(torch.from_numpy, training.batch(data, step))
         return (images.pin_memory(), tokens.pin_memory()) if on_gpu else (images, tokens)
 
-    start = training.progress.step
     # A CPU has no threads for data in memory: they would take the time of the training. The words are unknown only for
     # data that is read as it is needed.
     loaders = LOADERS if on_gpu or data.vocabulary is None else 0
@@ -162,7 +175,8 @@ class _Clock:
         wall, cpu = self.wall, self.cpu
         self.restart()
         self.training.progress.seconds += self.wall - wall
-        self.worked += self.cpu - cpu
+        self.worked += self.cpu - cpu + self.training.loading_seconds
+        self.training.loading_seconds = 0.0
 
     def settle(self) -> None:
         """Read, and sum up over the processes what each has worked and found: they all come here."""
@@ -181,12 +195,15 @@ class _RunWriter:
     small model's step.
     """
 
-    def __init__(self, training: Training, lease: Lease | None, clock: _Clock, checkpoint_seconds: float):
+    def __init__(self, training: Training, lease: Lease | None, clock: _Clock, checkpoint_seconds: float | None):
         self.training, self.lease, self.clock = training, lease, clock
+        self.checkpoints = CheckpointWriter(lease) if lease is not None else None
         self.checkpoint_seconds = checkpoint_seconds
+        self.interval = FIRST_SECONDS if checkpoint_seconds is None else checkpoint_seconds
         self.waiting: list[Record] = []
         self.written = self.saved = time.monotonic()
-        self.saved_step, self.save_seconds = training.progress.step, 0.0
+        self.saved_step = training.progress.step
+        self.asked = False
 
     def live(self, doing: Doing) -> None:
         if self.lease is not None:
@@ -203,29 +220,39 @@ class _RunWriter:
         if waiting and self.lease is not None:
             self.lease.append([record.to_dict() for record in waiting])
 
-    close = flush
+    def close(self) -> None:
+        """Write what waits; the last checkpoint is on the disk afterwards, or the reason why not is raised."""
+        try:
+            self.flush()
+        finally:
+            if self.checkpoints is not None:
+                self.checkpoints.close()
 
-    @property
-    def is_checkpoint_due(self) -> bool:
-        # However large the model, checkpoints take at most about a twentieth of the time.
-        waited = time.monotonic() - self.saved > max(self.checkpoint_seconds, 20 * self.save_seconds)
-        return self.lease is not None and self.training.progress.step > self.saved_step and waited
+    def asks_for_checkpoint(self) -> bool:
+        """Whether a checkpoint is due. It is said once, as all processes write the checkpoint a step later."""
+        if self.checkpoints is None or self.checkpoints.is_writing or self.asked:
+            self.asked = False
+            return False
+        waited = time.monotonic() - self.saved > self.interval and self.training.progress.step > self.saved_step
+        self.asked = self.checkpoints.has_failed or waited
+        return self.asked
 
     def keep_trunk(self) -> None:
         """Keep a checkpoint for runs that go on from here."""
         self.flush()
         self.clock.settle()
-        if self.lease is not None:
-            self.training.save(self.lease, TRUNK_FILE)
+        if self.checkpoints is not None:
+            self.checkpoints.write(self.training.state(is_trunk=True), TRUNK_FILE)
 
     def checkpoint(self) -> None:
         began = time.monotonic()
         self.flush()
         self.clock.settle()
-        if self.lease is not None:
-            self.training.save(self.lease)
+        if self.checkpoints is not None:
+            self.checkpoints.write(self.training.state(), CHECKPOINT_FILE)
         self.saved, self.saved_step = time.monotonic(), self.training.progress.step
-        self.save_seconds = self.saved - began
+        if self.checkpoint_seconds is None:
+            self.interval = interval(self.saved - began, self.training.group.size)
 
 
 def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:

@@ -48,14 +48,18 @@ from flipscale.train.sources import (
     vocabulary,
 )
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE
 from flipscale.train.trainers.builtin.fine_tuning import HeadTraining
 from flipscale.train.trainers.builtin.loop import fit, records_of_trunk
 from flipscale.train.trainers.builtin.training import Progress, Training, gpu_hours_of
 from flipscale.train.trainers.program.evaluation import finish, programs_of
 
 
-def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
-    """Train the run, from its parent's weights or its trunk if it has one. Only process 0 has the lease."""
+def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float | None) -> None:
+    """Train the run, from its parent's weights or its trunk if it has one. Only process 0 has the lease.
+
+    checkpoint_seconds: the training between two checkpoints; None: as the study asks, or as `fit` has it.
+    """
     settings, resources = request_of(run)
     talk: Callable[[str], None] = partial(say, run) if lease else lambda line: None
     memory = PeakMemory(group.device)
@@ -84,7 +88,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         score=prepared.score,
         stopping=lambda: stop.signal or 0,
         say=talk,
-        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_seconds=resources.checkpoint if checkpoint_seconds is None else checkpoint_seconds,
         kept_step=kept_step(run),
     )
     peak_memory = group.agree(memory.read() or 0)[0] or None
@@ -113,7 +117,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         gc.collect()
         torch.cuda.empty_cache()
     seconds = f"{result.train_seconds or 0:.1f} s of training"
-    finish(result, run, lease, stop, [run.path / "checkpoint.pt"], seconds)
+    finish(result, run, lease, stop, [run.path / CHECKPOINT_FILE], seconds)
 
 
 def _write_weights(prepared: "_Prepared", lease: Lease) -> None:

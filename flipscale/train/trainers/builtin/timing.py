@@ -20,7 +20,15 @@ import torch
 from flipscale.cost.arithmetic import training_view
 from flipscale.data.pairs import Data, HeldOutItems
 from flipscale.planning.identity import is_evaluated, scored, stage
-from flipscale.planning.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
+from flipscale.planning.timing import (
+    EvaluationTime,
+    StepTime,
+    TimingPlace,
+    Timings,
+    evaluation_shape,
+    is_timed_by_steps,
+    step_shape,
+)
 from flipscale.run import Doing, Lease, Probe, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings.declarations import Resources, Settings
 from flipscale.settings.devices import LOADERS
@@ -125,7 +133,7 @@ class _Timer:
 
     def __init__(self, run: RunFolder, lease: Lease | None, group: Group, resources: Resources, probe: Probe):
         self.run, self.lease, self.group, self.resources = run, lease, group, resources
-        self.shapes = [_ShapeTurns(stage(settings)) for settings in probe.shapes]
+        self.shapes = [_ShapeTurns(stage(each)) for each in probe.shapes if is_timed_by_steps(each)]
         self.evaluations = [_EvaluationTurns(scored(settings)) for settings in probe.evaluations]
         self.opened: dict[str, tuple[Data, dict[str, HeldOutItems]]] = {}
         self.opening: dict[str, float] = {}
@@ -199,7 +207,8 @@ class _Timer:
         training.begin()
         building = time.perf_counter() - began
         # Batches that were made ahead are used up before the clock starts.
-        warm = WARM_STEPS + (2 * LOADERS if group.device.type == "cuda" or data.vocabulary is None else 0)
+        ahead = 2 * max(LOADERS, training.loaders)
+        warm = WARM_STEPS + (ahead if group.device.type == "cuda" or data.vocabulary is None else 0)
         if not measured.steps:
             _, (wall, _) = self._take_steps(training, data, warm, LEAST_STEPS)
             wanted = round(TURN_SECONDS * LEAST_STEPS / max(wall, 1e-6))

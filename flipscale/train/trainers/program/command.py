@@ -23,7 +23,7 @@ program may write a whole result.json instead.
 import json
 
 from flipscale.run import Lease, RunFolder, write_json
-from flipscale.settings.declarations import CommandTrainer, plain
+from flipscale.settings.declarations import CommandTrainer, Settings, plain
 from flipscale.study.command import filled
 from flipscale.train.failure import say
 from flipscale.train.requests import course, parent_of, request_of
@@ -33,6 +33,26 @@ from flipscale.train.trainers.program.outcome import complete, outcome_file, rea
 from flipscale.train.trainers.program.process import Program, ProgramStart, declared_failure, run_program, with_folder
 
 
+def command_of(settings: Settings) -> list[str]:
+    """The words of the run's command, with {folder} as it is."""
+    assert isinstance(settings.trainer, CommandTrainer)
+    return filled(settings.trainer.arguments, settings)
+
+
+def start_of(run: RunFolder) -> ProgramStart:
+    """How the run's command is started."""
+    settings, _ = request_of(run)
+    environment = {}
+    if settings.is_clip:
+        part = course(run)
+        stage = {"settings": plain(settings), "before": part.before, "end": part.end or settings.samples}
+        environment["FLIPSCALE_STAGE"] = json.dumps(stage)
+    parent = parent_of(run)
+    if parent is not None:
+        environment["FLIPSCALE_PARENT"] = str(parent.path.resolve())
+    return ProgramStart(with_folder(command_of(settings), run), environment)
+
+
 def run_command(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     """Let the run's command train: True if it finished, False if a signal stopped it on the way.
 
@@ -40,30 +60,20 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop) -> bool:
     outcome.
     """
     settings, _ = request_of(run)
-    trainer = settings.trainer
-    assert isinstance(trainer, CommandTrainer)
-    command = filled(trainer.arguments, settings)
+    start = start_of(run)
     # What an earlier attempt left behind must not pass for the outcome of this one.
     for name in ("outcome.json", "hits.json"):
         (run.path / name).unlink(missing_ok=True)
-    parent = parent_of(run)
-    environment = {}
-    if settings.is_clip:
-        part = course(run)
-        stage = {"settings": plain(settings), "before": part.before, "end": part.end or settings.samples}
-        environment["FLIPSCALE_STAGE"] = json.dumps(stage)
-    if parent is not None:
-        environment["FLIPSCALE_PARENT"] = str(parent.path.resolve())
     answers: list[JsonAnswer] = []
 
     def heed(line: str, when: float, at_work: Program) -> None:
         if (answer := parsed_answer(line)) is not None:
             answers[:] = [answer]
 
-    ended = run_program(ProgramStart(with_folder(command, run), environment), run, lease, stop, heed=heed)
+    ended = run_program(start, run, lease, stop, heed=heed)
     if answers and outcome_file(run) is None and ended.code == 0:
         write_json(run.path / "outcome.json", answers[0])
-    name = " ".join(command)
+    name = " ".join(command_of(settings))
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
         say(run, f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")
         return False

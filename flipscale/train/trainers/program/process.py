@@ -220,7 +220,7 @@ def run_program(start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, *
     attempts = known_attempts(run, start.note)
     attempts.attempts += 1
     say(run, f"attempt {attempts.attempts}: {' '.join(start.arguments)}")
-    program = Program(start.arguments, _environment(run, start.environment))
+    program = Program(start.arguments, environment_of(run, start.environment))
     earlier, tail = replace(attempts), deque[str](maxlen=TAIL)
     noted, last_record = -math.inf, run.tail("metrics.jsonl", 64)
     killed_at: float | None = None
@@ -267,7 +267,8 @@ def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Ite
             yield lines.get_nowait()
 
 
-def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str, str]:
+def environment_of(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str, str]:
+    """The environment of a program on the run, with these changes."""
     environment: dict[str, str | None] = {
         **os.environ,
         RUN_VARIABLE: str(run.path.resolve()),
