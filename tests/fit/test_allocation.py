@@ -59,7 +59,7 @@ def test_the_interval_of_the_best_size_holds_it() -> None:
     assert found.exponent_interval[0] < truth.exponent < found.exponent_interval[1]
     assert allocation_json(found)["size_interval"] == [low, high]
     assert allocation_text(found, noisy).startswith(
-        "Best use of 1e+21 FLOPs (6 x N x D), by chinchilla:\n- N 2.77e+09 (95 % CI 2."
+        "Best use of 1e21 FLOPs (6 x N x D), by chinchilla:\n- N 2.77B (95 % CI 2."
     )
 
 

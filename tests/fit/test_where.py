@@ -166,7 +166,7 @@ def test_a_budget_is_allocated(runs: str, capsys: pytest.CaptureFixture[str]) ->
     (allocation,) = fits(capsys, *law)[0]["allocations"]
     assert 6 * allocation["size"] * allocation["samples"] == pytest.approx(1e20)
     assert main(["fit", *law, "--draws", "20"]) == 0
-    assert "Best use of 1e+20 FLOPs (6 x N x D), by chinchilla" in capsys.readouterr().out
+    assert "Best use of 1e20 FLOPs (6 x N x D), by chinchilla" in capsys.readouterr().out
     assert main(["fit", *law[:-1], "hours=3", "--draws", "0"]) == 1
     assert "--allocate hours: a budget is a number of FLOPs; write --allocate flops=1e21." in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from flipscale.cost.arithmetic import steps_of
+from flipscale.guard import make_folder
 from flipscale.planning.timing import StepTime, TimingPlace, Timings, is_timed_by_start, step_shape
 from flipscale.run import Doing, FailureKind, Lease, Probe, Reached, Result, RunFolder, add_timings, cpu_name
 from flipscale.settings.declarations import Settings, plain
@@ -83,7 +84,7 @@ def time_programs(run: RunFolder, lease: Lease, stop: Stop, probe: Probe) -> boo
 def _time_of(settings: Settings, folder: Path, run: RunFolder, lease: Lease, stop: Stop) -> _Reading | None:
     """What a whole run of these settings takes; None where a signal stopped it."""
     scratch = RunFolder(folder)
-    folder.mkdir()
+    make_folder(folder)
     scratch.ask(replace(asked_of(run), settings=plain(settings)))
     start = start_of(scratch)
     name = " ".join(command_of(settings))
