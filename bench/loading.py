@@ -158,6 +158,7 @@ def _open_clip(urls: str, samples: int, batch: int, workers: int) -> Iterator[An
     import open_clip
     from open_clip_train.data import get_wds_dataset
 
+    multiprocessing.set_start_method("fork", force=True)  # What the pipeline is made of cannot be pickled.
     look = open_clip.image_transform(224, is_train=True)
     asked = Namespace(
         train_data=urls,

@@ -132,8 +132,8 @@ def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor
     """
     on_gpu, start = training.device.type == "cuda", training.progress.step
     if data.reopen is not None and training.loaders:
-        own, count = training.own_rows, training.loaders
-        for loaded in load(data, data.reopen, own, range(start, steps), loaders=count, pin=on_gpu):
+        rows, loaders = training.own_rows, training.loaders
+        for loaded in load(data, data.reopen, rows, range(start, steps), loaders=loaders, pin=on_gpu):
             training.loading_seconds += loaded.cpu_seconds
             yield loaded.images, loaded.tokens
         return
