@@ -44,6 +44,8 @@ weigh: .venv/.dev  ## count what a reader of flipscale has to hold
 bench: .venv/.dev .venv/hydra/bin/python  ## measure flipscale beside named peers, on an otherwise idle machine; docs/benchmarks.md shows the results
 	$(BIN)/python -m bench.speed --out speed
 	$(BIN)/python -m bench.masking --out masking
+	$(BIN)/python -m bench.loading --out loading
+	$(BIN)/python -m bench.checkpoints --out checkpoints
 	$(BIN)/python -m bench.submission --start-slurm --hydra .venv/hydra/bin/python --out submission
 	$(BIN)/python -m bench.ray_overhead --out ray_overhead
 	$(BIN)/python -m bench.commands --out commands

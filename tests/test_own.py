@@ -40,7 +40,7 @@ with open(asked.out / "metrics.jsonl", "a") as metrics:
     for step in range(1, asked.tries + 1):
         tried = abs(random.gauss(0, 1)) * (0.5 if asked.rule == "narrow" else 1.0)
         best = min(best, tried)
-        print(json.dumps({"step": step, "loss": best}), file=metrics)
+        print(json.dumps({"step": step, "steps": asked.tries, "loss": best}), file=metrics)
 print("done")
 print(json.dumps({"scores": {"distance_left": best}}))
 """
@@ -134,6 +134,22 @@ def test_nothing_of_clip_is_asked_and_a_setting_that_is_named_can_be_used(here):
     assert set(settings) == {"parameters", "mask_ratio", "trainer", "seed", "evaluation"}
 
 
+def test_parameters_stand_beside_a_recipe_and_come_with_an_included_file(here):
+    clip = (
+        "base: {model: ViT-B-16, samples: 12.8M, data: shapes, trainer: {command: 'python t.py {drop} {batch_size}'}}"
+    )
+    study = own(f"schema: 1\nrecipe: flip\nparameters: {{drop: 0.1}}\n{clip}\nscores: {{loss: lower}}\n")
+    (run,) = plan(study).runs
+    assert (run.settings.drop, run.settings.batch_size, run.settings.is_clip) == (0.1, 16384, True)
+    assert run.is_priced
+    assert run.to_dict()["settings"]["weight_decay"] == 0.2
+    Path("under.yaml").write_text(HEAD + COMMAND)
+    (run,) = plan(own("schema: 1\ninclude: under.yaml\nparameters: {norm: rms, width: 64}\n")).runs
+    assert (run.settings.depth, run.settings.norm, run.settings.width) == (8, "rms", 64)
+    with pytest.raises(StudyError, match="those of a CLIP, and model, samples, batch_size have no value"):
+        own(HEAD + COMMAND + "recipe: openclip\n")
+
+
 def test_flops_come_from_the_expression_of_the_study(here):
     study = own(HEAD + COMMAND + "cost: {flops: 6 * depth * tokens}\nresources: {flops_per_second: 1e9}\n")
     (run,) = plan(study).runs
@@ -187,6 +203,12 @@ def test_a_score_has_the_direction_that_its_study_declares(here):
     assert scores.lower_is_better("reward") is True
     assert scores.lower_is_better("ppl_gain") is False
     assert scores.is_score("reward")
+
+
+def test_a_program_that_does_not_take_its_folder_is_told_so(study):
+    study.write_text(STUDY.replace(" --out {folder}", "").replace("[wide, narrow]", "[wide]"))
+    done = subprocess.run([sys.executable, "-m", "flipscale", "submit", "search.yaml"], capture_output=True, text=True)
+    assert "Its last argument is the run's folder: have it take that, or write {folder} where it belongs" in done.stderr
 
 
 STOPPED = """
@@ -267,7 +289,7 @@ print(json.dumps({"scores": {"energy": 1.0}}))
 def probed(here, monkeypatch):
     """The plan of runs of 5 and of 2000 steps of 0.05 s, with the times of a probe, and the probe's folder."""
     monkeypatch.setattr(timing, "FOLLOWED_SECONDS", 1.0)
-    monkeypatch.setattr(timing, "MOST_SECONDS", 5.0)
+    monkeypatch.setattr(timing, "RECORD_SECONDS", 5.0)
 
     def probe(says: str):
         Path("steady.py").write_text(STEADY % says)
@@ -329,6 +351,9 @@ def test_curves_run_along_the_setting_that_the_study_names(study):
     assert next(column for column in data["columns"] if column["key"] == "series")["words"] == [""]
     assert "on shapes" not in page
     assert "about 0" not in page
+    # What each run has recorded so far; how many steps there will be is no curve.
+    assert list(data["curves"]) == ["loss"]
+    assert sorted(len(curve["x"]) for curve in data["curves"]["loss"]) == [20] * 4 + [100] * 4
     study.write_text(STUDY + "x: rule\n")
     with pytest.raises(StudyError, match="'rule' is no setting with numbers"):
         read_study(study)

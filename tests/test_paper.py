@@ -45,6 +45,12 @@ def test_each_file_is_listed_and_no_other_is_there() -> None:
     assert len(paper.ORDER) == 21
 
 
+NETWORKED = {
+    *("equal_batch_masks", "table1b_batch_size", "table2_model_size", "table3_transfer", "table8_joint_scaling"),
+    "token_reduction",
+}
+
+
 @EACH_STUDY
 def test_plan_prints_the_cost_that_the_header_states(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -60,7 +66,10 @@ def test_plan_prints_the_cost_that_the_header_states(
     # B/16 at a quarter of its tokens would train faster than four cores decode.
     fed = [line for line in warnings if "4 runs limited by reading data" in line]
     assert len(fed) == (name == "token_reduction")
-    others = [line for line in warnings if "mask_shape resize" not in line and line not in fed]
+    # A step that a mask makes short, or one of a small batch on 256 GPUs, waits for the network.
+    networked = [line for line in warnings if "limited by the network" in line]
+    assert bool(networked) == (name in NETWORKED)
+    others = [line for line in warnings if "mask_shape resize" not in line and line not in [*fed, *networked]]
     tight = name in ("table2_model_size", "figure4a_model_scaling", "table8_joint_scaling", "section43_cost")
     assert len(others) == tight
     assert all(

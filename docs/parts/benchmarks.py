@@ -76,6 +76,18 @@ def _mirror(place: str) -> Callable[[Mapping[str, Any]], str]:
     return read
 
 
+def _checkpoints(facts: Mapping[str, Any]) -> str:
+    before, now = (100 * facts["ways"][way]["share"] for way in ("while training waits", "by a thread"))
+    return f"{fixed(now)} % of training, {fixed(before)} % before ({facts['parameters'] / 1e6:.0f}M parameters)"
+
+
+def _loading(facts: Mapping[str, Any]) -> str:
+    ways = {one["way"]: one for one in facts["ways"]}
+    ours, theirs = ways["flipscale, 2 loaders"], ways["open_clip, 2 workers"]
+    ratio = ours["images_per_cpu_second"] / theirs["images_per_cpu_second"]
+    return f"{_times(ratio)} the images a CPU second, {ours['own_ms']:.2f} ms an image in the training process"
+
+
 def _ray(facts: Mapping[str, Any]) -> str:
     return f"{_times(1 / facts['ratio'])} as fast for {facts['runs']} runs"
 
@@ -122,6 +134,8 @@ BENCHMARKS = (
     Benchmark("training, steps", "speed", "open_clip's own program, the same shards", _steps),
     Benchmark("training, masks", "masking", "the ratio of FLOPs", _masks),
     Benchmark("training on a GPU", "gpu", "FLIP's memory, predictions, FLOPs ratios", _gpu),
+    Benchmark("reading and decoding", "loading", "open_clip's own pipeline, the same shards", _loading),
+    Benchmark("checkpoints", "checkpoints", "written while training waits", _checkpoints),
     Benchmark("submit to SLURM", "submission", "hydra's submitit launcher", _submission),
     Benchmark("submit to Ray", "ray_overhead", "plain Ray Tune, the same program", _ray),
     Benchmark("mirror to MLflow, SQLite", "mirror", "MLflow's log_batch", _mirror("SQLite")),

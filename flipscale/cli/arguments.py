@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.errors import FlipscaleError
+from flipscale.settings.devices import INTERCONNECT
 from flipscale.workspace import USUAL_PLOTS, Workspace, usual_results
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def open_study_of(args: argparse.Namespace, site: str | None = None) -> "OpenStu
     """
     from flipscale.workflow.study import open_study
 
-    return open_study(args.study, workspace_of(args), site, price=price_of(args))
+    return open_study(args.study, workspace_of(args), site, price=price_of(args), interconnect=_interconnect_of(args))
 
 
 def price_of(args: argparse.Namespace) -> "Price | None":
@@ -105,6 +106,16 @@ def price_of(args: argparse.Namespace) -> "Price | None":
     from flipscale.launch import price_at, read_site
 
     return price_at(read_site(file))
+
+
+def _interconnect_of(args: argparse.Namespace) -> float:
+    """The network between nodes at that site, or what is taken for it."""
+    file = site_file_of(args) if "site" in vars(args) else None
+    if file is None:
+        return INTERCONNECT
+    from flipscale.launch import read_site
+
+    return float(read_site(file)["interconnect"])
 
 
 def column_names(text: str) -> list[str]:

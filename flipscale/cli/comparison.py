@@ -45,7 +45,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the rows to compare with; separate several columns with commas",
     )
-    table.add_argument("--y", metavar="COLUMN", help="the score: an accuracy or a loss")
+    table.add_argument("--y", metavar="COLUMN", help="the score: an accuracy or a loss, or arithmetic: 1-`val/acc`")
     for flag, what in (
         ("--at", "compare at equal values of this column, such as tokens"),
         ("--by", "compare within each value of these columns, and over all"),
@@ -105,7 +105,7 @@ def _compare_study(args: argparse.Namespace) -> int:
 
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.analysis import comparing
-    from flipscale.analysis.fitting import where
+    from flipscale.analysis.fitting import where, with_columns
     from flipscale.door.tables import read_tables
 
     needed = {"--baseline": args.baseline, "--y": args.y}
@@ -117,6 +117,8 @@ def _compare_table(args: argparse.Namespace) -> int:
         )
     rows = read_tables(map(Path, args.study))
     table = where(rows, args.where)
+    costs = comparing.columns_from(table, args.x) if args.x else []
+    table = with_columns(table, [args.y, *costs])
     baseline = comparing.baseline_from(table, args.baseline)
     if not args.x:
         return _compare_groups(args, table, baseline, len(rows) - len(table))
@@ -125,7 +127,7 @@ def _compare_table(args: argparse.Namespace) -> int:
     comparison = comparing.compare_table(
         table,
         baseline=baseline,
-        x=comparing.columns_from(table, args.x),
+        x=costs,
         y=args.y,
         series=args.series,
         at=",".join(args.at) or None,

@@ -63,7 +63,7 @@ def read_points(folder: RunFolder) -> tuple[pa.Table, int]:
             continue
         metrics = _finite(record)
         facts.append([metrics.pop(name, _MISSING) for name in _FACTS])
-        for name in ("evaluation_seconds", "scores"):
+        for name in ("evaluation_seconds", "scores", "steps"):
             metrics.pop(name, None)
         if isinstance(scores := record.get("scores"), dict):
             metrics |= _finite(scores)

@@ -143,6 +143,34 @@ def is_limited_by_reading(settings: Settings, resources: Resources) -> bool:
     return _computed(settings, resources)[2] * rate.samples_per_second < rate.flops_per_second
 
 
+@dataclass(frozen=True)
+class StepTraffic:
+    """What a step of one device sends over the network between nodes, and how long that and computing take."""
+
+    bytes: int
+    exposed_seconds: float
+    """The part during which the device does not compute."""
+    computing_seconds: float
+
+
+def step_traffic(settings: Settings, resources: Resources, gigabits: float) -> StepTraffic:
+    """The traffic of a step on devices of several nodes. gigabits: a second, for each device.
+
+    Features of the whole batch are gathered, and their gradients scattered, while nothing is computed. A ring reduces
+    the gradients of all weights beside the backward pass, which is two thirds of a step.
+    """
+    shape = architecture(settings.model, settings.image_size)
+    features, trained = 2 * settings.batch_size * 2 * shape.embed_dim * 4, parameters(shape)
+    if settings.fine_tuning is not None:
+        features, trained = 0, image_parameters(shape)
+    gradients = 2 * trained * 4
+    computed = _computed(settings, resources)[2] * settings.batch_size / resources.devices
+    computing = computed / rate_of(settings, resources).flops_per_second
+    bytes_a_second = gigabits * 1e9 / 8
+    exposed = features / bytes_a_second + max(0.0, gradients / bytes_a_second - 2 / 3 * computing)
+    return StepTraffic(features + gradients, exposed, computing)
+
+
 def rate_of(settings: Settings, resources: Resources) -> Rate:
     """How fast one of these devices trains a model of these settings. FlipscaleError for an unknown device."""
     image = architecture(settings.model, settings.image_size).image

@@ -1,7 +1,7 @@
 """The interface of every data set: training pairs by index, and held-out items to score a model on. Numpy only."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,15 +79,24 @@ class Data:
     """Indices [B] and how each is looked at -> images [B, 3, S, S] and tokens [B, text_length]. Without views, the
     middle square. Several threads may call it at a time."""
 
-    order: Callable[[int, int, int], Integers]
-    """Seed, step and batch_size -> the indices [batch_size] of that step's global batch. Each of several processes
-    takes some consecutive rows."""
+    order: Callable[..., Integers]
+    """Seed, step and batch_size -> the indices [batch_size] of that step's global batch; with a range of rows as well,
+    those of these rows: each of several processes takes some consecutive ones."""
 
     corrupt: Callable[[], int] = lambda: 0
     """How many pairs were found so far that cannot be read, so that others were seen in their place."""
 
     vocabulary: Integers | None = None
     """The ids, ascending, of all tokens that the pairs can hold; None if that is not known before they are read."""
+
+    flaws: Callable[[], Mapping[int, str]] = dict
+    """The pairs that were found so far that cannot be read, and why, where pairs are read as they are needed."""
+
+    note: Callable[[Mapping[int, str], int], None] = lambda flaws, rows: None
+    """Count pairs that another process found unreadable, and how many it read. DataError for too many."""
+
+    reopen: Callable[[], "Data"] | None = None
+    """Opens the same data in another process, where pairs are read as they are needed. It can be pickled."""
 
 
 DISTINCT_SHARE = 0.95

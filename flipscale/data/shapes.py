@@ -151,8 +151,8 @@ def training(data: Shapes, form: Form, *, data_size: int | None, samples: int, b
 
     shuffle = Shuffle([size - first])
 
-    def order(seed: int, step: int, batch_size: int) -> Integers:
-        return first + shuffle(seed, step - first // batch_size, batch_size)
+    def order(seed: int, step: int, batch_size: int, rows: range | None = None) -> Integers:
+        return first + shuffle(seed, step - first // batch_size, batch_size, rows)
 
     return Data(size=size, batch=batch, order=order if first else shuffle, vocabulary=captions.vocabulary(pairs))
 

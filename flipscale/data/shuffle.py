@@ -40,14 +40,15 @@ class Shuffle:
         self._lock = threading.Lock()
         self._epoch = functools.lru_cache(maxsize=2)(self._epoch_of)
 
-    def __call__(self, seed: int, step: int, batch_size: int) -> Integers:
-        """The indices [batch_size] of the pairs in the global batch of step `step`."""
+    def __call__(self, seed: int, step: int, batch_size: int, rows: range | None = None) -> Integers:
+        """The indices [batch_size] of the pairs in the global batch of step `step`, or in these rows of it."""
+        rows = range(batch_size) if rows is None else rows
         if self.size <= WINDOW:
-            return order(seed, self.size, step * batch_size, batch_size)
+            return order(seed, self.size, step * batch_size + rows.start, len(rows))
         lanes = math.gcd(batch_size, LANES)
-        lane, within = np.divmod(np.arange(batch_size, dtype=np.int64), batch_size // lanes)
+        lane, within = np.divmod(np.arange(rows.start, rows.stop, dtype=np.int64), batch_size // lanes)
         epochs, positions = np.divmod((step * (batch_size // lanes) + within) * lanes + lane, self.size)
-        indices = np.empty(batch_size, np.int64)
+        indices = np.empty(len(rows), np.int64)
         for epoch in np.unique(epochs):
             of_epoch = epochs == epoch
             places = self._places(positions[of_epoch], seed, int(epoch), lanes)

@@ -13,7 +13,7 @@ import math
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
@@ -28,6 +28,9 @@ from flipscale.data.shards import Index, ShardSource, Unreadable, name_of, read
 from flipscale.data.shuffle import Shuffle, taken
 from flipscale.data.views import Views, view
 from flipscale.errors import DataError
+
+THREADS: int | None = None
+"""Threads that read and decode; None: one for each core."""
 
 _THREAD_ROWS = 32
 """Pairs of a shard that a thread reads at a time: few enough to keep all threads busy with a small batch."""
@@ -51,23 +54,23 @@ class Stream:
         self._image_size, self._tokenize = form.view_size, form.tokenize
         self._shuffle = Shuffle(taken(counts, size))
         self._asked: tuple[int, int, int] | None = None
-        self._bad: set[int] = set()
+        self.flaws: dict[int, str] = {}
         self._read = 0
         self._lock = threading.Lock()
         # The indices of several times the shards that are mixed at a time.
         kept = 64 + int(4 * shuffle.WINDOW * len(shards) / size)
         self._index = functools.lru_cache(maxsize=kept)(self._index_of)
-        self._decoders = ThreadPoolExecutor(_cores())
+        self._decoders = ThreadPoolExecutor(THREADS or _cores())
         self._ahead = None if all(shard.local for shard in shards) else _Ahead(library)
 
-    def order(self, seed: int, step: int, batch_size: int) -> Integers:
-        """The indices [batch_size] of the pairs in the global batch of step `step`."""
+    def order(self, seed: int, step: int, batch_size: int, rows: range | None = None) -> Integers:
+        """The indices of the pairs in the global batch of step `step`, or in these rows of it."""
         self._asked = seed, step, batch_size
-        return self._shuffle(seed, step, batch_size)
+        return self._shuffle(seed, step, batch_size, rows)
 
     def corrupt(self) -> int:
         """How many pairs were found so far that cannot be read."""
-        return len(self._bad)
+        return len(self.flaws)
 
     def batch(self, indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
         """The images and tokens of these pairs."""
@@ -91,8 +94,7 @@ class Stream:
             for at in range(0, len(rows), _THREAD_ROWS)
         ]
         list(self._decoders.map(see, tasks))
-        with self._lock:
-            self._read += len(indices)
+        self.note({}, len(indices))
         # A caption that occurs several times is put into tokens once.
         distinct = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
         return images, self._tokenize(list(distinct))[[distinct[caption] for caption in captions]]
@@ -101,7 +103,7 @@ class Stream:
         """The image and caption of a pair of the shard that `file` is, or of the next pair that can be read."""
         wanted = self._shard_of(number)
         for candidate in itertools.chain(range(number, self.size), range(number)):
-            if candidate in self._bad:
+            if candidate in self.flaws:
                 continue
             shard = self._shard_of(candidate)
             place = self._index(shard).pairs[candidate - self._ends[shard] + self._counts[shard]]
@@ -109,18 +111,20 @@ class Stream:
                 try:
                     return read(opened, place)
                 except Unreadable as error:
-                    self._note(candidate, f"{self._shards[shard].url}: {name_of(opened, place)} ({error})")
+                    self.note({candidate: f"{self._shards[shard].url}: {name_of(opened, place)} ({error})"}, 0)
         raise DataError(f"{self._shards[wanted].url}: none of {self.size} pairs can be read; write the shards again.")
 
-    def _note(self, number: int, flaw: str) -> None:
+    def note(self, flaws: Mapping[int, str], rows: int) -> None:
+        """Count pairs that cannot be read, and how many were read in all. DataError for too many."""
         with self._lock:
-            self._bad.add(number)
+            self._read += rows
+            self.flaws |= flaws
             seen = min(max(self._read, 1), self.size)
-            if len(self._bad) > max(CORRUPT_COUNT, CORRUPT_SHARE * seen):
+            if flaws and len(self.flaws) > max(CORRUPT_COUNT, CORRUPT_SHARE * seen):
                 raise DataError(
-                    f"{flaw} is the last of {len(self._bad)} pairs that cannot be read, of {seen} seen; at most "
-                    f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are skipped. Write the shards again, or leave the "
-                    "bad ones out of urls."
+                    f"{list(flaws.values())[-1]} is the last of {len(self.flaws)} pairs that cannot be read, of {seen} "
+                    f"seen; at most {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are skipped. Write the shards again, or "
+                    "leave the bad ones out of urls."
                 )
 
     def _shard_of(self, number: int) -> int:
@@ -129,6 +133,9 @@ class Stream:
     def _index_of(self, shard: int) -> Index:
         index = self._library.index(self._shards[shard])
         check_count(self._shards[shard], len(index.pairs), self._counts[shard])
+        if self._shards[shard].local and self._shuffle.mixed(shuffle.LANES) * index.length <= _room_ahead():
+            with self._open(shard) as file:
+                read_ahead(file)
         return index
 
     def _open(self, shard: int) -> IO[bytes]:
@@ -178,6 +185,17 @@ class _Ahead:
             with contextlib.suppress(DataError, OSError):
                 self._library.path(shard)
             self._requested.discard(shard)
+
+
+def read_ahead(file: IO[bytes]) -> None:
+    """Have the system read all of a file in a row: a shard that comes into use is read pair by pair, in any order."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def _room_ahead() -> int:
+    """The bytes of shards in use that memory holds: half of it. What is read ahead of more would be dropped again."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _cores() -> int:

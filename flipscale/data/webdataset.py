@@ -209,7 +209,14 @@ def training(
     decoded = size * (3 * form.image_size**2 + 8 * form.text_length)
     if decode == "always" or (decode is None and (crop is not None or decoded > DECODED_GB * 1e9)):
         stream = Stream(library, shards, counts, size, form)
-        return Data(size=size, batch=stream.batch, order=stream.order, corrupt=stream.corrupt)
+        return Data(
+            size=size,
+            batch=stream.batch,
+            order=stream.order,
+            corrupt=stream.corrupt,
+            flaws=lambda: stream.flaws,
+            note=stream.note,
+        )
     pairs = _Decoded(library, shards, counts, size, form)
     return Data(
         size=size,

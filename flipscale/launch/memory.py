@@ -7,7 +7,8 @@ holds the program, the images, and weights on their way to or from a checkpoint.
 from flipscale.cost.arithmetic import training_view
 from flipscale.launch.launcher import Request
 from flipscale.planning.identity import labelled_set, labelled_test_images, scored_sets, stage
-from flipscale.settings.declarations import DataSet, EvaluationSet, FineTuningSet, Settings
+from flipscale.settings.declarations import DataSet, EvaluationSet, FineTuningSet, Settings, WebDataset
+from flipscale.settings.devices import LOADERS
 from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20
@@ -16,6 +17,12 @@ what torch keeps of the first steps."""
 
 PROGRAM_WITH_CUDA = 4 * 2**30
 """The same with CUDA's libraries and context; 2 to 3 GB is what they are known to take. Not measured here."""
+
+LOADER = 300 * 2**20
+"""A process that reads and decodes batches: what it does not share with the others, and a few images at work."""
+
+COPIED = 12
+"""Bytes a parameter of the copy that the leading process writes its checkpoints from: weights and two moments."""
 
 OPEN_CLIP_PROGRAMS, OPEN_CLIP_LOADERS = 2, 4
 """open_clip runs as a second program beside ours, and has loader processes of its own where there is a GPU."""
@@ -43,6 +50,9 @@ def host_memory(request: Request, processes: int = 1) -> int | None:
     settings, gpus = stage(request.asked.settled), request.resources.gpus
     on_gpu, on_cpu = PROGRAM_WITH_CUDA + 16 * cost.params, PROGRAM + int(HEADROOM * cost.memory_bytes)
     training = on_gpu if gpus else on_cpu
+    loaders = request.resources.loaders
+    if isinstance(settings.data, WebDataset) and settings.data.decode != "once":
+        training += LOADER * ((LOADERS if gpus else 0) if loaders is None else loaders)
     if settings.trainer.kind == "open_clip":
         training += (OPEN_CLIP_PROGRAMS - 1 + (OPEN_CLIP_LOADERS if gpus else 0)) * PROGRAM
     ahead = BATCHES * -(-settings.batch_size // request.resources.devices)
@@ -50,7 +60,9 @@ def host_memory(request: Request, processes: int = 1) -> int | None:
     if settings.fine_tuning is not None:  # Each process opens its test images.
         test_images = _counted(labelled_set(settings), labelled_test_images(settings))
         training += 3 * test_images * settings.image_size**2
-    needed = processes * training + (0 if settings.fine_tuning else _scoring(settings))
+    # Beside a GPU there is room for it: weights are read before any checkpoint is written.
+    copy = 0 if gpus else COPIED * cost.params
+    needed = processes * training + copy + (0 if settings.fine_tuning else _scoring(settings))
     return -(-needed // STEP) * STEP
 
 

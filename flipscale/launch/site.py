@@ -19,6 +19,7 @@ from flipscale.kinds import (
     Listed,
     NotNegative,
     Path_,
+    Positive,
     Seconds,
     Text,
     checked,
@@ -28,7 +29,7 @@ from flipscale.kinds import (
     show,
 )
 from flipscale.settings.declarations import NODE_GPUS, plain
-from flipscale.settings.devices import Price
+from flipscale.settings.devices import INTERCONNECT, Price
 from flipscale.study.document import Complaints, read_document
 
 SITE_SCHEMA = 1
@@ -130,6 +131,10 @@ class SiteFile(Declared):
         120,
     )
     gpus_per_node: Count = option("GPUs of a node; a run with more takes several nodes", NODE_GPUS)
+    interconnect: Positive = option(
+        "gigabits a second of the network between nodes, for each of their GPUs; the plan names runs that it limits",
+        INTERCONNECT,
+    )
     gpu_type: OneLine | None = option("type of GPU, as in gres=gpu:TYPE:n", None)
     gres: Listed[OneLine] = option("further generic resources of each node, such as lustre:1", [])
     processes_per_node: Count | None = option(

@@ -20,6 +20,7 @@ from flipscale.cost.arithmetic import (
     rate_of,
     scored_steps,
     scoring_hours,
+    step_traffic,
     steps_of,
     training_view,
     trunk_steps,
@@ -42,8 +43,28 @@ from flipscale.planning.identity import (
 )
 from flipscale.planning.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.settings.architecture import architecture, patches_kept
-from flipscale.settings.declarations import Budget, CommandTrainer, KeepWeights, Resources, Settings, Shapes, plain
-from flipscale.settings.devices import DEVICES, LOADERS, Device, Hours, Money, Price, device_named, total_hours
+from flipscale.settings.declarations import (
+    NODE_GPUS,
+    Budget,
+    CommandTrainer,
+    KeepWeights,
+    OpenClipTrainer,
+    Resources,
+    Settings,
+    Shapes,
+    plain,
+)
+from flipscale.settings.devices import (
+    DEVICES,
+    INTERCONNECT,
+    LOADERS,
+    Device,
+    Hours,
+    Money,
+    Price,
+    device_named,
+    total_hours,
+)
 from flipscale.study import Arm, Axis, Study, SweptCell, cells, swept_cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -168,6 +189,10 @@ class SweptRun:
     """The arm in words; '' for the only one."""
 
 
+LIMITED = 0.1
+"""The share of a step's computing that a device may wait for the network without a word in the plan."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The runs of a study, parents before children, and what they cost together."""
@@ -180,6 +205,8 @@ class Plan:
     """The settings that make a run the baseline, with their values, as the study names them."""
     price: Price | None = None
     """The price of time at the site where it will run, if the site has one."""
+    interconnect: float = INTERCONNECT
+    """Gigabits a second between nodes there, for each device."""
     swept: tuple[SweptRun, ...] = ()
     """Those of the runs that choose a setting for the others, for each arm that has them; no cell asks for them."""
     following: tuple[Run, ...] = ()
@@ -256,8 +283,8 @@ class Plan:
     def warnings(self) -> list[str]:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
-        slow = [*self._in_fp32(), *self._limited_by_reading()]
-        of_runs = [*self._diverging(), *self._resized(), *slow, *self._without_scores()]
+        slow = [*self._in_fp32(), *self._limited_by_reading(), *self._limited_by_network()]
+        of_runs = [*self._diverging(), *self._resized(), *slow, *self._with_further_flags(), *self._without_scores()]
         return [*of_budget, *too_large((*self.runs, *self.following)), *of_runs]
 
     def check_budget(self) -> None:
@@ -326,6 +353,15 @@ class Plan:
             f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in resized.items()
         ]
 
+    def _with_further_flags(self) -> list[str]:
+        """What further flags of open_clip's program mean for the plan."""
+        trainers = [run.settings.trainer for run in (*self.runs, *self.following)]
+        given = [" ".join(each.arguments) for each in trainers if isinstance(each, OpenClipTrainer) and each.arguments]
+        return [
+            f"{count(n, 'run')} with {words}: part of the id; hours and memory are predicted as without them."
+            for words, n in Counter(given).items()
+        ]
+
     def _in_fp32(self) -> list[str]:
         """A warning that fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
         device = DEVICES[self.device]
@@ -352,6 +388,24 @@ class Plan:
         return [
             f"{count(len(limited), 'run')} limited by {what} at most {most:,.0f} pairs a second, and a device would "
             "train more. A larger mask saves no hours there. A probe measures it; resources.samples_per_second sets it."
+        ]
+
+    def _limited_by_network(self) -> list[str]:
+        """A warning where devices wait for the network for over a tenth of the time in which they compute."""
+        spread = [
+            step_traffic(stage(run.settings), run.resources, self.interconnect)
+            for run in self.runs
+            if run.timed is None and run.settings.is_clip and run.settings.samples and run.resources.gpus > NODE_GPUS
+        ]
+        limited = [each for each in spread if each.exposed_seconds > LIMITED * each.computing_seconds]
+        if not limited:
+            return []
+        worst = max(limited, key=lambda each: each.exposed_seconds / each.computing_seconds)
+        return [
+            f"{count(len(limited), 'run')} limited by the network: in a step a device waits up to "
+            f"{1000 * worst.exposed_seconds:,.0f} ms for {worst.bytes / 1e9:.1f} GB at {self.interconnect:g} Gb/s and "
+            f"computes for {1000 * worst.computing_seconds:,.0f} ms. The hours leave that out. Larger masks save less "
+            "there; interconnect in the site file sets the network."
         ]
 
     def _without_scores(self) -> list[str]:

@@ -658,6 +658,11 @@ class Resources(Declared):
         "whether activations are recomputed in the backward pass instead of stored", False
     )
     compile: Flag = option("whether torch.compile compiles the towers", False)
+    loaders: Whole | None = option(
+        "processes beside each that trains which read and decode its batches, of data that is read as it is needed; "
+        f"null: {LOADERS} on a GPU, else none",
+        None,
+    )
     stalled: DurationOrNever | None = option(
         "a run without a step for this long (30m, or never) has stalled: it is killed and resumed. null takes the "
         "site's, or else the time of 20 of its steps, at least 10 min",

@@ -56,6 +56,9 @@ DRAWN_PER_SECOND = 850.0
 DRAWING_LOCKED = 0.26
 """The share of that time in which a thread holds the interpreter's lock, so that no other draws."""
 
+INTERCONNECT = 400.0
+"""Gigabits a second of the network between nodes, for each of their GPUs, where no site file says otherwise."""
+
 PUBLISHED = 1.5
 """The range of a device on which trainings are published: `bench/hours.py` finds about nine of ten rows within it."""
 

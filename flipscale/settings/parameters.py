@@ -20,7 +20,7 @@ from flipscale.settings.declarations import Settings
 FLIPSCALES = options_of(Settings)
 """The settings of flipscale's own."""
 
-_CLIP = tuple(name for name, setting in FLIPSCALES.items() if setting.required)
+CLIP = tuple(name for name, setting in FLIPSCALES.items() if setting.required)
 """Those that a study of CLIP gives: without one of them it is a study of something else."""
 
 _RESERVED = ("seed", "folder", "trainer", "evaluation", "parameters")
@@ -80,7 +80,7 @@ def record_for(parameters: Mapping[str, Any], named: Collection[str]) -> type[Se
     """
     if not parameters:
         return Settings
-    is_clip = set(_CLIP) <= set(named) and not FLIPSCALES.keys() & parameters
+    is_clip = set(CLIP) <= set(named) and not FLIPSCALES.keys() & parameters
     return _record(tuple((name, _kind(value)) for name, value in parameters.items()), is_clip)
 
 

@@ -14,7 +14,7 @@ from flipscale.errors import StudyError, did_you_mean, nearest
 from flipscale.kinds import INVALID, Compute, PartOfRun, Path_, holds, read, show
 from flipscale.scores import LOSS_BATCH, SCORES, declare, fault_of_score, set_and_score
 from flipscale.settings.declarations import CommandSet, CommandTrainer, WebDataset, plain
-from flipscale.settings.parameters import faults_of_parameters, record_for
+from flipscale.settings.parameters import CLIP, faults_of_parameters, record_for
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.command import named_in
 from flipscale.study.design import Grids, read_design
@@ -195,6 +195,12 @@ class _Checker(ValueReader):
         if faults:
             given.setdefault("unread", 0)  # Faulty parameters still replace settings of CLIP.
         named = [name for key in ("base", "axes", "couple") for name in self.mapping(key)]
+        recipe = RECIPES.get(str(self.document.data.get("recipe")))
+        if given and recipe:
+            named += [*recipe.base, *recipe.couple]
+            if lacking := [name for name in CLIP if name not in named]:
+                what = f"its settings are those of a CLIP, and {', '.join(lacking)} have no value"
+                self.complain(("recipe",), f"{what}; give them in base, or remove recipe")
         self.record = record_for(given, named)
         return self.settings(given, "parameters")
 

@@ -75,6 +75,8 @@ class Group:
         self.connected = size > 1 if connect is None else connect
         self.store = store
         self.children = list(children)
+        self._flags: tuple[Tensor, Any] | None = None
+        """What `agree_later` was given last, and the reduction that is under way."""
         self.apart = False
         """Whether the processes no longer stand at the same point, so that nothing can be agreed on."""
         self._busy = False
@@ -105,8 +107,7 @@ class Group:
             fault = why(error)
         # A process that dies while it starts must not keep the others waiting: they meet at the store before they
         # connect, where that is noticed.
-        self.store.set(f"came/{self.rank}", self.device.type)
-        with_gpu = [self._wait(f"came/{rank}") for rank in range(self.size)].count("cuda")
+        with_gpu = self._exchanged("came", self.device.type).count("cuda")
         if not fault and with_gpu and self.device.type == "cpu":
             fault = why(NodeFault(f"process {self.rank} has no GPU, and {with_gpu} others have: {without_cuda()}"))
         self.meet(fault)
@@ -176,6 +177,25 @@ class Group:
         values = torch.tensor(flags)
         dist.all_reduce(values, dist.ReduceOp.MAX, group=self._control)
         return [int(value) for value in values]
+
+    def agree_later(self, *flags: int) -> list[int]:
+        """The same for the flags of the call before, and zeros at the first: no process waits for another's step. A
+        process alone gets its own flags back. All processes call `settle` after the last call."""
+        if not self.connected:
+            return list(flags)
+        before = self.settle() or [0] * len(flags)
+        values = torch.tensor(flags)
+        self._flags = values, dist.all_reduce(values, dist.ReduceOp.MAX, group=self._control, async_op=True)
+        return before
+
+    def settle(self) -> list[int]:
+        """What `agree_later` has not given yet; [] if nothing."""
+        if self._flags is None:
+            return []
+        values, work = self._flags
+        self._flags = None
+        work.wait()
+        return values.tolist()
 
     def total(self, *values: float) -> list[float]:
         """For each value the sum over the processes."""
@@ -253,11 +273,20 @@ class Group:
 
     def meet(self, failure: Cause | None) -> None:
         """Wait for all processes. Raises Failed with the first failure that one of them comes with."""
-        key = self._next_turn()
-        self.store.set(f"{key}/{self.rank}", json.dumps(asdict(failure)) if failure else "")
-        for text in [self._wait(f"{key}/{rank}") for rank in range(self.size)]:
+        for text in self._exchanged(self._next_turn(), json.dumps(asdict(failure)) if failure else ""):
             if text:
                 raise Failed(Cause(**json.loads(text)))
+
+    def _exchanged(self, key: str, value: str) -> list[str]:
+        """What each process gives, by rank. Process 0 reads them all and the others read its list: of 256 processes
+        that read all values each, the store would answer 65,536 times."""
+        self.store.set(f"{key}/{self.rank}", value)
+        if self.rank == 0:
+            values = [self._wait(f"{key}/{rank}") for rank in range(self.size)]
+            self.store.set(f"{key}/all", json.dumps(values))
+            return values
+        everything: list[str] = json.loads(self._wait(f"{key}/all"))
+        return everything
 
     @property
     def is_broken(self) -> bool:
@@ -442,8 +471,10 @@ def _of_this_attempt(store: Any, rank: int, size: int) -> Any:
         return PrefixStore(attempt, store)
     attempt = uuid.uuid4().hex
     deadline = time.monotonic() + connect_seconds()
-    while absent := [other for other in range(1, size) if not store.check([f"{attempt}/read/{other}"])]:
+    signs = [f"{attempt}/read/{other}" for other in range(1, size)]
+    while not store.check(signs):
         if time.monotonic() > deadline:
+            absent = [other for other, sign in enumerate(signs, start=1) if not store.check([sign])]
             raise why_apart(absent, size)
         store.set("attempt", attempt)
         time.sleep(STORE_SECONDS)

@@ -37,7 +37,7 @@ def open_training_data(run: RunFolder, settings: Settings) -> Data:
             f"data has {data.size} pairs, less than one batch of {settings.batch_size}, which would hold a pair "
             f"twice; add pairs, or lower batch_size."
         )
-    return data
+    return data if data.vocabulary is not None else replace(data, reopen=partial(open_training_data, run, settings))
 
 
 def open_labelled_data(run: RunFolder, settings: Settings) -> ClassifiedSet:

@@ -19,7 +19,7 @@ from flipscale.planning.runs import plan as plan_study
 from flipscale.planning.sweeps import SweepOutcome
 from flipscale.run import TRUNK_FILE, RunFolder, all_timings, as_json, read_timings
 from flipscale.settings.declarations import Resources, Settings
-from flipscale.settings.devices import Price
+from flipscale.settings.devices import INTERCONNECT, Price
 from flipscale.study import Study, read_study
 from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.messages import say
@@ -42,6 +42,8 @@ class OpenStudy:
     """The site of its runs (`Launcher.site_name`); None if unknown."""
     price: Price | None = None
     """The price of time at the site of its runs, if known."""
+    interconnect: float = INTERCONNECT
+    """Gigabits a second between nodes there, for each device."""
     sweep: SweepOutcome | None = None
     """What chooses a setting for its arms; the study has the choice once all of its runs have ended."""
 
@@ -50,7 +52,7 @@ class OpenStudy:
         """Every run of the study with its cost: by what a probe has timed at its site, or else where one ran last."""
         timings = read_timings(self.workspace.timings).at(self.site)
         trunks = kept_trunks(self.workspace) if any(map(trunk_steps, self.study.cells)) else NO_TRUNKS
-        return replace(plan_study(self.study, timings, trunks), price=self.price)
+        return replace(plan_study(self.study, timings, trunks), price=self.price, interconnect=self.interconnect)
 
     @cached_property
     def finished_plan(self) -> Plan:
@@ -93,13 +95,19 @@ def kept_trunks(workspace: Workspace) -> KeptTrunks:
 
 
 def open_study(
-    file: str | Path, workspace: Workspace, site: str | None = None, *, price: Price | None = None
+    file: str | Path,
+    workspace: Workspace,
+    site: str | None = None,
+    *,
+    price: Price | None = None,
+    interconnect: float = INTERCONNECT,
 ) -> OpenStudy:
     """Read a study. FlipscaleError where another study's results are in its folder.
 
-    site: where its runs go, as `Launcher.site_name` names it. price: what time costs there, by its site file.
+    site: where its runs go, as `Launcher.site_name` names it. price, interconnect: what time costs
+        there, and its network, by its site file.
     """
-    opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
+    opened = OpenStudy(Path(file), read_study(file), workspace, site, price, interconnect)
     for folder in (workspace.runs, opened.files.folder):
         check_folder(folder)
     check_owner(opened.files.folder, opened.file)

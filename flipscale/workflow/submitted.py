@@ -122,7 +122,9 @@ def train_study(
         if unfinished:
             say(f"{unfinished_in_words(counts)}; see flipscale status {opened.arguments}")
         before = opened
-        opened = open_study(opened.file, opened.workspace, opened.site, price=opened.price)
+        opened = open_study(
+            opened.file, opened.workspace, opened.site, price=opened.price, interconnect=opened.interconnect
+        )
         if opened.sweep:
             write_sweep(opened.sweep, opened.files.tune)
         if not before.study.awaits_choice:

@@ -312,6 +312,22 @@ def test_a_crashed_run_of_a_tracker_is_counted_as_failed(tmp_path, capsys):
     assert "! Arms also differ in config.lr" in out
 
 
+def test_a_running_run_with_a_score_is_noted(tmp_path, capsys):
+    table = WANDB.replace("crashed,2026-05-01T15:00:00Z,120,new,0.003,,31", "running,2026-05-01,120,new,0.003,0.5,31")
+    options = ("--baseline", "arm=base", "--y", "summary/val_acc")
+    _, out, _ = command(tmp_path, capsys, table, *options)
+    assert "! 1 row with a summary/val_acc and a State other than finished." in out
+    _, out, _ = command(tmp_path, capsys, table, *options, "--where", "State == 'finished'", "--json")
+    assert json.loads(out)["unfinished"] is None
+
+
+def test_y_may_be_arithmetic_as_it_may_for_fit(tmp_path, capsys):
+    options = ("--baseline", "arm=base", "--y", "1-`summary/val_acc`", "--json")
+    code, out, _ = command(tmp_path, capsys, WANDB, *options)
+    assert code == 0
+    assert json.loads(out)["gains"][0]["gain"]["value"] == pytest.approx(0.0185)
+
+
 # What went
 
 

@@ -109,5 +109,16 @@ def test_a_point_with_a_large_standard_error_counts_less_and_one_without_as_the_
     assert list(weighed.rows.weights[2:4] > 0) == [True, True]
 
 
+def test_each_budget_names_its_group(tmp_path, capsys):
+    file = tmp_path / "two.csv"
+    table = pd.concat([sweep().assign(arm=arm) for arm in "ab"])
+    table.groupby(["N", "D", "arm"], as_index=False)["loss"].min().to_csv(file, index=False)
+    options = ["--x", "N,D", "--y", "loss", "--group", "arm", "--law", "chinchilla", "--draws", "20"]
+    main(["fit", str(file), *options, "--allocate", "flops=3e20"])
+    out = capsys.readouterr().out
+    assert "Best use of 3e20 FLOPs (6 x N x D) (arm=a), by chinchilla" in out
+    assert "Best use of 3e20 FLOPs (6 x N x D) (arm=b), by chinchilla" in out
+
+
 def test_large_numbers_have_no_letter():
     assert [rounded(value) for value in (3e20, 1e15, 2.5e14)] == ["3e20", "1e15", "250T"]

@@ -73,7 +73,9 @@ def test_the_smallest_run_needs_little_more_than_its_program(asked):
 )
 def test_runs_that_were_measured_need_no_more_than_is_asked_for_and_not_much_less(asked, base, measured):
     (run,) = asked(**base)
-    assert measured + 64 <= host_memory(run) / MIB <= max(1024, 1.7 * measured)
+    # The measured runs were too short for a checkpoint, which is written from a copy.
+    needed = host_memory(run) / MIB - 12 * run.asked.cost.params / MIB
+    assert measured <= needed <= max(1024, 1.7 * measured)
 
 
 def test_beside_a_gpu_the_device_holds_the_model_and_main_memory_the_program(asked):

@@ -48,6 +48,14 @@ def test_processes_that_take_some_rows_each_read_shards_of_their_own() -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("counts", [[390], [100, 300, 50, 700, 250]], ids=["one window", "several"])
+def test_the_order_of_some_rows_is_that_part_of_the_order_of_all(counts: list[int]) -> None:
+    order = Shuffle(counts)
+    for step in range(40):
+        parts = [Shuffle(counts)(3, step, 48, range(first, first + 16)) for first in (0, 16, 32)]
+        assert np.concatenate(parts).tolist() == order(3, step, 48).tolist()
+
+
 def test_a_lane_mixes_the_pairs_of_several_shards() -> None:
     mixed = Shuffle([20] * 100)
     lane = np.concatenate([mixed(0, step, 4)[:1] for step in range(50)])

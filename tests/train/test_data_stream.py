@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from flipscale.data import library, shuffle
+from flipscale.data import library, shards, shuffle, stream
 from flipscale.data.formats import open_data
 from flipscale.data.pairs import Data, Form
 from flipscale.data.shards import sources
@@ -148,6 +148,34 @@ def test_each_pair_is_seen_once_an_epoch_over_the_slices_of_two_processes(tmp_pa
 def test_a_run_that_goes_on_in_the_middle_sees_what_it_would_have_seen(tmp_path: Path) -> None:
     whole = seen(training(tmp_path), 0, 60)
     np.testing.assert_array_equal(seen(training(tmp_path), 23, 60), whole[23:])
+
+
+def test_a_pair_is_read_at_once_and_a_shard_is_read_ahead_when_it_comes_into_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = training(tmp_path)
+    reads, ahead, pread = [], [], os.pread
+    monkeypatch.setattr(os, "pread", lambda *given: reads.append(given) or pread(*given))
+    monkeypatch.setattr(stream, "read_ahead", lambda file: ahead.append(file.name))
+    seen(data, 0, 50)
+    assert len(reads) == 50 * 48
+    assert len(ahead) == len(set(ahead)) == SHARDS
+
+    data = training(tmp_path)
+    ahead.clear()
+    monkeypatch.setattr(stream, "_room_ahead", lambda: 1000)  # Memory does not hold the shards in use.
+    seen(data, 0, 2)
+    assert ahead == []
+
+
+def test_files_of_a_sample_that_lie_apart_are_read_one_by_one(tmp_path: Path) -> None:
+    with open(tmp_path / "shard", "wb+") as file:
+        picture = io.BytesIO()
+        Image.new("RGB", (8, 8), (1, 2, 3)).save(picture, "PNG")
+        file.write(b"words" + bytes(2**20) + picture.getvalue())
+        file.flush()
+        image, caption = shards.read(file, np.array([5 + 2**20, picture.tell(), 0, 5, 0]))
+    assert (image.size, caption) == ((8, 8), "words")
 
 
 def test_threads_that_make_batches_at_a_time_make_the_same(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch._C._distributed_c10d import TCPStore
 from flipscale.run import RunFolder, RunRequest, State
 from flipscale.settings.declarations import Resources
 from flipscale.train import train
+from flipscale.train.failure import Cause, Failed
 from flipscale.train.meeting import slurm_variables, step_nodes
 from flipscale.train.processes import Group
 from tests.patience import PATIENCE, wait_until
@@ -438,3 +439,52 @@ def test_no_collective_gives_up_before_the_attendant_calls_the_run_stalled(monke
             assert each._get_backend(torch.device("cpu")).options._timeout == limit
     finally:
         group.close()
+
+
+class CountingStore:
+    """A store of this process that counts how often a value is read."""
+
+    def __init__(self):
+        self.values, self.reads = {}, 0
+
+    def set(self, key, value):
+        self.values[key] = value.encode()
+
+    def check(self, keys):
+        return all(key in self.values for key in keys)
+
+    def get(self, key):
+        self.reads += 1
+        return self.values[key]
+
+
+def test_256_processes_meet_with_two_reads_each():
+    size, store, met = 256, CountingStore(), []
+
+    def meet(rank):
+        group = Group(rank, size, store=store, connect=False)
+        group.connected = True
+        group.meet(None)
+        try:
+            group.meet(Cause("code", f"of process {rank}") if rank in (7, 200) else None)
+        except Failed as failed:
+            met.append(failed.failure.reason)
+
+    threads = [threading.Thread(target=meet, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert met == ["of process 7"] * size
+    assert store.reads <= 2 * 2 * size
+
+
+def test_flags_are_agreed_one_step_late():
+    group = Group(0, 1, 0, TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), connect=True)
+    try:
+        given = [group.agree_later(*flags) for flags in ((15, 0), (0, 1), (0, 0))]
+        assert given == [[0, 0], [15, 0], [0, 1]]
+        assert (group.settle(), group.settle()) == ([0, 0], [])
+    finally:
+        group.close()
+    assert Group().agree_later(15, 1) == [15, 1]

@@ -94,6 +94,8 @@ class Groups:
     """Columns beside the baseline's in which arms differ."""
     not_kept: int = 0
     """Rows that --where leaves out."""
+    unfinished: tuple[str, int] | None = None
+    """A column of states, and how many rows with a score it does not call finished."""
 
     @property
     def deciding(self) -> tuple[GroupGain, ...]:
@@ -164,6 +166,7 @@ def compare_groups(
         rows=len(table),
         failed={str(arm): int(n) for arm, n in failed.items()},
         gains=tuple(gains),
+        unfinished=_unfinished(scored),
         confounded=tuple(_confounded(scored, arms[has_score], settings)),
     )
 
@@ -179,6 +182,16 @@ def _check_repeats(table: pd.DataFrame, keys: "pd.Series[str]", settings: Sequen
             f"Write --at {name} to compare at equal {name}, --by {name} for a row each and one over all, or "
             f"--ignore {name} if it does not matter."
         )
+
+
+def _unfinished(table: pd.DataFrame) -> tuple[str, int] | None:
+    """Of a column of states as trackers export it."""
+    for name in table:
+        if str(name).lower() in ("state", "status"):
+            is_finished = table[name].astype("str").str.lower() == "finished"
+            if is_finished.any() and not is_finished.all():
+                return str(name), int((~is_finished).sum())
+    return None
 
 
 def _confounded(table: pd.DataFrame, arms: "pd.Series[str]", settings: Sequence[str]) -> list[str]:

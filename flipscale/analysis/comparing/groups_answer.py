@@ -73,6 +73,9 @@ def _notes(groups: Groups) -> list[str]:
     if groups.not_kept:
         rows = count(groups.rows + groups.not_kept, "row")
         lines.append(f"{groups.rows:,} of {rows}; --where leaves out the others.")
+    if groups.unfinished:
+        name, n = groups.unfinished
+        lines.append(f"! {count(n, 'row')} with a {groups.y} and a {name} other than finished.")
     if groups.confounded:
         lines.append(f"! Arms also differ in {joined(groups.confounded)}, so gains may owe something to that.")
     undecided = [each for each in groups.gains if each.more]
@@ -104,6 +107,7 @@ def groups_json(groups: Groups) -> dict[str, object]:
         "passes": groups.passes,
         "failed": {arm or "baseline": n for arm, n in groups.failed.items()},
         "not_kept": groups.not_kept,
+        "unfinished": groups.unfinished and {groups.unfinished[0]: groups.unfinished[1]},
         "arms_also_differ_in": list(groups.confounded),
     }
 

@@ -272,10 +272,13 @@ def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
         f"grade: {forecast.grade}{', forced' if forced and forecast.refused else ''}",
         *(doubt_words(doubt, forecast) for doubt in forecast.doubts),
     ]
-    group = f" ({group_name(forecast.fit.group)})" if forecast.fit.group else ""
     at = ", ".join(f"{name}={rounded(value, 4)}" for name, value in forecast.at.items())
-    title = f"{y} at {at}{group}, by {forecast.fit.law.name}"
+    title = f"{y} at {at}{_of_group(forecast.fit)}, by {forecast.fit.law.name}"
     return as_text([Listing(title, tuple(items))])
+
+
+def _of_group(fit: Fit) -> str:
+    return f" ({group_name(fit.group)})" if fit.group else ""
 
 
 def allocation_text(best: Allocation, fit: Fit) -> str:
@@ -285,9 +288,8 @@ def allocation_text(best: Allocation, fit: Fit) -> str:
     def ends(pair: tuple[float, float] | None) -> str:
         return f" (95 % CI {rounded(pair[0])} to {rounded(pair[1])})" if pair else ""
 
-    title = (
-        f"Best use of {rounded(best.flops)} FLOPs ({number(best.flops_per)} x {size} x {samples}), by {fit.law.name}"
-    )
+    flops = f"{rounded(best.flops)} FLOPs ({number(best.flops_per)} x {size} x {samples})"
+    title = f"Best use of {flops}{_of_group(fit)}, by {fit.law.name}"
     items = (
         f"{size} {rounded(best.size)}{ends(best.size_interval)}",
         f"{samples} {rounded(best.samples)}{ends(best.samples_interval)}",

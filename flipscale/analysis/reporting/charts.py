@@ -66,6 +66,7 @@ def chart_data(evidence: Evidence) -> str:
         "x": [axis for axis in axes if axis["key"] in known or axis["key"] == "gpu_hours"],
         "columns": columns,
         "pairs": _pairs(evidence),
+        "curves": _curves(evidence),
     }
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     # No text from a user may end the element, or begin a comment in it.
@@ -181,6 +182,18 @@ def _number(value: float | None) -> float | None:
     if value is None or pd.isna(value) or not math.isfinite(value):
         return None
     return int(value) if float(value).is_integer() and abs(value) < 1e15 else float(f"{value:.{DIGITS}g}")
+
+
+def _curves(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
+    """The curves inside runs by their metric, the loss and the score of the study first."""
+    rows = {run.id: row for row, run in enumerate(evidence.planned.runs)}
+    first = ("loss", evidence.study.score)
+    metrics = dict.fromkeys(curve.metric for curve in evidence.curves)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sorted(metrics, key=lambda name: name not in first)}
+    for curve in evidence.curves:
+        values = list(map(_number, curve.values))
+        found[curve.metric].append({"row": rows[curve.run], "x": list(curve.steps), "y": values})
+    return found
 
 
 def _pairs(evidence: Evidence) -> list[dict[str, Any]]:

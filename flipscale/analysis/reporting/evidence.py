@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 from flipscale.analysis.comparing import Comparison, compare_finished
 from flipscale.analysis.plotting import FIGURES, number_arms
 from flipscale.collecting import baseline_of, read_results, setting_values
+from flipscale.collecting.curves import read_points
 from flipscale.data.code import CodeChanges, code_changes
 from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.errors import DamagedFile, ResultsError
@@ -32,6 +33,9 @@ MOST_FAILURES = 200
 FIGURE_BYTES = 2_000_000
 """Drawn figures are embedded in the page up to this total size; the others are named."""
 
+MOST_CURVES, CURVE_POINTS = 60, 100
+"""The most runs whose curves are drawn, and about how many points each curve has."""
+
 BAD = (State.FAILED, State.LOST)
 
 
@@ -45,6 +49,16 @@ class FailedRun:
     reason: str
     log: str
     """The last lines of its log; '' where it has none."""
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """A metric of a run by its steps, as far as it has come."""
+
+    run: str
+    metric: str
+    steps: Sequence[int]
+    values: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ class Evidence:
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
     laws: "FittedLaws"
     figures: tuple[DrawnFigure, ...]
+    curves: tuple[RunCurve, ...] = ()
+    """Of MOST_CURVES runs at most, those that run first."""
     sweep: SweepOutcome | None = None
     """What chose a setting for each arm."""
 
@@ -128,6 +144,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         code=code_changes(planned.runs, results),
         laws=laws,
         figures=_figures(files.figures),
+        curves=tuple(_curves(runs, workspace)),
     )
 
 
@@ -199,6 +216,22 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
     log = Path(job.log) if job else Path()
     is_ours = log.parent.parent in [results.resolve() / name for name in LAUNCHERS] and not log.parent.is_symlink()
     return RunFolder(log.parent).tail(log.name, LOG_BYTES) if is_ours and log.suffix == ".log" else text
+
+
+def _curves(runs: Mapping[str, RunProgress], workspace: Workspace) -> Iterator[RunCurve]:
+    """The curves of runs whose metrics.jsonl is here."""
+    drawn = 0
+    for run in sorted(runs.values(), key=lambda run: run.state is not State.RUNNING):
+        read = or_none(read_points, RunFolder(workspace.run(run.id)))
+        if read is None or not len(read[0]):
+            continue
+        for metric, points in read[0].to_pandas().groupby("metric", sort=False):
+            every = -(-len(points) // CURVE_POINTS)
+            kept = points[::-1][::every][::-1]  # The last point always.
+            yield RunCurve(run.id, str(metric), kept["step"].tolist(), kept["value"].tolist())
+        drawn += 1
+        if drawn == MOST_CURVES:
+            return
 
 
 @dataclass(frozen=True)

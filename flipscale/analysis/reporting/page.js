@@ -259,10 +259,29 @@
     });
   }
 
+  function drawCurves() {
+    if (!byId("chart-curves")) return;
+    const curves = data.curves[view.metric].filter((curve) => armOf(curve.row) < 0 || view.arms.has(armOf(curve.row)));
+    const traces = curves.map(({ row, x, y }) => ({
+      type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y, line: { color: colour(Math.max(0, armOf(row))), width: 1.4 },
+      name: escaped([textOf("arm", row), textOf("cell", row), `seed ${number("seed", row)}`, textOf("state", row)].filter(Boolean).join(", ")),
+      hovertemplate: "<b>%{fullData.name}</b><br>%{y:.4g} at step %{x}<extra></extra>",
+    }));
+    draw("chart-curves", traces, { height: 380, xaxis: { title: { text: "step" } }, yaxis: { title: { text: escaped(view.metric) } } });
+  }
+  function curveControls() {
+    const metrics = Object.keys(data.curves);
+    view.metric = metrics[0];
+    if (metrics.length < 2) return;
+    byId("curve-controls").append(field("Metric", select(metrics.map((one) => [one, one]), view.metric, (key) => { view.metric = key; drawCurves(); })));
+    byId("curve-controls").hidden = false;
+  }
+
   function drawAll() {
     if (view.score && byId("chart-scores")) drawScores();
     drawGains();
     drawCost();
+    drawCurves();
     document.querySelectorAll("[data-arm]").forEach((mark) => { mark.style.color = colour(Number(mark.dataset.arm)); });
   }
 
@@ -433,6 +452,7 @@
   theme();
   chartControls();
   tableControls();
+  curveControls();
   filter();
   drawAll();
   for (const id of ["chart-scores", "chart-cost"]) {

@@ -16,10 +16,13 @@ from flipscale.run import Lease
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
+TrainingState = dict[str, Any]
+"""What a checkpoint holds, as torch.save takes it."""
+
 FIRST_SECONDS = 30.0
 """Training before the first checkpoint of an attempt, which shows what one costs."""
 
-MOST_SECONDS = 600.0
+MOST_APART_SECONDS = 600.0
 """The most training, in seconds, that a killed run loses, unless its study asks for more."""
 
 DEVICE_HOURS = 49_000.0
@@ -36,7 +39,7 @@ def interval(cost: float, devices: int) -> float:
     2006).
     """
     failures_an_hour = 1 / KILLED_HOURS + devices / DEVICE_HOURS
-    return min(MOST_SECONDS, math.sqrt(2 * cost * 3600 / failures_an_hour))
+    return min(MOST_APART_SECONDS, math.sqrt(2 * cost * 3600 / failures_an_hour))
 
 
 class CheckpointWriter:
@@ -57,7 +60,7 @@ class CheckpointWriter:
         """Whether the last state could not be written; `wait` raises the reason."""
         return self._writing is not None and self._writing.done() and self._writing.exception() is not None
 
-    def write(self, state: dict[str, Any], name: str) -> None:
+    def write(self, state: TrainingState, name: str) -> None:
         """Copy the state and have it written. First waits for the one before, as `wait` does."""
         self.wait()
         copy = self._copied(state)
@@ -75,7 +78,7 @@ class CheckpointWriter:
         finally:
             self._thread.shutdown()
 
-    def _copied(self, state: dict[str, Any]) -> Any:
+    def _copied(self, state: TrainingState) -> Any:
         """The state, with its tensors copied into the memory of the last copy: new memory takes eight times as long."""
         kept, self._copies = iter(self._copies), []
 
@@ -96,7 +99,7 @@ class CheckpointWriter:
             return copied(state)
 
 
-def write_state(lease: Lease, state: dict[str, Any], name: str) -> None:
+def write_state(lease: Lease, state: TrainingState, name: str) -> None:
     """Write a training's state. It has no checksums, which take as long as all else and which torch.load ignores."""
     set_crc32_options(False)
     try:

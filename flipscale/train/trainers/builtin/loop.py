@@ -29,6 +29,7 @@ from flipscale.train.processes import Group
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
 from flipscale.train.schedule import learning_rate
 from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, FIRST_SECONDS, CheckpointWriter, interval
+from flipscale.train.trainers.builtin.loaders import load
 from flipscale.train.trainers.builtin.training import Training
 
 LOSS_RECORDS = 200
@@ -59,13 +60,15 @@ def fit(
     score_at = scored_steps(settings)
     clock = _Clock(training, data)
     talked, recorded = time.monotonic(), recorded_steps(settings)
+    stop = 0
+    training.group.settle()  # A run before that diverged left flags.
     with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
         for images, tokens in batches(data, training, steps):
-            stop, due = training.group.agree(int(stopping()), int(writer.is_checkpoint_due))
+            stop, due = training.group.agree_later(int(stopping()), int(writer.asks_for_checkpoint()))
             if stop or due:
                 writer.checkpoint()
             if stop:
-                return stop
+                break
             lr = training.lr
             training.step(images, tokens)
             writer.live(Doing.TRAINING)
@@ -82,8 +85,10 @@ def fit(
                 say(f"step {progress.step} of {steps}, {scores_in_words(progress.scores)}")
             if progress.step == kept_step:
                 writer.keep_trunk()
-    clock.settle()
-    return 0
+        training.group.settle()
+    if not stop:
+        clock.settle()
+    return stop
 
 
 def recorded_steps(settings: Settings) -> set[int]:
@@ -122,15 +127,21 @@ def records_of_trunk(training: Training, trunk: RunFolder) -> list[JsonObject]:
 def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's rows of the batches from the training's step up to `steps`, in order.
 
-    They are made ahead by LOADERS threads where that helps, and go to a GPU while it computes: from pinned memory.
+    They are made ahead where that helps, and go to a GPU while it computes: from pinned memory. Data that is read as it
+    is needed is read by other processes, on a GPU or if the study asks for them; else by LOADERS threads.
     """
-    on_gpu = training.device.type == "cuda"
+    on_gpu, start = training.device.type == "cuda", training.progress.step
+    if data.reopen is not None and training.loaders:
+        rows, loaders = training.own_rows, training.loaders
+        for loaded in load(data, data.reopen, rows, range(start, steps), loaders=loaders, pin=on_gpu):
+            training.loading_seconds += loaded.cpu_seconds
+            yield loaded.images, loaded.tokens
+        return
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         images, tokens = map(torch.from_numpy, training.batch(data, step))
         return (images.pin_memory(), tokens.pin_memory()) if on_gpu else (images, tokens)
 
-    start = training.progress.step
     # A CPU has no threads for data in memory: they would take the time of the training. The words are unknown only for
     # data that is read as it is needed.
     loaders = LOADERS if on_gpu or data.vocabulary is None else 0
@@ -164,7 +175,8 @@ class _Clock:
         wall, cpu = self.wall, self.cpu
         self.restart()
         self.training.progress.seconds += self.wall - wall
-        self.worked += self.cpu - cpu
+        self.worked += self.cpu - cpu + self.training.loading_seconds
+        self.training.loading_seconds = 0.0
 
     def settle(self) -> None:
         """Read, and sum up over the processes what each has worked and found: they all come here."""
@@ -191,6 +203,7 @@ class _RunWriter:
         self.waiting: list[Record] = []
         self.written = self.saved = time.monotonic()
         self.saved_step = training.progress.step
+        self.asked = False
 
     def live(self, doing: Doing) -> None:
         if self.lease is not None:
@@ -215,12 +228,14 @@ class _RunWriter:
             if self.checkpoints is not None:
                 self.checkpoints.close()
 
-    @property
-    def is_checkpoint_due(self) -> bool:
-        if self.checkpoints is None or self.checkpoints.is_writing:
+    def asks_for_checkpoint(self) -> bool:
+        """Whether a checkpoint is due. It is said once, as all processes write the checkpoint a step later."""
+        if self.checkpoints is None or self.checkpoints.is_writing or self.asked:
+            self.asked = False
             return False
-        waited = time.monotonic() - self.saved > self.interval
-        return self.checkpoints.has_failed or (waited and self.training.progress.step > self.saved_step)
+        waited = time.monotonic() - self.saved > self.interval and self.training.progress.step > self.saved_step
+        self.asked = self.checkpoints.has_failed or waited
+        return self.asked
 
     def keep_trunk(self) -> None:
         """Keep a checkpoint for runs that go on from here."""

@@ -207,7 +207,8 @@ class _Timer:
         training.begin()
         building = time.perf_counter() - began
         # Batches that were made ahead are used up before the clock starts.
-        warm = WARM_STEPS + (2 * LOADERS if group.device.type == "cuda" or data.vocabulary is None else 0)
+        ahead = 2 * max(LOADERS, training.loaders)
+        warm = WARM_STEPS + (ahead if group.device.type == "cuda" or data.vocabulary is None else 0)
         if not measured.steps:
             _, (wall, _) = self._take_steps(training, data, warm, LEAST_STEPS)
             wanted = round(TURN_SECONDS * LEAST_STEPS / max(wall, 1e-6))

@@ -22,12 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.cost.arithmetic import averaged_steps, steps_of
 from flipscale.data.pairs import Data, Images, Integers
-from flipscale.data.views import views
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plain_files import open_plain
 from flipscale.planning.identity import WHOLE, Course
 from flipscale.run import TRUNK_FILE, Lease, RunFolder, Spent
 from flipscale.settings.declarations import Resources, Settings
+from flipscale.settings.devices import LOADERS
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import FORWARD_DTYPES, allow_tf32
@@ -36,7 +36,8 @@ from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
 from flipscale.train.requests import TrainedWeights
 from flipscale.train.schedule import learning_rate
-from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, write_state
+from flipscale.train.trainers.builtin.checkpoints import CHECKPOINT_FILE, TrainingState, write_state
+from flipscale.train.trainers.builtin.loaders import OwnRows
 
 FINAL_SHARE = 0.05
 """final_loss is the mean over this last share of the steps: single steps are noisy."""
@@ -103,6 +104,12 @@ class Training:
         self.steps_before = steps_before
         self.course = course
         self.parts = resources.accumulate
+        self.loaders = (
+            (LOADERS if self.device.type == "cuda" else 0) if resources.loaders is None else resources.loaders
+        )
+        """Processes that read and decode its batches, of data that is read as it is needed."""
+        self.loading_seconds = 0.0
+        """Processor time of theirs that nobody has counted yet."""
         self.rows = rows_of(settings, group.size, self.parts)
         check_precision(settings.precision, self.device)
         allow_tf32(settings.precision == "fp32")
@@ -166,10 +173,11 @@ class Training:
 
     def batch(self, data: Data, step: int) -> tuple[Images, Integers]:
         """This process's rows of the batch of a step: images [b, 3, S, S] and tokens [b, T]."""
-        settings = self.settings
-        drawn_step = self.steps_before + step
-        indices = data.order(settings.seed, drawn_step, settings.batch_size)[self.first : self.first + self.rows]
-        return data.batch(indices, views(settings, drawn_step * settings.batch_size + self.first, self.rows))
+        return self.own_rows.of(data, step)
+
+    @property
+    def own_rows(self) -> OwnRows:
+        return OwnRows(self.settings, self.first, self.rows, self.steps_before)
 
     def begin(self) -> None:
         """Connect the processes, when each has its weights: from here on their gradients are the mean over all."""
@@ -280,9 +288,9 @@ class Training:
         module, waits = self.module, not is_last
         return module.no_sync() if waits and isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
 
-    def state(self, *, is_trunk: bool = False) -> dict[str, Any]:
+    def state(self, *, is_trunk: bool = False) -> TrainingState:
         """What a checkpoint holds: tensors that the next step changes. is_trunk: for runs that go on from there."""
-        state = {
+        state: TrainingState = {
             "model": self.objective.state_dict(),
             "parameters": self._parameters,
             "optimizer": self.optimizer.state_dict(),
@@ -336,7 +344,7 @@ class Training:
         What has another shape begins without one, and so do the words and positions of texts of another length.
         """
 
-        def take(state: dict[str, Any]) -> None:
+        def take(state: TrainingState) -> None:
             weights, here = state["model"], self.optimizer.state_dict()
             moments = {name: state["optimizer"]["state"][number] for number, name in enumerate(state["parameters"])}
             tables = ("token_embedding.weight", "model.positional_embedding", "text.positional_embedding")
@@ -359,7 +367,7 @@ class Training:
         names = {id(parameter): name for name, parameter in self.objective.named_parameters()}
         return [names[id(parameter)] for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def _take_all(self, state: dict[str, Any]) -> None:
+    def _take_all(self, state: TrainingState) -> None:
         self.objective.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -367,10 +375,10 @@ class Training:
         self.history[: self.progress.step] = state["history"]
         self.sums = state.get("sums", self.sums)
 
-    def _load(self, path: Path, take: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def _load(self, path: Path, take: Callable[[TrainingState], None]) -> TrainingState:
         """Read a checkpoint, take it up, and return it. RunFolderError for a file that is none."""
         try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            state: TrainingState = torch.load(path, map_location=self.device, weights_only=True)
             take(state)
         except OSError:
             raise

@@ -25,7 +25,7 @@ from flipscale.workspace import Workspace
 FOLLOWED_SECONDS = 10.0
 """How long a program's steps are followed from its first record."""
 
-MOST_SECONDS = 60.0
+RECORD_SECONDS = 60.0
 """How long a program may take to its second record."""
 
 
@@ -103,7 +103,7 @@ def _time_of(settings: Settings, folder: Path, run: RunFolder, lease: Lease, sto
             if reached.step > last.step:
                 last = _Reading(program.seconds, usage(program.pid)[0], reached.step)
                 first = last if first.step == 0 else first
-            if program.seconds - first.seconds > (FOLLOWED_SECONDS if last.step > first.step else MOST_SECONDS):
+            if program.seconds - first.seconds > (FOLLOWED_SECONDS if last.step > first.step else RECORD_SECONDS):
                 break
             has_ended = program.code() is not None
         seconds = program.seconds
