@@ -42,6 +42,7 @@ from flipscale.analysis.fitting.table import fit_rows
 from flipscale.analysis.stats import Array, ScoreKind
 from flipscale.cell import write_cell
 from flipscale.collecting import read_results, setting_value
+from flipscale.collecting.record import as_in_tables
 from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.door.statements import Expectation
 from flipscale.next_runs.quantities import parameter_of
@@ -294,7 +295,9 @@ def power_of_trunk_yaml(studies: int) -> dict[str, Any]:
             last, mean = means + moved + sds * np.random.default_rng([8, number]).standard_normal((2, len(rows)))
             mean = last + 0.2 * (mean - means - moved)
             table = rows.assign(**{"zero_shot_top1": last, "averaged.zero_shot_top1": mean})
-            judged = judge_claims(table, study.claims, score="zero_shot_top1", margin=study.margin)
+            judged = judge_claims(
+                table, list(map(as_in_tables, study.claims)), score="zero_shot_top1", margin=study.margin
+            )
             assert judged is not None
             for each in judged.claims:
                 if each.claim.name in held:
