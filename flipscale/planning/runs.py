@@ -48,6 +48,7 @@ from flipscale.settings.declarations import (
     Budget,
     CommandTrainer,
     KeepWeights,
+    OpenClipTrainer,
     Resources,
     Settings,
     Shapes,
@@ -283,7 +284,7 @@ class Plan:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
         slow = [*self._in_fp32(), *self._limited_by_reading(), *self._limited_by_network()]
-        of_runs = [*self._diverging(), *self._resized(), *slow, *self._without_scores()]
+        of_runs = [*self._diverging(), *self._resized(), *slow, *self._with_further_flags(), *self._without_scores()]
         return [*of_budget, *too_large((*self.runs, *self.following)), *of_runs]
 
     def check_budget(self) -> None:
@@ -350,6 +351,15 @@ class Plan:
                 resized[f"mask_ratio {staged.mask_ratio:g} is {grids}"] += 1
         return [
             f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in resized.items()
+        ]
+
+    def _with_further_flags(self) -> list[str]:
+        """What further flags of open_clip's program mean for the plan."""
+        trainers = [run.settings.trainer for run in (*self.runs, *self.following)]
+        given = [" ".join(each.arguments) for each in trainers if isinstance(each, OpenClipTrainer) and each.arguments]
+        return [
+            f"{count(n, 'run')} with {words}: part of the id; hours and memory are predicted as without them."
+            for words, n in Counter(given).items()
         ]
 
     def _in_fp32(self) -> list[str]:
