@@ -205,6 +205,12 @@ def test_a_score_has_the_direction_that_its_study_declares(here):
     assert scores.is_score("reward")
 
 
+def test_a_program_that_does_not_take_its_folder_is_told_so(study):
+    study.write_text(STUDY.replace(" --out {folder}", "").replace("[wide, narrow]", "[wide]"))
+    done = subprocess.run([sys.executable, "-m", "flipscale", "submit", "search.yaml"], capture_output=True, text=True)
+    assert "Its last argument is the run's folder: have it take that, or write {folder} where it belongs" in done.stderr
+
+
 STOPPED = """
 import json, pathlib, sys, time
 folder, patience = pathlib.Path(sys.argv[1]), float(sys.argv[2])

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from open_clip_train.params import parse_args
 from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
 from flipscale.cost.arithmetic import steps_of, training_view
 from flipscale.errors import FlipscaleError
-from flipscale.settings.declarations import NORMALIZATIONS, Resources, Settings, WebDataset
+from flipscale.settings.declarations import NORMALIZATIONS, OpenClipTrainer, Resources, Settings, WebDataset
 
 PROGRAM_RECORDS = 200
 """Approximate number of loss records of a run, as with flipscale's own trainer."""
@@ -118,6 +119,13 @@ def _switch(flag: str, on: object) -> list[str]:
     return [flag] if on else []
 
 
+def _optimizer(settings: Settings) -> str:
+    """The optimizer that the trainer's arguments name; '' for AdamW, whose settings are the run's."""
+    arguments = settings.trainer.arguments if isinstance(settings.trainer, OpenClipTrainer) else []
+    opt = str(_given(arguments).opt).lower()
+    return "" if opt == "adamw" else opt
+
+
 _PARENT_SEED = 1 << 20
 """Added to the seed for each parent: a stage or tuning would otherwise begin with the same shards as its parent."""
 
@@ -164,8 +172,11 @@ FLAGS = (
          lambda job: ["--epochs-cooldown", job.cooldown_epochs] if job.cooldown_epochs else []),
     ClipFlag("`weight_decay`", ("--wd",), "also decays positional embeddings, which flipscale does not",
          lambda job: ["--wd", job.settings.weight_decay]),
-    ClipFlag("`beta1`, `beta2`, `eps`", ("--beta1", "--beta2", "--eps"), "",
-         lambda job: ["--beta1", job.settings.beta1, "--beta2", job.settings.beta2, "--eps", job.settings.eps]),
+    ClipFlag("`beta1`, `beta2`, `eps`", ("--beta1", "--beta2", "--eps"),
+         "with `--opt` in `arguments` the betas are that optimizer's own, or stand there too",
+         lambda job: ([] if _optimizer(job.settings) else
+                      ["--beta1", job.settings.beta1, "--beta2", job.settings.beta2])
+         + ["--eps", job.settings.eps]),
     ClipFlag("`grad_clip`", ("--grad-clip-norm",), "",
          lambda job: [] if job.settings.grad_clip is None else ["--grad-clip-norm", job.settings.grad_clip]),
     ClipFlag("`precision`", ("--precision",), "fp32, amp_bf16 or amp; on a GPU open_clip's fp32 multiplies in TF32",
@@ -204,7 +215,6 @@ _OTHERS = {
     "force_quick_gelu": "model",
     "pretrained": "init",
     "pretrained_image": "init",
-    "siglip": "trainer (flipscale knows the contrastive loss only)",
     "use_bnb_linear": "precision",
     "torchscript": "model",
     "trace": "model",
@@ -281,19 +291,28 @@ def check_webdataset() -> None:
         )
 
 
-def wishes(arguments: Sequence[str]) -> dict[str, int]:
-    """The epochs and workers that `arguments` ask for. Raises FlipscaleError for arguments that the study decides."""
+def _given(arguments: Sequence[str]) -> Any:
+    """What the program reads in these arguments. FlipscaleError where it reads nothing."""
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
-            given, default = vars(parse_args(arguments)), vars(parse_args([]))
+            return parse_args(arguments)
     except SystemExit:
         errors = output.getvalue().strip().rpartition("error: ")[2].splitlines() or ["they do not name a training"]
         raise FlipscaleError(
             f"trainer.open_clip.arguments: {errors[0]}; see `python -m open_clip_train.main --help`."
         ) from None
+
+
+def wishes(arguments: Sequence[str]) -> dict[str, int]:
+    """The epochs and workers that `arguments` ask for. Raises FlipscaleError for arguments that the study decides."""
+    given = vars(_given(arguments))
+    # The program's defaults of beta1, beta2 and eps depend on the optimizer.
+    default = vars(parse_args(["--opt", given["opt"]]))
     changed = {name for name in given if given[name] != default[name]}
     owned = {_destination(name): flag.setting for flag in FLAGS for name in flag.flags} | _OTHERS
+    if given["opt"].lower() != "adamw":
+        changed -= {"beta1", "beta2"}
     for name in sorted(changed & set(owned) - set(_WISHES)):
         setting = owned[name].replace("`", "") or "flipscale itself"
         raise FlipscaleError(

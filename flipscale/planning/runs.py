@@ -48,6 +48,7 @@ from flipscale.settings.declarations import (
     Budget,
     CommandTrainer,
     KeepWeights,
+    OpenClipTrainer,
     Resources,
     Settings,
     Shapes,
@@ -283,7 +284,7 @@ class Plan:
         """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
         slow = [*self._in_fp32(), *self._limited_by_reading(), *self._limited_by_network()]
-        of_runs = [*self._diverging(), *self._resized(), *slow, *self._without_scores()]
+        of_runs = [*self._diverging(), *self._resized(), *slow, *self._with_further_flags(), *self._without_scores()]
         return [*of_budget, *too_large((*self.runs, *self.following)), *of_runs]
 
     def check_budget(self) -> None:
@@ -352,6 +353,15 @@ class Plan:
             f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in resized.items()
         ]
 
+    def _with_further_flags(self) -> list[str]:
+        """What further flags of open_clip's program mean for the plan."""
+        trainers = [run.settings.trainer for run in (*self.runs, *self.following)]
+        given = [" ".join(each.arguments) for each in trainers if isinstance(each, OpenClipTrainer) and each.arguments]
+        return [
+            f"{count(n, 'run')} with {words}: part of the id; hours and memory are predicted as without them."
+            for words, n in Counter(given).items()
+        ]
+
     def _in_fp32(self) -> list[str]:
         """A warning that fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
         device = DEVICES[self.device]
@@ -371,7 +381,10 @@ class Plan:
         limited = [each for each in untimed if is_limited_by_reading(*each)]
         if not limited:
             return []
-        what = f"reading data: {LOADERS} cores of its process (cpus_per_process in a site file) decode"
+        loaders = max(resources.loaders or LOADERS for _, resources in limited)
+        what = (
+            f"reading data: {loaders} cores of its process (resources.loaders; cpus_per_process in a site file) decode"
+        )
         if all(isinstance(settings.data, Shapes) for settings, _ in limited):
             what = f"drawing images: {LOADERS} threads of its process draw"
         most = max(rate_of(*each).samples_per_second for each in limited)

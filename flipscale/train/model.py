@@ -9,12 +9,14 @@ with one line, a model that open_clip ships by its name, and a model of the fami
 with `from flipscale.settings.architecture import architecture`. In the second line any model's name would do, as
 the rest replaces what it stands for. A run on images of another size than the model's own adds force_image_size=SIZE
 to the first, and the size to `architecture` in the second. A tuned run loads by the model and image size of its
-tuning, where that names them. Pixels are normalised as the run's `normalization` says: pass its numbers as
-image_mean and image_std of `open_clip.create_model_and_transforms`.
+tuning, where that names them. One of open_clip's program with `--siglip` adds init_logit_bias=-10. Pixels are
+normalised as the run's `normalization` says: pass its numbers as image_mean and image_std of
+`open_clip.create_model_and_transforms`.
 
 In the other direction a run starts from what open_clip's loader takes, see `load`.
 """
 
+import math
 import textwrap
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +33,7 @@ from flipscale.data.pairs import Images, Integers
 from flipscale.data.weights import pretrained_config
 from flipscale.errors import FlipscaleError
 from flipscale.settings.architecture import Architecture, architecture
-from flipscale.settings.declarations import NORMALIZATIONS, Settings
+from flipscale.settings.declarations import NORMALIZATIONS, OpenClipTrainer, Settings
 from flipscale.train.attention import shorten
 from flipscale.train.mask import MaskedTower, PatchMask
 from flipscale.train.requests import TrainedWeights
@@ -39,6 +41,9 @@ from flipscale.train.resize import resize
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 
 __all__ = ["build", "channels", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
+
+SIGLIP = {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
+"""How open_clip's program begins with the sigmoid loss (arXiv 2303.15343)."""
 
 _VOCABULARY = 49408
 """Words of the tokenizer that comes with open_clip; its largest id is the end of the text."""
@@ -69,6 +74,8 @@ def build(
             f"comes with open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
         )
     config = shape.open_clip_config
+    if isinstance(settings.trainer, OpenClipTrainer) and "--siglip" in settings.trainer.arguments:
+        config |= SIGLIP
     kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -167,6 +167,22 @@ def test_a_run_ends_with_scores_and_weights_that_load_everywhere(asked, monkeypa
     ]
 
 
+def test_siglips_loss_and_another_optimizer_train_and_the_weights_load(asked, monkeypatch):
+    need_webdataset()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["--siglip", "--opt", "timm/muon"]
+    folder = asked(data_size=320, trainer={"open_clip": {"arguments": arguments}})
+    assert train([folder.path]) == 0, (folder.path / "log.txt").read_text()
+    first, *_ = [record for record in folder.records()[0] if "loss" in record]
+    assert first["logit_scale"] == pytest.approx(math.log(10), abs=0.01)
+    trained = torch.load(folder.path / "model.pt")["state_dict"]
+    assert float(trained["logit_bias"]) == pytest.approx(-10, abs=0.5)
+    config = architecture("ViT-w16d1-4", 28).open_clip_config
+    theirs = open_clip.create_model("ViT-B-16", str(folder.path / "model.pt"), **config, init_logit_bias=-10)
+    assert all(torch.equal(value, trained[name]) for name, value in theirs.state_dict().items())
+    assert "(timm/muon)" in (folder.path / "log.txt").read_text()
+
+
 def test_own_shards_are_read_as_they_are_and_what_the_program_evaluates_itself_is_kept(asked, tmp_path):
     need_webdataset()
     urls = write_shards(tmp_path / "shards", shards=2, pairs=64)
@@ -479,7 +495,6 @@ def test_all_that_it_cannot_do_is_said_at_once(settings):
     [
         (["--lr", "1e-4"], "--lr is set by lr; leave it out"),
         (["--pretrained", "openai"], "--pretrained is set by init"),
-        (["--siglip"], "--siglip is set by trainer"),
         (["--logs", "elsewhere"], "--logs is set by flipscale itself"),
         (["--no-such-flag"], "unrecognized arguments: --no-such-flag; see `python -m open_clip_train.main --help`"),
         (["--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
@@ -496,6 +511,22 @@ def test_arguments_may_wish_for_epochs_and_workers():
         "workers": 2,
     }
     assert wishes([]) == {}
+
+
+@pytest.mark.parametrize("arguments", [["--siglip"], ["--opt", "timm/muon"], ["--opt=timm/lion", "--beta1", "0.95"]])
+def test_a_loss_and_an_optimizer_of_the_program_s_own_pass(arguments):
+    assert wishes(arguments) == {}
+
+
+def test_only_adamw_gets_the_betas_of_the_run(settings):
+    def flags(*arguments: str) -> list[str]:
+        changed = settings(trainer={"open_clip": {"arguments": list(arguments)}})
+        shards = Shards("0.tar", 1, 64)
+        return command(settle(changed, Resources(), "cpu", Path("f"), shards, {}), arguments)
+
+    assert "--siglip" in flags("--siglip")
+    assert "--beta1" in flags("--siglip")
+    assert not {"--beta1", "--beta2"} & set(flags("--opt", "timm/muon"))
 
 
 def test_the_program_knows_every_flag_that_is_set():

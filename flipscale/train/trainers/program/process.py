@@ -104,6 +104,8 @@ class Ended:
         hint = ", which is what the system does when memory is short" if self._was_killed else ""
         quoted = f"Its last output: {' | '.join(self.tail)}" if self.tail else "It printed nothing."
         log = "All of its output is in its log (flipscale logs ID)."
+        if str(run.path.resolve()) in quoted.partition("unrecognized arguments")[2]:
+            log = "Its last argument is the run's folder: have it take that, or write {folder} where it belongs. " + log
         raise Failed(Cause(self._kind, f"{name} {end}{hint}. {log} {quoted}"))
 
     @property
