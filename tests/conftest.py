@@ -17,6 +17,7 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster
 from tests.parts import need
 from tests.patience import PATIENCE
+from tests.small_study import run_once
 
 PARTS = {"ray": "ray", "slurm": "slurm", "database": "postgresql", "browser": "browser"}
 """Fixtures that take long to make, and the lane of the tests that use them."""
@@ -157,6 +158,19 @@ os.environ["FLIPSCALE_TRACEBACK"] = "1"
 
 # A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session, which the workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def ran(shared: Path) -> Path:
+    """A folder in which the whole of a small study was run; a test that changes something takes a copy."""
+    return run_once(shared / "ran")
 
 
 @pytest.fixture(scope="session")

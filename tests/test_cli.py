@@ -14,30 +14,9 @@ from PIL import Image
 from tests.commands import flipscale, on_one_core, start, train
 from tests.parts import need_fashion
 from tests.patience import wait_until
+from tests.small_study import STUDY
 
 pytestmark = pytest.mark.slow
-
-STUDY = """\
-schema: 1
-question: Does it run?
-base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3}
-axes:
-  samples: [320, 640]
-  mask_ratio: [0, 0.5]
-seeds: 2
-evaluation: {images: 100}
-"""
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the whole of a small study was run."""
-    here = tmp_path_factory.mktemp("ran")
-    (here / "mask.yaml").write_text(STUDY)
-    done = flipscale("run", "mask.yaml", cwd=here)
-    (here / "said.txt").write_text(done.stdout)
-    (here / "talk.txt").write_text(done.stderr)
-    return here
 
 
 @pytest.fixture

@@ -80,7 +80,8 @@ class Analysed:
         self._place = "--results", str(self.results)
         run("merge", str(ROOT / f"results/{name}/runs.tar.bz2"), *self._place)
         run("collect", str(self.file), *self._place, "--no-mlflow")
-        run("fit", str(self.file), *self._place)
+        if name in FITTED:
+            run("fit", str(self.file), *self._place)
         self.comparison = run("compare", str(self.file), *self._place)[1]
         """What `compare` prints."""
 

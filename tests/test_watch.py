@@ -19,7 +19,7 @@ import pytest
 
 from tests.commands import flipscale
 from tests.patience import PATIENCE
-from tests.test_cli import STUDY
+from tests.small_study import STUDY
 
 pytestmark = pytest.mark.slow
 

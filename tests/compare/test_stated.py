@@ -18,8 +18,8 @@ from flipscale.analysis.comparing import (
     judge_claims,
     judge_study,
 )
-from flipscale.analysis.comparing.answer import budgets_table, claims_table
-from flipscale.analysis.comparing.as_json import claims_json, comparison_json
+from flipscale.analysis.comparing.answer import claims_table
+from flipscale.analysis.comparing.as_json import claims_json
 from flipscale.analysis.comparing.best import best_on_other_seeds, slope_weights
 from flipscale.analysis.comparing.curves import curves_of
 from flipscale.analysis.comparing.estimates import Estimate, ends_of
@@ -31,7 +31,6 @@ from flipscale.door.statements import Contrast, Expectation, StatedClaim
 from flipscale.errors import StudyError
 from flipscale.planning.runs import plan
 from flipscale.study import read_study
-from flipscale.study.claims import claims_at_budgets
 
 ROOT = Path(__file__).parents[2]
 TABLE_1 = ROOT / "tests/recipe_1/recipe.csv"
@@ -527,23 +526,6 @@ def test_a_best_size_at_the_edge_of_the_grid_is_said(tmp_path: Path) -> None:
     first = claims_json(judged)["claims"][0]
     assert first["along"] == [1e11, 2.5e11, 6e11, 1.5e12]
     assert len(first["best"]) == 8
-
-
-def test_compare_has_each_arm_at_its_best_size_for_each_budget() -> None:
-    study = read_study(ROOT / "studies/isoflop_tuned.yaml")
-    results = read_results(ROOT / "results/isoflop_tuned/results.csv")
-    comparison = compare_study(results, study, plan(study), curves=False)
-    assert comparison.at_budgets
-    rows = budgets_table(comparison.at_budgets).rows
-    assert [row[1] for row in rows] == ["100B FLOPs", "250B FLOPs", "600B FLOPs", "1.5T FLOPs", "per doubling"]
-    assert rows[0][2:] == ("-1.4 (-2.0, -0.8)", "ViT-w32d1-4 (2), ViT-w16d1-4 (1) *", "ViT-w16d1-4 *")
-    assert rows[-1][2] == "+0.4 (+0.2, +0.7)"
-    for budget in comparison_json(comparison)["at_budgets"]:
-        assert budget["difference"]["interval"]
-        assert budget["difference"]["interval_corrected"] is None  # They are exploratory.
-        assert "verdict" not in budget
-    recipe = read_study(ROOT / "studies/recipe.yaml")
-    assert claims_at_budgets(recipe) == ()
 
 
 def test_a_seed_takes_no_part_in_the_choice_for_itself() -> None:

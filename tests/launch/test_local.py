@@ -217,6 +217,7 @@ def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_othe
     assert folder(tmp_path, other).failures() == []
 
 
+@pytest.mark.clusters  # As those of SLURM and Ray, with which it shares the runs to compare with.
 def test_stages_and_trunks_survive_kills(tmp_path, alone):
     survives_kills(tmp_path, lambda results, command: LocalLauncher(results, command=command), alone)
 

@@ -1,31 +1,25 @@
 """A study of which some runs finished and some did not."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from flipscale.analysis.reporting import Report, write_report
-from flipscale.launch.local.launcher import LocalQueue
 from tests.commands import flipscale
-from tests.patience import wait_until
 from tests.report.synthetic import write_study
-from tests.test_cli import STUDY
+from tests.small_study import STUDY
 
 QUESTION = 'Does <script>alert("masking")</script> & company hurt?'
 
 
 @pytest.fixture(scope="session")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def here(ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with mask.yaml, run: of 8 runs 5 finished, 1 was out of memory, 1 is lost and 1 was a fault of code."""
     here = tmp_path_factory.mktemp("report")
     (here / "mask.yaml").write_text(STUDY.replace("Does it run?", json.dumps(QUESTION)))
-    flipscale("submit", "mask.yaml", cwd=here)
-    (written,) = (here / "results/local").glob("*/workers.json")
-    queue = LocalQueue.read(written.parent)
-    assert queue is not None
-    # A worker looks for what is left once more before it ends, and would do again what is taken away below.
-    wait_until(lambda: not queue.lives, "the end of the worker")
+    shutil.copytree(ran / "results/runs", here / "results/runs")
     planned = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=here).stdout)["runs"]
     oom, code, lost = (here / "results/runs" / planned[number]["id"] for number in (0, 2, 7))
     for run in (oom, code, lost):

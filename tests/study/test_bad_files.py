@@ -315,6 +315,8 @@ BAD = {
     "eval_key": GOOD + "evaluation: {image: 100}\n",
     "eval_set_named_as_inference": GOOD + "evaluation: {sets: {masked: {folder: a}}}\n",
     "evaluation_on_an_axis": GOOD + "  evaluation: [{images: 100}, {images: 200}]\n",
+    "evaluation_on_an_axis_and_in_the_baseline": GOOD
+    + "  evaluation: [{images: 100}, {images: 200}]\nbaseline: {evaluation: {images: 100}}\n",
     "eval_at": GOOD + "evaluation:\n  at: [0.5, 50]\n",
     "eval_templates": GOOD + "evaluation:\n  templates:\n    - a photo of a {}\n    - a photo\n",
     "eval_data": GOOD + "evaluation: {data: imagenet}\n",
@@ -417,84 +419,80 @@ def test_nothing_in_an_expression_is_ever_run():
     assert not Path("run").exists()
 
 
-def test_deep_expression_is_a_complaint():
-    assert complaint(GOOD + "where: " + "(" * 240 + "lr" + ")" * 240 + "\n") == (
-        f"study.yaml:8: '{'(' * 57}...' cannot be read; "
-        "write a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'"
-    )
+WHOLE = {
+    "a deep expression": (
+        GOOD + "where: " + "(" * 240 + "lr" + ")" * 240 + "\n",
+        "study.yaml:8: '" + "(" * 57 + "...' cannot be read; "
+        "write a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'",
+    ),
+    "no UTF-8": (
+        "schema: 1\nquestion: voil\xe0\n".encode("latin-1"),
+        "study.yaml:2: is not UTF-8 text; save the file as UTF-8",
+    ),
+    "an include that is missing": (
+        "include: others.yaml\n" + GOOD,
+        "study.yaml:1: there is no file 'others.yaml'; give its path from the folder of this file",
+    ),
+    "an include that is no name": (
+        "include: [5]\n" + GOOD,
+        "study.yaml:1: 5 is not a file's name; write include: other.yaml",
+    ),
+    "an include of itself": (
+        "include: study.yaml\n" + GOOD,
+        "study.yaml:1: 'study.yaml' would include itself; remove this include",
+    ),
+}
+"""Name of the case: the file, and all that is said of it."""
 
-
-def test_file_that_is_not_there():
-    with pytest.raises(StudyError) as error:
-        read_study("study.yaml")
-    assert str(error.value) == (
-        "study.yaml: there is no such file; `flipscale init study.yaml` writes one to start from"
-    )
-
-
-def test_file_whose_name_is_misspelt():
-    Path("textures.yaml").write_text(GOOD)
-    with pytest.raises(StudyError) as error:
-        read_study("texture.yaml")
-    assert str(error.value) == "texture.yaml: there is no such file; did you mean textures.yaml?"
-
-
-def test_folder_in_place_of_a_file():
-    Path("study.yaml").mkdir()
-    with pytest.raises(StudyError) as error:
-        read_study("study.yaml")
-    assert str(error.value) == "study.yaml: is a folder; give the study's YAML file"
-
-
-def test_file_below_a_file():
-    Path("study.yaml").write_text(GOOD)
-    with pytest.raises(StudyError, match=r"study.yaml/other.yaml: there is no such file"):
-        read_study("study.yaml/other.yaml")
-
-
-def test_file_that_is_not_utf8():
-    assert complaint("schema: 1\nquestion: voil\xe0\n".encode("latin-1")) == (
-        "study.yaml:2: is not UTF-8 text; save the file as UTF-8"
-    )
-
-
-def test_included_file_that_is_not_there():
-    assert complaint("include: other.yaml\n" + GOOD) == (
-        "study.yaml:1: there is no file 'other.yaml'; give its path from the folder of this file"
-    )
-
-
-def test_include_of_what_is_no_file_name():
-    assert complaint("include: [5]\n" + GOOD) == "study.yaml:1: 5 is not a file's name; write include: other.yaml"
-
-
-def test_file_that_includes_itself():
-    assert complaint("include: study.yaml\n" + GOOD) == (
-        "study.yaml:1: 'study.yaml' would include itself; remove this include"
-    )
-
-
-def test_files_that_include_each_other():
-    assert complaint("include: other.yaml\n" + GOOD, other="base: {lr: 1e-3}\ninclude: study.yaml\n") == (
-        "other.yaml:2: 'study.yaml' would include itself; remove this include"
-    )
-
-
-def test_complaint_about_an_included_value_names_the_included_files_line():
-    assert complaint("include: other.yaml\n" + GOOD, other="base:\n  weight_decay: 0.1\n  lr: fast\n") == (
-        "other.yaml:3: 'fast' is not a number; write a number above 0"
-    )
-
-
-def test_complaint_about_an_overridden_value_names_the_file_that_has_the_last_word():
-    assert complaint("include: other.yaml\n" + in_base("lr: fast"), other="base:\n  lr: 1e-3\n") == (
-        "study.yaml:7: 'fast' is not a number; write a number above 0"
-    )
-
-
-def test_cell_complaint_names_the_included_axis():
-    text = "schema: 1\ninclude: other.yaml\nbase: {batch_size: 64, samples: 1k}\n"
-    assert complaint(text, other="axes:\n  model: [ViT-w32d2-4]\n  text_length: [16, 64]\n") == (
+INCLUDED = {
+    "includes of each other": (
+        GOOD,
+        "base: {lr: 1e-3}\ninclude: study.yaml\n",
+        "other.yaml:2: 'study.yaml' would include itself; remove this include",
+    ),
+    "a value of the included file": (
+        GOOD,
+        "base:\n  weight_decay: 0.1\n  lr: fast\n",
+        "other.yaml:3: 'fast' is not a number; write a number above 0",
+    ),
+    "a value that overrides the included one": (
+        in_base("lr: fast"),
+        "base:\n  lr: 1e-3\n",
+        "study.yaml:7: 'fast' is not a number; write a number above 0",
+    ),
+    "a cell of an axis of the included file": (
+        "schema: 1\nbase: {batch_size: 64, samples: 1k}\n",
+        "axes:\n  model: [ViT-w32d2-4]\n  text_length: [16, 64]\n",
         "other.yaml:3: text_length 64 is more than ViT-w32d2-4 reads (at model ViT-w32d2-4, text_length 64); "
-        "write 32 or less"
-    )
+        "write 32 or less",
+    ),
+}
+"""Name of the case: the file, the one that it includes, and all that is said: it names the file with the last word."""
+
+NO_FILES = {
+    "mask.yaml": "there is no such file; `flipscale init mask.yaml` writes one to start from",
+    "texture.yaml": "there is no such file; did you mean textures.yaml?",
+    "folder.yaml": "is a folder; give the study's YAML file",
+    "textures.yaml/other.yaml": "there is no such file; `flipscale init textures.yaml/other.yaml` writes one to start "
+    "from",
+}
+"""Beside textures.yaml and a folder folder.yaml."""
+
+
+@pytest.mark.parametrize(("text", "right"), WHOLE.values(), ids=WHOLE)
+def test_what_is_said_of_a_file_that_is_kept_in_no_golden_file(text: str | bytes, right: str) -> None:
+    assert complaint(text) == right
+
+
+@pytest.mark.parametrize(("text", "other", "right"), INCLUDED.values(), ids=INCLUDED)
+def test_a_complaint_names_the_file_that_has_the_last_word(text: str, other: str, right: str) -> None:
+    assert complaint("include: other.yaml\n" + text, other=other) == right
+
+
+@pytest.mark.parametrize("name", NO_FILES)
+def test_what_is_no_file(name: str) -> None:
+    Path("textures.yaml").write_text(GOOD)
+    Path("folder.yaml").mkdir()
+    with pytest.raises(StudyError) as error:
+        read_study(name)
+    assert str(error.value) == f"{name}: {NO_FILES[name]}"

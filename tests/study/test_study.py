@@ -646,11 +646,3 @@ def test_keeping_no_weights_changes_no_id(read):
     assert [run.id for run in plan(read(SMALL)).runs] == [
         run.id for run in plan(read(SMALL + "keep_weights: none\n")).runs
     ]
-
-
-def test_an_evaluation_is_no_axis_and_marks_no_baseline(read):
-    axes = "axes: {evaluation: [{images: 160}, {images: 320}]}\n"
-    with pytest.raises(StudyError) as refused:
-        read(f"{SMALL}{axes}baseline: {{evaluation: {{images: 160}}}}\n")
-    assert "evaluation is no axis, as it changes no run" in str(refused.value)
-    assert "'evaluation' has no column in the results, so it cannot mark the baseline" in str(refused.value)

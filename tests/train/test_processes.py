@@ -281,9 +281,21 @@ def process_of(rank: int, agents: Sequence["subprocess.Popen[str]"]) -> psutil.P
     return None
 
 
-@pytest.mark.parametrize(("agents", "rank"), [(1, 1), (2, 0), (2, 1)])
-def test_after_a_restart_by_torchrun_a_run_ends_with_the_scores_of_an_undisturbed_one(ask, agents, rank):
-    killed, undisturbed = (ask(name, {}, samples=3200) for name in ("killed", "undisturbed"))
+HUNDRED_STEPS = {"samples": 3200}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of two processes that none of them left."""
+    run = asked(tmp_path_factory.mktemp("undisturbed"), "undisturbed", {}, **HUNDRED_STEPS)
+    two = [started(run, **process) for process in two_processes()]
+    assert [ended(each)[0] for each in two] == [0, 0]
+    return run
+
+
+@pytest.mark.parametrize(("agents", "rank"), [(1, 1), (2, 0), pytest.param(2, 1, marks=pytest.mark.clusters)])
+def test_after_a_restart_by_torchrun_a_run_ends_with_the_scores_of_an_undisturbed_one(ask, undisturbed, agents, rank):
+    killed = ask("killed", {}, **HUNDRED_STEPS)
     share = [f"--nnodes={agents}", f"--nproc-per-node={2 // agents}", f"--rdzv-endpoint=127.0.0.1:{free_port()}"]
     share += ["--rdzv-backend=c10d", "--rdzv-id=restart", "--local-addr=127.0.0.1"]
     at_work = [agent(killed, *share) for _ in range(agents)]
@@ -293,8 +305,6 @@ def test_after_a_restart_by_torchrun_a_run_ends_with_the_scores_of_an_undisturbe
     talks = [ended(each) for each in at_work]
     assert [code for code, _ in talks] == [0] * agents, talks
     assert "attempt 2, 2 processes" in (killed.path / "log.txt").read_text()
-    two = [started(undisturbed, **process) for process in two_processes()]
-    assert [ended(each)[0] for each in two] == [0, 0]
     assert killed.result().scores == undisturbed.result().scores
 
 
