@@ -21,6 +21,7 @@ from flipscale.cost.arithmetic import (
     loss_flops,
     memory_of,
     parameters,
+    rate_of,
     step_traffic,
     training_view,
 )
@@ -501,6 +502,16 @@ def test_resized_images_have_the_square_that_is_nearest_to_what_a_mask_keeps(sid
     kept = patches_kept(side**2, mask_ratio)
     assert resized_side(side, mask_ratio) == resized
     assert all(abs(resized**2 - kept) <= abs(other**2 - kept) for other in range(1, side + 1))
+
+
+def test_more_loaders_feed_a_device_more() -> None:
+    data = {"webdataset": {"urls": "{0..9}.tar", "name": "pairs", "decode": "always"}}
+    settings = settings_of(model="ViT-B-16", image_size=224, batch_size=4096, data=data)
+    rates = [
+        rate_of(settings, Resources(gpus=1, device="H100", loaders=loaders)).samples_per_second
+        for loaders in (None, 4, 12)
+    ]
+    assert rates == [rates[0], rates[0], 3 * rates[0]]
 
 
 def test_a_step_waits_for_features_and_for_gradients_that_take_longer_than_its_backward_pass() -> None:

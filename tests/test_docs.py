@@ -74,7 +74,8 @@ def recipe(name: str, folder: Path) -> Plan:
 
 def test_reclip_is_a_study_of_ten_lines(tmp_path: Path) -> None:
     planned = recipe("reclip", tmp_path)
-    assert planned.warnings == []
+    (warning,) = planned.warnings  # Images of 64 px make a step so short that 64 GPUs wait for their network.
+    assert warning.startswith("1 run limited by the network: ")
     assert [(run.settings.image_size, stage(run.settings).image_size, len(run.parents)) for run in planned.cells] == [
         (size, now, int(tuned)) for size in (224, 112, 64) for now, tuned in ((size, False), (224, True))
     ]

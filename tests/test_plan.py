@@ -622,7 +622,9 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
         "accumulate": 1,
         "activation_checkpointing": False,
         "compile": False,
+        "loaders": None,
         "stalled": None,
+        "checkpoint": None,
         "software": None,
         "samples_per_second": None,
     }

@@ -44,7 +44,7 @@ TABLE = ["compare", "results/flip/results.csv", "--baseline", "mask_ratio=0", "-
     [
         (["init"], "wrote study.yaml"),
         (["plan", STUDY], "230 runs"),
-        ([*TABLE, "--where", "model == 'ViT-w48d3-2' and image_size == 28"], "over no mask"),
+        ([*TABLE, "--where", "model == 'ViT-w48d3-2'", "--series", "image_size"], "over no mask"),
         (["compare", STUDY], "8 claims"),
         (["fit", STUDY], "190 runs used"),
         (["plot", STUDY], "learning curves are not drawn: This needs pyarrow"),

@@ -1,16 +1,19 @@
 """docs/full-scale.md in its parts: its files, its commands, and the numbers in it that the planner gives."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flipscale.cost.arithmetic import cost as cost_of
+from flipscale.cost.arithmetic import rate_of
 from flipscale.launch import price_at, read_site
 from flipscale.launch.launcher import Request
 from flipscale.launch.memory import host_memory
 from flipscale.planning.identity import stage
 from flipscale.planning.runs import Plan, Run, plan
 from flipscale.run import RunFolder, RunRequest
-from flipscale.settings.devices import Money
+from flipscale.settings.declarations import Resources
+from flipscale.settings.devices import DECODED_PER_SECOND, Money, device
 from flipscale.study import read_study
 from flipscale.words import exact, hours, percent
 
@@ -104,6 +107,25 @@ def cost(folder: Path) -> str:
 def _rate(run: Run) -> float:
     """Images a second on one of its GPUs."""
     return run.cost.samples_seen / run.cost.gpu_hours / 3600
+
+
+def feeding(folder: Path) -> str:
+    """How many images a second a GPU asks for, and the cores that decode them, by model and mask."""
+    rows = [
+        "| model | mask | images/s of an H100, as the plan has it | at 45 % of its peak | cores to decode these |",
+        "|---|---|---|---|---|",
+    ]
+    card, like = device("H100"), stage(_planned(folder)[0].runs[0].settings)
+    resources = Resources(gpus=256, device="H100", samples_per_second=1e9)
+    for model in ("ViT-B-16", "ViT-L-16", "ViT-H-14"):
+        for ratio in (0.0, 0.5, 0.75):
+            settings = replace(like, model=model, batch_size=65536, mask_ratio=ratio)
+            each = cost_of(settings, resources)
+            rate = each.samples_seen / each.gpu_hours / 3600
+            most = rate * 0.45 * card.peak("bf16") / rate_of(settings, resources).flops_per_second
+            cores = f"{rate / DECODED_PER_SECOND:.1f} to {most / DECODED_PER_SECOND:.1f}"
+            rows.append(f"| {model} | {percent(ratio)} | {rate:,.0f} | {most:,.0f} | {cores} |")
+    return "\n".join([*rows, ""])
 
 
 def needed_memory(folder: Path) -> str:

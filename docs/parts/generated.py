@@ -324,6 +324,11 @@ def full_scale_cost() -> str:
         return full_scale.cost(Path(folder))
 
 
+def full_scale_feeding() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return full_scale.feeding(Path(folder))
+
+
 def full_scale_memory() -> str:
     with tempfile.TemporaryDirectory() as folder:
         return full_scale.needed_memory(Path(folder))
@@ -363,6 +368,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/reliability.md#counts": reliability,
     "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,
+    "docs/full-scale.md#feeding": full_scale_feeding,
     "docs/full-scale.md#memory": full_scale_memory,
     "docs/findings.md#cheaper": three_answers.cheaper,
     "docs/findings.md#more": three_answers.more,

@@ -39,7 +39,7 @@ from flipscale.settings.architecture import (
     resized_side,
 )
 from flipscale.settings.declarations import FlipscaleTrainer, Resources, Settings, Shapes, WebDataset
-from flipscale.settings.devices import Rate, device, has_fused_attention, pairs_drawn, pairs_read
+from flipscale.settings.devices import LOADERS, Rate, device, has_fused_attention, pairs_drawn, pairs_read
 
 NO_RESOURCES = Resources(device="cpu")
 
@@ -183,7 +183,7 @@ def rate_of(settings: Settings, resources: Resources) -> Rate:
     if isinstance(settings.data, Shapes):
         fed = pairs_drawn(image.image_size)
     elif isinstance(settings.data, WebDataset) and settings.data.decode != "once":
-        fed = pairs_read(image.image_size)
+        fed = pairs_read(image.image_size, resources.loaders or LOADERS)
     return replace(rate, samples_per_second=cap or (fed if is_on_accelerator(resources) else math.inf))
 
 

@@ -380,7 +380,10 @@ class Plan:
         limited = [each for each in untimed if is_limited_by_reading(*each)]
         if not limited:
             return []
-        what = f"reading data: {LOADERS} cores of its process (cpus_per_process in a site file) decode"
+        loaders = max(resources.loaders or LOADERS for _, resources in limited)
+        what = (
+            f"reading data: {loaders} cores of its process (resources.loaders; cpus_per_process in a site file) decode"
+        )
         if all(isinstance(settings.data, Shapes) for settings, _ in limited):
             what = f"drawing images: {LOADERS} threads of its process draw"
         most = max(rate_of(*each).samples_per_second for each in limited)

@@ -41,7 +41,7 @@ BALANCE = 45.0
 80 GB, 0.15 on an H100."""
 
 LOADERS = 4
-"""Threads of a process that read and decode its next batches, a core each."""
+"""Processes or threads that read and decode the next batches of a process, a core each, where no study says more."""
 
 DECODED_PER_SECOND = 570.0
 """JPEGs of 256 px that a core decodes to 224 px in a second; 9,100 PNGs of 32 px were measured too (docs/data.md)."""
@@ -172,12 +172,12 @@ class Core:
         return Rate(self.flops_per_second, spread=PUBLISHED)
 
 
-def pairs_read(image_size: int) -> float:
+def pairs_read(image_size: int, loaders: int = LOADERS) -> float:
     """Pairs that the process of one device reads and decodes in a second, where images are decoded as they are read.
 
     The fastest published rates of a device are 1,831 (CLIPA's B/16, mostly on images of 112 px) and 850 (LAION's B/32).
     """
-    return LOADERS * DECODED_PER_SECOND * math.pow(224 / image_size, DECODING_EXPONENT)
+    return loaders * DECODED_PER_SECOND * math.pow(224 / image_size, DECODING_EXPONENT)
 
 
 def pairs_drawn(image_size: int) -> float:

@@ -247,13 +247,14 @@ def _laws(path: Path) -> FittedLaws:
 
 def _curves(runs: Mapping[str, RunProgress], workspace: Workspace) -> Iterator[RunCurve]:
     """The curves of runs whose metrics.jsonl is here."""
-    try:
-        from flipscale.collecting.curves import read_points
-    except ModuleNotFoundError:  # A small install has no pyarrow.
-        return
     drawn = 0
     for run in sorted(runs.values(), key=lambda run: run.state is not State.RUNNING):
-        read = or_none(read_points, RunFolder(workspace.run(run.id)))
+        folder = RunFolder(workspace.run(run.id))
+        if not (folder.path / "metrics.jsonl").exists():
+            continue
+        from flipscale.collecting.curves import read_points  # A small install has no pyarrow, and no folders.
+
+        read = or_none(read_points, folder)
         if read is None or not len(read[0]):
             continue
         for metric, points in read[0].to_pandas().groupby("metric", sort=False):

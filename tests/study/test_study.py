@@ -13,7 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import flipscale.study
-from flipscale import collecting
+from flipscale.door.columns import SETTING_COLUMNS
 from flipscale.errors import StudyError
 from flipscale.planning.runs import plan, plan_at
 from flipscale.settings.declarations import Budget, Shapes, plain
@@ -628,7 +628,7 @@ def test_template_needs_no_download():
 
 def test_settings_are_columns_of_the_results():
     # An evaluation is not a number to plot; its scores are.
-    assert [*collecting.SETTING_COLUMNS, "evaluation"] == list(SETTINGS)
+    assert [*SETTING_COLUMNS, "evaluation"] == list(SETTINGS)
 
 
 def test_weights_kept_are_all_those_at_the_end_of_a_line_or_none(read):
