@@ -252,11 +252,13 @@ def _outer(fit: Fit, outer: str) -> str:
     if outer in fit.options.fixed:
         return f"{outer}: fixed"
     ends = fit.intervals[outer]
+    terms = "the odds of both terms" if outer == "c" else "both terms"
+    is_sum = f"{outer} = 1 ({terms} add up)"
     if ends is None:
         why = "it is not determined" if outer in fit.not_determined else "there is no CI"
-        return f"{outer} = 1 (both terms add up): not tested, as {why}"
+        return f"{is_sum}: not tested, as {why}"
     where = "inside" if ends[0] <= 1 <= ends[1] else "outside"
-    return f"{outer} = 1 (both terms add up) is {where} the 95 % CI of {outer}, {number(ends[0])} to {number(ends[1])}"
+    return f"{is_sum} is {where} the 95 % CI of {outer}, {number(ends[0])} to {number(ends[1])}"
 
 
 def held_out_words(held: HeldOutRuns) -> str:
