@@ -115,16 +115,15 @@ def _plan(args: argparse.Namespace) -> int:
         return 1 if checked and (checked.problems or _exit_code(machine)) else 0
     _print_runs(planned)
     say_power(opened)
-    print(cost_in_words(planned))
-    if opened.sweep:
-        print(sweep_words(opened))
-    if planned.sharing:
-        print(planned.sharing)
-    if unscored.runs:
-        print(unscored.words)
     clock = wall_clock(planned, args.results)
-    if str(clock) and not (unscored.runs and clock.done == clock.runs):
-        print(clock)
+    lines = [
+        cost_in_words(planned),
+        sweep_words(opened) if opened.sweep else "",
+        planned.sharing,
+        unscored.words if unscored.runs else "",
+        "" if unscored.runs and clock.done == clock.runs else str(clock),
+    ]
+    print("\n".join(filter(None, lines)))
     if checked:
         print()
         code = _exit_code(_machine(args))

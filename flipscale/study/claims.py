@@ -239,27 +239,8 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
         raise _fault(f"{what}, null where none is known", "published")
     expect = Expectation(written.expect)
     along = expect.along_the_schedule
-    if (written.score is not None) is not along:
-        what = "needs `score`, at which both sides are read" if along else "takes no `score`"
-        raise _fault(f"a claim of '{expect}' {what}", "expect")
-    than = None if written.than is None else {setting: value for setting, (value,) in written.than.items()}
-    than_score = None
-    if than is not None and SCORE in than:
-        if isinstance(than[SCORE], str) is along:
-            what = "a number or a cell, at which curves are read" if along else "a column"
-            raise _fault(f"the score of 'than' is {what}, in a claim of '{expect}'", "than", SCORE)
-        than_score = than.pop(SCORE) if along else None
-    if (written.along is not None) is not expect.is_slope:
-        what = "needs `along`, the axis along which it is" if expect.is_slope else "takes no `along`"
-        raise _fault(f"a claim of '{expect}' {what}", "expect")
-    fixed = {name for side in sides for name in side}
-    for key, setting in (("best_of", written.best_of), ("along", written.along)):
-        if setting is not None and along:
-            raise _fault(f"a claim of '{expect}' takes no `{key}`", key)
-        if setting in fixed:
-            raise _fault(f"{key} is {setting}, which a side fixes; leave it out there", key)
-    if expect.is_slope and than is not None:
-        raise _fault("a claim about a slope takes no `than`", "than")
+    _check_keys_of(expect, written)
+    than, than_score = _than_of(expect, written)
     score, than_score = cells.target(written.score), cells.target(than_score)
     listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
     for (at, left, right), value in zip(combinations, published, strict=True):
@@ -276,6 +257,37 @@ def _each(name: str, written: WrittenClaim, cells: "_StudyCells") -> Iterator[St
         yield StatedClaim(
             title, contrast, other, expect, value, written.family, score, than_score, written.margin, slope
         )
+
+
+def _check_keys_of(expect: Expectation, written: WrittenClaim) -> None:
+    """Raise Faults for a key that a claim of this expectation lacks or does not take."""
+    along = expect.along_the_schedule
+    if (written.score is not None) is not along:
+        what = "needs `score`, at which both sides are read" if along else "takes no `score`"
+        raise _fault(f"a claim of '{expect}' {what}", "expect")
+    if (written.along is not None) is not expect.is_slope:
+        what = "needs `along`, the axis along which it is" if expect.is_slope else "takes no `along`"
+        raise _fault(f"a claim of '{expect}' {what}", "expect")
+    fixed = {*written.at, *written.left, *written.right}
+    for key, setting in (("best_of", written.best_of), ("along", written.along)):
+        if setting is not None and along:
+            raise _fault(f"a claim of '{expect}' takes no `{key}`", key)
+        if setting in fixed:
+            raise _fault(f"{key} is {setting}, which a side fixes; leave it out there", key)
+    if expect.is_slope and written.than is not None:
+        raise _fault("a claim about a slope takes no `than`", "than")
+
+
+def _than_of(expect: Expectation, written: WrittenClaim) -> tuple[dict[str, Any] | None, Any]:
+    """What `than` gives, without the score at which its curves are read, and that score."""
+    if written.than is None:
+        return None, None
+    than = {setting: value for setting, (value,) in written.than.items()}
+    along = expect.along_the_schedule
+    if SCORE in than and isinstance(than[SCORE], str) is along:
+        what = "a number or a cell, at which curves are read" if along else "a column"
+        raise _fault(f"the score of 'than' is {what}, in a claim of '{expect}'", "than", SCORE)
+    return than, than.pop(SCORE, None) if along else None
 
 
 def _fault(what: str, *path: str) -> Faults:

@@ -39,6 +39,11 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: lambda base, exponent: _power(base, exponent),
 }
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: lambda value: -_number(value),
+    ast.Not: operator.not_,
+}
+
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -159,23 +164,16 @@ class _Compiler:
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
                 return lambda _: value
             case ast.Name(id=name):
-                if name not in self.known:
-                    raise ExpressionError(f"names '{name}', which is not a setting; {did_you_mean(name, self.known)}")
-                self.names.add(name)
-                # A data set is known to expressions by its kind, as in data == 'shapes'.
-                return lambda settings: getattr(settings[name], "kind", settings[name])
+                return self._setting(name)
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 parts = self._all(items)
                 return lambda settings: [part(settings) for part in parts]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 a, b, apply = self.compiled(left), self.compiled(right), _BINARY[type(op)]
                 return lambda settings: apply(_number(a(settings)), _number(b(settings)))
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                inner = self.compiled(operand)
-                return lambda settings: -_number(inner(settings))
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                inner = self.compiled(operand)
-                return lambda settings: not inner(settings)
+            case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
+                inner, change = self.compiled(operand), _UNARY[type(op)]
+                return lambda settings: change(inner(settings))
             case ast.BoolOp(op=op, values=values):
                 parts, combine = self._all(values), all if isinstance(op, ast.And) else any
                 return lambda settings: combine(part(settings) for part in parts)
@@ -186,18 +184,29 @@ class _Compiler:
                 chosen, then, otherwise = self._all([test, body, orelse])
                 return lambda settings: then(settings) if chosen(settings) else otherwise(settings)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-                if name not in FUNCTIONS:
-                    raise ExpressionError(f"calls '{name}', which is not a function; {did_you_mean(name, FUNCTIONS)}")
-                least, most = _ARGUMENTS.get(name, (1, 1))
-                if not least <= len(args) <= most:
-                    takes = {1: "one", 2: "one or two"}.get(most, "two or more")
-                    raise ExpressionError(f"calls '{name}' with {len(args)} arguments; it takes {takes}")
-                function, parts = FUNCTIONS[name], self._all(args)
-                return lambda settings: function(*[_number(part(settings)) for part in parts])
+                return self._call(name, args)
         raise ExpressionError(
             f"uses '{ast.unparse(node)}', which is not allowed; use settings, numbers, + - * / // % **, comparisons, "
             f"and, or, not, if else, in, {', '.join(FUNCTIONS)}"
         )
+
+    def _setting(self, name: str) -> Evaluate:
+        if name not in self.known:
+            raise ExpressionError(f"names '{name}', which is not a setting; {did_you_mean(name, self.known)}")
+        self.names.add(name)
+        # A data set is known to expressions by its kind, as in data == 'shapes'.
+        return lambda settings: getattr(settings[name], "kind", settings[name])
+
+    def _call(self, name: str, args: Sequence[ast.expr]) -> Evaluate:
+        if name not in FUNCTIONS:
+            raise ExpressionError(f"calls '{name}', which is not a function; {did_you_mean(name, FUNCTIONS)}")
+        least, most = _ARGUMENTS.get(name, (1, 1))
+        if not least <= len(args) <= most:
+            takes = {1: "one", 2: "one or two"}.get(most, "two or more")
+            raise ExpressionError(f"calls '{name}' with {len(args)} arguments; it takes {takes}")
+        function = FUNCTIONS[name]
+        parts = self._all(args)
+        return lambda settings: function(*[_number(part(settings)) for part in parts])
 
     def _all(self, nodes: Sequence[ast.expr]) -> list[Evaluate]:
         return [self.compiled(node) for node in nodes]

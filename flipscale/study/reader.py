@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -153,11 +153,7 @@ class _Checker(ValueReader):
         defaults = {name: spec.default for name, spec in self.known.items() if not spec.required and not spec.rule}
         couplings = self._couplings(base, axes, varied, recipe)
         sweep = self._sweep(tune, axes, grids, base, couplings) if tune else None
-        for label in keys.labels:
-            if label not in self.known:
-                self.complain(("labels", label), f"unknown setting '{label}'; {did_you_mean(label, self.known)}")
-        if keys.x is not None and not holds(getattr(self.known.get(keys.x), "type", None), float):
-            self.complain(("x",), f"'{keys.x}' is no setting with numbers; {did_you_mean(keys.x, self.known)}")
+        self._check_named_settings(keys)
         study = Study(
             name=name,
             base=defaults | base,
@@ -185,6 +181,14 @@ class _Checker(ValueReader):
         study = self._checked_baseline(study)
         self.complaints.raise_if_any()
         return study
+
+    def _check_named_settings(self, keys: StudyKeys) -> None:
+        """Complain about labels, and an x, of what is no setting."""
+        for label in keys.labels:
+            if label not in self.known:
+                self.complain(("labels", label), f"unknown setting '{label}'; {did_you_mean(label, self.known)}")
+        if keys.x is not None and not holds(getattr(self.known.get(keys.x), "type", None), float):
+            self.complain(("x",), f"'{keys.x}' is no setting with numbers; {did_you_mean(keys.x, self.known)}")
 
     def _parameters(self) -> Values:
         """The study's own parameters with their defaults; from here on they are settings like flipscale's."""
@@ -375,42 +379,19 @@ class _Checker(ValueReader):
     ) -> Sweep | None:
         """The sweep that chooses a setting; None after complaints. The setting gets a coupling to the middle of what is
         tried."""
-        at = ("tune", "over")
-        if not isinstance(tune.over, dict) or len(tune.over) != 1:
-            self.complain(at, f"{show(tune.over)} is not one setting with its values; write over: {_OVER}")
-            return None
-        ((over, given),) = tune.over.items()
-        if over not in self.known:
-            self.complain((*at, over), f"unknown setting '{over}'; {setting_meant(over, self.known)}")
+        over = self._setting_to_tune(tune)
+        if over is None:
             return None
         before = len(self.complaints.found)
         varied = dict.fromkeys(axis.name for grid in grids.values() for axis in grid)
-        factors = re.fullmatch(r"\s*x\s*\[(.*)\]\s*", given) if isinstance(given, str) else None
-        listed = [plain_value(text.strip()) for text in factors[1].split(",")] if factors else given
-        values = set()
-        for number, written in enumerate(listed if isinstance(listed, list) else ()):
-            path = (*at, over, number)
-            value = written if factors else self.setting(over, written, path)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-                values.add(value)
-            elif value is not INVALID:
-                self.complain(path, f"{show(written)} is not a number above 0, and values are compared by their log2")
-        if over in {*axes, *varied}:
-            self.complain(at, f"'{over}' is also an axis; remove it from axes, or from tune")
-        for key in ("base", "couple"):
-            if not factors and over in self.mapping(key):
-                what = f"'{over}' is chosen by tune; remove it here, or tune factors of it: {_FACTORS}"
-                self.complain((key, over), what)
+        values, are_factors = self._values_to_try(over, tune.over[over])
+        self._check_not_set(over, {*axes, *varied}, are_factors=are_factors)
         if len(self.complaints.found) == before and len(values) < LEAST_VALUES:
             what = f"{count(len(values), 'value')} cannot show a best one between others; write {LEAST_VALUES} or more"
-            self.complain((*at, over), f"{what}: {_OVER}")
+            self.complain(("tune", "over", over), f"{what}: {_OVER}")
         if tune.pick == "parabola" and holds(self.known[over].type, int):
             self.complain(("tune", "pick"), f"a parabola's best {over} is not a whole number; write pick: grid")
-        compared = {value for axes in grids.values() for axis in axes if axis.name == "seed" for value in axis.values}
-        compared = compared or {base.get("seed", self.known["seed"].default)}
-        if both := sorted(compared & set(tune.seeds)):
-            what = f"seed {both[0]} is also compared, and a choice made on it would flatter its arm"
-            self.complain(("tune", "seeds"), f"{what}; write other seeds, such as [100, 101]")
+        self._check_seeds_apart(tune, grids, base)
         tried_at: Values = {}
         if isinstance(tune.at, dict):
             tried_at = self.settings(tune.at, "tune", "at")
@@ -418,15 +399,11 @@ class _Checker(ValueReader):
             self.complain(("tune", "at"), f"{show(tune.at)} gives no settings; write at: {{samples: 128k}}")
         if len(self.complaints.found) > before:
             return None
-        rule = couplings[over].expression if factors and over in couplings else None
-        if factors and over in base:
-            rule = Expression(show(base[over]), frozenset(), always(base[over]))
-        if factors and rule is None:
-            self.complain((*at, over), f"factors need a rule; give {over} in base or couple")
+        rule = self._rule_of(over, base, couplings) if are_factors else None
         arm = tuple(name for name in varied if name != "seed" and name not in tried_at)
         sweep = Sweep(
             over=over,
-            values=tuple(sorted(values)),
+            values=values,
             rule=rule,
             seeds=tuple(dict.fromkeys(tune.seeds)),
             by=tune.by,
@@ -437,8 +414,61 @@ class _Checker(ValueReader):
             arm=arm,
             pooled=tuple(name for name in arm if tune.pool and name in SIZES),
         )
-        couplings[over] = Coupling(over, tuned_rule(sweep, always(sweep.middle)), self.document.place(*at, over))
+        place = self.document.place("tune", "over", over)
+        couplings[over] = Coupling(over, tuned_rule(sweep, always(sweep.middle)), place)
         return sweep
+
+    def _setting_to_tune(self, tune: Tune) -> str | None:
+        """The name of the setting that is chosen; None after a complaint."""
+        if not isinstance(tune.over, dict) or len(tune.over) != 1:
+            what = f"{show(tune.over)} is not one setting with its values; write over: {_OVER}"
+            self.complain(("tune", "over"), what)
+            return None
+        over = str(next(iter(tune.over)))
+        if over in self.known:
+            return over
+        self.complain(("tune", "over", over), f"unknown setting '{over}'; {setting_meant(over, self.known)}")
+        return None
+
+    def _values_to_try(self, over: str, given: object) -> tuple[tuple[float, ...], bool]:
+        """The values, ascending, and whether they are factors of a rule, written x[0.5, 1, 2]."""
+        factors = re.fullmatch(r"\s*x\s*\[(.*)\]\s*", given) if isinstance(given, str) else None
+        listed = [plain_value(text.strip()) for text in factors[1].split(",")] if factors else given
+        values = set()
+        for number, written in enumerate(listed if isinstance(listed, list) else ()):
+            path = ("tune", "over", over, number)
+            value = written if factors else self.setting(over, written, path)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+                values.add(value)
+            elif value is not INVALID:
+                self.complain(path, f"{show(written)} is not a number above 0, and values are compared by their log2")
+        return tuple(sorted(values)), factors is not None
+
+    def _check_not_set(self, over: str, axes: Collection[str], *, are_factors: bool) -> None:
+        """Complain where the study itself gives the setting that its sweep chooses."""
+        if over in axes:
+            self.complain(("tune", "over"), f"'{over}' is also an axis; remove it from axes, or from tune")
+        for key in ("base", "couple"):
+            if not are_factors and over in self.mapping(key):
+                what = f"'{over}' is chosen by tune; remove it here, or tune factors of it: {_FACTORS}"
+                self.complain((key, over), what)
+
+    def _check_seeds_apart(self, tune: Tune, grids: Grids, base: Values) -> None:
+        """Complain about a seed that both chooses and is compared."""
+        compared = {value for axes in grids.values() for axis in axes if axis.name == "seed" for value in axis.values}
+        compared = compared or {base.get("seed", self.known["seed"].default)}
+        if both := sorted(compared & set(tune.seeds)):
+            what = f"seed {both[0]} is also compared, and a choice made on it would flatter its arm"
+            self.complain(("tune", "seeds"), f"{what}; write other seeds, such as [100, 101]")
+
+    def _rule_of(self, over: str, base: Values, couplings: Mapping[str, Coupling]) -> Expression | None:
+        """What factors of the setting are factors of; None after a complaint."""
+        if over in base:
+            return Expression(show(base[over]), frozenset(), always(base[over]))
+        if over in couplings:
+            return couplings[over].expression
+        self.complain(("tune", "over", over), f"factors need a rule; give {over} in base or couple")
+        return None
 
     def _check_sweep(self, study: Study, sweep: Sweep) -> None:
         """Complain about values that a cell cannot have, and about arms that `at` leaves without a cell."""

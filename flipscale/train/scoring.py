@@ -5,7 +5,7 @@ on where it was.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -56,9 +56,8 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
     def on_set(name: str, only: Collection[str]) -> Evaluated:
         with group.together():
             evaluations = evaluations_of(run, staged, {name}) if lease else {}
-            for file in files:
-                if file not in models:
-                    models[file] = build(staged, start=TrainedWeights(run.path / file, staged)).to(group.device)
+            if not models:
+                models.update(_models(run, staged, files, group))
         evaluated = Evaluated()
         for file, model in models.items():
             averaged = file == AVERAGED_FILE
@@ -70,12 +69,7 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
             on_set("", ())
         return
     digests = digests_once(settings)
-    wanted = unmeasured(run, settings, digests)
-    for file in {WEIGHTS_FILE, AVERAGED_FILE}.difference(files):
-        of_file = {measure for measure in wanted if _weights_of(measure) == file}
-        if of_file:
-            say(run, f"not scored, as its {file} is not here")
-        wanted = {measure: changed for measure, changed in wanted.items() if measure not in of_file}
+    wanted = _measurable(run, unmeasured(run, settings, digests), files)
     programs = {name: of for name, of in settings.evaluation.sets.items() if isinstance(of, CommandSet)}
     names = dict.fromkeys(set_of(measure, settings) for measure in wanted)
     for name in sorted(names, key=programs.__contains__):  # Programs come last, when the other processes have left.
@@ -105,6 +99,18 @@ def score_weights(run: RunFolder, lease: Lease | None, group: Group, stop: Stop)
         lease.fence()
         (run.path / SCORING_FILE).unlink(missing_ok=True)
     group.said("")
+
+
+def _measurable(run: RunFolder, wanted: Mapping[str, object], files: Sequence[str]) -> list[str]:
+    """Those of the wanted measures whose weights are in `files`; the others are said."""
+    for file in sorted({_weights_of(measure) for measure in wanted}.difference(files)):
+        say(run, f"not scored, as its {file} is not here")
+    return [measure for measure in wanted if _weights_of(measure) in files]
+
+
+def _models(run: RunFolder, staged: Settings, files: Sequence[str], group: Group) -> dict[str, CLIP]:
+    """The models of these files of weights, on the device."""
+    return {file: build(staged, start=TrainedWeights(run.path / file, staged)).to(group.device) for file in files}
 
 
 def _weights_of(measure: str) -> str:

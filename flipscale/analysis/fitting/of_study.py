@@ -195,13 +195,22 @@ def fit_study(
             fits.append(fit(part, law, x=x or variables_of(part, y), y=y, group=values, options=options))
         except ResultsError as error:
             none[name] = str(error)
-    for values, part in in_groups(results, groups) if law is None else ():
-        if has_budgets(column(part, SIZE), column(part, BUDGET)):
-            rows, error_column, asked = with_error(part, y, options or Options())
-            try:
-                fits.append(isoflop(rows, x=SIZE, y=error_column, budget=BUDGET, group=values, options=asked))
-            except ResultsError as error:
-                none[f"best size, {group_name(values)}"] = str(error)
+    if law is None:
+        for values, part in in_groups(results, groups):
+            _add_best_sizes(fits, none, values, part, y, options or Options())
     if not fits:
         raise ResultsError("\n".join(["No law can be fitted:", *by_reason(none)]))
     return StudyFits(tuple(fits), none)
+
+
+def _add_best_sizes(
+    fits: list[Fit], none: dict[str, str], values: Mapping[str, object], part: pd.DataFrame, y: str, options: Options
+) -> None:
+    """Add the law of the best size of a group whose runs spend budgets, or why there is none."""
+    if not has_budgets(column(part, SIZE), column(part, BUDGET)):
+        return
+    rows, error_column, asked = with_error(part, y, options)
+    try:
+        fits.append(isoflop(rows, x=SIZE, y=error_column, budget=BUDGET, group=values, options=asked))
+    except ResultsError as error:
+        none[f"best size, {group_name(values)}"] = str(error)

@@ -90,26 +90,31 @@ def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int) -> None:
     _draw_law(ax, fitted, xs[on_front].tolist(), words, style, band=has_band)
 
 
-def isoflop(data: FigureData) -> list[Panel]:
-    """A panel per arm with a curve per budget, and one with the law of the best size."""
-    data = with_error(data)
-    size = "flops_per_sample"
+def _growths(rows: pd.DataFrame, arms: Sequence[int]) -> tuple[dict[int, Fit], dict[int, pd.DataFrame]]:
+    """The law of the best size of each of the first arms that has one, and the rows of each arm."""
     fits: dict[int, Fit] = {}
     by_arm: dict[int, pd.DataFrame] = {}
     why = ""
-    arms = sorted(set(data.rows["arm"]))
     for arm in arms:
-        rows = data.rows
         by_arm[arm] = rows[(rows["arm"] == arm) & (rows["error"] > 0) & (rows["train_flops"] > 0)]
         try:
             # With the options of `flipscale fit`, so that exponents and their intervals are those of fits.json.
-            fits[arm] = isoflop_fit(by_arm[arm], x=size, y="error", budget="train_flops")
+            fits[arm] = isoflop_fit(by_arm[arm], x="flops_per_sample", y="error", budget="train_flops")
         except ResultsError as reason:
             why = why or str(reason).split(". ")[0].rstrip(".")
         if len(fits) == _MOST_ARMS:
             break
     if not fits:
         raise Undrawable(f"{why}; it takes models of several sizes trained with equal FLOPs")
+    return fits, by_arm
+
+
+def isoflop(data: FigureData) -> list[Panel]:
+    """A panel per arm with a curve per budget, and one with the law of the best size."""
+    data = with_error(data)
+    size = "flops_per_sample"
+    arms = sorted(set(data.rows["arm"]))
+    fits, by_arm = _growths(data.rows, arms)
 
     everything = pd.concat([_means(by_arm[arm]) for arm in fits])
     errors = [*(everything["error"] - everything["sd"]), *(everything["error"] + everything["sd"])]
